@@ -1,0 +1,3 @@
+module boxrun
+
+go 1.26

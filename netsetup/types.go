@@ -1,0 +1,39 @@
+package netsetup
+
+import "net/netip"
+
+// Network is one bridge and the addresses behind it.
+type Network struct {
+	Bridge  string       // device name, at most 15 characters
+	Subnet  netip.Prefix // masked; its first address is the bridge's
+	MTU     int          // bytes; 0 leaves the kernel's choice
+	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
+	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
+}
+
+// Gateway gives the bridge's own address: the first of the subnet.
+func (n Network) Gateway() netip.Addr { return n.Subnet.Addr().Next() }
+
+// Name gives the CNI network's name, boxrun-BRIDGE.
+func (n Network) Name() string { return "boxrun-" + n.Bridge }
+
+// Port publishes Count consecutive host ports, from Host on, as those of the box from Container on.
+type Port struct {
+	HostIP    netip.Addr // zero: every address of the host
+	Host      uint16
+	Container uint16
+	Count     uint16 // 1 for a single port
+	Proto     string // tcp | udp
+}
+
+// Box is what the rules of one box depend on.
+type Box struct {
+	Name      string         // at most 18 characters of [a-z0-9-]
+	Bridge    string         // the device its veth hangs on
+	Addr      netip.Addr     // its address inside
+	Veth      string         // the host's side of its veth
+	Offload   bool           // true: turn off tx, rx, sg and gso on Veth
+	Ports     []Port         // ports without HostIP answer on External, or everywhere where that is empty too
+	External  []netip.Addr   // addresses of the profile's external interface
+	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone
+}

@@ -1,0 +1,104 @@
+package profiles
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations have been
+// parsed, paths made absolute, %i expanded, and defaults filled in.
+type Profile struct {
+	Name        string   `json:"name"` // the box's name: the file's name, or NAME-INSTANCE for NAME@INSTANCE
+	File        string   `json:"file"` // absolute path of the file, or "builtin:NAME"
+	Description string   `json:"description"`
+	Image       string   `json:"image"`    // absolute path of a SIF file or sandbox directory, or "builtin:hello"
+	Hostname    string   `json:"hostname"` // never empty: the box's name by default
+	DependsOn   []string `json:"depends_on"`
+
+	Network   Network           `json:"network"`
+	Storage   Storage           `json:"storage"`
+	Systemd   Systemd           `json:"systemd"`
+	Resources Resources         `json:"resources"`
+	Ready     Ready             `json:"ready"`
+	Secrets   map[string]string `json:"secrets"`
+	Build     Build             `json:"build"`
+	Apptainer Apptainer         `json:"apptainer"`
+	Hooks     Hooks             `json:"hooks"`
+}
+
+// Network says how a box is connected.
+type Network struct {
+	Mode      string         `json:"mode"` // bridge | host | none
+	Bridge    string         `json:"bridge"`
+	Subnet    netip.Prefix   `json:"subnet"` // masked
+	MTU       int            `json:"mtu"`    // bytes; 0: that of the external interface
+	IP        netip.Addr     `json:"ip"`     // zero: the next free one
+	External  string         `json:"external"`
+	Ports     []Port         `json:"ports"`
+	AllowFrom []netip.Prefix `json:"allow_from"`
+	DNS       []netip.Addr   `json:"dns"` // empty: the host's upstream servers
+	Search    []string       `json:"search"`
+	Offload   string         `json:"offload"` // off | keep
+}
+
+// Port publishes Count consecutive ports of the host, from Host on, as those of the box from Container on.
+type Port struct {
+	HostIP    netip.Addr `json:"host_ip"` // zero: every address of the host
+	Host      uint16     `json:"host"`
+	Container uint16     `json:"container"`
+	Count     uint16     `json:"count"` // 1 for a single port
+	Proto     string     `json:"proto"` // tcp | udp
+}
+
+// Storage says what the box's root is written to, and what of the host it sees.
+type Storage struct {
+	Root    string `json:"root"`    // tmpfs | read-only | overlay
+	Overlay string `json:"overlay"` // absolute directory; never empty when Root is overlay
+	Binds   []Bind `json:"binds"`
+}
+
+// Bind is one path of the host seen inside the box.
+type Bind struct {
+	Source   string `json:"source"` // absolute
+	Target   string `json:"target"` // absolute
+	ReadOnly bool   `json:"read_only"`
+}
+
+// Systemd is what the systemd inside the box is told.
+type Systemd struct {
+	Environment map[string]string `json:"environment"`
+	Mask        []string          `json:"mask"`
+	StopTimeout time.Duration     `json:"stop_timeout"`
+	Restart     string            `json:"restart"`
+}
+
+// Resources limits the whole box.
+type Resources struct {
+	Memory string  `json:"memory"`
+	CPUs   float64 `json:"cpus"`
+	PIDs   int     `json:"pids"`
+}
+
+// Ready says when the box is up.
+type Ready struct {
+	Timeout time.Duration `json:"timeout"`
+	Units   []string      `json:"units"`
+	TCP     []uint16      `json:"tcp"`
+	HTTP    []string      `json:"http"` // URLs; an empty host is the box's address
+	Hint    string        `json:"hint"`
+}
+
+// Build says what the image is built from.
+type Build struct {
+	Definition string `json:"definition"`
+}
+
+// Apptainer holds flags passed through to "apptainer instance start".
+type Apptainer struct {
+	Args []string `json:"args"`
+}
+
+// Hooks are commands run inside the box.
+type Hooks struct {
+	PostUp [][]string `json:"post_up"`
+}
