@@ -1,0 +1,43 @@
+package netsetup
+
+import (
+	"errors"
+
+	"github.com/vishvananda/netlink"
+)
+
+// dumpTries bounds how often an interrupted dump is asked for again. One retry is nearly always enough; a host that
+// starts fifty containers at once needs more.
+const dumpTries = 10
+
+// linkList gives all links.
+func linkList(h *netlink.Handle) ([]netlink.Link, error) {
+	return dump(h.LinkList)
+}
+
+// addrList gives the addresses of link, or of all links where it is nil.
+func addrList(h *netlink.Handle, link netlink.Link, family int) ([]netlink.Addr, error) {
+	return dump(func() ([]netlink.Addr, error) { return h.AddrList(link, family) })
+}
+
+// routeList gives the routes that match filter in the fields mask names (netlink.RT_FILTER_*). With mask 0 these are
+// the main table's; RT_FILTER_TABLE with a zero Table gives those of every table.
+func routeList(h *netlink.Handle, family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
+	return dump(func() ([]netlink.Route, error) { return h.RouteListFiltered(family, filter, mask) })
+}
+
+// neighList gives the neighbours on a link, or on all links where linkIndex is 0. Family AF_BRIDGE gives what bridges
+// have learnt of their ports.
+func neighList(h *netlink.Handle, linkIndex, family int) ([]netlink.Neigh, error) {
+	return dump(func() ([]netlink.Neigh, error) { return h.NeighList(linkIndex, family) })
+}
+
+// dump asks again while the kernel says that its list changed as it was read: entries may be missing from such a list.
+func dump[T any](ask func() ([]T, error)) (list []T, err error) {
+	for range dumpTries {
+		if list, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return list, err
+}
