@@ -2,8 +2,11 @@ package netsetup
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // dumpTries bounds how often an interrupted dump is asked for again. One retry is nearly always enough; a host that
@@ -40,4 +43,14 @@ func dump[T any](ask func() ([]T, error)) (list []T, err error) {
 		}
 	}
 	return list, err
+}
+
+// openRoute gives a handle for links, addresses, routes and neighbours of the network namespace ns, or of the caller's
+// where ns is netns.None(). The library enters ns only to open the socket, on a locked thread, and leaves it at once.
+func openRoute(ns netns.NsHandle) (*netlink.Handle, error) {
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	return h, nil
 }

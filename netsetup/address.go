@@ -1,0 +1,152 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// FreeAddr gives the lowest address of n.Subnet that nobody holds: no lease, be it of boxrun's or of a network of
+// others (an instance started by hand may sit on the same bridge), no neighbour on the bridge, and none of taken. With
+// want it gives want or an error that says who holds it. The network's own address, the gateway's and the broadcast
+// address are never given. It changes nothing; the caller holds the bridge's lock until the address is in use.
+func FreeAddr(n Network, want netip.Addr, taken []netip.Addr) (netip.Addr, error) {
+	return freeAddr(n, want, taken, filepath.Join(n.Dir, "leases"), cniLeases)
+}
+
+func freeAddr(n Network, want netip.Addr, taken []netip.Addr, leaseDirs ...string) (netip.Addr, error) {
+	held, err := heldAddrs(n, leaseDirs)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
+	}
+	for _, a := range taken {
+		held[a] = claim{}
+	}
+	if want.IsValid() {
+		return want, refuseAddr(n, want, held)
+	}
+	for a := n.Gateway().Next(); n.Subnet.Contains(a.Next()); a = a.Next() {
+		if _, ok := held[a]; !ok {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("no address of %v is free for another box on %s", n.Subnet, n.Bridge)
+}
+
+// refuseAddr says why a box may not have an address, or nil.
+func refuseAddr(n Network, want netip.Addr, held map[netip.Addr]claim) error {
+	by, taken := held[want]
+	switch {
+	case !n.Subnet.Contains(want):
+		return fmt.Errorf("address %v is outside %v, the subnet of %s", want, n.Subnet, n.Bridge)
+	case want == n.Subnet.Addr():
+		return fmt.Errorf("address %v stands for the whole subnet %v", want, n.Subnet)
+	case want == n.Gateway():
+		return fmt.Errorf("address %v is the bridge's own", want)
+	case !n.Subnet.Contains(want.Next()):
+		return fmt.Errorf("address %v is the broadcast address of %v", want, n.Subnet)
+	case taken:
+		return fmt.Errorf("address %v is taken by %v", want, by)
+	}
+	return nil
+}
+
+// claim is what speaks for an address being in use: a lease, a neighbour, or neither for a box of the caller's.
+type claim struct {
+	lease     string // path
+	neighbour net.HardwareAddr
+}
+
+// String names the holder, in words that follow "taken by".
+func (c claim) String() string {
+	switch {
+	case c.neighbour != nil:
+		return fmt.Sprintf("a neighbour with MAC address %v", c.neighbour)
+	case c.lease == "":
+		return "another box"
+	}
+	owner, err := lease{path: c.lease}.owner()
+	switch {
+	case err != nil || owner == "":
+		return "the lease " + c.lease
+	case parsePID(owner) == 0:
+		return fmt.Sprintf("container %s (lease %s)", owner, c.lease)
+	}
+	return fmt.Sprintf("the box with process %s (lease %s)", owner, c.lease)
+}
+
+// heldAddrs gives the addresses that leases and neighbours hold.
+func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
+	held, err := neighbours(n)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := leasesBelow(leaseDirs...)
+	for _, l := range leases {
+		held[l.addr] = claim{lease: l.path}
+	}
+	return held, err
+}
+
+// neighbours gives the addresses in use on the bridge, as far as the kernel has noticed. A bridge that does not exist
+// has none.
+//
+// The kernel remembers a neighbour long after it is gone: reachable for half a minute, stale for ever on a quiet host
+// (gc_thresh1). So an entry that was learnt counts only while the bridge knows a port for its MAC address, and that
+// knowledge goes with the port. Without this a box could not come back to its own fixed address.
+func neighbours(n Network) (map[netip.Addr]claim, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	held := map[netip.Addr]claim{}
+	bridge, err := h.LinkByName(n.Bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return held, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading bridge %q: %w", n.Bridge, err)
+	}
+	entries, err := neighList(h, bridge.Attrs().Index, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("listing neighbours: %w", err)
+	}
+	if len(entries) == 0 {
+		return held, nil
+	}
+	known, err := learntMACs(h, bridge.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		fixed := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
+		learnt := e.State&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0
+		addr, ok := netip.AddrFromSlice(e.IP)
+		if ok && (fixed || learnt && known[e.HardwareAddr.String()]) {
+			held[addr.Unmap()] = claim{neighbour: e.HardwareAddr}
+		}
+	}
+	return held, nil
+}
+
+// learntMACs gives the MAC addresses a bridge knows a port for.
+func learntMACs(h *netlink.Handle, bridge int) (map[string]bool, error) {
+	entries, err := neighList(h, 0, unix.AF_BRIDGE)
+	if err != nil {
+		return nil, fmt.Errorf("listing the bridge's forwarding table: %w", err)
+	}
+	known := map[string]bool{}
+	for _, e := range entries {
+		if e.MasterIndex == bridge {
+			known[e.HardwareAddr.String()] = true
+		}
+	}
+	return known, nil
+}

@@ -1,0 +1,153 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Link is how a box is connected, read where it cannot lie: inside its network namespace and from the bridge's side.
+type Link struct {
+	Addr      netip.Prefix // the global IPv4 address of the interface inside
+	Name      string       // the interface inside
+	Veth      string       // its other end, on the host's bridge
+	VethIndex int
+}
+
+// ErrNoAddress says that a process is there, but its network has no address yet, or none any more.
+var ErrNoAddress = errors.New("no address")
+
+// BoxLink gives the address and the veth of the interface ifname in the network namespace of a process: the box's
+// init, never Apptainer's master, which lives in the host's. It is os.ErrNotExist where there is no such process, and
+// ErrNoAddress where the interface or its address is missing. An interface whose other end is no veth on a bridge of
+// the caller's namespace is an error.
+func BoxLink(pid int, ifname string) (Link, error) {
+	ns, err := openNetns(pid)
+	if err != nil {
+		return Link{}, err
+	}
+	defer func() { _ = ns.Close() }()
+	inside, err := openRoute(ns)
+	if err != nil {
+		return Link{}, fmt.Errorf("entering the network of process %d: %w", pid, err)
+	}
+	defer inside.Close()
+
+	eth, err := inside.LinkByName(ifname)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
+	}
+	if err != nil {
+		return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
+	}
+	addr, err := globalAddr(inside, eth)
+	if err != nil {
+		return Link{}, fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
+	}
+	veth, err := hostEnd(ns, eth)
+	if err != nil {
+		return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
+	}
+	return Link{Addr: addr, Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
+}
+
+// openNetns opens the network namespace of a process. For one that is gone, a zombie included, it is os.ErrNotExist.
+func openNetns(pid int) (netns.NsHandle, error) {
+	ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if errors.Is(err, unix.ESRCH) {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return netns.None(), fmt.Errorf("no network of process %d: %w", pid, err)
+	}
+	return ns, nil
+}
+
+// globalAddr gives the first global IPv4 address of a link, primary before secondary ones as the kernel lists them.
+func globalAddr(h *netlink.Handle, link netlink.Link) (netip.Prefix, error) {
+	addrs, err := addrList(h, link, netlink.FAMILY_V4)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("listing addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if p := prefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, ErrNoAddress
+}
+
+// hostEnd finds the veth that eth, a link of the namespace box, is the other end of. Indexes are per namespace, so a
+// link of that index proves nothing: it must name eth's index and box's namespace in its turn.
+func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
+	if eth.Type() != "veth" {
+		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
+	}
+	host, err := openRoute(netns.None())
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, errors.New("it is not in the host's network")
+	}
+	if err != nil {
+		return nil, err
+	}
+	boxID, err := host.GetNetNsIdByFd(int(box))
+	if err != nil {
+		return nil, fmt.Errorf("asking for the namespace's id: %w", err)
+	}
+	attrs := peer.Attrs()
+	switch {
+	case peer.Type() != "veth" || attrs.ParentIndex != eth.Attrs().Index || attrs.NetNsID != boxID:
+		return nil, errors.New("it is not in the host's network")
+	case attrs.MasterIndex == 0:
+		return nil, fmt.Errorf("%q is on no bridge", attrs.Name)
+	}
+	return attrs, nil
+}
+
+// processAddrs gives the addresses in the network namespace of a process. For one that is gone it is os.ErrNotExist.
+func processAddrs(pid int) ([]netip.Addr, error) {
+	ns, err := openNetns(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	h, err := openRoute(ns)
+	if err != nil {
+		return nil, fmt.Errorf("entering the network of process %d: %w", pid, err)
+	}
+	defer h.Close()
+	list, err := addrList(h, nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		addrs = append(addrs, prefixOf(a.IPNet).Addr())
+	}
+	return addrs, nil
+}
+
+// prefixOf converts; nil and a mask with holes give the zero Prefix.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if !ok || bits == 0 {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap()
+	return netip.PrefixFrom(addr, ones-bits+addr.BitLen())
+}

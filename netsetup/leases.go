@@ -1,0 +1,276 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where CNI's library and the host-local plugin keep what they were not told to keep elsewhere. It is on disk, so it
+// outlives a reboot.
+const (
+	cniLeases  = "/var/lib/cni/networks" // NETWORK/ADDRESS, content "OWNER\r\nIFNAME"
+	cniResults = "/var/lib/cni/results"  // NETWORK-OWNER-IFNAME
+)
+
+// maxPID is the kernel's PID_MAX_LIMIT.
+const maxPID = 1 << 22
+
+// clockMargin is how much later than its lease a process may seem to have started and still be its owner.
+const clockMargin = 2 * time.Second
+
+// lockWait bounds the wait for the lock of a lease directory, which the plugin holds for milliseconds.
+const lockWait = time.Second
+
+// CollectLeases removes the leases whose owner is dead, and gives the paths it removed. A lease is a file of the
+// host-local plugin, named after an address, in one of dirs or in a directory below it. Apptainer's owners are pids
+// (the box's init); an owner of any other form is another runtime's, and its leases stay. Of the owner's cached CNI
+// results the same holds. Leases are left behind when an instance's processes were killed, and they block its address,
+// or every start with the same pid. Directories that do not exist are empty ones. Errors do not stop it.
+func CollectLeases(dirs ...string) ([]string, error) {
+	return collectLeases(dirs, cniResults)
+}
+
+func collectLeases(dirs []string, results string) ([]string, error) {
+	leases, err := leasesBelow(dirs...)
+	errs := []error{err}
+	var removed []string
+	for _, l := range leases {
+		done, err := l.collect()
+		if done {
+			removed = append(removed, l.path)
+		}
+		errs = append(errs, err)
+	}
+	cached, err := collectResults(results)
+	return append(removed, cached...), errors.Join(append(errs, err)...)
+}
+
+// collectResults removes the cached results in dir of processes that are gone. They block nothing, so those whose pid
+// has been reused may wait until that process is gone too.
+func collectResults(dir string) ([]string, error) {
+	entries, err := readDir(dir)
+	errs := []error{err}
+	var removed []string
+	for _, e := range entries {
+		pid := resultOwner(e.Name())
+		if pid == 0 || exists(pid) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if err := os.Remove(path); err == nil {
+			removed = append(removed, path)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("collecting a CNI result: %w", err))
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// resultOwner gives the pid in a name such as boxrun-sbr0-812-eth0, or 0 where the owner is no pid.
+func resultOwner(name string) int {
+	parts := strings.Split(name, "-")
+	if len(parts) < 3 || !strings.HasPrefix(parts[len(parts)-1], "eth") {
+		return 0
+	}
+	return parsePID(parts[len(parts)-2])
+}
+
+// lease is a file that holds an address for its owner.
+type lease struct {
+	path string
+	addr netip.Addr
+}
+
+// leasesBelow gives the leases in dirs and in the directories one level below. What vanishes meanwhile is left out.
+func leasesBelow(dirs ...string) ([]lease, error) {
+	var leases []lease
+	var errs []error
+	for _, dir := range dirs {
+		entries, err := readDir(dir)
+		leases = append(leases, leasesAmong(dir, entries)...)
+		errs = append(errs, err)
+		for _, e := range entries {
+			if !e.IsDir() {
+				continue
+			}
+			network := filepath.Join(dir, e.Name())
+			below, err := readDir(network)
+			leases = append(leases, leasesAmong(network, below)...)
+			errs = append(errs, err)
+		}
+	}
+	return leases, errors.Join(errs...)
+}
+
+// leasesAmong picks the leases; the plugin keeps last_reserved_ip.0 and lock beside them.
+func leasesAmong(dir string, entries []fs.DirEntry) []lease {
+	var leases []lease
+	for _, e := range entries {
+		if addr, err := netip.ParseAddr(e.Name()); err == nil && e.Type().IsRegular() {
+			leases = append(leases, lease{path: filepath.Join(dir, e.Name()), addr: addr})
+		}
+	}
+	return leases
+}
+
+// readDir lists a directory; one that does not exist is empty.
+func readDir(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return entries, fmt.Errorf("reading leases: %w", err)
+	}
+	return entries, nil
+}
+
+// collect removes the lease if its owner is dead, and says whether it did.
+func (l lease) collect() (bool, error) {
+	if dead, err := l.dead(); !dead || err != nil {
+		return false, err
+	}
+	unlock, err := lockLeases(filepath.Dir(l.path))
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	// The address may have been given to the next box before the lock was ours.
+	if dead, err := l.dead(); !dead || err != nil {
+		return false, err
+	}
+	if err := os.Remove(l.path); err != nil {
+		return false, fmt.Errorf("collecting a lease: %w", err)
+	}
+	return true, nil
+}
+
+// dead says whether the owner is certainly gone: no process has its pid, or one that is younger than the lease and
+// does not hold the address. The latter counts because a clock that was set forward makes every process look younger.
+// A lease that is gone has no dead owner.
+func (l lease) dead() (bool, error) {
+	owner, err := l.owner()
+	pid := parsePID(owner)
+	if pid == 0 || err != nil {
+		return false, err
+	}
+	started, err := processStart(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return false, ignoreGone(err)
+	}
+	if !started.After(info.ModTime().Add(clockMargin)) {
+		return false, nil
+	}
+	holds, err := holdsAddr(pid, l.addr)
+	return !holds && err == nil, err
+}
+
+// owner gives the first line of the lease: a pid for Apptainer's, a container's id for others, empty for one that is
+// being written or is gone.
+func (l lease) owner() (string, error) {
+	text, err := os.ReadFile(l.path)
+	if err != nil {
+		return "", ignoreGone(err)
+	}
+	owner, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(owner), nil
+}
+
+// ignoreGone is nil for the errors of a file, or a process behind one, that is gone.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// holdsAddr says whether the network of a process has an address. That of a process that is gone has none.
+func holdsAddr(pid int, addr netip.Addr) (bool, error) {
+	addrs, err := processAddrs(pid)
+	if err != nil {
+		return false, ignoreGone(err)
+	}
+	return slices.Contains(addrs, addr), nil
+}
+
+// lockLeases takes the lock that host-local takes around each change, and gives the function that returns it. Without
+// a lock file nothing has ever been leased there, and there is nobody to keep out.
+func lockLeases(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking leases: %w", err)
+	}
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(5 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("locking leases with %s: %w", f.Name(), err), f.Close())
+		}
+	}
+}
+
+// parsePID gives the pid that text is, or 0 where it is none or not a box's: pid 1 is the host's init.
+func parsePID(text string) int {
+	pid, err := strconv.Atoi(text)
+	if err != nil || pid <= 1 || pid > maxPID || text[0] == '+' {
+		return 0
+	}
+	return pid
+}
+
+// exists says whether a process, or a zombie not yet waited for, has this pid.
+func exists(pid int) bool {
+	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
+
+// processStart gives the time a process was started, by the clock as it is set now. The error of a process that does
+// not exist is fs.ErrNotExist.
+func processStart(pid int) (time.Time, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, unix.ESRCH) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	ticks, err := startTicks(string(stat))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading when process %d started: %w", pid, err)
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("reading the time since boot: %w", err)
+	}
+	return time.Now().Add(time.Duration(ticks)*tick - time.Duration(up.Nano())), nil
+}
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on all architectures Go runs on.
+const tick = 10 * time.Millisecond
+
+// startTicks gives field 22 of /proc/PID/stat. The second field, the name in brackets, may hold blanks and brackets.
+func startTicks(stat string) (int64, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("got %d fields after the name", len(fields))
+	}
+	return strconv.ParseInt(fields[19], 10, 64)
+}
