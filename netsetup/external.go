@@ -1,0 +1,148 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// External is the interface by which others reach the host.
+type External struct {
+	Name  string
+	MTU   int          // bytes
+	Addrs []netip.Addr // its global IPv4 addresses
+}
+
+// DefaultExternal gives the interface of the IPv4 default route with the lowest metric. Without a default route it is
+// the zero External and no error: the host is on its own, its boxes are still reachable from it and its networks.
+func DefaultExternal() (External, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return External{}, err
+	}
+	defer h.Close()
+	index, err := defaultLink(h)
+	if index == 0 || err != nil {
+		return External{}, err
+	}
+	link, err := h.LinkByIndex(index)
+	if err != nil {
+		return External{}, fmt.Errorf("reading the default route's interface: %w", err)
+	}
+	return externalOf(h, link)
+}
+
+// ExternalNamed gives an interface by its name, or by one of its alternative names. The error of one that does not
+// exist lists those that do.
+func ExternalNamed(name string) (External, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return External{}, err
+	}
+	defer h.Close()
+	links, err := linkList(h)
+	if err != nil {
+		return External{}, fmt.Errorf("listing links: %w", err)
+	}
+	var names []string
+	for _, l := range links {
+		if l.Attrs().Name == name || slices.Contains(l.Attrs().AltNames, name) {
+			return externalOf(h, l)
+		}
+		names = append(names, l.Attrs().Name)
+	}
+	return External{}, noInterface(name, names)
+}
+
+// LocalAddrs gives all IPv4 addresses of the host, 127.0.0.1 included.
+func LocalAddrs() ([]netip.Addr, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	list, err := addrList(h, nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("listing addresses: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if addr := prefixOf(a.IPNet).Addr(); addr.IsValid() {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs, nil
+}
+
+// defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.
+func defaultLink(h *netlink.Handle) (int, error) {
+	routes, err := routeList(h, netlink.FAMILY_V4, nil, 0)
+	if err != nil {
+		return 0, fmt.Errorf("listing routes: %w", err)
+	}
+	best, index := 0, 0
+	for _, r := range routes {
+		dst, via := prefixOf(r.Dst), routeLink(r)
+		if dst.IsValid() && dst.Bits() > 0 || r.Type != unix.RTN_UNICAST || via == 0 {
+			continue
+		}
+		if index == 0 || r.Priority < best {
+			best, index = r.Priority, via
+		}
+	}
+	return index, nil
+}
+
+// externalOf completes a link with its addresses.
+func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
+	list, err := addrList(h, link, netlink.FAMILY_V4)
+	if err != nil {
+		return External{}, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
+	}
+	e := External{Name: link.Attrs().Name, MTU: link.Attrs().MTU}
+	for _, a := range list {
+		if addr := prefixOf(a.IPNet).Addr(); a.Scope == unix.RT_SCOPE_UNIVERSE && addr.IsValid() {
+			e.Addrs = append(e.Addrs, addr)
+		}
+	}
+	return e, nil
+}
+
+// noInterface lists what there is, the likeliest first. Boxes' own ends come and go; nobody means them.
+func noInterface(name string, names []string) error {
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" || strings.HasPrefix(n, "veth") })
+	if len(names) == 0 {
+		return fmt.Errorf("no interface %q: the host has none but lo", name)
+	}
+	best := slices.MinFunc(names, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, best) <= 2 {
+		return fmt.Errorf("no interface %q, did you mean %q? there are %s", name, best, strings.Join(names, ", "))
+	}
+	return fmt.Errorf("no interface %q: there are %s", name, strings.Join(names, ", "))
+}
+
+// distance counts the single-byte edits that make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,222 @@
+package netsetup
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Holder is what has a host port that a Port asks for.
+type Holder struct {
+	Port   Port   // the one that asks
+	Number uint16 // the host port, the lowest where a rule takes several
+	Proto  string
+	By     string // "nginx (pid 812)", or "a DNAT rule of Docker: -A DOCKER ..."
+}
+
+// Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, by port and then
+// in the kernel's order, naming the process. A Port without HostIP asks for every address, the host's 127.0.0.1
+// included, so any socket holds it; one with HostIP is held by sockets on that address or on all. An IPv6 socket on
+// all addresses listens on IPv4 too unless it is v6-only. Of udp, sockets that are not connected count, be they
+// servers or clients. A process the caller cannot see is "another process".
+func Listeners(ports []Port) ([]Holder, error) {
+	var hits []hit
+	for _, proto := range []string{"tcp", "udp"} {
+		asked := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.Proto != proto })
+		if len(asked) == 0 {
+			continue
+		}
+		sockets, err := listening(proto)
+		if err != nil {
+			return nil, fmt.Errorf("listing listening %s sockets: %w", proto, err)
+		}
+		hits = append(hits, match(asked, sockets)...)
+	}
+	if len(hits) == 0 {
+		return nil, nil
+	}
+	owners := socketOwners(hits)
+	var holders []Holder
+	for _, h := range hits {
+		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
+		if pid := owners[h.socket.inode]; pid != 0 {
+			holder.By = processName(pid)
+		}
+		if !slices.Contains(holders, holder) { // one process listens on IPv4 and on IPv6
+			holders = append(holders, holder)
+		}
+	}
+	return holders, nil
+}
+
+// hit is a socket on a port asked for.
+type hit struct {
+	port   Port
+	socket socket
+}
+
+// match pairs each port with the sockets that hold it.
+func match(ports []Port, sockets []socket) []hit {
+	var hits []hit
+	for _, p := range ports {
+		for _, s := range sockets {
+			number := int(s.port) - int(p.Host)
+			if number >= 0 && number < int(p.Count) && s.serves(p.HostIP) {
+				hits = append(hits, hit{port: p, socket: s})
+			}
+		}
+	}
+	return hits
+}
+
+// socket is one that waits for packets of anyone.
+type socket struct {
+	addr   netip.Addr
+	port   uint16
+	v6only bool
+	inode  uint32
+}
+
+// serves says whether the socket gets what is sent to an IPv4 address of the host; the zero Addr stands for any.
+func (s socket) serves(addr netip.Addr) bool {
+	switch {
+	case s.addr.Is6() && s.addr.IsUnspecified():
+		return !s.v6only
+	case s.addr.Is6():
+		return false
+	}
+	return !addr.IsValid() || s.addr.IsUnspecified() || s.addr == addr
+}
+
+// TCP states of the kernel, which udp sockets share: an unconnected one is "closed".
+const (
+	stateClose  = 7
+	stateListen = 10
+)
+
+// listening asks the kernel for the sockets of a protocol that wait for anyone. It asks for these states only: a busy
+// host has a hundred thousand connections.
+func listening(proto string) ([]socket, error) {
+	number, state := byte(unix.IPPROTO_TCP), stateListen
+	if proto == "udp" {
+		number, state = unix.IPPROTO_UDP, stateClose
+	}
+	var sockets []socket
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		list, err := dump(func() ([][]byte, error) {
+			req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
+			req.AddData(diagRequest{family: family, protocol: number, states: 1 << state})
+			return req.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, message := range list {
+			s, err := parseSocket(message)
+			if err != nil {
+				return nil, err
+			}
+			sockets = append(sockets, s)
+		}
+	}
+	return sockets, nil
+}
+
+// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h. The library's own requests ask for every state and drop
+// whether a socket is v6-only.
+type diagRequest struct {
+	family, protocol byte
+	states           uint32
+}
+
+func (diagRequest) Len() int { return 56 }
+
+func (r diagRequest) Serialize() []byte {
+	b := make([]byte, r.Len())
+	b[0], b[1] = r.family, r.protocol
+	binary.NativeEndian.PutUint32(b[4:], r.states)
+	return b
+}
+
+// diagMessage is the size of struct inet_diag_msg of linux/inet_diag.h; attributes follow it.
+const diagMessage = 72
+
+// parseSocket reads an inet_diag_msg: family, state, two bytes, then local and remote port, local and remote address.
+func parseSocket(b []byte) (socket, error) {
+	if len(b) < diagMessage {
+		return socket{}, fmt.Errorf("got %d bytes of a socket, want %d", len(b), diagMessage)
+	}
+	s := socket{port: binary.BigEndian.Uint16(b[4:]), inode: binary.NativeEndian.Uint32(b[68:])}
+	if b[0] == unix.AF_INET {
+		s.addr = netip.AddrFrom4([4]byte(b[8:12]))
+		return s, nil
+	}
+	s.addr = netip.AddrFrom16([16]byte(b[8:24])).Unmap()
+	attrs, err := nl.ParseRouteAttr(b[diagMessage:])
+	if err != nil {
+		return socket{}, fmt.Errorf("reading a socket's attributes: %w", err)
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == netlink.INET_DIAG_SKV6ONLY && len(a.Value) > 0 {
+			s.v6only = a.Value[0] != 0
+		}
+	}
+	return s, nil
+}
+
+// socketOwners finds the process of each socket by inode. Of several, such as a server's workers, it is the one with
+// the lowest pid, but not systemd, which keeps the sockets it has passed on. What cannot be read belongs to processes
+// that are gone or that the caller may not see.
+func socketOwners(hits []hit) map[uint32]int {
+	owners := map[string]int{}
+	for _, h := range hits {
+		owners[fmt.Sprintf("socket:[%d]", h.socket.inode)] = 0
+	}
+	for _, pid := range processes() {
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		for _, fd := range fds {
+			target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
+			if owner, ok := owners[target]; ok && owner <= 1 {
+				owners[target] = pid
+			}
+		}
+	}
+	byInode := map[uint32]int{}
+	for _, h := range hits {
+		byInode[h.socket.inode] = owners[fmt.Sprintf("socket:[%d]", h.socket.inode)]
+	}
+	return byInode
+}
+
+// processes gives the pids of all processes, lowest first.
+func processes() []int {
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// processName is for people.
+func processName(pid int) string {
+	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return fmt.Sprintf("a process that has just ended (pid %d)", pid)
+	}
+	return fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(comm)), pid)
+}

@@ -1,0 +1,102 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Overlap says why n cannot be put on this host, or nil: its bridge's name belongs to a device of another kind, the
+// bridge has another address than the gateway, or n.Subnet overlaps an address or a route of another interface. Such
+// a route would lose packets to the bridge, those of an administrator's own connection among them. Default routes do
+// not count. A bridge that does not exist is fine.
+func Overlap(n Network) error {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	links, err := linkList(h)
+	if err != nil {
+		return fmt.Errorf("listing links: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+		if l.Attrs().Name == n.Bridge && l.Type() != "bridge" {
+			return fmt.Errorf("%q exists and is a %s device, not a bridge", n.Bridge, l.Type())
+		}
+	}
+	if err := overlappingAddr(h, n, names); err != nil {
+		return err
+	}
+	return overlappingRoute(h, n, names)
+}
+
+func overlappingAddr(h *netlink.Handle, n Network, names map[int]string) error {
+	addrs, err := addrList(h, nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("listing addresses: %w", err)
+	}
+	gateway := netip.PrefixFrom(n.Gateway(), n.Subnet.Bits())
+	for _, a := range addrs {
+		addr, link := prefixOf(a.IPNet), names[a.LinkIndex]
+		switch {
+		case link == n.Bridge && addr != gateway:
+			return fmt.Errorf("bridge %s has the address %v, not %v", n.Bridge, addr, gateway)
+		case link != n.Bridge && addr.Overlaps(n.Subnet):
+			return fmt.Errorf("subnet %v of %s overlaps %v on %s", n.Subnet, n.Bridge, addr, link)
+		}
+	}
+	return nil
+}
+
+// overlappingRoute looks at every table: a VPN's own table is asked before the main one.
+func overlappingRoute(h *netlink.Handle, n Network, names map[int]string) error {
+	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("listing routes: %w", err)
+	}
+	for _, r := range routes {
+		dst := prefixOf(r.Dst)
+		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(n.Subnet) {
+			continue
+		}
+		if via := routeTarget(r, names); via != n.Bridge {
+			return fmt.Errorf("subnet %v of %s overlaps the route to %v by %s", n.Subnet, n.Bridge, dst, via)
+		}
+	}
+	return nil
+}
+
+// isDefault holds for halves of the world too: VPN clients put 0.0.0.0/1 and 128.0.0.0/1 before the default route.
+func isDefault(dst netip.Prefix) bool {
+	return !dst.IsValid() || dst.Bits() <= 1
+}
+
+// routeLink gives the index of the interface a route leads to, the first of several, or 0.
+func routeLink(r netlink.Route) int {
+	if r.LinkIndex == 0 && len(r.MultiPath) > 0 {
+		return r.MultiPath[0].LinkIndex
+	}
+	return r.LinkIndex
+}
+
+// routeTarget names where a route leads: its interface, or what it does with packets instead.
+func routeTarget(r netlink.Route, names map[int]string) string {
+	if index := routeLink(r); index != 0 {
+		return names[index]
+	}
+	switch r.Type {
+	case unix.RTN_BLACKHOLE:
+		return "blackhole"
+	case unix.RTN_UNREACHABLE:
+		return "unreachable"
+	case unix.RTN_PROHIBIT:
+		return "prohibit"
+	}
+	return "no interface"
+}

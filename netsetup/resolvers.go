@@ -1,0 +1,108 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Resolvers are the name servers that a box can ask.
+type Resolvers struct {
+	Servers []netip.Addr
+	Search  []string // domains
+	Source  string   // the file the servers were found in; empty where there are none
+}
+
+// HostResolvers gives the name servers the host's own answers come from. A stub on 127.0.0.53 cannot be reached from
+// a box, so where /etc/resolv.conf names nothing else the files are read in which systemd-resolved and NetworkManager
+// keep the real ones. Servers that a box with its one IPv4 address cannot reach are left out: loopback and IPv6 ones.
+// IPv4's link-local 169.254.0.0/16 stays; clouds have their resolvers there and the host forwards to it. Where nothing
+// is left, Servers is empty and there is no error; the box needs to be told.
+func HostResolvers() (Resolvers, error) {
+	return hostResolvers("/")
+}
+
+func hostResolvers(root string) (Resolvers, error) {
+	var search []string
+	for _, file := range []string{
+		"/etc/resolv.conf",
+		"/run/systemd/resolve/resolv.conf",
+		"/run/NetworkManager/no-stub-resolv.conf",
+		"/run/NetworkManager/resolv.conf",
+	} {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Resolvers{}, fmt.Errorf("looking for the host's name servers: %w", err)
+		}
+		r := parseResolvConf(string(text))
+		if len(search) == 0 {
+			search = r.Search
+		}
+		if r.Servers = slices.DeleteFunc(r.Servers, unreachable); len(r.Servers) > 0 {
+			return Resolvers{Servers: r.Servers, Search: search, Source: file}, nil
+		}
+	}
+	return Resolvers{Search: search}, nil
+}
+
+// unreachable holds for name servers of no use to a box. The address 0.0.0.0 stands for the machine that asks.
+func unreachable(a netip.Addr) bool {
+	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
+}
+
+// parseResolvConf reads what resolv.conf(5) says of servers and domains, as glibc does: a keyword starts its line, the
+// last of search and domain wins, and what cannot be understood is passed over. Each server is named once.
+func parseResolvConf(text string) Resolvers {
+	var r Resolvers
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(strings.TrimRight(line, "\r\n"))
+		if len(fields) < 2 || !strings.HasPrefix(line, fields[0]) {
+			continue
+		}
+		values := untilComment(fields[1:])
+		switch fields[0] {
+		case "nameserver":
+			r.Servers = appendServer(r.Servers, values)
+		case "domain":
+			r.Search = domains(values[:min(1, len(values))])
+		case "search":
+			r.Search = domains(values)
+		}
+	}
+	return r
+}
+
+// untilComment cuts a comment behind the values.
+func untilComment(values []string) []string {
+	for i, v := range values {
+		if at := strings.IndexAny(v, "#;"); at >= 0 {
+			return slices.DeleteFunc(append(values[:i:i], v[:at]), func(s string) bool { return s == "" })
+		}
+	}
+	return values
+}
+
+// appendServer adds the first value, if it is an address that is not there yet. A zone, as in fe80::1%eth0, is kept.
+func appendServer(servers []netip.Addr, values []string) []netip.Addr {
+	if len(values) == 0 {
+		return servers
+	}
+	addr, err := netip.ParseAddr(values[0])
+	if addr = addr.Unmap(); err != nil || slices.Contains(servers, addr) {
+		return servers
+	}
+	return append(servers, addr)
+}
+
+// domains drops the root, with which systemd-resolved says that there are none.
+func domains(values []string) []string {
+	return slices.DeleteFunc(values, func(d string) bool { return d == "." })
+}
