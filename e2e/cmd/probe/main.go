@@ -1,0 +1,170 @@
+// Command probe is both ends of the connections that tests make: it serves on ports and says who asked, and it asks.
+// One static binary runs the same on the machine, on the host, on the client and in a box.
+//
+//	probe serve NAME tcp/ADDR udp/ADDR ...    answers "NAME on LOCAL to REMOTE: TEXT"; ADDR may end in a range :LOW-HIGH
+//	probe tcp ADDR | probe udp ADDR           says hello to ADDR and prints the answer
+//	probe get URL                             prints status and body
+//
+// Asking takes two seconds at most and exits 1 when there is no answer, with the reason on stderr.
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const patience = 2 * time.Second
+
+func main() {
+	if err := probe(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+}
+
+func probe(args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL")
+	}
+	switch args[0] {
+	case "serve":
+		return serve(args[1], args[2:])
+	case "tcp", "udp":
+		return ask(args[0], args[1])
+	case "get":
+		return get(args[1])
+	}
+	return fmt.Errorf("no such verb %q", args[0])
+}
+
+// ask sends one line and prints the line that comes back.
+func ask(network, address string) error {
+	conn, err := net.DialTimeout(network, address, patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	fmt.Print(answer)
+	return nil
+}
+
+func get(url string) error {
+	client := http.Client{Timeout: patience}
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Status)
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
+}
+
+// serve answers on every address of specs until it is killed; it says "ready" when all are open.
+func serve(name string, specs []string) error {
+	failed := make(chan error)
+	for _, spec := range specs {
+		addresses, err := expand(spec)
+		if err != nil {
+			return err
+		}
+		network, _, _ := strings.Cut(spec, "/")
+		for _, address := range addresses {
+			loop, err := open(name, network, address)
+			if err != nil {
+				return err
+			}
+			go func() { failed <- loop() }()
+		}
+	}
+	fmt.Println("ready")
+	return <-failed
+}
+
+// expand gives the addresses of "tcp/:9000-9010", one where there is no range.
+func expand(spec string) ([]string, error) {
+	_, address, _ := strings.Cut(spec, "/")
+	host, ports, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	from, to, found := strings.Cut(ports, "-")
+	if !found {
+		return []string{address}, nil
+	}
+	low, err := strconv.Atoi(from)
+	if err != nil {
+		return nil, err
+	}
+	high, err := strconv.Atoi(to)
+	if err != nil {
+		return nil, err
+	}
+	var addresses []string
+	for port := low; port <= high; port++ {
+		addresses = append(addresses, net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	return addresses, nil
+}
+
+// open listens on address and gives the loop that answers there.
+func open(name, network, address string) (func() error, error) {
+	if network == "udp" {
+		conn, err := net.ListenPacket(network, address)
+		return func() error { return answerPackets(name, conn) }, err
+	}
+	listener, err := net.Listen(network, address)
+	return func() error { return answerConnections(name, listener) }, err
+}
+
+func answerConnections(name string, listener net.Listener) error {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			lines := bufio.NewScanner(conn)
+			for lines.Scan() {
+				fmt.Fprint(conn, answer(name, conn.LocalAddr(), conn.RemoteAddr(), lines.Text()))
+			}
+		}()
+	}
+}
+
+func answerPackets(name string, conn net.PacketConn) error {
+	packet := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(packet)
+		if err != nil {
+			return err
+		}
+		text := strings.TrimSpace(string(packet[:n]))
+		if _, err := conn.WriteTo([]byte(answer(name, conn.LocalAddr(), from, text)), from); err != nil {
+			return err
+		}
+	}
+}
+
+func answer(name string, local, remote net.Addr, text string) string {
+	return fmt.Sprintf("%s on %s to %s: %s\n", name, local, remote, text)
+}

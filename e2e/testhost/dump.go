@@ -1,0 +1,133 @@
+package testhost
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+)
+
+//go:embed dump.sh
+var dumpScript string
+
+// Dump is all that boxrun may touch on a host, as text a person can read: a section per subject, without what changes by itself.
+type Dump string
+
+// Dump takes the dump of a host; it changes nothing there.
+func (h *Host) Dump(ctx context.Context) (Dump, error) {
+	r, err := h.Exec(ctx, "sh", "-c", dumpScript)
+	if err != nil {
+		return "", fmt.Errorf("dumping %s: %w", h.name, err)
+	}
+	return Dump(steady(r.Stdout)), nil
+}
+
+// Diff gives what differs from d to later as a unified diff, empty where nothing does. Lines that match a pattern of except
+// are left out of both.
+func (d Dump) Diff(later Dump, except ...string) string {
+	return string(diff.Diff("before", []byte(d.without(except)), "after", []byte(later.without(except))))
+}
+
+// Section gives the lines of one section.
+func (d Dump) Section(name string) string {
+	_, rest, _ := strings.Cut("\n"+string(d), "\n== "+name+"\n")
+	text, _, _ := strings.Cut(rest, "\n== ")
+	return text
+}
+
+func (d Dump) without(patterns []string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(string(d)) {
+		if !matchesAny(line, patterns) {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+func matchesAny(line string, patterns []string) bool {
+	for _, pattern := range patterns {
+		if regexp.MustCompile(pattern).MatchString(line) {
+			return true
+		}
+	}
+	return false
+}
+
+// volatile lines change on an idle host: counters, clocks, random values, and systemd's helpers that come and go.
+var volatile = regexp.MustCompile(strings.Join([]string{
+	`^#`, // iptables-save's time stamps
+	`^fs\.(dentry-state|file-nr|inode-nr|inode-state|quota\.)`,
+	`^kernel\.(ns_last_pid|pty\.nr|random\.)`,
+	`^net\.netfilter\.nf_conntrack_count`,
+	`^net\.ipv4\.(tcp_fastopen_key|udp_mem|tcp_mem)`,
+	`^net\.ipv4\.neigh\..*\.(base_reachable|retrans)_time `, // rounded anew on every read
+	`^[0-9]+ .*(udev-worker|systemd-hostnamed|systemd-timedated|sd-pam|ps -e|sh -c # Prints|sort$)`,
+	`^/sys/fs/cgroup/system.slice/systemd-(hostnamed|timedated|localed|tmpfiles-clean)\.service`,
+}, "|"))
+
+var counters = regexp.MustCompile(`\[[0-9]+:[0-9]+\]$`)
+
+// steady takes out of a raw dump what changes by itself, and built-in tables left empty, as iptables makes them by looking.
+func steady(raw string) string {
+	var kept []string
+	for _, line := range strings.Split(strings.TrimRight(raw, "\n"), "\n") {
+		if !volatile.MatchString(line) {
+			kept = append(kept, counters.ReplaceAllString(line, "[0:0]"))
+		}
+	}
+	return strings.Join(withoutEmptyTables(kept), "\n") + "\n"
+}
+
+// untouched is a line inside a built-in table that nobody has written to, as iptables-save and as nft show it.
+var untouched = regexp.MustCompile(
+	`^(:[A-Z]+ ACCEPT \[0:0\]|\tchain [A-Z]+ \{|\t\ttype (filter|nat|route) hook .* policy accept;|\t\}|)$`)
+
+// withoutEmptyTables drops tables whose chains are all built in, empty and accepting: of iptables-save from "*nat" to
+// "COMMIT", of nft from "table ip nat {" to "}".
+func withoutEmptyTables(lines []string) []string {
+	var kept []string
+	for len(lines) > 0 {
+		n := tableLength(lines)
+		if n == 0 {
+			kept, lines = append(kept, lines[0]), lines[1:]
+			continue
+		}
+		if !isEmptyTable(lines[1 : n-1]) {
+			kept = append(kept, lines[:n]...)
+		}
+		lines = lines[n:]
+	}
+	return kept
+}
+
+// tableLength gives the number of lines of the table that lines begin with, 0 where they begin with something else.
+func tableLength(lines []string) int {
+	end := ""
+	switch {
+	case strings.HasPrefix(lines[0], "*"):
+		end = "COMMIT"
+	case strings.HasPrefix(lines[0], "table "):
+		end = "}"
+	default:
+		return 0
+	}
+	for i, line := range lines {
+		if line == end {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func isEmptyTable(body []string) bool {
+	for _, line := range body {
+		if !untouched.MatchString(line) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,35 @@
+# Prints all that boxrun may touch on a host, in sections, and leaves everything as it is.
+section() { printf '== %s\n' "$*"; }
+
+section links
+ip -o -d link show | sed 's/ *\(hello_timer\|tcn_timer\|topology_change_timer\|gc_timer\) *[0-9.]*//g'
+section addresses
+ip -o addr show
+section routes
+ip -4 route show table all
+ip -6 route show table all
+section rules of routing
+ip -4 rule show
+ip -6 rule show
+for link in $(ls /sys/class/net); do
+	section "features of $link"
+	ethtool -k "$link"
+done
+for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
+	section "$tool"
+	"$tool-save"
+done
+section nft
+nft -s list ruleset
+section sysctl
+sysctl -a 2> /dev/null
+section leases and results
+find /var/lib/cni /run/boxrun /run/cni -printf '%p %y %l\n' 2> /dev/null | sort
+section files
+find /etc /usr/local /var/lib/boxrun /root/.apptainer -not -path '*/instances/logs*' -printf '%p %y %m %s %l\n' 2> /dev/null | sort
+section cgroups
+find /sys/fs/cgroup -mindepth 1 -type d | sort
+section mounts
+cut -d ' ' -f 4- /proc/1/mountinfo | sort
+section processes
+ps -e --no-headers -o ppid:1,args | sort

@@ -1,0 +1,132 @@
+package testhost
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Result is how a command ended.
+type Result struct {
+	Stdout, Stderr string
+	Code           int // its exit code; 128 and the signal where one ended it
+}
+
+// String gives the result as a person would have seen it.
+func (r Result) String() string {
+	return fmt.Sprintf("exit code %d\nstdout:\n%s\nstderr:\n%s", r.Code, r.Stdout, r.Stderr)
+}
+
+// Exec runs a command on the host as root, without a terminal and with an empty stdin, until it ends or ctx is done.
+// A command that says no is a Result; the error is for one that could not be run or did not end in time.
+func (h *Host) Exec(ctx context.Context, argv ...string) (Result, error) {
+	return outcome(ctx, h.Command(ctx, argv...))
+}
+
+// Client runs a command of the machine on the client host.
+func (h *Host) Client(ctx context.Context, argv ...string) (Result, error) {
+	return outcome(ctx, h.ClientCommand(ctx, argv...))
+}
+
+// Command gives the command that runs argv on the host as root, for the caller to connect and start. It has a process
+// group of its own, which is killed when ctx is done.
+func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
+	enter := []string{"-t", strconv.Itoa(h.init), "-m", "-u", "-i", "-n", "-p", "-C", "env", "-i", "-C", "/root"}
+	cmd := bounded(ctx, "nsenter", slices.Concat(enter, environment(), argv))
+	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(h.session.Fd())
+	return cmd
+}
+
+// ClientCommand is Command for the client host, which has the machine's files.
+func (h *Host) ClientCommand(ctx context.Context, argv ...string) *exec.Cmd {
+	return bounded(ctx, "nsenter", append([]string{"--net=" + netnsPath(clientName(h.name))}, argv...))
+}
+
+// environment is that of root's login on a Debian.
+func environment() []string {
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=C.UTF-8", "TERM=xterm",
+	}
+}
+
+// bounded gives a command whose whole process group ends with ctx, and whose Wait does not hang on a pipe that a
+// daemon kept open.
+func bounded(ctx context.Context, name string, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return killGroup(cmd) }
+	cmd.WaitDelay = 3 * time.Second
+	return cmd
+}
+
+func killGroup(cmd *exec.Cmd) error {
+	err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}
+
+// outcome runs cmd, made with ctx, to its end.
+func outcome(ctx context.Context, cmd *exec.Cmd) (Result, error) {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	r := Result{Stdout: stdout.String(), Stderr: stderr.String()}
+	if cmd.ProcessState != nil {
+		r.Code = exitCode(cmd.ProcessState)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return r, nil
+	}
+	if err != nil {
+		return r, fmt.Errorf("running %s: %w\n%v", strings.Join(cmd.Args, " "), err, r)
+	}
+	return r, nil
+}
+
+func exitCode(state *os.ProcessState) int {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
+}
+
+// Write makes a file of the host, and the directories above it.
+func (h *Host) Write(ctx context.Context, path string, mode os.FileMode, content io.Reader) error {
+	cmd := h.Command(ctx, "install", "-D", "-m", fmt.Sprintf("%o", mode), "/dev/stdin", path)
+	cmd.Stdin = content
+	r, err := outcome(ctx, cmd)
+	if err == nil && r.Code != 0 {
+		err = errors.New(strings.TrimSpace(r.Stderr))
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s on %s: %w", path, h.name, err)
+	}
+	return nil
+}
+
+// Copy copies a file of the machine to the host, with its mode.
+func (h *Host) Copy(ctx context.Context, src, dst string) error {
+	file, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	return h.Write(ctx, dst, info.Mode().Perm(), file)
+}

@@ -1,0 +1,346 @@
+package testhost
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Addresses of the wire between a host and its client.
+const (
+	HostAddr   = "192.0.2.1"
+	ClientAddr = "192.0.2.2"
+)
+
+// WebImage is where a host sees the root file system of the systemd and nginx box, read-only.
+const WebImage = "/srv/web"
+
+// bootTimeout is how long a host may take until its systemd says it is running; it takes about two seconds.
+const bootTimeout = 90 * time.Second
+
+//go:embed boot.sh
+var bootScript string
+
+// Host is one test host. It is up from New to Close but between Shutdown and Boot. Its methods are not for use by
+// several goroutines at once, but for Exec, Command and Client.
+type Host struct {
+	name   string
+	web    string   // root of the web box on the machine
+	cgroup string   // of all processes of the host
+	lock   *os.File // held while the owner lives, so that others do not sweep this host away
+
+	// while it is on:
+	init    int           // its PID 1, in the machine's PID namespace
+	session *os.File      // the cgroup of commands from outside: beside the host's units, as a login session is
+	ended   chan struct{} // closed when its PID 1 has ended
+}
+
+// New builds the root file systems where they are not cached, sweeps what killed runs left, and boots a host of its own;
+// progress is told of the steps that take long. It needs root.
+func New(ctx context.Context, progress func(string)) (*Host, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a test host needs root: it is made of namespaces, mounts and a cgroup")
+	}
+	if err := sweep(); err != nil {
+		return nil, fmt.Errorf("sweeping hosts of killed runs: %w", err)
+	}
+	root, err := hostRecipe().ensure(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	web, err := webRecipe().ensure(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	h, err := create(root, web)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Boot(ctx); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// create makes the directory, the disk and the client of a host that is off.
+func create(root, web string) (*Host, error) {
+	h := &Host{web: web}
+	if err := h.claimName(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{
+		func() error { return h.mountDisk(root) },
+		h.makeClient,
+		h.fitToMachine,
+	} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+	}
+	return h, nil
+}
+
+// claimName finds a free name, makes its directory and locks it.
+func (h *Host) claimName() error {
+	h.name = fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), strings.ToLower(rand.Text()[:4]))
+	cgroups, err := cgroupMount()
+	if err != nil {
+		return err
+	}
+	h.cgroup = filepath.Join(cgroups, h.name)
+	if err := os.MkdirAll(h.dir(), 0o755); err != nil {
+		return err
+	}
+	h.lock, err = lockOwner(h.name)
+	return err
+}
+
+// mountDisk gives the host a root of its own above the shared one, and a /var that is no overlay: an overlay cannot be
+// the upper directory of another, and boxes keep theirs in /var/lib.
+func (h *Host) mountDisk(root string) error {
+	disk := h.path("disk")
+	if err := os.MkdirAll(disk, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mounting tmpfs on %s: %w", disk, err)
+	}
+	for _, dir := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(disk, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", root, disk, disk)
+	if err := unix.Mount("overlay", h.path("disk/root"), "overlay", 0, options); err != nil {
+		return fmt.Errorf("mounting the overlay of %s: %w", h.name, err)
+	}
+	return run("cp", "-a", filepath.Join(root, "var"), h.path("disk/var"))
+}
+
+// fitToMachine writes the few files of a host that depend on where it runs.
+func (h *Host) fitToMachine() error {
+	machineID := strings.ReplaceAll(randomUUID(), "-", "")
+	files := map[string]string{
+		"etc/hostname":    "host\n",
+		"etc/hosts":       "127.0.0.1 localhost\n" + HostAddr + " host\n" + ClientAddr + " client\n",
+		"etc/resolv.conf": "nameserver " + ClientAddr + "\n",
+		"etc/machine-id":  machineID + "\n", // without one systemd takes every boot for the first
+	}
+	for name, text := range files {
+		if err := os.WriteFile(h.path("disk/root", name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(h.path("disk/root", WebImage), 0o755); err != nil {
+		return err
+	}
+	return lowerCapabilities(h.path("disk/root"))
+}
+
+// Boot starts a host that is off and waits until its systemd has booted: with a network of its own, an empty /run and a
+// new boot id. The error of one that does not get there shows its console.
+func (h *Host) Boot(ctx context.Context) error {
+	if err := h.makeWire(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(h.path("boot_id"), []byte(randomUUID()+"\n"), 0o444); err != nil {
+		return err
+	}
+	if err := h.makeCgroup(); err != nil {
+		return fmt.Errorf("making the cgroup of %s: %w", h.name, err)
+	}
+	if err := h.startInit(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	if err := h.awaitBooted(ctx); err != nil {
+		return fmt.Errorf("booting %s: %w; its console:\n%s", h.name, err, h.console())
+	}
+	return nil
+}
+
+// makeCgroup makes the cgroup of the host, and in it the one for commands from outside.
+func (h *Host) makeCgroup() error {
+	session := filepath.Join(h.cgroup, "session")
+	if err := os.MkdirAll(session, 0o755); err != nil {
+		return err
+	}
+	var err error
+	h.session, err = os.Open(session)
+	return err
+}
+
+// startInit starts the host's first process in namespaces and a cgroup of its own.
+func (h *Host) startInit() error {
+	console, err := os.Create(h.path("console"))
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	cgroup, err := os.Open(h.cgroup)
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	cmd := exec.Command("nsenter", "--net="+netnsPath(h.name),
+		"unshare", "-m", "-p", "-f", "-u", "-i", "-C", "--kill-child", "--propagation", "private",
+		"sh", "-c", bootScript, "boot.sh", h.path("disk/root"), "host", h.path("disk/var"), h.web, h.path("boot_id"))
+	cmd.Stdout, cmd.Stderr = console, console
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:      true,
+		UseCgroupFD: true, CgroupFD: int(cgroup.Fd()),
+		Pdeathsig: syscall.SIGKILL,
+	}
+	started := make(chan error, 1)
+	h.ended = make(chan struct{})
+	go superviseInit(cmd, started, h.ended)
+	if err := <-started; err != nil {
+		return fmt.Errorf("starting %s: %w", h.name, err)
+	}
+	return h.findInit(cmd.Process.Pid)
+}
+
+// superviseInit starts cmd and waits for it, on a thread that lives as long: the kernel sends Pdeathsig when the thread
+// that started a process ends, and Go ends idle threads.
+func superviseInit(cmd *exec.Cmd, started chan<- error, ended chan<- struct{}) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(ended)
+	err := cmd.Start()
+	started <- err
+	if err == nil {
+		_ = cmd.Wait() // how PID 1 of a host ends says nothing
+	}
+}
+
+// findInit notes the host's PID 1, the only child of unshare, when it has become systemd. Before that its mounts are
+// still the machine's.
+func (h *Host) findInit(unshare int) error {
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		select {
+		case <-h.ended:
+			return fmt.Errorf("booting %s: its first process ended; its console:\n%s", h.name, h.console())
+		case <-time.After(10 * time.Millisecond):
+		}
+		child, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", unshare, unshare))
+		if err != nil {
+			continue // ended in between: the select above tells
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(child)))
+		if err != nil {
+			continue // nsenter has not become unshare yet, or unshare has not forked
+		}
+		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(comm) == "systemd\n" {
+			h.init = pid
+			return nil
+		}
+	}
+	return fmt.Errorf("booting %s: no systemd after 10 s; its console:\n%s", h.name, h.console())
+}
+
+// awaitBooted waits until the host's systemd has nothing left to start.
+func (h *Host) awaitBooted(ctx context.Context) error {
+	for {
+		r, err := h.Exec(ctx, "systemctl", "is-system-running")
+		state := strings.TrimSpace(r.Stdout)
+		if state == "running" {
+			return nil
+		}
+		if state == "degraded" {
+			failed, _ := h.Exec(ctx, "systemctl", "--failed", "--no-legend", "--plain")
+			return fmt.Errorf("starting units: some failed:\n%s", failed.Stdout)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("its systemd is %q: %s", state, r.Stderr), err)
+		case <-h.ended:
+			return errors.New("its systemd ended")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Reboot cuts the power and boots again from the same disk.
+func (h *Host) Reboot(ctx context.Context) error {
+	if err := h.cutPower(); err != nil {
+		return err
+	}
+	return h.Boot(ctx)
+}
+
+// Shutdown has the host's systemd stop everything and power off. Boot brings it back.
+func (h *Host) Shutdown(ctx context.Context) error {
+	if _, err := h.Exec(ctx, "systemctl", "poweroff"); err != nil {
+		return err
+	}
+	select {
+	case <-h.ended:
+	case <-ctx.Done():
+		return fmt.Errorf("powering off %s: %w; its console:\n%s", h.name, ctx.Err(), h.console())
+	}
+	return h.cutPower()
+}
+
+// cutPower ends all processes of the host at once and takes its wire away; of a host that is off there are none.
+func (h *Host) cutPower() error {
+	// The cgroup goes as well: Linux 6.13 and later kill a process that is cloned into a cgroup once killed.
+	err := errors.Join(killCgroup(h.cgroup), removeCgroup(h.cgroup), removeWire(h.name))
+	if h.ended != nil {
+		<-h.ended
+	}
+	if h.session != nil {
+		err = errors.Join(err, h.session.Close())
+	}
+	h.init, h.ended, h.session = 0, nil, nil
+	return err
+}
+
+// Close ends the host and removes what the machine had for it. Closing twice is fine.
+func (h *Host) Close() error {
+	if h.lock == nil {
+		return nil
+	}
+	err := errors.Join(h.cutPower(), remove(h.name))
+	h.lock.Close()
+	h.lock = nil
+	return err
+}
+
+// Name gives the host's name on the machine, for messages.
+func (h *Host) Name() string { return h.name }
+
+func (h *Host) console() string {
+	text, err := os.ReadFile(h.path("console"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return tail(string(text), 20)
+}
+
+// dir is the host's directory on the machine.
+func (h *Host) dir() string { return filepath.Join(stateDir, h.name) }
+
+func (h *Host) path(elem ...string) string {
+	return filepath.Join(append([]string{h.dir()}, elem...)...)
+}
+
+func randomUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // documented never to fail
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,138 @@
+package testhost
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// CacheDir gives the directory that keeps built root file systems: $BOXRUN_TEST_CACHE, else /var/cache/boxrun-test.
+func CacheDir() string {
+	if dir := os.Getenv("BOXRUN_TEST_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/boxrun-test"
+}
+
+// recipe is what a root file system is made from.
+type recipe struct {
+	name     string
+	suite    string
+	extra    string // a suite beside it, for what hostSetup pins; or none
+	packages string
+	setup    string // shell, run with the root as $1 before packages are installed
+	finish   string // shell, run with the root as $1 at the end
+}
+
+//go:embed host.setup.sh
+var hostSetup string
+
+//go:embed host.finish.sh
+var hostFinish string
+
+//go:embed web.finish.sh
+var webFinish string
+
+// hostRecipe is Debian 13, but with Apptainer, which is in unstable only.
+func hostRecipe() recipe {
+	return recipe{
+		name: "host", suite: "trixie", extra: "sid",
+		packages: "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,ethtool,procps,kmod,jq,curl,ca-certificates," +
+			"apptainer,squashfuse,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
+		setup: hostSetup, finish: hostFinish,
+	}
+}
+
+// webRecipe is the box most tests run: Debian 12 with systemd and nginx.
+func webRecipe() recipe {
+	return recipe{
+		name: "web", suite: "bookworm",
+		packages: "systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,procps,nginx-light,netcat-openbsd,socat,tmux",
+		finish:   webFinish,
+	}
+}
+
+// dir gives where the root built from r is kept: a directory per content of the recipe, so that a changed recipe is
+// built anew and an unchanged one never.
+func (r recipe) dir() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", r))
+	return filepath.Join(CacheDir(), r.name+"-"+hex.EncodeToString(sum[:6]))
+}
+
+// ensure gives the directory of the root built from r, building it first where it is not there; progress says so.
+// Processes that want the same root wait for the one that builds it.
+func (r recipe) ensure(ctx context.Context, progress func(string)) (string, error) {
+	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(r.dir()+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", fmt.Errorf("locking %s: %w", lock.Name(), err)
+	}
+	_, err = os.Stat(r.dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		progress("building the root file system " + r.dir())
+		err = r.build(ctx)
+	}
+	return r.dir(), err
+}
+
+// build makes the root beside its place and moves it there when it is complete.
+func (r recipe) build(ctx context.Context) error {
+	partial := r.dir() + ".partial"
+	if err := os.RemoveAll(partial); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--include="+r.packages,
+		// A mirror's Release file of unstable may be past its date.
+		"--aptopt=Acquire::Check-Valid-Until \"false\"",
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+		"--setup-hook=:; "+r.setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
+		r.suite, partial, "-")
+	cmd.Stdin = strings.NewReader(r.sources(mirror(ctx)))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s with mmdebstrap: %w\n%s", r.dir(), err, tail(string(out), 25))
+	}
+	return os.Rename(partial, r.dir())
+}
+
+func (r recipe) sources(mirror string) string {
+	lines := "deb " + mirror + " " + r.suite + " main\n"
+	if r.extra != "" {
+		lines += "deb " + mirror + " " + r.extra + " main\n"
+	}
+	return lines
+}
+
+// mirror gives the Debian mirror the machine's own apt uses, or deb.debian.org where it names none.
+func mirror(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)").Output()
+	if err == nil {
+		for uri := range strings.FieldsSeq(string(out)) {
+			if strings.HasSuffix(uri, "/debian/") {
+				return strings.TrimSuffix(uri, "/")
+			}
+		}
+	}
+	return "http://deb.debian.org/debian"
+}
+
+// tail gives the last n lines of text.
+func tail(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

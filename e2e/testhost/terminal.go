@@ -1,0 +1,127 @@
+package testhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal is a command on the host with a terminal of the host's, and a person at it.
+type Terminal struct {
+	pty  *os.File
+	cmd  *exec.Cmd
+	done chan struct{} // closed when all output has been read
+
+	mu   sync.Mutex
+	text strings.Builder // what was shown and not yet expected
+}
+
+// Terminal starts a command on the host on a terminal of rows and columns. End it with Wait, in any case.
+func (h *Host) Terminal(ctx context.Context, rows, columns uint16, argv ...string) (*Terminal, error) {
+	pty, tty, err := h.openTerminal()
+	if err != nil {
+		return nil, fmt.Errorf("opening a terminal of %s: %w", h.name, err)
+	}
+	defer tty.Close()
+	// The session is made on the host: of one made outside, a shell's job control would see process group 0.
+	cmd := h.Command(ctx, append([]string{"setsid", "--ctty", "--wait"}, argv...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	t := &Terminal{pty: pty, cmd: cmd, done: make(chan struct{})}
+	if err := errors.Join(t.Resize(rows, columns), cmd.Start()); err != nil {
+		pty.Close()
+		return nil, err
+	}
+	go t.read()
+	return t, nil
+}
+
+// openTerminal takes a new terminal from the host's own devpts, so that "tty" names it there.
+func (h *Host) openTerminal() (pty, tty *os.File, err error) {
+	pty, err = os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", h.init), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.IoctlSetPointerInt(int(pty.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, errors.Join(err, pty.Close())
+	}
+	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, pty.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return nil, nil, errors.Join(errno, pty.Close())
+	}
+	return pty, os.NewFile(peer, "tty"), nil
+}
+
+// read collects what the terminal shows until the last process that has it open is gone.
+func (t *Terminal) read() {
+	defer close(t.done)
+	chunk := make([]byte, 4096)
+	for {
+		n, err := t.pty.Read(chunk)
+		t.mu.Lock()
+		t.text.Write(chunk[:n])
+		t.mu.Unlock()
+		if err != nil {
+			return // EIO: nobody has it open any more
+		}
+	}
+}
+
+// Type sends keys, as they are.
+func (t *Terminal) Type(keys string) error {
+	_, err := t.pty.WriteString(keys)
+	return err
+}
+
+// Resize changes the size of the terminal.
+func (t *Terminal) Resize(rows, columns uint16) error {
+	return unix.IoctlSetWinsize(int(t.pty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
+}
+
+// Expect waits until the terminal shows text, and forgets all up to its end. The error shows what is there instead.
+func (t *Terminal) Expect(text string, within time.Duration) error {
+	for deadline := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		t.mu.Lock()
+		shown := t.text.String()
+		before, after, found := strings.Cut(shown, text)
+		if found {
+			t.text.Reset()
+			t.text.WriteString(after)
+		}
+		t.mu.Unlock()
+		if found {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waiting %v for %q on the terminal, which shows:\n%s", within, text, before)
+		}
+	}
+}
+
+// Wait gives how the command ended, with what was shown and not expected as its stdout. One that has not ended within
+// that time is killed, which is an error.
+func (t *Terminal) Wait(within time.Duration) (Result, error) {
+	defer t.pty.Close()
+	timer := time.AfterFunc(within, func() { _ = t.cmd.Cancel() })
+	err := t.cmd.Wait()
+	if !timer.Stop() {
+		return Result{}, fmt.Errorf("waiting %v for %s: it did not end", within, strings.Join(t.cmd.Args, " "))
+	}
+	select {
+	case <-t.done:
+	case <-time.After(time.Second): // a daemon has the terminal open still
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Result{Stdout: t.text.String(), Code: exitCode(t.cmd.ProcessState)}, err
+}
