@@ -6,39 +6,41 @@ import (
 )
 
 // Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations have been
-// parsed, paths made absolute, %i expanded, and defaults filled in.
+// parsed, paths made absolute, %i expanded, and defaults filled in. Lists and maps are never nil.
+//
+// The toml tags are the format itself: what is decoded, what "profile show" prints, what the template explains.
 type Profile struct {
-	Name        string   `json:"name"` // the box's name: the file's name, or NAME-INSTANCE for NAME@INSTANCE
-	File        string   `json:"file"` // absolute path of the file, or "builtin:NAME"
-	Description string   `json:"description"`
-	Image       string   `json:"image"`    // absolute path of a SIF file or sandbox directory, or "builtin:hello"
-	Hostname    string   `json:"hostname"` // never empty: the box's name by default
-	DependsOn   []string `json:"depends_on"`
+	Name        string   `json:"name" toml:"-"` // the box's name: the file's name, or NAME-INSTANCE for NAME@INSTANCE
+	File        string   `json:"file" toml:"-"` // absolute path of the file, or "builtin:NAME"
+	Description string   `json:"description" toml:"description"`
+	Image       string   `json:"image" toml:"image"`       // absolute path of a SIF file or sandbox directory, or "builtin:hello"
+	Hostname    string   `json:"hostname" toml:"hostname"` // never empty: the box's name by default
+	DependsOn   []string `json:"depends_on" toml:"depends_on"`
 
-	Network   Network           `json:"network"`
-	Storage   Storage           `json:"storage"`
-	Systemd   Systemd           `json:"systemd"`
-	Resources Resources         `json:"resources"`
-	Ready     Ready             `json:"ready"`
-	Secrets   map[string]string `json:"secrets"`
-	Build     Build             `json:"build"`
-	Apptainer Apptainer         `json:"apptainer"`
-	Hooks     Hooks             `json:"hooks"`
+	Network   Network           `json:"network" toml:"network"`
+	Storage   Storage           `json:"storage" toml:"storage"`
+	Systemd   Systemd           `json:"systemd" toml:"systemd"`
+	Resources Resources         `json:"resources" toml:"resources"`
+	Ready     Ready             `json:"ready" toml:"ready"`
+	Secrets   map[string]string `json:"secrets" toml:"secrets"`
+	Build     Build             `json:"build" toml:"build"`
+	Apptainer Apptainer         `json:"apptainer" toml:"apptainer"`
+	Hooks     Hooks             `json:"hooks" toml:"hooks"`
 }
 
 // Network says how a box is connected.
 type Network struct {
-	Mode      string         `json:"mode"` // bridge | host | none
-	Bridge    string         `json:"bridge"`
-	Subnet    netip.Prefix   `json:"subnet"` // masked
-	MTU       int            `json:"mtu"`    // bytes; 0: that of the external interface
-	IP        netip.Addr     `json:"ip"`     // zero: the next free one
-	External  string         `json:"external"`
-	Ports     []Port         `json:"ports"`
-	AllowFrom []netip.Prefix `json:"allow_from"`
-	DNS       []netip.Addr   `json:"dns"` // empty: the host's upstream servers
-	Search    []string       `json:"search"`
-	Offload   string         `json:"offload"` // off | keep
+	Mode      string         `json:"mode" toml:"mode"` // bridge | host | none
+	Bridge    string         `json:"bridge" toml:"bridge"`
+	Subnet    netip.Prefix   `json:"subnet" toml:"subnet"` // masked
+	MTU       int            `json:"mtu" toml:"mtu"`       // bytes; 0: that of the external interface
+	IP        netip.Addr     `json:"ip" toml:"ip"`         // zero: the next free one
+	External  string         `json:"external" toml:"external"`
+	Ports     []Port         `json:"ports" toml:"ports"`
+	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
+	DNS       []netip.Addr   `json:"dns" toml:"dns"` // empty: the host's upstream servers
+	Search    []string       `json:"search" toml:"search"`
+	Offload   string         `json:"offload" toml:"offload"` // off | keep
 }
 
 // Port publishes Count consecutive ports of the host, from Host on, as those of the box from Container on.
@@ -52,9 +54,9 @@ type Port struct {
 
 // Storage says what the box's root is written to, and what of the host it sees.
 type Storage struct {
-	Root    string `json:"root"`    // tmpfs | read-only | overlay
-	Overlay string `json:"overlay"` // absolute directory; never empty when Root is overlay
-	Binds   []Bind `json:"binds"`
+	Root    string `json:"root" toml:"root"`       // tmpfs | read-only | overlay
+	Overlay string `json:"overlay" toml:"overlay"` // absolute directory; never empty when Root is overlay
+	Binds   []Bind `json:"binds" toml:"binds"`
 }
 
 // Bind is one path of the host seen inside the box.
@@ -66,39 +68,39 @@ type Bind struct {
 
 // Systemd is what the systemd inside the box is told.
 type Systemd struct {
-	Environment map[string]string `json:"environment"`
-	Mask        []string          `json:"mask"`
-	StopTimeout time.Duration     `json:"stop_timeout"`
-	Restart     string            `json:"restart"`
+	Environment map[string]string `json:"environment" toml:"environment"`
+	Mask        []string          `json:"mask" toml:"mask"`
+	StopTimeout time.Duration     `json:"stop_timeout" toml:"stop_timeout"`
+	Restart     string            `json:"restart" toml:"restart"`
 }
 
 // Resources limits the whole box.
 type Resources struct {
-	Memory string  `json:"memory"`
-	CPUs   float64 `json:"cpus"`
-	PIDs   int     `json:"pids"`
+	Memory string  `json:"memory" toml:"memory"`
+	CPUs   float64 `json:"cpus" toml:"cpus"`
+	PIDs   int     `json:"pids" toml:"pids"`
 }
 
 // Ready says when the box is up.
 type Ready struct {
-	Timeout time.Duration `json:"timeout"`
-	Units   []string      `json:"units"`
-	TCP     []uint16      `json:"tcp"`
-	HTTP    []string      `json:"http"` // URLs; an empty host is the box's address
-	Hint    string        `json:"hint"`
+	Timeout time.Duration `json:"timeout" toml:"timeout"`
+	Units   []string      `json:"units" toml:"units"`
+	TCP     []uint16      `json:"tcp" toml:"tcp"`
+	HTTP    []string      `json:"http" toml:"http"` // URLs; an empty host is the box's address
+	Hint    string        `json:"hint" toml:"hint"`
 }
 
 // Build says what the image is built from.
 type Build struct {
-	Definition string `json:"definition"`
+	Definition string `json:"definition" toml:"definition"`
 }
 
 // Apptainer holds flags passed through to "apptainer instance start".
 type Apptainer struct {
-	Args []string `json:"args"`
+	Args []string `json:"args" toml:"args"`
 }
 
 // Hooks are commands run inside the box.
 type Hooks struct {
-	PostUp [][]string `json:"post_up"`
+	PostUp [][]string `json:"post_up" toml:"post_up"`
 }

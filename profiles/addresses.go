@@ -1,0 +1,94 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+var errIPv6 = errors.New("IPv6 is not supported yet")
+
+// parseIPv4 reads an IPv4 address.
+func parseIPv4(s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, errors.New("must be an IPv4 address")
+	}
+	if !ip.Is4() {
+		return netip.Addr{}, errIPv6
+	}
+	return ip, nil
+}
+
+// nameServer reads the address of a DNS server that a box can reach.
+func nameServer(s string) (netip.Addr, error) {
+	ip, err := parseIPv4(s)
+	if err == nil && ip.IsLoopback() {
+		err = errors.New("must not be loopback, which inside a box is the box itself")
+	}
+	if err == nil && (ip.IsUnspecified() || ip.IsMulticast()) {
+		err = errors.New("must be the address of one server")
+	}
+	return ip, err
+}
+
+// parsePrefix reads an IPv4 network and refuses an address inside one, of which nobody knows which half is the mistake.
+func parsePrefix(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, errors.New("must be an IPv4 network, such as \"10.22.0.0/16\"")
+	}
+	if !p.Addr().Is4() {
+		return netip.Prefix{}, errIPv6
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("has bits set behind its prefix length, its network is %q", p.Masked())
+	}
+	return p, nil
+}
+
+// clients reads who may reach the ports: a network, or one address for its /32.
+func clients(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		return parsePrefix(s)
+	}
+	ip, err := parseIPv4(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(ip, ip.BitLen()), nil
+}
+
+// boxSubnet reads a network that boxes can live in: not of the ranges that RFC 6890 gives another meaning, and with room
+// for a bridge and a few boxes.
+func boxSubnet(s string) (netip.Prefix, error) {
+	p, err := parsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if p.Bits() < 8 || p.Bits() > 29 {
+		return netip.Prefix{}, errors.New("must have a prefix length from 8 to 29")
+	}
+	for _, special := range []struct{ prefix, what string }{
+		{"0.0.0.0/8", "this network"},
+		{"127.0.0.0/8", "loopback"},
+		{"169.254.0.0/16", "link-local"},
+		{"224.0.0.0/4", "multicast"},
+		{"240.0.0.0/4", "reserved"},
+	} {
+		if p.Overlaps(netip.MustParsePrefix(special.prefix)) {
+			return netip.Prefix{}, fmt.Errorf("must not have %s addresses (%s)", special.what, special.prefix)
+		}
+	}
+	return p, nil
+}
+
+// last gives the broadcast address of an IPv4 network.
+func last(p netip.Prefix) netip.Addr {
+	ip := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		ip[bit/8] |= 1 << (7 - bit%8)
+	}
+	return netip.AddrFrom4(ip)
+}

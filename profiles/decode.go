@@ -1,0 +1,81 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Parse turns the text of a file into a valid profile. The file's base name is the box's name, together with the
+// instance if that is not empty; relative paths in the text are relative to the directory the file was named in
+// (symbolic links are not followed), for a built-in profile to the current directory. Nothing is read but the text.
+//
+// What is wrong with the profile comes back as Errors, all of it, in the order of the file.
+func Parse(file string, text []byte, instance string) (Profile, error) {
+	abs, err := absolute(file)
+	if err != nil {
+		return Profile{}, err
+	}
+	d := &document{file: file, dir: filepath.Dir(abs), instance: instance, failed: map[string]bool{}}
+	if strings.HasPrefix(abs, builtinPrefix) {
+		if d.dir, err = filepath.Abs("."); err != nil {
+			return Profile{}, fmt.Errorf("finding the current directory: %w", err)
+		}
+	}
+	raw := map[string]any{}
+	if _, err := toml.Decode(string(text), &raw); err != nil {
+		return Profile{}, syntaxError(file, err)
+	}
+	d.spots = locate(string(text))
+
+	p := Default()
+	p.File = abs
+	p.Name = d.boxName(abs)
+	p.decode(d, raw)
+	p.fillNamed()
+	d.refuseUnknown()
+	if len(d.found) > 0 {
+		return Profile{}, d.errors()
+	}
+	return p, nil
+}
+
+// absolute gives the file's absolute path; that of a built-in profile is its name.
+func absolute(file string) (string, error) {
+	if strings.HasPrefix(file, builtinPrefix) {
+		return file, nil
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("finding the directory of %s: %w", file, err)
+	}
+	return abs, nil
+}
+
+// syntaxError gives the library's reason our form.
+func syntaxError(file string, err error) error {
+	var parse toml.ParseError
+	if !errors.As(err, &parse) {
+		return fmt.Errorf("decoding %s: %w", file, err)
+	}
+	message, _, _ := strings.Cut(parse.Message, "\n")
+	return Errors{{File: file, Line: parse.Position.Line, Message: message}}
+}
+
+// decode reads every table of the format.
+func (p *Profile) decode(d *document, raw map[string]any) {
+	top := d.section("", raw)
+	p.decodeTop(top)
+	p.Network.decode(top.table("network"))
+	p.Storage.decode(top.table("storage"))
+	p.Systemd.decode(top.table("systemd"))
+	p.Resources.decode(top.table("resources"))
+	p.Ready.decode(top.table("ready"), p.Systemd.Mask)
+	p.decodeSecrets(top)
+	p.Build.decode(top.table("build"))
+	p.Apptainer.decode(top.table("apptainer"))
+	p.Hooks.decode(top.table("hooks"))
+}

@@ -1,0 +1,121 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+var (
+	boxNames    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	bridgeNames = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	deviceNames = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	labels      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+	variables   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	unitNames   = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
+)
+
+// boxName gives the name of the box that a file makes, with the instance if there is one. A name that cannot be one is
+// refused without a line: it is not the text's fault.
+func (d *document) boxName(file string) string {
+	name := nameOf(file)
+	if d.instance != "" {
+		name += "-" + d.instance
+	}
+	if err := CheckName(name); err != nil {
+		d.refuse("", "the box's name, which is the file's, %v, got %s", err, quoted(name))
+	}
+	return name
+}
+
+// nameOf gives the name of the profile in a file.
+func nameOf(file string) string {
+	return strings.TrimSuffix(filepath.Base(strings.TrimPrefix(file, builtinPrefix)), ".toml")
+}
+
+// CheckName refuses what cannot be the name of a box or profile; the error states the rule. Names reach host names, chains (28 characters, of which "BOXRUN-DN-"
+// takes 10), units and paths.
+func CheckName(name string) error {
+	const most = 18
+	if !boxNames.MatchString(name) {
+		return errors.New("must be a-z, 0-9 and - inside")
+	}
+	if len(name) > most {
+		return fmt.Errorf("must be at most %d characters, instance included", most)
+	}
+	return nil
+}
+
+// bridgeName takes a name for a bridge that boxrun makes; the kernel allows 15 characters (IFNAMSIZ).
+func bridgeName(s string) (string, error) {
+	if !bridgeNames.MatchString(s) || len(s) > 15 {
+		return "", errors.New("must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
+	}
+	return s, nil
+}
+
+// deviceName takes the name of a device that others made, so it is less strict than bridgeName.
+func deviceName(s string) (string, error) {
+	if !deviceNames.MatchString(s) || len(s) > 15 {
+		return "", errors.New("must be the name of a network device, at most 15 characters")
+	}
+	return s, nil
+}
+
+// hostName takes what RFC 1123 allows, dots included, and Linux can set (HOST_NAME_MAX). Apptainer refuses others too.
+func hostName(s string) (string, error) {
+	const most = 64
+	if !dotted(s) || len(s) > most {
+		return "", fmt.Errorf("must be a host name: letters, digits, - and ., at most %d characters", most)
+	}
+	return s, nil
+}
+
+// domainName takes a search domain for resolv.conf.
+func domainName(s string) (string, error) {
+	if name := strings.TrimSuffix(s, "."); !dotted(name) || len(name) > 253 {
+		return "", errors.New("must be a domain name, such as \"example.org\"")
+	}
+	return s, nil
+}
+
+// dotted tells whether s is labels of RFC 1123 with dots between.
+func dotted(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if !labels.MatchString(label) || len(label) > 63 {
+			return false
+		}
+	}
+	return true
+}
+
+// unitName takes the name of a systemd unit as systemd.unit(5) has it; a template such as "getty@.service" too.
+func unitName(s string) (string, error) {
+	const most = 255
+	if !unitNames.MatchString(s) || len(s) > most {
+		return "", errors.New("must be the name of a unit, such as \"nginx.service\"")
+	}
+	switch filepath.Ext(s) {
+	case ".service", ".socket", ".target", ".mount", ".automount", ".swap", ".timer", ".path", ".slice", ".scope", ".device":
+		return s, nil
+	}
+	return "", errors.New("must end in a type of unit, such as \".service\"")
+}
+
+// startedUnit takes the name of a unit that can be active, which a template cannot.
+func startedUnit(s string) (string, error) {
+	if strings.Contains(s, "@.") {
+		return "", errors.New("is a template: name an instance of it, such as \"getty@tty1.service\"")
+	}
+	return unitName(s)
+}
+
+// oneLine takes a text without line breaks.
+func oneLine(s string) (string, error) {
+	if strings.Contains(s, "\n") {
+		return "", errors.New("must be a single line")
+	}
+	return s, nil
+}

@@ -1,0 +1,178 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// ParsePort reads a published port in any of the forms people know:
+//
+//	[[ip:]host:]container[/proto]    podman's, each port a number or a range; "80" is 80:80
+//	tcp:8080:80, udp:53              systemd-nspawn's
+//	8080:80/tcp                      Apptainer's
+//	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
+//
+// The protocol is tcp where none is named. 0.0.0.0 is every address, as without one. The error states the rule that s
+// breaks, without s.
+func ParsePort(s string) (Port, error) {
+	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
+	if err != nil {
+		return Port{}, err
+	}
+	ip, rest, err := cutHostIP(rest)
+	if err != nil {
+		return Port{}, err
+	}
+	host, container, both := strings.Cut(rest, ":")
+	if !both {
+		container = host
+	}
+	from, err := parsePortRange(host)
+	if err != nil {
+		return Port{}, err
+	}
+	to, err := parsePortRange(container)
+	if err != nil {
+		return Port{}, err
+	}
+	if from.count != to.count {
+		return Port{}, fmt.Errorf("must have ranges of equal length, not of %d and %d ports", from.count, to.count)
+	}
+	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto}, nil
+}
+
+// cutProto takes the protocol off either end.
+func cutProto(s string) (rest, proto string, err error) {
+	rest, behind, found := strings.Cut(s, "/")
+	before, ports, leading := strings.Cut(rest, ":")
+	leading = leading && before != "" && strings.Trim(before, "abcdefghijklmnopqrstuvwxyz") == ""
+	switch {
+	case leading && found:
+		return "", "", errors.New("must name the protocol once")
+	case leading:
+		rest, proto = ports, before
+	case found:
+		proto = strings.ToLower(behind)
+	default:
+		proto = "tcp"
+	}
+	switch proto {
+	case "tcp", "udp":
+		return rest, proto, nil
+	case "sctp":
+		return "", "", errors.New("sctp is not supported yet")
+	}
+	return "", "", fmt.Errorf("must have the protocol tcp or udp, not %q", proto)
+}
+
+// cutHostIP takes the host's address off the front: all that is before the last two ports.
+func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
+	if strings.HasPrefix(s, "[") {
+		return netip.Addr{}, "", bracketed(s)
+	}
+	switch strings.Count(s, ":") {
+	case 0, 1:
+		return netip.Addr{}, s, nil
+	case 2:
+	default:
+		return netip.Addr{}, "", errors.New("must be [[ip:]host:]container[/proto]")
+	}
+	address, rest, _ := strings.Cut(s, ":")
+	if strings.HasPrefix(rest, ":") {
+		return netip.Addr{}, "", errors.New("must name the host's port too: boxrun picks none at random")
+	}
+	ip, err = parseIPv4(address)
+	if err != nil {
+		return netip.Addr{}, "", fmt.Errorf("the host's address %w", err)
+	}
+	if ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return netip.Addr{}, "", errors.New("the host's address must be one that an interface can have")
+	}
+	if ip.IsUnspecified() {
+		ip = netip.Addr{}
+	}
+	return ip, rest, nil
+}
+
+// bracketed says what is wrong with a port that begins with an IPv6 address in brackets: at best that it comes too early.
+func bracketed(s string) error {
+	inside, rest, closed := strings.Cut(s[1:], "]")
+	ip, err := netip.ParseAddr(inside)
+	if err != nil || !ip.Is6() || !closed || !strings.HasPrefix(rest, ":") {
+		return errors.New("must have an IPv6 address in the brackets and : behind them")
+	}
+	return errIPv6
+}
+
+type portRange struct{ first, count uint16 }
+
+// parsePortRange reads 80 or 9000-9100.
+func parsePortRange(s string) (portRange, error) {
+	low, high, ranged := strings.Cut(s, "-")
+	first, err := parsePortNumber(low)
+	if err != nil || !ranged {
+		return portRange{first, 1}, err
+	}
+	last, err := parsePortNumber(high)
+	if err != nil {
+		return portRange{}, err
+	}
+	if last < first {
+		return portRange{}, fmt.Errorf("must have ranges that go up, not %d-%d", first, last)
+	}
+	return portRange{first, last - first + 1}, nil
+}
+
+// parsePortNumber reads a number from 1 to 65535.
+func parsePortNumber(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, fmt.Errorf("must have port numbers, not %q", s)
+	case err != nil || n == 0:
+		return 0, fmt.Errorf("must have ports from 1 to 65535, not %s", s)
+	}
+	return uint16(n), nil
+}
+
+// String gives the port for people: 127.0.0.1:8080->80/tcp, or 0.0.0.0:9000-9100->9000-9100/udp for every address.
+func (p Port) String() string {
+	return fmt.Sprintf("%s:%s->%s/%s", p.address(), p.ports(p.Host), p.ports(p.Container), p.Proto)
+}
+
+// MarshalTOML gives the port as profiles have it.
+func (p Port) MarshalTOML() ([]byte, error) {
+	s := fmt.Sprintf("%s:%s/%s", p.ports(p.Host), p.ports(p.Container), p.Proto)
+	if p.HostIP.IsValid() {
+		s = p.HostIP.String() + ":" + s
+	}
+	return []byte(strconv.Quote(s)), nil
+}
+
+func (p Port) address() string {
+	if p.HostIP.IsValid() {
+		return p.HostIP.String()
+	}
+	return "0.0.0.0"
+}
+
+// ports gives the Count ports from first on.
+func (p Port) ports(first uint16) string {
+	if p.Count == 1 {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, first+p.Count-1)
+}
+
+// overlap gives the first port of the host that both publish at the same protocol and address; every address of the host
+// is also each of them. ok is false where there is none.
+func (p Port) overlap(q Port) (port uint16, ok bool) {
+	if p.Proto != q.Proto || p.HostIP.IsValid() && q.HostIP.IsValid() && p.HostIP != q.HostIP {
+		return 0, false
+	}
+	first := max(p.Host, q.Host)
+	return first, first-p.Host < p.Count && first-q.Host < q.Count
+}

@@ -1,0 +1,186 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// A section is one table of a document.
+type section struct {
+	doc   *document
+	path  string // "" for the top
+	raw   map[string]any
+	known []string // the keys asked for
+}
+
+// take gives the raw value of a key and notes that the format has it.
+func (s *section) take(name string) (any, bool) {
+	s.known = append(s.known, name)
+	v, ok := s.raw[name]
+	return v, ok
+}
+
+// refuse notes what is wrong with the value of name, which may also be an element such as "ports[1]".
+func (s *section) refuse(name, format string, args ...any) {
+	if s.path != "" {
+		name = s.path + "." + name
+	}
+	s.doc.refuse(name, format, args...)
+}
+
+// valid tells whether nothing was wrong with these keys, so that rules over several of them make sense.
+func (s *section) valid(names ...string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return s.doc.failed[join(s.path, name)] })
+}
+
+// table gives the table called name, an empty one where the file has none.
+func (s *section) table(name string) *section {
+	raw := map[string]any{}
+	if v, ok := s.take(name); ok {
+		if t, ok := v.(map[string]any); ok {
+			raw = t
+		} else {
+			s.refuse(name, "must be a table, got %s", shown(v))
+		}
+	}
+	return s.doc.section(join(s.path, name), raw)
+}
+
+// wrongType refuses a value of another type than want, such as "a string".
+func (s *section) wrongType(name, want string, got any) {
+	s.refuse(name, "must be %s, got %s", want, shown(got))
+}
+
+// one decodes a string key with parse, whose error states the rule without the value.
+func one[T any](s *section, name string, into *T, parse func(string) (T, error)) {
+	if raw, ok := s.take(name); ok {
+		if v, ok := element(s, name, raw, parse); ok {
+			*into = v
+		}
+	}
+}
+
+// many decodes a list of strings, each with parse. What parse refused stays in the list as a zero value, so that an
+// element's index is the one in the file.
+func many[T any](s *section, name string, into *[]T, parse func(string) (T, error)) {
+	if raw, ok := s.list(name, "a list of strings"); ok {
+		*into = make([]T, len(raw))
+		for i, value := range raw {
+			(*into)[i], _ = element(s, at(name, i), value, parse)
+		}
+	}
+}
+
+// list gives the raw elements of a list key.
+func (s *section) list(name, want string) ([]any, bool) {
+	raw, ok := s.take(name)
+	if !ok {
+		return nil, false
+	}
+	values, ok := raw.([]any)
+	if !ok {
+		s.wrongType(name, want, raw)
+	}
+	return values, ok
+}
+
+// at names an element of a list.
+func at(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
+
+// element decodes one string with parse, expanding %i first. Where it refuses, the value is the zero one.
+func element[T any](s *section, name string, raw any, parse func(string) (T, error)) (value T, ok bool) {
+	written, ok := raw.(string)
+	if !ok {
+		s.wrongType(name, "a string", raw)
+		return value, false
+	}
+	full, err := expand(written, s.doc.instance)
+	if err == nil {
+		err = printable(full)
+	}
+	var parsed T
+	if err == nil {
+		parsed, err = parse(full)
+	}
+	if err != nil {
+		s.refuse(name, "%v, got %s", err, quoted(written))
+		return value, false
+	}
+	return parsed, true
+}
+
+// printable refuses control characters, but for the newline and the tab of longer texts: no value needs one, and values
+// reach argument lists, files and terminals.
+func printable(s string) error {
+	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+		return errors.New("must not have control characters")
+	}
+	return nil
+}
+
+// optional lets a parser take "" as the zero value, which stands for the default.
+func optional[T any](parse func(string) (T, error)) func(string) (T, error) {
+	return func(s string) (value T, err error) {
+		if s == "" {
+			return value, nil
+		}
+		return parse(s)
+	}
+}
+
+// prose takes any text.
+func prose(s string) (string, error) { return s, nil }
+
+// choice takes one of a few words.
+func choice(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if slices.Contains(words, s) {
+			return s, nil
+		}
+		last := len(words) - 1
+		return "", fmt.Errorf("must be %s or %s", strings.Join(words[:last], ", "), words[last])
+	}
+}
+
+// later refuses a key whose feature is not built yet, where it is set to something else than its default.
+func (s *section) later(name string, set bool) {
+	if set && s.valid(name) {
+		s.refuse(name, "not supported yet, got %s", shown(s.raw[name]))
+	}
+}
+
+// whole decodes a whole number; check's error states the rule.
+func whole(s *section, name string, into *int, check func(int64) error) {
+	if raw, ok := s.take(name); ok {
+		if n, ok := number(s, name, raw, check); ok {
+			*into = int(n)
+		}
+	}
+}
+
+// number decodes one whole number, a key's or a list's.
+func number(s *section, name string, raw any, check func(int64) error) (int64, bool) {
+	n, ok := raw.(int64)
+	if !ok {
+		s.wrongType(name, "a whole number", raw)
+		return 0, false
+	}
+	if err := check(n); err != nil {
+		s.refuse(name, "%v, got %d", err, n)
+		return 0, false
+	}
+	return n, true
+}
+
+// between takes numbers from least to most.
+func between(least, most int64) func(int64) error {
+	return func(n int64) error {
+		if n < least || n > most {
+			return fmt.Errorf("must be %d to %d", least, most)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,34 @@
+package profiles
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/BurntSushi/toml"
+)
+
+// TOML gives the effective profile, every key with its value: read as a file of the same name it is the same profile.
+func (p Profile) TOML() ([]byte, error) {
+	var b bytes.Buffer
+	enc := toml.NewEncoder(&b)
+	enc.Indent = ""
+	if err := enc.Encode(p); err != nil {
+		return nil, fmt.Errorf("encoding profile %s: %w", p.Name, err)
+	}
+	return []byte(escape(b.String())), nil // a % can stand in a value only: no key has one
+}
+
+// Hash gives a fingerprint of everything that makes the box: where two differ, the box must be made anew to be what the
+// profile says. Where the profile was found does not count. It is the SHA-256 of the profile's JSON, in hexadecimal.
+func (p Profile) Hash() string {
+	p.File = ""
+	b, err := json.Marshal(p)
+	if err != nil {
+		b = []byte(err.Error()) // a number without a JSON form, which no valid profile has: still a fingerprint of its own
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,152 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// decode reads [apptainer].
+func (a *Apptainer) decode(s *section) {
+	many(s, "args", &a.Args, passedThrough)
+}
+
+// passedThrough takes one argument for "apptainer instance start": a flag, with its value behind = if it has one. A value
+// as an argument of its own is refused, and so is a flag without the value it needs: it would swallow the next of
+// boxrun's own arguments.
+func passedThrough(arg string) (string, error) {
+	switch {
+	case strings.ContainsAny(arg, "\n"):
+		return "", errors.New("must be a single line")
+	case !strings.HasPrefix(arg, "-"):
+		return "", errors.New("must begin with -: a flag and its value are one argument, --flag=value")
+	case strings.Trim(arg, "-") == "":
+		return "", errors.New("must be a flag")
+	case strings.HasPrefix(arg, "--"):
+		return arg, checkLong(strings.TrimPrefix(arg, "--"))
+	}
+	return arg, checkShort(arg[1:])
+}
+
+// checkLong checks flag or flag=value.
+func checkLong(arg string) error {
+	name, _, hasValue := strings.Cut(arg, "=")
+	for _, f := range apptainerFlags() {
+		if f.long == name {
+			return f.check(hasValue)
+		}
+	}
+	return nil // of a newer Apptainer: let it judge
+}
+
+// checkShort checks letters as Apptainer reads them: each a flag, until one takes the rest for its value.
+func checkShort(letters string) error {
+	for i, letter := range letters {
+		f, known := shortFlag(string(letter))
+		if !known {
+			return fmt.Errorf("has -%c, which is no flag of \"apptainer instance start\"", letter)
+		}
+		rest := letters[i+len(string(letter)):]
+		if err := f.check(rest != "" && rest != "="); err != nil {
+			return err
+		}
+		if f.value || strings.HasPrefix(rest, "=") {
+			return nil
+		}
+	}
+	return nil
+}
+
+func shortFlag(letter string) (apptainerFlag, bool) {
+	for _, f := range apptainerFlags() {
+		if f.short == letter {
+			return f, true
+		}
+	}
+	return apptainerFlag{}, false
+}
+
+// An apptainerFlag is a flag of "apptainer instance start" that must not be passed through, needs a value, or has a letter.
+type apptainerFlag struct {
+	long, short string
+	value       bool   // it takes one
+	instead     string // why it is refused
+}
+
+func (f apptainerFlag) check(hasValue bool) error {
+	if f.instead != "" {
+		return fmt.Errorf("must not have --%s: %s", f.long, f.instead)
+	}
+	if f.value && !hasValue {
+		return fmt.Errorf("must have a value: --%s=VALUE", f.long)
+	}
+	return nil
+}
+
+// apptainerFlags lists those of Apptainer 1.4.5 ("apptainer instance start --help") that there is something to say of.
+func apptainerFlags() []apptainerFlag {
+	const (
+		network = "set the keys of [network]"
+		root    = "set storage.root"
+		boot    = "a booted box is contained already"
+		env     = "it would take away the variable that tells systemd it is in a container"
+		uid0    = "booting needs real root"
+	)
+	return []apptainerFlag{
+		// what boxrun sets
+		{long: "boot", instead: "boxrun sets it"},
+		{long: "net", short: "n", instead: network},
+		{long: "network", instead: network},
+		{long: "network-args", instead: network},
+		{long: "netns-path", instead: network},
+		{long: "dns", instead: "set network.dns"},
+		{long: "hostname", instead: "set hostname"},
+		{long: "bind", short: "B", instead: "set storage.binds"},
+		{long: "overlay", short: "o", instead: root},
+		{long: "writable", short: "w", instead: root},
+		{long: "writable-tmpfs", instead: root},
+		{long: "home", short: "H", instead: "boxrun keeps the image's own /root"},
+		{long: "no-home", instead: "boxrun sets it"},
+		{long: "pid-file", instead: "boxrun sets what its unit needs"},
+		{long: "config", instead: "boxrun sets it"},
+
+		// what does not work with --boot, or undoes it
+		{long: "contain", short: "c", instead: boot},
+		{long: "containall", short: "C", instead: env},
+		{long: "compat", instead: env},
+		{long: "cleanenv", short: "e", instead: env},
+		{long: "env", instead: "it never reaches the services: set systemd.environment"},
+		{long: "env-file", instead: "it never reaches the services: set systemd.environment"},
+		{long: "drop-caps", instead: "--boot replaces what it says"},
+		{long: "fakeroot", short: "f", instead: uid0},
+		{long: "userns", short: "u", instead: uid0},
+		{long: "help", short: "h", instead: "it starts nothing"},
+
+		// what may be passed
+		{long: "ipc", short: "i"},
+		{long: "scratch", short: "S", value: true},
+		{long: "workdir", short: "W", value: true},
+		{long: "add-caps", value: true},
+		{long: "app", value: true},
+		{long: "apply-cgroups", value: true},
+		{long: "authfile", value: true},
+		{long: "blkio-weight", value: true},
+		{long: "blkio-weight-device", value: true},
+		{long: "cpu-shares", value: true},
+		{long: "cpus", value: true},
+		{long: "cpuset-cpus", value: true},
+		{long: "cpuset-mems", value: true},
+		{long: "dmtcp-launch", value: true},
+		{long: "dmtcp-restart", value: true},
+		{long: "docker-host", value: true},
+		{long: "fusemount", value: true},
+		{long: "memory", value: true},
+		{long: "memory-reservation", value: true},
+		{long: "memory-swap", value: true},
+		{long: "mount", value: true},
+		{long: "no-mount", value: true},
+		{long: "pem-path", value: true},
+		{long: "pids-limit", value: true},
+		{long: "security", value: true},
+	}
+}

@@ -1,0 +1,45 @@
+package profiles
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+)
+
+// decode reads [ready]; masked are the units that will never be active.
+func (r *Ready) decode(s *section, masked []string) {
+	one(s, "timeout", &r.Timeout, duration)
+	many(s, "units", &r.Units, startedUnit)
+	r.decodeTCP(s)
+	many(s, "http", &r.HTTP, checkURL)
+	one(s, "hint", &r.Hint, prose)
+	for i, unit := range r.Units {
+		if j := slices.Index(masked, unit); j >= 0 && unit != "" {
+			s.refuse(at("units", i), "%s cannot become active, systemd.mask[%d] masks it", unit, j)
+		}
+	}
+}
+
+// decodeTCP reads a list of port numbers.
+func (r *Ready) decodeTCP(s *section) {
+	raw, _ := s.list("tcp", "a list of port numbers")
+	for i, value := range raw {
+		if n, ok := number(s, at("tcp", i), value, between(1, 65535)); ok {
+			r.TCP = append(r.TCP, uint16(n))
+		}
+	}
+}
+
+// checkURL reads the address of a page; without a host it is the box's.
+func checkURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "" {
+		return "", errors.New("must be a URL such as \"http://:80/healthz\"")
+	}
+	if u.Port() != "" {
+		if _, err := parsePortNumber(u.Port()); err != nil {
+			return "", err
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,124 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// decode reads [storage].
+func (st *Storage) decode(s *section) {
+	one(s, "root", &st.Root, choice("tmpfs", "read-only", "overlay"))
+	one(s, "overlay", &st.Overlay, optional(s.doc.overlay))
+	many(s, "binds", &st.Binds, s.doc.bind)
+	if st.Overlay != "" && st.Root != "overlay" && s.valid("root", "overlay") {
+		s.refuse("overlay", "is for root = \"overlay\", which here is %q", st.Root)
+	}
+	st.checkTargets(s)
+}
+
+// overlay reads the directory of an overlay. Apptainer's --overlay is a comma-separated list of path:options in CSV.
+func (d *document) overlay(s string) (string, error) {
+	if strings.ContainsAny(s, `,:"`) {
+		return "", errors.New("must not have a comma, colon or quote, which Apptainer's --overlay gives a meaning")
+	}
+	path, err := d.path(s)
+	if err == nil && path == "/" {
+		err = errors.New("must not be the root directory")
+	}
+	return path, err
+}
+
+// bind reads SOURCE:TARGET[:ro|rw]. Apptainer's --bind splits at commas too, and takes a backslash for an escape.
+func (d *document) bind(s string) (Bind, error) {
+	if strings.ContainsAny(s, `,\`) {
+		return Bind{}, errors.New("must not have a comma or backslash, which Apptainer's --bind gives a meaning")
+	}
+	parts := strings.Split(s, ":")
+	if len(parts) != 2 && len(parts) != 3 {
+		return Bind{}, errors.New("must be SOURCE:TARGET[:ro|rw]")
+	}
+	readOnly := false
+	if len(parts) == 3 {
+		mode, err := choice("ro", "rw")(parts[2])
+		if err != nil {
+			return Bind{}, fmt.Errorf("the part behind the second colon %w", err)
+		}
+		readOnly = mode == "ro"
+	}
+	source, err := d.path(parts[0])
+	if err != nil {
+		return Bind{}, fmt.Errorf("the source %w", err)
+	}
+	target, err := bindTarget(parts[1], source)
+	return Bind{Source: source, Target: target, ReadOnly: readOnly}, err
+}
+
+// bindTarget reads the path inside and refuses what would not be seen there, or would break the box.
+func bindTarget(s, source string) (string, error) {
+	if !filepath.IsAbs(s) || strings.ContainsAny(s, "\n\t") {
+		return "", errors.New("the target must be an absolute path")
+	}
+	target := filepath.Clean(s)
+	switch {
+	case target == "/":
+		return "", errors.New("the target must not be the root directory, which is the image")
+	case below(target, "/dev") && target != "/dev" && target == source:
+		return target, nil // a device: Apptainer adds it to the box's own /dev, under the same name only
+	}
+	for _, taken := range takenTargets() {
+		if below(target, taken.path) {
+			return "", fmt.Errorf("the target must not be %s or below, %s", taken.path, taken.why)
+		}
+	}
+	return target, nil
+}
+
+// A takenTarget is a path in the box where a bind is hidden by a later mount, or hides one that boxrun needs.
+type takenTarget struct{ path, why string }
+
+func takenTargets() []takenTarget {
+	return []takenTarget{
+		{"/run", "where systemd mounts a tmpfs that hides it"},
+		{"/var/run", "which is a link to /run, where systemd mounts a tmpfs that hides it"},
+		{"/proc", "which is the kernel's"},
+		{"/sys", "which is the kernel's"},
+		{"/dev", "which is the box's own; a device is bound to its own name"},
+		{"/tmp", "where Apptainer and systemd mount one that hides it"},
+		{"/etc/resolv.conf", "which boxrun writes: set network.dns"},
+		{"/etc/systemd/system.control", "which boxrun writes: set systemd.mask"},
+	}
+}
+
+// below tells whether path is dir or inside it; both are clean.
+func below(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// checkTargets refuses binds that hide each other: they are mounted in their order.
+func (st *Storage) checkTargets(s *section) {
+	for i, b := range st.Binds {
+		for j, earlier := range st.Binds[:i] {
+			if b.Target == "" || earlier.Target == "" {
+				continue // refused already
+			}
+			if b.Target == earlier.Target {
+				s.refuse(at("binds", i), "target %s is taken by binds[%d]", b.Target, j)
+				break
+			}
+			if below(earlier.Target, b.Target) {
+				s.refuse(at("binds", i), "target %s hides that of binds[%d]: put it before", b.Target, j)
+				break
+			}
+		}
+	}
+}
+
+// MarshalTOML gives the bind as profiles have it.
+func (b Bind) MarshalTOML() ([]byte, error) {
+	mode := "rw"
+	if b.ReadOnly {
+		mode = "ro"
+	}
+	return []byte(strconv.Quote(b.Source + ":" + b.Target + ":" + mode)), nil
+}

@@ -1,0 +1,107 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+)
+
+// decodeTop reads the keys above the first table.
+func (p *Profile) decodeTop(s *section) {
+	one(s, "description", &p.Description, oneLine)
+	one(s, "image", &p.Image, s.doc.image)
+	one(s, "hostname", &p.Hostname, optional(hostName))
+	many(s, "depends_on", &p.DependsOn, prose)
+	s.later("depends_on", len(p.DependsOn) > 0)
+	if _, ok := s.raw["image"]; !ok {
+		s.refuse("image", "is missing, every profile needs one")
+	}
+}
+
+// image reads the path of a SIF file or sandbox directory, or "builtin:hello". It need not exist yet.
+func (d *document) image(s string) (string, error) {
+	if strings.HasPrefix(s, builtinPrefix) {
+		if s != builtinPrefix+"hello" {
+			return "", fmt.Errorf("must be %q, the only image boxrun has in itself", builtinPrefix+"hello")
+		}
+		return s, nil
+	}
+	if scheme, _, ok := strings.Cut(s, "://"); ok && !strings.Contains(scheme, "/") {
+		return "", errors.New("must be a file or directory: fetch it with \"apptainer pull\" first")
+	}
+	return d.path(s)
+}
+
+// path reads a path of the host; a relative one begins in the profile's directory.
+func (d *document) path(s string) (string, error) {
+	switch {
+	case s == "":
+		return "", errors.New("must not be empty")
+	case strings.ContainsAny(s, "\n\t"):
+		return "", errors.New("must not have line breaks or tabs")
+	case s == "~" || strings.HasPrefix(s, "~/"):
+		return "", errors.New("must not begin with ~, which only a shell expands")
+	case filepath.IsAbs(s):
+		return filepath.Clean(s), nil
+	}
+	return filepath.Join(d.dir, s), nil
+}
+
+// decodeSecrets knows the table, but not yet what to do with it.
+func (p *Profile) decodeSecrets(top *section) {
+	raw, ok := top.take("secrets")
+	if !ok {
+		return
+	}
+	table, ok := raw.(map[string]any)
+	if !ok {
+		top.wrongType("secrets", "a table", raw)
+		return
+	}
+	for name := range table {
+		top.refuse(join("secrets", name), "not supported yet")
+	}
+}
+
+// decode reads [build].
+func (b *Build) decode(s *section) {
+	one(s, "definition", &b.Definition, optional(s.doc.path))
+	s.later("definition", b.Definition != "")
+}
+
+// decode reads [hooks].
+func (h *Hooks) decode(s *section) {
+	commands, _ := s.list("post_up", "a list of commands, each a list of strings")
+	s.later("post_up", len(commands) > 0)
+}
+
+// decode reads [resources].
+func (r *Resources) decode(s *section) {
+	one(s, "memory", &r.Memory, prose)
+	s.later("memory", r.Memory != "")
+	whole(s, "pids", &r.PIDs, between(0, 1<<22)) // the kernel's PID_MAX_LIMIT
+	s.later("pids", r.PIDs != 0)
+	r.decodeCPUs(s)
+}
+
+// decodeCPUs takes 2 as well as 1.5.
+func (r *Resources) decodeCPUs(s *section) {
+	raw, ok := s.take("cpus")
+	if !ok {
+		return
+	}
+	switch n := raw.(type) {
+	case float64:
+		r.CPUs = n
+	case int64:
+		r.CPUs = float64(n)
+	default:
+		s.wrongType("cpus", "a number", raw)
+	}
+	if math.IsNaN(r.CPUs) || math.IsInf(r.CPUs, 0) || r.CPUs < 0 {
+		s.refuse("cpus", "must be 0 or more, got %v", r.CPUs)
+	}
+	s.later("cpus", r.CPUs != 0)
+}
