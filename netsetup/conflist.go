@@ -1,0 +1,130 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conflist is the file that tells Apptainer's CNI plugins about the bridge.
+type Conflist struct {
+	Path   string `json:"path"`
+	Leases string `json:"leases"` // the directory in which the host-local plugin keeps the network's leases
+	Text   string `json:"text"`
+}
+
+// conflist builds the file. Each plugin costs start time, so there is only the one that makes the veth: ports, masquerade
+// and firewall are boxrun's own rules.
+func conflist(n Network) *Conflist {
+	leases := filepath.Join(n.Dir, "leases")
+	mtu := ""
+	if n.MTU > 0 {
+		mtu = fmt.Sprintf("\n      \"mtu\": %d,", n.MTU)
+	}
+	text := fmt.Sprintf(`{
+  "cniVersion": "1.0.0",
+  "name": %q,
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": %q,
+      "isGateway": true,
+      "ipMasq": false,
+      "promiscMode": true,%s
+      "ipam": {
+        "type": "host-local",
+        "dataDir": %q,
+        "ranges": [[{"subnet": %q, "gateway": %q}]],
+        "routes": [{"dst": "0.0.0.0/0"}]
+      }
+    }
+  ]
+}
+`, n.Name(), n.Bridge, mtu, leases, n.Subnet, n.Gateway())
+	return &Conflist{
+		Path:   filepath.Join(n.Dir, "cni", n.Name()+".conflist"),
+		Leases: filepath.Join(leases, n.Name()),
+		Text:   text,
+	}
+}
+
+// String names the file.
+func (c *Conflist) String() string { return c.Path }
+
+func (c *Conflist) commands() (up, down []string) {
+	dir := filepath.Dir(c.Path)
+	up = []string{
+		"mkdir -p " + dir,
+		fmt.Sprintf("cat > %s <<'EOF'\n%sEOF", c.Path, c.Text),
+	}
+	return up, []string{
+		"rm " + c.Path,
+		fmt.Sprintf("rm -rf %s", c.Leases),
+		fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s %s 2>/dev/null || true", dir, filepath.Dir(c.Leases)),
+	}
+}
+
+func (c *Conflist) record(*Kernel) error { return nil } // the file is boxrun's own, by its name
+
+func (c *Conflist) check(*Kernel) ([]string, error) {
+	text, err := os.ReadFile(c.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{c.Path + " is missing"}, nil
+	case err == nil && string(text) != c.Text:
+		return []string{c.Path + " has been changed"}, nil
+	}
+	return nil, err
+}
+
+// ensure writes the file at once and whole: Apptainer gives up on a directory in which it cannot parse one.
+func (c *Conflist) ensure(*Kernel) error {
+	if err := os.MkdirAll(filepath.Dir(c.Path), 0o755); err != nil {
+		return err
+	}
+	temp := c.Path + ".new"
+	if err := os.WriteFile(temp, []byte(c.Text), 0o644); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return os.Rename(temp, c.Path)
+}
+
+// undo removes the file, the leases directory if no address is leased, and the directories above if they are empty.
+func (c *Conflist) undo(*Kernel) error {
+	errs := []error{
+		ignoreAbsent(os.Remove(c.Path)),
+		ignoreAbsent(os.Remove(c.Path + ".new")),
+		removeLeases(c.Leases),
+	}
+	for _, dir := range []string{filepath.Dir(c.Path), filepath.Dir(c.Leases)} {
+		errs = append(errs, removeIfEmpty(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeLeases removes what host-local leaves in a network's directory. A lease in it is somebody's: then all stays.
+func removeLeases(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	for _, e := range entries {
+		if _, err := netip.ParseAddr(e.Name()); err == nil {
+			return nil
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+func removeIfEmpty(dir string) error {
+	err := os.Remove(dir)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return ignoreAbsent(err)
+}

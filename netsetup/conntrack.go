@@ -1,0 +1,116 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Flows are the tracked connections that a box's rules decided on. A connection stays translated, or not translated, as
+// it was at its first packet, so those made under other rules must be forgotten.
+type Flows struct {
+	Box   netip.Addr  `json:"box"`
+	Ports []HostPorts `json:"ports,omitempty"`
+}
+
+// HostPorts are published ports of the host.
+type HostPorts struct {
+	Proto string     `json:"proto"`
+	IP    netip.Addr `json:"ip"` // zero: any address of the host
+	First uint16     `json:"first"`
+	Last  uint16     `json:"last"`
+}
+
+// commands are what forget does, as nearly as conntrack(8) says it. It fails where it finds nothing to delete.
+func (f *Flows) commands() []string {
+	if f == nil {
+		return nil
+	}
+	lines := []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; } >/dev/null 2>&1 || true", f.Box)}
+	for _, p := range f.Ports {
+		lines = append(lines, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", p.command()))
+	}
+	return lines
+}
+
+func (p HostPorts) command() string {
+	dst := ""
+	if p.IP.IsValid() {
+		dst = " -d " + p.IP.String()
+	}
+	if p.First == p.Last {
+		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
+	}
+	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done", p.First, p.Last, p.Proto, dst)
+}
+
+// forget deletes the tracked connections (tcp and udp) to the box's ports and address; with outbound also those that
+// the box itself began. A kernel that cannot list connections tracks none that matter.
+func (k *Kernel) forget(f *Flows, outbound bool) error {
+	if f == nil {
+		return nil
+	}
+	local, err := k.localAddrs()
+	if err != nil {
+		return err
+	}
+	match := flowMatch(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, outbound) })
+	_, err = dump(func() (none []struct{}, err error) {
+		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
+		return none, err
+	})
+	for _, unsupported := range []error{unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT} {
+		if errors.Is(err, unsupported) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("deleting tracked connections: %w", err)
+	}
+	return nil
+}
+
+// flowMatch makes a function a filter.
+type flowMatch func(*netlink.ConntrackFlow) bool
+
+// MatchConntrackFlow is what netlink calls.
+func (m flowMatch) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return m(flow) }
+
+func (f *Flows) match(flow *netlink.ConntrackFlow, local map[netip.Addr]bool, outbound bool) bool {
+	from, to, answers := addrOf(flow.Forward.SrcIP), addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
+	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
+	if !known {
+		return false
+	}
+	if f.Box.IsValid() && (to == f.Box || answers == f.Box || outbound && from == f.Box) {
+		return true
+	}
+	for _, p := range f.Ports {
+		here := p.IP == to || !p.IP.IsValid() && (local[to] || to.IsLoopback())
+		if here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last {
+			return true
+		}
+	}
+	return false
+}
+
+func addrOf(ip []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// localAddrs gives the host's own addresses: a connection to the same port of another machine is none of ours.
+func (k *Kernel) localAddrs() (map[netip.Addr]bool, error) {
+	addrs, err := addrList(k.link, nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host's addresses: %w", err)
+	}
+	local := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		local[addrOf(a.IP)] = true
+	}
+	return local, nil
+}

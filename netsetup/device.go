@@ -1,0 +1,235 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Device is a bridge: made by boxrun, or taken as found. What boxrun makes has the plan's owner as its alias (`ip link`
+// shows it), so that it is known again even when every record of it is lost.
+type Device struct {
+	Name    string       `json:"name"`
+	Address netip.Prefix `json:"address"` // the bridge's own, with the length of the subnet
+	MTU     int          `json:"mtu,omitempty"`
+	MAC     string       `json:"mac"` // fixed: a bridge without one changes it as ports come and go
+	Alias   string       `json:"alias"`
+	Found   *Found       `json:"found,omitempty"` // somebody else's bridge, which stays
+}
+
+// Found is how somebody else's bridge was when boxrun began to use it. The CNI bridge plugin sets the last two.
+type Found struct {
+	Up        bool      `json:"up"`
+	Addressed bool      `json:"addressed"` // it had the address
+	Promisc   bool      `json:"promisc"`
+	Before    []Setting `json:"before,omitempty"`
+}
+
+// String names the bridge.
+func (d *Device) String() string { return "bridge " + d.Name }
+
+func (d *Device) commands() (up, down []string) {
+	mtu := ""
+	if d.MTU > 0 {
+		mtu = fmt.Sprintf(" mtu %d", d.MTU)
+	}
+	return []string{
+		fmt.Sprintf("ip link add %s address %s%s type bridge", d.Name, d.MAC, mtu),
+		fmt.Sprintf("ip link set %s alias %s", d.Name, d.Alias),
+		fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name),
+		fmt.Sprintf("ip link set %s up", d.Name),
+	}, []string{"ip link del " + d.Name}
+}
+
+// record refuses a device of the name that is no bridge, or has other addresses.
+func (d *Device) record(k *Kernel) error {
+	d.Found = nil
+	link, err := k.linkByName(d.Name)
+	if link == nil || err != nil {
+		return err
+	}
+	if link.Type() != "bridge" {
+		return fmt.Errorf("%s exists and is no bridge but a %s device", d.Name, link.Type())
+	}
+	addressed, err := d.addressed(k, link)
+	if err != nil || link.Attrs().Alias == d.Alias {
+		return err
+	}
+	d.Found = &Found{
+		Up:        link.Attrs().Flags&net.FlagUp != 0,
+		Addressed: addressed,
+		Promisc:   link.Attrs().Promisc > 0,
+	}
+	ra := "net/ipv6/conf/" + d.Name + "/accept_ra"
+	if value, err := readSysctl(ra); err == nil {
+		d.Found.Before = []Setting{{ra, value}}
+	}
+	return nil
+}
+
+// addressed tells whether the bridge has its address. Having others only is an error.
+func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, error) {
+	addrs, err := addrList(k.link, link, netlink.FAMILY_V4)
+	if err != nil {
+		return false, fmt.Errorf("reading the addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if a.IPNet.String() == d.Address.String() {
+			return true, nil
+		}
+	}
+	if len(addrs) > 0 {
+		return false, fmt.Errorf("it exists with the address %s instead of %s", addrs[0].IPNet, d.Address)
+	}
+	return false, nil
+}
+
+func (d *Device) check(k *Kernel) ([]string, error) {
+	link, err := k.linkByName(d.Name)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return []string{fmt.Sprintf("bridge %s is missing", d.Name)}, nil
+	}
+	addressed, err := d.addressed(k, link)
+	if err != nil {
+		return nil, err
+	}
+	var drift []string
+	if !addressed {
+		drift = append(drift, fmt.Sprintf("bridge %s lacks the address %s", d.Name, d.Address))
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		drift = append(drift, fmt.Sprintf("bridge %s is down", d.Name))
+	}
+	if d.Found != nil {
+		return drift, nil
+	}
+	return append(drift, d.differences(link.Attrs())...), nil
+}
+
+// differences tells what of a bridge of boxrun's own is not as it was made.
+func (d *Device) differences(a *netlink.LinkAttrs) []string {
+	var drift []string
+	if d.MTU > 0 && a.MTU != d.MTU {
+		drift = append(drift, fmt.Sprintf("bridge %s has mtu %d instead of %d", d.Name, a.MTU, d.MTU))
+	}
+	if a.HardwareAddr.String() != d.MAC {
+		drift = append(drift, fmt.Sprintf("bridge %s has the MAC %s instead of %s", d.Name, a.HardwareAddr, d.MAC))
+	}
+	if a.Alias != d.Alias {
+		drift = append(drift, fmt.Sprintf("bridge %s has the alias %q instead of %q", d.Name, a.Alias, d.Alias))
+	}
+	return drift
+}
+
+func (d *Device) ensure(k *Kernel) error {
+	link, err := k.linkByName(d.Name)
+	if err == nil && link == nil {
+		link, err = d.make(k)
+	}
+	if err == nil && d.Found == nil {
+		err = d.mend(k, link)
+	}
+	if err != nil {
+		return err
+	}
+	addressed, err := d.addressed(k, link)
+	if err == nil && !addressed {
+		err = k.link.AddrAdd(link, d.addr())
+	}
+	if err != nil {
+		return fmt.Errorf("adding %s: %w", d.Address, err)
+	}
+	return k.link.LinkSetUp(link)
+}
+
+// make makes the bridge with its alias, so that there is no moment in which it is nobody's.
+func (d *Device) make(k *Kernel) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Alias, attrs.MTU = d.Name, d.Alias, d.MTU
+	attrs.HardwareAddr, _ = net.ParseMAC(d.MAC)
+	if err := k.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return nil, fmt.Errorf("making it: %w", err)
+	}
+	return k.link.LinkByName(d.Name)
+}
+
+// mend sets what differences finds.
+func (d *Device) mend(k *Kernel, link netlink.Link) error {
+	var errs []error
+	a := link.Attrs()
+	if d.MTU > 0 && a.MTU != d.MTU {
+		errs = append(errs, k.link.LinkSetMTU(link, d.MTU))
+	}
+	if a.HardwareAddr.String() != d.MAC {
+		mac, err := net.ParseMAC(d.MAC)
+		errs = append(errs, err, k.link.LinkSetHardwareAddr(link, mac))
+	}
+	if a.Alias != d.Alias {
+		errs = append(errs, k.link.LinkSetAlias(link, d.Alias))
+	}
+	return errors.Join(errs...)
+}
+
+// undo deletes a bridge that boxrun made, unless there is still a port on it: boxes may have been started on it by hand.
+func (d *Device) undo(k *Kernel) error {
+	link, err := k.linkByName(d.Name)
+	if link == nil || err != nil {
+		return err
+	}
+	if d.Found != nil {
+		return d.restore(k, link)
+	}
+	if link.Attrs().Alias != d.Alias {
+		return nil // somebody made it after ours had gone
+	}
+	ports, err := k.ports(link)
+	if err != nil || len(ports) > 0 {
+		return err
+	}
+	return k.link.LinkDel(link)
+}
+
+// restore makes somebody else's bridge what it was.
+func (d *Device) restore(k *Kernel, link netlink.Link) error {
+	var errs []error
+	if !d.Found.Addressed {
+		err := k.link.AddrDel(link, d.addr())
+		if !errors.Is(err, unix.EADDRNOTAVAIL) {
+			errs = append(errs, err)
+		}
+	}
+	if !d.Found.Promisc && link.Attrs().Promisc > 0 {
+		errs = append(errs, k.link.SetPromiscOff(link))
+	}
+	if !d.Found.Up {
+		errs = append(errs, k.link.LinkSetDown(link))
+	}
+	return errors.Join(append(errs, restoreSettings(d.Found.Before))...)
+}
+
+func (d *Device) addr() *netlink.Addr {
+	a := d.Address.Addr()
+	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(d.Address.Bits(), a.BitLen())}}
+}
+
+// ports gives the devices that are ports of a bridge.
+func (k *Kernel) ports(bridge netlink.Link) ([]string, error) {
+	links, err := linkList(k.link)
+	if err != nil {
+		return nil, fmt.Errorf("reading the links: %w", err)
+	}
+	var ports []string
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+			ports = append(ports, l.Attrs().Name)
+		}
+	}
+	return ports, nil
+}

@@ -1,0 +1,102 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Features turns off a device's offload: some NICs drop forwarded packets whose checksum a virtual device left to them.
+type Features struct {
+	Device string   `json:"device"`
+	Before []string `json:"before,omitempty"` // those that were on, by the kernel's names
+}
+
+// offload is what is turned off, in the words of ethtool(8).
+const offload = "tx off rx off sg off gso off"
+
+// offloads tells whether ethtool(8) counts a feature, by the kernel's name, among tx, rx, sg and gso.
+func offloads(feature string) bool {
+	return strings.HasPrefix(feature, "tx-checksum-") || // tx
+		feature == "rx-checksum" || // rx
+		strings.HasPrefix(feature, "tx-scatter-gather") || // sg
+		feature == "tx-generic-segmentation" // gso
+}
+
+// String names the device.
+func (f *Features) String() string { return "offload of " + f.Device }
+
+func (f *Features) commands() (up, down []string) {
+	if len(f.Before) > 0 {
+		down = []string{fmt.Sprintf("ethtool -K %s %s on", f.Device, strings.Join(f.Before, " on "))}
+	}
+	return []string{fmt.Sprintf("ethtool -K %s %s", f.Device, offload)}, down
+}
+
+// record notes just what is asked for: turning these off drags others off with them, and turning them on again brings
+// those back.
+func (f *Features) record(k *Kernel) (err error) {
+	f.Before, err = f.on(k)
+	return ignoreNoDevice(err)
+}
+
+// on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot.
+func (f *Features) on(k *Kernel) ([]string, error) {
+	states, err := k.eth.FeaturesWithState(f.Device)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	var on []string
+	for name, s := range states {
+		if offloads(name) && s.Active && s.Available && !s.NeverChanged {
+			on = append(on, name)
+		}
+	}
+	slices.Sort(on)
+	return on, err
+}
+
+func (f *Features) check(k *Kernel) ([]string, error) {
+	on, err := f.on(k)
+	switch {
+	case ignoreNoDevice(err) == nil && err != nil:
+		return []string{fmt.Sprintf("%s is missing, so its offload cannot be off", f.Device)}, nil
+	case err != nil || len(on) == 0:
+		return nil, err
+	}
+	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(on, ", "))}, nil
+}
+
+func (f *Features) ensure(k *Kernel) error {
+	on, err := f.on(k)
+	if err != nil || len(on) == 0 {
+		return err
+	}
+	return f.change(k, on, false)
+}
+
+func (f *Features) undo(k *Kernel) error {
+	if len(f.Before) == 0 {
+		return nil
+	}
+	return ignoreNoDevice(f.change(k, f.Before, true))
+}
+
+func (f *Features) change(k *Kernel, names []string, on bool) error {
+	config := map[string]bool{}
+	for _, name := range names {
+		config[name] = on
+	}
+	return k.eth.Change(f.Device, config)
+}
+
+// ignoreNoDevice drops the error of a device that does not exist (yet, or any more).
+func ignoreNoDevice(err error) error {
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

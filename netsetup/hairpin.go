@@ -1,0 +1,76 @@
+package netsetup
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Hairpin lets the bridge send a frame back out of the port it came in by. Without it a box cannot reach its own
+// published address while bridge-nf-call-iptables is 1: the translation then happens on the bridge, which the frame
+// never leaves. The CNI plugin's promiscMode does not help there, and it refuses hairpinMode beside promiscMode.
+type Hairpin struct {
+	Veth string `json:"veth"`          // dies with the box, and the setting with it
+	Was  bool   `json:"was,omitempty"` // it was on before
+}
+
+// String names the port.
+func (h *Hairpin) String() string { return "hairpin of " + h.Veth }
+
+func (h *Hairpin) commands() (up, down []string) {
+	return []string{fmt.Sprintf("bridge link set dev %s hairpin on", h.Veth)},
+		[]string{fmt.Sprintf("bridge link set dev %s hairpin off", h.Veth)}
+}
+
+func (h *Hairpin) record(k *Kernel) error {
+	link, err := k.linkByName(h.Veth)
+	if link == nil || err != nil {
+		return err
+	}
+	h.Was, err = k.hairpin(link)
+	return err
+}
+
+// hairpin tells whether it is on. A device that is no bridge's port has none.
+func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
+	var info netlink.Protinfo
+	_, err := dump(func() (none []struct{}, err error) {
+		info, err = k.link.LinkGetProtinfo(link)
+		return none, err
+	})
+	if err != nil && link.Attrs().MasterIndex == 0 {
+		return false, nil
+	}
+	return info.Hairpin, err
+}
+
+func (h *Hairpin) check(k *Kernel) ([]string, error) {
+	link, err := k.linkByName(h.Veth)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return []string{h.Veth + " is missing"}, nil
+	}
+	on, err := k.hairpin(link)
+	if on || err != nil {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("hairpin of %s is off", h.Veth)}, nil
+}
+
+func (h *Hairpin) ensure(k *Kernel) error {
+	link, err := k.link.LinkByName(h.Veth)
+	if err != nil {
+		return err
+	}
+	return k.link.LinkSetHairpin(link, true)
+}
+
+func (h *Hairpin) undo(k *Kernel) error {
+	link, err := k.linkByName(h.Veth)
+	if h.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
+		return err // gone, or taken off its bridge
+	}
+	return k.link.LinkSetHairpin(link, false)
+}

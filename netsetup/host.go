@@ -1,0 +1,153 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// The way of a packet, in iptables' words. Names and comments never change: what an older boxrun left is found by them.
+//
+//	nat     PREROUTING  ! -d 127.0.0.0/8 to this host -> BOXRUN-DNAT    first, or a neighbour reaches what is on 127.0.0.1
+//	nat     OUTPUT      to this host                  -> BOXRUN-DNAT    first
+//	nat     BOXRUN-DNAT       -> BOXRUN-DN-box                          DNAT to the box
+//	nat     POSTROUTING -> BOXRUN-SNAT                                  MASQUERADE: out, hairpin and localhost
+//	filter  FORWARD     -> BOXRUN-FWD                                   first, before Docker's DROP
+//	filter  BOXRUN-FWD  -> BOXRUN-REPLY                                 ACCEPT what belongs to a connection
+//	                    -> BOXRUN-BOXES -d addr -> BOXRUN-FW-box        ACCEPT published, RETURN neighbours, DROP
+//	                    -> BOXRUN-OUT                                   ACCEPT what boxes begin
+//	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
+//	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
+//
+// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came or was mended last.
+const (
+	chainDNAT  = "BOXRUN-DNAT"
+	chainSNAT  = "BOXRUN-SNAT"
+	chainFwd   = "BOXRUN-FWD"
+	chainReply = "BOXRUN-REPLY"
+	chainBoxes = "BOXRUN-BOXES"
+	chainOut   = "BOXRUN-OUT"
+	chainGuard = "BOXRUN-GUARD"
+	chainMSS   = "BOXRUN-MSS"
+
+	prefixDNAT   = "BOXRUN-DN-" // and the box's name
+	prefixFilter = "BOXRUN-FW-"
+)
+
+// marked is a rule with its owner's mark, in the order in which iptables prints it: matches, comment, target.
+func marked(owner, matches, target string) string {
+	if matches != "" {
+		matches += " "
+	}
+	return fmt.Sprintf("%s-m comment --comment %s -j %s", matches, owner, target)
+}
+
+// Host plans what serves all bridges. It depends on nothing but the host.
+func Host() Plan {
+	p := Plan{
+		Owner:       "boxrun:host",
+		Modules:     hostModules(),
+		Sysctls:     []Sysctl{forwarding()},
+		ReversePath: &ReversePath{},
+		Chains: []Chain{
+			{Table: "raw", Name: chainGuard, Shared: true},
+			{Table: "mangle", Name: chainMSS, Shared: true},
+			{Table: "filter", Name: chainReply, Shared: true},
+			{Table: "filter", Name: chainBoxes, Shared: true},
+			{Table: "filter", Name: chainOut, Shared: true},
+			{Table: "filter", Name: chainFwd},
+			{Table: "nat", Name: chainSNAT, Shared: true},
+			{Table: "nat", Name: chainDNAT, Shared: true},
+		},
+	}
+	for i := range p.Chains {
+		if p.Chains[i].Name == chainFwd {
+			p.Chains[i].Rules = []string{
+				marked(p.Owner, "", chainReply),
+				marked(p.Owner, "", chainBoxes),
+				marked(p.Owner, "", chainOut),
+			}
+		}
+	}
+	p.Rules = []Rule{
+		{Table: "raw", Chain: "PREROUTING", Spec: marked(p.Owner, "", chainGuard)},
+		{Table: "mangle", Chain: "FORWARD", Spec: marked(p.Owner, "", chainMSS)},
+		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(p.Owner, "", chainFwd)},
+		{Table: "nat", Chain: "POSTROUTING", Spec: marked(p.Owner, "", chainSNAT)},
+		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(p.Owner, "-m addrtype --dst-type LOCAL", chainDNAT)},
+		{Table: "nat", Chain: "PREROUTING", First: true,
+			Spec: marked(p.Owner, "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL", chainDNAT)},
+	}
+	return p
+}
+
+// hostModules are what kernels load late or, in a container, not at all. br_netfilter is not among them: nothing here
+// needs it, and it would push the traffic of other bridges into other people's rules.
+func hostModules() []Modules {
+	return []Modules{
+		{Names: []string{"bridge"}},
+		{Names: []string{"iptable_raw", "iptable_mangle", "iptable_filter", "iptable_nat"}, Legacy: true},
+	}
+}
+
+// forwarding makes the host a router. Changing it makes the kernel reset accept_redirects for all devices, and
+// forwarding for each.
+func forwarding() Sysctl {
+	return Sysctl{
+		Key:   "net.ipv4.ip_forward",
+		Value: "1",
+		Drags: []string{"net/ipv4/conf/*/forwarding", "net/ipv4/conf/*/accept_redirects"},
+	}
+}
+
+// Bridge plans one bridge: the device, the file by which Apptainer finds it, and its rules in the chains of [Host],
+// which must be in place. The device's route_localnet, which 127.0.0.1 published to a box needs, comes after the guard
+// that keeps boxes from the host's own 127.0.0.1.
+func Bridge(n Network) Plan {
+	p := Plan{
+		Owner:    "boxrun:" + n.Bridge,
+		Device:   device(n),
+		Conflist: conflist(n),
+		Localnet: &Sysctl{Key: "net/ipv4/conf/" + n.Bridge + "/route_localnet", Value: "1"},
+	}
+	if n.Offload {
+		p.Features = &Features{Device: n.Bridge}
+	}
+	p.Rules = bridgeRules(n)
+	return p
+}
+
+// bridgeRules gives a bridge's rules, what protects first.
+func bridgeRules(n Network) []Rule {
+	owner := "boxrun:" + n.Bridge
+	in, out := "-i "+n.Bridge, "-o "+n.Bridge
+	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
+	return []Rule{
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
+		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
+		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
+		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+" -m conntrack --ctstate RELATED,ESTABLISHED", "ACCEPT")},
+		{Table: "filter", Chain: chainOut, Spec: marked(owner, in, "ACCEPT")},
+		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", n.Subnet), "MASQUERADE")},
+		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(n.Subnet.String(), n.Subnet), "MASQUERADE")},
+		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated("127.0.0.0/8", n.Subnet), "MASQUERADE")},
+	}
+}
+
+// translated matches what was sent to a published address and now goes to a box, from a source whose answer would not
+// come back the same way.
+func translated(from string, subnet netip.Prefix) string {
+	return fmt.Sprintf("-s %s -d %s -m conntrack --ctstate DNAT", from, subnet)
+}
+
+// device gives the bridge a MAC made of its address, as CNI does: unique among the host's bridges, and the same each
+// time, so that neighbours' ARP entries stay true.
+func device(n Network) *Device {
+	gw := n.Gateway().As4()
+	return &Device{
+		Name:    n.Bridge,
+		Address: netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()),
+		MTU:     n.MTU,
+		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
+		Alias:   "boxrun:" + n.Bridge,
+	}
+}

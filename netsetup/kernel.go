@@ -1,0 +1,134 @@
+package netsetup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Kernel is what plans are applied to: the network namespace of the process. It keeps what iptables-save printed until
+// it writes, so that checking three plans costs one process. It is for one goroutine.
+type Kernel struct {
+	link   *netlink.Handle
+	eth    *ethtool.Ethtool
+	ipt    *iptables.IPTables
+	tables tables // nil: to be read
+}
+
+// ErrNoIptables is in the chain of Open's error where iptables is not installed.
+var ErrNoIptables = errors.New("iptables is not installed")
+
+// Open opens what the plans need of the kernel. Close it after use.
+func Open() (*Kernel, error) {
+	for _, name := range []string{"iptables", "iptables-save", "iptables-restore"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return nil, fmt.Errorf("%w: no %s in %s", ErrNoIptables, name, os.Getenv("PATH"))
+		}
+	}
+	ipt, err := iptables.New()
+	if err != nil {
+		return nil, fmt.Errorf("asking iptables for its version: %w", err)
+	}
+	link, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("opening netlink: %w", err)
+	}
+	eth, err := ethtool.NewEthtool()
+	if err != nil {
+		link.Close()
+		return nil, fmt.Errorf("opening ethtool: %w", err)
+	}
+	return &Kernel{link: link, eth: eth, ipt: ipt}, nil
+}
+
+// Close closes what Open opened.
+func (k *Kernel) Close() {
+	k.link.Close()
+	k.eth.Close()
+}
+
+// Reread makes the next look at the rules a fresh one. Call it when others had time to change them.
+func (k *Kernel) Reread() { k.tables = nil }
+
+// rules gives the rules of all tables in one listing. A table that was never used is absent, and reading does not
+// bring it to life, as `iptables -S` does on the legacy backend.
+func (k *Kernel) rules() (tables, error) {
+	if k.tables != nil {
+		return k.tables, nil
+	}
+	out, err := runProgram("", "iptables-save")
+	if err != nil {
+		return nil, err
+	}
+	k.tables, err = parseTables(out)
+	return k.tables, err
+}
+
+// exists asks iptables itself for a rule: its answer counts where the text of a listing differs from ours.
+func (k *Kernel) exists(table, chain, spec string) (bool, error) {
+	ok, err := k.ipt.Exists(table, chain, strings.Fields(spec)...)
+	return ok, ignoreNotExist(err) // iptables -C fails where the target chain is missing
+}
+
+// legacy tells whether iptables is the one whose tables are kernel modules of their own.
+func (k *Kernel) legacy() (bool, error) {
+	out, err := runProgram("", "iptables", "-V")
+	return err == nil && !strings.Contains(out, "nf_tables"), err
+}
+
+// restore feeds lines to iptables-restore; each table among them is one transaction.
+func (k *Kernel) restore(lines []string) error {
+	k.Reread()
+	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w")
+	if err != nil {
+		return fmt.Errorf("%w; its input:\n%s", err, strings.Join(lines, "\n"))
+	}
+	return nil
+}
+
+// linkByName gives nil where there is no such link.
+func (k *Kernel) linkByName(name string) (netlink.Link, error) {
+	link, err := k.link.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	return link, err
+}
+
+// ignoreNotExist drops iptables' complaint that a rule or chain is not there.
+func ignoreNotExist(err error) error {
+	var e *iptables.Error
+	if errors.As(err, &e) && e.IsNotExist() {
+		return nil
+	}
+	return err
+}
+
+// runProgram runs a program and gives what it printed. The error of one that failed has its name, status and stderr.
+func runProgram(stdin, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// procSys is the file behind a sysctl. Keys are written as sysctl(8) does it, but a device's name may hold dots, so
+// keys with a slash are taken as paths.
+func procSys(key string) string {
+	if !strings.Contains(key, "/") {
+		key = strings.ReplaceAll(key, ".", "/")
+	}
+	return filepath.Join("/proc/sys", key)
+}

@@ -1,0 +1,107 @@
+package netsetup
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Modules are kernel modules. Undo leaves them: the kernel itself loads such modules at the first use, and others may be
+// using them by then.
+type Modules struct {
+	Names  []string `json:"names"`
+	Legacy bool     `json:"legacy,omitempty"` // only the legacy backend of iptables needs them
+	Absent []string `json:"absent,omitempty"` // those that were not loaded before
+}
+
+// String names the modules.
+func (m *Modules) String() string { return "kernel modules " + strings.Join(m.Names, " ") }
+
+// commands do not fail where the modules are part of the kernel and there is nothing to load.
+func (m *Modules) commands() (up, down []string) {
+	load := fmt.Sprintf("modprobe -qa %s || true", strings.Join(m.Names, " "))
+	if m.Legacy {
+		load = "iptables -V | grep -q nf_tables || " + load
+	}
+	return []string{load}, nil
+}
+
+func (m *Modules) record(k *Kernel) (err error) {
+	m.Absent, err = m.loadable(k)
+	return err
+}
+
+func (m *Modules) check(k *Kernel) ([]string, error) {
+	loadable, err := m.loadable(k)
+	if len(loadable) == 0 || err != nil {
+		return nil, err
+	}
+	return []string{"not loaded: kernel modules " + strings.Join(loadable, " ")}, nil
+}
+
+// loadable gives the modules that are needed, not loaded, and there to be loaded. A kernel that has one built in, or a
+// container that sees no modules, is no error: what needs it will say so.
+func (m *Modules) loadable(k *Kernel) ([]string, error) {
+	var loadable []string
+	for _, name := range m.Names {
+		if _, err := os.Stat(filepath.Join("/sys/module", name)); err == nil {
+			continue
+		}
+		found, err := onDisk(name)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			loadable = append(loadable, name)
+		}
+	}
+	if m.Legacy && len(loadable) > 0 {
+		if legacy, err := k.legacy(); !legacy {
+			return nil, err
+		}
+	}
+	return loadable, nil
+}
+
+// onDisk looks for a module among those of the running kernel.
+func onDisk(name string) (bool, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false, err
+	}
+	f, err := os.Open(filepath.Join("/lib/modules", unix.ByteSliceToString(u.Release[:]), "modules.dep"))
+	if err != nil {
+		return false, ignoreAbsent(err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		path, _, _ := strings.Cut(lines.Text(), ":")
+		base, _, _ := strings.Cut(filepath.Base(path), ".")
+		if strings.ReplaceAll(base, "-", "_") == name {
+			return true, nil
+		}
+	}
+	return false, lines.Err()
+}
+
+func (m *Modules) ensure(*Kernel) error {
+	_, err := runProgram("", "modprobe", append([]string{"-a"}, m.Names...)...)
+	return err
+}
+
+func (m *Modules) undo(*Kernel) error { return nil }
+
+// settle tells that the modules stay, and forgets that they were not there.
+func (m *Modules) settle() []string {
+	if len(m.Absent) == 0 {
+		return nil
+	}
+	line := fmt.Sprintf("kernel modules stay loaded: %s", strings.Join(m.Absent, " "))
+	m.Absent = nil
+	return []string{line}
+}

@@ -1,0 +1,150 @@
+package netsetup
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Ports plans one box: its two chains, the jumps to them from those of [Host], and its veth. A range of ports is one
+// rule, as are single ones that lie side by side: a new connection passes each rule of each box.
+func Ports(b Box) Plan {
+	p := Plan{Owner: "boxrun:" + b.Name, Hairpin: &Hairpin{Veth: b.Veth}}
+	if b.Offload {
+		p.Features = &Features{Device: b.Veth}
+	}
+	ranges := b.ranges()
+	p.Chains = []Chain{
+		{Table: "filter", Name: prefixFilter + b.Name, Rules: b.filterRules(ranges)},
+		{Table: "nat", Name: prefixDNAT + b.Name, Rules: b.dnatRules(ranges)},
+	}
+	p.Rules = []Rule{
+		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
+		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
+	}
+	p.Flows = &Flows{Box: b.Addr}
+	for _, r := range ranges {
+		p.Flows.Ports = append(p.Flows.Ports, HostPorts{r.Proto, r.HostIP, r.Host, r.last(r.Host)})
+	}
+	return p
+}
+
+// last gives the last port of the range that begins at first.
+func (p Port) last(first uint16) uint16 { return first + p.Count - 1 }
+
+// ranges gives the ports with the addresses they answer on, and those that lie side by side as one. The order does not
+// depend on the profile's, but that ports of one address come before those of any.
+func (b Box) ranges() []Port {
+	var ports []Port
+	for _, p := range b.Ports {
+		if p.HostIP.IsUnspecified() {
+			p.HostIP = netip.Addr{}
+		}
+		if p.HostIP.IsValid() || len(b.External) == 0 {
+			ports = append(ports, p)
+			continue
+		}
+		for _, ip := range b.External {
+			p.HostIP = ip
+			ports = append(ports, p)
+		}
+	}
+	slices.SortFunc(ports, func(a, b Port) int {
+		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))
+	})
+	return mergePorts(ports)
+}
+
+// mergePorts joins each port with the one after it where both go to the same distance.
+func mergePorts(ports []Port) []Port {
+	var merged []Port
+	for _, p := range ports {
+		if n := len(merged); n > 0 {
+			m := &merged[n-1]
+			if m.HostIP == p.HostIP && m.Proto == p.Proto && m.last(m.Host)+1 == p.Host && m.last(m.Container)+1 == p.Container {
+				m.Count += p.Count
+				continue
+			}
+		}
+		merged = append(merged, p)
+	}
+	return merged
+}
+
+// dnatRules translate. A range that keeps its numbers needs no port in the target; one that does not is given with the
+// port it is counted from.
+func (b Box) dnatRules(ranges []Port) []string {
+	var rules []string
+	for _, r := range ranges {
+		dst := ""
+		if r.HostIP.IsValid() {
+			dst = fmt.Sprintf("-d %s ", r.HostIP)
+		}
+		to := fmt.Sprintf("%s:%d", b.Addr, r.Container)
+		switch {
+		case r.Count > 1 && r.Host == r.Container:
+			to = b.Addr.String()
+		case r.Count > 1:
+			to = fmt.Sprintf("%s:%d-%d/%d", b.Addr, r.Container, r.last(r.Container), r.Host)
+		}
+		matches := fmt.Sprintf("%s-p %s --dport %s", dst, r.Proto, portRange(r.Host, r.last(r.Host)))
+		rules = append(rules, marked("boxrun:"+b.Name, matches, "DNAT --to-destination "+to))
+	}
+	return rules
+}
+
+// filterRules accept what was translated, from those who may; let boxes of one bridge talk as one network; and drop the
+// rest. A box may always reach its own ports.
+func (b Box) filterRules(ranges []Port) []string {
+	const published = " -m conntrack --ctstate DNAT"
+	owner := "boxrun:" + b.Name
+	var rules []string
+	sources := []string{""}
+	if len(b.AllowFrom) > 0 {
+		rules = append(rules, marked(owner, fmt.Sprintf("-s %s%s", b.Addr, published), "ACCEPT"))
+		sources = nil
+	}
+	for _, from := range b.AllowFrom {
+		sources = append(sources, fmt.Sprintf("-s %s ", from.Masked()))
+	}
+	for _, r := range insideRanges(ranges) {
+		for _, source := range sources {
+			ports := fmt.Sprintf("-p %s --dport %s", r.Proto, portRange(r.Container, r.last(r.Container)))
+			rules = append(rules, marked(owner, source+ports+published, "ACCEPT"))
+		}
+	}
+	return append(rules,
+		marked(owner, fmt.Sprintf("-i %s -m conntrack ! --ctstate DNAT", b.Bridge), "RETURN"),
+		marked(owner, "", "DROP"))
+}
+
+// insideRanges gives the ports inside the box, each once, however many of the host lead there.
+func insideRanges(ranges []Port) []Port {
+	var inside []Port
+	for _, r := range ranges {
+		inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
+	}
+	slices.SortFunc(inside, func(a, b Port) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Container, b.Container), cmp.Compare(b.Count, a.Count))
+	})
+	var merged []Port
+	for _, r := range inside {
+		if n := len(merged); n > 0 && merged[n-1].Proto == r.Proto {
+			m := &merged[n-1]
+			if end := int(m.Container) + int(m.Count); int(r.Container) <= end {
+				m.Count = uint16(max(end, int(r.Container)+int(r.Count)) - int(m.Container))
+				continue
+			}
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+func portRange(first, last uint16) string {
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d:%d", first, last)
+}

@@ -1,0 +1,382 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Chain is a chain of boxrun's own.
+type Chain struct {
+	Table  string   `json:"table"`
+	Name   string   `json:"name"`
+	Shared bool     `json:"shared,omitempty"` // other plans put their rules there, and it goes when it is empty
+	Rules  []string `json:"rules,omitempty"`  // all rules of a chain that is not shared
+}
+
+// Rule is a rule in a chain that this plan does not own: a built-in one, or a shared one of another plan.
+type Rule struct {
+	Table string `json:"table"`
+	Chain string `json:"chain"`
+	First bool   `json:"first,omitempty"` // must come before everybody else's; otherwise the place does not matter
+	Spec  string `json:"spec"`
+}
+
+// ruleset is the step that puts a plan's chains and rules in place, all in one transaction per table.
+type ruleset struct {
+	owner  string
+	chains []Chain
+	rules  []Rule
+	flows  *Flows
+}
+
+// tableOrder is the order in which tables are written: what protects comes before what publishes. Undo goes backwards.
+var tableOrder = [...]string{"raw", "mangle", "filter", "nat"} //nolint:gochecknoglobals // never changes
+
+func (r *ruleset) String() string { return "the rules of " + r.owner }
+
+func (r *ruleset) record(*Kernel) error { return nil } // what is ours carries our name
+
+func (r *ruleset) commands() (up, down []string) {
+	for _, c := range r.chains {
+		up = append(up, typed(c.Table, "-N", c.Name, ""))
+	}
+	for _, c := range r.chains {
+		for _, spec := range c.Rules {
+			up = append(up, typed(c.Table, "-A", c.Name, spec))
+		}
+	}
+	for _, rule := range r.rules {
+		up = append(up, typed(rule.Table, rule.verb(), rule.Chain, rule.Spec))
+		down = append(down, typed(rule.Table, "-D", rule.Chain, rule.Spec))
+	}
+	for _, c := range r.chains {
+		if len(c.Rules) > 0 {
+			down = append(down, typed(c.Table, "-F", c.Name, ""))
+		}
+	}
+	for _, c := range slices.Backward(r.chains) {
+		down = append(down, typed(c.Table, "-X", c.Name, ""))
+	}
+	return append(up, r.flows.commands()...), append(down, r.flows.commands()...)
+}
+
+// typed is an iptables command as typed.
+func typed(table, verb, chain, spec string) string {
+	return strings.TrimSpace(strings.Join([]string{"iptables -w -t", table, verb, chain, spec}, " "))
+}
+
+func (r Rule) verb() string {
+	if r.First {
+		return "-I"
+	}
+	return "-A"
+}
+
+func (r *ruleset) check(k *Kernel) ([]string, error) {
+	e, err := r.repair(k)
+	return e.drift, err
+}
+
+// ensure mends all in one go, and then ends the connections that were made under other rules.
+func (r *ruleset) ensure(k *Kernel) error {
+	e, err := r.repair(k)
+	if err != nil || len(e.drift) == 0 {
+		return err
+	}
+	if err := k.restore(e.input(tableOrder[:])); err != nil {
+		return err
+	}
+	return k.forget(r.flows, false)
+}
+
+// edits is what is out of place and the lines of iptables-restore that set it right, by table.
+type edits struct {
+	drift []string
+	lines map[string][]string
+}
+
+func (e *edits) add(table, line string) {
+	if e.lines == nil {
+		e.lines = map[string][]string{}
+	}
+	e.lines[table] = append(e.lines[table], line)
+}
+
+func (e *edits) note(format string, args ...any) {
+	e.drift = append(e.drift, fmt.Sprintf(format, args...))
+}
+
+// input gives the lines as iptables-restore reads them, tables in the order given.
+func (e *edits) input(order []string) []string {
+	var input []string
+	for _, table := range order {
+		if lines := e.lines[table]; len(lines) > 0 {
+			input = append(append(append(input, "*"+table), lines...), "COMMIT")
+		}
+	}
+	return input
+}
+
+// repair compares the kernel's rules with the plan's.
+func (r *ruleset) repair(k *Kernel) (edits, error) {
+	var e edits
+	have, err := k.rules()
+	if err != nil {
+		return e, err
+	}
+	for _, c := range r.chains {
+		if err := c.repair(k, have, &e); err != nil {
+			return e, err
+		}
+	}
+	var texts []string
+	for _, rule := range r.rules {
+		rules, _ := have.chain(rule.Table, rule.Chain)
+		text, err := rule.text(k, rules)
+		if err != nil {
+			return e, err
+		}
+		rule.repair(rules, text, &e)
+		texts = append(texts, text)
+	}
+	r.repairStrays(have, texts, &e)
+	return e, nil
+}
+
+// repair makes a missing chain and swaps one that holds other rules than it should.
+func (c Chain) repair(k *Kernel, have tables, e *edits) error {
+	rules, exists := have.chain(c.Table, c.Name)
+	if !exists {
+		e.note("chain %s/%s is missing", c.Table, c.Name)
+	}
+	if c.Shared && !exists {
+		e.add(c.Table, "-N "+c.Name)
+	}
+	if c.Shared {
+		return nil
+	}
+	if exists {
+		same, err := c.compare(k, rules, e)
+		if same || err != nil {
+			return err
+		}
+	}
+	e.add(c.Table, fmt.Sprintf(":%s - [0:0]", c.Name)) // makes it, or empties it, in the same transaction
+	for _, spec := range c.Rules {
+		e.add(c.Table, fmt.Sprintf("-A %s %s", c.Name, spec))
+	}
+	return nil
+}
+
+// compare tells whether the chain holds its rules, in their order and no others, and notes what differs.
+func (c Chain) compare(k *Kernel, have []string, e *edits) (bool, error) {
+	before := len(e.drift)
+	for _, rule := range have {
+		if !slices.ContainsFunc(c.Rules, func(spec string) bool { return normal(spec) == rule }) &&
+			len(have) > len(c.Rules) {
+			e.note("chain %s/%s has a rule that does not belong there: %s", c.Table, c.Name, rule)
+		}
+	}
+	for i, spec := range c.Rules {
+		if i < len(have) && have[i] == normal(spec) {
+			continue
+		}
+		ok, err := c.printedOtherwise(k, have, spec)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			e.note("chain %s/%s lacks or misplaces the rule: %s", c.Table, c.Name, spec)
+		}
+	}
+	if len(e.drift) == before && len(have) != len(c.Rules) {
+		e.note("chain %s/%s has %d rules where %d belong", c.Table, c.Name, len(have), len(c.Rules))
+	}
+	return len(e.drift) == before, nil
+}
+
+// printedOtherwise tells whether a rule that was not found in its place is there after all, under a text that this
+// version of iptables likes better. Only a chain of the right length is worth asking about.
+func (c Chain) printedOtherwise(k *Kernel, have []string, spec string) (bool, error) {
+	if len(have) != len(c.Rules) || slices.Contains(have, normal(spec)) {
+		return false, nil
+	}
+	return k.exists(c.Table, c.Name, spec)
+}
+
+// text gives the rule as the listing has it. That is ours, or what this version of iptables makes of it: a rule with the
+// same comment and target, if iptables says that ours exists.
+func (r Rule) text(k *Kernel, rules []string) (string, error) {
+	own := normal(r.Spec)
+	i := slices.IndexFunc(rules, func(rule string) bool {
+		return comment(rule) == comment(own) && target(rule) == target(own)
+	})
+	if i < 0 || slices.Contains(rules, own) {
+		return own, nil
+	}
+	if ok, err := k.exists(r.Table, r.Chain, r.Spec); !ok || err != nil {
+		return own, err
+	}
+	return rules[i], nil
+}
+
+// repair adds a rule that is missing and moves one that others have put theirs before. Theirs stay as they are.
+func (r Rule) repair(rules []string, text string, e *edits) {
+	copies := 0
+	for _, rule := range rules {
+		if rule == text {
+			copies++
+		}
+	}
+	switch {
+	case copies == 0:
+		e.note("chain %s/%s lacks the rule: %s", r.Table, r.Chain, r.Spec)
+	case copies > 1:
+		e.note("chain %s/%s has %d times the rule: %s", r.Table, r.Chain, copies, r.Spec)
+	case r.First && rules[0] != text:
+		e.note("chain %s/%s has other rules before: %s", r.Table, r.Chain, r.Spec)
+	default:
+		return
+	}
+	for range copies {
+		e.add(r.Table, fmt.Sprintf("-D %s %s", r.Chain, text))
+	}
+	e.add(r.Table, fmt.Sprintf("%s %s %s", r.verb(), r.Chain, r.Spec))
+}
+
+// repairStrays drops rules with the plan's own mark that are not in the plan: the jump for an address that a box no
+// longer has. The texts are those of the plan's rules, in order.
+func (r *ruleset) repairStrays(have tables, texts []string, e *edits) {
+	for _, place := range r.places() {
+		rules, _ := have.chain(place.Table, place.Chain)
+		for _, rule := range rules {
+			if comment(rule) == r.owner && !r.wants(place, rule, texts) {
+				e.note("chain %s/%s has a rule that is out of date: %s", place.Table, place.Chain, rule)
+				e.add(place.Table, fmt.Sprintf("-D %s %s", place.Chain, rule))
+			}
+		}
+	}
+}
+
+// wants tells whether a rule in the chain of place is one of the plan's.
+func (r *ruleset) wants(place Rule, rule string, texts []string) bool {
+	for i, want := range r.rules {
+		if want.Table == place.Table && want.Chain == place.Chain && texts[i] == rule {
+			return true
+		}
+	}
+	return false
+}
+
+// places gives one rule for each chain that the plan puts rules into.
+func (r *ruleset) places() []Rule {
+	var places []Rule
+	for _, rule := range r.rules {
+		if !slices.ContainsFunc(places, func(p Rule) bool { return p.Table == rule.Table && p.Chain == rule.Chain }) {
+			places = append(places, rule)
+		}
+	}
+	return places
+}
+
+// undo removes the rules with the plan's mark, every jump to its chains, and the chains. It goes by what is there, so
+// it needs no record. One transaction does it; where that fails, each thing is tried by itself.
+func (r *ruleset) undo(k *Kernel) error {
+	k.Reread()
+	have, err := k.rules()
+	if err != nil {
+		return err
+	}
+	e := r.removal(have)
+	if len(e.lines) > 0 {
+		order := slices.Clone(tableOrder[:])
+		slices.Reverse(order)
+		if k.restore(e.input(order)) != nil {
+			err = k.removeSingly(e)
+		}
+	}
+	return errors.Join(err, k.forget(r.flows, true))
+}
+
+// removal gives the lines that remove the plan's rules and those of its chains that no other plan uses any more.
+func (r *ruleset) removal(have tables) edits {
+	var e edits
+	going := r.going(have)
+	for _, table := range tableOrder {
+		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
+			for _, rule := range have[table][chain] {
+				if r.removes(table, chain, rule, going) {
+					e.add(table, fmt.Sprintf("-D %s %s", chain, rule))
+				}
+			}
+		}
+	}
+	for _, c := range going {
+		e.add(c.Table, "-F "+c.Name)
+	}
+	for _, c := range slices.Backward(going) {
+		e.add(c.Table, "-X "+c.Name)
+	}
+	return e
+}
+
+// removes tells whether a rule goes: it jumps to a chain that goes, or has the plan's mark and jumps to none that stays.
+func (r *ruleset) removes(table, chain, rule string, going []Chain) bool {
+	named := func(name string) func(Chain) bool {
+		return func(c Chain) bool { return c.Table == table && c.Name == name }
+	}
+	to := target(rule)
+	switch {
+	case slices.ContainsFunc(going, named(chain)):
+		return false // flushed with its chain
+	case slices.ContainsFunc(going, named(to)):
+		return true
+	case slices.ContainsFunc(r.chains, named(to)):
+		return false
+	}
+	place := func(p Rule) bool { return p.Table == table && p.Chain == chain }
+	return comment(rule) == r.owner && slices.ContainsFunc(r.rules, place)
+}
+
+// going gives those of the plan's chains that exist and are no longer needed: a shared one is needed while it holds a
+// rule, and another while it jumps to one that is.
+func (r *ruleset) going(have tables) []Chain {
+	var going, staying []Chain
+	for _, c := range r.chains {
+		rules, exists := have.chain(c.Table, c.Name)
+		needed := slices.ContainsFunc(rules, func(rule string) bool {
+			return c.Shared || slices.ContainsFunc(staying, func(s Chain) bool { return s.Table == c.Table && s.Name == target(rule) })
+		})
+		switch {
+		case needed:
+			staying = append(staying, c)
+		case exists:
+			going = append(going, c)
+		}
+	}
+	return going
+}
+
+// removeSingly does what removal asks for one by one, past errors.
+func (k *Kernel) removeSingly(e edits) error {
+	k.Reread()
+	var errs []error
+	for _, table := range slices.Backward(tableOrder[:]) {
+		for _, line := range e.lines[table] {
+			verb, rest, _ := strings.Cut(line, " ")
+			chain, spec, _ := strings.Cut(rest, " ")
+			var err error
+			switch verb {
+			case "-D":
+				err = k.ipt.Delete(table, chain, splitQuoted(spec)...)
+			case "-X":
+				err = k.ipt.ClearAndDeleteChain(table, chain)
+			}
+			errs = append(errs, ignoreNotExist(err))
+		}
+	}
+	return errors.Join(errs...)
+}

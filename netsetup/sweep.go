@@ -1,0 +1,82 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Sweep removes the chains of boxes whose names are not in known, with the jumps to them, and the rules of bridges that
+// do not exist: what a service that saves rules has brought back at boot, or a boxrun without its state has left. It
+// gives the names of those boxes and bridges.
+func Sweep(k *Kernel, known []string) ([]string, error) {
+	have, err := k.rules()
+	if err != nil {
+		return nil, err
+	}
+	var swept []string
+	var errs []error
+	for _, name := range strangers(have, known) {
+		if err := sweepBox(k, name); err != nil {
+			errs = append(errs, fmt.Errorf("sweeping away %s: %w", name, err))
+		}
+		swept = append(swept, name)
+	}
+	bridges, err := k.goneBridges(have)
+	for _, name := range bridges {
+		r := ruleset{owner: "boxrun:" + name, rules: bridgePlaces()}
+		if err := r.undo(k); err != nil {
+			errs = append(errs, fmt.Errorf("sweeping away %s: %w", name, err))
+		}
+		swept = append(swept, name)
+	}
+	return swept, errors.Join(append(errs, err)...)
+}
+
+// sweepBox undoes a box's rules by its name alone: that is all they are found by.
+func sweepBox(k *Kernel, name string) error {
+	p := Ports(Box{Name: name})
+	r := ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}
+	return r.undo(k)
+}
+
+// strangers gives the names of the boxes that have a chain but are not known, sorted.
+func strangers(have tables, known []string) []string {
+	var names []string
+	for table, prefix := range map[string]string{"nat": prefixDNAT, "filter": prefixFilter} {
+		for chain := range have[table] {
+			name, ok := strings.CutPrefix(chain, prefix)
+			if ok && !slices.Contains(known, name) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// bridgePlaces gives a rule for each chain that a bridge's plan puts rules into.
+func bridgePlaces() []Rule { return bridgeRules(Network{}) }
+
+// goneBridges gives the bridges that have rules and no device. The device is made before its rules and deleted after
+// them, so such rules are nobody's.
+func (k *Kernel) goneBridges(have tables) ([]string, error) {
+	var gone []string
+	for _, place := range bridgePlaces() {
+		for _, rule := range have[place.Table][place.Chain] {
+			name, ok := strings.CutPrefix(comment(rule), "boxrun:")
+			if !ok || slices.Contains(gone, name) {
+				continue
+			}
+			link, err := k.linkByName(name)
+			if err != nil {
+				return gone, err
+			}
+			if link == nil {
+				gone = append(gone, name)
+			}
+		}
+	}
+	return gone, nil
+}

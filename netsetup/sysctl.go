@@ -1,0 +1,244 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Setting is a sysctl and a value it had.
+type Setting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Sysctl is a kernel setting and the value it must have.
+type Sysctl struct {
+	Key    string    `json:"key"` // net.ipv4.ip_forward; with slashes where a device's name is in it
+	Value  string    `json:"value"`
+	Drags  []string  `json:"drags,omitempty"`  // keys, * for any device, that the kernel resets when this one changes
+	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
+}
+
+// String names the setting by its key.
+func (s *Sysctl) String() string { return "sysctl " + s.Key }
+
+func (s *Sysctl) commands() (up, down []string) {
+	for _, b := range s.Before {
+		down = append(down, b.typed())
+	}
+	return []string{Setting{s.Key, s.Value}.typed()}, down
+}
+
+func (s Setting) typed() string { return fmt.Sprintf("sysctl -qw %s=%s", s.Key, s.Value) }
+
+// record notes nothing where the value is the wanted one already: then undo has nothing to restore. The key itself
+// comes first, as writing it resets the others.
+func (s *Sysctl) record(*Kernel) error {
+	s.Before = nil
+	old, err := readSysctl(s.Key)
+	if err != nil || old == s.Value {
+		return ignoreAbsent(err)
+	}
+	s.Before = []Setting{{s.Key, old}}
+	for _, pattern := range s.Drags {
+		paths, err := filepath.Glob(procSys(pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			key := strings.TrimPrefix(path, "/proc/sys/")
+			value, err := readSysctl(key)
+			if err != nil {
+				return err
+			}
+			s.Before = append(s.Before, Setting{key, value})
+		}
+	}
+	return nil
+}
+
+func (s *Sysctl) check(*Kernel) ([]string, error) {
+	value, err := readSysctl(s.Key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{fmt.Sprintf("sysctl %s does not exist", s.Key)}, nil
+	case err != nil || value == s.Value:
+		return nil, err
+	}
+	return []string{fmt.Sprintf("sysctl %s is %s instead of %s", s.Key, value, s.Value)}, nil
+}
+
+func (s *Sysctl) ensure(*Kernel) error { return writeSysctl(s.Key, s.Value) }
+
+func (s *Sysctl) undo(*Kernel) error { return restoreSettings(s.Before) }
+
+// settle gives a line for each setting that is not what it was, and forgets what it was.
+func (s *Sysctl) settle() []string {
+	stays := stayLines(s.Before)
+	s.Before = nil
+	return stays
+}
+
+// ReversePath is the step that turns strict reverse path filtering (1) to loose (2), for the devices where it is in
+// force: strict, the kernel drops what reaches a box by another way than its answer takes.
+type ReversePath struct {
+	Before []Setting `json:"before,omitempty"`
+}
+
+// String names the step.
+func (r *ReversePath) String() string { return "sysctl rp_filter" }
+
+// commands look at the value in force, which is the greater of that for all devices and the device's own.
+func (r *ReversePath) commands() (up, down []string) {
+	up = []string{`for i in all default $(ip -4 route show default | grep -o 'dev [^ ]*' | cut -d' ' -f2); do
+  case $(sort -n /proc/sys/net/ipv4/conf/{all,$i}/rp_filter | tail -n1) in 1) sysctl -qw net/ipv4/conf/$i/rp_filter=2 ;; esac
+done`}
+	for _, b := range slices.Backward(r.Before) {
+		down = append(down, b.typed())
+	}
+	return up, down
+}
+
+func (r *ReversePath) record(k *Kernel) (err error) {
+	r.Before, err = r.strict(k)
+	return err
+}
+
+// strict gives the settings that must change, with the values they have: writing 2 for all devices loosens each one,
+// so those after it need no change.
+func (r *ReversePath) strict(k *Kernel) ([]Setting, error) {
+	devices, err := k.defaultDevices()
+	if err != nil {
+		return nil, err
+	}
+	var strict []Setting
+	all := "0"
+	for _, dev := range append([]string{"all", "default"}, devices...) {
+		key := "net/ipv4/conf/" + dev + "/rp_filter"
+		value, err := readSysctl(key)
+		if err != nil {
+			return nil, err
+		}
+		if max(all, value) == "1" { // one digit each
+			strict = append(strict, Setting{key, value})
+			value = "2"
+		}
+		if dev == "all" {
+			all = value
+		}
+	}
+	return strict, nil
+}
+
+func (r *ReversePath) check(k *Kernel) ([]string, error) {
+	strict, err := r.strict(k)
+	var drift []string
+	for _, s := range strict {
+		drift = append(drift, fmt.Sprintf("sysctl %s is %s, so that strict reverse path filtering is in force", s.Key, s.Value))
+	}
+	return drift, err
+}
+
+func (r *ReversePath) ensure(k *Kernel) error {
+	strict, err := r.strict(k)
+	if err != nil {
+		return err
+	}
+	for _, s := range strict {
+		if err := writeSysctl(s.Key, "2"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *ReversePath) undo(*Kernel) error {
+	before := slices.Clone(r.Before)
+	slices.Reverse(before)
+	return restoreSettings(before)
+}
+
+func (r *ReversePath) settle() []string {
+	stays := stayLines(r.Before)
+	r.Before = nil
+	return stays
+}
+
+// defaultDevices gives the devices of the IPv4 default routes, each once.
+func (k *Kernel) defaultDevices() ([]string, error) {
+	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reading the routes: %w", err)
+	}
+	var devices []string
+	for _, r := range routes {
+		ones := 0
+		if r.Dst != nil {
+			ones, _ = r.Dst.Mask.Size()
+		}
+		if ones > 0 || r.LinkIndex == 0 {
+			continue
+		}
+		link, err := k.link.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return nil, fmt.Errorf("looking up the default route's device: %w", err)
+		}
+		if name := link.Attrs().Name; !slices.Contains(devices, name) {
+			devices = append(devices, name)
+		}
+	}
+	return devices, nil
+}
+
+// stayLines tells which settings are not what they were.
+func stayLines(before []Setting) []string {
+	var lines []string
+	for _, b := range before {
+		if now, err := readSysctl(b.Key); err == nil && now != b.Value {
+			lines = append(lines, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, now, b.Value))
+		}
+	}
+	return lines
+}
+
+// restoreSettings writes back what differs. A device that has gone took its settings with it.
+func restoreSettings(before []Setting) error {
+	var errs []error
+	for _, b := range before {
+		now, err := readSysctl(b.Key)
+		if err == nil && now != b.Value {
+			err = writeSysctl(b.Key, b.Value)
+		}
+		errs = append(errs, ignoreAbsent(err))
+	}
+	return errors.Join(errs...)
+}
+
+func readSysctl(key string) (string, error) {
+	b, err := os.ReadFile(procSys(key))
+	return strings.TrimSpace(string(b)), err
+}
+
+// writeSysctl does not create: a key that is missing is an error that says so.
+func writeSysctl(key, value string) error {
+	f, err := os.OpenFile(procSys(key), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value + "\n")
+	return errors.Join(err, f.Close())
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
