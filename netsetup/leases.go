@@ -146,10 +146,11 @@ func (l lease) collect() (bool, error) {
 	if dead, err := l.dead(); !dead || err != nil {
 		return false, err
 	}
-	if err := os.Remove(l.path); err != nil {
+	err = os.Remove(l.path)
+	if ignoreGone(err) != nil {
 		return false, fmt.Errorf("collecting a lease: %w", err)
 	}
-	return true, nil
+	return err == nil, nil
 }
 
 // dead says whether the owner is certainly gone: no process has its pid, or one that is younger than the lease and

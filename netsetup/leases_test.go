@@ -1,0 +1,233 @@
+package netsetup
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sleeper starts a process that lives until the test ends or stop is called.
+func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	if len(argv) > 0 {
+		cmd = exec.Command(argv[0], argv[1:]...)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	t.Cleanup(stop)
+	return cmd.Process.Pid, stop
+}
+
+// deadPID gives the pid of a process that has ended.
+func deadPID(t *testing.T) int {
+	t.Helper()
+	pid, stop := sleeper(t)
+	stop()
+	return pid
+}
+
+// tree lists the files below root, one a line.
+func tree(t *testing.T, root string) string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			files = append(files, strings.TrimPrefix(path, root+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(files, "\n")
+}
+
+func owned(pid int) string { return fmt.Sprintf("%d\r\neth0", pid) }
+
+func TestCollectLeases(t *testing.T) {
+	alive, _ := sleeper(t)
+	dead := deadPID(t)
+	root := writeFiles(t, map[string]string{
+		"run/boxrun-sbr0/10.22.0.2":          owned(alive),
+		"run/boxrun-sbr0/10.22.0.3":          owned(dead),
+		"run/boxrun-sbr0/last_reserved_ip.0": "10.22.0.3",
+		"run/boxrun-sbr0/lock":               "",
+		"var/bridge/10.22.0.4":               owned(dead) + "\r\n",
+		"var/bridge/10.22.0.5":               owned(1), // no box is the host's init
+		"var/bridge/10.22.0.6":               "",       // the plugin is about to write it
+		"var/bridge/fd00::2":                 owned(dead),
+		"var/podman/10.88.0.2":               "36d0b7c0aa57d4b6bd0a1ca4fbcc1d0ac3a2d5b9d0ae4c0a9d94f10a8ff6fe0e\r\neth0",
+		"var/podman/10.88.0.3":               "99999999999999999999999\r\neth0",
+		"var/podman/10.88.0.4/a-directory":   owned(dead),
+		"var/10.22.0.7":                      owned(dead), // dirs may be the networks' own
+		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", alive): "{}",
+		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", dead):  "{}",
+		fmt.Sprintf("results/my-net-%d-eth1", dead):       "{}",
+		fmt.Sprintf("results/podman-%d-tap0", dead):       "{}",
+		"results/podman-36d0b7c0aa57-eth0":                "{}",
+	})
+	removed, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")}, filepath.Join(root, "results"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`results/boxrun-sbr0-%d-eth0
+results/podman-%d-tap0
+results/podman-36d0b7c0aa57-eth0
+run/boxrun-sbr0/10.22.0.2
+run/boxrun-sbr0/last_reserved_ip.0
+run/boxrun-sbr0/lock
+var/bridge/10.22.0.5
+var/bridge/10.22.0.6
+var/podman/10.88.0.2
+var/podman/10.88.0.3
+var/podman/10.88.0.4/a-directory`, alive, dead)
+	if got := tree(t, root); got != want {
+		t.Errorf("left:\n%s\nwant:\n%s", got, want)
+	}
+	wantRemoved := fmt.Sprintf(`run/boxrun-sbr0/10.22.0.3
+var/10.22.0.7
+var/bridge/10.22.0.4
+var/bridge/fd00::2
+results/boxrun-sbr0-%d-eth0
+results/my-net-%d-eth1`, dead, dead)
+	if got := strings.ReplaceAll(strings.Join(removed, "\n"), root+"/", ""); got != wantRemoved {
+		t.Errorf("said to have removed:\n%s\nwant:\n%s", got, wantRemoved)
+	}
+	if again, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var")}, filepath.Join(root, "results")); len(again) > 0 || err != nil {
+		t.Errorf("the second time: %v, %v", again, err)
+	}
+}
+
+func TestCollectLeasesOfReusedPID(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	// One process has the pid of a dead box; the other is a box whose lease seems older than it is, because the clock
+	// was set forward after the start.
+	reused, _ := sleeper(t)
+	box, _ := sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
+	waitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
+	root := writeFiles(t, map[string]string{
+		"boxrun-sbr0/10.22.0.2": owned(reused),
+		"boxrun-sbr0/10.22.0.3": owned(box),
+		"boxrun-sbr0/10.22.0.4": owned(reused), // written after the process started: its own
+	})
+	past := time.Now().Add(-time.Hour)
+	for _, addr := range []string{"10.22.0.2", "10.22.0.3"} {
+		if err := os.Chtimes(filepath.Join(root, "boxrun-sbr0", addr), past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tree(t, root), "boxrun-sbr0/10.22.0.3\nboxrun-sbr0/10.22.0.4"; got != want {
+		t.Errorf("left:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestCollectLeasesWaitsForTheLock(t *testing.T) {
+	dead := owned(deadPID(t))
+	root := writeFiles(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
+	lock, err := os.Open(filepath.Join(root, "net/lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	_, err = collectLeases([]string{root}, filepath.Join(root, "none"))
+	want := fmt.Sprintf("locking leases with %s/net/lock: resource temporarily unavailable", root)
+	if got := fmt.Sprint(err); got != want {
+		t.Errorf("while it is held:\ngot  %s\nwant %s", got, want)
+	}
+
+	// The holder gives the address to a living process and lets go: the lease must stay.
+	alive, _ := sleeper(t)
+	time.AfterFunc(100*time.Millisecond, func() {
+		_ = os.WriteFile(filepath.Join(root, "net/10.22.0.2"), []byte(owned(alive)), 0o644)
+		lock.Close()
+	})
+	removed, err := collectLeases([]string{root}, filepath.Join(root, "none"))
+	if len(removed) > 0 || err != nil {
+		t.Errorf("given to another meanwhile: removed %v, %v", removed, err)
+	}
+}
+
+func TestCollectLeasesWhileTheyVanish(t *testing.T) {
+	root := t.TempDir()
+	dead := owned(deadPID(t))
+	done := make(chan struct{})
+	var plugin sync.WaitGroup
+	plugin.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			dir := filepath.Join(root, fmt.Sprintf("net%d", i%3))
+			_ = os.MkdirAll(dir, 0o755)
+			_ = os.WriteFile(filepath.Join(dir, "10.22.0.2"), []byte(dead), 0o644)
+			_ = os.WriteFile(filepath.Join(dir, "10.22.0.3"), []byte(dead), 0o644)
+			_ = os.RemoveAll(dir)
+		}
+	})
+	n := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/16")}
+	for deadline := time.Now().Add(time.Second / 2); time.Now().Before(deadline); {
+		if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	plugin.Wait()
+}
+
+func TestProcessStart(t *testing.T) {
+	before := time.Now()
+	// A name may hold what looks like the end of it.
+	odd := filepath.Join(t.TempDir(), "a) R 1 (b")
+	if err := os.Symlink("/bin/sleep", odd); err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := sleeper(t, odd, "60")
+	started, err := processStart(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := started.Sub(before); off < -time.Second/10 || off > time.Second {
+		t.Errorf("started %v after the test asked for it, want 0s or a little more", off)
+	}
+	_, err = processStart(deadPID(t))
+	if !os.IsNotExist(err) {
+		t.Errorf("of a dead process: got %v, want one that does not exist", err)
+	}
+}
+
+// waitFor waits until ok, for ten seconds at most.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited for 10 s in vain")
+		}
+	}
+}
