@@ -81,7 +81,7 @@ func LocalAddrs() ([]netip.Addr, error) {
 
 // defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.
 func defaultLink(h *netlink.Handle) (int, error) {
-	routes, err := routeList(h, netlink.FAMILY_V4, nil, 0)
+	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}

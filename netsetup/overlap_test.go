@@ -1,0 +1,60 @@
+package netsetup
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestOverlap(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16")}
+	run(t, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer")
+	run(t, "ip", "link", "set", "eth0", "up")
+	run(t, "ip", "link", "set", "peer", "up")
+	run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
+	run(t, "ip", "route", "add", "0.0.0.0/1", "via", "192.0.2.3") // as OpenVPN puts it before the default route
+	run(t, "ip", "route", "add", "10.23.0.0/16", "via", "192.0.2.2")
+	for _, test := range []struct {
+		name, command, undo, want string
+	}{
+		{"a usual host", "true", "true", "<nil>"},
+		{"an address within", "ip addr add 10.22.5.5/24 dev peer", "ip addr del 10.22.5.5/24 dev peer",
+			"subnet 10.22.0.0/16 of sbr0 overlaps 10.22.5.5/24 on peer"},
+		{"an address whose network is wider", "ip addr add 10.1.2.3/8 dev eth0", "ip addr del 10.1.2.3/8 dev eth0",
+			"subnet 10.22.0.0/16 of sbr0 overlaps 10.1.2.3/8 on eth0"},
+		{"an address of an interface that is down", "ip link set peer down; ip addr add 10.22.5.5/24 dev peer", "ip addr del 10.22.5.5/24 dev peer; ip link set peer up",
+			"subnet 10.22.0.0/16 of sbr0 overlaps 10.22.5.5/24 on peer"},
+		{"a route", "ip route add 10.0.0.0/8 via 192.0.2.2", "ip route del 10.0.0.0/8",
+			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.0.0.0/8 by eth0"},
+		{"a route of a VPN's own table", "ip route add 10.22.9.0/24 dev peer table 52", "ip route del 10.22.9.0/24 table 52",
+			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by peer"},
+		{"a route over two ways", "ip route add 10.22.9.0/24 nexthop via 192.0.2.2 nexthop dev peer", "ip route del 10.22.9.0/24",
+			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by eth0"},
+		{"a route to nowhere", "ip route add unreachable 10.0.0.0/8", "ip route del 10.0.0.0/8",
+			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.0.0.0/8 by unreachable"},
+		{"a device that is no bridge", "ip link add sbr0 type veth peer name sbr1", "ip link del sbr0", `"sbr0" exists and is a veth device, not a bridge`},
+		{"our bridge", "ip link add sbr0 type bridge; ip addr add 10.22.0.1/16 dev sbr0; ip link set sbr0 up", "ip link del sbr0", "<nil>"},
+		{"a bridge without an address", "ip link add sbr0 type bridge", "ip link del sbr0", "<nil>"},
+		{"our bridge with another address", "ip link add sbr0 type bridge; ip addr add 10.99.0.1/16 dev sbr0", "ip link del sbr0",
+			"bridge sbr0 has the address 10.99.0.1/16, not 10.22.0.1/16"},
+		{"our bridge with another mask", "ip link add sbr0 type bridge; ip addr add 10.22.0.1/24 dev sbr0", "ip link del sbr0",
+			"bridge sbr0 has the address 10.22.0.1/24, not 10.22.0.1/16"},
+		{"two bridges of one subnet", "ip link add sbr1 type bridge; ip addr add 10.22.0.1/16 dev sbr1", "ip link del sbr1",
+			"subnet 10.22.0.0/16 of sbr0 overlaps 10.22.0.1/16 on sbr1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			run(t, "sh", "-ec", test.command)
+			if got := fmt.Sprint(Overlap(n)); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+			run(t, "sh", "-ec", test.undo)
+		})
+	}
+	if got := run(t, "ip", "-br", "link"); strings.Contains(got, "sbr") {
+		t.Errorf("the cases did not clean up, or Overlap made something:\n%s", got)
+	}
+}
