@@ -1,0 +1,90 @@
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# Where "make deps" puts Go where Debian's is too old; a Go that is there already comes first.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+VERSION = $(shell git describe --tags --always --dirty 2> /dev/null || echo unknown)
+BUILD   = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# The race detector needs a C compiler.
+RACE    = $(shell command -v gcc > /dev/null && echo -race)
+LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# All but the end-to-end tests, which need root and a booted host.
+UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
+
+.PHONY: help build install deps check fuzz e2e test demo testhost bench soak lint clean
+
+help:
+	@echo 'make build      bin/boxrun, one static binary'
+	@echo 'make install    boxrun and its completions below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
+	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
+	@echo 'make test       all tests (root; installs what they need)'
+	@echo 'make check      the tests that need no root'
+	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
+	@echo 'make bench      boxrun against Apptainer alone (root)'
+	@echo 'make soak       the tests at full length (root)'
+	@echo 'make lint       golangci-lint'
+	@echo 'make deps       what the above need, from Debian (root)'
+	@echo 'make clean      remove what was built here'
+
+# Go knows what is up to date.
+build:
+	$(BUILD) -o bin/boxrun ./cmd/boxrun
+
+bin/probe: e2e/cmd/probe/main.go
+	$(BUILD) -o bin/probe ./e2e/cmd/probe
+
+install: build
+	install -D -m 755 bin/boxrun $(DESTDIR)$(PREFIX)/bin/boxrun
+	bin/boxrun completion bash > bin/boxrun.bash
+	bin/boxrun completion zsh > bin/boxrun.zsh
+	bin/boxrun completion fish > bin/boxrun.fish
+	install -D -m 644 bin/boxrun.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/boxrun
+	install -D -m 644 bin/boxrun.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_boxrun
+	install -D -m 644 bin/boxrun.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/boxrun.fish
+
+deps:
+	@e2e/deps.sh
+
+check:
+	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
+	go vet ./...
+	go test $(RACE) -timeout 10m $(UNIT)
+
+# Every fuzz target for ten seconds: go test takes one at a time.
+FUZZTIME ?= 10s
+fuzz:
+	@for package in $$(go list $(UNIT)); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "go test -fuzz $$target $$package"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+e2e: build bin/probe
+	go test -count=1 -timeout 20m ./e2e/...
+
+# As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.
+test: deps
+	$(MAKE) check
+	$(MAKE) fuzz
+	$(MAKE) e2e
+
+demo: deps
+	@$(MAKE) --no-print-directory build bin/probe
+	@go run ./e2e/cmd/testhost demo
+
+testhost: build bin/probe
+	@go run ./e2e/cmd/testhost shell
+
+bench: build bin/probe
+	@go run ./e2e/cmd/testhost bench
+
+soak: build bin/probe
+	$(MAKE) fuzz FUZZTIME=60s
+	BOXRUN_SOAK=1 go test -count=1 -timeout 2h ./e2e/...
+
+lint:
+	go run $(LINT) run
+
+clean:
+	rm -rf bin
