@@ -1,0 +1,228 @@
+package launcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Logs says which log lines of a box are wanted.
+type Logs struct {
+	Follow bool   // go on as lines come
+	Lines  int    // only the last so many; 0: all, or with Follow the last ten
+	Unit   string // of this unit only
+	Since  string // as journalctl takes it
+}
+
+// argv gives the command that prints them, to be run in the box.
+func (o Logs) argv() []string {
+	argv := []string{"journalctl", "--no-pager"}
+	if o.Follow {
+		argv = append(argv, "--follow")
+	}
+	if o.Lines > 0 {
+		argv = append(argv, "--lines="+strconv.Itoa(o.Lines))
+	}
+	if o.Unit != "" {
+		argv = append(argv, "--unit="+o.Unit)
+	}
+	if o.Since != "" {
+		argv = append(argv, "--since="+o.Since)
+	}
+	return argv
+}
+
+// lastLines gives how many lines to begin with; -1 for all of them.
+func (o Logs) lastLines() int {
+	switch {
+	case o.Lines > 0:
+		return o.Lines
+	case o.Follow:
+		return 10 // as journalctl and tail do
+	default:
+		return -1
+	}
+}
+
+// logFile is one of the files Apptainer keeps of a box: what its init wrote, and why it did not start.
+type logFile struct {
+	Path string
+	From int64 // where this start's lines begin, in bytes: the file is only ever appended to (facts 1.7)
+}
+
+// showLogs writes the wanted lines of a box to out: of its journal, or of files where it keeps none or does not run
+// (b.PID is 0). The code is journalctl's; with an error it is 125. Following ends with ctx, which is no error, and
+// with the box.
+func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOut io.Writer) (code int, err error) {
+	if b.PID != 0 && hasJournal(b.PID) {
+		return runIn(ctx, b, Exec{Argv: o.argv(), Stdout: out, Stderr: errOut})
+	}
+	if o.Unit != "" || o.Since != "" {
+		return CodeBoxrun, fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", b.Name)
+	}
+	files = slices.Clone(files)
+	for i := range files {
+		if err := files[i].tail(out, o.lastLines()); err != nil {
+			return CodeBoxrun, fmt.Errorf("reading the log of box %q: %w", b.Name, err)
+		}
+	}
+	if !o.Follow || b.PID == 0 {
+		return 0, nil
+	}
+	if err := followFiles(ctx, b.PID, files, out); err != nil {
+		return CodeBoxrun, fmt.Errorf("following the log of box %q: %w", b.Name, err)
+	}
+	return 0, nil
+}
+
+// hasJournal says whether systemd's journal runs in the box.
+func hasJournal(pid int) bool {
+	return exists(fmt.Sprintf("/proc/%d/root/run/systemd/journal/socket", pid))
+}
+
+// text gives what the file holds of this start; nothing where there is no file.
+func (f logFile) text() ([]byte, error) {
+	file, err := os.Open(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
+}
+
+// tail writes the last so many lines, all of them for -1, and moves From behind them.
+func (f *logFile) tail(out io.Writer, lines int) error {
+	text, err := f.text()
+	if err != nil {
+		return err
+	}
+	f.From += int64(len(text))
+	_, err = out.Write(lastLines(text, lines))
+	return err
+}
+
+func lastLines(text []byte, lines int) []byte {
+	if lines < 0 {
+		return text
+	}
+	all := bytes.SplitAfter(text, []byte("\n"))
+	if len(all[len(all)-1]) == 0 {
+		all = all[:len(all)-1]
+	}
+	return bytes.Join(all[max(0, len(all)-lines):], nil)
+}
+
+const followEvery = 250 * time.Millisecond
+
+// followFiles writes what is appended to files from their From on, until ctx ends or the process lives no more.
+func followFiles(ctx context.Context, pid int, files []logFile, out io.Writer) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		alive := exists(fmt.Sprintf("/proc/%d", pid)) // before reading: what it wrote last is not to be missed
+		for i := range files {
+			if err := files[i].tail(out, -1); err != nil {
+				return err
+			}
+		}
+		if !alive {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// startCause gives the cause of a failed start in one line, out of Apptainer's .err log or its messages; "" where they
+// say nothing. Apptainer wraps it in lines that only say that something failed (facts 1.4); where it has none of its
+// own, the last line is the init's.
+func startCause(text string) string {
+	var last, failed, fatal string
+	for line := range strings.Lines(text) {
+		level, message := logLine(line)
+		switch {
+		case message == "" || isNoise(message):
+		case level == "FATAL":
+			fatal = message
+		case level == "ERROR":
+			failed = message
+		default:
+			last = message
+		}
+	}
+	for _, message := range []string{fatal, failed, last} {
+		if message != "" {
+			return plainCause(message)
+		}
+	}
+	return ""
+}
+
+// logLine takes a line of Apptainer's apart. level is "" for a line of somebody else's.
+func logLine(line string) (level, message string) {
+	line = strings.TrimSpace(colours().ReplaceAllString(line, ""))
+	for _, level := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
+		if rest, ok := strings.CutPrefix(line, level); ok {
+			if _, message, ok := strings.Cut(rest, ":"); ok {
+				return level, strings.TrimSpace(message)
+			}
+		}
+	}
+	return "", line
+}
+
+func colours() *regexp.Regexp { return regexp.MustCompile("\x1b\\[[0-9;]*m") }
+
+// isNoise says that a message only follows from another.
+func isNoise(message string) bool {
+	for _, noise := range []string{"container cleanup failed: no instance found", "could not delete networks: ",
+		"while executing starter: "} {
+		if strings.HasPrefix(message, noise) {
+			return true
+		}
+	}
+	return false
+}
+
+// plainCause says a message of Apptainer's in the words of whoever typed "boxrun up"; one it does not know, without
+// the layers it passed.
+func plainCause(message string) string {
+	for _, c := range causes() {
+		if found := regexp.MustCompile(c[0]).FindStringSubmatchIndex(message); found != nil {
+			return string(regexp.MustCompile(c[0]).ExpandString(nil, c[1], message, found))
+		}
+	}
+	message = strings.TrimPrefix(message, "container creation failed: ")
+	return strings.TrimPrefix(message, "mount hook function failure: ")
+}
+
+// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins.
+func causes() [][2]string {
+	return [][2]string{
+		// ENOENT of the execve, whatever it was that is not there (facts 1.5).
+		{`exec /sbin/init failed: a shared library`, `the image has no /sbin/init, or not the interpreter it needs`},
+		{`exec /sbin/init failed: (.*)`, `the image's /sbin/init cannot be executed: $1`},
+		{`requested IP address (\S+) is not available`, `the address $1 is taken by another box`},
+		{`failed to allocate all requested IPs: (\S+)`, `the address $1 is not in the bridge's subnet`},
+		{`(\S+) has been allocated to \S+, duplicate allocation`, `the address $1 is leased to a box that is gone`},
+		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
+		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
+		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
+		{`while applying cgroups config: (.*)`, `the resource limits cannot be set: $1`},
+	}
+}
