@@ -133,7 +133,7 @@ func parsePortNumber(s string) (uint16, error) {
 	case errors.Is(err, strconv.ErrSyntax):
 		return 0, fmt.Errorf("must have port numbers, not %q", s)
 	case err != nil || n == 0:
-		return 0, fmt.Errorf("must have ports from 1 to 65535, not %s", s)
+		return 0, errors.New("must have ports from 1 to 65535")
 	}
 	return uint16(n), nil
 }
@@ -167,9 +167,9 @@ func (p Port) ports(first uint16) string {
 	return fmt.Sprintf("%d-%d", first, first+p.Count-1)
 }
 
-// overlap gives the first port of the host that both publish at the same protocol and address; every address of the host
+// Overlap gives the first port of the host that both publish at the same protocol and address; every address of the host
 // is also each of them. ok is false where there is none.
-func (p Port) overlap(q Port) (port uint16, ok bool) {
+func (p Port) Overlap(q Port) (port uint16, ok bool) {
 	if p.Proto != q.Proto || p.HostIP.IsValid() && q.HostIP.IsValid() && p.HostIP != q.HostIP {
 		return 0, false
 	}

@@ -52,7 +52,7 @@ func (n *Network) checkIP(s *section) {
 func (n *Network) checkPorts(s *section) {
 	for i, p := range n.Ports {
 		for j, earlier := range n.Ports[:i] {
-			if port, ok := p.overlap(earlier); ok {
+			if port, ok := p.Overlap(earlier); ok {
 				s.refuse(at("ports", i), "host port %d/%s is taken by ports[%d]", port, p.Proto, j)
 				break
 			}

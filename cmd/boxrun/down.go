@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) downCommand() *cobra.Command {
+	var timeout time.Duration
+	var all, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "down PROFILE... | --all",
+		Short: "Stop boxes cleanly and take away what boxrun put on the host for them",
+		Args: args(func(cmd *cobra.Command, names []string) error {
+			if all {
+				return cobra.NoArgs(cmd, names)
+			}
+			return cobra.MinimumNArgs(1)(cmd, names)
+		}),
+		ValidArgsFunction: a.completeBoxes,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if dryRun {
+				return a.each(cmd, names, a.printDown)
+			}
+			if err := a.needRoot("down", nil); err != nil {
+				return err
+			}
+			names, err := a.boxNames(names, all)
+			if err != nil {
+				return err
+			}
+			return a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout) })
+		},
+	}
+	cmd.Flags().DurationVarP(&timeout, "timeout", "t", 0, "kill the box when it has not stopped after this long (default: the profile's stop_timeout)")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
+	return cmd
+}
+
+// down takes one box down and says what was done.
+func (a *app) down(ctx context.Context, arg string, timeout time.Duration) error {
+	name := boxName(arg)
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	down, err := l.Down(ctx, name, timeout)
+	a.live("")
+	if err != nil && !errors.Is(err, launcher.ErrKilled) {
+		return err
+	}
+	if !down.Found {
+		return a.notUp(arg, name)
+	}
+	a.notef("%s: is down", name)
+	if down.Overlay != "" {
+		a.notef("%s: kept its data:", name)
+		if err := a.lines([]string{down.Overlay}); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// notUp says that a box is not up, which is fine where there is a profile of that name.
+func (a *app) notUp(arg, name string) error {
+	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
+		return &launcher.Problem{Kind: launcher.ErrNotFound,
+			Text: "there is neither a box nor a profile named \"" + arg + "\"",
+			Hint: "\"boxrun ps -a\" lists both"}
+	}
+	a.notef("%s: is not up", name)
+	return nil
+}
+
+// printDown prints what down would run for one box.
+func (a *app) printDown(_ context.Context, arg string) error {
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	commands, err := l.DownCommands(boxName(arg))
+	if err != nil {
+		return err
+	}
+	return a.lines(commands)
+}
+
+// boxNames gives the names as typed, or those of all boxes.
+func (a *app) boxNames(names []string, all bool) ([]string, error) {
+	if !all {
+		return names, nil
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return nil, err
+	}
+	boxes, err := l.List()
+	for _, b := range boxes {
+		names = append(names, b.Name)
+	}
+	return names, err
+}

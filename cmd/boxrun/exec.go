@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+)
+
+func (a *app) execCommand() *cobra.Command {
+	var e launcher.Exec
+	var tty, noTTY bool
+	cmd := &cobra.Command{
+		Use:   "exec PROFILE -- COMMAND...",
+		Short: "Run a command in a box",
+		Long: "exec runs a command in a box and exits with its code; 126: it cannot be run; 127: it is not there;\n" +
+			"125: boxrun itself failed. It has a terminal of its own when stdin and stdout are terminals.",
+		Args:              args(cobra.MinimumNArgs(2)),
+		ValidArgsFunction: a.completeBoxes,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := a.needRoot("exec", nil); err != nil {
+				return err
+			}
+			e.Argv = command(names[1:])
+			e.TTY = tty || (!noTTY && a.interactive())
+			return a.exec(cmd, names[0], e)
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal in any case")
+	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "give the command no terminal")
+	cmd.MarkFlagsMutuallyExclusive("tty", "no-tty")
+	cmd.Flags().StringVarP(&e.User, "user", "u", "", "run as this user of the box")
+	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this directory of the box")
+	cmd.Flags().StringArrayVarP(&e.Env, "env", "e", nil, "set an environment variable, `KEY=VALUE`")
+	return cmd
+}
+
+// exec runs e in a box; the command's exit code becomes ours.
+func (a *app) exec(cmd *cobra.Command, arg string, e launcher.Exec) error {
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
+	// An interrupt is for the command: it decides what comes of it.
+	code, err := l.Exec(context.WithoutCancel(cmd.Context()), boxName(arg), e)
+	if err != nil {
+		return execError{err, code}
+	}
+	if code != 0 {
+		return codeError(code)
+	}
+	return nil
+}
+
+// command gives the words after the box's name, without the "--" that may stand between.
+func command(words []string) []string {
+	if words[0] == "--" {
+		return words[1:]
+	}
+	return words
+}

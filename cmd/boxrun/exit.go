@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+// The exit codes, as the README lists them.
+const (
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = 2 // or an invalid profile
+	exitNotFound   = 3 // no such box or profile
+	exitNotStarted = 4
+	exitNotReady   = 5 // the box stays up
+	exitKilled     = 6 // the box is down, but had to be killed
+)
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// codeError ends boxrun with a code and nothing more to say: that of a command in the box, or of a failure that was
+// reported already.
+type codeError int
+
+func (c codeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// execError is why a command in a box did not run, with the code for that.
+type execError struct {
+	error
+	code int
+}
+
+func (e execError) Unwrap() error { return e.error }
+
+// report prints the error that ended cmd, once and here only, and gives the exit code.
+func (t *terminal) report(cmd *cobra.Command, err error) int {
+	t.live("")
+	var code codeError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &code):
+		return int(code)
+	}
+	t.fail(err, hint(cmd, err))
+	return exitCode(cmd, err)
+}
+
+func exitCode(cmd *cobra.Command, err error) int {
+	var exec execError
+	var usage usageError
+	var invalid profiles.Errors
+	switch {
+	case errors.As(err, &exec):
+		return exec.code
+	case cmd.Name() == "exec": // all its other codes are the command's own
+		return launcher.CodeBoxrun
+	case errors.As(err, &usage), errors.As(err, &invalid), errors.Is(err, launcher.ErrInvalid):
+		return exitUsage
+	case errors.Is(err, launcher.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, launcher.ErrNotStarted):
+		return exitNotStarted
+	case errors.Is(err, launcher.ErrNotReady):
+		return exitNotReady
+	case errors.Is(err, launcher.ErrKilled):
+		return exitKilled
+	}
+	return exitFailed
+}
+
+// hint says what to do about err.
+func hint(cmd *cobra.Command, err error) string {
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
+	case errors.Is(err, context.Canceled):
+		return "it was interrupted; what it had begun is undone"
+	case errors.Is(err, profiles.ErrNotFound):
+		return "\"boxrun profile list\" lists the profiles"
+	}
+	return launcher.HintOf(err)
+}
+
+// args wraps cobra's argument checks, so that their errors are usage errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}

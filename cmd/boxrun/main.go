@@ -1,0 +1,28 @@
+// Command boxrun makes Apptainer containers that boot systemd as easy as docker compose up.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"boxrun/launcher"
+)
+
+func main() {
+	if code, inside := launcher.Inside(os.Args, os.Stderr); inside {
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
+}
+
+// run is the whole program: it gives the exit code.
+func run(ctx context.Context, args []string, t *terminal) int {
+	root := newRoot(t)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return t.report(cmd, err)
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/profiles"
+)
+
+// boxName gives the name of the box that a profile argument stands for: NAME, NAME@INSTANCE or a path of a file.
+func boxName(arg string) string {
+	base := arg
+	if i := strings.LastIndexByte(arg, '/'); i >= 0 {
+		base = arg[i+1:]
+	}
+	name, instance, found := strings.Cut(base, "@")
+	name = strings.TrimSuffix(name, ".toml")
+	if found {
+		return name + "-" + strings.TrimSuffix(instance, ".toml")
+	}
+	return name
+}
+
+// resolved gives for each profile that is found the absolute path to name it by, for sudo.
+func (a *app) resolved(names []string) map[string]string {
+	files := map[string]string{}
+	for _, name := range names {
+		if p, err := a.search.Load(name); err == nil && filepath.IsAbs(p.File) {
+			files[name] = p.File
+			if _, instance, found := strings.Cut(filepath.Base(name), "@"); found {
+				files[name] += "@" + instance
+			}
+		}
+	}
+	return files
+}
+
+// trust refuses a profile that somebody other than root and the person at the terminal could have written: it runs
+// as root.
+func (a *app) trust(p profiles.Profile) error {
+	if os.Geteuid() != 0 || !filepath.IsAbs(p.File) {
+		return nil
+	}
+	invoker := -1
+	if id := os.Getenv("SUDO_UID"); id != "" {
+		uid, err := strconv.Atoi(id)
+		if err != nil {
+			return fmt.Errorf("reading $SUDO_UID: %w", err)
+		}
+		invoker = uid
+	}
+	return profiles.Trusted(p.File, invoker)
+}
+
+// completeProfiles completes the names of profiles.
+func (a *app) completeProfiles(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	found, err := a.search.List()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, f := range found {
+		names = append(names, f.Name+"\t"+f.Description)
+	}
+	return names, cobra.ShellCompDirectiveDefault
+}
+
+// completeBoxes completes the names of boxes.
+func (a *app) completeBoxes(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	names, err := a.boxNames(nil, true)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) profileCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "profile", Short: "List, show, check and begin profiles"}
+	cmd.AddCommand(a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
+	return cmd
+}
+
+func (a *app) profileListCommand() *cobra.Command {
+	var asJSON, quiet bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the profiles that are found, and where",
+		Args:    args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			found, err := a.search.List()
+			if err != nil {
+				return err
+			}
+			switch {
+			case asJSON:
+				return a.json(found)
+			case quiet:
+				return a.lines(column(found, func(f profiles.Found) string { return f.Name }))
+			}
+			return a.table("NAME FILE DESCRIPTION", profileRows(found))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	return cmd
+}
+
+func profileRows(found []profiles.Found) [][]string {
+	rows := make([][]string, len(found))
+	for i, f := range found {
+		about := f.Description
+		if f.Err != nil {
+			about = "invalid: \"boxrun profile check " + f.Name + "\" says why"
+		}
+		rows[i] = []string{f.Name, f.File, about}
+	}
+	return rows
+}
+
+func (a *app) profileShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "show PROFILE",
+		Short:             "Print a profile with all its effective values",
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(_ *cobra.Command, names []string) error {
+			p, err := a.search.Load(names[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.json(p)
+			}
+			text, err := p.TOML()
+			if err != nil {
+				return err
+			}
+			_, err = a.out.Write(text)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) profileCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "check PROFILE...",
+		Short:             "Check profiles, and print everything that is wrong with them",
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(_ *cobra.Command, names []string) error {
+			var errs []error
+			for _, name := range names {
+				p, err := a.search.Load(name)
+				if err == nil {
+					a.notef("%s: is valid", p.File)
+				}
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		},
+	}
+}
+
+func (a *app) profileInitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init NAME",
+		Short: "Write NAME.toml, a new profile with every key explained",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, names []string) error {
+			name := names[0]
+			if err := profiles.CheckName(name); err != nil {
+				return usageError{err}
+			}
+			file := name + ".toml"
+			if err := writeNew(file, profiles.Template(name)); err != nil {
+				return err
+			}
+			a.notef("wrote %s: set its image, then \"boxrun profile check %s\"", file, name)
+			return nil
+		},
+	}
+}
+
+// writeNew writes a file that must not be there yet.
+func writeNew(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return &launcher.Problem{Kind: launcher.ErrRefused, Text: fmt.Sprintf("%s is there already", file), Hint: "take another name, or move it away"}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+// app is what every verb works with.
+type app struct {
+	*terminal
+	stateDir string // --state-dir
+	search   profiles.Search
+}
+
+func newRoot(t *terminal) *cobra.Command {
+	a := &app{terminal: t, search: profiles.FromEnvironment()}
+	root := &cobra.Command{
+		Use:   "boxrun",
+		Short: "Apptainer containers that boot systemd, networked, with one word",
+		Long: "boxrun brings up a box that a profile describes: an Apptainer instance that boots systemd, with its network\n" +
+			"and its published ports in place; and takes it away without a trace.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", "/run/boxrun", "where boxrun keeps what it knows of boxes")
+	_ = root.PersistentFlags().MarkHidden("state-dir")
+	root.SetOut(t.out)
+	root.SetErr(t.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(),
+		a.psCommand(), a.statusCommand(), a.profileCommand(), a.versionCommand())
+	return root
+}
+
+// launcher gives the launcher the verbs work through.
+func (a *app) launcher() (*launcher.Launcher, error) {
+	exe, err := os.Executable()
+	return &launcher.Launcher{Dir: a.stateDir, Home: "/root", Exe: exe, Note: a.note, Live: a.live}, err
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "status PROFILE",
+		Short:             "Tell all about one box: its systemd, its rules, who can reach it",
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeBoxes,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := a.needRoot("status", nil); err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			d, err := l.Status(cmd.Context(), boxName(names[0]), a.hashNow(names[0]))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.json(d)
+			}
+			return a.columns(statusRows(d, time.Now()))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// hashNow gives the hash of the profile as it is now, "" where it is not to be found or not valid: that is no reason
+// to say nothing of the box.
+func (a *app) hashNow(name string) string {
+	p, err := a.search.Load(name)
+	if err != nil {
+		return ""
+	}
+	return p.Hash()
+}
+
+// statusRows lays a box out for a person: a label and a value a line.
+func statusRows(d launcher.Detail, now time.Time) [][]string {
+	state := d.State
+	if d.PID != 0 {
+		state += ", up " + uptime(d.Status, now) + ", pid " + strconv.Itoa(d.PID)
+	}
+	rows := [][]string{
+		{"name:", d.Name},
+		{"state:", state},
+		{"systemd:", orDash(d.Systemd)},
+		{"failed:", orDash(strings.Join(d.Failed, ", "))},
+		{"address:", orDash(d.Address)},
+		{"image:", d.Image},
+		{"profile:", d.Profile + changed(d.Changed)},
+	}
+	rows = append(rows, labelled("ports:", d.Exposure)...)
+	if len(d.Drift) == 0 && d.PID != 0 {
+		return append(rows, []string{"network:", "in place"})
+	}
+	return append(rows, labelled("drifted:", d.Drift)...)
+}
+
+func changed(yes bool) string {
+	if yes {
+		return " (changed since the start: \"boxrun up --replace\" starts the box anew)"
+	}
+	return ""
+}
+
+// labelled gives one row a line, the first with the label.
+func labelled(label string, lines []string) [][]string {
+	var rows [][]string
+	for _, line := range lines {
+		rows = append(rows, []string{label, line})
+		label = ""
+	}
+	return rows
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	var o launcher.UpOptions
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "up PROFILE...",
+		Short: "Bring boxes up, or check and mend those that are up",
+		Long: "up makes sure the host's network is in place, starts the box, publishes its ports and waits until it is ready.\n" +
+			"On a box that is up it checks all of that and mends what drifted. Of several profiles all are tried.",
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if dryRun {
+				return a.each(cmd, names, a.printUp)
+			}
+			if err := a.needRoot("up", a.resolved(names)); err != nil {
+				return err
+			}
+			return a.each(cmd, names, func(ctx context.Context, name string) error { return a.up(ctx, name, o) })
+		},
+	}
+	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
+	cmd.Flags().DurationVar(&o.Timeout, "wait-timeout", 0, "how long to wait until the box is ready (default: the profile's)")
+	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile changed since its start")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
+	return cmd
+}
+
+// each does one thing for every name. All are tried; the error returned is that of the first that failed, after those
+// of the others have been printed.
+func (a *app) each(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
+	if len(names) == 1 {
+		return do(cmd.Context(), names[0])
+	}
+	code := exitDone
+	for _, name := range names {
+		if c := a.report(cmd, do(cmd.Context(), name)); code == exitDone {
+			code = c
+		}
+	}
+	if code != exitDone {
+		return codeError(code)
+	}
+	return nil
+}
+
+// up brings one box up and says what was done.
+func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
+	p, err := a.profile(name)
+	if err != nil {
+		return err
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	up, err := l.Up(ctx, p, o)
+	a.live("")
+	if up.Box != nil && (err == nil || errors.Is(err, launcher.ErrNotReady)) {
+		a.noteUp(up, time.Since(began))
+	}
+	return err
+}
+
+// noteUp says on stderr what an up did: its result is the box, not a text.
+func (a *app) noteUp(up launcher.Up, took time.Duration) {
+	name := up.Box.Name
+	for _, line := range up.Mended {
+		a.notef("%s: mended: %s", name, line)
+	}
+	switch {
+	case up.Started:
+		a.notef("%s: started at %s in %.1fs", name, up.Box.Addr, took.Seconds())
+		for _, line := range up.Box.Exposure() {
+			a.notef("%s: %s", name, line)
+		}
+	case len(up.Mended) == 0:
+		a.notef("%s: is up at %s, nothing to change", name, up.Box.Addr)
+	}
+	if up.Changed {
+		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
+	}
+	for _, failed := range up.Failed {
+		a.notef("%s: warning: %s failed", name, failed.Unit)
+		for _, line := range failed.Log {
+			a.note("    " + line)
+		}
+	}
+	if up.Box.Profile.Ready.Hint != "" {
+		a.notef("%s: %s", name, up.Box.Profile.Ready.Hint)
+	}
+}
+
+// printUp prints what up would run for one profile.
+func (a *app) printUp(_ context.Context, name string) error {
+	p, err := a.profile(name)
+	if err != nil {
+		return err
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	commands, err := l.UpCommands(p)
+	if err != nil {
+		return err
+	}
+	return a.lines(commands)
+}
+
+func (a *app) lines(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := a.out.WriteString(strings.Join(lines, "\n") + "\n")
+	return err
+}
+
+// profile finds and reads the profile a person named, and refuses one that somebody else may have written.
+func (a *app) profile(name string) (profiles.Profile, error) {
+	p, err := a.search.Load(name)
+	if err != nil {
+		return p, err
+	}
+	return p, a.trust(p)
+}

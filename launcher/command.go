@@ -1,0 +1,138 @@
+package launcher
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// command is one run of "apptainer instance start".
+type command struct {
+	box    *Box
+	cmd    *exec.Cmd
+	stderr *bytes.Buffer
+	done   chan struct{} // closed when the command was reaped
+	err    error         // valid once done is closed
+}
+
+// run starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
+// The command is killed when ctx ends.
+func (l *Launcher) run(ctx context.Context, b *Box, argv []string) (*command, error) {
+	path, err := lookApptainer()
+	if err != nil {
+		return nil, err
+	}
+	c := &command{box: b, stderr: new(bytes.Buffer), done: make(chan struct{})}
+	c.cmd = exec.CommandContext(ctx, path, argv[1:]...)
+	c.cmd.Args[0] = argv[0]
+	c.cmd.Env = environment(l.Home)
+	c.cmd.Dir = "/"
+	c.cmd.Stderr = c.stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.cmd.WaitDelay = time.Second // the master may hold stderr open when the command line was killed
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("running %s: %w", path, err)
+	}
+	go func() {
+		c.err = c.cmd.Wait()
+		close(c.done)
+	}()
+	return c, nil
+}
+
+// record waits for Apptainer's record of a live instance at path, while the command runs. It looks every 2 ms: the
+// file appears some 200 ms before the command ends, and boxrun has work to do in that time.
+func (c *command) record(ctx context.Context, path string) (record, error) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r, err := readRecord(path)
+		if err == nil {
+			err = r.verify()
+		}
+		if err == nil {
+			return r, nil
+		}
+		select {
+		case <-c.done:
+			return record{}, c.failed(fmt.Errorf("looking for Apptainer's record of it: %w", err))
+		case <-ctx.Done():
+			return record{}, c.failed(context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// wait reaps the command, and gives the cause where it failed.
+func (c *command) wait() error {
+	<-c.done
+	if c.err == nil {
+		return nil
+	}
+	return c.failed(c.err)
+}
+
+// failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,
+// or else err.
+func (c *command) failed(err error) error {
+	cause := startCause(c.log())
+	if cause == "" {
+		cause = startCause(c.stderr.String())
+	}
+	if cause == "" {
+		cause = err.Error()
+	}
+	return &Problem{Kind: ErrNotStarted, Text: "the box did not start: " + cause, Hint: startHint(cause)}
+}
+
+// log gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
+// second best.
+func (c *command) log() string {
+	f, err := os.Open(c.box.Log)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, c.box.LogFrom, 1<<20))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// startHint gives what to do about the commonest causes.
+func startHint(cause string) string {
+	switch {
+	case strings.Contains(cause, "/sbin/init"):
+		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
+	default:
+		return ""
+	}
+}
+
+// apptainerDirs is where apptainer is looked for beside $PATH: sudo's secure_path lacks some of these.
+func apptainerDirs() []string {
+	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/bin", "/usr/bin", "/opt/apptainer/bin")
+}
+
+// lookApptainer gives the path of the apptainer command.
+func lookApptainer() (string, error) {
+	for _, dir := range apptainerDirs() {
+		path := filepath.Join(dir, "apptainer")
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", &Problem{
+		Kind: ErrRefused,
+		Text: "apptainer is not installed, or not on $PATH",
+		Hint: "install the package apptainer (starter-suid is not needed)",
+	}
+}

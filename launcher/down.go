@@ -1,0 +1,155 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"boxrun/netsetup"
+)
+
+// Down is what a down did.
+type Down struct {
+	Name    string
+	Found   bool   // false: there was nothing of the box
+	Overlay string // directory that was kept, "" where there is none
+}
+
+// Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never
+// the profile. timeout 0 is the profile's stop_timeout, as it was at the start. A box that had to be killed is down,
+// with ErrKilled.
+func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration) (Down, error) {
+	unlock, err := l.lockBox(ctx, name)
+	if err != nil {
+		return Down{}, err
+	}
+	defer unlock()
+	k, err := netsetup.Open()
+	if err != nil {
+		return Down{}, err
+	}
+	defer k.Close()
+	b, err := l.load(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Down{Name: name}, l.forget(ctx, k, name)
+	}
+	if err != nil {
+		return Down{}, err
+	}
+	if timeout == 0 {
+		timeout = stopTimeout(b)
+	}
+	return l.clear(ctx, k, b, timeout)
+}
+
+func stopTimeout(b *Box) time.Duration { return b.Profile.Systemd.StopTimeout }
+
+// clear stops the box where it lives and removes all there is of it, however far its start or an earlier clear came.
+// The state goes last: until then the next command finds what is left.
+func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeout time.Duration) (Down, error) {
+	down := Down{Name: b.Name, Found: true, Overlay: b.overlay()}
+	if b.Phase == Starting {
+		if err := l.orphan(ctx, b); err != nil {
+			return down, err
+		}
+	}
+	killed, err := l.stop(ctx, b, timeout)
+	if err != nil {
+		return down, err
+	}
+	if err := errors.Join(b.Ports.Undo(k), l.remove(b)); err != nil {
+		return down, err
+	}
+	if err := l.forget(ctx, k, b.Name); err != nil {
+		return down, err
+	}
+	l.tidy()
+	if killed {
+		return down, &Problem{Kind: ErrKilled,
+			Text: fmt.Sprintf("%s did not stop within %s and was killed", b.Name, timeout),
+			Hint: "raise systemd.stop_timeout, or look at what hangs with \"boxrun logs\" before the next down"}
+	}
+	return down, nil
+}
+
+// orphan waits for a start whose boxrun was killed, or ends it, and adopts the box it made: left alone it would come
+// up later.
+func (l *Launcher) orphan(ctx context.Context, b *Box) error {
+	if b.Init.PID > 1 {
+		return nil
+	}
+	if err := awaitOrEnd(ctx, l.conf(), b.Name, orphanTimeout); err != nil {
+		return err
+	}
+	r, err := readRecord(b.Record)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	if r.verify() != nil {
+		return nil // of an instance long dead; remove takes it away
+	}
+	return b.adopt(r)
+}
+
+// orphanTimeout is how long the rest of a start may take that nobody waits for any more: CNI gives up after 5 s.
+const orphanTimeout = 8 * time.Second
+
+// stop tells the box's init to go and waits until Apptainer's master has cleaned up. A box that is dead already needs
+// nothing.
+func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (killed bool, err error) {
+	if b.Init.PID <= 1 || !sameBoot(b) {
+		return false, nil
+	}
+	b.Phase = Stopping
+	if err := l.save(b); err != nil {
+		return false, err
+	}
+	return stopBox(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
+}
+
+// remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
+func (l *Launcher) remove(b *Box) error {
+	_, err := netsetup.CollectLeases(l.leaseDirs()...)
+	out := b.Log[:len(b.Log)-len(".err")] + ".out"
+	return errors.Join(err,
+		os.RemoveAll(filepath.Dir(b.Record)),
+		removeIfThere(b.Log), removeIfThere(out),
+		os.RemoveAll(l.boxDir(b.Name)),
+	)
+}
+
+// tidy removes the directories below Dir that are empty, so that the last down leaves none.
+func (l *Launcher) tidy() {
+	for _, dir := range []string{"boxes", "bridges", "cni", "leases"} {
+		_ = os.Remove(l.path(dir)) // fails, as it should, where something is in it
+	}
+}
+
+// adopt notes the processes of a running instance and the cgroup it has to itself.
+func (b *Box) adopt(r record) error {
+	var err error
+	if b.Init, err = openProcess(r.PID); err != nil {
+		return err
+	}
+	if b.Master, err = openProcess(r.PPID); err != nil {
+		return err
+	}
+	b.Cgroup, err = cgroupOf(r.PID)
+	return err
+}
+
+func (b *Box) overlay() string {
+	if b.Profile.Storage.Root != "overlay" {
+		return ""
+	}
+	return b.Profile.Storage.Overlay
+}
+
+func sameBoot(b *Box) bool {
+	id, err := bootID()
+	return err == nil && id == b.BootID
+}

@@ -1,0 +1,157 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"boxrun/netsetup"
+)
+
+// The undo logs of what several boxes share: a netsetup.Plan each.
+func (l *Launcher) hostFile() string { return l.path("host.json") }
+
+func (l *Launcher) bridgeFile(bridge string) string { return l.path("bridges", bridge+".json") }
+
+// raise brings the host's and the bridge's network in place, or mends it; it returns what it had to mend. The caller
+// holds the network's lock.
+func (l *Launcher) raise(k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
+	host, err := l.ensure(k, l.hostFile(), netsetup.Host)
+	if err != nil {
+		return nil, err
+	}
+	bridge, err := l.ensure(k, l.bridgeFile(n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
+	return append(host, bridge...), err
+}
+
+// ensure applies the plan whose undo log is file, making and recording it first where there is none. It returns what
+// was out of place of a plan that had been applied before.
+func (l *Launcher) ensure(k *netsetup.Kernel, file string, make func() netsetup.Plan) ([]string, error) {
+	plan := netsetup.Plan{}
+	err := readJSON(file, &plan)
+	if errors.Is(err, fs.ErrNotExist) {
+		plan = make()
+		if err := plan.Record(k); err != nil {
+			return nil, err
+		}
+		if err := writeJSON(file, plan); err != nil {
+			return nil, err
+		}
+		return nil, plan.Apply(k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return mend(k, plan)
+}
+
+// mend applies a plan that was applied before, and returns what was out of place.
+func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
+	drift, err := p.Drift(k)
+	if err != nil || len(drift) == 0 {
+		return nil, err
+	}
+	return drift, p.Apply(k)
+}
+
+// settle makes permanent what stays on the host after a success, so that down leaves it and says so.
+func (l *Launcher) settle(ctx context.Context) error {
+	unlock, err := l.lockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	plan := netsetup.Plan{}
+	if err := readJSON(l.hostFile(), &plan); err != nil {
+		return err
+	}
+	plan.Settle()
+	return writeJSON(l.hostFile(), plan)
+}
+
+// forget ends the state of the box named, and undoes what no other box needs: its bridge's network, and the host's
+// with the last bridge. As the network's lock is held meanwhile, of two boxes that go at once the second to come
+// here finds itself the last.
+func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) error {
+	unlock, err := l.lockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	others, err := l.others(name)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(l.sweep(k, others), l.lower(k, others)); err != nil {
+		return err
+	}
+	return removeIfThere(l.boxFile(name))
+}
+
+// sweep removes the rules of boxes that have no state: a save of the firewall may bring them back at boot. The caller
+// holds the network's lock, under which a box gets its state before it gets rules.
+func (l *Launcher) sweep(k *netsetup.Kernel, boxes []*Box) error {
+	known := make([]string, len(boxes))
+	for i, b := range boxes {
+		known[i] = b.Name
+	}
+	swept, err := netsetup.Sweep(k, known)
+	for _, name := range swept {
+		l.notef("removed the rules of %q, of which there is no box", name)
+	}
+	return err
+}
+
+// lower undoes the bridges that no box in boxes is on, and the host's part when no bridge is left.
+func (l *Launcher) lower(k *netsetup.Kernel, boxes []*Box) error {
+	files, err := filepath.Glob(l.path("bridges", "*.json"))
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, b := range boxes {
+		needed[b.Profile.Network.Bridge] = true
+	}
+	var left int
+	for _, file := range files {
+		if needed[strings.TrimSuffix(filepath.Base(file), ".json")] {
+			left++
+			continue
+		}
+		if err := l.undo(k, file); err != nil {
+			return err
+		}
+	}
+	if left > 0 {
+		return nil
+	}
+	return l.undo(k, l.hostFile())
+}
+
+// undo undoes the plan whose undo log is file, says what stays, and removes the log. No log: nothing to undo.
+func (l *Launcher) undo(k *netsetup.Kernel, file string) error {
+	plan := netsetup.Plan{}
+	if err := readJSON(file, &plan); err != nil {
+		return ignoreNotExist(err)
+	}
+	if err := plan.Undo(k); err != nil {
+		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
+	}
+	for _, line := range plan.Stays {
+		l.notef("stays: %s", line)
+	}
+	return removeIfThere(file)
+}
+
+func removeIfThere(file string) error { return ignoreNotExist(os.Remove(file)) }
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

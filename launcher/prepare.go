@@ -1,0 +1,123 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// boxDir is what boxrun prepares for one box: its configuration, and the root of builtin:hello.
+func (l *Launcher) boxDir(name string) string { return l.path("boxes", name) }
+
+func (l *Launcher) confDir(name string) string { return filepath.Join(l.boxDir(name), "conf") }
+
+func (l *Launcher) helloRoot(name string) string { return filepath.Join(l.boxDir(name), "root") }
+
+func isHello(image string) bool { return image == "builtin:hello" }
+
+// told gives what the box is told by files. A host whose name servers cannot be found is worth a warning, no more:
+// the box may not need names.
+func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
+	c := confDir{
+		Systemd: !isHello(p.Image), Hostname: p.Hostname, Addr: b.Addr,
+		DNS: p.Network.DNS, Search: p.Network.Search,
+		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask,
+	}
+	if len(c.DNS) > 0 {
+		return c, nil
+	}
+	host, err := netsetup.HostResolvers()
+	if err != nil {
+		return c, err
+	}
+	if len(host.Servers) == 0 {
+		l.notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
+	}
+	c.DNS = host.Servers
+	if len(c.Search) == 0 {
+		c.Search = host.Search
+	}
+	return c, nil
+}
+
+// startOf gives the command line's inputs of a box that has its address and is told c.
+func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error) {
+	s := start{
+		Conf: l.conf(), Profile: p, Image: p.Image, Network: l.network(b).Name(), Addr: b.Addr,
+		Binds: c.binds(l.confDir(b.Name)),
+	}
+	if !isHello(p.Image) {
+		return s, nil
+	}
+	binds, err := helloBinds(l.Exe)
+	s.Image = l.helloRoot(b.Name)
+	s.Binds = append(s.Binds, binds...)
+	return s, err
+}
+
+// prepare writes all that the start needs: the box's files, the configuration Apptainer is given, and the sandbox of
+// builtin:hello; and it removes the record of an instance of that name that is dead.
+func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
+	c, err := l.told(b, p)
+	if err != nil {
+		return start{}, err
+	}
+	if err := c.write(l.confDir(b.Name)); err != nil {
+		return start{}, err
+	}
+	if isHello(p.Image) {
+		if err := makeHello(l.helloRoot(b.Name)); err != nil {
+			return start{}, err
+		}
+	}
+	if p.Storage.Root == "overlay" {
+		if err := os.MkdirAll(p.Storage.Overlay, 0o755); err != nil {
+			return start{}, fmt.Errorf("making the overlay: %w", err)
+		}
+	}
+	if err := errors.Join(l.writeConf(), os.RemoveAll(filepath.Dir(b.Record))); err != nil {
+		return start{}, err
+	}
+	return l.startOf(b, p, c)
+}
+
+// writeConf writes the apptainer.conf that finds boxrun's conflists: the site's own in all else.
+func (l *Launcher) writeConf() error {
+	text, err := l.confText()
+	if err != nil {
+		return err
+	}
+	return replaceIfChanged(l.conf(), []byte(text), 0o644)
+}
+
+func (l *Launcher) confText() (string, error) {
+	file, err := l.site()
+	if err != nil {
+		return "", err
+	}
+	site, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("reading the site's configuration of Apptainer: %w", err)
+	}
+	return apptainerConf(string(site), l.path("cni"), systemdHost()), nil
+}
+
+// site gives the path of the site's own apptainer.conf.
+func (l *Launcher) site() (string, error) {
+	path, err := lookApptainer()
+	if err != nil {
+		return "", err
+	}
+	return siteConf(context.Background(), path)
+}
+
+// systemdHost says whether the host is run by systemd: sd_booted(3).
+func systemdHost() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}

@@ -1,0 +1,209 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// refuse looks for all that would keep the profile from working on this host, before anything is changed. Every
+// problem found is reported.
+func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
+	_, err := lookApptainer()
+	others, loadErr := l.others(p.Name)
+	return errors.Join(err, loadErr,
+		refuseImage(p),
+		refuseBinds(p),
+		refuseOverlay(p.Storage),
+		l.refuseInstance(p.Name),
+		refuseNetwork(p, others),
+		refusePorts(k, p, others),
+	)
+}
+
+func invalid(hint, format string, args ...any) error {
+	return &Problem{Kind: ErrInvalid, Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func refused(hint, format string, args ...any) error {
+	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// refuseImage wants a file, or a directory with an init in it.
+func refuseImage(p profiles.Profile) error {
+	if isHello(p.Image) {
+		return nil
+	}
+	info, err := os.Stat(p.Image)
+	if errors.Is(err, fs.ErrNotExist) {
+		return invalid("put the image there, or correct image in "+p.File, "%s: image: no such file or directory: %q", p.File, p.Image)
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	if !hasInit(p.Image) {
+		return &Problem{Kind: ErrNotStarted,
+			Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
+			Hint: startHint("/sbin/init")}
+	}
+	return nil
+}
+
+// hasInit says whether a sandbox has a /sbin/init, following links as they lead inside it. What cannot be looked at
+// is left for Apptainer to judge.
+func hasInit(sandbox string) bool {
+	root, err := os.OpenRoot(sandbox)
+	if err != nil {
+		return true
+	}
+	defer root.Close()
+	_, err = root.Stat("sbin/init")
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// refuseBinds wants every source to be there, and nothing in a path that Apptainer would take for a separator.
+func refuseBinds(p profiles.Profile) error {
+	var errs []error
+	for i, b := range p.Storage.Binds {
+		if _, err := os.Stat(b.Source); err != nil {
+			errs = append(errs, invalid("make it, or take the bind out", "%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// refuseOverlay wants a directory that can be made, or written to, on a file system that can be an overlay's upper.
+func refuseOverlay(s profiles.Storage) error {
+	if s.Root != "overlay" {
+		return nil
+	}
+	dir := existing(s.Overlay)
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return invalid("name another directory as overlay", "storage.overlay: %q cannot be written: %v", s.Overlay, err)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return invalid("name another directory as overlay", "storage.overlay: %q is not a directory", dir)
+	}
+	return nil
+}
+
+// existing gives path, or the nearest directory above it that is there.
+func existing(path string) string {
+	for path != "/" {
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+	return path
+}
+
+// refuseInstance wants no instance of that name that somebody started by hand.
+func (l *Launcher) refuseInstance(name string) error {
+	if _, err := l.load(name); err == nil {
+		return nil // ours, to be cleared first
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	r, err := readRecord(recordPath(l.Home, hostname, name))
+	if err != nil || r.verify() != nil {
+		return ignoreNotExist(err)
+	}
+	return refused(fmt.Sprintf("run \"apptainer instance stop %s\" first", name),
+		"an Apptainer instance named %q runs that boxrun did not start", name)
+}
+
+// refuseNetwork wants the bridge as the boxes on it have it, a subnet that is nobody else's, and an external
+// interface that exists.
+func refuseNetwork(p profiles.Profile, others []*Box) error {
+	n := p.Network
+	mtu, err := bridgeMTU(n)
+	if err != nil {
+		return err
+	}
+	for _, b := range others {
+		if err := agree(n, b); err != nil {
+			return err
+		}
+	}
+	return netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, MTU: mtu})
+}
+
+// agree says where a profile wants another bridge than the box b, which is on it, has.
+func agree(n profiles.Network, b *Box) error {
+	have := b.Profile.Network
+	if have.Bridge != n.Bridge {
+		return nil
+	}
+	differs := func(key string, have, want any) error {
+		return refused(fmt.Sprintf("use the same %s, or another bridge", key),
+			"network.%s: %v, but box %q is on bridge %s with %v", key, want, b.Name, n.Bridge, have)
+	}
+	switch {
+	case have.Subnet != n.Subnet:
+		return differs("subnet", have.Subnet, n.Subnet)
+	case have.MTU != n.MTU:
+		return differs("mtu", have.MTU, n.MTU)
+	case have.Offload != n.Offload:
+		return differs("offload", have.Offload, n.Offload)
+	}
+	return nil
+}
+
+// refusePorts wants the host's ports to be free: of other boxes, of listening processes, and of other people's DNAT.
+func refusePorts(k *netsetup.Kernel, p profiles.Profile, others []*Box) error {
+	if err := refusePublished(p, others); err != nil {
+		return err
+	}
+	holders, err := k.Taken(hostPorts(p.Network.Ports))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range holders {
+		errs = append(errs, refused("publish another host port, or free this one",
+			"host port %d/%s is taken by %s", h.Number, h.Proto, h.By))
+	}
+	return errors.Join(errs...)
+}
+
+// refusePublished names the box that publishes one of the profile's host ports already.
+func refusePublished(p profiles.Profile, others []*Box) error {
+	var errs []error
+	for _, b := range others {
+		for i, port := range p.Network.Ports {
+			if number, ok := published(b, p.Network.External, port); ok {
+				errs = append(errs, refused(fmt.Sprintf("publish another host port, or run \"boxrun down %s\" first", b.Name),
+					"%s: network.ports[%d]: host port %d/%s is published by box %q", p.File, i, number, port.Proto, b.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// published gives the first host port of port that box b has. Ports of two external interfaces do not meet.
+func published(b *Box, external string, port profiles.Port) (number uint16, ok bool) {
+	theirs := b.Profile.Network
+	for _, other := range theirs.Ports {
+		apart := external != "" && theirs.External != "" && external != theirs.External
+		if apart && !port.HostIP.IsValid() && !other.HostIP.IsValid() {
+			continue
+		}
+		if number, ok = port.Overlap(other); ok {
+			return number, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,131 @@
+package launcher
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// Phase is how far the work on a box has come. It is saved before the work it names begins, so that whoever finds the
+// file of a killed boxrun knows what may be left.
+type Phase string
+
+// A box is Starting until its rules are in place, and Stopping from the moment its init is told to go.
+const (
+	Starting Phase = "starting"
+	Running  Phase = "running"
+	Stopping Phase = "stopping"
+)
+
+// Box is the state of one box: Dir/boxes/NAME.json, readable by everyone, without the values of environment
+// variables.
+type Box struct {
+	Name    string           `json:"name"`
+	Phase   Phase            `json:"phase"`
+	Profile profiles.Profile `json:"profile"` // as started
+	Hash    string           `json:"hash"`    // of the whole profile, environment included
+	BootID  string           `json:"boot_id"`
+	Started time.Time        `json:"started"`
+
+	Record  string `json:"record"`   // Apptainer's file about the instance; found by this path, as hostnames change
+	Log     string `json:"log"`      // Apptainer's .err log
+	LogFrom int64  `json:"log_from"` // where this start's lines begin in it, in bytes
+
+	Init   process `json:"init"`   // zero until Apptainer's record was seen
+	Master process `json:"master"` // the same
+	Cgroup string  `json:"cgroup"` // the box's own, below /sys/fs/cgroup; "" where it has none
+
+	MTU   int           `json:"mtu"`
+	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
+	Veth  string        `json:"veth"`
+	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
+}
+
+// alive says whether the box's init still runs: in this boot, and not another process of the same number.
+func (b *Box) alive() bool {
+	id, err := bootID()
+	return err == nil && id == b.BootID && b.Init.PID > 1 && b.Init.alive()
+}
+
+func (l *Launcher) boxFile(name string) string { return l.path("boxes", name+".json") }
+
+// load gives the state of a box; os.ErrNotExist where boxrun knows none of that name.
+func (l *Launcher) load(name string) (*Box, error) {
+	b := new(Box)
+	if err := readJSON(l.boxFile(name), b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (l *Launcher) save(b *Box) error { return writeJSON(l.boxFile(b.Name), b) }
+
+// boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out.
+func (l *Launcher) boxes() ([]*Box, error) {
+	files, err := filepath.Glob(l.path("boxes", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var boxes []*Box
+	for _, file := range files {
+		b, err := l.load(strings.TrimSuffix(filepath.Base(file), ".json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		boxes = append(boxes, b)
+	}
+	return boxes, nil
+}
+
+// others gives every box but the one named.
+func (l *Launcher) others(name string) ([]*Box, error) {
+	boxes, err := l.boxes()
+	var others []*Box
+	for _, b := range boxes {
+		if b.Name != name {
+			others = append(others, b)
+		}
+	}
+	return others, err
+}
+
+// newBox gives the state of a box that is about to start. Environment values stay out of it: the file is for everyone
+// to read.
+func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
+	id, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	b := &Box{
+		Name: p.Name, Phase: Starting, Profile: p, Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
+		Record: recordPath(l.Home, hostname, p.Name),
+		Log:    logPath(l.Home, hostname, p.Name),
+	}
+	b.Profile.Systemd.Environment = withoutValues(p.Systemd.Environment)
+	if info, err := os.Stat(b.Log); err == nil {
+		b.LogFrom = info.Size()
+	}
+	return b, nil
+}
+
+func withoutValues(env map[string]string) map[string]string {
+	names := make(map[string]string, len(env))
+	for name := range env {
+		names[name] = ""
+	}
+	return names
+}

@@ -1,0 +1,143 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"boxrun/netsetup"
+)
+
+// Status is what boxrun ps tells of a box, and boxrun status in full.
+type Status struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"` // running | starting | stopping | crashed | down
+	Address string    `json:"address"`
+	Ports   []string  `json:"ports"`
+	Started time.Time `json:"started,omitzero"`
+	Image   string    `json:"image"`
+	Profile string    `json:"profile"`
+	PID     int       `json:"pid"` // of the box's init, as the host counts; 0 where none runs
+}
+
+// Detail is all that boxrun status tells of a box that runs.
+type Detail struct {
+	Status
+	Systemd  string   `json:"systemd"` // what systemctl is-system-running says inside; "none" without a systemd
+	Failed   []string `json:"failed"`  // failed units
+	Drift    []string `json:"drift"`   // what is out of place on the host; empty: all rules in place
+	Exposure []string `json:"exposure"`
+	Changed  bool     `json:"changed"` // the profile is not the one the box was started with
+}
+
+// List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
+func (l *Launcher) List() ([]Status, error) {
+	boxes, err := l.boxes()
+	list := make([]Status, len(boxes))
+	for i, b := range boxes {
+		list[i] = b.status()
+	}
+	return list, err
+}
+
+func (b *Box) status() Status {
+	s := Status{
+		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
+		Ports: make([]string, len(b.Profile.Network.Ports)),
+	}
+	if b.Addr.IsValid() {
+		s.Address = b.Addr.String()
+	}
+	for i, p := range b.Profile.Network.Ports {
+		s.Ports[i] = p.String()
+	}
+	if b.alive() {
+		s.PID = b.Init.PID
+	}
+	return s
+}
+
+// state says what has become of the box: one that should run and does not has crashed.
+func (b *Box) state() string {
+	if b.Phase == Running && !b.alive() {
+		return "crashed"
+	}
+	return string(b.Phase)
+}
+
+// Status gives one box in full. hash is that of the profile as it is now, "" where it cannot be read. ErrNotFound
+// where there is no such box.
+func (l *Launcher) Status(ctx context.Context, name, hash string) (Detail, error) {
+	b, err := l.find(name)
+	if err != nil {
+		return Detail{}, err
+	}
+	d := Detail{Status: b.status(), Exposure: b.Exposure(), Changed: hash != "" && hash != b.Hash}
+	if d.State != string(Running) {
+		return d, nil
+	}
+	k, err := netsetup.Open()
+	if err != nil {
+		return d, err
+	}
+	defer k.Close()
+	if d.Drift, err = l.drift(k, b); err != nil {
+		return d, err
+	}
+	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
+	return d, err
+}
+
+// inside asks the box's systemd how it is and which units failed.
+func inside(ctx context.Context, pid int) (state string, failed []string, err error) {
+	s, err := dialSystemd(ctx, pid)
+	if errors.Is(err, errNoSystemd) {
+		return "none", nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	defer s.Close()
+	if state, err = s.State(ctx); err != nil {
+		return "", nil, err
+	}
+	failed, err = s.Failed(ctx)
+	return state, failed, err
+}
+
+// Exposure says of each port who can reach it.
+func (b *Box) Exposure() []string {
+	n := b.Profile.Network
+	lines := make([]string, len(n.Ports))
+	for i, p := range n.Ports {
+		lines[i] = p.String() + " " + exposedTo(n.External, p.HostIP.IsValid(), p.HostIP.IsLoopback(), len(n.AllowFrom) > 0)
+	}
+	return lines
+}
+
+func exposedTo(external string, bound, loopback, restricted bool) string {
+	where := "on ALL addresses of the host"
+	switch {
+	case loopback:
+		return "from this host only"
+	case bound:
+		where = "on that address"
+	case external != "":
+		where = "on the addresses of " + external
+	}
+	if restricted {
+		return where + ", for allow_from only"
+	}
+	return where + ", for anyone who can route to it"
+}
+
+// find gives the state of a box, or ErrNotFound with a hint.
+func (l *Launcher) find(name string) (*Box, error) {
+	b, err := l.load(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps\" lists the boxes"}
+	}
+	return b, err
+}

@@ -1,0 +1,294 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// UpOptions are the choices of one up.
+type UpOptions struct {
+	NoWait  bool          // return when the rules are in place, without waiting for the box's systemd
+	Timeout time.Duration // 0: the profile's ready.timeout
+	Replace bool          // stop a box whose profile changed since its start, and start it anew
+}
+
+// Up is what an up did.
+type Up struct {
+	Box     *Box
+	Started bool         // false: it was up before
+	Mended  []string     // of a box that was up: what was out of place
+	Changed bool         // the profile is not the one the box was started with
+	Failed  []failedUnit // units that failed at boot, with their last log lines
+}
+
+// Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
+// ready in time stays (ErrNotReady). What a killed boxrun left of the box is cleared first.
+func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
+	unlock, err := l.lockBox(ctx, p.Name)
+	if err != nil {
+		return Up{}, err
+	}
+	defer unlock()
+	k, err := netsetup.Open()
+	if err != nil {
+		return Up{}, err
+	}
+	defer k.Close()
+
+	b, err := l.load(p.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return l.upNew(ctx, k, p, o)
+	case err != nil:
+		return Up{}, err
+	case b.Phase == Running && b.alive() && !(o.Replace && b.Hash != p.Hash()):
+		return l.upAgain(ctx, k, b, p, o)
+	default:
+		return l.upInstead(ctx, k, b, p, o)
+	}
+}
+
+// upNew starts a box of which there is nothing yet.
+func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
+	if err := l.refuse(k, p); err != nil {
+		return Up{}, err
+	}
+	b, err := l.start(ctx, k, p)
+	if err != nil {
+		return Up{}, l.rollback(ctx, k, b, err)
+	}
+	up := Up{Box: b, Started: true}
+	if o.NoWait {
+		return up, nil
+	}
+	err = l.await(ctx, b, o, &up)
+	if errors.Is(err, ErrNotStarted) {
+		return up, l.rollback(ctx, k, b, err)
+	}
+	return up, err
+}
+
+// upAgain mends a box that is up, and waits until it is ready.
+func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile, o UpOptions) (Up, error) {
+	mended, err := l.repair(ctx, k, b)
+	up := Up{Box: b, Mended: mended, Changed: b.Hash != p.Hash()}
+	if err != nil || o.NoWait {
+		return up, err
+	}
+	return up, l.await(ctx, b, o, &up)
+}
+
+// upInstead clears what there is of the box, dead or alive, and starts it anew. What can be refused is refused while
+// the old one still stands.
+func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile, o UpOptions) (Up, error) {
+	if err := l.refuse(k, p); err != nil {
+		return Up{}, err
+	}
+	if _, err := l.clear(ctx, k, b, stopTimeout(b)); err != nil && !errors.Is(err, ErrKilled) {
+		return Up{}, err
+	}
+	return l.upNew(ctx, k, p, o)
+}
+
+// rollback clears a box whose start failed. Rolling back is what down does; an interrupt does not cut it short.
+func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *Box, cause error) error {
+	if b == nil {
+		return cause
+	}
+	_, err := l.clear(context.WithoutCancel(ctx), k, b, rollbackTimeout)
+	if errors.Is(err, ErrKilled) {
+		err = nil // a box that failed to start owes nobody a clean end
+	}
+	return errors.Join(cause, err)
+}
+
+// rollbackTimeout is how long a box that failed to start may take to stop.
+const rollbackTimeout = 10 * time.Second
+
+// start takes a box from nothing to phase running. The box it returns with an error is what there is to clear; nil
+// where nothing was begun.
+func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile) (*Box, error) {
+	mtu, err := bridgeMTU(p.Network)
+	if err != nil {
+		return nil, err
+	}
+	b, err := l.newBox(p, mtu)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.reserve(ctx, k, b); err != nil {
+		return b, err
+	}
+	if err := l.boot(ctx, k, b, p); err != nil {
+		return b, err
+	}
+	b.Phase = Running
+	if err := l.save(b); err != nil {
+		return b, err
+	}
+	return b, l.settle(ctx)
+}
+
+// reserve raises the network and saves the box with an address no other has.
+func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) error {
+	unlock, err := l.lockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.save(b); err != nil {
+		return err
+	}
+	mended, err := l.raise(k, l.network(b))
+	if err != nil {
+		return err
+	}
+	for _, line := range mended {
+		l.notef("mended: %s", line)
+	}
+	boxes, err := l.boxes()
+	if err != nil {
+		return err
+	}
+	if err := l.sweep(k, boxes); err != nil {
+		return err
+	}
+	if b.Addr, err = l.address(b, boxes); err != nil {
+		return err
+	}
+	return l.save(b)
+}
+
+// address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
+func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
+	if _, err := netsetup.CollectLeases(l.leaseDirs()...); err != nil {
+		return netip.Addr{}, err
+	}
+	var taken []netip.Addr
+	for _, other := range boxes {
+		if other.Name != b.Name {
+			taken = append(taken, other.Addr)
+		}
+	}
+	return netsetup.FreeAddr(l.network(b), b.Profile.Network.IP, taken)
+}
+
+// leaseDirs are where host-local keeps the leases of boxrun's networks, and of Apptainer's own.
+func (l *Launcher) leaseDirs() []string { return []string{l.path("leases"), "/var/lib/cni/networks"} }
+
+// boot runs Apptainer and puts the box's rules in place while its command line still sleeps: it returns 200 ms after
+// the box's init runs (facts 1.2), and is reaped before boot returns.
+func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile) error {
+	s, err := l.prepare(b, p)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Ready.Timeout)
+	defer cancel()
+	cli, err := l.run(ctx, b, s.argv())
+	if err != nil {
+		return err
+	}
+	booted := l.connect(ctx, k, b, cli)
+	if err := cli.wait(); err != nil {
+		return err
+	}
+	if booted != nil {
+		return booted
+	}
+	if !b.alive() {
+		return cli.failed(errors.New("its init ended at once"))
+	}
+	return nil
+}
+
+// connect waits for Apptainer's record, notes the box's processes, and installs its rules.
+func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli *command) error {
+	r, err := cli.record(ctx, b.Record)
+	if err != nil {
+		return err
+	}
+	if err := b.adopt(r); err != nil {
+		return cli.failed(err)
+	}
+	if err := l.save(b); err != nil {
+		return err
+	}
+	return l.publish(k, b)
+}
+
+// publish finds where the box is and installs the rules for it.
+func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
+	link, err := netsetup.BoxLink(b.Init.PID, boxDevice)
+	if err != nil {
+		return err
+	}
+	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
+	rules, err := boxRules(b)
+	if err != nil {
+		return err
+	}
+	b.Ports = netsetup.Ports(rules)
+	if err := b.Ports.Record(k); err != nil {
+		return err
+	}
+	if err := l.save(b); err != nil {
+		return err
+	}
+	return b.Ports.Apply(k)
+}
+
+// boxDevice is the name of the first network's device inside a box (facts 3.4).
+const boxDevice = "eth0"
+
+// boxRules gives what the box's rules depend on.
+func boxRules(b *Box) (netsetup.Box, error) {
+	n := b.Profile.Network
+	rules := netsetup.Box{
+		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
+		Offload: n.Offload == "off", Ports: hostPorts(n.Ports), AllowFrom: n.AllowFrom,
+	}
+	if n.External == "" {
+		return rules, nil
+	}
+	external, err := netsetup.ExternalNamed(n.External)
+	rules.External = external.Addrs
+	return rules, err
+}
+
+// hostPorts gives a profile's ports as netsetup takes them.
+func hostPorts(ports []profiles.Port) []netsetup.Port {
+	out := make([]netsetup.Port, len(ports))
+	for i, p := range ports {
+		out[i] = netsetup.Port(p)
+	}
+	return out
+}
+
+// bridgeMTU gives the mtu of the profile's bridge: never above that of the interface its packets leave by, or large
+// ones would be dropped there.
+func bridgeMTU(n profiles.Network) (int, error) {
+	external, err := netsetup.DefaultExternal()
+	if n.External != "" {
+		external, err = netsetup.ExternalNamed(n.External)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n.MTU == 0 || external.MTU == 0 {
+		return max(n.MTU, external.MTU), nil
+	}
+	if n.MTU > external.MTU {
+		return 0, &Problem{Kind: ErrInvalid,
+			Text: fmt.Sprintf("network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name),
+			Hint: fmt.Sprintf("leave mtu out, or set at most %d", external.MTU)}
+	}
+	return n.MTU, nil
+}
