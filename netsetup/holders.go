@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ type Holder struct {
 	By     string // "nginx (pid 812)", or "a DNAT rule of Docker: -A DOCKER ..."
 }
 
-// Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, by port and then
-// in the kernel's order, naming the process. A Port without HostIP asks for every address, the host's 127.0.0.1
+// Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, first tcp then udp,
+// in the order of ports and then by number, naming the process. A Port without HostIP asks for every address, the host's 127.0.0.1
 // included, so any socket holds it; one with HostIP is held by sockets on that address or on all. An IPv6 socket on
 // all addresses listens on IPv4 too unless it is v6-only. Of udp, sockets that are not connected count, be they
 // servers or clients. A process the caller cannot see is "another process".
@@ -130,6 +131,9 @@ func listening(proto string) ([]socket, error) {
 			sockets = append(sockets, s)
 		}
 	}
+	slices.SortFunc(sockets, func(a, b socket) int { // the kernel's order is that of its hash
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.inode, b.inode))
+	})
 	return sockets, nil
 }
 
