@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -71,4 +72,23 @@ func (l *Launcher) Exec(ctx context.Context, name string, e Exec) (code int, err
 			Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", name)}
 	}
 	return runIn(ctx, l.ref(b), e)
+}
+
+// Logs writes the log of a box to out: its journal, or what Apptainer kept of it where it has none or has crashed. The
+// code is that of journalctl. ErrNotFound: there is no such box.
+func (l *Launcher) Logs(ctx context.Context, name string, o Logs, out, errOut io.Writer) (code int, err error) {
+	b, err := l.find(name)
+	if err != nil {
+		return CodeBoxrun, err
+	}
+	ref := l.ref(b)
+	if !b.alive() {
+		ref.PID = 0
+	}
+	return showLogs(ctx, ref, o, b.logs(), out, errOut)
+}
+
+// logs gives Apptainer's files about the box: what init said, and why it did not start.
+func (b *Box) logs() []logFile {
+	return []logFile{{Path: b.Log, From: b.LogFrom}, {Path: b.outLog(), From: b.OutFrom}}
 }

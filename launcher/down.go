@@ -114,10 +114,9 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
 	_, err := netsetup.CollectLeases(l.leaseDirs()...)
-	out := b.Log[:len(b.Log)-len(".err")] + ".out"
 	return errors.Join(err,
 		os.RemoveAll(filepath.Dir(b.Record)),
-		removeIfThere(b.Log), removeIfThere(out),
+		removeIfThere(b.Log), removeIfThere(b.outLog()),
 		os.RemoveAll(l.boxDir(b.Name)),
 	)
 }

@@ -37,7 +37,7 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	lines := append(shared, prepare...)
+	lines := slices.Concat(shared, prepare)
 	lines = append(lines, "env -i "+quoteAll(append(environment(l.Home), s.argv()...)))
 	lines = append(lines, findVeth(b)...)
 	return append(lines, netsetup.Ports(rules).Commands()...), nil

@@ -28,13 +28,13 @@ func (l *Launcher) raise(k *netsetup.Kernel, n netsetup.Network) ([]string, erro
 	return append(host, bridge...), err
 }
 
-// ensure applies the plan whose undo log is file, making and recording it first where there is none. It returns what
+// ensure applies the plan whose undo log is file, building and recording it first where there is none. It returns what
 // was out of place of a plan that had been applied before.
-func (l *Launcher) ensure(k *netsetup.Kernel, file string, make func() netsetup.Plan) ([]string, error) {
+func (l *Launcher) ensure(k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
 	plan := netsetup.Plan{}
 	err := readJSON(file, &plan)
 	if errors.Is(err, fs.ErrNotExist) {
-		plan = make()
+		plan = build()
 		if err := plan.Record(k); err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ type Box struct {
 	Record  string `json:"record"`   // Apptainer's file about the instance; found by this path, as hostnames change
 	Log     string `json:"log"`      // Apptainer's .err log
 	LogFrom int64  `json:"log_from"` // where this start's lines begin in it, in bytes
+	OutFrom int64  `json:"out_from"` // the same for the .out log beside it
 
 	Init   process `json:"init"`   // zero until Apptainer's record was seen
 	Master process `json:"master"` // the same
@@ -116,11 +117,21 @@ func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
 		Log:    logPath(l.Home, hostname, p.Name),
 	}
 	b.Profile.Systemd.Environment = withoutValues(p.Systemd.Environment)
-	if info, err := os.Stat(b.Log); err == nil {
-		b.LogFrom = info.Size()
-	}
+	b.LogFrom, b.OutFrom = sizeOf(b.Log), sizeOf(b.outLog())
 	return b, nil
 }
+
+// sizeOf gives the size of a file in bytes, 0 where there is none.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// outLog gives Apptainer's .out log.
+func (b *Box) outLog() string { return strings.TrimSuffix(b.Log, ".err") + ".out" }
 
 func withoutValues(env map[string]string) map[string]string {
 	names := make(map[string]string, len(env))

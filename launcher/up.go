@@ -48,7 +48,7 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && !(o.Replace && b.Hash != p.Hash()):
+	case b.Phase == Running && b.alive() && (!o.Replace || b.Hash == p.Hash()):
 		return l.upAgain(ctx, k, b, p, o)
 	default:
 		return l.upInstead(ctx, k, b, p, o)

@@ -14,13 +14,14 @@ func main() {
 	if code, inside := launcher.Inside(os.Args, os.Stderr); inside {
 		os.Exit(code)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
+	os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
 }
 
-// run is the whole program: it gives the exit code.
-func run(ctx context.Context, args []string, t *terminal) int {
+// run is the whole program: it gives the exit code. An interrupt ends the context of the verb, which undoes what it had
+// begun.
+func run(args []string, t *terminal) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	root := newRoot(t)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
