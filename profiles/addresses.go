@@ -71,14 +71,14 @@ func boxSubnet(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, errors.New("must have a prefix length from 8 to 29")
 	}
 	for _, special := range []struct{ prefix, what string }{
-		{"0.0.0.0/8", "this network"},
+		{"0.0.0.0/8", "\"this network\""},
 		{"127.0.0.0/8", "loopback"},
 		{"169.254.0.0/16", "link-local"},
 		{"224.0.0.0/4", "multicast"},
 		{"240.0.0.0/4", "reserved"},
 	} {
 		if p.Overlaps(netip.MustParsePrefix(special.prefix)) {
-			return netip.Prefix{}, fmt.Errorf("must not have %s addresses (%s)", special.what, special.prefix)
+			return netip.Prefix{}, fmt.Errorf("must not overlap %s, which is %s", special.prefix, special.what)
 		}
 	}
 	return p, nil

@@ -61,7 +61,10 @@ func syntaxError(file string, err error) error {
 	if !errors.As(err, &parse) {
 		return fmt.Errorf("decoding %s: %w", file, err)
 	}
-	message, _, _ := strings.Cut(parse.Message, "\n")
+	message, _, _ := strings.Cut(strings.TrimSuffix(parse.Message, "."), "\n")
+	if rest, ok := strings.CutPrefix(message, "Key "); ok {
+		message = "key " + rest
+	}
 	return Errors{{File: file, Line: parse.Position.Line, Message: message}}
 }
 

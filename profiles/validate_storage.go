@@ -69,26 +69,42 @@ func bindTarget(s, source string) (string, error) {
 		return target, nil // a device: Apptainer adds it to the box's own /dev, under the same name only
 	}
 	for _, taken := range takenTargets() {
-		if below(target, taken.path) {
-			return "", fmt.Errorf("the target must not be %s or below, %s", taken.path, taken.why)
+		if target == taken.path || taken.below && below(target, taken.path) {
+			return "", fmt.Errorf("the target must not be %s, %s", taken.where(), taken.why)
 		}
 	}
 	return target, nil
 }
 
-// A takenTarget is a path in the box where a bind is hidden by a later mount, or hides one that boxrun needs.
-type takenTarget struct{ path, why string }
+// A takenTarget is a path in the box where a bind is not seen, or does harm.
+type takenTarget struct {
+	path  string
+	below bool // so is all below it
+	why   string
+}
 
+func (t takenTarget) where() string {
+	if t.below {
+		return "in " + t.path
+	}
+	return t.path
+}
+
+// takenTargets says what was seen with Apptainer 1.4.5 and a box of Debian 12: binds below /run are hidden, below /tmp they
+// are seen and kept, and one on /tmp itself loses its files on the host (tmpfiles.d has "D /tmp").
 func takenTargets() []takenTarget {
 	return []takenTarget{
-		{"/run", "where systemd mounts a tmpfs that hides it"},
-		{"/var/run", "which is a link to /run, where systemd mounts a tmpfs that hides it"},
-		{"/proc", "which is the kernel's"},
-		{"/sys", "which is the kernel's"},
-		{"/dev", "which is the box's own; a device is bound to its own name"},
-		{"/tmp", "where Apptainer and systemd mount one that hides it"},
-		{"/etc/resolv.conf", "which boxrun writes: set network.dns"},
-		{"/etc/systemd/system.control", "which boxrun writes: set systemd.mask"},
+		{"/run", true, "where systemd mounts a tmpfs that hides it"},
+		{"/var/run", true, "a link to /run, where systemd mounts a tmpfs that hides it"},
+		{"/proc", true, "which is the kernel's"},
+		{"/sys", true, "which is the kernel's"},
+		{"/dev", true, "which is the box's own, but for a device under its own name"},
+		{"/tmp", false, "which systemd empties when the box boots: take a directory below"},
+		{"/var/tmp", false, "which systemd clears of old files: take a directory below"},
+		{"/etc/resolv.conf", false, "which boxrun writes: set network.dns"},
+		{"/etc/systemd/system.control", true, "which boxrun writes: set systemd.mask"},
+		{"/etc/systemd", false, "in which boxrun writes: take a file or directory in it"},
+		{"/etc", false, "in which boxrun writes: take a file or directory in it"},
 	}
 }
 

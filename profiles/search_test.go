@@ -1,0 +1,179 @@
+package profiles
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// shelf writes profiles into a fresh directory: lines of NAME.toml and text.
+func shelf(t *testing.T, texts map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range texts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// On the search path the first hit wins.
+func TestLoad(t *testing.T) {
+	const image = "image = '/x'\n"
+	t.Chdir(shelf(t, map[string]string{"web.toml": image + "description = 'here'", "bad.toml": "image = 1"}))
+	first := shelf(t, map[string]string{
+		"web.toml": image + "description = 'first'", "db.toml": image + "description = 'first'", "t.toml": image + "description = 'is %i'",
+	})
+	second := shelf(t, map[string]string{"db.toml": image + "description = 'second'", "x@y.toml": image, "hello.toml": image + "description = 'mine'"})
+	s := Search{Dirs: []string{here, filepath.Join(first, "absent"), first, second}}
+
+	for _, test := range []struct{ arg, name, description, err string }{
+		{"web", "web", "here", ""},
+		{"db", "db", "first", ""},
+		{"./web.toml", "web", "here", ""},
+		{"web.toml", "web", "here", ""},
+		{second + "/db.toml", "db", "second", ""},
+		{"t@a", "t-a", "is a", ""},
+		{first + "/t.toml@a", "t-a", "is a", ""},
+		{"hello", "hello", "mine", ""},
+		{"builtin:hello", "hello", "a page that shows the box, its address and who asked", ""},
+		{"builtin:hello@2", "hello-2", "a page that shows the box, its address and who asked", ""},
+		{"dbx", "", "", `no such profile: "dbx", did you mean "db"?`},
+		{"nothing", "", "", `no such profile: "nothing"`},
+		{"", "", "", `no such profile: ""`},
+		{"nothing@a", "", "", `no such profile: "nothing"`},
+		{"./nothing.toml", "", "", `no such profile: "./nothing.toml"`},
+		{"builtin:nothing", "", "", `no such profile: "builtin:nothing"`},
+		{"builtin:../builtin/hello", "", "", `no such profile: "builtin:../builtin/hello"`},
+		{"web@", "", "", `web@: the instance must be a-z, 0-9 and - inside, got ""`},
+		{"web@A", "", "", `web@A: the instance must be a-z, 0-9 and - inside, got "A"`},
+		{"t@a-quite-long-name", "", "", first + `/t.toml: the box's name, which is the file's, must be at most 18 characters, instance included, got "t-a-quite-long-name"`},
+		{second + "/x@y.toml", "", "", second + `/x@y.toml: the box's name, which is the file's, must be a-z, 0-9 and - inside, got "x@y"`},
+		{"t", "", "", first + `/t.toml:2: description: has %i, which stands for the instance of a profile started as NAME@INSTANCE, got "is %i"`},
+		{"bad", "", "", `bad.toml:1: image: must be a string, got 1`},
+	} {
+		p, err := s.Load(test.arg)
+		message := ""
+		if err != nil {
+			message = err.Error()
+		}
+		if message != test.err || p.Name != test.name || p.Description != test.description {
+			t.Errorf("%q: got %q, %q, error %q\nwant %q, %q, error %q", test.arg, p.Name, p.Description, message, test.name, test.description, test.err)
+		}
+		if notFound := errors.Is(err, ErrNotFound); notFound != strings.HasPrefix(test.err, "no such") {
+			t.Errorf("%q: got ErrNotFound %v", test.arg, notFound)
+		}
+	}
+}
+
+// What Find gives names the same profile from anywhere, once it is absolute.
+func TestRef(t *testing.T) {
+	dir := shelf(t, map[string]string{"t.toml": "image = '/x'"})
+	ref, err := Search{Dirs: []string{dir}}.Find("t@7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := ref.String(), dir+"/t.toml@7"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	p, err := Search{}.Load(ref.String())
+	if err != nil || p.Name != "t-7" {
+		t.Errorf("got %q, %v, want t-7", p.Name, err)
+	}
+	if ref, err := (Search{}).Find("hello"); err != nil || ref.String() != "builtin:hello" {
+		t.Errorf("got %s, %v, want builtin:hello", ref, err)
+	}
+}
+
+// A pipe would keep boxrun waiting, and a huge file would fill the memory.
+func TestLoadOdd(t *testing.T) {
+	dir := t.TempDir()
+	pipe, huge, folder := dir+"/pipe.toml", dir+"/huge.toml", dir+"/folder.toml"
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o644), os.Mkdir(folder, 0o755), os.WriteFile(huge, nil, 0o644), os.Truncate(huge, 1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ file, want string }{
+		{pipe, "reading profile " + pipe + ": is not a file"},
+		{folder, "reading profile " + folder + ": is not a file"},
+		{huge, "reading profile " + huge + ": has more than 1048576 bytes"},
+	} {
+		if _, err := (Search{}).Load(test.file); err == nil || err.Error() != test.want {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
+func TestFromEnvironment(t *testing.T) {
+	t.Setenv("BOXRUN_PROFILES", "/a::b")
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("HOME", "/home/me")
+	etc := " /etc/boxrun/profiles /usr/share/boxrun/profiles"
+	check := func(want string) {
+		t.Helper()
+		if got := strings.Join(FromEnvironment().Dirs, " "); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	check(". /a b /home/me/.config/boxrun/profiles" + etc)
+	t.Setenv("XDG_CONFIG_HOME", "/xdg")
+	t.Setenv("BOXRUN_PROFILES", "")
+	check(". /xdg/boxrun/profiles" + etc)
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("HOME", "")
+	check("." + etc)
+}
+
+func TestList(t *testing.T) {
+	const image = "image = '/x'\n"
+	t.Chdir(shelf(t, map[string]string{
+		"web.toml":       image + "description = 'a web server'",
+		"pyproject.toml": "[project]\nname = 'x'", // somebody else's
+		"broken.toml":    "image = ",
+	}))
+	dir := shelf(t, map[string]string{
+		"web.toml": image, "job.toml": image + "description = 'job %i'", "empty.toml": "", "README": "", "hello.toml": image,
+	})
+	found, err := Search{Dirs: []string{here, dir, dir + "/absent"}}.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, f := range found {
+		lines = append(lines, strings.ReplaceAll(strings.Join([]string{f.Name, f.File, f.Description, f.ShadowedBy, f.Error}, "|"), dir, "DIR"))
+		if (f.Err == nil) != (f.Error == "") {
+			t.Errorf("%s: error %v, as text %q", f.Name, f.Err, f.Error)
+		}
+	}
+	want := []string{
+		`broken|broken.toml|||broken.toml:1: unexpected EOF; expected value`,
+		`web|web.toml|a web server||`,
+		`empty|DIR/empty.toml|||DIR/empty.toml: image: is missing, every profile needs one`,
+		`hello|DIR/hello.toml|||`,
+		`job@|DIR/job.toml|job 0||`,
+		`web|DIR/web.toml||web.toml|`,
+		`hello|builtin:hello|a page that shows the box, its address and who asked|DIR/hello.toml|`,
+	}
+	if got, want := strings.Join(lines, "\n"), strings.Join(want, "\n"); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// Every built-in profile is valid and can be shown.
+func TestBuiltin(t *testing.T) {
+	files, err := builtinFiles()
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got %v, %v", files, err)
+	}
+	for _, file := range files {
+		p, err := Search{}.Load(file)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		roundTrip(t, p, "")
+	}
+}

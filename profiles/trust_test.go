@@ -1,0 +1,193 @@
+package profiles
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Each case changes one thing of ROOT/a/b/web.toml, where ROOT is a private directory of the user of the test.
+func TestTrusted(t *testing.T) {
+	me := os.Getuid()
+	for _, test := range []struct {
+		what    string
+		change  func(t *testing.T, root string)
+		file    string // "" for a/b/web.toml
+		invoker int
+		want    string // of the error, "" for none
+		hint    string
+	}{
+		{what: "private", change: nothing, invoker: me},
+		{what: "readable for all", change: chmod("a/b/web.toml", 0o644), invoker: me},
+		{
+			what: "writable for its group", change: chmod("a/b/web.toml", 0o664), invoker: me,
+			want: "ROOT/a/b/web.toml is writable for its group", hint: "chmod go-w ROOT/a/b/web.toml",
+		},
+		{
+			what: "writable for everybody", change: chmod("a/b/web.toml", 0o602), invoker: me,
+			want: "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+		},
+		{
+			what: "in a directory writable for its group", change: chmod("a/b", 0o775), invoker: me,
+			want: "ROOT/a/b is writable for its group", hint: "chmod go-w ROOT/a/b",
+		},
+		{
+			what: "below a directory writable for everybody", change: chmod("a", 0o777), invoker: me,
+			want: "ROOT/a is writable for everybody", hint: "chmod go-w ROOT/a",
+		},
+		{what: "below a sticky one", change: chmod("a", 0o777|os.ModeSticky), invoker: me},
+		{
+			what: "sticky itself", change: chmod("a/b/web.toml", 0o666|os.ModeSticky), invoker: me,
+			want: "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+		},
+		{what: "a link", change: link("a/b/web.toml", "web.toml"), file: "web.toml", invoker: me},
+		{what: "a relative link", change: link("../a/b/web.toml", "c/web.toml"), file: "c/web.toml", invoker: me},
+		{what: "behind a linked directory", change: link("a", "d"), file: "d/b/web.toml", invoker: me},
+		{
+			what: "a link into an open directory", invoker: me, file: "web.toml",
+			change: all(link("a/b/web.toml", "web.toml"), chmod("a", 0o777)),
+			want:   "ROOT/a is writable for everybody", hint: "chmod go-w ROOT/a",
+		},
+		{
+			what: "a link in an open directory", invoker: me, file: "c/web.toml",
+			change: all(link("../a/b/web.toml", "c/web.toml"), chmod("c", 0o777)),
+			want:   "ROOT/c is writable for everybody", hint: "chmod go-w ROOT/c",
+		},
+		{
+			what: "behind a link through an open directory", invoker: me, file: "d/b/web.toml",
+			change: all(link("c/x", "d"), link("../a", "c/x"), chmod("c", 0o777)),
+			want:   "ROOT/c is writable for everybody", hint: "chmod go-w ROOT/c",
+		},
+		{
+			what: "up out of an open directory", invoker: me, file: "c/../a/b/web.toml",
+			change: chmod("c", 0o777), // a path is cleaned before it is read: c is not on the way
+		},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			root := tree(t)
+			test.change(t, root)
+			if test.file == "" {
+				test.file = "a/b/web.toml"
+			}
+			checkTrust(t, root, test.file, test.invoker, test.want, test.hint)
+		})
+	}
+}
+
+// Files of others are refused, whatever their mode.
+func TestTrustedOwner(t *testing.T) {
+	const other = 12345
+	for _, test := range []struct {
+		what, given, file string
+		invoker           int
+		want, hint        string
+	}{
+		{"a file of another", "a/b/web.toml", "a/b/web.toml", 0, "ROOT/a/b/web.toml belongs to user 12345", "chown root ROOT/a/b/web.toml"},
+		{"a directory of another", "a", "a/b/web.toml", -1, "ROOT/a belongs to user 12345", "chown root ROOT/a"},
+		{"a link of another", "web.toml", "web.toml", 0, "ROOT/web.toml belongs to user 12345", "chown -h root ROOT/web.toml"},
+		{"a file of the invoker", "a/b/web.toml", "a/b/web.toml", other, "", ""},
+		{"a directory of the invoker", "a", "a/b/web.toml", other, "", ""},
+		{"a file of somebody else than the invoker", "a/b/web.toml", "a/b/web.toml", 1000, "ROOT/a/b/web.toml belongs to user 12345", "chown root ROOT/a/b/web.toml"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			if os.Getuid() != 0 {
+				if os.Getenv("CI") != "" {
+					t.Fatal("only root can give files away")
+				}
+				t.Skip("only root can give files away")
+			}
+			root := tree(t)
+			link("a/b/web.toml", "web.toml")(t, root)
+			if err := os.Lchown(filepath.Join(root, test.given), other, other); err != nil {
+				t.Fatal(err)
+			}
+			checkTrust(t, root, test.file, test.invoker, test.want, test.hint)
+		})
+	}
+}
+
+func TestTrustedOdd(t *testing.T) {
+	root := tree(t)
+	link("loop", "loop")(t, root)
+	for _, test := range []struct{ file, want string }{
+		{"builtin:hello", ""},
+		{root + "/absent.toml", "checking who can write ROOT/absent.toml: lstat ROOT/absent.toml: no such file or directory"},
+		{root + "/loop", "checking who can write ROOT/loop: too many levels of symbolic links"},
+	} {
+		got := ""
+		if err := Trusted(test.file, os.Getuid()); err != nil {
+			got = strings.ReplaceAll(err.Error(), root, "ROOT")
+		}
+		if got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
+func checkTrust(t *testing.T, root, file string, invoker int, want, hint string) {
+	t.Helper()
+	file = root + "/" + file
+	err := Trusted(file, invoker)
+	if want == "" {
+		if err != nil {
+			t.Errorf("got %v, want no error", err)
+		}
+		return
+	}
+	var trust *TrustError
+	if !errors.As(err, &trust) {
+		t.Fatalf("got %v, want a TrustError", err)
+	}
+	want = "not using " + file + " as root: " + strings.ReplaceAll(want, "ROOT", root)
+	if got := trust.Error(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if want := strings.ReplaceAll(hint, "ROOT", root); trust.Hint != want {
+		t.Errorf("hint: got %q, want %q", trust.Hint, want)
+	}
+}
+
+// tree makes a/b/web.toml and c, writable for nobody else, and gives their root without links.
+func tree(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err == nil {
+		err = errors.Join(os.Chmod(root, 0o700), os.MkdirAll(root+"/a/b", 0o755), os.Mkdir(root+"/c", 0o755),
+			os.Chmod(root+"/a", 0o755), os.Chmod(root+"/a/b", 0o755), os.Chmod(root+"/c", 0o755),
+			os.WriteFile(root+"/a/b/web.toml", nil, 0o600), os.Chmod(root+"/a/b/web.toml", 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func nothing(*testing.T, string) {}
+
+func chmod(path string, mode os.FileMode) func(*testing.T, string) {
+	return func(t *testing.T, root string) {
+		t.Helper()
+		if err := os.Chmod(filepath.Join(root, path), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func link(target, path string) func(*testing.T, string) {
+	return func(t *testing.T, root string) {
+		t.Helper()
+		if err := os.Symlink(target, filepath.Join(root, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func all(changes ...func(*testing.T, string)) func(*testing.T, string) {
+	return func(t *testing.T, root string) {
+		for _, change := range changes {
+			change(t, root)
+		}
+	}
+}
