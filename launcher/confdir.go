@@ -1,0 +1,309 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// confDir is what one box is told by way of files of the host that are bound over its own, read-only: the directory
+// DIR on the host, and in the box
+//
+//	DIR/masks          /etc/systemd/system.control            UNIT -> /dev/null, for units not to start
+//	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of its services
+//	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
+//	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  the same, where systemd-resolved runs
+//	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            the same, where it does not
+//	DIR/hosts          /etc/hosts                             its own name
+//
+// system.control outranks /etc/systemd/system, where an administrator's own units are, and is otherwise used by
+// "systemctl set-property" alone, which therefore needs --runtime inside a box. Where the image's /etc/resolv.conf is a
+// link into /run, a bind on it lands there, and is hidden when systemd mounts its own /run (facts 2.9): then
+// systemd-resolved makes the file from resolved.conf, and in a box without it systemd-tmpfiles copies ours there.
+type confDir struct {
+	Systemd     bool              // the box boots systemd: false leaves out all that is for it
+	Hostname    string            // its name in hosts
+	Addr        netip.Addr        // its address in hosts; zero: it has none of its own
+	DNS         []netip.Addr      // name servers; none leaves what Apptainer makes of the host's file
+	Search      []string          // search domains, used with DNS alone
+	Environment map[string]string // of its services; names and values are checked by whoever decoded them
+	Mask        []string          // units, beside those of maskedUnits
+}
+
+// confFile is one file of a confDir, or a link.
+type confFile struct {
+	Path    string // relative
+	Content string
+	Link    string // target of a link; Content is "" then
+	Mode    os.FileMode
+}
+
+// maskedUnits gives the units that no box may start, as they act on the kernel, which it shares with the host: /proc/sys
+// and /sys are writable in a box (facts 2.5).
+func maskedUnits() []string {
+	return []string{
+		// Make events of, name and set up the host's devices.
+		"systemd-udevd.service",
+		"systemd-udevd-control.socket",
+		"systemd-udevd-kernel.socket",
+		"systemd-udevd-varlink.socket",
+		"systemd-udev-trigger.service",
+		"systemd-udev-settle.service",
+		"udev.service", // systemd-udevd, to Debian
+		// Set sysctls, load modules, register interpreters.
+		"systemd-sysctl.service",
+		"procps.service", // systemd-sysctl, to Debian and Ubuntu
+		"systemd-modules-load.service",
+		"kmod.service", // systemd-modules-load, to Debian
+		"systemd-binfmt.service",
+		"proc-sys-fs-binfmt_misc.automount",
+		"proc-sys-fs-binfmt_misc.mount",
+		// Set the clock.
+		"systemd-timesyncd.service",
+		"chronyd.service",
+		"chrony.service",
+		"ntpd.service",
+		"ntp.service",
+		"ntpsec.service",
+		"openntpd.service",
+		// Take over the kernel's audit.
+		"auditd.service",
+		"systemd-journald-audit.socket",
+		// Tune interrupts and the scheduler.
+		"irqbalance.service",
+		"tuned.service",
+	}
+}
+
+// files gives what the directory holds, in the order of Path within each kind.
+func (c confDir) files() []confFile {
+	var files []confFile
+	if c.Systemd {
+		for _, unit := range c.masked() {
+			files = append(files, confFile{Path: "masks/" + unit, Link: "/dev/null"})
+		}
+		if len(c.Environment) > 0 { // not for everyone on the host to read
+			files = append(files, confFile{Path: "system.conf", Content: environmentConf(c.Environment), Mode: 0o600})
+		}
+	}
+	if len(c.DNS) > 0 {
+		files = append(files, confFile{Path: "resolv.conf", Content: resolvConf(c.DNS, c.Search), Mode: 0o644})
+		if c.Systemd {
+			files = append(files, confFile{Path: "resolved.conf", Content: resolvedConf(c.DNS, c.Search), Mode: 0o644},
+				confFile{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
+		}
+	}
+	return append(files, confFile{Path: "hosts", Content: hosts(c.Hostname, c.Addr), Mode: 0o644})
+}
+
+func (c confDir) masked() []string {
+	units := maskedUnits()
+	for _, u := range c.Mask {
+		units = append(units, unitName(u))
+	}
+	slices.Sort(units)
+	return slices.Compact(units)
+}
+
+// binds gives the binds that put dir into the box, in Apptainer's SRC:DST:ro.
+func (c confDir) binds(dir string) []string {
+	targets := []struct{ path, target string }{
+		{"masks", "/etc/systemd/system.control"},
+		{"system.conf", "/etc/systemd/system.conf.d/90-boxrun.conf"},
+		{"resolv.conf", "/etc/resolv.conf"},
+		{"resolv.conf", keptResolvConf},
+		{"resolved.conf", "/etc/systemd/resolved.conf.d/90-boxrun.conf"},
+		{"tmpfiles.conf", "/etc/tmpfiles.d/boxrun.conf"},
+		{"hosts", "/etc/hosts"},
+	}
+	files := c.files()
+	var binds []string
+	for _, t := range targets {
+		if slices.ContainsFunc(files, func(f confFile) bool { return top(f.Path) == t.path }) {
+			binds = append(binds, filepath.Join(dir, t.path)+":"+t.target+":ro")
+		}
+	}
+	return binds
+}
+
+// top gives the first element of a relative path.
+func top(path string) string {
+	first, _, _ := strings.Cut(path, "/")
+	return first
+}
+
+// write makes the directory dir be as c has it: twice is as good as once, and what c does not have is removed. A file
+// that is there with another content is written over in place, not replaced: it may be bound into the running box,
+// which would go on seeing the old one. The content goes in by one write, so that hardly anyone sees half of it.
+func (c confDir) write(dir string) error {
+	files := c.files()
+	for _, f := range files {
+		path := filepath.Join(dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("writing configuration of the box: %w", err)
+		}
+		if err := f.write(path); err != nil {
+			return fmt.Errorf("writing configuration of the box: %w", err)
+		}
+	}
+	if err := removeOthers(dir, files); err != nil {
+		return fmt.Errorf("writing configuration of the box: %w", err)
+	}
+	return nil
+}
+
+func (f confFile) write(path string) error {
+	if f.Link != "" {
+		err := os.Symlink(f.Link, path)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	old, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return replaceFile(path, []byte(f.Content), f.Mode)
+	}
+	if err != nil || string(old) == f.Content {
+		return err
+	}
+	return overwrite(path, []byte(f.Content))
+}
+
+// overwrite gives an existing file a new content and keeps its inode.
+func overwrite(path string, content []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(content, 0)
+	if err == nil {
+		err = file.Truncate(int64(len(content)))
+	}
+	return errors.Join(err, file.Close())
+}
+
+// removeOthers removes what is below dir and not one of files.
+func removeOthers(dir string, files []confFile) error {
+	wanted := map[string]bool{}
+	for _, f := range files {
+		wanted[filepath.Join(dir, f.Path)] = true
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || wanted[path] {
+			return err
+		}
+		return os.Remove(path)
+	})
+}
+
+// environmentConf gives a drop-in of systemd's system.conf that sets env for every service.
+func environmentConf(env map[string]string) string {
+	names := make([]string, 0, len(env))
+	for name := range env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	b.WriteString("# Written by boxrun: [systemd] environment of the profile.\n[Manager]\n")
+	for _, name := range names {
+		fmt.Fprintf(&b, "DefaultEnvironment=\"%s=%s\"\n", name, escapeEnvironment(env[name]))
+	}
+	return b.String()
+}
+
+// escapeEnvironment gives a value as it stands between double quotes in DefaultEnvironment=. A dollar sign means
+// nothing there. A % before a letter, a digit or another % would be a specifier, or one that does not exist, for which
+// systemd drops the whole variable: it is doubled. systemd before 249 knows no specifiers there and leaves it double.
+func escapeEnvironment(value string) string {
+	var b strings.Builder
+	for i := range len(value) {
+		switch c := value[i]; c {
+		case '\\', '"':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case '\n':
+			b.WriteString(`\n`)
+		case '\t':
+			b.WriteString(`\t`)
+		case '%':
+			b.WriteByte(c)
+			if i+1 < len(value) && isSpecifier(value[i+1]) {
+				b.WriteByte(c)
+			}
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// isSpecifier says whether c has a meaning after a %, now or in a systemd to come.
+func isSpecifier(c byte) bool {
+	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// resolvConf gives a resolv.conf. The C library reads no more than three servers, so no more are written.
+func resolvConf(dns []netip.Addr, search []string) string {
+	var b strings.Builder
+	b.WriteString("# Written by boxrun.\n")
+	for _, server := range dns[:min(len(dns), 3)] {
+		fmt.Fprintf(&b, "nameserver %s\n", server)
+	}
+	if len(search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	return b.String()
+}
+
+// resolvedConf gives a drop-in of resolved.conf.
+func resolvedConf(dns []netip.Addr, search []string) string {
+	servers := make([]string, len(dns))
+	for i, server := range dns {
+		servers[i] = server.String()
+	}
+	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\n"
+	if len(search) > 0 {
+		text += "Domains=" + strings.Join(search, " ") + "\n"
+	}
+	return text
+}
+
+// keptResolvConf is where a box has boxrun's resolv.conf whatever its own is linked to.
+const keptResolvConf = "/etc/boxrun/resolv.conf"
+
+// tmpfilesConf gives a file of tmpfiles.d that copies boxrun's resolv.conf to where an image's may be linked to, unless
+// there is a file: whoever owns the place writes over the copy when he starts.
+func tmpfilesConf() string {
+	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
+	for _, path := range []string{
+		"/run/systemd/resolve/stub-resolv.conf",
+		"/run/systemd/resolve/resolv.conf",
+		"/run/NetworkManager/resolv.conf",
+	} {
+		text += "C " + path + " 0644 - - - " + keptResolvConf + "\n"
+	}
+	return text
+}
+
+// hosts gives a hosts file. A name with a domain goes by its first part as well; a box without an address of its own
+// finds itself at 127.0.1.1, as on Debian.
+func hosts(hostname string, addr netip.Addr) string {
+	names := hostname
+	if short, _, ok := strings.Cut(hostname, "."); ok {
+		names += " " + short
+	}
+	own := "127.0.1.1"
+	if addr.IsValid() {
+		own = addr.String()
+	}
+	return "# Written by boxrun.\n" +
+		"127.0.0.1 localhost\n" +
+		"::1 localhost ip6-localhost ip6-loopback\n" +
+		own + " " + names + "\n"
+}

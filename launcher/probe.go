@@ -1,0 +1,161 @@
+package launcher
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// probe is one port or URL of a box that must answer.
+type probe struct {
+	what string                          // "port 443", "http://10.22.0.2:80/"
+	try  func(ctx context.Context) error // nil when it answered as it must
+	met  bool                            // it did; it is not asked again
+}
+
+// unmet is a probe that was not met.
+type unmet struct {
+	what string
+	says string // "port 443 refuses connections"
+}
+
+func (r readiness) newProbes() []*probe {
+	var probes []*probe
+	for _, port := range r.TCP {
+		addr := netip.AddrPortFrom(r.Addr, port)
+		probes = append(probes, &probe{
+			what: fmt.Sprintf("port %d", port),
+			try:  func(ctx context.Context) error { return tryTCP(ctx, addr) },
+		})
+	}
+	for _, raw := range r.HTTP {
+		text := shownURL(raw, r.Addr)
+		probes = append(probes, &probe{
+			what: text,
+			try:  func(ctx context.Context) error { return tryHTTP(ctx, text, r.Addr) },
+		})
+	}
+	return probes
+}
+
+// runProbes tries those not met yet, all at once, and gives those that still are not, in order.
+func runProbes(ctx context.Context, probes []*probe) []unmet {
+	errs := make([]error, len(probes))
+	var all sync.WaitGroup
+	for i, p := range probes {
+		if !p.met {
+			all.Go(func() { errs[i] = p.try(ctx) })
+		}
+	}
+	all.Wait()
+	var missing []unmet
+	for i, p := range probes {
+		if p.met = errs[i] == nil; !p.met {
+			missing = append(missing, unmet{what: p.what, says: p.what + " " + probeText(errs[i])})
+		}
+	}
+	return missing
+}
+
+// errStatus is an answer that is none of 2xx and 3xx.
+type errStatus int
+
+func (e errStatus) Error() string { return fmt.Sprintf("answered %d", int(e)) }
+
+// probeText says what came instead of the answer.
+func probeText(err error) string {
+	var status errStatus
+	switch {
+	case errors.As(err, &status):
+		return status.Error()
+	case errors.Is(err, unix.ECONNREFUSED):
+		return "refuses connections"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT):
+		return "does not answer"
+	default:
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // without the URL, which stands before it
+		}
+		return "does not answer: " + printable(err.Error())
+	}
+}
+
+func tryTCP(ctx context.Context, addr netip.AddrPort) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// shownURL gives the URL with the box's address where it names no host; raw where it is no URL, which trying it will
+// tell.
+func shownURL(raw string, addr netip.Addr) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() != "" {
+		return raw
+	}
+	u.Host = hostOf(addr, u.Port())
+	return u.String()
+}
+
+// hostOf gives the host of a URL: IPv6 in brackets, the port only where there is one.
+func hostOf(addr netip.Addr, port string) string {
+	if port != "" {
+		return net.JoinHostPort(addr.String(), port)
+	}
+	if addr.Is6() {
+		return "[" + addr.String() + "]"
+	}
+	return addr.String()
+}
+
+// tryHTTP asks for the URL at addr, whatever host it names: that one goes into the request alone, for servers with
+// several names. No redirect is followed, as it may lead out of the box, any certificate will do, and no proxy is asked.
+func tryHTTP(ctx context.Context, target string, addr netip.Addr) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "boxrun")
+	client := http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // a box under test rarely has a certificate for its address
+			DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, atAddr(addr, host))
+			},
+		},
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	if err := resp.Body.Close(); err != nil {
+		return err
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 399 {
+		return errStatus(resp.StatusCode)
+	}
+	return nil
+}
+
+// atAddr gives HOST:PORT with addr for HOST; it is unchanged where it is none.
+func atAddr(addr netip.Addr, hostport string) string {
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return hostport
+	}
+	return net.JoinHostPort(addr.String(), port)
+}
