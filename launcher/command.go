@@ -89,7 +89,7 @@ func (c *command) failed(err error) error {
 	if cause == "" {
 		cause = err.Error()
 	}
-	return &Problem{Kind: ErrNotStarted, Text: "the box did not start: " + cause, Hint: startHint(cause)}
+	return &Problem{Kind: ErrNotStarted, Text: "the box did not start: " + cause, Hint: startHint(cause, c.box.Profile.Image)}
 }
 
 // log gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
@@ -108,13 +108,11 @@ func (c *command) log() string {
 }
 
 // startHint gives what to do about the commonest causes.
-func startHint(cause string) string {
-	switch {
-	case strings.Contains(cause, "/sbin/init"):
+func startHint(cause, image string) string {
+	if strings.Contains(cause, "no /sbin/init") {
 		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
-	default:
-		return ""
 	}
+	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
 }
 
 // apptainerDirs is where apptainer is looked for beside $PATH: sudo's secure_path lacks some of these.

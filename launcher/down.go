@@ -67,7 +67,6 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeou
 	if err := l.forget(ctx, k, b.Name); err != nil {
 		return down, err
 	}
-	l.tidy()
 	if killed {
 		return down, &Problem{Kind: ErrKilled,
 			Text: fmt.Sprintf("%s did not stop within %s and was killed", b.Name, timeout),
@@ -119,13 +118,6 @@ func (l *Launcher) remove(b *Box) error {
 		removeIfThere(b.Log), removeIfThere(b.outLog()),
 		os.RemoveAll(l.boxDir(b.Name)),
 	)
-}
-
-// tidy removes the directories below Dir that are empty, so that the last down leaves none.
-func (l *Launcher) tidy() {
-	for _, dir := range []string{"boxes", "bridges", "cni", "leases"} {
-		_ = os.Remove(l.path(dir)) // fails, as it should, where something is in it
-	}
 }
 
 // adopt notes the processes of a running instance and the cgroup it has to itself.

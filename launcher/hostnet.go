@@ -89,7 +89,11 @@ func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) 
 	if err := errors.Join(l.sweep(k, others), l.lower(k, others)); err != nil {
 		return err
 	}
-	return removeIfThere(l.boxFile(name))
+	if err := removeIfThere(l.boxFile(name)); err != nil || len(others) > 0 {
+		return err
+	}
+	l.removeEmpty("boxes", "bridges", "cni", "leases")
+	return removeIfThere(l.conf())
 }
 
 // sweep removes the rules of boxes that have no state: a save of the firewall may bring them back at boot. The caller

@@ -35,9 +35,21 @@ func (l *Launcher) lockBox(ctx context.Context, name string) (func(), error) {
 }
 
 func (l *Launcher) lock(ctx context.Context, file, what string) (func(), error) {
-	return lock(ctx, l.path("locks"), file, func(holder string) {
+	unlock, err := lock(ctx, l.path("locks"), file, func(holder string) {
 		l.notef("waiting for %s, which works on %s", holder, what)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { unlock(); l.removeEmpty("locks", "") }, nil
+}
+
+// removeEmpty removes those directories of the state that are empty, so that the last down leaves none. Whoever writes
+// into one holds a lock, and who takes a lock makes its directory as often as it takes.
+func (l *Launcher) removeEmpty(dirs ...string) {
+	for _, dir := range dirs {
+		_ = os.Remove(l.path(dir)) // fails, as it should, where something is in it
+	}
 }
 
 // lockNetwork takes the lock of everything that boxes share on the host. A box's own lock is taken before it.

@@ -77,7 +77,7 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 	}
 	if p.Storage.Root == "overlay" {
 		if err := os.MkdirAll(p.Storage.Overlay, 0o755); err != nil {
-			return start{}, fmt.Errorf("making the overlay: %w", err)
+			return start{}, invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
 		}
 	}
 	if err := errors.Join(l.writeConf(), os.RemoveAll(filepath.Dir(b.Record))); err != nil {

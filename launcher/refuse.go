@@ -54,7 +54,7 @@ func refuseImage(p profiles.Profile) error {
 	if !hasInit(p.Image) {
 		return &Problem{Kind: ErrNotStarted,
 			Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
-			Hint: startHint("/sbin/init")}
+			Hint: startHint("no /sbin/init", p.Image)}
 	}
 	return nil
 }
@@ -138,7 +138,10 @@ func refuseNetwork(p profiles.Profile, others []*Box) error {
 			return err
 		}
 	}
-	return netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, MTU: mtu})
+	if err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, MTU: mtu}); err != nil {
+		return refused("choose another network.subnet, and with it another network.bridge", "%s: network.subnet: %v", p.File, err)
+	}
+	return nil
 }
 
 // agree says where a profile wants another bridge than the box b, which is on it, has.

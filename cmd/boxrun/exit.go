@@ -81,9 +81,12 @@ func exitCode(cmd *cobra.Command, err error) int {
 // hint says what to do about err.
 func hint(cmd *cobra.Command, err error) string {
 	var usage usageError
+	var invalid profiles.Errors
 	switch {
 	case errors.As(err, &usage):
 		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
+	case errors.As(err, &invalid):
+		return "\"boxrun profile init NAME\" writes a profile with every key explained"
 	case errors.Is(err, context.Canceled):
 		return "it was interrupted; what it had begun is undone"
 	case errors.Is(err, profiles.ErrNotFound):

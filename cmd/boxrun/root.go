@@ -25,7 +25,7 @@ func newRoot(t *terminal) *cobra.Command {
 			"and its published ports in place; and takes it away without a trace.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", "/run/boxrun", "where boxrun keeps what it knows of boxes")
