@@ -5,6 +5,9 @@ package profiles
 func nearest(word string, words []string) string {
 	best, least := "", min(2, len(word)/2)+1
 	for _, w := range words {
+		if max(len(w)-len(word), len(word)-len(w)) >= least {
+			continue // no nearer than that, and a word may be as long as the file
+		}
 		if d := distance(word, w); d < least {
 			best, least = w, d
 		}

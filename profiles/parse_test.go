@@ -170,7 +170,7 @@ func TestErrorsAs(t *testing.T) {
 	}
 }
 
-func files(t *testing.T, pattern string) []string {
+func files(t testing.TB, pattern string) []string {
 	t.Helper()
 	all, err := filepath.Glob(pattern)
 	if err != nil || len(all) == 0 {
@@ -179,7 +179,7 @@ func files(t *testing.T, pattern string) []string {
 	return all
 }
 
-func read(t *testing.T, file string) []byte {
+func read(t testing.TB, file string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -94,7 +94,7 @@ func at(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
 func element[T any](s *section, name string, raw any, parse func(string) (T, error)) (value T, ok bool) {
 	written, ok := raw.(string)
 	if !ok {
-		s.wrongType(name, "a string", raw)
+		s.wrongType(name, "a string in quotes", raw)
 		return value, false
 	}
 	full, err := expand(written, s.doc.instance)
