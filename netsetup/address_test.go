@@ -89,6 +89,9 @@ func TestFreeAddrAvoidsNeighbours(t *testing.T) {
 	talk(t, "10.22.0.3", "REACHABLE")
 	run(t, "ip", "neigh", "add", "10.22.0.4", "lladdr", "02:00:00:00:00:04", "dev", "sbr0", "nud", "permanent")
 	run(t, "ip", "neigh", "add", "10.22.0.5", "lladdr", "02:00:00:00:00:05", "dev", "sbr0", "nud", "stale") // nobody has it
+	run(t, "ip", "link", "add", "other", "type", "bridge")                                                  // not even if another
+	run(t, "ip", "link", "add", "vethc", "master", "other", "type", "veth", "peer", "name", "vethd")        // bridge knows the MAC
+	run(t, "bridge", "fdb", "add", "02:00:00:00:00:05", "dev", "vethc", "master", "static")
 	talk(t, "10.22.0.6", "INCOMPLETE") // nobody answers
 	if got := free(n, "", nil); got != "10.22.0.5" {
 		t.Errorf("got %s, want 10.22.0.5\n%s", got, run(t, "ip", "neigh"))

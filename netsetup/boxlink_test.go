@@ -76,10 +76,12 @@ func TestBoxLinkOfAnotherNamespace(t *testing.T) {
 	if _, err := BoxLink(other, "eth0"); fmt.Sprint(err) != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	run(t, "ip", "link", "add", "vethc", "index", index, "type", "veth", "peer", "name", "vethd")
-	run(t, "ip", "link", "set", "vethc", "master", "sbr0")
-	if _, err := BoxLink(other, "eth0"); fmt.Sprint(err) != want {
-		t.Errorf("with a stranger of that index:\ngot  %v\nwant %s", err, want)
+	for _, peer := range []string{"name vethd", fmt.Sprintf("name eth1 netns %d", other)} {
+		run(t, "sh", "-ec", "ip link add vethc master sbr0 index "+index+" type veth peer "+peer)
+		if _, err := BoxLink(other, "eth0"); fmt.Sprint(err) != want {
+			t.Errorf("with a stranger of that index, peer %s:\ngot  %v\nwant %s", peer, err, want)
+		}
+		run(t, "ip", "link", "del", "vethc")
 	}
 }
 

@@ -88,7 +88,7 @@ func defaultLink(h *netlink.Handle) (int, error) {
 	best, index := 0, 0
 	for _, r := range routes {
 		dst, via := prefixOf(r.Dst), routeLink(r)
-		if dst.IsValid() && dst.Bits() > 0 || r.Type != unix.RTN_UNICAST || via == 0 {
+		if dst.IsValid() && dst.Bits() > 0 || via == 0 { // a VPN's "unreachable default" has no interface
 			continue
 		}
 		if index == 0 || r.Priority < best {

@@ -34,7 +34,7 @@ func TestExternal(t *testing.T) {
 		"ip addr add 192.0.2.7/24 dev eth0",
 		"ip addr add 169.254.3.3/16 dev eth0 scope link",
 		"ip addr add 198.51.100.1/24 dev wlan0",
-		"ip route add unreachable default metric 10", // a VPN's kill switch is no interface
+		"ip route add unreachable default metric 10",
 		"ip route add default via 198.51.100.2 metric 600",
 	} {
 		run(t, "sh", "-ec", command)

@@ -34,10 +34,9 @@ type natRule struct {
 	notLocal                     bool // only for destinations that are not the host's
 }
 
-// ours holds for boxrun's rules, those included that lost their comment.
+// ours holds for boxrun's rules, and for jumps to its chains that lost their comment.
 func (r natRule) ours() bool {
-	return strings.HasPrefix(r.comment, "boxrun:") || strings.HasPrefix(r.chain, "BOXRUN-") ||
-		strings.HasPrefix(r.target, "BOXRUN-")
+	return strings.HasPrefix(r.comment, "boxrun:") || strings.HasPrefix(r.target, "BOXRUN-")
 }
 
 // selection is which packets reach a rule. Zero fields stand for all.

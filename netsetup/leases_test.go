@@ -62,23 +62,23 @@ func TestCollectLeases(t *testing.T) {
 	alive, _ := sleeper(t)
 	dead := deadPID(t)
 	root := writeFiles(t, map[string]string{
-		"run/boxrun-sbr0/10.22.0.2":          owned(alive),
-		"run/boxrun-sbr0/10.22.0.3":          owned(dead),
-		"run/boxrun-sbr0/last_reserved_ip.0": "10.22.0.3",
-		"run/boxrun-sbr0/lock":               "",
-		"var/bridge/10.22.0.4":               owned(dead) + "\r\n",
-		"var/bridge/10.22.0.5":               owned(1), // no box is the host's init
-		"var/bridge/10.22.0.6":               "",       // the plugin is about to write it
-		"var/bridge/fd00::2":                 owned(dead),
-		"var/podman/10.88.0.2":               "36d0b7c0aa57d4b6bd0a1ca4fbcc1d0ac3a2d5b9d0ae4c0a9d94f10a8ff6fe0e\r\neth0",
-		"var/podman/10.88.0.3":               "99999999999999999999999\r\neth0",
-		"var/podman/10.88.0.4/a-directory":   owned(dead),
-		"var/10.22.0.7":                      owned(dead), // dirs may be the networks' own
+		"run/boxrun-sbr0/10.22.0.2":                       owned(alive),
+		"run/boxrun-sbr0/10.22.0.3":                       owned(dead),
+		"run/boxrun-sbr0/last_reserved_ip.0":              "10.22.0.3",
+		"run/boxrun-sbr0/lock":                            "",
+		"var/bridge/10.22.0.4":                            owned(dead) + "\r\n",
+		"var/bridge/10.22.0.5":                            owned(1), // no box is the host's init
+		"var/bridge/10.22.0.6":                            "",       // the plugin is about to write it
+		"var/bridge/fd00::2":                              owned(dead),
+		"var/podman/10.88.0.2":                            "36d0b7c0aa57d4b6bd0a1ca4fbcc1d0ac3a2d5b9d0ae4c0a9d94f10a8ff6fe0e\r\neth0",
+		"var/podman/10.88.0.3":                            "99999999999999999999999\r\neth0",
+		"var/podman/10.88.0.4/a-directory":                owned(dead),
+		"var/10.22.0.7":                                   owned(dead), // dirs may be the networks' own
 		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", alive): "{}",
 		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", dead):  "{}",
 		fmt.Sprintf("results/my-net-%d-eth1", dead):       "{}",
 		fmt.Sprintf("results/podman-%d-tap0", dead):       "{}",
-		"results/podman-36d0b7c0aa57-eth0":                "{}",
+		"results/podman-f6d0b7c0aa57-eth0":                "{}",
 	})
 	removed, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")}, filepath.Join(root, "results"))
 	if err != nil {
@@ -86,7 +86,7 @@ func TestCollectLeases(t *testing.T) {
 	}
 	want := fmt.Sprintf(`results/boxrun-sbr0-%d-eth0
 results/podman-%d-tap0
-results/podman-36d0b7c0aa57-eth0
+results/podman-f6d0b7c0aa57-eth0
 run/boxrun-sbr0/10.22.0.2
 run/boxrun-sbr0/last_reserved_ip.0
 run/boxrun-sbr0/lock
