@@ -28,7 +28,7 @@ func (a *app) downCommand() *cobra.Command {
 			if dryRun {
 				return a.each(cmd, names, a.printDown)
 			}
-			if err := a.needRoot("down", nil); err != nil {
+			if err := a.needRoot("down"); err != nil {
 				return err
 			}
 			names, err := a.boxNames(names, all)

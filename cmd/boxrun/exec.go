@@ -19,7 +19,7 @@ func (a *app) execCommand() *cobra.Command {
 		Args:              args(cobra.MinimumNArgs(2)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("exec", nil); err != nil {
+			if err := a.needRoot("exec"); err != nil {
 				return err
 			}
 			e.Argv = command(names[1:])

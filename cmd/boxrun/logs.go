@@ -16,7 +16,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("logs", nil); err != nil {
+			if err := a.needRoot("logs"); err != nil {
 				return err
 			}
 			l, err := a.launcher()

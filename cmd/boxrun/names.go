@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,18 +27,26 @@ func boxName(arg string) string {
 	return name
 }
 
-// resolved gives for each profile that is found the absolute path to name it by, for sudo.
-func (a *app) resolved(names []string) map[string]string {
+// resolved gives for each profile that is valid what to name it by under sudo: its absolute path. Where none is, there
+// is nothing to ask a password for, and the errors are returned.
+func (a *app) resolved(names []string) (map[string]string, error) {
 	files := map[string]string{}
+	var errs []error
 	for _, name := range names {
-		if p, err := a.search.Load(name); err == nil && filepath.IsAbs(p.File) {
-			files[name] = p.File
-			if _, instance, found := strings.Cut(filepath.Base(name), "@"); found {
-				files[name] += "@" + instance
-			}
+		p, err := a.search.Load(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		files[name] = p.File
+		if _, instance, found := strings.Cut(filepath.Base(name), "@"); found {
+			files[name] += "@" + instance
 		}
 	}
-	return files
+	if len(names) > 0 && len(errs) == len(names) {
+		return nil, errors.Join(errs...)
+	}
+	return files, nil
 }
 
 // trust refuses a profile that somebody other than root and the person at the terminal could have written: it runs

@@ -16,7 +16,7 @@ func (a *app) restartCommand() *cobra.Command {
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("restart", a.resolved(names)); err != nil {
+			if err := a.needRootFor("restart", names); err != nil {
 				return err
 			}
 			return a.each(cmd, names, a.restart)

@@ -14,7 +14,7 @@ func (a *app) shellCommand() *cobra.Command {
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("shell", nil); err != nil {
+			if err := a.needRoot("shell"); err != nil {
 				return err
 			}
 			return a.exec(cmd, names[0], launcher.Exec{User: user, Login: true, TTY: a.interactive()})

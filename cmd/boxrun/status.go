@@ -18,7 +18,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("status", nil); err != nil {
+			if err := a.needRoot("status"); err != nil {
 				return err
 			}
 			l, err := a.launcher()

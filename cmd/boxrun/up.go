@@ -26,7 +26,7 @@ func (a *app) upCommand() *cobra.Command {
 			if dryRun {
 				return a.each(cmd, names, a.printUp)
 			}
-			if err := a.needRoot("up", a.resolved(names)); err != nil {
+			if err := a.needRootFor("up", names); err != nil {
 				return err
 			}
 			return a.each(cmd, names, func(ctx context.Context, name string) error { return a.up(ctx, name, o) })

@@ -1,0 +1,67 @@
+package launcher
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+func TestStartArgv(t *testing.T) {
+	const begin = "apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network boxrun-sbr0" +
+		" --network-args IP=10.22.0.2 --hostname web.example.org --no-home"
+	tests := map[string]struct {
+		change func(*start)
+		want   string
+	}{
+		"a root in memory": {
+			func(*start) {},
+			begin + " --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+		},
+		"a read-only root": {
+			func(s *start) { s.Profile.Storage.Root = "read-only" },
+			begin + " --bind /sys/fs/cgroup /srv/web.sif web",
+		},
+		"an overlay": {
+			func(s *start) {
+				s.Profile.Storage.Root, s.Profile.Storage.Overlay = "overlay", "/var/lib/boxrun/web/overlay"
+			},
+			begin + " --overlay /var/lib/boxrun/web/overlay --bind /sys/fs/cgroup /srv/web.sif web",
+		},
+		"the profile's binds come after boxrun's, and its flags last": {
+			func(s *start) {
+				s.Binds = []string{"/run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro"}
+				s.Profile.Storage.Binds = []profiles.Bind{{Source: "/srv/a", Target: "/a"}, {Source: "/srv/b", Target: "/b", ReadOnly: true}}
+				s.Profile.Apptainer.Args = []string{"--nv"}
+			},
+			begin + " --writable-tmpfs --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro" +
+				" --bind /srv/a:/a --bind /srv/b:/b:ro --nv /srv/web.sif web",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := profiles.Default()
+			p.Name, p.Hostname = "web", "web.example.org"
+			s := start{
+				Conf: "/run/boxrun/apptainer.conf", Profile: p, Image: "/srv/web.sif", Network: "boxrun-sbr0",
+				Addr: netip.MustParseAddr("10.22.0.2"),
+			}
+			test.change(&s)
+			if got := strings.Join(s.argv(), " "); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// Nothing of ours reaches Apptainer, and through it the box's init, but what is named here.
+func TestEnvironmentIsMinimal(t *testing.T) {
+	t.Setenv("APPTAINER_BIND", "/etc")
+	t.Setenv("NOTIFY_SOCKET", "/run/notify")
+	got := strings.Join(environment("/root"), "\n")
+	want := "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/root\nTERM=linux\nLANG=C.UTF-8\ncontainer=apptainer"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
