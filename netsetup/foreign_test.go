@@ -91,7 +91,7 @@ func TestForeignDNAT(t *testing.T) {
 		{"Kubernetes node port", kubeRules, tcpPort(30080), "30080/tcp a DNAT rule of Kubernetes: -A KUBE-SEP-WEB -p tcp -m comment --comment \"default/web\" -m tcp -j DNAT --to-destination 10.244.0.5:80"},
 		{"a cluster's address is not the host's", kubeRules, tcpPort(443), ""},
 		{"ours", ourRules, tcpPort(8080), ""},
-		{"ours without the comments", strings.NewReplacer("-m comment --comment boxrun:web ", "", "-m comment --comment boxrun:host ", "").Replace(ourRules), tcpPort(8080), ""},
+		{"ours without the comments", strings.NewReplacer("-m comment --comment boxrun:web ", "", `-m comment --comment "boxrun:web" `, "", "-m comment --comment boxrun:host ", "").Replace(ourRules), tcpPort(8080), ""},
 		{"a chain nothing leads to", "-A OLD -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.5", tcpPort(80), ""},
 		{"plain redirect", "-A PREROUTING -i eth0 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8080", tcpPort(80),
 			"80/tcp a REDIRECT rule: -A PREROUTING -i eth0 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8080"},
