@@ -53,7 +53,7 @@ func (d *Device) record(k *Kernel) error {
 		return err
 	}
 	if link.Type() != "bridge" {
-		return fmt.Errorf("%s exists and is no bridge but a %s device", d.Name, link.Type())
+		return fmt.Errorf("it exists and is no bridge but a %s device", link.Type())
 	}
 	addressed, err := d.addressed(k, link)
 	if err != nil || link.Attrs().Alias == d.Alias {
@@ -64,7 +64,7 @@ func (d *Device) record(k *Kernel) error {
 		Addressed: addressed,
 		Promisc:   link.Attrs().Promisc > 0,
 	}
-	ra := "net/ipv6/conf/" + d.Name + "/accept_ra"
+	ra := keyOf("/proc/sys/net/ipv6/conf/" + d.Name + "/accept_ra")
 	if value, err := readSysctl(ra); err == nil {
 		d.Found.Before = []Setting{{ra, value}}
 	}

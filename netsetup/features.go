@@ -43,7 +43,8 @@ func (f *Features) record(k *Kernel) (err error) {
 	return ignoreNoDevice(err)
 }
 
-// on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot.
+// on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
+// counts is whether it is wanted: a bridge's is in force only while its ports have it too.
 func (f *Features) on(k *Kernel) ([]string, error) {
 	states, err := k.eth.FeaturesWithState(f.Device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -51,7 +52,7 @@ func (f *Features) on(k *Kernel) ([]string, error) {
 	}
 	var on []string
 	for name, s := range states {
-		if offloads(name) && s.Active && s.Available && !s.NeverChanged {
+		if offloads(name) && s.Requested && s.Available && !s.NeverChanged {
 			on = append(on, name)
 		}
 	}

@@ -95,7 +95,7 @@ func forwarding() Sysctl {
 	return Sysctl{
 		Key:   "net.ipv4.ip_forward",
 		Value: "1",
-		Drags: []string{"net/ipv4/conf/*/forwarding", "net/ipv4/conf/*/accept_redirects"},
+		Drags: []string{"/proc/sys/net/ipv4/conf/*/forwarding", "/proc/sys/net/ipv4/conf/all/accept_redirects"},
 	}
 }
 
@@ -107,7 +107,7 @@ func Bridge(n Network) Plan {
 		Owner:    "boxrun:" + n.Bridge,
 		Device:   device(n),
 		Conflist: conflist(n),
-		Localnet: &Sysctl{Key: "net/ipv4/conf/" + n.Bridge + "/route_localnet", Value: "1"},
+		Localnet: &Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + n.Bridge + "/route_localnet"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}

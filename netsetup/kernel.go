@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -122,13 +121,4 @@ func runProgram(stdin, name string, args ...string) (string, error) {
 		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
-}
-
-// procSys is the file behind a sysctl. Keys are written as sysctl(8) does it, but a device's name may hold dots, so
-// keys with a slash are taken as paths.
-func procSys(key string) string {
-	if !strings.Contains(key, "/") {
-		key = strings.ReplaceAll(key, ".", "/")
-	}
-	return filepath.Join("/proc/sys", key)
 }

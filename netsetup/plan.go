@@ -138,9 +138,12 @@ func (p Plan) Apply(k *Kernel) error {
 }
 
 // Undo takes the plan back, last step first, past errors, and gives them joined. What is not there is no error, so it
-// is safe after an Apply that stopped anywhere. Chains that still hold others' rules stay, with the jumps to them: the
-// plan of [Host] goes with the last bridge, whoever undoes it.
+// is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is left as it is:
+// that of [Host] goes with the last bridge, whoever undoes it.
 func (p Plan) Undo(k *Kernel) error {
+	if p.inUse(k) {
+		return nil
+	}
 	var errs []error
 	for _, s := range slices.Backward(p.steps()) {
 		if err := s.undo(k); err != nil {
@@ -148,6 +151,14 @@ func (p Plan) Undo(k *Kernel) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// inUse tells whether other plans rely on this one. Where the rules cannot be read, undo goes on: its own step says why.
+func (p Plan) inUse(k *Kernel) bool {
+	k.Reread()
+	have, err := k.rules()
+	r := ruleset{chains: p.Chains}
+	return err == nil && r.inUse(have)
 }
 
 // Settle is called when all is up: from here on others may rely on what the host forwards, so those settings are no

@@ -173,38 +173,45 @@ func (c Chain) repair(k *Kernel, have tables, e *edits) error {
 
 // compare tells whether the chain holds its rules, in their order and no others, and notes what differs.
 func (c Chain) compare(k *Kernel, have []string, e *edits) (bool, error) {
-	before := len(e.drift)
-	for _, rule := range have {
-		if !slices.ContainsFunc(c.Rules, func(spec string) bool { return normal(spec) == rule }) &&
-			len(have) > len(c.Rules) {
-			e.note("chain %s/%s has a rule that does not belong there: %s", c.Table, c.Name, rule)
-		}
-	}
+	want := make([]string, len(c.Rules))
 	for i, spec := range c.Rules {
-		if i < len(have) && have[i] == normal(spec) {
-			continue
-		}
-		ok, err := c.printedOtherwise(k, have, spec)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			e.note("chain %s/%s lacks or misplaces the rule: %s", c.Table, c.Name, spec)
+		want[i] = normal(spec)
+	}
+	if slices.Equal(have, want) {
+		return true, nil
+	}
+	lacking, foreign := without(want, have), without(have, want)
+	if len(lacking) > 0 && len(lacking) == len(foreign) {
+		printed, err := k.allExist(c.Table, c.Name, lacking)
+		if printed || err != nil {
+			return printed, err // this version of iptables prints them otherwise
 		}
 	}
-	if len(e.drift) == before && len(have) != len(c.Rules) {
-		e.note("chain %s/%s has %d rules where %d belong", c.Table, c.Name, len(have), len(c.Rules))
+	for _, rule := range lacking {
+		e.note("chain %s/%s lacks the rule: %s", c.Table, c.Name, rule)
 	}
-	return len(e.drift) == before, nil
+	for _, rule := range foreign {
+		e.note("chain %s/%s has a rule that does not belong there: %s", c.Table, c.Name, rule)
+	}
+	if len(lacking)+len(foreign) == 0 {
+		e.note("chain %s/%s has its rules in another order, or twice", c.Table, c.Name)
+	}
+	return false, nil
 }
 
-// printedOtherwise tells whether a rule that was not found in its place is there after all, under a text that this
-// version of iptables likes better. Only a chain of the right length is worth asking about.
-func (c Chain) printedOtherwise(k *Kernel, have []string, spec string) (bool, error) {
-	if len(have) != len(c.Rules) || slices.Contains(have, normal(spec)) {
-		return false, nil
+// without gives those of list that are not in other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
+}
+
+// allExist asks iptables for each rule until one is missing.
+func (k *Kernel) allExist(table, chain string, rules []string) (bool, error) {
+	for _, rule := range rules {
+		if ok, err := k.exists(table, chain, rule); !ok || err != nil {
+			return false, err
+		}
 	}
-	return k.exists(c.Table, c.Name, spec)
+	return true, nil
 }
 
 // text gives the rule as the listing has it. That is ours, or what this version of iptables makes of it: a rule with the
@@ -301,63 +308,44 @@ func (r *ruleset) undo(k *Kernel) error {
 	return errors.Join(err, k.forget(r.flows, true))
 }
 
-// removal gives the lines that remove the plan's rules and those of its chains that no other plan uses any more.
+// removal gives the lines that remove the plan's rules and chains.
 func (r *ruleset) removal(have tables) edits {
 	var e edits
-	going := r.going(have)
 	for _, table := range tableOrder {
 		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
 			for _, rule := range have[table][chain] {
-				if r.removes(table, chain, rule, going) {
+				if r.removes(table, chain, rule) {
 					e.add(table, fmt.Sprintf("-D %s %s", chain, rule))
 				}
 			}
 		}
 	}
-	for _, c := range going {
-		e.add(c.Table, "-F "+c.Name)
-	}
-	for _, c := range slices.Backward(going) {
-		e.add(c.Table, "-X "+c.Name)
+	for _, verb := range []string{"-F", "-X"} { // a chain can go when no rule jumps to it
+		for _, c := range r.chains {
+			if _, exists := have.chain(c.Table, c.Name); exists {
+				e.add(c.Table, verb+" "+c.Name)
+			}
+		}
 	}
 	return e
 }
 
-// removes tells whether a rule goes: it jumps to a chain that goes, or has the plan's mark and jumps to none that stays.
-func (r *ruleset) removes(table, chain, rule string, going []Chain) bool {
-	named := func(name string) func(Chain) bool {
-		return func(c Chain) bool { return c.Table == table && c.Name == name }
+// removes tells whether a rule is to be deleted: it jumps to one of the plan's chains, or has the plan's mark and stands
+// where the plan puts rules. Rules in the plan's chains are flushed with them.
+func (r *ruleset) removes(table, chain, rule string) bool {
+	own := func(name string) bool {
+		return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Table == table && c.Name == name })
 	}
-	to := target(rule)
-	switch {
-	case slices.ContainsFunc(going, named(chain)):
-		return false // flushed with its chain
-	case slices.ContainsFunc(going, named(to)):
-		return true
-	case slices.ContainsFunc(r.chains, named(to)):
+	if own(chain) {
 		return false
 	}
-	place := func(p Rule) bool { return p.Table == table && p.Chain == chain }
-	return comment(rule) == r.owner && slices.ContainsFunc(r.rules, place)
+	here := func(p Rule) bool { return p.Table == table && p.Chain == chain }
+	return own(target(rule)) || comment(rule) == r.owner && slices.ContainsFunc(r.rules, here)
 }
 
-// going gives those of the plan's chains that exist and are no longer needed: a shared one is needed while it holds a
-// rule, and another while it jumps to one that is.
-func (r *ruleset) going(have tables) []Chain {
-	var going, staying []Chain
-	for _, c := range r.chains {
-		rules, exists := have.chain(c.Table, c.Name)
-		needed := slices.ContainsFunc(rules, func(rule string) bool {
-			return c.Shared || slices.ContainsFunc(staying, func(s Chain) bool { return s.Table == c.Table && s.Name == target(rule) })
-		})
-		switch {
-		case needed:
-			staying = append(staying, c)
-		case exists:
-			going = append(going, c)
-		}
-	}
-	return going
+// inUse tells whether other plans have rules in this one's shared chains.
+func (r *ruleset) inUse(have tables) bool {
+	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Shared && len(have[c.Table][c.Name]) > 0 })
 }
 
 // removeSingly does what removal asks for one by one, past errors.

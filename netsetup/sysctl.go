@@ -20,9 +20,9 @@ type Setting struct {
 
 // Sysctl is a kernel setting and the value it must have.
 type Sysctl struct {
-	Key    string    `json:"key"` // net.ipv4.ip_forward; with slashes where a device's name is in it
+	Key    string    `json:"key"` // net.ipv4.ip_forward
 	Value  string    `json:"value"`
-	Drags  []string  `json:"drags,omitempty"`  // keys, * for any device, that the kernel resets when this one changes
+	Drags  []string  `json:"drags,omitempty"`  // paths, * for any device, that the kernel resets when this one changes
 	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
 }
 
@@ -48,12 +48,12 @@ func (s *Sysctl) record(*Kernel) error {
 	}
 	s.Before = []Setting{{s.Key, old}}
 	for _, pattern := range s.Drags {
-		paths, err := filepath.Glob(procSys(pattern))
+		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			return err
 		}
 		for _, path := range paths {
-			key := strings.TrimPrefix(path, "/proc/sys/")
+			key := keyOf(path)
 			value, err := readSysctl(key)
 			if err != nil {
 				return err
@@ -79,9 +79,12 @@ func (s *Sysctl) ensure(*Kernel) error { return writeSysctl(s.Key, s.Value) }
 
 func (s *Sysctl) undo(*Kernel) error { return restoreSettings(s.Before) }
 
-// settle gives a line for each setting that is not what it was, and forgets what it was.
+// settle tells what stays, and forgets what it was.
 func (s *Sysctl) settle() []string {
-	stays := stayLines(s.Before)
+	var stays []string
+	for _, b := range s.Before[:min(1, len(s.Before))] { // the others follow from the first
+		stays = append(stays, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, s.Value, b.Value))
+	}
 	s.Before = nil
 	return stays
 }
@@ -121,7 +124,7 @@ func (r *ReversePath) strict(k *Kernel) ([]Setting, error) {
 	var strict []Setting
 	all := "0"
 	for _, dev := range append([]string{"all", "default"}, devices...) {
-		key := "net/ipv4/conf/" + dev + "/rp_filter"
+		key := keyOf("/proc/sys/net/ipv4/conf/" + dev + "/rp_filter")
 		value, err := readSysctl(key)
 		if err != nil {
 			return nil, err
@@ -166,7 +169,10 @@ func (r *ReversePath) undo(*Kernel) error {
 }
 
 func (r *ReversePath) settle() []string {
-	stays := stayLines(r.Before)
+	var stays []string
+	for _, b := range r.Before {
+		stays = append(stays, fmt.Sprintf("sysctl %s stays 2 (it was %s)", b.Key, b.Value))
+	}
 	r.Before = nil
 	return stays
 }
@@ -195,17 +201,6 @@ func (k *Kernel) defaultDevices() ([]string, error) {
 		}
 	}
 	return devices, nil
-}
-
-// stayLines tells which settings are not what they were.
-func stayLines(before []Setting) []string {
-	var lines []string
-	for _, b := range before {
-		if now, err := readSysctl(b.Key); err == nil && now != b.Value {
-			lines = append(lines, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, now, b.Value))
-		}
-	}
-	return lines
 }
 
 // restoreSettings writes back what differs. A device that has gone took its settings with it.
@@ -241,4 +236,21 @@ func ignoreAbsent(err error) error {
 		return nil
 	}
 	return err
+}
+
+// procSys is the file of a setting.
+func procSys(key string) string {
+	if !strings.Contains(key, "/") {
+		key = strings.ReplaceAll(key, ".", "/")
+	}
+	return filepath.Join("/proc/sys", key)
+}
+
+// keyOf is the setting of a file, as sysctl(8) takes it: with dots, unless there is a device with a dot in its name.
+func keyOf(path string) string {
+	key := strings.TrimPrefix(path, "/proc/sys/")
+	if strings.Contains(key, ".") {
+		return key
+	}
+	return strings.ReplaceAll(key, "/", ".")
 }
