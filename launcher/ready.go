@@ -46,7 +46,15 @@ type notReady struct {
 }
 
 func (n *notReady) Error() string {
-	return fmt.Sprintf("not ready after %s: %s", n.Took.Round(100*time.Millisecond), strings.Join(n.Unmet, "; "))
+	return "not ready" + after(n.Took) + ": " + strings.Join(n.Unmet, "; ")
+}
+
+// after gives how long something took, unless it was no time at all.
+func after(d time.Duration) string {
+	if d = d.Round(100 * time.Millisecond); d > 0 {
+		return " after " + d.String()
+	}
+	return ""
 }
 
 func (n *notReady) Unwrap() error { return ErrNotReady }
@@ -65,12 +73,16 @@ func (r readiness) wait(ctx context.Context) (ready, error) {
 	defer cancel(nil)
 	go func() {
 		if r.Init.wait(ctx) == nil {
-			cancel(&Problem{Kind: ErrNotStarted, Text: "the box's init ended while boxrun waited for it to be ready"})
+			cancel(initEnded())
 		}
 	}()
 	w := &watch{readiness: r, began: time.Now(), probes: r.newProbes(), line: newLiveLine(r.Live)}
 	defer w.close()
 	return w.run(ctx)
+}
+
+func initEnded() error {
+	return &Problem{Kind: ErrNotStarted, Text: "the box's init ended while boxrun waited for it to be ready"}
 }
 
 // watch is one wait for readiness.
@@ -116,6 +128,9 @@ func (w *watch) run(ctx context.Context) (ready, error) {
 		if ctx.Err() != nil {
 			return ready{}, context.Cause(ctx)
 		}
+		if !w.Init.alive() { // what was seen says nothing then
+			return ready{}, initEnded()
+		}
 		if len(v.unmet) == 0 {
 			failed, err := w.failed(ctx, v.state)
 			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, err
@@ -150,21 +165,35 @@ func (w *watch) patience() time.Duration {
 
 func (w *watch) lookSystemd(ctx context.Context, v *view) {
 	err := w.connect(ctx)
+	if err == nil {
+		err = w.lookBoot(ctx, v)
+	}
 	switch {
-	case errors.Is(err, errNoSystemd) && !runsSystemd(w.Init.PID):
+	case err == nil:
+		return
+	case errors.Is(err, errNoSystemd):
+		w.lookInit(v)
+		return
+	case errors.Is(err, context.DeadlineExceeded):
+		v.lacks("systemd does not answer", "systemd to answer")
+	default:
+		v.lacks("systemd does not answer: "+err.Error(), "systemd to answer")
+	}
+	w.disconnect() // it may have re-executed itself, which ends the connection
+}
+
+// lookInit looks at an init that cannot be asked: a systemd will come to it, another never does.
+func (w *watch) lookInit(v *view) {
+	is, err := runsSystemd(w.Init.PID)
+	switch {
+	case err != nil:
+		v.lacks("the box's init cannot be looked at: "+err.Error(), "the box's init")
+	case is:
+		v.lacks("systemd has not come up", "systemd")
+	default:
 		for _, u := range w.Units {
 			v.lacks("unit "+u+": the box runs no systemd", u)
 		}
-		return
-	case errors.Is(err, errNoSystemd):
-		v.lacks("systemd has not come up", "systemd")
-		return
-	case err == nil:
-		err = w.lookBoot(ctx, v)
-	}
-	if err != nil { // it may have re-executed itself, which closes the connection
-		w.disconnect()
-		v.lacks("systemd does not answer: "+err.Error(), "systemd to answer")
 	}
 }
 
@@ -261,8 +290,6 @@ func (w *watch) failed(ctx context.Context, state string) ([]failedUnit, error) 
 	if state != "degraded" || w.systemd == nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.patience())
-	defer cancel()
 	units, err := w.systemd.Failed(ctx)
 	failed := make([]failedUnit, len(units))
 	for i, u := range units {

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	masterTimeout = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (facts 3.4)
-	killTimeout   = 10 * time.Second       // for a killed process to be gone
-	scopeTimeout  = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
-	narrateAfter  = 300 * time.Millisecond // an idle box stops in less
+	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
+	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (facts 3.4)
+	killTimeout    = 10 * time.Second       // for a killed process to be gone
+	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
+	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
 )
 
 // stopBox stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
@@ -62,17 +63,27 @@ func stopInit(ctx context.Context, init process, cgroup string, timeout time.Dur
 }
 
 // halt tells init to stop and waits until it is gone, or ctx ends. An init that has no handler yet, because it is only
-// just starting, would never see the signal: it is sent when there is one. An init without any is never told.
+// just starting, would never see the signal: it is sent when there is one. There being none for long it never will be,
+// as with a shell script, and there is nothing to wait for: context.DeadlineExceeded.
 func halt(ctx context.Context, init process) error {
-	for began := time.Now(); init.alive() && !init.handles(haltSignal); {
-		if err := sleep(ctx, pause(began, 2*time.Millisecond, 50*time.Millisecond)); err != nil {
-			return err
-		}
+	if err := awaitHandler(ctx, init); err != nil {
+		return err
 	}
 	if err := init.signal(haltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return init.wait(ctx)
+}
+
+func awaitHandler(ctx context.Context, init process) error {
+	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	defer cancel()
+	for began := time.Now(); init.alive() && !init.handles(haltSignal); {
+		if err := sleep(ctx, pause(began, 2*time.Millisecond, 50*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // narrateStop shows which unit the box's systemd waits for, until ctx ends.

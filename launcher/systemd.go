@@ -22,8 +22,11 @@ import (
 // init.
 var errNoSystemd = errors.New("the box's systemd cannot be asked: it has no socket")
 
+// askTimeout bounds each question to a box's systemd: one that froze after an error of its own still has its socket.
+const askTimeout = 5 * time.Second
+
 // systemd is a connection to the systemd of one box, over the socket that systemctl uses inside. All that comes over it
-// was said by the box: names are fit to print, and every call ends when its ctx does.
+// was said by the box: names are made fit to print, and every call ends with its ctx, or after askTimeout.
 type systemd struct {
 	conn *systemdbus.Conn
 	stop context.CancelFunc
@@ -41,16 +44,18 @@ func dialSystemd(ctx context.Context, pid int) (*systemd, error) {
 	}
 	defer unix.Close(socket)
 
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	// The context is the connection's, not ctx: that one bounds the dialling alone.
 	life, stop := context.WithCancel(context.Background())
 	defer context.AfterFunc(ctx, stop)()
 	conn, err := systemdbus.NewConnection(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
-	switch {
-	case err == nil && ctx.Err() == nil:
+	if ctx.Err() != nil {
+		stop() // closes what there is of the connection
+		return nil, fmt.Errorf("connecting to the box's systemd: %w", ctx.Err())
+	}
+	if err == nil {
 		return &systemd{conn: conn, stop: stop}, nil
-	case err == nil:
-		conn.Close()
-		err = ctx.Err()
 	}
 	stop()
 	if errors.Is(err, unix.ECONNREFUSED) {
@@ -96,10 +101,11 @@ func openInBox(pid int, elems ...string) (int, error) {
 	return fd, err
 }
 
-// runsSystemd says whether the process is a systemd, by its executable.
-func runsSystemd(pid int) bool {
+// runsSystemd says whether the process is a systemd, by its executable: also one that was replaced by an upgrade, or
+// systemd-shutdown, which systemd becomes at the end. An error where the process has begun to end.
+func runsSystemd(pid int) (bool, error) {
 	exe, err := os.Readlink(procFile(pid, "exe"))
-	return err == nil && filepath.Base(exe) == "systemd"
+	return strings.HasPrefix(filepath.Base(exe), "systemd"), err
 }
 
 // Close ends the connection.
@@ -111,6 +117,8 @@ func (s *systemd) Close() {
 // State gives what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
 // stopping.
 func (s *systemd) State(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	p, err := s.conn.SystemStateContext(ctx)
 	if err != nil {
 		return "", fmt.Errorf("asking the box's systemd for its state: %w", err)
@@ -124,6 +132,8 @@ func (s *systemd) State(ctx context.Context) (string, error) {
 
 // Failed gives the units that failed, sorted.
 func (s *systemd) Failed(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	units, err := s.conn.ListUnitsFilteredContext(ctx, []string{"failed"})
 	if err != nil {
 		return nil, fmt.Errorf("asking the box's systemd for failed units: %w", err)
@@ -139,6 +149,8 @@ func (s *systemd) Failed(ctx context.Context) ([]string, error) {
 // Waiting gives the unit that systemd has been waiting for longest, to stop where stop is set, or else to start; ""
 // where it waits for none.
 func (s *systemd) Waiting(ctx context.Context, stop bool) (unit string, since time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	jobs, err := s.conn.ListJobsContext(ctx)
 	if err != nil {
 		return "", 0, fmt.Errorf("asking the box's systemd for its jobs: %w", err)
@@ -185,6 +197,8 @@ type unitStatus struct {
 // Active gives the state of the units, in their order. "nginx" is nginx.service, as for systemctl; a unit that does
 // not exist has Load not-found.
 func (s *systemd) Active(ctx context.Context, units []string) ([]unitStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	names := make([]string, len(units))
 	for i, u := range units {
 		names[i] = unitName(u)
