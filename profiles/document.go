@@ -47,7 +47,9 @@ func (d *document) spot(path string) spot {
 
 // errors gives all faults in the order of the text.
 func (d *document) errors() Errors {
-	slices.SortStableFunc(d.found, func(a, b fault) int { return cmp.Compare(a.offset, b.offset) })
+	slices.SortStableFunc(d.found, func(a, b fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.offset, b.offset)) // what has no line comes first
+	})
 	all := make(Errors, len(d.found))
 	for i := range d.found {
 		all[i] = d.found[i].Error

@@ -35,8 +35,8 @@ func nameOf(file string) string {
 	return strings.TrimSuffix(filepath.Base(strings.TrimPrefix(file, builtinPrefix)), ".toml")
 }
 
-// CheckName refuses what cannot be the name of a box or profile; the error states the rule. Names reach host names, chains (28 characters, of which "BOXRUN-DN-"
-// takes 10), units and paths.
+// CheckName refuses what cannot be the name of a box or profile; the error states the rule. Names reach host names, chains
+// (28 characters, of which "BOXRUN-DN-" takes 10), units and paths.
 func CheckName(name string) error {
 	const most = 18
 	if !boxNames.MatchString(name) {

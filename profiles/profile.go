@@ -13,7 +13,7 @@ type Profile struct {
 	Name        string   `json:"name" toml:"-"` // the box's name: the file's name, or NAME-INSTANCE for NAME@INSTANCE
 	File        string   `json:"file" toml:"-"` // absolute path of the file, or "builtin:NAME"
 	Description string   `json:"description" toml:"description"`
-	Image       string   `json:"image" toml:"image"`       // absolute path of a SIF file or sandbox directory, or "builtin:hello"
+	Image       string   `json:"image" toml:"image"`       // absolute path of a SIF file or directory, or "builtin:hello"
 	Hostname    string   `json:"hostname" toml:"hostname"` // never empty: the box's name by default
 	DependsOn   []string `json:"depends_on" toml:"depends_on"`
 

@@ -54,7 +54,7 @@ func TestLoad(t *testing.T) {
 		{"t@a-quite-long-name", "", "", first + `/t.toml: the box's name, which is the file's, must be at most 18 characters, instance included, got "t-a-quite-long-name"`},
 		{second + "/x@y.toml", "", "", second + `/x@y.toml: the box's name, which is the file's, must be a-z, 0-9 and - inside, got "x@y"`},
 		{"t", "", "", first + `/t.toml:2: description: has %i, which stands for the instance of a profile started as NAME@INSTANCE, got "is %i"`},
-		{"bad", "", "", `bad.toml:1: image: must be a string, got 1`},
+		{"bad", "", "", `bad.toml:1: image: must be a string in quotes, got 1`},
 	} {
 		p, err := s.Load(test.arg)
 		message := ""

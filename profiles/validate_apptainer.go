@@ -66,7 +66,7 @@ func shortFlag(letter string) (apptainerFlag, bool) {
 	return apptainerFlag{}, false
 }
 
-// An apptainerFlag is a flag of "apptainer instance start" that must not be passed through, needs a value, or has a letter.
+// An apptainerFlag is a flag of "apptainer instance start" that must not be passed, needs a value, or has a letter.
 type apptainerFlag struct {
 	long, short string
 	value       bool   // it takes one

@@ -90,8 +90,8 @@ func (t takenTarget) where() string {
 	return t.path
 }
 
-// takenTargets says what was seen with Apptainer 1.4.5 and a box of Debian 12: binds below /run are hidden, below /tmp they
-// are seen and kept, and one on /tmp itself loses its files on the host (tmpfiles.d has "D /tmp").
+// takenTargets says what was seen with Apptainer 1.4.5 and a box of Debian 12: binds below /run are hidden, below /tmp
+// they are seen and kept, and one on /tmp itself loses its files on the host (tmpfiles.d has "D /tmp").
 func takenTargets() []takenTarget {
 	return []takenTarget{
 		{"/run", true, "where systemd mounts a tmpfs that hides it"},
