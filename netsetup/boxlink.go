@@ -64,7 +64,7 @@ func openNetns(pid int) (netns.NsHandle, error) {
 		err = os.ErrNotExist
 	}
 	if err != nil {
-		return netns.None(), fmt.Errorf("no network of process %d: %w", pid, err)
+		return netns.None(), fmt.Errorf("opening the network of process %d: %w", pid, err)
 	}
 	return ns, nil
 }
