@@ -2,7 +2,7 @@
 section() { printf '== %s\n' "$*"; }
 
 section links
-ip -o -d link show | sed 's/ *\(hello_timer\|tcn_timer\|topology_change_timer\|gc_timer\) *[0-9.]*//g'
+ip -o -d link show | sed 's/ *[a-z_]*_timer *[0-9.]*//g'
 section addresses
 ip -o addr show
 section routes

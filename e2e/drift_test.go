@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// drifts are the ways a box's network falls apart on a host that others administer too. status has to name each with one
+// of words, and up has to mend it.
+func drifts() []struct{ name, script, word string } {
+	return []struct{ name, script, word string }{
+		{"a rule deleted", "iptables -t nat -F BOXRUN-DN-web", "BOXRUN-DN-web"},
+		{"a forward rule deleted", "iptables -D BOXRUN-FWD 1", "BOXRUN-FWD"},
+		{"a jump deleted", "iptables -D FORWARD -j $(iptables -S FORWARD | grep -o BOXRUN-FWD) -m comment --comment boxrun:host 2> /dev/null || " +
+			"iptables -D FORWARD 1", "FORWARD"},
+		{"everything flushed", "iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X", "BOXRUN-DNAT"},
+		{"a jump pushed down", "iptables -I FORWARD -j DROP", "FORWARD"},
+		{"offload on again", "ethtool -K sbr0 tx on sg on gso on; ethtool -K $(ip -br link show master sbr0 | cut -d @ -f 1 | head -n 1) tx on sg on gso on", "offload"},
+		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "ip_forward"},
+		{"the guard gone", "iptables -t raw -F BOXRUN-GUARD", "BOXRUN-GUARD"},
+		{"the clamp gone", "iptables -t mangle -F BOXRUN-MSS", "BOXRUN-MSS"},
+		{"another address inside", "boxrun exec web -- sh -c 'ip addr add 10.22.7.7/16 dev eth0 && ip addr del $(ip -br -4 addr show eth0 | " +
+			"tr \" \" \"\\n\" | grep -v 10.22.7.7 | grep /16) dev eth0; ip addr show eth0 | grep -q 10.22.7.7 || ip addr add 10.22.7.7/16 dev eth0; " +
+			"ip route replace default via 10.22.0.1'", "10.22.7.7"},
+	}
+}
+
+func TestDriftIsNamedAndMended(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	pid := boxes(h)[0].PID
+	for _, drift := range drifts() {
+		t.Run(drift.name, func(t *testing.T) {
+			h := h.in(t)
+			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+				t.Fatalf("before anything, status says\n%s", got)
+			}
+			h.sh(drift.script)
+			if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", drift.word}) {
+				t.Errorf("status says\n%s\nwant that %s drifted", got, drift.word)
+			}
+			h.must("boxrun", "up", "web")
+			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+				t.Errorf("after up, status says\n%s", got)
+			}
+			h.page()
+		})
+	}
+	if now := boxes(h)[0].PID; now != pid {
+		t.Errorf("the box was started anew: pid %d, then %d", pid, now)
+	}
+}
+
+// A box whose processes were killed is started anew by up, and cleared away by down.
+func TestACrashedBox(t *testing.T) {
+	for _, verb := range []string{"up", "down"} {
+		t.Run(verb, func(t *testing.T) {
+			h := newHost(t)
+			before := h.dump()
+			h.must("boxrun", "up", "web")
+			h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid')")
+			crashed := func() string {
+				if got := h.must("boxrun", "ps", "--json"); !strings.Contains(got, "crashed") {
+					return got
+				}
+				return ""
+			}
+			if got := eventually(5*time.Second, crashed); got != "" {
+				t.Errorf("ps --json says %s, want a crashed box", got)
+			}
+			h.must("boxrun", verb, "web")
+			if verb == "up" {
+				h.page()
+				h.must("boxrun", "down", "web")
+			}
+			h.same(before, stays()...)
+		})
+	}
+}
+
+// A box that powers itself off leaves things on the host until somebody looks; down takes them away.
+func TestPoweroffInside(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.must("boxrun", "up", "web")
+	h.run("boxrun", "exec", "web", "--", "systemctl", "poweroff")
+	gone := func() string {
+		return strings.TrimSpace(h.must("sh", "-c", "pgrep -f '^Apptainer instance' || true"))
+	}
+	if got := eventually(20*time.Second, gone); got != "" {
+		t.Errorf("the box still runs: %s", got)
+	}
+	h.must("boxrun", "down", "web")
+	h.same(before, stays()...)
+}

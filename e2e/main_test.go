@@ -1,0 +1,200 @@
+// Package e2e tests boxrun as people use it: a real Debian host with systemd and Apptainer (testhost), real boxes with
+// systemd and nginx, a client behind the host's external interface. It needs root.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"boxrun/e2e/testhost"
+)
+
+// patience is how long any one command may take. The longest wait is for a box that is not ready in its timeout.
+const patience = 2 * time.Minute
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin, err := programs(); err == nil && os.Geteuid() == 0 {
+		os.RemoveAll(bin)
+	}
+	os.Exit(code)
+}
+
+// programs builds boxrun and probe as "make build" does, once, and gives their directory.
+var programs = sync.OnceValues(func() (string, error) {
+	if os.Geteuid() != 0 {
+		return "", errors.New("no root, no host to build for")
+	}
+	dir, err := os.MkdirTemp("", "boxrun-e2e-")
+	if err != nil {
+		return "", err
+	}
+	for name, source := range map[string]string{"boxrun": "../cmd/boxrun", "probe": "./cmd/probe"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
+		}
+	}
+	return dir, nil
+})
+
+// soak says whether the full numbers are wanted, and not the sample that fits a change.
+func soak() bool { return os.Getenv("BOXRUN_SOAK") != "" }
+
+// host is a test host of one test, with boxrun, probe and the profile web on it.
+type host struct {
+	*testhost.Host
+	t     *testing.T
+	probe string // on the machine, for the client
+}
+
+// newHost boots a host that goes when t ends. Without root t is skipped, or fails where CI demands it.
+func newHost(t *testing.T) host {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("end-to-end tests need root")
+		}
+		t.Skip("end-to-end tests need root")
+	}
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	th, err := testhost.New(t.Context(), func(step string) { t.Log(step) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := th.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := th.Install(t.Context(), bin); err != nil {
+		t.Fatal(err)
+	}
+	return host{Host: th, t: t, probe: filepath.Join(bin, "probe")}
+}
+
+// in gives the same host for a subtest.
+func (h host) in(t *testing.T) host {
+	h.t = t
+	return h
+}
+
+// run runs a command on the host, however it ends.
+func (h host) run(argv ...string) testhost.Result {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	r, err := h.Exec(ctx, argv...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return r
+}
+
+// must runs a command on the host that has to succeed, and gives its stdout.
+func (h host) must(argv ...string) string {
+	h.t.Helper()
+	r := h.run(argv...)
+	if r.Code != 0 {
+		h.t.Fatalf("%s: %v", strings.Join(argv, " "), r)
+	}
+	return r.Stdout
+}
+
+// sh runs a script on the host that has to succeed, and gives its stdout.
+func (h host) sh(script string) string {
+	h.t.Helper()
+	return h.must("bash", "-ec", script)
+}
+
+// client runs a command on the client that has to succeed, and gives its stdout.
+func (h host) client(argv ...string) string {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	r, err := h.Client(ctx, argv...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if r.Code != 0 {
+		h.t.Fatalf("on the client: %s: %v", strings.Join(argv, " "), r)
+	}
+	return r.Stdout
+}
+
+// fails runs a command on the host that has to end with code, say nothing on stdout, and say all of words on stderr.
+func (h host) fails(code int, words []string, argv ...string) {
+	h.t.Helper()
+	r := h.run(argv...)
+	if r.Code != code || r.Stdout != "" || !containsAll(r.Stderr, words) {
+		h.t.Errorf("%s: %v\nwant exit code %d, nothing on stdout, and on stderr: %q",
+			strings.Join(argv, " "), r, code, words)
+	}
+}
+
+func containsAll(text string, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
+}
+
+// profile writes a profile to the host.
+func (h host) profile(name, text string) {
+	h.t.Helper()
+	path := "/etc/boxrun/profiles/" + name + ".toml"
+	if err := h.Write(h.t.Context(), path, 0o644, strings.NewReader(text)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h host) dump() testhost.Dump {
+	h.t.Helper()
+	d, err := h.Dump(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return d
+}
+
+// same wants the host as it was in before, but for lines that match a pattern of except.
+func (h host) same(before testhost.Dump, except ...string) {
+	h.t.Helper()
+	if diff := before.Diff(h.dump(), except...); diff != "" {
+		h.t.Errorf("the host changed:\n%s", diff)
+	}
+}
+
+// stays are the lines that differ on a host that has had a box: sysctls that others may rely on by now, as down says.
+func stays() []string {
+	return []string{
+		`^net\.ipv4\.ip_forward = `,
+		`^net\.ipv4\.conf\.([^.]+\.forwarding|all\.accept_redirects) = `, // which it drags along
+		`^net\.ipv4\.conf\.(all|default|eth0)\.rp_filter = `,
+		// Apptainer's directories, made by the first start and empty by now, and boxrun's files without a box in them.
+		`^/root/\.apptainer(/instances(/app(/host(/root)?)?)?)? d `,
+		`^/var/lib/cni(/results)? d `,
+		`^/run/boxrun(/(boxes|bridges|cni|leases|locks))? d `,
+		`^/run/boxrun/(apptainer\.conf|locks/[a-z0-9-]*\.lock) f `,
+	}
+}
+
+// eventually tries until try says "", and gives what it said last after the time is over.
+func eventually(within time.Duration, try func() string) string {
+	for deadline := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
+		said := try()
+		if said == "" || time.Now().After(deadline) {
+			return said
+		}
+	}
+}

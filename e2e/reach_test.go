@@ -1,0 +1,285 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"boxrun/e2e/testhost"
+)
+
+// The box "all" publishes in every way there is; in the image probe answers on tcp 7000 and 9000-9010, and on udp 5300.
+// The box "few" lets only one address reach it.
+const (
+	allProfile = `
+image = "/srv/web"
+[network]
+ports = ["7000", "17000:7000", "9000-9010", "19000-19010:9000-9010", "5300/udp", "15300:5300/udp",
+         "192.0.2.10:7010:7000", "127.0.0.1:7020:7000"]
+[storage]
+binds = ["/usr/local/bin/probe:/usr/local/bin/probe:ro"]
+[ready]
+tcp = [7000]
+`
+	fewProfile = `
+image = "/srv/web"
+[network]
+ports = ["27000:7000", "25300:5300/udp"]
+allow_from = ["192.0.2.3/32"]
+[storage]
+binds = ["/usr/local/bin/probe:/usr/local/bin/probe:ro"]
+[ready]
+tcp = [7000]
+`
+)
+
+// reachHost boots a host with both boxes up and two addresses on the host.
+func reachHost(t *testing.T) (h host, all, few string) {
+	h = newHost(t)
+	h.profile("all", allProfile)
+	h.profile("few", fewProfile)
+	h.sh("ip addr add 192.0.2.10/24 dev eth0")
+	h.must("boxrun", "up", "all", "few")
+	list := boxes(h)
+	return h, list[0].Address, list[1].Address
+}
+
+// asker runs probe somewhere. One that cannot be run is no answer, with the reason on stderr.
+type asker func(args ...string) testhost.Result
+
+func (h host) askers() map[string]asker {
+	somewhere := func(run func(context.Context, ...string) (testhost.Result, error), argv ...string) asker {
+		return func(args ...string) testhost.Result {
+			ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+			defer cancel()
+			r, err := run(ctx, slices.Concat(argv, args)...)
+			if err != nil {
+				return testhost.Result{Code: -1, Stderr: err.Error()}
+			}
+			return r
+		}
+	}
+	return map[string]asker{
+		"client":  somewhere(h.Client, h.probe),
+		"host":    somewhere(h.Exec, "probe"),
+		"box all": somewhere(h.Exec, "boxrun", "exec", "all", "--", "probe"),
+		"box few": somewhere(h.Exec, "boxrun", "exec", "few", "--", "probe"),
+	}
+}
+
+// serve starts probe somewhere with argv, until the test ends, and returns when it listens.
+func (h host) serve(argv ...string) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := h.Command(ctx, argv...)
+	if argv[0] == h.probe {
+		cmd = h.ClientCommand(ctx, argv...)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { cancel(); _ = cmd.Wait() })
+	timeout := time.AfterFunc(10*time.Second, cancel)
+	defer timeout.Stop()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		h.t.Fatalf("%s: got %q, %v, want it to listen", strings.Join(argv, " "), line, err)
+	}
+}
+
+// question is one connection attempt; answer is part of what has to come back, "" where none may.
+type question struct {
+	from, network, address, answer string
+}
+
+// ask puts all questions, at once as those without an answer take their time, and wants their answers.
+func (h host) ask(questions []question) {
+	h.t.Helper()
+	askers := h.askers()
+	results := make([]testhost.Result, len(questions))
+	var asked sync.WaitGroup
+	for i, q := range questions {
+		asked.Go(func() { results[i] = askers[q.from](q.network, q.address) })
+	}
+	asked.Wait()
+	for i, q := range questions {
+		r := results[i]
+		if got := r.Code == 0; got != (q.answer != "") || !strings.Contains(r.Stdout, q.answer) {
+			h.t.Errorf("%s to %s %s: %v\nwant %s", q.from, q.network, q.address, r, wanted(q.answer))
+		}
+	}
+}
+
+func wanted(answer string) string {
+	if answer == "" {
+		return "no answer"
+	}
+	return fmt.Sprintf("%q", answer)
+}
+
+func TestWhatIsPublishedIsReachedAndNothingElse(t *testing.T) {
+	h, all, few := reachHost(t)
+	h.client("ip", "route", "add", "10.22.0.0/16", "via", testhost.HostAddr)
+	h.serve(h.probe, "serve", "client", "tcp/:6001", "udp/:6001")
+	h.serve("probe", "serve", "host", "tcp/127.0.0.1:6000")
+	toClient := func(box string) string { return "on " + box + ":%d to " + testhost.ClientAddr + ":" }
+	questions := []question{
+		// The box sees who asks.
+		{"client", "tcp", "192.0.2.1:7000", fmt.Sprintf(toClient(all), 7000)},
+		{"client", "tcp", "192.0.2.1:17000", fmt.Sprintf(toClient(all), 7000)},
+		{"client", "tcp", "192.0.2.1:9000", fmt.Sprintf(toClient(all), 9000)},
+		{"client", "tcp", "192.0.2.1:9010", fmt.Sprintf(toClient(all), 9010)},
+		{"client", "tcp", "192.0.2.1:19003", fmt.Sprintf(toClient(all), 9003)},
+		{"client", "udp", "192.0.2.1:5300", "box on"},
+		{"client", "udp", "192.0.2.1:15300", "to 192.0.2.2:"},
+		// Published on all addresses of the host, or on one.
+		{"client", "tcp", "192.0.2.10:7000", fmt.Sprintf(toClient(all), 7000)},
+		{"client", "tcp", "192.0.2.10:7010", fmt.Sprintf(toClient(all), 7000)},
+		{"client", "tcp", "192.0.2.1:7010", ""},
+		{"client", "tcp", "192.0.2.1:7020", ""},
+		// Not published: a port beside the range, a box's port under the other protocol, the box itself.
+		{"client", "tcp", "192.0.2.1:9011", ""},
+		{"client", "tcp", "192.0.2.1:5300", ""},
+		{"client", "tcp", all + ":7000", ""},
+		{"client", "udp", all + ":5300", ""},
+		{"client", "tcp", few + ":7000", ""},
+		// allow_from is 192.0.2.3.
+		{"client", "tcp", "192.0.2.1:27000", ""},
+		{"client", "udp", "192.0.2.1:25300", ""},
+		// The host reaches what is published on any address of its own, allow_from or not.
+		{"host", "tcp", "127.0.0.1:7000", "box on " + all + ":7000"},
+		{"host", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
+		{"host", "tcp", "127.0.0.1:7020", "box on " + all + ":7000"},
+		{"host", "tcp", "192.0.2.1:7020", ""},
+		{"host", "tcp", "192.0.2.10:7010", "box on " + all + ":7000"},
+		{"host", "udp", "127.0.0.1:5300", "box on"},
+		{"host", "tcp", "127.0.0.1:27000", "box on " + few + ":7000"},
+		// A box reaches the world, its own published ports and the other's, and the other box itself.
+		{"box all", "tcp", "192.0.2.2:6001", "client on 192.0.2.2:6001 to 192.0.2.1:"},
+		{"box all", "udp", "192.0.2.2:6001", "client on"},
+		{"box all", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
+		{"box all", "udp", "192.0.2.1:5300", "box on"},
+		{"box few", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
+		{"box few", "tcp", all + ":7000", "box on " + all + ":7000"},
+		{"box few", "tcp", "192.0.2.1:27000", "box on " + few + ":7000"},
+	}
+	for _, policy := range []string{"ACCEPT", "DROP"} {
+		t.Run("FORWARD policy "+policy, func(t *testing.T) {
+			h.must("iptables", "-P", "FORWARD", policy)
+			h.in(t).ask(questions)
+		})
+	}
+	t.Run("allow_from", func(t *testing.T) {
+		h := h.in(t)
+		h.client("sh", "-c", "ip addr del 192.0.2.2/24 dev eth0; ip addr add 192.0.2.3/24 dev eth0")
+		h.ask([]question{
+			{"client", "tcp", "192.0.2.1:27000", "box on " + few + ":7000 to 192.0.2.3:"},
+			{"client", "udp", "192.0.2.1:25300", "to 192.0.2.3:"},
+		})
+	})
+}
+
+// With bridge-nf-call-iptables, as Docker and Kubernetes set it, packets between ports of one bridge pass iptables too.
+func TestHairpinWithBridgeNetfilter(t *testing.T) {
+	h := newHost(t)
+	if h.run("test", "-e", "/proc/sys/net/bridge/bridge-nf-call-iptables").Code != 0 {
+		t.Skip("this kernel has no br_netfilter")
+	}
+	h.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+	h.profile("all", allProfile)
+	h.profile("few", fewProfile)
+	h.must("boxrun", "up", "all", "few")
+	h.ask([]question{
+		{"box all", "tcp", "192.0.2.1:7000", "box on"},
+		{"box few", "tcp", "192.0.2.1:7000", "box on"},
+		{"box few", "tcp", "192.0.2.1:27000", "box on"},
+		{"client", "tcp", "192.0.2.1:7000", "box on"},
+	})
+}
+
+// lanRoutesLoopback makes a neighbour that sends packets for 127.0.0.1 to its gateway, on the client or in a box.
+const lanRoutesLoopback = `ip route flush table local 127.0.0.0/8; ip route del local 127.0.0.0/8 dev lo table local 2> /dev/null
+ip route del local 127.0.0.1 dev lo table local 2> /dev/null
+ip route add 127.0.0.1/32 via %s`
+
+// A port of the host's 127.0.0.1, published or a service's, is no neighbour's, whatever it routes to us: neither of one on
+// the LAN nor of a box. That the way is open otherwise is shown first, with a service, and with the guard taken away.
+func TestLoopbackIsNobodyElses(t *testing.T) {
+	h, _, _ := reachHost(t)
+	h.serve("probe", "serve", "host", "tcp/127.0.0.1:6000")
+	h.sh("sysctl -qw net.ipv4.conf.eth0.route_localnet=1 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.all.rp_filter=0")
+	h.client("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1", "net.ipv4.conf.eth0.route_localnet=1")
+	h.client("sh", "-c", fmt.Sprintf(lanRoutesLoopback, testhost.HostAddr))
+	h.ask([]question{
+		{"client", "tcp", "127.0.0.1:6000", "host on 127.0.0.1:6000"},
+		{"client", "tcp", "127.0.0.1:7020", ""},
+		{"client", "tcp", "127.0.0.1:7000", ""},
+	})
+	gateway := strings.TrimSpace(h.must("boxrun", "exec", "few", "--", "sh", "-c", "ip route show default | cut -d ' ' -f 3"))
+	h.must("boxrun", "exec", "few", "--", "sh", "-c", "for d in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$d/route_localnet; done; "+
+		fmt.Sprintf(lanRoutesLoopback, gateway))
+	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", ""}})
+	h.must("iptables", "-t", "raw", "-F", "BOXRUN-GUARD")
+	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", "host on 127.0.0.1:6000"}})
+	h.must("boxrun", "up", "few")
+	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", ""}})
+}
+
+// A flow that was let in does not outlive the box it went to.
+func TestEstablishedFlowsEndWithTheBox(t *testing.T) {
+	h, _, _ := reachHost(t)
+	for range 2 { // the second round finds no entries of the first
+		h.ask([]question{{"client", "udp", "192.0.2.1:15300", "box on"}})
+		h.must("boxrun", "restart", "all")
+		if got := h.must("sh", "-c", "conntrack -L -p udp 2> /dev/null | grep -c dport=15300 || true"); got != "0\n" {
+			t.Errorf("%s flows to the old box are tracked still", strings.TrimSpace(got))
+		}
+	}
+	h.ask([]question{{"client", "udp", "192.0.2.1:15300", "box on"}})
+}
+
+func TestTwoBoxesAtOnce(t *testing.T) {
+	h, all, few := reachHost(t)
+	if all == few {
+		t.Errorf("both boxes have %s", all)
+	}
+	h.must("boxrun", "down", "all")
+	h.ask([]question{{"host", "tcp", "127.0.0.1:27000", "box on " + few}, {"client", "tcp", "192.0.2.1:7000", ""}})
+	h.must("boxrun", "up", "all")
+	h.ask([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}, {"box all", "tcp", few + ":7000", "box on " + few}})
+}
+
+// A raw Apptainer instance on the bridge that Apptainer's own configuration names is not disturbed, and keeps its address.
+func TestRawInstancesShareTheBridge(t *testing.T) {
+	h := newHost(t)
+	h.sh("apptainer instance start --boot --writable-tmpfs --bind /sys/fs/cgroup --net --network bridge --network-args portmap=8080:80/tcp /srv/web raw")
+	page := func() string {
+		return h.client("curl", "-sS", "-m", "5", "--retry", "20", "--retry-delay", "1", "--retry-connrefused", "http://192.0.2.1:8080/")
+	}
+	want := page()
+	rules := strangers(h)
+	h.must("boxrun", "up", "web")
+	raw := h.sh(`apptainer instance list -j | jq -r '.instances[] | select(.instance == "raw").ip'`)
+	if strings.TrimSpace(raw) == boxes(h)[0].Address {
+		t.Errorf("the box has the address of the raw instance, %s", raw)
+	}
+	h.page()
+	if got := page(); got != want {
+		t.Errorf("the raw instance answers %q, want %q", got, want)
+	}
+	h.must("boxrun", "down", "web")
+	if got := page(); got != want {
+		t.Errorf("after down the raw instance answers %q, want %q", got, want)
+	}
+	if got := strangers(h); got != rules {
+		t.Errorf("got rules\n%s\nwant\n%s", got, rules)
+	}
+}

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// hostile makes images that do not boot, and what else gets in the way.
+const hostile = `
+mkdir -p /srv/noinit/usr
+for dir in sbin usr dev proc sys etc tmp var/tmp root home; do mkdir -p /srv/dead/$dir; done
+cp /usr/local/bin/probe /srv/dead/sbin/init             # says how it is used, and ends
+mkdir -p /var/lib/frozen && mount -t tmpfs -o ro tmpfs /var/lib/frozen
+`
+
+// refusal is an up that has to fail and leave the host as it was.
+type refusal struct {
+	name    string
+	profile string
+	code    int
+	words   []string // on the line that says what is wrong
+}
+
+func refusals() []refusal {
+	return []refusal{
+		{"missing image", `image = "/srv/missing"`, 2, []string{"/srv/missing"}},
+		{"no init", `image = "/srv/noinit"`, 4, []string{"/srv/noinit", "/sbin/init"}},
+		{"init dies", `image = "/srv/dead"`, 4, []string{"did not start"}},
+		{"not a container", `image = "/etc/passwd"`, 4, []string{"/etc/passwd"}},
+		{"unwritable overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/lib/frozen/bad\"", 2,
+			[]string{"/var/lib/frozen"}},
+		{"missing bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/srv/nothing:/data\"]", 2, []string{"/srv/nothing"}},
+		{"syntax error", "image = /srv/web\n", 2, []string{"bad.toml:1"}},
+		{"unknown key", "image = \"/srv/web\"\n[network]\nprots = [\"80\"]", 2, []string{"bad.toml:3", "network.prots", `"ports"`}},
+		{"bad port", "image = \"/srv/web\"\n[network]\nports = [\"80:70000\"]", 2, []string{"bad.toml:3", "network.ports[0]", "70000"}},
+		{"overlapping subnet", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"192.0.2.0/24\"", 1, []string{"192.0.2.0/24", "eth0"}},
+		{"subnet around a route", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"198.51.0.0/16\"", 1, []string{"198.51.100.0/24"}},
+		{"no such interface", "image = \"/srv/web\"\n[network]\nexternal = \"eth7\"", 1, []string{"eth7"}},
+		{"address outside", "image = \"/srv/web\"\n[network]\nip = \"10.99.0.2\"", 2, []string{"10.99.0.2"}},
+		{"port of a process", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]", 1, []string{"6000", "probe"}},
+		{"udp port of a process", "image = \"/srv/web\"\n[network]\nports = [\"5990-6010:80-100/udp\"]", 1, []string{"6001", "probe"}},
+	}
+}
+
+func TestWhatIsRefusedLeavesTheHostAlone(t *testing.T) {
+	h := newHost(t)
+	h.sh(hostile)
+	h.sh("ip route add 198.51.100.0/24 via 192.0.2.2")
+	h.serve("probe", "serve", "host", "tcp/:6000", "udp/:6001")
+	// What every first up leaves is not the matter here.
+	h.must("boxrun", "up", "hello")
+	h.must("boxrun", "down", "hello")
+	for _, test := range refusals() {
+		t.Run(test.name, func(t *testing.T) {
+			h := h.in(t)
+			h.profile("bad", test.profile+"\n")
+			before := h.dump()
+			h.refuses(test.code, test.words, "boxrun", "up", "bad")
+			h.same(before, `^/run/boxrun/locks/`)
+		})
+	}
+}
+
+// refuses wants a command to end with code, saying why on one line with all of words, and then what to do about it.
+func (h host) refuses(code int, words []string, argv ...string) {
+	h.t.Helper()
+	r := h.run(argv...)
+	why, hint, _ := strings.Cut(r.Stderr, "\n")
+	if r.Code != code || r.Stdout != "" || !strings.HasPrefix(why, "boxrun: ") || !containsAll(why, words) ||
+		!strings.HasPrefix(hint, "boxrun: hint: ") || strings.Count(hint, "\n") != 1 {
+		h.t.Errorf("%s: %v\nwant exit code %d, and on stderr two lines: one with %q, and a hint",
+			strings.Join(argv, " "), r, code, words)
+	}
+}
+
+func TestApptainerMissing(t *testing.T) {
+	h := newHost(t)
+	h.sh("mv /usr/bin/apptainer /usr/bin/apptainer.away")
+	before := h.dump()
+	h.refuses(1, []string{"apptainer"}, "boxrun", "up", "web")
+	h.same(before, stays()...)
+}
+
+func TestRootIsNeeded(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	for _, verb := range []string{"up", "down", "restart", "status", "shell", "logs"} {
+		h.refuses(1, []string{verb, "root"}, "runuser", "-u", "alice", "--", "boxrun", verb, "web")
+	}
+	h.refuses(125, []string{"exec", "root"}, "runuser", "-u", "alice", "--", "boxrun", "exec", "web", "--", "true")
+	h.same(before, stays()...)
+}
+
+func TestUnknownNamesAndBadUsage(t *testing.T) {
+	h := newHost(t)
+	for _, verb := range []string{"up", "down", "restart", "status", "logs"} {
+		h.refuses(3, []string{"nosuch"}, "boxrun", verb, "nosuch")
+	}
+	h.refuses(125, []string{"nosuch"}, "boxrun", "shell", "nosuch") // as exec: its code is the shell's
+	h.refuses(2, []string{"frobnicate"}, "boxrun", "frobnicate")
+	h.refuses(2, []string{"--bogus"}, "boxrun", "up", "--bogus", "web")
+	h.refuses(2, []string{"arg"}, "boxrun", "up")
+}
+
+// Several profiles: all are tried, and the exit code is that of the first that failed.
+func TestOneFailureDoesNotStopTheOthers(t *testing.T) {
+	h := newHost(t)
+	h.profile("wrong", "imag = \"/srv/web\"\n")
+	r := h.run("boxrun", "up", "wrong", "nosuch", "web")
+	if r.Code != 2 || !containsAll(r.Stderr, []string{"wrong.toml:1", "nosuch"}) {
+		t.Errorf("got %v, want exit code 2 and both errors", r)
+	}
+	h.page()
+}
+
+// A profile runs as root: one that somebody else may write is none.
+func TestProfilesOfOthersAreRefused(t *testing.T) {
+	h := newHost(t)
+	h.sh("cp /etc/boxrun/profiles/web.toml /home/alice/web.toml; chown alice /home/alice/web.toml")
+	h.refuses(1, []string{"/home/alice", "alice"}, "boxrun", "up", "/home/alice/web.toml")
+	h.sh("chown root /home/alice/web.toml; chmod 666 /etc/boxrun/profiles/web.toml")
+	h.refuses(1, []string{"/home/alice"}, "boxrun", "up", "/home/alice/web.toml") // her directory: she may put another there
+	h.refuses(1, []string{"/etc/boxrun/profiles/web.toml"}, "boxrun", "up", "web")
+}
+
+func TestTakenPortsNameWhoHasThem(t *testing.T) {
+	h := newHost(t)
+	h.profile("second", "image = \"/srv/web\"\n[network]\nports = [\"70-90:70-90\"]\n")
+	h.must("boxrun", "up", "web")
+	before := h.dump()
+	h.refuses(1, []string{"80", "web"}, "boxrun", "up", "second")
+	h.same(before, `^/run/boxrun/locks/`)
+	h.page()
+
+	// Docker's container publishes 8888, and Apptainer's portmap 8889.
+	h.sh("iptables-restore --noflush << 'RULES'\n" + dockerRules + "RULES")
+	h.profile("third", "image = \"/srv/web\"\n[network]\nports = [\"8888:80\"]\n")
+	h.refuses(1, []string{"8888"}, "boxrun", "up", "third")
+}
+
+func TestBoxesOfOneBridgeAgreeOnIt(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	h.profile("other", "image = \"/srv/web\"\n[network]\nsubnet = \"10.33.0.0/16\"\n")
+	before := h.dump()
+	h.refuses(1, []string{"sbr0", "10.33.0.0/16", "web"}, "boxrun", "up", "other")
+	h.same(before, `^/run/boxrun/locks/`)
+}
+
+// A subnet of eight addresses has five for boxes.
+func TestNoAddressLeft(t *testing.T) {
+	h := newHost(t)
+	h.profile("tiny", "image = \"builtin:hello\"\n[network]\nbridge = \"tiny0\"\nsubnet = \"10.44.0.0/29\"\n")
+	h.must("boxrun", "up", "tiny@1", "tiny@2", "tiny@3", "tiny@4", "tiny@5")
+	before := h.dump()
+	h.refuses(1, []string{"10.44.0.0/29"}, "boxrun", "up", "tiny@6")
+	h.same(before, `^/run/boxrun/locks/`)
+}
