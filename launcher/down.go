@@ -28,7 +28,7 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration)
 		return Down{}, err
 	}
 	defer unlock()
-	k, err := netsetup.Open()
+	k, err := openKernel()
 	if err != nil {
 		return Down{}, err
 	}

@@ -121,7 +121,7 @@ func (l *Launcher) foresee(p profiles.Profile) (*Box, []string, error) {
 
 // foreseeHere looks at this host.
 func (l *Launcher) foreseeHere(b *Box, p profiles.Profile, plans []netsetup.Plan) (*Box, []string, error) {
-	k, err := netsetup.Open()
+	k, err := openKernel()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,4 +77,13 @@ func bootID() (string, error) {
 		return "", fmt.Errorf("reading the boot id: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
+}
+
+// openKernel opens what plans are applied to.
+func openKernel() (*netsetup.Kernel, error) {
+	k, err := netsetup.Open()
+	if errors.Is(err, netsetup.ErrNoIptables) {
+		return nil, refused("install the package iptables", "%v", err)
+	}
+	return k, err
 }

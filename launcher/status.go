@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"time"
 
-	"boxrun/netsetup"
 )
 
 // Status is what boxrun ps tells of a box, and boxrun status in full.
@@ -78,7 +77,7 @@ func (l *Launcher) Status(ctx context.Context, name, hash string) (Detail, error
 	if d.State != string(Running) {
 		return d, nil
 	}
-	k, err := netsetup.Open()
+	k, err := openKernel()
 	if err != nil {
 		return d, err
 	}

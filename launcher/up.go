@@ -36,7 +36,7 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 		return Up{}, err
 	}
 	defer unlock()
-	k, err := netsetup.Open()
+	k, err := openKernel()
 	if err != nil {
 		return Up{}, err
 	}

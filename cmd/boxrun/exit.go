@@ -59,12 +59,13 @@ func exitCode(cmd *cobra.Command, err error) int {
 	var exec execError
 	var usage usageError
 	var invalid profiles.Errors
+	var untrusted *profiles.TrustError
 	switch {
 	case errors.As(err, &exec):
 		return exec.code
 	case cmd.Name() == "exec": // all its other codes are the command's own
 		return launcher.CodeBoxrun
-	case errors.As(err, &usage), errors.As(err, &invalid), errors.Is(err, launcher.ErrInvalid):
+	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, launcher.ErrInvalid):
 		return exitUsage
 	case errors.Is(err, launcher.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
 		return exitNotFound
@@ -82,7 +83,10 @@ func exitCode(cmd *cobra.Command, err error) int {
 func hint(cmd *cobra.Command, err error) string {
 	var usage usageError
 	var invalid profiles.Errors
+	var untrusted *profiles.TrustError
 	switch {
+	case errors.As(err, &untrusted):
+		return untrusted.Hint
 	case errors.As(err, &usage):
 		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
 	case errors.As(err, &invalid):

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +30,15 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			return openTo(env.WorkDir)
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			if os.Geteuid() != 0 && os.Getenv("CI") != "" {
+				return false, errors.New("CI runs these tests as root")
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code},
 	})
 }
@@ -35,7 +46,7 @@ func TestScripts(t *testing.T) {
 // openTo lets anybody work in dir and reach it.
 func openTo(dir string) error {
 	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o777); err != nil {
+		if err := os.Chmod(d, 0o777|os.ModeSticky); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// What the README says is done to the host is the golden plan, to the letter.
+func TestReadmeShowsThePlan(t *testing.T) {
+	plan, err := os.ReadFile("../../netsetup/testdata/plan.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(readme(t), "```sh\n"+strings.TrimRight(string(plan), "\n")+"\n```") {
+		t.Error("README.md does not hold netsetup/testdata/plan.golden as it is now")
+	}
+}
+
+// Every verb has its row, and no row a verb that is not there.
+func TestReadmeListsTheVerbs(t *testing.T) {
+	_, table, _ := strings.Cut(readme(t), "| verb | does |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var rows []string
+	for line := range strings.Lines(table) {
+		if cell, ok := strings.CutPrefix(line, "| `"); ok {
+			verb, _, _ := strings.Cut(cell, "`")
+			rows = append(rows, strings.Fields(verb)[0])
+		}
+	}
+	var verbs []string
+	for _, cmd := range newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr)).Commands() {
+		verbs = append(verbs, cmd.Name())
+	}
+	for _, verb := range verbs {
+		if !strings.Contains(table, "`"+verb) {
+			t.Errorf("README.md has no row for %q", verb)
+		}
+	}
+	for _, row := range rows {
+		if !strings.Contains(" "+strings.Join(verbs, " ")+" completion ", " "+row+" ") {
+			t.Errorf("README.md has a row for %q, which is no verb", row)
+		}
+	}
+}
+
+// The profile the README explains is valid.
+func TestReadmeProfile(t *testing.T) {
+	_, text, _ := strings.Cut(readme(t), "```toml\n")
+	text, _, _ = strings.Cut(text, "```")
+	if _, err := profiles.Parse("web.toml", []byte(text), ""); err != nil {
+		t.Error(err)
+	}
+}
