@@ -26,10 +26,11 @@ func Parse(file string, text []byte, instance string) (Profile, error) {
 		}
 	}
 	raw := map[string]any{}
-	if _, err := toml.Decode(string(text), &raw); err != nil {
-		return Profile{}, syntaxError(file, err)
+	lines := strings.ReplaceAll(string(text), "\r\n", "\n") // TOML allows it, and no value is the better for a \r
+	if _, err := toml.Decode(lines, &raw); err != nil {
+		return Profile{}, syntaxError(file, lines, err)
 	}
-	d.spots = locate(string(text))
+	d.spots = locate(lines)
 
 	p := Default()
 	p.File = abs
@@ -56,7 +57,7 @@ func absolute(file string) (string, error) {
 }
 
 // syntaxError gives the library's reason our form.
-func syntaxError(file string, err error) error {
+func syntaxError(file, text string, err error) error {
 	var parse toml.ParseError
 	if !errors.As(err, &parse) {
 		return fmt.Errorf("decoding %s: %w", file, err)
@@ -65,7 +66,11 @@ func syntaxError(file string, err error) error {
 	if rest, ok := strings.CutPrefix(message, "Key "); ok {
 		message = "key " + rest
 	}
-	return Errors{{File: file, Line: parse.Position.Line, Message: message}}
+	line := parse.Position.Line
+	if strings.HasSuffix(message, `'\n' instead`) { // the library has counted the newline that it stumbled over
+		line = 1 + strings.Count(text[:min(parse.Position.Start, len(text))], "\n")
+	}
+	return Errors{{File: file, Line: line, Message: message}}
 }
 
 // decode reads every table of the format.
