@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -62,7 +63,7 @@ func syntaxError(file, text string, err error) error {
 	if !errors.As(err, &parse) {
 		return fmt.Errorf("decoding %s: %w", file, err)
 	}
-	message, _, _ := strings.Cut(strings.TrimSuffix(parse.Message, "."), "\n")
+	message := strings.TrimSuffix(strings.Map(visible, parse.Message), ".")
 	if rest, ok := strings.CutPrefix(message, "Key "); ok {
 		message = "key " + rest
 	}
@@ -70,7 +71,15 @@ func syntaxError(file, text string, err error) error {
 	if strings.HasSuffix(message, `'\n' instead`) { // the library has counted the newline that it stumbled over
 		line = 1 + strings.Count(text[:min(parse.Position.Start, len(text))], "\n")
 	}
-	return Errors{{File: file, Line: line, Message: message}}
+	return Errors{{File: file, Line: max(1, line), Message: message}}
+}
+
+// visible drops control characters: the library has the end of the file as a zero byte in some messages.
+func visible(r rune) rune {
+	if unicode.IsControl(r) {
+		return -1
+	}
+	return r
 }
 
 // decode reads every table of the format.
