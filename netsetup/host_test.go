@@ -12,8 +12,14 @@ import (
 	"testing"
 )
 
-// onBackend runs a test with one of iptables' two backends, in namespaces of its own.
+// onBackend runs a test on a host with one of iptables' two backends.
 func onBackend(t *testing.T, backend string, test func(t *testing.T, h *testHost)) {
+	t.Helper()
+	withBackend(t, backend, func(t *testing.T) { test(t, newTestHost(t)) })
+}
+
+// withBackend runs a test with one of iptables' two backends, in namespaces of its own.
+func withBackend(t *testing.T, backend string, test func(t *testing.T)) {
 	t.Helper()
 	multi := "/usr/sbin/xtables-" + backend + "-multi"
 	if _, err := os.Stat(multi); err != nil {
@@ -29,7 +35,7 @@ func onBackend(t *testing.T, backend string, test func(t *testing.T, h *testHost
 	if !inNamespace(t) {
 		return
 	}
-	test(t, newTestHost(t))
+	test(t)
 }
 
 // testHost is a host with an external device and the veth of a box that is about to be started.

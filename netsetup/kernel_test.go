@@ -41,11 +41,11 @@ func countPrograms(t *testing.T, h *testHost) func() string {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	for _, tool := range []string{"iptables", "iptables-save", "iptables-restore", "modprobe", "sysctl", "ip", "ethtool"} {
-		real, err := exec.LookPath(tool)
+		program, err := exec.LookPath(tool)
 		if err != nil {
 			continue
 		}
-		script := fmt.Sprintf("#!/bin/sh\necho %s \"$@\" >>%s\nexec %s \"$@\"\n", tool, log, real)
+		script := fmt.Sprintf("#!/bin/sh\necho %s \"$@\" >>%s\nexec %s \"$@\"\n", tool, log, program)
 		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -119,10 +119,14 @@ func (b Box) filterRules(ranges []Port) []string {
 		marked(owner, "", "DROP"))
 }
 
-// insideRanges gives the ports inside the box, each once, however many of the host lead there.
+// insideRanges gives the ports inside the box that others may reach, each once, however many of the host lead there. What
+// is published on 127.0.0.1 is for the host itself, whose packets do not pass FORWARD.
 func insideRanges(ranges []Port) []Port {
 	var inside []Port
 	for _, r := range ranges {
+		if r.HostIP.IsLoopback() {
+			continue
+		}
 		inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
 	}
 	slices.SortFunc(inside, func(a, b Port) int {

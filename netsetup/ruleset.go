@@ -254,13 +254,15 @@ func (r Rule) repair(rules []string, text string, e *edits) {
 	e.add(r.Table, fmt.Sprintf("%s %s %s", r.verb(), r.Chain, r.Spec))
 }
 
-// repairStrays drops rules with the plan's own mark that are not in the plan: the jump for an address that a box no
-// longer has. The texts are those of the plan's rules, in order.
+// repairStrays drops, where the plan puts rules, those with its mark or to its chains that are not in the plan: the jump
+// for an address that a box no longer has, or one that lets too much through. The texts are those of the plan's rules,
+// in order.
 func (r *ruleset) repairStrays(have tables, texts []string, e *edits) {
 	for _, place := range r.places() {
 		rules, _ := have.chain(place.Table, place.Chain)
 		for _, rule := range rules {
-			if comment(rule) == r.owner && !r.wants(place, rule, texts) {
+			ours := comment(rule) == r.owner || r.owns(place.Table, target(rule))
+			if ours && !r.wants(place, rule, texts) {
 				e.note("chain %s/%s has a rule that is out of date: %s", place.Table, place.Chain, rule)
 				e.add(place.Table, fmt.Sprintf("-D %s %s", place.Chain, rule))
 			}
@@ -333,14 +335,16 @@ func (r *ruleset) removal(have tables) edits {
 // removes tells whether a rule is to be deleted: it jumps to one of the plan's chains, or has the plan's mark and stands
 // where the plan puts rules. Rules in the plan's chains are flushed with them.
 func (r *ruleset) removes(table, chain, rule string) bool {
-	own := func(name string) bool {
-		return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Table == table && c.Name == name })
-	}
-	if own(chain) {
+	if r.owns(table, chain) {
 		return false
 	}
 	here := func(p Rule) bool { return p.Table == table && p.Chain == chain }
-	return own(target(rule)) || comment(rule) == r.owner && slices.ContainsFunc(r.rules, here)
+	return r.owns(table, target(rule)) || comment(rule) == r.owner && slices.ContainsFunc(r.rules, here)
+}
+
+// owns tells whether a chain is one of the plan's.
+func (r *ruleset) owns(table, chain string) bool {
+	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Table == table && c.Name == chain })
 }
 
 // inUse tells whether other plans have rules in this one's shared chains.
