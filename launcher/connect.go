@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,35 +45,45 @@ func connectFrom(ns, fd int, path string) error {
 		addr.Path[i] = int8(path[i])
 	}
 	result := make(chan error)
-	go func() {
-		// Never unlocked: the thread, whose children are born in the box from now on, ends with the goroutine.
-		runtime.LockOSThread()
-		result <- forkConnect(ns, fd, &addr)
-	}()
+	go func() { result <- forkConnect(ns, fd, &addr) }()
 	return <-result
 }
 
+// forkConnect has a child connect fd. The children of the thread are born in the box meanwhile; where that cannot be
+// undone, the thread stays locked, and ends with the goroutine.
 func forkConnect(ns, fd int, addr *unix.RawSockaddrUnix) error {
+	own, err := os.Open("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	runtime.LockOSThread()
 	if err := unix.Setns(ns, unix.CLONE_NEWPID); err != nil {
+		runtime.UnlockOSThread()
 		return os.NewSyscallError("setns", err)
 	}
 	child, errno := cloneConnect(fd, addr)
+	if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWPID); err == nil {
+		runtime.UnlockOSThread()
+	}
 	if errno != 0 {
 		return os.NewSyscallError("clone", errno)
 	}
+	return reap(child)
+}
+
+// reap waits for the child of cloneConnect, and gives connect's error.
+func reap(child int) error {
 	var status unix.WaitStatus
-	for {
-		_, err := unix.Wait4(child, &status, 0, nil)
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			return os.NewSyscallError("wait4", err)
-		}
+	_, err := unix.Wait4(child, &status, 0, nil)
+	for errors.Is(err, unix.EINTR) {
+		_, err = unix.Wait4(child, &status, 0, nil)
 	}
 	switch {
+	case err != nil:
+		return os.NewSyscallError("wait4", err)
 	case !status.Exited():
-		return fmt.Errorf("connecting from inside the box: ended with status %#x", int(status))
+		return fmt.Errorf("connecting from inside the box: the child ended with status %#x", int(status))
 	case status.ExitStatus() != 0:
 		return os.NewSyscallError("connect", unix.Errno(status.ExitStatus()))
 	}

@@ -1,0 +1,177 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// cleanInit does as systemd does: it ends on the halt signal.
+const cleanInit = `trap 'exit 0' 37; READY; while :; do sleep 0.05; done`
+
+// busyInit has a handler, and takes no notice.
+const busyInit = `trap : 37; READY; while :; do sleep 0.05; done`
+
+// waiter is a master: it ends when the process does.
+func waiter(t *testing.T, p process) process {
+	t.Helper()
+	// A zombie counts as gone, so the script looks at the state.
+	return shell(t, fmt.Sprintf(`READY; while grep -q 'State:.[^Z]' /proc/%d/status; do sleep 0.02; done`, p.PID))
+}
+
+func stop(t *testing.T, init, master process, timeout time.Duration) (killed bool, lines []string, took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	killed, err := stopBox(t.Context(), init, master, "", timeout, func(line string) { lines = append(lines, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if init.alive() || master.alive() {
+		t.Errorf("init alive %v, master alive %v", init.alive(), master.alive())
+	}
+	return killed, lines, time.Since(began)
+}
+
+func TestStopClean(t *testing.T) {
+	init := shell(t, cleanInit)
+	killed, lines, took := stop(t, init, waiter(t, init), 10*time.Second)
+	if killed {
+		t.Errorf("killed, after %q", lines)
+	}
+	if took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	killed, lines, _ = stop(t, init, init, time.Second)
+	wantText(t, fmt.Sprint(killed, lines), "false []") // twice is no error
+}
+
+func TestStopKillsAfterTimeout(t *testing.T) {
+	init := shell(t, busyInit)
+	killed, lines, took := stop(t, init, waiter(t, init), 1500*time.Millisecond)
+	if !killed || took < 1500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("killed %v after %v, want true after 1.5s", killed, took)
+	}
+	if len(lines) < 3 || lines[len(lines)-1] != "" {
+		t.Fatalf("got lines %q, want three and an empty one", lines)
+	}
+	wantText(t, strings.Join(lines[:3], "\n"),
+		"waiting for the box to stop\nwaiting for the box to stop (1s)\nkilling the box")
+}
+
+// An init that is only just starting has no handler yet: the kernel would drop the signal.
+func TestStopWaitsForTheHandler(t *testing.T) {
+	init := shell(t, `READY; sleep 0.3; trap 'exit 0' 37; while :; do sleep 0.05; done`)
+	killed, _, took := stop(t, init, waiter(t, init), 10*time.Second)
+	if killed || took < 250*time.Millisecond {
+		t.Errorf("killed %v after %v, want false after 0.3s", killed, took)
+	}
+}
+
+func TestStopIsCalledOff(t *testing.T) {
+	init := shell(t, busyInit)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	killed, err := stopBox(ctx, init, waiter(t, init), "", time.Minute, nil)
+	if killed || !errors.Is(err, context.DeadlineExceeded) || !init.alive() {
+		t.Errorf("killed %v, %v, alive %v; want false, %v, true", killed, err, init.alive(), context.DeadlineExceeded)
+	}
+}
+
+func TestOwnCgroup(t *testing.T) {
+	const session = "/user.slice/user-0.slice/session-3.scope"
+	for name, test := range map[string]struct {
+		path   string
+		others []string
+		want   string
+	}{
+		"a scope":                     {"/system.slice/apptainer-174.scope/init.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
+		"one of another init":         {"/system.slice/apptainer-174.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
+		"without systemd on the host": {"/apptainer/174/init.scope", []string{"/"}, "/apptainer/174 true"},
+		"the caller's":                {session + "/init.scope", []string{session}, " false"},
+		"above the caller's":          {"/user.slice", []string{session}, " false"},
+		"a name that begins the same": {"/user.slice/user-0.slice/session-3", []string{session}, "/user.slice/user-0.slice/session-3 true"},
+		"the root":                    {"/", []string{session}, " false"},
+		"the root, with systemd":      {"/init.scope", []string{"/"}, " false"},
+		"outside of what is mounted":  {"/../../x", []string{"/"}, " false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			own, ok := ownCgroup(test.path, test.others)
+			wantText(t, fmt.Sprintf("%s %v", own, ok), test.want)
+		})
+	}
+}
+
+// ownScope makes a cgroup below the test's own, which goes with the test.
+func ownScope(t *testing.T) string {
+	t.Helper()
+	path, err := cgroupPath(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cgroupMount(), path, "boxrun-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(filepath.Join(dir, "init.scope"), 0o755); err != nil || cgroupMount() == "" {
+		cannot(t, "no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := removeTree(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func enter(t *testing.T, p process, cgroup string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(p.PID)), 0o644); err != nil {
+		cannot(t, "no process can be moved to a cgroup here: %v", err)
+	}
+}
+
+// All of the box goes with its cgroup, and only what is in it.
+func TestStopKillsTheCgroup(t *testing.T) {
+	dir := ownScope(t)
+	init, service, stranger := shell(t, busyInit), shell(t, busyInit), shell(t, busyInit)
+	enter(t, init, filepath.Join(dir, "init.scope"))
+	enter(t, service, dir)
+	own, err := cgroupOf(init.PID)
+	wantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
+
+	killed, err := stopBox(t.Context(), init, waiter(t, init), own, 100*time.Millisecond, nil)
+	if !killed || err != nil {
+		t.Fatal(killed, err)
+	}
+	if init.alive() || service.alive() || !stranger.alive() {
+		t.Errorf("init alive %v, service alive %v, want false; stranger alive %v, want true", init.alive(), service.alive(), stranger.alive())
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the cgroup is still there: %v", err)
+	}
+}
+
+// A cgroup that init is not in, by whatever mistake, is nothing to kill.
+func TestStopSparesAStrangersCgroup(t *testing.T) {
+	dir := ownScope(t)
+	init, stranger := shell(t, busyInit), shell(t, busyInit)
+	enter(t, stranger, dir)
+	if err := killBox(t.Context(), init, dir); err != nil {
+		t.Fatal(err)
+	}
+	if init.alive() || !stranger.alive() {
+		t.Errorf("init alive %v, want false; stranger alive %v, want true", init.alive(), stranger.alive())
+	}
+}
+
+func TestCgroupOfTheCaller(t *testing.T) {
+	init := shell(t, busyInit)
+	own, err := cgroupOf(init.PID)
+	wantText(t, fmt.Sprintf("%s %v", own, err), " <nil>") // it shares the test's
+	if _, err := cgroupOf(1 << 30); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("got %v, want %v", err, os.ErrProcessDone)
+	}
+}
