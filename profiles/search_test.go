@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,25 @@ func TestLoadOdd(t *testing.T) {
 	} {
 		if _, err := (Search{}).Load(test.file); err == nil || err.Error() != test.want {
 			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
+// A directory that cannot be searched is an error, but for the current one, in which nobody need have put a profile.
+func TestAbsent(t *testing.T) {
+	for _, test := range []struct {
+		dir  string
+		err  error
+		want bool
+	}{
+		{here, fs.ErrPermission, true},
+		{"/etc/boxrun/profiles", fs.ErrPermission, false},
+		{"/etc/boxrun/profiles", fs.ErrNotExist, true},
+		{here, fs.ErrNotExist, true},
+		{here, syscall.EIO, false},
+	} {
+		if got := absent(test.dir, &fs.PathError{Op: "stat", Path: test.dir, Err: test.err}); got != test.want {
+			t.Errorf("%s, %v: got %v, want %v", test.dir, test.err, got, test.want)
 		}
 	}
 }

@@ -46,6 +46,16 @@ func TestTrusted(t *testing.T) {
 		{what: "a relative link", change: link("../a/b/web.toml", "c/web.toml"), file: "c/web.toml", invoker: me},
 		{what: "behind a linked directory", change: link("a", "d"), file: "d/b/web.toml", invoker: me},
 		{
+			what: "open and behind a linked directory", invoker: me, file: "d/b/web.toml",
+			change: all(link("a", "d"), chmod("a/b/web.toml", 0o664)),
+			want:   "ROOT/a/b/web.toml is writable for its group", hint: "chmod go-w ROOT/a/b/web.toml",
+		},
+		{
+			what: "open and behind an absolute link", invoker: me, file: "web.toml",
+			change: all(link("ROOT/c/d", "web.toml"), link("ROOT/a/b/web.toml", "c/d"), chmod("a/b/web.toml", 0o606)),
+			want:   "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+		},
+		{
 			what: "a link into an open directory", invoker: me, file: "web.toml",
 			change: all(link("a/b/web.toml", "web.toml"), chmod("a", 0o777)),
 			want:   "ROOT/a is writable for everybody", hint: "chmod go-w ROOT/a",
@@ -178,7 +188,7 @@ func chmod(path string, mode os.FileMode) func(*testing.T, string) {
 func link(target, path string) func(*testing.T, string) {
 	return func(t *testing.T, root string) {
 		t.Helper()
-		if err := os.Symlink(target, filepath.Join(root, path)); err != nil {
+		if err := os.Symlink(strings.ReplaceAll(target, "ROOT", root), filepath.Join(root, path)); err != nil {
 			t.Fatal(err)
 		}
 	}
