@@ -69,11 +69,11 @@ func forkConnect(ns, fd int, addr *unix.RawSockaddrUnix) error {
 	if errno != 0 {
 		return os.NewSyscallError("clone", errno)
 	}
-	return reap(child)
+	return connected(child)
 }
 
-// reap waits for the child of cloneConnect, and gives connect's error.
-func reap(child int) error {
+// connected waits for the child of cloneConnect, and gives connect's error.
+func connected(child int) error {
 	var status unix.WaitStatus
 	_, err := unix.Wait4(child, &status, 0, nil)
 	for errors.Is(err, unix.EINTR) {

@@ -126,7 +126,7 @@ func ownScope(t *testing.T) string {
 	return dir
 }
 
-func enter(t *testing.T, p process, cgroup string) {
+func moveTo(t *testing.T, p process, cgroup string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(p.PID)), 0o644); err != nil {
 		cannot(t, "no process can be moved to a cgroup here: %v", err)
@@ -137,8 +137,8 @@ func enter(t *testing.T, p process, cgroup string) {
 func TestStopKillsTheCgroup(t *testing.T) {
 	dir := ownScope(t)
 	init, service, stranger := shell(t, busyInit), shell(t, busyInit), shell(t, busyInit)
-	enter(t, init, filepath.Join(dir, "init.scope"))
-	enter(t, service, dir)
+	moveTo(t, init, filepath.Join(dir, "init.scope"))
+	moveTo(t, service, dir)
 	own, err := cgroupOf(init.PID)
 	wantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
 
@@ -158,7 +158,7 @@ func TestStopKillsTheCgroup(t *testing.T) {
 func TestStopSparesAStrangersCgroup(t *testing.T) {
 	dir := ownScope(t)
 	init, stranger := shell(t, busyInit), shell(t, busyInit)
-	enter(t, stranger, dir)
+	moveTo(t, stranger, dir)
 	if err := killBox(t.Context(), init, dir); err != nil {
 		t.Fatal(err)
 	}

@@ -142,14 +142,14 @@ func TestConnectionComesFromInsideTheBox(t *testing.T) {
 	if n, err := accepted.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
-	peer := peerOf(t, accepted)
+	peer := peerCred(t, accepted)
 	if peer.Pid == int32(os.Getpid()) || peer.Uid != 0 {
 		t.Errorf("the peer is %+v, want a child of %d, root", peer, os.Getpid())
 	}
 	wantText(t, strings.Join(strayThreads(t), " "), "")
 }
 
-func peerOf(t *testing.T, c net.Conn) *unix.Ucred {
+func peerCred(t *testing.T, c net.Conn) *unix.Ucred {
 	t.Helper()
 	raw, err := c.(*net.UnixConn).SyscallConn()
 	if err != nil {
