@@ -57,7 +57,8 @@ func newTestHost(t *testing.T) *testHost {
 		ip route add default via 192.0.2.2
 		ip link add veth8 type veth peer name eth8
 		ip link set veth8 up; ip link set veth8 down # its queue is made at the first up
-		sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.ext0.rp_filter=1
+		sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.ext0.rp_filter=1
+		sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.ext1.forwarding=1 # the kernel changes both with ip_forward
 		mkdir /run/boxrun`)
 	k, err := Open()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -23,6 +24,9 @@ type Kernel struct {
 	tables tables // nil: to be read
 }
 
+// lockSeconds bounds the wait for another program that writes rules at this moment.
+const lockSeconds = 30
+
 // ErrNoIptables is in the chain of Open's error where iptables is not installed.
 var ErrNoIptables = errors.New("iptables is not installed")
 
@@ -33,7 +37,7 @@ func Open() (*Kernel, error) {
 			return nil, fmt.Errorf("%w: no %s in %s", ErrNoIptables, name, os.Getenv("PATH"))
 		}
 	}
-	ipt, err := iptables.New()
+	ipt, err := iptables.New(iptables.Timeout(lockSeconds))
 	if err != nil {
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
@@ -87,7 +91,7 @@ func (k *Kernel) legacy() (bool, error) {
 // restore feeds lines to iptables-restore; each table among them is one transaction.
 func (k *Kernel) restore(lines []string) error {
 	k.Reread()
-	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w")
+	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err != nil {
 		return fmt.Errorf("%w; its input:\n%s", err, strings.Join(lines, "\n"))
 	}

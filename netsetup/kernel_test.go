@@ -374,6 +374,53 @@ func testBridgeInUse(t *testing.T, h *testHost) {
 	sameHost(t, "after the last down", dumpHost(t), before)
 }
 
+func TestUndoOfRunningBox(t *testing.T) { onBackend(t, "nft", testUndoOfRunningBox) }
+
+// testUndoOfRunningBox takes a box's plan back while its veth is still there, as after an up that failed.
+func testUndoOfRunningBox(t *testing.T, h *testHost) {
+	for _, p := range h.plans[:2] {
+		if err := errorsOf(p.Record(h.k), p.Apply(h.k)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shell(t, "ip link set veth8 master sbr0; ip link set veth8 up")
+	before := dumpHost(t)
+	p := h.plans[2]
+	if err := errorsOf(p.Record(h.k), p.Apply(h.k), stored(t, *p).Undo(h.k)); err != nil {
+		t.Fatal(err)
+	}
+	sameHost(t, "after the box's undo", dumpHost(t), before)
+}
+
+func TestOtherSpellingNFT(t *testing.T)    { onBackend(t, "nft", testOtherSpelling) }
+func TestOtherSpellingLegacy(t *testing.T) { onBackend(t, "legacy", testOtherSpelling) }
+
+// testOtherSpelling has another version of iptables, which prints some of our rules otherwise: no reason to write.
+func testOtherSpelling(t *testing.T, h *testHost) {
+	h.up()
+	save, err := exec.LookPath("iptables-save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := "#!/bin/sh\n" + save + " | sed 's/RELATED,ESTABLISHED/ESTABLISHED,RELATED/; s/--dst-type LOCAL/--dst-type local/; " +
+		"s/9000:9100/9000-9100/; s/! --ctstate DNAT/--ctstate !DNAT/'\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables-save"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	h.k.Reread()
+	if got := h.drift(); got != "" {
+		t.Errorf("drifted:\n%s", got)
+	}
+	shell(t, "iptables -t nat -D OUTPUT 1; iptables -t nat -D BOXRUN-DN-coldfront 1")
+	h.k.Reread()
+	if got, want := h.drift(), `chain nat/OUTPUT lacks the rule: -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT
+chain nat/BOXRUN-DN-coldfront lacks the rule: -d 127.0.0.1 -p tcp --dport 5432`; !strings.HasPrefix(got, want) {
+		t.Errorf("with two rules deleted:\ngot:\n%s\nwant:\n%s ...", got, want)
+	}
+}
+
 func TestTwoBridgesNFT(t *testing.T)    { onBackend(t, "nft", testTwoBridges) }
 func TestTwoBridgesLegacy(t *testing.T) { onBackend(t, "legacy", testTwoBridges) }
 

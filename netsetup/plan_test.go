@@ -3,6 +3,7 @@ package netsetup
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,3 +50,82 @@ func TestPlanGolden(t *testing.T) {
 	}
 }
 
+func TestPortRules(t *testing.T) {
+	any, lo, ext := netip.Addr{}, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.9")
+	box := func(external []netip.Addr, ports ...Port) Box {
+		return Box{Name: "web", Bridge: "sbr0", Addr: netip.MustParseAddr("10.22.0.8"), External: external, Ports: ports}
+	}
+	for _, c := range []struct {
+		name string
+		box  Box
+		want string
+	}{
+		{"single ports side by side are one range", box(nil, Port{any, 81, 81, 1, "tcp"}, Port{any, 80, 80, 1, "tcp"}), `
+			-p tcp --dport 80:81 DNAT 10.22.0.8
+			-p tcp --dport 80:81 DNAT ACCEPT`},
+		{"but not those that go to another distance", box(nil, Port{any, 80, 80, 1, "tcp"}, Port{any, 81, 8081, 1, "tcp"}), `
+			-p tcp --dport 80 DNAT 10.22.0.8:80
+			-p tcp --dport 81 DNAT 10.22.0.8:8081
+			-p tcp --dport 80 DNAT ACCEPT
+			-p tcp --dport 8081 DNAT ACCEPT`},
+		{"nor those of another protocol", box(nil, Port{any, 53, 53, 1, "tcp"}, Port{any, 54, 54, 1, "udp"}), `
+			-p tcp --dport 53 DNAT 10.22.0.8:53
+			-p udp --dport 54 DNAT 10.22.0.8:54
+			-p tcp --dport 53 DNAT ACCEPT
+			-p udp --dport 54 DNAT ACCEPT`},
+		{"two ports of the host to one inside", box(nil, Port{any, 80, 80, 1, "tcp"}, Port{ext, 8080, 80, 1, "tcp"}), `
+			-d 192.0.2.9 -p tcp --dport 8080 DNAT 10.22.0.8:80
+			-p tcp --dport 80 DNAT 10.22.0.8:80
+			-p tcp --dport 80 DNAT ACCEPT`},
+		{"the last ports of all", box(nil, Port{any, 65534, 65534, 2, "tcp"}), `
+			-p tcp --dport 65534:65535 DNAT 10.22.0.8
+			-p tcp --dport 65534:65535 DNAT ACCEPT`},
+		{"external addresses", box([]netip.Addr{ext}, Port{any, 80, 80, 1, "tcp"}, Port{lo, 81, 81, 1, "tcp"}), `
+			-d 192.0.2.9 -p tcp --dport 80 DNAT 10.22.0.8:80
+			-d 127.0.0.1 -p tcp --dport 81 DNAT 10.22.0.8:81
+			-p tcp --dport 80 DNAT ACCEPT`},
+		{"0.0.0.0 is any", box(nil, Port{netip.IPv4Unspecified(), 80, 80, 1, "tcp"}), `
+			-p tcp --dport 80 DNAT 10.22.0.8:80
+			-p tcp --dport 80 DNAT ACCEPT`},
+		{"no ports", box(nil), ""},
+	} {
+		ranges := c.box.ranges()
+		var got strings.Builder
+		for _, rule := range append(c.box.dnatRules(ranges), c.box.filterRules(ranges)...) {
+			if strings.Contains(rule, "--dport") {
+				got.WriteString("\n\t\t\t" + strings.NewReplacer("-m comment --comment boxrun:web -j ", "",
+					"--to-destination ", "", "-m conntrack --ctstate ", "").Replace(rule))
+			}
+		}
+		if got.String() != c.want {
+			t.Errorf("%s:\ngot:%s\nwant:%s", c.name, got.String(), c.want)
+		}
+	}
+}
+
+func TestNormal(t *testing.T) {
+	for _, c := range []struct{ printed, want string }{
+		{`-s 10.0.0.1/32 -d 10.0.0.0/8 -p tcp -m tcp --dport 80 -j ACCEPT`, `-s 10.0.0.1 -d 10.0.0.0/8 -p tcp --dport 80 -j ACCEPT`},
+		{`! -d 10.0.0.1/32 -p udp -m udp ! --sport 5 -j X`, `! -d 10.0.0.1 -p udp ! --sport 5 -j X`},
+		{`-m comment --comment "boxrun:web" -j X`, `-m comment --comment boxrun:web -j X`},
+		{`-m comment --comment "mine, \"yours\" \\" -j X`, `-m comment --comment "mine, \"yours\" \\" -j X`},
+		{`-m comment --comment "" -j X`, `-m comment --comment "" -j X`},
+		{`-p tcp -m conntrack --ctstate DNAT`, `-p tcp -m conntrack --ctstate DNAT`},
+	} {
+		if got := normal(c.printed); got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", c.printed, got, c.want)
+		}
+		if got := normal(c.want); got != c.want {
+			t.Errorf("%s is not normal: it becomes %s", c.want, got)
+		}
+	}
+}
+
+func TestStoredPlans(t *testing.T) {
+	for _, p := range []Plan{Host(), Bridge(sbr0()), Ports(coldfront())} {
+		got, want := stored(t, p), p
+		if !slices.Equal(got.Commands(), want.Commands()) {
+			t.Errorf("%s, stored and read:\ngot:\n%s\nwant:\n%s", p.Owner, strings.Join(got.Commands(), "\n"), strings.Join(want.Commands(), "\n"))
+		}
+	}
+}
