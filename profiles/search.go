@@ -97,6 +97,18 @@ func cutInstance(arg string) (name, instance string, err error) {
 	return arg[:i], arg[i+1:], nil
 }
 
+// BoxName gives the name of the box that arg, as Find takes it, stands for, whether there is such a profile or not.
+func BoxName(arg string) string {
+	file, instance, err := cutInstance(arg)
+	if err != nil {
+		return arg // no box has such a name
+	}
+	if instance != "" {
+		return nameOf(file) + "-" + instance
+	}
+	return nameOf(file)
+}
+
 // notFound says that there is no profile of a name, and which may have been meant.
 func (s Search) notFound(name string) error {
 	found, err := s.List()

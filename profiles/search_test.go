@@ -197,3 +197,19 @@ func TestBuiltin(t *testing.T) {
 		roundTrip(t, p, "")
 	}
 }
+
+func TestBoxName(t *testing.T) {
+	for arg, want := range map[string]string{
+		"web":                     "web",
+		"web@1":                   "web-1",
+		"/etc/x/web.toml":         "web",
+		"./web.toml@test":         "web-test",
+		"dir@1/web.toml":          "web",
+		"builtin:hello":           "hello",
+		"web@Not_A_Name_Of_A_Box": "web@Not_A_Name_Of_A_Box",
+	} {
+		if got := BoxName(arg); got != want {
+			t.Errorf("BoxName(%q) = %q, want %q", arg, got, want)
+		}
+	}
+}

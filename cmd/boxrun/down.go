@@ -46,7 +46,7 @@ func (a *app) downCommand() *cobra.Command {
 
 // down takes one box down and says what was done.
 func (a *app) down(ctx context.Context, arg string, timeout time.Duration) error {
-	name := boxName(arg)
+	name := profiles.BoxName(arg)
 	l, err := a.launcher()
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (a *app) printDown(_ context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	commands, err := l.DownCommands(boxName(arg))
+	commands, err := l.DownCommands(profiles.BoxName(arg))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/profiles"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -45,7 +46,7 @@ func (a *app) exec(cmd *cobra.Command, arg string, e launcher.Exec) error {
 	}
 	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
 	// An interrupt is for the command: it decides what comes of it.
-	code, err := l.Exec(context.WithoutCancel(cmd.Context()), boxName(arg), e)
+	code, err := l.Exec(context.WithoutCancel(cmd.Context()), profiles.BoxName(arg), e)
 	if err != nil {
 		return execError{err, code}
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/profiles"
 )
 
 func (a *app) logsCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func (a *app) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			code, err := l.Logs(cmd.Context(), boxName(names[0]), o, a.out, a.err)
+			code, err := l.Logs(cmd.Context(), profiles.BoxName(names[0]), o, a.out, a.err)
 			if err == nil && code != exitDone {
 				return codeError(code)
 			}

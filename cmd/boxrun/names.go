@@ -6,31 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/profiles"
 )
 
-// boxName gives the name of the box that a profile argument stands for: NAME, NAME@INSTANCE or a path of a file.
-func boxName(arg string) string {
-	base := arg
-	if i := strings.LastIndexByte(arg, '/'); i >= 0 {
-		base = arg[i+1:]
-	}
-	name, instance, found := strings.Cut(base, "@")
-	name = strings.TrimSuffix(name, ".toml")
-	if found {
-		return name + "-" + strings.TrimSuffix(instance, ".toml")
-	}
-	return name
-}
-
-// resolved gives for each profile that is valid what to name it by under sudo: its absolute path. Where none is, there
+// resolved gives for each profile that is valid what to name it by under sudo: where it was found. Where none is, there
 // is nothing to ask a password for, and the errors are returned.
 func (a *app) resolved(names []string) (map[string]string, error) {
-	files := map[string]string{}
+	found := map[string]string{}
 	var errs []error
 	for _, name := range names {
 		p, err := a.search.Load(name)
@@ -38,15 +23,17 @@ func (a *app) resolved(names []string) (map[string]string, error) {
 			errs = append(errs, err)
 			continue
 		}
-		files[name] = p.File
-		if _, instance, found := strings.Cut(filepath.Base(name), "@"); found {
-			files[name] += "@" + instance
+		ref, err := a.search.Find(name)
+		if err != nil {
+			return nil, err
 		}
+		ref.File = p.File
+		found[name] = ref.String()
 	}
 	if len(names) > 0 && len(errs) == len(names) {
 		return nil, errors.Join(errs...)
 	}
-	return files, nil
+	return found, nil
 }
 
 // trust refuses a profile that somebody other than root and the person at the terminal could have written: it runs

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"strings"
 	"testing"
@@ -17,14 +18,24 @@ func readme(t *testing.T) string {
 	return string(text)
 }
 
+var update = flag.Bool("update", false, "write the golden plan into README.md")
+
 // What the README says is done to the host is the golden plan, to the letter.
 func TestReadmeShowsThePlan(t *testing.T) {
 	plan, err := os.ReadFile("../../netsetup/testdata/plan.golden")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(readme(t), "```sh\n"+strings.TrimRight(string(plan), "\n")+"\n```") {
-		t.Error("README.md does not hold netsetup/testdata/plan.golden as it is now")
+	before, rest, _ := strings.Cut(readme(t), "```sh\n# serves all bridges\n")
+	_, after, _ := strings.Cut(rest, "\n```")
+	want := before + "```sh\n" + strings.TrimRight(string(plan), "\n") + "\n```" + after
+	if *update {
+		if err := os.WriteFile("../../README.md", []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if readme(t) != want {
+		t.Error("README.md does not show netsetup/testdata/plan.golden as it is now: run this test with -update")
 	}
 }
 

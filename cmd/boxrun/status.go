@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/profiles"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -25,7 +26,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := l.Status(cmd.Context(), boxName(names[0]), a.hashNow(names[0]))
+			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), a.hashNow(names[0]))
 			if err != nil {
 				return err
 			}
