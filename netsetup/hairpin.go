@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -63,6 +64,9 @@ func (h *Hairpin) ensure(k *Kernel) error {
 	link, err := k.link.LinkByName(h.Veth)
 	if err != nil {
 		return err
+	}
+	if link.Attrs().MasterIndex == 0 {
+		return errors.New("the device is on no bridge")
 	}
 	return k.link.LinkSetHairpin(link, true)
 }

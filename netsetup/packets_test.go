@@ -72,7 +72,7 @@ var reach = []struct {
 	{guarded, noAnswer},
 }
 
-func testPackets(t *testing.T, l *lab) {
+func testPackets(_ *testing.T, l *lab) {
 	for _, policy := range []string{"ACCEPT", "DROP"} {
 		for _, bridged := range []bool{false, true} {
 			if !l.bridgeNetfilter(bridged) && bridged {

@@ -294,7 +294,6 @@ func (r *ruleset) places() []Rule {
 // undo removes the rules with the plan's mark, every jump to its chains, and the chains. It goes by what is there, so
 // it needs no record. One transaction does it; where that fails, each thing is tried by itself.
 func (r *ruleset) undo(k *Kernel) error {
-	k.Reread()
 	have, err := k.rules()
 	if err != nil {
 		return err

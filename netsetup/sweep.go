@@ -11,6 +11,7 @@ import (
 // do not exist: what a service that saves rules has brought back at boot, or a boxrun without its state has left. It
 // gives the names of those boxes and bridges.
 func Sweep(k *Kernel, known []string) ([]string, error) {
+	k.Reread()
 	have, err := k.rules()
 	if err != nil {
 		return nil, err
