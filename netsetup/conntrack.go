@@ -24,16 +24,18 @@ type HostPorts struct {
 	Last  uint16     `json:"last"`
 }
 
-// commands are what forget does, as nearly as conntrack(8) says it. It fails where it finds nothing to delete.
-func (f *Flows) commands() []string {
+// commands are what forget does, as nearly as conntrack(8) says it, which fails where it finds nothing to delete. At the
+// end only what went to the box matters.
+func (f *Flows) commands() (up, down []string) {
 	if f == nil {
-		return nil
+		return nil, nil
 	}
-	lines := []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; } >/dev/null 2>&1 || true", f.Box)}
+	down = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; conntrack -D -s %[1]s; } >/dev/null 2>&1 || true", f.Box)}
+	up = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; } >/dev/null 2>&1 || true", f.Box)}
 	for _, p := range f.Ports {
-		lines = append(lines, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", p.command()))
+		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", p.command()))
 	}
-	return lines
+	return up, down
 }
 
 func (p HostPorts) command() string {

@@ -37,12 +37,36 @@ func (d *Device) commands() (up, down []string) {
 	if d.MTU > 0 {
 		mtu = fmt.Sprintf(" mtu %d", d.MTU)
 	}
+	address := fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name)
+	raise := fmt.Sprintf("ip link set %s up", d.Name)
+	if d.Found != nil {
+		return d.foundCommands(address, raise)
+	}
 	return []string{
 		fmt.Sprintf("ip link add %s address %s%s type bridge", d.Name, d.MAC, mtu),
 		fmt.Sprintf("ip link set %s alias %s", d.Name, d.Alias),
-		fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name),
-		fmt.Sprintf("ip link set %s up", d.Name),
+		address,
+		raise,
 	}, []string{"ip link del " + d.Name}
+}
+
+// foundCommands are those for somebody else's bridge: what it lacks, and back.
+func (d *Device) foundCommands(address, raise string) (up, down []string) {
+	if !d.Found.Addressed {
+		up = append(up, address)
+		down = append(down, fmt.Sprintf("ip addr del %s dev %s", d.Address, d.Name))
+	}
+	if !d.Found.Promisc {
+		down = append(down, fmt.Sprintf("ip link set %s promisc off", d.Name))
+	}
+	if !d.Found.Up {
+		up = append(up, raise)
+		down = append(down, fmt.Sprintf("ip link set %s down", d.Name))
+	}
+	for _, b := range d.Found.Before {
+		down = append(down, b.typed())
+	}
+	return up, down
 }
 
 // record refuses a device of the name that is no bridge, or has other addresses.

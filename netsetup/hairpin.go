@@ -18,9 +18,10 @@ type Hairpin struct {
 // String names the port.
 func (h *Hairpin) String() string { return "hairpin of " + h.Veth }
 
+// commands do not fail where the veth has gone with its box.
 func (h *Hairpin) commands() (up, down []string) {
 	return []string{fmt.Sprintf("bridge link set dev %s hairpin on", h.Veth)},
-		[]string{fmt.Sprintf("bridge link set dev %s hairpin off", h.Veth)}
+		[]string{fmt.Sprintf("bridge link set dev %s hairpin off 2>/dev/null || true", h.Veth)}
 }
 
 func (h *Hairpin) record(k *Kernel) error {

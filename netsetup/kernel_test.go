@@ -266,6 +266,8 @@ func testTypedCommands(t *testing.T, h *testHost) {
 		}
 	}
 	sameHost(t, "after typing the undo commands", dumpHost(t), before)
+	shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(h.plans[2].Commands()[2:], "\n")+"\nip link del veth8\n"+
+		strings.Join(h.plans[2].UndoCommands(), "\n")) // the box has gone, and its veth with it
 }
 
 // TestKilledNFT stops after each step, as kill -9 does, and undoes from what was stored before the first.
@@ -337,6 +339,14 @@ func testFoundBridge(t *testing.T, h *testHost) {
 		}
 		h.down()
 		sameHost(t, found+": after down", dumpHost(t), before)
+		bridge := h.plans[1]
+		shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(bridge.Commands(), "\n"))
+		h.k.Reread()
+		if drift, err := bridge.Drift(h.k); len(drift) > 0 || err != nil {
+			t.Errorf("%s: typed, drifted:\n%s\n%v", found, strings.Join(drift, "\n"), err)
+		}
+		shell(t, strings.Join(bridge.UndoCommands(), "\n")+"\n"+strings.Join(h.plans[0].UndoCommands(), "\n"))
+		sameHost(t, found+": after typing the undo commands", dumpHost(t), before)
 		shell(t, "ip link del sbr0")
 	}
 }

@@ -27,26 +27,34 @@ func coldfront() Box {
 	}
 }
 
-// TestPlanGolden keeps the listing that the README shows.
+// TestPlanGolden keeps the listings that the README shows.
 func TestPlanGolden(t *testing.T) {
-	var got strings.Builder
-	for _, part := range []struct {
-		title string
-		plan  Plan
-	}{{"serves all bridges", Host()}, {"the bridge sbr0", Bridge(sbr0())}, {"the box coldfront", Ports(coldfront())}} {
-		got.WriteString("# " + part.title + "\n" + strings.Join(part.plan.Commands(), "\n") + "\n\n")
+	plans := []Plan{Host(), Bridge(sbr0()), Ports(coldfront())}
+	titles := []string{"what serves all bridges", "the bridge sbr0", "the box coldfront"}
+	var up, down strings.Builder
+	for i := range plans {
+		up.WriteString("# " + titles[i] + "\n" + strings.Join(plans[i].Commands(), "\n") + "\n")
+		last := len(plans) - 1 - i
+		down.WriteString("# " + titles[last] + "\n" + strings.Join(plans[last].UndoCommands(), "\n") + "\n")
 	}
+	golden(t, "testdata/plan.golden", up.String())
+	golden(t, "testdata/undo.golden", down.String())
+}
+
+// golden compares with a file, or writes it where UPDATE is set.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
 	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile("testdata/plan.golden", []byte(got.String()), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile("testdata/plan.golden")
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.String() != string(want) {
-		t.Errorf("the plan changed (UPDATE=1 writes it):\ngot:\n%s\nwant:\n%s", got.String(), want)
+	if got != string(want) {
+		t.Errorf("%s is out of date (UPDATE=1 writes it):\ngot:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 

@@ -60,7 +60,8 @@ func (r *ruleset) commands() (up, down []string) {
 	for _, c := range slices.Backward(r.chains) {
 		down = append(down, typed(c.Table, "-X", c.Name, ""))
 	}
-	return append(up, r.flows.commands()...), append(down, r.flows.commands()...)
+	flowsUp, flowsDown := r.flows.commands()
+	return append(up, flowsUp...), append(down, flowsDown...)
 }
 
 // typed is an iptables command as typed.
