@@ -30,12 +30,12 @@ func coldfront() Box {
 // TestPlanGolden keeps the listings that the README shows.
 func TestPlanGolden(t *testing.T) {
 	plans := []Plan{Host(), Bridge(sbr0()), Ports(coldfront())}
-	titles := []string{"what serves all bridges", "the bridge sbr0", "the box coldfront"}
+	titles := []string{"serves all bridges", "the bridge sbr0", "the box coldfront"}
 	var up, down strings.Builder
 	for i := range plans {
-		up.WriteString("# " + titles[i] + "\n" + strings.Join(plans[i].Commands(), "\n") + "\n")
+		up.WriteString("# " + titles[i] + "\n" + strings.Join(plans[i].Commands(), "\n") + "\n\n")
 		last := len(plans) - 1 - i
-		down.WriteString("# " + titles[last] + "\n" + strings.Join(plans[last].UndoCommands(), "\n") + "\n")
+		down.WriteString("# " + titles[last] + "\n" + strings.Join(plans[last].UndoCommands(), "\n") + "\n\n")
 	}
 	golden(t, "testdata/plan.golden", up.String())
 	golden(t, "testdata/undo.golden", down.String())
