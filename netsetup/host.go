@@ -43,8 +43,9 @@ func marked(owner, matches, target string) string {
 
 // Host plans what serves all bridges. It depends on nothing but the host.
 func Host() Plan {
-	p := Plan{
-		Owner:       "boxrun:host",
+	const owner = "boxrun:host"
+	return Plan{
+		Owner:       owner,
 		Modules:     hostModules(),
 		Sysctls:     []Sysctl{forwarding()},
 		ReversePath: &ReversePath{},
@@ -54,30 +55,29 @@ func Host() Plan {
 			{Table: "filter", Name: chainReply, Shared: true},
 			{Table: "filter", Name: chainBoxes, Shared: true},
 			{Table: "filter", Name: chainOut, Shared: true},
-			{Table: "filter", Name: chainFwd},
+			{Table: "filter", Name: chainFwd, Rules: []string{
+				marked(owner, "", chainReply),
+				marked(owner, "", chainBoxes),
+				marked(owner, "", chainOut),
+			}},
 			{Table: "nat", Name: chainSNAT, Shared: true},
 			{Table: "nat", Name: chainDNAT, Shared: true},
 		},
+		Rules: hostRules(owner),
 	}
-	for i := range p.Chains {
-		if p.Chains[i].Name == chainFwd {
-			p.Chains[i].Rules = []string{
-				marked(p.Owner, "", chainReply),
-				marked(p.Owner, "", chainBoxes),
-				marked(p.Owner, "", chainOut),
-			}
-		}
+}
+
+// hostRules are the jumps from the built-in chains.
+func hostRules(owner string) []Rule {
+	const local = "-m addrtype --dst-type LOCAL"
+	return []Rule{
+		{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)},
+		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "", chainMSS)},
+		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainFwd)},
+		{Table: "nat", Chain: "POSTROUTING", Spec: marked(owner, "", chainSNAT)},
+		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, local, chainDNAT)},
+		{Table: "nat", Chain: "PREROUTING", First: true, Spec: marked(owner, "! -d 127.0.0.0/8 "+local, chainDNAT)},
 	}
-	p.Rules = []Rule{
-		{Table: "raw", Chain: "PREROUTING", Spec: marked(p.Owner, "", chainGuard)},
-		{Table: "mangle", Chain: "FORWARD", Spec: marked(p.Owner, "", chainMSS)},
-		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(p.Owner, "", chainFwd)},
-		{Table: "nat", Chain: "POSTROUTING", Spec: marked(p.Owner, "", chainSNAT)},
-		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(p.Owner, "-m addrtype --dst-type LOCAL", chainDNAT)},
-		{Table: "nat", Chain: "PREROUTING", First: true,
-			Spec: marked(p.Owner, "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL", chainDNAT)},
-	}
-	return p
 }
 
 // hostModules are what kernels load late or, in a container, not at all. br_netfilter is not among them: nothing here

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -88,14 +89,19 @@ func (k *Kernel) legacy() (bool, error) {
 	return err == nil && !strings.Contains(out, "nf_tables"), err
 }
 
-// restore feeds lines to iptables-restore; each table among them is one transaction.
+// restore feeds lines to iptables-restore; each table among them is one transaction. Its error has the line at fault.
 func (k *Kernel) restore(lines []string) error {
 	k.Reread()
 	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
-	if err != nil {
-		return fmt.Errorf("%w; its input:\n%s", err, strings.Join(lines, "\n"))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
+		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
+			return fmt.Errorf("%w: %s", err, lines[n-1])
+		}
+	}
+	return err
 }
 
 // linkByName gives nil where there is no such link.
@@ -122,7 +128,7 @@ func runProgram(stdin, name string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.Join(strings.Fields(stderr.String()), " "))
 	}
 	return stdout.String(), nil
 }

@@ -223,9 +223,10 @@ func testFailedStep(t *testing.T, h *testHost) {
 	}
 	shell(t, "ip link set veth8 master sbr0")
 	err := errorsOf(h.plans[2].Record(h.k), h.plans[2].Apply(h.k))
-	if err == nil || !strings.Contains(err.Error(), "setting up the rules of boxrun:coldfront: running iptables-restore") ||
-		!strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("got error %v, want one that names the step, the program and the rule", err)
+	const start = "setting up the rules of boxrun:coldfront: running iptables-restore --noflush -w 30: exit status 2: "
+	const end = ": -A BOXRUN-DN-coldfront -p tcp -j DNAT --to-destination nonsense"
+	if err == nil || !strings.HasPrefix(err.Error(), start) || !strings.HasSuffix(err.Error(), end) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got error %v\nwant %s ... %s", err, start, end)
 	}
 	h.down()
 	sameHost(t, "after a failed up", dumpHost(t), before)
@@ -310,7 +311,7 @@ func (h *testHost) upUntil(plan, n int) {
 	if r, ok := last.steps()[n].(*ruleset); ok {
 		e, err := r.repair(h.k)
 		if err == nil {
-			err = h.k.restore(e.input(tableOrder[:n]))
+			err = h.k.restore(e.input(tableOrder()[:n]))
 		}
 		if err != nil {
 			h.t.Fatal(err)
@@ -400,6 +401,22 @@ func testUndoOfRunningBox(t *testing.T, h *testHost) {
 		t.Fatal(err)
 	}
 	sameHost(t, "after the box's undo", dumpHost(t), before)
+}
+
+func TestUndoOneByOneNFT(t *testing.T)    { onBackend(t, "nft", testUndoOneByOne) }
+func TestUndoOneByOneLegacy(t *testing.T) { onBackend(t, "legacy", testUndoOneByOne) }
+
+// testUndoOneByOne has the transaction of each undo refused: the rest goes all the same.
+func testUndoOneByOne(t *testing.T, h *testHost) {
+	before := dumpHost(t)
+	h.up()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "iptables-restore"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	h.down()
+	sameHost(t, "after down", dumpHost(t), before)
 }
 
 func TestOtherSpellingNFT(t *testing.T)    { onBackend(t, "nft", testOtherSpelling) }

@@ -33,7 +33,7 @@ type ruleset struct {
 }
 
 // tableOrder is the order in which tables are written: what protects comes before what publishes. Undo goes backwards.
-var tableOrder = [...]string{"raw", "mangle", "filter", "nat"} //nolint:gochecknoglobals // never changes
+func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
 func (r *ruleset) String() string { return "the rules of " + r.owner }
 
@@ -87,7 +87,7 @@ func (r *ruleset) ensure(k *Kernel) error {
 	if err != nil || len(e.drift) == 0 {
 		return err
 	}
-	if err := k.restore(e.input(tableOrder[:])); err != nil {
+	if err := k.restore(e.input(tableOrder())); err != nil {
 		return err
 	}
 	return k.forget(r.flows, false)
@@ -301,7 +301,7 @@ func (r *ruleset) undo(k *Kernel) error {
 	}
 	e := r.removal(have)
 	if len(e.lines) > 0 {
-		order := slices.Clone(tableOrder[:])
+		order := tableOrder()
 		slices.Reverse(order)
 		if k.restore(e.input(order)) != nil {
 			err = k.removeSingly(e)
@@ -313,7 +313,7 @@ func (r *ruleset) undo(k *Kernel) error {
 // removal gives the lines that remove the plan's rules and chains.
 func (r *ruleset) removal(have tables) edits {
 	var e edits
-	for _, table := range tableOrder {
+	for _, table := range tableOrder() {
 		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
 			for _, rule := range have[table][chain] {
 				if r.removes(table, chain, rule) {
@@ -356,7 +356,7 @@ func (r *ruleset) inUse(have tables) bool {
 func (k *Kernel) removeSingly(e edits) error {
 	k.Reread()
 	var errs []error
-	for _, table := range slices.Backward(tableOrder[:]) {
+	for _, table := range slices.Backward(tableOrder()) {
 		for _, line := range e.lines[table] {
 			verb, rest, _ := strings.Cut(line, " ")
 			chain, spec, _ := strings.Cut(rest, " ")
@@ -364,8 +364,10 @@ func (k *Kernel) removeSingly(e edits) error {
 			switch verb {
 			case "-D":
 				err = k.ipt.Delete(table, chain, splitQuoted(spec)...)
+			case "-F":
+				err = k.ipt.ClearChain(table, chain)
 			case "-X":
-				err = k.ipt.ClearAndDeleteChain(table, chain)
+				err = k.ipt.DeleteChain(table, chain)
 			}
 			errs = append(errs, ignoreNotExist(err))
 		}
