@@ -206,8 +206,8 @@ func TestHairpinWithBridgeNetfilter(t *testing.T) {
 }
 
 // lanRoutesLoopback makes a neighbour that sends packets for 127.0.0.1 to its gateway, on the client or in a box.
-const lanRoutesLoopback = `ip route flush table local 127.0.0.0/8; ip route del local 127.0.0.0/8 dev lo table local 2> /dev/null
-ip route del local 127.0.0.1 dev lo table local 2> /dev/null
+const lanRoutesLoopback = `for device in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$device/route_localnet; done
+ip addr del 127.0.0.1/8 dev lo
 ip route add 127.0.0.1/32 via %s`
 
 // A port of the host's 127.0.0.1, published or a service's, is no neighbour's, whatever it routes to us: neither of one on
@@ -216,16 +216,14 @@ func TestLoopbackIsNobodyElses(t *testing.T) {
 	h, _, _ := reachHost(t)
 	h.serve("probe", "serve", "host", "tcp/127.0.0.1:6000")
 	h.sh("sysctl -qw net.ipv4.conf.eth0.route_localnet=1 net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.all.rp_filter=0")
-	h.client("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1", "net.ipv4.conf.eth0.route_localnet=1")
-	h.client("sh", "-c", fmt.Sprintf(lanRoutesLoopback, testhost.HostAddr))
+	h.client("ip", "netns", "exec", h.Name()+"-c", "sh", "-c", fmt.Sprintf(lanRoutesLoopback, testhost.HostAddr))
 	h.ask([]question{
 		{"client", "tcp", "127.0.0.1:6000", "host on 127.0.0.1:6000"},
 		{"client", "tcp", "127.0.0.1:7020", ""},
 		{"client", "tcp", "127.0.0.1:7000", ""},
 	})
 	gateway := strings.TrimSpace(h.must("boxrun", "exec", "few", "--", "sh", "-c", "ip route show default | cut -d ' ' -f 3"))
-	h.must("boxrun", "exec", "few", "--", "sh", "-c", "for d in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$d/route_localnet; done; "+
-		fmt.Sprintf(lanRoutesLoopback, gateway))
+	h.must("boxrun", "exec", "few", "--", "sh", "-c", fmt.Sprintf(lanRoutesLoopback, gateway))
 	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", ""}})
 	h.must("iptables", "-t", "raw", "-F", "BOXRUN-GUARD")
 	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", "host on 127.0.0.1:6000"}})

@@ -117,10 +117,10 @@ func TestOneFailureDoesNotStopTheOthers(t *testing.T) {
 func TestProfilesOfOthersAreRefused(t *testing.T) {
 	h := newHost(t)
 	h.sh("cp /etc/boxrun/profiles/web.toml /home/alice/web.toml; chown alice /home/alice/web.toml")
-	h.refuses(1, []string{"/home/alice", "alice"}, "boxrun", "up", "/home/alice/web.toml")
+	h.refuses(2, []string{"/home/alice"}, "boxrun", "up", "/home/alice/web.toml")
 	h.sh("chown root /home/alice/web.toml; chmod 666 /etc/boxrun/profiles/web.toml")
-	h.refuses(1, []string{"/home/alice"}, "boxrun", "up", "/home/alice/web.toml") // her directory: she may put another there
-	h.refuses(1, []string{"/etc/boxrun/profiles/web.toml"}, "boxrun", "up", "web")
+	h.refuses(2, []string{"/home/alice"}, "boxrun", "up", "/home/alice/web.toml") // her directory: she may put another there
+	h.refuses(2, []string{"/etc/boxrun/profiles/web.toml"}, "boxrun", "up", "web")
 }
 
 func TestTakenPortsNameWhoHasThem(t *testing.T) {

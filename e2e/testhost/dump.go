@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -25,22 +26,72 @@ func (h *Host) Dump(ctx context.Context) (Dump, error) {
 	return Dump(steady(r.Stdout)), nil
 }
 
-// Diff gives what differs from d to later as a unified diff, empty where nothing does. Lines that match a pattern of except
-// are left out of both.
+// changesShown bounds what Diff shows of one section: a link that stays brings two hundred sysctls.
+const changesShown = 12
+
+// Diff gives the lines that differ from d to later, with - and +, below the name of their section; empty where nothing
+// does. Lines that match a pattern of except are left out of both.
 func (d Dump) Diff(later Dump, except ...string) string {
-	return string(diff.Diff("before", []byte(d.without(except)), "after", []byte(later.without(except))))
+	var differences strings.Builder
+	for _, name := range union(d.sections(), later.sections()) {
+		changes := changed(without(d.Section(name), except), without(later.Section(name), except))
+		if len(changes) == 0 {
+			continue
+		}
+		if len(changes) > changesShown {
+			changes = append(changes[:changesShown], fmt.Sprintf("... and %d more\n", len(changes)-changesShown))
+		}
+		differences.WriteString("== " + name + "\n" + strings.Join(changes, ""))
+	}
+	return differences.String()
 }
 
-// Section gives the lines of one section.
+// changed gives the lines that differ, with - and +.
+func changed(before, after string) []string {
+	var lines []string
+	header := 3 // lines that name the texts
+	for line := range strings.Lines(string(diff.Diff("", []byte(before), "", []byte(after)))) {
+		if header--; header < 0 && (line[0] == '-' || line[0] == '+') {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// sections gives the names of the sections, in order.
+func (d Dump) sections() []string {
+	var names []string
+	for line := range strings.Lines(string(d)) {
+		if name, found := strings.CutPrefix(line, "== "); found {
+			names = append(names, strings.TrimSuffix(name, "\n"))
+		}
+	}
+	return names
+}
+
+// union gives the names in a, and then those only in b.
+func union(a, b []string) []string {
+	only := slices.DeleteFunc(b, func(name string) bool { return slices.Contains(a, name) })
+	return slices.Concat(a, only)
+}
+
+// Section gives the lines of one section, "" where there is none of that name.
 func (d Dump) Section(name string) string {
 	_, rest, _ := strings.Cut("\n"+string(d), "\n== "+name+"\n")
-	text, _, _ := strings.Cut(rest, "\n== ")
+	if strings.HasPrefix(rest, "== ") {
+		return "" // the section has no lines
+	}
+	text, _, more := strings.Cut(rest, "\n== ")
+	if more {
+		text += "\n"
+	}
 	return text
 }
 
-func (d Dump) without(patterns []string) string {
+// without gives the lines of text that match no pattern.
+func without(text string, patterns []string) string {
 	var kept strings.Builder
-	for line := range strings.Lines(string(d)) {
+	for line := range strings.Lines(text) {
 		if !matchesAny(line, patterns) {
 			kept.WriteString(line)
 		}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// newHost boots a host for one test. Where that cannot be, the test is skipped, or fails where CI demands it.
-func newHost(t *testing.T) *Host {
+// bootedHost boots a host for one test. Where that cannot be, the test is skipped, or fails where CI demands it.
+func bootedHost(t *testing.T) *Host {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -55,7 +55,7 @@ func dump(t *testing.T, h *Host) Dump {
 }
 
 func TestApptainerBootsABoxThatTheClientReaches(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	must(t, h, "apptainer", "instance", "start", "--boot", "--writable-tmpfs", "--bind", "/sys/fs/cgroup", "--net",
 		"--network", "bridge", "--network-args", "portmap=8080:80/tcp", WebImage, "web")
 	r := clientGets(t, h, "http://192.0.2.1:8080/")
@@ -82,7 +82,7 @@ func clientGets(t *testing.T, h *Host, url string) Result {
 }
 
 func TestDumpsOfAnIdleHostAreEqual(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	before := dump(t, h)
 	time.Sleep(2 * time.Second)
 	if diff := before.Diff(dump(t, h)); diff != "" {
@@ -96,16 +96,17 @@ func TestDumpsOfAnIdleHostAreEqual(t *testing.T) {
 }
 
 func TestDumpShowsWhatChanged(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	before := dump(t, h)
 	must(t, h, "iptables", "-A", "FORWARD", "-s", "10.22.0.0/16", "-j", "DROP")
 	must(t, h, "iptables-legacy", "-t", "nat", "-N", "STRANGER")
 	must(t, h, "sysctl", "-w", "net.ipv4.ip_forward=1")
-	must(t, h, "ip", "link", "add", "br9", "type", "bridge")
+	must(t, h, "ip", "addr", "add", "198.51.100.1/24", "dev", "eth0")
 	must(t, h, "mkdir", "-p", "/run/boxrun/boxes")
 	diff := before.Diff(dump(t, h))
 	for _, line := range []string{
-		"+-A FORWARD -s 10.22.0.0/16 -j DROP", "+:STRANGER - [0:0]", "+net.ipv4.ip_forward = 1", "+== features of br9",
+		"+-A FORWARD -s 10.22.0.0/16 -j DROP", "+:STRANGER - [0:0]", "+net.ipv4.ip_forward = 1",
+		"+198.51.100.0/24 dev eth0 proto kernel scope link src 198.51.100.1 ",
 		"+/run/boxrun/boxes d ",
 	} {
 		if !strings.Contains(diff, "\n"+line+"\n") {
@@ -118,7 +119,7 @@ func TestDumpShowsWhatChanged(t *testing.T) {
 }
 
 func TestEmptyBuiltInTablesAreNoDifference(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	before := dump(t, h)
 	must(t, h, "iptables", "-t", "nat", "-L", "-n")
 	must(t, h, "iptables-legacy", "-t", "mangle", "-L", "-n")
@@ -128,7 +129,7 @@ func TestEmptyBuiltInTablesAreNoDifference(t *testing.T) {
 }
 
 func TestRebootKeepsTheDiskAndNothingElse(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	must(t, h, "sh", "-c", "echo kept > /etc/kept; mkdir /var/lib/kept; touch /run/lost; ip link add br9 type bridge")
 	bootID := must(t, h, "cat", "/proc/sys/kernel/random/boot_id")
 	if err := h.Reboot(t.Context()); err != nil {
@@ -142,7 +143,7 @@ func TestRebootKeepsTheDiskAndNothingElse(t *testing.T) {
 }
 
 func TestShutdownStopsServicesFirst(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	must(t, h, "systemd-run", "--property=ExecStop=/bin/sh -c 'echo stopped > /etc/stopped'", "sleep", "1000")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -156,7 +157,7 @@ func TestShutdownStopsServicesFirst(t *testing.T) {
 }
 
 func TestExecTellsHowACommandEnded(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	for _, test := range []struct {
 		name string
 		argv []string
@@ -183,7 +184,7 @@ func TestExecTellsHowACommandEnded(t *testing.T) {
 }
 
 func TestTerminalIsOneOfTheHosts(t *testing.T) {
-	h := newHost(t)
+	h := bootedHost(t)
 	term, err := h.Terminal(t.Context(), 30, 100, "bash", "--norc")
 	if err != nil {
 		t.Fatal(err)
@@ -217,14 +218,14 @@ func TestTerminalIsOneOfTheHosts(t *testing.T) {
 // TestNothingOfAKilledRunStays runs this test binary again, kills it with a host up, and looks at the machine.
 func TestNothingOfAKilledRunStays(t *testing.T) {
 	if os.Getenv("BOXRUN_TEST_BE_KILLED") != "" {
-		h := newHost(t)
+		h := bootedHost(t)
 		must(t, h, "true")
 		if err := os.WriteFile(os.Getenv("BOXRUN_TEST_BE_KILLED"), []byte(h.Name()), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 	}
-	living := newHost(t)
+	living := bootedHost(t)
 	note := t.TempDir() + "/name"
 	victim := exec.Command(os.Args[0], "-test.run=^TestNothingOfAKilledRunStays$")
 	victim.Env = append(os.Environ(), "BOXRUN_TEST_BE_KILLED="+note)
@@ -280,4 +281,14 @@ func awaitEmpty(t *testing.T, cgroup string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Errorf("processes of %s live 5 s after their owner: %s", cgroup, events)
+}
+
+func TestDiffNamesTheSectionOfEachLine(t *testing.T) {
+	before := Dump("== links\neth0\nlo\n== routes\n== sysctl\na = 1\nb = 2\n")
+	after := Dump("== links\neth0\nlo\nsbr0\n== routes\ndefault\n== features of sbr0\ntx: on\n== sysctl\na = 1\nb = 3\n")
+	got := before.Diff(after, "^default")
+	want := "== links\n+sbr0\n== sysctl\n-b = 2\n+b = 3\n== features of sbr0\n+tx: on\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }
