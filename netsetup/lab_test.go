@@ -62,7 +62,7 @@ func answerUDP(conn net.PacketConn) {
 	for {
 		_, from, err := conn.ReadFrom(buf)
 		exitOn(err)
-		_, _ = conn.WriteTo([]byte(answer(from, conn.LocalAddr(), 0)), from)
+		_, _ = conn.WriteTo([]byte(describe(from, conn.LocalAddr(), 0)), from)
 	}
 }
 
@@ -73,12 +73,12 @@ func answerTCP(conn *net.TCPConn) {
 	mss := 0
 	exitOn(raw.Control(func(fd uintptr) { mss, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG) }))
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		fmt.Fprintln(conn, answer(conn.RemoteAddr(), conn.LocalAddr(), mss))
+		fmt.Fprintln(conn, describe(conn.RemoteAddr(), conn.LocalAddr(), mss))
 	}
 }
 
-// answer rounds the MSS down, as timestamps and the like take some of it.
-func answer(from, to net.Addr, mss int) string {
+// describe rounds the MSS down, as timestamps and the like take some of it.
+func describe(from, to net.Addr, mss int) string {
 	f, t := netip.MustParseAddrPort(from.String()), netip.MustParseAddrPort(to.String())
 	return fmt.Sprintf("%v to port %d, mss %d", f.Addr().Unmap(), t.Port(), mss/100*100)
 }
