@@ -231,7 +231,7 @@ func await(drained <-chan struct{}, signals <-chan os.Signal) {
 }
 
 // endTimeout is how long a command may go on after it was hung up.
-const endTimeout = 5 * time.Second
+const endTimeout = 3 * time.Second
 
 // wait reaps the command, minding signals and ctx; t is nil where it has no terminal. How the command ended is not
 // an error here, see result.

@@ -161,7 +161,7 @@ func startCause(text string) string {
 			fatal = message
 		case level == "ERROR":
 			failed = message
-		default:
+		case level == "":
 			last = message
 		}
 	}

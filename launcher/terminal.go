@@ -196,7 +196,8 @@ func startInput(from, to *os.File, end func() error) (*input, error) {
 		if from != nil && !in.copy(int(from.Fd())) {
 			return
 		}
-		for end() == nil && !in.stopped(endAgain) {
+		for more := true; more; {
+			more = end() == nil && !in.stopped(endAgain)
 		}
 	}()
 	return in, nil
