@@ -57,7 +57,7 @@ func relayTo(signals <-chan os.Signal, e Exec) (int, error) {
 func hostPty() (master, slave *os.File, err error) {
 	master, slave, err = openPtyIn("/dev/pts")
 	if errors.Is(err, os.ErrPermission) {
-		return pty.Open()
+		return openPtyIn("/dev")
 	}
 	return master, slave, err
 }
