@@ -3,6 +3,7 @@ package launcher
 import (
 	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"boxrun/profiles"
 )
@@ -14,16 +15,16 @@ type start struct {
 	Image   string // as Apptainer is given it: for a builtin image its sandbox
 	Network string // CNI network
 	Addr    netip.Addr
-	Binds   []string // boxrun's own, in Apptainer's SRC:DST[:ro]; the profile's come after them
+	DNS     []netip.Addr // name servers
+	Binds   []string     // boxrun's own, in Apptainer's SRC:DST[:ro]; the profile's come after them
 }
 
 // argv gives the command that starts the box. --no-home keeps the image's own /root, which Apptainer would hide
 // (facts 2.7). systemd gets the whole cgroup tree, as /proc/self/cgroup is not namespaced (facts 2.19).
 func (s start) argv() []string {
 	p := s.Profile
-	argv := []string{"apptainer", "-c", s.Conf, "instance", "start", "--boot",
-		"--net", "--network", s.Network, "--network-args", "IP=" + s.Addr.String(),
-		"--hostname", p.Hostname, "--no-home"}
+	argv := append([]string{"apptainer", "-c", s.Conf, "instance", "start", "--boot"}, s.networkFlags()...)
+	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home")
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
 	for _, b := range s.Binds {
@@ -34,6 +35,19 @@ func (s start) argv() []string {
 	}
 	argv = append(argv, p.Apptainer.Args...)
 	return append(argv, s.Image, p.Name)
+}
+
+// dns keeps Apptainer from the host's resolv.conf, which 1.5 would bind writable (facts D4), and whose absence is an
+// error to it: the file it makes of this is under boxrun's own.
+func (s start) dns() string {
+	if len(s.DNS) == 0 {
+		return "127.0.0.1"
+	}
+	words := make([]string, len(s.DNS))
+	for i, server := range s.DNS {
+		words[i] = server.String()
+	}
+	return strings.Join(words, ",")
 }
 
 // rootFlags gives the writable layer: none is Apptainer's default, a read-only root (facts 2.11).

@@ -10,7 +10,7 @@ import (
 
 func TestStartArgv(t *testing.T) {
 	const begin = "apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network boxrun-sbr0" +
-		" --network-args IP=10.22.0.2 --hostname web.example.org --no-home"
+		" --network-args IP=10.22.0.2 --dns 192.0.2.1,192.0.2.2 --hostname web.example.org --no-home"
 	tests := map[string]struct {
 		change func(*start)
 		want   string
@@ -29,6 +29,16 @@ func TestStartArgv(t *testing.T) {
 			},
 			begin + " --overlay /var/lib/boxrun/web/overlay --bind /sys/fs/cgroup /srv/web.sif web",
 		},
+		"the host's network": {
+			func(s *start) { s.Profile.Network.Mode, s.DNS = profiles.HostMode, nil },
+			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --netns-path /proc/1/ns/net --dns 127.0.0.1" +
+				" --hostname web.example.org --no-home --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+		},
+		"no network": {
+			func(s *start) { s.Profile.Network.Mode, s.DNS = profiles.NoneMode, nil },
+			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 127.0.0.1" +
+				" --hostname web.example.org --no-home --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+		},
 		"the profile's binds come after boxrun's, and its flags last": {
 			func(s *start) {
 				s.Binds = []string{"/run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro"}
@@ -46,6 +56,7 @@ func TestStartArgv(t *testing.T) {
 			s := start{
 				Conf: "/run/boxrun/apptainer.conf", Profile: p, Image: "/srv/web.sif", Network: "boxrun-sbr0",
 				Addr: netip.MustParseAddr("10.22.0.2"),
+				DNS:  []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 			}
 			test.change(&s)
 			if got := strings.Join(s.argv(), " "); got != test.want {

@@ -18,8 +18,12 @@ func (l *Launcher) await(ctx context.Context, b *Box, o UpOptions, up *Up) error
 	if timeout == 0 {
 		timeout = want.Timeout
 	}
+	addr, err := b.readyAddr()
+	if err != nil {
+		return err
+	}
 	r := readiness{
-		Init: b.Init, Addr: b.Addr, Timeout: timeout, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP,
+		Init: b.Init, Addr: addr, Timeout: timeout, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP,
 		Live: l.Live, Tail: l.tailOf(b),
 	}
 	done, err := r.wait(ctx)

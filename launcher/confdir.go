@@ -19,7 +19,7 @@ import (
 //	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
 //	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  the same, where systemd-resolved runs
 //	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            the same, where it does not
-//	DIR/hosts          /etc/hosts                             its own name
+//	DIR/hosts          /etc/hosts                             its own name, and the boxes on its bridge
 //
 // system.control outranks /etc/systemd/system, where an administrator's own units are, and is otherwise used by
 // "systemctl set-property" alone, which therefore needs --runtime inside a box. Where the image's /etc/resolv.conf is a
@@ -27,10 +27,8 @@ import (
 // systemd-resolved makes the file from resolved.conf, and in a box without it systemd-tmpfiles copies ours there.
 type confDir struct {
 	Systemd     bool              // the box boots systemd: false leaves out all that is for it
-	Hostname    string            // its name in hosts
-	Addr        netip.Addr        // its address in hosts; zero: it has none of its own
-	DNS         []netip.Addr      // name servers; none leaves what Apptainer makes of the host's file
-	Search      []string          // search domains, used with DNS alone
+	Hosts       string            // its hosts file
+	Names       resolving         // what it asks for names
 	Environment map[string]string // of its services; names and values are checked by whoever decoded them
 	Mask        []string          // units, beside those of maskedUnits
 }
@@ -91,14 +89,12 @@ func (c confDir) files() []confFile {
 			files = append(files, confFile{Path: "system.conf", Content: environmentConf(c.Environment), Mode: 0o600})
 		}
 	}
-	if len(c.DNS) > 0 {
-		files = append(files, confFile{Path: "resolv.conf", Content: resolvConf(c.DNS, c.Search), Mode: 0o644})
-		if c.Systemd {
-			files = append(files, confFile{Path: "resolved.conf", Content: resolvedConf(c.DNS, c.Search), Mode: 0o644},
-				confFile{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
-		}
+	files = append(files, confFile{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
+	if c.Systemd {
+		files = append(files, confFile{Path: "resolved.conf", Content: c.Names.resolvedConf(), Mode: 0o644},
+			confFile{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
 	}
-	return append(files, confFile{Path: "hosts", Content: hosts(c.Hostname, c.Addr), Mode: 0o644})
+	return append(files, confFile{Path: "hosts", Content: c.Hosts, Mode: 0o644})
 }
 
 func (c confDir) masked() []string {
@@ -248,28 +244,36 @@ func isSpecifier(c byte) bool {
 	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// resolvConf gives a resolv.conf. The C library reads no more than three servers, so no more are written.
-func resolvConf(dns []netip.Addr, search []string) string {
+// resolvConf gives a resolv.conf. The C library reads no more than three servers, so no more are written. Without any
+// there is a file all the same: over it Apptainer's own would be seen.
+func (r resolving) resolvConf() string {
+	if r.File != "" {
+		return r.File
+	}
 	var b strings.Builder
 	b.WriteString("# Written by boxrun.\n")
-	for _, server := range dns[:min(len(dns), 3)] {
+	if len(r.Servers) == 0 {
+		b.WriteString("# It knows of no name server: set network.dns in the profile.\n")
+	}
+	for _, server := range r.Servers[:min(len(r.Servers), 3)] {
 		fmt.Fprintf(&b, "nameserver %s\n", server)
 	}
-	if len(search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	if len(r.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Search, " "))
 	}
 	return b.String()
 }
 
-// resolvedConf gives a drop-in of resolved.conf.
-func resolvedConf(dns []netip.Addr, search []string) string {
-	servers := make([]string, len(dns))
-	for i, server := range dns {
+// resolvedConf gives a drop-in of resolved.conf. Without servers of ours systemd-resolved would ask public ones that
+// are compiled into it.
+func (r resolving) resolvedConf() string {
+	servers := make([]string, len(r.Servers))
+	for i, server := range r.Servers {
 		servers[i] = server.String()
 	}
-	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\n"
-	if len(search) > 0 {
-		text += "Domains=" + strings.Join(search, " ") + "\n"
+	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\nFallbackDNS=\n"
+	if len(r.Search) > 0 {
+		text += "Domains=" + strings.Join(r.Search, " ") + "\n"
 	}
 	return text
 }
@@ -291,19 +295,17 @@ func tmpfilesConf() string {
 	return text
 }
 
-// hosts gives a hosts file. A name with a domain goes by its first part as well; a box without an address of its own
-// finds itself at 127.0.1.1, as on Debian.
-func hosts(hostname string, addr netip.Addr) string {
-	names := hostname
-	if short, _, ok := strings.Cut(hostname, "."); ok {
-		names += " " + short
+// hosts gives the hosts file of a box with names of its own. Without an address of its own it finds itself at
+// 127.0.1.1, as on Debian.
+func hosts(names []string, addr netip.Addr, others []neighbour) string {
+	if !addr.IsValid() {
+		addr = netip.AddrFrom4([4]byte{127, 0, 1, 1})
 	}
-	own := "127.0.1.1"
-	if addr.IsValid() {
-		own = addr.String()
+	var b strings.Builder
+	b.WriteString("# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
+	fmt.Fprintf(&b, "%s %s\n", addr, strings.Join(names, " "))
+	for _, other := range others {
+		fmt.Fprintf(&b, "%s %s\n", other.Addr, strings.Join(other.Names, " "))
 	}
-	return "# Written by boxrun.\n" +
-		"127.0.0.1 localhost\n" +
-		"::1 localhost ip6-localhost ip6-loopback\n" +
-		own + " " + names + "\n"
+	return b.String()
 }

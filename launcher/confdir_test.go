@@ -14,12 +14,16 @@ var update = flag.Bool("update", false, "write testdata/confdir.txt anew")
 
 func webConf() confDir {
 	return confDir{
-		Systemd: true, Hostname: "web.example.org", Addr: netip.MustParseAddr("10.22.0.2"),
-		DNS: []netip.Addr{
-			netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
-			netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.4"),
+		Systemd: true,
+		Hosts: hosts([]string{"web.example.org", "web"}, netip.MustParseAddr("10.22.0.2"),
+			[]neighbour{{netip.MustParseAddr("10.22.0.3"), []string{"db", "db.example.org"}}}),
+		Names: resolving{
+			Servers: []netip.Addr{
+				netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
+				netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.4"),
+			},
+			Search: []string{"a.example", "b.example"},
 		},
-		Search:      []string{"a.example", "b.example"},
 		Environment: map[string]string{"DATABASE_URL": "postgres://u:p%40ss@db/x", "A": ""},
 		Mask:        []string{"nginx", "getty@tty1.service", "auditd.service"},
 	}
@@ -58,7 +62,10 @@ func TestConfDirIsAsWritten(t *testing.T) {
 
 func TestConfDirOfLittle(t *testing.T) {
 	t.Run("another init", func(t *testing.T) {
-		c := confDir{Hostname: "hello", Addr: netip.MustParseAddr("10.22.0.3"), DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+		c := confDir{
+			Hosts: hosts([]string{"hello"}, netip.MustParseAddr("10.22.0.3"), nil),
+			Names: resolving{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
+		}
 		wantText(t, listing(c), `== resolv.conf -rw-r--r--
 # Written by boxrun.
 nameserver 192.0.2.1
@@ -73,11 +80,16 @@ nameserver 192.0.2.1
 `)
 	})
 	t.Run("no address and no name servers", func(t *testing.T) {
-		wantText(t, listing(confDir{Hostname: "hello"}), `== hosts -rw-r--r--
+		wantText(t, listing(confDir{Hosts: hosts([]string{"hello"}, netip.Addr{}, nil)}), `== resolv.conf -rw-r--r--
+# Written by boxrun.
+# It knows of no name server: set network.dns in the profile.
+== hosts -rw-r--r--
 # Written by boxrun.
 127.0.0.1 localhost
 ::1 localhost ip6-localhost ip6-loopback
 127.0.1.1 hello
+--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro
+--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro
 --bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro
 `)
 	})
@@ -176,12 +188,11 @@ func TestConfDirOfARunningBox(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bound.Close()
-	c.Addr = netip.MustParseAddr("10.22.0.99")
-	c.Hostname = "w"
+	c.Hosts = "127.0.0.1 localhost\n"
 	if err := c.write(dir); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 1000)
 	n, _ := bound.Read(got)
-	wantText(t, string(got[:n]), hosts("w", c.Addr))
+	wantText(t, string(got[:n]), c.Hosts)
 }

@@ -32,13 +32,16 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	lines := slices.Concat(shared, prepare)
+	lines = append(lines, "env -i "+quoteAll(append(environment(l.Home), s.argv()...)))
+	if !b.bridged() {
+		return lines, nil
+	}
 	rules, err := boxRules(b)
 	if err != nil {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	lines := slices.Concat(shared, prepare)
-	lines = append(lines, "env -i "+quoteAll(append(environment(l.Home), s.argv()...)))
 	lines = append(lines, findVeth(b)...)
 	return append(lines, netsetup.Ports(rules).Commands()...), nil
 }
@@ -108,7 +111,13 @@ func (l *Launcher) foresee(p profiles.Profile) (*Box, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	plans := []netsetup.Plan{netsetup.Host(), netsetup.Bridge(l.network(b))}
+	var plans []netsetup.Plan
+	if b.bridged() {
+		plans = []netsetup.Plan{netsetup.Host(), netsetup.Bridge(l.network(b))}
+	}
+	if os.Geteuid() != 0 && !b.bridged() {
+		return b, nil, nil
+	}
 	if os.Geteuid() != 0 {
 		b.Addr = b.Profile.Network.IP
 		if !b.Addr.IsValid() {
@@ -136,6 +145,9 @@ func (l *Launcher) foreseeHere(b *Box, p profiles.Profile, plans []netsetup.Plan
 	var taken []netip.Addr
 	for _, other := range others {
 		taken = append(taken, other.Addr)
+	}
+	if !b.bridged() {
+		return b, nil, nil
 	}
 	if b.Addr, err = netsetup.FreeAddr(l.network(b), p.Network.IP, taken); err != nil {
 		return nil, nil, err
@@ -190,12 +202,15 @@ func (l *Launcher) DownCommands(name string) ([]string, error) {
 
 // lastOf gives the undo logs of what only this box still needs.
 func (l *Launcher) lastOf(b *Box) ([]string, error) {
+	if !b.bridged() {
+		return nil, nil
+	}
 	others, err := l.others(b.Name)
 	if err != nil {
 		return nil, err
 	}
 	for _, other := range others {
-		if other.Profile.Network.Bridge == b.Profile.Network.Bridge {
+		if other.bridged() && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
 			return nil, nil
 		}
 	}

@@ -58,8 +58,12 @@ func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	return drift, p.Apply(k)
 }
 
-// settle makes permanent what stays on the host after a success, so that down leaves it and says so.
-func (l *Launcher) settle(ctx context.Context) error {
+// settle makes permanent what stays on the host after a success, so that down leaves it and says so, and has the boxes
+// on its bridge know the new one's name.
+func (l *Launcher) settle(ctx context.Context, b *Box) error {
+	if !b.bridged() {
+		return nil
+	}
 	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
 		return err
@@ -70,7 +74,11 @@ func (l *Launcher) settle(ctx context.Context) error {
 		return err
 	}
 	plan.Settle()
-	return writeJSON(l.hostFile(), plan)
+	if err := writeJSON(l.hostFile(), plan); err != nil {
+		return err
+	}
+	_, err = l.tellNames()
+	return err
 }
 
 // forget ends the state of the box named, and undoes what no other box needs: its bridge's network, and the host's
@@ -89,7 +97,11 @@ func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) 
 	if err := errors.Join(l.sweep(k, others), l.lower(k, others)); err != nil {
 		return err
 	}
-	if err := removeIfThere(l.boxFile(name)); err != nil || len(others) > 0 {
+	if err := removeIfThere(l.boxFile(name)); err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		_, err = l.tellNames()
 		return err
 	}
 	l.removeEmpty("boxes", "bridges", "cni", "leases")
@@ -118,7 +130,9 @@ func (l *Launcher) lower(k *netsetup.Kernel, boxes []*Box) error {
 	}
 	needed := map[string]bool{}
 	for _, b := range boxes {
-		needed[b.Profile.Network.Bridge] = true
+		if b.bridged() {
+			needed[b.Profile.Network.Bridge] = true
+		}
 	}
 	var left int
 	for _, file := range files {

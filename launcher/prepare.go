@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
-	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
@@ -20,27 +20,22 @@ func (l *Launcher) helloRoot(name string) string { return filepath.Join(l.boxDir
 
 func isHello(image string) bool { return image == "builtin:hello" }
 
-// told gives what the box is told by files. A host whose name servers cannot be found is worth a warning, no more:
-// the box may not need names.
+// told gives what the box is told by files.
 func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
+	boxes, err := l.boxes()
+	if err != nil {
+		return confDir{}, err
+	}
+	names, err := l.resolvers(p)
+	if err != nil {
+		return confDir{}, err
+	}
 	c := confDir{
-		Systemd: !isHello(p.Image), Hostname: p.Hostname, Addr: b.Addr,
-		DNS: p.Network.DNS, Search: p.Network.Search,
+		Systemd: !isHello(p.Image), Hosts: hostsOf(b, boxes), Names: names,
 		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask,
 	}
-	if len(c.DNS) > 0 {
-		return c, nil
-	}
-	host, err := netsetup.HostResolvers()
-	if err != nil {
-		return c, err
-	}
-	if len(host.Servers) == 0 {
-		l.notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
-	}
-	c.DNS = host.Servers
-	if len(c.Search) == 0 {
-		c.Search = host.Search
+	if p.Network.Mode == profiles.HostMode {
+		c.Mask = slices.Concat(networkManagers(), c.Mask)
 	}
 	return c, nil
 }
@@ -48,7 +43,7 @@ func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
 // startOf gives the command line's inputs of a box that has its address and is told c.
 func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error) {
 	s := start{
-		Conf: l.conf(), Profile: p, Image: p.Image, Network: l.network(b).Name(), Addr: b.Addr,
+		Conf: l.conf(), Profile: p, Image: p.Image, Network: l.network(b).Name(), Addr: b.Addr, DNS: c.Names.Servers,
 		Binds: c.binds(l.confDir(b.Name)),
 	}
 	if !isHello(p.Image) {

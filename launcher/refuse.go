@@ -23,6 +23,7 @@ func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
 		refuseBinds(p),
 		refuseOverlay(p.Storage),
 		l.refuseInstance(p.Name),
+		refuseHostMode(p),
 		refuseNetwork(p, others),
 		refusePorts(k, p, others),
 	)
@@ -129,6 +130,9 @@ func (l *Launcher) refuseInstance(name string) error {
 // interface that exists.
 func refuseNetwork(p profiles.Profile, others []*Box) error {
 	n := p.Network
+	if n.Mode != profiles.BridgeMode {
+		return nil
+	}
 	mtu, err := bridgeMTU(n)
 	if err != nil {
 		return err
@@ -147,7 +151,7 @@ func refuseNetwork(p profiles.Profile, others []*Box) error {
 // agree says where a profile wants another bridge than the box b, which is on it, has.
 func agree(n profiles.Network, b *Box) error {
 	have := b.Profile.Network
-	if have.Bridge != n.Bridge {
+	if !b.bridged() || have.Bridge != n.Bridge {
 		return nil
 	}
 	differs := func(key string, have, want any) error {
@@ -188,8 +192,8 @@ func refusePublished(p profiles.Profile, others []*Box) error {
 	for _, b := range others {
 		for i, port := range p.Network.Ports {
 			if number, ok := published(b, p.Network.External, port); ok {
-				errs = append(errs, refused(fmt.Sprintf("publish another host port, or run \"boxrun down %s\" first", b.Name),
-					"%s: network.ports[%d]: host port %d/%s is published by box %q", p.File, i, number, port.Proto, b.Name))
+				errs = append(errs, refused(fmt.Sprintf("take another host port, or run \"boxrun down %s\" first", b.Name),
+					"%s: network.ports[%d]: host port %d/%s is taken by box %q", p.File, i, number, port.Proto, b.Name))
 			}
 		}
 	}

@@ -10,6 +10,9 @@ import (
 // repair puts right what drifted of a box that runs: the shared network, its own rules, and the address they lead to.
 // It returns a line for each thing that was out of place.
 func (l *Launcher) repair(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
+	if !b.bridged() {
+		return nil, nil
+	}
 	mended, err := l.repairShared(ctx, k, b)
 	if err != nil {
 		return mended, err
@@ -35,7 +38,12 @@ func (l *Launcher) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box)
 		return nil, err
 	}
 	defer unlock()
-	return l.raise(k, l.network(b))
+	mended, err := l.raise(k, l.network(b))
+	if err != nil {
+		return mended, err
+	}
+	names, err := l.tellNames()
+	return append(mended, names...), err
 }
 
 // moved says where the box is now when that is not where its rules lead; "" when they are right.
@@ -52,6 +60,9 @@ func (b *Box) moved() (string, error) {
 
 // drift gives all that is out of place of what the box needs on the host. It changes nothing.
 func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
+	if !b.bridged() {
+		return nil, nil
+	}
 	var all []string
 	moved, err := b.moved()
 	if err != nil {
@@ -72,5 +83,16 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 		all = append(all, lines...)
 	}
 	lines, err := b.Ports.Drift(k)
+	if err != nil {
+		return all, err
+	}
+	boxes, err := l.boxes()
+	if err != nil {
+		return all, err
+	}
+	names, err := l.namesDrift(b, boxes)
+	if names != "" {
+		lines = append(lines, names)
+	}
 	return append(all, lines...), err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
-
 )
 
 // Status is what boxrun ps tells of a box, and boxrun status in full.
@@ -44,13 +43,10 @@ func (l *Launcher) List() ([]Status, error) {
 func (b *Box) status() Status {
 	s := Status{
 		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Ports: make([]string, len(b.Profile.Network.Ports)),
-	}
-	if b.Addr.IsValid() {
-		s.Address = b.Addr.String()
+		Address: b.shownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
 	}
 	for i, p := range b.Profile.Network.Ports {
-		s.Ports[i] = p.String()
+		s.Ports[i] = b.shownPort(p)
 	}
 	if b.alive() {
 		s.PID = b.Init.PID
@@ -111,6 +107,10 @@ func (b *Box) Exposure() []string {
 	n := b.Profile.Network
 	lines := make([]string, len(n.Ports))
 	for i, p := range n.Ports {
+		if !b.bridged() {
+			lines[i] = b.shownPort(p) + " in the host's own network: the host's firewall decides who reaches it"
+			continue
+		}
 		lines[i] = p.String() + " " + exposedTo(n.External, p.HostIP.IsValid(), p.HostIP.IsLoopback(), len(n.AllowFrom) > 0)
 	}
 	return lines

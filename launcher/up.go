@@ -133,7 +133,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.save(b); err != nil {
 		return b, err
 	}
-	return b, l.settle(ctx)
+	return b, l.settle(ctx, b)
 }
 
 // reserve raises the network and saves the box with an address no other has.
@@ -143,7 +143,7 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 		return err
 	}
 	defer unlock()
-	if err := l.save(b); err != nil {
+	if err := l.save(b); err != nil || !b.bridged() {
 		return err
 	}
 	mended, err := l.raise(k, l.network(b))
@@ -224,8 +224,11 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 	return l.publish(k, b)
 }
 
-// publish finds where the box is and installs the rules for it.
+// publish finds where the box is and installs the rules for it. One that is not on a bridge has none.
 func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
+	if !b.bridged() {
+		return nil
+	}
 	link, err := netsetup.BoxLink(b.Init.PID, boxDevice)
 	if err != nil {
 		return err
@@ -273,8 +276,11 @@ func hostPorts(ports []profiles.Port) []netsetup.Port {
 }
 
 // bridgeMTU gives the mtu of the profile's bridge: never above that of the interface its packets leave by, or large
-// ones would be dropped there.
+// ones would be dropped there. Without a bridge it is 0.
 func bridgeMTU(n profiles.Network) (int, error) {
+	if n.Mode != profiles.BridgeMode {
+		return 0, nil
+	}
 	external, err := netsetup.DefaultExternal()
 	if n.External != "" {
 		external, err = netsetup.ExternalNamed(n.External)

@@ -90,7 +90,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Storage.decode(top.table("storage"))
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
-	p.Ready.decode(top.table("ready"), p.Systemd.Mask)
+	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
 	p.decodeSecrets(top)
 	p.Build.decode(top.table("build"))
 	p.Apptainer.decode(top.table("apptainer"))

@@ -12,7 +12,7 @@ func Default() Profile {
 	return Profile{
 		DependsOn: []string{},
 		Network: Network{
-			Mode:      "bridge",
+			Mode:      BridgeMode,
 			Bridge:    "sbr0",
 			Subnet:    netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 22, 0, 0}), 16),
 			Ports:     []Port{},

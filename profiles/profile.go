@@ -28,9 +28,16 @@ type Profile struct {
 	Hooks     Hooks             `json:"hooks" toml:"hooks"`
 }
 
+// The modes of a box's network.
+const (
+	BridgeMode = "bridge" // an address of its own behind a bridge of the host
+	HostMode   = "host"   // the host's network
+	NoneMode   = "none"   // loopback alone
+)
+
 // Network says how a box is connected.
 type Network struct {
-	Mode      string         `json:"mode" toml:"mode"` // bridge | host | none
+	Mode      string         `json:"mode" toml:"mode"`
 	Bridge    string         `json:"bridge" toml:"bridge"`
 	Subnet    netip.Prefix   `json:"subnet" toml:"subnet"` // masked
 	MTU       int            `json:"mtu" toml:"mtu"`       // bytes; 0: that of the external interface

@@ -4,8 +4,7 @@ import "errors"
 
 // decode reads [network].
 func (n *Network) decode(s *section) {
-	one(s, "mode", &n.Mode, choice("bridge", "host", "none"))
-	s.later("mode", n.Mode != "bridge")
+	one(s, "mode", &n.Mode, choice(BridgeMode, HostMode, NoneMode))
 	one(s, "bridge", &n.Bridge, bridgeName)
 	one(s, "subnet", &n.Subnet, boxSubnet)
 	whole(s, "mtu", &n.MTU, checkMTU)
@@ -18,6 +17,46 @@ func (n *Network) decode(s *section) {
 	one(s, "offload", &n.Offload, choice("off", "keep"))
 	n.checkIP(s)
 	n.checkPorts(s)
+	n.checkMode(s)
+}
+
+// checkMode refuses, where the box has no bridge, what is about one. A key that says its default is let pass, as
+// "profile show" prints them all.
+func (n *Network) checkMode(s *section) {
+	if n.Mode == BridgeMode || !s.valid("mode") {
+		return
+	}
+	usual := Default().Network
+	n.senseless(s, "bridge", n.Bridge != usual.Bridge, "it names the bridge the box is on")
+	n.senseless(s, "subnet", n.Subnet != usual.Subnet, "it is that of the bridge")
+	n.senseless(s, "mtu", n.MTU != usual.MTU, "it is that of the bridge")
+	n.senseless(s, "ip", n.IP != usual.IP, "the box has no address of its own")
+	n.senseless(s, "external", n.External != usual.External, "nothing is published")
+	n.senseless(s, "allow_from", len(n.AllowFrom) > 0, "nothing is published, the host's own firewall decides")
+	n.senseless(s, "offload", n.Offload != usual.Offload, "the box has no devices on the host")
+	if n.Mode == HostMode {
+		n.checkHostPorts(s)
+		return
+	}
+	n.senseless(s, "ports", len(n.Ports) > 0, "nobody reaches the box")
+	n.senseless(s, "dns", len(n.DNS) > 0, "the box reaches nobody")
+	n.senseless(s, "search", len(n.Search) > 0, "the box reaches nobody")
+}
+
+// senseless refuses a key that is set to something else than its default, and means nothing in this mode.
+func (n *Network) senseless(s *section, key string, set bool, why string) {
+	if set && s.valid(key) {
+		s.refuse(key, "means nothing with mode = %q: %s", n.Mode, why)
+	}
+}
+
+// checkHostPorts refuses ports that differ inside and outside: in the host's network they are one.
+func (n *Network) checkHostPorts(s *section) {
+	for i, p := range n.Ports {
+		if p.Host != p.Container && s.valid(at("ports", i)) {
+			s.refuse(at("ports", i), "must be the same port inside and outside with mode = %q, got %q", n.Mode, p)
+		}
+	}
 }
 
 // checkMTU takes 0 for the default. The least is what IPv6 can live with (RFC 8200 section 5): below it the kernel takes

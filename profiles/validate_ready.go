@@ -6,17 +6,31 @@ import (
 	"slices"
 )
 
-// decode reads [ready]; masked are the units that will never be active.
-func (r *Ready) decode(s *section, masked []string) {
+// decode reads [ready]; masked are the units that will never be active, and mode is the network's.
+func (r *Ready) decode(s *section, masked []string, mode string) {
 	one(s, "timeout", &r.Timeout, duration)
 	many(s, "units", &r.Units, startedUnit)
 	r.decodeTCP(s)
 	many(s, "http", &r.HTTP, checkURL)
 	one(s, "hint", &r.Hint, prose)
+	if mode == NoneMode {
+		r.checkUnreached(s)
+	}
 	for i, unit := range r.Units {
 		if j := slices.Index(masked, unit); j >= 0 && unit != "" {
 			s.refuse(at("units", i), "%s cannot become active, systemd.mask[%d] masks it", unit, j)
 		}
+	}
+}
+
+// checkUnreached refuses checks that nobody could make of a box without a network.
+func (r *Ready) checkUnreached(s *section) {
+	const rule = "cannot be checked with network.mode = %q: name units"
+	if len(r.TCP) > 0 {
+		s.refuse("tcp", rule, NoneMode)
+	}
+	if len(r.HTTP) > 0 {
+		s.refuse("http", rule, NoneMode)
 	}
 }
 

@@ -84,12 +84,12 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	}
 	switch {
 	case up.Started:
-		a.notef("%s: started at %s in %.1fs", name, up.Box.Addr, took.Seconds())
+		a.notef("%s: started %s in %.1fs", name, up.Box.Where(), took.Seconds())
 		for _, line := range up.Box.Exposure() {
 			a.notef("%s: %s", name, line)
 		}
 	case len(up.Mended) == 0:
-		a.notef("%s: is up at %s, nothing to change", name, up.Box.Addr)
+		a.notef("%s: is up %s, nothing to change", name, up.Box.Where())
 	}
 	if up.Changed {
 		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
