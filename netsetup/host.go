@@ -106,6 +106,7 @@ func Bridge(n Network) Plan {
 	p := Plan{
 		Owner:    "boxrun:" + n.Bridge,
 		Device:   device(n),
+		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
 		Localnet: &Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + n.Bridge + "/route_localnet"), Value: "1"},
 	}

@@ -12,19 +12,22 @@ import (
 // There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of one bridge, [Ports]
 // one box.
 type Plan struct {
-	Owner       string       `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
-	Modules     []Modules    `json:"modules,omitempty"`
-	Sysctls     []Sysctl     `json:"sysctls,omitempty"`
-	ReversePath *ReversePath `json:"reverse_path,omitempty"`
-	Device      *Device      `json:"device,omitempty"`
-	Conflist    *Conflist    `json:"conflist,omitempty"`
-	Features    *Features    `json:"features,omitempty"`
-	Hairpin     *Hairpin     `json:"hairpin,omitempty"`
-	Chains      []Chain      `json:"chains,omitempty"` // these three are one step, one transaction of iptables
-	Rules       []Rule       `json:"rules,omitempty"`
-	Flows       *Flows       `json:"flows,omitempty"`
-	Localnet    *Sysctl      `json:"localnet,omitempty"` // after the guard among the rules, and undone before it
-	Stays       []string     `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
+	Owner       string         `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
+	Files       []File         `json:"files,omitempty"`
+	Modules     []Modules      `json:"modules,omitempty"`
+	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
+	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
+	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
+	Device      *Device        `json:"device,omitempty"`
+	Zone        *Zone          `json:"zone,omitempty"`
+	Conflist    *Conflist      `json:"conflist,omitempty"`
+	Features    *Features      `json:"features,omitempty"`
+	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
+	Chains      []Chain        `json:"chains,omitempty"` // these three are one step, one transaction of iptables
+	Rules       []Rule         `json:"rules,omitempty"`
+	Flows       *Flows         `json:"flows,omitempty"`
+	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before it
+	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
 }
 
 // step is one thing a plan does to the host.
@@ -47,6 +50,9 @@ type step interface {
 // steps gives the plan's steps in the order of work. They point into p, so that record writes there.
 func (p *Plan) steps() []step {
 	var steps []step
+	for i := range p.Files {
+		steps = append(steps, &p.Files[i])
+	}
 	for i := range p.Modules {
 		steps = append(steps, &p.Modules[i])
 	}
@@ -54,7 +60,9 @@ func (p *Plan) steps() []step {
 		steps = append(steps, &p.Sysctls[i])
 	}
 	steps = appendStep(steps, p.ReversePath)
+	steps = appendStep(steps, p.Firewalld)
 	steps = appendStep(steps, p.Device)
+	steps = appendStep(steps, p.Zone)
 	steps = appendStep(steps, p.Conflist)
 	steps = appendStep(steps, p.Features)
 	steps = appendStep(steps, p.Hairpin)

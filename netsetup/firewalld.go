@@ -1,0 +1,436 @@
+package netsetup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// firewalld keeps nftables chains of its own, which reject what is forwarded whatever iptables accepts, but for devices
+// in a zone that lets it pass. What the permanent configuration has not got is bound at run time to the zone trusted,
+// and then boxes reach all ports of the host.
+const (
+	zoneName    = "boxrun"
+	policyName  = "boxrun-out" // firewalld wants zones and policies to differ in name
+	trustedZone = "trusted"
+)
+
+// firewalldTimeout bounds each call; a reload of many rules takes seconds.
+const firewalldTimeout = 30 * time.Second
+
+// zoneText is the permanent zone: what its devices send to the host is rejected, ping and published ports excepted.
+func zoneText(bridges []string) string {
+	text := "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<zone>\n  <short>boxrun</short>\n" +
+		"  <description>" + setupMark + "; boxrun host reset removes it. The bridges of boxes.</description>\n"
+	for _, b := range bridges {
+		text += fmt.Sprintf("  <interface name=%q/>\n", b)
+	}
+	return text + "  <forward/>\n</zone>\n"
+}
+
+// policyText is the permanent policy that lets boxes out.
+func policyText() string {
+	return "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<policy target=\"ACCEPT\">\n  <short>boxrun-out</short>\n" +
+		"  <description>" + setupMark + "; boxrun host reset removes it. Lets boxes out.</description>\n" +
+		"  <ingress-zone name=\"boxrun\"/>\n  <egress-zone name=\"ANY\"/>\n</policy>\n"
+}
+
+// Zone is the step that has firewalld let a bridge's traffic pass, as long as it runs: where the bridge is in no zone, it
+// goes into that of the setup or, where there is none, into trusted. A zone that the administrator chose stays.
+type Zone struct {
+	Device string `json:"device"`
+	Before string `json:"before,omitempty"` // the zone it was in, "" for none
+}
+
+// String names the device.
+func (z *Zone) String() string { return "firewalld's zone of " + z.Device }
+
+// commands do nothing where firewalld does not run or is not installed.
+func (z *Zone) commands() (up, down []string) {
+	up = []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --get-zone-of-interface=%[1]s 2>/dev/null; then
+  firewall-cmd -q --zone=%[2]s --change-interface=%[1]s 2>/dev/null || firewall-cmd -q --zone=%[3]s --change-interface=%[1]s
+fi`, z.Device, zoneName, trustedZone)}
+	if z.Before != "" {
+		return up, nil
+	}
+	return up, []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --permanent --get-zone-of-interface=%[1]s 2>/dev/null; then
+  firewall-cmd -q --zone=$(firewall-cmd --get-zone-of-interface=%[1]s) --remove-interface=%[1]s
+fi`, z.Device)}
+}
+
+func (z *Zone) record(*Kernel) error {
+	return withFirewalld(func(f *firewalld) (err error) {
+		z.Before, err = f.zoneOf(z.Device)
+		return err
+	})
+}
+
+func (z *Zone) check(*Kernel) (drift []string, err error) {
+	err = withFirewalld(func(f *firewalld) error {
+		zone, err := f.zoneOf(z.Device)
+		if err == nil && zone == "" {
+			drift = []string{fmt.Sprintf("%s is in no zone of firewalld, which rejects what its boxes send", z.Device)}
+		}
+		return err
+	})
+	return drift, err
+}
+
+func (z *Zone) ensure(*Kernel) error {
+	return withFirewalld(func(f *firewalld) error {
+		zones, err := f.list(zoneInterface + ".getZones")
+		if err != nil {
+			return err
+		}
+		zone := trustedZone
+		if slices.Contains(zones, zoneName) {
+			zone = zoneName
+		}
+		return f.call(nil, zoneInterface+".changeZoneOfInterface", zone, z.Device)
+	})
+}
+
+// undo takes the bridge out of the zone that ensure put it into. A zone of the permanent configuration is somebody
+// else's wish.
+func (z *Zone) undo(*Kernel) error {
+	if z.Before != "" {
+		return nil
+	}
+	return withFirewalld(func(f *firewalld) error {
+		zone, err := f.zoneOf(z.Device)
+		if err != nil || zone != trustedZone && zone != zoneName {
+			return err
+		}
+		permanent, err := f.permanentZoneOf(z.Device)
+		if err != nil || permanent == zone {
+			return err
+		}
+		return f.call(nil, zoneInterface+".removeInterface", zone, z.Device)
+	})
+}
+
+// FirewalldView is what a firewalld that runs makes of a bridge.
+type FirewalldView struct {
+	Zone        string // the bridge's; "" for none
+	Trusting    bool   // the zone lets its devices reach every port of the host
+	StrictPorts bool   // only its own forwarded ports may be reached, and nobody else's
+}
+
+// LookFirewalld says what firewalld makes of a bridge; nil where it does not run.
+func LookFirewalld(bridge string) (*FirewalldView, error) {
+	var view *FirewalldView
+	err := withFirewalld(func(f *firewalld) (err error) {
+		v := FirewalldView{}
+		if v.Zone, err = f.zoneOf(bridge); err != nil {
+			return err
+		}
+		v.Trusting = v.Zone == trustedZone
+		v.StrictPorts, err = f.strictPorts()
+		view = &v
+		return err
+	})
+	return view, err
+}
+
+// PermanentZone is the step that makes bridges a zone of firewalld's permanent configuration, and has a firewalld that
+// runs take it in.
+type PermanentZone struct {
+	Zone    File     `json:"zone"`
+	Policy  File     `json:"policy"`
+	Bridges []string `json:"bridges"`
+}
+
+// String names the zone.
+func (p *PermanentZone) String() string { return "firewalld's zone " + zoneName }
+
+const reloadCommand = "! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q --reload"
+
+func (p *PermanentZone) commands() (up, down []string) {
+	zoneUp, zoneDown := p.Zone.commands()
+	policyUp, policyDown := p.Policy.commands()
+	return append(append(zoneUp, policyUp...), reloadCommand), append(append(policyDown, zoneDown...), reloadCommand)
+}
+
+func (p *PermanentZone) record(k *Kernel) error {
+	for _, f := range []*File{&p.Zone, &p.Policy} {
+		if err := f.record(k); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	return nil
+}
+
+func (p *PermanentZone) check(k *Kernel) ([]string, error) {
+	zone, err := p.Zone.check(k)
+	policy, policyErr := p.Policy.check(k)
+	drift := append(zone, policy...)
+	runErr := withFirewalld(func(f *firewalld) error {
+		lines, err := p.notTaken(f)
+		drift = append(drift, lines...)
+		return err
+	})
+	return drift, errors.Join(err, policyErr, runErr)
+}
+
+// notTaken tells what the running firewalld has not taken in.
+func (p *PermanentZone) notTaken(f *firewalld) ([]string, error) {
+	policies, err := f.list(firewalldName + ".policy.getPolicies")
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	if !slices.Contains(policies, policyName) {
+		lines = append(lines, "firewalld has not taken in the policy "+policyName)
+	}
+	for _, bridge := range p.Bridges {
+		zone, err := f.zoneOf(bridge)
+		if err != nil {
+			return nil, err
+		}
+		if zone != zoneName {
+			lines = append(lines, fmt.Sprintf("firewalld has %s in the zone %q instead of %s", bridge, zone, zoneName))
+		}
+	}
+	return lines, nil
+}
+
+func (p *PermanentZone) ensure(k *Kernel) error {
+	f, err := openFirewalld()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if f != nil {
+		err = f.reloadable()
+	}
+	if err == nil {
+		err = errors.Join(p.Zone.ensure(k), p.Policy.ensure(k))
+	}
+	if f == nil || err != nil {
+		return err
+	}
+	return f.reload(p.Bridges)
+}
+
+// undo removes the files, and has a firewalld that runs forget the zone.
+func (p *PermanentZone) undo(k *Kernel) error {
+	files := errors.Join(p.Policy.undo(k), p.Zone.undo(k))
+	return errors.Join(files, withFirewalld(func(f *firewalld) error {
+		zones, err := f.list(zoneInterface + ".getZones")
+		if err != nil || !slices.Contains(zones, zoneName) {
+			return err
+		}
+		if err := f.reloadable(); err != nil {
+			return err
+		}
+		return f.reload(nil)
+	}))
+}
+
+const (
+	firewalldName   = "org.fedoraproject.FirewallD1"
+	firewalldPath   = "/org/fedoraproject/FirewallD1"
+	zoneInterface   = firewalldName + ".zone"
+	policyInterface = firewalldName + ".policy"
+	configInterface = firewalldName + ".config"
+	configPath      = firewalldPath + "/config"
+)
+
+// firewalld is one that runs, on the system bus.
+type firewalld struct{ bus *dbus.Conn }
+
+// openFirewalld gives the firewalld that looks after this network namespace, or nil where none runs.
+func openFirewalld() (*firewalld, error) {
+	bus, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return nil, nil //nolint:nilerr // a host without a bus has no firewalld
+	}
+	f := &firewalld{bus}
+	runs, err := f.runs()
+	if err != nil || !runs {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *firewalld) close() {
+	if f != nil {
+		_ = f.bus.Close() // nothing is left to be said
+	}
+}
+
+// withFirewalld calls do where firewalld runs.
+func withFirewalld(do func(*firewalld) error) error {
+	f, err := openFirewalld()
+	if f == nil || err != nil {
+		return err
+	}
+	defer f.close()
+	return do(f)
+}
+
+// runs says whether firewalld is on the bus and looks after this network namespace. That of a host is on the bus of its
+// containers, too, where they see it.
+func (f *firewalld) runs() (bool, error) {
+	var owned bool
+	if err := f.bus.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, firewalldName).Store(&owned); err != nil || !owned {
+		return false, err
+	}
+	var pid uint32
+	if err := f.bus.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, firewalldName).Store(&pid); err != nil {
+		return false, err
+	}
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return false, ignoreAbsent(err) // of a process of another PID namespace, or one that has just ended
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	return ours == theirs, err
+}
+
+// call calls a method of firewalld's and stores what it gives in result, unless that is nil.
+func (f *firewalld) call(result any, method string, args ...any) error {
+	return f.callAt(firewalldPath, result, method, args...)
+}
+
+func (f *firewalld) callAt(path dbus.ObjectPath, result any, method string, args ...any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), firewalldTimeout)
+	defer cancel()
+	call := f.bus.Object(firewalldName, path).CallWithContext(ctx, method, 0, args...)
+	if call.Err == nil && result != nil {
+		call.Err = call.Store(result)
+	}
+	if call.Err != nil {
+		return fmt.Errorf("asking firewalld: %s: %w", method, call.Err)
+	}
+	return nil
+}
+
+func (f *firewalld) list(method string) (names []string, err error) {
+	return names, f.call(&names, method)
+}
+
+// zoneOf gives the zone that a device is in now; "" for none: then the default zone rules, which forwards nothing.
+func (f *firewalld) zoneOf(device string) (zone string, err error) {
+	return zone, f.call(&zone, zoneInterface+".getZoneOfInterface", device)
+}
+
+// permanentZoneOf gives the zone that a device is in after the next reload.
+func (f *firewalld) permanentZoneOf(device string) (zone string, err error) {
+	return zone, f.callAt(configPath, &zone, configInterface+".getZoneOfInterface", device)
+}
+
+// strictPorts tells whether firewalld rejects what others' rules have forwarded. Older ones have no such setting.
+func (f *firewalld) strictPorts() (bool, error) {
+	v, err := f.bus.Object(firewalldName, configPath).GetProperty(configInterface + ".StrictForwardPorts")
+	var e dbus.Error
+	if errors.As(err, &e) {
+		return false, nil
+	}
+	return v.Value() == "yes", err
+}
+
+// reload has firewalld read its permanent configuration. Devices that were bound to zones at run time stay there; bridges
+// go into boxrun's.
+func (f *firewalld) reload(bridges []string) error {
+	bound, err := f.bindings()
+	if err != nil {
+		return err
+	}
+	for _, bridge := range bridges {
+		bound[bridge] = zoneName
+	}
+	if err := f.call(nil, firewalldName+".reload"); err != nil {
+		return err
+	}
+	now, err := f.bindings()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, device := range slices.Sorted(maps.Keys(bound)) {
+		if now[device] != bound[device] && (bound[device] != zoneName || len(bridges) > 0) {
+			errs = append(errs, f.call(nil, zoneInterface+".changeZoneOfInterface", bound[device], device))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bindings gives the zones of devices.
+func (f *firewalld) bindings() (map[string]string, error) {
+	var active map[string]map[string][]string
+	if err := f.call(&active, zoneInterface+".getActiveZones"); err != nil {
+		return nil, err
+	}
+	bound := map[string]string{}
+	for zone, has := range active {
+		for _, device := range has["interfaces"] {
+			bound[device] = zone
+		}
+	}
+	return bound, nil
+}
+
+// reloadable is an error where a reload would drop what somebody has set at run time only, or take in what somebody has
+// left for later.
+func (f *firewalld) reloadable() error {
+	var differ []string
+	for _, kind := range []struct{ list, get, byName, getPermanent string }{
+		{zoneInterface + ".getZones", zoneInterface + ".getZoneSettings2", configInterface + ".getZoneByName", configInterface + ".zone.getSettings2"},
+		{policyInterface + ".getPolicies", policyInterface + ".getPolicySettings", configInterface + ".getPolicyByName", configInterface + ".policy.getSettings"},
+	} {
+		names, err := f.list(kind.list)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if name == zoneName || name == policyName {
+				continue
+			}
+			same, err := f.same(name, kind.get, kind.byName, kind.getPermanent)
+			if err != nil {
+				return err
+			}
+			if !same {
+				differ = append(differ, name)
+			}
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnsaved, strings.Join(differ, ", "))
+}
+
+// ErrUnsaved is in the chain of the error where firewalld would have to be reloaded, and what runs of these zones or
+// policies is not what is configured.
+var ErrUnsaved = errors.New("firewalld runs with other settings than its permanent ones, and a reload would change them")
+
+// same says whether a zone or policy runs as it is configured, devices aside: those are bound at run time by many.
+func (f *firewalld) same(name, get, byName, getPermanent string) (bool, error) {
+	var running, permanent map[string]dbus.Variant
+	if err := f.call(&running, get, name); err != nil {
+		return false, err
+	}
+	var path dbus.ObjectPath
+	if err := f.callAt(configPath, &path, byName, name); err != nil {
+		return false, err
+	}
+	if err := f.callAt(path, &permanent, getPermanent); err != nil {
+		return false, err
+	}
+	for _, settings := range []map[string]dbus.Variant{running, permanent} {
+		for _, key := range []string{"interfaces", "version", "short", "description"} {
+			delete(settings, key)
+		}
+	}
+	return fmt.Sprint(running) == fmt.Sprint(permanent), nil // maps are printed in order
+}

@@ -1,0 +1,208 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by `up` as well; the plan makes
+// it true before any boxrun has run, and lets others that manage the host know.
+type Setup struct {
+	Etc       string    // /etc
+	Bridges   []Network // of these the names and Offload count
+	Devices   []string  // of the IPv4 default routes
+	Legacy    bool      // iptables is the one whose tables are kernel modules of their own
+	Ethtool   string    // path of ethtool(8), "" where it is not installed
+	Firewalld bool      // firewalld is installed
+	Zoned     []string  // bridges for firewalld's zone: not those that the administrator has put into another
+}
+
+// The files below Etc. Their names never change: what an older boxrun wrote is found by them.
+const (
+	sysctlFile   = "sysctl.d/90-boxrun.conf"
+	modulesFile  = "modules-load.d/boxrun.conf"
+	udevFile     = "udev/rules.d/90-boxrun.rules"
+	zoneFile     = "firewalld/zones/" + zoneName + ".xml"
+	policyFile   = "firewalld/policies/" + policyName + ".xml"
+	setupComment = "# " + setupMark + "; \"boxrun host reset\" removes it.\n"
+)
+
+// LookSetup looks up what a Setup depends on.
+func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
+	s := Setup{Etc: etc, Bridges: bridges, Firewalld: hasFirewalld(etc)}
+	var err, legacyErr, zonesErr error
+	s.Zoned, zonesErr = unzoned(etc, bridges)
+	s.Devices, err = k.defaultDevices()
+	s.Legacy, legacyErr = k.legacy()
+	path, lookErr := exec.LookPath("ethtool")
+	if errors.Is(lookErr, exec.ErrNotFound) {
+		lookErr = nil
+	}
+	s.Ethtool = path
+	return s, errors.Join(err, legacyErr, lookErr, zonesErr)
+}
+
+// hasFirewalld says whether firewalld is installed: its package brings both directories.
+func hasFirewalld(etc string) bool {
+	return isDir(filepath.Join(etc, filepath.Dir(zoneFile))) && isDir(filepath.Join(etc, filepath.Dir(policyFile)))
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// Plan plans the setup. A directory that is missing is none of boxrun's to make: nothing reads it on this host.
+func (s Setup) Plan() Plan {
+	p := Plan{Owner: "boxrun:setup", Sysctls: s.sysctls(), Modules: s.modules()}
+	for _, f := range s.files() {
+		if isDir(filepath.Dir(f.Path)) {
+			p.Files = append(p.Files, f)
+		}
+	}
+	if s.Firewalld {
+		p.Firewalld = &PermanentZone{Zone: s.file(zoneFile, zoneText(s.Zoned)), Policy: s.file(policyFile, policyText()), Bridges: s.Zoned}
+	}
+	return p
+}
+
+// Missing gives a line for each thing that cannot be kept over reboots on this host. Boxes work without it.
+func (s Setup) Missing() []string {
+	var missing []string
+	for _, name := range []string{sysctlFile, modulesFile, udevFile} {
+		if dir := filepath.Join(s.Etc, filepath.Dir(name)); !isDir(dir) {
+			missing = append(missing, fmt.Sprintf("%s is not written, as there is no %s", filepath.Join(s.Etc, name), dir))
+		}
+	}
+	if s.Ethtool == "" {
+		missing = append(missing, fmt.Sprintf("%s is not written, as ethtool is not installed: up turns offload off by itself", filepath.Join(s.Etc, udevFile)))
+	}
+	return missing
+}
+
+func (s Setup) file(name, text string) File {
+	return File{Path: filepath.Join(s.Etc, name), Text: text}
+}
+
+// files gives what is read at boot, for udev only where there is something to turn off.
+func (s Setup) files() []File {
+	files := []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText())}
+	if rules := s.udevText(); rules != "" {
+		files = append(files, s.file(udevFile, rules))
+	}
+	return files
+}
+
+// sysctls are those that boxes need of the whole host. Reverse path filtering is set to loose for all devices, those to
+// come and the one that leads out, as the greater of a device's own value and that for all is in force.
+func (s Setup) sysctls() []Sysctl {
+	list := []Sysctl{forwarding()}
+	for _, device := range append([]string{"all", "default"}, s.Devices...) {
+		list = append(list, Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + device + "/rp_filter"), Value: "2"})
+	}
+	return list
+}
+
+func (s Setup) sysctlText() string {
+	var b strings.Builder
+	b.WriteString(setupComment + "# The host forwards for boxes, and takes packets by another way than their answers go.\n")
+	for _, setting := range s.sysctls() {
+		fmt.Fprintf(&b, "%s = %s\n", setting.Key, setting.Value)
+	}
+	return b.String()
+}
+
+// modules leaves out those of the legacy backend where the host has the other.
+func (s Setup) modules() []Modules {
+	return slices.DeleteFunc(hostModules(), func(m Modules) bool { return m.Legacy && !s.Legacy })
+}
+
+func (s Setup) modulesText() string {
+	text := setupComment
+	for _, m := range s.modules() {
+		text += strings.Join(m.Names, "\n") + "\n"
+	}
+	return text
+}
+
+// udevText gives a rule for each bridge whose offload is turned off; "" where there is none. It goes by names: a bridge
+// that a box is started on by hand, or that the host's own configuration makes at boot, has no mark of boxrun's.
+func (s Setup) udevText() string {
+	var rules strings.Builder
+	for _, n := range s.Bridges {
+		if n.Offload && s.Ethtool != "" {
+			fmt.Fprintf(&rules, "ACTION==\"add\", SUBSYSTEM==\"net\", ENV{DEVTYPE}==\"bridge\", KERNEL==\"%s\", RUN+=\"%s -K $name %s\"\n",
+				n.Bridge, s.Ethtool, offload)
+		}
+	}
+	if rules.Len() == 0 {
+		return ""
+	}
+	return setupComment + "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n" + rules.String()
+}
+
+// unzoned gives the bridges that no other zone of firewalld's permanent configuration has.
+func unzoned(etc string, bridges []Network) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(etc, "firewalld/zones/*.xml"))
+	if err != nil {
+		return nil, err
+	}
+	var zones strings.Builder
+	for _, file := range files {
+		if file == filepath.Join(etc, zoneFile) {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		zones.Write(text)
+	}
+	var names []string
+	for _, n := range bridges {
+		if !strings.Contains(zones.String(), fmt.Sprintf("<interface name=%q", n.Bridge)) {
+			names = append(names, n.Bridge)
+		}
+	}
+	return names, nil
+}
+
+// SetupFiles gives the files below etc that a setup has left, boxrun's mark in them.
+func SetupFiles(etc string) ([]string, error) {
+	var found []string
+	for _, f := range allSetupFiles(etc) {
+		_, err := f.read()
+		switch {
+		case err == nil:
+			found = append(found, f.Path)
+		case errors.Is(err, fs.ErrPermission):
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+func allSetupFiles(etc string) []File {
+	var files []File
+	for _, name := range []string{sysctlFile, modulesFile, udevFile, zoneFile, policyFile} {
+		files = append(files, File{Path: filepath.Join(etc, name)})
+	}
+	return files
+}
+
+// SetupRemoval plans nothing but what Undo of it takes away: every file that a setup may have left below etc, and what
+// firewalld took from them.
+func SetupRemoval(etc string) Plan {
+	files := allSetupFiles(etc)
+	return Plan{
+		Owner:     "boxrun:setup",
+		Files:     files[:3],
+		Firewalld: &PermanentZone{Zone: files[3], Policy: files[4]},
+	}
+}

@@ -1,0 +1,254 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// What carries boxrun's name. These never change: what an older boxrun left is found by them.
+const (
+	markPrefix  = "boxrun:" // of comments of rules, and aliases of bridges
+	chainPrefix = "BOXRUN-"
+)
+
+// Traces is everything in the host's network that carries boxrun's name. It is found by the names alone, so that a host
+// can be cleared of boxrun when all records are lost.
+type Traces struct {
+	Rules   []Trace  // of iptables, in both of its backends
+	Bridges []string // devices that boxrun made
+	Guarded []string // devices of others that boxrun has rules for
+}
+
+// Trace is a rule of boxrun's, or one of its chains.
+type Trace struct {
+	Owner string // host, or the name of a bridge or box
+	Tool  string // iptables, or the name of the one with the other backend
+	Table string
+	Chain string
+	Spec  string // "" for the chain itself
+}
+
+// String gives the rule as typed.
+func (t Trace) String() string {
+	if t.Spec == "" {
+		return fmt.Sprintf("%s -t %s -N %s", t.Tool, t.Table, t.Chain)
+	}
+	return fmt.Sprintf("%s -t %s -A %s %s", t.Tool, t.Table, t.Chain, t.Spec)
+}
+
+// FindTraces looks for all that carries boxrun's name. It never writes.
+func FindTraces(k *Kernel) (Traces, error) {
+	var found Traces
+	k.Reread()
+	have, err := k.rules()
+	if err != nil {
+		return found, err
+	}
+	found.Rules = tracesAmong(have, "iptables")
+	other, err := k.otherBackend()
+	if err != nil {
+		return found, err
+	}
+	found.Rules = append(found.Rules, other...)
+	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
+	return found, err
+}
+
+// otherBackend looks into the backend that iptables does not use now: an administrator may have switched with boxes up.
+func (k *Kernel) otherBackend() ([]Trace, error) {
+	legacy, err := k.legacy()
+	if err != nil {
+		return nil, err
+	}
+	tool := "iptables-nft"
+	if !legacy {
+		tool = "iptables-legacy"
+		names, err := os.ReadFile("/proc/net/ip_tables_names") // asking the tool would load modules
+		if err != nil || len(names) == 0 {
+			return nil, ignoreAbsent(err)
+		}
+	}
+	if _, err := exec.LookPath(tool + "-save"); err != nil {
+		return nil, nil //nolint:nilerr // not installed
+	}
+	out, err := runProgram("", tool+"-save")
+	if err != nil {
+		return nil, err
+	}
+	have, err := parseTables(out)
+	return tracesAmong(have, tool), err
+}
+
+// tracesAmong gives boxrun's chains and rules: chains first, each with its rules.
+func tracesAmong(have tables, tool string) []Trace {
+	var found []Trace
+	for _, table := range slices.Sorted(maps.Keys(have)) {
+		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
+			ours := strings.HasPrefix(chain, chainPrefix)
+			if ours {
+				found = append(found, Trace{Owner: chainOwner(chain), Tool: tool, Table: table, Chain: chain})
+			}
+			for _, rule := range have[table][chain] {
+				if ours || marks(rule) || strings.HasPrefix(target(rule), chainPrefix) {
+					found = append(found, Trace{ruleOwner(chain, rule), tool, table, chain, rule})
+				}
+			}
+		}
+	}
+	return found
+}
+
+func marks(rule string) bool { return strings.HasPrefix(comment(rule), markPrefix) }
+
+// ruleOwner goes by the comment, and where that is not boxrun's by the chain.
+func ruleOwner(chain, rule string) string {
+	if marks(rule) {
+		return ownerOf(comment(rule))
+	}
+	if strings.HasPrefix(chain, chainPrefix) {
+		return chainOwner(chain)
+	}
+	return chainOwner(target(rule))
+}
+
+// chainOwner gives the box of a box's chain, and host for the others.
+func chainOwner(chain string) string {
+	for _, prefix := range []string{prefixDNAT, prefixFilter} {
+		if name, ok := strings.CutPrefix(chain, prefix); ok {
+			return name
+		}
+	}
+	return "host"
+}
+
+// tracedBridges gives the devices that have boxrun's alias, and those of others for which there are rules.
+func (k *Kernel) tracedBridges(rules []Trace) (made, guarded []string, err error) {
+	links, err := linkList(k.link)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the links: %w", err)
+	}
+	for _, l := range links {
+		name := l.Attrs().Name
+		switch {
+		case strings.HasPrefix(l.Attrs().Alias, markPrefix):
+			made = append(made, name)
+		case slices.ContainsFunc(rules, func(t Trace) bool { return t.Chain == chainGuard && t.Owner == name && t.Spec != "" }):
+			guarded = append(guarded, name)
+		}
+	}
+	return made, guarded, nil
+}
+
+// Names gives the bridges that the traces speak of, those that are gone included.
+func (t Traces) Names() []string {
+	names := slices.Concat(t.Bridges, t.Guarded)
+	for _, r := range t.Rules {
+		if r.Chain == chainGuard && r.Spec != "" {
+			names = append(names, r.Owner)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// PortsOn gives the devices on a bridge: what runs there would lose its network with it.
+func PortsOn(k *Kernel, bridge string) ([]string, error) {
+	link, err := k.linkByName(bridge)
+	if link == nil || err != nil {
+		return nil, err
+	}
+	return k.ports(link)
+}
+
+// Commands gives what a person would type to remove the traces.
+func (t Traces) Commands() []string {
+	var lines []string
+	for _, b := range t.Guarded {
+		lines = append(lines, Setting{localnetKey(b), "0"}.typed())
+	}
+	for _, tool := range t.tools() {
+		e := t.removal(tool)
+		for _, table := range e.tables() {
+			for _, line := range e.lines[table] {
+				lines = append(lines, fmt.Sprintf("%s -w -t %s %s", tool, table, line))
+			}
+		}
+	}
+	for _, b := range t.Bridges {
+		lines = append(lines, "ip link del "+b)
+	}
+	return lines
+}
+
+// Remove removes the traces, past errors. What kept others from the host's 127.0.0.1 goes after what opened it.
+func (t Traces) Remove(k *Kernel) error {
+	var errs []error
+	for _, b := range t.Guarded {
+		errs = append(errs, ignoreAbsent(writeSysctl(localnetKey(b), "0"))) // what it was is not known: the kernel's default
+	}
+	for _, tool := range t.tools() {
+		e := t.removal(tool)
+		input := strings.Join(e.input(e.tables()), "\n") + "\n"
+		_, err := runProgram(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+		errs = append(errs, err)
+	}
+	k.Reread()
+	for _, b := range t.Bridges {
+		link, err := k.linkByName(b)
+		if link != nil && err == nil {
+			err = k.link.LinkDel(link)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func localnetKey(bridge string) string {
+	return keyOf("/proc/sys/net/ipv4/conf/" + bridge + "/route_localnet")
+}
+
+func (t Traces) tools() []string {
+	var tools []string
+	for _, r := range t.Rules {
+		if !slices.Contains(tools, r.Tool) {
+			tools = append(tools, r.Tool)
+		}
+	}
+	return tools
+}
+
+// removal gives the lines that remove the rules of one tool: jumps first, as a chain can go when no rule leads to it.
+func (t Traces) removal(tool string) edits {
+	var e edits
+	for _, verb := range []string{"-D", "-F", "-X"} {
+		for _, r := range t.Rules {
+			ours := strings.HasPrefix(r.Chain, chainPrefix)
+			switch {
+			case r.Tool != tool:
+			case verb == "-D" && !ours:
+				e.add(r.Table, fmt.Sprintf("-D %s %s", r.Chain, r.Spec))
+			case verb != "-D" && ours && r.Spec == "":
+				e.add(r.Table, verb+" "+r.Chain)
+			}
+		}
+	}
+	return e
+}
+
+// tables gives the tables that are edited, what publishes before what protects.
+func (e *edits) tables() []string {
+	order := tableOrder()
+	for table := range e.lines {
+		if !slices.Contains(order, table) {
+			order = append(order, table)
+		}
+	}
+	slices.Reverse(order)
+	return order
+}
