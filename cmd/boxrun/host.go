@@ -1,0 +1,167 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+func (a *app) hostCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "host",
+		Short: "Make the host ready for boxes, show what boxrun holds on it, or take all of it away",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.hostSetupCommand(), a.hostShowCommand(), a.hostResetCommand())
+	return cmd
+}
+
+func (a *app) hostSetupCommand() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Keep over reboots what boxes need of the host",
+		Long: "setup writes the files that set sysctls, load modules and turn off offload at boot, and the zone of firewalld where\n" +
+			"that is installed, and applies all of it now. Boxes work without it; run it again when a profile names a new bridge.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				commands, err := l.HostSetupCommands(a.hostProfiles())
+				if err != nil {
+					return err
+				}
+				return a.lines(commands)
+			}
+			if err := a.needRoot("host setup"); err != nil {
+				return err
+			}
+			done, err := l.HostSetup(cmd.Context(), a.hostProfiles())
+			for _, line := range done.Missing {
+				a.notef("warning: %s", line)
+			}
+			if err != nil {
+				return err
+			}
+			a.noteSetup(done.Changed)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the files and commands, and change nothing")
+	return cmd
+}
+
+// noteSetup says what a setup found out of place and has put right.
+func (a *app) noteSetup(changed []string) {
+	for _, line := range changed {
+		a.notef("set up: %s", line)
+	}
+	if len(changed) == 0 {
+		a.note("the host is set up, nothing to change")
+	}
+}
+
+// hostProfiles gives the profiles whose bridges a setup is for: those of the host, not of a person. One that cannot be
+// read is none of the setup's business.
+func (a *app) hostProfiles() []profiles.Profile {
+	search := profiles.Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}}
+	found, err := search.List()
+	if err != nil {
+		a.notef("warning: %v", err)
+	}
+	var ps []profiles.Profile
+	for _, f := range found {
+		if p, err := search.Load(f.Name); err == nil {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+func (a *app) hostShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show all that boxrun holds on the host, in place or drifted",
+		Args:  args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if err := a.needRoot("host show"); err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			held, err := l.HostShow(a.hostProfiles())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.json(held)
+			}
+			if len(held) == 0 {
+				a.note("boxrun holds nothing on this host")
+				return nil
+			}
+			return a.table("OWNER WHAT STATE", holdingRows(held))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// holdingRows gives a row a thing, and one for each rule and each way in which it drifted.
+func holdingRows(held []netsetup.Holding) [][]string {
+	var rows [][]string
+	for _, h := range held {
+		state := "in place"
+		if len(h.Drift) > 0 {
+			state = "drifted: " + strings.Join(h.Drift, "; ")
+		}
+		rows = append(rows, []string{h.Owner, h.What, state})
+		for _, rule := range h.Rules {
+			rows = append(rows, []string{"", "  " + rule, ""})
+		}
+	}
+	return rows
+}
+
+func (a *app) hostResetCommand() *cobra.Command {
+	var force, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "reset",
+		Short: "Take away all that boxrun holds on the host, files and rules, even where its records are lost",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.needRoot("host reset"); err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				commands, err := l.HostResetCommands()
+				if err != nil {
+					return err
+				}
+				return a.lines(commands)
+			}
+			if err := l.HostReset(cmd.Context(), force); err != nil {
+				return err
+			}
+			a.note("nothing of boxrun is left on this host but its profiles, and the overlays of boxes")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "take boxes that are up down first")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands, and change nothing")
+	return cmd
+}
