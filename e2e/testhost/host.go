@@ -51,13 +51,22 @@ type Host struct {
 // New builds the root file systems where they are not cached, sweeps what killed runs left, and boots a host of its own;
 // progress is told of the steps that take long. It needs root.
 func New(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, hostRecipe(), progress)
+}
+
+// NewWithNeighbours is New for a host on which firewalld, Docker and ufw are installed, and none of them runs.
+func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, neighboursRecipe(), progress)
+}
+
+func newHost(ctx context.Context, r recipe, progress func(string)) (*Host, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a test host needs root: it is made of namespaces, mounts and a cgroup")
 	}
 	if err := sweep(); err != nil {
 		return nil, fmt.Errorf("sweeping hosts of killed runs: %w", err)
 	}
-	root, err := hostRecipe().ensure(ctx, progress)
+	root, err := r.ensure(ctx, progress)
 	if err != nil {
 		return nil, err
 	}

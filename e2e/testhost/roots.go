@@ -40,6 +40,9 @@ var hostSetup string
 //go:embed host.finish.sh
 var hostFinish string
 
+//go:embed neighbours.finish.sh
+var neighboursFinish string
+
 //go:embed web.finish.sh
 var webFinish string
 
@@ -51,6 +54,15 @@ func hostRecipe() recipe {
 			"apptainer,squashfuse,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
 		setup: hostSetup, finish: hostFinish,
 	}
+}
+
+// neighboursRecipe is the host with what else manages a host's firewall. Nothing of it runs until a test starts it.
+func neighboursRecipe() recipe {
+	r := hostRecipe()
+	r.name = "neighbours"
+	r.packages += ",firewalld,docker.io,ufw"
+	r.finish += neighboursFinish
+	return r
 }
 
 // webRecipe is the box most tests run: Debian 12 with systemd and nginx.
