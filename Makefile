@@ -1,7 +1,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# Where "make deps" puts Go where Debian's is too old; a Go that is there already comes first.
-export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+# Where "make deps" puts Go if Debian's is too old comes first: it is put there only then.
+export PATH := /usr/local/go/bin:$(PATH):/usr/sbin:/sbin
 
 VERSION = $(shell git describe --tags --always --dirty 2> /dev/null || echo unknown)
 BUILD   = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"

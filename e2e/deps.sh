@@ -7,7 +7,7 @@ missing=
 need() { # COMMAND PACKAGE...
 	command -v "$1" > /dev/null || { shift; missing="$missing $*"; }
 }
-PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
+PATH=/usr/local/go/bin:$PATH:/usr/sbin:/sbin
 need git git
 need make make
 need curl curl ca-certificates
@@ -36,7 +36,7 @@ fi
 
 # Any Go since 1.21 fetches the one that go.mod names by itself. Debian 12 has an older one only: there the Go that the module
 # proxy holds is unpacked to /usr/local/go.
-usable() { command -v go > /dev/null && [ "$(go version | sed 's/.*go1\.\([0-9]*\).*/\1/')" -ge 21 ]; }
+usable() { command -v go > /dev/null && [ "$(GOTOOLCHAIN=local go version | sed 's/.*go1\.\([0-9]*\).*/\1/')" -ge 21 ]; }
 usable && exit
 apt-get update -q
 case $(apt-cache policy golang-go | sed -n 's/ *Candidate: 2:1\.\([0-9]*\).*/\1/p') in

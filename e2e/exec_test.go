@@ -74,15 +74,15 @@ func dialogue(t *testing.T, term *testhost.Terminal, lines [][2]string) {
 	}
 }
 
-// leave types exit and wants that code.
-func leave(t *testing.T, term *testhost.Terminal, code int) {
+// leave types exit and wants exit code 0.
+func leave(t *testing.T, term *testhost.Terminal) {
 	t.Helper()
 	if err := term.Type("exit\n"); err != nil {
 		t.Fatal(err)
 	}
 	r, err := term.Wait(10 * time.Second)
-	if err != nil || r.Code != code {
-		t.Errorf("leaving: %v, %v, want exit code %d", r, err, code)
+	if err != nil || r.Code != 0 {
+		t.Errorf("leaving: %v, %v, want exit code 0", r, err)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestShellHasARealTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	dialogue(t, term, [][2]string{{"sleep .2; stty size\n", "44 122"}})
-	leave(t, term, 0)
+	leave(t, term)
 }
 
 func TestShellOfAUser(t *testing.T) {
@@ -112,7 +112,7 @@ func TestShellOfAUser(t *testing.T) {
 	h.must("boxrun", "up", "web")
 	term := h.terminal("boxrun", "shell", "-u", "bob", "web")
 	dialogue(t, term, [][2]string{{"", "$"}, {"echo $((1+1))-$(id -un)-$PWD\n", "2-bob-/home/bob"}})
-	leave(t, term, 0)
+	leave(t, term)
 }
 
 func TestSuAndTmuxWorkInside(t *testing.T) {
@@ -127,7 +127,7 @@ func TestSuAndTmuxWorkInside(t *testing.T) {
 		{"tmux new-session 'echo in-$((3+3)); sleep 1' && echo out-$((4+4))\n", "in-6"},
 		{"", "out-8"},
 	})
-	leave(t, term, 0)
+	leave(t, term)
 }
 
 // Whatever ends a shell, the terminal it was typed on is as before.
@@ -145,7 +145,7 @@ func TestTheTerminalIsRestored(t *testing.T) {
 	dialogue(t, term, [][2]string{
 		{"{ sleep 1; pkill -TERM -x boxrun; } &\n", "&"}, {"boxrun shell web\n", "web:"}, prompt, same,
 	})
-	leave(t, term, 0)
+	leave(t, term)
 }
 
 // When the shell's box goes down under it, the shell ends, and with it boxrun.

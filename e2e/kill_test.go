@@ -22,10 +22,10 @@ func killPoints(took time.Duration) []time.Duration {
 }
 
 // killed runs boxrun and kills it, and nothing else, after that long. It may have ended before.
-func (h host) killed(after time.Duration, args ...string) testhost.Result {
+func (h host) killed(after time.Duration, args ...string) {
 	h.t.Helper()
 	seconds := fmt.Sprintf("%.3f", after.Seconds())
-	return h.run(append([]string{"timeout", "--foreground", "-s", "KILL", seconds, "boxrun"}, args...)...)
+	h.run(append([]string{"timeout", "--foreground", "-s", "KILL", seconds, "boxrun"}, args...)...)
 }
 
 // timed gives how long a boxrun that succeeds takes.

@@ -255,6 +255,20 @@ func TestTwoBoxesAtOnce(t *testing.T) {
 	h.ask([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}, {"box all", "tcp", few + ":7000", "box on " + few}})
 }
 
+// A box that comes back has another device behind the same address, on a bridge that another box has kept up: what the
+// host remembers of its neighbours must not be in the way for half a minute.
+func TestRestartBesideAnotherBoxIsQuick(t *testing.T) {
+	h, _, _ := reachHost(t)
+	for range 2 {
+		h.ask([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}})
+		start := time.Now()
+		h.must("boxrun", "restart", "all")
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("restart took %v", took)
+		}
+	}
+}
+
 // A raw Apptainer instance on the bridge that Apptainer's own configuration names is not disturbed, and keeps its address.
 func TestRawInstancesShareTheBridge(t *testing.T) {
 	h := newHost(t)
