@@ -235,28 +235,33 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
-	for _, p := range plans {
-		known[strings.TrimPrefix(p.Owner, "boxrun:")] = true
-	}
+	traces = traces.Without(ownersOf(plans))
 	var left []netsetup.Holding
 	for _, t := range traces.Rules {
-		if known[t.Owner] && t.Tool == "iptables" {
-			continue
-		}
 		what := "rules of " + t.Tool
 		if n := len(left); n == 0 || left[n-1].Owner != t.Owner || left[n-1].What != what {
-			left = append(left, netsetup.Holding{Owner: t.Owner, What: what, Drift: []string{"left behind: in no record of boxrun's"}})
+			left = append(left, abandoned(t.Owner, what))
 		}
 		last := &left[len(left)-1]
 		last.Rules = append(last.Rules, t.String())
 	}
 	for _, b := range traces.Bridges {
-		if !known[b] {
-			left = append(left, netsetup.Holding{Owner: b, What: "bridge " + b, Drift: []string{"left behind: in no record of boxrun's"}})
-		}
+		left = append(left, abandoned(b, "bridge "+b))
 	}
 	return left, nil
+}
+
+func abandoned(owner, what string) netsetup.Holding {
+	return netsetup.Holding{Owner: owner, What: what, Drift: []string{"in no record of boxrun's: \"boxrun host reset\" removes it"}}
+}
+
+// ownersOf gives the names of what plans are for.
+func ownersOf(plans []netsetup.Plan) []string {
+	var owners []string
+	for _, p := range plans {
+		owners = append(owners, strings.TrimPrefix(p.Owner, "boxrun:"))
+	}
+	return owners
 }
 
 // filesHeld gives the files below the state directory that are not among those held already.

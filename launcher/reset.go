@@ -208,7 +208,7 @@ func (l *Launcher) removeFiles() error {
 	return errors.Join(errs...)
 }
 
-// HostResetCommands gives what a person would type into bash to have what HostReset gives once no box is up.
+// HostResetCommands gives what a person would type into bash to have what HostReset gives.
 func (l *Launcher) HostResetCommands() ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -220,8 +220,10 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 		return nil, err
 	}
 	var lines []string
-	for _, name := range l.up() {
-		lines = append(lines, "boxrun down "+name)
+	if names := l.up(); len(names) > 0 {
+		lines = append(lines, "boxrun down "+quoteAll(names))
+		plans, _ := l.readPlans()
+		traces = traces.Without(ownersOf(plans)) // down takes those away
 	}
 	lines = append(lines, traces.Commands()...)
 	files, err := netsetup.SetupFiles(etc)

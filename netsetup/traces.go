@@ -157,6 +157,16 @@ func (t Traces) Names() []string {
 	return slices.Compact(names)
 }
 
+// Without gives the traces but those of the owners named. What is in the backend that iptables does not use stays.
+func (t Traces) Without(owners []string) Traces {
+	known := func(name string) bool { return slices.Contains(owners, name) }
+	return Traces{
+		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }),
+		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
+		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+	}
+}
+
 // PortsOn gives the devices on a bridge: what runs there would lose its network with it.
 func PortsOn(k *Kernel, bridge string) ([]string, error) {
 	link, err := k.linkByName(bridge)

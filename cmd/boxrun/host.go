@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"boxrun/netsetup"
@@ -110,24 +108,27 @@ func (a *app) hostShowCommand() *cobra.Command {
 				a.note("boxrun holds nothing on this host")
 				return nil
 			}
-			return a.table("OWNER WHAT STATE", holdingRows(held))
+			return a.table("OWNER STATE WHAT", holdingRows(held))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// holdingRows gives a row a thing, and one for each rule and each way in which it drifted.
+// holdingRows gives a row a thing, and below it one for each way in which it drifted and each rule.
 func holdingRows(held []netsetup.Holding) [][]string {
 	var rows [][]string
 	for _, h := range held {
 		state := "in place"
 		if len(h.Drift) > 0 {
-			state = "drifted: " + strings.Join(h.Drift, "; ")
+			state = "drifted"
 		}
-		rows = append(rows, []string{h.Owner, h.What, state})
+		rows = append(rows, []string{h.Owner, state, h.What})
+		for _, line := range h.Drift {
+			rows = append(rows, []string{"", "", "  " + line})
+		}
 		for _, rule := range h.Rules {
-			rows = append(rows, []string{"", "  " + rule, ""})
+			rows = append(rows, []string{"", "", "  " + rule})
 		}
 	}
 	return rows
