@@ -95,6 +95,20 @@ func (b *Box) readyAddr() (netip.Addr, error) {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
+// holds says whether a process lives in the box: its listeners are the host's too where the network is. A nil box has
+// none.
+func (b *Box) holds(pid int) bool {
+	if b == nil || pid == 0 || !b.alive() {
+		return false
+	}
+	theirs, err := os.Readlink(procFile(pid, "ns/pid"))
+	if err != nil {
+		return false // it has just ended
+	}
+	ours, err := os.Readlink(procFile(b.Init.PID, "ns/pid"))
+	return err == nil && ours == theirs
+}
+
 // refuseHostMode wants an Apptainer that can join a namespace, and a host whose network is the one boxrun looks at.
 // Only this mode pays for asking Apptainer's version.
 func refuseHostMode(p profiles.Profile) error {

@@ -18,14 +18,15 @@ import (
 func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
 	_, err := lookApptainer()
 	others, loadErr := l.others(p.Name)
-	return errors.Join(err, loadErr,
+	own, ownErr := l.load(p.Name)
+	return errors.Join(err, loadErr, ignoreNotExist(ownErr),
 		refuseImage(p),
 		refuseBinds(p),
 		refuseOverlay(p.Storage),
 		l.refuseInstance(p.Name),
 		refuseHostMode(p),
 		refuseNetwork(p, others),
-		refusePorts(k, p, others),
+		refusePorts(k, p, own, others),
 	)
 }
 
@@ -170,7 +171,8 @@ func agree(n profiles.Network, b *Box) error {
 }
 
 // refusePorts wants the host's ports to be free: of other boxes, of listening processes, and of other people's DNAT.
-func refusePorts(k *netsetup.Kernel, p profiles.Profile, others []*Box) error {
+// What the box itself has, where one of that name runs (own, nil for none), will be free when it is replaced.
+func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box) error {
 	if err := refusePublished(p, others); err != nil {
 		return err
 	}
@@ -180,6 +182,9 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, others []*Box) error {
 	}
 	var errs []error
 	for _, h := range holders {
+		if own.holds(h.PID) {
+			continue
+		}
 		errs = append(errs, refused("publish another host port, or free this one",
 			"host port %d/%s is taken by %s", h.Number, h.Proto, h.By))
 	}

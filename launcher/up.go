@@ -22,10 +22,11 @@ type UpOptions struct {
 // Up is what an up did.
 type Up struct {
 	Box     *Box
-	Started bool         // false: it was up before
-	Mended  []string     // of a box that was up: what was out of place
-	Changed bool         // the profile is not the one the box was started with
-	Failed  []failedUnit // units that failed at boot, with their last log lines
+	Started bool              // false: it was up before
+	Mended  []string          // of a box that was up: what was out of place
+	Changed bool              // the profile is not the one the box was started with
+	Failed  []failedUnit      // units that failed at boot, with their last log lines
+	Host    []netsetup.Change // what became different of the host's network while a box booted that shares it
 }
 
 // Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
@@ -60,6 +61,18 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.refuse(k, p); err != nil {
 		return Up{}, err
 	}
+	watch, err := watchHost(p)
+	if err != nil {
+		return Up{}, err
+	}
+	up, err := l.bringUp(ctx, k, p, o)
+	changes, lookErr := watch.changes()
+	up.Host = changes
+	return up, errors.Join(err, lookErr)
+}
+
+// bringUp starts a box and waits for it.
+func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
 	b, err := l.start(ctx, k, p)
 	if err != nil {
 		return Up{}, l.rollback(ctx, k, b, err)

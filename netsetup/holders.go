@@ -24,6 +24,7 @@ type Holder struct {
 	Number uint16 // the host port, the lowest where a rule takes several
 	Proto  string
 	By     string // "nginx (pid 812)", or "a DNAT rule of Docker: -A DOCKER ..."
+	PID    int    // 0 where it is no process, or not known which
 }
 
 // Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, first tcp then udp,
@@ -52,7 +53,7 @@ func Listeners(ports []Port) ([]Holder, error) {
 	for _, h := range hits {
 		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
 		if pid := owners[h.socket.inode]; pid != 0 {
-			holder.By = processName(pid)
+			holder.By, holder.PID = processName(pid), pid
 		}
 		if !slices.Contains(holders, holder) { // one process listens on IPv4 and on IPv6
 			holders = append(holders, holder)

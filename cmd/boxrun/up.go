@@ -70,6 +70,7 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	began := time.Now()
 	up, err := l.Up(ctx, p, o)
 	a.live("")
+	a.noteHost(p.Name, up)
 	if up.Box != nil && (err == nil || errors.Is(err, launcher.ErrNotReady)) {
 		a.noteUp(up, time.Since(began))
 	}
@@ -102,6 +103,16 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	}
 	if up.Box.Profile.Ready.Hint != "" {
 		a.notef("%s: %s", name, up.Box.Profile.Ready.Hint)
+	}
+}
+
+// noteHost says what has changed of the host's network while a box booted in it, and how to take that back.
+func (a *app) noteHost(name string, up launcher.Up) {
+	for _, c := range up.Host {
+		a.notef("%s: the host's network changed while it booted: %s", name, c.What)
+		if c.Revert != "" {
+			a.note("    to take it back: " + c.Revert)
+		}
 	}
 }
 

@@ -1,0 +1,449 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Snapshot is the host's network at one moment: links, addresses, routes, routing rules, the firewall, sysctls. It leaves
+// out what comes and goes by itself, and what carries boxrun's name, as other boxes may come up meanwhile.
+type Snapshot struct {
+	facts []fact // in the order in which they can be set: a link before its addresses
+}
+
+// fact is one thing about the host.
+type fact struct {
+	thing string // "address 192.0.2.1/24 on eth0": once in a snapshot
+	on    string // the thing without which it is not; "" for none
+	value string // "" where being there is all there is to it
+	set   string // the command that makes it so; "" where none does
+	unset string // the command that takes it away; "" where none does
+}
+
+// Change is one difference between two snapshots.
+type Change struct {
+	What   string // "address 192.0.2.1/24 on eth0 is gone"
+	Revert string // the command that takes it back; "" where none does
+}
+
+// Look takes a snapshot of the network namespace of the process. A part of it that the host has no program for
+// (iptables, nft) is left out.
+func Look() (Snapshot, error) {
+	var s Snapshot
+	for _, part := range []func() ([]fact, error){devices, firewall, netSysctls} {
+		facts, err := part()
+		if err != nil {
+			return Snapshot{}, fmt.Errorf("looking at the host's network: %w", err)
+		}
+		s.facts = append(s.facts, facts...)
+	}
+	return s, nil
+}
+
+// Changes gives what has changed since s was taken. The commands go in the order given: what is new is taken away, last
+// first, then what is gone or different is restored, first first.
+func (s Snapshot) Changes(now Snapshot) []Change {
+	before, after := byThing(s.facts), byThing(now.facts)
+	var changes []Change
+	for _, f := range slices.Backward(now.facts) {
+		_, known := before[f.thing]
+		_, carried := before[f.on]
+		if !known && (f.on == "" || carried) {
+			changes = append(changes, Change{What: f.thing + " is new", Revert: f.unset})
+		}
+	}
+	for _, f := range s.facts {
+		there, known := after[f.thing]
+		_, carried := after[f.on]
+		switch {
+		case !known && (f.on == "" || carried):
+			changes = append(changes, Change{What: f.thing + " is gone", Revert: f.set})
+		case known && there.value != f.value:
+			changes = append(changes, Change{What: f.thing + changed(f.value, there.value), Revert: f.set})
+		}
+	}
+	return changes
+}
+
+func byThing(facts []fact) map[string]fact {
+	m := make(map[string]fact, len(facts))
+	for _, f := range facts {
+		m[f.thing] = f
+	}
+	return m
+}
+
+// changed says from what to what, where that is a matter of a few words.
+func changed(from, to string) string {
+	if strings.Contains(from+to, "\n") {
+		return " is different"
+	}
+	return fmt.Sprintf(" is %s, was %s", to, from)
+}
+
+// devices gives links, addresses, routes and routing rules.
+func devices() ([]fact, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	links, err := linkList(h)
+	if err != nil {
+		return nil, fmt.Errorf("listing links: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	var facts []fact
+	links = slices.DeleteFunc(links, passing)
+	for _, l := range links {
+		facts = append(facts, linkFacts(l, names)...)
+	}
+	for _, l := range links {
+		addrs, err := addrList(h, l, netlink.FAMILY_ALL)
+		if err != nil {
+			return nil, fmt.Errorf("listing addresses: %w", err)
+		}
+		for _, a := range addrs {
+			facts = appendFact(facts, addrFact(a, l.Attrs().Name))
+		}
+	}
+	routing, err := routingFacts(h, kept(links))
+	return append(facts, routing...), err
+}
+
+// passing says of a link that it is another container's, or boxrun's own bridge: they come and go while a box boots.
+func passing(l netlink.Link) bool {
+	a := l.Attrs()
+	return strings.HasPrefix(a.Alias, "boxrun:") || l.Type() == "veth" && a.MasterIndex != 0 && a.NetNsID >= 0
+}
+
+func kept(links []netlink.Link) map[int]string {
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	return names
+}
+
+// appendFact leaves out the zero fact.
+func appendFact(facts []fact, f fact) []fact {
+	if f.thing == "" {
+		return facts
+	}
+	return append(facts, f)
+}
+
+func linkFacts(l netlink.Link, names map[int]string) []fact {
+	a := l.Attrs()
+	link := "link " + a.Name
+	property := func(name, value, words string) fact {
+		return fact{thing: name + " of " + a.Name, on: link, value: value, set: "ip link set " + a.Name + " " + words}
+	}
+	facts := []fact{
+		{thing: link, unset: "ip link del " + a.Name},
+		property("mtu", fmt.Sprint(a.MTU), fmt.Sprintf("mtu %d", a.MTU)),
+	}
+	if len(a.HardwareAddr) == 6 && a.Name != "lo" {
+		facts = append(facts, property("hardware address", a.HardwareAddr.String(), "address "+a.HardwareAddr.String()))
+	}
+	master, words := "none", "nomaster"
+	if name := names[a.MasterIndex]; name != "" {
+		master, words = name, "master "+name
+	}
+	facts = append(facts, property("master", master, words))
+	state := "down"
+	if a.RawFlags&unix.IFF_UP != 0 {
+		state = "up"
+	}
+	return append(facts, property("state", state, state))
+}
+
+// addrFact leaves out what the kernel makes of itself: link-local and temporary addresses of IPv6.
+func addrFact(a netlink.Addr, link string) fact {
+	prefix := prefixOf(a.IPNet)
+	if !prefix.IsValid() || prefix.Addr().Is6() && (prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0) {
+		return fact{}
+	}
+	words := prefix.String()
+	if a.Peer != nil && prefixOf(a.Peer) != prefix {
+		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
+	}
+	more := ""
+	if a.Broadcast != nil {
+		more += " brd " + a.Broadcast.String()
+	}
+	if a.Label != "" && a.Label != link {
+		more += " label " + a.Label
+	}
+	return fact{
+		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
+		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
+		unset: fmt.Sprintf("ip addr del %s dev %s", words, link),
+	}
+}
+
+// routingFacts gives the routes that lead over the links named, and the routing rules, of both families.
+func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
+	var facts []fact
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := routeList(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, fmt.Errorf("listing routes: %w", err)
+		}
+		for _, r := range routes {
+			facts = appendFact(facts, routeFact(r, family, names))
+		}
+		rules, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without IPv6, or without rules
+			return nil, fmt.Errorf("listing routing rules: %w", err)
+		}
+		for _, r := range rules {
+			facts = append(facts, ruleFact(r, family))
+		}
+	}
+	return facts, nil
+}
+
+func ipCommand(family int) string {
+	if family == netlink.FAMILY_V6 {
+		return "ip -6"
+	}
+	return "ip"
+}
+
+// routeFact leaves out the routes that the kernel makes with an address.
+func routeFact(r netlink.Route, family int, names map[int]string) fact {
+	kinds := map[int]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit "}
+	kind, known := kinds[r.Type]
+	via := names[r.LinkIndex]
+	if !known || r.Protocol == unix.RTPROT_KERNEL || r.LinkIndex != 0 && via == "" {
+		return fact{}
+	}
+	words := kind + routeWords(r, names)
+	f := fact{thing: "route " + words, set: ipCommand(family) + " route add " + words, unset: ipCommand(family) + " route del " + words}
+	if family == netlink.FAMILY_V6 {
+		f.thing = "IPv6 " + f.thing
+	}
+	if via != "" {
+		f.on = "link " + via
+	}
+	return f
+}
+
+// routeWords gives a route as ip-route(8) takes it.
+func routeWords(r netlink.Route, names map[int]string) string {
+	words := "default"
+	if dst := prefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
+		words = dst.String()
+	}
+	words += hopWords(r.Gw, names[r.LinkIndex])
+	if r.Table != unix.RT_TABLE_MAIN && r.Table != 0 {
+		words += fmt.Sprintf(" table %d", r.Table)
+	}
+	if r.Src != nil {
+		words += " src " + r.Src.String()
+	}
+	if r.Priority != 0 {
+		words += fmt.Sprintf(" metric %d", r.Priority)
+	}
+	if r.MTU != 0 {
+		words += fmt.Sprintf(" mtu %d", r.MTU)
+	}
+	if r.Protocol != unix.RTPROT_BOOT { // which is what ip-route takes without one
+		words += fmt.Sprintf(" proto %d", r.Protocol)
+	}
+	if r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil {
+		words += " scope link"
+	}
+	if r.Flags&unix.RTNH_F_ONLINK != 0 {
+		words += " onlink"
+	}
+	for _, hop := range r.MultiPath {
+		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
+	}
+	return words
+}
+
+func hopWords(gateway net.IP, link string) string {
+	words := ""
+	if gateway != nil {
+		words += " via " + gateway.String()
+	}
+	if link != "" {
+		words += " dev " + link
+	}
+	return words
+}
+
+// ruleFact gives a rule as ip-rule(8) takes it.
+func ruleFact(r netlink.Rule, family int) fact {
+	words := fmt.Sprintf("pref %d", r.Priority)
+	if r.Invert {
+		words += " not"
+	}
+	words += " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
+	if r.IifName != "" {
+		words += " iif " + r.IifName
+	}
+	if r.OifName != "" {
+		words += " oif " + r.OifName
+	}
+	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
+		words += fmt.Sprintf(" fwmark %#x", r.Mark)
+		if r.Mask != nil {
+			words += fmt.Sprintf("/%#x", *r.Mask)
+		}
+	}
+	if r.SuppressPrefixlen >= 0 {
+		words += fmt.Sprintf(" suppress_prefixlength %d", r.SuppressPrefixlen)
+	}
+	words += fmt.Sprintf(" lookup %d", r.Table)
+	f := fact{thing: "routing rule " + words, set: ipCommand(family) + " rule add " + words, unset: ipCommand(family) + " rule del " + words}
+	if family == netlink.FAMILY_V6 {
+		f.thing = "IPv6 " + f.thing
+	}
+	return f
+}
+
+func orAll(p netip.Prefix) string {
+	if !p.IsValid() {
+		return "all"
+	}
+	return p.String()
+}
+
+// firewall gives the chains and rules of iptables and ip6tables, and the tables of nft but those that iptables keeps
+// there.
+func firewall() ([]fact, error) {
+	var facts []fact
+	var known []string // tables of nft that iptables has told
+	for _, family := range []string{"ip", "ip6"} {
+		program := family + "tables" // iptables, ip6tables
+		out, err := runIfThere(program + "-save")
+		if err != nil {
+			return nil, err
+		}
+		facts = append(facts, filterFacts(program, out)...)
+		if strings.Contains(out, "(nf_tables)") {
+			for _, table := range []string{"filter", "nat", "mangle", "raw", "security"} {
+				known = append(known, family+" "+table)
+			}
+		}
+	}
+	out, err := runIfThere("nft", "-s", "list", "ruleset")
+	return append(facts, tableFacts(out, known)...), err
+}
+
+// runIfThere gives what a program prints, nothing where the host has no such program.
+func runIfThere(name string, args ...string) (string, error) {
+	if _, err := exec.LookPath(name); err != nil {
+		return "", nil
+	}
+	return runProgram("", name, args...)
+}
+
+// filterFacts reads the output of iptables-save. A rule that is there twice is two things. What is boxrun's is left out.
+func filterFacts(program, text string) []fact {
+	var facts []fact
+	table := ""
+	times, place := map[string]int{}, map[string]int{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		command := program + " -t " + table + " "
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+		case strings.HasPrefix(line, ":") && !strings.HasPrefix(line, ":BOXRUN-"):
+			facts = append(facts, chainFact(command, line[1:]))
+		case strings.HasPrefix(line, "-A "):
+			chain, rule, _ := strings.Cut(line[3:], " ")
+			place[command+chain]++
+			if strings.Contains(line, "BOXRUN-") || strings.Contains(line, "boxrun:") {
+				continue
+			}
+			f := fact{
+				thing: "rule " + command + line, unset: command + "-D " + line[3:],
+				set: fmt.Sprintf("%s-I %s %d %s", command, chain, place[command+chain], rule),
+			}
+			if times[f.thing]++; times[f.thing] > 1 {
+				f.thing += fmt.Sprintf(" (number %d)", times[f.thing])
+			}
+			facts = append(facts, f)
+		}
+	}
+	return facts
+}
+
+// chainFact reads "NAME POLICY [COUNTERS]". A built-in chain that appears with its table is as good as it was without.
+func chainFact(command, line string) fact {
+	fields := strings.Fields(line)
+	if len(fields) < 2 || fields[1] == "-" {
+		return fact{thing: "chain " + command + fields[0], set: command + "-N " + fields[0], unset: command + "-X " + fields[0]}
+	}
+	f := fact{thing: "policy of " + command + fields[0], value: fields[1], set: command + "-P " + fields[0] + " " + fields[1]}
+	if fields[1] == "ACCEPT" {
+		f.on = "its own table" // never there: neither new nor gone is worth a word
+	} else {
+		f.unset = command + "-P " + fields[0] + " ACCEPT"
+	}
+	return f
+}
+
+// tableFacts reads the output of nft list ruleset, but for the tables that are known.
+func tableFacts(text string, known []string) []fact {
+	var facts []fact
+	for _, block := range strings.SplitAfter(text, "\n}\n") {
+		at := strings.Index("\n"+block, "\ntable ") // behind what nft remarks on it
+		if at < 0 {
+			continue
+		}
+		block = block[at:]
+		name, _, _ := strings.Cut(strings.TrimPrefix(block, "table "), " {")
+		if slices.Contains(known, name) {
+			continue
+		}
+		facts = append(facts, fact{
+			thing: "nft table " + name, value: block, unset: "nft delete table " + name,
+			set: fmt.Sprintf("nft -f - <<'END'\ntable %s\ndelete table %s\n%sEND", name, name, block),
+		})
+	}
+	return facts
+}
+
+// netSysctls gives the settings below net. Those of one device that comes or goes are no difference; what cannot be read
+// is none either.
+func netSysctls() ([]fact, error) {
+	const dir = "/proc/sys/net"
+	var facts []fact
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return ignoreAbsent(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || e.Name() == "nf_conntrack_count" || e.Name() == "mtu" { // the latter follows the link's own
+			return nil
+		}
+		key, value := strings.TrimPrefix(path, "/proc/sys/"), strings.Join(strings.Fields(string(text)), " ")
+		facts = append(facts, fact{
+			thing: "sysctl " + key, on: "the setting itself", // never there: neither new nor gone is worth a word
+			value: value, set: fmt.Sprintf("sysctl -w '%s=%s'", key, value),
+		})
+		return nil
+	})
+	return facts, err
+}
