@@ -58,10 +58,10 @@ func TestRefusePublished(t *testing.T) {
 				}
 				return
 			}
-			if want := "host port " + test.want + ` is published by box "old"`; err == nil || !strings.HasSuffix(err.Error(), want) {
+			if want := "host port " + test.want + ` is taken by box "old"`; err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Errorf("got %v, want %s", err, want)
 			}
-			if want := `publish another host port, or run "boxrun down old" first`; HintOf(err) != want || !errors.Is(err, ErrRefused) {
+			if want := `take another host port, or run "boxrun down old" first`; HintOf(err) != want || !errors.Is(err, ErrRefused) {
 				t.Errorf("got hint %q, want %q", HintOf(err), want)
 			}
 		})
