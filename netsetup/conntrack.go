@@ -59,8 +59,12 @@ func (k *Kernel) forget(f *Flows, outbound bool) error {
 	if err != nil {
 		return err
 	}
-	match := flowMatch(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, outbound) })
-	_, err = dump(func() (none []struct{}, err error) {
+	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, outbound) })
+}
+
+// forgetFlows deletes the tracked IPv4 connections for which match says yes.
+func (k *Kernel) forgetFlows(match flowMatch) error {
+	_, err := dump(func() (none []struct{}, err error) {
 		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 		return none, err
 	})

@@ -34,7 +34,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(),
-		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.versionCommand())
+		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }
 

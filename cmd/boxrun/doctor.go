@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+// doctorFlags are the choices of one doctor.
+type doctorFlags struct{ fix, asJSON, selfTest bool }
+
+func (a *app) doctorCommand() *cobra.Command {
+	var f doctorFlags
+	cmd := &cobra.Command{
+		Use:   "doctor [PROFILE]",
+		Short: "Check the host, and the way to a box port by port",
+		Long: "doctor looks at everything boxes need of the host, and follows packets to each box that is up, or to the one named:\n" +
+			"port by port, in the order a packet goes, and out again. Each line has what was found; below a WARN or FAIL stand\n" +
+			"why it matters and the command that mends it. Without --fix nothing is changed.",
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if f.selfTest && len(names) > 0 {
+				return usageError{errors.New("--self-test brings a box of its own")}
+			}
+			if err := a.needRootFor("doctor", names); err != nil {
+				return err
+			}
+			return a.doctor(cmd.Context(), names, f)
+		},
+	}
+	cmd.Flags().BoolVar(&f.fix, "fix", false, "mend what is boxrun's before checking: rules, leases, what dead boxes left")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&f.selfTest, "self-test", false, "bring up the built-in hello box for it, and take it down again")
+	return cmd
+}
+
+// doctor examines and prints. A check that failed is exit code 1.
+func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	if f.fix {
+		if err := a.mend(ctx, l); err != nil {
+			return err
+		}
+	}
+	checks, err := a.examine(ctx, l, names, f)
+	if err != nil {
+		return err
+	}
+	if err := a.printChecks(checks, f.asJSON); err != nil {
+		return err
+	}
+	if launcher.Failed(checks) {
+		return codeError(exitFailed)
+	}
+	return nil
+}
+
+// mend says what was mended on stderr: the result is the checks.
+func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
+	mended, err := l.Mend(ctx)
+	for _, line := range mended {
+		a.note("mended: " + line)
+	}
+	return err
+}
+
+func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]launcher.Check, error) {
+	switch {
+	case f.selfTest:
+		hello, err := a.search.Load("builtin:hello")
+		if err != nil {
+			return nil, err
+		}
+		return l.SelfTest(ctx, hello)
+	case len(names) == 0:
+		return l.Doctor(ctx, "", nil)
+	}
+	name := profiles.BoxName(names[0])
+	p, err := a.profile(names[0])
+	if err != nil {
+		return a.examineBox(ctx, l, name, err)
+	}
+	return l.Doctor(ctx, name, &p)
+}
+
+// examineBox is for a box whose profile is gone, or is not valid any more: it is examined as it was started.
+func (a *app) examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]launcher.Check, error) {
+	checks, err := l.Doctor(ctx, name, nil)
+	if errors.Is(err, launcher.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
+		return nil, cause
+	}
+	return checks, err
+}
+
+// printChecks prints a line for each check, and below one that did not pass why it matters and what to do.
+func (a *app) printChecks(checks []launcher.Check, asJSON bool) error {
+	if asJSON {
+		return a.json(checks)
+	}
+	area, name := 0, 0
+	count := map[launcher.Verdict]int{}
+	for _, c := range checks {
+		area, name = max(area, len(c.Area)), max(name, len(c.Name))
+		count[c.Status]++
+	}
+	for _, c := range checks {
+		if _, err := fmt.Fprintf(a.out, "%s  %-*s  %-*s  %s\n", c.Status, area, c.Area, name, c.Name, c.Found); err != nil {
+			return err
+		}
+		for _, hint := range []struct{ label, text string }{{"why", c.Why}, {"fix", c.Fix}} {
+			if hint.text == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(a.out, "%s%s: %s\n", strings.Repeat(" ", 6), hint.label, hint.text); err != nil {
+				return err
+			}
+		}
+	}
+	a.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[launcher.Pass], count[launcher.Warn],
+		count[launcher.Fail], count[launcher.Skip])
+	return nil
+}

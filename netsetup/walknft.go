@@ -1,0 +1,490 @@
+package netsetup
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// nftRules are the chains of native nftables that IPv4 packets meet, those of iptables' nft backend left out.
+type nftRules struct {
+	tables []string
+	base   []nftChain // of the host's hooks, by priority
+	chains map[string][]nftRule
+	sets   map[string][]json.RawMessage
+}
+
+type nftChain struct {
+	Family, Table, Name string
+	Type, Hook, Policy  string
+	Prio                int
+}
+
+type nftRule struct {
+	Family, Table, Chain string
+	Handle               int
+	Expr                 []map[string]json.RawMessage
+}
+
+// nftObject is one element of what "nft -j list ruleset" prints.
+type nftObject struct {
+	Table *struct{ Family, Name string }
+	Chain *nftChain
+	Rule  *nftRule
+	Set   *nftSet
+	Map   *nftSet
+}
+
+type nftSet struct {
+	Family, Table, Name string
+	Elem                []json.RawMessage
+}
+
+// readNFT reads the native rules; ok is false where nft is not installed.
+func readNFT() (rules nftRules, ok bool, err error) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return nftRules{}, false, ignoreNotFound(err)
+	}
+	out, err := runProgram("", "nft", "-j", "list", "ruleset")
+	if err != nil {
+		return nftRules{}, false, err
+	}
+	rules, err = parseNFT([]byte(out))
+	return rules, err == nil, err
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func parseNFT(text []byte) (nftRules, error) {
+	var listing struct{ Nftables []nftObject }
+	if err := json.Unmarshal(text, &listing); err != nil {
+		return nftRules{}, fmt.Errorf("reading what nft -j list ruleset printed: %w", err)
+	}
+	r := nftRules{chains: map[string][]nftRule{}, sets: map[string][]json.RawMessage{}}
+	for _, o := range listing.Nftables {
+		r.add(o)
+	}
+	slices.SortStableFunc(r.base, func(a, b nftChain) int { return a.Prio - b.Prio })
+	return r, nil
+}
+
+func (n *nftRules) add(o nftObject) {
+	switch {
+	case o.Table != nil:
+		n.tables = append(n.tables, o.Table.Name)
+	case o.Chain != nil && o.Chain.Hook != "" && meetsIPv4(o.Chain.Family) && !o.Chain.ofIptables():
+		n.base = append(n.base, *o.Chain)
+	case o.Rule != nil:
+		key := nftKey(o.Rule.Family, o.Rule.Table, o.Rule.Chain)
+		n.chains[key] = append(n.chains[key], *o.Rule)
+	case o.Set != nil:
+		n.sets[nftKey(o.Set.Family, o.Set.Table, o.Set.Name)] = o.Set.Elem
+	case o.Map != nil:
+		n.sets[nftKey(o.Map.Family, o.Map.Table, o.Map.Name)] = o.Map.Elem
+	}
+}
+
+func nftKey(family, table, name string) string { return family + " " + table + " " + name }
+
+func meetsIPv4(family string) bool { return family == "ip" || family == "inet" }
+
+// ofIptables knows the built-in chains of iptables' nft backend by their capitals. An admin's own table "filter" has a
+// chain "forward".
+func (c nftChain) ofIptables() bool {
+	tables := []string{"raw", "mangle", "nat", "filter", "security"}
+	return c.Family == "ip" && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
+}
+
+func (n nftRules) hasTable(name string) bool { return slices.Contains(n.tables, name) }
+
+// nftWalk is one packet on its way through one base chain.
+type nftWalk struct {
+	n      nftRules
+	base   nftChain
+	p      Packet
+	doubts int
+	maybe  bool
+	out    Outcome
+}
+
+// through walks the base chains of a hook. kind is filter or nat; a chain that accepts is done, the others go on.
+func (n nftRules) through(hook, kind string, p Packet) Outcome {
+	var all Outcome
+	for _, c := range n.base {
+		if c.Hook != hook || c.Type != kind {
+			continue
+		}
+		o := n.throughChain(c, p)
+		all.Unsure = append(all.Unsure, o.Unsure...)
+		if o.Dropped || o.Rule != "" {
+			o.Unsure = all.Unsure
+			return o
+		}
+	}
+	return all
+}
+
+func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
+	w := nftWalk{n: n, base: c, p: p}
+	e := w.chain(c.Name, 0)
+	policy := fmt.Sprintf("nft chain %s %s %s { policy drop; }", c.Family, c.Table, c.Name)
+	switch {
+	case e == drops && w.maybe:
+		return Outcome{Unsure: append(w.out.Unsure, w.out.Rule)}
+	case e == goesOn && c.Policy == "drop" && w.maybe:
+		return Outcome{Unsure: append(w.out.Unsure, policy)}
+	case e == goesOn && c.Policy == "drop":
+		return Outcome{Dropped: true, Rule: policy, Unsure: w.out.Unsure}
+	}
+	w.out.Dropped = e == drops
+	return w.out
+}
+
+func (w *nftWalk) chain(name string, depth int) end {
+	if depth > maxJumps {
+		return goesOn
+	}
+	for _, r := range w.n.chains[nftKey(w.base.Family, w.base.Table, name)] {
+		e, left := w.rule(r, depth)
+		if e != goesOn || left {
+			return e
+		}
+	}
+	return goesOn
+}
+
+// rule runs the expressions of a rule from left to right; left says that the chain is not gone on with.
+func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
+	before := w.doubts
+	defer func() { w.doubts = before }()
+	for _, expr := range r.Expr {
+		for kind, raw := range expr {
+			switch kind {
+			case "match":
+				switch w.match(raw) {
+				case no:
+					return goesOn, false
+				case perhaps:
+					w.doubts++
+				}
+			case "vmap":
+				e, left = w.vmap(r, raw, depth)
+			default:
+				e, left = w.statement(r, kind, raw, depth)
+			}
+			if e != goesOn || left {
+				return e, left
+			}
+		}
+	}
+	return goesOn, false
+}
+
+// statement does what ends a rule; anything else (counter, log, limit) lets it go on.
+func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth int) (e end, left bool) {
+	sure := w.doubts == 0
+	switch kind {
+	case "accept":
+		w.maybe = w.maybe || !sure
+		e = accepts
+	case "drop", "reject":
+		e = drops
+		if !sure {
+			w.out.Unsure = append(w.out.Unsure, r.String())
+		} else {
+			w.out.Rule = r.String()
+		}
+	case "dnat", "redirect":
+		e = translates
+		if sure {
+			w.out.Rule = r.String()
+		}
+	case "queue", "tproxy":
+		w.out.Unsure = append(w.out.Unsure, r.String())
+	case "return":
+		return goesOn, sure
+	case "jump", "goto":
+		var to struct{ Target string }
+		if json.Unmarshal(raw, &to) == nil {
+			e = w.chain(to.Target, depth+1)
+		}
+		return e, kind == "goto" && sure
+	}
+	if !sure {
+		return goesOn, false
+	}
+	return e, false
+}
+
+// vmap looks the packet up among verdicts. A key that is not known here may lead to any of them.
+func (w *nftWalk) vmap(r nftRule, raw json.RawMessage, depth int) (end, bool) {
+	var m struct {
+		Key  json.RawMessage
+		Data json.RawMessage
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return goesOn, false
+	}
+	value, known := w.value(m.Key)
+	for _, element := range w.elements(m.Data) {
+		var pair []json.RawMessage
+		if json.Unmarshal(element, &pair) != nil || len(pair) != 2 {
+			continue
+		}
+		hit := perhaps
+		if known {
+			hit = w.equal(value, pair[0])
+		}
+		if hit == no {
+			continue
+		}
+		if e, left := w.verdict(r, pair[1], hit, depth); e != goesOn || left {
+			return e, left
+		}
+	}
+	return goesOn, false
+}
+
+// verdict does what an element of a map says.
+func (w *nftWalk) verdict(r nftRule, raw json.RawMessage, hit truth, depth int) (e end, left bool) {
+	var verdict map[string]json.RawMessage
+	if json.Unmarshal(raw, &verdict) != nil {
+		return goesOn, false
+	}
+	if hit == perhaps {
+		w.doubts++
+		defer func() { w.doubts-- }()
+	}
+	for kind, value := range verdict {
+		return w.statement(r, kind, value, depth)
+	}
+	return goesOn, false
+}
+
+// match asks one condition.
+func (w *nftWalk) match(raw json.RawMessage) truth {
+	var m struct {
+		Op          string
+		Left, Right json.RawMessage
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return perhaps
+	}
+	value, known := w.value(m.Left)
+	if !known {
+		return perhaps
+	}
+	switch m.Op {
+	case "==", "in", "":
+		return w.equal(value, m.Right)
+	case "!=":
+		return w.equal(value, m.Right).not()
+	}
+	return perhaps
+}
+
+// value gives what the packet has where a condition looks: some of it in several words, as a connection has a state
+// and may be translated.
+func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
+	var left struct {
+		Meta    *struct{ Key string }
+		Payload *struct{ Protocol, Field string }
+		CT      *struct{ Key, Dir string }
+		Fib     *struct{ Result string }
+	}
+	if json.Unmarshal(raw, &left) != nil {
+		return nil, false
+	}
+	switch {
+	case left.Meta != nil:
+		return w.meta(left.Meta.Key)
+	case left.Payload != nil:
+		return w.payload(left.Payload.Protocol, left.Payload.Field)
+	case left.CT != nil:
+		return w.ct(left.CT.Key)
+	case left.Fib != nil && left.Fib.Result == "type" && w.p.ToHost:
+		return []string{"local"}, true
+	case left.Fib != nil && left.Fib.Result == "type":
+		return []string{"unicast"}, true
+	}
+	return nil, false
+}
+
+func (w *nftWalk) meta(key string) ([]string, bool) {
+	switch key {
+	case "iif", "iifname":
+		return []string{w.p.In}, w.p.In != ""
+	case "oif", "oifname":
+		return []string{w.p.Out}, w.p.Out != ""
+	case "l4proto":
+		return []string{w.p.Proto}, true
+	case "protocol":
+		return []string{"ip"}, true
+	case "nfproto":
+		return []string{"ipv4"}, true
+	case "mark":
+		return []string{"0"}, true
+	}
+	return nil, false
+}
+
+func (w *nftWalk) payload(protocol, field string) ([]string, bool) {
+	switch {
+	case protocol == "ip6" || protocol == "icmp" || protocol == "icmpv6":
+		return []string{""}, true // there is none
+	case protocol == "ip" && field == "saddr" && w.p.Src.IsValid():
+		return []string{w.p.Src.String()}, true
+	case protocol == "ip" && field == "daddr" && w.p.Dst.IsValid():
+		return []string{w.p.Dst.String()}, true
+	case protocol == "ip" && field == "protocol":
+		return []string{w.p.Proto}, true
+	case protocol != "th" && protocol != "ip" && protocol != w.p.Proto:
+		return []string{""}, true // another protocol's
+	case field == "dport":
+		return []string{strconv.Itoa(int(w.p.DPort))}, true
+	case field == "sport" && w.p.SPort != 0:
+		return []string{strconv.Itoa(int(w.p.SPort))}, true
+	}
+	return nil, false
+}
+
+func (w *nftWalk) ct(key string) ([]string, bool) {
+	switch key {
+	case "state":
+		if w.p.Reply {
+			return []string{"established"}, true
+		}
+		return []string{"new"}, true
+	case "status":
+		values := []string{"none"}
+		if w.p.Translated {
+			values = append(values, "dnat")
+		}
+		if w.p.Reply {
+			values = append(values, "seen-reply", "assured", "confirmed")
+		}
+		return values, true
+	case "mark":
+		return []string{"0"}, true
+	}
+	return nil, false
+}
+
+// equal says whether one of the values is the right side of a condition: a word, a number, a prefix, a range, a set of
+// these, or a set by its name.
+func (w *nftWalk) equal(values []string, right json.RawMessage) truth {
+	var word string
+	if json.Unmarshal(right, &word) == nil && strings.HasPrefix(word, "@") {
+		return w.among(values, w.elements(right))
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(right, &list) == nil {
+		return w.among(values, list)
+	}
+	var r struct {
+		Prefix *struct {
+			Addr string
+			Len  int
+		}
+		Range []json.RawMessage
+		Set   []json.RawMessage
+		Elem  *struct{ Val json.RawMessage }
+	}
+	if json.Unmarshal(right, &r) != nil {
+		return truthOf(slices.ContainsFunc(values, func(v string) bool { return sameWord(v, scalar(right)) }))
+	}
+	switch {
+	case r.Set != nil:
+		return w.among(values, r.Set)
+	case r.Elem != nil:
+		return w.equal(values, r.Elem.Val)
+	case r.Prefix != nil:
+		return inPrefix(values, fmt.Sprintf("%s/%d", r.Prefix.Addr, r.Prefix.Len))
+	case len(r.Range) == 2:
+		return inRange(values, scalar(r.Range[0]), scalar(r.Range[1]))
+	}
+	return perhaps
+}
+
+func (w *nftWalk) among(values []string, list []json.RawMessage) truth {
+	result := no
+	for _, element := range list {
+		result = max(result, w.equal(values, element))
+	}
+	return result
+}
+
+// elements gives those of an anonymous set or map, or of one named "@name".
+func (w *nftWalk) elements(raw json.RawMessage) []json.RawMessage {
+	var name string
+	if json.Unmarshal(raw, &name) == nil {
+		return w.n.sets[nftKey(w.base.Family, w.base.Table, strings.TrimPrefix(name, "@"))]
+	}
+	var anonymous struct{ Set []json.RawMessage }
+	if json.Unmarshal(raw, &anonymous) == nil {
+		return anonymous.Set
+	}
+	return nil
+}
+
+// scalar gives a word or a number as text.
+func scalar(raw json.RawMessage) string {
+	var word string
+	if json.Unmarshal(raw, &word) == nil {
+		return word
+	}
+	return string(raw)
+}
+
+// sameWord compares; a device may end in a "*".
+func sameWord(value, word string) bool {
+	if prefix, ok := strings.CutSuffix(word, "*"); ok {
+		return strings.HasPrefix(value, prefix)
+	}
+	return value == word
+}
+
+func inPrefix(values []string, prefix string) truth {
+	p, err := netip.ParsePrefix(prefix)
+	if err != nil {
+		return perhaps
+	}
+	return truthOf(slices.ContainsFunc(values, func(v string) bool {
+		addr, err := netip.ParseAddr(v)
+		return err == nil && p.Contains(addr)
+	}))
+}
+
+// inRange compares ports or addresses.
+func inRange(values []string, first, last string) truth {
+	for _, v := range values {
+		n, errN := strconv.Atoi(v)
+		a, errA := strconv.Atoi(first)
+		b, errB := strconv.Atoi(last)
+		if errN == nil && errA == nil && errB == nil {
+			return truthOf(a <= n && n <= b)
+		}
+		addr, errN := netip.ParseAddr(v)
+		from, errA := netip.ParseAddr(first)
+		to, errB := netip.ParseAddr(last)
+		if errN == nil && errA == nil && errB == nil {
+			return truthOf(!addr.Less(from) && !to.Less(addr))
+		}
+	}
+	return no
+}
+
+// String gives the rule by its place; nft prints it with "nft -a list chain".
+func (r nftRule) String() string {
+	return fmt.Sprintf("nft rule %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
+}

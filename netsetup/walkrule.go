@@ -1,0 +1,226 @@
+package netsetup
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// truth is whether a packet matches: a rule may look at what is not known here.
+type truth int
+
+const (
+	no truth = iota
+	perhaps
+	yes
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// not keeps perhaps as it is.
+func (a truth) not() truth { return yes - a }
+
+// walkRule is one rule of iptables-save, taken apart.
+type walkRule struct {
+	text    string // as normal writes it
+	options []option
+	target  string
+	goTo    bool   // -g: the packet does not come back
+	to      string // of DNAT
+	packets uint64 // the counter
+}
+
+// option is one condition: "! --dport 80:90".
+type option struct {
+	not    bool
+	name   string
+	values []string
+}
+
+// leaves holds for rules after which a chain is not gone on with, whatever they lead to.
+func (r walkRule) leaves() bool { return r.goTo || r.target == "RETURN" }
+
+// parseWalkRule takes a rule apart as iptables-save prints it: conditions, the target, the target's own options.
+func parseWalkRule(text string) walkRule {
+	r := walkRule{text: text}
+	words := splitRule(text)
+	for i := 0; i < len(words); i++ {
+		if words[i] == "-j" || words[i] == "-g" {
+			r.goTo = words[i] == "-g"
+			r.readTarget(words[i+1:])
+			return r
+		}
+		o := option{not: words[i] == "!"}
+		if o.not && i+1 < len(words) {
+			i++
+		}
+		o.name = words[i]
+		for i+1 < len(words) && !isOption(words[i+1]) {
+			i++
+			o.values = append(o.values, words[i])
+		}
+		r.options = append(r.options, o)
+	}
+	return r
+}
+
+func isOption(word string) bool {
+	return word == "!" || len(word) > 1 && word[0] == '-' && (word[1] < '0' || word[1] > '9')
+}
+
+func (r *walkRule) readTarget(words []string) {
+	if len(words) > 0 {
+		r.target = words[0]
+	}
+	if i := slices.IndexFunc(words, func(w string) bool { return w == "--to-destination" || w == "--to-ports" }); i >= 0 && i+1 < len(words) {
+		r.to = words[i+1]
+	}
+}
+
+// matches asks all conditions: one that is not met decides.
+func (r walkRule) matches(p Packet) truth {
+	result := yes
+	for _, o := range r.options {
+		a := o.matches(p)
+		if o.not {
+			a = a.not()
+		}
+		result = min(result, a)
+	}
+	return result
+}
+
+// matches asks one condition, before its "!".
+func (o option) matches(p Packet) truth {
+	value := ""
+	if len(o.values) > 0 {
+		value = o.values[0]
+	}
+	switch o.name {
+	case "-m", "--comment", "--limit", "--limit-burst": // a limit is not reached by one packet
+		return yes
+	case "-s":
+		return within(value, p.Src)
+	case "-d":
+		return within(value, p.Dst)
+	case "-i":
+		return deviceName(value).is(p.In)
+	case "-o":
+		return deviceName(value).is(p.Out)
+	case "-p":
+		return truthOf(value == p.Proto || value == "all")
+	case "--dport", "--dports":
+		return truthOf(portAmong(value, p.DPort))
+	case "--sport", "--sports":
+		return portIfKnown(value, p.SPort)
+	case "--ports":
+		return max(truthOf(portAmong(value, p.DPort)), portIfKnown(value, p.SPort))
+	case "--ctstate", "--state":
+		return truthOf(p.inState(strings.Split(value, ",")))
+	case "--ctstatus":
+		return statusAmong(strings.Split(value, ","), p)
+	case "--dst-type":
+		return addressType(value, p)
+	case "--tcp-flags":
+		return flagsMatch(o.values, p)
+	case "--syn":
+		return truthOf(p.Proto == "tcp" && !p.Reply)
+	case "--mark":
+		return markMatches(value)
+	case "--icmp-type", "-f":
+		return no
+	}
+	return perhaps
+}
+
+// within says whether an address is in a prefix. An address that is not known may be.
+func within(value string, addr netip.Addr) truth {
+	if !addr.IsValid() {
+		return perhaps
+	}
+	var r natRule
+	r.readDestination(value, false)
+	return truthOf(r.takes.dst.IsValid() && r.takes.dst.Contains(addr))
+}
+
+// deviceName is a device as a rule names it: a "+" at the end stands for any rest.
+type deviceName string
+
+func (d deviceName) is(name string) truth {
+	if prefix, ok := strings.CutSuffix(string(d), "+"); ok {
+		return truthOf(name != "" && strings.HasPrefix(name, prefix))
+	}
+	return truthOf(string(d) == name)
+}
+
+// portAmong says whether a port is in "80", "80:90" or a list of both.
+func portAmong(value string, port uint16) bool {
+	return slices.ContainsFunc(parseSpans(value, false), func(s span) bool { return s.first <= int(port) && int(port) <= s.last })
+}
+
+// portIfKnown does not know the source port of a connection yet to come.
+func portIfKnown(value string, port uint16) truth {
+	if port == 0 {
+		return perhaps
+	}
+	return truthOf(portAmong(value, port))
+}
+
+// inState says whether the connection is in one of the states.
+func (p Packet) inState(states []string) bool {
+	state := "NEW"
+	if p.Reply {
+		state = "ESTABLISHED"
+	}
+	return slices.Contains(states, state) || p.Translated && slices.Contains(states, "DNAT")
+}
+
+func statusAmong(values []string, p Packet) truth {
+	if p.Translated && slices.Contains(values, "DNAT") || p.Reply && slices.Contains(values, "SEEN_REPLY") {
+		return yes
+	}
+	return perhaps
+}
+
+// addressType knows the host's own addresses from others.
+func addressType(value string, p Packet) truth {
+	switch value {
+	case "LOCAL":
+		return truthOf(p.ToHost)
+	case "UNICAST":
+		return truthOf(!p.ToHost)
+	}
+	return no // broadcast and the like
+}
+
+// flagsMatch compares the flags among the first list with the second: the first packet has SYN alone, later ones ACK.
+func flagsMatch(values []string, p Packet) truth {
+	if p.Proto != "tcp" || len(values) != 2 {
+		return no
+	}
+	flag := "SYN"
+	if p.Reply {
+		flag = "ACK"
+	}
+	asked, set := strings.Split(values[0], ","), strings.Split(values[1], ",")
+	if !slices.Contains(asked, flag) && !slices.Contains(asked, "ALL") {
+		return truthOf(values[1] == "NONE")
+	}
+	return truthOf(len(set) == 1 && set[0] == flag)
+}
+
+// markMatches compares with the mark a packet has when nobody has set one, 0.
+func markMatches(value string) truth {
+	mark, _, _ := strings.Cut(value, "/")
+	n, err := strconv.ParseUint(mark, 0, 32)
+	if err != nil {
+		return perhaps
+	}
+	return truthOf(n == 0)
+}
