@@ -3,11 +3,12 @@ section() { printf '== %s\n' "$*"; }
 
 section links
 ip -o -d link show | sed 's/ *[a-z_]*_timer *[0-9.]*//g'
+# Link-local addresses are tentative for a second, and their local routes come after.
 section addresses
-ip -o addr show
+ip -o addr show | sed 's/ tentative//'
 section routes
 ip -4 route show table all
-ip -6 route show table all
+ip -6 route show table all | grep -v '^local fe80:'
 section rules of routing
 ip -4 rule show
 ip -6 rule show
