@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"time"
 
 	"boxrun/netsetup"
@@ -82,7 +83,7 @@ func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.P
 		return up, nil
 	}
 	err = l.await(ctx, b, o, &up)
-	if errors.Is(err, ErrNotStarted) {
+	if err != nil && !errors.Is(err, ErrNotReady) { // it died, or a person gave up
 		return up, l.rollback(ctx, k, b, err)
 	}
 	return up, err
@@ -91,6 +92,9 @@ func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.P
 // upAgain mends a box that is up, and waits until it is ready.
 func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile, o UpOptions) (Up, error) {
 	mended, err := l.repair(ctx, k, b)
+	if err == nil {
+		l.warnOfNeighbours(b)
+	}
 	up := Up{Box: b, Mended: mended, Changed: b.Hash != p.Hash()}
 	if err != nil || o.NoWait {
 		return up, err
@@ -184,13 +188,37 @@ func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
 	if _, err := netsetup.CollectLeases(l.leaseDirs()...); err != nil {
 		return netip.Addr{}, err
 	}
-	var taken []netip.Addr
-	for _, other := range boxes {
-		if other.Name != b.Name {
-			taken = append(taken, other.Addr)
-		}
+	others := slices.DeleteFunc(slices.Clone(boxes), func(other *Box) bool { return other.Name == b.Name })
+	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
+}
+
+func addrsOf(boxes []*Box) []netip.Addr {
+	addrs := make([]netip.Addr, len(boxes))
+	for i, b := range boxes {
+		addrs[i] = b.Addr
 	}
-	return netsetup.FreeAddr(l.network(b), b.Profile.Network.IP, taken)
+	return addrs
+}
+
+// freeAddr is netsetup.FreeAddr with what to do where there is none.
+func freeAddr(n netsetup.Network, want netip.Addr, taken []netip.Addr) (netip.Addr, error) {
+	addr, err := netsetup.FreeAddr(n, want, taken)
+	if err != nil && want.IsValid() {
+		return addr, refused("leave network.ip out, or take another", "network.ip: %v", err)
+	}
+	if err != nil {
+		return addr, refused("take a box on "+n.Bridge+" down, or use a larger network.subnet on another network.bridge", "%v", err)
+	}
+	return addr, nil
+}
+
+// externalNamed is netsetup.ExternalNamed with what to do where there is no such interface.
+func externalNamed(name string) (netsetup.External, error) {
+	external, err := netsetup.ExternalNamed(name)
+	if err != nil {
+		return external, invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
+	}
+	return external, nil
 }
 
 // leaseDirs are where host-local keeps the leases of boxrun's networks, and of Apptainer's own.
@@ -210,6 +238,9 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profi
 		return err
 	}
 	booted := l.connect(ctx, k, b, cli)
+	if booted == nil {
+		l.warnOfNeighbours(b)
+	}
 	if err := cli.wait(); err != nil {
 		return err
 	}
@@ -274,7 +305,7 @@ func boxRules(b *Box) (netsetup.Box, error) {
 	if n.External == "" {
 		return rules, nil
 	}
-	external, err := netsetup.ExternalNamed(n.External)
+	external, err := externalNamed(n.External)
 	rules.External = external.Addrs
 	return rules, err
 }
@@ -296,7 +327,7 @@ func bridgeMTU(n profiles.Network) (int, error) {
 	}
 	external, err := netsetup.DefaultExternal()
 	if n.External != "" {
-		external, err = netsetup.ExternalNamed(n.External)
+		external, err = externalNamed(n.External)
 	}
 	if err != nil {
 		return 0, err
