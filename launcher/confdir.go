@@ -253,7 +253,7 @@ func (r resolving) resolvConf() string {
 	var b strings.Builder
 	b.WriteString("# Written by boxrun.\n")
 	if len(r.Servers) == 0 {
-		b.WriteString("# It knows of no name server: set network.dns in the profile.\n")
+		b.WriteString("# No name server is known.\n")
 	}
 	for _, server := range r.Servers[:min(len(r.Servers), 3)] {
 		fmt.Fprintf(&b, "nameserver %s\n", server)

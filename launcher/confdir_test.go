@@ -82,7 +82,7 @@ nameserver 192.0.2.1
 	t.Run("no address and no name servers", func(t *testing.T) {
 		wantText(t, listing(confDir{Hosts: hosts([]string{"hello"}, netip.Addr{}, nil)}), `== resolv.conf -rw-r--r--
 # Written by boxrun.
-# It knows of no name server: set network.dns in the profile.
+# No name server is known.
 == hosts -rw-r--r--
 # Written by boxrun.
 127.0.0.1 localhost

@@ -1,0 +1,133 @@
+package launcher
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+// boxAt gives a box that runs at an address of a bridge.
+func boxAt(t *testing.T, name, addr, hostname, bridge string) *Box {
+	t.Helper()
+	b := boxIn(t, profiles.BridgeMode)
+	b.Name, b.Profile.Name, b.Profile.Hostname, b.Profile.Network.Bridge = name, name, hostname, bridge
+	b.Addr = netip.MustParseAddr(addr)
+	return b
+}
+
+const localLines = "# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+
+func TestHostsNamesTheBoxesOfTheBridge(t *testing.T) {
+	web := boxAt(t, "web", "10.22.0.2", "portal.example.org", "sbr0")
+	db := boxAt(t, "db", "10.22.0.3", "db", "sbr0")
+	mail := boxAt(t, "mail", "10.22.0.4", "mx.example.org", "sbr0")
+	thief := boxAt(t, "thief", "10.22.0.5", "db", "sbr0")
+	twin := boxAt(t, "twin", "10.22.0.6", "mx.example.com", "sbr0")
+	apart := boxAt(t, "apart", "10.23.0.2", "apart", "sbr1")
+	starting := boxAt(t, "starting", "10.22.0.7", "starting", "sbr0")
+	starting.Phase = Starting
+	crashed := boxAt(t, "crashed", "10.22.0.8", "crashed", "sbr0")
+	crashed.BootID = "another"
+	alone := boxAt(t, "alone", "10.22.0.9", "alone", "sbr0")
+	alone.Profile.Network.Mode, alone.Addr = profiles.HostMode, netip.Addr{}
+	boxes := []*Box{alone, apart, crashed, db, mail, starting, thief, twin, web}
+
+	wantText(t, hostsOf(web, boxes), localLines+
+		"10.22.0.2 portal.example.org portal web\n"+
+		"10.22.0.3 db\n"+
+		"10.22.0.4 mail mx.example.org mx\n"+
+		"10.22.0.5 thief\n"+
+		"10.22.0.6 twin mx.example.com\n")
+	wantText(t, hostsOf(apart, boxes), localLines+"10.23.0.2 apart\n")
+	wantText(t, hostsOf(alone, boxes), localLines+"127.0.1.1 alone\n")
+	wantText(t, hostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.3 db\n")
+}
+
+func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	web, db := boxAt(t, "web", "10.22.0.2", "web", "sbr0"), boxAt(t, "db", "10.22.0.3", "db", "sbr0")
+	for _, b := range []*Box{web, db} {
+		if err := l.save(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(l.confDir(b.Name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(l.hosts(b.Name), []byte("old\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound, err := os.Open(l.hosts("web")) // as the box has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	tell := func(want string) {
+		t.Helper()
+		lines, err := l.tellNames()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, strings.Join(lines, "\n"), want)
+	}
+	seen := func(want string) {
+		t.Helper()
+		text := make([]byte, 1000)
+		n, _ := bound.ReadAt(text, 0)
+		wantText(t, string(text[:n]), want)
+	}
+
+	tell("the hosts file of box db does not name the boxes on sbr0 as they are\n" +
+		"the hosts file of box web does not name the boxes on sbr0 as they are")
+	seen(localLines + "10.22.0.2 web\n10.22.0.3 db\n")
+	tell("")
+
+	// A box that crashed is nobody's neighbour, and its own file nobody's concern.
+	db.BootID = "another"
+	if err := l.save(db); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := l.namesDrift(web, []*Box{web, db}); err != nil || line == "" {
+		t.Errorf("got %q, %v, want the drift", line, err)
+	}
+	tell("the hosts file of box web does not name the boxes on sbr0 as they are")
+	seen(localLines + "10.22.0.2 web\n")
+}
+
+func TestResolvers(t *testing.T) {
+	var notes []string
+	l := &Launcher{Note: func(line string) { notes = append(notes, line) }}
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Skip("this machine has no resolv.conf: ", err)
+	}
+	p := profiles.Default()
+	p.Network.Mode = profiles.HostMode
+	r, err := l.resolvers(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, r.resolvConf(), string(host))
+
+	p.Network.DNS, p.Network.Search = []netip.Addr{netip.MustParseAddr("192.0.2.53")}, []string{"example.org"}
+	for _, mode := range []string{profiles.HostMode, profiles.BridgeMode} {
+		p.Network.Mode = mode
+		r, err := l.resolvers(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\n")
+	}
+
+	p = profiles.Default()
+	p.Network.Mode = profiles.NoneMode
+	if r, err = l.resolvers(p); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, r.resolvConf(), "# Written by boxrun.\n# No name server is known.\n")
+	wantText(t, r.resolvedConf(), "# Written by boxrun.\n[Resolve]\nDNS=\nFallbackDNS=\n")
+	wantText(t, strings.Join(notes, "\n"), "")
+}
