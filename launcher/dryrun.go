@@ -3,7 +3,6 @@ package launcher
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,9 @@ import (
 // UpCommands gives what a person would type into bash to have what Up gives: on the host as it is when we are root, on
 // a clean one otherwise, as only root can look. What is in place already is left out. Nothing is changed.
 func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
+	if b, err := l.load(p.Name); err == nil && os.Geteuid() == 0 && b.alive() {
+		return l.repairCommands(b)
+	}
 	b, shared, err := l.foresee(p)
 	if err != nil {
 		return nil, err
@@ -135,34 +137,51 @@ func (l *Launcher) foreseeHere(b *Box, p profiles.Profile, plans []netsetup.Plan
 		return nil, nil, err
 	}
 	defer k.Close()
-	if err := l.refuse(k, p); err != nil {
-		return nil, nil, err
+	if err := l.refuse(k, p); err != nil || !b.bridged() {
+		return b, nil, err
 	}
 	others, err := l.others(b.Name)
 	if err != nil {
 		return nil, nil, err
 	}
-	var taken []netip.Addr
-	for _, other := range others {
-		taken = append(taken, other.Addr)
-	}
-	if !b.bridged() {
-		return b, nil, nil
-	}
-	if b.Addr, err = netsetup.FreeAddr(l.network(b), p.Network.IP, taken); err != nil {
+	if b.Addr, err = freeAddr(l.network(b), p.Network.IP, addrsOf(others)); err != nil {
 		return nil, nil, err
 	}
 	var lines []string
 	for _, plan := range plans {
-		drift, err := plan.Drift(k)
+		if err := plan.Record(k); err != nil {
+			return nil, nil, err
+		}
+		missing, err := plan.RepairCommands(k)
 		if err != nil {
 			return nil, nil, err
 		}
-		if len(drift) > 0 {
-			lines = append(lines, plan.Commands()...)
-		}
+		lines = append(lines, missing...)
 	}
 	return b, lines, nil
+}
+
+// repairCommands gives the commands that mend what is out of place for a box that runs. What boxrun does when it finds
+// the box at another address than its rules is not one of them: the address is known only then.
+func (l *Launcher) repairCommands(b *Box) ([]string, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	plans, err := l.plansOf(b)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, plan := range plans {
+		missing, err := plan.RepairCommands(k)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, missing...)
+	}
+	return lines, nil
 }
 
 func commandsOf(plans []netsetup.Plan) []string {

@@ -71,20 +71,16 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 	if moved != "" {
 		all = append(all, moved)
 	}
-	for _, file := range []string{l.hostFile(), l.bridgeFile(b.Profile.Network.Bridge)} {
-		plan := netsetup.Plan{}
-		if err := readJSON(file, &plan); err != nil {
-			return all, err
-		}
+	plans, err := l.plansOf(b)
+	if err != nil {
+		return all, err
+	}
+	for _, plan := range plans {
 		lines, err := plan.Drift(k)
 		if err != nil {
 			return all, err
 		}
 		all = append(all, lines...)
-	}
-	lines, err := b.Ports.Drift(k)
-	if err != nil {
-		return all, err
 	}
 	boxes, err := l.boxes()
 	if err != nil {
@@ -92,7 +88,21 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 	}
 	names, err := l.namesDrift(b, boxes)
 	if names != "" {
-		lines = append(lines, names)
+		all = append(all, names)
 	}
-	return append(all, lines...), err
+	return all, err
+}
+
+// plansOf gives the plans that a box needs on the host, in the order of work; none where it is not on a bridge.
+func (l *Launcher) plansOf(b *Box) ([]netsetup.Plan, error) {
+	if !b.bridged() {
+		return nil, nil
+	}
+	plans := make([]netsetup.Plan, 2, 3)
+	for i, file := range []string{l.hostFile(), l.bridgeFile(b.Profile.Network.Bridge)} {
+		if err := readJSON(file, &plans[i]); err != nil {
+			return nil, err
+		}
+	}
+	return append(plans, b.Ports), nil
 }
