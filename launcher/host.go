@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,11 +97,19 @@ func setupProblem(err error) error {
 	case errors.Is(err, netsetup.ErrReadOnly):
 		return refused("boxes work without it: \"boxrun up\" sets what they need each time; write the files that --dry-run "+
 			"prints where this host's /etc is made", "%v", err)
-	case errors.Is(err, netsetup.ErrUnsaved):
-		return refused("keep them with \"firewall-cmd --runtime-to-permanent\", or drop them with \"firewall-cmd --reload\"; then again",
-			"%v", err)
+	case errors.Is(err, netsetup.ErrForeign):
+		return refused("move it out of the way, or leave the host as it is: boxes work without the setup", "%v", err)
 	}
-	return err
+	return reloadProblem(err)
+}
+
+// reloadProblem says what to do where firewalld cannot be reloaded without harm to others.
+func reloadProblem(err error) error {
+	if !errors.Is(err, netsetup.ErrUnsaved) {
+		return err
+	}
+	return refused("keep them with \"firewall-cmd --runtime-to-permanent\", or drop them with \"firewall-cmd --reload\"; then again",
+		"%v", err)
 }
 
 // setup plans the setup of this host.
@@ -238,12 +247,12 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 	traces = traces.Without(ownersOf(plans))
 	var left []netsetup.Holding
 	for _, t := range traces.Rules {
-		what := "rules of " + t.Tool
-		if n := len(left); n == 0 || left[n-1].Owner != t.Owner || left[n-1].What != what {
-			left = append(left, abandoned(t.Owner, what))
+		what := fmt.Sprintf("the rules of boxrun:%s in %s", t.Owner, t.Tool)
+		i := slices.IndexFunc(left, func(h netsetup.Holding) bool { return h.What == what })
+		if i < 0 {
+			left, i = append(left, abandoned(t.Owner, what)), len(left)
 		}
-		last := &left[len(left)-1]
-		last.Rules = append(last.Rules, t.String())
+		left[i].Rules = append(left[i].Rules, t.String())
 	}
 	for _, b := range traces.Bridges {
 		left = append(left, abandoned(b, "bridge "+b))

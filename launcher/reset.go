@@ -186,7 +186,11 @@ func (l *Launcher) removeTraces(k *netsetup.Kernel) error {
 		l.notef("stays until the next boot: the sysctls and modules of the host setup")
 	}
 	setup := netsetup.SetupRemoval(etc)
-	return setupProblem(errors.Join(append(errs, setup.Undo(k))...))
+	err = errors.Join(append(errs, setup.Undo(k))...)
+	if errors.Is(err, netsetup.ErrReadOnly) {
+		return refused("make it writable, then again", "%v", err)
+	}
+	return reloadProblem(err)
 }
 
 // removeFiles removes the state, and what CNI keeps of boxrun's networks. The lock that is held goes when it is given back.

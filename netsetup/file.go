@@ -15,6 +15,9 @@ import (
 // a file of the same name without it is somebody else's.
 const setupMark = "Written by \"boxrun host setup\""
 
+// ErrForeign is in the chain of the error where something stands in a file's place that is not boxrun's.
+var ErrForeign = errors.New("something is there that boxrun did not write")
+
 // ErrReadOnly is in the chain of the error where a file cannot be put in place as the file system is read-only.
 var ErrReadOnly = errors.New("the file system is read-only")
 
@@ -49,11 +52,11 @@ func (f *File) read() (string, error) {
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
-		return "", errors.New("something is there that boxrun did not write, and no file")
+		return "", fmt.Errorf("%w, and no file", ErrForeign)
 	}
 	text, err := os.ReadFile(f.Path)
 	if err == nil && !strings.Contains(string(text), setupMark) {
-		err = errors.New("a file is there that boxrun did not write")
+		err = ErrForeign
 	}
 	return string(text), err
 }
