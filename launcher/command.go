@@ -3,6 +3,7 @@ package launcher
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,19 +65,32 @@ func (c *command) record(ctx context.Context, path string) (record, error) {
 		case <-c.done:
 			return record{}, c.failed(fmt.Errorf("looking for Apptainer's record of it: %w", err))
 		case <-ctx.Done():
-			return record{}, c.failed(context.Cause(ctx))
+			return record{}, c.cut(context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
-// wait reaps the command, and gives the cause where it failed.
-func (c *command) wait() error {
+// wait reaps the command, and gives the cause where it failed: the end of ctx, where that is what killed it.
+func (c *command) wait(ctx context.Context) error {
 	<-c.done
 	if c.err == nil {
 		return nil
 	}
+	if err := context.Cause(ctx); err != nil {
+		return c.cut(err)
+	}
 	return c.failed(c.err)
+}
+
+// cut gives the error of a start that was not waited for any longer.
+func (c *command) cut(cause error) error {
+	if !errors.Is(cause, context.DeadlineExceeded) {
+		return cause // a person's interrupt
+	}
+	p := c.box.Profile
+	return &Problem{Kind: ErrNotStarted,
+		Text: fmt.Sprintf("%s: the box did not start within %s", p.Name, p.Ready.Timeout), Hint: startHint("", p.Image)}
 }
 
 // failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,
@@ -89,7 +103,7 @@ func (c *command) failed(err error) error {
 	if cause == "" {
 		cause = err.Error()
 	}
-	return &Problem{Kind: ErrNotStarted, Text: "the box did not start: " + cause, Hint: startHint(cause, c.box.Profile.Image)}
+	return &Problem{Kind: ErrNotStarted, Text: c.box.Name + ": the box did not start: " + cause, Hint: startHint(cause, c.box.Profile.Image)}
 }
 
 // log gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a

@@ -241,7 +241,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profi
 	if booted == nil {
 		l.warnOfNeighbours(b)
 	}
-	if err := cli.wait(); err != nil {
+	if err := cli.wait(ctx); err != nil {
 		return err
 	}
 	if booted != nil {
@@ -278,6 +278,9 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 		return err
 	}
 	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
+	if err := k.ForgetNeighbour(b.Profile.Network.Bridge, b.Addr); err != nil {
+		return err
+	}
 	rules, err := boxRules(b)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/safchain/ethtool"
@@ -127,6 +128,7 @@ func runProgram(stdin, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, which undoes what it began
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.Join(strings.Fields(stderr.String()), " "))
 	}

@@ -1,0 +1,25 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ForgetNeighbour makes the host ask anew who has addr on the bridge. A box that is started again gets its address
+// back, but not its MAC: while the host has other traffic on the bridge it would go on sending to the old one for as
+// long as an entry counts as reachable. No entry, or no such bridge, is nil.
+func (k *Kernel) ForgetNeighbour(bridge string, addr netip.Addr) error {
+	link, err := k.linkByName(bridge)
+	if err != nil || link == nil {
+		return err
+	}
+	err = k.link.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, IP: addr.AsSlice()})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("forgetting neighbour %s on %s: %w", addr, bridge, err)
+	}
+	return nil
+}
