@@ -7,8 +7,8 @@ import (
 	"boxrun/netsetup"
 )
 
-// repair puts right what drifted of a box that runs: the shared network, its own rules, and the address they lead to.
-// It returns a line for each thing that was out of place.
+// repair puts right what drifted of a box that runs: the shared network, its own rules, the address they lead to, and
+// what boxes know of each other. It returns a line for each thing that was out of place.
 func (l *Launcher) repair(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
 	if !b.bridged() {
 		return nil, nil
@@ -17,18 +17,13 @@ func (l *Launcher) repair(ctx context.Context, k *netsetup.Kernel, b *Box) ([]st
 	if err != nil {
 		return mended, err
 	}
-	moved, err := b.moved()
+	rules, err := l.repairRules(k, b)
+	mended = append(mended, rules...)
 	if err != nil {
 		return mended, err
 	}
-	if moved == "" {
-		drift, err := mend(k, b.Ports)
-		return append(mended, drift...), err
-	}
-	if err := b.Ports.Undo(k); err != nil {
-		return mended, err
-	}
-	return append(mended, moved), l.publish(k, b)
+	names, err := l.repairNames(ctx)
+	return append(mended, names...), err
 }
 
 // repairShared mends what the box shares with others.
@@ -38,12 +33,32 @@ func (l *Launcher) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box)
 		return nil, err
 	}
 	defer unlock()
-	mended, err := l.raise(k, l.network(b))
+	return l.raise(k, l.network(b))
+}
+
+// repairRules mends the box's own rules, and leads them to where it is.
+func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
+	moved, err := b.moved()
 	if err != nil {
-		return mended, err
+		return nil, err
 	}
-	names, err := l.tellNames()
-	return append(mended, names...), err
+	if moved == "" {
+		return mend(k, b.Ports)
+	}
+	if err := b.Ports.Undo(k); err != nil {
+		return nil, err
+	}
+	return []string{moved}, l.publish(k, b)
+}
+
+// repairNames mends the boxes' hosts files, when the box is known to be where it is.
+func (l *Launcher) repairNames(ctx context.Context) ([]string, error) {
+	unlock, err := l.lockNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return l.tellNames()
 }
 
 // moved says where the box is now when that is not where its rules lead; "" when they are right.
