@@ -35,8 +35,11 @@ func FromEnvironment() Search {
 	if config, err := os.UserConfigDir(); err == nil { // without a home there is none
 		dirs = append(dirs, filepath.Join(config, "boxrun", "profiles"))
 	}
-	return Search{Dirs: append(dirs, "/etc/boxrun/profiles", "/usr/share/boxrun/profiles")}
+	return Search{Dirs: append(dirs, OfHost().Dirs...)}
 }
+
+// OfHost gives where the host's own profiles are, those that may be started at boot.
+func OfHost() Search { return Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}} }
 
 // A Ref is a profile that was found: a file and the instance to start it as.
 type Ref struct {

@@ -13,7 +13,6 @@ func (y *Systemd) decode(s *section) {
 	many(s, "mask", &y.Mask, unitName)
 	one(s, "stop_timeout", &y.StopTimeout, duration)
 	one(s, "restart", &y.Restart, choice("no", "on-failure"))
-	s.later("restart", y.Restart != "on-failure")
 }
 
 // decodeEnvironment reads a table whose keys are free.

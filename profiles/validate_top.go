@@ -13,8 +13,8 @@ func (p *Profile) decodeTop(s *section) {
 	one(s, "description", &p.Description, oneLine)
 	one(s, "image", &p.Image, s.doc.image)
 	one(s, "hostname", &p.Hostname, optional(hostName))
-	many(s, "depends_on", &p.DependsOn, prose)
-	s.later("depends_on", len(p.DependsOn) > 0)
+	many(s, "depends_on", &p.DependsOn, profileName)
+	p.checkDependsOn(s)
 	if _, ok := s.raw["image"]; !ok {
 		s.refuse("image", "is missing, every profile needs one")
 	}
