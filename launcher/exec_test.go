@@ -177,10 +177,10 @@ func TestExecPassesSignalsOn(t *testing.T) {
 		send   unix.Signal
 		want   string
 	}{
-		"that the command answers":      {`trap 'exit 5' INT; echo; while :; do sleep .05; done`, unix.SIGINT, "code 5\n\n"},
+		"that the command answers":      {`trap 'exit 5' INT; echo; for i in $(seq 400); do sleep .05; done`, unix.SIGINT, "code 5\n\n"},
 		"to all of its process group":   {`echo; sleep 100; exit 6`, unix.SIGINT, "code 130\n\n"},
 		"SIGTERM":                       {`echo; sleep 100`, unix.SIGTERM, "code 143\n\n"},
-		"SIGHUP that the command minds": {`trap 'echo hup; exit 0' HUP; echo; while :; do sleep .05; done`, unix.SIGHUP, "code 0\n\nhup\n"},
+		"SIGHUP that the command minds": {`trap 'echo hup; exit 0' HUP; echo; for i in $(seq 400); do sleep .05; done`, unix.SIGHUP, "code 0\n\nhup\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantText(t, whenReady(t.Context(), c.script, func() { unix.Kill(os.Getpid(), c.send) }), c.want)
@@ -195,7 +195,7 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	wantText(t, whenReady(ctx, `echo; sleep 100`, cancel), "code 143\n\n")
 	ctx, cancel = context.WithCancel(t.Context())
 	began := time.Now()
-	wantText(t, whenReady(ctx, `trap "" TERM; echo; while :; do sleep .1; done`, cancel), "code 137\n\n")
+	wantText(t, whenReady(ctx, `trap "" TERM; echo; for i in $(seq 200); do sleep .1; done`, cancel), "code 137\n\n")
 	if took := time.Since(began); took < endTimeout || took > 2*endTimeout {
 		t.Errorf("it was killed after %v, want a little more than %v", took, endTimeout)
 	}

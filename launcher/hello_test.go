@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -144,12 +145,14 @@ func (h *helloBox) run(script string) string {
 	return string(out)
 }
 
-func (h *helloBox) children() string {
+// children gives the numbers of hello's children, dead ones too where nobody has reaped them.
+func (h *helloBox) children() []string {
+	h.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", h.cmd.Process.Pid))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return string(text)
+	return strings.Fields(string(text))
 }
 
 // There is no network device but lo, which is down, when it starts.
@@ -162,9 +165,18 @@ func TestHelloServesAsProcessOne(t *testing.T) {
 
 func TestHelloReaps(t *testing.T) {
 	h := startHello(t)
-	h.run("for i in 1 2 3 4 5; do (sleep 0.3 &) ; done") // whose parent is gone at once
-	h.await("orphans", func() bool { return h.children() != "" })
-	h.await("their burial", func() bool { return h.children() == "" })
+	h.run("for i in 1 2 3 4 5; do (sleep 100 >/dev/null 2>&1 &) ; done") // whose parent is gone at once
+	h.await("orphans", func() bool { return len(h.children()) == 5 })
+	for _, orphan := range h.children() {
+		pid, err := strconv.Atoi(orphan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.await("their burial", func() bool { return len(h.children()) == 0 })
 }
 
 func TestHelloHalts(t *testing.T) {

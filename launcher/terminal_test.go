@@ -158,7 +158,7 @@ func TestTerminalIsOfItsOwn(t *testing.T) {
 
 func TestKeysReachTheCommand(t *testing.T) {
 	s := newScreen(t)
-	cmd := s.boxrun(`echo ready; read word; echo "<$word>"; trap 'echo interrupted; exit 3' INT; echo go; while :; do sleep .05; done`)
+	cmd := s.boxrun(`echo ready; read word; echo "<$word>"; trap 'echo interrupted; exit 3' INT; echo go; for i in $(seq 400); do sleep .05; done`)
 	startShell(t, cmd)
 	s.await("ready\n")
 	io.WriteString(s.keys, "hello\r")
@@ -171,7 +171,7 @@ func TestKeysReachTheCommand(t *testing.T) {
 
 func TestResizeReachesTheCommand(t *testing.T) {
 	s := newScreen(t)
-	cmd := s.boxrun(`trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep .05; done`)
+	cmd := s.boxrun(`trap 'stty size; exit 0' WINCH; echo ready; for i in $(seq 400); do sleep .05; done`)
 	startShell(t, cmd)
 	s.await("ready\n")
 	if err := pty.Setsize(s.tty, &pty.Winsize{Rows: 40, Cols: 120}); err != nil { // tells boxrun by itself
@@ -194,7 +194,7 @@ func TestModesAreRestored(t *testing.T) {
 		"at SIGHUP":                    {script: `echo ready; read x`, end: sends(unix.SIGHUP), want: "exit status 129"},
 		"at SIGINT":                    {script: `echo ready; read x`, end: sends(unix.SIGINT), want: "exit status 129"},
 		"at SIGQUIT":                   {script: `echo ready; read x`, end: sends(unix.SIGQUIT), want: "exit status 129"},
-		"where the command minds no signal": {script: `trap '' HUP TERM; echo ready; while :; do sleep .1; done`,
+		"where the command minds no signal": {script: `trap '' HUP TERM; echo ready; for i in $(seq 200); do sleep .1; done`,
 			end: sends(unix.SIGTERM), want: "exit status 137"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -247,7 +247,7 @@ func TestOutputNobodyReads(t *testing.T) {
 }
 
 func TestLastOutputIsNotLost(t *testing.T) {
-	for _, survivor := range []string{"", "sleep 60 & "} { // which holds the terminal open
+	for _, survivor := range []string{"", "sleep 20 & "} { // which holds the terminal open
 		rounds := 100
 		if survivor != "" {
 			rounds = 10
@@ -274,7 +274,7 @@ func TestPipedInputEnds(t *testing.T) {
 		"with a line":             {"hi\n", `stty -echo; cat`, "hi\n"},
 		"in the middle of a line": {"hi", `stty -echo; cat`, "hi"},
 		"without anything":        {"", `cat; stty size`, "24 80\n"},
-		"in raw mode":             {"", `stty raw -echo; until head -c 1 | od -An -c | grep -q 004; do :; done; echo seen`, "seen\n"},
+		"in raw mode":             {"", `stty raw -echo; for i in $(seq 50); do head -c 1 | od -An -c | grep -q 004 && break; done; echo seen $((i < 50))`, "seen 1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
