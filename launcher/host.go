@@ -210,8 +210,7 @@ func (l *Launcher) setupHeld(k *netsetup.Kernel, ps []profiles.Profile) ([]netse
 // readPlans gives the plans of all records, and a holding for each that cannot be read.
 func (l *Launcher) readPlans() (plans []netsetup.Plan, unread []netsetup.Holding) {
 	for _, pattern := range []string{"host.json", "bridges/*.json", "boxes/*.json"} {
-		files, _ := filepath.Glob(l.path(pattern)) // the patterns are well-formed
-		for _, file := range files {
+		for _, file := range l.records(pattern) {
 			plan, err := readPlan(file)
 			if err != nil {
 				unread = append(unread, netsetup.Holding{Owner: "state", What: file, Drift: []string{err.Error()}})
@@ -308,10 +307,4 @@ func (l *Launcher) fileOwner(path string) string {
 		return "host"
 	}
 	return strings.TrimPrefix(strings.TrimSuffix(parts[1], filepath.Ext(parts[1])), "boxrun-")
-}
-
-// refusedFor names what is in the way, with the command that takes it away.
-func refusedFor(names []string) error {
-	return refused("run \"boxrun down --all\" first, or use --force, which takes them down",
-		"boxes are up: %s", strings.Join(names, ", "))
 }

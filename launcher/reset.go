@@ -7,16 +7,24 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
 // HostReset takes away all that carries boxrun's name, files and rules, whatever is left of its records. It refuses while
-// boxes are up, and with force takes them down first. It gives what it found to be in its way and could not be told
-// apart from others' work.
+// boxes are up, and with force takes them down first; it refuses always while something else is on a bridge of boxrun's.
 func (l *Launcher) HostReset(ctx context.Context, force bool) error {
-	if err := l.downAll(ctx, force); err != nil {
+	k, err := openKernel()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if err := l.refuseReset(k, force); err != nil {
+		return err
+	}
+	if err := errors.Join(l.removeUnreadable(ctx), l.downAll(ctx)); err != nil {
 		return err
 	}
 	unlock, err := l.lockNetwork(ctx)
@@ -24,53 +32,40 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 		return err
 	}
 	defer unlock()
-	if names := l.up(); len(names) > 0 {
-		return refusedFor(names) // one that came up in between
-	}
-	k, err := openKernel()
-	if err != nil {
+	if err := l.stopStrays(ctx, k); err != nil {
 		return err
 	}
-	defer k.Close()
-	if err := l.stopStrays(ctx, k, force); err != nil {
-		return err
+	if err := l.refuseReset(k, false); err != nil {
+		return err // a box came up in between
 	}
 	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles())
 }
 
-// downAll takes boxes down that run, where it may, and clears what is left of those that do not.
-func (l *Launcher) downAll(ctx context.Context, force bool) error {
-	if names := l.up(); len(names) > 0 && !force {
-		return refusedFor(names)
-	}
-	files, err := filepath.Glob(l.path("boxes", "*.json"))
+// refuseReset names what is in the way of a reset.
+func (l *Launcher) refuseReset(k *netsetup.Kernel, force bool) error {
+	strays, others, err := l.strays(k)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, file := range files {
-		name := nameOf(file)
-		if _, err := l.load(name); err != nil {
-			continue // its record goes with the others; whether it runs is looked at below
-		}
-		_, err := l.Down(ctx, name, 0)
-		if !errors.Is(err, ErrKilled) {
-			errs = append(errs, err)
-		}
+	if len(others) > 0 {
+		return refused("stop what uses them first", "on the bridges that boxrun made are devices of others: %s", strings.Join(others, ", "))
 	}
-	return errors.Join(errs...)
-}
-
-func nameOf(file string) string {
-	base := filepath.Base(file)
-	return base[:len(base)-len(filepath.Ext(base))]
+	names := l.up()
+	for _, b := range strays {
+		names = append(names, b.Name)
+	}
+	if len(names) == 0 || force {
+		return nil
+	}
+	slices.Sort(names)
+	return refused("run \"boxrun down --all\" first, or use --force, which takes them down",
+		"boxes are up: %s", strings.Join(slices.Compact(names), ", "))
 }
 
 // up gives the names of the boxes that run or are about to. Records that cannot be read say nothing.
 func (l *Launcher) up() []string {
-	files, _ := filepath.Glob(l.path("boxes", "*.json")) // the pattern is well-formed
 	var names []string
-	for _, file := range files {
+	for _, file := range l.records("boxes/*.json") {
 		b, err := l.load(nameOf(file))
 		if err == nil && (b.alive() || b.Phase == Starting) {
 			names = append(names, b.Name)
@@ -79,21 +74,47 @@ func (l *Launcher) up() []string {
 	return names
 }
 
-// stopStrays stops the boxes of which there is no record. Something else on a bridge that boxrun made is in the way.
-func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel, force bool) error {
-	strays, others, err := l.strays(k)
+// records gives the files of the state that match a pattern.
+func (l *Launcher) records(pattern string) []string {
+	files, _ := filepath.Glob(l.path(pattern)) // the patterns are well-formed
+	return files
+}
+
+func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
+
+// removeUnreadable removes the records that cannot be read, as no verb would get past them. What they were about is found
+// by its name.
+func (l *Launcher) removeUnreadable(ctx context.Context) error {
+	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
 		return err
 	}
-	if len(others) > 0 {
-		return refused("stop what uses them first", "the bridges that boxrun made have devices of others on them: %s", quoteAll(others))
+	defer unlock()
+	_, unread := l.readPlans()
+	var errs []error
+	for _, h := range unread {
+		errs = append(errs, removeIfThere(h.What))
 	}
-	if len(strays) > 0 && !force {
-		var names []string
-		for _, b := range strays {
-			names = append(names, b.Name)
+	return errors.Join(errs...)
+}
+
+// downAll takes down boxes that run, and clears what is left of those that do not.
+func (l *Launcher) downAll(ctx context.Context) error {
+	var errs []error
+	for _, file := range l.records("boxes/*.json") {
+		_, err := l.Down(ctx, nameOf(file), 0)
+		if !errors.Is(err, ErrKilled) {
+			errs = append(errs, err)
 		}
-		return refused("use --force, which stops them", "boxes are up of which there is no record: %s", quoteAll(names))
+	}
+	return errors.Join(errs...)
+}
+
+// stopStrays stops the boxes of which there is no record.
+func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel) error {
+	strays, _, err := l.strays(k)
+	if err != nil {
+		return err
 	}
 	for _, b := range strays {
 		if _, err := stopBox(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
@@ -106,7 +127,8 @@ func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel, force boo
 	return nil
 }
 
-// strays gives the instances on bridges that boxrun made: those whose record is lost, and devices that are no instance's.
+// strays gives the instances that run on bridges boxrun made, by Apptainer's records of them, and the devices on those
+// bridges that are no instance's.
 func (l *Launcher) strays(k *netsetup.Kernel) (strays []*Box, others []string, err error) {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {
@@ -128,8 +150,8 @@ func (l *Launcher) strays(k *netsetup.Kernel) (strays []*Box, others []string, e
 	}
 	for _, path := range records {
 		b, err := l.stray(path)
-		if err != nil || b == nil {
-			continue // no instance runs that the record is of
+		if err != nil {
+			continue // no instance runs that the record is of, or it is on no bridge
 		}
 		if i := slices.Index(others, b.Veth); i >= 0 {
 			others = slices.Delete(others, i, i+1)
@@ -212,7 +234,8 @@ func (l *Launcher) removeFiles() error {
 	return errors.Join(errs...)
 }
 
-// HostResetCommands gives what a person would type into bash to have what HostReset gives.
+// HostResetCommands gives what a person would type into bash to have what HostReset gives: first what boxrun has no
+// record of, then what down takes away, then the setup.
 func (l *Launcher) HostResetCommands() ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -223,13 +246,17 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lines []string
-	if names := l.up(); len(names) > 0 {
-		lines = append(lines, "boxrun down "+quoteAll(names))
-		plans, _ := l.readPlans()
-		traces = traces.Without(ownersOf(plans)) // down takes those away
+	names := l.up()
+	lines, err := l.stopCommands(k, names)
+	if err != nil {
+		return nil, err
 	}
-	lines = append(lines, traces.Commands()...)
+	if len(names) == 0 {
+		lines = append(lines, traces.Commands()...)
+	} else {
+		plans, _ := l.readPlans()
+		lines = append(append(lines, traces.Without(ownersOf(plans)).Commands()...), "boxrun down "+quoteAll(names))
+	}
 	files, err := netsetup.SetupFiles(etc)
 	if err != nil {
 		return nil, err
@@ -237,8 +264,22 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 	if len(files) > 0 {
 		lines = append(lines, netsetup.SetupRemoval(etc).UndoCommands()...)
 	}
-	if exists(l.Dir) {
+	if exists(l.Dir) || len(lines) > 0 { // a box that stops gives back its lease there
 		lines = append(lines, "rm -rf "+quote(l.Dir))
 	}
 	return lines, nil
+}
+
+// stopCommands gives the commands that stop the boxes of which there is no record: those but known.
+func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, error) {
+	strays, _, err := l.strays(k)
+	var lines []string
+	for _, b := range strays {
+		if !slices.Contains(known, b.Name) {
+			lines = append(lines,
+				fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
+				fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
+		}
+	}
+	return lines, err
 }

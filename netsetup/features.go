@@ -72,12 +72,17 @@ func (f *Features) check(k *Kernel) ([]string, error) {
 	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(on, ", "))}, nil
 }
 
+// ensure leaves on what the device refuses to turn off: check tells of it, and most boxes never need it.
 func (f *Features) ensure(k *Kernel) error {
 	on, err := f.on(k)
 	if err != nil || len(on) == 0 {
 		return err
 	}
-	return f.change(k, on, false)
+	err = f.change(k, on, false)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 func (f *Features) undo(k *Kernel) error {

@@ -158,13 +158,19 @@ func (p *PermanentZone) commands() (up, down []string) {
 	return append(append(zoneUp, policyUp...), reloadCommand), append(append(policyDown, zoneDown...), reloadCommand)
 }
 
+// record refuses what ensure could not do without harm to others: a reload of a firewalld that runs with other settings
+// than its permanent ones.
 func (p *PermanentZone) record(k *Kernel) error {
 	for _, f := range []*File{&p.Zone, &p.Policy} {
 		if err := f.record(k); err != nil {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
-	return nil
+	drift, err := p.check(k)
+	if len(drift) == 0 || err != nil {
+		return err
+	}
+	return withFirewalld((*firewalld).reloadable)
 }
 
 func (p *PermanentZone) check(k *Kernel) ([]string, error) {
