@@ -61,6 +61,12 @@ type host struct {
 // newHost boots a host that goes when t ends. Without root t is skipped, or fails where CI demands it.
 func newHost(t *testing.T) host {
 	t.Helper()
+	return bootHost(t, testhost.New)
+}
+
+// bootHost is newHost for a host of the kind that boot gives.
+func bootHost(t *testing.T, boot func(context.Context, func(string)) (*testhost.Host, error)) host {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
 			t.Fatal("end-to-end tests need root")
@@ -71,7 +77,7 @@ func newHost(t *testing.T) host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th, err := testhost.New(t.Context(), func(step string) { t.Log(step) })
+	th, err := boot(t.Context(), func(step string) { t.Log(step) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"boxrun/e2e/testhost"
+)
+
+// firewall is something else that manages a host's firewall, with boxrun beside it.
+type firewall struct {
+	name   string
+	start  string   // what starts it, or puts its rules in place
+	setup  bool     // boxrun host setup was run before
+	reload string   // what it does to its rules now and then; "" for nothing
+	says   []string // what up has to say, on stderr
+}
+
+func firewalls() []firewall {
+	return []firewall{
+		{name: "firewalld", start: "systemctl start firewalld", reload: "firewall-cmd -q --reload",
+			says: []string{"zone trusted", "every port of this host", "hint: \"boxrun host setup\""}},
+		{name: "firewalld with a setup", start: "systemctl start firewalld", setup: true, reload: "firewall-cmd -q --reload"},
+		{name: "firewalld on iptables", start: "sed -i s/^FirewallBackend=.*/FirewallBackend=iptables/ /etc/firewalld/firewalld.conf; " +
+			"systemctl start firewalld", setup: true, reload: "firewall-cmd -q --reload"},
+		{name: "Docker", start: "systemctl start docker"},
+		{name: "Docker and firewalld", start: "systemctl start firewalld docker", setup: true, reload: "systemctl reset-failed docker; systemctl restart docker"},
+		{name: "ufw", start: "ufw --force enable", reload: "ufw reload"},
+		{name: "nftables", start: nftConf("policy accept"), reload: "systemctl reload nftables"},
+		{name: "iptables-legacy", start: "update-alternatives --set iptables /usr/sbin/iptables-legacy; iptables -P FORWARD DROP; " +
+			"iptables -A FORWARD -s 198.51.100.0/24 -j ACCEPT; iptables -t nat -A POSTROUTING -s 198.51.100.0/24 -j MASQUERADE; " +
+			"iptables -t raw -L > /dev/null; iptables -t mangle -L > /dev/null"},
+	}
+}
+
+// nftConf writes and loads an nftables.conf, as Debian's own begins, whose forward chain has policy or rules.
+func nftConf(forward string) string {
+	return `cat > /etc/nftables.conf << 'CONF'
+#!/usr/sbin/nft -f
+flush ruleset
+table inet site {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		ct state established,related accept
+		iif lo accept
+		tcp dport 22 accept
+	}
+	chain forward {
+		type filter hook forward priority filter; ` + forward + `
+	}
+}
+CONF
+systemctl start nftables`
+}
+
+// outside is a server on the client, which a box reaches by the host's external interface.
+const outside = testhost.ClientAddr + ":6001"
+
+// reaches wants the page of the box from the client, the host and the box itself, and the box to reach the client.
+func (h host) reaches() {
+	h.t.Helper()
+	h.page()
+	for _, url := range []string{"http://127.0.0.1/", webURL} {
+		if r := h.run("curl", "-sS", "-m", "5", url); !strings.Contains(r.Stdout, "nginx in a box") {
+			h.t.Errorf("the host asked for %s: %v\nwant the page of the box", url, r)
+		}
+	}
+	if r := h.run("boxrun", "exec", "web", "--", "curl", "-sS", "-m", "5", webURL); !strings.Contains(r.Stdout, "nginx in a box") {
+		h.t.Errorf("the box asked for its own page: %v\nwant it", r)
+	}
+	if got := h.outcome(); got != "out" {
+		h.t.Errorf("the box connected to the client: %q, want out", got)
+	}
+}
+
+// outcome says whether the box gets out.
+func (h host) outcome() string {
+	h.t.Helper()
+	ip, port, _ := strings.Cut(outside, ":")
+	return strings.TrimSpace(h.must("boxrun", "exec", "web", "--", "sh", "-c", "nc -z -w 2 "+ip+" "+port+" && echo out || echo lost"))
+}
+
+// says wants boxrun up to say all of words, and no warning where there are none.
+func (h host) says(words []string) {
+	h.t.Helper()
+	r := h.run("boxrun", "up", "web")
+	if r.Code != 0 || !containsAll(r.Stderr, words) || len(words) == 0 && strings.Contains(r.Stderr, "warning") {
+		h.t.Errorf("up: %v\nwant exit code 0, and on stderr: %q", r, words)
+	}
+}
+
+// With every firewall that people have, a box is reached and reaches out; the firewall is told to reload and up mends what
+// that took; and after down all rules of others are as before, byte for byte.
+func TestNeighbours(t *testing.T) {
+	for _, f := range firewalls() {
+		t.Run(f.name, func(t *testing.T) {
+			h := bootHost(t, testhost.NewWithNeighbours)
+			h.serve(h.probe, "serve", "client", "tcp/:6001")
+			h.sh(f.start)
+			if f.setup {
+				h.must("boxrun", "host", "setup")
+			}
+			h.settle(f)
+			before := h.dump()
+			h.says(f.says)
+			h.reaches()
+			if f.reload != "" {
+				h.sh(f.reload)
+				h.must("boxrun", "up", "web")
+				h.reaches()
+			}
+			h.must("boxrun", "down", "web")
+			h.settle(f)
+			h.same(before, stays()...)
+			h.must("boxrun", "host", "reset")
+		})
+	}
+}
+
+// settle has a firewall write its rules anew, as many keep empty chains of what they once had, or write them in another order.
+func (h host) settle(f firewall) {
+	h.t.Helper()
+	if f.reload != "" {
+		h.sh(f.reload)
+	}
+}
+
+// What an administrator's own chain drops, boxrun may not let pass: up says which rule it is and what to add, and with that
+// the box is reached.
+func TestNftablesThatDrop(t *testing.T) {
+	for name, forward := range map[string]struct{ rules, blames string }{
+		"by policy": {"policy drop;\n\t\tct state established,related accept\n\t\tiifname \"vpn0\" accept", "nft chain inet site forward { policy drop; }"},
+		"by a rule": {"policy accept;\n\t\tct state established,related accept\n\t\tiifname \"eth0\" counter reject\n\t\toifname \"eth0\" drop", "nft rule inet site forward oifname \"eth0\" drop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := bootHost(t, testhost.NewWithNeighbours)
+			h.serve(h.probe, "serve", "client", "tcp/:6001")
+			h.sh(nftConf(forward.rules))
+			before := h.dump()
+			r := h.run("boxrun", "up", "web")
+			if r.Code != 0 || !containsAll(r.Stderr, []string{forward.blames, "hint: add to that chain"}) {
+				t.Errorf("up: %v\nwant that %s is blamed, and what to add", r, forward.blames)
+			}
+			if got := h.outcome(); got != "lost" {
+				t.Errorf("behind that rule the box connected to the client: %q, want lost", got)
+			}
+			h.sh(hinted(r.Stderr, "nft '"))
+			h.says(nil)
+			h.reaches()
+			h.must("boxrun", "down", "web")
+			h.sh("systemctl reload nftables")
+			h.same(before, stays()...)
+		})
+	}
+}
+
+// hinted gives the command in a hint: from where it begins to the end of the line.
+func hinted(stderr, begin string) string {
+	i := strings.LastIndex(stderr, begin)
+	if i < 0 {
+		return "false # no hint"
+	}
+	line, _, _ := strings.Cut(stderr[i:], "\n")
+	return line
+}
+
+// firewalld's own setting rejects what others publish; up names it, and what is hinted at helps.
+func TestFirewalldWithStrictForwardPorts(t *testing.T) {
+	h := bootHost(t, testhost.NewWithNeighbours)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh("sed -i s/^StrictForwardPorts=.*/StrictForwardPorts=yes/ /etc/firewalld/firewalld.conf; systemctl start firewalld")
+	h.must("boxrun", "host", "setup")
+	h.says([]string{"StrictForwardPorts=yes", "hint: set it to no", "--add-forward-port=port=80:proto=tcp:toport=80:toaddr=10.22.0.2"})
+	h.sh("firewall-cmd -q --permanent --add-forward-port=port=80:proto=tcp:toport=80:toaddr=10.22.0.2; firewall-cmd -q --reload")
+	h.page()
+}
+
+// A reload would drop what somebody has set at run time only: the setup refuses, and says what to do.
+func TestHostSetupSparesWhatFirewalldHasAtRunTime(t *testing.T) {
+	h := bootHost(t, testhost.NewWithNeighbours)
+	h.sh("systemctl start firewalld; firewall-cmd -q --add-port=9999/tcp; firewall-cmd -q --zone=dmz --change-interface=lab0")
+	before := h.dump()
+	h.fails(1, []string{"public", "hint: keep them with", "firewall-cmd --runtime-to-permanent"}, "boxrun", "host", "setup")
+	h.same(before)
+	h.sh("firewall-cmd -q --remove-port=9999/tcp")
+	h.must("boxrun", "host", "setup")
+	if got := h.must("firewall-cmd", "--get-zone-of-interface=lab0"); got != "dmz\n" {
+		t.Errorf("after host setup lab0 is in the zone %q, want it where it was at run time, in dmz", got)
+	}
+	h.must("boxrun", "up", "web")
+	h.page()
+	r := h.run("boxrun", "exec", "web", "--", "nc", "-z", "-w", "2", testhost.HostAddr, "22")
+	if r.Code == 0 {
+		t.Errorf("the box reached the host's port 22: %v", r)
+	}
+	h.must("boxrun", "host", "reset", "--force")
+	for _, left := range []string{"boxrun", "sbr0"} {
+		if got := h.must("nft", "list", "ruleset"); strings.Contains(got, left) {
+			t.Errorf("after host reset nft list ruleset has %q:\n%s", left, got)
+		}
+	}
+	if got := h.sh("ls /etc/firewalld/zones /etc/firewalld/policies"); strings.Contains(got, "boxrun") {
+		t.Errorf("after host reset /etc/firewalld has\n%s", got)
+	}
+}

@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// setupFiles are what a host setup writes on a host without firewalld.
+func setupFiles() []string {
+	return []string{"/etc/modules-load.d/boxrun.conf", "/etc/sysctl.d/90-boxrun.conf", "/etc/udev/rules.d/90-boxrun.rules"}
+}
+
+// touched are directories that change their size, on the test host's overlay, when a file comes and goes.
+const touched = `^/etc(/(sysctl\.d|modules-load\.d|udev|udev/rules\.d|firewalld|firewalld/(zones|policies)|alternatives))? d `
+
+func (h host) has(files []string) {
+	h.t.Helper()
+	for _, file := range files {
+		if r := h.run("grep", "-c", "boxrun host reset", file); r.Code != 0 {
+			h.t.Errorf("%s: %v\nwant a file that says it is boxrun's", file, r)
+		}
+	}
+}
+
+func TestHostSetupLasts(t *testing.T) {
+	h := newHost(t)
+	h.profile("other", "image = \"/srv/web\"\n[network]\nbridge = \"br-lab\"\nsubnet = \"10.23.0.0/24\"\n")
+	h.profile("kept", "image = \"/srv/web\"\n[network]\nbridge = \"br-kept\"\nsubnet = \"10.24.0.0/24\"\noffload = \"keep\"\n")
+	before := h.dump()
+	script := h.must("boxrun", "host", "setup", "--dry-run")
+	h.same(before)
+
+	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "set up: /etc/sysctl.d/90-boxrun.conf is missing") {
+		t.Errorf("host setup: %v\nwant each thing it set up", r)
+	}
+	h.has(setupFiles())
+	done := h.dump()
+	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "nothing to change") {
+		t.Errorf("a second host setup: %v\nwant that there is nothing to change", r)
+	}
+	h.same(done)
+
+	h.reboot()
+	if got := h.must("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter",
+		"net.ipv4.conf.eth0.rp_filter"); got != "1\n2\n2\n2\n" {
+		t.Errorf("after a reboot, ip_forward and rp_filter of all, default and eth0 are %q, want 1 2 2 2", got)
+	}
+	for bridge, want := range map[string]string{"sbr0": "off", "br-lab": "off", "br-kept": "on", "br0": "on"} {
+		h.offloadOf(bridge, want)
+	}
+	h.sh("ip link del sbr0")
+	h.must("boxrun", "up", "web")
+	h.page()
+	h.must("boxrun", "down", "web")
+
+	h.must("boxrun", "host", "reset")
+	h.reboot()
+	h.same(before, touched, `^[0-9]+: eth0@`, `^net\.ipv4\.(route|neigh|tcp)`, `^/root/`, `^/var/lib/cni`)
+
+	h.sh(script)
+	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "nothing to change") {
+		t.Errorf("host setup after its dry run was typed: %v\nwant that there is nothing to change", r)
+	}
+}
+
+func (h host) reboot() {
+	h.t.Helper()
+	if err := h.Reboot(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// offloadOf makes a bridge as somebody else does, and wants udev to have turned its offload off, or to have left it.
+func (h host) offloadOf(bridge, want string) {
+	h.t.Helper()
+	h.must("ip", "link", "add", bridge, "type", "bridge")
+	h.must("udevadm", "settle")
+	if got := eventually(5*time.Second, func() string {
+		features := h.sh("ethtool -k " + bridge + " | grep -x -e 'generic-segmentation-offload:.*' -e 'tx-checksumming:.*'")
+		if strings.Count(features, ": "+want) == 2 {
+			return ""
+		}
+		return features
+	}); got != "" {
+		h.t.Errorf("of %s ethtool says\n%s\nwant both %s", bridge, got, want)
+	}
+}
+
+func TestHostSetupRefusals(t *testing.T) {
+	h := newHost(t)
+	h.sh("echo 'net.ipv4.ip_forward = 0' > /etc/sysctl.d/90-boxrun.conf")
+	before := h.dump()
+	h.fails(1, []string{"/etc/sysctl.d/90-boxrun.conf", "boxrun did not write", "hint: move it"}, "boxrun", "host", "setup")
+	h.same(before)
+	h.must("boxrun", "host", "reset")
+	h.same(before)
+
+	h.sh("rm /etc/sysctl.d/90-boxrun.conf; mount --bind /etc /etc; mount -o remount,bind,ro /etc")
+	before = h.dump()
+	h.fails(1, []string{"/etc/sysctl.d/90-boxrun.conf", "read-only", "hint: boxes work without it"}, "boxrun", "host", "setup")
+	h.same(before)
+	h.must("boxrun", "up", "web")
+	h.page()
+	h.must("boxrun", "down", "web")
+	h.same(before, stays()...)
+}
+
+// losses are what may have happened to boxrun's records when a host is reset.
+func losses() []struct{ name, script string } {
+	return []struct{ name, script string }{
+		{"nothing lost", "true"},
+		{"all records lost", "rm -r /run/boxrun"},
+		{"the host's lost", "rm /run/boxrun/host.json"},
+		{"the bridge's lost", "rm /run/boxrun/bridges/sbr0.json"},
+		{"the boxes' lost", "rm -r /run/boxrun/boxes"},
+		{"a box's cut short", "truncate -s 40 /run/boxrun/boxes/web.json"},
+		{"the host's cut short", "truncate -s 40 /run/boxrun/host.json"},
+		{"the backend of iptables switched", "update-alternatives --set iptables /usr/sbin/iptables-legacy"},
+		{"a jump without its comment", "iptables -A FORWARD -j BOXRUN-FWD; iptables -A INPUT -m comment --comment boxrun:odd -j ACCEPT"},
+	}
+}
+
+func TestHostReset(t *testing.T) {
+	h := newHost(t)
+	h.sh("iptables-restore << 'RULES'\n" + dockerRules + "RULES")
+	h.sh("iptables -t raw -L > /dev/null; iptables -t mangle -L > /dev/null")
+	before := h.dump()
+	for _, loss := range losses() {
+		t.Run(loss.name, func(t *testing.T) {
+			h := h.in(t)
+			h.must("boxrun", "host", "setup")
+			h.must("boxrun", "up", "web", "hello")
+			h.sh(loss.script)
+			h.fails(1, []string{"boxes are up", "web", "--force"}, "boxrun", "host", "reset")
+			h.must("boxrun", "host", "reset", "--force")
+			h.sh("update-alternatives --set iptables /usr/sbin/iptables-nft")
+			h.same(before, slices.Concat(stays(), []string{touched})...)
+			if got := h.must("boxrun", "host", "show", "--json"); got != "[]\n" && got != "null\n" {
+				t.Errorf("host show --json after host reset: %s, want nothing", got)
+			}
+			if got := h.must("boxrun", "host", "reset", "--dry-run"); got != "" {
+				t.Errorf("host reset --dry-run after host reset: %s, want nothing", got)
+			}
+		})
+	}
+}
+
+// What the dry run of a reset prints does what the reset does.
+func TestHostResetAsTyped(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	for name, loss := range map[string]string{
+		"records there": "iptables -t nat -N BOXRUN-DN-gone; ip link add gone type bridge; ip link set gone alias boxrun:gone",
+		"records lost":  "rm -r /run/boxrun",
+	} {
+		h.must("boxrun", "host", "setup")
+		h.must("boxrun", "up", "web")
+		h.sh(loss)
+		script := h.must("boxrun", "host", "reset", "--dry-run")
+		h.sh(script)
+		if diff := before.Diff(h.dump(), slices.Concat(stays(), []string{touched, `^/root/.apptainer/instances/`})...); diff != "" {
+			t.Errorf("%s: the host changed:\n%s\nby\n%s", name, diff, script)
+		}
+	}
+}
+
+// holding is one element of what host show --json prints.
+type holding struct {
+	Owner, What  string
+	Rules, Drift []string
+}
+
+func holdings(h host) []holding {
+	h.t.Helper()
+	var held []holding
+	if out := h.must("boxrun", "host", "show", "--json"); json.Unmarshal([]byte(out), &held) != nil {
+		h.t.Fatalf("host show --json says %s, want a list", out)
+	}
+	return held
+}
+
+func TestHostShow(t *testing.T) {
+	h := newHost(t)
+	if r := h.run("boxrun", "host", "show"); r.Code != 0 || !strings.Contains(r.Stderr, "holds nothing") {
+		t.Errorf("host show on a host without boxrun: %v\nwant that it holds nothing", r)
+	}
+	h.must("boxrun", "host", "setup")
+	h.must("boxrun", "up", "web")
+	var rules []string
+	for _, held := range holdings(h) {
+		if len(held.Drift) > 0 {
+			t.Errorf("right after up, drifted: %+v", held)
+		}
+		rules = append(rules, held.Rules...)
+	}
+	want := strings.Split(strings.TrimSpace(h.sh("for t in raw mangle filter nat; do iptables -t $t -S | grep -e BOXRUN | sed \"s/^/iptables -t $t /\"; done")), "\n")
+	if len(rules) != len(want) {
+		t.Errorf("host show tells of the rules\n%s\nwant\n%s", strings.Join(rules, "\n"), strings.Join(want, "\n"))
+	}
+	files := strings.Fields(h.sh("find /run/boxrun -type f -not -path '*/boxes/web/*' -not -path '*/locks/*'"))
+	for _, file := range append(files, setupFiles()...) {
+		if !slices.ContainsFunc(holdings(h), func(held holding) bool { return held.What == file }) {
+			t.Errorf("host show does not tell of %s", file)
+		}
+	}
+	h.sh("echo >> /etc/sysctl.d/90-boxrun.conf; iptables -t nat -F BOXRUN-DN-web; ip link set sbr0 down; iptables -N BOXRUN-FW-old")
+	got := h.must("boxrun", "host", "show")
+	for _, line := range []string{"/etc/sysctl.d/90-boxrun.conf has been changed", "BOXRUN-DN-web lacks the rule", "bridge sbr0 is down", "BOXRUN-FW-old"} {
+		if !strings.Contains(got, line) {
+			t.Errorf("host show says\n%s\nwant %q in it", got, line)
+		}
+	}
+}
