@@ -17,35 +17,47 @@ import (
 // command is one run of "apptainer instance start".
 type command struct {
 	box    *Box
-	cmd    *exec.Cmd
 	stderr *bytes.Buffer
-	done   chan struct{} // closed when the command was reaped
+	done   chan struct{} // closed when the command has ended
 	err    error         // valid once done is closed
 }
 
-// run starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
-// The command is killed when ctx ends.
+// run starts argv: as a service of the host's systemd, so that the box outlives the session, or as a child of ours where
+// that is in such a service itself, or there is no systemd. The command is killed when ctx ends.
 func (l *Launcher) run(ctx context.Context, b *Box, argv []string) (*command, error) {
 	path, err := lookApptainer()
 	if err != nil {
 		return nil, err
 	}
 	c := &command{box: b, stderr: new(bytes.Buffer), done: make(chan struct{})}
-	c.cmd = exec.CommandContext(ctx, path, argv[1:]...)
-	c.cmd.Args[0] = argv[0]
-	c.cmd.Env = environment(l.Home)
-	c.cmd.Dir = "/"
-	c.cmd.Stderr = c.stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.cmd.WaitDelay = time.Second // the master may hold stderr open when the command line was killed
-	if err := c.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("running %s: %w", path, err)
+	if b.Unit != "" && b.Unit != ownUnit() {
+		err := l.runInUnit(ctx, c, path, argv[1:])
+		if err == nil || ctx.Err() != nil {
+			return c, err
+		}
+		l.notef("%s: warning: it will end with this session: %v", b.Name, err)
+		b.Unit = ""
+	}
+	return c, l.runHere(ctx, c, path, argv)
+}
+
+// runHere starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
+func (l *Launcher) runHere(ctx context.Context, c *command, path string, argv []string) error {
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	cmd.Args[0] = argv[0]
+	cmd.Env = environment(l.Home)
+	cmd.Dir = "/"
+	cmd.Stderr = c.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second // the master may hold stderr open when the command line was killed
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("running %s: %w", path, err)
 	}
 	go func() {
-		c.err = c.cmd.Wait()
+		c.err = cmd.Wait()
 		close(c.done)
 	}()
-	return c, nil
+	return nil
 }
 
 // record waits for Apptainer's record of a live instance at path, while the command runs. It looks every 2 ms: the

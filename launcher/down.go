@@ -16,6 +16,7 @@ import (
 type Down struct {
 	Name    string
 	Found   bool   // false: there was nothing of the box
+	Left    bool   // run by systemd for a box that has ended: another boxrun does what is left to do, or did it
 	Overlay string // directory that was kept, "" where there is none
 }
 
@@ -23,7 +24,10 @@ type Down struct {
 // the profile. timeout 0 is the profile's stop_timeout, as it was at the start. A box that had to be killed is down,
 // with ErrKilled.
 func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration) (Down, error) {
-	unlock, err := l.lockBox(ctx, name)
+	unlock, err := l.lockToStop(ctx, name)
+	if errors.Is(err, errTakenDown) {
+		return Down{Name: name, Left: true}, nil
+	}
 	if err != nil {
 		return Down{}, err
 	}
@@ -35,10 +39,13 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration)
 	defer k.Close()
 	b, err := l.load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Down{Name: name}, l.forget(ctx, k, name)
+		return Down{Name: name, Left: unitIsOf(ownUnit(), name)}, l.forget(ctx, k, name)
 	}
 	if err != nil {
 		return Down{}, err
+	}
+	if b.othersBox() {
+		return Down{Name: name, Left: true}, nil
 	}
 	if timeout == 0 {
 		timeout = stopTimeout(b)
@@ -57,11 +64,13 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeou
 			return down, err
 		}
 	}
+	units := l.stopUnits(ctx, b)
+	defer units.Close()
 	killed, err := l.stop(ctx, b, timeout)
 	if err != nil {
 		return down, err
 	}
-	if err := errors.Join(b.Ports.Undo(k), l.remove(b)); err != nil {
+	if err := errors.Join(b.Ports.Undo(k), l.remove(b), units.wait(ctx)); err != nil {
 		return down, err
 	}
 	if err := l.forget(ctx, k, b.Name); err != nil {

@@ -21,6 +21,9 @@ type Launcher struct {
 	Live func(string) // the line that changes while a step takes long; "" when the step is over
 }
 
+// StateDir is where boxrun keeps what it knows of boxes; another one is for tests.
+const StateDir = "/run/boxrun"
+
 func (l *Launcher) path(elem ...string) string {
 	return filepath.Join(append([]string{l.Dir}, elem...)...)
 }

@@ -43,6 +43,9 @@ type Box struct {
 	Master process `json:"master"` // the same
 	Cgroup string  `json:"cgroup"` // the box's own, below /sys/fs/cgroup; "" where it has none
 
+	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
+	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
+
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`
@@ -113,6 +116,7 @@ func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
 	}
 	b := &Box{
 		Name: p.Name, Phase: Starting, Profile: p, Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
+		Unit:   unitFor(p),
 		Record: recordPath(l.Home, hostname, p.Name),
 		Log:    logPath(l.Home, hostname, p.Name),
 	}

@@ -18,6 +18,9 @@ type Status struct {
 	Image   string    `json:"image"`
 	Profile string    `json:"profile"`
 	PID     int       `json:"pid"` // of the box's init, as the host counts; 0 where none runs
+
+	Enabled  bool `json:"enabled"`  // started at boot
+	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
 }
 
 // Detail is all that boxrun status tells of a box that runs.
@@ -44,6 +47,7 @@ func (b *Box) status() Status {
 	s := Status{
 		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.shownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
+		Enabled: Enabled(b.Profile), Restarts: b.Restarts,
 	}
 	for i, p := range b.Profile.Network.Ports {
 		s.Ports[i] = b.shownPort(p)

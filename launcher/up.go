@@ -18,6 +18,8 @@ type UpOptions struct {
 	NoWait  bool          // return when the rules are in place, without waiting for the box's systemd
 	Timeout time.Duration // 0: the profile's ready.timeout
 	Replace bool          // stop a box whose profile changed since its start, and start it anew
+
+	restarts int // how often systemd has started the box anew, this time included
 }
 
 // Up is what an up did.
@@ -31,8 +33,18 @@ type Up struct {
 }
 
 // Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
-// ready in time stays (ErrNotReady). What a killed boxrun left of the box is cleared first.
+// ready in time stays (ErrNotReady). What a killed boxrun left of the box is cleared first. From then on systemd watches
+// a box that is enabled.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
+	up, err := l.upLocked(ctx, p, o)
+	if up.Box == nil || err != nil && !errors.Is(err, ErrNotReady) {
+		return up, err
+	}
+	return up, errors.Join(err, l.watched(ctx, up.Box, p))
+}
+
+// upLocked is all of an up for which the box's lock is needed.
+func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	unlock, err := l.lockBox(ctx, p.Name)
 	if err != nil {
 		return Up{}, err
@@ -74,7 +86,7 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 
 // bringUp starts a box and waits for it.
 func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
-	b, err := l.start(ctx, k, p)
+	b, err := l.start(ctx, k, p, o)
 	if err != nil {
 		return Up{}, l.rollback(ctx, k, b, err)
 	}
@@ -108,6 +120,9 @@ func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *Box, p 
 	if err := l.refuse(k, p); err != nil {
 		return Up{}, err
 	}
+	if b.Phase == Running && ownUnit() == instanceUnit(p) {
+		o.restarts = b.Restarts + 1
+	}
 	if _, err := l.clear(ctx, k, b, stopTimeout(b)); err != nil && !errors.Is(err, ErrKilled) {
 		return Up{}, err
 	}
@@ -131,7 +146,7 @@ const rollbackTimeout = 10 * time.Second
 
 // start takes a box from nothing to phase running. The box it returns with an error is what there is to clear; nil
 // where nothing was begun.
-func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile) (*Box, error) {
+func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (*Box, error) {
 	mtu, err := bridgeMTU(p.Network)
 	if err != nil {
 		return nil, err
@@ -140,6 +155,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err != nil {
 		return nil, err
 	}
+	b.Restarts = o.restarts
 	if err := l.reserve(ctx, k, b); err != nil {
 		return b, err
 	}

@@ -56,6 +56,9 @@ func (a *app) down(ctx context.Context, arg string, timeout time.Duration) error
 	if err != nil && !errors.Is(err, launcher.ErrKilled) {
 		return err
 	}
+	if down.Left {
+		return nil
+	}
 	if !down.Found {
 		return a.notUp(arg, name)
 	}

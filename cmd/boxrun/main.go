@@ -18,9 +18,9 @@ func main() {
 }
 
 // run is the whole program: it gives the exit code. An interrupt ends the context of the verb, which undoes what it had
-// begun.
+// begun; so does the signal by which systemd stops a box's service, where that is still starting.
 func run(args []string, t *terminal) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, launcher.HaltSignal)
 	defer stop()
 	root := newRoot(t)
 	root.SetArgs(args)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/profiles"
 )
 
 func (a *app) psCommand() *cobra.Command {
@@ -28,7 +30,7 @@ func (a *app) psCommand() *cobra.Command {
 			case quiet:
 				return a.lines(column(boxes, func(s launcher.Status) string { return s.Name }))
 			}
-			return a.table("NAME STATE ADDRESS PORTS UPTIME IMAGE", psRows(boxes, time.Now()))
+			return a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME IMAGE", psRows(boxes, time.Now()))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -55,7 +57,8 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	for _, f := range found {
 		if !known[f.Name] && f.Err == nil {
 			known[f.Name] = true
-			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Profile: f.File})
+			enabled := launcher.Enabled(profiles.Profile{Name: f.Name, File: f.File})
+			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Profile: f.File, Enabled: enabled})
 		}
 	}
 	return boxes, err
@@ -64,9 +67,17 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := make([][]string, len(boxes))
 	for i, b := range boxes {
-		rows[i] = []string{b.Name, b.State, orDash(b.Address), orDash(strings.Join(b.Ports, ", ")), uptime(b, now), orDash(b.Image)}
+		rows[i] = []string{b.Name, b.State, yesNo(b.Enabled), strconv.Itoa(b.Restarts), orDash(b.Address),
+			orDash(strings.Join(b.Ports, ", ")), uptime(b, now), orDash(b.Image)}
 	}
 	return rows
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func orDash(s string) string {

@@ -17,7 +17,7 @@ type app struct {
 }
 
 func newRoot(t *terminal) *cobra.Command {
-	a := &app{terminal: t, search: profiles.FromEnvironment()}
+	a := &app{terminal: t, search: searchPath()}
 	root := &cobra.Command{
 		Use:   "boxrun",
 		Short: "Apptainer containers that boot systemd, networked, with one word",
@@ -28,14 +28,23 @@ func newRoot(t *terminal) *cobra.Command {
 		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", "/run/boxrun", "where boxrun keeps what it knows of boxes")
+	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", launcher.StateDir, "where boxrun keeps what it knows of boxes")
 	_ = root.PersistentFlags().MarkHidden("state-dir")
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(),
-		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand())
+		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand(),
+		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand())
 	return root
+}
+
+// searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.
+func searchPath() profiles.Search {
+	if launcher.RunBySystemd() {
+		return profiles.OfHost()
+	}
+	return profiles.FromEnvironment()
 }
 
 // launcher gives the launcher the verbs work through.

@@ -67,6 +67,9 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := a.upNeeded(ctx, l, p); err != nil {
+		return err
+	}
 	began := time.Now()
 	up, err := l.Up(ctx, p, o)
 	a.live("")

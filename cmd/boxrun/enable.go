@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) enableCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "enable PROFILE...",
+		Short: "Start boxes at boot, start them again when they die, put their rules back after firewalls were reloaded",
+		Long: "enable has systemd start the box at boot as boxrun@PROFILE.service, and start it again when it dies. It writes the\n" +
+			"units for that to /etc/systemd/system. A box that is up is watched from now on, one that is not is left so.\n" +
+			"Profiles are those in /etc/boxrun/profiles and /usr/share/boxrun/profiles, and the built-in ones.",
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := a.needRootFor("enable", names); err != nil {
+				return err
+			}
+			return a.each(cmd, names, a.enable)
+		},
+	}
+}
+
+// enable has one box started at boot, and says what that means for now.
+func (a *app) enable(ctx context.Context, name string) error {
+	p, err := a.hostProfile(name)
+	if err != nil {
+		return err
+	}
+	needed, err := profiles.OfHost().Dependencies(p)
+	if err != nil {
+		return err
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	up, err := l.Enable(ctx, p)
+	if err != nil {
+		return err
+	}
+	if up {
+		a.notef("%s: is started at boot, and again when it dies", p.Name)
+	} else {
+		a.notef("%s: is started at boot; \"boxrun up %s\" starts it now", p.Name, name)
+	}
+	for _, q := range needed {
+		if !launcher.Enabled(q) {
+			a.notef("%s: is started with it, but not again when it dies: \"boxrun enable %s\"", q.Name, q.Name)
+		}
+	}
+	return nil
+}
+
+// hostProfile reads a profile that may be started at boot, when there is nobody to answer for it but root: one of the
+// host's own directories, or built in.
+func (a *app) hostProfile(name string) (profiles.Profile, error) {
+	ref, err := a.search.Find(name)
+	if err != nil {
+		return profiles.Profile{}, err
+	}
+	host := profiles.OfHost()
+	p, err := ref.Read()
+	if err != nil {
+		return p, err
+	}
+	if filepath.IsAbs(p.File) && !slices.Contains(host.Dirs, filepath.Dir(p.File)) {
+		return p, &launcher.Problem{Kind: launcher.ErrInvalid,
+			Text: p.File + " is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles",
+			Hint: "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)}
+	}
+	return p, profiles.Trusted(p.File, rootAlone)
+}
+
+// rootAlone is for profiles.Trusted.
+const rootAlone = -1

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) repairCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "repair",
+		Short: "Put back the rules of boxes that are up, where somebody took them away",
+		Long: "repair looks after all boxes that are up, and touches none of them: what a firewall flushed is put back. systemd runs it\n" +
+			"when a firewall was restarted or reloaded, where a box is enabled.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.needRoot("repair"); err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			mended, err := l.Repair(cmd.Context())
+			for _, line := range mended {
+				a.notef("mended: %s", line)
+			}
+			if err == nil && len(mended) == 0 {
+				a.note("all rules are in place")
+			}
+			return err
+		},
+	}
+}

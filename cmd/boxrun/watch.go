@@ -1,0 +1,22 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// watchCommand is what boxrun-watch.service runs; nobody else has a use for it.
+func (a *app) watchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "watch",
+		Short:  "Wait for firewalld to be reloaded, and have rules repaired then",
+		Hidden: true,
+		Args:   args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			return l.Watch(cmd.Context())
+		},
+	}
+}

@@ -1,0 +1,368 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	systemdbus "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+// Apptainer's master stays in the cgroup of whoever ran the command line (facts 7.2): in a person's session it is killed
+// at logout, and the box with it, its databases open. So on a host that systemd runs it is systemd that runs the
+// command line, as a service that is made for it.
+//
+// The service is of type forking, without a PIDFile: what --pid-file writes is the box's init, which Apptainer has moved
+// to a scope of its own by then, and what systemd has to watch is the master. That is the only process of the service
+// whose parent is systemd once the command line has ended, as helpers for images are children of the master; so systemd
+// finds it by itself, whether or not boxrun lives to see it.
+
+// hostSystemd is a connection to the systemd that runs the host, over the socket that systemctl uses as root: no bus
+// daemon need be up.
+type hostSystemd struct {
+	conn *systemdbus.Conn
+	stop context.CancelFunc
+}
+
+// dialHost connects to the host's systemd, within askTimeout.
+func dialHost(ctx context.Context) (*hostSystemd, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	life, stop := context.WithCancel(context.Background())
+	defer context.AfterFunc(ctx, stop)()
+	conn, err := systemdbus.NewSystemdConnectionContext(life)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		stop() // closes what there is of the connection
+		return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
+	}
+	return &hostSystemd{conn: conn, stop: stop}, nil
+}
+
+// Close ends the connection.
+func (h *hostSystemd) Close() {
+	h.conn.Close()
+	h.stop()
+}
+
+// runInUnit has the host's systemd run the command line as the box's transient service.
+func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args []string) error {
+	down, err := l.downCommand(c.box.Name)
+	if err != nil {
+		return err
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		return err
+	}
+	stderr, err := memoryFile("stderr of apptainer")
+	if err != nil {
+		host.Close()
+		return err
+	}
+	properties := append(transientProperties(c.box, append([]string{path}, args...), down, environment(l.Home)),
+		property("StandardErrorFileDescriptor", dbus.UnixFD(stderr.Fd())))
+	done := make(chan string, 1)
+	if err := host.startTransient(ctx, transientUnit(c.box.Name), properties, done); err != nil {
+		host.Close()
+		return errors.Join(err, stderr.Close())
+	}
+	go l.follow(ctx, c, host, stderr, done)
+	return nil
+}
+
+// memoryFile gives a file without a name. The service keeps it for what its later commands say, who with a pipe would be
+// killed by SIGPIPE, as nobody reads any more.
+func memoryFile(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// downCommand gives what systemd runs to stop a box.
+func (l *Launcher) downCommand(name string) ([]string, error) {
+	exe, err := unitPath(l.Exe)
+	if l.Dir == StateDir {
+		return []string{exe, "down", name}, err
+	}
+	return []string{exe, "--state-dir", l.Dir, "down", name}, err
+}
+
+func property(name string, value any) systemdbus.Property {
+	return systemdbus.Property{Name: name, Value: dbus.MakeVariant(value)}
+}
+
+// execCommand is systemd's a(sasb): executable, argument vector, whether a bad end is to be ignored.
+type execCommand struct {
+	Path   string
+	Args   []string
+	Ignore bool
+}
+
+// execProperty gives a command line for systemd, which would put variables in the place of $WORD.
+func execProperty(name string, argv []string) systemdbus.Property {
+	args := make([]string, len(argv))
+	for i, arg := range argv {
+		args[i] = strings.ReplaceAll(arg, "$", "$$")
+	}
+	return property(name, []execCommand{{Path: argv[0], Args: args}})
+}
+
+// transientProperties gives the box's service: what boxrun@.service says too, and what is its own. See there for the
+// signal. It goes as soon as it has ended, well or not, so that the next up finds its name free.
+func transientProperties(b *Box, start, stop, env []string) []systemdbus.Property {
+	p := b.Profile
+	properties := []systemdbus.Property{
+		systemdbus.PropDescription("box " + b.Name + " of boxrun"),
+		systemdbus.PropType("forking"),
+		systemdbus.PropAfter(append(startedBefore(), dependencyUnits(p)...)...),
+		execProperty("ExecStart", start),
+		execProperty("ExecStop", stop),
+		property("Environment", env),
+		property("StandardOutput", "null"),
+		property("KillMode", "mixed"),
+		property("KillSignal", int32(haltSignal)),
+		property("TimeoutStartUSec", microseconds(p.Ready.Timeout+startGrace)),
+		property("TimeoutStopUSec", microseconds(p.Systemd.StopTimeout+stopGrace)),
+		property("CollectMode", "inactive-or-failed"),
+	}
+	if paths := mountedPaths(p); len(paths) > 0 {
+		properties = append(properties, systemdbus.PropRequiresMountsFor(paths...))
+	}
+	return properties
+}
+
+func microseconds(d time.Duration) uint64 { return uint64(d / time.Microsecond) }
+
+// startTransient starts a transient service; done gets the result of the job. One of that name that is left, of a box
+// whose state was lost, is stopped first.
+func (h *hostSystemd) startTransient(ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string) error {
+	for began := time.Now(); ; {
+		_, err := h.conn.StartTransientUnitContext(ctx, unit, "fail", properties, done)
+		if !isBusError(err, "org.freedesktop.systemd1.UnitExists") || time.Since(began) > unitTimeout {
+			return wrap("starting "+unit, err)
+		}
+		if err := h.stopUnit(ctx, unit).wait(ctx); err != nil {
+			return err
+		}
+		if err := sleep(ctx, 5*time.Millisecond); err != nil { // until systemd has forgotten it
+			return err
+		}
+	}
+}
+
+// unitTimeout is how long systemd may take to end a service whose processes are gone.
+const unitTimeout = 5 * time.Second
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+func isBusError(err error, name string) bool {
+	var bus dbus.Error
+	return errors.As(err, &bus) && bus.Name == name
+}
+
+// follow waits for the end of the command line, as a job of systemd's, and notes how it went and what it said.
+func (l *Launcher) follow(ctx context.Context, c *command, host *hostSystemd, stderr *os.File, done <-chan string) {
+	defer close(c.done)
+	defer host.Close()
+	defer stderr.Close()
+	result, err := l.awaitJob(ctx, c, host, done)
+	if err == nil && result != "done" {
+		err = fmt.Errorf("%s: %s", transientUnit(c.box.Name), result)
+	}
+	c.err = err
+	_, _ = io.Copy(c.stderr, io.NewSectionReader(stderr, 0, 1<<20)) // what could be read is what is known
+}
+
+// awaitJob gives the result of the start. When ctx ends the command line is killed; when systemd goes away meanwhile, as
+// it does to execute itself anew, its processes tell.
+func (l *Launcher) awaitJob(ctx context.Context, c *command, host *hostSystemd, done <-chan string) (string, error) {
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case result := <-done:
+			return result, nil
+		case <-ctx.Done():
+			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+			defer cancel()
+			err := host.conn.KillUnitWithTarget(after, transientUnit(c.box.Name), systemdbus.Control, int32(syscall.SIGKILL))
+			return "", errors.Join(context.Cause(ctx), ignoreNoUnit(err))
+		case <-look.C:
+			if !host.conn.Connected() {
+				return "done", awaitOrEnd(ctx, l.conf(), c.box.Name, orphanTimeout)
+			}
+		}
+	}
+}
+
+func ignoreNoUnit(err error) error {
+	if isBusError(err, "org.freedesktop.systemd1.NoSuchUnit") || isBusError(err, "org.freedesktop.systemd1.NoSuchProcess") {
+		return nil
+	}
+	return err
+}
+
+// A stopping is a service that systemd was asked to stop.
+type stopping struct {
+	unit string
+	done chan string // gets the result of the job
+	err  error       // why there is nothing to wait for
+}
+
+// stopUnit asks systemd to stop a service. One that is not there has stopped.
+func (h *hostSystemd) stopUnit(ctx context.Context, unit string) stopping {
+	s := stopping{unit: unit, done: make(chan string, 1)}
+	_, err := h.conn.StopUnitContext(ctx, unit, "replace", s.done)
+	if isBusError(err, "org.freedesktop.systemd1.NoSuchUnit") {
+		s.done <- "done"
+		return s
+	}
+	s.err = wrap("stopping "+unit, err)
+	return s
+}
+
+// wait returns when the service has stopped.
+func (s stopping) wait(ctx context.Context) error {
+	if s.err != nil {
+		return s.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return wrap("waiting for the end of "+s.unit, context.Cause(ctx))
+	}
+}
+
+// stoppings are the services of a box that is being taken down.
+type stoppings struct {
+	host *hostSystemd // nil where systemd has no part in it
+	all  []stopping
+}
+
+// stopUnits tells the host's systemd that the box is being taken down on purpose. From then on it starts nothing anew,
+// and were this boxrun killed, the services' own "boxrun down" would finish its work. The service that runs us is left
+// out: of that one systemd knows.
+func (l *Launcher) stopUnits(ctx context.Context, b *Box) stoppings {
+	if !systemdHost() {
+		return stoppings{}
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		l.notef("warning: %v", err) // the box goes all the same
+		return stoppings{}
+	}
+	s := stoppings{host: host}
+	own := ownUnit()
+	for _, unit := range b.unitsOf() {
+		if unit != own {
+			s.all = append(s.all, host.stopUnit(ctx, unit))
+		}
+	}
+	return s
+}
+
+// wait returns when the services have stopped. It is called when the box has.
+func (s stoppings) wait(ctx context.Context) error {
+	var errs []error
+	for _, one := range s.all {
+		errs = append(errs, one.wait(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (s stoppings) Close() {
+	if s.host != nil {
+		s.host.Close()
+	}
+}
+
+// errTakenDown says that the box this boxrun was to stop has ended while another boxrun works on it, which will do the rest.
+var errTakenDown = errors.New("another boxrun takes the box down")
+
+// lockToStop takes the lock of a box to take it down. Run by systemd to stop a service, as happens too when its box has
+// ended, it does not wait for a boxrun that works on what is left: that one may be waiting for this service.
+func (l *Launcher) lockToStop(ctx context.Context, name string) (unlock func(), err error) {
+	if !unitIsOf(ownUnit(), name) {
+		return l.lockBox(ctx, name)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for l.masterAlive(name) && sleep(ctx, 20*time.Millisecond) == nil {
+		}
+		cancel(errTakenDown)
+	}()
+	return l.lockBox(ctx, name)
+}
+
+func (l *Launcher) masterAlive(name string) bool {
+	b, err := l.load(name)
+	return err == nil && b.Master.PID > 1 && b.Master.alive()
+}
+
+// othersBox says whether systemd stops a service that this box is not in: the one it is for has been taken down, and this
+// one is the next. A box that the service only watches has its master for the service's main process.
+func (b *Box) othersBox() bool {
+	own := ownUnit()
+	main := strconv.Itoa(b.Master.PID)
+	return slices.Contains(b.unitsOf(), own) && own != b.Unit && main != os.Getenv("MAINPID")
+}
+
+// unitFor gives the service that the box will live in; "" where systemd does not run the host.
+func unitFor(p profiles.Profile) string {
+	switch own := ownUnit(); {
+	case own == instanceUnit(p):
+		return own
+	case systemdHost():
+		return transientUnit(p.Name)
+	}
+	return ""
+}
+
+// watched has systemd watch a box that is up, if its profile is enabled, and tells it so where systemd ran this boxrun.
+func (l *Launcher) watched(ctx context.Context, b *Box, p profiles.Profile) error {
+	unit := instanceUnit(p)
+	if ownUnit() == unit {
+		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
+		return wrap("telling systemd that "+b.Name+" is up", err)
+	}
+	if !systemdHost() || !Enabled(p) {
+		return nil
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	if err := host.refresh(ctx, p); err != nil {
+		return err
+	}
+	_ = host.conn.ResetFailedUnitContext(ctx, unit) // it fails where there was no failure
+	_, err = host.conn.StartUnitContext(ctx, unit, "replace", nil)
+	return wrap("having systemd watch "+b.Name, err)
+}

@@ -1,0 +1,249 @@
+package launcher
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"boxrun/profiles"
+)
+
+// The units of boxrun. On a host that systemd runs, every box lives in one of two services:
+//
+//	boxrun-NAME.service   transient: made by the "boxrun up" that started it, gone with the box (transient.go)
+//	boxrun@NAME.service   of a box that "boxrun enable" has start at boot; it also watches one that was started by hand
+//
+// and two more put rules back that a firewall took away (units_heal.go):
+//
+//	boxrun-repair.service   runs "boxrun repair" whenever a firewall's service was started, restarted or reloaded
+//	boxrun-watch.service    does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
+
+//go:embed units/boxrun@.service
+var templateText string
+
+//go:embed units/profile.conf
+var profileText string
+
+//go:embed units/boxrun-repair.service
+var repairText string
+
+//go:embed units/boxrun-watch.service
+var watchText string
+
+const (
+	unitDir      = "/etc/systemd/system" // where enabled units are
+	unitRunDir   = "/run/systemd/system" // what a running box still needs after its disable; the next boot empties it
+	templateUnit = "boxrun@.service"
+	repairUnit   = "boxrun-repair.service"
+	watchUnit    = "boxrun-watch.service"
+	bootTarget   = "multi-user.target"
+)
+
+// firewalls gives the services that flush or replace rules.
+func firewalls() []string {
+	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
+		"firewalld.service", "docker.service"}
+}
+
+// startedBefore gives what a box is started after, and so stopped before: it needs the network, D-Bus (by which
+// Apptainer makes and ends its scope), and what is mounted from elsewhere. A firewall that starts later takes rules away.
+func startedBefore() []string {
+	return append([]string{"network-online.target", "remote-fs.target", "dbus.service"}, firewalls()...)
+}
+
+// transientUnit is the service in which Apptainer runs for a box that was started by hand.
+func transientUnit(box string) string { return "boxrun-" + box + ".service" }
+
+// instanceUnit is the service of a box that is enabled. Its instance is what "boxrun up" takes: NAME or NAME@INSTANCE.
+func instanceUnit(p profiles.Profile) string {
+	return "boxrun@" + profileArg(p) + ".service"
+}
+
+// profileArg gives what a person types to name the profile.
+func profileArg(p profiles.Profile) string {
+	name := strings.TrimSuffix(path.Base(strings.TrimPrefix(p.File, "builtin:")), ".toml")
+	if instance, ok := strings.CutPrefix(p.Name, name+"-"); ok {
+		return name + "@" + instance
+	}
+	return name
+}
+
+// unitsOf gives the services that may hold or watch the box.
+func (b *Box) unitsOf() []string { return []string{transientUnit(b.Name), instanceUnit(b.Profile)} }
+
+// unitIsOf says whether a service is one of the box named.
+func unitIsOf(unit, box string) bool {
+	arg, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "boxrun@")
+	return unit == transientUnit(box) || ok && profiles.BoxName(arg) == box
+}
+
+// ownUnit gives the service of boxrun's that this process was started in; "" where it is none of them.
+func ownUnit() string {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		unit := path.Base(strings.TrimSpace(line))
+		if strings.HasPrefix(unit, "boxrun") && strings.HasSuffix(unit, ".service") {
+			return unit
+		}
+	}
+	return ""
+}
+
+// RunBySystemd says whether systemd runs this boxrun for a box that is enabled: no person is there.
+func RunBySystemd() bool { return strings.HasPrefix(ownUnit(), "boxrun@") }
+
+// stopGrace is how much longer than the box itself its service may take to stop: for Apptainer and boxrun to clean up.
+const stopGrace = 30 * time.Second
+
+// startGrace is how long a start may take beside the two waits for the box, to boot and to be ready: for the lock, and
+// for what it depends on.
+const startGrace = time.Minute
+
+// unitFile is a file of systemd's that boxrun writes.
+type unitFile struct{ path, text string }
+
+// sharedUnits gives the units that all enabled boxes share, below dir.
+func (l *Launcher) sharedUnits(dir string) ([]unitFile, error) {
+	exe, err := unitPath(l.Exe)
+	if err != nil {
+		return nil, err
+	}
+	fill := strings.NewReplacer(
+		"@BOXRUN@", exe,
+		"@AFTER@", strings.Join(startedBefore(), " "),
+		"@FIREWALLS@", strings.Join(firewalls(), " "),
+	)
+	return []unitFile{
+		{filepath.Join(dir, templateUnit), fill.Replace(templateText)},
+		{filepath.Join(dir, repairUnit), fill.Replace(repairText)},
+		{filepath.Join(dir, watchUnit), fill.Replace(watchText)},
+	}, nil
+}
+
+// plainPaths are those that mean the same in a unit as anywhere.
+var plainPaths = regexp.MustCompile(`^/[A-Za-z0-9/._+-]+$`)
+
+// unitPath refuses an executable whose path systemd would read otherwise.
+func unitPath(exe string) (string, error) {
+	if !plainPaths.MatchString(exe) {
+		return "", refused("install it as /usr/local/bin/boxrun", "boxrun's own path %q cannot be written in a unit", exe)
+	}
+	return exe, nil
+}
+
+// dropIn gives what boxrun@.service is told of one profile.
+func dropIn(dir string, p profiles.Profile) unitFile {
+	fill := strings.NewReplacer(
+		"@FILE@", p.File,
+		"@AFTER@", strings.Join(dependencyUnits(p), " "),
+		"@MOUNTS@", strings.Join(quotedPaths(p), " "),
+		"@START@", wholeSeconds(2*p.Ready.Timeout+startGrace),
+		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
+		"@RESTART@", p.Systemd.Restart,
+	)
+	return unitFile{filepath.Join(dir, instanceUnit(p)+".d", "profile.conf"), withoutEmpty(fill.Replace(profileText))}
+}
+
+// withoutEmpty drops settings without a value.
+func withoutEmpty(text string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasSuffix(line, "=\n") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// dependencyUnits gives the services of the boxes that the profile depends on: they are started before, and stopped
+// after it, however they were started.
+func dependencyUnits(p profiles.Profile) []string {
+	var units []string
+	for _, arg := range p.DependsOn {
+		units = append(units, "boxrun@"+arg+".service", transientUnit(profiles.BoxName(arg)))
+	}
+	return units
+}
+
+// mountedPaths gives the paths of the host that the box lives on.
+func mountedPaths(p profiles.Profile) []string {
+	var paths []string
+	if !isHello(p.Image) {
+		paths = append(paths, p.Image)
+	}
+	if p.Storage.Root == "overlay" {
+		paths = append(paths, p.Storage.Overlay)
+	}
+	for _, b := range p.Storage.Binds {
+		paths = append(paths, b.Source)
+	}
+	return paths
+}
+
+// quotedPaths gives mountedPaths as systemd reads them back: quoted, and with no specifiers.
+func quotedPaths(p profiles.Profile) []string {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%")
+	var quoted []string
+	for _, path := range mountedPaths(p) {
+		quoted = append(quoted, `"`+quote.Replace(path)+`"`)
+	}
+	return quoted
+}
+
+// wholeSeconds gives a time in seconds, rounded up.
+func wholeSeconds(d time.Duration) string {
+	return strconv.Itoa(int((d + time.Second - 1) / time.Second))
+}
+
+// wantsLink is what makes systemd start a unit with another one.
+func wantsLink(by, unit string) string { return filepath.Join(unitDir, by+".wants", unit) }
+
+// Enabled says whether the profile is started at boot. One that a person keeps elsewhere is not, though one of the host's may
+// have the same name.
+func Enabled(p profiles.Profile) bool {
+	ofHost := slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) || strings.HasPrefix(p.File, "builtin:")
+	if !ofHost {
+		return false
+	}
+	_, err := os.Lstat(wantsLink(bootTarget, instanceUnit(p)))
+	return err == nil
+}
+
+// enabledUnits gives the names of the instances that are started at boot.
+func enabledUnits() ([]string, error) {
+	links, err := filepath.Glob(wantsLink(bootTarget, "boxrun@*.service"))
+	if err != nil {
+		return nil, fmt.Errorf("listing enabled boxes: %w", err)
+	}
+	for i, link := range links {
+		links[i] = filepath.Base(link)
+	}
+	return links, nil
+}
+
+// UnitFiles gives every file and directory that enable may have made: units, what they are told of profiles, and the
+// links that start them. Those that are there are listed in an order in which they can be removed.
+func UnitFiles() ([]string, error) {
+	var all []string
+	for _, dir := range []string{unitDir, unitRunDir} {
+		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/" + repairUnit, "*.wants/" + watchUnit,
+			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairUnit, watchUnit} {
+			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				return nil, fmt.Errorf("listing units: %w", err)
+			}
+			all = append(all, files...)
+		}
+	}
+	return slices.Compact(all), nil
+}

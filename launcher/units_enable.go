@@ -1,0 +1,165 @@
+package launcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"boxrun/profiles"
+)
+
+// Enable has a box started at boot, started again when it dies, and its rules put back when a firewall took them away. A
+// box that is up is watched from now on; one that is not is left so. It can be repeated, as after an edit of the profile.
+func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err error) {
+	if err := profiles.Trusted(l.Exe, rootAlone); err != nil {
+		return false, err
+	}
+	host, err := l.hostForUnits(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer host.Close()
+	files, err := l.sharedUnits(unitDir)
+	if err != nil {
+		return false, err
+	}
+	if err := writeUnits(append(files, dropIn(unitDir, p))); err != nil {
+		return false, err
+	}
+	if err := host.enable(ctx, instanceUnit(p), repairUnit, watchUnit); err != nil {
+		return false, err
+	}
+	return l.watchNow(ctx, p)
+}
+
+// rootAlone is for profiles.Trusted: nobody is at the terminal at boot.
+const rootAlone = -1
+
+// hostForUnits connects to the systemd that shall have or lose units.
+func (l *Launcher) hostForUnits(ctx context.Context) (*hostSystemd, error) {
+	if !systemdHost() {
+		return nil, refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")
+	}
+	return dialHost(ctx)
+}
+
+func writeUnits(files []unitFile) error {
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+			return fmt.Errorf("writing unit: %w", err)
+		}
+		if err := replaceIfChanged(f.path, []byte(f.text), 0o644); err != nil {
+			return fmt.Errorf("writing unit: %w", err)
+		}
+	}
+	return nil
+}
+
+// enable has systemd start units with what wants them, and read their files again.
+func (h *hostSystemd) enable(ctx context.Context, units ...string) error {
+	if _, _, err := h.conn.EnableUnitFilesContext(ctx, units, false, true); err != nil {
+		return fmt.Errorf("enabling %v: %w", units, err)
+	}
+	return wrap("having systemd read its units again", h.conn.ReloadContext(ctx))
+}
+
+// watchNow starts watching a box that is up, and the firewalld that runs.
+func (l *Launcher) watchNow(ctx context.Context, p profiles.Profile) (up bool, err error) {
+	if err := l.startWatch(ctx); err != nil {
+		return false, err
+	}
+	b, err := l.load(p.Name)
+	if err != nil || b.Phase != Running || !b.alive() {
+		return false, ignoreNotExist(err)
+	}
+	return true, l.watched(ctx, b, p)
+}
+
+// refresh writes anew what boxrun@.service is told of a profile that changed.
+func (h *hostSystemd) refresh(ctx context.Context, p profiles.Profile) error {
+	f := dropIn(unitDir, p)
+	old, err := os.ReadFile(f.path)
+	if err == nil && bytes.Equal(old, []byte(f.text)) {
+		return nil
+	}
+	if err := writeUnits([]unitFile{f}); err != nil {
+		return err
+	}
+	return wrap("having systemd read its units again", h.conn.ReloadContext(ctx))
+}
+
+// Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
+// that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go.
+func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, err error) {
+	if !Enabled(p) {
+		return false, nil
+	}
+	host, err := l.hostForUnits(ctx)
+	if err != nil {
+		return true, err
+	}
+	defer host.Close()
+	gone, last, err := leaving(p)
+	if err != nil {
+		return true, err
+	}
+	if last {
+		errs := []error{host.stopUnit(ctx, watchUnit).wait(ctx), host.stopUnit(ctx, repairUnit).wait(ctx)}
+		if err := errors.Join(errs...); err != nil {
+			return true, err
+		}
+	}
+	if err := l.keepRunning(ctx, host, p); err != nil {
+		return true, err
+	}
+	if _, err := host.conn.DisableUnitFilesContext(ctx, gone, false); err != nil {
+		return true, fmt.Errorf("disabling %v: %w", gone, err)
+	}
+	if err := removeUnits(p, last); err != nil {
+		return true, err
+	}
+	return true, wrap("having systemd read its units again", host.conn.ReloadContext(ctx))
+}
+
+// leaving gives the units that are disabled together with the profile's, and whether it is the last one.
+func leaving(p profiles.Profile) (units []string, last bool, err error) {
+	enabled, err := enabledUnits()
+	if err != nil {
+		return nil, false, err
+	}
+	unit := instanceUnit(p)
+	if slices.ContainsFunc(enabled, func(other string) bool { return other != unit }) {
+		return []string{unit}, false, nil
+	}
+	return []string{unit, repairUnit, watchUnit}, true, nil
+}
+
+// keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
+// template's.
+func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
+	active, err := host.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+	if err != nil || len(active) == 0 {
+		return wrap("listing boxes that systemd watches", err)
+	}
+	files, err := l.sharedUnits(unitRunDir)
+	if err != nil {
+		return err
+	}
+	return writeUnits([]unitFile{files[0], dropIn(unitRunDir, p)})
+}
+
+// removeUnits removes the files of a profile that is disabled already, and with the last one those of all.
+func removeUnits(p profiles.Profile, last bool) error {
+	conf := dropIn(unitDir, p).path
+	errs := []error{removeIfThere(conf), removeIfThere(filepath.Dir(conf))}
+	if last {
+		for _, unit := range []string{templateUnit, repairUnit, watchUnit} {
+			errs = append(errs, removeIfThere(filepath.Join(unitDir, unit)))
+		}
+	}
+	return errors.Join(errs...)
+}

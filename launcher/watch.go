@@ -1,0 +1,76 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/godbus/dbus/v5"
+)
+
+// firewalldName is firewalld's name on D-Bus, and that of its interface.
+const firewalldName = "org.fedoraproject.FirewallD1"
+
+// Watch has boxrun-repair.service run whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
+// that is resident, so it does nothing itself.
+func (l *Launcher) Watch(ctx context.Context) error {
+	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("connecting to D-Bus: %w", err)
+	}
+	defer bus.Close()
+	// D-Bus checks the sender: anybody may send a signal of that name.
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalldName), dbus.WithMatchInterface(firewalldName),
+		dbus.WithMatchMember("Reloaded"))
+	if err != nil {
+		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
+	}
+	reloads := make(chan *dbus.Signal, 1)
+	bus.Signal(reloads)
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("telling systemd that the watch is up: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case signal, open := <-reloads:
+			if !open {
+				return errors.New("D-Bus went away")
+			}
+			if signal.Name != firewalldName+".Reloaded" {
+				continue // that the bus has given us a name
+			}
+			if err := repairNow(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// repairNow has systemd run boxrun-repair.service, again if it runs.
+func repairNow(ctx context.Context) error {
+	host, err := dialHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	_, err = host.conn.RestartUnitContext(ctx, repairUnit, "replace", nil)
+	return wrap("restarting "+repairUnit, err)
+}
+
+// startWatch starts the watch where there is a firewalld to be watched.
+func (l *Launcher) startWatch(ctx context.Context) error {
+	host, err := dialHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	units, err := host.conn.ListUnitsByNamesContext(ctx, []string{"firewalld.service"})
+	if err != nil || len(units) != 1 || units[0].ActiveState != "active" {
+		return wrap("asking systemd for firewalld", err)
+	}
+	_, err = host.conn.StartUnitContext(ctx, watchUnit, "replace", nil)
+	return wrap("starting "+watchUnit, err)
+}
