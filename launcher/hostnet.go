@@ -20,6 +20,7 @@ func (l *Launcher) bridgeFile(bridge string) string { return l.path("bridges", b
 // raise brings the host's and the bridge's network in place, or mends it; it returns what it had to mend. The caller
 // holds the network's lock.
 func (l *Launcher) raise(k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
 	host, err := l.ensure(k, l.hostFile(), netsetup.Host)
 	if err != nil {
 		return nil, err

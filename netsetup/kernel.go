@@ -70,13 +70,22 @@ func (k *Kernel) rules() (tables, error) {
 	if k.tables != nil {
 		return k.tables, nil
 	}
-	out, err := runProgram("", "iptables-save")
-	if err != nil {
-		return nil, err
+	var err error
+	for range saveTries {
+		var out string
+		if out, err = runProgram("", "iptables-save"); err != nil {
+			return nil, err
+		}
+		if k.tables, err = parseTables(out); err == nil {
+			break
+		}
 	}
-	k.tables, err = parseTables(out)
 	return k.tables, err
 }
+
+// saveTries bounds how often tables are read that iptables calls incompatible: it does so, too, while another process
+// writes its first rules, as it looks at a table in several steps.
+const saveTries = 5
 
 // exists asks iptables itself for a rule: its answer counts where the text of a listing differs from ours.
 func (k *Kernel) exists(table, chain, spec string) (bool, error) {
