@@ -176,7 +176,7 @@ func (p *PermanentZone) record(k *Kernel) error {
 func (p *PermanentZone) check(k *Kernel) ([]string, error) {
 	zone, err := p.Zone.check(k)
 	policy, policyErr := p.Policy.check(k)
-	drift := append(zone, policy...)
+	drift := slices.Concat(zone, policy)
 	runErr := withFirewalld(func(f *firewalld) error {
 		lines, err := p.notTaken(f)
 		drift = append(drift, lines...)

@@ -1,0 +1,214 @@
+package netsetup
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// emptyEtc gives an /etc with the directories that programs read, and no files in them.
+func emptyEtc(t *testing.T, dirs ...string) string {
+	t.Helper()
+	etc := t.TempDir()
+	for _, dir := range dirs {
+		if err := os.MkdirAll(filepath.Join(etc, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return etc
+}
+
+func systemdDirs() []string { return []string{"sysctl.d", "modules-load.d", "udev/rules.d"} }
+
+func firewalldDirs() []string { return []string{"firewalld/zones", "firewalld/policies"} }
+
+// TestSetupGolden keeps the files, with everything that may be in them.
+func TestSetupGolden(t *testing.T) {
+	etc := emptyEtc(t, append(systemdDirs(), firewalldDirs()...)...)
+	s := Setup{
+		Etc: etc, Devices: []string{"eth0", "bond0.17"}, Legacy: true, Ethtool: "/usr/sbin/ethtool", Firewalld: true,
+		Bridges: []Network{{Bridge: "br-kept"}, {Bridge: "sbr0", Offload: true}}, Zoned: []string{"br-kept", "sbr0"},
+	}
+	p := s.Plan()
+	got := strings.Join(append(p.Commands(), append([]string{"# host reset"}, p.UndoCommands()...)...), "\n") + "\n"
+	golden(t, "testdata/setup.golden", strings.ReplaceAll(got, etc, "/etc"))
+}
+
+// What nothing reads on this host is not written, and said.
+func TestSetupWithoutReaders(t *testing.T) {
+	etc := emptyEtc(t, "sysctl.d", "udev/rules.d")
+	s := Setup{Etc: etc, Bridges: []Network{{Bridge: "sbr0", Offload: true}}}
+	var files []string
+	for _, f := range s.Plan().Files {
+		files = append(files, strings.TrimPrefix(f.Path, etc))
+	}
+	if got, want := strings.Join(files, " "), "/sysctl.d/90-boxrun.conf"; got != want {
+		t.Errorf("files: got %s, want %s", got, want)
+	}
+	got := strings.ReplaceAll(strings.Join(s.Missing(), "\n"), etc, "/etc")
+	want := `/etc/modules-load.d/boxrun.conf is not written, as there is no /etc/modules-load.d
+/etc/udev/rules.d/90-boxrun.rules is not written, as ethtool is not installed: up turns offload off by itself`
+	if got != want {
+		t.Errorf("missing:\ngot:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// A bridge that the administrator has put into a zone stays there.
+func TestUnzoned(t *testing.T) {
+	etc := emptyEtc(t, firewalldDirs()...)
+	for name, text := range map[string]string{
+		"lab.xml":    `<zone><interface name="br-lab"/></zone>`,
+		"boxrun.xml": `<zone><interface name="sbr0"/></zone>`,
+	} {
+		if err := os.WriteFile(filepath.Join(etc, "firewalld/zones", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := unzoned(etc, []Network{{Bridge: "br-lab"}, {Bridge: "br-la"}, {Bridge: "sbr0"}})
+	if want := []string{"br-la", "sbr0"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
+func TestSetupOnAHost(t *testing.T) { withBackend(t, "nft", testSetupOnAHost) }
+
+func testSetupOnAHost(t *testing.T) {
+	h := newTestHost(t)
+	etc := emptyEtc(t, append(systemdDirs(), firewalldDirs()...)...)
+	s, err := LookSetup(h.k, etc, []Network{sbr0()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Devices, []string{"ext0"}) || s.Legacy || !s.Firewalld || !slices.Equal(s.Zoned, []string{"sbr0"}) {
+		t.Errorf("looked up: %+v", s)
+	}
+	before := dumpHost(t)
+	p := s.Plan()
+	if err := errorsOf(p.Record(h.k), p.Apply(h.k)); err != nil {
+		t.Fatal(err)
+	}
+	want := "1 2 2 2"
+	if got := strings.ReplaceAll(shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.{all,default,ext0}.rp_filter"), "\n", " "); got != want {
+		t.Errorf("ip_forward and rp_filter: got %s, want %s", got, want)
+	}
+	if drift, err := s.Plan().Drift(h.k); len(drift) > 0 || err != nil {
+		t.Errorf("after the setup, drifted: %v, %v", drift, err)
+	}
+	if lines, err := s.Plan().PendingCommands(h.k); len(lines) > 0 || err != nil {
+		t.Errorf("after the setup, pending: %v, %v", lines, err)
+	}
+	if err := p.Undo(h.k); err != nil {
+		t.Error(err)
+	}
+	sameHost(t, "after undo", dumpHost(t), before)
+	if files, err := SetupFiles(etc); len(files) > 0 || err != nil {
+		t.Errorf("after undo there are %v, %v", files, err)
+	}
+}
+
+// SetupRemoval needs no record, and leaves alone what is not boxrun's.
+func TestSetupRemoval(t *testing.T) {
+	etc := emptyEtc(t, append(systemdDirs(), firewalldDirs()...)...)
+	s := Setup{Etc: etc, Ethtool: "/usr/sbin/ethtool", Firewalld: true, Bridges: []Network{{Bridge: "sbr0", Offload: true}}, Zoned: []string{"sbr0"}}
+	p := s.Plan()
+	for i := range p.Files[1:] {
+		if err := p.Files[i+1].ensure(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theirs := p.Files[0].Path
+	if err := errorsOf(p.Firewalld.Zone.ensure(nil), p.Firewalld.Policy.ensure(nil), os.WriteFile(theirs, []byte("theirs\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := SetupFiles(etc); len(files) != 4 || err != nil {
+		t.Errorf("before, the setup's files are %v, %v", files, err)
+	}
+	for _, f := range allSetupFiles(etc) {
+		if err := f.undo(nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, want := run(t, "find", etc, "-type", "f"), theirs; got != want {
+		t.Errorf("left: got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestFile(t *testing.T) {
+	const older, text = "# " + setupMark + "\nold\n", "# " + setupMark + "\nnew\n"
+	write := func(text string) func(path string) error {
+		return func(path string) error { return os.WriteFile(path, []byte(text), 0o600) }
+	}
+	for _, c := range []struct {
+		name    string
+		before  func(path string) error
+		drift   string // what check says of FILE
+		foreign bool
+		undone  string // what is there after undo
+	}{
+		{"nothing there", func(string) error { return nil }, "FILE is missing", false, ""},
+		{"an older one", write(older), "FILE has been changed", false, older},
+		{"the same", write(text), "", false, text},
+		{"somebody else's", write("mine\n"), "FILE: something is there that boxrun did not write", true, "mine\n"},
+		{"a link", func(path string) error { return os.Symlink("/dev/null", path) },
+			"FILE: something is there that boxrun did not write, and no file", true, ""},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) },
+			"FILE: something is there that boxrun did not write, and no file", true, ""},
+		{"what a killed boxrun left", func(path string) error {
+			return write("half")(filepath.Join(filepath.Dir(path), ".90.conf.new"))
+		}, "FILE is missing", false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := File{Path: filepath.Join(t.TempDir(), "90.conf"), Text: text}
+			if err := c.before(f.Path); err != nil {
+				t.Fatal(err)
+			}
+			drift, err := f.check(nil)
+			if got := strings.ReplaceAll(strings.Join(drift, "\n"), f.Path, "FILE"); got != c.drift || err != nil {
+				t.Errorf("check: got %q, %v, want %q", got, err, c.drift)
+			}
+			err = errorsOf(f.record(nil), f.ensure(nil))
+			if errors.Is(err, ErrForeign) != c.foreign || err != nil && !c.foreign {
+				t.Fatalf("record and ensure: %v", err)
+			}
+			if got, _ := os.ReadFile(f.Path); !c.foreign && string(got) != text {
+				t.Errorf("put in place: got %q, want %q", got, text)
+			}
+			if err := f.undo(nil); err != nil {
+				t.Error(err)
+			}
+			if got, _ := os.ReadFile(f.Path); string(got) != c.undone {
+				t.Errorf("after undo: got %q, want %q", got, c.undone)
+			}
+			if _, err := os.Lstat(f.temp()); err == nil {
+				t.Errorf("%s is left", f.temp())
+			}
+		})
+	}
+}
+
+// A read-only file system is named, for ensure and for undo.
+func TestFileOnReadOnly(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	f := File{Path: "/run/etc/90.conf", Text: setupMark + "\n"}
+	shell(t, "mkdir /run/etc; mount -t tmpfs tmpfs /run/etc")
+	if err := f.ensure(nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Text += "more\n"
+	shell(t, "mount -o remount,ro /run/etc")
+	if err := f.ensure(nil); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("ensure: %v, want that the file system is read-only", err)
+	}
+	if err := f.undo(nil); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("undo: %v, want that the file system is read-only", err)
+	}
+	shell(t, "rm /run/etc/90.conf 2> /dev/null || mount -o remount,rw /run/etc; rm -f /run/etc/90.conf; mount -o remount,ro /run/etc")
+	if err := f.undo(nil); err != nil {
+		t.Errorf("undo of nothing: %v", err)
+	}
+}
