@@ -93,6 +93,6 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
 	p.decodeSecrets(top)
 	p.Build.decode(top.table("build"))
-	p.Apptainer.decode(top.table("apptainer"))
+	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())
 	p.Hooks.decode(top.table("hooks"))
 }

@@ -81,11 +81,11 @@ type Systemd struct {
 	Restart     string            `json:"restart" toml:"restart"`
 }
 
-// Resources limits the whole box.
+// Resources limits the whole box; what is 0 is not limited.
 type Resources struct {
-	Memory string  `json:"memory" toml:"memory"`
-	CPUs   float64 `json:"cpus" toml:"cpus"`
-	PIDs   int     `json:"pids" toml:"pids"`
+	Memory Memory  `json:"memory" toml:"memory"` // swap is not to be had beside it
+	CPUs   float64 `json:"cpus" toml:"cpus"`     // time of that many processors, in hundredths
+	PIDs   int     `json:"pids" toml:"pids"`     // processes and threads
 }
 
 // Ready says when the box is up.

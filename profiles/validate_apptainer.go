@@ -6,9 +6,14 @@ import (
 	"strings"
 )
 
-// decode reads [apptainer].
-func (a *Apptainer) decode(s *section) {
+// decode reads [apptainer] of a box that is limited by [resources], or is not.
+func (a *Apptainer) decode(s *section, limited bool) {
 	many(s, "args", &a.Args, passedThrough)
+	for i, arg := range a.Args {
+		if limited && strings.HasPrefix(arg, "--apply-cgroups=") {
+			s.refuse(at("args", i), "must not have --apply-cgroups beside [resources]: Apptainer takes one of the two")
+		}
+	}
 }
 
 // passedThrough takes one argument for "apptainer instance start": a flag, with its value behind = if it has one. A value
@@ -109,6 +114,10 @@ func apptainerFlags() []apptainerFlag {
 		{long: "no-home", instead: "boxrun sets it"},
 		{long: "pid-file", instead: "boxrun sets what its unit needs"},
 		{long: "config", instead: "boxrun sets it"},
+		{long: "memory", instead: "set resources.memory"},
+		{long: "memory-swap", instead: "set resources.memory"},
+		{long: "cpus", instead: "set resources.cpus"},
+		{long: "pids-limit", instead: "set resources.pids"},
 
 		// what does not work with --boot, or undoes it
 		{long: "contain", short: "c", instead: boot},
@@ -133,20 +142,16 @@ func apptainerFlags() []apptainerFlag {
 		{long: "blkio-weight", value: true},
 		{long: "blkio-weight-device", value: true},
 		{long: "cpu-shares", value: true},
-		{long: "cpus", value: true},
 		{long: "cpuset-cpus", value: true},
 		{long: "cpuset-mems", value: true},
 		{long: "dmtcp-launch", value: true},
 		{long: "dmtcp-restart", value: true},
 		{long: "docker-host", value: true},
 		{long: "fusemount", value: true},
-		{long: "memory", value: true},
 		{long: "memory-reservation", value: true},
-		{long: "memory-swap", value: true},
 		{long: "mount", value: true},
 		{long: "no-mount", value: true},
 		{long: "pem-path", value: true},
-		{long: "pids-limit", value: true},
 		{long: "security", value: true},
 	}
 }

@@ -3,7 +3,6 @@ package profiles
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 )
@@ -75,33 +74,4 @@ func (b *Build) decode(s *section) {
 func (h *Hooks) decode(s *section) {
 	commands, _ := s.list("post_up", "a list of commands, each a list of strings")
 	s.later("post_up", len(commands) > 0)
-}
-
-// decode reads [resources].
-func (r *Resources) decode(s *section) {
-	one(s, "memory", &r.Memory, prose)
-	s.later("memory", r.Memory != "")
-	whole(s, "pids", &r.PIDs, between(0, 1<<22)) // the kernel's PID_MAX_LIMIT
-	s.later("pids", r.PIDs != 0)
-	r.decodeCPUs(s)
-}
-
-// decodeCPUs takes 2 as well as 1.5.
-func (r *Resources) decodeCPUs(s *section) {
-	raw, ok := s.take("cpus")
-	if !ok {
-		return
-	}
-	switch n := raw.(type) {
-	case float64:
-		r.CPUs = n
-	case int64:
-		r.CPUs = float64(n)
-	default:
-		s.wrongType("cpus", "a number", raw)
-	}
-	if math.IsNaN(r.CPUs) || math.IsInf(r.CPUs, 0) || r.CPUs < 0 {
-		s.refuse("cpus", "must be 0 or more, got %v", r.CPUs)
-	}
-	s.later("cpus", r.CPUs != 0)
 }

@@ -1,0 +1,129 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Memory is an amount of memory in bytes; 0: none is given.
+type Memory uint64
+
+// The least that a box is limited to: below, no init gets anywhere.
+const (
+	leastMemory Memory = 16 << 20
+	leastPIDs          = 8
+)
+
+const mostPIDs = 1 << 22 // the kernel's PID_MAX_LIMIT
+
+// memoryUnits are systemd's, each 1024 times the one before.
+const memoryUnits = "KMGT"
+
+// ParseMemory reads an amount as systemd writes it: bytes, or with K, M, G or T behind the number. "" is 0.
+func ParseMemory(s string) (Memory, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, shift := s, 0
+	if i := strings.IndexByte(memoryUnits, s[len(s)-1]); i >= 0 {
+		number, shift = s[:len(s)-1], 10*(i+1)
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || strings.HasPrefix(number, "+") {
+		return 0, errors.New("must be a whole number of bytes, or of K, M, G or T such as \"512M\"")
+	}
+	if n > math.MaxInt64>>shift {
+		return 0, errors.New("must be less than 8388608T")
+	}
+	return Memory(n << shift), nil
+}
+
+// String gives the amount as ParseMemory reads it, in the largest unit that keeps the number whole.
+func (m Memory) String() string {
+	if m == 0 {
+		return ""
+	}
+	unit := ""
+	for _, next := range strings.Split(memoryUnits, "") {
+		if m%1024 != 0 {
+			break
+		}
+		m, unit = m/1024, next
+	}
+	return strconv.FormatUint(uint64(m), 10) + unit
+}
+
+// MarshalText is String.
+func (m Memory) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText is ParseMemory.
+func (m *Memory) UnmarshalText(text []byte) (err error) {
+	*m, err = ParseMemory(string(text))
+	return err
+}
+
+// decode reads [resources].
+func (r *Resources) decode(s *section) {
+	one(s, "memory", &r.Memory, boxMemory)
+	whole(s, "pids", &r.PIDs, boxPIDs)
+	r.decodeCPUs(s)
+}
+
+func boxMemory(text string) (Memory, error) {
+	m, err := ParseMemory(text)
+	if err == nil && m != 0 && m < leastMemory {
+		err = fmt.Errorf("must be at least %s", leastMemory)
+	}
+	return m, err
+}
+
+func boxPIDs(n int64) error {
+	if n != 0 && (n < leastPIDs || n > mostPIDs) {
+		return fmt.Errorf("must be %d to %d, or 0 for no limit", leastPIDs, mostPIDs)
+	}
+	return nil
+}
+
+// decodeCPUs takes 2 as well as 1.5.
+func (r *Resources) decodeCPUs(s *section) {
+	raw, ok := s.take("cpus")
+	if !ok {
+		return
+	}
+	var cpus float64
+	switch n := raw.(type) {
+	case float64:
+		cpus = n
+	case int64:
+		cpus = float64(n)
+	default:
+		s.wrongType("cpus", "a number", raw)
+		return
+	}
+	if err := boxCPUs(cpus); err != nil {
+		s.refuse("cpus", "%v, got %v", err, cpus)
+		return
+	}
+	r.CPUs = cpus
+}
+
+// boxCPUs wants hundredths: systemd keeps whole percents of a processor.
+func boxCPUs(cpus float64) error {
+	const most = 8192 // the kernel's NR_CPUS
+	hundredths := cpus * 100
+	switch {
+	case cpus == 0:
+		return nil
+	case math.IsNaN(cpus) || cpus < 0.01 || cpus > most:
+		return fmt.Errorf("must be 0.01 to %d, or 0 for no limit", most)
+	case math.Abs(hundredths-math.Round(hundredths)) > 1e-6:
+		return errors.New("must have at most two decimals")
+	}
+	return nil
+}
+
+// Limited says whether anything is limited.
+func (r Resources) Limited() bool { return r != Resources{} }
