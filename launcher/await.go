@@ -71,9 +71,7 @@ func (l *Launcher) Exec(ctx context.Context, name string, e Exec) (code int, err
 		return CodeBoxrun, err
 	}
 	if !b.alive() {
-		return CodeBoxrun, &Problem{Kind: ErrNotFound,
-			Text: fmt.Sprintf("box %q is %s", name, b.state()),
-			Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", name)}
+		return CodeBoxrun, notUp(b)
 	}
 	return runIn(ctx, l.ref(b), e)
 }

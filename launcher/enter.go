@@ -34,12 +34,13 @@ type entry struct {
 	Dir   string
 	Env   []string
 	TTY   bool
-	Term  string // the value of TERM; "": none
+	Term  string    // the value of TERM; "": none
+	Copy  *transfer // instead of a command: the box's part of a copy
 }
 
 // entryOf gives what the process inside needs of e.
 func entryOf(e Exec) entry {
-	in := entry{Argv: e.Argv, Login: e.Login, User: e.User, Dir: e.Dir, Env: e.Env, TTY: e.TTY}
+	in := entry{Argv: e.Argv, Login: e.Login, User: e.User, Dir: e.Dir, Env: e.Env, TTY: e.TTY, Copy: e.copy}
 	if e.TTY {
 		in.Term = os.Getenv("TERM")
 	}
@@ -70,7 +71,7 @@ func Inside(args []string, log io.Writer) (code int, inside bool) {
 	}
 }
 
-// enter executes the command it is told. It returns only where that failed, and has said so on the line.
+// enter executes the command it is told. It returns where that failed, and has said so on the line; or after a copy.
 func enter() int {
 	runtime.LockOSThread() // capabilities are a thread's own, and the one that executes keeps them
 	// A session of its own, so that the command's process group is known: it has the process's number.
@@ -84,6 +85,9 @@ func enter() int {
 	}
 	if err == nil {
 		err = e.run()
+	}
+	if err == nil {
+		return 0
 	}
 	f := &failure{Code: CodeBoxrun}
 	if !errors.As(err, &f) {
@@ -104,10 +108,13 @@ func readEntry() (entry, error) {
 	return e, json.Unmarshal(text, &e)
 }
 
-// run becomes the user and executes the command.
+// run becomes the user and executes the command, or does the copy.
 func (e entry) run() error {
 	if err := keepToSelf(); err != nil {
 		return err
+	}
+	if e.Copy != nil {
+		return e.Copy.inside()
 	}
 	u, err := lookUser(e.User)
 	if err != nil {

@@ -35,11 +35,13 @@ type Exec struct {
 	Stdin  *os.File  // nil: nothing to read
 	Stdout io.Writer // with TTY everything goes here; only an *os.File is passed on without copying
 	Stderr io.Writer
+
+	copy *transfer // the box's part of a copy, in place of a command
 }
 
 // check refuses what could not work in any box.
 func (e Exec) check() error {
-	if len(e.Argv) == 0 && !e.Login {
+	if len(e.Argv) == 0 && !e.Login && e.copy == nil {
 		return errors.New("no command to run")
 	}
 	if e.Dir != "" && !strings.HasPrefix(e.Dir, "/") {

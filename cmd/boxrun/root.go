@@ -33,7 +33,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(),
+	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand())
 	return root

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) cpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
+		Short: "Copy files and directories between a box and the host",
+		Long: "cp copies a file, or a directory with all below it, between a box that is up and the host, and keeps owners (by\n" +
+			"their numbers), modes, times and links, as \"cp -a\" does.\n\n" +
+			"Where DST is a directory the copy goes into it under its own name, or with \"SRC/.\" what is in SRC does; else it\n" +
+			"becomes DST, whose parent must be there. Directories that are there are merged, files are replaced. Paths in\n" +
+			"the box are from its root, and links there lead where they do in the box. A path of the host with a colon in it is\n" +
+			"written ./LIKE:THIS. Sockets and devices are left out, with a note.",
+		Example: "  boxrun cp web:/etc/nginx/nginx.conf .\n" +
+			"  boxrun cp ./site/. web:/var/www/html",
+		Args:              args(cobra.ExactArgs(2)),
+		ValidArgsFunction: a.completeCopy,
+		RunE: func(cmd *cobra.Command, words []string) error {
+			if err := a.needRoot("cp"); err != nil {
+				return err
+			}
+			c, err := copyOf(words[0], words[1])
+			if err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			// As with exec, an interrupt reaches the process in the box first.
+			return l.Copy(context.WithoutCancel(cmd.Context()), c)
+		},
+	}
+}
+
+// copyOf reads the two sides of a copy, of which one is a box's.
+func copyOf(source, target string) (launcher.Copy, error) {
+	from, inSource, fromBox := boxPath(source)
+	to, inTarget, toBox := boxPath(target)
+	if source == "" || target == "" || fromBox == toBox {
+		return launcher.Copy{}, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
+	}
+	c := launcher.Copy{Box: from, Inside: inSource, Outside: target}
+	if toBox {
+		c = launcher.Copy{Box: to, Inside: inTarget, Outside: source, In: true}
+	}
+	if c.Inside == "" {
+		return c, usageError{fmt.Errorf("there is no path behind the colon of %q", c.Box+":")}
+	}
+	if !strings.HasPrefix(c.Inside, "/") {
+		c.Inside = "/" + c.Inside
+	}
+	return c, nil
+}
+
+// boxPath splits PROFILE:PATH. What has a slash or a dot before its first colon is a path of the host.
+func boxPath(word string) (box, path string, ok bool) {
+	name, path, ok := strings.Cut(word, ":")
+	if !ok || name == "" || strings.ContainsAny(name, "/.") {
+		return "", "", false
+	}
+	return profiles.BoxName(name), path, true
+}
+
+// completeCopy completes the names of boxes up to the colon, and files.
+func (a *app) completeCopy(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	if strings.ContainsAny(word, ":/.") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	names, err := a.boxNames(nil, true)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	files, err := filepath.Glob(word + "*")
+	if err != nil {
+		files = nil // no pattern, and so no file's name
+	}
+	for i := range names {
+		names[i] += ":"
+	}
+	return append(names, files...), cobra.ShellCompDirectiveNoSpace
+}
