@@ -31,7 +31,8 @@ func (d *doctor) boxLooks(b *Box) []look {
 	}
 	looks = append(looks,
 		one(b.Name, "address", func(context.Context) Check { return b.addressCheck() }),
-		look{b.Name, "rules", b.rulesChecks})
+		look{b.Name, "rules", b.rulesChecks},
+		one(b.Name, "names of others", func(context.Context) Check { return d.hostsCheck(b) }))
 	for _, p := range b.Profile.Network.Ports {
 		name := portName(p)
 		looks = append(looks,
@@ -108,6 +109,18 @@ func (b *Box) rulesChecks(context.Context) []Check {
 		checks = append(checks, t.check(k, plans))
 	}
 	return checks
+}
+
+// hostsCheck says whether the box knows the others on its bridge by name.
+func (d *doctor) hostsCheck(b *Box) Check {
+	line, err := d.l.namesDrift(b, d.boxes)
+	switch {
+	case err != nil:
+		return broken(err)
+	case line != "":
+		return fail("boxes of one bridge find each other by name", mendCommand, "%s", line)
+	}
+	return pass("as the boxes are")
 }
 
 // listens says who answers in the box.

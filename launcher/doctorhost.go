@@ -118,12 +118,15 @@ func (d *doctor) privileges(context.Context) Check {
 		return broken(err)
 	}
 	a, err := d.apptainer()
-	if err != nil || missing == 0 || a.conf("root default capabilities") != "full" {
-		return pass("root, %d capabilities withheld", missing)
+	switch {
+	case missing == 0:
+		return pass("root, with all capabilities")
+	case err != nil || a.conf("root default capabilities") != "full":
+		return pass("root, without %d capabilities, which Apptainer does not ask for", missing)
 	}
 	return fail("Apptainer gives boxes all capabilities, and fails where one is missing",
 		"set \"root default capabilities = file\" in "+a.ConfFile+", and \"apptainer capability add\" the others for root",
-		"%d of root's capabilities are withheld by the kernel", missing)
+		"root, but the kernel withholds %d capabilities", missing)
 }
 
 // withheld counts the capabilities up to last that are not in the bounding set of a /proc/PID/status.
@@ -265,12 +268,14 @@ func (d *doctor) cgroup(context.Context) Check {
 	if !systemdHost() {
 		by = "no systemd on the host: each box has a cgroup below /apptainer"
 	}
-	shared := d.sharedCgroups()
-	if len(shared) > 0 {
+	if controllers == "" {
+		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
+	}
+	if shared := d.sharedCgroups(); len(shared) > 0 {
 		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
 			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
 	}
-	return pass("version 2 (%s), %s", controllers, by)
+	return pass("version 2, %s; controllers: %s", by, controllers)
 }
 
 // sharedCgroups gives the boxes that run and have no cgroup of their own.

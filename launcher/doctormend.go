@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,29 +73,35 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 	return append(mended, ping...), err
 }
 
-// mendPing lets every user of a box ping, where the box's ping works for root alone. The setting is of the box's own
-// network and goes with it; a systemd on a machine of its own sets it as well.
+// mendPing lets every user of a box ping, where the box's ping works for root alone.
 func (l *Launcher) mendPing(ctx context.Context, b *Box) ([]string, error) {
-	if !b.bridged() {
-		return nil, nil
-	}
 	d := &doctor{l: l}
-	if d.ping(ctx, b).Status != Fail {
+	if !b.bridged() || d.ping(ctx, b).Status != Fail {
 		return nil, nil
 	}
-	const file, all = "/proc/sys/net/ipv4/ping_group_range", "0 2147483647"
-	var was []byte
-	err := netsetup.InNetworkOf(b.Init.PID, func() (err error) {
-		if was, err = os.ReadFile(file); err != nil {
+	was, err := allowPing(b.Init.PID)
+	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", was)}, err
+}
+
+// pingGroups is what systemd sets on a machine of its own: all groups. A box's systemd-sysctl is masked.
+const pingGroups = "0 2147483647"
+
+// allowPing lets every user in the network of a box's init ping without capabilities, which an image may have lost and
+// file systems mounted nosuid do not give. The setting is of that network and goes with it. It gives the one before.
+func allowPing(pid int) (was string, err error) {
+	const file = "/proc/sys/net/ipv4/ping_group_range"
+	err = netsetup.InNetworkOf(pid, func() error {
+		text, err := os.ReadFile(file)
+		if err != nil {
 			return err
 		}
-		return os.WriteFile(file, []byte(all), 0)
+		was = strings.Join(strings.Fields(string(text)), " ")
+		return os.WriteFile(file, []byte(pingGroups), 0)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("letting users ping: %w", err)
+		return was, fmt.Errorf("letting users ping: %w", err)
 	}
-	before := strings.Join(strings.Fields(string(bytes.TrimSpace(was))), " ")
-	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", before)}, nil
+	return was, nil
 }
 
 // mendHost takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of
@@ -125,7 +130,8 @@ func (l *Launcher) mendHost(ctx context.Context, k *netsetup.Kernel) ([]string, 
 	for _, name := range devices {
 		mended = append(mended, "removed what a killed doctor left: "+name)
 	}
-	return mended, errors.Join(leaseErr, sweepErr, deviceErr, l.lower(k, boxes))
+	told, nameErr := l.tellNames()
+	return append(mended, told...), errors.Join(leaseErr, sweepErr, deviceErr, l.lower(k, boxes), nameErr)
 }
 
 func nameList(boxes []*Box) []string {

@@ -23,7 +23,9 @@ func (d *doctor) networkLooks() []look {
 		one(area, "conflist", d.conflists),
 		one(area, "subnet", d.overlaps),
 		{area, "iptables", d.rulesOfOthers},
+		{area, "firewalld", d.firewalld},
 		one(area, "br_netfilter", d.bridgeNetfilter),
+		one(area, "over reboots", d.setup),
 	}
 }
 
@@ -46,6 +48,8 @@ func sharedTopics() []topic {
 			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
 			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Device: p.Device} }},
+		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Zone: p.Zone} }},
 		{"conflist file", "as written", "Apptainer finds the bridge by it",
 			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Conflist: p.Conflist} }},
 		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
@@ -233,7 +237,7 @@ func (d *doctor) rulesOfOthers(context.Context) []Check {
 			otherBackend(f)+"-save shows them; move them over, or change the backend: update-alternatives --config iptables", "%s", text).named(mixed.Name)
 	}
 	checks = append(checks, mixed)
-	for _, name := range []string{"firewalld", "Docker", "ufw"} {
+	for _, name := range []string{"Docker", "ufw"} {
 		checks = append(checks, d.manager(f, name))
 	}
 	return append(checks, d.outwards(f))
@@ -248,12 +252,8 @@ func otherBackend(f netsetup.Firewall) string {
 
 // manager tells of one program that manages the firewall.
 func (d *doctor) manager(f netsetup.Firewall, name string) Check {
-	here := slices.Contains(f.Managers(), name)
 	c := pass("no rules of it here")
-	switch {
-	case here && name == "firewalld" && d.strictForward():
-		c = fail("firewalld then drops what was not published by itself", "set StrictForwardPorts=no in /etc/firewalld/firewalld.conf, and firewall-cmd --reload",
-			"StrictForwardPorts=yes in /etc/firewalld/firewalld.conf")
+	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
 		c = pass("its rules are there, with a policy of DROP in FORWARD; BOXRUN-FWD stands before them")
 	case here:
@@ -262,9 +262,41 @@ func (d *doctor) manager(f netsetup.Firewall, name string) Check {
 	return c.named(strings.ToLower(name))
 }
 
-func (d *doctor) strictForward() bool {
-	text, err := os.ReadFile(d.path("etc/firewalld/firewalld.conf"))
-	return err == nil && strings.EqualFold(assignments(string(text))["StrictForwardPorts"], "yes")
+// firewalld tells what a firewalld that runs makes of each bridge.
+func (d *doctor) firewalld(context.Context) []Check {
+	var checks []Check
+	for _, n := range d.networks() {
+		view, err := netsetup.LookFirewalld(n.Bridge)
+		switch {
+		case err != nil:
+			checks = append(checks, broken(err))
+		case view == nil:
+			return []Check{pass("does not run")}
+		case view.StrictPorts:
+			checks = append(checks, fail("firewalld then rejects published ports that are not its own",
+				"set StrictForwardPorts=no in /etc/firewalld/firewalld.conf, and \"firewall-cmd --reload\"",
+				"StrictForwardPorts=yes in /etc/firewalld/firewalld.conf"))
+		case view.Zone == "":
+			checks = append(checks, pass("%s is in no zone", n.Bridge)) // where boxes are on it, "zone" has failed
+		case view.Trusting:
+			checks = append(checks, warn("boxes reach every port of this host", "boxrun host setup", "%s is in zone %s", n.Bridge, view.Zone))
+		default:
+			checks = append(checks, pass("%s is in zone %s", n.Bridge, view.Zone))
+		}
+	}
+	return checks
+}
+
+// setup tells what is kept over reboots: nothing need be.
+func (d *doctor) setup(context.Context) Check {
+	files, err := netsetup.SetupFiles(d.path(etc))
+	if err != nil {
+		return broken(err)
+	}
+	if len(files) == 0 {
+		return pass("nothing: up sets what boxes need each time; \"boxrun host setup\" has it set at boot")
+	}
+	return pass("%s", listed(files, 4))
 }
 
 // outwards walks a packet from each bridge out of the host, and looks for rules that drop it.

@@ -273,7 +273,7 @@ func (d *doctor) ping(ctx context.Context, b *Box) Check {
 		return skip("ping does not work for root either: %s", said)
 	}
 	why := "users of the box see \"Operation not permitted\""
-	fix := fmt.Sprintf("boxrun exec %s -- sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"", b.Name)
+	fix := fmt.Sprintf("boxrun exec %s -- sysctl -w net.ipv4.ping_group_range=\"%s\"", b.Name, pingGroups)
 	return fail(why, fix, "ping works for root only: the image's ping has lost its capability, or is on a file system mounted nosuid, "+
 		"and net.ipv4.ping_group_range lets no group send: %s", said)
 }

@@ -1,0 +1,355 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"boxrun/e2e/testhost"
+	"boxrun/launcher"
+)
+
+// doctorProfile is a box whose port 7000 is answered by probe on all its addresses, and whose name server is the client.
+const doctorProfile = `
+image = "/srv/web"
+[network]
+ports = ["8080:80", "7000", "5300/udp", "127.0.0.1:7020:7000"]
+[storage]
+binds = ["/usr/local/bin/probe:/usr/local/bin/probe:ro"]
+[ready]
+units = ["nginx.service"]
+tcp   = [80, 7000]
+`
+
+// doctorHost boots a host with the box "web" up and a client that answers names.
+func doctorHost(t *testing.T) host {
+	h := newHost(t)
+	h.answerNames()
+	h.profile("web", doctorProfile)
+	h.must("boxrun", "up", "web")
+	return h
+}
+
+// answerNames has the client answer every question for a name with "no such name", until the test ends.
+func (h host) answerNames() {
+	h.t.Helper()
+	conn := make(chan net.PacketConn, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		ns, err := netns.GetFromName(h.Name() + "-c")
+		if err == nil {
+			err = netns.Set(ns)
+		}
+		if err != nil {
+			h.t.Error(err)
+		}
+		c, err := net.ListenPacket("udp4", testhost.ClientAddr+":53")
+		if err != nil {
+			h.t.Error(err)
+		}
+		conn <- c
+	}()
+	c := <-conn
+	if c == nil {
+		h.t.FailNow()
+	}
+	h.t.Cleanup(func() { c.Close() })
+	go func() {
+		question := make([]byte, 512)
+		for {
+			n, from, err := c.ReadFrom(question)
+			if err != nil {
+				return
+			}
+			answer := slices.Clone(question[:n])
+			if n > 3 { // else somebody looks whether anything comes back
+				answer[2], answer[3] = 0x81, 0x83 // an answer; recursion is available; no such name
+			}
+			_, _ = c.WriteTo(answer, from)
+		}
+	}()
+}
+
+// checks runs doctor on the host and gives what it found. Its exit code has to go with that.
+func (h host) checks(args ...string) []launcher.Check {
+	h.t.Helper()
+	r := h.run(append([]string{"boxrun", "doctor", "--json"}, args...)...)
+	var checks []launcher.Check
+	if err := json.Unmarshal([]byte(r.Stdout), &checks); err != nil {
+		h.t.Fatalf("boxrun doctor %v: %v\n%v", args, err, r)
+	}
+	if failed := launcher.Failed(checks); failed != (r.Code == 1) || !failed && r.Code != 0 {
+		h.t.Errorf("boxrun doctor %v: exit code %d with\n%s", args, r.Code, trouble(checks))
+	}
+	return checks
+}
+
+// trouble gives the checks that warn or failed.
+func trouble(checks []launcher.Check) string {
+	var lines strings.Builder
+	for _, c := range checks {
+		if c.Status == launcher.Warn || c.Status == launcher.Fail {
+			fmt.Fprintf(&lines, "%s %s %s: %s\n  why: %s\n  fix: %s\n", c.Status, c.Area, c.Name, c.Found, c.Why, c.Fix)
+		}
+	}
+	return lines.String()
+}
+
+// finds wants a check that did not pass, with words in what it found.
+func (h host) finds(checks []launcher.Check, status launcher.Verdict, name string, words ...string) {
+	h.t.Helper()
+	for _, c := range checks {
+		if c.Name == name && c.Status == status && containsAll(c.Found, words) {
+			return
+		}
+	}
+	h.t.Errorf("doctor found\n%s\nwant %s %s with %q", trouble(checks), status, name, words)
+}
+
+func TestDoctorOnAHealthyHost(t *testing.T) {
+	h := doctorHost(t)
+	before := h.dump()
+	began := time.Now()
+	checks := h.checks("web")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("doctor took %s, want 5 s at most", took)
+	}
+	if got := trouble(checks); got != "" {
+		t.Errorf("doctor found\n%s\nwant nothing", got)
+	}
+	h.same(before)
+	if got := h.must("sh", "-c", "conntrack -L 2> /dev/null | grep 198.18 || true"); got != "" {
+		t.Errorf("doctor left tracked connections:\n%s", got)
+	}
+	for _, name := range []string{"7000/tcp listens", "7000/tcp dnat", "7000/tcp forward", "7000/tcp connection", "5300/udp connection",
+		"out gateway", "out transfer", "out names", "out ping as a user"} {
+		if !slices.ContainsFunc(checks, func(c launcher.Check) bool { return c.Name == name && c.Area == "web" }) {
+			t.Errorf("doctor has no check %q", name)
+		}
+	}
+	if r := h.run("boxrun", "doctor", "nobody"); r.Code != 3 {
+		t.Errorf("doctor of no box: %v, want exit code 3", r)
+	}
+	text := h.must("boxrun", "doctor")
+	if !strings.Contains(text, "PASS  web        7000/tcp connection") {
+		t.Errorf("doctor without a name prints\n%s\nwant the box's ports as well", text)
+	}
+}
+
+// symptom is one of those that people know, with a cause that is set up for real.
+type symptom struct {
+	name   string
+	script string // sets it up
+	shows  string // a command on the host that fails while it is there, and succeeds without; "": nothing to see from the host
+	asks   string // the same for the client's probe: an address that does not answer
+	status launcher.Verdict
+	check  string   // the one that names it
+	words  []string // in what it found
+	undo   string   // where boxrun may not mend it: what its administrator does
+}
+
+const inBox = "boxrun exec web -- "
+
+func symptoms() []symptom {
+	const reachOut = inBox + "probe tcp 192.0.2.2:6001"
+	const ask = inBox + "sh -c 'echo x | socat -t 2 - UDP:192.0.2.2:53 | grep -q .'"
+	return []symptom{
+		{name: "no outbound: forwarding off", script: "sysctl -qw net.ipv4.ip_forward=0", shows: reachOut,
+			status: launcher.Fail, check: "ip_forward", words: []string{"ip_forward is 0"}},
+		{name: "no outbound: masquerade gone", script: "iptables -t nat -F BOXRUN-SNAT", shows: reachOut,
+			status: launcher.Fail, check: "masquerade", words: []string{"MASQUERADE"}},
+		{name: "no outbound: another rule first", script: "iptables -I FORWARD -i sbr0 -j DROP", shows: reachOut,
+			status: launcher.Fail, check: "other rules that drop", words: []string{"-A FORWARD -i sbr0 -j DROP"}},
+		{name: "no outbound: a native rule of others", script: "nft 'add table inet site; add chain inet site forward " +
+			"{ type filter hook forward priority 10; policy accept; }; add rule inet site forward iifname \"sbr0\" drop'", shows: reachOut,
+			status: launcher.Fail, check: "other rules that drop", words: []string{"inet site forward"}, undo: "nft delete table inet site"},
+		{name: "no outbound: no default route", script: inBox + "ip route del default", shows: reachOut,
+			status: launcher.Fail, check: "out gateway", words: []string{"none"}, undo: inBox + "ip route add default via 10.22.0.1"},
+		{name: "inbound refused: the service is down", script: inBox + "systemctl stop probe", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp listens", words: []string{"nothing listens on 7000/tcp"}, undo: inBox + "systemctl start probe"},
+		{name: "inbound refused: on 127.0.0.1 alone", script: inBox + "systemctl stop probe; " + inBox +
+			"systemd-run -qu loop probe serve box tcp/127.0.0.1:7000", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp listens", words: []string{"probe", "127.0.0.1 alone"},
+			undo: inBox + "systemctl stop loop; " + inBox + "systemctl start probe"},
+		{name: "inbound refused: no DNAT", script: "iptables -t nat -F BOXRUN-DN-web", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp dnat", words: []string{"no rule sends"}},
+		{name: "inbound timing out: another rule first", script: "iptables -I FORWARD -o sbr0 -j DROP", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp forward", words: []string{"-A FORWARD -o sbr0 -j DROP"}},
+		{name: "inbound timing out: Docker's policy", script: "iptables -P FORWARD DROP; iptables -D FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD",
+			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"-P FORWARD DROP"}},
+		{name: "inbound timing out: a native policy of others", script: "nft 'add table inet site; add chain inet site forward " +
+			"{ type filter hook forward priority 10; policy drop; }'", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp forward", words: []string{"inet site forward", "policy drop"}, undo: "nft delete table inet site"},
+		{name: "inbound timing out: dropped before anything", script: "iptables -t raw -I PREROUTING -p tcp --dport 7000 -j DROP",
+			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"-t raw", "--dport 7000"},
+			undo: "iptables -t raw -D PREROUTING -p tcp --dport 7000 -j DROP"},
+		{name: "inbound timing out: a rule to a dead address", script: "iptables -t nat -I PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000",
+			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"}},
+		{name: "inbound timing out: the box moved", script: inBox + "sh -c 'ip addr add 10.22.9.9/16 dev eth0; ip addr del $(ip -br -4 addr show eth0 | " +
+			"grep -o \"10.22.0.[0-9]*/16\") dev eth0; ip addr show eth0 | grep -q 10.22.9.9 || ip addr add 10.22.9.9/16 dev eth0; ip route replace default via 10.22.0.1'",
+			asks: "192.0.2.1:7000", status: launcher.Fail, check: "address", words: []string{"10.22.9.9"}},
+		{name: "hang after the handshake: MSS", script: "iptables -t mangle -F BOXRUN-MSS",
+			status: launcher.Fail, check: "mss", words: []string{"TCPMSS"}},
+		{name: "hang after the handshake: offload", script: "ethtool -K sbr0 tx on sg on gso on; for veth in $(ls /sys/class/net/sbr0/brif); do ethtool -K $veth tx on sg on gso on; done",
+			status: launcher.Fail, check: "offload", words: []string{"tx-checksum"}},
+		{name: "ping as root only", script: inBox + "sh -c 'cp /usr/bin/ping /root/ping && mv -f /root/ping /usr/bin/ping'", shows: "boxrun exec -u bob web -- ping -c 1 -W 1 127.0.0.1",
+			status: launcher.Fail, check: "out ping as a user", words: []string{"ping_group_range"}},
+		{name: "DNS fails: a rule of others", script: "iptables -I FORWARD -p udp --dport 53 -j DROP", shows: ask,
+			status: launcher.Fail, check: "out names", words: []string{"--dport 53 -j DROP"}},
+		{name: "DNS fails: a stub that is not there", script: inBox + "sh -c 'umount /etc/resolv.conf; echo nameserver 127.0.0.53 > /etc/resolv.conf'",
+			status: launcher.Fail, check: "out names", words: []string{"127.0.0.1 that is not there"}, undo: "boxrun restart web"},
+	}
+}
+
+func TestDoctorNamesTheCauseOfSymptoms(t *testing.T) {
+	h := doctorHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	for _, s := range symptoms() {
+		t.Run(s.name, func(t *testing.T) { h.in(t).suffers(s) })
+	}
+}
+
+// suffers sets a symptom up, and wants it named, and gone when it was mended.
+func (h host) suffers(s symptom) {
+	h.t.Helper()
+	if got := h.works(s); got != "" {
+		h.t.Fatalf("before anything, %s", got)
+	}
+	h.sh(s.script)
+	if got := h.works(s); got == "" && s.shows+s.asks != "" {
+		h.t.Errorf("it has no effect: %s", s.script)
+	}
+	h.finds(h.checks("web"), s.status, s.check, s.words...)
+	if s.undo == "" {
+		h.run("boxrun", "doctor", "web", "--fix")
+	} else {
+		h.sh(s.undo)
+	}
+	if got := trouble(h.checks("web")); got != "" {
+		h.t.Errorf("after it was mended, doctor found\n%s\nwant nothing", got)
+	}
+	if got := h.works(s); got != "" {
+		h.t.Errorf("after it was mended, %s", got)
+	}
+	h.sh("iptables -P FORWARD ACCEPT; for rule in '-i sbr0' '-o sbr0' '-p udp --dport 53'; do iptables -D FORWARD $rule -j DROP 2> /dev/null || true; done; " +
+		"iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000 2> /dev/null || true")
+}
+
+// works says what of the symptom's own tests fails.
+func (h host) works(s symptom) string {
+	h.t.Helper()
+	if s.shows != "" {
+		if r := h.run("bash", "-c", s.shows); r.Code != 0 {
+			return fmt.Sprintf("%s: %v", s.shows, r)
+		}
+	}
+	if s.asks != "" {
+		if r := h.askers()["client"]("tcp", s.asks); r.Code != 0 {
+			return fmt.Sprintf("the client asks %s: %v", s.asks, r)
+		}
+	}
+	return ""
+}
+
+// What the scripts before boxrun have left is named, and stays.
+func TestDoctorNamesTheSeedsLeftovers(t *testing.T) {
+	h := doctorHost(t)
+	h.sh(`mkdir -p /etc/sysctl.d /etc/udev/rules.d
+echo net.ipv4.ip_forward=1 > /etc/sysctl.d/99-apptainer-universal.conf
+echo 'ACTION=="add", SUBSYSTEM=="net", KERNEL=="veth*", RUN+="/sbin/ethtool -K %k tx off"' > /etc/udev/rules.d/99-veth-offload.rules
+echo '{"cniVersion": "1.0.0", "name": "my_bridge", "plugins": [{"type": "bridge", "bridge": "sbr0"}]}' > /etc/apptainer/network/20-bridge.conflist
+iptables -t nat -A PREROUTING -p tcp --dport 443 -j DNAT --to-destination 10.22.0.77:443
+mkdir -p /var/lib/cni/networks/my_bridge; printf '4000000\r\neth0' > /var/lib/cni/networks/my_bridge/10.22.0.78`)
+	before := h.dump()
+	checks := h.checks()
+	h.finds(checks, launcher.Warn, "seed sysctl", "/etc/sysctl.d/99-apptainer-universal.conf")
+	h.finds(checks, launcher.Warn, "seed udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
+	h.finds(checks, launcher.Warn, "seed conflist", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
+	h.finds(checks, launcher.Warn, "dead dnat", "--dport 443", "10.22.0.77:443")
+	h.finds(checks, launcher.Warn, "leases", "/var/lib/cni/networks/my_bridge/10.22.0.78")
+	h.same(before)
+	checks = h.checks("--fix")
+	h.finds(checks, launcher.Warn, "seed sysctl", "99-apptainer-universal.conf")
+	if strings.Contains(trouble(checks), "10.22.0.78") {
+		t.Errorf("after --fix, doctor found\n%s\nwant no lease of the dead", trouble(checks))
+	}
+	h.same(before, `10\.22\.0\.78`)
+}
+
+// A host that is broken in many ways is as broken after doctor as before it.
+func TestDoctorChangesNothing(t *testing.T) {
+	h := doctorHost(t)
+	h.sh("iptables -F BOXRUN-FWD; iptables -t nat -F BOXRUN-DN-web; sysctl -qw net.ipv4.ip_forward=0; ethtool -K sbr0 gso on || true")
+	before := h.dump()
+	if checks := h.checks("web"); !launcher.Failed(checks) {
+		t.Error("doctor found nothing wrong")
+	}
+	h.same(before)
+	h.run("boxrun", "doctor", "--fix")
+	if got := trouble(h.checks("web")); got != "" {
+		t.Errorf("after --fix, doctor found\n%s\nwant nothing", got)
+	}
+}
+
+// A box that died is taken away by --fix, and so are rules and leases that no box has.
+func TestDoctorClearsTheDead(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.must("boxrun", "up", "web")
+	h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid'); sleep 1; iptables -t nat -N BOXRUN-DN-gone; " +
+		"iptables -t nat -A BOXRUN-DN-gone -p tcp --dport 99 -j DNAT --to-destination 10.22.0.50")
+	checks := h.checks()
+	h.finds(checks, launcher.Fail, "boxes", "crashed: web")
+	h.finds(checks, launcher.Fail, "rules", "gone")
+	if checks := h.checks("--fix"); launcher.Failed(checks) {
+		t.Errorf("after --fix, doctor found\n%s", trouble(checks))
+	}
+	h.same(before, stays()...)
+}
+
+// What a doctor that was killed left on the host is swept by the next.
+func TestDoctorKilled(t *testing.T) {
+	h := doctorHost(t)
+	before := h.dump()
+	h.run("bash", "-c", "boxrun doctor web & sleep 0.3; kill -9 $!; wait")
+	h.sh("ip link add boxrun-d4000000 type veth peer name boxrun-e; ip link set boxrun-d4000000 alias boxrun:doctor")
+	h.must("boxrun", "doctor", "--fix")
+	h.same(before)
+}
+
+func TestDoctorSelfTest(t *testing.T) {
+	h := newHost(t)
+	h.answerNames()
+	before := h.dump()
+	checks := h.checks("--self-test")
+	if got := trouble(checks); got != "" {
+		t.Errorf("doctor --self-test found\n%s\nwant nothing", got)
+	}
+	if !slices.ContainsFunc(checks, func(c launcher.Check) bool {
+		return strings.HasSuffix(c.Name, "/tcp connection") && c.Status == launcher.Pass
+	}) {
+		t.Error("doctor --self-test made no connection to its box")
+	}
+	h.same(before, stays()...)
+	h.sh("mv /usr/lib/cni/bridge /usr/lib/cni/bridge.away")
+	checks = h.checks("--self-test")
+	h.finds(checks, launcher.Fail, "cni plugins", "bridge")
+	h.finds(checks, launcher.Fail, "up", "did not start")
+}
+
+// Of a profile that is not up doctor tells what up would refuse.
+func TestDoctorOfAProfile(t *testing.T) {
+	h := newHost(t)
+	h.answerNames()
+	h.profile("taken", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]\n")
+	h.finds(h.checks("taken"), launcher.Warn, "profile", "not up")
+	h.serve("probe", "serve", "host", "tcp/:6000")
+	h.finds(h.checks("taken"), launcher.Fail, "profile", "6000", "probe")
+}

@@ -1,0 +1,165 @@
+package netsetup
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// outcome is an Outcome as text: what happened, by which rule, and what may have happened.
+func outcome(o Outcome) string {
+	text := "passes"
+	switch {
+	case o.Dropped:
+		text = "dropped by " + o.Rule
+	case o.Rule != "":
+		text = "to " + o.To + " by " + o.Rule
+	}
+	for _, rule := range o.Unsure {
+		text += "\nperhaps " + rule
+	}
+	return text
+}
+
+// client is the first packet of one outside to a published port.
+func client() Packet {
+	return Packet{In: "eth0", Out: "sbr0", Src: netip.MustParseAddr("203.0.113.1"), Dst: netip.MustParseAddr("192.0.2.1"),
+		Proto: "tcp", DPort: 8080, ToHost: true}
+}
+
+// dockersRules is what a Docker 28 leaves in filter, with boxrun's own place to be put before it.
+const dockersRules = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [12:720]
+:OUTPUT ACCEPT [0:0]
+:BOXRUN-FWD - [0:0]
+:DOCKER-FORWARD - [0:0]
+:DOCKER-USER - [0:0]
+%s[3:180] -A FORWARD -j DOCKER-USER
+[3:180] -A FORWARD -j DOCKER-FORWARD
+[0:0] -A BOXRUN-FWD -d 10.22.0.2/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT -m comment --comment boxrun:web -j ACCEPT
+[0:0] -A DOCKER-FORWARD -i docker0 -j ACCEPT
+COMMIT
+`
+
+func TestWalk(t *testing.T) {
+	const table = "*%s\n:%s %s [0:0]\n%sCOMMIT\n"
+	forward := func(rules string) string { return fmt.Sprintf(table, "filter", "FORWARD", "ACCEPT", rules) }
+	for _, test := range []struct{ name, save, want string }{
+		{"no rules", "", "passes"},
+		{"Docker's policy", fmt.Sprintf(dockersRules, ""), "dropped by iptables -t filter -P FORWARD DROP"},
+		{"boxrun before Docker", fmt.Sprintf(dockersRules, "[0:0] -A FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD\n"), "passes"},
+		{"another device", forward("-A FORWARD -i eth1 -j DROP\n"), "passes"},
+		{"all devices but one", forward("-A FORWARD ! -i eth1 -j REJECT --reject-with icmp-port-unreachable\n"),
+			"dropped by iptables -t filter -A FORWARD ! -i eth1 -j REJECT --reject-with icmp-port-unreachable"},
+		{"devices of a kind", forward("-A FORWARD -o sbr+ -j DROP\n"), "dropped by iptables -t filter -A FORWARD -o sbr+ -j DROP"},
+		{"another source", forward("-A FORWARD -s 198.51.100.0/24 -j DROP\n"), "passes"},
+		{"all but a source", forward("-A FORWARD ! -s 198.51.100.0/24 -j DROP\n"),
+			"dropped by iptables -t filter -A FORWARD ! -s 198.51.100.0/24 -j DROP"},
+		{"the port on the host counts before the translation", fmt.Sprintf(table, "raw", "PREROUTING", "ACCEPT",
+			"-A PREROUTING -p tcp -m tcp --dport 8080 -j DROP\n"), "dropped by iptables -t raw -A PREROUTING -p tcp --dport 8080 -j DROP"},
+		{"the port in the box counts after it", forward("-A FORWARD -p tcp -m tcp --dport 8080 -j DROP\n"), "passes"},
+		{"another protocol", forward("-A FORWARD -p udp -m udp --dport 80 -j DROP\n"), "passes"},
+		{"several ports", forward("-A FORWARD -p tcp -m multiport --dports 22,79:81 -j DROP\n"),
+			"dropped by iptables -t filter -A FORWARD -p tcp -m multiport --dports 22,79:81 -j DROP"},
+		{"only what is established", forward("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A FORWARD -j DROP\n"),
+			"dropped by iptables -t filter -A FORWARD -j DROP"},
+		{"what was translated", forward("-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n-A FORWARD -j DROP\n"), "passes"},
+		{"a log goes on", forward("-A FORWARD -j LOG --log-prefix \"a -j ACCEPT \"\n-A FORWARD -j DROP\n"), "dropped by iptables -t filter -A FORWARD -j DROP"},
+		{"a return from a chain", forward("-A FORWARD -j X\n-A FORWARD -j DROP\n-A X -i eth0 -j RETURN\n-A X -j ACCEPT\n"),
+			"dropped by iptables -t filter -A FORWARD -j DROP"},
+		{"a chain that is not come back from", forward("-A FORWARD -g X\n-A FORWARD -j DROP\n-A X -i eth1 -j DROP\n"), "passes"},
+		{"a set of addresses", forward("-A FORWARD -m set --match-set bad src -j DROP\n"),
+			"passes\nperhaps iptables -t filter -A FORWARD -m set --match-set bad src -j DROP"},
+		{"a set that may have let it pass", forward("-A FORWARD -m set --match-set good src -j ACCEPT\n-A FORWARD -j DROP\n"),
+			"passes\nperhaps iptables -t filter -A FORWARD -j DROP"},
+		{"a chain behind a set", forward("-A FORWARD -m set --match-set bad src -j X\n-A X -j DROP\n"),
+			"passes\nperhaps iptables -t filter -A X -j DROP"},
+		{"the mark nobody sets", forward("-A FORWARD -m mark --mark 0x4000/0x4000 -j DROP\n"), "passes"},
+		{"a SYN", forward("-A FORWARD -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP\n"), "passes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := Firewall{tables: parseSave("nft", test.save)}
+			got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
+			if got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTranslation(t *testing.T) {
+	const jump = "-A PREROUTING ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT\n"
+	const foreign = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.22.0.99:80\n"
+	const ours = "-A BOXRUN-DNAT -m comment --comment boxrun:web -j BOXRUN-DN-web\n" +
+		"-A BOXRUN-DN-web -p tcp -m tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80\n"
+	const ownRule = "iptables -t nat -A BOXRUN-DN-web -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80"
+	for _, test := range []struct{ name, rules, want string }{
+		{"none", "", "passes"},
+		{"ours", jump + ours, "to 10.22.0.2:80 by " + ownRule},
+		{"ours first", jump + foreign + ours, "to 10.22.0.2:80 by " + ownRule},
+		{"another one first", foreign + jump + ours, "to 10.22.0.99:80 by iptables -t nat " + strings.TrimSpace(strings.Replace(foreign, "-m tcp ", "", 1))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := Firewall{tables: parseSave("nft", "*nat\n:PREROUTING ACCEPT [0:0]\n:BOXRUN-DNAT - [0:0]\n"+test.rules+"COMMIT\n")}
+			o := f.Translation("prerouting", client())
+			if got := outcome(o); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+			if got, want := Ours(o.Rule), strings.Contains(test.want, "boxrun:web"); got != want {
+				t.Errorf("boxrun's own: got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// The kernel itself says whether what the walk says is so: each rule set is loaded, and read as doctor reads it.
+func TestWalkOfNative(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const base = "table inet site {\n%s\nchain forward {\ntype filter hook forward priority 10; policy %s;\n%s\n}\n}\n"
+	for _, test := range []struct{ name, policy, rules, more, want string }{
+		{"nothing", "accept", "", "", "passes"},
+		{"a policy", "drop", "", "", "dropped by nft chain inet site forward { policy drop; }"},
+		{"a rule", "accept", `iifname "eth0" tcp dport 80 drop`, "", "dropped by nft rule inet site forward handle N"},
+		{"another port", "accept", `tcp dport { 22, 443-445 } drop`, "", "passes"},
+		{"another device", "accept", `iifname != "eth0" drop`, "", "passes"},
+		{"what was translated passes", "drop", `ct status dnat accept`, "", "passes"},
+		{"a source", "drop", `ip saddr { 203.0.113.0/24, 198.51.100.7 } accept`, "", "passes"},
+		{"a named set", "drop", `ip saddr @office accept`, "set office { type ipv4_addr; elements = { 203.0.113.1 } }", "passes"},
+		{"established alone", "drop", `ct state established,related accept`, "", "dropped by nft chain inet site forward { policy drop; }"},
+		{"a map of verdicts", "drop", `ct state vmap { established : accept, new : jump other }`, "chain other { oifname \"sbr*\" accept; }", "passes"},
+		{"a chain", "accept", `jump other`, "chain other { meta l4proto udp return; reject; }", "dropped by nft rule inet site other handle N"},
+		{"what is not known", "accept", `meta skuid 5 drop`, "", "passes\nperhaps nft rule inet site forward handle N"},
+		{"IPv6", "accept", `ip6 daddr ::/0 drop`, "", "passes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "rules")
+			if err := os.WriteFile(file, []byte("flush ruleset\n"+fmt.Sprintf(base, test.more, test.policy, test.rules)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			run(t, "nft", "-f", file)
+			f, err := ReadFirewall()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
+			if got = withoutHandle(got); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s\nof\n%s", got, test.want, run(t, "nft", "list ruleset"))
+			}
+		})
+	}
+}
+
+// withoutHandle takes the kernel's number out of a rule's name.
+func withoutHandle(text string) string {
+	before, after, ok := strings.Cut(text, " handle ")
+	if !ok {
+		return text
+	}
+	return before + " handle N" + strings.TrimLeft(after, "0123456789")
+}
