@@ -95,11 +95,13 @@ func (f confFile) command(dir string) string {
 	return fmt.Sprintf("cat > %s <<'END'\n%sEND", path, f.Content)
 }
 
-// findVeth finds the box's init in Apptainer's record of it, and with it the host's side of the box's veth.
+// findVeth finds the box's init in Apptainer's record of it, and with it the host's side of the box's veth; it lets users
+// of the box ping.
 func findVeth(b *Box) []string {
 	return []string{
 		fmt.Sprintf("PID=$(jq .pid %s)", quote(b.Record)),
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + boxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
+		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", pingGroups),
 	}
 }
 

@@ -308,6 +308,9 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 	if err := l.save(b); err != nil {
 		return err
 	}
+	if _, err := allowPing(b.Init.PID); err != nil {
+		l.notef("%s: warning: %v", b.Name, err)
+	}
 	return b.Ports.Apply(k)
 }
 
