@@ -33,6 +33,7 @@ func (s start) argv() []string {
 	for _, b := range p.Storage.Binds {
 		argv = append(argv, "--bind", bindFlag(b))
 	}
+	argv = append(argv, limitFlags(p.Resources)...)
 	argv = append(argv, p.Apptainer.Args...)
 	return append(argv, s.Image, p.Name)
 }

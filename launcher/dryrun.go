@@ -16,7 +16,7 @@ import (
 // a clean one otherwise, as only root can look. What is in place already is left out. Nothing is changed.
 func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 	if b, err := l.load(p.Name); err == nil && os.Geteuid() == 0 && b.alive() {
-		return l.repairCommands(b)
+		return l.repairCommands(b, p)
 	}
 	b, shared, err := l.foresee(p)
 	if err != nil {
@@ -165,7 +165,7 @@ func (l *Launcher) foreseeHere(b *Box, p profiles.Profile, plans []netsetup.Plan
 
 // repairCommands gives the commands that mend what is out of place for a box that runs. What boxrun does when it finds
 // the box at another address than its rules is not one of them: the address is known only then.
-func (l *Launcher) repairCommands(b *Box) ([]string, error) {
+func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
 		return nil, err
@@ -183,7 +183,8 @@ func (l *Launcher) repairCommands(b *Box) ([]string, error) {
 		}
 		lines = append(lines, missing...)
 	}
-	return lines, nil
+	limits, err := b.limitCommands(p)
+	return append(lines, limits...), err
 }
 
 func commandsOf(plans []netsetup.Plan) []string {

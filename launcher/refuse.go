@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -22,7 +20,8 @@ func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
 	return errors.Join(err, loadErr, ignoreNotExist(ownErr),
 		refuseImage(p),
 		refuseBinds(p),
-		refuseOverlay(p.Storage),
+		refuseOverlay(p, others),
+		refuseLimits(p),
 		l.refuseInstance(p.Name),
 		refuseHostMode(p),
 		refuseNetwork(p, others),
@@ -82,21 +81,6 @@ func refuseBinds(p profiles.Profile) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// refuseOverlay wants a directory that can be made, or written to, on a file system that can be an overlay's upper.
-func refuseOverlay(s profiles.Storage) error {
-	if s.Root != "overlay" {
-		return nil
-	}
-	dir := existing(s.Overlay)
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return invalid("name another directory as overlay", "storage.overlay: %q cannot be written: %v", s.Overlay, err)
-	}
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return invalid("name another directory as overlay", "storage.overlay: %q is not a directory", dir)
-	}
-	return nil
 }
 
 // existing gives path, or the nearest directory above it that is there.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"boxrun/profiles"
 )
 
 // Status is what boxrun ps tells of a box, and boxrun status in full.
@@ -18,6 +20,7 @@ type Status struct {
 	Image   string    `json:"image"`
 	Profile string    `json:"profile"`
 	PID     int       `json:"pid"` // of the box's init, as the host counts; 0 where none runs
+	Usage   Usage     `json:"usage"`
 
 	Enabled  bool `json:"enabled"`  // started at boot
 	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
@@ -26,11 +29,12 @@ type Status struct {
 // Detail is all that boxrun status tells of a box that runs.
 type Detail struct {
 	Status
-	Systemd  string   `json:"systemd"` // what systemctl is-system-running says inside; "none" without a systemd
-	Failed   []string `json:"failed"`  // failed units
-	Drift    []string `json:"drift"`   // what is out of place on the host; empty: all rules in place
-	Exposure []string `json:"exposure"`
-	Changed  bool     `json:"changed"` // the profile is not the one the box was started with
+	Systemd  string             `json:"systemd"` // what systemctl is-system-running says inside; "none" without a systemd
+	Failed   []string           `json:"failed"`  // failed units
+	Limits   profiles.Resources `json:"limits"`
+	Drift    []string           `json:"drift"` // what is out of place on the host; empty: all rules and limits in place
+	Exposure []string           `json:"exposure"`
+	Changed  bool               `json:"changed"` // the profile is not the one the box was started with, its limits apart
 }
 
 // List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
@@ -53,7 +57,7 @@ func (b *Box) status() Status {
 		s.Ports[i] = b.shownPort(p)
 	}
 	if b.alive() {
-		s.PID = b.Init.PID
+		s.PID, s.Usage = b.Init.PID, b.usage()
 	}
 	return s
 }
@@ -66,14 +70,17 @@ func (b *Box) state() string {
 	return string(b.Phase)
 }
 
-// Status gives one box in full. hash is that of the profile as it is now, "" where it cannot be read. ErrNotFound
-// where there is no such box.
-func (l *Launcher) Status(ctx context.Context, name, hash string) (Detail, error) {
+// Status gives one box in full. now is the profile as it is now, nil where it cannot be read. ErrNotFound where there is
+// no such box.
+func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profile) (Detail, error) {
 	b, err := l.find(name)
 	if err != nil {
 		return Detail{}, err
 	}
-	d := Detail{Status: b.status(), Exposure: b.Exposure(), Changed: hash != "" && hash != b.Hash}
+	d := Detail{
+		Status: b.status(), Limits: b.Profile.Resources, Exposure: b.Exposure(),
+		Changed: now != nil && !b.madeOf(*now),
+	}
 	if d.State != string(Running) {
 		return d, nil
 	}
@@ -85,6 +92,11 @@ func (l *Launcher) Status(ctx context.Context, name, hash string) (Detail, error
 	if d.Drift, err = l.drift(k, b); err != nil {
 		return d, err
 	}
+	limits, err := b.limitsAhead(now)
+	if err != nil {
+		return d, err
+	}
+	d.Drift = append(d.Drift, limits...)
 	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
 	return d, err
 }

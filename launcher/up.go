@@ -62,7 +62,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && (!o.Replace || b.Hash == p.Hash()):
+	case b.Phase == Running && b.alive() && (!o.Replace || b.madeOf(p)):
 		return l.upAgain(ctx, k, b, p, o)
 	default:
 		return l.upInstead(ctx, k, b, p, o)
@@ -106,8 +106,11 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 	mended, err := l.repair(ctx, k, b)
 	if err == nil {
 		l.warnOfNeighbours(b)
+		var limits []string
+		limits, err = l.limitAnew(ctx, b, p)
+		mended = append(mended, limits...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: b.Hash != p.Hash()}
+	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}
@@ -176,6 +179,9 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 		return err
 	}
 	defer unlock()
+	if err := l.refuseClaimed(b); err != nil {
+		return err
+	}
 	if err := l.save(b); err != nil || !b.bridged() {
 		return err
 	}
@@ -197,6 +203,20 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 		return err
 	}
 	return l.save(b)
+}
+
+// refuseClaimed looks again for what another box may have claimed since refuse looked. Under the network's lock a box
+// that comes at the same time has claimed it, and is seen, or has not looked yet.
+func (l *Launcher) refuseClaimed(b *Box) error {
+	others, err := l.others(b.Name)
+	if err != nil {
+		return err
+	}
+	claimed := refusePublished(b.Profile, others)
+	if b.overlay() == "" {
+		return claimed
+	}
+	return errors.Join(claimed, refuseTaken(b.Profile, others))
 }
 
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
@@ -240,8 +260,8 @@ func externalNamed(name string) (netsetup.External, error) {
 // leaseDirs are where host-local keeps the leases of boxrun's networks, and of Apptainer's own.
 func (l *Launcher) leaseDirs() []string { return []string{l.path("leases"), "/var/lib/cni/networks"} }
 
-// boot runs Apptainer and puts the box's rules in place while its command line still sleeps: it returns 200 ms after
-// the box's init runs (facts 1.2), and is reaped before boot returns.
+// boot runs Apptainer and puts the box's rules in place while its command line still sleeps: that one returns 200 ms after
+// the box's init runs (facts 1.2). Where it is our child it is reaped before boot returns, else systemd does that.
 func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile) error {
 	s, err := l.prepare(b, p)
 	if err != nil {
@@ -256,6 +276,9 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profi
 	booted := l.connect(ctx, k, b, cli)
 	if booted == nil {
 		l.warnOfNeighbours(b)
+	}
+	if booted == nil && b.alive() && cli.left() {
+		return nil
 	}
 	if err := cli.wait(ctx); err != nil {
 		return err
@@ -279,6 +302,9 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 		return cli.failed(err)
 	}
 	if err := l.save(b); err != nil {
+		return err
+	}
+	if _, err := b.holdToLimits(ctx); err != nil {
 		return err
 	}
 	return l.publish(k, b)

@@ -30,7 +30,7 @@ func (a *app) psCommand() *cobra.Command {
 			case quiet:
 				return a.lines(column(boxes, func(s launcher.Status) string { return s.Name }))
 			}
-			return a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME IMAGE", psRows(boxes, time.Now()))
+			return a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME MEMORY CPU TASKS IMAGE", psRows(boxes, time.Now()))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -68,7 +68,8 @@ func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := make([][]string, len(boxes))
 	for i, b := range boxes {
 		rows[i] = []string{b.Name, b.State, yesNo(b.Enabled), strconv.Itoa(b.Restarts), orDash(b.Address),
-			orDash(strings.Join(b.Ports, ", ")), uptime(b, now), orDash(b.Image)}
+			orDash(strings.Join(b.Ports, ", ")), uptime(b, now),
+			shownMemory(b.Usage), shownCPU(b.Usage), shownTasks(b.Usage), orDash(b.Image)}
 	}
 	return rows
 }

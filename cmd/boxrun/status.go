@@ -26,7 +26,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), a.hashNow(names[0]))
+			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), a.profileNow(names[0]))
 			if err != nil {
 				return err
 			}
@@ -40,14 +40,14 @@ func (a *app) statusCommand() *cobra.Command {
 	return cmd
 }
 
-// hashNow gives the hash of the profile as it is now, "" where it is not to be found or not valid: that is no reason
-// to say nothing of the box.
-func (a *app) hashNow(name string) string {
+// profileNow gives the profile as it is now, nil where it is not to be found or not valid: that is no reason to say
+// nothing of the box.
+func (a *app) profileNow(name string) *profiles.Profile {
 	p, err := a.search.Load(name)
 	if err != nil {
-		return ""
+		return nil
 	}
-	return p.Hash()
+	return &p
 }
 
 // statusRows lays a box out for a person: a label and a value a line.
@@ -65,6 +65,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 		{"image:", d.Image},
 		{"profile:", d.Profile + changed(d.Changed)},
 	}
+	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	if len(d.Drift) == 0 && d.PID != 0 {
 		return append(rows, []string{"network:", "in place"})

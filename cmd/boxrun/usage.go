@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"boxrun/launcher"
+)
+
+// usageLines gives a line for each resource of a box that runs: what the whole box uses, and what it is held to.
+func usageLines(d launcher.Detail) []string {
+	if d.PID == 0 {
+		return nil
+	}
+	lines := []string{"memory " + shownMemory(d.Usage), "cpu    " + shownCPU(d.Usage), "tasks  " + shownTasks(d.Usage)}
+	if d.Limits.Memory > 0 {
+		lines[0] += " of " + d.Limits.Memory.String()
+	}
+	if d.Limits.CPUs > 0 {
+		lines[1] += fmt.Sprintf(", at most %v CPUs at a time", d.Limits.CPUs)
+	}
+	if d.Limits.PIDs > 0 {
+		lines[2] += fmt.Sprintf(" of %d", d.Limits.PIDs)
+	}
+	return lines
+}
+
+// shownMemory gives an amount of memory in the largest unit below it, "-" where the host does not count it.
+func shownMemory(u launcher.Usage) string {
+	if u.Memory == 0 {
+		return "-"
+	}
+	const units = "KMGT"
+	amount, unit := float64(u.Memory)/1024, 0
+	for amount >= 1024 && unit < len(units)-1 {
+		amount, unit = amount/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f%c", amount, units[unit])
+}
+
+// shownCPU gives the time a box has had, as in "1m2.3s".
+func shownCPU(u launcher.Usage) string {
+	switch {
+	case u.CPU == 0:
+		return "-"
+	case u.CPU < time.Second:
+		return u.CPU.Round(time.Millisecond).String()
+	}
+	return u.CPU.Round(100 * time.Millisecond).String()
+}
+
+func shownTasks(u launcher.Usage) string {
+	if u.Tasks == 0 {
+		return "-"
+	}
+	return strconv.Itoa(u.Tasks)
+}
