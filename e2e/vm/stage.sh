@@ -1,0 +1,17 @@
+# Runs the stage that the kernel's command line names.
+exec < /dev/null > /dev/ttyS1 2>&1
+
+# check NAME runs the script on stdin, for at most two minutes, and reports whether it went through.
+check() {
+	rm -f /run/check.out
+	timeout -k 5 "${patience:-120}" bash -euo pipefail -c "$(cat)" < /dev/null >> /run/check.out 2>&1
+	code=$?
+	case $code in
+	0) echo "ok $1" ;;
+	*) echo "not ok $1" && echo "exit code $code" >> /run/check.out ;;
+	esac
+	sed 's/^/# /' /run/check.out
+}
+
+. "/usr/local/lib/stages/$(sed 's/.*stage=\([a-z]*\).*/\1/' /proc/cmdline).sh"
+echo done

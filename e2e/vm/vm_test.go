@@ -1,0 +1,92 @@
+package vm
+
+import (
+	"context"
+	"embed"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed testdata/*.sh
+var scripts embed.FS
+
+// patience is how long one boot with its stage may take: two minutes where the processor is one's own.
+const patience = 10 * time.Minute
+
+// TestMachine goes through the life of a host that was never told of boxes: two boots of one disk, and a third without
+// some of what the others have.
+func TestMachine(t *testing.T) {
+	if os.Getenv("BOXRUN_VM") == "" {
+		t.Skip("boots a virtual machine, for minutes: run \"make test-vm\"")
+	}
+	m := boot(t)
+	t.Run("never set up", func(t *testing.T) { stageOf(t, m, "fresh") })
+	t.Run("limits", func(t *testing.T) { stageOf(t, m, "limits") })
+	t.Run("set up, after a reboot", func(t *testing.T) { stageOf(t, m, "setup", "cgroup_disable=memory") })
+}
+
+// boot makes a machine with the boxrun of this source.
+func boot(t *testing.T) machine {
+	t.Helper()
+	stages := map[string]string{}
+	files, err := scripts.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := scripts.ReadFile("testdata/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		stages[strings.TrimSuffix(f.Name(), ".sh")] = string(text)
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "boxrun")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "boxrun/cmd/boxrun")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building boxrun: %v\n%s", err, out)
+	}
+	m, err := newMachine(t.Context(), dir, program, stages, func(step string) { t.Log(step) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// stageOf runs a stage, with each of its checks a test.
+func stageOf(t *testing.T, m machine, stage string, words ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	results, err := m.run(ctx, stage, words...)
+	t.Logf("booted, checked and off in %s", time.Since(began).Round(time.Second))
+	for _, r := range results {
+		t.Run(r.Name, func(t *testing.T) {
+			t.Log("\n" + r.Output)
+			if !r.OK {
+				t.Fail()
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestParse is about what the machine says.
+func TestParse(t *testing.T) {
+	results, done := parse("noise\r\nok one\r\n# a\r\n# \r\n# b\r\nnot ok two\r\n# c\r\ndone\r\nnot ok after\r\n")
+	want := []result{{Name: "one", OK: true, Output: "a\n\nb\n"}, {Name: "two", Output: "c\n"}}
+	if len(results) != 2 || results[0] != want[0] || results[1] != want[1] || !done {
+		t.Errorf("got %+v and %v, want %+v and true", results, done, want)
+	}
+	if _, done := parse("ok one\n"); done {
+		t.Error("a stage that was cut short passes for a whole one")
+	}
+}
