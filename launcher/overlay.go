@@ -1,0 +1,101 @@
+package launcher
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+// refuseOverlay wants a directory that can be made, or written to, on a file system that can be an overlay's upper and has
+// room, and that no other box has for its own: Apptainer would let two write one (facts 2.12).
+func refuseOverlay(p profiles.Profile, others []*Box) error {
+	if p.Storage.Root != "overlay" {
+		return nil
+	}
+	overlay := p.Storage.Overlay
+	dir := existing(overlay)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return invalid("name another directory as overlay", "%s: storage.overlay: %q is not a directory", p.File, dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return invalid("name another directory as overlay", "%s: storage.overlay: %q cannot be written: %v", p.File, overlay, err)
+	}
+	var on unix.Statfs_t
+	if err := unix.Statfs(dir, &on); err != nil {
+		return fmt.Errorf("%s: storage.overlay: looking at the file system of %q: %w", p.File, dir, err)
+	}
+	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // it is of another type on 32-bit machines
+		return invalid("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do",
+			"%s: storage.overlay: %q is on %s, which cannot hold an overlay's changes", p.File, overlay, name)
+	}
+	if on.Bavail == 0 || on.Files > 0 && on.Ffree == 0 {
+		return refused("make room there, or name another directory as overlay",
+			"%s: storage.overlay: no space is left on the file system of %q", p.File, overlay)
+	}
+	return refuseTaken(p, others)
+}
+
+// unfitUpper names a file system that the kernel refuses as the upper one of an overlay, or Apptainer does, for what it
+// would lose there.
+func unfitUpper(magic int64) (string, bool) {
+	name, ok := map[int64]string{
+		unix.NFS_SUPER_MAGIC:       "NFS",
+		unix.FUSE_SUPER_MAGIC:      "FUSE",
+		unix.OVERLAYFS_SUPER_MAGIC: "an overlay itself",
+		unix.CIFS_SUPER_MAGIC:      "SMB",
+		unix.SMB2_SUPER_MAGIC:      "SMB",
+		unix.V9FS_MAGIC:            "9P",
+		unix.ECRYPTFS_SUPER_MAGIC:  "eCryptfs",
+		unix.MSDOS_SUPER_MAGIC:     "FAT",
+		0x0bd00bd0:                 "Lustre",
+		0x47504653:                 "GPFS",
+		0xaad7aaea:                 "PanFS",
+	}[magic]
+	return name, ok
+}
+
+// refuseTaken names the box that has the profile's overlay now, by whatever path.
+func refuseTaken(p profiles.Profile, others []*Box) error {
+	for _, b := range others {
+		theirs := b.overlay()
+		if theirs != "" && b.holdsFiles() && sameDir(theirs, p.Storage.Overlay) {
+			return refused(fmt.Sprintf("name another directory as overlay, or run \"boxrun down %s\" first", b.Name),
+				"%s: storage.overlay: %q is the overlay of box %q", p.File, p.Storage.Overlay, b.Name)
+		}
+	}
+	return nil
+}
+
+// holdsFiles says whether the box may have its files open now: one that crashed has not, one that is being started may
+// soon.
+func (b *Box) holdsFiles() bool { return b.alive() || b.Phase == Starting && sameBoot(b) }
+
+// sameDir says whether two paths lead to one directory, or would if it were made.
+func sameDir(a, b string) bool {
+	if resolved(a) == resolved(b) {
+		return true
+	}
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second) // by device and inode: one of them may be a bind mount
+}
+
+// resolved gives a path without links, as far as it is there.
+func resolved(path string) string {
+	there := existing(path)
+	rest, err := filepath.Rel(there, path)
+	if err != nil {
+		return path
+	}
+	if there, err = filepath.EvalSymlinks(there); err != nil {
+		return path
+	}
+	return filepath.Join(there, rest)
+}

@@ -1,0 +1,55 @@
+package launcher
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestUnfitUpper(t *testing.T) {
+	for magic, want := range map[int64]string{
+		unix.NFS_SUPER_MAGIC:       "NFS",
+		unix.FUSE_SUPER_MAGIC:      "FUSE",
+		unix.OVERLAYFS_SUPER_MAGIC: "an overlay itself",
+		unix.EXT4_SUPER_MAGIC:      "",
+		unix.XFS_SUPER_MAGIC:       "",
+		unix.BTRFS_SUPER_MAGIC:     "",
+		unix.TMPFS_MAGIC:           "",
+	} {
+		if got, _ := unfitUpper(magic); got != want {
+			t.Errorf("%#x: got %q, want %q", magic, got, want)
+		}
+	}
+}
+
+func TestSameDir(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"link": "a", "up": ".", "dangling": "nowhere"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"a", "a", true},
+		{"a", "link", true},
+		{"a", "up/up/link", true},
+		{"a/new/one", "link/new/one", true},
+		{"up/new", "new", true},
+		{"a", ".", false},
+		{"a/new", "a/other", false},
+		{"new", "a/new", false},
+		{"dangling", "a", false},
+	} {
+		if got := sameDir(filepath.Join(dir, test.a), filepath.Join(dir, test.b)); got != test.want {
+			t.Errorf("%s and %s: got %v, want %v", test.a, test.b, got, test.want)
+		}
+	}
+}
