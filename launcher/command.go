@@ -20,6 +20,7 @@ type command struct {
 	stderr *bytes.Buffer
 	done   chan struct{} // closed when the command has ended
 	err    error         // valid once done is closed
+	leave  func()        // ends the wait for it; nil for a child of ours
 }
 
 // run starts argv: as a service of the host's systemd, so that the box outlives the session, or as a child of ours where
@@ -81,6 +82,16 @@ func (c *command) record(ctx context.Context, path string) (record, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// left leaves a command line that systemd runs to end in its own time: it has nothing more to do but to sleep. false: it
+// is a child of ours, which has to be reaped.
+func (c *command) left() bool {
+	if c.leave == nil {
+		return false
+	}
+	c.leave()
+	return true
 }
 
 // wait reaps the command, and gives the cause where it failed: the end of ctx, where that is what killed it.

@@ -81,7 +81,12 @@ func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args 
 		host.Close()
 		return errors.Join(err, stderr.Close())
 	}
-	go l.follow(ctx, c, host, stderr, done)
+	left, leave := context.WithCancel(context.Background())
+	c.leave = leave
+	go func() {
+		defer leave()
+		l.follow(ctx, left, c, host, stderr, done)
+	}()
 	return nil
 }
 
@@ -182,12 +187,13 @@ func isBusError(err error, name string) bool {
 	return errors.As(err, &bus) && bus.Name == name
 }
 
-// follow waits for the end of the command line, as a job of systemd's, and notes how it went and what it said.
-func (l *Launcher) follow(ctx context.Context, c *command, host *hostSystemd, stderr *os.File, done <-chan string) {
+// follow waits for the end of the command line, as a job of systemd's, and notes how it went and what it said; or until
+// it is left.
+func (l *Launcher) follow(ctx, left context.Context, c *command, host *hostSystemd, stderr *os.File, done <-chan string) {
 	defer close(c.done)
 	defer host.Close()
 	defer stderr.Close()
-	result, err := l.awaitJob(ctx, c, host, done)
+	result, err := l.awaitJob(ctx, left, c, host, done)
 	if err == nil && result != "done" {
 		err = fmt.Errorf("%s: %s", transientUnit(c.box.Name), result)
 	}
@@ -197,14 +203,19 @@ func (l *Launcher) follow(ctx context.Context, c *command, host *hostSystemd, st
 
 // awaitJob gives the result of the start. When ctx ends the command line is killed; when systemd goes away meanwhile, as
 // it does to execute itself anew, its processes tell.
-func (l *Launcher) awaitJob(ctx context.Context, c *command, host *hostSystemd, done <-chan string) (string, error) {
+func (l *Launcher) awaitJob(ctx, left context.Context, c *command, host *hostSystemd, done <-chan string) (string, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
 	for {
 		select {
 		case result := <-done:
 			return result, nil
+		case <-left.Done():
+			return "done", nil
 		case <-ctx.Done():
+			if left.Err() != nil {
+				return "done", nil // both, and the first to be seen
+			}
 			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 			defer cancel()
 			err := host.conn.KillUnitWithTarget(after, transientUnit(c.box.Name), systemdbus.Control, int32(syscall.SIGKILL))
@@ -278,12 +289,26 @@ func (l *Launcher) stopUnits(ctx context.Context, b *Box) stoppings {
 	}
 	s := stoppings{host: host}
 	own := ownUnit()
+	if own == "" {
+		host.settle(ctx, transientUnit(b.Name))
+	}
 	for _, unit := range b.unitsOf() {
 		if unit != own {
 			s.all = append(s.all, host.stopUnit(ctx, unit))
 		}
 	}
 	return s
+}
+
+// settle waits until a service has started, its command line being in its last sleep: told to stop before that, systemd
+// would not know Apptainer's master yet, and kill it.
+func (h *hostSystemd) settle(ctx context.Context, unit string) {
+	for began := time.Now(); time.Since(began) < unitTimeout; {
+		state, err := h.conn.GetUnitPropertyContext(ctx, unit, "ActiveState")
+		if err != nil || state.Value.Value() != "activating" || sleep(ctx, 5*time.Millisecond) != nil {
+			return
+		}
+	}
 }
 
 // wait returns when the services have stopped. It is called when the box has.
