@@ -14,7 +14,7 @@ func setupFiles() []string {
 }
 
 // touched are directories that change their size, on the test host's overlay, when a file comes and goes.
-const touched = `^/etc(/(sysctl\.d|modules-load\.d|udev|udev/rules\.d|firewalld|firewalld/(zones|policies)|alternatives))? d `
+const touched = `^/etc(/(sysctl\.d|modules-load\.d|udev|udev/rules\.d|firewalld|firewalld/(zones|policies)|alternatives|systemd|systemd/system(/multi-user.target.wants)?))? d `
 
 func (h host) has(files []string) {
 	h.t.Helper()
@@ -133,6 +133,7 @@ func TestHostReset(t *testing.T) {
 			h := h.in(t)
 			h.must("boxrun", "host", "setup")
 			h.must("boxrun", "up", "web", "hello")
+			h.must("boxrun", "enable", "web")
 			h.sh(loss.script)
 			h.fails(1, []string{"boxes are up", "web", "--force"}, "boxrun", "host", "reset")
 			h.must("boxrun", "host", "reset", "--force")
@@ -158,6 +159,7 @@ func TestHostResetAsTyped(t *testing.T) {
 	} {
 		h.must("boxrun", "host", "setup")
 		h.must("boxrun", "up", "web")
+		h.must("boxrun", "enable", "web")
 		h.sh(loss)
 		script := h.must("boxrun", "host", "reset", "--dry-run")
 		h.sh(script)

@@ -191,6 +191,13 @@ func (l *Launcher) HostShow(ps []profiles.Profile) ([]netsetup.Holding, error) {
 	if err != nil {
 		return held, err
 	}
+	units, err := UnitFiles()
+	if err != nil {
+		return held, err
+	}
+	for _, file := range units {
+		left = append(left, netsetup.Holding{Owner: "units", What: file, Drift: []string{}})
+	}
 	return append(append(held, left...), l.filesHeld(held)...), nil
 }
 

@@ -24,6 +24,9 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 	if err := l.refuseReset(k, force); err != nil {
 		return err
 	}
+	if err := stopHealing(ctx); err != nil {
+		return err
+	}
 	if err := errors.Join(l.removeUnreadable(ctx), l.downAll(ctx)); err != nil {
 		return err
 	}
@@ -38,7 +41,61 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 	if err := l.refuseReset(k, false); err != nil {
 		return err // a box came up in between
 	}
-	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles())
+	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles(), removeAllUnits(ctx))
+}
+
+// stopHealing stops the services that would put back what a reset takes away.
+func stopHealing(ctx context.Context) error {
+	files, err := UnitFiles()
+	if len(files) == 0 || err != nil || !systemdHost() {
+		return err
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return errors.Join(host.stopUnit(ctx, watchUnit).wait(ctx), host.stopUnit(ctx, repairUnit).wait(ctx))
+}
+
+// removeAllUnits disables all boxes, removes the units, and has systemd forget them. systemd itself takes the links away,
+// and the directories it made for them.
+func removeAllUnits(ctx context.Context) error {
+	files, err := UnitFiles()
+	if len(files) == 0 || err != nil {
+		return err
+	}
+	if !systemdHost() {
+		return removeAll(files)
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		return errors.Join(err, removeAll(files))
+	}
+	defer host.Close()
+	_, err = host.conn.DisableUnitFilesContext(ctx, enabledAmong(files), false)
+	return errors.Join(wrap("disabling boxes", err), removeAll(files),
+		wrap("having systemd read its units again", host.conn.ReloadContext(ctx)))
+}
+
+func removeAll(files []string) error {
+	var errs []error
+	for _, file := range files {
+		errs = append(errs, removeIfThere(file))
+	}
+	return errors.Join(errs...)
+}
+
+// enabledAmong gives the units that links among files start.
+func enabledAmong(files []string) []string {
+	var units []string
+	for _, file := range files {
+		unit := filepath.Base(file)
+		if strings.HasSuffix(filepath.Dir(file), ".wants") && !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
 }
 
 // refuseReset names what is in the way of a reset.
@@ -252,11 +309,16 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 		return nil, err
 	}
 	if len(names) == 0 {
-		lines = append(lines, traces.Commands()...)
+		lines = append(lines, anyway(traces.Commands(), len(lines) > 0)...)
 	} else {
 		plans, _ := l.readPlans()
 		lines = append(append(lines, traces.Without(ownersOf(plans)).Commands()...), "boxrun down "+quoteAll(names))
 	}
+	units, err := unitCommands()
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, units...)
 	files, err := netsetup.SetupFiles(etc)
 	if err != nil {
 		return nil, err
@@ -274,6 +336,9 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, error) {
 	strays, _, err := l.strays(k)
 	var lines []string
+	if exists(filepath.Join(unitDir, watchUnit)) {
+		lines = append(lines, "systemctl stop "+watchUnit+" "+repairUnit)
+	}
 	for _, b := range strays {
 		if !slices.Contains(known, b.Name) {
 			lines = append(lines,
@@ -282,4 +347,39 @@ func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, e
 		}
 	}
 	return lines, err
+}
+
+// unitCommands gives the commands that disable every box.
+func unitCommands() ([]string, error) {
+	files, err := UnitFiles()
+	if len(files) == 0 || err != nil {
+		return nil, err
+	}
+	var lines []string
+	if enabled := enabledAmong(files); len(enabled) > 0 {
+		lines = append(lines, "systemctl disable -q "+quoteAll(enabled))
+	}
+	for _, file := range files {
+		switch {
+		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed it
+		case strings.HasSuffix(file, ".d"):
+			lines = append(lines, "rmdir "+quote(file))
+		default:
+			lines = append(lines, "rm -f "+quote(file))
+		}
+	}
+	return append(lines, "systemctl daemon-reload"), nil
+}
+
+// anyway has commands succeed where what they remove has gone already: a box that was stopped by hand may have a service
+// that clears up after it.
+func anyway(lines []string, yes bool) []string {
+	if !yes {
+		return lines
+	}
+	var all []string
+	for _, line := range lines {
+		all = append(all, line+" || true")
+	}
+	return all
 }
