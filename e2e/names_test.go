@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sees gives the address by which a box knows a name, "" where it knows none: as its programs do, by the C library.
+func (h host) sees(box, name string) string {
+	h.t.Helper()
+	r := h.run("boxrun", "exec", box, "--", "getent", "hosts", name)
+	address, _, _ := strings.Cut(r.Stdout, " ")
+	return address
+}
+
+// addresses gives the boxes' addresses by their names.
+func (h host) addresses() map[string]string {
+	h.t.Helper()
+	found := map[string]string{}
+	for _, b := range boxes(h) {
+		found[b.Name] = b.Address
+	}
+	return found
+}
+
+// knows wants each box on the bridge to know each other by name, and none of strangers.
+func (h host) knows(names, strangers []string) {
+	h.t.Helper()
+	at := h.addresses()
+	for _, box := range names {
+		for _, name := range names {
+			if got := h.sees(box, name); got != at[name] {
+				h.t.Errorf("%s finds %s at %q, want %s", box, name, got, at[name])
+			}
+		}
+		for _, name := range strangers {
+			if got := h.sees(box, name); got != "" {
+				h.t.Errorf("%s finds %s at %s, want it unknown", box, name, got)
+			}
+		}
+	}
+}
+
+// Boxes of one bridge reach each other by the names of their profiles, those that were there before as well as the new
+// ones, for as long as they are up.
+func TestBoxesFindEachOtherByName(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.profile("db", "image = \"/srv/web\"\nhostname = \"store.example.org\"\n")
+	h.profile("app", "image = \"/srv/web\"\n[storage]\nroot = \"read-only\"\n")
+	h.profile("apart", "image = \"/srv/web\"\n[network]\nbridge = \"other0\"\nsubnet = \"10.44.0.0/24\"\n")
+	h.profile("hostweb", "image = \"/srv/web\"\nnetwork.mode = \"host\"\nnetwork.ports = []\n")
+	h.must("boxrun", "up", "db", "apart")
+	h.must("boxrun", "up", "app", "hello")
+	h.knows([]string{"db", "app", "hello"}, []string{"apart", "web"})
+	if got, want := h.sees("app", "store.example.org"), h.addresses()["db"]; got != want {
+		t.Errorf("app finds db by its host name at %q, want %s", got, want)
+	}
+	h.must("boxrun", "exec", "app", "--", "curl", "-sS", "-m", "5", "http://db/")
+	h.must("boxrun", "exec", "db", "--", "curl", "-sS", "-m", "5", "http://hello/")
+	h.knows([]string{"apart"}, []string{"db", "app"})
+
+	h.must("boxrun", "down", "db")
+	h.knows([]string{"app", "hello"}, []string{"db", "store.example.org"})
+	h.must("boxrun", "up", "db")
+	h.knows([]string{"db", "app", "hello"}, nil)
+	h.must("boxrun", "down", "--all")
+	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
+}
+
+// Who has crashed is nobody's neighbour any more, once boxrun has looked; and what a killed boxrun left undone, or somebody
+// spoilt, is seen and mended.
+func TestNamesAreMended(t *testing.T) {
+	h := newHost(t)
+	h.profile("db", "image = \"/srv/web\"\n")
+	h.must("boxrun", "up", "web", "db")
+	files := "/run/boxrun/boxes/web/conf/hosts"
+	h.sh("echo 127.0.0.1 localhost > " + files)
+	if got := h.sees("web", "db"); got != "" {
+		t.Fatalf("web finds db at %s, want its file spoilt", got)
+	}
+	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", "hosts file of box web"}) {
+		t.Errorf("status says\n%s\nwant that its hosts file drifted", got)
+	}
+	r := h.run("boxrun", "up", "db")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "mended: the hosts file of box web") {
+		t.Errorf("up: %v", r)
+	}
+	h.knows([]string{"web", "db"}, nil)
+
+	for _, b := range boxes(h) {
+		if b.Name == "db" {
+			h.sh(fmt.Sprintf("kill -9 %d", b.PID))
+		}
+	}
+	if said := eventually(10*time.Second, func() string {
+		if got := h.must("boxrun", "ps"); !strings.Contains(got, "crashed") {
+			return got
+		}
+		return ""
+	}); said != "" {
+		t.Fatalf("ps says\n%s\nwant db crashed", said)
+	}
+	if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "hosts file of box web") {
+		t.Errorf("status says\n%s\nwant that web's hosts file is not right any more", got)
+	}
+	h.must("boxrun", "up", "web")
+	h.knows([]string{"web"}, []string{"db"})
+	h.must("boxrun", "up", "db")
+	h.knows([]string{"web", "db"}, nil)
+}
+
+// Several boxes that come and go at once know each other in the end.
+func TestNamesOfBoxesThatComeAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.profile("many", "image = \"builtin:hello\"\n")
+	atOnce := func(commands string) { h.sh("for i in " + commands + "; do boxrun ${i/./ many@} & done; for job in $(jobs -p); do wait $job; done") }
+	atOnce("up.1 up.2 up.3 up.4 up.5 up.6")
+	h.knows([]string{"many-1", "many-2", "many-3", "many-4", "many-5", "many-6"}, nil)
+	atOnce("down.2 down.4 up.7 down.6")
+	h.knows([]string{"many-1", "many-3", "many-5", "many-7"}, []string{"many-2", "many-4", "many-6"})
+}
+
+// resolvConfs are the ways in which hosts keep their name servers; a box gets want.
+func resolvConfs() []struct{ name, script, want string } {
+	const (
+		plain   = "printf 'nameserver 192.0.2.2\\nsearch site.example\\n' > /etc/resolv.conf"
+		written = "# Written by boxrun.\n"
+		same    = written + "nameserver 192.0.2.2\nsearch site.example\n"
+	)
+	return []struct{ name, script, want string }{
+		{"a plain file", plain, same},
+		{"the stub of systemd-resolved", `mkdir -p /run/systemd/resolve
+			printf 'nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch site.example\n' > /run/systemd/resolve/stub-resolv.conf
+			printf 'nameserver 192.0.2.2\nsearch site.example\n' > /run/systemd/resolve/resolv.conf
+			ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`, same},
+		{"NetworkManager with a cache of its own", `mkdir -p /run/NetworkManager
+			printf 'nameserver 127.0.0.1\nsearch site.example\n' > /run/NetworkManager/resolv.conf
+			printf 'nameserver 192.0.2.2\nsearch site.example\n' > /run/NetworkManager/no-stub-resolv.conf
+			ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf`, same},
+		{"NetworkManager", `mkdir -p /run/NetworkManager
+			printf 'nameserver 192.0.2.2\nnameserver 2001:db8::53\nsearch site.example\n' > /run/NetworkManager/resolv.conf
+			ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf`, same},
+		{"a cache that nobody knows", "printf 'nameserver 127.0.0.1\\n' > /etc/resolv.conf", written + "# No name server is known.\n"},
+		{"no file", "rm -f /etc/resolv.conf", written + "# No name server is known.\n"},
+	}
+}
+
+// A box asks the servers the host's own answers come from, in its searched domains, and never others.
+func TestBoxesAskTheHostsNameServers(t *testing.T) {
+	h := newHost(t)
+	for _, test := range resolvConfs() {
+		t.Run(test.name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh("rm -rf /etc/resolv.conf /run/systemd/resolve /run/NetworkManager\n" + test.script)
+			r := h.run("boxrun", "up", "web")
+			if unknown := strings.Contains(test.want, "No name server"); r.Code != 0 || strings.Contains(r.Stderr, "network.dns") != unknown {
+				t.Errorf("up: %v, want a word on network.dns: %v", r, unknown)
+			}
+			if got := h.must("boxrun", "exec", "web", "--", "cat", "/etc/resolv.conf"); got != test.want {
+				t.Errorf("the box has\n%s\nwant\n%s", got, test.want)
+			}
+			h.must("boxrun", "exec", "web", "--", "grep", "-q", "^FallbackDNS=$", "/etc/systemd/resolved.conf.d/90-boxrun.conf")
+			if strings.Contains(test.want, "192.0.2.2") {
+				h.asks("web", "portal", "site.example")
+			}
+			h.must("boxrun", "down", "web")
+		})
+	}
+}
+
+// asks wants a box that looks for a name to send its question to the client, where the name server is said to be.
+func (h host) asks(box, name, domain string) {
+	h.t.Helper()
+	h.sh("conntrack -D -p udp --dport 53 2> /dev/null || true")
+	h.run("boxrun", "exec", box, "--", "timeout", "1", "getent", "hosts", name+"."+domain)
+	want := "src=" + h.addresses()[box] + " dst=192.0.2.2"
+	if got := h.must("conntrack", "-L", "-p", "udp", "--dport", "53"); !strings.Contains(got, want) {
+		h.t.Errorf("the box's questions go\n%s\nwant %s", got, want)
+	}
+}
+
+// In the host's network a box asks what the host asks, a stub on 127.0.0.53 included; without a network, nobody.
+func TestNameServersOfTheOtherModes(t *testing.T) {
+	h := newHost(t)
+	const stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch site.example\n"
+	h.sh("printf '" + strings.ReplaceAll(stub, "\n", "\\n") + "' > /etc/resolv.conf")
+	h.profile("hostweb", hostProfile("/srv/web"))
+	h.profile("lonely", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
+	h.must("boxrun", "up", "hostweb", "lonely")
+	for name, want := range map[string]string{"hostweb": stub, "lonely": "# Written by boxrun.\n# No name server is known.\n"} {
+		if got := h.must("boxrun", "exec", name, "--", "cat", "/etc/resolv.conf"); got != want {
+			t.Errorf("%s has\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}
+
+// Root in a box, with all that it can do to its own mounts, does not write the host's resolv.conf, nor what that is a link
+// to. Apptainer 1.5 binds the host's own into a box unless it is told otherwise.
+func TestNoBoxWritesTheHostsResolvConf(t *testing.T) {
+	h := newHost(t)
+	h.profile("hostweb", hostProfile("/srv/web"))
+	h.profile("lonely", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
+	const try = `echo spoilt >> /etc/resolv.conf
+echo spoilt > /etc/boxrun/resolv.conf
+while umount /etc/resolv.conf; do echo spoilt >> /etc/resolv.conf; done
+umount /etc/boxrun/resolv.conf && echo spoilt > /etc/boxrun/resolv.conf
+echo spoilt > /run/systemd/resolve/stub-resolv.conf; true`
+	for _, test := range resolvConfs() {
+		t.Run(test.name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh("rm -rf /etc/resolv.conf /run/systemd/resolve /run/NetworkManager\n" + test.script)
+			const files = "find /etc/resolv.conf /run/systemd/resolve /run/NetworkManager /run/boxrun/boxes/*/conf -type f -path '*resolv*' 2> /dev/null | xargs -r grep -H ."
+			for _, name := range []string{"web", "hostweb", "lonely"} {
+				h.must("boxrun", "up", name)
+				before := h.sh(files + "; cat /etc/resolv.conf || true")
+				if r := h.run("boxrun", "exec", name, "--", "sh", "-c", "echo spoilt >> /etc/resolv.conf"); r.Code == 0 {
+					t.Errorf("%s: its resolv.conf is not read-only", name)
+				}
+				h.must("boxrun", "exec", name, "--", "sh", "-c", try)
+				if got := h.sh(files + "; cat /etc/resolv.conf || true"); got != before {
+					t.Errorf("%s: got\n%s\nwant\n%s", name, got, before)
+				}
+				h.must("boxrun", "down", name)
+			}
+		})
+	}
+}
