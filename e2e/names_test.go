@@ -116,7 +116,9 @@ func TestNamesAreMended(t *testing.T) {
 func TestNamesOfBoxesThatComeAtOnce(t *testing.T) {
 	h := newHost(t)
 	h.profile("many", "image = \"builtin:hello\"\n")
-	atOnce := func(commands string) { h.sh("for i in " + commands + "; do boxrun ${i/./ many@} & done; for job in $(jobs -p); do wait $job; done") }
+	atOnce := func(commands string) {
+		h.sh("for i in " + commands + "; do boxrun ${i/./ many@} & done; for job in $(jobs -p); do wait $job; done")
+	}
 	atOnce("up.1 up.2 up.3 up.4 up.5 up.6")
 	h.knows([]string{"many-1", "many-2", "many-3", "many-4", "many-5", "many-6"}, nil)
 	atOnce("down.2 down.4 up.7 down.6")
