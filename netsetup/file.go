@@ -24,7 +24,7 @@ var ErrReadOnly = errors.New("the file system is read-only")
 // File is a file of boxrun's own among the host's configuration: one that holds boxrun's mark.
 type File struct {
 	Path   string  `json:"path"`
-	Text   string  `json:"text"`             // holds the mark
+	Text   string  `json:"text"`             // holds the mark; "" where the file is to be gone
 	Before *string `json:"before,omitempty"` // an older text of boxrun's, which undo brings back
 }
 
@@ -32,7 +32,11 @@ type File struct {
 func (f *File) String() string { return f.Path }
 
 func (f *File) commands() (up, down []string) {
-	return []string{fmt.Sprintf("cat > %s <<'EOF'\n%sEOF", f.Path, f.Text)}, []string{"rm -f " + f.Path}
+	down = []string{"rm -f " + f.Path}
+	if f.Text == "" {
+		return down, down
+	}
+	return []string{fmt.Sprintf("cat > %s <<'EOF'\n%sEOF", f.Path, f.Text)}, down
 }
 
 // record refuses to write over what is not boxrun's: a file of somebody else, a link, a device.
@@ -41,6 +45,9 @@ func (f *File) record(*Kernel) error {
 	text, err := f.read()
 	if err == nil {
 		f.Before = &text
+	}
+	if f.Text == "" && errors.Is(err, ErrForeign) {
+		return nil // nothing will be written there
 	}
 	return ignoreAbsent(err)
 }
@@ -64,10 +71,14 @@ func (f *File) read() (string, error) {
 func (f *File) check(*Kernel) ([]string, error) {
 	text, err := f.read()
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.Text == "", errors.Is(err, ErrForeign) && f.Text == "":
+		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return []string{f.Path + " is missing"}, nil
 	case err != nil:
 		return []string{fmt.Sprintf("%s: %v", f.Path, err)}, nil
+	case f.Text == "":
+		return []string{f.Path + " is not needed any more"}, nil
 	case text != f.Text:
 		return []string{f.Path + " has been changed"}, nil
 	}
@@ -78,6 +89,9 @@ func (f *File) check(*Kernel) ([]string, error) {
 func (f *File) ensure(*Kernel) error {
 	if _, err := f.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if f.Text == "" {
+		return readOnly(ignoreAbsent(os.Remove(f.Path)))
 	}
 	return f.write(f.Text)
 }

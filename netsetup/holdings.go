@@ -44,6 +44,9 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 // idle tells of a step that has nothing to do on this host: firewalld does not run, or iptables has no modules.
 func idle(k *Kernel, s step) (bool, error) {
 	switch s := s.(type) {
+	case *File:
+		drift, err := s.check(k)
+		return s.Text == "" && len(drift) == 0, err
 	case *Zone:
 		f, err := openFirewalld()
 		f.close()

@@ -90,13 +90,9 @@ func (s Setup) file(name, text string) File {
 	return File{Path: filepath.Join(s.Etc, name), Text: text}
 }
 
-// files gives what is read at boot, for udev only where there is something to turn off.
+// files gives what is read at boot. Udev's has no text where there is nothing to turn off.
 func (s Setup) files() []File {
-	files := []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText())}
-	if rules := s.udevText(); rules != "" {
-		files = append(files, s.file(udevFile, rules))
-	}
-	return files
+	return []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
 }
 
 // sysctls are those that boxes need of the whole host. Reverse path filtering is set to loose for all devices, those to

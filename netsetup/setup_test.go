@@ -43,7 +43,9 @@ func TestSetupWithoutReaders(t *testing.T) {
 	s := Setup{Etc: etc, Bridges: []Network{{Bridge: "sbr0", Offload: true}}}
 	var files []string
 	for _, f := range s.Plan().Files {
-		files = append(files, strings.TrimPrefix(f.Path, etc))
+		if f.Text != "" {
+			files = append(files, strings.TrimPrefix(f.Path, etc))
+		}
 	}
 	if got, want := strings.Join(files, " "), "/sysctl.d/90-boxrun.conf"; got != want {
 		t.Errorf("files: got %s, want %s", got, want)
@@ -53,6 +55,42 @@ func TestSetupWithoutReaders(t *testing.T) {
 /etc/udev/rules.d/90-boxrun.rules is not written, as ethtool is not installed: up turns offload off by itself`
 	if got != want {
 		t.Errorf("missing:\ngot:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// The commands of the removal are those that undo a setup.
+func TestSetupRemovalAsTyped(t *testing.T) {
+	want := `rm -f /etc/firewalld/policies/boxrun-out.xml
+rm -f /etc/firewalld/zones/boxrun.xml
+! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q --reload
+rm -f /etc/udev/rules.d/90-boxrun.rules
+rm -f /etc/modules-load.d/boxrun.conf
+rm -f /etc/sysctl.d/90-boxrun.conf`
+	if got := strings.Join(SetupRemoval("/etc").UndoCommands(), "\n"); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// A file that is not needed any more goes, but not somebody else's of its name.
+func TestFileNotNeeded(t *testing.T) {
+	for text, want := range map[string]string{"# " + setupMark + "\n": "", "mine\n": "mine\n"} {
+		f := File{Path: filepath.Join(t.TempDir(), "90.rules")}
+		if err := os.WriteFile(f.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := Plan{Files: []File{f}}
+		if err := errorsOf(p.Record(nil), p.Apply(nil)); err != nil {
+			t.Error(err)
+		}
+		if got, _ := os.ReadFile(f.Path); string(got) != want {
+			t.Errorf("%q: left %q, want %q", text, got, want)
+		}
+		if err := p.Files[0].undo(nil); err != nil {
+			t.Error(err)
+		}
+		if got, _ := os.ReadFile(f.Path); string(got) != text {
+			t.Errorf("after undo: got %q, want %q", got, text)
+		}
 	}
 }
 

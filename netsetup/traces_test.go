@@ -12,7 +12,7 @@ func TestTracesLegacy(t *testing.T) { onBackend(t, "legacy", testTraces) }
 // testTraces loses every record, and clears the host by the names alone: once by Remove, once as typed.
 func testTraces(t *testing.T, h *testHost) {
 	shell(t, strangersRules)
-	shell(t, "iptables -F INPUT") // where rules have boxrun's mark: what carries the name goes, whoever wrote it
+	shell(t, "iptables -F INPUT")                                               // where rules have boxrun's mark: what carries the name goes, whoever wrote it
 	shell(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.ext0.rp_filter=2") // these stay, as after any up
 	before := dumpHost(t)
 	for _, clear := range []struct {
