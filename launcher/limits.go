@@ -238,7 +238,7 @@ func (b *Box) scope() string {
 // writeLimits writes limits to the files of a cgroup. A file that is not there is left to the next look.
 func writeLimits(cgroup string, limits []limit) error {
 	for _, m := range limits {
-		f, err := os.OpenFile(filepath.Join(cgroup, m.File), os.O_WRONLY, 0)
+		f, err := os.OpenFile(filepath.Join(cgroup, m.File), os.O_WRONLY|os.O_TRUNC, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -268,6 +268,11 @@ func (l *Launcher) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([
 	if err := refuseLimits(p); err != nil {
 		return nil, err
 	}
+	return l.limitTo(ctx, b, p)
+}
+
+// limitTo takes the limits that p does not have from a running box, and holds it to those it has.
+func (l *Launcher) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
 	gone, lines := lifted(b.Profile.Resources, p.Resources)
 	if len(gone) > 0 && b.Cgroup != "" {
 		if err := b.setLimits(ctx, gone); err != nil {
