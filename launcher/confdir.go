@@ -16,6 +16,7 @@ import (
 //
 //	DIR/masks          /etc/systemd/system.control            UNIT -> /dev/null, for units not to start
 //	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of its services
+//	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit for each, where the box has one
 //	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
 //	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  the same, where systemd-resolved runs
 //	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            the same, where it does not
@@ -31,6 +32,7 @@ type confDir struct {
 	Names       resolving         // what it asks for names
 	Environment map[string]string // of its services; names and values are checked by whoever decoded them
 	Mask        []string          // units, beside those of maskedUnits
+	TasksHeld   bool              // resources.pids limits the box
 }
 
 // confFile is one file of a confDir, or a link.
@@ -88,6 +90,9 @@ func (c confDir) files() []confFile {
 		if len(c.Environment) > 0 { // not for everyone on the host to read
 			files = append(files, confFile{Path: "system.conf", Content: environmentConf(c.Environment), Mode: 0o600})
 		}
+		if c.TasksHeld {
+			files = append(files, confFile{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
+		}
 	}
 	files = append(files, confFile{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
 	if c.Systemd {
@@ -111,6 +116,7 @@ func (c confDir) binds(dir string) []string {
 	targets := []struct{ path, target string }{
 		{"masks", "/etc/systemd/system.control"},
 		{"system.conf", "/etc/systemd/system.conf.d/90-boxrun.conf"},
+		{"tasks.conf", "/etc/systemd/system.conf.d/91-boxrun.conf"},
 		{"resolv.conf", "/etc/resolv.conf"},
 		{"resolv.conf", keptResolvConf},
 		{"resolved.conf", "/etc/systemd/resolved.conf.d/90-boxrun.conf"},

@@ -26,6 +26,7 @@ func webConf() confDir {
 		},
 		Environment: map[string]string{"DATABASE_URL": "postgres://u:p%40ss@db/x", "A": ""},
 		Mask:        []string{"nginx", "getty@tty1.service", "auditd.service"},
+		TasksHeld:   true,
 	}
 }
 

@@ -32,7 +32,7 @@ func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
 	}
 	c := confDir{
 		Systemd: !isHello(p.Image), Hosts: hostsOf(b, boxes), Names: names,
-		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask,
+		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask, TasksHeld: p.Resources.PIDs > 0,
 	}
 	if p.Network.Mode == profiles.HostMode {
 		c.Mask = slices.Concat(networkManagers(), c.Mask)

@@ -304,7 +304,7 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 	if err := l.save(b); err != nil {
 		return err
 	}
-	if _, err := b.holdToLimits(ctx); err != nil {
+	if err := b.limitAtStart(ctx); err != nil {
 		return err
 	}
 	return l.publish(k, b)

@@ -1,10 +1,16 @@
 # Runs the stage that the kernel's command line names.
 exec < /dev/null > /dev/ttyS1 2>&1
 
+# For the checks, as errexit does not see a ! in front: that a command fails, and that nothing comes out of a pipe.
+prelude='
+not() { if "$@"; then return 1; fi; }
+none() { if grep .; then return 1; fi; }
+'
+
 # check NAME runs the script on stdin, for at most two minutes, and reports whether it went through.
 check() {
 	rm -f /run/check.out
-	timeout -k 5 "${patience:-120}" bash -euo pipefail -c "$(cat)" < /dev/null >> /run/check.out 2>&1
+	timeout -k 5 "${patience:-120}" bash -euo pipefail -c "$prelude$(cat)" < /dev/null >> /run/check.out 2>&1
 	code=$?
 	case $code in
 	0) echo "ok $1" ;;

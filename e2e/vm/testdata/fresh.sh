@@ -4,7 +4,7 @@ check 'the kernel has nothing loaded that boxes need' <<'SH'
 uname -r
 lsmod
 for module in bridge veth nf_tables nf_conntrack nf_nat overlay; do
-	! grep "^$module " /proc/modules
+	not grep "^$module " /proc/modules
 done
 test "$(sysctl -n net.ipv4.ip_forward)" = 0
 SH
@@ -14,7 +14,7 @@ boxrun up hello
 curl -fsS --max-time 10 http://127.0.0.1:8080/ | head -n 5
 boxrun ps
 boxrun down hello
-! curl -fsS --max-time 2 http://127.0.0.1:8080/
+not curl -fsS --max-time 2 http://127.0.0.1:8080/
 SH
 
 mkdir -p /etc/boxrun/profiles
@@ -43,10 +43,10 @@ SH
 
 check 'after down nothing of the box is left' <<'SH'
 boxrun down web
-! ip link show sbr0
-iptables-save | tee -a /dev/stderr | { ! grep -i boxrun; }
-! systemctl list-units --no-legend 'apptainer-*' 'boxrun-*' | grep .
-! find /run/boxrun /run/systemd -name '*boxrun*' | grep .
+not ip link show sbr0
+iptables-save | { grep -i boxrun || true; } | none
+systemctl list-units --no-legend 'apptainer-*' 'boxrun-*' | none
+find /run -name '*boxrun*' | none
 SH
 
 check 'boxrun host setup writes its files, once' <<'SH'

@@ -37,7 +37,7 @@ check 'a box starts with its limits' <<'SH'
 . /run/t/lib
 boxrun up limited
 is memory.max 268435456
-is memory.swap.max 0 || ! test -e "$(scope)/memory.swap.max"
+is memory.swap.max 0 || not test -e "$(scope)/memory.swap.max"
 is cpu.max '50000 100000'
 is pids.max 64
 systemctl show "$(basename "$(scope)")" -p MemoryMax -p CPUQuotaPerSecUSec -p TasksMax
@@ -47,7 +47,6 @@ check 'ps and status show what the whole box uses' <<'SH'
 . /run/t/lib
 boxrun ps
 boxrun ps --json | jq -e '.[0].usage | .memory > 1000000 and .cpu > 1000000 and .tasks > 3'
-cat "$(scope)/init.scope/pids.current" "$(scope)/pids.current"
 says 'memory .* of 256M' boxrun status limited
 grep -E 'at most 0.5 CPUs' /run/t/said
 grep -E 'tasks .* of 64' /run/t/said
@@ -55,6 +54,8 @@ SH
 
 check 'a command run in the box is held to its limits too' <<'SH'
 . /run/t/lib
+cat "$(scope)/pids.peak"
+in_box systemctl show -p TasksMax init.scope nginx.service
 in_box cat /proc/self/cgroup | grep "apptainer-.*scope"
 SH
 
@@ -64,7 +65,8 @@ sleep 1000 &
 free -m
 init=$(pid)
 in_box systemd-run -q --wait --unit hog tail /dev/zero || true
-in_box systemctl show hog.service -p Result || true
+in_box systemctl show hog.service -p Result | grep oom-kill
+in_box systemctl reset-failed
 cat "$(scope)/memory.events" "$(scope)/memory.peak"
 awk '$1 == "oom_kill" && $2 > 0 { found = 1 } END { exit !found }' "$(scope)/memory.events"
 test "$(cat "$(scope)/memory.peak")" -le 268435456
@@ -89,7 +91,7 @@ SH
 
 check 'a fork bomb is held to its tasks, and the host goes on' <<'SH'
 . /run/t/lib
-in_box systemd-run -q --unit bomb -p RuntimeMaxSec=8 bash -c 'b() { b | b & }; b'
+in_box systemd-run -q --unit bomb -p RuntimeMaxSec=8 bash -c 'while :; do sleep 60 & done'
 most=0
 for i in 1 2 3 4 5; do
 	sleep 1
@@ -98,7 +100,7 @@ for i in 1 2 3 4 5; do
 done
 echo "at most $most tasks"
 cat "$(scope)/pids.events"
-test "$most" -le 64
+test "$most" = 64
 awk '$1 == "max" && $2 > 0 { found = 1 } END { exit !found }' "$(scope)/pids.events"
 boxrun ps
 echo 1 > "$(ls -d "$(scope)"/system.slice/bomb.service)/cgroup.kill" || true
@@ -111,7 +113,7 @@ check 'edited limits change while the box runs' <<'SH'
 . /run/t/lib
 init=$(pid)
 says 'resources.memory: memory.max is "268435456", not "402653184"' boxrun status limited
-! grep 'changed since' /run/t/said
+not grep 'changed since' /run/t/said
 boxrun up --dry-run limited
 says 'mended: resources.memory' boxrun up limited
 test "$(pid)" = "$init"
@@ -119,10 +121,11 @@ is memory.max 402653184
 is cpu.max '100000 100000'
 is pids.max max
 says 'network: *in place' boxrun status limited
-! grep 'changed since' /run/t/said
+not grep 'changed since' /run/t/said
 says 'nothing to change' boxrun up limited
 systemctl daemon-reload
 is memory.max 402653184
+is memory.swap.max 0
 is cpu.max '100000 100000'
 says 'nothing to change' boxrun up --replace limited
 SH
@@ -144,6 +147,5 @@ SH
 check 'nothing of the limits is left after down' <<'SH'
 . /run/t/lib
 boxrun down limited
-! find /run/systemd/transient /run/systemd/system.control -name 'apptainer-*' | grep .
-! find /sys/fs/cgroup -name 'apptainer-*' | grep .
+find /run/systemd /sys/fs/cgroup -name 'apptainer-*' | none
 SH

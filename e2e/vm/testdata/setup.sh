@@ -1,7 +1,7 @@
 # The host that fresh.sh has set up, after a reboot, and without the memory controller.
 
 check 'what was set up is there before any boxrun ran' <<'SH'
-! test -e /run/boxrun
+not test -e /run/boxrun
 test "$(sysctl -n net.ipv4.ip_forward)" = 1
 test "$(sysctl -n net.ipv4.conf.all.rp_filter)" = 2
 test "$(sysctl -n net.ipv4.conf.default.rp_filter)" = 2
@@ -11,7 +11,9 @@ SH
 check 'a bridge of that name has no offload, whoever makes it' <<'SH'
 ip link add sbr0 type bridge
 udevadm settle --timeout 10
-ethtool -k sbr0 | grep -E '^(tx-checksumming|scatter-gather|generic-segmentation-offload)' | tee -a /dev/stderr | { ! grep ': on'; }
+ethtool -k sbr0 | grep -E '^(tx-checksumming|scatter-gather|generic-segmentation-offload)' > /run/features
+cat /run/features
+not grep ': on' /run/features
 ip link del sbr0
 SH
 
@@ -26,13 +28,12 @@ boxrun up limited > /run/said 2>&1 || code=$?
 cat /run/said
 test "$code" = 1
 grep 'resources.memory: .*no memory controller' /run/said
-! test -e /run/boxrun/boxes/limited.json
+not test -e /run/boxrun/boxes/limited.json
 SH
 
 check 'host reset leaves nothing' <<'SH'
 boxrun host reset
-! find /etc /run /var/lib -iname '*boxrun*' -not -path '/etc/boxrun*' -not -path '/run/boxrun*' | grep .
-find /run/boxrun
-iptables-save | { ! grep -i boxrun; }
+find /etc /run /var/lib -iname '*boxrun*' -not -path '/etc/boxrun' | none
+iptables-save | { grep -i boxrun || true; } | none
 boxrun host show
 SH
