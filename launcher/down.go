@@ -113,7 +113,7 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 		return false, nil
 	}
 	b.Phase = Stopping
-	if err := l.save(b); err != nil {
+	if err := ignoreFull(l.save(b)); err != nil { // it is for ps, and for nobody's safety
 		return false, err
 	}
 	return stopBox(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)

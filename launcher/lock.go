@@ -34,7 +34,7 @@ func lock(ctx context.Context, dir, name string, onWait func(holder string)) (un
 			continue
 		}
 		if err == nil {
-			err = writeHolder(f)
+			err = ignoreFull(writeHolder(f)) // a lock that cannot say who holds it is one all the same
 		}
 		if err != nil {
 			return nil, fmt.Errorf("locking %s: %w", name, errors.Join(err, f.Close()))
@@ -103,4 +103,13 @@ func readHolder(f *os.File) string {
 		return ""
 	}
 	return string(line)
+}
+
+// ignoreFull drops the error of a file system that has no room left, where what was to be written is not needed: taking a
+// box down has to work then too.
+func ignoreFull(err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return nil
+	}
+	return err
 }
