@@ -3,6 +3,7 @@ package launcher
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"boxrun/profiles"
@@ -28,7 +29,9 @@ func (s start) argv() []string {
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
 	for _, b := range s.Binds {
-		argv = append(argv, "--bind", b)
+		if !s.replaces(b) {
+			argv = append(argv, "--bind", b)
+		}
 	}
 	for _, b := range p.Storage.Binds {
 		argv = append(argv, "--bind", bindFlag(b))
@@ -36,6 +39,13 @@ func (s start) argv() []string {
 	argv = append(argv, limitFlags(p.Resources)...)
 	argv = append(argv, p.Apptainer.Args...)
 	return append(argv, s.Image, p.Name)
+}
+
+// replaces says whether the profile binds something of its own where one of boxrun's binds goes: of two binds on one
+// path Apptainer takes the first.
+func (s start) replaces(bind string) bool {
+	target := strings.Split(bind, ":")[1]
+	return slices.ContainsFunc(s.Profile.Storage.Binds, func(b profiles.Bind) bool { return b.Target == target })
 }
 
 // dns keeps Apptainer from the host's resolv.conf, which 1.5 would bind writable (facts D4), and whose absence is an

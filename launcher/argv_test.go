@@ -29,6 +29,14 @@ func TestStartArgv(t *testing.T) {
 			},
 			begin + " --overlay /var/lib/boxrun/web/overlay --bind /sys/fs/cgroup /srv/web.sif web",
 		},
+		"a hosts file of the profile's own takes the place of boxrun's": {
+			func(s *start) {
+				s.Binds = []string{"/run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro", "/run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro"}
+				s.Profile.Storage.Binds = []profiles.Bind{{Source: "/srv/hosts", Target: "/etc/hosts", ReadOnly: true}}
+			},
+			begin + " --writable-tmpfs --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro" +
+				" --bind /srv/hosts:/etc/hosts:ro /srv/web.sif web",
+		},
 		"the host's network": {
 			func(s *start) { s.Profile.Network.Mode, s.DNS = profiles.HostMode, nil },
 			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --netns-path /proc/1/ns/net --dns 127.0.0.1" +
