@@ -149,9 +149,11 @@ type symptom struct {
 	script string // sets it up
 	shows  string // a command on the host that fails while it is there, and succeeds without; "": nothing to see from the host
 	asks   string // the same for the client's probe: an address that does not answer
+	loads  string // the same for the client's curl: a large page
 	status launcher.Verdict
 	check  string   // the one that names it
 	words  []string // in what it found
+	sees   string   // another check that has to fail
 	undo   string   // where boxrun may not mend it: what its administrator does
 }
 
@@ -195,8 +197,9 @@ func symptoms() []symptom {
 		{name: "inbound timing out: the box moved", script: inBox + "sh -c 'ip addr add 10.22.9.9/16 dev eth0; ip addr del $(ip -br -4 addr show eth0 | " +
 			"grep -o \"10.22.0.[0-9]*/16\") dev eth0; ip addr show eth0 | grep -q 10.22.9.9 || ip addr add 10.22.9.9/16 dev eth0; ip route replace default via 10.22.0.1'",
 			asks: "192.0.2.1:7000", status: launcher.Fail, check: "address", words: []string{"10.22.9.9"}},
-		{name: "hang after the handshake: MSS", script: "iptables -t mangle -F BOXRUN-MSS",
-			status: launcher.Fail, check: "mss", words: []string{"TCPMSS"}},
+		{name: "hang after the handshake: MSS", script: "ip link set eth0 mtu 1400; iptables -I OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP; " +
+			"iptables -t mangle -F BOXRUN-MSS", loads: "http://192.0.2.1:8080/large",
+			status: launcher.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer"},
 		{name: "hang after the handshake: offload", script: "ethtool -K sbr0 tx on sg on gso on; for veth in $(ls /sys/class/net/sbr0/brif); do ethtool -K $veth tx on sg on gso on; done",
 			status: launcher.Fail, check: "offload", words: []string{"tx-checksum"}},
 		{name: "ping as root only", script: inBox + "sh -c 'cp /usr/bin/ping /root/ping && mv -f /root/ping /usr/bin/ping'", shows: "boxrun exec -u bob web -- ping -c 1 -W 1 127.0.0.1",
@@ -211,6 +214,7 @@ func symptoms() []symptom {
 func TestDoctorNamesTheCauseOfSymptoms(t *testing.T) {
 	h := doctorHost(t)
 	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.must("boxrun", "exec", "web", "--", "dd", "if=/dev/zero", "of=/var/www/html/large", "bs=1M", "count=2", "status=none")
 	for _, s := range symptoms() {
 		t.Run(s.name, func(t *testing.T) { h.in(t).suffers(s) })
 	}
@@ -223,10 +227,14 @@ func (h host) suffers(s symptom) {
 		h.t.Fatalf("before anything, %s", got)
 	}
 	h.sh(s.script)
-	if got := h.works(s); got == "" && s.shows+s.asks != "" {
+	if got := h.works(s); got == "" && s.shows+s.asks+s.loads != "" {
 		h.t.Errorf("it has no effect: %s", s.script)
 	}
-	h.finds(h.checks("web"), s.status, s.check, s.words...)
+	checks := h.checks("web")
+	h.finds(checks, s.status, s.check, s.words...)
+	if s.sees != "" {
+		h.finds(checks, launcher.Fail, s.sees)
+	}
 	if s.undo == "" {
 		h.run("boxrun", "doctor", "web", "--fix")
 	} else {
@@ -238,7 +246,7 @@ func (h host) suffers(s symptom) {
 	if got := h.works(s); got != "" {
 		h.t.Errorf("after it was mended, %s", got)
 	}
-	h.sh("iptables -P FORWARD ACCEPT; for rule in '-i sbr0' '-o sbr0' '-p udp --dport 53'; do iptables -D FORWARD $rule -j DROP 2> /dev/null || true; done; " +
+	h.sh("ip link set eth0 mtu 1500; iptables -F OUTPUT; iptables -P FORWARD ACCEPT; for rule in '-i sbr0' '-o sbr0' '-p udp --dport 53'; do iptables -D FORWARD $rule -j DROP 2> /dev/null || true; done; " +
 		"iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000 2> /dev/null || true")
 }
 
@@ -253,6 +261,15 @@ func (h host) works(s symptom) string {
 	if s.asks != "" {
 		if r := h.askers()["client"]("tcp", s.asks); r.Code != 0 {
 			return fmt.Sprintf("the client asks %s: %v", s.asks, r)
+		}
+	}
+	if s.loads != "" {
+		r, err := h.Client(h.t.Context(), "curl", "-sf", "-m", "4", "-o", "/dev/null", s.loads)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if r.Code != 0 {
+			return fmt.Sprintf("the client loads %s: %v", s.loads, r)
 		}
 	}
 	return ""
@@ -352,4 +369,14 @@ func TestDoctorOfAProfile(t *testing.T) {
 	h.finds(h.checks("taken"), launcher.Warn, "profile", "not up")
 	h.serve("probe", "serve", "host", "tcp/:6000")
 	h.finds(h.checks("taken"), launcher.Fail, "profile", "6000", "probe")
+}
+
+// A host whose resolv.conf names a stub with nothing known behind it, and a box that therefore asks nobody.
+func TestDoctorNamesAStub(t *testing.T) {
+	h := newHost(t)
+	h.sh("echo nameserver 127.0.0.53 > /etc/resolv.conf")
+	h.must("boxrun", "up", "web")
+	checks := h.checks("web")
+	h.finds(checks, launcher.Warn, "resolver", "stub", "unknown")
+	h.finds(checks, launcher.Fail, "out names")
 }

@@ -25,7 +25,7 @@ func (d *doctor) boxLooks(b *Box) []look {
 	}
 	if !b.bridged() {
 		for _, p := range b.Profile.Network.Ports {
-			looks = append(looks, one(b.Name, p.String()+" listens", func(context.Context) Check { return listens(b, p) }))
+			looks = append(looks, one(b.Name, b.shownPort(p)+" listens", func(context.Context) Check { return listens(b, p) }))
 		}
 		return looks
 	}
@@ -262,14 +262,14 @@ func (d *doctor) inwards(b *Box, p profiles.Port) Check {
 	first.Out = bridge
 	in := f.Forwarded(first, netip.AddrPortFrom(b.Addr, p.Container))
 	if in.Dropped {
-		return dropped(in, way.device, bridge)
+		return dropped(in, bridge)
 	}
 	back := f.Forwarded(netsetup.Packet{
 		In: bridge, Out: way.device, Src: b.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, noTranslation())
 	if back.Dropped {
-		return dropped(back, bridge, way.device)
+		return dropped(back, bridge)
 	}
 	if unsure := slices.Concat(in.Unsure, back.Unsure); len(unsure) > 0 {
 		return warn("they look at what boxrun does not know, and may drop it", "", "accepted, unless by: %s", listed(unsure, 3))
@@ -286,8 +286,11 @@ func (d *doctor) connection(ctx context.Context, b *Box, p profiles.Port) Check 
 	if err != nil {
 		return broken(err)
 	}
-	port, ok := openPort(b, p)
-	if !ok {
+	port, err := openPort(b, p)
+	switch {
+	case err != nil:
+		return broken(err)
+	case port == 0:
 		return skip("nothing listens in the box")
 	}
 	to := netip.AddrPortFrom(way.to.Addr(), port).String()
@@ -309,18 +312,15 @@ func (d *doctor) connection(ctx context.Context, b *Box, p profiles.Port) Check 
 	return pass("a client that allow_from does not name is kept out")
 }
 
-// openPort gives a host port of the range behind which something listens.
-func openPort(b *Box, p profiles.Port) (uint16, bool) {
+// openPort gives a host port of the range behind which something listens, 0 where nothing does.
+func openPort(b *Box, p profiles.Port) (uint16, error) {
 	servers, err := netsetup.Servers(b.Init.PID, []netsetup.Port{netsetup.Port(p)})
-	if err != nil {
-		return 0, false
-	}
 	for _, s := range servers {
 		if s.Serves(b.Addr) {
-			return p.Host + (s.Port - p.Container), true
+			return p.Host + (s.Port - p.Container), err
 		}
 	}
-	return 0, false
+	return 0, err
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -388,11 +388,12 @@ func (d *doctor) cloud() string {
 		if err != nil {
 			continue
 		}
-		for mark, name := range map[string]string{
-			"amazon": "Amazon EC2", "Google": "Google Cloud", "OpenStack": "OpenStack", "7783-7084-3265-9085-8269-3286-77": "Microsoft Azure",
+		for _, c := range []struct{ mark, name string }{
+			{"amazon", "Amazon EC2"}, {"google", "Google Cloud"}, {"openstack", "OpenStack"},
+			{"7783-7084-3265-9085-8269-3286-77", "Microsoft Azure"},
 		} {
-			if strings.Contains(text, mark) || strings.Contains(strings.ToLower(text), mark) {
-				return name
+			if strings.Contains(strings.ToLower(text), c.mark) {
+				return c.name
 			}
 		}
 	}

@@ -196,7 +196,7 @@ func (a apptainerFacts) conf(name string) string {
 func (d *doctor) apptainerVersion(context.Context) Check {
 	a, err := d.apptainer()
 	if err != nil {
-		return broken(err)
+		return fail("boxes are its instances", HintOf(err), "%v", err)
 	}
 	const install = "install Apptainer 1.4 or newer: https://apptainer.org/docs/admin/main/installation.html"
 	switch {
@@ -210,14 +210,15 @@ func (d *doctor) apptainerVersion(context.Context) Check {
 
 // suid says what many expect to need.
 func (d *doctor) suid(context.Context) Check {
+	const needless = "starter-suid is not needed: boxes are started by root"
 	a, err := d.apptainer()
-	if err != nil {
-		return skip("apptainer cannot be asked")
+	switch {
+	case err != nil:
+		return pass(needless)
+	case a.SUID:
+		return pass(needless + "; it is installed all the same")
 	}
-	if a.SUID {
-		return pass("starter-suid is installed, and not needed: boxes are started by root")
-	}
-	return pass("starter-suid is not installed, and not needed: boxes are started by root")
+	return pass(needless + ", and it is not installed")
 }
 
 // plugins looks for the two CNI plugins that boxrun's networks use, where Apptainer does.

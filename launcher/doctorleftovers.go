@@ -3,7 +3,6 @@ package launcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -202,31 +201,17 @@ func deletion(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// dropped is the check of a packet that a rule drops on its way from in to out.
-func dropped(o netsetup.Outcome, in, out string) Check {
-	const why = "packets of boxes do not get past it"
-	fix := ""
+// dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules none is asked before boxrun's
+// own, once those stand first.
+func dropped(o netsetup.Outcome, bridge string) Check {
+	fix := remedy(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.HasSuffix(o.Rule, "-P FORWARD DROP"):
-		fix = mendCommand
-	case strings.Contains(o.Rule, " -t filter -A"): // once boxrun's own rules stand first, it is not asked
+	case netsetup.Ours(o.Rule), strings.Contains(o.Rule, " -t filter "):
 		fix = mendCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = deletion(o.Rule)
-	default:
-		fix = nftException(o.Rule, in, out)
 	}
-	return fail(why, fix, "dropped by: %s", o.Rule)
-}
-
-// nftException gives the command that lets packets pass before the chain of a native rule drops them. An accept ends
-// one chain only, so it has to stand in that one.
-func nftException(rule, in, out string) string {
-	words := strings.Fields(rule) // nft rule|chain FAMILY TABLE CHAIN ...
-	if len(words) < 5 {
-		return ""
-	}
-	return fmt.Sprintf("nft insert rule %s iifname \"%s\" oifname \"%s\" accept", strings.Join(words[2:5], " "), in, out)
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
 }
 
 // somewhere is an address of the world outside, kept for documentation: rules are walked with it, nothing is sent there.

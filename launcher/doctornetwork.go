@@ -316,7 +316,7 @@ func (d *doctor) outwards(f netsetup.Firewall) Check {
 		}
 		o := f.Forwarded(netsetup.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
-			return dropped(o, n.Bridge, out).named(name)
+			return dropped(o, n.Bridge).named(name)
 		}
 		blocked = append(blocked, o.Unsure...)
 	}

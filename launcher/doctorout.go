@@ -103,7 +103,7 @@ func (d *doctor) noWayOut(b *Box, err error) Check {
 			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
-			return dropped(o, bridge, d.outsider.Device)
+			return dropped(o, bridge)
 		}
 	}
 	return fail("the box reaches nothing outside", mendCommand, "a connection out of the box was not opened: %v", err)
@@ -209,7 +209,7 @@ func (d *doctor) silentServers(b *Box, servers []netip.Addr, box, host error, fi
 	}
 	o := f.Forwarded(netsetup.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
-		return dropped(o, bridge, out)
+		return dropped(o, bridge)
 	}
 	return fail(why, mendCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
 }

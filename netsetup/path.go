@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -95,6 +96,8 @@ func (o *Outsider) openInside() error {
 	if err := inside.RouteAdd(gateway); err != nil {
 		return fmt.Errorf("adding the client's default route: %w", err)
 	}
+	awaitUp(inside, "eth0")
+	awaitUp(o.host, o.Device)
 	return inNetwork(o.ns, func() error {
 		eth, err := ethtool.NewEthtool()
 		if err != nil {
@@ -125,6 +128,17 @@ func raiseLink(h *netlink.Handle, name string, mtu int, addr netip.Addr) error {
 		}
 	}
 	return h.LinkSetUp(link)
+}
+
+// awaitUp waits until the kernel has noticed that both ends of a link are up: what is sent before is lost, and sent again
+// a second later. It is a matter of milliseconds; where it is not, connections tell.
+func awaitUp(h *netlink.Handle, name string) {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		link, err := h.LinkByName(name)
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
 }
 
 // pickAddrs finds a network of two addresses that no route of the host leads to. It begins with a place of the process's

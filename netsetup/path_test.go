@@ -1,0 +1,182 @@
+package netsetup
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOutsiderNFT(t *testing.T)    { onPackets(t, "nft", testOutsider) }
+func TestOutsiderLegacy(t *testing.T) { onPackets(t, "legacy", testOutsider) }
+
+// An outsider is what a client is: it gets where one gets, is told of the smaller path, and leaves nothing.
+func testOutsider(t *testing.T, l *lab) {
+	before := dumpHost(t)
+	o, err := OpenOutsider(1200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !benchmark().Contains(o.Addr) || !benchmark().Contains(o.Gateway) {
+		t.Errorf("addresses %v and %v, want some of %v", o.Addr, o.Gateway, benchmark())
+	}
+	for _, test := range []struct{ to, want string }{
+		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr)},
+		{"192.0.2.1:8081", "no answer"}, // allow_from does not name it
+		{"10.22.0.8:80", "no answer"},
+	} {
+		if got := askFrom(t, o, test.to); got != test.want {
+			t.Errorf("from outside to %s: got %q, want %q", test.to, got, test.want)
+		}
+	}
+	listener, err := o.Listen(t.Context(), "tcp4", netip.AddrPortFrom(o.Addr, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.serve("") // the lab's programs are in other namespaces all the same
+	if err := listener.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	sameHost(t, "after the outsider", dumpHost(t), before)
+	if got := shell(t, "conntrack -L 2>/dev/null | grep -c 198.18 || true"); got != "0" {
+		t.Errorf("%s tracked connections of the outsider are left", got)
+	}
+}
+
+// askFrom gives the answer of a server of the lab.
+func askFrom(t *testing.T, o *Outsider, to string) string {
+	t.Helper()
+	conn, err := o.Dial(timeout(t, 1500*time.Millisecond), "tcp4", to)
+	if err != nil {
+		return "no answer"
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_, _ = fmt.Fprintln(conn, "hello")
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(line)
+}
+
+// What a killed doctor left is swept; what belongs to a process that lives, or to somebody else, is not.
+func TestSweepOutsiders(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	own := fmt.Sprintf("%s%d", outsiderPrefix, os.Getpid())
+	shell(t, `
+		ip link add boxrun-d4000000 type veth peer name a; ip link set boxrun-d4000000 alias boxrun:doctor
+		ip link add boxrun-d4000001 type veth peer name b
+		ip link add `+own+` type veth peer name c; ip link set `+own+` alias boxrun:doctor`)
+	swept, err := SweepOutsiders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(swept), "[boxrun-d4000000]"; got != want {
+		t.Errorf("swept %s, want %s", got, want)
+	}
+	got := strings.Fields(shell(t, "ip -br link show type veth | cut -d @ -f 1"))
+	slices.Sort(got)
+	want := []string{"b", "boxrun-d4000001", own, "c"}
+	if slices.Sort(want); !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
+}
+
+func TestPickAddrs(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up; ip route add 198.18.0.0/15 dev up0")
+	if o, err := OpenOutsider(1200); err == nil || !strings.Contains(err.Error(), "198.18.0.0/15") {
+		t.Errorf("on a host that routes all of it: got %v, %v, want an error that says so", o, err)
+	}
+	for _, test := range []struct {
+		n    int
+		want string
+	}{{0, "198.18.0.0/30"}, {1, "198.18.0.4/30"}, {64, "198.18.1.0/30"}, {1 << 14, "198.19.0.0/30"}, {1<<15 - 1, "198.19.255.252/30"}} {
+		if got := nthNetwork(benchmark(), test.n).String(); got != test.want {
+			t.Errorf("network %d: got %s, want %s", test.n, got, test.want)
+		}
+	}
+}
+
+// Who listens is told by the kernel of the network asked about, with the process that does.
+func TestServers(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := &lab{t: t}
+	shell(t, "ip netns add box; ip -n box link set lo up")
+	l.serve("box", "tcp/127.0.0.1:80", "tcp/0.0.0.0:81", "udp/0.0.0.0:53")
+	l.serve("", "tcp/0.0.0.0:82")
+	pid := 0
+	if _, err := fmt.Sscan(shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
+		t.Fatal(err)
+	}
+	servers, err := Servers(pid, []Port{
+		{Container: 80, Count: 3, Proto: "tcp"}, {Container: 53, Count: 1, Proto: "udp"}, {Container: 54, Count: 1, Proto: "udp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range servers {
+		got = append(got, fmt.Sprintf("%s %v:%d, %v", s.Proto, s.Addr, s.Port, s.By == processName(pid)))
+	}
+	want := "tcp 127.0.0.1:80, true\ntcp 0.0.0.0:81, true\nudp 0.0.0.0:53, true"
+	if strings.Join(got, "\n") != want {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
+func TestWayOut(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := &lab{t: t}
+	shell(t, `
+		ip netns add box; ip -n box link set lo up
+		ip link add sbr0 type bridge; ip addr add 10.22.0.1/16 dev sbr0; ip link set sbr0 up`)
+	shell(t, fmt.Sprintf(boxScript, "veth8", "box", "10.22.0.8"))
+	l.serve("box", "tcp/127.0.0.1:80")
+	pid := 0
+	if _, err := fmt.Sscan(shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
+		t.Fatal(err)
+	}
+	gateway, err := DefaultGateway(pid)
+	if gateway.String() != "10.22.0.1" || err != nil {
+		t.Errorf("gateway: got %v, %v, want 10.22.0.1", gateway, err)
+	}
+	for _, test := range []struct {
+		addr string
+		want bool
+	}{{"10.22.0.1", true}, {"10.22.0.77", false}} {
+		got, err := Neighbour(t.Context(), pid, netip.MustParseAddr(test.addr))
+		if got != test.want || err != nil {
+			t.Errorf("%s answers: got %v, %v, want %v", test.addr, got, err, test.want)
+		}
+	}
+	shell(t, "ip -n box route del default")
+	if gateway, err := DefaultGateway(pid); gateway.IsValid() || err != nil {
+		t.Errorf("without one: got %v, %v, want none", gateway, err)
+	}
+}
+
+// timeout gives a context that ends with the test or after d.
+func timeout(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
