@@ -11,13 +11,14 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check fuzz e2e test demo testhost bench soak lint clean
+.PHONY: help build install deps check fuzz e2e test test-vm demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
 	@echo 'make install    boxrun and its completions below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       all tests (root; installs what they need)'
+	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
 	@echo 'make check      the tests that need no root'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
@@ -68,6 +69,11 @@ test: deps
 	$(MAKE) check
 	$(MAKE) fuzz
 	$(MAKE) e2e
+
+# Four boots of some 20 s and what is done in between; no network and no KVM is needed.
+test-vm: deps
+	@e2e/deps.sh vm
+	BOXRUN_VM=1 go test -count=1 -v -timeout 45m ./e2e/vm
 
 demo: deps
 	@$(MAKE) --no-print-directory build bin/probe

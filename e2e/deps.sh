@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what building and testing boxrun needs on a Debian, as root. Quick where all of it is there.
+# Installs what building and testing boxrun needs on a Debian, as root; with the word vm what its virtual machine needs too.
+# Quick where all of it is there.
 set -eu
 
 # What is there by its command: a machine may have got one from elsewhere.
@@ -19,6 +20,10 @@ need ethtool ethtool
 need conntrack conntrack
 need sysctl procps
 need gcc gcc libc6-dev # for go test -race
+if [ "${1:-}" = vm ]; then
+	need qemu-system-x86_64 qemu-system-x86
+	need mke2fs e2fsprogs
+fi
 
 install() {
 	if [ "$(id -u)" != 0 ]; then

@@ -186,6 +186,18 @@ func (b *Box) limitsAhead(now *profiles.Profile) ([]string, error) {
 	return append(lines, set...), err
 }
 
+// startLimitCommands gives what a person would type to have what limitAtStart gives.
+func (b *Box) startLimitCommands() []string {
+	if !b.Profile.Resources.Limited() || !systemdHost() {
+		return nil
+	}
+	line := fmt.Sprintf("systemctl set-property --runtime apptainer-$(jq .pid %s).scope", quote(b.Record))
+	for _, m := range b.ownLimits() {
+		line += " " + m.assignment()
+	}
+	return []string{line}
+}
+
 // limitCommands gives what a person would type to have what limitAnew gives.
 func (b *Box) limitCommands(p profiles.Profile) ([]string, error) {
 	want := b.Profile.Resources

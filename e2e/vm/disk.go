@@ -19,6 +19,12 @@ var diskScript string
 //go:embed stage.sh
 var stageScript string
 
+//go:embed init.sh
+var initScript string
+
+// bareInit is what the kernel is told to start in place of systemd.
+const bareInit = "init=/usr/local/lib/stages/init"
+
 // stageUnit runs a stage when all else has started.
 const stageUnit = `[Unit]
 Description=What a test does here
@@ -77,6 +83,9 @@ func stage(dir, program string, stages map[string]string) error {
 		return err
 	}
 	if err := os.Symlink("../stage.service", filepath.Join(wants, "stage.service")); err != nil {
+		return err
+	}
+	if err := write(filepath.Join(dir, lib, "init"), strings.NewReader(initScript), 0o755); err != nil {
 		return err
 	}
 	from, err := os.Open(program)

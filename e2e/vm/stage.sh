@@ -7,10 +7,10 @@ not() { if "$@"; then return 1; fi; }
 none() { if grep .; then return 1; fi; }
 '
 
-# check NAME runs the script on stdin, for at most two minutes, and reports whether it went through.
+# check NAME runs the script on stdin, for at most five minutes, and reports whether it went through.
 check() {
 	rm -f /run/check.out
-	timeout -k 5 "${patience:-120}" bash -euo pipefail -c "$prelude$(cat)" < /dev/null >> /run/check.out 2>&1
+	timeout -k 5 "300" bash -euo pipefail -c "$prelude$(cat)" < /dev/null >> /run/check.out 2>&1
 	code=$?
 	case $code in
 	0) echo "ok $1" ;;

@@ -17,8 +17,8 @@ var scripts embed.FS
 // patience is how long one boot with its stage may take: two minutes where the processor is one's own.
 const patience = 10 * time.Minute
 
-// TestMachine goes through the life of a host that was never told of boxes: two boots of one disk, and a third without
-// some of what the others have.
+// TestMachine goes through the life of one host: as it was installed, with boxes that have limits, started without
+// systemd, and after a reboot with all that "boxrun host setup" made last, but without the memory controller.
 func TestMachine(t *testing.T) {
 	if os.Getenv("BOXRUN_VM") == "" {
 		t.Skip("boots a virtual machine, for minutes: run \"make test-vm\"")
@@ -26,6 +26,7 @@ func TestMachine(t *testing.T) {
 	m := boot(t)
 	t.Run("never set up", func(t *testing.T) { stageOf(t, m, "fresh") })
 	t.Run("limits", func(t *testing.T) { stageOf(t, m, "limits") })
+	t.Run("without systemd", func(t *testing.T) { stageOf(t, m, "bare", bareInit) })
 	t.Run("set up, after a reboot", func(t *testing.T) { stageOf(t, m, "setup", "cgroup_disable=memory") })
 }
 

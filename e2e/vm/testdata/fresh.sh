@@ -9,6 +9,16 @@ done
 test "$(sysctl -n net.ipv4.ip_forward)" = 0
 SH
 
+mkdir -p /etc/boxrun/profiles
+cat > /etc/boxrun/profiles/hello.toml <<'TOML'
+image = "builtin:hello"
+[network]
+ports = ["8080:80"]
+[ready]
+timeout = "3m"
+http    = ["http://:80/"]
+TOML
+
 check 'hello comes up, answers and goes' <<'SH'
 boxrun up hello
 curl -fsS --max-time 10 http://127.0.0.1:8080/ | head -n 5
@@ -17,14 +27,14 @@ boxrun down hello
 not curl -fsS --max-time 2 http://127.0.0.1:8080/
 SH
 
-mkdir -p /etc/boxrun/profiles
 cat > /etc/boxrun/profiles/web.toml <<'TOML'
 image = "/srv/web"
 [network]
 ports = ["80"]
 [ready]
-units = ["nginx.service"]
-http  = ["http://:80/"]
+timeout = "3m"
+units   = ["nginx.service"]
+http    = ["http://:80/"]
 TOML
 
 check 'a client reaches nginx in a box' <<'SH'

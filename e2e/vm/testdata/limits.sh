@@ -11,7 +11,8 @@ memory = "$1"
 cpus   = $2
 pids   = $3
 [ready]
-http = ["http://:80/"]
+timeout = "3m"
+http    = ["http://:80/"]
 [systemd]
 mask = ["systemd-logind.service"]
 TOML
