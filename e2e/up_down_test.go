@@ -134,6 +134,8 @@ type status struct {
 	Ports   []string `json:"ports"`
 	PID     int      `json:"pid"`
 	Image   string   `json:"image"`
+
+	Restarts int `json:"restarts"`
 }
 
 func boxes(h host) []status {

@@ -55,7 +55,7 @@ func stopHealing(ctx context.Context) error {
 		return err
 	}
 	defer host.Close()
-	return errors.Join(host.stopUnit(ctx, watchUnit).wait(ctx), host.stopUnit(ctx, repairUnit).wait(ctx))
+	return host.stopHealing(ctx)
 }
 
 // removeAllUnits disables all boxes, removes the units, and has systemd forget them. systemd itself takes the links away,
@@ -337,7 +337,7 @@ func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, e
 	strays, _, err := l.strays(k)
 	var lines []string
 	if exists(filepath.Join(unitDir, watchUnit)) {
-		lines = append(lines, "systemctl stop "+watchUnit+" "+repairUnit)
+		lines = append(lines, "systemctl stop "+strings.Join(healingUnits(), " "))
 	}
 	for _, b := range strays {
 		if !slices.Contains(known, b.Name) {

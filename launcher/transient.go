@@ -338,11 +338,19 @@ func (l *Launcher) lockToStop(ctx context.Context, name string) (unlock func(), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		for l.masterAlive(name) && sleep(ctx, 20*time.Millisecond) == nil {
-		}
+		l.awaitMaster(ctx, name)
 		cancel(errTakenDown)
 	}()
 	return l.lockBox(ctx, name)
+}
+
+// awaitMaster returns when the box has no master that runs.
+func (l *Launcher) awaitMaster(ctx context.Context, name string) {
+	for l.masterAlive(name) {
+		if sleep(ctx, 20*time.Millisecond) != nil {
+			return
+		}
+	}
 }
 
 func (l *Launcher) masterAlive(name string) bool {

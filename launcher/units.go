@@ -20,10 +20,13 @@ import (
 //	boxrun-NAME.service   transient: made by the "boxrun up" that started it, gone with the box (transient.go)
 //	boxrun@NAME.service   of a box that "boxrun enable" has start at boot; it also watches one that was started by hand
 //
-// and two more put rules back that a firewall took away (units_heal.go):
+// and more put rules back that a firewall took away (units_heal.go):
 //
-//	boxrun-repair.service   runs "boxrun repair" whenever a firewall's service was started, restarted or reloaded
-//	boxrun-watch.service    does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
+//	boxrun-repair@FIREWALL.service   runs "boxrun repair" whenever that service was started, restarted or reloaded
+//	boxrun-watch.service             does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
+//
+// There is one of the former for each firewall, as some conflict: firewalld's start stops nftables, and one unit that is
+// part of both would be told to start and to stop at once, for which systemd refuses the start of firewalld.
 
 //go:embed units/boxrun@.service
 var templateText string
@@ -31,25 +34,37 @@ var templateText string
 //go:embed units/profile.conf
 var profileText string
 
-//go:embed units/boxrun-repair.service
+//go:embed units/boxrun-repair@.service
 var repairText string
 
 //go:embed units/boxrun-watch.service
 var watchText string
 
 const (
-	unitDir      = "/etc/systemd/system" // where enabled units are
-	unitRunDir   = "/run/systemd/system" // what a running box still needs after its disable; the next boot empties it
-	templateUnit = "boxrun@.service"
-	repairUnit   = "boxrun-repair.service"
-	watchUnit    = "boxrun-watch.service"
-	bootTarget   = "multi-user.target"
+	unitDir        = "/etc/systemd/system" // where enabled units are
+	unitRunDir     = "/run/systemd/system" // what a running box still needs after its disable; the next boot empties it
+	templateUnit   = "boxrun@.service"
+	repairTemplate = "boxrun-repair@.service"
+	watchUnit      = "boxrun-watch.service"
+	bootTarget     = "multi-user.target"
 )
 
 // firewalls gives the services that flush or replace rules.
 func firewalls() []string {
 	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
 		"firewalld.service", "docker.service"}
+}
+
+// repairUnit is the service that repairs after a firewall.
+func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
+
+// healingUnits gives the services that put rules back.
+func healingUnits() []string {
+	units := []string{watchUnit}
+	for _, firewall := range firewalls() {
+		units = append(units, repairUnit(firewall))
+	}
+	return units
 }
 
 // startedBefore gives what a box is started after, and so stopped before: it needs the network, D-Bus (by which
@@ -121,11 +136,10 @@ func (l *Launcher) sharedUnits(dir string) ([]unitFile, error) {
 	fill := strings.NewReplacer(
 		"@BOXRUN@", exe,
 		"@AFTER@", strings.Join(startedBefore(), " "),
-		"@FIREWALLS@", strings.Join(firewalls(), " "),
 	)
 	return []unitFile{
 		{filepath.Join(dir, templateUnit), fill.Replace(templateText)},
-		{filepath.Join(dir, repairUnit), fill.Replace(repairText)},
+		{filepath.Join(dir, repairTemplate), fill.Replace(repairText)},
 		{filepath.Join(dir, watchUnit), fill.Replace(watchText)},
 	}, nil
 }
@@ -236,8 +250,8 @@ func enabledUnits() ([]string, error) {
 func UnitFiles() ([]string, error) {
 	var all []string
 	for _, dir := range []string{unitDir, unitRunDir} {
-		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/" + repairUnit, "*.wants/" + watchUnit,
-			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairUnit, watchUnit} {
+		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/" + watchUnit,
+			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchUnit} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {
 				return nil, fmt.Errorf("listing units: %w", err)

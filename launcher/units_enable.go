@@ -30,7 +30,7 @@ func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err
 	if err := writeUnits(append(files, dropIn(unitDir, p))); err != nil {
 		return false, err
 	}
-	if err := host.enable(ctx, instanceUnit(p), repairUnit, watchUnit); err != nil {
+	if err := host.enable(ctx, append(healingUnits(), instanceUnit(p))...); err != nil {
 		return false, err
 	}
 	return l.watchNow(ctx, p)
@@ -108,8 +108,7 @@ func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, e
 		return true, err
 	}
 	if last {
-		errs := []error{host.stopUnit(ctx, watchUnit).wait(ctx), host.stopUnit(ctx, repairUnit).wait(ctx)}
-		if err := errors.Join(errs...); err != nil {
+		if err := host.stopHealing(ctx); err != nil {
 			return true, err
 		}
 	}
@@ -135,7 +134,7 @@ func leaving(p profiles.Profile) (units []string, last bool, err error) {
 	if slices.ContainsFunc(enabled, func(other string) bool { return other != unit }) {
 		return []string{unit}, false, nil
 	}
-	return []string{unit, repairUnit, watchUnit}, true, nil
+	return append(healingUnits(), unit), true, nil
 }
 
 // keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
@@ -157,7 +156,7 @@ func removeUnits(p profiles.Profile, last bool) error {
 	conf := dropIn(unitDir, p).path
 	errs := []error{removeIfThere(conf), removeIfThere(filepath.Dir(conf))}
 	if last {
-		for _, unit := range []string{templateUnit, repairUnit, watchUnit} {
+		for _, unit := range []string{templateUnit, repairTemplate, watchUnit} {
 			errs = append(errs, removeIfThere(filepath.Join(unitDir, unit)))
 		}
 	}

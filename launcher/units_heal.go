@@ -81,3 +81,12 @@ func (l *Launcher) repairOne(ctx context.Context, k *netsetup.Kernel, name strin
 	}
 	return lines, wrap(fmt.Sprintf("repairing %s", name), err)
 }
+
+// stopHealing stops the services that put rules back.
+func (h *hostSystemd) stopHealing(ctx context.Context) error {
+	var errs []error
+	for _, unit := range healingUnits() {
+		errs = append(errs, h.stopUnit(ctx, unit).wait(ctx))
+	}
+	return errors.Join(errs...)
+}

@@ -12,7 +12,7 @@ import (
 // firewalldName is firewalld's name on D-Bus, and that of its interface.
 const firewalldName = "org.fedoraproject.FirewallD1"
 
-// Watch has boxrun-repair.service run whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
+// Watch has systemd run "boxrun repair" whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
 // that is resident, so it does nothing itself.
 func (l *Launcher) Watch(ctx context.Context) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
@@ -49,15 +49,16 @@ func (l *Launcher) Watch(ctx context.Context) error {
 	}
 }
 
-// repairNow has systemd run boxrun-repair.service, again if it runs.
+// repairNow has systemd run boxrun-repair@firewalld.service, again if it runs.
 func repairNow(ctx context.Context) error {
 	host, err := dialHost(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	_, err = host.conn.RestartUnitContext(ctx, repairUnit, "replace", nil)
-	return wrap("restarting "+repairUnit, err)
+	unit := repairUnit("firewalld.service")
+	_, err = host.conn.RestartUnitContext(ctx, unit, "replace", nil)
+	return wrap("restarting "+unit, err)
 }
 
 // startWatch starts the watch where there is a firewalld to be watched.

@@ -1,0 +1,389 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/e2e/testhost"
+)
+
+// watched has a unit in it that leaves a note on the host when it is stopped, and says whether the network was still there.
+const watched = `image = "/srv/web"
+[network]
+ports = ["80"]
+[storage]
+binds = ["/srv/data:/data", "/srv/last.service:/etc/systemd/system/last.service:ro"]
+[ready]
+http = ["http://:80/"]
+`
+
+const lastService = `[Unit]
+After=network.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sh -c 'sleep 2; ping -c 1 -W 2 ` + testhost.ClientAddr + ` > /dev/null && echo reached >> /data/stopped || echo alone >> /data/stopped'
+`
+
+// withWatched gives a host with the profile web replaced by watched.
+func withWatched(t *testing.T) host {
+	t.Helper()
+	h := newHost(t)
+	h.profile("web", watched)
+	h.sh("mkdir -p /srv/data; cat > /srv/last.service << 'UNIT'\n" + lastService + "UNIT")
+	return h
+}
+
+// noted wants the box's unit to have been stopped so often, each time with the network there.
+func (h host) noted(times int) {
+	h.t.Helper()
+	want := strings.Repeat("reached\n", times)
+	if got := h.sh("cat /srv/data/stopped 2> /dev/null || true"); got != want {
+		h.t.Errorf("the box's unit noted %q, want %q", got, want)
+	}
+}
+
+// A box is nobody's session's: its master is in a service of systemd's, and its init in a scope.
+func TestABoxOutlivesItsSession(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.sh("systemd-run -q --scope --unit=login sh -c 'boxrun up web; touch /run/is-up; exec sleep 1000' > /dev/null 2>&1 & " +
+		"timeout 60 sh -c 'until test -e /run/is-up; do sleep 0.1; done'; systemctl stop login.scope; wait; rm /run/is-up")
+	pid := boxes(h)[0].PID
+	h.page()
+	h.must("systemctl", "daemon-reload")
+	h.must("systemctl", "daemon-reexec")
+	if got := h.must("systemctl", "is-active", "boxrun-web.service"); got != "active\n" {
+		t.Errorf("the service of the box is %s", got)
+	}
+	if now := boxes(h)[0].PID; now != pid {
+		t.Errorf("the box's init is %d, and was %d", now, pid)
+	}
+	h.must("boxrun", "down", "web")
+	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun*", "apptainer*"); got != "" {
+		t.Errorf("down left units: %s", got)
+	}
+	h.same(before, append(stays(), `^0 /(sbin/init|usr/lib/systemd/systemd) ?`)...) // it has executed itself anew
+}
+
+func TestTheHostShutsItsBoxesDownInOrder(t *testing.T) {
+	h := withWatched(t)
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
+	began := time.Now()
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("the host took %v to shut down", took)
+	}
+	if err := h.Boot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.noted(1)
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("a box that was started by hand is up after a boot: %s", got)
+	}
+}
+
+func TestEnabledMeansUpAtBoot(t *testing.T) {
+	h := withWatched(t)
+	r := h.run("boxrun", "enable", "web")
+	if r.Code != 0 || r.Stdout != "" || !strings.Contains(r.Stderr, `"boxrun up web" starts it now`) {
+		t.Errorf("enable: %v", r)
+	}
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("enable started %s", got)
+	}
+	if err := h.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.page()
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes       0 ") {
+		t.Errorf("ps says\n%s", got)
+	}
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Boot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.noted(1)
+	h.page()
+	h.must("boxrun", "down", "web")
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("after down, ps -q says %q", got)
+	}
+}
+
+// crash kills the box's init, or its master, and wants it back.
+func (h host) crash(what string, restarts int) {
+	h.t.Helper()
+	was := boxes(h)[0].PID
+	pid := was
+	if what == "master" {
+		pid, _ = strconv.Atoi(strings.TrimSpace(h.must("ps", "-o", "ppid=", "-p", strconv.Itoa(was))))
+	}
+	h.must("kill", "-9", strconv.Itoa(pid))
+	said := eventually(20*time.Second, func() string {
+		list := boxes(h)
+		if len(list) == 1 && list[0].State == "running" && list[0].PID != was && list[0].Restarts == restarts {
+			return ""
+		}
+		return fmt.Sprintf("%+v", list)
+	})
+	if said != "" {
+		h.t.Fatalf("after kill -9 of its %s the box was %s, want it running anew, restarts %d", what, said, restarts)
+	}
+	if said := eventually(5*time.Second, func() string {
+		return h.run("curl", "-sSf", "-o", "/dev/null", "-m", "1", "http://127.0.0.1/").Stderr
+	}); said != "" {
+		h.t.Errorf("after kill -9 of its %s the box did not answer: %s", what, said)
+	}
+}
+
+func TestAnEnabledBoxComesBackWhenItDies(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "enable", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.crash("init", 1)
+	h.must("systemctl", "daemon-reload")
+	h.crash("master", 2)
+	h.must("boxrun", "restart", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.crash("init", 1)
+	// What a person ends, here or inside, stays down, and nothing of it is left.
+	h.must("boxrun", "exec", "web", "--", "systemctl", "--no-block", "poweroff")
+	h.awaitUnit("boxrun@web.service", "inactive")
+	time.Sleep(3 * time.Second) // longer than systemd waits before it starts one anew
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("a box that was powered off from inside is there: %s", got)
+	}
+	h.must("boxrun", "disable", "web")
+	h.same(before, append(stays(), `^/etc(/systemd(/system(/multi-user.target.wants)?)?)? d `)...) // sizes, of an overlay
+}
+
+func (h host) awaitUnit(unit, state string) {
+	h.t.Helper()
+	if said := eventually(20*time.Second, func() string {
+		if got := strings.TrimSpace(h.run("systemctl", "is-active", unit).Stdout); got != state {
+			return got
+		}
+		return ""
+	}); said != "" {
+		h.t.Fatalf("%s is %s, want it %s", unit, said, state)
+	}
+}
+
+// A box that hangs at its stop is killed, which is no reason to start it anew.
+func TestDownOfAnEnabledBoxThatHangs(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", "image = \"/srv/web\"\n[systemd]\nstop_timeout = \"1s\"\n[storage]\nbinds = [\"/srv/slow.service:/etc/systemd/system/slow.service\"]\n")
+	h.sh("printf '[Service]\\nExecStart=/bin/sleep infinity\\nExecStop=/bin/sleep 60\\n' > /srv/slow.service")
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "slow.service")
+	h.fails(6, []string{"was killed"}, "boxrun", "down", "web")
+	time.Sleep(3 * time.Second)
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("the box was started anew: %s", got)
+	}
+}
+
+// down goes on when its boxrun is killed.
+func TestAKilledDownIsFinished(t *testing.T) {
+	h := withWatched(t)
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
+	h.killed(time.Second, "down", "web")
+	h.awaitUnit("boxrun-web.service", "inactive")
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("ps -q says %q, want the box to be gone", got)
+	}
+	h.noted(1)
+}
+
+func TestRestartNoIsHonoured(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", "image = \"/srv/web\"\n[systemd]\nrestart = \"no\"\n")
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.must("kill", "-9", strconv.Itoa(boxes(h)[0].PID))
+	h.awaitUnit("boxrun@web.service", "failed")
+	time.Sleep(3 * time.Second)
+	if got := boxes(h)[0]; got.State != "crashed" {
+		t.Errorf("ps says %+v, want it crashed", got)
+	}
+}
+
+func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
+	h := withWatched(t)
+	before := h.must("find", "/etc/systemd")
+	h.must("boxrun", "enable", "web", "hello")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.must("boxrun", "disable", "hello")
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes ") {
+		t.Errorf("disabling hello changed web:\n%s", got)
+	}
+	h.must("boxrun", "disable", "web")
+	if after := h.must("find", "/etc/systemd"); after != before {
+		t.Errorf("disable left\n%s\nwant\n%s", after, before)
+	}
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   no ") {
+		t.Errorf("ps says\n%s\nwant web up", got)
+	}
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Boot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.noted(1)
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("a disabled box is up after a boot: %s", got)
+	}
+	if r := h.run("boxrun", "disable", "web"); r.Code != 0 || !strings.Contains(r.Stderr, "web: is not enabled") {
+		t.Errorf("disable again: %v", r)
+	}
+}
+
+func TestOnlyProfilesOfTheHostAreEnabled(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.sh("mkdir -p /srv/mine; printf 'image = \"/srv/web\"\\n' | tee /srv/mine/own.toml > /srv/mine/web.toml")
+	h.fails(2, []string{"/srv/mine/own.toml is not for the whole host", "hint: install -D -m 644 /srv/mine/own.toml"}, "boxrun", "enable", "/srv/mine/own.toml")
+	h.fails(2, []string{"/srv/mine/web.toml is not for the whole host"}, "sh", "-c", "cd /srv/mine; boxrun enable web")
+	h.fails(3, []string{"nosuch"}, "boxrun", "enable", "nosuch")
+	h.sh("chown alice /etc/boxrun/profiles/web.toml")
+	h.fails(2, []string{"/etc/boxrun/profiles/web.toml belongs to user"}, "sh", "-c", "SUDO_UID=$(id -u alice) boxrun enable web")
+	h.sh("chown root /etc/boxrun/profiles/web.toml")
+	h.same(before)
+}
+
+func TestWhatABoxDependsOnComesFirst(t *testing.T) {
+	h := newHost(t)
+	h.profile("db", "image = \"builtin:hello\"\n[ready]\nhttp = [\"http://:80/\"]\n")
+	h.profile("app", "image = \"builtin:hello\"\ndepends_on = [\"db\"]\n")
+	r := h.run("boxrun", "up", "app")
+	if db, app := strings.Index(r.Stderr, "db: started"), strings.Index(r.Stderr, "app: started"); r.Code != 0 || db < 0 || app < db {
+		t.Errorf("up: %v\nwant db started, then app", r)
+	}
+	h.must("boxrun", "down", "app")
+	if got := h.must("boxrun", "ps", "-q"); got != "db\n" {
+		t.Errorf("after down of app, ps -q says %q, want db", got)
+	}
+	h.must("boxrun", "down", "db")
+
+	h.profile("db", "image = \"builtin:hello\"\ndepends_on = [\"app\"]\n")
+	h.fails(2, []string{"goes in a circle: app needs db needs app"}, "boxrun", "up", "app")
+	h.profile("db", "image = \"/srv/nosuch\"\n")
+	h.fails(2, []string{"app: not started, as it depends on db"}, "boxrun", "up", "app")
+	if got := h.must("boxrun", "ps", "-q"); got != "" {
+		t.Errorf("ps -q says %q, want nothing up", got)
+	}
+
+	h.profile("db", "image = \"builtin:hello\"\n")
+	h.must("boxrun", "enable", "app")
+	if err := h.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.must("boxrun", "ps", "-q"); got != "app\ndb\n" {
+		t.Errorf("after a boot, ps -q says %q, want app and db", got)
+	}
+	h.must("systemctl", "stop", "boxrun@app.service")
+	if got := h.must("boxrun", "ps", "-q"); got != "db\n" {
+		t.Errorf("after systemctl stop boxrun@app, ps -q says %q, want db", got)
+	}
+}
+
+// heals wants the page within two seconds of a command, which takes the rules away.
+func (h host) heals(command string) {
+	h.t.Helper()
+	h.page()
+	h.sh(command)
+	done := time.Now()
+	said := eventually(2*time.Second, func() string {
+		r, err := h.Client(h.t.Context(), "curl", "-sSf", "-o", "/dev/null", "-m", "0.3", webURL)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return r.Stderr
+	})
+	if said != "" {
+		h.t.Errorf("2 s after %q the client got %s", command, said)
+	}
+	h.t.Logf("%s: the page answered %v after it", command, time.Since(done).Round(time.Millisecond))
+}
+
+func TestPortsHealWhenNftablesFlushes(t *testing.T) {
+	h := newHost(t)
+	h.sh(nftConf("policy accept"))
+	h.must("boxrun", "up", "web")
+	h.must("nft", "flush", "ruleset")
+	if got := h.must("boxrun", "repair"); got != "" {
+		t.Errorf("repair says %q on stdout", got)
+	}
+	h.page()
+	if r := h.run("boxrun", "repair"); r.Code != 0 || !strings.Contains(r.Stderr, "all rules are in place") {
+		t.Errorf("repair of what is in place: %v", r)
+	}
+	h.must("boxrun", "enable", "web")
+	for range 7 { // more often than systemd lets a service start by default
+		h.heals("systemctl reset-failed nftables; systemctl restart nftables")
+	}
+	h.heals("systemctl reload nftables")
+	h.heals("systemctl reset-failed nftables; systemctl stop nftables; systemctl start nftables")
+}
+
+func TestPortsHealBesideNeighbours(t *testing.T) {
+	h := bootHost(t, testhost.NewWithNeighbours)
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "enable", "web")
+	t.Run("firewalld", func(t *testing.T) {
+		h := h.in(t)
+		h.heals("systemctl start firewalld")
+		h.awaitUnit("boxrun-watch.service", "active")
+		h.heals("firewall-cmd -q --reload")
+		h.heals("firewall-cmd -q --complete-reload")
+		h.heals("systemctl restart firewalld")
+		h.heals("systemctl restart firewalld docker")
+		h.awaitUnit("boxrun-watch.service", "active")
+		h.heals("firewall-cmd -q --reload")
+		resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch)/status | tr -dc 0-9")
+		kilobytes, err := strconv.Atoi(resident)
+		if err != nil || kilobytes > 15*1024 {
+			t.Errorf("the watch of firewalld takes %s kB, want less than 15 MB", resident)
+		}
+		t.Logf("the watch of firewalld takes %s kB", resident)
+		h.must("systemctl", "stop", "firewalld")
+		h.awaitUnit("boxrun-watch.service", "inactive")
+	})
+	t.Run("Docker", func(t *testing.T) {
+		h := h.in(t)
+		h.heals("systemctl start docker")
+		h.heals("systemctl restart docker")
+	})
+}
+
+// Where systemd cannot be asked a box starts all the same, and says what it lacks.
+func TestWithoutSystemdsSocket(t *testing.T) {
+	h := newHost(t)
+	h.sh("mv /run/systemd/private /run/systemd/private.away")
+	r := h.run("boxrun", "up", "web")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "web: warning: it will end with this session: connecting to the host's systemd") {
+		t.Errorf("up: %v", r)
+	}
+	h.page()
+	h.must("boxrun", "down", "web")
+}
