@@ -4,6 +4,7 @@
 //	probe serve NAME tcp/ADDR udp/ADDR ...    answers "NAME on LOCAL to REMOTE: TEXT"; ADDR may end in a range :LOW-HIGH
 //	probe tcp ADDR | probe udp ADDR           says hello to ADDR and prints the answer
 //	probe get URL                             prints status and body
+//	probe rate ADDR TIME                      prints how many tcp connections a second it made to ADDR in that time
 //
 // Asking takes two seconds at most and exits 1 when there is no answer, with the reason on stderr.
 package main
@@ -18,6 +19,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,7 +34,7 @@ func main() {
 
 func probe(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL")
+		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME")
 	}
 	switch args[0] {
 	case "serve":
@@ -41,6 +43,8 @@ func probe(args []string) error {
 		return ask(args[0], args[1])
 	case "get":
 		return get(args[1])
+	case "rate":
+		return rate(args[1], args[2:])
 	}
 	return fmt.Errorf("no such verb %q", args[0])
 }
@@ -63,6 +67,49 @@ func ask(network, address string) error {
 		return err
 	}
 	fmt.Print(answer)
+	return nil
+}
+
+// callers are enough to keep two processors busy.
+const callers = 4
+
+// rate has callers connect one time after the other, and prints how many connections a second they made.
+func rate(address string, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: probe rate ADDR TIME")
+	}
+	during, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var made atomic.Int64
+	failed := make(chan error, callers)
+	for range callers {
+		go func() { failed <- call(address, began.Add(during), &made) }()
+	}
+	for range callers {
+		err = errors.Join(err, <-failed)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%.1f\n", float64(made.Load())/time.Since(began).Seconds())
+	return nil
+}
+
+// call connects until the end, and resets each connection at once, so that none lingers.
+func call(address string, end time.Time, made *atomic.Int64) error {
+	for ; time.Now().Before(end); made.Add(1) {
+		conn, err := net.DialTimeout("tcp", address, patience)
+		if err != nil {
+			return err
+		}
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { //nolint:forcetypeassert // tcp was dialled
+			return err
+		}
+		conn.Close()
+	}
 	return nil
 }
 
