@@ -36,6 +36,7 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 	}
 	lines := slices.Concat(shared, prepare)
 	lines = append(lines, "env -i "+quoteAll(append(environment(l.Home), s.argv()...)))
+	lines = append(lines, rootCommands(b)...)
 	lines = append(lines, b.startLimitCommands()...)
 	if !b.bridged() {
 		return lines, nil

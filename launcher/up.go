@@ -304,6 +304,9 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 	if err := l.save(b); err != nil {
 		return err
 	}
+	if err := makeRootBindable(b.Init.PID); err != nil {
+		return cli.failed(err)
+	}
 	if err := b.limitAtStart(ctx); err != nil {
 		return err
 	}

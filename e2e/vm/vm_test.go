@@ -23,15 +23,18 @@ func TestMachine(t *testing.T) {
 	if os.Getenv("BOXRUN_VM") == "" {
 		t.Skip("boots a virtual machine, for minutes: run \"make test-vm\"")
 	}
-	m := boot(t)
+	if os.Geteuid() != 0 {
+		t.Fatal("making the machine's disk needs root")
+	}
+	m := newHost(t)
 	t.Run("never set up", func(t *testing.T) { stageOf(t, m, "fresh") })
 	t.Run("limits", func(t *testing.T) { stageOf(t, m, "limits") })
 	t.Run("without systemd", func(t *testing.T) { stageOf(t, m, "bare", bareInit) })
 	t.Run("set up, after a reboot", func(t *testing.T) { stageOf(t, m, "setup", "cgroup_disable=memory") })
 }
 
-// boot makes a machine with the boxrun of this source.
-func boot(t *testing.T) machine {
+// newHost gives a machine, off, with the boxrun of this source.
+func newHost(t *testing.T) machine {
 	t.Helper()
 	stages := map[string]string{}
 	files, err := scripts.ReadDir("testdata")

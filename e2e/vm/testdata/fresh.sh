@@ -48,7 +48,8 @@ ip -n client link set lo up
 boxrun up web
 ip netns exec client curl -fsS --max-time 10 http://192.0.2.1/ | grep 'nginx in a box'
 boxrun status web
-boxrun logs web -n 30 -u systemd-logind.service
+boxrun exec web -- systemd-run -q --wait -p PrivateTmp=yes -p ProtectSystem=strict true
+boxrun status web | grep 'systemd: *running'
 SH
 
 check 'after down nothing of the box is left' <<'SH'
