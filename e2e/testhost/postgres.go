@@ -1,0 +1,41 @@
+package testhost
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// PostgresImage is where a host has the root of the systemd and PostgreSQL box, once it was added.
+const PostgresImage = "/srv/postgres"
+
+//go:embed postgres.finish.sh
+var postgresFinish string
+
+// postgresRecipe is a box with a database: Debian 12 with systemd and PostgreSQL 15.
+func postgresRecipe() recipe {
+	return recipe{
+		name: "postgres", suite: "bookworm",
+		packages: "systemd,systemd-sysv,dbus,iproute2,procps,postgresql",
+		finish:   postgresFinish,
+	}
+}
+
+// AddPostgres puts PostgresImage on the host's disk, building it first where it is not cached.
+func (h *Host) AddPostgres(ctx context.Context, progress func(string)) error {
+	root, err := postgresRecipe().ensure(ctx, progress)
+	if err != nil {
+		return err
+	}
+	place := h.path("disk/root", PostgresImage)
+	if err := os.MkdirAll(place, 0o755); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "cp", "-a", root+"/.", place).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("copying the box to %s: %w: %s", h.name, err, out)
+	}
+	return nil
+}
