@@ -22,7 +22,7 @@ help:
 	@echo 'make check      the tests that need no root'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
-	@echo 'make soak       the tests at full length (root)'
+	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
 	@echo 'make lint       golangci-lint'
 	@echo 'make deps       what the above need, from Debian (root)'
 	@echo 'make clean      remove what was built here'
@@ -86,8 +86,8 @@ bench: build bin/probe
 	@go run ./e2e/cmd/testhost bench
 
 soak: build bin/probe
-	$(MAKE) fuzz FUZZTIME=60s
-	BOXRUN_SOAK=1 go test -count=1 -timeout 2h ./e2e/...
+	$(MAKE) fuzz FUZZTIME=5m
+	BOXRUN_SOAK=1 go test -count=1 -v -timeout 3h ./e2e/...
 
 lint:
 	go run $(LINT) run

@@ -53,23 +53,6 @@ func TestAFailedUpRestoresSysctls(t *testing.T) {
 	h.same(before, stays()[3:]...)
 }
 
-func TestRoundsOfUpAndDownLeaveNothing(t *testing.T) {
-	h := newHost(t)
-	h.must("boxrun", "up", "web")
-	h.must("boxrun", "down", "web")
-	before := h.dump()
-	rounds := 10
-	if soak() {
-		rounds = 200
-	}
-	for range rounds {
-		h.must("boxrun", "up", "web")
-		h.page()
-		h.must("boxrun", "down", "web")
-	}
-	h.same(before)
-}
-
 func TestHelloNeedsNothing(t *testing.T) {
 	h := newHost(t)
 	before := h.dump()
