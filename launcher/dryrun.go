@@ -94,7 +94,15 @@ func (f confFile) command(dir string) string {
 	if f.Link != "" {
 		return fmt.Sprintf("ln -sfn %s %s", f.Link, path)
 	}
-	return fmt.Sprintf("cat > %s <<'END'\n%sEND", path, f.Content)
+	content := f.Content
+	if content != "" && !strings.HasSuffix(content, "\n") {
+		content += "\n"
+	}
+	write := fmt.Sprintf("cat > %s <<'END'\n%sEND", path, content)
+	if f.Mode == 0o600 {
+		return fmt.Sprintf("install -m 600 /dev/null %s\n%s", path, write)
+	}
+	return write
 }
 
 // findVeth finds the box's init in Apptainer's record of it, and with it the host's side of the box's veth; it lets users

@@ -105,8 +105,20 @@ func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) 
 		_, err = l.tellNames()
 		return err
 	}
+	l.removeUnfinished()
 	l.removeEmpty("boxes", "bridges", "cni", "leases")
 	return removeIfThere(l.conf())
+}
+
+// removeUnfinished removes the files that a boxrun killed while it wrote one left behind. The caller holds the
+// network's lock, and no box is left.
+func (l *Launcher) removeUnfinished() {
+	for _, dir := range []string{"", "boxes", "bridges"} {
+		left, _ := filepath.Glob(l.path(dir, ".*.new")) // the pattern is well-formed
+		for _, file := range left {
+			_ = os.Remove(file) // what stays keeps the directory, no more
+		}
+	}
 }
 
 // sweep removes the rules of boxes that have no state: a save of the firewall may bring them back at boot. The caller

@@ -69,6 +69,9 @@ func inPlace(f *os.File) bool {
 // waitLock tries every 20 ms: a blocking flock could not be called off.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	told := ""
+	if ctx.Err() != nil { // whoever gave up begins nothing new
+		return context.Cause(ctx)
+	}
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) {

@@ -132,8 +132,8 @@ func (w *watch) run(ctx context.Context) (ready, error) {
 			return ready{}, initEnded()
 		}
 		if len(v.unmet) == 0 {
-			failed, err := w.failed(ctx, v.state)
-			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, err
+			failed, _ := w.failed(ctx, v.state) // the box is ready, whether it says which units failed or not
+			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, nil
 		}
 		if late || v.hopeless {
 			return ready{}, w.notReady(ctx, v)

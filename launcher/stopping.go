@@ -69,6 +69,9 @@ func halt(ctx context.Context, init process) error {
 	if err := awaitHandler(ctx, init); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := init.signal(haltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -248,7 +251,16 @@ func removeCgroup(ctx context.Context, cgroup string) error {
 			return err
 		}
 	}
+	if populated(cgroup) { // by then another box's, or of a command that somebody runs in it
+		return nil
+	}
 	return removeTree(cgroup)
+}
+
+// populated says whether a process is in the cgroup or below it.
+func populated(cgroup string) bool {
+	events, err := os.ReadFile(filepath.Join(cgroup, "cgroup.events"))
+	return err == nil && strings.Contains(string(events), "populated 1")
 }
 
 // removeTree removes a cgroup and those below it. What is in them besides directories cannot be removed and goes along.

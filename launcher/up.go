@@ -105,6 +105,9 @@ func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.P
 func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile, o UpOptions) (Up, error) {
 	mended, err := l.repair(ctx, k, b)
 	if err == nil {
+		err = l.settle(ctx, b) // in case the boxrun that started it did not come to that
+	}
+	if err == nil {
 		l.warnOfNeighbours(b)
 		var limits []string
 		limits, err = l.limitAnew(ctx, b, p)
@@ -137,7 +140,11 @@ func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *Box, cau
 	if b == nil {
 		return cause
 	}
-	_, err := l.clear(context.WithoutCancel(ctx), k, b, rollbackTimeout)
+	timeout := rollbackTimeout
+	if b.Phase == Running { // its services run, and may have begun to write
+		timeout = stopTimeout(b)
+	}
+	_, err := l.clear(context.WithoutCancel(ctx), k, b, timeout)
 	if errors.Is(err, ErrKilled) {
 		err = nil // a box that failed to start owes nobody a clean end
 	}

@@ -92,11 +92,22 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.As(err, &invalid):
 		return "\"boxrun profile init NAME\" writes a profile with every key explained"
 	case errors.Is(err, context.Canceled):
-		return "it was interrupted; what it had begun is undone"
+		return interruptHint(cmd)
 	case errors.Is(err, profiles.ErrNotFound):
 		return "\"boxrun profile list\" lists the profiles"
 	}
 	return launcher.HintOf(err)
+}
+
+// interruptHint says what an interrupted verb leaves.
+func interruptHint(cmd *cobra.Command) string {
+	switch cmd.Name() {
+	case "up":
+		return "it was interrupted; a start it had begun is undone"
+	case "down", "restart":
+		return "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it"
+	}
+	return ""
 }
 
 // args wraps cobra's argument checks, so that their errors are usage errors.
