@@ -193,6 +193,9 @@ func symptoms() []symptom {
 		{name: "inbound timing out: dropped before anything", script: "iptables -t raw -I PREROUTING -p tcp --dport 7000 -j DROP",
 			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"-t raw", "--dport 7000"},
 			undo: "iptables -t raw -D PREROUTING -p tcp --dport 7000 -j DROP"},
+		{name: "inbound timing out: a rule in the other backend", script: "iptables-legacy -A FORWARD -o sbr0 -j DROP",
+			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"iptables-legacy", "-o sbr0 -j DROP"},
+			undo: "iptables-legacy -D FORWARD -o sbr0 -j DROP"},
 		{name: "inbound timing out: a rule to a dead address", script: "iptables -t nat -I PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000",
 			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"},
 			// Ours stands first again, and the other one stays and is named.
@@ -383,4 +386,41 @@ func TestDoctorNamesAStub(t *testing.T) {
 	checks := h.checks("web")
 	h.finds(checks, launcher.Warn, "resolver", "stub", "unknown")
 	h.finds(checks, launcher.Fail, "out names")
+}
+
+// Beside every firewall that people have, doctor finds nothing wrong with a box that works, and does not disturb it.
+func TestDoctorBesideFirewalls(t *testing.T) {
+	for _, f := range firewalls() {
+		t.Run(f.name, func(t *testing.T) {
+			h := bootHost(t, testhost.NewWithNeighbours)
+			h.answerNames()
+			h.sh(f.start)
+			if f.setup {
+				h.must("boxrun", "host", "setup")
+			}
+			h.must("boxrun", "up", "web")
+			before := h.dump()
+			checks := h.checks("web")
+			if launcher.Failed(checks) {
+				t.Errorf("doctor found\n%s\nwant no failure", trouble(checks))
+			}
+			h.same(before)
+			h.page()
+		})
+	}
+}
+
+// firewalld's own setting is named, and so is what its zones reject.
+func TestDoctorNamesFirewalld(t *testing.T) {
+	h := bootHost(t, testhost.NewWithNeighbours)
+	h.answerNames()
+	h.must("boxrun", "up", "web")
+	h.sh("systemctl start firewalld")
+	h.finds(h.checks("web"), launcher.Fail, "zone", "sbr0 is in no zone of firewalld")
+	if checks := h.checks("web", "--fix"); launcher.Failed(checks) {
+		t.Errorf("after --fix, doctor found\n%s", trouble(checks))
+	}
+	h.page()
+	h.sh("sed -i s/^StrictForwardPorts=.*/StrictForwardPorts=yes/ /etc/firewalld/firewalld.conf; systemctl restart firewalld")
+	h.finds(h.checks("web"), launcher.Fail, "firewalld", "StrictForwardPorts=yes")
 }

@@ -135,6 +135,7 @@ func TestDropped(t *testing.T) {
 	for _, test := range []struct{ rule, want string }{
 		{"iptables -t filter -P FORWARD DROP", mendCommand},
 		{"iptables -t filter -A FORWARD -o sbr0 -j DROP", mendCommand},
+		{"iptables-legacy -t filter -A FORWARD -o sbr0 -j DROP", "iptables-legacy -t filter -D FORWARD -o sbr0 -j DROP"},
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
 		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", mendCommand},
 	} {

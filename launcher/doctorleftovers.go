@@ -201,12 +201,12 @@ func deletion(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules none is asked before boxrun's
-// own, once those stand first.
+// dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules in the same backend none is
+// asked before boxrun's own, once those stand first.
 func dropped(o netsetup.Outcome, bridge string) Check {
 	fix := remedy(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.Contains(o.Rule, " -t filter "):
+	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
 		fix = mendCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = deletion(o.Rule)

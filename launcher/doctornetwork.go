@@ -129,10 +129,15 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 		}
 		drift = append(drift, lines...)
 	}
-	if len(drift) == 0 {
-		return pass("%s", t.good).named(t.name)
+	c := pass("%s", t.good)
+	switch {
+	case len(drift) == 0:
+	case slices.ContainsFunc(drift, func(line string) bool { return !strings.Contains(line, " has other rules before: ") }):
+		c = fail(t.why, mendCommand, "%s", strings.Join(drift, "; "))
+	default: // whether these are in the way of a box is told with the box
+		c = warn(t.why, mendCommand, "%s", strings.Join(drift, "; "))
 	}
-	return fail(t.why, mendCommand, "%s", strings.Join(drift, "; ")).named(t.name)
+	return c.named(t.name)
 }
 
 // beforeUp tells of a host without boxes what the first up has to set.

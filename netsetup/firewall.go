@@ -22,6 +22,7 @@ type Firewall struct {
 // ruleTable is one table of one backend.
 type ruleTable struct {
 	backend, name string
+	program       string            // by which its rules are changed: the plain name for the backend in use
 	policies      map[string]string // of the built-in chains
 	rules         map[string][]walkRule
 }
@@ -58,17 +59,17 @@ func iptablesVersion() (string, error) {
 
 // readBackend gives the tables of a backend. The one in use is asked under its plain name.
 func readBackend(backend string, used bool) ([]ruleTable, error) {
-	program := "iptables-" + backend + "-save"
+	program := "iptables-" + backend
 	if used {
-		program = "iptables-save"
-	} else if _, err := exec.LookPath(program); err != nil || backend == "legacy" && !legacyInUse() {
+		program = "iptables"
+	} else if _, err := exec.LookPath(program + "-save"); err != nil || backend == "legacy" && !legacyInUse() {
 		return nil, nil
 	}
-	out, err := runProgram("", program, "-c")
+	out, err := runProgram("", program+"-save", "-c")
 	if err != nil {
 		return nil, err
 	}
-	return parseSave(backend, out), nil
+	return parseSave(backend, program, out), nil
 }
 
 // legacyInUse says whether the kernel has tables of the legacy backend: asking its tool would load their modules.
@@ -78,12 +79,12 @@ func legacyInUse() bool {
 }
 
 // parseSave reads the output of iptables-save -c.
-func parseSave(backend, text string) []ruleTable {
+func parseSave(backend, program, text string) []ruleTable {
 	var tables []ruleTable
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, "*"); ok {
-			tables = append(tables, ruleTable{backend: backend, name: name,
+			tables = append(tables, ruleTable{backend: backend, name: name, program: program,
 				policies: map[string]string{}, rules: map[string][]walkRule{}})
 			continue
 		}
@@ -119,20 +120,12 @@ func (t *ruleTable) read(line string) {
 	t.rules[chain] = append(t.rules[chain], r)
 }
 
-// command is the name by which the table's backend is addressed.
-func (t ruleTable) command() string {
-	if t.backend == "legacy" {
-		return "iptables-legacy"
-	}
-	return "iptables"
-}
-
 func (t ruleTable) ruleText(chain string, r walkRule) string {
-	return strings.TrimSpace(fmt.Sprintf("%s -t %s -A %s %s", t.command(), t.name, chain, r.text))
+	return strings.TrimSpace(fmt.Sprintf("%s -t %s -A %s %s", t.program, t.name, chain, r.text))
 }
 
 func (t ruleTable) policyText(chain string) string {
-	return fmt.Sprintf("%s -t %s -P %s DROP", t.command(), t.name, chain)
+	return fmt.Sprintf("%s -t %s -P %s DROP", t.program, t.name, chain)
 }
 
 // count gives the rules of a backend, others' and boxrun's.
@@ -163,9 +156,9 @@ func (f Firewall) Mixed() string {
 	}
 	switch others, ours := f.count(other); {
 	case ours > 0:
-		return fmt.Sprintf("%d rules of boxrun and %d of others in the %s backend", ours, others, other)
+		return fmt.Sprintf("%d of boxrun and %d of others in the %s backend", ours, others, other)
 	case others > 0:
-		return fmt.Sprintf("%d rules of others in the %s backend", others, other)
+		return fmt.Sprintf("%d of others in the %s backend", others, other)
 	}
 	return ""
 }

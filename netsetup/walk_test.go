@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,13 +83,38 @@ func TestWalk(t *testing.T) {
 		{"a SYN", forward("-A FORWARD -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP\n"), "passes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Firewall{tables: parseSave("nft", test.save)}
+			f := Firewall{tables: parseSave("nft", "iptables", test.save)}
 			got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
 			if got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
 			}
 		})
 	}
+}
+
+// The kernel obeys both backends, so a rule of the one that nobody looks at counts, and is named by the program that has it.
+func TestWalkOfBothBackends(t *testing.T) {
+	withBackend(t, "nft", func(t *testing.T) {
+		if _, err := exec.LookPath("iptables-legacy"); err != nil {
+			cannotRun(t, "no iptables-legacy here: %v", err)
+		}
+		shell(t, "iptables -A FORWARD -m comment --comment boxrun:host -j ACCEPT; iptables-legacy -A FORWARD -o sbr0 -j DROP")
+		f, err := ReadFirewall()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
+		if want := "dropped by iptables-legacy -t filter -A FORWARD -o sbr0 -j DROP"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got, want := f.Mixed(), "1 of others in the legacy backend"; got != want {
+			t.Errorf("mixed: got %q, want %q", got, want)
+		}
+		shell(t, "iptables-legacy -F")
+		if f, err = ReadFirewall(); err != nil || f.Mixed() != "" {
+			t.Errorf("without them: got %q, %v, want none", f.Mixed(), err)
+		}
+	})
 }
 
 func TestTranslation(t *testing.T) {
@@ -104,7 +130,7 @@ func TestTranslation(t *testing.T) {
 		{"another one first", foreign + jump + ours, "to 10.22.0.99:80 by iptables -t nat " + strings.TrimSpace(strings.Replace(foreign, "-m tcp ", "", 1))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Firewall{tables: parseSave("nft", "*nat\n:PREROUTING ACCEPT [0:0]\n:BOXRUN-DNAT - [0:0]\n"+test.rules+"COMMIT\n")}
+			f := Firewall{tables: parseSave("nft", "iptables", "*nat\n:PREROUTING ACCEPT [0:0]\n:BOXRUN-DNAT - [0:0]\n"+test.rules+"COMMIT\n")}
 			o := f.Translation("prerouting", client())
 			if got := outcome(o); got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
