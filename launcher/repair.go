@@ -2,7 +2,9 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"boxrun/netsetup"
 )
@@ -36,7 +38,8 @@ func (l *Launcher) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box)
 	return l.raise(k, l.network(b))
 }
 
-// repairRules mends the box's own rules, and leads them to where it is.
+// repairRules mends the box's own rules, and leads them to where it is. The old ones stand until the new ones, in one
+// transaction, take their place: a box is never without the rule that drops what is not published.
 func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
 	moved, err := b.moved()
 	if err != nil {
@@ -45,10 +48,20 @@ func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
 	if moved == "" {
 		return mend(k, b.Ports)
 	}
-	if err := b.Ports.Undo(k); err != nil {
+	old := b.Ports
+	if err := l.publish(k, b); err != nil {
 		return nil, err
 	}
-	return []string{moved}, l.publish(k, b)
+	return []string{moved}, leaveVeth(k, old, b.Veth)
+}
+
+// leaveVeth takes back what the plan old did to a veth, where the box has another now. The rules of the plan that came
+// after have replaced the old ones.
+func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
+	if old.Hairpin == nil || old.Hairpin.Veth == now {
+		return nil
+	}
+	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
 }
 
 // repairNames mends the boxes' hosts files, when the box is known to be where it is.
@@ -61,16 +74,39 @@ func (l *Launcher) repairNames(ctx context.Context) ([]string, error) {
 	return l.tellNames()
 }
 
-// moved says where the box is now when that is not where its rules lead; "" when they are right.
+// moved says where the box is now when that is not where its rules lead, or that they are for other addresses than the
+// host has now; "" when they are right. Rules for an interface that is gone are as right as they can be.
 func (b *Box) moved() (string, error) {
 	link, err := netsetup.BoxLink(b.Init.PID, boxDevice)
 	if err != nil {
 		return "", err
 	}
 	if link.Addr.Addr() == b.Addr && link.Veth == b.Veth {
-		return "", nil
+		return b.outdated()
 	}
 	return fmt.Sprintf("the box is at %s on %s, its rules led to %s on %s", link.Addr.Addr(), link.Veth, b.Addr, b.Veth), nil
+}
+
+// outdated says whether the box's rules would be others if they were made now: the addresses of network.external change
+// under a box that runs.
+func (b *Box) outdated() (string, error) {
+	rules, err := boxRules(b)
+	if errors.Is(err, ErrInvalid) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	same := func(x, y netsetup.Chain) bool {
+		return x.Table == y.Table && x.Name == y.Name && slices.Equal(x.Rules, y.Rules)
+	}
+	if slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same) {
+		return "", nil
+	}
+	if n := b.Profile.Network.External; n != "" {
+		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil
+	}
+	return "the rules of the box are not those that this boxrun makes", nil
 }
 
 // drift gives all that is out of place of what the box needs on the host. It changes nothing.

@@ -320,7 +320,8 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 	return l.publish(k, b)
 }
 
-// publish finds where the box is and installs the rules for it. One that is not on a bridge has none.
+// publish finds where the box is and installs the rules for it, in the place of those it has. One that is not on a bridge
+// has none.
 func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 	if !b.bridged() {
 		return nil
@@ -337,10 +338,14 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 	if err != nil {
 		return err
 	}
-	b.Ports = netsetup.Ports(rules)
-	if err := b.Ports.Record(k); err != nil {
+	plan := netsetup.Ports(rules)
+	if err := plan.Record(k); err != nil {
 		return err
 	}
+	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // what the veth was like before, it is not any more
+		plan.Features, plan.Hairpin = b.Ports.Features, old
+	}
+	b.Ports = plan
 	if err := l.save(b); err != nil {
 		return err
 	}

@@ -1,0 +1,48 @@
+package launcher
+
+import (
+	"net/netip"
+	"path/filepath"
+	"testing"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+func TestRulesForAddressesOfBefore(t *testing.T) {
+	b := boxOf("web", func(p *profiles.Profile) {
+		ports("8080:80")(p)
+		p.Network.External = "lo"
+	})
+	b.Addr, b.Veth = netip.MustParseAddr("10.22.0.2"), "veth1"
+	rules := netsetup.Box{Name: b.Name, Bridge: b.Profile.Network.Bridge, Addr: b.Addr, Veth: b.Veth,
+		Ports: hostPorts(b.Profile.Network.Ports)}
+	outdated := func() string {
+		t.Helper()
+		file, read := filepath.Join(t.TempDir(), "web.json"), new(Box)
+		if err := writeJSON(file, b); err != nil {
+			t.Fatal(err)
+		}
+		if err := readJSON(file, read); err != nil {
+			t.Fatal(err)
+		}
+		line, err := read.outdated()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	rules.External = []netip.Addr{netip.MustParseAddr("192.0.2.9")}
+	b.Ports = netsetup.Ports(rules)
+	wantText(t, outdated(), "the rules of the box are not for the addresses that lo has now")
+
+	now, err := boxRules(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Ports = netsetup.Ports(now)
+	wantText(t, outdated(), "")
+
+	b.Profile.Network.External = "gone0" // its rules stay: better than none
+	wantText(t, outdated(), "")
+}
