@@ -104,6 +104,20 @@ func TestRefuseAnotherBridge(t *testing.T) {
 	}
 }
 
+// A box that comes at the same time may have taken the bridge since refuse looked.
+func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	old := boxOf("old", func(p *profiles.Profile) { p.Network.Subnet = netip.MustParsePrefix("10.23.0.0/16") })
+	if err := l.save(old); err != nil {
+		t.Fatal(err)
+	}
+	err := l.refuseClaimed(boxOf("new", func(*profiles.Profile) {}))
+	if err == nil || !errors.Is(err, ErrRefused) {
+		t.Fatalf("got %v, want %v", err, ErrRefused)
+	}
+	wantText(t, err.Error(), `network.subnet: 10.22.0.0/16, but box "old" is on bridge sbr0 with 10.23.0.0/16`)
+}
+
 func TestRefuseImage(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{"whole/usr/lib/systemd", "whole/usr/sbin", "bare/bin"} {

@@ -219,11 +219,14 @@ func (l *Launcher) refuseClaimed(b *Box) error {
 	if err != nil {
 		return err
 	}
-	claimed := refusePublished(b.Profile, others)
-	if b.overlay() == "" {
-		return claimed
+	errs := []error{refusePublished(b.Profile, others)}
+	if b.bridged() {
+		errs = append(errs, refuseNetwork(b.Profile, others))
 	}
-	return errors.Join(claimed, refuseTaken(b.Profile, others))
+	if b.overlay() != "" {
+		errs = append(errs, refuseTaken(b.Profile, others))
+	}
+	return errors.Join(errs...)
 }
 
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
