@@ -18,6 +18,7 @@ type UpOptions struct {
 	NoWait  bool          // return when the rules are in place, without waiting for the box's systemd
 	Timeout time.Duration // 0: the profile's ready.timeout
 	Replace bool          // stop a box whose profile changed since its start, and start it anew
+	Anew    bool          // the same, whatever the profile
 
 	restarts int // how often systemd has started the box anew, this time included
 }
@@ -29,6 +30,7 @@ type Up struct {
 	Mended  []string          // of a box that was up: what was out of place
 	Changed bool              // the profile is not the one the box was started with
 	Failed  []failedUnit      // units that failed at boot, with their last log lines
+	Killed  error             // ErrKilled: of a box that was to start anew, and did not stop by itself
 	Host    []netsetup.Change // what became different of the host's network while a box booted that shares it
 }
 
@@ -62,8 +64,12 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && (!o.Replace || b.madeOf(p)):
-		return l.upAgain(ctx, k, b, p, o)
+	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || b.madeOf(p)):
+		up, err := l.upAgain(ctx, k, b, p, o)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotReady) || !b.ends(ctx) {
+			return up, err
+		}
+		return l.upInstead(ctx, k, b, p, o) // it was dying as we came
 	default:
 		return l.upInstead(ctx, k, b, p, o)
 	}
@@ -129,10 +135,13 @@ func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *Box, p 
 	if b.Phase == Running && ownUnit() == instanceUnit(p) {
 		o.restarts = b.Restarts + 1
 	}
-	if _, err := l.clear(ctx, k, b, stopTimeout(b)); err != nil && !errors.Is(err, ErrKilled) {
-		return Up{}, err
+	_, killed := l.clear(ctx, k, b, stopTimeout(b))
+	if killed != nil && !errors.Is(killed, ErrKilled) {
+		return Up{}, killed
 	}
-	return l.upNew(ctx, k, p, o)
+	up, err := l.upNew(ctx, k, p, o)
+	up.Killed = killed
+	return up, err
 }
 
 // rollback clears a box whose start failed. Rolling back is what down does; an interrupt does not cut it short.

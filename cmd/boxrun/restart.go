@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -24,15 +23,8 @@ func (a *app) restartCommand() *cobra.Command {
 	}
 }
 
-// restart reads the profile first, so that a box whose profile is broken is not taken down. A box that had to be
-// killed comes up again all the same; the exit code tells.
+// restart takes the box down only where it can come up again: what is to be refused is refused before. A box that had
+// to be killed comes up all the same; the exit code tells.
 func (a *app) restart(ctx context.Context, name string) error {
-	if _, err := a.profile(name); err != nil {
-		return err
-	}
-	killed := a.down(ctx, name, 0)
-	if killed != nil && !errors.Is(killed, launcher.ErrKilled) {
-		return killed
-	}
-	return errors.Join(a.up(ctx, name, launcher.UpOptions{}), killed)
+	return a.up(ctx, name, launcher.UpOptions{Anew: true})
 }

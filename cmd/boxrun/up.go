@@ -80,7 +80,7 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	if up.Box != nil && (err == nil || errors.Is(err, launcher.ErrNotReady)) {
 		a.noteUp(up, time.Since(began))
 	}
-	return err
+	return errors.Join(err, up.Killed)
 }
 
 // noteUp says on stderr what an up did: its result is the box, not a text.
