@@ -84,7 +84,7 @@ func (l *Launcher) settle(ctx context.Context, b *Box) error {
 
 // forget ends the state of the box named, and undoes what no other box needs: its bridge's network, and the host's
 // with the last bridge. As the network's lock is held meanwhile, of two boxes that go at once the second to come
-// here finds itself the last.
+// here finds itself the last. While there is a box that nobody can read, all that it may need stays.
 func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) error {
 	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
@@ -92,6 +92,10 @@ func (l *Launcher) forget(ctx context.Context, k *netsetup.Kernel, name string) 
 	}
 	defer unlock()
 	others, err := l.others(name)
+	if errors.Is(err, errUnreadable) {
+		l.notef("stays: the network that boxes share: %v", err)
+		return removeIfThere(l.boxFile(name))
+	}
 	if err != nil {
 		return err
 	}

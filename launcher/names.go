@@ -70,9 +70,13 @@ func hostsOf(b *Box, boxes []*Box) string {
 }
 
 // tellNames has every box know the others on its bridge as they are, and gives a line for each whose file was not
-// right. The caller holds the network's lock.
+// right. While there is a box that nobody can read, they stay as they are. The caller holds the network's lock.
 func (l *Launcher) tellNames() ([]string, error) {
 	boxes, err := l.boxes()
+	if errors.Is(err, errUnreadable) {
+		l.notef("what boxes know of each other stays: %v", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

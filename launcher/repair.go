@@ -134,6 +134,9 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 		all = append(all, lines...)
 	}
 	boxes, err := l.boxes()
+	if errors.Is(err, errUnreadable) {
+		return append(all, err.Error()), nil
+	}
 	if err != nil {
 		return all, err
 	}

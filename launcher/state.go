@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -58,37 +59,56 @@ func (b *Box) alive() bool {
 	return err == nil && id == b.BootID && b.Init.PID > 1 && b.Init.alive()
 }
 
+// ends says whether the box's init is about to be gone: a process that was killed is there for a while, without its
+// network.
+func (b *Box) ends(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	return b.Init.wait(ctx) == nil
+}
+
 func (l *Launcher) boxFile(name string) string { return l.path("boxes", name+".json") }
 
-// load gives the state of a box; os.ErrNotExist where boxrun knows none of that name.
+// load gives the state of a box; os.ErrNotExist where boxrun knows none of that name, errUnreadable where it cannot tell.
 func (l *Launcher) load(name string) (*Box, error) {
 	b := new(Box)
-	if err := readJSON(l.boxFile(name), b); err != nil {
+	err := readJSON(l.boxFile(name), b)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	case err != nil:
+		return nil, &Problem{Kind: errUnreadable, Text: err.Error(),
+			Hint: "\"boxrun host reset\" removes what this boxrun cannot read"}
 	}
 	return b, nil
 }
 
+// errUnreadable says that there is a box of which nothing else is known: its file was cut short, or is of another boxrun.
+var errUnreadable = errors.New("state that cannot be read")
+
 func (l *Launcher) save(b *Box) error { return writeJSON(l.boxFile(b.Name), b) }
 
-// boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out.
+// boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out. Beside
+// errUnreadable, for each file that cannot be read, it gives the others.
 func (l *Launcher) boxes() ([]*Box, error) {
 	files, err := filepath.Glob(l.path("boxes", "*.json"))
 	if err != nil {
 		return nil, err
 	}
 	var boxes []*Box
+	var errs []error
 	for _, file := range files {
 		b, err := l.load(strings.TrimSuffix(filepath.Base(file), ".json"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		boxes = append(boxes, b)
 	}
-	return boxes, nil
+	return boxes, errors.Join(errs...)
 }
 
 // others gives every box but the one named.

@@ -38,6 +38,7 @@ type Detail struct {
 }
 
 // List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
+// What cannot be read is an error, beside the status of the others.
 func (l *Launcher) List() ([]Status, error) {
 	boxes, err := l.boxes()
 	list := make([]Status, len(boxes))

@@ -11,7 +11,7 @@ import (
 )
 
 // Repair puts back what others took away of the rules of boxes that run, and touches no box; it gives a line for each thing
-// that it mended. A box that another boxrun works on comes last, as that one may wait for it to be ready.
+// that it mended. A box that another boxrun works on comes last, as that one may wait for it to be ready. What cannot be read is an error, and keeps no other box from being mended.
 func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -19,11 +19,8 @@ func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, err := l.boxes()
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	var mended []string
-	var errs []error
 	var busy []string
 	for _, b := range boxes {
 		lines, err := l.repairFree(ctx, k, b.Name)

@@ -31,11 +31,15 @@ func (a *app) downCommand() *cobra.Command {
 			if err := a.needRoot("down"); err != nil {
 				return err
 			}
-			names, err := a.boxNames(names, all)
-			if err != nil {
-				return err
+			names, unread := a.boxNames(names, all)
+			err := a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout) })
+			if err == nil {
+				return unread
 			}
-			return a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout) })
+			if unread != nil {
+				a.report(cmd, unread)
+			}
+			return err
 		},
 	}
 	cmd.Flags().DurationVarP(&timeout, "timeout", "t", 0, "kill the box when it has not stopped after this long (default: the profile's stop_timeout)")
@@ -96,7 +100,7 @@ func (a *app) printDown(_ context.Context, arg string) error {
 	return a.lines(commands)
 }
 
-// boxNames gives the names as typed, or those of all boxes.
+// boxNames gives the names as typed, or those of all boxes. Beside an error it gives those that could be read.
 func (a *app) boxNames(names []string, all bool) ([]string, error) {
 	if !all {
 		return names, nil

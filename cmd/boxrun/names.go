@@ -69,7 +69,7 @@ func (a *app) completeProfiles(_ *cobra.Command, _ []string, _ string) ([]string
 // completeBoxes completes the names of boxes.
 func (a *app) completeBoxes(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	names, err := a.boxNames(nil, true)
-	if err != nil {
+	if err != nil && len(names) == 0 {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -21,16 +22,17 @@ func (a *app) psCommand() *cobra.Command {
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			boxes, err := a.listed(all)
-			if err != nil {
+			if err != nil && len(boxes) == 0 {
 				return err
 			}
 			switch {
 			case asJSON:
-				return a.json(boxes)
+				return errors.Join(err, a.json(boxes))
 			case quiet:
-				return a.lines(column(boxes, func(s launcher.Status) string { return s.Name }))
+				return errors.Join(err, a.lines(column(boxes, func(s launcher.Status) string { return s.Name })))
 			}
-			return a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME MEMORY CPU TASKS IMAGE", psRows(boxes, time.Now()))
+			return errors.Join(err,
+				a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME MEMORY CPU TASKS IMAGE", psRows(boxes, time.Now())))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -39,15 +41,15 @@ func (a *app) psCommand() *cobra.Command {
 	return cmd
 }
 
-// listed gives the boxes, and with all the profiles of which there is no box.
+// listed gives the boxes, and with all the profiles of which there is no box. Beside an error it gives what it could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
 	l, err := a.launcher()
 	if err != nil {
 		return nil, err
 	}
-	boxes, err := l.List()
-	if err != nil || !all {
-		return boxes, err
+	boxes, unread := l.List()
+	if unread != nil || !all {
+		return boxes, unread
 	}
 	known := map[string]bool{}
 	for _, b := range boxes {

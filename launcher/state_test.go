@@ -1,0 +1,37 @@
+package launcher
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+// One file that cannot be read is no reason to leave the other boxes alone.
+func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
+	var notes []string
+	l := &Launcher{Dir: t.TempDir(), Note: func(line string) { notes = append(notes, line) }}
+	for _, name := range []string{"db", "web"} {
+		if err := l.save(boxOf(name, func(*profiles.Profile) {})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(l.boxFile("mail"), []byte(`{"version": 2, "state": {}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	boxes, err := l.boxes()
+	wantText(t, strings.Join(nameList(boxes), " "), "db web")
+	if !errors.Is(err, errUnreadable) {
+		t.Fatalf("got %v, want %v", err, errUnreadable)
+	}
+	wantText(t, HintOf(err), `"boxrun host reset" removes what this boxrun cannot read`)
+
+	if err := l.forget(t.Context(), nil, "web"); err != nil { // it asks no kernel for what must stay
+		t.Fatal(err)
+	}
+	wantText(t, strings.Join(notes, "\n"), "stays: the network that boxes share: state file "+l.boxFile("mail")+
+		" is of version 2, this boxrun reads 1")
+	wantText(t, strings.Join(names(t, l.path("boxes")), " "), "db.json mail.json")
+}
