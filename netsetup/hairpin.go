@@ -77,5 +77,5 @@ func (h *Hairpin) undo(k *Kernel) error {
 	if h.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
 		return err // gone, or taken off its bridge
 	}
-	return k.link.LinkSetHairpin(link, false)
+	return ignoreNoDevice(k.link.LinkSetHairpin(link, false)) // it may go with its box at any moment
 }
