@@ -122,11 +122,17 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
 	_, err := netsetup.CollectLeases(l.leaseDirs()...)
-	return errors.Join(err,
-		os.RemoveAll(filepath.Dir(b.Record)),
-		removeIfThere(b.Log), removeIfThere(b.outLog()),
-		os.RemoveAll(l.boxDir(b.Name)),
-	)
+	return errors.Join(err, l.removeRecord(b), os.RemoveAll(l.boxDir(b.Name)))
+}
+
+// removeRecord takes away Apptainer's record and logs of the box, unless they are of another instance by now: without
+// them nobody could stop that one.
+func (l *Launcher) removeRecord(b *Box) error {
+	if b.foreign() {
+		l.notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
+		return nil
+	}
+	return errors.Join(os.RemoveAll(filepath.Dir(b.Record)), removeIfThere(b.Log), removeIfThere(b.outLog()))
 }
 
 // adopt notes the processes of a running instance and the cgroup it has to itself.

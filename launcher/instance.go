@@ -52,5 +52,16 @@ func (r record) verify() error {
 	return nil
 }
 
+// foreign says whether Apptainer's record of the box is of an instance that runs and is not the box's: somebody started
+// one of its name by hand after the box had ended. Of a start that has not come so far as to know its init, what runs is
+// taken to be the box's own.
+func (b *Box) foreign() bool {
+	if b.Phase == Starting && b.Init.PID <= 1 {
+		return false
+	}
+	r, err := readRecord(b.Record)
+	return err == nil && r.PID != b.Init.PID && r.verify() == nil
+}
+
 // masterTitle is what Apptainer's master of root's instance calls itself (facts 1.1).
 func masterTitle(name string) string { return "Apptainer instance: root [" + name + "]" }

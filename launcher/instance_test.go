@@ -2,8 +2,11 @@ package launcher
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -41,6 +44,48 @@ func TestVerifyRecordOfOthers(t *testing.T) {
 	gone := record{PID: 1 << 30, PPID: os.Getpid(), Name: "web"}
 	if err := gone.verify(); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("a number nobody has: got %v", err)
+	}
+}
+
+// An instance that somebody started by hand under the name of a box that has ended keeps Apptainer's record of it.
+func TestForeignInstanceKeepsItsRecord(t *testing.T) {
+	name := uniqueName(t)
+	master := running(t, masterTitle(name), "/bin/bash", "-c", "sleep 60 & wait")
+	eventually(t, "the instance runs", func() bool { return hasChild(master.PID) })
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", master.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir(), Note: func(string) {}}
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Box{Name: name, Phase: Running, Init: process{PID: 1 << 30}, Record: recordPath(l.Home, hostname, name), Log: filepath.Join(l.Home, "log.err")}
+	if err := os.MkdirAll(filepath.Dir(b.Record), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`{"pid":%d,"ppid":%d,"name":%q}`, pid, master.PID, name)
+	if err := errors.Join(os.WriteFile(b.Record, []byte(text), 0o644), l.save(b)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.refuseInstance(name); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v, want %v", err, ErrRefused)
+	}
+	if err := l.removeRecord(b); err != nil || !exists(b.Record) {
+		t.Errorf("got %v, record there %v, want no error and true", err, exists(b.Record))
+	}
+	b.Phase, b.Init.PID = Starting, 0
+	if b.foreign() {
+		t.Error("what a start made that was cut short is taken for another's")
+	}
+	b.Phase, b.Init.PID = Running, pid
+	if err := l.removeRecord(b); err != nil || exists(b.Record) {
+		t.Errorf("the box's own: got %v, record there %v, want no error and false", err, exists(b.Record))
 	}
 }
 

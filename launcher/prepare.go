@@ -75,6 +75,10 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 			return start{}, invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
 		}
 	}
+	if r, err := readRecord(b.Record); err == nil && r.verify() == nil {
+		b.Phase = Stopping // has the clearing leave alone what this start did not make
+		return start{}, foreignInstance(b.Name)
+	}
 	if err := errors.Join(l.writeConf(), os.RemoveAll(filepath.Dir(b.Record))); err != nil {
 		return start{}, err
 	}

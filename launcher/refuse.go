@@ -94,10 +94,13 @@ func existing(path string) string {
 	return path
 }
 
-// refuseInstance wants no instance of that name that somebody started by hand.
+// refuseInstance wants no instance of that name that somebody started by hand. One of the box's own is cleared first.
 func (l *Launcher) refuseInstance(name string) error {
-	if _, err := l.load(name); err == nil {
-		return nil // ours, to be cleared first
+	if b, err := l.load(name); err == nil {
+		if b.foreign() {
+			return foreignInstance(name)
+		}
+		return nil
 	}
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -107,6 +110,10 @@ func (l *Launcher) refuseInstance(name string) error {
 	if err != nil || r.verify() != nil {
 		return ignoreNotExist(err)
 	}
+	return foreignInstance(name)
+}
+
+func foreignInstance(name string) error {
 	return refused(fmt.Sprintf("run \"apptainer instance stop %s\" first", name),
 		"an Apptainer instance named %q runs that boxrun did not start", name)
 }
