@@ -25,6 +25,9 @@ const (
 // firewalldTimeout bounds each call; a reload of many rules takes seconds.
 const firewalldTimeout = 30 * time.Second
 
+// busTimeout bounds what D-Bus itself is asked; it answers at once, or hangs.
+const busTimeout = 5 * time.Second
+
 // zoneText is the permanent zone: what its devices send to the host is rejected, ping and published ports excepted.
 func zoneText(bridges []string) string {
 	text := "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<zone>\n  <short>boxrun</short>\n" +
@@ -252,19 +255,50 @@ const (
 // firewalld is one that runs, on the system bus.
 type firewalld struct{ bus *dbus.Conn }
 
-// openFirewalld gives the firewalld that looks after this network namespace, or nil where none runs.
-func openFirewalld() (*firewalld, error) {
-	bus, err := dbus.ConnectSystemBus()
+// openFirewalld gives the firewalld that looks after this network namespace, or nil where none runs. Whether one does is
+// not known, and so an error, where D-Bus does not answer.
+func openFirewalld() (*firewalld, error) { return openFirewalldWithin(busTimeout) }
+
+func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errBusHangs)
+	defer cancel()
+	bus, err := dialBus(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, nil //nolint:nilerr // a host without a bus has no firewalld
 	}
 	f := &firewalld{bus}
-	runs, err := f.runs()
+	runs, err := f.runs(ctx)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil || !runs {
 		f.close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// errBusHangs says that there is a D-Bus which lets one connect and then says nothing.
+var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
+
+// dialBus connects to the system bus before ctx ends. The library has no time limit for that; but it closes the
+// connection, and so ends any wait for it, when the context of its whole life ends.
+func dialBus(ctx context.Context) (*dbus.Conn, error) {
+	life, end := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, end)
+	bus, err := dbus.ConnectSystemBus(dbus.WithContext(life))
+	if err == nil && !stop() {
+		_ = bus.Close() // too late
+		err = ctx.Err()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return bus, nil
 }
 
 func (f *firewalld) close() {
@@ -285,13 +319,13 @@ func withFirewalld(do func(*firewalld) error) error {
 
 // runs says whether firewalld is on the bus and looks after this network namespace. That of a host is on the bus of its
 // containers, too, where they see it.
-func (f *firewalld) runs() (bool, error) {
+func (f *firewalld) runs(ctx context.Context) (bool, error) {
 	var owned bool
-	if err := f.bus.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, firewalldName).Store(&owned); err != nil || !owned {
+	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, firewalldName).Store(&owned); err != nil || !owned {
 		return false, err
 	}
 	var pid uint32
-	if err := f.bus.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, firewalldName).Store(&pid); err != nil {
+	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, firewalldName).Store(&pid); err != nil {
 		return false, err
 	}
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
@@ -336,7 +370,8 @@ func (f *firewalld) permanentZoneOf(device string) (zone string, err error) {
 
 // strictPorts tells whether firewalld rejects what others' rules have forwarded. Older ones have no such setting.
 func (f *firewalld) strictPorts() (bool, error) {
-	v, err := f.bus.Object(firewalldName, configPath).GetProperty(configInterface + ".StrictForwardPorts")
+	var v dbus.Variant
+	err := f.callAt(configPath, &v, "org.freedesktop.DBus.Properties.Get", configInterface, "StrictForwardPorts")
 	var e dbus.Error
 	if errors.As(err, &e) {
 		return false, nil
