@@ -64,9 +64,8 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeou
 			return down, err
 		}
 	}
-	units := l.stopUnits(ctx, b)
+	killed, units, err := l.stopWithUnits(ctx, b, timeout)
 	defer units.Close()
-	killed, err := l.stop(ctx, b, timeout)
 	if err != nil {
 		return down, err
 	}
@@ -105,6 +104,20 @@ func (l *Launcher) orphan(ctx context.Context, b *Box) error {
 
 // orphanTimeout is how long the rest of a start may take that nobody waits for any more: CNI gives up after 5 s.
 const orphanTimeout = 8 * time.Second
+
+// stopWithUnits stops the box, and tells systemd so: before, or where the box is given longer than its services have to
+// stop, when it has stopped.
+func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Duration) (killed bool, units stoppings, err error) {
+	long := timeout > stopTimeout(b)
+	if !long {
+		units = l.stopUnits(ctx, b)
+	}
+	killed, err = l.stop(ctx, b, timeout)
+	if long && err == nil {
+		units = l.stopUnits(ctx, b)
+	}
+	return killed, units, err
+}
 
 // stop tells the box's init to go and waits until Apptainer's master has cleaned up. A box that is dead already needs
 // nothing.
