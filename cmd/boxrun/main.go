@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"boxrun/launcher"
@@ -20,10 +21,23 @@ func main() {
 // run is the whole program: it gives the exit code. An interrupt ends the context of the verb, which undoes what it had
 // begun; so does the signal by which systemd stops a box's service, where that is still starting.
 func run(args []string, t *terminal) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, launcher.HaltSignal)
+	ctx, stop := untilInterrupted()
 	defer stop()
 	root := newRoot(t)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return t.report(cmd, err)
+}
+
+// untilInterrupted gives a context that ends with the first signal. From then on Ctrl-C ends boxrun at once; SIGHUP does
+// not, as a terminal that is closed sends two. What boxrun was started to ignore, as by nohup, stays ignored.
+func untilInterrupted() (ctx context.Context, stop context.CancelFunc) {
+	signals := slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+	ctx, stop = signal.NotifyContext(context.Background(), append(signals, launcher.HaltSignal)...)
+	if signal.Ignored(os.Interrupt) {
+		return ctx, stop
+	}
+	ctx, yield := signal.NotifyContext(ctx, os.Interrupt)
+	context.AfterFunc(ctx, yield)
+	return ctx, stop
 }

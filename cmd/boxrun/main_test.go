@@ -12,6 +12,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(waitVariable) != "" {
+		waitForInterrupt()
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"boxrun": func() {
 			os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestInterrupts sends signals to a process that works on for a while after its context has ended.
+func TestInterrupts(t *testing.T) {
+	for _, c := range []struct {
+		name, shell string
+		signals     []syscall.Signal
+		want        string
+	}{
+		{"one ends the context", "", []syscall.Signal{syscall.SIGINT}, "ended; exit status 0"},
+		{"the second Ctrl-C ends all", "", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, "ended; signal: interrupt"},
+		{"a terminal's second SIGHUP does not", "", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, "ended; exit status 0"},
+		{"nohup", "trap '' HUP; ", []syscall.Signal{syscall.SIGHUP}, "went on; exit status 0"},
+		{"in the background", "trap '' INT; ", []syscall.Signal{syscall.SIGINT}, "went on; exit status 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if got := interrupted(t, c.shell, c.signals); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// interrupted starts the test's program anew as waitForInterrupt, behind shell, and tells how it ended.
+func interrupted(t *testing.T, shell string, signals []syscall.Signal) string {
+	cmd := exec.Command("sh", "-c", shell+`exec "$0"`, os.Args[0])
+	cmd.Env = append(os.Environ(), waitVariable+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var word string
+	read := func() { _, _ = fmt.Fscanln(out, &word) }
+	read() // that it is ready
+	for _, s := range signals {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		read()
+		time.Sleep(100 * time.Millisecond) // it heeds Ctrl-C no more a moment after the context's end
+	}
+	_ = cmd.Wait() // ProcessState tells
+	return strings.ReplaceAll(word, "_", " ") + "; " + cmd.ProcessState.String()
+}
+
+// waitVariable has the test's program be waitForInterrupt.
+const waitVariable = "BOXRUN_TEST_WAIT"
+
+// waitForInterrupt says what becomes of its context, and needs a while to end.
+func waitForInterrupt() {
+	ctx, stop := untilInterrupted()
+	defer stop()
+	fmt.Println("ready")
+	select {
+	case <-ctx.Done():
+		fmt.Println("ended")
+	case <-time.After(time.Second):
+		fmt.Println("went_on")
+	}
+	time.Sleep(time.Second)
+}
