@@ -59,6 +59,41 @@ func (h *hostSystemd) Close() {
 	h.stop()
 }
 
+// ask asks one question within askTimeout: a systemd that hangs may still have taken the connection.
+func (h *hostSystemd) ask(ctx context.Context, question func(context.Context) error) error {
+	return within(ctx, askTimeout, question)
+}
+
+func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return do(ctx)
+}
+
+// reloadTimeout is how long systemd may take to read all units again, with its generators; that of systemctl.
+const reloadTimeout = 90 * time.Second
+
+// reload has systemd read its units again.
+func (h *hostSystemd) reload(ctx context.Context) error {
+	return wrap("having systemd read its units again", within(ctx, reloadTimeout, h.conn.ReloadContext))
+}
+
+// startUnit asks systemd to start a service, and does not wait for it.
+func (h *hostSystemd) startUnit(ctx context.Context, unit string) error {
+	return h.ask(ctx, func(ctx context.Context) error {
+		_, err := h.conn.StartUnitContext(ctx, unit, "replace", nil)
+		return err
+	})
+}
+
+// disableUnits has systemd no longer start units with what wants them.
+func (h *hostSystemd) disableUnits(ctx context.Context, units []string) error {
+	return h.ask(ctx, func(ctx context.Context) error {
+		_, err := h.conn.DisableUnitFilesContext(ctx, units, false)
+		return err
+	})
+}
+
 // runInUnit has the host's systemd run the command line as the box's transient service.
 func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args []string) error {
 	down, err := l.downCommand(c.box.Name)
@@ -159,7 +194,10 @@ func microseconds(d time.Duration) uint64 { return uint64(d / time.Microsecond) 
 // whose state was lost, is stopped first.
 func (h *hostSystemd) startTransient(ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string) error {
 	for began := time.Now(); ; {
-		_, err := h.conn.StartTransientUnitContext(ctx, unit, "fail", properties, done)
+		err := h.ask(ctx, func(ctx context.Context) error {
+			_, err := h.conn.StartTransientUnitContext(ctx, unit, "fail", properties, done)
+			return err
+		})
 		if !isBusError(err, "org.freedesktop.systemd1.UnitExists") || time.Since(began) > unitTimeout {
 			return wrap("starting "+unit, err)
 		}
@@ -245,7 +283,10 @@ type stopping struct {
 // stopUnit asks systemd to stop a service. One that is not there has stopped.
 func (h *hostSystemd) stopUnit(ctx context.Context, unit string) stopping {
 	s := stopping{unit: unit, done: make(chan string, 1)}
-	_, err := h.conn.StopUnitContext(ctx, unit, "replace", s.done)
+	err := h.ask(ctx, func(ctx context.Context) error {
+		_, err := h.conn.StopUnitContext(ctx, unit, "replace", s.done)
+		return err
+	})
 	if isBusError(err, "org.freedesktop.systemd1.NoSuchUnit") {
 		s.done <- "done"
 		return s
@@ -304,11 +345,22 @@ func (l *Launcher) stopUnits(ctx context.Context, b *Box) stoppings {
 // would not know Apptainer's master yet, and kill it.
 func (h *hostSystemd) settle(ctx context.Context, unit string) {
 	for began := time.Now(); time.Since(began) < unitTimeout; {
-		state, err := h.conn.GetUnitPropertyContext(ctx, unit, "ActiveState")
-		if err != nil || state.Value.Value() != "activating" || sleep(ctx, 5*time.Millisecond) != nil {
+		state, err := h.activeState(ctx, unit)
+		if err != nil || state != "activating" || sleep(ctx, 5*time.Millisecond) != nil {
 			return
 		}
 	}
+}
+
+func (h *hostSystemd) activeState(ctx context.Context, unit string) (state any, err error) {
+	err = h.ask(ctx, func(ctx context.Context) error {
+		p, err := h.conn.GetUnitPropertyContext(ctx, unit, "ActiveState")
+		if err == nil {
+			state = p.Value.Value()
+		}
+		return err
+	})
+	return state, err
 }
 
 // wait returns when the services have stopped. It is called when the box has.
@@ -395,7 +447,8 @@ func (l *Launcher) watched(ctx context.Context, b *Box, p profiles.Profile) erro
 	if err := host.refresh(ctx, p); err != nil {
 		return err
 	}
-	_ = host.conn.ResetFailedUnitContext(ctx, unit) // it fails where there was no failure
-	_, err = host.conn.StartUnitContext(ctx, unit, "replace", nil)
-	return wrap("having systemd watch "+b.Name, err)
+	_ = host.ask(ctx, func(ctx context.Context) error { // it fails where there was no failure
+		return host.conn.ResetFailedUnitContext(ctx, unit)
+	})
+	return wrap("having systemd watch "+b.Name, host.startUnit(ctx, unit))
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	systemdbus "github.com/coreos/go-systemd/v22/dbus"
+
 	"boxrun/profiles"
 )
 
@@ -61,10 +63,14 @@ func writeUnits(files []unitFile) error {
 
 // enable has systemd start units with what wants them, and read their files again.
 func (h *hostSystemd) enable(ctx context.Context, units ...string) error {
-	if _, _, err := h.conn.EnableUnitFilesContext(ctx, units, false, true); err != nil {
+	err := h.ask(ctx, func(ctx context.Context) error {
+		_, _, err := h.conn.EnableUnitFilesContext(ctx, units, false, true)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("enabling %v: %w", units, err)
 	}
-	return wrap("having systemd read its units again", h.conn.ReloadContext(ctx))
+	return h.reload(ctx)
 }
 
 // watchNow starts watching a box that is up, and the firewalld that runs.
@@ -89,7 +95,7 @@ func (h *hostSystemd) refresh(ctx context.Context, p profiles.Profile) error {
 	if err := writeUnits([]unitFile{f}); err != nil {
 		return err
 	}
-	return wrap("having systemd read its units again", h.conn.ReloadContext(ctx))
+	return h.reload(ctx)
 }
 
 // Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
@@ -115,13 +121,13 @@ func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, e
 	if err := l.keepRunning(ctx, host, p); err != nil {
 		return true, err
 	}
-	if _, err := host.conn.DisableUnitFilesContext(ctx, gone, false); err != nil {
+	if err := host.disableUnits(ctx, gone); err != nil {
 		return true, fmt.Errorf("disabling %v: %w", gone, err)
 	}
 	if err := removeUnits(p, last); err != nil {
 		return true, err
 	}
-	return true, wrap("having systemd read its units again", host.conn.ReloadContext(ctx))
+	return true, host.reload(ctx)
 }
 
 // leaving gives the units that are disabled together with the profile's, and whether it is the last one.
@@ -140,7 +146,11 @@ func leaving(p profiles.Profile) (units []string, last bool, err error) {
 // keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
 // template's.
 func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
-	active, err := host.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+	var active []systemdbus.UnitStatus
+	err := host.ask(ctx, func(ctx context.Context) (err error) {
+		active, err = host.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+		return err
+	})
 	if err != nil || len(active) == 0 {
 		return wrap("listing boxes that systemd watches", err)
 	}

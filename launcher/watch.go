@@ -57,8 +57,10 @@ func repairNow(ctx context.Context) error {
 	}
 	defer host.Close()
 	unit := repairUnit("firewalld.service")
-	_, err = host.conn.RestartUnitContext(ctx, unit, "replace", nil)
-	return wrap("restarting "+unit, err)
+	return wrap("restarting "+unit, host.ask(ctx, func(ctx context.Context) error {
+		_, err := host.conn.RestartUnitContext(ctx, unit, "replace", nil)
+		return err
+	}))
 }
 
 // startWatch starts the watch where there is a firewalld to be watched.
@@ -68,10 +70,9 @@ func (l *Launcher) startWatch(ctx context.Context) error {
 		return err
 	}
 	defer host.Close()
-	units, err := host.conn.ListUnitsByNamesContext(ctx, []string{"firewalld.service"})
-	if err != nil || len(units) != 1 || units[0].ActiveState != "active" {
+	state, err := host.activeState(ctx, "firewalld.service") // of one that is not installed, "inactive"
+	if err != nil || state != "active" {
 		return wrap("asking systemd for firewalld", err)
 	}
-	_, err = host.conn.StartUnitContext(ctx, watchUnit, "replace", nil)
-	return wrap("starting "+watchUnit, err)
+	return wrap("starting "+watchUnit, host.startUnit(ctx, watchUnit))
 }

@@ -1,0 +1,26 @@
+package launcher
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAskEnds asks a systemd that never answers.
+func TestAskEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := (&hostSystemd{}).ask(t.Context(), func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Hour):
+				return nil
+			}
+		})
+		if took := time.Since(began); err != context.DeadlineExceeded || took != askTimeout {
+			t.Errorf("got %v after %v, want %v after %v", err, took, context.DeadlineExceeded, askTimeout)
+		}
+	})
+}
