@@ -372,16 +372,16 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 			h := h.in(t)
 			h.sh("sed -i s/^FirewallBackend=.*/FirewallBackend=" + backend + "/ /etc/firewalld/firewalld.conf")
 			h.heals("systemctl start firewalld")
-			h.awaitUnit("boxrun-watch.service", "active")
+			h.awaitUnit("boxrun-watch@firewalld.service", "active")
 			h.heals("firewall-cmd -q --reload")
 			h.heals("firewall-cmd -q --complete-reload")
 			h.heals("systemctl restart firewalld")
 			h.heals("systemctl reset-failed docker 2> /dev/null; systemctl restart firewalld docker")
-			h.awaitUnit("boxrun-watch.service", "active")
+			h.awaitUnit("boxrun-watch@firewalld.service", "active")
 			h.heals("systemctl reload firewalld")
 			h.watchIsSmall()
 			h.must("systemctl", "stop", "firewalld", "docker", "docker.socket")
-			h.awaitUnit("boxrun-watch.service", "inactive")
+			h.awaitUnit("boxrun-watch@firewalld.service", "inactive")
 			h.must("boxrun", "repair")
 		})
 	}
@@ -395,7 +395,7 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 // watchIsSmall wants what is resident of boxrun's to take less than 15 MB.
 func (h host) watchIsSmall() {
 	h.t.Helper()
-	resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch)/status | tr -dc 0-9")
+	resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch@firewalld)/status | tr -dc 0-9")
 	kilobytes, err := strconv.Atoi(resident)
 	if err != nil || kilobytes > 15*1000 {
 		h.t.Errorf("the watch of firewalld takes %s kB, want less than 15 MB", resident)

@@ -23,7 +23,7 @@ import (
 // and more put rules back that a firewall took away (units_heal.go):
 //
 //	boxrun-repair@FIREWALL.service   runs "boxrun repair" whenever that service was started, restarted or reloaded
-//	boxrun-watch.service             does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
+//	boxrun-watch@firewalld.service   does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
 //
 // There is one of the former for each firewall, as some conflict: firewalld's start stops nftables, and one unit that is
 // part of both would be told to start and to stop at once, for which systemd refuses the start of firewalld.
@@ -37,7 +37,7 @@ var profileText string
 //go:embed units/boxrun-repair@.service
 var repairText string
 
-//go:embed units/boxrun-watch.service
+//go:embed units/boxrun-watch@.service
 var watchText string
 
 const (
@@ -45,7 +45,8 @@ const (
 	unitRunDir     = "/run/systemd/system" // what a running box still needs after its disable; the next boot empties it
 	templateUnit   = "boxrun@.service"
 	repairTemplate = "boxrun-repair@.service"
-	watchUnit      = "boxrun-watch.service"
+	watchTemplate  = "boxrun-watch@.service" // its @ keeps it apart from the service of a box named watch
+	watchUnit      = "boxrun-watch@firewalld.service"
 	bootTarget     = "multi-user.target"
 )
 
@@ -140,7 +141,7 @@ func (l *Launcher) sharedUnits(dir string) ([]unitFile, error) {
 	return []unitFile{
 		{filepath.Join(dir, templateUnit), fill.Replace(templateText)},
 		{filepath.Join(dir, repairTemplate), fill.Replace(repairText)},
-		{filepath.Join(dir, watchUnit), fill.Replace(watchText)},
+		{filepath.Join(dir, watchTemplate), fill.Replace(watchText)},
 	}, nil
 }
 
@@ -251,7 +252,7 @@ func UnitFiles() ([]string, error) {
 	var all []string
 	for _, dir := range []string{unitDir, unitRunDir} {
 		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/" + watchUnit,
-			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchUnit} {
+			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchTemplate} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {
 				return nil, fmt.Errorf("listing units: %w", err)

@@ -166,7 +166,7 @@ func removeUnits(p profiles.Profile, last bool) error {
 	conf := dropIn(unitDir, p).path
 	errs := []error{removeIfThere(conf), removeIfThere(filepath.Dir(conf))}
 	if last {
-		for _, unit := range []string{templateUnit, repairTemplate, watchUnit} {
+		for _, unit := range []string{templateUnit, repairTemplate, watchTemplate} {
 			errs = append(errs, removeIfThere(filepath.Join(unitDir, unit)))
 		}
 	}

@@ -67,12 +67,12 @@ ExecReload=/usr/local/bin/boxrun repair
 [Install]
 WantedBy=%i.service
 `,
-		`/etc/systemd/system/boxrun-watch.service
+		`/etc/systemd/system/boxrun-watch@.service
 # Written by "boxrun enable"; the last "boxrun disable" removes it.
 [Unit]
-Description=Put the rules of boxrun's boxes back whenever firewalld was reloaded
-BindsTo=firewalld.service
-After=firewalld.service dbus.service
+Description=Put the rules of boxrun's boxes back whenever %i was reloaded
+BindsTo=%i.service
+After=%i.service dbus.service
 
 [Service]
 Type=notify
@@ -83,11 +83,21 @@ Restart=on-failure
 RestartSec=1s
 
 [Install]
-WantedBy=firewalld.service
+WantedBy=%i.service
 `,
 	} {
 		if got := files[i].path + "\n" + files[i].text; got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// TestHealingUnitsAreNoBoxes wants names that no box's service can have.
+func TestHealingUnitsAreNoBoxes(t *testing.T) {
+	for _, unit := range healingUnits() {
+		box := strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun-"), ".service")
+		if transientUnit(box) != unit || profiles.CheckName(box) == nil {
+			t.Errorf("a box may be named %q, and its service %s", box, unit)
 		}
 	}
 }

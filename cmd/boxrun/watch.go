@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// watchCommand is what boxrun-watch.service runs; nobody else has a use for it.
+// watchCommand is what boxrun-watch@firewalld.service runs; nobody else has a use for it.
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "watch",
