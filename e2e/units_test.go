@@ -38,11 +38,10 @@ func withWatched(t *testing.T) host {
 	return h
 }
 
-// noted wants the box's unit to have been stopped so often, each time with the network there.
-func (h host) noted(times int) {
+// noted wants the box's unit to have been stopped once, with the network there.
+func (h host) noted() {
 	h.t.Helper()
-	want := strings.Repeat("reached\n", times)
-	if got := h.sh("cat /srv/data/stopped 2> /dev/null || true"); got != want {
+	if got, want := h.sh("cat /srv/data/stopped 2> /dev/null || true"), "reached\n"; got != want {
 		h.t.Errorf("the box's unit noted %q, want %q", got, want)
 	}
 }
@@ -84,7 +83,7 @@ func TestTheHostShutsItsBoxesDownInOrder(t *testing.T) {
 	if err := h.Boot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.noted(1)
+	h.noted()
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
 		t.Errorf("a box that was started by hand is up after a boot: %s", got)
 	}
@@ -113,7 +112,7 @@ func TestEnabledMeansUpAtBoot(t *testing.T) {
 	if err := h.Boot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.noted(1)
+	h.noted()
 	h.page()
 	h.must("boxrun", "down", "web")
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
@@ -198,6 +197,16 @@ func TestDownOfAnEnabledBoxThatHangs(t *testing.T) {
 	}
 }
 
+// systemd shuts a box down in order even without boxrun.
+func TestStopWithoutBoxrun(t *testing.T) {
+	h := withWatched(t)
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
+	h.sh("mv /usr/local/bin/boxrun /root; systemctl stop boxrun-web; mv /root/boxrun /usr/local/bin")
+	h.noted()
+	h.must("boxrun", "down", "web")
+}
+
 // A person may give a box longer than its profile does, and so than its service has to stop.
 func TestDownTakesTheTimeItIsGiven(t *testing.T) {
 	h := withWatched(t)
@@ -206,7 +215,7 @@ func TestDownTakesTheTimeItIsGiven(t *testing.T) {
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
 	h.must("boxrun", "down", "-t", "80s", "web")
-	h.noted(1)
+	h.noted()
 }
 
 // down goes on when its boxrun is killed.
@@ -219,7 +228,7 @@ func TestAKilledDownIsFinished(t *testing.T) {
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
 		t.Errorf("ps -q says %q, want the box to be gone", got)
 	}
-	h.noted(1)
+	h.noted()
 }
 
 func TestRestartNoIsHonoured(t *testing.T) {
@@ -260,7 +269,7 @@ func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
 	if err := h.Boot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.noted(1)
+	h.noted()
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
 		t.Errorf("a disabled box is up after a boot: %s", got)
 	}
