@@ -211,7 +211,7 @@ func (l *Launcher) DownCommands(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lines []string
+	lines, undo := b.unhookCommands()
 	if b.alive() {
 		lines = append(lines,
 			fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
@@ -227,9 +227,28 @@ func (l *Launcher) DownCommands(name string) ([]string, error) {
 		if err := readJSON(file, &plan); err != nil {
 			return nil, err
 		}
-		lines = append(lines, plan.UndoCommands()...)
+		lines = append(append(lines, plan.UndoCommands()...), "rm "+quote(file))
 	}
-	return append(lines, fmt.Sprintf("rm -rf %s %s", quote(l.boxDir(name)), quote(l.boxFile(name)))), nil
+	lines = append(lines, fmt.Sprintf("rm -rf %s %s", quote(l.boxDir(name)), quote(l.boxFile(name))))
+	return append(lines, undo...), nil
+}
+
+// unhookCommands keep the services that watch the box from running "boxrun down" themselves when its init ends, and
+// undo takes that back.
+func (b *Box) unhookCommands() (lines, undo []string) {
+	if !systemdHost() {
+		return nil, nil
+	}
+	for _, unit := range b.unitsOf() {
+		dir := "/run/systemd/system/" + unit + ".d"
+		lines = append(lines, "mkdir -p "+quote(dir),
+			fmt.Sprintf("printf '[Service]\\nExecStop=\\n' > %s", quote(dir+"/no-stop.conf")))
+		undo = append(undo, "rm -r "+quote(dir))
+	}
+	if len(lines) > 0 {
+		lines, undo = append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
+	}
+	return lines, undo
 }
 
 // lastOf gives the undo logs of what only this box still needs.
