@@ -220,8 +220,13 @@ func (d *Device) undo(k *Kernel) error {
 	return k.link.LinkDel(link)
 }
 
-// restore makes somebody else's bridge what it was.
+// restore makes somebody else's bridge what it was. While ports are on it, only the settings are: who has them may rely on
+// the rest by now.
 func (d *Device) restore(k *Kernel, link netlink.Link) error {
+	ports, err := k.ports(link)
+	if err != nil || len(ports) > 0 {
+		return errors.Join(err, restoreSettings(d.Found.Before))
+	}
 	var errs []error
 	if !d.Found.Addressed {
 		err := k.link.AddrDel(link, d.addr())
