@@ -79,7 +79,19 @@ func transientUnit(box string) string { return "boxrun-" + box + ".service" }
 
 // instanceUnit is the service of a box that is enabled. Its instance is what "boxrun up" takes: NAME or NAME@INSTANCE.
 func instanceUnit(p profiles.Profile) string {
-	return "boxrun@" + profileArg(p) + ".service"
+	return instanceOf(profileArg(p))
+}
+
+func instanceOf(arg string) string { return "boxrun@" + arg + ".service" }
+
+// namedInstance is the service that enable made of what a person typed, whether there still is such a profile or not.
+func namedInstance(arg string) string {
+	file, instance, has := strings.Cut(path.Base(strings.TrimPrefix(arg, "builtin:")), "@")
+	name := strings.TrimSuffix(file, ".toml")
+	if has {
+		name += "@" + instance
+	}
+	return instanceOf(name)
 }
 
 // profileArg gives what a person types to name the profile.
@@ -166,8 +178,10 @@ func dropIn(dir string, p profiles.Profile) unitFile {
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)
-	return unitFile{filepath.Join(dir, instanceUnit(p)+".d", "profile.conf"), withoutEmpty(fill.Replace(profileText))}
+	return unitFile{dropInPath(dir, instanceUnit(p)), withoutEmpty(fill.Replace(profileText))}
 }
+
+func dropInPath(dir, unit string) string { return filepath.Join(dir, unit+".d", "profile.conf") }
 
 // withoutEmpty drops settings without a value.
 func withoutEmpty(text string) string {
@@ -230,7 +244,11 @@ func Enabled(p profiles.Profile) bool {
 	if !ofHost {
 		return false
 	}
-	_, err := os.Lstat(wantsLink(bootTarget, instanceUnit(p)))
+	return startedAtBoot(instanceUnit(p))
+}
+
+func startedAtBoot(unit string) bool {
+	_, err := os.Lstat(wantsLink(bootTarget, unit))
 	return err == nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,9 +100,11 @@ func (h *hostSystemd) refresh(ctx context.Context, p profiles.Profile) error {
 }
 
 // Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
-// that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go.
-func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, err error) {
-	if !Enabled(p) {
+// that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
+// a person names the profile, which may be invalid by now, or gone.
+func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error) {
+	unit := namedInstance(arg)
+	if !startedAtBoot(unit) {
 		return false, nil
 	}
 	host, err := l.hostForUnits(ctx)
@@ -109,7 +112,7 @@ func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, e
 		return true, err
 	}
 	defer host.Close()
-	gone, last, err := leaving(p)
+	gone, last, err := leaving(unit)
 	if err != nil {
 		return true, err
 	}
@@ -118,25 +121,24 @@ func (l *Launcher) Disable(ctx context.Context, p profiles.Profile) (was bool, e
 			return true, err
 		}
 	}
-	if err := l.keepRunning(ctx, host, p); err != nil {
+	if err := l.keepRunning(ctx, host, unit); err != nil {
 		return true, err
 	}
 	if err := host.disableUnits(ctx, gone); err != nil {
 		return true, fmt.Errorf("disabling %v: %w", gone, err)
 	}
-	if err := removeUnits(p, last); err != nil {
+	if err := removeUnits(unit, last); err != nil {
 		return true, err
 	}
 	return true, host.reload(ctx)
 }
 
-// leaving gives the units that are disabled together with the profile's, and whether it is the last one.
-func leaving(p profiles.Profile) (units []string, last bool, err error) {
+// leaving gives the units that are disabled together with this one, and whether it is the last one.
+func leaving(unit string) (units []string, last bool, err error) {
 	enabled, err := enabledUnits()
 	if err != nil {
 		return nil, false, err
 	}
-	unit := instanceUnit(p)
 	if slices.ContainsFunc(enabled, func(other string) bool { return other != unit }) {
 		return []string{unit}, false, nil
 	}
@@ -145,7 +147,7 @@ func leaving(p profiles.Profile) (units []string, last bool, err error) {
 
 // keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
 // template's.
-func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
+func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, unit string) error {
 	var active []systemdbus.UnitStatus
 	err := host.ask(ctx, func(ctx context.Context) (err error) {
 		active, err = host.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
@@ -158,12 +160,19 @@ func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, p profile
 	if err != nil {
 		return err
 	}
-	return writeUnits([]unitFile{files[0], dropIn(unitRunDir, p)})
+	conf, err := os.ReadFile(dropInPath(unitDir, unit))
+	if errors.Is(err, fs.ErrNotExist) {
+		return writeUnits(files[:1])
+	}
+	if err != nil {
+		return fmt.Errorf("reading unit: %w", err)
+	}
+	return writeUnits([]unitFile{files[0], {dropInPath(unitRunDir, unit), string(conf)}})
 }
 
-// removeUnits removes the files of a profile that is disabled already, and with the last one those of all.
-func removeUnits(p profiles.Profile, last bool) error {
-	conf := dropIn(unitDir, p).path
+// removeUnits removes the files of a box that is disabled already, and with the last one those of all.
+func removeUnits(unit string, last bool) error {
+	conf := dropInPath(unitDir, unit)
 	errs := []error{removeIfThere(conf), removeIfThere(filepath.Dir(conf))}
 	if last {
 		for _, unit := range []string{templateUnit, repairTemplate, watchTemplate} {

@@ -102,6 +102,22 @@ func TestHealingUnitsAreNoBoxes(t *testing.T) {
 	}
 }
 
+// TestNamedInstance wants disable to find what enable made, whatever has become of the profile.
+func TestNamedInstance(t *testing.T) {
+	for arg, want := range map[string]string{
+		"web":                              "boxrun@web.service",
+		"web@1":                            "boxrun@web@1.service",
+		"builtin:hello":                    "boxrun@hello.service",
+		"./web.toml":                       "boxrun@web.service",
+		"/etc/boxrun/profiles/web.toml@1":  "boxrun@web@1.service",
+		"/srv/a@b/../boxrun@x/../web.toml": "boxrun@web.service",
+	} {
+		if got := namedInstance(arg); got != want {
+			t.Errorf("%s: got %s, want %s", arg, got, want)
+		}
+	}
+}
+
 // unitProfile is a profile with all that its unit depends on.
 func unitProfile() profiles.Profile {
 	p := profiles.Default()

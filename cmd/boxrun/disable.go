@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
 )
 
 func (a *app) disableCommand() *cobra.Command {
@@ -15,7 +19,7 @@ func (a *app) disableCommand() *cobra.Command {
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRootFor("disable", names); err != nil {
+			if err := a.needRoot("disable"); err != nil {
 				return err
 			}
 			return a.each(cmd, names, a.disable)
@@ -23,23 +27,31 @@ func (a *app) disableCommand() *cobra.Command {
 	}
 }
 
-func (a *app) disable(ctx context.Context, name string) error {
-	p, err := a.search.Load(name)
-	if err != nil {
-		return err
-	}
+// disable takes the name as down does: the profile may be invalid by now, or gone, or hidden by another of its name.
+func (a *app) disable(ctx context.Context, arg string) error {
+	name := profiles.BoxName(arg)
 	l, err := a.launcher()
 	if err != nil {
 		return err
 	}
-	was, err := l.Disable(ctx, p)
+	was, err := l.Disable(ctx, arg)
 	if err != nil {
 		return err
 	}
 	if !was {
-		a.notef("%s: is not enabled", p.Name)
-		return nil
+		return a.notEnabled(arg, name)
 	}
-	a.notef("%s: is no longer started at boot", p.Name)
+	a.notef("%s: is no longer started at boot", name)
+	return nil
+}
+
+// notEnabled says that a box is not started at boot, which is fine where there is a profile of that name.
+func (a *app) notEnabled(arg, name string) error {
+	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
+		return &launcher.Problem{Kind: launcher.ErrNotFound,
+			Text: "there is no profile named \"" + arg + "\", and no box of that name is enabled",
+			Hint: "\"boxrun ps -a\" lists profiles"}
+	}
+	a.notef("%s: is not enabled", name)
 	return nil
 }
