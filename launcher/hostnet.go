@@ -167,13 +167,19 @@ func (l *Launcher) lower(k *netsetup.Kernel, boxes []*Box) error {
 	return l.undo(k, l.hostFile())
 }
 
-// undo undoes the plan whose undo log is file, says what stays, and removes the log. No log: nothing to undo.
+// undo undoes the plan whose undo log is file, says what stays, and removes the log. No log: nothing to undo. What others
+// rely on stays, with its log: a later down finds it again.
 func (l *Launcher) undo(k *netsetup.Kernel, file string) error {
 	plan := netsetup.Plan{}
 	if err := readJSON(file, &plan); err != nil {
 		return ignoreNotExist(err)
 	}
-	if err := plan.Undo(k); err != nil {
+	err := plan.Undo(k)
+	if errors.Is(err, netsetup.ErrInUse) {
+		l.notef("stays: boxrun's chains, others have rules in them")
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
 	}
 	for _, line := range plan.Stays {

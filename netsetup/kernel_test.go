@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -359,6 +360,20 @@ func testFoundBridge(t *testing.T, h *testHost) {
 	}
 }
 
+func TestFoundBridgeInUse(t *testing.T) { onBackend(t, "nft", testFoundBridgeInUse) }
+
+// testFoundBridgeInUse has somebody else's box on somebody else's bridge at down.
+func testFoundBridgeInUse(t *testing.T, h *testHost) {
+	shell(t, "ip link add sbr0 address 02:00:00:00:00:01 type bridge")
+	h.up()
+	shell(t, "ip link add raw0 type veth peer name raw1; ip link set raw0 master sbr0")
+	h.down()
+	if got, want := shell(t, "ip -o -4 addr show up dev sbr0 | grep -o 10.22.0.1/16"), "10.22.0.1/16"; got != want {
+		t.Errorf("the bridge with a port on it: got address %q, want %q", got, want)
+	}
+	shell(t, "ip link del raw0; ip link del sbr0")
+}
+
 func TestRefusedBridge(t *testing.T) { onBackend(t, "nft", testRefusedBridge) }
 
 func testRefusedBridge(t *testing.T, h *testHost) {
@@ -480,8 +495,8 @@ func testTwoBridges(t *testing.T, h *testHost) {
 	}
 	shell(t, "ip link set veth8 nomaster; ip link set veth8 down")
 	for _, p := range slices.Backward(h.plans) {
-		if err := p.Undo(h.k); err != nil {
-			t.Error(err)
+		if err := p.Undo(h.k); errors.Is(err, ErrInUse) != (p == h.plans[0]) || err != nil && !errors.Is(err, ErrInUse) {
+			t.Errorf("undoing %s: got %v, want %v of the host's plan alone", p.Owner, err, ErrInUse)
 		}
 	}
 	h.plans = []*Plan{h.plans[0], &second, &ports}

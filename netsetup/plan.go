@@ -146,11 +146,11 @@ func (p Plan) Apply(k *Kernel) error {
 }
 
 // Undo takes the plan back, last step first, past errors, and gives them joined. What is not there is no error, so it
-// is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is left as it is:
-// that of [Host] goes with the last bridge, whoever undoes it.
+// is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is left as it is,
+// with ErrInUse: that of [Host] goes with the last bridge, whoever undoes it.
 func (p Plan) Undo(k *Kernel) error {
 	if p.inUse(k) {
-		return nil
+		return ErrInUse
 	}
 	var errs []error
 	for _, s := range slices.Backward(p.steps()) {
@@ -160,6 +160,9 @@ func (p Plan) Undo(k *Kernel) error {
 	}
 	return errors.Join(errs...)
 }
+
+// ErrInUse says that others rely on what a plan did.
+var ErrInUse = errors.New("others have rules in the plan's chains")
 
 // inUse tells whether other plans rely on this one. Where the rules cannot be read, undo goes on: its own step says why.
 func (p Plan) inUse(k *Kernel) bool {
