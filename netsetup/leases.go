@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,27 +63,37 @@ func collectResults(dir string) ([]string, error) {
 	errs := []error{err}
 	var removed []string
 	for _, e := range entries {
-		pid := resultOwner(e.Name())
-		if pid == 0 || exists(pid) {
+		if !e.Type().IsRegular() {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		if err := os.Remove(path); err == nil {
-			removed = append(removed, path)
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		pid, err := resultOwner(path)
+		if err == nil && pid > 0 && !exists(pid) {
+			if err = os.Remove(path); err == nil {
+				removed = append(removed, path)
+			}
+		}
+		if ignoreGone(err) != nil {
 			errs = append(errs, fmt.Errorf("collecting a CNI result: %w", err))
 		}
 	}
 	return removed, errors.Join(errs...)
 }
 
-// resultOwner gives the pid in a name such as boxrun-sbr0-812-eth0, or 0 where the owner is no pid.
-func resultOwner(name string) int {
-	parts := strings.Split(name, "-")
-	if len(parts) < 3 || !strings.HasPrefix(parts[len(parts)-1], "eth") {
-		return 0
+// resultOwner gives the pid that a cached result is of, or 0 where the owner is no pid, or the file is not whole: another
+// runtime's name for a container may look like a part of the file's name.
+func resultOwner(path string) (int, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
 	}
-	return parsePID(parts[len(parts)-2])
+	var result struct {
+		ContainerID string `json:"containerId"`
+	}
+	if json.Unmarshal(text, &result) != nil {
+		return 0, nil
+	}
+	return parsePID(result.ContainerID), nil
 }
 
 // lease is a file that holds an address for its owner.

@@ -58,6 +58,10 @@ func tree(t *testing.T, root string) string {
 
 func owned(pid int) string { return fmt.Sprintf("%d\r\neth0", pid) }
 
+func resultOf(pid int) string {
+	return fmt.Sprintf(`{"kind":"cniCacheV1","containerId":"%d","ifName":"eth0"}`, pid)
+}
+
 func TestCollectLeases(t *testing.T) {
 	alive, _ := sleeper(t)
 	dead := deadPID(t)
@@ -74,18 +78,20 @@ func TestCollectLeases(t *testing.T) {
 		"var/podman/10.88.0.3":                            "99999999999999999999999\r\neth0",
 		"var/podman/10.88.0.4/a-directory":                owned(dead),
 		"var/10.22.0.7":                                   owned(dead), // dirs may be the networks' own
-		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", alive): "{}",
-		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", dead):  "{}",
-		fmt.Sprintf("results/my-net-%d-eth1", dead):       "{}",
-		fmt.Sprintf("results/podman-%d-tap0", dead):       "{}",
-		"results/podman-f6d0b7c0aa57-eth0":                "{}",
+		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", alive): resultOf(alive),
+		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", dead):  resultOf(dead),
+		fmt.Sprintf("results/my-net-%d-eth1", dead):       resultOf(dead),
+		fmt.Sprintf("results/podman-app-%d-eth0", dead):   fmt.Sprintf(`{"kind":"cniCacheV1","containerId":"app-%d"}`, dead),
+		"results/podman-f6d0b7c0aa57-eth0":                `{"containerId":"f6d0b7c0aa57"}`,
+		"results/half-written-eth0":                       `{"containerId":"`,
 	})
 	removed, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")}, filepath.Join(root, "results"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`results/boxrun-sbr0-%d-eth0
-results/podman-%d-tap0
+results/half-written-eth0
+results/podman-app-%d-eth0
 results/podman-f6d0b7c0aa57-eth0
 run/boxrun-sbr0/10.22.0.2
 run/boxrun-sbr0/last_reserved_ip.0
