@@ -59,6 +59,9 @@ func stopTimeout(b *Box) time.Duration { return b.Profile.Systemd.StopTimeout }
 // The state goes last: until then the next command finds what is left.
 func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeout time.Duration) (Down, error) {
 	down := Down{Name: b.Name, Found: true, Overlay: b.overlay()}
+	if b.MadeOverlay {
+		down.Overlay = ""
+	}
 	if b.Phase == Starting {
 		if err := l.orphan(ctx, b); err != nil {
 			return down, err
@@ -135,7 +138,7 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
 	_, err := netsetup.CollectLeases(l.leaseDirs()...)
-	return errors.Join(err, l.removeRecord(b), os.RemoveAll(l.boxDir(b.Name)))
+	return errors.Join(err, l.removeRecord(b), b.removeOverlay(), os.RemoveAll(l.boxDir(b.Name)))
 }
 
 // removeRecord takes away Apptainer's record and logs of the box, unless they are of another instance by now: without

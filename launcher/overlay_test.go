@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
 )
 
 func TestUnfitUpper(t *testing.T) {
@@ -50,6 +52,32 @@ func TestSameDir(t *testing.T) {
 	} {
 		if got := sameDir(filepath.Join(dir, test.a), filepath.Join(dir, test.b)); got != test.want {
 			t.Errorf("%s and %s: got %v, want %v", test.a, test.b, got, test.want)
+		}
+	}
+}
+
+// A start that fails leaves no overlay that it made, and keeps one that was there.
+func TestOverlayOfAFailedStart(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	dir := filepath.Join(t.TempDir(), "data")
+	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", dir })
+	for _, want := range []bool{false, true} {
+		if err := l.makeOverlay(b, b.Profile); err != nil {
+			t.Fatal(err)
+		}
+		saved, err := l.load("web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := saved.removeOverlay(); err != nil || exists(dir) != want {
+			t.Errorf("got %v, there %v, want no error and %v", err, exists(dir), want)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b.MadeOverlay = false
+		if err := l.save(b); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

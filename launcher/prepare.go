@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,10 +71,8 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 			return start{}, err
 		}
 	}
-	if p.Storage.Root == "overlay" {
-		if err := os.MkdirAll(p.Storage.Overlay, 0o755); err != nil {
-			return start{}, invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
-		}
+	if err := l.makeOverlay(b, p); err != nil {
+		return start{}, err
 	}
 	if r, err := readRecord(b.Record); err == nil && r.verify() == nil {
 		b.Phase = Stopping // has the clearing leave alone what this start did not make
@@ -83,6 +82,32 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 		return start{}, err
 	}
 	return l.startOf(b, p, c)
+}
+
+// makeOverlay makes the directory of the box's overlay, and notes that before, so that a start that fails leaves none.
+func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
+	dir := b.overlay()
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		b.MadeOverlay = true
+		if err := l.save(b); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
+	}
+	return nil
+}
+
+// removeOverlay removes the overlay that a start made which never came to run.
+func (b *Box) removeOverlay() error {
+	if !b.MadeOverlay || b.overlay() == "" {
+		return nil
+	}
+	return os.RemoveAll(b.overlay())
 }
 
 // writeConf writes the apptainer.conf that finds boxrun's conflists: the site's own in all else.

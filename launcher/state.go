@@ -47,6 +47,8 @@ type Box struct {
 	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
 	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
 
+	MadeOverlay bool `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
+
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`

@@ -181,7 +181,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.boot(ctx, k, b, p); err != nil {
 		return b, err
 	}
-	b.Phase = Running
+	b.Phase, b.MadeOverlay = Running, false
 	if err := l.save(b); err != nil {
 		return b, err
 	}
