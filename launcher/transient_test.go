@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ func TestAskEnds(t *testing.T) {
 				return nil
 			}
 		})
-		if took := time.Since(began); err != context.DeadlineExceeded || took != askTimeout {
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != askTimeout {
 			t.Errorf("got %v after %v, want %v after %v", err, took, context.DeadlineExceeded, askTimeout)
 		}
 	})
