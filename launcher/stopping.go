@@ -23,7 +23,7 @@ const (
 
 // stopBox stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
 // that it waits until Apptainer's master has taken the box's network down and its record away, and kills that too
-// where it hangs. Neither process needs to run any more. killed says that something had to be killed. When ctx ends
+// where it hangs. Neither process needs to run any more. killed says that the box had to be. When ctx ends
 // stopBox returns its cause; an init that has been told to go still goes.
 //
 // cgroup is the box's own as cgroupOf gave it, "" where it has none. It is gone when stopBox returns without error.
@@ -35,9 +35,7 @@ func stopBox(ctx context.Context, init, master process, cgroup string, timeout t
 	if err != nil {
 		return killed, err
 	}
-	masterKilled, err := endMaster(ctx, master, line)
-	killed = killed || masterKilled
-	if err != nil {
+	if err := endMaster(ctx, master, line); err != nil {
 		return killed, err
 	}
 	return killed, removeCgroup(ctx, cgroup)
@@ -154,20 +152,21 @@ func killCgroup(init process, cgroup string) error {
 	return nil
 }
 
-// endMaster waits for Apptainer's master, and kills it where it hangs.
-func endMaster(ctx context.Context, master process, line *liveLine) (killed bool, err error) {
+// endMaster waits for Apptainer's master, and kills it where it hangs, as it does on a host without a system bus: it wants to
+// tell systemd that the scope has ended. The box has stopped by then, and lost nothing.
+func endMaster(ctx context.Context, master process, line *liveLine) error {
 	soft, cancel := context.WithTimeout(ctx, masterTimeout)
 	defer cancel()
 	defer time.AfterFunc(narrateAfter, func() { line.say("waiting for Apptainer to clean up") }).Stop()
 	if err := master.wait(soft); err == nil || ctx.Err() != nil {
-		return false, err
+		return err
 	}
 	if err := master.kill(); err != nil {
-		return true, err
+		return err
 	}
 	hard, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	return true, master.wait(hard)
+	return master.wait(hard)
 }
 
 // cgroupOf gives the directory of the cgroup that a box has to itself, its init being the process pid, a child of
