@@ -3,15 +3,14 @@ package launcher
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
+	"slices"
 	"time"
 
 	"boxrun/netsetup"
 )
 
 // Repair puts back what others took away of the rules of boxes that run, and touches no box; it gives a line for each thing
-// that it mended. A box that another boxrun works on comes last, as that one may wait for it to be ready. What cannot be read is an error, and keeps no other box from being mended.
+// that it mended. A box that another boxrun works on comes last, as that one may wait for it to be ready.
 func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -19,64 +18,94 @@ func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, err := l.boxes()
-	errs := []error{err}
-	var mended []string
+	if err != nil {
+		return nil, err
+	}
+	r := &repairs{l: l, k: k}
 	var busy []string
 	for _, b := range boxes {
-		lines, err := l.repairFree(ctx, k, b.Name)
-		if errors.Is(err, errBusy) {
+		if err := r.free(ctx, b.Name); errors.Is(err, errBusy) {
 			busy = append(busy, b.Name)
-			continue
 		}
-		mended, errs = append(mended, lines...), append(errs, err)
 	}
 	for _, name := range busy {
-		lines, err := l.repairLocked(ctx, k, name)
-		mended, errs = append(mended, lines...), append(errs, err)
+		r.locked(ctx, name)
 	}
-	return mended, errors.Join(errs...)
+	if len(r.bridges) > 0 {
+		names, err := l.repairNames(ctx)
+		r.note("", names, err)
+	}
+	return r.mended, errors.Join(r.errs...)
+}
+
+// repairs goes from box to box: what they share is looked at once, and the rules are read anew only where some were
+// mended. Those of a box are its lock's holder's.
+type repairs struct {
+	l       *Launcher
+	k       *netsetup.Kernel
+	bridges []string // that were mended, and with them the host
+	mended  []string
+	errs    []error
+}
+
+// note keeps what was done for a box, or for all where name is "".
+func (r *repairs) note(name string, lines []string, err error) {
+	for _, line := range lines {
+		if name != "" {
+			line = name + ": " + line
+		}
+		r.mended = append(r.mended, line)
+	}
+	if name == "" {
+		name = "what boxes share"
+	}
+	r.errs = append(r.errs, wrap("repairing "+name, err))
 }
 
 // errBusy says that another boxrun works on a box.
 var errBusy = errors.New("another boxrun works on it")
 
-// repairFree mends a box that nobody works on; errBusy where somebody does.
-func (l *Launcher) repairFree(ctx context.Context, k *netsetup.Kernel, name string) ([]string, error) {
+// free mends a box that nobody works on; errBusy where somebody does.
+func (r *repairs) free(ctx context.Context, name string) error {
 	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, errBusy)
 	defer cancel()
-	unlock, err := lock(now, l.path("locks"), "box-"+name, func(string) {})
+	unlock, err := lock(now, r.l.path("locks"), "box-"+name, func(string) {})
 	if err != nil {
-		return nil, err
+		if !errors.Is(err, errBusy) {
+			r.note(name, nil, err)
+		}
+		return err
 	}
 	defer unlock()
-	return l.repairOne(ctx, k, name)
+	r.box(ctx, name)
+	return nil
 }
 
-// repairLocked mends a box as soon as nobody works on it.
-func (l *Launcher) repairLocked(ctx context.Context, k *netsetup.Kernel, name string) ([]string, error) {
-	unlock, err := l.lockBox(ctx, name)
+// locked mends a box as soon as nobody works on it.
+func (r *repairs) locked(ctx context.Context, name string) {
+	unlock, err := r.l.lockBox(ctx, name)
 	if err != nil {
-		return nil, err
+		r.note(name, nil, err)
+		return
 	}
 	defer unlock()
-	return l.repairOne(ctx, k, name)
+	r.box(ctx, name)
 }
 
-// repairOne mends a box that runs, whose lock we have.
-func (l *Launcher) repairOne(ctx context.Context, k *netsetup.Kernel, name string) ([]string, error) {
-	b, err := l.load(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (b.Phase != Running || !b.alive()) {
-		return nil, nil
+// box mends a box that runs, whose lock we have, and before that what it shares with others.
+func (r *repairs) box(ctx context.Context, name string) {
+	b, err := r.l.load(name)
+	if err != nil || b.Phase != Running || !b.alive() || !b.bridged() {
+		r.note(name, nil, ignoreNotExist(err))
+		return
 	}
-	if err != nil {
-		return nil, err
+	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {
+		lines, err := r.l.repairShared(ctx, r.k, b)
+		r.note("", lines, err)
+		r.bridges = append(r.bridges, bridge)
 	}
-	k.Reread()
-	lines, err := l.repair(ctx, k, b)
-	for i, line := range lines {
-		lines[i] = name + ": " + line
-	}
-	return lines, wrap(fmt.Sprintf("repairing %s", name), err)
+	lines, err := r.l.repairRules(r.k, b)
+	r.note(name, lines, err)
 }
 
 // stopHealing stops the services that put rules back.
