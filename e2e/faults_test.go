@@ -154,7 +154,7 @@ func (d *damaged) take(b blow) {
 	if b.cure == "up" {
 		d.recover(b)
 	}
-	if r := d.run("boxrun", "down", "web"); r.Code != 0 && !(b.frozen && r.Code == 6) {
+	if r := d.run("boxrun", "down", "web"); r.Code != 0 && (!b.frozen || r.Code != 6) {
 		d.t.Errorf("down: %v", r)
 	}
 	time.Sleep(settled)

@@ -53,8 +53,8 @@ func (d database) write(first int) (acknowledged func() int) {
 	return func() int {
 		defer cancel()
 		_ = cmd.Wait() // it ends when the database does
-		whole, _, _ := cutLast(out.String(), "\n")
-		_, last, _ := cutLast(whole, "\n")
+		whole, _ := cutLast(out.String(), "\n")
+		_, last := cutLast(whole, "\n")
 		n, err := strconv.Atoi(last)
 		if err != nil {
 			d.t.Fatalf("the database acknowledged %q", last)
@@ -63,13 +63,13 @@ func (d database) write(first int) (acknowledged func() int) {
 	}
 }
 
-// cutLast is strings.Cut around the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
+// cutLast cuts s around the last sep; where there is none, all of it is after.
+func cutLast(s, sep string) (before, after string) {
 	i := strings.LastIndex(s, sep)
 	if i < 0 {
-		return "", s, false
+		return "", s
 	}
-	return s[:i], s[i+len(sep):], true
+	return s[:i], s[i+len(sep):]
 }
 
 // has wants all numbers up to the last acknowledged one, and no gap.
@@ -87,7 +87,7 @@ func (d database) has(last int) {
 func (d database) started() string {
 	d.t.Helper()
 	log := d.must("boxrun", "exec", "db", "--", "cat", "/var/log/postgresql/postgresql-15-main.log")
-	_, last, _ := cutLast(log, "starting PostgreSQL")
+	_, last := cutLast(log, "starting PostgreSQL")
 	return last
 }
 

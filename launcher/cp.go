@@ -44,7 +44,7 @@ func (t transfer) inside() error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if err := t.run(os.Stdin, os.Stdout, os.Stderr); err != nil {
+	if err := t.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
 		return &failure{Code: 1, Text: "in the box: " + err.Error()}
 	}
 	return nil
