@@ -380,12 +380,12 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 		t.Run("firewalld on "+backend, func(t *testing.T) {
 			h := h.in(t)
 			h.sh("sed -i s/^FirewallBackend=.*/FirewallBackend=" + backend + "/ /etc/firewalld/firewalld.conf")
-			h.heals("systemctl start firewalld")
+			h.heals("systemctl reset-failed firewalld 2> /dev/null || true; systemctl start firewalld")
 			h.awaitUnit("boxrun-watch@firewalld.service", "active")
 			h.heals("firewall-cmd -q --reload")
 			h.heals("firewall-cmd -q --complete-reload")
 			h.heals("systemctl restart firewalld")
-			h.heals("systemctl reset-failed docker 2> /dev/null; systemctl restart firewalld docker")
+			h.heals("systemctl reset-failed firewalld docker 2> /dev/null || true; systemctl restart firewalld docker")
 			h.awaitUnit("boxrun-watch@firewalld.service", "active")
 			h.heals("systemctl reload firewalld")
 			h.watchIsSmall()
@@ -396,7 +396,7 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 	}
 	t.Run("Docker", func(t *testing.T) {
 		h := h.in(t)
-		h.heals("systemctl reset-failed docker 2> /dev/null; systemctl start docker")
+		h.heals("systemctl reset-failed docker 2> /dev/null || true; systemctl start docker")
 		h.heals("systemctl restart docker")
 	})
 }
