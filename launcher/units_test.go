@@ -73,6 +73,7 @@ WantedBy=%i.service
 Description=Put the rules of boxrun's boxes back whenever %i was reloaded
 BindsTo=%i.service
 After=%i.service dbus.service
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
