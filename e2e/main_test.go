@@ -166,11 +166,18 @@ func (h host) profile(name, text string) {
 
 func (h host) dump() testhost.Dump {
 	h.t.Helper()
+	h.settled()
 	d, err := h.Dump(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return d
+}
+
+// settled waits for Apptainer's command lines to end: up leaves the last 200 ms of each, a sleep, to systemd.
+func (h host) settled() {
+	h.t.Helper()
+	h.sh("for i in $(seq 60); do pgrep -f '^/[^ ]*apptainer .*instance start ' > /dev/null || exit 0; sleep 0.05; done")
 }
 
 // same wants the host as it was in before, but for lines that match a pattern of except.
