@@ -39,7 +39,9 @@ func FromEnvironment() Search {
 }
 
 // OfHost gives where the host's own profiles are, those that may be started at boot.
-func OfHost() Search { return Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}} }
+func OfHost() Search {
+	return Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}}
+}
 
 // A Ref is a profile that was found: a file and the instance to start it as.
 type Ref struct {
