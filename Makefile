@@ -5,7 +5,8 @@ export PATH := /usr/local/go/bin:$(PATH):/usr/sbin:/sbin
 
 VERSION = $(shell git describe --tags --always --dirty 2> /dev/null || echo unknown)
 BUILD   = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
-# The race detector needs a C compiler.
+# The race detector needs a C compiler. By default it has each program sleep for a second at its end, and the tests in
+# namespaces run themselves a thousand times.
 RACE    = $(shell command -v gcc > /dev/null && echo -race)
 LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
@@ -49,7 +50,7 @@ deps:
 check:
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	go vet ./...
-	go test $(RACE) -timeout 10m $(UNIT)
+	GORACE=atexit_sleep_ms=0 go test $(RACE) -timeout 15m $(UNIT)
 
 # Every fuzz target for ten seconds: go test takes one at a time.
 FUZZTIME ?= 10s
