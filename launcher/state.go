@@ -116,13 +116,7 @@ func (l *Launcher) boxes() ([]*Box, error) {
 // others gives every box but the one named.
 func (l *Launcher) others(name string) ([]*Box, error) {
 	boxes, err := l.boxes()
-	var others []*Box
-	for _, b := range boxes {
-		if b.Name != name {
-			others = append(others, b)
-		}
-	}
-	return others, err
+	return without(boxes, name), err
 }
 
 // newBox gives the state of a box that is about to start. Environment values stay out of it: the file is for everyone
