@@ -17,14 +17,18 @@ func (a *app) cpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
 		Short: "Copy files and directories between a box and the host",
-		Long: "cp copies a file, or a directory with all below it, between a box that is up and the host, and keeps owners (by\n" +
-			"their numbers), modes, times and links, as \"cp -a\" does.\n\n" +
-			"Where DST is a directory the copy goes into it under its own name, or with \"SRC/.\" what is in SRC does; else it\n" +
-			"becomes DST, whose parent must be there. Directories that are there are merged, files are replaced. Paths in\n" +
-			"the box are from its root, and links there lead where they do in the box. A path of the host with a colon in it is\n" +
-			"written ./LIKE:THIS. Sockets and devices are left out, with a note.",
-		Example: "  boxrun cp web:/etc/nginx/nginx.conf .\n" +
-			"  boxrun cp ./site/. web:/var/www/html",
+		Long: `cp copies a file, or a directory with all below it, between a box that is up and
+the host, and keeps owners (by their numbers), modes, times and links, as
+"cp -a" does.
+
+Where DST is a directory the copy goes into it under its own name, or with
+"SRC/." what is in SRC does; else it becomes DST, whose parent must be there.
+Directories that are there are merged, files are replaced. Paths in the box are
+from its root, and links there lead where they do in the box. A path of the host
+with a colon in it is written ./LIKE:THIS. Sockets and devices are left out,
+with a note.`,
+		Example: `  boxrun cp web:/etc/nginx/nginx.conf .
+  boxrun cp ./nginx.conf web:/etc/nginx/`,
 		Args:              args(cobra.ExactArgs(2)),
 		ValidArgsFunction: a.completeCopy,
 		RunE: func(cmd *cobra.Command, words []string) error {

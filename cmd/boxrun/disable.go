@@ -14,8 +14,10 @@ func (a *app) disableCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "disable PROFILE...",
 		Short: "No longer start boxes at boot",
-		Long: "disable takes back what enable did. A box that is up stays up, and is started again if it dies, until it goes down.\n" +
-			"With the last enabled box the units in /etc/systemd/system go.",
+		Long: `disable takes back what enable did. A box that is up stays up, and is started
+again if it dies, until it goes down. With the last enabled box the units in
+/etc/systemd/system go.`,
+		Example:           `  boxrun disable web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {

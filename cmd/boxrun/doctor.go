@@ -20,9 +20,14 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [PROFILE]",
 		Short: "Check the host, and the way to a box port by port",
-		Long: "doctor looks at everything boxes need of the host, and follows packets to each box that is up, or to the one named:\n" +
-			"port by port, in the order a packet goes, and out again. Each line has what was found; below a WARN or FAIL stand\n" +
-			"why it matters and the command that mends it. Without --fix nothing is changed.",
+		Long: `doctor looks at everything boxes need of the host, and follows packets to each
+box that is up, or to the one named: port by port, in the order a packet goes,
+and out again. Each line has what was found; below a WARN or FAIL stand why it
+matters and the command that mends it. Without --fix nothing is changed. The
+exit code is 1 where something failed.`,
+		Example: `  boxrun doctor web
+  boxrun doctor --fix
+  boxrun doctor --self-test`,
 		Args:              args(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {

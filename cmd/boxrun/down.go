@@ -16,7 +16,14 @@ func (a *app) downCommand() *cobra.Command {
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "down PROFILE... | --all",
-		Short: "Stop boxes cleanly and take away what boxrun put on the host for them",
+		Short: "Stop boxes, and take away what boxrun put on the host for them",
+		Long: `down has the systemd of the box shut down in order, and kills what is left after
+stop_timeout of the profile (exit code 6). Then rules, addresses and records of
+the box go, and with the last box of a bridge the bridge. The path of an overlay
+it keeps is printed. A box that is not up is nothing to do.`,
+		Example: `  boxrun down web
+  boxrun down --timeout 10m web
+  boxrun down --all`,
 		Args: args(func(cmd *cobra.Command, names []string) error {
 			if all {
 				return cobra.NoArgs(cmd, names)
@@ -42,7 +49,7 @@ func (a *app) downCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().DurationVarP(&timeout, "timeout", "t", 0, "kill the box when it has not stopped after this long (default: the profile's stop_timeout)")
+	cmd.Flags().DurationVarP(&timeout, "timeout", "t", 0, "kill the box when it has not stopped after `DURATION` (default: the profile's stop_timeout)")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
 	return cmd

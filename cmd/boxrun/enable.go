@@ -14,10 +14,15 @@ import (
 func (a *app) enableCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable PROFILE...",
-		Short: "Start boxes at boot, start them again when they die, put their rules back after firewalls were reloaded",
-		Long: "enable has systemd start the box at boot as boxrun@PROFILE.service, and start it again when it dies. It writes the\n" +
-			"units for that to /etc/systemd/system. A box that is up is watched from now on, one that is not is left so.\n" +
-			"Profiles are those in /etc/boxrun/profiles and /usr/share/boxrun/profiles, and the built-in ones.",
+		Short: "Start boxes at boot, and again when they die",
+		Long: `enable has systemd start the box at boot as boxrun@PROFILE.service, start it
+again when it dies, and put the rules of boxes back after firewalls were
+reloaded. It writes the units for that to /etc/systemd/system. A box that is up
+is watched from now on, one that is not is left so.
+
+Profiles are those in /etc/boxrun/profiles and /usr/share/boxrun/profiles, and
+the built-in ones: at boot nobody but root answers for a profile.`,
+		Example:           `  boxrun enable web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -13,10 +13,14 @@ func (a *app) execCommand() *cobra.Command {
 	var e launcher.Exec
 	var tty, noTTY bool
 	cmd := &cobra.Command{
-		Use:   "exec PROFILE -- COMMAND...",
+		Use:   "exec [flags] PROFILE -- COMMAND...",
 		Short: "Run a command in a box",
-		Long: "exec runs a command in a box and exits with its code; 126: it cannot be run; 127: it is not there;\n" +
-			"125: boxrun itself failed. It has a terminal of its own when stdin and stdout are terminals.",
+		Long: `exec runs a command in a box and exits with its code; 126: it cannot be run;
+127: it is not there; 125: boxrun itself failed. It has a terminal of the box's
+own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
+		Example: `  boxrun exec web -- systemctl status nginx
+  boxrun exec -u bob -w /tmp -e LANG=C web -- sh -c 'id; pwd'
+  boxrun exec web -- tar -C /etc -c nginx > nginx.tar`,
 		Args:              args(cobra.MinimumNArgs(2)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -32,8 +36,8 @@ func (a *app) execCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal in any case")
 	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "give the command no terminal")
 	cmd.MarkFlagsMutuallyExclusive("tty", "no-tty")
-	cmd.Flags().StringVarP(&e.User, "user", "u", "", "run as this user of the box")
-	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this directory of the box")
+	cmd.Flags().StringVarP(&e.User, "user", "u", "", "run as this `USER` of the box")
+	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this `DIR` of the box")
 	cmd.Flags().StringArrayVarP(&e.Env, "env", "e", nil, "set an environment variable, `KEY=VALUE`")
 	return cmd
 }

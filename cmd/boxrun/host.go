@@ -10,7 +10,7 @@ import (
 func (a *app) hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
-		Short: "Make the host ready for boxes, show what boxrun holds on it, or take all of it away",
+		Short: "Make the host ready for boxes, show or undo what boxrun did to it",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -23,8 +23,11 @@ func (a *app) hostSetupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Keep over reboots what boxes need of the host",
-		Long: "setup writes the files that set sysctls, load modules and turn off offload at boot, and the zone of firewalld where\n" +
-			"that is installed, and applies all of it now. Boxes work without it; run it again when a profile names a new bridge.",
+		Long: `setup writes the files that set sysctls, load modules and turn off offload at
+boot, and the zone of firewalld where that is installed, and applies all of it
+now. Boxes work without it; run it again when a profile names a new bridge.`,
+		Example: `  boxrun host setup --dry-run
+  boxrun host setup`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := a.launcher()
@@ -88,7 +91,10 @@ func (a *app) hostShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show all that boxrun holds on the host, in place or drifted",
-		Args:  args(cobra.NoArgs),
+		Long: `show prints all that boxrun holds on the host, rules, links, sysctls and files,
+and of each whether it is in place or drifted.`,
+		Example: `  boxrun host show`,
+		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.needRoot("host show"); err != nil {
 				return err
@@ -138,8 +144,14 @@ func (a *app) hostResetCommand() *cobra.Command {
 	var force, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "reset",
-		Short: "Take away all that boxrun holds on the host, files and rules, even where its records are lost",
-		Args:  args(cobra.NoArgs),
+		Short: "Take away all that boxrun holds on the host, records or not",
+		Long: `reset takes away all that carries boxrun's name: rules in both backends of
+iptables, bridges, units, the files of setup, and what is in /run. It needs no
+records. Profiles and overlays are yours, and stay. With boxes up it refuses,
+unless --force has it take them down first.`,
+		Example: `  boxrun host reset --dry-run
+  boxrun host reset --force`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("host reset"); err != nil {
 				return err

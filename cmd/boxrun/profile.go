@@ -24,6 +24,11 @@ func (a *app) profileListCommand() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the profiles that are found, and where",
+		Long: `list prints the profiles that are found and the file of each: in the current
+directory, in $BOXRUN_PROFILES, ~/.config/boxrun/profiles, /etc/boxrun/profiles,
+/usr/share/boxrun/profiles, and those built into boxrun. The first one of a name
+is the one that counts.`,
+		Example: `  boxrun profile list`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			found, err := a.search.List()
@@ -59,8 +64,12 @@ func profileRows(found []profiles.Found) [][]string {
 func (a *app) profileShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:               "show PROFILE",
-		Short:             "Print a profile with all its effective values",
+		Use:   "show PROFILE",
+		Short: "Print a profile with all its effective values",
+		Long: `show prints a profile with every key and the value that holds: defaults filled
+in, paths absolute, %i replaced.`,
+		Example: `  boxrun profile show web
+  boxrun profile show --json web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
@@ -85,8 +94,12 @@ func (a *app) profileShowCommand() *cobra.Command {
 
 func (a *app) profileCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "check PROFILE...",
-		Short:             "Check profiles, and print everything that is wrong with them",
+		Use:   "check PROFILE...",
+		Short: "Check profiles, and print everything that is wrong with them",
+		Long: `check prints everything that is wrong with a profile, each with file, line and
+key (exit code 2). It looks at the file alone: whether the host can run it is
+for "boxrun up", which refuses before it changes anything.`,
+		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
@@ -107,7 +120,10 @@ func (a *app) profileInitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init NAME",
 		Short: "Write NAME.toml, a new profile with every key explained",
-		Args:  args(cobra.ExactArgs(1)),
+		Long: `init writes NAME.toml into the current directory: a profile with every key
+explained and its default as a comment. Only image has to be set.`,
+		Example: `  boxrun profile init wiki`,
+		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, names []string) error {
 			name := names[0]
 			if err := profiles.CheckName(name); err != nil {

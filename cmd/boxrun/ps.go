@@ -19,7 +19,13 @@ func (a *app) psCommand() *cobra.Command {
 		Use:     "ps",
 		Aliases: []string{"ls", "list"},
 		Short:   "List the boxes",
-		Args:    args(cobra.NoArgs),
+		Long: `ps lists the boxes: those that run, are starting or stopping, and those that
+have crashed, of which "boxrun up" or "boxrun down" clears away what is left.
+Memory, processor time and tasks are those of the whole box.`,
+		Example: `  boxrun ps
+  boxrun ps -a
+  boxrun ps --json`,
+		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			boxes, err := a.listed(all)
 			if err != nil && len(boxes) == 0 {

@@ -7,10 +7,12 @@ import (
 func (a *app) repairCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "repair",
-		Short: "Put back the rules of boxes that are up, where somebody took them away",
-		Long: "repair looks after all boxes that are up, and touches none of them: what a firewall flushed is put back. systemd runs it\n" +
-			"when a firewall was restarted or reloaded, where a box is enabled.",
-		Args: args(cobra.NoArgs),
+		Short: "Put back rules of boxes that somebody took away",
+		Long: `repair looks after all boxes that are up, and touches none of them: what a
+firewall flushed is put back. systemd runs it when a firewall was restarted or
+reloaded, where a box is enabled.`,
+		Example: `  boxrun repair`,
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("repair"); err != nil {
 				return err

@@ -10,8 +10,11 @@ import (
 
 func (a *app) restartCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "restart PROFILE...",
-		Short:             "Take boxes down and bring them up again",
+		Use:   "restart PROFILE...",
+		Short: "Take boxes down and bring them up again",
+		Long: `restart takes a box down and brings it up again, with its profile as it is now.
+What up would refuse is refused before the box goes down.`,
+		Example:           `  boxrun restart web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {

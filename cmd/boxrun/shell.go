@@ -9,8 +9,12 @@ import (
 func (a *app) shellCommand() *cobra.Command {
 	var user string
 	cmd := &cobra.Command{
-		Use:               "shell PROFILE",
-		Short:             "Open a login shell in a box",
+		Use:   "shell PROFILE",
+		Short: "Open a login shell in a box",
+		Long: `shell opens a login shell in a box that is up, on a terminal of the box's own,
+so that tmux, su and sudo work as they do after a login.`,
+		Example: `  boxrun shell web
+  boxrun shell -u bob web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -20,6 +24,6 @@ func (a *app) shellCommand() *cobra.Command {
 			return a.exec(cmd, names[0], launcher.Exec{User: user, Login: true, TTY: a.interactive()})
 		},
 	}
-	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this user of the box (default root)")
+	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this `USER` of the box (default root)")
 	return cmd
 }

@@ -18,8 +18,17 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up PROFILE...",
 		Short: "Bring boxes up, or check and mend those that are up",
-		Long: "up makes sure the host's network is in place, starts the box, publishes its ports and waits until it is ready.\n" +
-			"On a box that is up it checks all of that and mends what drifted. Of several profiles all are tried.",
+		Long: `up makes sure the host's network is in place, starts the box, publishes its
+ports, and waits until the systemd in the box has booted and what [ready] of
+the profile asks for answers. What depends_on names is brought up first.
+
+On a box that is up it checks all of that and mends what drifted. A box that is
+not ready in time stays up, to be looked at (exit code 5); of one that did not
+start nothing is left (4). Of several profiles all are tried, and the exit code
+is that of the first that failed.`,
+		Example: `  boxrun up web
+  boxrun up --dry-run web
+  boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -33,7 +42,7 @@ func (a *app) upCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
-	cmd.Flags().DurationVar(&o.Timeout, "wait-timeout", 0, "how long to wait until the box is ready (default: the profile's)")
+	cmd.Flags().DurationVar(&o.Timeout, "wait-timeout", 0, "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile changed since its start")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	return cmd

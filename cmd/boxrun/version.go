@@ -11,7 +11,10 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print boxrun's version",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(*cobra.Command, []string) error { return a.lines([]string{"boxrun " + version}) },
+		Long: `version prints which boxrun this is, by the git commit it was built from; a
+"-dirty" at its end says that files had been changed since.`,
+		Example: `  boxrun version`,
+		Args:    args(cobra.NoArgs),
+		RunE:    func(*cobra.Command, []string) error { return a.lines([]string{"boxrun " + version}) },
 	}
 }
