@@ -16,7 +16,7 @@ UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
-	@echo 'make install    boxrun and its completions below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
+	@echo 'make install    boxrun, its completions and manual pages below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       all tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
@@ -43,6 +43,11 @@ install: build
 	install -D -m 644 bin/boxrun.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/boxrun
 	install -D -m 644 bin/boxrun.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_boxrun
 	install -D -m 644 bin/boxrun.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/boxrun.fish
+	rm -rf bin/man
+	bin/boxrun man bin/man
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 bin/man/man1/* $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 bin/man/man5/* $(DESTDIR)$(PREFIX)/share/man/man5
 
 deps:
 	@e2e/deps.sh

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +22,12 @@ func newRoot(t *terminal) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "boxrun",
 		Short: "Apptainer containers that boot systemd, networked, with one word",
-		Long: "boxrun brings up a box that a profile describes: an Apptainer instance that boots systemd, with its network\n" +
-			"and its published ports in place; and takes it away without a trace.",
+		Long: `boxrun brings up a box that a profile describes: an Apptainer instance that
+boots systemd, with its network and its published ports in place; and takes it
+away without a trace.`,
+		Example: `  boxrun up hello
+  curl http://127.0.0.1:8080/
+  boxrun down hello`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          args(cobra.NoArgs),
@@ -30,13 +35,20 @@ func newRoot(t *terminal) *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", launcher.StateDir, "where boxrun keeps what it knows of boxes")
 	_ = root.PersistentFlags().MarkHidden("state-dir")
+	root.DisableAutoGenTag = true // the manual pages carry boxrun's version
+	root.SetUsageTemplate(wrapped(root.UsageTemplate()))
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand(),
-		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand())
+		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), a.manCommand())
 	return root
+}
+
+// wrapped has the flags of a usage template fit a terminal of 80 columns, as all other help does.
+func wrapped(template string) string {
+	return strings.ReplaceAll(template, "FlagUsages", "FlagUsagesWrapped 80")
 }
 
 // searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	_ "embed" // for what the pages say beside the commands
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/cpuguy83/go-md2man/v2/md2man"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
+)
+
+//go:embed man.md
+var manEnd string // of boxrun(1): exit codes, files, environment
+
+// manCommand writes the manual pages, for "make install" and for packages: boxrun is the one that knows its verbs.
+func (a *app) manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "man DIR",
+		Short:  "Write the manual pages to DIR/man1 and DIR/man5",
+		Hidden: true,
+		Args:   args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			pages, err := manPages(cmd.Root())
+			if err != nil {
+				return err
+			}
+			return writePages(names[0], pages)
+		},
+	}
+}
+
+// manPages gives the text of each page by its file, such as "man1/boxrun-up.1". The month they carry is that of
+// $SOURCE_DATE_EPOCH, where it is set, else this one.
+func manPages(root *cobra.Command) (map[string]string, error) {
+	pages := map[string]string{}
+	for _, cmd := range shown(root) {
+		page, err := manPage(cmd)
+		if err != nil {
+			return nil, fmt.Errorf("writing the page of %q: %w", cmd.CommandPath(), err)
+		}
+		pages["man1/"+strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1"] = page
+	}
+	top := "man1/boxrun.1"
+	pages[top] = strings.Replace(pages[top], seeAlso, sections(manEnd)+seeAlso, 1)
+	pages["man5/boxrun.toml.5"] = string(md2man.Render([]byte(manReference())))
+	return pages, nil
+}
+
+// seeAlso begins the last section of a page.
+const seeAlso = ".SH SEE ALSO\n"
+
+// sections renders sections without the title that a page begins with.
+func sections(markdown string) string {
+	_, text, _ := strings.Cut(string(md2man.Render([]byte("# PAGE\n"+markdown))), ".SH ")
+	return ".SH " + text + "\n"
+}
+
+// shown gives cmd and all commands below it that help shows.
+func shown(cmd *cobra.Command) []*cobra.Command {
+	cmds := []*cobra.Command{cmd}
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			cmds = append(cmds, shown(sub)...)
+		}
+	}
+	return cmds
+}
+
+func manPage(cmd *cobra.Command) (string, error) {
+	var b bytes.Buffer
+	if err := doc.GenMan(cmd, &doc.GenManHeader{Source: "boxrun " + version, Manual: "boxrun"}, &b); err != nil {
+		return "", err
+	}
+	return strings.TrimRight(manOptions(b.String(), cmd.Flags()), "\n") + ", \\fBboxrun.toml(5)\\fP\n", nil
+}
+
+// manOption is an option as cobra writes it: its names, its default as its value, and below it what it does.
+var manOption = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB.*--([a-z-]+)\\fP).*\n\t(.*)$`)
+
+// manOptions shows the options of a page as other pages do: the name of the value in the place of its default.
+func manOptions(page string, flags *pflag.FlagSet) string {
+	return manOption.ReplaceAllStringFunc(page, func(option string) string {
+		m := manOption.FindStringSubmatch(option)
+		names, about := m[1], m[3]
+		if f := flags.Lookup(m[2]); f != nil {
+			if value, _ := pflag.UnquoteUsage(f); value != "" {
+				names += `=\fI` + value + `\fP`
+			}
+		}
+		return ".TP\n" + names + "\n" + about
+	})
+}
+
+func writePages(dir string, pages map[string]string) error {
+	for name, text := range pages {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

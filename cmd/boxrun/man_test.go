@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func rootCommand() *cobra.Command {
+	root := newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr))
+	root.InitDefaultHelpCmd()
+	return root
+}
+
+// described gives the commands whose texts are ours: cobra brings those of completion.
+func described() []*cobra.Command {
+	var cmds []*cobra.Command
+	for _, cmd := range shown(rootCommand()) {
+		if !strings.Contains(cmd.CommandPath(), " completion") && cmd.Name() != "help" {
+			cmds = append(cmds, cmd)
+		}
+	}
+	return cmds
+}
+
+// Every verb has a manual page that says what it does and shows an example, and has all its flags.
+func TestManualPages(t *testing.T) {
+	pages, err := manPages(rootCommand())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range described() {
+		path := cmd.CommandPath()
+		page := pages["man1/"+strings.ReplaceAll(path, " ", "-")+".1"]
+		want := []string{".SH NAME", ".SH DESCRIPTION", "boxrun.toml(5)"}
+		if !cmd.HasSubCommands() {
+			want = append(want, ".SH EXAMPLE")
+			if cmd.Long == "" {
+				t.Errorf("%s has no long text", path)
+			}
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				want = append(want, `\fB--`+f.Name+`\fP`)
+			}
+			if f.Usage == "" {
+				t.Errorf("%s --%s says nothing of what it does", path, f.Name)
+			}
+		})
+		for _, part := range want {
+			if !strings.Contains(page, part) {
+				t.Errorf("the page of %s has no %q:\n%s", path, part, page)
+			}
+		}
+	}
+	if page := pages["man5/boxrun.toml.5"]; !strings.Contains(page, ".SS network.ports\n") {
+		t.Errorf("boxrun.toml(5) does not describe network.ports:\n%s", page)
+	}
+}
+
+// boxrun man writes them where man looks.
+func TestManualPagesAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	if code := run([]string{"man", dir}, newTerminal(os.Stdin, os.Stdout, os.Stderr)); code != exitDone {
+		t.Fatalf("got exit code %d", code)
+	}
+	for _, page := range []string{"man1/boxrun.1", "man1/boxrun-host-setup.1", "man5/boxrun.toml.5"} {
+		text, err := os.ReadFile(filepath.Join(dir, page))
+		if err != nil || !strings.Contains(string(text), ".TH ") {
+			t.Errorf("%s: got %q, %v", page, text, err)
+		}
+	}
+}
+
+// Every help text fits a terminal of 80 columns.
+func TestHelpFitsTheTerminal(t *testing.T) {
+	for _, cmd := range described() {
+		var help bytes.Buffer
+		cmd.SetOut(&help)
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(help.String()) {
+			if line = strings.TrimSuffix(line, "\n"); len(line) > 80 {
+				t.Errorf("%s --help: %d columns: %q", cmd.CommandPath(), len(line), line)
+			}
+		}
+	}
+}
+
+// docs/profile.md is what the types, the template and profile.md here say.
+func TestProfilePageIsCurrent(t *testing.T) {
+	const file = "../../docs/profile.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(profilePage()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != profilePage() {
+		t.Error("docs/profile.md is not current: run this test with -update")
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	_ "embed" // for what stands before the keys
+	"fmt"
+	"strings"
+
+	"boxrun/profiles"
+)
+
+//go:embed profile.md
+var aboutProfiles string
+
+// profilePage is docs/profile.md: all that a profile can say, as a page.
+func profilePage() string {
+	return "# The profile of a box\n\n" +
+		"<!-- made from profiles/template.toml and cmd/boxrun/profile.md: go test ./cmd/boxrun -update -->\n\n" +
+		aboutProfiles + "\n" + keysPage("##")
+}
+
+// manReference is boxrun.toml(5) in Markdown.
+func manReference() string {
+	return fmt.Sprintf("%% \"BOXRUN.TOML\" \"5\" \"\" \"boxrun %s\" \"boxrun\"\n", version) +
+		"# NAME\nboxrun.toml - the profile of a box\n\n# DESCRIPTION\n" +
+		strings.ReplaceAll(aboutProfiles, "\n## ", "\n### ") + "\n" + keysPage("#") +
+		"# SEE ALSO\n**boxrun(1)**, **boxrun-profile(1)**, **boxrun-up(1)**\n"
+}
+
+// keysPage describes every key of the format in Markdown, under a heading for each table; heading is the mark of these.
+func keysPage(heading string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s Keys of the top level\n\n", heading)
+	for _, e := range profiles.Reference() {
+		if strings.HasPrefix(e.Type, "table") && !strings.Contains(e.Key, ".") {
+			fmt.Fprintf(&b, "%s [%s]\n\n", heading, e.Key)
+			if e.About != "" {
+				b.WriteString(e.About + "\n\n")
+			}
+			continue
+		}
+		fmt.Fprintf(&b, "### %s\n\n%s, %s.\n\n%s\n\n", e.Key, e.Type, defaultOf(e), e.About)
+	}
+	return b.String()
+}
+
+func defaultOf(e profiles.Entry) string {
+	if e.Default == "" {
+		return "required"
+	}
+	return "`" + e.Default + "` by default"
+}
