@@ -22,7 +22,7 @@ type Profile struct {
 	Systemd   Systemd           `json:"systemd" toml:"systemd"`
 	Resources Resources         `json:"resources" toml:"resources"`
 	Ready     Ready             `json:"ready" toml:"ready"`
-	Secrets   map[string]string `json:"secrets" toml:"secrets"`
+	Secrets   map[string]string `json:"secrets" toml:"secrets"` // by name, absolute paths of files of the host
 	Build     Build             `json:"build" toml:"build"`
 	Apptainer Apptainer         `json:"apptainer" toml:"apptainer"`
 	Hooks     Hooks             `json:"hooks" toml:"hooks"`
@@ -107,7 +107,7 @@ type Apptainer struct {
 	Args []string `json:"args" toml:"args"`
 }
 
-// Hooks are commands run inside the box.
+// Hooks are commands run inside the box, each with its arguments and never empty.
 type Hooks struct {
-	PostUp [][]string `json:"post_up" toml:"post_up"`
+	PostUp [][]string `json:"post_up" toml:"post_up"` // in this order, when the box is ready
 }

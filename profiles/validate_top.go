@@ -48,30 +48,8 @@ func (d *document) path(s string) (string, error) {
 	return filepath.Join(d.dir, s), nil
 }
 
-// decodeSecrets knows the table, but not yet what to do with it.
-func (p *Profile) decodeSecrets(top *section) {
-	raw, ok := top.take("secrets")
-	if !ok {
-		return
-	}
-	table, ok := raw.(map[string]any)
-	if !ok {
-		top.wrongType("secrets", "a table", raw)
-		return
-	}
-	for name := range table {
-		top.refuse(join("secrets", name), "not supported yet")
-	}
-}
-
 // decode reads [build].
 func (b *Build) decode(s *section) {
 	one(s, "definition", &b.Definition, optional(s.doc.path))
 	s.later("definition", b.Definition != "")
-}
-
-// decode reads [hooks].
-func (h *Hooks) decode(s *section) {
-	commands, _ := s.list("post_up", "a list of commands, each a list of strings")
-	s.later("post_up", len(commands) > 0)
 }
