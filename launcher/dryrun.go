@@ -39,7 +39,7 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 	lines = append(lines, rootCommands(b)...)
 	lines = append(lines, b.startLimitCommands()...)
 	if !b.bridged() {
-		return lines, nil
+		return append(lines, l.hookCommands(b, p)...), nil
 	}
 	rules, err := boxRules(b)
 	if err != nil {
@@ -47,7 +47,8 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 	}
 	rules.Veth = "$VETH"
 	lines = append(lines, findVeth(b)...)
-	return append(lines, netsetup.Ports(rules).Commands()...), nil
+	lines = append(lines, netsetup.Ports(rules).Commands()...)
+	return append(lines, l.hookCommands(b, p)...), nil
 }
 
 // prepareCommands gives the commands that write what prepare writes.
@@ -62,6 +63,7 @@ func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]str
 	for _, f := range c.files() {
 		lines = append(lines, f.command(dir))
 	}
+	lines = append(lines, l.secretCommands(p)...)
 	if isHello(p.Image) {
 		lines = append(lines, helloCommands(l.helloRoot(b.Name))...)
 	}
@@ -194,7 +196,7 @@ func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) 
 		lines = append(lines, missing...)
 	}
 	limits, err := b.limitCommands(p)
-	return append(lines, limits...), err
+	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 
 func commandsOf(plans []netsetup.Plan) []string {

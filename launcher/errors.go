@@ -9,6 +9,7 @@ var (
 	ErrNotFound   = errors.New("no such box")           // neither a box nor a profile of that name
 	ErrNotStarted = errors.New("the box did not start") // nothing of it is left
 	ErrNotReady   = errors.New("not ready in time")     // the box stays up
+	ErrHook       = errors.New("post_up failed")        // one of its commands; the box stays up
 	ErrKilled     = errors.New("had to be killed")      // the box is down, but did not stop by itself
 )
 

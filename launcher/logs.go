@@ -175,7 +175,7 @@ func startCause(text string) string {
 
 // logLine takes a line of Apptainer's apart. level is "" for a line of somebody else's.
 func logLine(line string) (level, message string) {
-	line = strings.TrimSpace(colours().ReplaceAllString(line, ""))
+	line = strings.TrimSpace(colour.ReplaceAllString(line, ""))
 	for _, level := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
 		if rest, ok := strings.CutPrefix(line, level); ok {
 			if _, message, ok := strings.Cut(rest, ":"); ok {
@@ -185,8 +185,6 @@ func logLine(line string) (level, message string) {
 	}
 	return "", line
 }
-
-func colours() *regexp.Regexp { return regexp.MustCompile("\x1b\\[[0-9;]*m") }
 
 // isNoise says that a message only follows from another.
 func isNoise(message string) bool {

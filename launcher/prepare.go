@@ -12,7 +12,7 @@ import (
 	"boxrun/profiles"
 )
 
-// boxDir is what boxrun prepares for one box: its configuration, and the root of builtin:hello.
+// boxDir is what boxrun prepares for one box: its configuration, its secrets, and the root of builtin:hello.
 func (l *Launcher) boxDir(name string) string { return l.path("boxes", name) }
 
 func (l *Launcher) confDir(name string) string { return filepath.Join(l.boxDir(name), "conf") }
@@ -45,7 +45,7 @@ func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
 func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error) {
 	s := start{
 		Conf: l.conf(), Profile: p, Image: p.Image, Network: l.network(b).Name(), Addr: b.Addr, DNS: c.Names.Servers,
-		Binds: c.binds(l.confDir(b.Name)),
+		Binds: append(c.binds(l.confDir(b.Name)), l.secretBinds(p)...),
 	}
 	if !isHello(p.Image) {
 		return s, nil
@@ -64,6 +64,9 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 		return start{}, err
 	}
 	if err := c.write(l.confDir(b.Name)); err != nil {
+		return start{}, err
+	}
+	if err := l.writeSecrets(p); err != nil {
 		return start{}, err
 	}
 	if isHello(p.Image) {

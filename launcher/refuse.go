@@ -20,6 +20,7 @@ func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
 	return errors.Join(err, loadErr, ignoreNotExist(ownErr),
 		refuseImage(p),
 		refuseBinds(p),
+		l.refuseSecrets(p),
 		refuseOverlay(p, others),
 		refuseLimits(p),
 		l.refuseInstance(p.Name),

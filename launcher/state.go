@@ -47,6 +47,8 @@ type Box struct {
 	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
 	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
 
+	HooksDue bool `json:"hooks_due,omitempty"` // hooks.post_up has not run to its end since the start
+
 	MadeOverlay bool `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
 
 	MTU   int           `json:"mtu"`
@@ -132,9 +134,10 @@ func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
 	}
 	b := &Box{
 		Name: p.Name, Phase: Starting, Profile: p, Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
-		Unit:   unitFor(p),
-		Record: recordPath(l.Home, hostname, p.Name),
-		Log:    logPath(l.Home, hostname, p.Name),
+		HooksDue: len(p.Hooks.PostUp) > 0,
+		Unit:     unitFor(p),
+		Record:   recordPath(l.Home, hostname, p.Name),
+		Log:      logPath(l.Home, hostname, p.Name),
 	}
 	b.Profile.Systemd.Environment = withoutValues(p.Systemd.Environment)
 	b.LogFrom, b.OutFrom = sizeOf(b.Log), sizeOf(b.outLog())

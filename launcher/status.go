@@ -80,7 +80,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: b.status(), Limits: b.Profile.Resources, Exposure: b.Exposure(),
-		Changed: now != nil && !b.madeOf(*now),
+		Changed: now != nil && !l.isAsStarted(b, *now),
 	}
 	if d.State != string(Running) {
 		return d, nil

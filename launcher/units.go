@@ -3,6 +3,7 @@ package launcher
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -215,6 +216,9 @@ func mountedPaths(p profiles.Profile) []string {
 	}
 	for _, b := range p.Storage.Binds {
 		paths = append(paths, b.Source)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		paths = append(paths, p.Secrets[name])
 	}
 	return paths
 }

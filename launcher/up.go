@@ -29,21 +29,25 @@ type Up struct {
 	Started bool              // false: it was up before
 	Mended  []string          // of a box that was up: what was out of place
 	Changed bool              // the profile is not the one the box was started with
+	Secrets []string          // of a box that was up: names of secrets whose files have changed since
 	Failed  []failedUnit      // units that failed at boot, with their last log lines
 	Killed  error             // ErrKilled: of a box that was to start anew, and did not stop by itself
 	Host    []netsetup.Change // what became different of the host's network while a box booted that shares it
 }
 
 // Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
-// ready in time stays (ErrNotReady). What a killed boxrun left of the box is cleared first. From then on systemd watches
+// ready in time stays (ErrNotReady), and so does one of whose post_up a command failed (ErrHook). What a killed boxrun left of the box is cleared first. From then on systemd watches
 // a box that is enabled.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	up, err := l.upLocked(ctx, p, o)
-	if up.Box == nil || err != nil && !errors.Is(err, ErrNotReady) {
+	if up.Box == nil || err != nil && !Stays(err) {
 		return up, err
 	}
 	return up, errors.Join(err, l.watched(ctx, up.Box, p))
 }
+
+// Stays says whether a box that an up failed with is up all the same.
+func Stays(err error) bool { return errors.Is(err, ErrNotReady) || errors.Is(err, ErrHook) }
 
 // upLocked is all of an up for which the box's lock is needed.
 func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
@@ -64,9 +68,9 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || b.madeOf(p)):
+	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || l.isAsStarted(b, p)):
 		up, err := l.upAgain(ctx, k, b, p, o)
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrNotReady) || !b.ends(ctx) {
+		if err == nil || ctx.Err() != nil || Stays(err) || !b.ends(ctx) {
 			return up, err
 		}
 		return l.upInstead(ctx, k, b, p, o) // it was dying as we came
@@ -100,11 +104,19 @@ func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.P
 	if o.NoWait {
 		return up, nil
 	}
-	err = l.await(ctx, b, o, &up)
-	if err != nil && !errors.Is(err, ErrNotReady) { // it died, or a person gave up
+	err = l.finish(ctx, b, p, o, &up)
+	if err != nil && !Stays(err) { // it died, or a person gave up
 		return up, l.rollback(ctx, k, b, err)
 	}
 	return up, err
+}
+
+// finish waits until the box is ready, and runs its post_up where that is due.
+func (l *Launcher) finish(ctx context.Context, b *Box, p profiles.Profile, o UpOptions, up *Up) error {
+	if err := l.await(ctx, b, o, up); err != nil {
+		return err
+	}
+	return l.runHooks(ctx, b, p)
 }
 
 // upAgain mends a box that is up, and waits until it is ready.
@@ -119,11 +131,11 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 		limits, err = l.limitAnew(ctx, b, p)
 		mended = append(mended, limits...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p)}
+	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p), Secrets: l.changedSecrets(p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}
-	return up, l.await(ctx, b, o, &up)
+	return up, l.finish(ctx, b, p, o, &up)
 }
 
 // upInstead clears what there is of the box, dead or alive, and starts it anew. What can be refused is refused while

@@ -86,8 +86,9 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	up, err := l.Up(ctx, p, o)
 	a.live("")
 	a.noteHost(p.Name, up)
-	if up.Box != nil && (err == nil || errors.Is(err, launcher.ErrNotReady)) {
+	if up.Box != nil && (err == nil || launcher.Stays(err)) {
 		a.noteUp(up, time.Since(began))
+		a.noteDue(up, err)
 	}
 	return errors.Join(err, up.Killed)
 }
@@ -110,6 +111,9 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	if up.Changed {
 		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
 	}
+	for _, secret := range up.Secrets {
+		a.notef("%s: secrets.%s has changed since the start: \"boxrun up --replace %s\" starts it anew", name, secret, name)
+	}
 	for _, failed := range up.Failed {
 		a.notef("%s: warning: %s failed", name, failed.Unit)
 		for _, line := range failed.Log {
@@ -118,6 +122,13 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	}
 	if up.Box.Profile.Ready.Hint != "" {
 		a.notef("%s: %s", name, up.Box.Profile.Ready.Hint)
+	}
+}
+
+// noteDue says what is to be done yet of a box that is up. Of a command of post_up that failed the error tells.
+func (a *app) noteDue(up launcher.Up, err error) {
+	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, launcher.ErrHook) {
+		a.notef("%s: post_up has not run: \"boxrun up %s\" runs it when the box is ready", name, name)
 	}
 }
 

@@ -1,0 +1,95 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"boxrun/profiles"
+)
+
+// runHooks runs the commands of post_up in the box that is ready, one after the other, where they have not all run since its
+// start. They are those of p, the profile as it is now: a person who mended one that failed wants the mended one. Until the
+// last has ended well they are due: the next up begins with the first.
+//
+// Errors: ErrHook for a command that failed or could not be run; ErrNotStarted where the box ended meanwhile; the cause of
+// ctx's end.
+func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) error {
+	if !b.HooksDue {
+		return nil
+	}
+	for i, argv := range p.Hooks.PostUp {
+		if err := l.runHook(ctx, b, hookStep(i, argv), argv); err != nil {
+			return err
+		}
+	}
+	b.HooksDue = false
+	return l.save(b)
+}
+
+// hookStep names a command of post_up for people: its place in the profile, and the command on one line.
+func hookStep(i int, argv []string) string {
+	const most = 60 // characters
+	words := strings.Join(argv, " ")
+	if r := []rune(words); len(r) > most {
+		words = string(r[:most]) + "..."
+	}
+	return fmt.Sprintf("post_up[%d] %q", i, words)
+}
+
+// runHook runs one command as exec does, with nothing to read, and shows what it says line by line.
+func (l *Launcher) runHook(ctx context.Context, b *Box, step string, argv []string) error {
+	l.notef("%s: %s", b.Name, step)
+	out := &lineWriter{Show: func(line string) error { l.notef("    %s", plainLine(line)); return nil }}
+	quiet := l.tellTime(ctx, b.Name+": "+step)
+	code, err := runIn(ctx, l.ref(b), Exec{Argv: argv, Stdout: out, Stderr: out})
+	quiet()
+	err = errors.Join(err, out.end())
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil && code == 0:
+		return nil
+	case !b.alive() || b.ends(ctx):
+		return &Problem{Kind: ErrNotStarted, Text: fmt.Sprintf("the box's init ended while %s ran", step)}
+	case err != nil:
+		return hookFailed(b, fmt.Sprintf("%s: %s: %v", b.Name, step, err))
+	}
+	return hookFailed(b, fmt.Sprintf("%s: %s exited with %d", b.Name, step, code))
+}
+
+func hookFailed(b *Box, text string) error {
+	return &Problem{Kind: ErrHook, Text: text,
+		Hint: fmt.Sprintf("the box stays up, to be looked at with \"boxrun shell %s\"; \"boxrun up %s\" runs post_up again from the first",
+			b.Name, b.Name)}
+}
+
+// tellTime shows for how long a step has been running, until it is told to be quiet.
+func (l *Launcher) tellTime(ctx context.Context, step string) (quiet func()) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	line := newLiveLine(l.Live)
+	go func() {
+		defer close(done)
+		for began := time.Now(); sleep(ctx, time.Second) == nil; {
+			line.say(step + seconds(time.Since(began)))
+		}
+	}()
+	return func() { stop(); <-done; line.end() }
+}
+
+// hookCommands gives what a person would type for post_up, where it is due. boxrun's own exec would not know the box.
+func (l *Launcher) hookCommands(b *Box, p profiles.Profile) []string {
+	if !b.HooksDue || len(p.Hooks.PostUp) == 0 {
+		return nil
+	}
+	argv := l.ref(b).enterArgv()
+	enter := append(environment(l.Home), argv[:len(argv)-1]...)
+	lines := []string{"# hooks.post_up, when the box is ready"}
+	for _, command := range p.Hooks.PostUp {
+		lines = append(lines, "env -i "+quoteAll(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
+	}
+	return lines
+}
