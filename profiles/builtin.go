@@ -2,12 +2,13 @@ package profiles
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 )
 
-//go:embed builtin/*.toml
+//go:embed builtin
 var builtins embed.FS
 
 // builtinPrefix begins the File of a built-in profile, and the image that boxrun makes itself.
@@ -33,4 +34,18 @@ func builtinFiles() ([]string, error) {
 		files[i] = builtinPrefix + strings.TrimSuffix(strings.TrimPrefix(name, "builtin/"), ".toml")
 	}
 	return files, nil
+}
+
+// Recipe gives the files of a built-in recipe by the name that profiles have for it, "builtin:NAME". The definition is
+// NAME.def at its top.
+func Recipe(definition string) (fs.FS, error) {
+	name := strings.TrimPrefix(definition, builtinPrefix)
+	dir := "builtin/" + name
+	if !fs.ValidPath(dir) || strings.Contains(name, "/") {
+		return nil, errors.New("must be the name of a built-in recipe behind builtin:")
+	}
+	if _, err := fs.Stat(builtins, dir+"/"+name+".def"); err != nil {
+		return nil, errors.New("must be a built-in recipe: there is none of that name")
+	}
+	return fs.Sub(builtins, dir)
 }

@@ -94,7 +94,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
 	p.decodeSecrets(top)
 	p.checkSecretsDir(storage)
-	p.Build.decode(top.table("build"))
+	p.Build.decode(top.table("build"), p.Image)
 	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())
 	p.Hooks.decode(top.table("hooks"))
 }

@@ -142,6 +142,7 @@ func TestHash(t *testing.T) {
 		{"the same", "/a/web.toml", `image = "/web.sif"`, true},
 		{"in another directory", "/b/web.toml", `image = "/web.sif"`, true},
 		{"with a default written out", "/a/web.toml", "image = '/web.sif'\nnetwork.ports = []", true},
+		{"with a definition to build from", "/a/web.toml", "image = '/web.sif'\nbuild.definition = 'web.def'", true},
 		{"with a port", "/a/web.toml", "image = '/web.sif'\nnetwork.ports = ['80']", false},
 		{"with a variable", "/a/web.toml", "image = '/web.sif'\nsystemd.environment.A = ''", false},
 		{"with another name", "/a/web2.toml", `image = "/web.sif"`, false},

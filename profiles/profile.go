@@ -99,7 +99,7 @@ type Ready struct {
 
 // Build says what the image is built from.
 type Build struct {
-	Definition string `json:"definition" toml:"definition"`
+	Definition string `json:"definition" toml:"definition"` // absolute path of a definition file, or "builtin:NAME"
 }
 
 // Apptainer holds flags passed through to "apptainer instance start".

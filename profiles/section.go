@@ -145,13 +145,6 @@ func choice(words ...string) func(string) (string, error) {
 	}
 }
 
-// later refuses a key whose feature is not built yet, where it is set to something else than its default.
-func (s *section) later(name string, set bool) {
-	if set && s.valid(name) {
-		s.refuse(name, "not supported yet, got %s", shown(s.raw[name]))
-	}
-}
-
 // whole decodes a whole number; check's error states the rule.
 func whole(s *section, name string, into *int, check func(int64) error) {
 	if raw, ok := s.take(name); ok {

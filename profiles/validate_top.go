@@ -48,8 +48,19 @@ func (d *document) path(s string) (string, error) {
 	return filepath.Join(d.dir, s), nil
 }
 
-// decode reads [build].
-func (b *Build) decode(s *section) {
-	one(s, "definition", &b.Definition, optional(s.doc.path))
-	s.later("definition", b.Definition != "")
+// decode reads [build] of a profile with an image.
+func (b *Build) decode(s *section, image string) {
+	one(s, "definition", &b.Definition, optional(s.doc.definition))
+	if b.Definition != "" && strings.HasPrefix(image, builtinPrefix) {
+		s.refuse("definition", "is for an image of your own: boxrun makes %q itself", image)
+	}
+}
+
+// definition reads the path of a definition file, or the name of a built-in recipe.
+func (d *document) definition(s string) (string, error) {
+	if strings.HasPrefix(s, builtinPrefix) {
+		_, err := Recipe(s)
+		return s, err
+	}
+	return d.path(s)
 }
