@@ -171,7 +171,7 @@ func (r natRule) String() string {
 
 // parseNAT reads a line that adds a rule. Of matches it does not know it takes the rule to select more than it does.
 func parseNAT(line string) (natRule, bool) {
-	words := splitRule(line)
+	words := splitQuoted(line)
 	if len(words) < 2 || words[0] != "-A" {
 		return natRule{}, false
 	}
@@ -248,34 +248,4 @@ func parseSpans(value string, not bool) []span {
 		rest = intersect(rest, []span{{0, s.first - 1}, {s.last + 1, 65535}})
 	}
 	return rest
-}
-
-// splitRule splits a line of "iptables -S" into words; quoted ones may hold blanks and \" .
-func splitRule(line string) []string {
-	var words []string
-	var word strings.Builder
-	quoted, escaped, some := false, false, false
-	for _, c := range line {
-		switch {
-		case escaped:
-			word.WriteRune(c)
-			escaped = false
-		case c == '\\' && quoted:
-			escaped = true
-		case c == '"':
-			quoted, some = !quoted, true
-		case c == ' ' && !quoted:
-			if some || word.Len() > 0 {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			some = false
-		default:
-			word.WriteRune(c)
-		}
-	}
-	if some || word.Len() > 0 {
-		words = append(words, word.String())
-	}
-	return words
 }

@@ -57,7 +57,7 @@ func normal(rule string) string {
 	return strings.Join(out, " ")
 }
 
-// splitQuoted splits a line as iptables-restore does: at blanks, but not within double quotes; a backslash there keeps
+// splitQuoted splits a line of "iptables -S" into words as iptables-restore does: at blanks, but not within double quotes; a backslash there keeps
 // the next character.
 func splitQuoted(line string) []string {
 	var fields []string

@@ -187,7 +187,7 @@ func (f Firewall) Translation(hook string, p Packet) Outcome {
 
 // Ours says whether a rule that a walk named is boxrun's.
 func Ours(rule string) bool {
-	fields := splitRule(rule)
+	fields := splitQuoted(rule)
 	return strings.HasPrefix(comment(rule), "boxrun:") || slices.ContainsFunc(fields, func(s string) bool {
 		return strings.HasPrefix(s, "BOXRUN-")
 	})

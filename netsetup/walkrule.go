@@ -49,7 +49,7 @@ func (r walkRule) leaves() bool { return r.goTo || r.target == "RETURN" }
 // parseWalkRule takes a rule apart as iptables-save prints it: conditions, the target, the target's own options.
 func parseWalkRule(text string) walkRule {
 	r := walkRule{text: text}
-	words := splitRule(text)
+	words := splitQuoted(text)
 	for i := 0; i < len(words); i++ {
 		if words[i] == "-j" || words[i] == "-g" {
 			r.goTo = words[i] == "-g"
