@@ -125,7 +125,7 @@ func (l *Launcher) mendHost(ctx context.Context, k *netsetup.Kernel) ([]string, 
 		mended = append(mended, "removed the lease of a dead owner: "+file)
 	}
 	for _, name := range swept {
-		mended = append(mended, fmt.Sprintf("removed the rules of %q, of which there is no box", name))
+		mended = append(mended, sweptLine(name))
 	}
 	for _, name := range devices {
 		mended = append(mended, "removed what a killed doctor left: "+name)

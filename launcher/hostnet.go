@@ -128,16 +128,15 @@ func (l *Launcher) removeUnfinished() {
 // sweep removes the rules of boxes that have no state: a save of the firewall may bring them back at boot. The caller
 // holds the network's lock, under which a box gets its state before it gets rules.
 func (l *Launcher) sweep(k *netsetup.Kernel, boxes []*Box) error {
-	known := make([]string, len(boxes))
-	for i, b := range boxes {
-		known[i] = b.Name
-	}
-	swept, err := netsetup.Sweep(k, known)
+	swept, err := netsetup.Sweep(k, nameList(boxes))
 	for _, name := range swept {
-		l.notef("removed the rules of %q, of which there is no box", name)
+		l.notef("%s", sweptLine(name))
 	}
 	return err
 }
+
+// sweptLine says what netsetup.Sweep has done.
+func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
 // lower undoes the bridges that no box in boxes is on, and the host's part when no bridge is left.
 func (l *Launcher) lower(k *netsetup.Kernel, boxes []*Box) error {

@@ -101,16 +101,5 @@ func Held(n Network, addr netip.Addr) (bool, error) {
 	return false, err
 }
 
-// Leftovers gives the names of the boxes, not among known, and of the bridges without a device that rules of boxrun
-// speak of: what Sweep would remove. It changes nothing.
-func Leftovers(k *Kernel, known []string) ([]string, error) {
-	have, err := k.rules()
-	if err != nil {
-		return nil, err
-	}
-	bridges, err := k.goneBridges(have)
-	return append(strangers(have, known), bridges...), err
-}
-
 // ModuleOnDisk says whether the running kernel has a module of that name to be loaded.
 func ModuleOnDisk(name string) (bool, error) { return onDisk(name) }

@@ -527,7 +527,7 @@ func testSweep(t *testing.T, h *testHost) {
 		t.Fatal(err)
 	}
 	swept, err := Sweep(h.k, []string{"coldfront"})
-	if got, want := strings.Join(swept, " "), "old sbr7"; got != want || err != nil {
+	if got, want := strings.Join(swept, ", "), "box old, bridge sbr7"; got != want || err != nil {
 		t.Errorf("swept %q, error %v, want %q", got, err, want)
 	}
 	sameHost(t, "after sweeping", dumpHost(t), up)

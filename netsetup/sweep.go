@@ -9,30 +9,53 @@ import (
 
 // Sweep removes the chains of boxes whose names are not in known, with the jumps to them, and the rules of bridges that
 // do not exist: what a service that saves rules has brought back at boot, or a boxrun without its state has left. It
-// gives the names of those boxes and bridges.
+// gives a word for each of them: "box web", "bridge sbr0".
 func Sweep(k *Kernel, known []string) ([]string, error) {
 	k.Reread()
-	have, err := k.rules()
-	if err != nil {
-		return nil, err
+	boxes, bridges, err := leftovers(k, known)
+	errs := []error{err}
+	for _, name := range boxes {
+		errs = append(errs, sweeping("box "+name, sweepBox(k, name)))
 	}
-	var swept []string
-	var errs []error
-	for _, name := range strangers(have, known) {
-		if err := sweepBox(k, name); err != nil {
-			errs = append(errs, fmt.Errorf("sweeping away %s: %w", name, err))
-		}
-		swept = append(swept, name)
-	}
-	bridges, err := k.goneBridges(have)
 	for _, name := range bridges {
 		r := ruleset{owner: "boxrun:" + name, rules: bridgePlaces()}
-		if err := r.undo(k); err != nil {
-			errs = append(errs, fmt.Errorf("sweeping away %s: %w", name, err))
-		}
-		swept = append(swept, name)
+		errs = append(errs, sweeping("bridge "+name, r.undo(k)))
 	}
-	return swept, errors.Join(append(errs, err)...)
+	return inWords(boxes, bridges), errors.Join(errs...)
+}
+
+// Leftovers gives what Sweep would remove, in the same words. It changes nothing.
+func Leftovers(k *Kernel, known []string) ([]string, error) {
+	boxes, bridges, err := leftovers(k, known)
+	return inWords(boxes, bridges), err
+}
+
+// leftovers gives the names of what has rules and is not there.
+func leftovers(k *Kernel, known []string) (boxes, bridges []string, err error) {
+	have, err := k.rules()
+	if err != nil {
+		return nil, nil, err
+	}
+	bridges, err = k.goneBridges(have)
+	return strangers(have, known), bridges, err
+}
+
+func inWords(boxes, bridges []string) []string {
+	var words []string
+	for _, name := range boxes {
+		words = append(words, "box "+name)
+	}
+	for _, name := range bridges {
+		words = append(words, "bridge "+name)
+	}
+	return words
+}
+
+func sweeping(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("sweeping away %s: %w", what, err)
 }
 
 // sweepBox undoes a box's rules by its name alone: that is all they are found by.
