@@ -18,7 +18,7 @@ import (
 // Enable has a box started at boot, started again when it dies, and its rules put back when a firewall took them away. A
 // box that is up is watched from now on; one that is not is left so. It can be repeated, as after an edit of the profile.
 func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err error) {
-	if err := profiles.Trusted(l.Exe, rootAlone); err != nil {
+	if err := profiles.Trusted(l.Exe, profiles.RootAlone); err != nil {
 		return false, err
 	}
 	host, err := l.hostForUnits(ctx)
@@ -39,10 +39,7 @@ func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err
 	return l.watchNow(ctx, p)
 }
 
-// rootAlone is for profiles.Trusted: nobody is at the terminal at boot.
-const rootAlone = -1
-
-// hostForUnits connects to the systemd that shall have or lose units.
+// hostForUnits connects to the host's systemd, for which units are written or removed. A host that another init runs has none.
 func (l *Launcher) hostForUnits(ctx context.Context) (*hostSystemd, error) {
 	if !systemdHost() {
 		return nil, refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")

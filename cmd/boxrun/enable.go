@@ -82,8 +82,5 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 			Text: p.File + " is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles",
 			Hint: "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)}
 	}
-	return p, profiles.Trusted(p.File, rootAlone)
+	return p, profiles.Trusted(p.File, profiles.RootAlone)
 }
-
-// rootAlone is for profiles.Trusted.
-const rootAlone = -1

@@ -72,7 +72,7 @@ func (a *app) noteSetup(changed []string) {
 // hostProfiles gives the profiles whose bridges a setup is for: those of the host, not of a person. One that cannot be
 // read is none of the setup's business.
 func (a *app) hostProfiles() []profiles.Profile {
-	search := profiles.Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}}
+	search := profiles.OfHost()
 	found, err := search.List()
 	if err != nil {
 		a.notef("warning: %v", err)

@@ -42,7 +42,7 @@ func (a *app) trust(p profiles.Profile) error {
 	if os.Geteuid() != 0 || !filepath.IsAbs(p.File) {
 		return nil
 	}
-	invoker := -1
+	invoker := profiles.RootAlone
 	if id := os.Getenv("SUDO_UID"); id != "" {
 		uid, err := strconv.Atoi(id)
 		if err != nil {
