@@ -43,8 +43,8 @@ type confFile struct {
 	Mode    os.FileMode
 }
 
-// maskedUnits gives the units that no box may start, as they act on the kernel, which it shares with the host: /proc/sys
-// and /sys are writable in a box (facts 2.5).
+// maskedUnits gives the units that no box may start, as they act on the kernel, which it shares with the host (/proc/sys
+// and /sys are writable in a box, facts 2.5), or wait for its devices. In a template's name every instance is meant.
 func maskedUnits() []string {
 	return []string{
 		// Make events of, name and set up the host's devices.
@@ -71,6 +71,8 @@ func maskedUnits() []string {
 		"ntp.service",
 		"ntpsec.service",
 		"openntpd.service",
+		// Waits 90 s for a terminal of the host's that no box has.
+		"serial-getty@.service",
 		// Take over the kernel's audit.
 		"auditd.service",
 		"systemd-journald-audit.socket",
