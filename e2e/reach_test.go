@@ -191,7 +191,7 @@ func TestWhatIsPublishedIsReachedAndNothingElse(t *testing.T) {
 func TestHairpinWithBridgeNetfilter(t *testing.T) {
 	h := newHost(t)
 	if h.run("test", "-e", "/proc/sys/net/bridge/bridge-nf-call-iptables").Code != 0 {
-		t.Skip("this kernel has no br_netfilter")
+		cannot(t, "this kernel has no br_netfilter")
 	}
 	h.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
 	h.profile("all", allProfile)
