@@ -259,16 +259,17 @@ func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
 	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
 }
 
-func addrsOf(boxes []*Box) []netip.Addr {
-	addrs := make([]netip.Addr, len(boxes))
-	for i, b := range boxes {
-		addrs[i] = b.Addr
+// addrsOf gives which box has which address.
+func addrsOf(boxes []*Box) map[netip.Addr]string {
+	addrs := map[netip.Addr]string{}
+	for _, b := range boxes {
+		addrs[b.Addr] = b.Name
 	}
 	return addrs
 }
 
 // freeAddr is netsetup.FreeAddr with what to do where there is none.
-func freeAddr(n netsetup.Network, want netip.Addr, taken []netip.Addr) (netip.Addr, error) {
+func freeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string) (netip.Addr, error) {
 	addr, err := netsetup.FreeAddr(n, want, taken)
 	if err != nil && want.IsValid() {
 		return addr, refused("leave network.ip out, or take another", "network.ip: %v", err)

@@ -13,20 +13,20 @@ import (
 )
 
 // FreeAddr gives the lowest address of n.Subnet that nobody holds: no lease, be it of boxrun's or of a network of
-// others (an instance started by hand may sit on the same bridge), no neighbour on the bridge, and none of taken. With
-// want it gives want or an error that says who holds it. The network's own address, the gateway's and the broadcast
+// others (an instance started by hand may sit on the same bridge), no neighbour on the bridge, and none of taken, which
+// has the addresses of boxes with their names. With want it gives want or an error that says who holds it. The network's own address, the gateway's and the broadcast
 // address are never given. It changes nothing; the caller holds the bridge's lock until the address is in use.
-func FreeAddr(n Network, want netip.Addr, taken []netip.Addr) (netip.Addr, error) {
+func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string) (netip.Addr, error) {
 	return freeAddr(n, want, taken, filepath.Join(n.Dir, "leases"), cniLeases)
 }
 
-func freeAddr(n Network, want netip.Addr, taken []netip.Addr, leaseDirs ...string) (netip.Addr, error) {
+func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaseDirs ...string) (netip.Addr, error) {
 	held, err := heldAddrs(n, leaseDirs)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
 	}
-	for _, a := range taken {
-		held[a] = claim{}
+	for a, box := range taken {
+		held[a] = claim{box: box}
 	}
 	if want.IsValid() {
 		return want, refuseAddr(n, want, held)
@@ -57,8 +57,9 @@ func refuseAddr(n Network, want netip.Addr, held map[netip.Addr]claim) error {
 	return nil
 }
 
-// claim is what speaks for an address being in use: a lease, a neighbour, or neither for a box of the caller's.
+// claim is what speaks for an address being in use: a box of the caller's, a lease, or a neighbour.
 type claim struct {
+	box       string // name
 	lease     string // path
 	neighbour net.HardwareAddr
 }
@@ -66,10 +67,10 @@ type claim struct {
 // String names the holder, in words that follow "taken by".
 func (c claim) String() string {
 	switch {
+	case c.box != "":
+		return fmt.Sprintf("box %q", c.box)
 	case c.neighbour != nil:
 		return fmt.Sprintf("a neighbour with MAC address %v", c.neighbour)
-	case c.lease == "":
-		return "another box"
 	}
 	owner, err := lease{path: c.lease}.owner()
 	switch {

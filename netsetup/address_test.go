@@ -13,7 +13,7 @@ func mustAddr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 // free is what FreeAddr says, as text; want is an address or empty.
-func free(n Network, want string, taken []netip.Addr, dirs ...string) string {
+func free(n Network, want string, taken map[netip.Addr]string, dirs ...string) string {
 	var wanted netip.Addr
 	if want != "" {
 		wanted = mustAddr(want)
@@ -37,12 +37,12 @@ func TestFreeAddr(t *testing.T) {
 	run, varLib := filepath.Join(root, "run"), filepath.Join(root, "var")
 	n := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/16")}
 	small := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/29")}
-	taken := []netip.Addr{mustAddr("10.22.0.4")}
+	taken := map[netip.Addr]string{mustAddr("10.22.0.4"): "db"}
 	for _, test := range []struct {
 		name  string
 		n     Network
 		want  string
-		taken []netip.Addr
+		taken map[netip.Addr]string
 		dirs  []string
 		says  string
 	}{
@@ -54,12 +54,12 @@ func TestFreeAddr(t *testing.T) {
 		{"wanted, a box has it", n, "10.22.0.2", taken, []string{run, varLib}, "address 10.22.0.2 is taken by the box with process 812 (lease RUN/boxrun-sbr0/10.22.0.2)"},
 		{"wanted, another runtime has it", n, "10.22.0.5", taken, []string{varLib}, "address 10.22.0.5 is taken by container 36d0b7c0aa57 (lease VAR/podman/10.22.0.5)"},
 		{"wanted, it is being leased", n, "10.22.0.6", taken, []string{varLib}, "address 10.22.0.6 is taken by the lease VAR/podman/10.22.0.6"},
-		{"wanted, a box is starting with it", n, "10.22.0.4", taken, nil, "address 10.22.0.4 is taken by another box"},
+		{"wanted, a box is starting with it", n, "10.22.0.4", taken, nil, "address 10.22.0.4 is taken by box \"db\""},
 		{"wanted outside", n, "10.23.0.2", nil, nil, "address 10.23.0.2 is outside 10.22.0.0/16, the subnet of nosuchbridge"},
 		{"wanted the network", n, "10.22.0.0", nil, nil, "address 10.22.0.0 stands for the whole subnet 10.22.0.0/16"},
 		{"wanted the gateway", n, "10.22.0.1", nil, nil, "address 10.22.0.1 is the bridge's own"},
 		{"wanted the broadcast address", n, "10.22.255.255", nil, nil, "address 10.22.255.255 is the broadcast address of 10.22.0.0/16"},
-		{"last of a small network", small, "", []netip.Addr{mustAddr("10.22.0.4")}, []string{run, varLib}, "no address of 10.22.0.0/29 is free for another box on nosuchbridge"},
+		{"last of a small network", small, "", taken, []string{run, varLib}, "no address of 10.22.0.0/29 is free for another box on nosuchbridge"},
 		{"small network", small, "", nil, []string{run, varLib}, "10.22.0.4"},
 		{"no room for a box", Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/31")}, "", nil, nil, "no address of 10.22.0.0/31 is free for another box on nosuchbridge"},
 		{"last addresses there are", Network{Bridge: "nosuchbridge", Subnet: mustPrefix("255.255.255.248/29")}, "", nil, nil, "255.255.255.250"},
@@ -107,7 +107,7 @@ func TestFreeAddrAvoidsNeighbours(t *testing.T) {
 	if state := run(t, "ip", "neigh", "show", "10.22.0.2"); !strings.HasSuffix(strings.TrimSpace(state), "REACHABLE") {
 		t.Fatalf("the kernel is expected to remember it, but has %q", state)
 	}
-	got := fmt.Sprint(free(n, "", nil), " ", free(n, "10.22.0.2", nil), " ", free(n, "", []netip.Addr{mustAddr("10.22.0.2")}))
+	got := fmt.Sprint(free(n, "", nil), " ", free(n, "10.22.0.2", nil), " ", free(n, "", map[netip.Addr]string{mustAddr("10.22.0.2"): "db"}))
 	if want := "10.22.0.2 10.22.0.2 10.22.0.5"; got != want {
 		t.Errorf("after it has gone:\ngot  %s\nwant %s", got, want)
 	}
