@@ -35,7 +35,8 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 	if err != nil || len(done.Changed) == 0 {
 		return done, err
 	}
-	return done, l.repairAll(ctx, k)
+	_, err = l.Repair(ctx) // what a reload of firewalld has taken from boxes that are up
+	return done, err
 }
 
 // setUp applies the plan of the setup.
@@ -60,35 +61,6 @@ func (l *Launcher) setUp(ctx context.Context, k *netsetup.Kernel, ps []profiles.
 		return done, errors.Join(setupProblem(err), plan.Undo(k))
 	}
 	return done, nil
-}
-
-// repairAll mends what a reload of firewalld has taken from boxes that are up.
-func (l *Launcher) repairAll(ctx context.Context, k *netsetup.Kernel) error {
-	boxes, err := l.boxes()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, b := range boxes {
-		errs = append(errs, l.repairNamed(ctx, k, b.Name))
-	}
-	return errors.Join(errs...)
-}
-
-// repairNamed mends a box if it still runs when its lock is there.
-func (l *Launcher) repairNamed(ctx context.Context, k *netsetup.Kernel, name string) error {
-	unlock, err := l.lockBox(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	b, err := l.load(name)
-	if err != nil || b.Phase != Running || !b.alive() {
-		return ignoreNotExist(err)
-	}
-	k.Reread()
-	_, err = l.repair(ctx, k, b)
-	return err
 }
 
 // setupProblem says what to do about the commonest causes.

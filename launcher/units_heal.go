@@ -9,17 +9,23 @@ import (
 	"boxrun/netsetup"
 )
 
-// Repair puts back what others took away of the rules of boxes that run, and touches no box; it gives a line for each thing
-// that it mended. A box that another boxrun works on comes last, as that one may wait for it to be ready.
-func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
+// Repaired is what a repair did.
+type Repaired struct {
+	Boxes  int      // how many were up
+	Mended []string // a line for each thing that was out of place
+}
+
+// Repair puts back what others took away of the rules of boxes that run, and touches no box. A box that another boxrun
+// works on comes last, as that one may wait for it to be ready.
+func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	k, err := openKernel()
 	if err != nil {
-		return nil, err
+		return Repaired{}, err
 	}
 	defer k.Close()
 	boxes, err := l.boxes()
 	if err != nil {
-		return nil, err
+		return Repaired{}, err
 	}
 	r := &repairs{l: l, k: k}
 	var busy []string
@@ -35,7 +41,7 @@ func (l *Launcher) Repair(ctx context.Context) ([]string, error) {
 		names, err := l.repairNames(ctx)
 		r.note("", names, err)
 	}
-	return r.mended, errors.Join(r.errs...)
+	return r.done, errors.Join(r.errs...)
 }
 
 // repairs goes from box to box: what they share is looked at once, and the rules are read anew only where some were
@@ -44,7 +50,7 @@ type repairs struct {
 	l       *Launcher
 	k       *netsetup.Kernel
 	bridges []string // that were mended, and with them the host
-	mended  []string
+	done    Repaired
 	errs    []error
 }
 
@@ -54,7 +60,7 @@ func (r *repairs) note(name string, lines []string, err error) {
 		if name != "" {
 			line = name + ": " + line
 		}
-		r.mended = append(r.mended, line)
+		r.done.Mended = append(r.done.Mended, line)
 	}
 	if name == "" {
 		name = "what boxes share"
@@ -95,8 +101,12 @@ func (r *repairs) locked(ctx context.Context, name string) {
 // box mends a box that runs, whose lock we have, and before that what it shares with others.
 func (r *repairs) box(ctx context.Context, name string) {
 	b, err := r.l.load(name)
-	if err != nil || b.Phase != Running || !b.alive() || !b.bridged() {
+	if err != nil || b.Phase != Running || !b.alive() {
 		r.note(name, nil, ignoreNotExist(err))
+		return
+	}
+	r.done.Boxes++
+	if !b.bridged() {
 		return
 	}
 	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {

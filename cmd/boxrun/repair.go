@@ -21,14 +21,19 @@ reloaded, where a box is enabled.`,
 			if err != nil {
 				return err
 			}
-			mended, err := l.Repair(cmd.Context())
-			for _, line := range mended {
+			done, err := l.Repair(cmd.Context())
+			for _, line := range done.Mended {
 				a.notef("mended: %s", line)
 			}
-			if err == nil && len(mended) == 0 {
+			switch {
+			case err != nil:
+				return err
+			case done.Boxes == 0:
+				a.note("no box is up")
+			case len(done.Mended) == 0:
 				a.note("all rules are in place")
 			}
-			return err
+			return nil
 		},
 	}
 }
