@@ -14,9 +14,9 @@ import (
 // await waits until the box is ready, and notes in up which units failed at boot. ErrNotReady: it is not, and stays.
 func (l *Launcher) await(ctx context.Context, b *Box, o UpOptions, up *Up) error {
 	want := b.Profile.Ready
-	timeout := o.Timeout
-	if timeout == 0 {
-		timeout = want.Timeout
+	timeout := want.Timeout
+	if o.Timeout != nil {
+		timeout = *o.Timeout
 	}
 	addr, err := b.readyAddr()
 	if err != nil {

@@ -25,7 +25,7 @@ func (l *Launcher) SelfTest(ctx context.Context, hello profiles.Profile) ([]Chec
 		return l.notUp(ctx, p, err)
 	}
 	checks, err := l.Doctor(ctx, p.Name, nil)
-	_, down := l.Down(context.WithoutCancel(ctx), p.Name, 0)
+	_, down := l.Down(context.WithoutCancel(ctx), p.Name, nil)
 	c := pass("stopped, and taken away")
 	if down != nil {
 		c = fail("the host has what is left of it", "boxrun down "+p.Name, "%v", down)

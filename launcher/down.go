@@ -17,13 +17,14 @@ type Down struct {
 	Name    string
 	Found   bool   // false: there was nothing of the box
 	Left    bool   // run by systemd for a box that has ended: another boxrun does what is left to do, or did it
+	Killed  bool   // at once, as a timeout of 0 asks
 	Overlay string // directory that was kept, "" where there is none
 }
 
 // Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never
-// the profile. timeout 0 is the profile's stop_timeout, as it was at the start. A box that had to be killed is down,
-// with ErrKilled.
-func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration) (Down, error) {
+// the profile. timeout nil is the profile's stop_timeout, as it was at the start; with 0 the box is killed at once. One
+// that had to be killed when its time was over is down, with ErrKilled.
+func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
 	unlock, err := l.lockToStop(ctx, name)
 	if errors.Is(err, errTakenDown) {
 		return Down{Name: name, Left: true}, nil
@@ -47,10 +48,10 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout time.Duration)
 	if b.othersBox() {
 		return Down{Name: name, Left: true}, nil
 	}
-	if timeout == 0 {
-		timeout = stopTimeout(b)
+	if timeout == nil {
+		return l.clear(ctx, k, b, stopTimeout(b))
 	}
-	return l.clear(ctx, k, b, timeout)
+	return l.clear(ctx, k, b, *timeout)
 }
 
 func stopTimeout(b *Box) time.Duration { return b.Profile.Systemd.StopTimeout }
@@ -78,12 +79,22 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *Box, timeou
 	if err := l.forget(ctx, k, b.Name); err != nil {
 		return down, err
 	}
-	if killed {
-		return down, &Problem{Kind: ErrKilled,
-			Text: fmt.Sprintf("%s did not stop within %s and was killed", b.Name, timeout),
-			Hint: "raise systemd.stop_timeout, or look at what hangs with \"boxrun logs\" before the next down"}
+	down.Killed = killed != nil && timeout == 0
+	if killed != nil && !down.Killed {
+		return down, killedProblem(b.Name, timeout, killed)
 	}
 	return down, nil
+}
+
+// killedProblem says why a box had to be killed: errSlow or errDeaf.
+func killedProblem(name string, timeout time.Duration, why error) error {
+	if errors.Is(why, errDeaf) {
+		return &Problem{Kind: ErrKilled, Text: name + " was killed: " + errDeaf.Error(),
+			Hint: "the image's /sbin/init has to stop on SIGRTMIN+3, as systemd does"}
+	}
+	return &Problem{Kind: ErrKilled,
+		Text: fmt.Sprintf("%s did not stop within %s and was killed", name, timeout),
+		Hint: "raise systemd.stop_timeout, or look at what hangs with \"boxrun logs\" before the next down"}
 }
 
 // orphan waits for a start whose boxrun was killed, or ends it, and adopts the box it made: left alone it would come
@@ -110,7 +121,7 @@ const orphanTimeout = 8 * time.Second
 
 // stopWithUnits stops the box, and tells systemd so: before, or where the box is given longer than its services have to
 // stop, when it has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Duration) (killed bool, units stoppings, err error) {
+func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Duration) (killed error, units stoppings, err error) {
 	long := timeout > stopTimeout(b)
 	if !long {
 		units = l.stopUnits(ctx, b)
@@ -123,14 +134,14 @@ func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Durat
 }
 
 // stop tells the box's init to go and waits until Apptainer's master has cleaned up. A box that is dead already needs
-// nothing.
-func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (killed bool, err error) {
+// nothing. killed is as stopBox has it.
+func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (killed, err error) {
 	if b.Init.PID <= 1 || !sameBoot(b) {
-		return false, nil
+		return nil, nil
 	}
 	b.Phase = Stopping
 	if err := ignoreFull(l.save(b)); err != nil { // it is for ps, and for nobody's safety
-		return false, err
+		return nil, err
 	}
 	return stopBox(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
 }

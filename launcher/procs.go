@@ -74,25 +74,28 @@ func (p process) wait(ctx context.Context) error {
 }
 
 // handles says whether the process has a handler for sig, or blocks it to read it from a signalfd as systemd does. To
-// an init without either the kernel does not deliver a signal from outside at all, SIGKILL and SIGSTOP apart.
-func (p process) handles(sig syscall.Signal) bool {
+// an init without either the kernel does not deliver a signal from outside at all, SIGKILL and SIGSTOP apart. brief says
+// that it blocks even SIGSEGV: so does the C library for the moment of a fork, when nothing is known of a handler.
+func (p process) handles(sig syscall.Signal) (yes, brief bool) {
 	text, err := os.ReadFile(procFile(p.PID, "status"))
 	if err != nil {
-		return false
+		return false, false
 	}
-	var mask uint64
+	masks := map[string]uint64{}
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(line, ":")
 		if key != "SigBlk" && key != "SigCgt" {
 			continue
 		}
-		bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err != nil {
-			return false
+		if masks[key], err = strconv.ParseUint(strings.TrimSpace(value), 16, 64); err != nil {
+			return false, false
 		}
-		mask |= bits
 	}
-	return mask>>(uint(sig)-1)&1 == 1
+	has := func(key string, sig syscall.Signal) bool { return masks[key]>>(uint(sig)-1)&1 == 1 }
+	if has("SigCgt", sig) {
+		return true, false
+	}
+	return has("SigBlk", sig), has("SigBlk", syscall.SIGSEGV)
 }
 
 // stat is what boxrun reads of /proc/PID/stat.

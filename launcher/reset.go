@@ -158,7 +158,7 @@ func (l *Launcher) removeUnreadable(ctx context.Context) error {
 func (l *Launcher) downAll(ctx context.Context) error {
 	var errs []error
 	for _, file := range l.records("boxes/*.json") {
-		_, err := l.Down(ctx, nameOf(file), 0)
+		_, err := l.Down(ctx, nameOf(file), nil)
 		if !errors.Is(err, ErrKilled) {
 			errs = append(errs, err)
 		}

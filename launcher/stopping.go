@@ -15,6 +15,7 @@ import (
 
 const (
 	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
+	forkTime       = 200 * time.Millisecond // longer than a fork takes
 	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (facts 3.4)
 	killTimeout    = 10 * time.Second       // for a killed process to be gone
 	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
@@ -23,12 +24,12 @@ const (
 
 // stopBox stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
 // that it waits until Apptainer's master has taken the box's network down and its record away, and kills that too
-// where it hangs. Neither process needs to run any more. killed says that the box had to be. When ctx ends
-// stopBox returns its cause; an init that has been told to go still goes.
+// where it hangs. Neither process needs to run any more. killed says why the box had to be: errSlow or errDeaf, nil
+// where it stopped. When ctx ends stopBox returns its cause; an init that has been told to go still goes.
 //
 // cgroup is the box's own as cgroupOf gave it, "" where it has none. It is gone when stopBox returns without error.
 // live shows what is waited for, as "waiting for nginx.service to stop (3s)", and "" at the end.
-func stopBox(ctx context.Context, init, master process, cgroup string, timeout time.Duration, live func(string)) (killed bool, err error) {
+func stopBox(ctx context.Context, init, master process, cgroup string, timeout time.Duration, live func(string)) (killed, err error) {
 	line := newLiveLine(live)
 	defer line.end()
 	killed, err = stopInit(ctx, init, cgroup, timeout, line)
@@ -42,8 +43,8 @@ func stopBox(ctx context.Context, init, master process, cgroup string, timeout t
 }
 
 // stopInit halts the box, and kills it where it has not halted within timeout.
-func stopInit(ctx context.Context, init process, cgroup string, timeout time.Duration, line *liveLine) (killed bool, err error) {
-	soft, cancel := context.WithTimeout(ctx, timeout)
+func stopInit(ctx context.Context, init process, cgroup string, timeout time.Duration, line *liveLine) (killed, err error) {
+	soft, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
 	defer cancel()
 	told := make(chan struct{})
 	go func() {
@@ -53,16 +54,22 @@ func stopInit(ctx context.Context, init process, cgroup string, timeout time.Dur
 	err = halt(soft, init)
 	cancel()
 	<-told // nothing is said after the return
-	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return false, err
+	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
+		return nil, err
 	}
 	line.say("killing the box")
-	return true, killBox(ctx, init, cgroup)
+	return err, killBox(ctx, init, cgroup)
 }
+
+// Why a box is killed.
+var (
+	errSlow = errors.New("it did not stop in time")
+	errDeaf = errors.New("its init takes no notice of SIGRTMIN+3, which tells a box to stop")
+)
 
 // halt tells init to stop and waits until it is gone, or ctx ends. An init that has no handler yet, because it is only
 // just starting, would never see the signal: it is sent when there is one. There being none for long it never will be,
-// as with a shell script, and there is nothing to wait for: context.DeadlineExceeded.
+// as with a shell script, and there is nothing to wait for: errDeaf. When ctx ends the error is its cause.
 func halt(ctx context.Context, init process) error {
 	if err := awaitHandler(ctx, init); err != nil {
 		return err
@@ -76,10 +83,19 @@ func halt(ctx context.Context, init process) error {
 	return init.wait(ctx)
 }
 
+// awaitHandler waits until init has a handler for the halt signal, or reads it otherwise. errDeaf: it has none for long.
 func awaitHandler(ctx context.Context, init process) error {
-	ctx, cancel := context.WithTimeout(ctx, handlerTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, handlerTimeout, errDeaf)
 	defer cancel()
-	for began := time.Now(); init.alive() && !init.handles(haltSignal); {
+	began := time.Now()
+	for without := began; init.alive(); { // the last time it was seen without one
+		yes, brief := init.handles(haltSignal)
+		if yes && (!brief || time.Since(without) > forkTime) {
+			return nil
+		}
+		if !yes {
+			without = time.Now()
+		}
 		if err := sleep(ctx, pause(began, 2*time.Millisecond, 50*time.Millisecond)); err != nil {
 			return err
 		}

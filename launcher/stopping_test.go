@@ -25,7 +25,7 @@ func waiter(t *testing.T, p process) process {
 	return shell(t, fmt.Sprintf(`READY; while grep -q 'State:.[^Z]' /proc/%d/status; do sleep 0.02; done`, p.PID))
 }
 
-func stop(t *testing.T, init, master process, timeout time.Duration) (killed bool, lines []string, took time.Duration) {
+func stop(t *testing.T, init, master process, timeout time.Duration) (killed error, lines []string, took time.Duration) {
 	t.Helper()
 	began := time.Now()
 	killed, err := stopBox(t.Context(), init, master, "", timeout, func(line string) { lines = append(lines, line) })
@@ -41,21 +41,21 @@ func stop(t *testing.T, init, master process, timeout time.Duration) (killed boo
 func TestStopClean(t *testing.T) {
 	init := shell(t, cleanInit)
 	killed, lines, took := stop(t, init, waiter(t, init), 10*time.Second)
-	if killed {
-		t.Errorf("killed, after %q", lines)
+	if killed != nil {
+		t.Errorf("killed, as %v, after %q", killed, lines)
 	}
 	if took > 8*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	killed, lines, _ = stop(t, init, init, time.Second)
-	wantText(t, fmt.Sprint(killed, lines), "false []") // twice is no error
+	wantText(t, fmt.Sprint(killed, lines), "<nil> []") // twice is no error
 }
 
 func TestStopKillsAfterTimeout(t *testing.T) {
 	init := shell(t, busyInit)
 	killed, lines, took := stop(t, init, waiter(t, init), 1500*time.Millisecond)
-	if !killed || took < 1500*time.Millisecond || took > 10*time.Second {
-		t.Errorf("killed %v after %v, want true after 1.5s", killed, took)
+	if !errors.Is(killed, errSlow) || took < 1500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 1.5s", killed, took, errSlow)
 	}
 	if len(lines) < 3 || lines[len(lines)-1] != "" {
 		t.Fatalf("got lines %q, want three and an empty one", lines)
@@ -68,8 +68,32 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 func TestStopWaitsForTheHandler(t *testing.T) {
 	init := shell(t, `READY; sleep 0.3; trap 'exit 0' 37; while :; do sleep 0.05; done`)
 	killed, _, took := stop(t, init, waiter(t, init), 10*time.Second)
-	if killed || took < 250*time.Millisecond {
-		t.Errorf("killed %v after %v, want false after 0.3s", killed, took)
+	if killed != nil || took < 250*time.Millisecond {
+		t.Errorf("killed, as %v, after %v, want no kill after 0.3s", killed, took)
+	}
+}
+
+// An init that never has one is killed long before its time is over, and that is what is said of it.
+func TestStopOfADeafInit(t *testing.T) {
+	t.Parallel() // it waits for handlerTimeout
+	init := shell(t, `READY; while :; do sleep 0.05; done`)
+	killed, _, took := stop(t, init, waiter(t, init), time.Minute)
+	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 10s", killed, took, errDeaf)
+	}
+	wantText(t, killedProblem("web", time.Minute, killed).Error(),
+		"web was killed: its init takes no notice of SIGRTMIN+3, which tells a box to stop")
+	wantText(t, killedProblem("web", time.Minute, errSlow).Error(), "web did not stop within 1m0s and was killed")
+}
+
+// Without any time it is killed at once, and told nothing.
+func TestStopWithoutTime(t *testing.T) {
+	for _, script := range []string{cleanInit, `READY; while :; do sleep 0.05; done`} {
+		init := shell(t, script)
+		killed, _, took := stop(t, init, waiter(t, init), 0)
+		if !errors.Is(killed, errSlow) || took > 3*time.Second {
+			t.Errorf("killed, as %v, after %v, want %v at once", killed, took, errSlow)
+		}
 	}
 }
 
@@ -78,8 +102,8 @@ func TestStopIsCalledOff(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	killed, err := stopBox(ctx, init, waiter(t, init), "", time.Minute, nil)
-	if killed || !errors.Is(err, context.DeadlineExceeded) || !init.alive() {
-		t.Errorf("killed %v, %v, alive %v; want false, %v, true", killed, err, init.alive(), context.DeadlineExceeded)
+	if killed != nil || !errors.Is(err, context.DeadlineExceeded) || !init.alive() {
+		t.Errorf("killed %v, %v, alive %v; want nil, %v, true", killed, err, init.alive(), context.DeadlineExceeded)
 	}
 }
 
@@ -143,7 +167,7 @@ func TestStopKillsTheCgroup(t *testing.T) {
 	wantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
 
 	killed, err := stopBox(t.Context(), init, waiter(t, init), own, 100*time.Millisecond, nil)
-	if !killed || err != nil {
+	if !errors.Is(killed, errSlow) || err != nil {
 		t.Fatal(killed, err)
 	}
 	if init.alive() || service.alive() || !stranger.alive() {

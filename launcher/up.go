@@ -15,10 +15,10 @@ import (
 
 // UpOptions are the choices of one up.
 type UpOptions struct {
-	NoWait  bool          // return when the rules are in place, without waiting for the box's systemd
-	Timeout time.Duration // 0: the profile's ready.timeout
-	Replace bool          // stop a box whose profile changed since its start, and start it anew
-	Anew    bool          // the same, whatever the profile
+	NoWait  bool           // return when the rules are in place, without waiting for the box's systemd
+	Timeout *time.Duration // nil: the profile's ready.timeout
+	Replace bool           // stop a box whose profile changed since its start, and start it anew
+	Anew    bool           // the same, whatever the profile
 
 	restarts int // how often systemd has started the box anew, this time included
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) downCommand() *cobra.Command {
-	var timeout time.Duration
+	var timeout timeoutFlag
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "down PROFILE... | --all",
@@ -39,7 +39,7 @@ it keeps is printed. A box that is not up is nothing to do.`,
 				return err
 			}
 			names, unread := a.boxNames(names, all)
-			err := a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout) })
+			err := a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) })
 			if err == nil {
 				return unread
 			}
@@ -49,14 +49,14 @@ it keeps is printed. A box that is not up is nothing to do.`,
 			return err
 		},
 	}
-	cmd.Flags().DurationVarP(&timeout, "timeout", "t", 0, "kill the box when it has not stopped after `DURATION` (default: the profile's stop_timeout)")
+	cmd.Flags().VarP(&timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
 	return cmd
 }
 
 // down takes one box down and says what was done.
-func (a *app) down(ctx context.Context, arg string, timeout time.Duration) error {
+func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) error {
 	name := profiles.BoxName(arg)
 	l, err := a.launcher()
 	if err != nil {
@@ -73,7 +73,11 @@ func (a *app) down(ctx context.Context, arg string, timeout time.Duration) error
 	if !down.Found {
 		return a.notUp(arg, name)
 	}
-	a.notef("%s: is down", name)
+	if down.Killed {
+		a.notef("%s: is down, killed at once", name)
+	} else {
+		a.notef("%s: is down", name)
+	}
 	if down.Overlay != "" {
 		a.notef("%s: kept its data:", name)
 		if err := a.lines([]string{down.Overlay}); err != nil {

@@ -14,6 +14,7 @@ import (
 
 func (a *app) upCommand() *cobra.Command {
 	var o launcher.UpOptions
+	var timeout timeoutFlag
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "up PROFILE...",
@@ -32,6 +33,7 @@ is that of the first that failed.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			o.Timeout = timeout.given
 			if dryRun {
 				return a.each(cmd, names, a.printUp)
 			}
@@ -42,7 +44,7 @@ is that of the first that failed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
-	cmd.Flags().DurationVar(&o.Timeout, "wait-timeout", 0, "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
+	cmd.Flags().Var(&timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile changed since its start")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	return cmd

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"errors"
+	"time"
+)
+
+// timeoutFlag is a flag for how long to wait: 0 is not at all, and without the flag it is the profile's to say.
+type timeoutFlag struct{ given *time.Duration }
+
+// Set refuses what is no duration, and negative ones.
+func (f *timeoutFlag) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	if d < 0 {
+		return errors.New("must not be negative")
+	}
+	f.given = &d
+	return nil
+}
+
+func (f *timeoutFlag) String() string {
+	if f.given == nil {
+		return ""
+	}
+	return f.given.String()
+}
+
+// Type is what the help calls the value.
+func (f *timeoutFlag) Type() string { return "duration" }
