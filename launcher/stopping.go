@@ -20,6 +20,7 @@ const (
 	killTimeout    = 10 * time.Second       // for a killed process to be gone
 	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
 	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
+	nudgeEvery     = 50 * time.Millisecond
 )
 
 // stopBox stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
@@ -51,6 +52,7 @@ func stopInit(ctx context.Context, init process, cgroup string, timeout time.Dur
 		defer close(told)
 		narrateStop(soft, init.PID, line)
 	}()
+	go nudge(soft, init)
 	err = halt(soft, init)
 	cancel()
 	<-told // nothing is said after the return
@@ -101,6 +103,18 @@ func awaitHandler(ctx context.Context, init process) error {
 		}
 	}
 	return nil
+}
+
+// nudge has systemd-shutdown, which systemd becomes at the end, look again whether the processes it told to end have ended. Of
+// those that came from outside, such as the journalctl of "boxrun logs -f", the kernel tells it nothing, and it would look
+// again after ten seconds.
+func nudge(ctx context.Context, init process) {
+	for sleep(ctx, nudgeEvery) == nil {
+		exe, err := os.Readlink(procFile(init.PID, "exe"))
+		if err == nil && filepath.Base(exe) == "systemd-shutdown" {
+			_ = init.signal(unix.SIGCHLD) // gone meanwhile: all the better
+		}
+	}
 }
 
 // narrateStop shows which unit the box's systemd waits for, until ctx ends.
