@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -74,20 +73,6 @@ func (l *Launcher) Exec(ctx context.Context, name string, e Exec) (code int, err
 		return CodeBoxrun, notUp(b)
 	}
 	return runIn(ctx, l.ref(b), e)
-}
-
-// Logs writes the log of a box to out: its journal, or what Apptainer kept of it where it has none or has crashed. The
-// code is that of journalctl. ErrNotFound: there is no such box.
-func (l *Launcher) Logs(ctx context.Context, name string, o Logs, out, errOut io.Writer) (code int, err error) {
-	b, err := l.find(name)
-	if err != nil {
-		return CodeBoxrun, err
-	}
-	ref := l.ref(b)
-	if !b.alive() {
-		ref.PID = 0
-	}
-	return showLogs(ctx, ref, o, b.logs(), out, errOut)
 }
 
 // logs gives Apptainer's files about the box: what init said, and why it did not start.

@@ -15,17 +15,23 @@ import (
 	"time"
 )
 
-// Logs says which log lines of a box are wanted.
+// Logs says which log lines are wanted, of each box.
 type Logs struct {
-	Follow bool   // go on as lines come
-	Lines  int    // only the last so many; 0: all, or with Follow the last ten
-	Unit   string // of this unit only
-	Since  string // as journalctl takes it
+	Follow  bool   // go on as lines come
+	Lines   int    // only the last so many; 0: all, or with Follow the last ten
+	Unit    string // of this unit only
+	Since   string // as journalctl takes it
+	Colours bool   // keep those of a single box
+
+	timed bool // each line with its time in front, as parseTime reads it
 }
 
 // argv gives the command that prints them, to be run in the box.
 func (o Logs) argv() []string {
 	argv := []string{"journalctl", "--no-pager"}
+	if o.timed {
+		argv = append(argv, "--quiet", "--output=short-unix")
+	}
 	if o.Follow {
 		argv = append(argv, "--follow")
 	}
@@ -64,7 +70,11 @@ type logFile struct {
 // with the box.
 func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOut io.Writer) (code int, err error) {
 	if b.PID != 0 && hasJournal(b.PID) {
-		return runIn(ctx, b, Exec{Argv: o.argv(), Stdout: out, Stderr: errOut})
+		e := Exec{Argv: o.argv(), Stdout: out, Stderr: errOut}
+		if o.Colours {
+			e.Env = []string{"SYSTEMD_COLORS=1"}
+		}
+		return runIn(ctx, b, e)
 	}
 	if o.Unit != "" || o.Since != "" {
 		return CodeBoxrun, fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", b.Name)

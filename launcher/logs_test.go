@@ -20,6 +20,7 @@ func TestLogsArgv(t *testing.T) {
 	}{
 		{Logs{}, "journalctl --no-pager"},
 		{Logs{Follow: true, Lines: 5}, "journalctl --no-pager --follow --lines=5"},
+		{Logs{Lines: 5, timed: true}, "journalctl --no-pager --quiet --output=short-unix --lines=5"},
 		{Logs{Unit: "nginx", Since: "1 hour ago"}, "journalctl --no-pager --unit=nginx --since=1 hour ago"},
 	} {
 		wantText(t, strings.Join(c.logs.argv(), " "), c.want)

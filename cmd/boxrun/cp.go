@@ -78,15 +78,19 @@ func boxPath(word string) (box, path string, ok bool) {
 	return profiles.BoxName(name), path, true
 }
 
-// completeCopy completes the names of boxes up to the colon, and files.
-func (a *app) completeCopy(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	if strings.ContainsAny(word, ":/.") {
+// completeCopy completes the names of boxes up to the colon, and files of the host. One of the two sides is a box's.
+func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if _, _, inBox := boxPath(word); inBox || len(args) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	fromBox := false
+	if len(args) == 1 {
+		_, _, fromBox = boxPath(args[0])
+	}
+	if fromBox || strings.ContainsAny(word, ":/.") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	names, err := a.boxNames(nil, true)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
+	names, _ := a.boxNames(nil, true) // beside an error it gives what could be read
 	files, err := filepath.Glob(word + "*")
 	if err != nil {
 		files = nil // no pattern, and so no file's name

@@ -29,7 +29,7 @@ exit code is 1 where something failed.`,
   boxrun doctor --fix
   boxrun doctor --self-test`,
 		Args:              args(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: first(a.completeProfiles),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}

@@ -22,7 +22,7 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
   boxrun exec -u bob -w /tmp -e LANG=C web -- sh -c 'id; pwd'
   boxrun exec web -- tar -C /etc -c nginx > nginx.tar`,
 		Args:              args(cobra.MinimumNArgs(2)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: first(a.completeBoxes),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := a.needRoot("exec"); err != nil {
 				return err

@@ -1,7 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"boxrun/launcher"
 	"boxrun/profiles"
@@ -9,33 +16,92 @@ import (
 
 func (a *app) logsCommand() *cobra.Command {
 	var o launcher.Logs
+	var noPrefix bool
 	cmd := &cobra.Command{
-		Use:   "logs PROFILE",
-		Short: "Print the journal of a box",
+		Use:   "logs PROFILE...",
+		Short: "Print the journals of boxes",
 		Long: `logs prints the journal of a box; of one that has none or has crashed, what
-Apptainer kept of its init's output and of its start.`,
+Apptainer kept of its init's output and of its start.
+
+The journals of several boxes are printed as one, in the order of time, with
+the box's name before each line. With -f it goes on until Ctrl-C, or until the
+last of the boxes has ended. Lines are made harmless for the terminal.`,
 		Example: `  boxrun logs -n 20 web
-  boxrun logs -u nginx --since -1h web`,
-		Args:              args(cobra.ExactArgs(1)),
+  boxrun logs -u nginx --since -1h web
+  boxrun logs -f web db`,
+		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := a.needRoot("logs"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
-			code, err := l.Logs(cmd.Context(), profiles.BoxName(names[0]), o, a.out, a.err)
-			if err == nil && code != exitDone {
-				return codeError(code)
-			}
-			return err
+			return a.logs(cmd.Context(), names, o, noPrefix)
 		},
 	}
 	cmd.Flags().BoolVarP(&o.Follow, "follow", "f", false, "go on as lines come")
-	cmd.Flags().IntVarP(&o.Lines, "lines", "n", 0, "only the last `N` lines")
+	cmd.Flags().IntVarP(&o.Lines, "lines", "n", 0, "only the last `N` lines, of each box")
 	cmd.Flags().StringVarP(&o.Unit, "unit", "u", "", "only lines of this `UNIT`")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only lines since this `TIME`, as journalctl takes it")
+	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
+	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // there is such a flag, and no other function for it
 	return cmd
+}
+
+// logs prints the logs of boxes.
+func (a *app) logs(ctx context.Context, args []string, o launcher.Logs, noPrefix bool) error {
+	names := make([]string, len(args))
+	for i, arg := range args {
+		names[i] = profiles.BoxName(arg)
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	o.Colours = a.colours()
+	prefixes := map[string]string{}
+	if len(names) > 1 && !noPrefix {
+		prefixes = logPrefixes(names, o.Colours)
+	}
+	code, err := l.Logs(ctx, names, o, func(line launcher.LogLine) error {
+		out := a.out
+		if line.Problem {
+			out = a.err
+		}
+		_, err := out.WriteString(prefixes[line.Box] + line.Text + "\n")
+		return err
+	})
+	if errors.Is(err, syscall.EPIPE) { // "| head" has seen enough
+		return codeError(128 + int(syscall.SIGPIPE))
+	}
+	if err == nil && code != exitDone {
+		return codeError(code)
+	}
+	return err
+}
+
+// colours says whether results may have colours: https://no-color.org.
+func (t *terminal) colours() bool {
+	return term.IsTerminal(int(t.out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// logPrefixes gives what stands before the lines of each box: its name, all of one width, each of another colour as long as
+// there are enough.
+func logPrefixes(names []string, coloured bool) map[string]string {
+	width := 0
+	for _, name := range names {
+		width = max(width, len(name))
+	}
+	colours := []int{36, 33, 32, 35, 34, 96, 93, 92, 95, 94} // cyan, yellow, green, magenta, blue, and the bright ones
+	prefixes := map[string]string{}
+	for _, name := range names {
+		if prefixes[name] != "" {
+			continue
+		}
+		prefix := fmt.Sprintf("%-*s | ", width, name)
+		if coloured {
+			prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colours[len(prefixes)%len(colours)], prefix)
+		}
+		prefixes[name] = prefix
+	}
+	return prefixes
 }

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/spf13/cobra"
-
 	"boxrun/profiles"
 )
 
@@ -51,26 +49,4 @@ func (a *app) trust(p profiles.Profile) error {
 		invoker = uid
 	}
 	return profiles.Trusted(p.File, invoker)
-}
-
-// completeProfiles completes the names of profiles.
-func (a *app) completeProfiles(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	found, err := a.search.List()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, f := range found {
-		names = append(names, f.Name+"\t"+f.Description)
-	}
-	return names, cobra.ShellCompDirectiveDefault
-}
-
-// completeBoxes completes the names of boxes.
-func (a *app) completeBoxes(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	names, err := a.boxNames(nil, true)
-	if err != nil && len(names) == 0 {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -71,7 +71,7 @@ in, paths absolute, %i replaced.`,
 		Example: `  boxrun profile show web
   boxrun profile show --json web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: first(a.completeProfiles),
 		RunE: func(_ *cobra.Command, names []string) error {
 			p, err := a.search.Load(names[0])
 			if err != nil {

@@ -16,7 +16,7 @@ so that tmux, su and sudo work as they do after a login.`,
 		Example: `  boxrun shell web
   boxrun shell -u bob web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: first(a.completeBoxes),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := a.needRoot("shell"); err != nil {
 				return err

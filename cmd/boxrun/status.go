@@ -22,7 +22,7 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 		Example: `  boxrun status web
   boxrun status --json web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: first(a.completeBoxes),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := a.needRoot("status"); err != nil {
 				return err

@@ -1,0 +1,50 @@
+package launcher
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Unit is a unit of a box's systemd.
+type Unit struct {
+	Name        string
+	Description string
+}
+
+// Units gives the units that a box's systemd has in memory, by name: those that can have said something. ErrNotFound: the box
+// is not up.
+func (l *Launcher) Units(ctx context.Context, name string) ([]Unit, error) {
+	b, err := l.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if !b.alive() {
+		return nil, notUp(b)
+	}
+	s, err := dialSystemd(ctx, b.Init.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return s.Units(ctx)
+}
+
+// Units gives the units that are in memory and exist, by name.
+func (s *systemd) Units(ctx context.Context) ([]Unit, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	list, err := s.conn.ListUnitsContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking the box's systemd for its units: %w", err)
+	}
+	var units []Unit
+	for _, u := range list {
+		if u.LoadState == "loaded" {
+			units = append(units, Unit{printable(u.Name), printable(u.Description)})
+		}
+	}
+	slices.SortFunc(units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })
+	return units, nil
+}
