@@ -82,13 +82,15 @@ func bindFlag(b profiles.Bind) string {
 
 // environment is all that Apptainer's command line gets of ours, and with it the box's init (facts 2.14). HOME pins
 // Apptainer's directory; container= as a plain variable is how systemd learns where it runs (facts 2.16).
-func environment(home string) []string {
+func environment(home string) []string { return append(commonEnvironment(home), "container=apptainer") }
+
+// commonEnvironment is what everything that boxrun runs on the host has in common.
+func commonEnvironment(home string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + home,
 		"TERM=linux",
 		"LANG=C.UTF-8",
-		"container=apptainer",
 	}
 }
 

@@ -149,7 +149,7 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
 	_, err := netsetup.CollectLeases(l.leaseDirs()...)
-	return errors.Join(err, l.removeRecord(b), b.removeOverlay(), os.RemoveAll(l.boxDir(b.Name)))
+	return errors.Join(err, l.removeRecord(b), b.removeOverlay(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
 }
 
 // removeRecord takes away Apptainer's record and logs of the box, unless they are of another instance by now: without

@@ -100,7 +100,11 @@ func (f confFile) command(dir string) string {
 	if content != "" && !strings.HasSuffix(content, "\n") {
 		content += "\n"
 	}
-	write := fmt.Sprintf("cat > %s <<'END'\n%sEND", path, content)
+	end := "END"
+	for strings.Contains("\n"+content, "\n"+end+"\n") {
+		end += "_"
+	}
+	write := fmt.Sprintf("cat > %s <<'%s'\n%s%s", path, end, content, end)
 	if f.Mode == 0o600 {
 		return fmt.Sprintf("install -m 600 /dev/null %s\n%s", path, write)
 	}

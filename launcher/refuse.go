@@ -45,7 +45,7 @@ func refuseImage(p profiles.Profile) error {
 	}
 	info, err := os.Stat(p.Image)
 	if errors.Is(err, fs.ErrNotExist) {
-		return invalid("put the image there, or correct image in "+p.File, "%s: image: no such file or directory: %q", p.File, p.Image)
+		return invalid(missingImageHint(p), "%s: image: no such file or directory: %q", p.File, p.Image)
 	}
 	if err != nil {
 		return err
@@ -59,6 +59,13 @@ func refuseImage(p profiles.Profile) error {
 			Hint: startHint("no /sbin/init", p.Image)}
 	}
 	return nil
+}
+
+func missingImageHint(p profiles.Profile) string {
+	if p.Build.Definition != "" {
+		return fmt.Sprintf("run \"boxrun build %s\", or \"boxrun up --build %s\"", p.Word(), p.Word())
+	}
+	return "put the image there, or correct image in " + p.File
 }
 
 // hasInit says whether a sandbox has a /sbin/init, following links as they lead inside it. What cannot be looked at

@@ -164,8 +164,3 @@ func (l *Launcher) changedSecrets(p profiles.Profile) []string {
 	}
 	return changed
 }
-
-// isAsStarted says whether the box is what it would be if it were started from p now, but for its limits.
-func (l *Launcher) isAsStarted(b *Box, p profiles.Profile) bool {
-	return b.madeOf(p) && len(l.changedSecrets(p)) == 0
-}

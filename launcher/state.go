@@ -47,6 +47,8 @@ type Box struct {
 	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
 	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
 
+	Image imageID `json:"image,omitzero"` // what it was started from
+
 	HooksDue bool `json:"hooks_due,omitempty"` // hooks.post_up has not run to its end since the start
 
 	MadeOverlay bool `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran

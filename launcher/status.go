@@ -21,6 +21,7 @@ type Status struct {
 	Profile string    `json:"profile"`
 	PID     int       `json:"pid"` // of the box's init, as the host counts; 0 where none runs
 	Usage   Usage     `json:"usage"`
+	Changed []string  `json:"changed"` // of a box that runs, what is not as it was at the start: profile, image, secrets
 
 	Enabled  bool `json:"enabled"`  // started at boot
 	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
@@ -34,16 +35,21 @@ type Detail struct {
 	Limits   profiles.Resources `json:"limits"`
 	Drift    []string           `json:"drift"` // what is out of place on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
-	Changed  bool               `json:"changed"` // the profile is not the one the box was started with, its limits apart
+
+	ImageNow   string `json:"image_now"`  // what has become of the image since the start: replaced, removed; "" for nothing
+	Definition string `json:"definition"` // why the image should be built anew; "" where it should not, or there is no [build]
 }
 
 // List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
-// What cannot be read is an error, beside the status of the others.
+// What cannot be read is an error, beside the status of the others; a profile that cannot be read has not changed.
 func (l *Launcher) List() ([]Status, error) {
 	boxes, err := l.boxes()
 	list := make([]Status, len(boxes))
 	for i, b := range boxes {
 		list[i] = b.status()
+		if p, err := b.Profile.Ref().Read(); err == nil {
+			list[i].Changed = l.changed(b, &p)
+		}
 	}
 	return list, err
 }
@@ -52,7 +58,7 @@ func (b *Box) status() Status {
 	s := Status{
 		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.shownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
-		Enabled: Enabled(b.Profile), Restarts: b.Restarts,
+		Enabled: Enabled(b.Profile), Restarts: b.Restarts, Changed: []string{},
 	}
 	for i, p := range b.Profile.Network.Ports {
 		s.Ports[i] = b.shownPort(p)
@@ -79,8 +85,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: b.status(), Limits: b.Profile.Resources, Exposure: b.Exposure(),
-		Changed: now != nil && !l.isAsStarted(b, *now),
+		Status: b.status(), Limits: b.Profile.Resources, Exposure: b.Exposure(), ImageNow: b.imageNow(),
+	}
+	d.Changed = l.changed(b, now)
+	if d.Definition, err = definitionNow(now); err != nil {
+		return d, err
 	}
 	if d.State != string(Running) {
 		return d, nil
@@ -100,6 +109,24 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	d.Drift = append(d.Drift, limits...)
 	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
 	return d, err
+}
+
+// changed names what of a running box is not as it was at its start. now is the profile, nil where it is not known.
+func (l *Launcher) changed(b *Box, now *profiles.Profile) []string {
+	words := []string{}
+	if !b.alive() {
+		return words
+	}
+	if now != nil && !b.madeOf(*now) {
+		words = append(words, "profile")
+	}
+	if b.imageNow() != "" {
+		words = append(words, "image")
+	}
+	if now != nil && len(l.changedSecrets(*now)) > 0 {
+		words = append(words, "secrets")
+	}
+	return words
 }
 
 // inside asks the box's systemd how it is and which units failed.

@@ -17,7 +17,7 @@ import (
 type UpOptions struct {
 	NoWait  bool           // return when the rules are in place, without waiting for the box's systemd
 	Timeout *time.Duration // nil: the profile's ready.timeout
-	Replace bool           // stop a box whose profile changed since its start, and start it anew
+	Replace bool           // stop a box whose profile or image changed since its start, and start it anew
 	Anew    bool           // the same, whatever the profile
 
 	restarts int // how often systemd has started the box anew, this time included
@@ -29,6 +29,7 @@ type Up struct {
 	Started bool              // false: it was up before
 	Mended  []string          // of a box that was up: what was out of place
 	Changed bool              // the profile is not the one the box was started with
+	Image   string            // of a box that was up: what has become of its image, "" for nothing: see imageNow
 	Secrets []string          // of a box that was up: names of secrets whose files have changed since
 	Failed  []failedUnit      // units that failed at boot, with their last log lines
 	Killed  error             // ErrKilled: of a box that was to start anew, and did not stop by itself
@@ -68,7 +69,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || l.isAsStarted(b, p)):
+	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0):
 		up, err := l.upAgain(ctx, k, b, p, o)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.ends(ctx) {
 			return up, err
@@ -131,7 +132,7 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 		limits, err = l.limitAnew(ctx, b, p)
 		mended = append(mended, limits...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p), Secrets: l.changedSecrets(p)}
+	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p), Image: b.imageNow(), Secrets: l.changedSecrets(p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}
@@ -187,6 +188,9 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 		return nil, err
 	}
 	b.Restarts = o.restarts
+	if err := b.noteImage(p.Image); err != nil {
+		return nil, err
+	}
 	if err := l.reserve(ctx, k, b); err != nil {
 		return b, err
 	}

@@ -57,6 +57,18 @@ func (r Ref) String() string {
 	return r.File + "@" + r.Instance
 }
 
+// Ref gives where the profile was read from, and as which instance.
+func (p Profile) Ref() Ref {
+	return Ref{File: p.File, Instance: strings.TrimPrefix(strings.TrimPrefix(p.Name, nameOf(p.File)), "-")}
+}
+
+// Word gives what a person would call the profile by: NAME or NAME@INSTANCE.
+func (p Profile) Word() string {
+	r := p.Ref()
+	r.File = nameOf(r.File)
+	return r.String()
+}
+
 // Find looks for the profile that a person named: a path (with a slash or ending in .toml), "builtin:NAME", or a name on
 // the search path; each may have an instance behind an @. A path is taken as it is, whether there is such a file or not.
 // A name that is nowhere is an ErrNotFound; a directory that cannot be searched is an error too.

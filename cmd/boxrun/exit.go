@@ -104,6 +104,8 @@ func interruptHint(cmd *cobra.Command) string {
 	switch cmd.Name() {
 	case "up":
 		return "it was interrupted; a start it had begun is undone"
+	case "build":
+		return "it was interrupted; the image is as it was"
 	case "down", "restart":
 		return "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it"
 	}

@@ -36,8 +36,11 @@ func (a *app) resolved(names []string) (map[string]string, error) {
 
 // trust refuses a profile that somebody other than root and the person at the terminal could have written: it runs
 // as root.
-func (a *app) trust(p profiles.Profile) error {
-	if os.Geteuid() != 0 || !filepath.IsAbs(p.File) {
+func (a *app) trust(p profiles.Profile) error { return a.trustFile(p.File) }
+
+// trustFile is trust for a profile's file, or its definition: that runs as root too.
+func (a *app) trustFile(file string) error {
+	if os.Geteuid() != 0 || !filepath.IsAbs(file) {
 		return nil
 	}
 	invoker := profiles.RootAlone
@@ -48,5 +51,5 @@ func (a *app) trust(p profiles.Profile) error {
 		}
 		invoker = uid
 	}
-	return profiles.Trusted(p.File, invoker)
+	return profiles.Trusted(file, invoker)
 }

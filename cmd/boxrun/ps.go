@@ -66,7 +66,7 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 		if !known[f.Name] && f.Err == nil {
 			known[f.Name] = true
 			enabled := launcher.Enabled(profiles.Profile{Name: f.Name, File: f.File})
-			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Profile: f.File, Enabled: enabled})
+			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Changed: []string{}, Profile: f.File, Enabled: enabled})
 		}
 	}
 	return boxes, err
@@ -75,11 +75,19 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := make([][]string, len(boxes))
 	for i, b := range boxes {
-		rows[i] = []string{b.Name, b.State, yesNo(b.Enabled), strconv.Itoa(b.Restarts), orDash(b.Address),
+		rows[i] = []string{b.Name, b.State + shownChange(b), yesNo(b.Enabled), strconv.Itoa(b.Restarts), orDash(b.Address),
 			orDash(strings.Join(b.Ports, ", ")), uptime(b, now),
 			shownMemory(b.Usage), shownCPU(b.Usage), shownTasks(b.Usage), orDash(b.Image)}
 	}
 	return rows
+}
+
+// shownChange marks a box that is not what its profile and image would make it now.
+func shownChange(b launcher.Status) string {
+	if len(b.Changed) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(b.Changed, ", ") + " changed)"
 }
 
 func yesNo(b bool) string {

@@ -41,7 +41,8 @@ away without a trace.`,
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
-		a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(), a.doctorCommand(), a.versionCommand(),
+		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
+		a.doctorCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), a.manCommand())
 	return root
 }

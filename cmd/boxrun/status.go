@@ -67,8 +67,8 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 		{"systemd:", orDash(d.Systemd)},
 		{"failed:", orDash(strings.Join(d.Failed, ", "))},
 		{"address:", orDash(d.Address)},
-		{"image:", d.Image},
-		{"profile:", d.Profile + changed(d.Changed)},
+		{"image:", d.Image + imageNow(d)},
+		{"profile:", d.Profile + changed(d)},
 	}
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
@@ -78,9 +78,23 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	return append(rows, labelled("drifted:", d.Drift)...)
 }
 
-func changed(yes bool) string {
-	if yes {
-		return " (changed since the start: \"boxrun up --replace\" starts the box anew)"
+// changed says that the profile, or a secret's file, is not as it was at the start.
+func changed(d launcher.Detail) string {
+	for _, what := range d.Changed {
+		if what == "profile" || what == "secrets" {
+			return " (" + what + " changed since the start: \"boxrun up --replace\" starts the box anew)"
+		}
+	}
+	return ""
+}
+
+// imageNow says what has become of the image, and of what it was built from.
+func imageNow(d launcher.Detail) string {
+	switch {
+	case d.ImageNow != "":
+		return " (" + d.ImageNow + " since the start: \"boxrun up --replace\" starts the box anew)"
+	case d.Definition != "":
+		return " (" + d.Definition + ": \"boxrun up --build\" builds it)"
 	}
 	return ""
 }

@@ -15,7 +15,7 @@ import (
 func (a *app) upCommand() *cobra.Command {
 	var o launcher.UpOptions
 	var timeout timeoutFlag
-	var dryRun bool
+	var build, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "up PROFILE...",
 		Short: "Bring boxes up, or check and mend those that are up",
@@ -29,23 +29,30 @@ start nothing is left (4). Of several profiles all are tried, and the exit code
 is that of the first that failed.`,
 		Example: `  boxrun up web
   boxrun up --dry-run web
+  boxrun up --build web
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
 			if dryRun {
-				return a.each(cmd, names, a.printUp)
+				return a.each(cmd, names, func(ctx context.Context, name string) error { return a.printUp(ctx, name, build) })
 			}
 			if err := a.needRootFor("up", names); err != nil {
 				return err
 			}
-			return a.each(cmd, names, func(ctx context.Context, name string) error { return a.up(ctx, name, o) })
+			return a.each(cmd, names, func(ctx context.Context, name string) error {
+				if build {
+					return a.upBuilt(ctx, name, o)
+				}
+				return a.up(ctx, name, o)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
 	cmd.Flags().Var(&timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
-	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile changed since its start")
+	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
+	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	return cmd
 }
@@ -95,6 +102,21 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	return errors.Join(err, up.Killed)
 }
 
+// upBuilt is up with the image that its definition describes: it builds first where that is not what is there.
+func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) error {
+	p, err := a.profile(name)
+	if err != nil {
+		return err
+	}
+	if p.Build.Definition == "" {
+		a.notef("%s: has no [build], and uses its image as it is", p.Name)
+	} else if err := a.build(ctx, p, launcher.BuildOptions{Outdated: true, Replacing: p.Name}); err != nil {
+		return err
+	}
+	o.Replace = true
+	return a.up(ctx, name, o)
+}
+
 // noteUp says on stderr what an up did: its result is the box, not a text.
 func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	name := up.Box.Name
@@ -112,6 +134,9 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	}
 	if up.Changed {
 		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
+	}
+	if up.Image != "" {
+		a.notef("%s: its image was %s since the start: \"boxrun up --replace %s\" starts it anew", name, up.Image, name)
 	}
 	for _, secret := range up.Secrets {
 		a.notef("%s: secrets.%s has changed since the start: \"boxrun up --replace %s\" starts it anew", name, secret, name)
@@ -145,7 +170,7 @@ func (a *app) noteHost(name string, up launcher.Up) {
 }
 
 // printUp prints what up would run for one profile.
-func (a *app) printUp(_ context.Context, name string) error {
+func (a *app) printUp(_ context.Context, name string, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
 		return err
@@ -154,10 +179,17 @@ func (a *app) printUp(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	var first []string
+	if build && p.Build.Definition != "" {
+		if first, err = l.BuildCommands(p, true); err != nil {
+			return err
+		}
+	}
 	commands, err := l.UpCommands(p)
 	if err != nil {
 		return err
 	}
+	commands = append(first, commands...)
 	return a.lines(commands)
 }
 

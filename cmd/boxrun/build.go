@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) buildCommand() *cobra.Command {
+	var o launcher.BuildOptions
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "build PROFILE...",
+		Short: "Build images from the definitions that profiles name",
+		Long: `build makes the image of a profile with "apptainer build" from the definition
+file that its [build] names, and puts it in place of the old one when it is
+complete: a build that fails, or that is interrupted, leaves the image as it
+was. It is a SIF where the image's name ends in .sif, else a sandbox directory.
+
+The definition runs as root on this host, so it must be writable for root and
+you alone, as a profile must. Relative paths of its %files begin at it. A build
+needs room for the unpacked image beside the image. What the image was built
+from is noted in IMAGE.boxrun.json.
+
+An image that a box runs from is not replaced without --force: the box would go
+on with the old one. "boxrun up --build" builds where the definition has
+changed, and starts the box anew.`,
+		Example: `  boxrun build web
+  boxrun build --dry-run web`,
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if dryRun {
+				return a.each(cmd, names, func(_ context.Context, name string) error { return a.printBuild(name) })
+			}
+			if err := a.needRootFor("build", names); err != nil {
+				return err
+			}
+			return a.each(cmd, names, func(ctx context.Context, name string) error {
+				p, err := a.profile(name)
+				if err != nil {
+					return err
+				}
+				return a.build(ctx, p, o)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an image that a box runs from, or a directory that boxrun did not build")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that build would run, and run none")
+	return cmd
+}
+
+// build builds the image of a profile and says so.
+func (a *app) build(ctx context.Context, p profiles.Profile, o launcher.BuildOptions) error {
+	if err := a.trustFile(p.Build.Definition); err != nil && !errors.Is(err, fs.ErrNotExist) { // which the launcher words better
+		return err
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	o.Version, o.Output = version, a.err
+	began := time.Now()
+	done, err := l.Build(ctx, p, o)
+	if done.Done {
+		a.notef("%s: built %s in %.1fs", p.Name, done.Image, time.Since(began).Seconds())
+	}
+	if done.Kept != "" && o.Replacing == "" {
+		a.notef("%s: the box that is up keeps the old image, in %s until it goes down", p.Name, done.Kept)
+	}
+	return err
+}
+
+// printBuild prints what build would run for one profile.
+func (a *app) printBuild(name string) error {
+	p, err := a.profile(name)
+	if err != nil {
+		return err
+	}
+	l, err := a.launcher()
+	if err != nil {
+		return err
+	}
+	commands, err := l.BuildCommands(p, false)
+	if err != nil {
+		return err
+	}
+	return a.lines(commands)
+}

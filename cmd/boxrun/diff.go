@@ -1,0 +1,72 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+func (a *app) diffCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "diff PROFILE",
+		Short: "Show how a running box differs from its profile and image",
+		Long: `diff compares a box that is up with what "boxrun up" would make now: keys of
+the profile with their old and new values, the image, the definition it was
+built from, and what is out of place on the host. Nothing is printed where
+nothing differs. Values of variables and of secrets are never shown.
+
+The exit code is 0 whether there are differences or not.`,
+		Example: `  boxrun diff web
+  boxrun diff --json web`,
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeBoxes,
+		RunE: func(_ *cobra.Command, names []string) error {
+			if err := a.needRootFor("diff", names); err != nil {
+				return err
+			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
+			p, err := a.search.Load(names[0])
+			if err != nil {
+				return err
+			}
+			d, err := l.Diff(profiles.BoxName(names[0]), p)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.json(d)
+			}
+			return a.columns(diffRows(d))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// diffRows lays differences out for a person: what differs, and how, one a line.
+func diffRows(d launcher.Diff) [][]string {
+	var rows [][]string
+	for _, c := range d.Profile {
+		rows = append(rows, []string{"profile:", c.String()})
+	}
+	for _, name := range d.Secrets {
+		rows = append(rows, []string{"profile:", "secrets." + name + ": the file has changed"})
+	}
+	if d.Image != "" {
+		rows = append(rows, []string{"image:", d.Image + " since the start"})
+	}
+	if d.Definition != "" {
+		rows = append(rows, []string{"build:", d.Definition})
+	}
+	for _, line := range d.Drift {
+		rows = append(rows, []string{"drifted:", strings.TrimSpace(line)})
+	}
+	return rows
+}

@@ -1,0 +1,249 @@
+package launcher
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"boxrun/profiles"
+)
+
+// BuildOptions are the choices of one build.
+type BuildOptions struct {
+	Force     bool      // replace the image of a box that is up, and a sandbox that is not as boxrun has built it
+	Outdated  bool      // build only where the image is missing, or is not known to be of the definition as it is now
+	Replacing string    // the box that is about to be started anew from the image, and may be up; "" for none
+	Version   string    // boxrun's own, for the record
+	Output    io.Writer // for what Apptainer and the definition's scripts say
+}
+
+// Build is what a build did.
+type Build struct {
+	Image string // the path it is at, without links
+	Done  bool   // false: it was of its definition already
+	Kept  string // where the sandbox is that it has replaced under a box; "" for nowhere
+}
+
+// Build makes the profile's image from its definition, and puts it in place of what is there when it is complete: a build
+// that fails or is interrupted leaves the image as it was. It waits for another build of the same image. The image is a
+// SIF where its name ends in .sif, else a sandbox.
+//
+// All that a build writes is in a directory beside the image, as only so the image can be swapped in at once; the directory
+// goes with the build, or that of a boxrun that was killed with the next build.
+func (l *Launcher) Build(ctx context.Context, p profiles.Profile, o BuildOptions) (Build, error) {
+	j, err := buildingOf(p)
+	if err != nil {
+		return Build{}, err
+	}
+	unlock, err := l.lock(ctx, j.lockName(), "image "+j.image)
+	if err != nil {
+		return Build{}, err
+	}
+	defer unlock()
+	why, err := j.outdated()
+	if err != nil || o.Outdated && why == "" {
+		return Build{Image: j.image}, err
+	}
+	if err := l.refuseBuild(j, o); err != nil {
+		return Build{}, err
+	}
+	if o.Outdated {
+		l.notef("%s: building %s: %s", p.Name, j.image, why)
+	}
+	return l.build(ctx, j, o)
+}
+
+// building is one image, as it is being built.
+type building struct {
+	profile profiles.Profile
+	recipe  recipe
+	image   string // where it is to be, without links
+	sandbox bool   // as a directory
+}
+
+func buildingOf(p profiles.Profile) (building, error) {
+	if p.Build.Definition == "" {
+		return building{}, invalid("name an Apptainer definition file there: definition = \"web.def\"",
+			"%s: build.definition: is not set, so there is nothing to build from", p.File)
+	}
+	image := resolved(p.Image)
+	return building{profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif"}, nil
+}
+
+// work is the directory that holds all of a build until it is over.
+func (j building) work() string {
+	dir, name := filepath.Split(j.image)
+	return filepath.Join(dir, "."+name+".build")
+}
+
+// made is what Apptainer is told to make. A SIF must be called one.
+func (j building) made() string {
+	if j.sandbox {
+		return filepath.Join(j.work(), "image")
+	}
+	return filepath.Join(j.work(), "image.sif")
+}
+
+// temporary is where Apptainer puts its temporary files: the whole image before it is packed.
+func (j building) temporary() string { return filepath.Join(j.work(), "tmp") }
+
+// dir is where the definition is, and relative paths of its %files begin.
+func (j building) dir() string {
+	if j.recipe.builtin() {
+		return filepath.Join(j.work(), "recipe")
+	}
+	return filepath.Dir(j.recipe.Definition)
+}
+
+func (j building) definition() string { return filepath.Join(j.dir(), j.recipe.fileName()) }
+
+// lockName is one for each image, however it is named.
+func (j building) lockName() string {
+	sum := sha256.Sum256([]byte(j.image))
+	return "image-" + hex.EncodeToString(sum[:6])
+}
+
+// outdated says why the image should be built: "" where it is of the definition as it is now.
+func (j building) outdated() (string, error) {
+	if _, err := os.Stat(j.image); errors.Is(err, fs.ErrNotExist) {
+		return "there is no image yet", nil
+	}
+	r, ok, err := readBuilt(j.image)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "it is not known what the image was built from", nil
+	}
+	now, err := j.recipe.fingerprint()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "the definition is gone", nil
+	}
+	if err != nil || now == r.Fingerprint {
+		return "", err
+	}
+	return "the definition has changed", nil
+}
+
+// definitionNow says why the image of the profile should be built anew: "" where it is of its definition, or has none, or
+// the profile is not known.
+func definitionNow(p *profiles.Profile) (string, error) {
+	if p == nil || p.Build.Definition == "" {
+		return "", nil
+	}
+	j, err := buildingOf(*p)
+	if err != nil {
+		return "", err
+	}
+	return j.outdated()
+}
+
+// refuseBuild looks for all that would keep the image from being built or put in place.
+func (l *Launcher) refuseBuild(j building, o BuildOptions) error {
+	_, err := lookApptainer()
+	_, unshareErr := lookUnshare()
+	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o), l.refuseUsed(j, o))
+}
+
+func (j building) refuseDefinition() error {
+	if j.recipe.builtin() {
+		return nil
+	}
+	info, err := os.Stat(j.recipe.Definition)
+	if errors.Is(err, fs.ErrNotExist) {
+		return invalid("put the definition there, or correct build.definition in "+j.profile.File,
+			"%s: build.definition: no such file or directory: %q", j.profile.File, j.recipe.Definition)
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return invalid("name an Apptainer definition file", "%s: build.definition: not a file: %q", j.profile.File, j.recipe.Definition)
+	}
+	return err
+}
+
+// refuseKind wants nothing, or an image of the kind that is to be built, in the image's place.
+func (j building) refuseKind() error {
+	info, err := os.Stat(j.image)
+	if err != nil || info.IsDir() == j.sandbox {
+		return ignoreNotExist(err)
+	}
+	if j.sandbox {
+		return invalid("call the image "+filepath.Base(j.image)+".sif, or remove the file", "%s: image: the build makes a directory, as its name "+
+			"does not end in .sif, and %q is a file", j.profile.File, j.image)
+	}
+	return invalid("give the image a name without .sif, or remove the directory",
+		"%s: image: the build makes a SIF, as its name says, and %q is a directory", j.profile.File, j.image)
+}
+
+// refuseStranger leaves a directory alone that is not as boxrun has built it: there may be somebody's work in it.
+func (j building) refuseStranger(o BuildOptions) error {
+	info, err := os.Stat(j.image)
+	if err != nil || !info.IsDir() || o.Force {
+		return ignoreNotExist(err)
+	}
+	_, ok, err := readBuilt(j.image)
+	if err != nil || ok {
+		return err
+	}
+	return refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", j.profile.Word()),
+		"%q is not as boxrun has built it: there may be work of yours in it", j.image)
+}
+
+// refuseUsed wants no box to run from the image. One that does would go on with the old image, and nobody would see.
+func (l *Launcher) refuseUsed(j building, o BuildOptions) error {
+	if o.Force {
+		return nil
+	}
+	boxes, err := l.others(o.Replacing)
+	var names []string
+	for _, b := range boxes {
+		if b.holdsFiles() && resolved(b.Profile.Image) == j.image {
+			names = append(names, b.Name)
+		}
+	}
+	if len(names) == 0 {
+		return err
+	}
+	list := strings.Join(names, " ")
+	return refused(fmt.Sprintf("run \"boxrun down %s\" first, or \"boxrun up --build %s\", which starts it anew; with --force it keeps the old image",
+		list, list), "%s runs from %s", strings.Join(names, ", "), j.image)
+}
+
+// build builds and swaps, in a place of its own that is gone afterwards.
+func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (done Build, err error) {
+	above := existing(filepath.Dir(j.image))
+	if err := l.begin(j); err != nil {
+		return Build{}, errors.Join(err, l.clean(j), removeEmptyUpTo(filepath.Dir(j.image), above))
+	}
+	defer func() {
+		err = errors.Join(err, l.clean(j))
+		if err != nil {
+			err = errors.Join(err, removeEmptyUpTo(filepath.Dir(j.image), above))
+		}
+	}()
+	fingerprint, err := j.recipe.fingerprint() // before: who edits the definition meanwhile has changed it since
+	if err != nil {
+		return Build{}, err
+	}
+	if err := l.runBuild(ctx, j, o.Output); err != nil {
+		return Build{}, err
+	}
+	if err := l.refuseUsed(j, o); err != nil {
+		return Build{}, fmt.Errorf("the new image is not put in place, as meanwhile %w", err)
+	}
+	version, err := apptainerVersion(ctx)
+	if err != nil {
+		return Build{}, err
+	}
+	done = Build{Image: j.image, Done: true}
+	if done.Kept, err = l.swap(j); err != nil {
+		return done, err
+	}
+	return done, writeBuilt(j, fingerprint, version, o.Version)
+}

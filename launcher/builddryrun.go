@@ -1,0 +1,72 @@
+package launcher
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/profiles"
+)
+
+// BuildCommands gives what a person would type into bash to have what Build gives, but for the record of what the image
+// was built from, and that a sandbox is replaced in two steps: not every mv can exchange. With outdated there are none where
+// the image is of its definition already.
+func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, error) {
+	j, err := buildingOf(p)
+	if err != nil {
+		return nil, err
+	}
+	if why, err := j.outdated(); err != nil || outdated && why == "" {
+		return nil, err
+	}
+	lines := []string{
+		"rm -rf " + quote(j.work()),
+		"mkdir -p " + quote(filepath.Dir(j.image)),
+		"mkdir -m 700 " + quoteAll([]string{j.work(), j.temporary()}),
+	}
+	recipe, err := j.unpackCommands()
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, recipe...)
+	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+l.shownEnvironment(j)+" "+quoteAll(j.argv("apptainer"))+" < /dev/null)")
+	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
+		lines = append(lines, "mv -T "+quoteAll([]string{j.image, filepath.Join(j.work(), "old")}))
+	}
+	return append(lines,
+		"mv -T "+quoteAll([]string{j.made(), j.image}),
+		"rm -rf "+quote(j.work())), nil
+}
+
+// unpackCommands gives what a person would type to have the files of a built-in recipe.
+func (j building) unpackCommands() ([]string, error) {
+	if !j.recipe.builtin() {
+		return nil, nil
+	}
+	files, err := j.recipe.builtinFiles()
+	var lines []string
+	for _, f := range files {
+		path := filepath.Join(j.dir(), f.Path)
+		lines = append(lines, "mkdir -p "+quote(filepath.Dir(path)), f.command(j.dir()))
+		if f.Mode == 0o755 {
+			lines = append(lines, "chmod 755 "+quote(path))
+		}
+	}
+	return lines, err
+}
+
+// shownEnvironment gives the variables of a build in bash, those of proxies without their values: there may be a password
+// in them.
+func (l *Launcher) shownEnvironment(j building) string {
+	var words []string
+	for _, v := range l.buildEnvironment(j) {
+		name, _, _ := strings.Cut(v, "=")
+		if slices.Contains(proxyVariables(), name) {
+			words = append(words, name+`="$`+name+`"`)
+			continue
+		}
+		words = append(words, quote(v))
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,154 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// begin makes an empty place to build in, after what a build that was killed has left. It is for root alone, as what is
+// half built may be without the modes that protect it.
+func (l *Launcher) begin(j building) error {
+	if err := l.clean(j); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(j.image), 0o755); err != nil {
+		return fmt.Errorf("making a place to build in: %w", err)
+	}
+	if err := errors.Join(os.Mkdir(j.work(), 0o700), os.Mkdir(j.temporary(), 0o700)); err != nil {
+		return fmt.Errorf("making a place to build in: %w", err)
+	}
+	if !j.recipe.builtin() {
+		return nil
+	}
+	return j.recipe.unpack(j.dir())
+}
+
+// clean removes what builds of the image have left: the place they were in, and sandboxes kept for boxes that have
+// stopped. A sandbox that a box runs from is kept: without its files the box would be an empty shell that still runs.
+func (l *Launcher) clean(j building) error {
+	boxes, err := l.boxes()
+	if err != nil {
+		return err
+	}
+	if _, err := j.keep(boxes); err != nil {
+		return err
+	}
+	errs := []error{os.RemoveAll(j.work())}
+	for _, path := range j.kept() {
+		if id, err := identify(path); err == nil && !runFrom(boxes, j.image, id.Inode) {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return wrap("clearing up after a build", errors.Join(errs...))
+}
+
+// keep takes the sandbox that was swapped out to where it can stay, if a box runs from it, and gives that path.
+func (j building) keep(boxes []*Box) (string, error) {
+	id, err := identify(j.made())
+	if err != nil || !j.sandbox || !runFrom(boxes, j.image, id.Inode) {
+		return "", ignoreNotExist(err)
+	}
+	path := keptImage(j.image, id.Inode)
+	return path, os.Rename(j.made(), path)
+}
+
+// kept lists the sandboxes that were kept.
+func (j building) kept() []string {
+	dir, name := filepath.Split(j.image)
+	entries, _ := os.ReadDir(dir) // one that is not there has none
+	var paths []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "."+name+".old-") {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths
+}
+
+// swap puts the new image in the place of what is there, at once: whoever starts a box gets the one or the other. It
+// gives where a sandbox is kept that a box runs from.
+func (l *Launcher) swap(j building) (kept string, err error) {
+	if err := j.sync(); err != nil {
+		return "", fmt.Errorf("writing the new image: %w", err)
+	}
+	_, err = os.Lstat(j.image)
+	if !j.sandbox || errors.Is(err, fs.ErrNotExist) {
+		return "", wrap("putting the new image in place", os.Rename(j.made(), j.image))
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, j.made(), unix.AT_FDCWD, j.image, unix.RENAME_EXCHANGE)
+	if err != nil {
+		return "", fmt.Errorf("exchanging %s and %s: %w", j.made(), j.image, err)
+	}
+	boxes, err := l.boxes()
+	if err != nil {
+		return "", err
+	}
+	return j.keep(boxes)
+}
+
+// sync has the new image on the disk before its name leads to it: after a power cut it might be empty.
+func (j building) sync() error {
+	file, err := os.Open(j.made())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if j.sandbox {
+		return unix.Syncfs(int(file.Fd()))
+	}
+	return file.Sync()
+}
+
+// removeEmptyUpTo removes dir and the directories above it that are empty, but not top.
+func removeEmptyUpTo(dir, top string) error {
+	for dir != top && dir != "/" {
+		if err := os.Remove(dir); err != nil {
+			return nil //nolint:nilerr // it is not empty, and stays
+		}
+		dir = filepath.Dir(dir)
+	}
+	return nil
+}
+
+// builtImage is what is known of an image that boxrun has built: the file IMAGE.boxrun.json beside it. It is not a label in
+// the image, as those are made by the definition; and not in boxrun's state, which the next boot empties.
+type builtImage struct {
+	Image       imageID   `json:"image"`       // the image it is about; where another is there by now, the record says nothing
+	Definition  string    `json:"definition"`  // as the profile named it
+	Fingerprint string    `json:"fingerprint"` // of the recipe: see recipe.fingerprint
+	Built       time.Time `json:"built"`
+	Apptainer   string    `json:"apptainer"` // versions
+	Boxrun      string    `json:"boxrun"`
+}
+
+func builtFile(image string) string { return image + ".boxrun.json" }
+
+// readBuilt gives what is known of the image at a path without links. ok is false where boxrun did not build it, or it has
+// been replaced or changed since.
+func readBuilt(image string) (r builtImage, ok bool, err error) {
+	err = readJSON(builtFile(image), &r)
+	if err != nil {
+		return r, false, ignoreNotExist(err)
+	}
+	id, err := identify(image)
+	return r, err == nil && id.is(r.Image), ignoreNotExist(err)
+}
+
+// writeBuilt notes what the image was built from that has just been put in place.
+func writeBuilt(j building, fingerprint, apptainer, boxrun string) error {
+	id, err := identify(j.image)
+	if err != nil {
+		return err
+	}
+	return writeJSON(builtFile(j.image), builtImage{
+		Image: id, Definition: j.profile.Build.Definition, Fingerprint: fingerprint,
+		Built: time.Now().UTC().Truncate(time.Second), Apptainer: apptainer, Boxrun: boxrun,
+	})
+}
