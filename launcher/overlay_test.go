@@ -56,10 +56,11 @@ func TestSameDir(t *testing.T) {
 	}
 }
 
-// A start that fails leaves no overlay that it made, and keeps one that was there.
+// A start that fails leaves no overlay that it made, nor the directories above it, and keeps what was there.
 func TestOverlayOfAFailedStart(t *testing.T) {
 	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
-	dir := filepath.Join(t.TempDir(), "data")
+	there := t.TempDir()
+	dir := filepath.Join(there, "made/too/data")
 	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", dir })
 	for _, want := range []bool{false, true} {
 		if err := l.makeOverlay(b, b.Profile); err != nil {
@@ -71,6 +72,9 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 		}
 		if err := saved.removeOverlay(); err != nil || exists(dir) != want {
 			t.Errorf("got %v, there %v, want no error and %v", err, exists(dir), want)
+		}
+		if exists(filepath.Join(there, "made")) != want || !exists(there) {
+			t.Errorf("above it is %v, want %v", exists(filepath.Join(there, "made")), want)
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

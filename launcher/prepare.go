@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"boxrun/profiles"
 )
@@ -94,7 +95,7 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 		return nil
 	}
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		b.MadeOverlay = true
+		b.MadeOverlay, b.MadeBelow = true, existing(dir)
 		if err := l.save(b); err != nil {
 			return err
 		}
@@ -105,12 +106,22 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 	return nil
 }
 
-// removeOverlay removes the overlay that a start made which never came to run.
+// removeOverlay removes the overlay that a start made which never came to run, and the directories made for it that are
+// empty.
 func (b *Box) removeOverlay() error {
-	if !b.MadeOverlay || b.overlay() == "" {
+	dir := b.overlay()
+	if !b.MadeOverlay || dir == "" {
 		return nil
 	}
-	return os.RemoveAll(b.overlay())
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	for dir = filepath.Dir(dir); strings.HasPrefix(dir, strings.TrimSuffix(b.MadeBelow, "/")+"/") && b.MadeBelow != ""; dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil {
+			return nil //nolint:nilerr // somebody else has put something there
+		}
+	}
+	return nil
 }
 
 // writeConf writes the apptainer.conf that finds boxrun's conflists: the site's own in all else.
