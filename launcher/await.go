@@ -59,7 +59,7 @@ func (l *Launcher) tailOf(b *Box) func(context.Context, string, int) []string {
 
 // ref gives what entering the box depends on.
 func (l *Launcher) ref(b *Box) boxRef {
-	return boxRef{Name: b.Name, PID: b.Init.PID, Conf: l.conf(), Home: l.Home}
+	return boxRef{Name: b.Name, PID: b.Init.PID, Conf: l.conf(), Home: l.Home, Record: b.Record, Dir: l.boxDir(b.Name)}
 }
 
 // Exec runs a command in a box that is up, and gives its exit code; with an error, one of CodeBoxrun, CodeNotRunable

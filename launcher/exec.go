@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -61,6 +63,27 @@ type boxRef struct {
 	PID  int    // its init, as the host counts
 	Conf string // apptainer.conf; "": the site's own
 	Home string // pins where Apptainer has its record of the box
+
+	Record string // that record
+	Dir    string // what boxrun has of the box
+}
+
+// home gives what Apptainer needs for HOME to find its record of the box, for which it goes by the host's name. Where that
+// has changed since the box started, it is a directory of boxrun's with the record at its new place.
+func (b boxRef) home() (string, error) {
+	hostname, err := os.Hostname()
+	if err != nil || b.Record == "" || b.Record == recordPath(b.Home, hostname, b.Name) {
+		return b.Home, err
+	}
+	home := filepath.Join(b.Dir, "home")
+	renamed := filepath.Dir(recordPath(home, hostname, b.Name))
+	if err := os.MkdirAll(filepath.Dir(renamed), 0o700); err != nil {
+		return "", fmt.Errorf("showing Apptainer its record of the box: %w", err)
+	}
+	if err := os.Symlink(filepath.Dir(b.Record), renamed); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("showing Apptainer its record of the box: %w", err)
+	}
+	return home, nil
 }
 
 // enterArgv gives the command that enters the box: what boxrun itself does there (enter.go) is all that Apptainer gets
@@ -128,9 +151,13 @@ func newJob(b boxRef, e Exec) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := b.home()
+	if err != nil {
+		return nil, err
+	}
 	argv := b.enterArgv()
 	cmd := exec.Command(path, argv[1:]...)
-	cmd.Env = environment(b.Home)
+	cmd.Env = environment(home)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = endTimeout // of copying to a Stdout that is no file

@@ -254,3 +254,31 @@ func TestLoginShell(t *testing.T) {
 	wantText(t, runHere(t.Context(), testBox(), Exec{Login: true, Stdin: r}),
 		fmt.Sprintf("code 0\n-%s\n%s\n", filepath.Base(root.loginShell()), root.Home))
 }
+
+// Apptainer looks for its record of a box below the host's name of today.
+func TestHomeOfARenamedHost(t *testing.T) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	b := boxRef{Name: "web", Home: home, Dir: t.TempDir(), Record: recordPath(home, hostname, "web")}
+	if got, err := b.home(); got != home || err != nil {
+		t.Errorf("got %s, %v, want %s", got, err, home)
+	}
+	b.Record = recordPath(home, "old-"+hostname, "web")
+	if err := os.MkdirAll(filepath.Dir(b.Record), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.Record, []byte("it"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := b.home()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(recordPath(got, hostname, "web"))
+		wantText(t, fmt.Sprintf("%s, %v", text, err), "it, <nil>")
+	}
+}
