@@ -21,7 +21,8 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 		return err
 	}
 	defer k.Close()
-	if err := l.refuseReset(k, force); err != nil {
+	unread := l.unreadBoxes() // while there still are records of that name
+	if err := l.refuseReset(k, unread, force); err != nil {
 		return err
 	}
 	if err := stopHealing(ctx); err != nil {
@@ -35,10 +36,10 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 		return err
 	}
 	defer unlock()
-	if err := l.stopStrays(ctx, k); err != nil {
+	if err := l.stopStrays(ctx, k, unread); err != nil {
 		return err
 	}
-	if err := l.refuseReset(k, false); err != nil {
+	if err := l.refuseReset(k, unread, false); err != nil {
 		return err // a box came up in between
 	}
 	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles(), removeAllUnits(ctx))
@@ -98,8 +99,8 @@ func enabledAmong(files []string) []string {
 }
 
 // refuseReset names what is in the way of a reset.
-func (l *Launcher) refuseReset(k *netsetup.Kernel, force bool) error {
-	strays, others, err := l.strays(k)
+func (l *Launcher) refuseReset(k *netsetup.Kernel, unread []string, force bool) error {
+	strays, others, err := l.strays(k, unread)
 	if err != nil {
 		return err
 	}
@@ -125,6 +126,17 @@ func (l *Launcher) up() []string {
 		b, err := l.load(nameOf(file))
 		if err == nil && (b.alive() || b.Phase == Starting) {
 			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+// unreadBoxes gives the names of the boxes whose records cannot be read.
+func (l *Launcher) unreadBoxes() []string {
+	var names []string
+	for _, file := range l.records("boxes/*.json") {
+		if _, err := l.load(nameOf(file)); errors.Is(err, errUnreadable) {
+			names = append(names, nameOf(file))
 		}
 	}
 	return names
@@ -167,8 +179,8 @@ func (l *Launcher) downAll(ctx context.Context) error {
 }
 
 // stopStrays stops the boxes of which there is no record.
-func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel) error {
-	strays, _, err := l.strays(k)
+func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel, unread []string) error {
+	strays, _, err := l.strays(k, unread)
 	if err != nil {
 		return err
 	}
@@ -183,9 +195,10 @@ func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel) error {
 	return nil
 }
 
-// strays gives the instances that run on bridges boxrun made, by Apptainer's records of them, and the devices on those
-// bridges that are no instance's.
-func (l *Launcher) strays(k *netsetup.Kernel) (strays []*Box, others []string, err error) {
+// strays gives the instances that run and are boxrun's though it has no record of them, by Apptainer's records: those on
+// bridges that boxrun made, those in a service of boxrun's, and those named as boxes of which unread has the names; and the
+// devices on those bridges that are no instance's.
+func (l *Launcher) strays(k *netsetup.Kernel, unread []string) (strays []*Box, others []string, err error) {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {
 		return nil, nil, err
@@ -197,9 +210,6 @@ func (l *Launcher) strays(k *netsetup.Kernel) (strays []*Box, others []string, e
 		}
 		others = append(others, ports...)
 	}
-	if len(others) == 0 {
-		return nil, nil, nil
-	}
 	records, err := filepath.Glob(recordPath(l.Home, "*", "*"))
 	if err != nil {
 		return nil, nil, err
@@ -207,10 +217,13 @@ func (l *Launcher) strays(k *netsetup.Kernel) (strays []*Box, others []string, e
 	for _, path := range records {
 		b, err := l.stray(path)
 		if err != nil {
-			continue // no instance runs that the record is of, or it is on no bridge
+			continue // no instance runs that the record is of
 		}
-		if i := slices.Index(others, b.Veth); i >= 0 {
-			others = slices.Delete(others, i, i+1)
+		port := slices.Index(others, b.Veth)
+		if port >= 0 {
+			others = slices.Delete(others, port, port+1)
+		}
+		if port >= 0 || b.Unit != "" || slices.Contains(unread, b.Name) {
 			strays = append(strays, b)
 		}
 	}
@@ -226,12 +239,14 @@ func (l *Launcher) stray(path string) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	link, err := netsetup.BoxLink(r.PID, boxDevice)
-	if err != nil {
-		return nil, err
-	}
 	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
-	b := &Box{Name: r.Name, Veth: link.Veth, Record: path, Log: logPath(l.Home, hostname, r.Name)}
+	b := &Box{Name: r.Name, Record: path, Log: logPath(l.Home, hostname, r.Name)}
+	if link, err := netsetup.BoxLink(r.PID, boxDevice); err == nil { // one in the host's network has none
+		b.Veth = link.Veth
+	}
+	if unit := unitOf(r.PPID); unitIsOf(unit, r.Name) {
+		b.Unit = unit
+	}
 	return b, b.adopt(r)
 }
 
@@ -335,7 +350,7 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 
 // stopCommands gives the commands that stop the boxes of which there is no record: those but known.
 func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, error) {
-	strays, _, err := l.strays(k)
+	strays, _, err := l.strays(k, l.unreadBoxes())
 	var lines []string
 	if exists(filepath.Join(unitDir, watchUnit)) {
 		lines = append(lines, "systemctl stop "+strings.Join(healingUnits(), " "))

@@ -114,8 +114,11 @@ func unitIsOf(unit, box string) bool {
 }
 
 // ownUnit gives the service of boxrun's that this process was started in; "" where it is none of them.
-func ownUnit() string {
-	text, err := os.ReadFile("/proc/self/cgroup")
+func ownUnit() string { return unitOf(os.Getpid()) }
+
+// unitOf gives the service of boxrun's that a process is in; "" where it is none of them.
+func unitOf(pid int) string {
+	text, err := os.ReadFile(procFile(pid, "cgroup"))
 	if err != nil {
 		return ""
 	}
