@@ -42,6 +42,10 @@ func (l *Launcher) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box)
 // transaction, take their place: a box is never without the rule that drops what is not published.
 func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
 	moved, err := b.moved()
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		return nil, &Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " has no address inside",
+			Hint: fmt.Sprintf("\"boxrun restart %s\" gives it one", b.Name)}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +120,9 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 	}
 	var all []string
 	moved, err := b.moved()
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
+	}
 	if err != nil {
 		return nil, err
 	}
