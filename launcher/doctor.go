@@ -227,8 +227,11 @@ func (d *doctor) profileLook(p profiles.Profile) look {
 	}}
 }
 
-// joined takes errors apart that were joined.
+// joined takes errors apart that were joined; none where err is nil.
 func joined(err error) []error {
+	if err == nil {
+		return nil
+	}
 	var several interface{ Unwrap() []error }
 	if !errors.As(err, &several) {
 		return []error{err}

@@ -148,8 +148,18 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
-	_, err := netsetup.CollectLeases(l.leaseDirs()...)
-	return errors.Join(err, l.removeRecord(b), b.removeOverlay(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
+	l.collectLeases()
+	return errors.Join(l.removeRecord(b), b.removeOverlay(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
+}
+
+// collectLeases removes the leases of the dead, and gives their paths. Some may be another runtime's: what is wrong with
+// those keeps no box of boxrun's from going or coming, and is said.
+func (l *Launcher) collectLeases() []string {
+	removed, err := netsetup.CollectLeases(l.leaseDirs()...)
+	for _, e := range joined(err) {
+		l.notef("warning: %v", e)
+	}
+	return removed
 }
 
 // removeRecord takes away Apptainer's record and logs of the box, unless they are of another instance by now: without

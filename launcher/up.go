@@ -256,9 +256,7 @@ func (l *Launcher) refuseClaimed(b *Box) error {
 
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
 func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
-	if _, err := netsetup.CollectLeases(l.leaseDirs()...); err != nil {
-		return netip.Addr{}, err
-	}
+	l.collectLeases()
 	others := slices.DeleteFunc(slices.Clone(boxes), func(other *Box) bool { return other.Name == b.Name })
 	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
 }
