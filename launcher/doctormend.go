@@ -42,7 +42,8 @@ func (l *Launcher) Mend(ctx context.Context) ([]string, error) {
 	return append(mended, lines...), errors.Join(append(errs, err)...)
 }
 
-// mendBox mends one box, or clears it away where it is dead. One that another boxrun works on is left to that.
+// mendBox mends one box, or clears it away where it is dead. One that another boxrun works on is left to that, and one that
+// systemd is about to start anew to systemd.
 func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string) ([]string, error) {
 	patience, cancel := context.WithTimeout(ctx, mendPatience)
 	defer cancel()
@@ -62,10 +63,16 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 		return nil, err
 	}
 	if b.Phase != Running || !b.alive() {
+		if l.watches(ctx, b) {
+			return nil, nil
+		}
 		_, err := l.clear(ctx, k, b, rollbackTimeout)
 		return []string{fmt.Sprintf("took away what was left of it: it was %s; \"boxrun up %s\" starts it anew", b.state(), name)}, err
 	}
 	mended, err := l.repair(ctx, k, b)
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		return mended, nil // the checks name it: only a restart mends that
+	}
 	if err != nil {
 		return mended, err
 	}
@@ -116,7 +123,7 @@ func (l *Launcher) mendHost(ctx context.Context, k *netsetup.Kernel) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	leases, leaseErr := netsetup.CollectLeases(l.leaseDirs()...)
+	leases := l.collectLeases()
 	k.Reread()
 	swept, sweepErr := netsetup.Sweep(k, nameList(boxes))
 	devices, deviceErr := netsetup.SweepOutsiders()
@@ -131,7 +138,7 @@ func (l *Launcher) mendHost(ctx context.Context, k *netsetup.Kernel) ([]string, 
 		mended = append(mended, "removed what a killed doctor left: "+name)
 	}
 	told, nameErr := l.tellNames()
-	return append(mended, told...), errors.Join(leaseErr, sweepErr, deviceErr, l.lower(k, boxes), nameErr)
+	return append(mended, told...), errors.Join(sweepErr, deviceErr, l.lower(k, boxes), nameErr)
 }
 
 func nameList(boxes []*Box) []string {

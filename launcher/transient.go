@@ -332,6 +332,7 @@ func (l *Launcher) stopUnits(ctx context.Context, b *Box) stoppings {
 	own := ownUnit()
 	if own == "" {
 		host.settle(ctx, transientUnit(b.Name))
+		host.wakeBus(ctx)
 	}
 	for _, unit := range b.unitsOf() {
 		if unit != own {
@@ -349,6 +350,31 @@ func (h *hostSystemd) settle(ctx context.Context, unit string) {
 		if err != nil || state != "activating" || sleep(ctx, 5*time.Millisecond) != nil {
 			return
 		}
+	}
+}
+
+// wakeBus starts the system's bus where it does not run and its socket waits for somebody to call. Apptainer's master will
+// do so at its end, to have systemd end the box's scope; and as boxes are started after the bus, and so stopped before it,
+// systemd would hold back its start until the stop of the box's service is over, for which that master is waited for.
+func (h *hostSystemd) wakeBus(ctx context.Context) {
+	bus, err := h.activeState(ctx, "dbus.service")
+	socket, socketErr := h.activeState(ctx, "dbus.socket")
+	if err != nil || socketErr != nil || bus == "active" || socket != "active" {
+		return
+	}
+	done := make(chan string, 1)
+	err = h.ask(ctx, func(ctx context.Context) error {
+		_, err := h.conn.StartUnitContext(ctx, "dbus.service", "fail", done)
+		return err
+	})
+	if err != nil {
+		return // the master is waited for, and killed
+	}
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 
@@ -427,6 +453,21 @@ func unitFor(p profiles.Profile) string {
 		return transientUnit(p.Name)
 	}
 	return ""
+}
+
+// watches says whether systemd looks after a box that is enabled: its service is up, or between two starts, and comes to
+// know of the box's end, or knows.
+func (l *Launcher) watches(ctx context.Context, b *Box) bool {
+	if !systemdHost() {
+		return false
+	}
+	host, err := dialHost(ctx)
+	if err != nil {
+		return false
+	}
+	defer host.Close()
+	state, err := host.activeState(ctx, instanceUnit(b.Profile))
+	return err == nil && state != "inactive" && state != "failed"
 }
 
 // watched has systemd watch a box that is up, if its profile is enabled, and tells it so where systemd ran this boxrun.
