@@ -1,0 +1,318 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/profiles"
+)
+
+// The pages are kept true by running them. A fenced block of a page is one of
+//
+//	console             what is typed, behind a prompt that says where, and what is shown then
+//	                        host# boxrun up web                 by root on the host
+//	                        client$ curl http://192.0.2.1/      on the client
+//	                        root@web:~# id -un                  in the shell of a box that the line before has opened
+//	                    A line that ends in "# exit code 1" has to end so, all others with 0. A line that is shown has to
+//	                    be there, whatever its numbers are; "..." in it stands for anything.
+//	console not run: R  the same, but it cannot be run on a test host, for the reason R; these are counted
+//	toml                a profile, whole or in part: it is valid. One that begins with "# NAME.toml" is put into
+//	                    /etc/boxrun/profiles for the commands of its page
+//	sh                  the plan in the README, for which there is a test of its own
+//	text                no commands: pictures, files, messages
+//
+// There is no other way to show a command in a line of its own. Those in running text are looked at by a test in
+// cmd/boxrun: their verbs and flags are there.
+
+// notRun is how many blocks cannot be run on a test host. Each says why; this number is here so that one more is a decision.
+const notRun = 1
+
+// ranElsewhere names pages with a test of their own.
+var ranElsewhere = map[string]string{"coldfront.md": "make test-coldfront"}
+
+// block is a fenced part of a page.
+type block struct {
+	page  string
+	line  int // of the fence
+	kind  string
+	lines []string
+}
+
+func (b block) at() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
+
+// pages gives the files of the pages, the README first.
+func pages(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got pages %q, %v", files, err)
+	}
+	files = slices.DeleteFunc(files, func(f string) bool { return ranElsewhere[filepath.Base(f)] != "" })
+	return append([]string{"../README.md"}, files...)
+}
+
+// blocks gives the fenced blocks of a page. Lines that are indented as code are refused: nothing says what they are.
+func blocks(file string) ([]block, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var found []block
+	var open *block
+	for i, line := range strings.Split(string(text), "\n") {
+		fence, isFence := strings.CutPrefix(line, "```")
+		switch {
+		case isFence && open == nil:
+			open = &block{page: filepath.Base(file), line: i + 1, kind: fence}
+		case isFence:
+			found = append(found, *open)
+			open = nil
+		case open != nil:
+			open.lines = append(open.lines, line)
+		case strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t"):
+			return nil, fmt.Errorf("%s:%d: code without a fence", file, i+1)
+		}
+	}
+	if open != nil {
+		return nil, fmt.Errorf("%s: the block does not end", open.at())
+	}
+	return found, nil
+}
+
+// step is a command of a page and what is shown of it.
+type step struct {
+	at     string
+	prompt string
+	line   string
+	code   int      // its exit code
+	typed  []string // into the shell that it opens
+	shown  []string
+}
+
+var (
+	prompts  = regexp.MustCompile(`^(host# |client\$ |root@[a-z0-9-]+:[^ ]*# )(.*)$`)
+	exitNote = regexp.MustCompile(`# exit code (\d+)$`)
+)
+
+// steps reads a console block.
+func (b block) steps() ([]step, error) {
+	var steps []step
+	for i, line := range b.lines {
+		m := prompts.FindStringSubmatch(line)
+		switch {
+		case m == nil && len(steps) == 0:
+			return nil, fmt.Errorf("%s: begins with no prompt", b.at())
+		case m == nil:
+			last := &steps[len(steps)-1]
+			last.shown = append(last.shown, line)
+		case strings.HasPrefix(m[1], "root@"):
+			if len(steps) == 0 || !strings.Contains(steps[len(steps)-1].line, " shell ") {
+				return nil, fmt.Errorf("%s: nothing has opened the shell for %q", b.at(), line)
+			}
+			last := &steps[len(steps)-1]
+			last.typed = append(last.typed, m[2])
+		default:
+			s := step{at: fmt.Sprintf("%s:%d", b.page, b.line+1+i), prompt: m[1], line: m[2]}
+			if code := exitNote.FindStringSubmatch(m[2]); code != nil {
+				fmt.Sscan(code[1], &s.code)
+			}
+			steps = append(steps, s)
+		}
+	}
+	return steps, nil
+}
+
+// Every block is of a kind that is known, every profile is valid, and no more is left out than is known to be.
+func TestPagesAreWellFormed(t *testing.T) {
+	left := 0
+	for _, file := range pages(t) {
+		found, err := blocks(file)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, b := range found {
+			reason, skipped := strings.CutPrefix(b.kind, "console not run: ")
+			switch {
+			case skipped && len(reason) > 5:
+				left++
+				t.Logf("%s is not run: %s", b.at(), reason)
+			case b.kind == "console":
+				if _, err := b.steps(); err != nil {
+					t.Error(err)
+				}
+			case b.kind == "toml":
+				if err := b.valid(); err != nil {
+					t.Errorf("%s: %v", b.at(), err)
+				}
+			case b.kind == "text":
+				if i := slices.IndexFunc(b.lines, func(l string) bool { return prompts.MatchString(l) || strings.HasPrefix(l, "boxrun ") }); i >= 0 {
+					t.Errorf("%s: %q is a command", b.at(), b.lines[i])
+				}
+			case b.kind == "sh" && b.page == "README.md":
+			default:
+				t.Errorf("%s: a block of kind %q", b.at(), b.kind)
+			}
+		}
+	}
+	if left != notRun {
+		t.Errorf("%d blocks are not run, want %d", left, notRun)
+	}
+}
+
+// valid says what is wrong with a profile; one of which only a part is shown needs no image.
+func (b block) valid() error {
+	text := strings.Join(b.lines, "\n")
+	if !strings.Contains(text, "image ") && !strings.Contains(text, "image=") {
+		text = "image = \"web.sif\"\n" + text
+	}
+	_, err := profiles.Parse("web.toml", []byte(text), "")
+	return err
+}
+
+// What the pages say is typed on one host, page by page, and does what they say it does.
+func TestPages(t *testing.T) {
+	h := newHost(t)
+	for _, file := range pages(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".md"), func(t *testing.T) {
+			found, err := blocks(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.in(t).followPage(found)
+		})
+	}
+	t.Run("examples", func(t *testing.T) { h.in(t).followExamples() })
+}
+
+// followPage does what a page says, and leaves the host as the next page expects it.
+func (h host) followPage(found []block) {
+	h.t.Helper()
+	for _, b := range found {
+		switch b.kind {
+		case "toml":
+			h.keepProfile(b)
+		case "console":
+			steps, err := b.steps()
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			for _, s := range steps {
+				h.follow(s)
+			}
+		}
+	}
+	h.sh("boxrun host reset --force; rm -rf /etc/boxrun/profiles/* /root/*")
+}
+
+// keepProfile writes a profile that has a name, and has an image for it.
+func (h host) keepProfile(b block) {
+	h.t.Helper()
+	name, ok := strings.CutPrefix(b.lines[0], "# ")
+	name, isProfile := strings.CutSuffix(name, ".toml")
+	if !ok || !isProfile {
+		return
+	}
+	text := strings.Join(b.lines, "\n") + "\n"
+	h.profile(name, text)
+	if m := regexp.MustCompile(`(?m)^image *= "([^/:"]+)"`).FindStringSubmatch(text); m != nil {
+		h.must("ln", "-sfn", "/srv/web", "/etc/boxrun/profiles/"+m[1])
+	}
+}
+
+// follow types one line and looks at what comes of it.
+func (h host) follow(s step) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	cmd := h.Command(ctx, "bash", "-c", s.line)
+	if s.prompt == "client$ " {
+		cmd = h.ClientCommand(ctx, "bash", "-c", s.line)
+	}
+	cmd.Stdin = strings.NewReader(strings.Join(append(s.typed, ""), "\n"))
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	h.t.Logf("%s: %.1f s: %s%s", s.at, time.Since(began).Seconds(), s.prompt, s.line)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		h.t.Fatalf("%s: %s: %v", s.at, s.line, err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != s.code {
+		h.t.Fatalf("%s: %s: exit code %d, want %d:\n%s", s.at, s.line, got, s.code, out)
+	}
+	for _, line := range s.shown {
+		if !shows(string(out), line) {
+			h.t.Errorf("%s: %s shows no line %q but:\n%s", s.at, s.line, line, out)
+		}
+	}
+}
+
+// shows says whether a line of text is like want: numbers and white space do not count, and "..." is anything.
+func shows(text, want string) bool {
+	for line := range strings.Lines(text) {
+		line = loosely(line)
+		all := true
+		for part := range strings.SplitSeq(loosely(want), "...") {
+			_, after, found := strings.Cut(line, strings.TrimSpace(part))
+			line, all = after, all && found
+		}
+		if all {
+			return true
+		}
+	}
+	return want == ""
+}
+
+var (
+	numbers = regexp.MustCompile(`[0-9]+(\.[0-9]+)*`)
+	spaces  = regexp.MustCompile(`\s+`)
+)
+
+// loosely makes texts equal that differ in numbers and in white space.
+func loosely(text string) string {
+	return strings.TrimSpace(spaces.ReplaceAllString(numbers.ReplaceAllString(text, "N"), " "))
+}
+
+// exampleOrder has the verbs in an order in which their examples can be typed one after the other.
+var exampleOrder = []string{
+	"", "up", "ps", "status", "exec", "shell", "cp", "logs", "restart", "profile list", "profile show", "profile check",
+	"profile init", "host setup", "host show", "doctor", "enable", "repair", "disable", "down", "host reset", "version",
+}
+
+// followExamples types the examples that the help texts and the manual pages show.
+func (h host) followExamples() {
+	h.t.Helper()
+	h.profile("web", "image = \"/srv/web\"\n\n[network]\nports = [\"80\"]\n")
+	for _, verb := range exampleOrder {
+		help := h.must(append(append([]string{"boxrun"}, strings.Fields(verb)...), "--help")...)
+		_, examples, found := strings.Cut(help, "Examples:\n")
+		if !found {
+			h.t.Errorf("boxrun %s --help has no examples", verb)
+		}
+		examples, _, _ = strings.Cut(examples, "\n\n")
+		for line := range strings.Lines(examples) {
+			h.follow(step{at: "boxrun " + verb + " --help", prompt: "host# ", line: strings.TrimSpace(line)})
+		}
+	}
+	h.allVerbsAreExamples()
+}
+
+// allVerbsAreExamples finds verbs whose examples nobody has typed.
+func (h host) allVerbsAreExamples() {
+	h.t.Helper()
+	h.must("boxrun", "man", "/root/man")
+	for _, page := range strings.Fields(h.sh("cd /root/man/man1; grep -l '^\\.SH EXAMPLE' *")) {
+		verb := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(page, "boxrun"), "-"), ".1")
+		if !strings.Contains(verb, "completion") && !slices.Contains(exampleOrder, strings.ReplaceAll(verb, "-", " ")) {
+			h.t.Errorf("the examples of %q are not run: give it a place in exampleOrder", verb)
+		}
+	}
+}
