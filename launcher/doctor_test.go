@@ -147,6 +147,20 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+func TestJudge(t *testing.T) {
+	offload := topic{name: "offload", good: "off on the bridges"}
+	const pushed = "filter/FORWARD has other rules before: -j BOXRUN-FWD"
+	got := []string{
+		offload.judge(nil, nil).text(),
+		offload.judge([]string{pushed}, nil).text(),
+		offload.judge([]string{pushed, "offload of sbr0 is on: tx-checksum-ip-generic"}, nil).text(),
+		offload.judge(nil, []string{"rx-checksum", "tx-scatter-gather"}).text(),
+	}
+	wantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+mendCommand+"\n"+
+		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+mendCommand+"\n"+
+		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
+}
+
 // seeded gives a doctor of a host with files.
 func seeded(t *testing.T, files map[string]string) *doctor {
 	t.Helper()

@@ -121,23 +121,37 @@ func (l *Launcher) sharedPlans() ([]netsetup.Plan, error) {
 
 // check gives the drift of the topic's part of all plans.
 func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
-	var drift []string
+	var drift, kept []string
 	for _, p := range plans {
-		lines, err := t.part(p).Drift(k)
+		part := t.part(p)
+		lines, err := part.Drift(k)
 		if err != nil {
 			return broken(err).named(t.name)
 		}
 		drift = append(drift, lines...)
+		if part.Features == nil {
+			continue
+		}
+		names, err := part.Features.Kept(k)
+		if err != nil {
+			return broken(err).named(t.name)
+		}
+		kept = append(kept, names...)
 	}
-	c := pass("%s", t.good)
+	return t.judge(drift, kept).named(t.name)
+}
+
+// judge tells of what is out of place, or else of offload that a driver keeps on.
+func (t topic) judge(drift, kept []string) Check {
 	switch {
-	case len(drift) == 0:
 	case slices.ContainsFunc(drift, func(line string) bool { return !strings.Contains(line, " has other rules before: ") }):
-		c = fail(t.why, mendCommand, "%s", strings.Join(drift, "; "))
-	default: // whether these are in the way of a box is told with the box
-		c = warn(t.why, mendCommand, "%s", strings.Join(drift, "; "))
+		return fail(t.why, mendCommand, "%s", strings.Join(drift, "; "))
+	case len(drift) > 0: // whether these are in the way of a box is told with the box
+		return warn(t.why, mendCommand, "%s", strings.Join(drift, "; "))
+	case len(kept) > 0:
+		return warn(t.why, "", "a driver does not let it be turned off: %s", strings.Join(kept, ", "))
 	}
-	return c.named(t.name)
+	return pass("%s", t.good)
 }
 
 // beforeUp tells of a host without boxes what the first up has to set.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,18 +48,32 @@ func (f *Features) record(k *Kernel) (err error) {
 // on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
 // counts is whether it is wanted: a bridge's is in force only while its ports have it too.
 func (f *Features) on(k *Kernel) ([]string, error) {
+	return f.those(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
+}
+
+// Kept gives the features among those asked for that stay on though nobody wants them, or that the driver has fixed.
+// Apply and Drift leave them aside, as nothing can be done: boxes work all the same on most hosts.
+func (f *Features) Kept(k *Kernel) ([]string, error) {
+	kept, err := f.those(k, func(s ethtool.FeatureState) bool {
+		return s.Active && (!s.Requested || !s.Available || s.NeverChanged)
+	})
+	return kept, ignoreNoDevice(err)
+}
+
+// those gives the device's features among those asked for in the states that are wanted, sorted.
+func (f *Features) those(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]string, error) {
 	states, err := k.eth.FeaturesWithState(f.Device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
 	}
-	var on []string
+	var names []string
 	for name, s := range states {
-		if offloads(name) && s.Requested && s.Available && !s.NeverChanged {
-			on = append(on, name)
+		if offloads(name) && wanted(s) {
+			names = append(names, name)
 		}
 	}
-	slices.Sort(on)
-	return on, err
+	slices.Sort(names)
+	return names, err
 }
 
 func (f *Features) check(k *Kernel) ([]string, error) {
