@@ -15,7 +15,7 @@ import (
 var scripts embed.FS
 
 // patience is how long one boot with its stage may take: two minutes where the processor is one's own.
-const patience = 10 * time.Minute
+const patience = 25 * time.Minute
 
 // TestMachine goes through the life of one host: as it was installed, with boxes that have limits, started without
 // systemd, and after a reboot with all that "boxrun host setup" made last, but without the memory controller.

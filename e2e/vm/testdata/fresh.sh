@@ -3,40 +3,22 @@
 check 'the kernel has nothing loaded that boxes need' <<'SH'
 uname -r
 lsmod
-for module in bridge veth nf_tables nf_conntrack nf_nat overlay; do
+for module in bridge veth nf_tables nf_conntrack nf_nat overlay br_netfilter; do
 	not grep "^$module " /proc/modules
 done
 test "$(sysctl -n net.ipv4.ip_forward)" = 0
 SH
 
-mkdir -p /etc/boxrun/profiles
-cat > /etc/boxrun/profiles/hello.toml <<'TOML'
-image = "builtin:hello"
-[network]
-ports = ["8080:80"]
-[ready]
-timeout = "3m"
-http    = ["http://:80/"]
-TOML
-
+profile hello builtin:hello 8080
 check 'hello comes up, answers and goes' <<'SH'
 boxrun up hello
-curl -fsS --max-time 10 http://127.0.0.1:8080/ | head -n 5
+answers 8080 | head -n 5
 boxrun ps
 boxrun down hello
-not curl -fsS --max-time 2 http://127.0.0.1:8080/
+not answers 8080
 SH
 
-cat > /etc/boxrun/profiles/web.toml <<'TOML'
-image = "/srv/web"
-[network]
-ports = ["80"]
-[ready]
-timeout = "3m"
-units   = ["nginx.service"]
-http    = ["http://:80/"]
-TOML
-
+profile web /srv/web 80 'units = ["nginx.service"]'
 check 'a client reaches nginx in a box' <<'SH'
 ip netns add client
 ip link add eth0 type veth peer name eth0 netns client
@@ -46,10 +28,35 @@ ip -n client addr add 192.0.2.2/24 dev eth0
 ip -n client link set eth0 up
 ip -n client link set lo up
 boxrun up web
-ip netns exec client curl -fsS --max-time 10 http://192.0.2.1/ | grep 'nginx in a box'
+ip netns exec client curl -fsS --max-time 60 http://192.0.2.1/ | grep 'nginx in a box'
 boxrun status web
 boxrun exec web -- systemd-run -q --wait -p PrivateTmp=yes -p ProtectSystem=strict true
 boxrun status web | grep 'systemd: *running'
+SH
+
+# The kernel has br_netfilter, as a module: without it there is nothing of /proc/sys/net/bridge.
+check 'br_netfilter is not loaded, and not needed: a box reaches its own port and the other box' <<'SH'
+modinfo -n br_netfilter
+boxrun up hello
+boxrun exec web -- curl -fsS --max-time 60 http://192.0.2.1/ | grep 'nginx in a box'
+boxrun exec web -- curl -fsS --max-time 60 http://192.0.2.1:8080/ > /dev/null
+boxrun exec web -- curl -fsS --max-time 60 http://hello/ > /dev/null
+boxrun down hello
+not grep '^br_netfilter ' /proc/modules
+not test -e /proc/sys/net/bridge
+boxrun doctor > /run/said || cat /run/said
+grep 'br_netfilter *not loaded, and not needed' /run/said
+SH
+
+check 'with br_netfilter, loaded by somebody else, a box reaches the same' <<'SH'
+modprobe br_netfilter
+test "$(sysctl -n net.bridge.bridge-nf-call-iptables)" = 1
+boxrun up hello
+boxrun exec web -- curl -fsS --max-time 60 http://192.0.2.1/ | grep 'nginx in a box'
+boxrun exec web -- curl -fsS --max-time 60 http://192.0.2.1:8080/ > /dev/null
+boxrun exec web -- curl -fsS --max-time 60 http://hello/ > /dev/null
+boxrun down hello
+ip netns exec client curl -fsS --max-time 60 http://192.0.2.1/ | grep 'nginx in a box'
 SH
 
 check 'after down nothing of the box is left' <<'SH'

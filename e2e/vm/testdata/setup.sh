@@ -6,23 +6,21 @@ test "$(sysctl -n net.ipv4.ip_forward)" = 1
 test "$(sysctl -n net.ipv4.conf.all.rp_filter)" = 2
 test "$(sysctl -n net.ipv4.conf.default.rp_filter)" = 2
 grep '^bridge ' /proc/modules
+not grep '^br_netfilter ' /proc/modules
+not grep -r br_netfilter /etc/modules-load.d
 SH
 
 check 'a bridge of that name has no offload, whoever makes it' <<'SH'
 ip link add sbr0 type bridge
-udevadm settle --timeout 10
+udevadm settle --timeout 60
 ethtool -k sbr0 | grep -E '^(tx-checksumming|scatter-gather|generic-segmentation-offload)' > /run/features
 cat /run/features
 not grep ': on' /run/features
 ip link del sbr0
 SH
 
+limited /srv/web 256M 0 0
 check 'a memory limit is refused where the kernel has none' <<'SH'
-cat > /etc/boxrun/profiles/limited.toml <<'TOML'
-image = "/srv/web"
-[resources]
-memory = "256M"
-TOML
 code=0
 boxrun up limited > /run/said 2>&1 || code=$?
 cat /run/said
