@@ -134,6 +134,9 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 			t.Errorf("doctor has no check %q", name)
 		}
 	}
+	if i := slices.IndexFunc(checks, func(c launcher.Check) bool { return c.Name == "suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
+		t.Error("doctor does not say that suid is not needed")
+	}
 	if r := h.run("boxrun", "doctor", "nobody"); r.Code != 3 {
 		t.Errorf("doctor of no box: %v, want exit code 3", r)
 	}
@@ -322,6 +325,79 @@ func TestDoctorChangesNothing(t *testing.T) {
 	}
 }
 
+// ailment is something wrong with a host that keeps boxes, or some of them, from working, and the check that names it.
+type ailment struct {
+	script string
+	undo   string // "": --fix does
+	status launcher.Verdict
+	check  string
+	words  []string
+}
+
+func ailments() []ailment {
+	return []ailment{
+		{script: "sysctl -qw net.ipv4.conf.all.rp_filter=1", status: launcher.Fail, check: "rp_filter", words: []string{"rp_filter"}},
+		{script: "ip link set sbr0 down", status: launcher.Fail, check: "bridge", words: []string{"sbr0 is down"}},
+		{script: "ip route add 10.22.128.0/17 via 192.0.2.2", undo: "ip route del 10.22.128.0/17",
+			status: launcher.Fail, check: "subnet", words: []string{"10.22.0.0/16", "10.22.128.0/17"}},
+		{script: "iptables-legacy -A INPUT -s 198.51.100.0/24 -j ACCEPT", undo: "iptables-legacy -F INPUT",
+			status: launcher.Warn, check: "rules in the other backend", words: []string{"legacy"}},
+		{script: "mkdir -p /var/lib/boxrun; mount -t tmpfs -o size=16M tmpfs /var/lib/boxrun", undo: "umount /var/lib/boxrun",
+			status: launcher.Fail, check: "disk space", words: []string{"free below /var/lib/boxrun"}},
+		{script: "echo '{' > /run/boxrun/cni/aaa.conflist", undo: "rm /run/boxrun/cni/aaa.conflist",
+			status: launcher.Fail, check: "conflist", words: []string{"aaa.conflist"}},
+		{script: "mount --bind /sys/fs/cgroup /sys/fs/cgroup; mount -o remount,bind,ro /sys/fs/cgroup", undo: "umount /sys/fs/cgroup",
+			status: launcher.Fail, check: "cgroup", words: []string{"read-only"}},
+		{script: "mv /dev/loop-control /dev/loop-control.away", undo: "mv /dev/loop-control.away /dev/loop-control",
+			status: launcher.Warn, check: "kernel features", words: []string{"loop devices"}},
+		{script: "mv /usr/lib/cni/host-local /root", undo: "mv /root/host-local /usr/lib/cni",
+			status: launcher.Fail, check: "cni plugins", words: []string{"no host-local in /usr/lib/cni"}},
+		{script: "mv /root/.apptainer/instances/app/host/root/web/web.json /root", undo: "mv /root/web.json /root/.apptainer/instances/app/host/root/web",
+			status: launcher.Fail, check: "apptainer's instances", words: []string{"lost their records: web"}},
+	}
+}
+
+// What is wrong with a host is told all at once, each by its own check; where boxrun may not mend it, it is not mended.
+func TestDoctorNamesWhatIsWrongWithAHost(t *testing.T) {
+	h := doctorHost(t)
+	for _, a := range ailments() {
+		h.sh(a.script)
+	}
+	checks := h.checks()
+	for _, a := range ailments() {
+		h.finds(checks, a.status, a.check, a.words...)
+	}
+	for _, a := range ailments() {
+		h.sh(a.undo)
+	}
+	h.run("boxrun", "doctor", "--fix")
+	if got := trouble(h.checks("web")); got != "" {
+		t.Errorf("after all was mended, doctor found\n%s\nwant nothing", got)
+	}
+}
+
+// Apptainer's instances that are not boxrun's are named, and left alone; and so are records of the dead, and an Apptainer
+// that is too old or not there.
+func TestDoctorLooksAtApptainer(t *testing.T) {
+	h := doctorHost(t)
+	h.sh("apptainer instance start --boot --writable-tmpfs --bind /sys/fs/cgroup --net --network none /srv/web raw")
+	h.finds(h.checks("--fix"), launcher.Warn, "apptainer's instances", "boxrun did not start: raw")
+	h.must("apptainer", "instance", "stop", "raw")
+	h.sh(`mkdir -p /root/.apptainer/instances/app/host/root/dead; echo '{"pid":4000001' > /root/.apptainer/instances/app/host/root/dead/dead.json`)
+	h.finds(h.checks(), launcher.Warn, "apptainer's instances", "dead instances: dead")
+	h.sh("rm -r /root/.apptainer/instances/app/host/root/dead")
+
+	h.sh("mv /usr/bin/apptainer /usr/bin/apptainer.away; printf '#!/bin/sh\n[ $1 = buildcfg ] && echo PACKAGE_VERSION=1.2.5 && exit\n" +
+		"exec /usr/bin/apptainer.away \"$@\"\n' > /usr/bin/apptainer; chmod +x /usr/bin/apptainer")
+	h.finds(h.checks(), launcher.Fail, "apptainer", "1.2.5")
+	h.sh("rm /usr/bin/apptainer")
+	h.finds(h.checks(), launcher.Fail, "apptainer", "apptainer")
+	h.sh("mv /usr/bin/apptainer.away /usr/bin/apptainer")
+	if got := trouble(h.checks("web")); got != "" {
+		t.Errorf("with all as it was, doctor found\n%s\nwant nothing", got)
+	}
+}
+
 // A box that died is taken away by --fix, and so are rules and leases that no box has.
 func TestDoctorClearsTheDead(t *testing.T) {
 	h := newHost(t)
@@ -403,6 +479,9 @@ func TestDoctorBesideFirewalls(t *testing.T) {
 			checks := h.checks("web")
 			if launcher.Failed(checks) {
 				t.Errorf("doctor found\n%s\nwant no failure", trouble(checks))
+			}
+			for check, words := range f.doctor {
+				h.finds(checks, launcher.Pass, check, words)
 			}
 			h.same(before)
 			h.page()

@@ -10,26 +10,31 @@ import (
 // firewall is something else that manages a host's firewall, with boxrun beside it.
 type firewall struct {
 	name   string
-	start  string   // what starts it, or puts its rules in place
-	setup  bool     // boxrun host setup was run before
-	reload string   // what it does to its rules now and then; "" for nothing
-	says   []string // what up has to say, on stderr
+	start  string            // what starts it, or puts its rules in place
+	setup  bool              // boxrun host setup was run before
+	reload string            // what it does to its rules now and then; "" for nothing
+	says   []string          // what up has to say, on stderr
+	doctor map[string]string // what doctor's checks have to tell of it
 }
 
 func firewalls() []firewall {
 	return []firewall{
 		{name: "firewalld", start: "systemctl start firewalld", reload: "firewall-cmd -q --reload",
 			says: []string{"zone trusted", "every port of this host", "hint: \"boxrun host setup\""}},
-		{name: "firewalld with a setup", start: "systemctl start firewalld", setup: true, reload: "firewall-cmd -q --reload"},
+		{name: "firewalld with a setup", start: "systemctl start firewalld", setup: true, reload: "firewall-cmd -q --reload",
+			doctor: map[string]string{"firewalld": "sbr0 is in zone boxrun", "docker": "no rules of it"}},
 		{name: "firewalld on iptables", start: "sed -i s/^FirewallBackend=.*/FirewallBackend=iptables/ /etc/firewalld/firewalld.conf; " +
 			"systemctl start firewalld", setup: true, reload: "firewall-cmd -q --reload"},
-		{name: "Docker", start: "systemctl start docker"},
+		{name: "Docker", start: "systemctl start docker",
+			doctor: map[string]string{"docker": "its rules are there, with a policy of DROP", "firewalld": "does not run", "ufw": "no rules of it"}},
 		{name: "Docker and firewalld", start: "systemctl start firewalld docker", setup: true, reload: "systemctl reset-failed docker; systemctl restart docker"},
-		{name: "ufw", start: "ufw --force enable", reload: "ufw reload"},
+		{name: "ufw", start: "ufw --force enable", reload: "ufw reload",
+			doctor: map[string]string{"ufw": "its rules are there, with a policy of DROP"}},
 		{name: "nftables", start: nftConf("policy accept"), reload: "systemctl reload nftables"},
 		{name: "iptables-legacy", start: "update-alternatives --set iptables /usr/sbin/iptables-legacy; iptables -P FORWARD DROP; " +
 			"iptables -A FORWARD -s 198.51.100.0/24 -j ACCEPT; iptables -t nat -A POSTROUTING -s 198.51.100.0/24 -j MASQUERADE; " +
-			"iptables -t raw -L > /dev/null; iptables -t mangle -L > /dev/null"},
+			"iptables -t raw -L > /dev/null; iptables -t mangle -L > /dev/null",
+			doctor: map[string]string{"iptables backend": "legacy"}},
 	}
 }
 

@@ -254,3 +254,19 @@ func TestJoined(t *testing.T) {
 	wantText(t, fmt.Sprint(got), "[one two three]")
 	wantText(t, fmt.Sprint(joined(one)), "[one]")
 }
+
+func TestMandatoryAccess(t *testing.T) {
+	const selinux, apparmor = "sys/fs/selinux/enforce", "sys/module/apparmor/parameters/enabled"
+	for _, test := range []struct {
+		files map[string]string
+		want  string
+	}{
+		{map[string]string{selinux: "1", apparmor: "N\n"}, `PASS SELinux is enforcing: "ausearch -m avc -ts recent" shows what it denied a box`},
+		{map[string]string{selinux: "0"}, "PASS SELinux is permissive"},
+		{map[string]string{apparmor: "Y\n"}, "PASS AppArmor is on; root's boxes are not confined by it"},
+		{map[string]string{apparmor: "N\n"}, "PASS neither"},
+		{nil, "PASS neither"},
+	} {
+		wantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
+	}
+}

@@ -231,20 +231,24 @@ func (d *doctor) plugins(context.Context) Check {
 	if dir := a.conf("cni plugin path"); dir != "" {
 		dirs = []string{dir}
 	}
-	var missing []string
+	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
 	for _, dir := range dirs {
-		missing = nil
-		for _, plugin := range []string{"bridge", "host-local"} {
-			if unix.Access(filepath.Join(d.root, dir, plugin), unix.X_OK) != nil {
-				missing = append(missing, plugin)
-			}
-		}
-		if len(missing) == 0 {
-			return pass("bridge and host-local in %s", dir)
+		if absent := d.absentPlugins(dir); len(absent) < len(missing) {
+			missing, where = absent, dir
 		}
 	}
+	if len(missing) == 0 {
+		return pass("bridge and host-local in %s", where)
+	}
 	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
-		"no %s in %s", strings.Join(missing, ", "), strings.Join(dirs, ", "))
+		"no %s in %s", strings.Join(missing, ", "), where)
+}
+
+// absentPlugins gives those of the two plugins that a directory does not have.
+func (d *doctor) absentPlugins(dir string) []string {
+	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
+		return unix.Access(filepath.Join(d.root, dir, plugin), unix.X_OK) == nil
+	})
 }
 
 // cgroup looks at the version, and at what may be given to boxes.
