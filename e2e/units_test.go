@@ -54,6 +54,9 @@ func TestABoxOutlivesItsSession(t *testing.T) {
 		"timeout 60 sh -c 'until test -e /run/is-up; do sleep 0.1; done'; systemctl stop login.scope; wait; rm /run/is-up")
 	pid := boxes(h)[0].PID
 	h.page()
+	if got := h.sh("pgrep -x -a boxrun || true"); got != "" {
+		t.Errorf("while a box is up these of boxrun run: %s", got)
+	}
 	h.must("systemctl", "daemon-reload")
 	h.must("systemctl", "daemon-reexec")
 	if got := h.must("systemctl", "is-active", "boxrun-web.service"); got != "active\n" {
@@ -245,6 +248,23 @@ func TestRestartNoIsHonoured(t *testing.T) {
 	}
 }
 
+// A box that dies each time it starts is given up at last, and nothing of it is left.
+func TestABoxThatNeverStartsIsGivenUp(t *testing.T) {
+	h := newHost(t)
+	h.sh(hostile)
+	h.profile("dead", "image = \"/srv/dead\"\n")
+	before := h.dump()
+	h.must("boxrun", "enable", "dead")
+	h.run("systemctl", "start", "boxrun@dead.service")
+	if said := eventually(time.Minute, func() string {
+		return strings.TrimPrefix(h.must("systemctl", "show", "-P", "NRestarts", "-P", "SubState", "boxrun@dead.service"), "5\nfailed\n")
+	}); said != "" {
+		t.Errorf("after a minute the unit says %q, want it to have failed, and no more restarts", said)
+	}
+	h.must("boxrun", "disable", "dead")
+	h.same(before, append(stays(), touched)...)
+}
+
 func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
 	h := withWatched(t)
 	before := h.must("find", "/etc/systemd")
@@ -370,6 +390,18 @@ func TestPortsHealWhenNftablesFlushes(t *testing.T) {
 	}
 	h.heals("systemctl reload nftables")
 	h.heals("systemctl reset-failed nftables; systemctl stop nftables; systemctl start nftables")
+	// As Red Hat's service of that name does, with rules that were saved before there was a box.
+	h.sh(`systemctl stop nftables; boxrun repair; printf '*%s\nCOMMIT\n' raw mangle nat filter > /etc/iptables.rules; cat > /etc/systemd/system/iptables.service << 'UNIT'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/iptables-restore /etc/iptables.rules
+ExecReload=/usr/sbin/iptables-restore /etc/iptables.rules
+UNIT
+systemctl daemon-reload`)
+	h.heals("systemctl start iptables")
+	h.heals("systemctl restart iptables")
+	h.heals("systemctl reload iptables")
 }
 
 func TestPortsHealBesideNeighbours(t *testing.T) {
