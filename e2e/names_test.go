@@ -71,6 +71,44 @@ func TestBoxesFindEachOtherByName(t *testing.T) {
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
 }
 
+// An image that asks systemd-resolved before the hosts file, has nss-myhostname, and whose resolv.conf is a link into /run
+// finds the boxes on its bridge, as they come and go, and itself; what it does not know it asks the host's servers.
+func TestNamesInAnImageWithResolved(t *testing.T) {
+	h := newHost(t)
+	if err := h.AddPostgres(t.Context(), func(step string) { t.Log(step) }); err != nil {
+		t.Fatal(err)
+	}
+	h.answerNames()
+	h.profile("db", "image = \"/srv/postgres\"\nready.units = [\"systemd-resolved.service\"]\n")
+	h.must("boxrun", "up", "db", "web")
+	at := h.addresses()
+	find := func(name string) string {
+		address, _, _ := strings.Cut(h.run("boxrun", "exec", "db", "--", "getent", "ahostsv4", name).Stdout, " ")
+		return address
+	}
+	if got := h.must("boxrun", "exec", "db", "--", "readlink", "/etc/resolv.conf"); got != "../run/systemd/resolve/stub-resolv.conf\n" {
+		t.Errorf("the image's /etc/resolv.conf is a link to %q, want the stub's", got)
+	}
+	for _, name := range []string{"web", "db"} {
+		if got := find(name); got != at[name] {
+			t.Errorf("db finds %s at %q, want %s", name, got, at[name])
+		}
+	}
+	if got := h.must("boxrun", "exec", "db", "--", "resolvectl", "dns"); !strings.Contains(got, "Global: 192.0.2.2") {
+		t.Errorf("systemd-resolved asks %s, want 192.0.2.2", got)
+	}
+	h.asks("db", "portal", "site.example")
+	h.must("boxrun", "down", "web")
+	if said := eventually(10*time.Second, func() string { return find("web") }); said != "" { // it looks every two seconds
+		t.Errorf("after down of web db finds it at %s, want it unknown", said)
+	}
+	h.must("boxrun", "up", "web")
+	at = h.addresses()
+	if said := eventually(10*time.Second, func() string { return strings.TrimPrefix(find("web"), at["web"]) }); said != "" || find("web") == "" {
+		t.Errorf("after up of web db finds it at %q, want %s", said, at["web"])
+	}
+}
+
 // Who has crashed is nobody's neighbour any more, once boxrun has looked; and what a killed boxrun left undone, or somebody
 // spoilt, is seen and mended.
 func TestNamesAreMended(t *testing.T) {

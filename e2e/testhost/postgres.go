@@ -14,11 +14,12 @@ const PostgresImage = "/srv/postgres"
 //go:embed postgres.finish.sh
 var postgresFinish string
 
-// postgresRecipe is a box with a database: Debian 12 with systemd and PostgreSQL 15.
+// postgresRecipe is a box with a database: Debian 12 with systemd and PostgreSQL 15. It asks systemd-resolved for
+// names.
 func postgresRecipe() recipe {
 	return recipe{
 		name: "postgres", suite: "bookworm",
-		packages: "systemd,systemd-sysv,dbus,iproute2,procps,postgresql",
+		packages: "systemd,systemd-sysv,dbus,iproute2,procps,postgresql,systemd-resolved,libnss-resolve,libnss-myhostname",
 		finish:   postgresFinish,
 	}
 }
