@@ -15,7 +15,7 @@ import (
 
 const (
 	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
-	forkTime       = 200 * time.Millisecond // longer than a fork takes
+	forkTime       = time.Second            // longer than a fork takes on a busy machine
 	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (facts 3.4)
 	killTimeout    = 10 * time.Second       // for a killed process to be gone
 	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
