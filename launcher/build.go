@@ -47,15 +47,15 @@ func (l *Launcher) Build(ctx context.Context, p profiles.Profile, o BuildOptions
 		return Build{}, err
 	}
 	defer unlock()
-	why, err := j.outdated()
-	if err != nil || o.Outdated && why == "" {
-		return Build{Image: j.image}, err
+	if o.Outdated {
+		why, err := j.outdated()
+		if err != nil || why == "" {
+			return Build{Image: j.image}, err
+		}
+		l.notef("%s: building %s: %s", p.Name, j.image, why)
 	}
 	if err := l.refuseBuild(j, o); err != nil {
 		return Build{}, err
-	}
-	if o.Outdated {
-		l.notef("%s: building %s: %s", p.Name, j.image, why)
 	}
 	return l.build(ctx, j, o)
 }
@@ -184,7 +184,7 @@ func (j building) refuseKind() error {
 // refuseStranger leaves a directory alone that is not as boxrun has built it: there may be somebody's work in it.
 func (j building) refuseStranger(o BuildOptions) error {
 	info, err := os.Stat(j.image)
-	if err != nil || !info.IsDir() || o.Force {
+	if err != nil || !info.IsDir() || !j.sandbox || o.Force {
 		return ignoreNotExist(err)
 	}
 	_, ok, err := readBuilt(j.image)
@@ -215,35 +215,41 @@ func (l *Launcher) refuseUsed(j building, o BuildOptions) error {
 		list, list), "%s runs from %s", strings.Join(names, ", "), j.image)
 }
 
-// build builds and swaps, in a place of its own that is gone afterwards.
-func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (done Build, err error) {
-	above := existing(filepath.Dir(j.image))
-	if err := l.begin(j); err != nil {
-		return Build{}, errors.Join(err, l.clean(j), removeEmptyUpTo(filepath.Dir(j.image), above))
+// build builds in a place of its own, which is gone afterwards.
+func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (Build, error) {
+	dir := filepath.Dir(j.image)
+	above := existing(dir)
+	done := Build{Image: j.image}
+	err := l.begin(j)
+	if err == nil {
+		done, err = l.buildIn(ctx, j, o)
 	}
-	defer func() {
-		err = errors.Join(err, l.clean(j))
-		if err != nil {
-			err = errors.Join(err, removeEmptyUpTo(filepath.Dir(j.image), above))
-		}
-	}()
+	if err = errors.Join(err, l.clean(j)); err != nil {
+		removeEmptyUpTo(dir, above)
+	}
+	return done, err
+}
+
+// buildIn builds in the place that begin has made, and swaps what was made with what is there.
+func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Build, error) {
+	done := Build{Image: j.image}
 	fingerprint, err := j.recipe.fingerprint() // before: who edits the definition meanwhile has changed it since
 	if err != nil {
-		return Build{}, err
-	}
-	if err := l.runBuild(ctx, j, o.Output); err != nil {
-		return Build{}, err
-	}
-	if err := l.refuseUsed(j, o); err != nil {
-		return Build{}, fmt.Errorf("the new image is not put in place, as meanwhile %w", err)
+		return done, err
 	}
 	version, err := apptainerVersion(ctx)
 	if err != nil {
-		return Build{}, err
+		return done, err
 	}
-	done = Build{Image: j.image, Done: true}
+	if err := l.runBuild(ctx, j, o.Output); err != nil {
+		return done, err
+	}
+	if err := l.refuseUsed(j, o); err != nil {
+		return done, err
+	}
 	if done.Kept, err = l.swap(j); err != nil {
 		return done, err
 	}
+	done.Done = true
 	return done, writeBuilt(j, fingerprint, version, o.Version)
 }

@@ -83,6 +83,10 @@ func (l *Launcher) swap(j building) (kept string, err error) {
 		return "", wrap("putting the new image in place", os.Rename(j.made(), j.image))
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, j.made(), unix.AT_FDCWD, j.image, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EXDEV) {
+		return "", refused("remove the old image first, or put it on a local file system",
+			"%s: its file system cannot exchange two directories: %v", j.image, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("exchanging %s and %s: %w", j.made(), j.image, err)
 	}
@@ -107,14 +111,10 @@ func (j building) sync() error {
 }
 
 // removeEmptyUpTo removes dir and the directories above it that are empty, but not top.
-func removeEmptyUpTo(dir, top string) error {
-	for dir != top && dir != "/" {
-		if err := os.Remove(dir); err != nil {
-			return nil //nolint:nilerr // it is not empty, and stays
-		}
+func removeEmptyUpTo(dir, top string) {
+	for dir != top && dir != "/" && os.Remove(dir) == nil { // which fails, as it should, where something is in it
 		dir = filepath.Dir(dir)
 	}
-	return nil
 }
 
 // builtImage is what is known of an image that boxrun has built: the file IMAGE.boxrun.json beside it. It is not a label in

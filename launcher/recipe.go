@@ -170,20 +170,21 @@ func hostFiles(definition string) []string {
 	return sources
 }
 
-// localImages gives the images of the host that a definition's stages begin with.
+// localImages gives the images of the host that a definition's stages begin with. Each stage begins with a Bootstrap line,
+// and its header ends with the first section.
 func localImages(definition string) []string {
 	var images []string
 	local := false
 	for line := range strings.Lines(definition) {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
-		switch strings.ToLower(strings.TrimSpace(key)) {
-		case "bootstrap":
+		switch key = strings.ToLower(strings.TrimSpace(key)); {
+		case strings.HasPrefix(key, "%"):
+			local = false
+		case key == "bootstrap":
 			local = strings.EqualFold(value, "localimage")
-		case "from":
-			if local && value != "" {
-				images = append(images, value)
-			}
+		case key == "from" && local && value != "":
+			images = append(images, value)
 		}
 	}
 	return images

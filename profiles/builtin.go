@@ -42,7 +42,7 @@ func Recipe(definition string) (fs.FS, error) {
 	name := strings.TrimPrefix(definition, builtinPrefix)
 	dir := "builtin/" + name
 	if !fs.ValidPath(dir) || strings.Contains(name, "/") {
-		return nil, errors.New("must be the name of a built-in recipe behind builtin:")
+		return nil, errors.New("must be builtin: and the name of a built-in recipe")
 	}
 	if _, err := fs.Stat(builtins, dir+"/"+name+".def"); err != nil {
 		return nil, errors.New("must be a built-in recipe: there is none of that name")

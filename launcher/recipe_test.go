@@ -1,0 +1,94 @@
+package launcher
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhatADefinitionTakesFromTheHost(t *testing.T) {
+	const definition = `Bootstrap: localimage
+From: base.sif   
+Stage: build
+
+%files
+    web.conf /etc/web.conf
+    # not this
+    "with a blank" /srv
+    'site/*'
+
+%post
+    From: nothing
+    cp web.conf elsewhere
+
+BootStrap: docker
+From: debian:13
+
+%Files from build
+    /usr/lib/made /usr/lib
+%files
+	/etc/ssl/site
+%environment
+    A=b
+`
+	wantText(t, strings.Join(hostFiles(definition), "\n"), "web.conf\nwith a blank\nsite/*\n/etc/ssl/site")
+	wantText(t, strings.Join(localImages(definition), "\n"), "base.sif")
+}
+
+// The fingerprint is another after each change that the build would see, and the same after any other.
+func TestFingerprint(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const definition = "Bootstrap: localimage\nFrom: base\n%files\n  site /etc\n  *.conf /etc\n  missing\n"
+	write("web.def", definition)
+	write("site/deep/file", "one")
+	write("a.conf", "two")
+	write("base/etc/os", "three")
+	write("other", "four")
+	r := recipe{Definition: filepath.Join(dir, "web.def")}
+	last := ""
+	for _, step := range []struct {
+		what    string
+		changed bool
+		do      func()
+	}{
+		{"nothing", true, func() {}}, // the first
+		{"nothing", false, func() {}},
+		{"a file that is not taken", false, func() { write("other", "new") }},
+		{"the time of a file", false, func() { do(os.Chtimes(filepath.Join(dir, "a.conf"), time.Now(), time.Unix(1, 0))) }},
+		{"a file below a directory", true, func() { write("site/deep/file", "new") }},
+		{"the mode of a file", true, func() { do(os.Chmod(filepath.Join(dir, "a.conf"), 0o600)) }},
+		{"one more file that a pattern takes", true, func() { write("b.conf", "") }},
+		{"a file that was missing", true, func() { write("missing", "") }},
+		{"a link that leads nowhere", true, func() { do(os.Symlink("nowhere", filepath.Join(dir, "site/link"))) }},
+		{"the base", true, func() { write("base/new", "") }},
+		{"the definition", true, func() { write("web.def", definition+"%post\n  true\n") }},
+	} {
+		step.do()
+		now, err := r.fingerprint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := now != last; got != step.changed {
+			t.Errorf("after a change of %s: changed %v, want %v", step.what, got, step.changed)
+		}
+		last = now
+	}
+}
