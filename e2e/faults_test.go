@@ -149,7 +149,7 @@ func (d *damaged) take(b blow) {
 	}
 	d.checkVerb(b, d.strike(b))
 	if b.name == "system bus stopped" {
-		d.sh("systemctl start dbus.socket")
+		d.sh("systemctl start dbus.socket dbus.service") // the service as well: nobody may have asked for anything since
 	}
 	if b.cure == "up" {
 		d.recover(b)
