@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What people do with boxes every day, on one host: each part has boxes of its own.
+func TestEveryday(t *testing.T) {
+	h := newHost(t)
+	t.Run("environment and mask", func(t *testing.T) { h.in(t).systemdIsTold() })
+	t.Run("secrets", func(t *testing.T) { h.in(t).keepsSecrets() })
+	t.Run("secrets that are none", func(t *testing.T) { h.in(t).refusesSecrets() })
+	t.Run("hooks", func(t *testing.T) { h.in(t).runsHooks() })
+	t.Run("hooks cut short", func(t *testing.T) { h.in(t).runsHooksAgain() })
+	t.Run("hooks at boot", func(t *testing.T) { h.in(t).runsHooksAtBoot() })
+	t.Run("logs of several boxes", func(t *testing.T) { h.in(t).mergesLogs() })
+	t.Run("logs that are followed", func(t *testing.T) { h.in(t).followsLogs() })
+	t.Run("logs that are meant for the terminal", func(t *testing.T) { h.in(t).keepsTheTerminal() })
+}
+
+// gives wants the exact output of a command.
+func (h host) gives(want string, argv ...string) {
+	h.t.Helper()
+	if got := h.must(argv...); got != want {
+		h.t.Errorf("%s: got\n%s\nwant\n%s", strings.Join(argv, " "), got, want)
+	}
+}
+
+// A service in the box has the variables as they were written, and a masked one does not run.
+func (h host) systemdIsTold() {
+	h.profile("told", `image = "/srv/web"
+[systemd]
+environment = { PLAIN = "two words", QUOTES = "a \"b\" \\c '", DOLLAR = "$HOME ${PLAIN} $$", PERCENT = "100%% %%i %%%%", EMPTY = "" }
+mask        = ["cron.service", "systemd-logind.service"]
+`)
+	h.must("boxrun", "up", "told")
+	h.gives(`DOLLAR=$HOME ${PLAIN} $$
+EMPTY=
+PERCENT=100% %i %%
+PLAIN=two words
+QUOTES=a "b" \c '
+`, "boxrun", "exec", "told", "--", "sh", "-c", `systemd-run -q --wait --pipe env |
+grep -E '^(PLAIN|QUOTES|DOLLAR|PERCENT|EMPTY)=' | sort`)
+	h.gives("masked\ninactive\n", "boxrun", "exec", "told", "--", "systemctl", "show", "-P", "LoadState", "-P", "ActiveState", "systemd-logind.service")
+	r := h.run("boxrun", "exec", "told", "--", "systemctl", "start", "systemd-logind.service")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "is masked") {
+		h.t.Errorf("starting it: %v, want it refused as masked", r)
+	}
+	if got := h.sh("cat /run/boxrun/boxes/told.json; boxrun up --dry-run told; ls -l /run/boxrun/boxes/told/conf/system.conf | cut -c-10"); strings.Contains(got, "two words") ||
+		!strings.HasSuffix(got, "-rw-------\n") {
+		h.t.Errorf("got\n%s\nwant no value for everyone to read", got)
+	}
+	h.must("boxrun", "down", "told")
+}
+
+// secretive gives a profile with secrets and one kind of root.
+func secretive(root string) string {
+	return `image = "/srv/web"
+storage = { root = "` + root + `" }
+[secrets]
+password   = "/root/password"
+"site.key" = "/root/site.key"
+`
+}
+
+// On every kind of root a secret is for root in the box alone, and nowhere else to be seen; it goes with the box.
+func (h host) keepsSecrets() {
+	h.sh("umask 077; echo hunter-two > /root/password; head -c 100 /dev/urandom > /root/site.key; mkdir -p /var/kept")
+	before := h.dump()
+	h.profile("tmpfs", secretive("tmpfs"))
+	h.profile("frozen", secretive("read-only"))
+	h.profile("kept", strings.Replace(secretive("overlay"), `"overlay" }`, `"overlay", overlay = "/var/kept/secretive" }`, 1))
+	h.profile("other", "image = \"/srv/web\"\n")
+	for _, box := range []string{"tmpfs", "frozen", "kept"} {
+		h.must("boxrun", "up", box)
+		in := func(argv ...string) []string { return append([]string{"boxrun", "exec", box, "--"}, argv...) }
+		h.gives("hunter-two\n", in("cat", "/etc/secrets/password")...)
+		h.gives(h.must("sha256sum", "/root/site.key")[:64], in("sh", "-c", "sha256sum < /etc/secrets/site.key | tr -d ' \n-'")...)
+		h.gives("700 0:0\n400 0:0\n", in("stat", "-c", "%a %u:%g", "/etc/secrets", "/etc/secrets/password")...)
+		h.fails(1, []string{"Permission denied"}, "boxrun", "exec", "-u", "bob", box, "--", "cat", "/etc/secrets/password")
+		h.fails(1, []string{"Read-only file system"}, in("touch", "/etc/secrets/new")...)
+	}
+	h.must("boxrun", "up", "other")
+	h.fails(2, []string{"No such file"}, "boxrun", "exec", "other", "--", "ls", "/etc/secrets", "/run/boxrun")
+	h.gives("", "bash", "-c", `{ ps -eo args; cat /proc/[0-9]*/environ; boxrun up --dry-run tmpfs; boxrun status --json tmpfs; journalctl -q
+grep -r '' /root/.apptainer; find /run/boxrun -type f ! -path '*/secrets/*' -exec cat {} +; } 2>/dev/null | tr '\0' '\n' | grep -a 'hunter[-]two'; true`)
+	h.fails(1, nil, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "cat /run/boxrun/boxes/*/secrets/* 2> /dev/null")
+
+	h.sh("boxrun down tmpfs; boxrun up --dry-run tmpfs > /tmp/plan; grep -c 'install -m 400 /root/' /tmp/plan; ! grep hunter-two /tmp/plan")
+	h.must("boxrun", "up", "tmpfs")
+	h.sh("echo hunter-three > /root/password") // the same file, with something else in it
+	if r := h.run("boxrun", "up", "tmpfs"); r.Code != 0 || !strings.Contains(r.Stderr, "secrets.password has changed") {
+		h.t.Errorf("up: %v, want the change told", r)
+	}
+	h.sh("boxrun status --json tmpfs | jq -e .changed; boxrun status --json kept | jq -e .changed; boxrun status --json other | jq -e '.changed | not'")
+	h.must("boxrun", "up", "--replace", "tmpfs")
+	h.gives("hunter-three\n", "boxrun", "exec", "tmpfs", "--", "cat", "/etc/secrets/password")
+
+	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/kept.json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
+	h.must("boxrun", "down", "tmpfs", "frozen", "kept", "other")
+	h.same(before, append(stays(), `^/etc/boxrun/profiles`, `^/root/password`, `^/var/kept`, `^/tmp/plan`)...)
+	h.must("boxrun", "up", "tmpfs")
+	h.sh("rm /run/boxrun/boxes/tmpfs.json; boxrun host reset --force; ! ls /run/boxrun/boxes/tmpfs/secrets")
+}
+
+// A file that others can read, or that is none, is refused with what to do about it, before anything is changed.
+func (h host) refusesSecrets() {
+	h.profile("tmpfs", "image = \"/srv/web\"\nsecrets.password = \"/root/password\"\n")
+	for script, want := range map[string]struct {
+		code  int
+		words []string
+	}{
+		"chmod 640 /root/password":                              {1, []string{"mode 0640"}},
+		"chmod 600 /root/password; chown nobody /root/password": {1, []string{"does not belong to root"}},
+		"rm -f /root/password":                                  {2, []string{"no such file"}},
+		"rm -f /root/password; mkfifo -m 600 /root/password":    {2, []string{"not a regular file"}},
+		"rm -f /root/password; ln -s /root/site.key /root/x; ln -s x /root/password; chmod 604 /root/site.key": {1, []string{"mode 0604"}},
+	} {
+		h.sh("umask 077; rm -f /root/password /root/x; echo x > /root/password; chmod 600 /root/site.key; " + script)
+		before := h.dump()
+		h.refuses(want.code, append(want.words, "/etc/boxrun/profiles/tmpfs.toml: secrets.password: "), "boxrun", "up", "tmpfs")
+		h.same(before, `^/run/boxrun`)
+	}
+	h.sh("umask 022; echo x > /root/password; chmod 644 /root/password")
+	h.fails(1, []string{"mode 0644", "boxrun: hint: chmod 600 /root/password"}, "boxrun", "up", "tmpfs")
+	h.sh("rm -f /root/password /root/x; chmod 600 /root/site.key")
+}
+
+// hooked gives a profile whose hooks write down that they ran, with one more between.
+func hooked(second string) string {
+	return `image = "/srv/web"
+[hooks]
+post_up = [
+  ["sh", "-c", "echo first >> /var/ran; echo told; echo complained >&2; systemctl is-system-running"],
+  [` + second + `],
+  ["sh", "-c", "cat >> /var/ran; echo third of %i $(id -un) >> /var/ran"],
+]
+`
+}
+
+func (h host) runsHooks() {
+	h.profile("hooked", hooked(`"sh", "-c", "echo about to fail; exit 3"`))
+	r := h.run("boxrun", "up", "hooked@a")
+	if want := []string{"post_up[0] ", "    told\n", "    complained\n", "    running\n", "post_up[1] ", "    about to fail\n",
+		`boxrun: error: hooked-a: post_up[1] "sh -c echo about to fail; exit 3" exited with 3`, "boxrun: hint: the box stays up", "started at "}; r.Code != 1 ||
+		r.Stdout != "" || !containsAll(r.Stderr, want) || strings.Contains(r.Stderr, "post_up[2]") {
+		h.t.Errorf("up: %v\nwant exit code 1, and on stderr: %q", r, want)
+	}
+	h.sh("boxrun ps --json | jq -e '.[0].state == \"running\"'")
+	h.fails(1, []string{"post_up[0]", "post_up[1]", "exited with 3"}, "boxrun", "up", "hooked@a")
+	h.profile("hooked", hooked(`"true"`))
+	h.must("boxrun", "up", "hooked@a") // that of the profile as it is now
+	if got := h.run("boxrun", "up", "hooked@a").Stderr; strings.Contains(got, "post_up") {
+		h.t.Errorf("up of a box that is up says\n%s\nwant no hooks", got)
+	}
+	h.gives("first\nfirst\nfirst\nthird of a root\n", "boxrun", "exec", "hooked-a", "cat", "/var/ran")
+	h.must("boxrun", "restart", "hooked@a")
+	h.gives("first\nthird of a root\n", "boxrun", "exec", "hooked-a", "cat", "/var/ran")
+	h.profile("hooked", hooked(`"nosuch"`))
+	h.fails(1, []string{`post_up[1] "nosuch": nosuch: no such command`}, "boxrun", "up", "--replace", "hooked@a")
+	h.must("boxrun", "down", "hooked@a")
+}
+
+// Hooks that did not all run, as nobody waited or boxrun was killed, run with the next up; a start that is interrupted in one is
+// undone.
+func (h host) runsHooksAgain() {
+	h.profile("hooked", hooked(`"sh", "-c", "test -e /run/go || sleep 60"`))
+	if r := h.run("boxrun", "up", "--no-wait", "hooked@b"); r.Code != 0 || !strings.Contains(r.Stderr, "post_up has not run") {
+		h.t.Errorf("up --no-wait: %v, want it said that the hooks did not run", r)
+	}
+	h.sh(`boxrun up hooked@b > /dev/null 2>&1 & pid=$!
+for i in $(seq 100); do boxrun exec hooked-b -- pgrep -x sleep > /dev/null && break; sleep 0.1; done; kill -9 $pid; wait $pid || true`)
+	h.must("boxrun", "exec", "hooked-b", "--", "sh", "-c", "pkill -x sleep; touch /run/go")
+	h.must("boxrun", "up", "hooked@b")
+	h.gives("first\nfirst\nthird of b root\n", "boxrun", "exec", "hooked-b", "cat", "/var/ran")
+	h.must("boxrun", "down", "hooked@b")
+
+	before := h.dump()
+	r := h.run("bash", "-c", `boxrun up hooked@c & pid=$!
+for i in $(seq 100); do boxrun exec hooked-c -- pgrep -x sleep > /dev/null 2>&1 && break; sleep 0.1; done; kill -TERM $pid; wait $pid`)
+	if r.Code != 1 || !strings.Contains(r.Stderr, "a start it had begun is undone") {
+		h.t.Errorf("an interrupted up: %v", r)
+	}
+	h.same(before, stays()...)
+	r = h.run("bash", "-c", `boxrun up hooked@c & pid=$!
+for i in $(seq 100); do boxrun exec hooked-c -- pgrep -x sleep > /dev/null 2>&1 && break; sleep 0.1; done
+kill -9 $(jq .state.init.pid /run/boxrun/boxes/hooked-c.json); wait $pid`)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "the box's init ended while post_up[1] ") {
+		h.t.Errorf("an up whose box died: %v", r)
+	}
+	h.same(before, stays()...)
+}
+
+func (h host) runsHooksAtBoot() {
+	h.profile("boot", strings.ReplaceAll(hooked(`"true"`), "%i", "them"))
+	h.must("boxrun", "enable", "boot")
+	h.must("systemctl", "start", "boxrun@boot")
+	h.gives("first\nthird of them root\n", "boxrun", "exec", "boot", "cat", "/var/ran")
+	h.must("boxrun", "disable", "boot")
+	h.must("boxrun", "down", "boot")
+}
+
+// speaks has a box say something, by the same hand as its services.
+func (h host) speaks(box, words string) {
+	h.t.Helper()
+	h.must("boxrun", "exec", box, "--", "logger", "-t", "mark", words)
+}
+
+// marked gives the lines of "logger -t mark", without date and number.
+func marked(text string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		before, words, found := strings.Cut(line, "]: ")
+		if box, _, _ := strings.Cut(before, "| "); found && strings.Contains(before, " mark[") {
+			kept.WriteString(strings.TrimSpace(box) + ": " + words)
+		}
+	}
+	return kept.String()
+}
+
+func (h host) mergesLogs() {
+	h.profile("db", "image = \"/srv/web\"\n")
+	h.must("boxrun", "up", "db", "web", "hello")
+	for i := range 3 {
+		h.speaks("web", fmt.Sprint("web ", i))
+		h.speaks("db", fmt.Sprint("db ", i))
+	}
+	out := h.must("boxrun", "logs", "web", "db", "hello")
+	if got, want := marked(out), "web: web 0\ndb: db 0\nweb: web 1\ndb: db 1\nweb: web 2\ndb: db 2\n"; got != want {
+		h.t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if !containsAll(out, []string{"web   | ", "db    | ", "hello | hello: serving on "}) || strings.Contains(out, "\x1b") {
+		h.t.Errorf("got\n%s\nwant every line with its box's name, without colours", out)
+	}
+	if got, want := marked(h.must("boxrun", "logs", "-n", "1", "db", "web")), "web: web 2\ndb: db 2\n"; got != want {
+		h.t.Errorf("-n 1: got\n%s\nwant\n%s", got, want)
+	}
+	one := h.must("boxrun", "logs", "-n", "1", "db")
+	if !strings.HasSuffix(one, "]: db 2\n") || strings.Contains(one, "|") {
+		h.t.Errorf("of one box: got %s, want journalctl's own line", one)
+	}
+	if got := h.must("boxrun", "logs", "-u", "nginx", "web", "db"); !strings.Contains(got, "web | ") || strings.Contains(got, "mark[") {
+		h.t.Errorf("-u: got\n%s", got)
+	}
+	h.fails(3, []string{`box "nosuch" is not up`}, "boxrun", "logs", "web", "nosuch", "db")
+	h.fails(1, []string{`box "hello" keeps no journal`}, "boxrun", "logs", "-u", "nginx", "web", "hello")
+	h.fails(1, []string{"web | Failed to parse timestamp", "db  | Failed to parse timestamp"}, "boxrun", "logs", "--since", "foo", "web", "db")
+	h.gives("nginx.service\n", "sh", "-c", "boxrun __complete logs web -u ngi 2> /dev/null | cut -f1 | grep -v :")
+}
+
+// One that ends does not end the others, and that somebody follows its log does not hold up a box that is to stop.
+func (h host) followsLogs() {
+	h.sh("boxrun logs -f -n 1 web db > /tmp/followed 2>&1 & echo $! > /tmp/following")
+	h.awaits("/tmp/followed", "web | ")
+	h.speaks("db", "db before")
+	h.speaks("web", "web before")
+	h.awaits("/tmp/followed", "web before")
+	began := time.Now()
+	h.must("boxrun", "down", "web")
+	if took := time.Since(began); took > 8*time.Second {
+		h.t.Errorf("the down took %v, want it not to wait for who looks on", took)
+	}
+	h.awaits("/tmp/followed", "boxrun: web: its log has ended, as the box has")
+	h.speaks("db", "db after")
+	h.awaits("/tmp/followed", "db after")
+	h.sh("kill -TERM $(cat /tmp/following); while kill -0 $(cat /tmp/following) 2> /dev/null; do sleep 0.05; done")
+	got := marked(h.must("cat", "/tmp/followed"))
+	if want := "db: db before\nweb: web before\ndb: db after\n"; !strings.HasSuffix(got, want) {
+		h.t.Errorf("got\n%s\nwant at its end\n%s", got, want)
+	}
+	if got := h.run("boxrun", "exec", "db", "--", "pgrep", "journalctl"); got.Code != 1 {
+		h.t.Errorf("a journalctl is left in the box: %v", got)
+	}
+}
+
+// awaits waits until a file of the host has text.
+func (h host) awaits(path, text string) {
+	h.t.Helper()
+	if missing := eventually(10*time.Second, func() string {
+		if got := h.run("cat", path).Stdout; !strings.Contains(got, text) {
+			return got
+		}
+		return ""
+	}); missing != "" {
+		h.t.Fatalf("%s: got\n%s\nwant in it %q", path, missing, text)
+	}
+}
+
+// A box is not given the terminal of who reads its log, nor a way to command it.
+func (h host) keepsTheTerminal() {
+	h.must("boxrun", "exec", "db", "--", "sh", "-c", `printf '#!/bin/sh\nreadlink /proc/self/fd/1; printf "\\033[2J\\033]0;mine\\007\\033[31mred\\n"\n' > /usr/local/bin/journalctl
+chmod +x /usr/local/bin/journalctl`)
+	term := h.terminal("boxrun", "logs", "db")
+	r, err := term.Wait(10 * time.Second)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	lines := strings.Split(strings.ReplaceAll(r.Stdout, "\r", ""), "\n")
+	if !strings.HasPrefix(lines[0], "pipe:") || !slices.Contains(lines, "?[2J?]0;mine?\x1b[31mred\x1b[0m") {
+		h.t.Errorf("got %q, want a pipe, and no more than colours on the terminal", lines)
+	}
+	h.sh("curl -s \"http://$(boxrun ps --json | jq -r '.[] | select(.name == \"hello\").address')/%1b%5b2Jmine\" > /dev/null")
+	if got := h.must("boxrun", "logs", "hello"); strings.Contains(got, "\x1b") || !strings.Contains(got, "2Jmine") {
+		h.t.Errorf("got %q, want what was asked for without its escape", got)
+	}
+	term = h.terminal("boxrun", "logs", "-n", "1", "hello", "db")
+	r, err = term.Wait(10 * time.Second)
+	if err != nil || !strings.Contains(r.Stdout, "\x1b[36mhello | \x1b[0m") || !strings.Contains(r.Stdout, "\x1b[33mdb    | \x1b[0m") {
+		h.t.Errorf("got %v, %v, want the names in colours", r, err)
+	}
+	h.must("boxrun", "down", "db", "hello")
+}
