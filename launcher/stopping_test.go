@@ -25,7 +25,7 @@ func waiter(t *testing.T, p process) process {
 	return shell(t, fmt.Sprintf(`READY; while grep -q 'State:.[^Z]' /proc/%d/status; do sleep 0.02; done`, p.PID))
 }
 
-func stop(t *testing.T, init, master process, timeout time.Duration) (killed error, lines []string, took time.Duration) {
+func stop(t *testing.T, init, master process, timeout time.Duration) (lines []string, took time.Duration, killed error) {
 	t.Helper()
 	began := time.Now()
 	killed, err := stopBox(t.Context(), init, master, "", timeout, func(line string) { lines = append(lines, line) })
@@ -35,25 +35,25 @@ func stop(t *testing.T, init, master process, timeout time.Duration) (killed err
 	if init.alive() || master.alive() {
 		t.Errorf("init alive %v, master alive %v", init.alive(), master.alive())
 	}
-	return killed, lines, time.Since(began)
+	return lines, time.Since(began), killed
 }
 
 func TestStopClean(t *testing.T) {
 	init := shell(t, cleanInit)
-	killed, lines, took := stop(t, init, waiter(t, init), 10*time.Second)
+	lines, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
 	if killed != nil {
 		t.Errorf("killed, as %v, after %q", killed, lines)
 	}
 	if took > 8*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	killed, lines, _ = stop(t, init, init, time.Second)
+	lines, _, killed = stop(t, init, init, time.Second)
 	wantText(t, fmt.Sprint(killed, lines), "<nil> []") // twice is no error
 }
 
 func TestStopKillsAfterTimeout(t *testing.T) {
 	init := shell(t, busyInit)
-	killed, lines, took := stop(t, init, waiter(t, init), 1500*time.Millisecond)
+	lines, took, killed := stop(t, init, waiter(t, init), 1500*time.Millisecond)
 	if !errors.Is(killed, errSlow) || took < 1500*time.Millisecond || took > 10*time.Second {
 		t.Errorf("killed, as %v, after %v, want %v after 1.5s", killed, took, errSlow)
 	}
@@ -67,7 +67,7 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 // An init that is only just starting has no handler yet: the kernel would drop the signal.
 func TestStopWaitsForTheHandler(t *testing.T) {
 	init := shell(t, `READY; sleep 0.3; trap 'exit 0' 37; while :; do sleep 0.05; done`)
-	killed, _, took := stop(t, init, waiter(t, init), 10*time.Second)
+	_, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
 	if killed != nil || took < 250*time.Millisecond {
 		t.Errorf("killed, as %v, after %v, want no kill after 0.3s", killed, took)
 	}
@@ -77,7 +77,7 @@ func TestStopWaitsForTheHandler(t *testing.T) {
 func TestStopOfADeafInit(t *testing.T) {
 	t.Parallel() // it waits for handlerTimeout
 	init := shell(t, `READY; while :; do sleep 0.05; done`)
-	killed, _, took := stop(t, init, waiter(t, init), time.Minute)
+	_, took, killed := stop(t, init, waiter(t, init), time.Minute)
 	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
 		t.Errorf("killed, as %v, after %v, want %v after 10s", killed, took, errDeaf)
 	}
@@ -90,7 +90,7 @@ func TestStopOfADeafInit(t *testing.T) {
 func TestStopWithoutTime(t *testing.T) {
 	for _, script := range []string{cleanInit, `READY; while :; do sleep 0.05; done`} {
 		init := shell(t, script)
-		killed, _, took := stop(t, init, waiter(t, init), 0)
+		_, took, killed := stop(t, init, waiter(t, init), 0)
 		if !errors.Is(killed, errSlow) || took > 3*time.Second {
 			t.Errorf("killed, as %v, after %v, want %v at once", killed, took, errSlow)
 		}
