@@ -23,19 +23,19 @@ func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, e
 	lines := []string{
 		"rm -rf " + quote(j.work()),
 		"mkdir -p " + quote(filepath.Dir(j.image)),
-		"mkdir -m 700 " + quoteAll([]string{j.work(), j.temporary()}),
+		"mkdir -m 700 " + Quote([]string{j.work(), j.temporary()}),
 	}
 	recipe, err := j.unpackCommands()
 	if err != nil {
 		return nil, err
 	}
 	lines = append(lines, recipe...)
-	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+l.shownEnvironment(j)+" "+quoteAll(j.argv("apptainer"))+" < /dev/null)")
+	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+l.shownEnvironment(j)+" "+Quote(j.argv("apptainer"))+" < /dev/null)")
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
-		lines = append(lines, "mv -T "+quoteAll([]string{j.image, filepath.Join(j.work(), "old")}))
+		lines = append(lines, "mv -T "+Quote([]string{j.image, filepath.Join(j.work(), "old")}))
 	}
 	return append(lines,
-		"mv -T "+quoteAll([]string{j.made(), j.image}),
+		"mv -T "+Quote([]string{j.made(), j.image}),
 		"rm -rf "+quote(j.work())), nil
 }
 

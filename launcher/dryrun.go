@@ -35,7 +35,7 @@ func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
 		return nil, err
 	}
 	lines := slices.Concat(shared, prepare)
-	lines = append(lines, "env -i "+quoteAll(append(environment(l.Home), s.argv()...)))
+	lines = append(lines, "env -i "+Quote(append(environment(l.Home), s.argv()...)))
 	lines = append(lines, rootCommands(b)...)
 	lines = append(lines, b.startLimitCommands()...)
 	if !b.bridged() {
@@ -290,7 +290,8 @@ func unsafeInBash(r rune) bool {
 	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
 }
 
-func quoteAll(words []string) string {
+// Quote gives words as a person would type them into bash.
+func Quote(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
 		quoted[i] = quote(w)
@@ -300,7 +301,7 @@ func quoteAll(words []string) string {
 
 // helloCommands gives the commands that make what makeHello makes.
 func helloCommands(dir string) []string {
-	lines := []string{"mkdir -p " + quoteAll(below(dir, helloDirs()))}
+	lines := []string{"mkdir -p " + Quote(below(dir, helloDirs()))}
 	for _, path := range libraryDirs() {
 		if target, err := os.Readlink(path); err == nil {
 			lines = append(lines, fmt.Sprintf("ln -sfn %s %s", quote(target), quote(dir+path)))

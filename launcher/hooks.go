@@ -89,7 +89,7 @@ func (l *Launcher) hookCommands(b *Box, p profiles.Profile) []string {
 	enter := append(environment(l.Home), argv[:len(argv)-1]...)
 	lines := []string{"# hooks.post_up, when the box is ready"}
 	for _, command := range p.Hooks.PostUp {
-		lines = append(lines, "env -i "+quoteAll(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
+		lines = append(lines, "env -i "+Quote(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
 	}
 	return lines
 }

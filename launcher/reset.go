@@ -328,7 +328,7 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 		lines = append(lines, anyway(traces.Commands(), len(lines) > 0)...)
 	} else {
 		plans, _ := l.readPlans()
-		lines = append(append(lines, traces.Without(ownersOf(plans)).Commands()...), "boxrun down "+quoteAll(names))
+		lines = append(append(lines, traces.Without(ownersOf(plans)).Commands()...), "boxrun down "+Quote(names))
 	}
 	units, err := unitCommands()
 	if err != nil {
@@ -373,7 +373,7 @@ func unitCommands() ([]string, error) {
 	}
 	var lines []string
 	if enabled := enabledAmong(files); len(enabled) > 0 {
-		lines = append(lines, "systemctl disable -q "+quoteAll(enabled))
+		lines = append(lines, "systemctl disable -q "+Quote(enabled))
 	}
 	for _, file := range files {
 		switch {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
+	"slices"
 	"syscall"
 
 	"golang.org/x/term"
@@ -34,13 +34,21 @@ func (a *app) needRootFor(verb string, names []string) error {
 	if err != nil {
 		return err
 	}
+	argv := underSudo(exe, verb, os.Args[1:], resolved)
+	a.notef("%s needs root: %s", verb, launcher.Quote(argv))
+	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
+}
+
+// underSudo gives the command that runs exe as root with args. What files has of them is named by its file; the verb
+// stays, though a profile may be called the same.
+func underSudo(exe, verb string, args []string, files map[string]string) []string {
 	argv := []string{"sudo", "--", exe}
-	for _, arg := range os.Args[1:] {
-		if file, ok := resolved[arg]; ok {
+	at := slices.Index(args, verb)
+	for i, arg := range args {
+		if file, ok := files[arg]; ok && i != at {
 			arg = file
 		}
 		argv = append(argv, arg)
 	}
-	a.notef("%s needs root: %s", verb, strings.Join(argv, " "))
-	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
+	return argv
 }
