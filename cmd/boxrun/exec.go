@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,9 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 		Args:              args(cobra.MinimumNArgs(2)),
 		ValidArgsFunction: first(a.completeBoxes),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if tty && noTTY {
+				return usageError{errors.New("--tty and --no-tty exclude each other")}
+			}
 			if err := a.needRoot("exec"); err != nil {
 				return err
 			}
@@ -35,7 +39,6 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal in any case")
 	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "give the command no terminal")
-	cmd.MarkFlagsMutuallyExclusive("tty", "no-tty")
 	cmd.Flags().StringVarP(&e.User, "user", "u", "", "run as this `USER` of the box")
 	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this `DIR` of the box")
 	cmd.Flags().StringArrayVarP(&e.Env, "env", "e", nil, "set an environment variable, `KEY=VALUE`")
