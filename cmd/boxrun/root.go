@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,5 +64,9 @@ func searchPath() profiles.Search {
 // launcher gives the launcher the verbs work through.
 func (a *app) launcher() (*launcher.Launcher, error) {
 	exe, err := os.Executable()
-	return &launcher.Launcher{Dir: a.stateDir, Home: "/root", Exe: exe, Note: a.note, Live: a.live}, err
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
+	return &launcher.Launcher{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Live: a.live}, err
 }
