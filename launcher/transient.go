@@ -44,7 +44,7 @@ func dialHost(ctx context.Context) (*hostSystemd, error) {
 	defer context.AfterFunc(ctx, stop)()
 	conn, err := systemdbus.NewSystemdConnectionContext(life)
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		stop() // closes what there is of the connection
