@@ -85,7 +85,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: b.status(), Limits: b.Profile.Resources, Exposure: b.Exposure(), ImageNow: b.imageNow(),
+		Status: b.status(), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: b.Exposure(), ImageNow: b.imageNow(),
 	}
 	d.Changed = l.changed(b, now)
 	if d.Definition, err = definitionNow(now); err != nil {
@@ -99,14 +99,15 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	defer k.Close()
-	if d.Drift, err = l.drift(k, b); err != nil {
+	drift, err := l.drift(k, b)
+	if err != nil {
 		return d, err
 	}
 	limits, err := b.limitsAhead(now)
 	if err != nil {
 		return d, err
 	}
-	d.Drift = append(d.Drift, limits...)
+	d.Drift = append(append(d.Drift, drift...), limits...)
 	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
 	return d, err
 }
@@ -133,7 +134,7 @@ func (l *Launcher) changed(b *Box, now *profiles.Profile) []string {
 func inside(ctx context.Context, pid int) (state string, failed []string, err error) {
 	s, err := dialSystemd(ctx, pid)
 	if errors.Is(err, errNoSystemd) {
-		return "none", nil, nil
+		return "none", []string{}, nil
 	}
 	if err != nil {
 		return "", nil, err
