@@ -112,6 +112,9 @@ func damages() []damage {
 			"chain raw/PREROUTING has 2 times the rule: -m comment --comment boxrun:host -j BOXRUN-GUARD"},
 		{"others' rule first", "iptables -I FORWARD -j DROP; iptables -D FORWARD -j DROP; iptables -I FORWARD -i nobody -j DROP",
 			"chain filter/FORWARD has other rules before: -m comment --comment boxrun:host -j BOXRUN-FWD"},
+		{"others' rules first in nat", "iptables -t nat -I PREROUTING -i nobody -j ACCEPT; iptables -t nat -I OUTPUT -o nobody -j ACCEPT",
+			"chain nat/OUTPUT has other rules before: -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT\n" +
+				"chain nat/PREROUTING has other rules before: ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT"},
 		{"chain of chains emptied", "iptables -F BOXRUN-FWD", `chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXRUN-REPLY
 chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXRUN-BOXES
 chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXRUN-OUT`},
@@ -156,6 +159,7 @@ func testDrift(t *testing.T, h *testHost) {
 			t.Errorf("%s: not mended:\n%s", d.name, got)
 		}
 	}
+	shell(t, "iptables -t nat -D PREROUTING -i nobody -j ACCEPT; iptables -t nat -D OUTPUT -o nobody -j ACCEPT")
 	shell(t, "iptables -D FORWARD -i nobody -j DROP; sysctl -qw net.ipv4.conf.all.rp_filter=0")
 	h.down()
 	sameHost(t, "after down", dumpHost(t), before)

@@ -201,7 +201,7 @@ func newLab(t *testing.T) *lab {
 	shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
 	shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
 	l.serve("", "tcp/127.0.0.1:9999")
-	l.serve("client", "tcp/192.0.2.2:8000")
+	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080")
 	l.serve("db", "tcp/10.22.0.9:80")
 	l.serve("web", "tcp/10.22.0.8:80", "udp/10.22.0.8:53", "tcp/10.22.0.8:3306", "tcp/10.22.0.8:443", "tcp/10.22.0.8:3307",
 		"tcp/10.22.0.8:9002", "udp/10.22.0.8:6002")

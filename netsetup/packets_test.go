@@ -34,6 +34,8 @@ var (
 	hostOwn    = labProbe{"", "tcp", "", "192.0.2.1:8080"}
 	hostDB     = labProbe{"", "tcp", "", "192.0.2.1:8081"}
 	outside    = labProbe{"web", "tcp", "", "192.0.2.2:8000"}
+	elsewhere  = labProbe{"", "tcp", "", "192.0.2.2:8080"}
+	boxOutside = labProbe{"web", "tcp", "", "192.0.2.2:8080"}
 	itself     = labProbe{"web", "tcp", "", "192.0.2.1:8080"}
 	itselfDB   = labProbe{"db", "tcp", "", "192.0.2.1:8081"}
 	otherBox   = labProbe{"db", "tcp", "", "192.0.2.1:8080"}
@@ -64,6 +66,8 @@ var reach = []struct {
 	{hostOwn, "192.0.2.1 to port 80"},
 	{hostDB, "192.0.2.1 to port 80"}, // allow_from does not bind the host
 	{outside, "192.0.2.1 to port 8000"},
+	{elsewhere, "192.0.2.1 to port 8080"}, // the same port of another machine is that one's
+	{boxOutside, "192.0.2.1 to port 8080"},
 	{itself, "10.22.0.1 to port 80"},
 	{itselfDB, "10.22.0.1 to port 80"}, // nor a box that asks for itself
 	{otherBox, "10.22.0.1 to port 80"},
@@ -220,6 +224,35 @@ func (l *lab) allRules() []string {
 		}
 	}
 	return all
+}
+
+func TestTrafficOfOthersNFT(t *testing.T)    { onPackets(t, "nft", testTrafficOfOthers) }
+func TestTrafficOfOthersLegacy(t *testing.T) { onPackets(t, "legacy", testTrafficOfOthers) }
+
+// lanScript makes another network of the host's, 203.0.113.0/24, to which the client has a route.
+const lanScript = `
+	ip netns add lan; ip -n lan link set lo up
+	ip link add lan0 type veth peer name eth0 netns lan
+	ip addr add 203.0.113.1/24 dev lan0; ip link set lan0 up
+	ip -n lan addr add 203.0.113.2/24 dev eth0; ip -n lan link set eth0 up
+	ip -n lan route add default via 203.0.113.1
+	ip -n client route add 203.0.113.0/24 via 192.0.2.1`
+
+// testTrafficOfOthers has the host forward between two networks that are none of boxrun's: nothing of it is accepted,
+// translated or clamped beside what the host's own rules say.
+func testTrafficOfOthers(t *testing.T, l *lab) {
+	shell(t, lanScript)
+	l.serve("lan", "tcp/203.0.113.2:80", "tcp/203.0.113.2:8080")
+	across, samePort := labProbe{"client", "tcp", "", "203.0.113.2:80"}, labProbe{"client", "tcp", "", "203.0.113.2:8080"}
+	l.policy("ACCEPT")
+	l.expect(across, "192.0.2.2 to port 80, mss 1400", "policy ACCEPT")
+	l.expect(samePort, "192.0.2.2 to port 8080", "policy ACCEPT")
+	shell(t, "iptables -A FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP")
+	l.expect(across, noAnswer, "replies dropped by the host's own rule")
+	shell(t, "iptables -D FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP; "+
+		"iptables -A FORWARD -i lan0 -m conntrack --ctstate ESTABLISHED -j ACCEPT")
+	l.policy("DROP")
+	l.expect(across, noAnswer, "policy DROP")
 }
 
 func TestConntrackNFT(t *testing.T)    { onPackets(t, "nft", testConntrack) }
