@@ -187,6 +187,26 @@ func TestWhatIsPublishedIsReachedAndNothingElse(t *testing.T) {
 	})
 }
 
+// With external a box is published on that interface's addresses, and on no other: neither 127.0.0.1 nor another interface's.
+func TestExternalNamesTheInterface(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip addr add 192.0.2.10/24 dev eth0; ip link add other0 type bridge; ip addr add 203.0.113.1/24 dev other0; ip link set other0 up")
+	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
+	h.profile("all", strings.Replace(allProfile, "[network]", "[network]\nexternal = \"eth0\"", 1))
+	h.profile("few", strings.Replace(strings.Replace(fewProfile, "[network]", "[network]\nexternal = \"other0\"", 1), "allow_from", "# ", 1))
+	h.must("boxrun", "up", "all", "few")
+	h.ask([]question{
+		{"client", "tcp", "192.0.2.1:7000", "box on"},
+		{"client", "tcp", "192.0.2.10:7000", "box on"},
+		{"client", "tcp", "203.0.113.1:7000", ""},
+		{"client", "tcp", "203.0.113.1:27000", "box on"}, // by way of another interface: the address counts
+		{"client", "tcp", "192.0.2.1:27000", ""},
+		{"host", "tcp", "192.0.2.1:7000", "box on"},
+		{"host", "tcp", "127.0.0.1:7000", ""},
+		{"host", "tcp", "127.0.0.1:7020", "box on"}, // a port with an address of its own keeps that
+	})
+}
+
 // With bridge-nf-call-iptables, as Docker and Kubernetes set it, packets between ports of one bridge pass iptables too.
 func TestHairpinWithBridgeNetfilter(t *testing.T) {
 	h := newHost(t)
