@@ -104,6 +104,10 @@ func probe(proto, from, to, timeout string) {
 		_, _ = fmt.Fprintln(conn, "hello")
 		buf := make([]byte, 100)
 		n, err := conn.Read(buf)
+		if proto == "udp" && errors.Is(err, unix.ECONNREFUSED) {
+			fmt.Println(portClosed)
+			continue
+		}
 		if err != nil {
 			fmt.Println("no answer")
 			continue
@@ -304,7 +308,10 @@ func (p labProbe) String() string {
 	return where + " to " + p.proto + "/" + p.to
 }
 
-const noAnswer = "no answer"
+const (
+	noAnswer   = "no answer"
+	portClosed = "port unreachable" // an ICMP message that answers a datagram; where it is not asked for, no answer
+)
 
 // expect probes. What should answer is given time; what should not is not waited for long.
 func (l *lab) expect(p labProbe, want, when string) {
@@ -321,6 +328,9 @@ func (l *lab) expect(p labProbe, want, when string) {
 		got, _, _ = strings.Cut(got, ", mss")
 	}
 	got = strings.TrimSuffix(got, ", mss 0")
+	if got == portClosed && want == noAnswer {
+		got = noAnswer
+	}
 	if got != want || err != nil {
 		l.t.Errorf("%s, %v:\ngot  %s (%v)\nwant %s", when, p, got, err, want)
 	}
