@@ -149,7 +149,7 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 // remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
 func (l *Launcher) remove(b *Box) error {
 	l.collectLeases()
-	return errors.Join(l.removeRecord(b), b.removeOverlay(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
+	return errors.Join(l.removeRecord(b), b.removeMade(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
 }
 
 // collectLeases removes the leases of the dead, and gives their paths. Some may be another runtime's: what is wrong with

@@ -70,6 +70,9 @@ func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]str
 	if p.Storage.Root == "overlay" {
 		lines = append(lines, "mkdir -p "+quote(p.Storage.Overlay))
 	}
+	if own := ownSources(p); len(own) > 0 {
+		lines = append(lines, "mkdir -p "+quoteAll(own))
+	}
 	return lines, nil
 }
 

@@ -70,7 +70,7 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := saved.removeOverlay(); err != nil || exists(dir) != want {
+		if err := saved.removeMade(); err != nil || exists(dir) != want {
 			t.Errorf("got %v, there %v, want no error and %v", err, exists(dir), want)
 		}
 		if exists(filepath.Join(there, "made")) != want || !exists(there) {
@@ -79,7 +79,7 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		b.MadeOverlay = false
+		b.MadeOverlay, b.MadeDirs = false, nil
 		if err := l.save(b); err != nil {
 			t.Fatal(err)
 		}

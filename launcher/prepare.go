@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"boxrun/profiles"
 )
@@ -75,7 +74,7 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 			return start{}, err
 		}
 	}
-	if err := l.makeOverlay(b, p); err != nil {
+	if err := errors.Join(l.makeOverlay(b, p), l.makeDirs(b, ownSources(p))); err != nil {
 		return start{}, err
 	}
 	if r, err := readRecord(b.Record); err == nil && r.verify() == nil {
@@ -95,33 +94,22 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 		return nil
 	}
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		b.MadeOverlay, b.MadeBelow = true, existing(dir)
-		if err := l.save(b); err != nil {
-			return err
-		}
+		b.MadeOverlay = true
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := l.makeDirs(b, []string{dir}); err != nil {
 		return invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
 	}
 	return nil
 }
 
-// removeOverlay removes the overlay that a start made which never came to run, and the directories made for it that are
-// empty.
-func (b *Box) removeOverlay() error {
-	dir := b.overlay()
-	if !b.MadeOverlay || dir == "" {
-		return nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	for dir = filepath.Dir(dir); strings.HasPrefix(dir, strings.TrimSuffix(b.MadeBelow, "/")+"/") && b.MadeBelow != ""; dir = filepath.Dir(dir) {
-		if err := os.Remove(dir); err != nil {
-			return nil //nolint:nilerr // somebody else has put something there
+// removeMade removes the overlay that a start made which never came to run, and those directories it made that are empty.
+func (b *Box) removeMade() error {
+	if b.MadeOverlay && b.overlay() != "" {
+		if err := os.RemoveAll(b.overlay()); err != nil {
+			return err
 		}
 	}
-	return nil
+	return removeEmptyDirs(b.MadeDirs)
 }
 
 // writeConf writes the apptainer.conf that finds boxrun's conflists: the site's own in all else.

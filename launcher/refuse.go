@@ -80,11 +80,11 @@ func hasInit(sandbox string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// refuseBinds wants every source to be there, and nothing in a path that Apptainer would take for a separator.
+// refuseBinds wants every source to be there, but for those that will be made.
 func refuseBinds(p profiles.Profile) error {
 	var errs []error
 	for i, b := range p.Storage.Binds {
-		if _, err := os.Stat(b.Source); err != nil {
+		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
 			errs = append(errs, invalid("make it, or take the bind out", "%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
 		}
 	}

@@ -51,8 +51,8 @@ type Box struct {
 
 	HooksDue bool `json:"hooks_due,omitempty"` // hooks.post_up has not run to its end since the start
 
-	MadeOverlay bool   `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
-	MadeBelow   string `json:"made_below,omitempty"`   // the directory that was there then: those between the two are made too
+	MadeOverlay bool     `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
+	MadeDirs    []string `json:"made_dirs,omitempty"`    // directories that boxrun made for the box's storage, and the box never ran
 
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on

@@ -197,7 +197,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.boot(ctx, k, b, p); err != nil {
 		return b, err
 	}
-	b.Phase, b.MadeOverlay = Running, false
+	b.Phase, b.MadeOverlay, b.MadeDirs = Running, false, nil
 	if err := l.save(b); err != nil {
 		return b, err
 	}

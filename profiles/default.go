@@ -46,6 +46,10 @@ func (p *Profile) fillNamed() {
 		p.Hostname = p.Name
 	}
 	if p.Storage.Root == "overlay" && p.Storage.Overlay == "" {
-		p.Storage.Overlay = filepath.Join("/var/lib/boxrun", p.Name, "overlay")
+		p.Storage.Overlay = filepath.Join(OwnDir(p.Name), "overlay")
 	}
 }
+
+// OwnDir gives the directory of the host that holds what a box of that name keeps: its overlay, if the profile names no other,
+// and whatever binds from below it the profile has.
+func OwnDir(name string) string { return filepath.Join("/var/lib/boxrun", name) }

@@ -1,0 +1,82 @@
+package launcher
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+// ownSources gives the sources of binds that are below the box's own directory: a start makes those that are missing.
+func ownSources(p profiles.Profile) []string {
+	var own []string
+	for _, b := range p.Storage.Binds {
+		if strings.HasPrefix(b.Source, profiles.OwnDir(p.Name)+"/") {
+			own = append(own, b.Source)
+		}
+	}
+	return own
+}
+
+// madeAtStart says whether nothing is at the source of a bind, and a start will make a directory there.
+func madeAtStart(p profiles.Profile, source string) bool {
+	_, err := os.Lstat(source)
+	return errors.Is(err, fs.ErrNotExist) && slices.Contains(ownSources(p), source)
+}
+
+// makeDirs makes those of dirs that are missing, and the directories above them, root's and open to be read by everyone
+// whatever the umask: the box's users are others than root. It notes them before, so that a start that fails leaves none.
+func (l *Launcher) makeDirs(b *Box, dirs []string) error {
+	missing := missingDirs(dirs)
+	if len(missing) == 0 {
+		return nil
+	}
+	b.MadeDirs = append(b.MadeDirs, missing...)
+	if err := l.save(b); err != nil {
+		return err
+	}
+	for _, dir := range missing {
+		err := os.Mkdir(dir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another box has made it for its own meanwhile
+		}
+		if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missingDirs gives the directories that have to be made for dirs to be there, each once and before those in it.
+func missingDirs(dirs []string) []string {
+	var missing []string
+	for _, dir := range dirs {
+		var up []string
+		for there := existing(dir); dir != there; dir = filepath.Dir(dir) {
+			up = append(up, dir)
+		}
+		for _, d := range slices.Backward(up) {
+			if !slices.Contains(missing, d) {
+				missing = append(missing, d)
+			}
+		}
+	}
+	return missing
+}
+
+// removeEmptyDirs removes what makeDirs made, but what something has been put into meanwhile.
+func removeEmptyDirs(dirs []string) error {
+	var errs []error
+	for _, dir := range slices.Backward(dirs) {
+		if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, ignoreNotExist(err))
+		}
+	}
+	return errors.Join(errs...)
+}

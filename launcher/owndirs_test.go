@@ -1,0 +1,76 @@
+package launcher
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+func binds(sources ...string) func(*profiles.Profile) {
+	return func(p *profiles.Profile) {
+		for _, source := range sources {
+			p.Storage.Binds = append(p.Storage.Binds, profiles.Bind{Source: source, Target: "/mnt"})
+		}
+	}
+}
+
+// Only what is below the box's own directory is made: another path that is missing is a mistake.
+func TestMissingBindsAreRefusedUnlessTheyAreTheBoxsOwn(t *testing.T) {
+	own := profiles.OwnDir("no-such-box")
+	for source, want := range map[string]string{
+		own + "/data":        "",
+		own + "/data/deeper": "",
+		own:                  "no such file or directory",
+		own + "er/data":      "no such file or directory",
+		"/etc/passwd/data":   "no such file or directory",
+		"/var/lib/no-such":   "no such file or directory",
+	} {
+		err := refuseBinds(boxOf("no-such-box", binds(source)).Profile)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", source, err, want)
+		}
+	}
+}
+
+// A start that fails leaves no directory that it made for a bind, but those that were there or hold something by then.
+func TestOwnDirsOfAFailedStart(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	root := t.TempDir()
+	dirs := []string{filepath.Join(root, "web/etc"), filepath.Join(root, "web/data/deep"), filepath.Join(root, "there")}
+	if err := os.Mkdir(dirs[2], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Umask(unix.Umask(0o077))
+	for _, test := range []struct {
+		put, want string // a file put in the directories meanwhile, and what is below root after
+	}{
+		{"", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\n"},
+		{"web/data/kept", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\ndrwxr-xr-x web  \"\"\ndrwxr-xr-x web/data  \"\"\n-rw------- web/data/kept  \"\"\n"},
+	} {
+		b := boxOf("web", func(*profiles.Profile) {})
+		if err := l.makeDirs(b, dirs); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(dirs[1]); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("got %v %v, want mode 755", info, err)
+		}
+		if test.put != "" {
+			if err := os.WriteFile(filepath.Join(root, test.put), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		saved, err := l.load("web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := saved.removeMade(); err != nil {
+			t.Error(err)
+		}
+		wantText(t, tree(t, root), test.want)
+	}
+}
