@@ -175,8 +175,8 @@ func TestList(t *testing.T) {
 		`hello|DIR/hello.toml|||`,
 		`job@|DIR/job.toml|job 0||`,
 		`web|DIR/web.toml||web.toml|`,
-		`coldfront|builtin:coldfront|ColdFront: nginx with TLS, gunicorn, scheduled tasks, PostgreSQL||
-hello|builtin:hello|a page that shows the box, its address and who asked|DIR/hello.toml|`,
+		`coldfront|builtin:coldfront|ColdFront: nginx with TLS, gunicorn, scheduled tasks, PostgreSQL||`,
+		`hello|builtin:hello|a page that shows the box, its address and who asked|DIR/hello.toml|`,
 	}
 	if got, want := strings.Join(lines, "\n"), strings.Join(want, "\n"); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

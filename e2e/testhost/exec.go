@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,4 +130,21 @@ func (h *Host) Copy(ctx context.Context, src, dst string) error {
 		return err
 	}
 	return h.Write(ctx, dst, info.Mode().Perm(), file)
+}
+
+// CopyTree copies a file or directory of the machine to the host, with all there is in it and to it, by way of the host's disk.
+func (h *Host) CopyTree(src, dst string) error {
+	place := h.file(dst)
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return err
+	}
+	return run("cp", "-aT", src, place)
+}
+
+// file gives where the machine has a file of the host's disk.
+func (h *Host) file(path string) string {
+	if below, ok := strings.CutPrefix(path, "/var/"); ok {
+		return h.path("disk/var", below)
+	}
+	return h.path("disk/root", path)
 }

@@ -3,9 +3,6 @@ package testhost
 import (
 	"context"
 	_ "embed"
-	"fmt"
-	"os"
-	"os/exec"
 )
 
 // PostgresImage is where a host has the root of the systemd and PostgreSQL box, once it was added.
@@ -30,13 +27,5 @@ func (h *Host) AddPostgres(ctx context.Context, progress func(string)) error {
 	if err != nil {
 		return err
 	}
-	place := h.path("disk/root", PostgresImage)
-	if err := os.MkdirAll(place, 0o755); err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, "cp", "-a", root+"/.", place).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("copying the box to %s: %w: %s", h.name, err, out)
-	}
-	return nil
+	return h.CopyTree(root, PostgresImage)
 }

@@ -82,33 +82,40 @@ func (r recipe) dir() string {
 }
 
 // ensure gives the directory of the root built from r, building it first where it is not there; progress says so.
-// Processes that want the same root wait for the one that builds it.
 func (r recipe) ensure(ctx context.Context, progress func(string)) (string, error) {
+	return r.dir(), ensure(r.dir(), progress, func(partial string) error { return r.build(ctx, partial) })
+}
+
+// ensure has build make what is kept at path, unless it is there: beside its place, whence it is moved there when it is
+// complete. Processes that want the same wait for the one that builds it.
+func ensure(path string, progress func(string), build func(partial string) error) error {
 	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
-		return "", err
+		return err
 	}
-	lock, err := os.OpenFile(r.dir()+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return "", fmt.Errorf("locking %s: %w", lock.Name(), err)
+		return fmt.Errorf("locking %s: %w", lock.Name(), err)
 	}
-	_, err = os.Stat(r.dir())
-	if errors.Is(err, fs.ErrNotExist) {
-		progress("building the root file system " + r.dir())
-		err = r.build(ctx)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return r.dir(), err
-}
-
-// build makes the root beside its place and moves it there when it is complete.
-func (r recipe) build(ctx context.Context) error {
-	partial := r.dir() + ".partial"
+	progress("building " + path)
+	partial := path + ".partial"
 	if err := os.RemoveAll(partial); err != nil {
 		return err
 	}
+	if err := build(partial); err != nil {
+		return fmt.Errorf("building %s: %w", path, err)
+	}
+	return os.Rename(partial, path)
+}
+
+// build makes the root.
+func (r recipe) build(ctx context.Context, partial string) error {
 	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--include="+r.packages,
 		// A mirror's Release file of unstable may be past its date.
 		"--aptopt=Acquire::Check-Valid-Until \"false\"",
@@ -117,9 +124,9 @@ func (r recipe) build(ctx context.Context) error {
 		r.suite, partial, "-")
 	cmd.Stdin = strings.NewReader(r.sources(mirror(ctx)))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s with mmdebstrap: %w\n%s", r.dir(), err, tail(string(out), 25))
+		return fmt.Errorf("running mmdebstrap: %w\n%s", err, tail(string(out), 25))
 	}
-	return os.Rename(partial, r.dir())
+	return nil
 }
 
 func (r recipe) sources(mirror string) string {
