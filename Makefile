@@ -12,7 +12,7 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check fuzz e2e test test-vm demo testhost bench soak lint clean
+.PHONY: help build install deps check fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
@@ -20,6 +20,7 @@ help:
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       all tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
+	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
@@ -80,6 +81,12 @@ test: deps
 test-vm: deps
 	@e2e/deps.sh vm
 	BOXRUN_VM=1 go test -count=1 -v -timeout 100m ./e2e/vm
+
+# A minute and a half more the first time, for the image, which is made of packages from Debian and PyPI. It keeps what a browser saw.
+test-coldfront: deps
+	@e2e/deps.sh coldfront
+	@mkdir -p bin
+	BOXRUN_COLDFRONT=1 go test -count=1 -v -timeout 30m -artifacts -outputdir bin ./e2e/coldfront
 
 demo: deps
 	@$(MAKE) --no-print-directory build bin/probe

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what building and testing boxrun needs on a Debian, as root; with the word vm what its virtual machine needs too.
+# Installs what building and testing boxrun needs on a Debian, as root; with the word vm what its virtual machine needs
+# too, with the word coldfront what the test of the portal does.
 # Quick where all of it is there.
 set -eu
 
@@ -23,6 +24,9 @@ need gcc gcc libc6-dev # for go test -race
 if [ "${1:-}" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86
 	need mke2fs e2fsprogs
+fi
+if [ "${1:-}" = coldfront ]; then
+	need chromium chromium fonts-liberation
 fi
 
 install() {
