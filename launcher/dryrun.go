@@ -71,7 +71,7 @@ func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]str
 		lines = append(lines, "mkdir -p "+quote(p.Storage.Overlay))
 	}
 	if own := ownSources(p); len(own) > 0 {
-		lines = append(lines, "mkdir -p "+quoteAll(own))
+		lines = append(lines, "mkdir -p "+Quote(own))
 	}
 	return lines, nil
 }
