@@ -5,11 +5,16 @@ import (
 	"testing"
 )
 
+// site depends on web.
+const site = "image = \"builtin:hello\"\ndepends_on = [\"web\"]\n[network]\nports = [\"8080:80\"]\n[ready]\nhttp = [\"http://:80/\"]\n"
+
 // What --dry-run prints does on another clean host what up does on the first one.
 func TestDryRunTypedIntoAShellGivesTheSame(t *testing.T) {
-	for _, name := range []string{"web", "hello"} {
+	for _, name := range []string{"web", "site"} {
 		t.Run(name, func(t *testing.T) {
 			byBoxrun, byHand := newHost(t), newHost(t)
+			byBoxrun.profile("site", site)
+			byHand.profile("site", site)
 			before := byHand.dump()
 			script := byHand.must("boxrun", "up", "--dry-run", name)
 			byHand.same(before, stays()...)
@@ -27,10 +32,17 @@ func TestDryRunTypedIntoAShellGivesTheSame(t *testing.T) {
 			if got, want := steady(got.Section("sysctl")), steady(want.Section("sysctl")); got != want {
 				t.Errorf("sysctls: got\n%s\nwant\n%s", got, want)
 			}
-			port := map[string]string{"web": "80", "hello": "8080"}[name]
+			port := map[string]string{"web": "80", "site": "8080"}[name]
 			if got := byHand.client("curl", "-sS", "-m", "5", "--retry", "10", "--retry-delay", "1", "--retry-all-errors",
 				"http://192.0.2.1:"+port+"/"); got == "" {
 				t.Error("the box answers with nothing")
+			}
+			inSystemd := "systemctl show -P ControlGroup boxrun-" + name + "; for box in /run/boxrun/boxes/*/; do cat $box/conf/hosts; done"
+			if got, want := byHand.sh(inSystemd), byBoxrun.sh(inSystemd); got != want {
+				t.Errorf("service and names: got\n%s\nwant\n%s", got, want)
+			}
+			if got := byHand.must("systemctl", "is-active", "boxrun-"+name); got != "active\n" {
+				t.Errorf("the service of the box is %s", got)
 			}
 		})
 	}
@@ -47,23 +59,51 @@ func steady(section string) string {
 	return kept.String()
 }
 
-// down --dry-run prints how to take away what up has made.
+// down --dry-run prints how to take away what up has made, on a bridge and in the host's network.
 func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 	h := newHost(t)
+	h.profile("shared", "image = \"builtin:hello\"\n[network]\nmode = \"host\"\n")
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "down", "web")
 	before := h.dump()
-	h.must("boxrun", "up", "web")
-	up := h.dump()
-	script := h.must("boxrun", "down", "--dry-run", "web")
-	h.same(up)
-	if r := h.run("bash", "-ec", script); r.Code != 0 {
-		t.Fatalf("typing\n%s: %v", script, r)
+	for _, name := range []string{"web", "shared"} {
+		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
+			h.must("boxrun", "up", name)
+			up := h.dump()
+			script := h.must("boxrun", "down", "--dry-run", name)
+			h.same(up)
+			if r := h.run("bash", "-ec", script); r.Code != 0 {
+				t.Fatalf("typing\n%s: %v", script, r)
+			}
+			h.same(before, stays()...)
+		})
 	}
-	for _, section := range []string{"links", "addresses", "routes", "iptables-nft", "ip6tables-nft", "nft", "processes"} {
-		if got, want := h.dump().Section(section), before.Section(section); got != want {
-			t.Errorf("%s: got\n%s\nwant\n%s", section, got, want)
-		}
+}
+
+// up --dry-run prints how a box is started anew that has crashed, or whose profile has changed.
+func TestDryRunOfANewStart(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []struct{ name, script, up, port string }{
+		{"crashed", "kill -KILL $(jq .state.init.pid,.state.master.pid /run/boxrun/boxes/web.json)", "up --dry-run web", "80"},
+		{"changed", "sed -i s/80/81:80/ /etc/boxrun/profiles/web.toml", "up --dry-run --replace web", "81"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.must("boxrun", "up", "web")
+			addr := boxes(h)[0].Address
+			h.sh(c.script)
+			script := h.must(append([]string{"boxrun"}, strings.Fields(c.up)...)...)
+			if r := h.run("bash", "-ec", script); r.Code != 0 {
+				t.Fatalf("typing\n%s: %v", script, r)
+			}
+			h.client("curl", "-sS", "-m", "5", "--retry", "10", "--retry-delay", "1", "--retry-all-errors", "http://192.0.2.1:"+c.port+"/")
+			if got := h.sh("jq -r .ip /root/.apptainer/instances/app/*/root/web/web.json"); got != addr+"\n" {
+				t.Errorf("the box is at %s, want %s", got, addr)
+			}
+			h.must("systemctl", "stop", "boxrun-web.service")
+			h.must("boxrun", "host", "reset")
+		})
 	}
 }
 

@@ -1,8 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,43 +15,152 @@ import (
 	"boxrun/profiles"
 )
 
-// UpCommands gives what a person would type into bash to have what Up gives: on the host as it is when we are root, on
-// a clean one otherwise, as only root can look. What is in place already is left out. Nothing is changed.
-func (l *Launcher) UpCommands(p profiles.Profile) ([]string, error) {
-	if b, err := l.load(p.Name); err == nil && os.Geteuid() == 0 && b.alive() {
-		return l.repairCommands(b, p)
+// A DryRun gives what a person would type into bash to have what several ups give, one after the other: on the host as it
+// is when we are root, on a clean one otherwise, as only root can look. What is in place already is left out, and what the
+// ups before would have done is taken as done. Nothing is changed.
+type DryRun struct {
+	l      *Launcher
+	boxes  []*Box          // that would run by now
+	raised map[string]bool // undo logs of what they share: in place by now, or, where it is false, gone with a box
+}
+
+// DryRun begins a run of no ups.
+func (l *Launcher) DryRun() *DryRun { return &DryRun{l: l, raised: map[string]bool{}} }
+
+// Up gives the commands for one profile; none where an up before has seen to it.
+func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
+	if slices.ContainsFunc(d.boxes, func(b *Box) bool { return b.Name == p.Name }) {
+		return nil, nil
 	}
-	b, shared, err := l.foresee(p)
+	if os.Geteuid() != 0 {
+		return d.fresh(p, nil)
+	}
+	b, err := d.l.load(p.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return d.fresh(p, nil)
+	case err != nil:
+		return nil, err
+	case d.l.staysUp(b, p, o):
+		d.boxes = append(d.boxes, b)
+		return d.l.repairCommands(b, p)
+	}
+	lines, err := d.clear(b)
 	if err != nil {
 		return nil, err
 	}
-	c, err := l.told(b, p)
+	start, err := d.fresh(p, b)
+	return append(lines, start...), err
+}
+
+// clear gives the commands that take away what there is of a box before it starts anew.
+func (d *DryRun) clear(b *Box) ([]string, error) {
+	others, err := d.others(b.Name)
 	if err != nil {
 		return nil, err
 	}
-	prepare, err := l.prepareCommands(b, p, c)
+	last := d.l.lastOf(b, others)
+	for _, file := range last {
+		d.raised[file] = false
+	}
+	return d.l.downCommands(b, last)
+}
+
+// others gives the boxes beside the one named, those of the ups before among them. A clean host has none but these.
+func (d *DryRun) others(name string) ([]*Box, error) {
+	if os.Geteuid() != 0 {
+		return without(d.boxes, name), nil
+	}
+	boxes, err := d.l.boxes()
+	for _, b := range d.boxes {
+		boxes = append(without(boxes, b.Name), b)
+	}
+	return without(boxes, name), err
+}
+
+// fresh gives the commands that start a box. old is the one of its name that is cleared away first, nil where there is none.
+func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
+	others, err := d.others(p.Name)
 	if err != nil {
 		return nil, err
 	}
+	b, shared, err := d.foresee(p, old, others)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.l.told(b, p, others)
+	if err != nil {
+		return nil, err
+	}
+	prepare, err := d.l.prepareCommands(b, p, c)
+	if err != nil {
+		return nil, err
+	}
+	start, err := d.l.startCommands(b, p, c)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rulesCommands(b)
+	if err != nil {
+		return nil, err
+	}
+	b.foreseen = true
+	d.boxes = append(d.boxes, b)
+	return slices.Concat(shared, prepare, start, rules, d.l.nameCommands(b, others), d.l.hookCommands(b, p)), nil
+}
+
+// startCommands gives the command that boots the box, as run runs it, and what is done to the box when it is there.
+func (l *Launcher) startCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
 	s, err := l.startOf(b, p, c)
 	if err != nil {
 		return nil, err
 	}
-	lines := slices.Concat(shared, prepare)
-	lines = append(lines, "env -i "+Quote(append(environment(l.Home), s.argv()...)))
-	lines = append(lines, rootCommands(b)...)
-	lines = append(lines, b.startLimitCommands()...)
+	boot := "env -i " + Quote(append(environment(l.Home), s.argv()...))
+	if b.Unit != "" {
+		if boot, err = l.unitCommand(b, s.argv()); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat([]string{boot}, rootCommands(b), b.startLimitCommands()), nil
+}
+
+// unitCommand gives what a person would type to have the box's transient service.
+func (l *Launcher) unitCommand(b *Box, argv []string) (string, error) {
+	path, err := lookApptainer()
+	if err != nil {
+		return "", err
+	}
+	down, err := l.downCommand(b.Name)
+	if err != nil {
+		return "", err
+	}
+	argv[0] = path
+	return systemdRun(transientUnit(b.Name), transientProperties(b, argv, down, environment(l.Home))), nil
+}
+
+// rulesCommands gives the commands for what is the box's own on the host.
+func rulesCommands(b *Box) ([]string, error) {
 	if !b.bridged() {
-		return append(lines, l.hookCommands(b, p)...), nil
+		return nil, nil
 	}
 	rules, err := boxRules(b)
 	if err != nil {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	lines = append(lines, findVeth(b)...)
-	lines = append(lines, netsetup.Ports(rules).Commands()...)
-	return append(lines, l.hookCommands(b, p)...), nil
+	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
+}
+
+// nameCommands gives the commands that have the others on its bridge know the box b, as tellNames does.
+func (l *Launcher) nameCommands(b *Box, others []*Box) []string {
+	var lines []string
+	for _, other := range others {
+		if b.bridged() && other.named() && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
+			all := append(without(others, other.Name), b)
+			lines = append(lines, confFile{Path: "hosts", Content: hostsOf(other, all)}.command(l.confDir(other.Name)))
+		}
+	}
+	return lines
 }
 
 // prepareCommands gives the commands that write what prepare writes.
@@ -125,61 +237,99 @@ func findVeth(b *Box) []string {
 }
 
 // foresee gives the box as it would be reserved, and the commands for what it shares with others.
-func (l *Launcher) foresee(p profiles.Profile) (*Box, []string, error) {
+func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
 	mtu, err := bridgeMTU(p.Network)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := l.newBox(p, mtu)
+	b, err := d.l.newBox(p, mtu)
 	if err != nil {
 		return nil, nil, err
 	}
-	var plans []netsetup.Plan
-	if b.bridged() {
-		plans = []netsetup.Plan{netsetup.Host(), netsetup.Bridge(l.network(b))}
+	if os.Geteuid() == 0 {
+		return d.foreseeHere(b, p, old, others)
 	}
-	if os.Geteuid() != 0 && !b.bridged() {
-		return b, nil, nil
+	if err := refusePublished(p, others); err != nil || !b.bridged() {
+		return b, nil, err
 	}
-	if os.Geteuid() != 0 {
-		b.Addr = b.Profile.Network.IP
-		if !b.Addr.IsValid() {
-			b.Addr = l.network(b).Gateway().Next()
+	b.Addr = cleanAddr(d.l.network(b), p.Network.IP, addrsOf(others))
+	var lines []string
+	for _, s := range d.sharedPlans(b) {
+		if !d.raised[s.file] {
+			lines = append(lines, s.plan.Commands()...)
 		}
-		return b, commandsOf(plans), nil
+		d.raised[s.file] = true
 	}
-	return l.foreseeHere(b, p, plans)
+	return b, lines, nil
+}
+
+// cleanAddr gives the address of a box on a host of which nothing is known but the boxes that have those in taken.
+func cleanAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string) netip.Addr {
+	if want.IsValid() {
+		return want
+	}
+	addr := n.Gateway().Next()
+	for taken[addr] != "" {
+		addr = addr.Next()
+	}
+	return addr
+}
+
+// sharedPlan is a plan that the box shares with others, and its undo log.
+type sharedPlan struct {
+	file string
+	plan netsetup.Plan
+}
+
+func (d *DryRun) sharedPlans(b *Box) []sharedPlan {
+	return []sharedPlan{
+		{d.l.hostFile(), netsetup.Host()},
+		{d.l.bridgeFile(b.Profile.Network.Bridge), netsetup.Bridge(d.l.network(b))},
+	}
 }
 
 // foreseeHere looks at this host.
-func (l *Launcher) foreseeHere(b *Box, p profiles.Profile, plans []netsetup.Plan) (*Box, []string, error) {
+func (d *DryRun) foreseeHere(b *Box, p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
 	k, err := openKernel()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer k.Close()
-	if err := l.refuse(k, p); err != nil || !b.bridged() {
+	if err := errors.Join(d.l.refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.bridged() {
 		return b, nil, err
 	}
-	others, err := l.others(b.Name)
-	if err != nil {
-		return nil, nil, err
+	var leaving []netip.Addr
+	if old != nil {
+		leaving = append(leaving, old.Addr)
 	}
-	if b.Addr, err = freeAddr(l.network(b), p.Network.IP, addrsOf(others)); err != nil {
+	if b.Addr, err = freeAddr(d.l.network(b), p.Network.IP, addrsOf(others), leaving...); err != nil {
 		return nil, nil, err
 	}
 	var lines []string
-	for _, plan := range plans {
-		if err := plan.Record(k); err != nil {
-			return nil, nil, err
-		}
-		missing, err := plan.RepairCommands(k)
+	for _, s := range d.sharedPlans(b) {
+		missing, err := d.raise(k, s)
 		if err != nil {
 			return nil, nil, err
 		}
 		lines = append(lines, missing...)
 	}
 	return b, lines, nil
+}
+
+// raise gives the commands for what is not in place of a plan by now.
+func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
+	up, known := d.raised[s.file]
+	d.raised[s.file] = true
+	if up {
+		return nil, nil
+	}
+	if err := s.plan.Record(k); err != nil {
+		return nil, err
+	}
+	if known {
+		return s.plan.Commands(), nil
+	}
+	return s.plan.RepairCommands(k)
 }
 
 // repairCommands gives the commands that mend what is out of place for a box that runs. What boxrun does when it finds
@@ -204,81 +354,6 @@ func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) 
 	}
 	limits, err := b.limitCommands(p)
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
-}
-
-func commandsOf(plans []netsetup.Plan) []string {
-	var lines []string
-	for _, p := range plans {
-		lines = append(lines, p.Commands()...)
-	}
-	return lines
-}
-
-// DownCommands gives what a person would type into bash to have what Down gives. ErrNotFound where the box is not up.
-func (l *Launcher) DownCommands(name string) ([]string, error) {
-	b, err := l.find(name)
-	if err != nil {
-		return nil, err
-	}
-	lines, undo := b.unhookCommands()
-	if b.alive() {
-		lines = append(lines,
-			fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
-			fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
-	}
-	lines = append(lines, b.Ports.UndoCommands()...)
-	shared, err := l.lastOf(b)
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range shared {
-		plan := netsetup.Plan{}
-		if err := readJSON(file, &plan); err != nil {
-			return nil, err
-		}
-		lines = append(append(lines, plan.UndoCommands()...), "rm "+quote(file))
-	}
-	lines = append(lines, fmt.Sprintf("rm -rf %s %s", quote(l.boxDir(name)), quote(l.boxFile(name))))
-	return append(lines, undo...), nil
-}
-
-// unhookCommands keep the services that watch the box from running "boxrun down" themselves when its init ends, and
-// undo takes that back.
-func (b *Box) unhookCommands() (lines, undo []string) {
-	if !systemdHost() {
-		return nil, nil
-	}
-	for _, unit := range b.unitsOf() {
-		dir := "/run/systemd/system/" + unit + ".d"
-		lines = append(lines, "mkdir -p "+quote(dir),
-			fmt.Sprintf("printf '[Service]\\nExecStop=\\n' > %s", quote(dir+"/no-stop.conf")))
-		undo = append(undo, "rm -r "+quote(dir))
-	}
-	if len(lines) > 0 {
-		lines, undo = append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
-	}
-	return lines, undo
-}
-
-// lastOf gives the undo logs of what only this box still needs.
-func (l *Launcher) lastOf(b *Box) ([]string, error) {
-	if !b.bridged() {
-		return nil, nil
-	}
-	others, err := l.others(b.Name)
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range others {
-		if other.bridged() && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
-			return nil, nil
-		}
-	}
-	files := []string{l.bridgeFile(b.Profile.Network.Bridge)}
-	if bridges, err := filepath.Glob(l.path("bridges", "*.json")); err == nil && len(bridges) == 1 {
-		files = append(files, l.hostFile())
-	}
-	return files, nil
 }
 
 // quote makes one word of s for bash.

@@ -116,7 +116,7 @@ func TestNetworkManagersAreMasked(t *testing.T) {
 	for mode, want := range map[string]bool{profiles.HostMode: true, profiles.BridgeMode: false, profiles.NoneMode: false} {
 		b := boxIn(t, mode)
 		b.Profile.Network.DNS = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
-		c, err := l.told(b, b.Profile)
+		c, err := l.told(b, b.Profile, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

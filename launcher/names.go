@@ -48,8 +48,8 @@ func neighbours(b *Box, boxes []*Box) []neighbour {
 	return list
 }
 
-// named says whether others find the box by its name: it is on a bridge, and runs.
-func (b *Box) named() bool { return b.bridged() && b.Phase == Running && b.alive() }
+// named says whether others find the box by its name: it is on a bridge, and runs, or would in a dry run.
+func (b *Box) named() bool { return b.bridged() && (b.foreseen || b.Phase == Running && b.alive()) }
 
 // namesOf gives a host name, and its first part where it has a domain.
 func namesOf(hostname string) []string {

@@ -21,12 +21,8 @@ func (l *Launcher) helloRoot(name string) string { return filepath.Join(l.boxDir
 
 func isHello(image string) bool { return image == "builtin:hello" }
 
-// told gives what the box is told by files.
-func (l *Launcher) told(b *Box, p profiles.Profile) (confDir, error) {
-	boxes, err := l.boxes()
-	if err != nil {
-		return confDir{}, err
-	}
+// told gives what the box is told by files, among boxes.
+func (l *Launcher) told(b *Box, p profiles.Profile, boxes []*Box) (confDir, error) {
 	names, err := l.resolvers(p)
 	if err != nil {
 		return confDir{}, err
@@ -59,7 +55,11 @@ func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error)
 // prepare writes all that the start needs: the box's files, the configuration Apptainer is given, and the sandbox of
 // builtin:hello; and it removes the record of an instance of that name that is dead.
 func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
-	c, err := l.told(b, p)
+	boxes, err := l.boxes()
+	if err != nil {
+		return start{}, err
+	}
+	c, err := l.told(b, p, boxes)
 	if err != nil {
 		return start{}, err
 	}

@@ -58,6 +58,8 @@ type Box struct {
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
+
+	foreseen bool // it would run by now: a DryRun's
 }
 
 // alive says whether the box's init still runs: in this boot, and not another process of the same number.

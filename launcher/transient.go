@@ -188,6 +188,60 @@ func transientProperties(b *Box, start, stop, env []string) []systemdbus.Propert
 	return properties
 }
 
+// systemdRun gives the command that starts a transient service of these properties. The service's own command line stands
+// on a line of its own.
+func systemdRun(unit string, properties []systemdbus.Property) string {
+	words := []string{"systemd-run", "-q", "--unit=" + unit}
+	var start []string
+	for _, p := range properties {
+		if p.Name == "ExecStart" {
+			start = commandOf(p)
+			continue
+		}
+		words = append(words, propertyWords(p)...)
+	}
+	return Quote(words) + " \\\n  " + Quote(start)
+}
+
+// commandOf gives the argument vector of what execProperty made.
+func commandOf(p systemdbus.Property) []string {
+	commands, _ := p.Value.Value().([]execCommand)
+	return commands[0].Args
+}
+
+// propertyWords gives what systemd-run is told of a property.
+func propertyWords(p systemdbus.Property) []string {
+	switch value := p.Value.Value().(type) {
+	case []execCommand:
+		return []string{"-p", p.Name + "=" + unitWords(commandOf(p))}
+	case []string:
+		if p.Name != "Environment" {
+			return []string{"-p", p.Name + "=" + unitWords(value)}
+		}
+		var words []string
+		for _, variable := range value {
+			words = append(words, "-E", variable)
+		}
+		return words
+	case uint64:
+		return []string{"-p", strings.TrimSuffix(p.Name, "USec") + "Sec=" + wholeSeconds(time.Duration(value)*time.Microsecond)}
+	default:
+		return []string{"-p", fmt.Sprintf("%s=%v", p.Name, value)}
+	}
+}
+
+// unitWords gives words as systemd takes a list of them apart.
+func unitWords(words []string) string {
+	list := make([]string, len(words))
+	for i, word := range words {
+		list[i] = word
+		if strings.ContainsAny(word, " \t\"'\\") {
+			list[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+		}
+	}
+	return strings.Join(list, " ")
+}
+
 func microseconds(d time.Duration) uint64 { return uint64(d / time.Microsecond) }
 
 // startTransient starts a transient service; done gets the result of the job. One of that name that is left, of a box

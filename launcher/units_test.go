@@ -228,6 +228,20 @@ RequiresMountsFor ["/srv/web.sif", "/var/lib/boxrun/web-1/overlay", "/srv/50% \"
 	}
 }
 
+// What a dry run prints is that service too.
+func TestTransientServiceAsCommand(t *testing.T) {
+	p := unitProfile()
+	b := &Box{Name: p.Name, Profile: p}
+	properties := transientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b", "C=d e"})
+	wantText(t, systemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
+		`-p 'After=network-online.target remote-fs.target dbus.service nftables.service iptables.service ufw.service `+
+		`netfilter-persistent.service firewalld.service docker.service boxrun@db.service boxrun-db.service boxrun@cache@a.service boxrun-cache-a.service' `+
+		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' -p StandardOutput=null -p KillMode=mixed -p KillSignal=37 `+
+		`-p TimeoutStartSec=150 -p TimeoutStopSec=32 -p CollectMode=inactive-or-failed `+
+		`-p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
+  /usr/bin/apptainer '$$HOME'`)
+}
+
 // setting gives the value of a key in boxrun@.service.
 func setting(t *testing.T, key string) string {
 	t.Helper()

@@ -69,7 +69,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return l.upNew(ctx, k, p, o)
 	case err != nil:
 		return Up{}, err
-	case b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0):
+	case l.staysUp(b, p, o):
 		up, err := l.upAgain(ctx, k, b, p, o)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.ends(ctx) {
 			return up, err
@@ -78,6 +78,11 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	default:
 		return l.upInstead(ctx, k, b, p, o)
 	}
+}
+
+// staysUp says whether an up leaves the box where it is, and mends it.
+func (l *Launcher) staysUp(b *Box, p profiles.Profile, o UpOptions) bool {
+	return b.Phase == Running && b.alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
 }
 
 // upNew starts a box of which there is nothing yet.
@@ -244,12 +249,14 @@ func (l *Launcher) refuseClaimed(b *Box) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{refusePublished(b.Profile, others)}
-	if b.bridged() {
-		errs = append(errs, refuseNetwork(b.Profile, others))
-	}
-	if b.overlay() != "" {
-		errs = append(errs, refuseTaken(b.Profile, others))
+	return refuseAmong(b.Profile, others)
+}
+
+// refuseAmong looks for what of a profile's is another box's.
+func refuseAmong(p profiles.Profile, others []*Box) error {
+	errs := []error{refusePublished(p, others), refuseNetwork(p, others)}
+	if p.Storage.Root == "overlay" {
+		errs = append(errs, refuseTaken(p, others))
 	}
 	return errors.Join(errs...)
 }
@@ -271,8 +278,8 @@ func addrsOf(boxes []*Box) map[netip.Addr]string {
 }
 
 // freeAddr is netsetup.FreeAddr with what to do where there is none.
-func freeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string) (netip.Addr, error) {
-	addr, err := netsetup.FreeAddr(n, want, taken)
+func freeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
+	addr, err := netsetup.FreeAddr(n, want, taken, leaving...)
 	if err != nil && want.IsValid() {
 		return addr, refused("leave network.ip out, or take another", "network.ip: %v", err)
 	}

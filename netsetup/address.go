@@ -14,16 +14,20 @@ import (
 
 // FreeAddr gives the lowest address of n.Subnet that nobody holds: no lease, be it of boxrun's or of a network of
 // others (an instance started by hand may sit on the same bridge), no neighbour on the bridge, and none of taken, which
-// has the addresses of boxes with their names. With want it gives want or an error that says who holds it. The network's own address, the gateway's and the broadcast
+// has the addresses of boxes with their names. Whoever holds those in leaving will have gone. With want it gives want or an
+// error that says who holds it. The network's own address, the gateway's and the broadcast
 // address are never given. It changes nothing; the caller holds the bridge's lock until the address is in use.
-func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string) (netip.Addr, error) {
-	return freeAddr(n, want, taken, filepath.Join(n.Dir, "leases"), cniLeases)
+func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
+	return freeAddr(n, want, taken, leaving, filepath.Join(n.Dir, "leases"), cniLeases)
 }
 
-func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaseDirs ...string) (netip.Addr, error) {
+func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr, leaseDirs ...string) (netip.Addr, error) {
 	held, err := heldAddrs(n, leaseDirs)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
+	}
+	for _, a := range leaving {
+		delete(held, a)
 	}
 	for a, box := range taken {
 		held[a] = claim{box: box}

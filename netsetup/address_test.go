@@ -18,7 +18,7 @@ func free(n Network, want string, taken map[netip.Addr]string, dirs ...string) s
 	if want != "" {
 		wanted = mustAddr(want)
 	}
-	addr, err := freeAddr(n, wanted, taken, dirs...)
+	addr, err := freeAddr(n, wanted, taken, nil, dirs...)
 	if err != nil {
 		return err.Error()
 	}

@@ -199,7 +199,7 @@ func TestCollectLeasesWhileTheyVanish(t *testing.T) {
 		if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, root); err != nil {
+		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, nil, root); err != nil {
 			t.Fatal(err)
 		}
 	}

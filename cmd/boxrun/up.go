@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -36,7 +37,12 @@ is that of the first that failed.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
 			if dryRun {
-				return a.each(cmd, names, func(ctx context.Context, name string) error { return a.printUp(ctx, name, build) })
+				l, err := a.launcher()
+				if err != nil {
+					return err
+				}
+				run := l.DryRun()
+				return a.each(cmd, names, func(_ context.Context, name string) error { return a.printUp(name, run, o, build) })
 			}
 			if err := a.needRootFor("up", names); err != nil {
 				return err
@@ -169,28 +175,53 @@ func (a *app) noteHost(name string, up launcher.Up) {
 	}
 }
 
-// printUp prints what up would run for one profile.
-func (a *app) printUp(_ context.Context, name string, build bool) error {
+// printUp prints what up would run for one profile, after those it depends on. The run knows what was printed before.
+func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
 		return err
 	}
-	l, err := a.launcher()
+	needed, err := a.search.Dependencies(p)
 	if err != nil {
 		return err
 	}
-	var first []string
-	if build && p.Build.Definition != "" {
-		if first, err = l.BuildCommands(p, true); err != nil {
+	for _, q := range needed {
+		if err := a.trust(q); err != nil {
+			return err
+		}
+		if err := a.printDependency(run, q, p); err != nil {
 			return err
 		}
 	}
-	commands, err := l.UpCommands(p)
+	var first []string
+	if build && p.Build.Definition != "" {
+		l, err := a.launcher()
+		if err != nil {
+			return err
+		}
+		if first, err = l.BuildCommands(p, true); err != nil {
+			return err
+		}
+		o.Replace, o.Anew = true, len(first) > 0
+	}
+	commands, err := run.Up(p, o)
 	if err != nil {
 		return err
 	}
-	commands = append(first, commands...)
-	return a.lines(commands)
+	return a.lines(append(first, commands...))
+}
+
+// printDependency prints what up would run for q, on which p depends.
+func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error {
+	commands, err := run.Up(q, launcher.UpOptions{})
+	if err != nil {
+		return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
+	}
+	if len(commands) == 0 {
+		return nil
+	}
+	heading := fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name)
+	return a.lines(append(append([]string{heading}, commands...), "# "+p.Name))
 }
 
 func (a *app) lines(lines []string) error {
