@@ -85,8 +85,9 @@ func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 func TestDryRunOfANewStart(t *testing.T) {
 	h := newHost(t)
 	for _, c := range []struct{ name, script, up, port string }{
-		{"crashed", "kill -KILL $(jq .state.init.pid,.state.master.pid /run/boxrun/boxes/web.json)", "up --dry-run web", "80"},
-		{"changed", "sed -i s/80/81:80/ /etc/boxrun/profiles/web.toml", "up --dry-run --replace web", "81"},
+		{"crashed", "kill -KILL $(jq .state.init.pid,.state.master.pid /run/boxrun/boxes/web.json); " +
+			"timeout 10 sh -c 'until boxrun ps | grep crashed; do sleep 0.05; done'", "up --dry-run web", "80"},
+		{"changed", "sed -i '/^ports/s/80/81:80/' /etc/boxrun/profiles/web.toml", "up --dry-run --replace web", "81"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := h.in(t)
