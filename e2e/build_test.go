@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// smallRoot makes a root in /srv/small that boots in no time: a shell as its init, and a few programs.
+const smallRoot = `
+root=/srv/small
+mkdir -p $root/bin $root/sbin $root/etc $root/dev $root/proc $root/sys $root/tmp $root/var/tmp $root/root $root/run
+for program in dash sleep cat touch; do cp /usr/bin/$program $root/bin/; done
+ln -s dash $root/bin/sh
+for library in $(ldd $root/bin/* | grep -o '/[^ ]*\.so[^ ]*' | sort -u); do mkdir -p $root$(dirname $library); cp -L $library $root$library; done
+cat > $root/sbin/init <<'END'
+#!/bin/sh
+trap 'exit 0' 37 # SIGRTMIN+3
+while :; do sleep 1 & wait $!; done
+END
+chmod 755 $root/sbin/init`
+
+// letBuild has Apptainer build on a machine that lacks a capability: the scripts of a definition get all that there are, or
+// it gives up, whatever its configuration says. In a user namespace there are all.
+const letBuild = `
+case $(grep CapBnd: /proc/self/status) in *1ffffffffff) exit;; esac
+cat > /usr/local/bin/apptainer <<'END'
+#!/bin/bash
+[ "$1" = build ] || exec -a apptainer /usr/bin/apptainer "$@"
+exec unshare --user --map-users=0,0,65536 --map-groups=0,0,65536 --setuid 0 --setgid 0 /usr/bin/apptainer "$@"
+END
+chmod 755 /usr/local/bin/apptainer`
+
+// definition is beside the profile, and so is what it takes from the host.
+const definition = `Bootstrap: localimage
+From: /srv/small
+
+%files
+    version /etc/version
+
+%post
+    touch /etc/built
+`
+
+// builder is a host with a profile whose image is to be built.
+type builder struct {
+	host
+	image string
+}
+
+// version changes what the definition takes.
+func (b builder) version(text string) {
+	b.t.Helper()
+	b.sh("echo " + text + " > /etc/boxrun/profiles/version")
+}
+
+// runs wants the box to be of that version.
+func (b builder) runs(version string) {
+	b.t.Helper()
+	if got := b.must("boxrun", "exec", "site", "--", "/bin/cat", "/etc/version", "/etc/built"); got != version+"\n" {
+		b.t.Errorf("the box is of version %q, want %q", got, version)
+	}
+}
+
+// beside wants these files, and no others, in the image's directory.
+func (b builder) beside(want ...string) {
+	b.t.Helper()
+	got := strings.Fields(b.sh("ls -A $(dirname " + b.image + ")"))
+	if !slices.Equal(got, want) {
+		b.t.Errorf("beside the image there are %q, want %q", got, want)
+	}
+}
+
+// says wants a verb to say all of words, and to end well.
+func (b builder) says(words []string, argv ...string) {
+	b.t.Helper()
+	r := b.run(argv...)
+	if r.Code != 0 || !containsAll(r.Stdout+r.Stderr, words) {
+		b.t.Errorf("%s: %v\nwant exit code 0 and %q", strings.Join(argv, " "), r, words)
+	}
+}
+
+func (b builder) changed() []string {
+	b.t.Helper()
+	var list []struct{ Changed []string }
+	if out := b.must("boxrun", "ps", "--json"); json.Unmarshal([]byte(out), &list) != nil || len(list) != 1 {
+		b.t.Fatalf("ps --json says %s, want one box", out)
+	}
+	return list[0].Changed
+}
+
+func TestBuild(t *testing.T) {
+	h := newHost(t)
+	h.sh(smallRoot)
+	h.sh(letBuild)
+	before := h.dump()
+	for what, image := range map[string]string{"a SIF": "/srv/images/site.sif", "a sandbox": "/srv/boxes/site"} {
+		t.Run(what, func(t *testing.T) {
+			b := builder{host: h.in(t), image: image}
+			b.profile("site", "image = \""+image+"\"\n[build]\ndefinition = \"site.def\"\n")
+			if err := b.Write(t.Context(), "/etc/boxrun/profiles/site.def", 0o644, strings.NewReader(definition)); err != nil {
+				t.Fatal(err)
+			}
+			defer b.run("boxrun", "down", "site")
+			b.lives()
+			b.isForced()
+			b.isKilled()
+			b.must("boxrun", "down", "site")
+			b.same(before, append(stays(), `^/etc/boxrun/profiles`, `^/srv/(images|boxes)`, `^/root/\.apptainer/cache`)...)
+		})
+	}
+}
+
+// lives goes the whole way of an image: it is missing, built, another by its definition, and built anew for the box.
+func (b builder) lives() {
+	b.t.Helper()
+	name := b.image[strings.LastIndexByte(b.image, '/')+1:]
+	b.version("one")
+	b.fails(2, []string{b.image, `boxrun: hint: run "boxrun build site"`}, "boxrun", "up", "site")
+	b.must("boxrun", "build", "site")
+	b.must("boxrun", "up", "site")
+	b.runs("one")
+	if got := b.must("boxrun", "diff", "site"); got != "" || len(b.changed()) != 0 {
+		b.t.Errorf("diff of a new box: got %q, changed %q, want nothing", got, b.changed())
+	}
+	b.says([]string{"nothing to change"}, "boxrun", "up", "--build", "site")
+
+	b.version("two")
+	b.says([]string{"the definition has changed", "up --build"}, "boxrun", "status", "site")
+	b.says([]string{"build:   the definition has changed"}, "boxrun", "diff", "site")
+	b.says([]string{"building " + b.image + ": the definition has changed", "started"}, "boxrun", "up", "--build", "site")
+	b.runs("two")
+	b.beside(name, name+".boxrun.json")
+	if got := b.must("boxrun", "diff", "site"); got != "" {
+		b.t.Errorf("diff after up --build: got %q, want nothing", got)
+	}
+}
+
+// isForced builds under the box, which goes on with what it has.
+func (b builder) isForced() {
+	b.t.Helper()
+	b.version("three")
+	b.fails(1, []string{"site runs from " + b.image, "--force"}, "boxrun", "build", "site")
+	b.must("boxrun", "build", "--force", "site")
+	b.runs("two")
+	if got := b.changed(); !slices.Equal(got, []string{"image"}) {
+		b.t.Errorf("ps --json says that %q changed, want the image", got)
+	}
+	b.says([]string{"replaced since the start"}, "boxrun", "status", "site")
+	b.says([]string{"image:   replaced since the start"}, "boxrun", "diff", "site")
+	b.says([]string{"its image was replaced", "--replace"}, "boxrun", "up", "site")
+	b.runs("two")
+	b.says([]string{"started"}, "boxrun", "up", "--replace", "site")
+	b.runs("three")
+}
+
+// isKilled kills a build half way, which harms neither the image nor the next build.
+func (b builder) isKilled() {
+	b.t.Helper()
+	b.sh(`echo 'sleep 300' >> /etc/boxrun/profiles/site.def
+		boxrun build --force site > /tmp/said 2>&1 & pid=$!
+		for i in $(seq 300); do pgrep -f '^sleep 300' > /dev/null && break; sleep 0.1; done
+		kill -KILL $pid
+		for i in $(seq 50); do pgrep -f '^sleep 300|^[a-z/]*(unshare|apptainer) .*build' > /dev/null || exit 0; sleep 0.1; done
+		exit 1`)
+	b.runs("three")
+	b.sh("sed -i '/sleep 300/d' /etc/boxrun/profiles/site.def")
+	b.version("four")
+	b.must("boxrun", "up", "--build", "site")
+	b.runs("four")
+	name := b.image[strings.LastIndexByte(b.image, '/')+1:]
+	b.beside(name, name+".boxrun.json")
+}
+
+// A build for which there is no room leaves the image, and nothing else, and says where room is needed.
+func TestBuildOnAFullDisk(t *testing.T) {
+	h := newHost(t)
+	h.sh(smallRoot)
+	h.sh(letBuild)
+	h.profile("site", "image = \"/srv/images/site.sif\"\n[build]\ndefinition = \"/srv/site.def\"\n")
+	h.sh("mkdir /srv/images; mount -t tmpfs -o size=8M tmpfs /srv/images; printf 'Bootstrap: localimage\nFrom: /srv/small\n' > /srv/site.def")
+	b := builder{host: h, image: "/srv/images/site.sif"}
+	b.must("boxrun", "build", "site")
+	sum := b.sh("sha256sum /srv/images/*")
+	b.sh("head -c 3M /dev/zero > /srv/images/filler")
+	b.fails(1, []string{"/srv/images/site.sif was not built", "no space is left in /srv/images"}, "boxrun", "build", "site")
+	b.beside("filler", "site.sif", "site.sif.boxrun.json")
+	b.sh("rm /srv/images/filler")
+	if got := b.sh("sha256sum /srv/images/*"); got != sum {
+		b.t.Errorf("the image was %s, and is %s", sum, got)
+	}
+}
