@@ -25,11 +25,13 @@ func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, e
 		"mkdir -p " + quote(filepath.Dir(j.image)),
 		"mkdir -m 700 " + Quote([]string{j.work(), j.temporary()}),
 	}
-	recipe, err := j.unpackCommands()
-	if err != nil {
-		return nil, err
+	if j.recipe.builtin() {
+		files, err := j.recipe.builtinFiles()
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, recipeCommands(files, j.dir())...)
 	}
-	lines = append(lines, recipe...)
 	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+l.shownEnvironment(j)+" "+Quote(j.argv("apptainer"))+" < /dev/null)")
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
 		lines = append(lines, "mv -T "+Quote([]string{j.image, filepath.Join(j.work(), "old")}))
@@ -39,21 +41,17 @@ func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, e
 		"rm -rf "+quote(j.work())), nil
 }
 
-// unpackCommands gives what a person would type to have the files of a built-in recipe.
-func (j building) unpackCommands() ([]string, error) {
-	if !j.recipe.builtin() {
-		return nil, nil
-	}
-	files, err := j.recipe.builtinFiles()
+// recipeCommands gives what a person would type to have what unpackRecipe makes.
+func recipeCommands(files []confFile, dir string) []string {
 	var lines []string
 	for _, f := range files {
-		path := filepath.Join(j.dir(), f.Path)
-		lines = append(lines, "mkdir -p "+quote(filepath.Dir(path)), f.command(j.dir()))
+		path := filepath.Join(dir, f.Path)
+		lines = append(lines, "mkdir -p "+quote(filepath.Dir(path)), f.command(dir))
 		if f.Mode == 0o755 {
 			lines = append(lines, "chmod 755 "+quote(path))
 		}
 	}
-	return lines, err
+	return lines
 }
 
 // shownEnvironment gives the variables of a build in bash, those of proxies without their values: there may be a password

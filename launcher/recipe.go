@@ -190,19 +190,23 @@ func localImages(definition string) []string {
 	return images
 }
 
-// unpack writes the files of a built-in recipe to dir. What begins with #! can be run: modes are not kept in the binary.
+// unpack writes the files of a built-in recipe to dir.
 func (r recipe) unpack(dir string) error {
 	files, err := r.builtinFiles()
 	if err != nil {
 		return err
 	}
+	return unpackRecipe(files, dir)
+}
+
+func unpackRecipe(files []confFile, dir string) error {
 	for _, f := range files {
 		path := filepath.Join(dir, f.Path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
+			return fmt.Errorf("unpacking the recipe: %w", err)
 		}
-		if err := os.WriteFile(path, []byte(f.Content), f.Mode); err != nil {
-			return err
+		if err := f.write(path); err != nil {
+			return fmt.Errorf("unpacking the recipe: %w", err)
 		}
 	}
 	return nil
@@ -214,8 +218,13 @@ func (r recipe) builtinFiles() ([]confFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	return filesIn(files)
+}
+
+// filesIn gives all files of a file system, by path. What begins with #! can be run: modes are not kept in the binary.
+func filesIn(files fs.FS) ([]confFile, error) {
 	var list []confFile
-	err = fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}

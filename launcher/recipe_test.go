@@ -1,10 +1,14 @@
 package launcher
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -91,4 +95,55 @@ func TestFingerprint(t *testing.T) {
 		}
 		last = now
 	}
+}
+
+// A built-in recipe is unpacked as it was in its directory: its scripts can be run. What a person would type makes the same,
+// whatever words stand on lines of their own.
+func TestUnpack(t *testing.T) {
+	files, err := filesIn(fstest.MapFS{
+		"web.def":           {Data: []byte("Bootstrap: docker\n")},
+		"root/etc/deep/end": {Data: []byte("cat <<END\nEND\nEND_\n$HOME\n")},
+		"install.sh":        {Data: []byte("#!/bin/sh\ntrue\n")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `install.sh -rwxr-xr-x "#!/bin/sh\ntrue\n"
+root/etc/deep/end -rw-r--r-- "cat <<END\nEND\nEND_\n$HOME\n"
+web.def -rw-r--r-- "Bootstrap: docker\n"
+`
+	dir := t.TempDir()
+	if err := unpackRecipe(files, dir); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, treeOf(t, dir), want)
+
+	typed := t.TempDir()
+	script := strings.Join(recipeCommands(files, typed), "\n")
+	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
+	}
+	wantText(t, treeOf(t, typed), want)
+}
+
+// treeOf lists the files below dir with their modes and contents.
+func treeOf(t *testing.T, dir string) string {
+	t.Helper()
+	list := ""
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, path))
+		list += fmt.Sprintf("%s %v %q\n", path, info.Mode(), text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

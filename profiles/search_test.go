@@ -214,3 +214,20 @@ func TestBoxName(t *testing.T) {
 		}
 	}
 }
+
+// A profile knows what it was read from, and what a person would call it by.
+func TestProfileIsFoundAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a-web.toml")
+	if err := os.WriteFile(file, []byte("image = '/srv/web.sif'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for arg, word := range map[string]string{file: "a-web", file + "@blue-1": "a-web@blue-1", "builtin:hello": "hello", "builtin:hello@2": "hello@2"} {
+		p, err := Search{}.Load(arg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Ref().String(); got != arg || p.Word() != word {
+			t.Errorf("got %s and %s, want %s and %s", got, p.Word(), arg, word)
+		}
+	}
+}
