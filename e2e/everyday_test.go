@@ -209,6 +209,15 @@ func (h host) runsHooksAtBoot() {
 	h.must("boxrun", "enable", "boot")
 	h.must("systemctl", "start", "boxrun@boot")
 	h.gives("first\nthird of them root\n", "boxrun", "exec", "boot", "cat", "/var/ran")
+	h.must("boxrun", "down", "boot")
+	h.profile("boot", strings.ReplaceAll(hooked(`"false"`), "%i", "them"))
+	h.must("boxrun", "enable", "boot")
+	h.must("systemctl", "start", "boxrun@boot") // as the box is up, to be looked at
+	if said := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun@boot"); !strings.Contains(said, `error: boot: post_up[1] "false" exited with 1`) {
+		h.t.Errorf("the journal has\n%s\nwant why the hooks failed", said)
+	}
+	h.gives("active\n", "systemctl", "is-active", "boxrun@boot")
+	h.sh(`boxrun status --json boot | jq -e '.hooks_due and .state == "running"'; boxrun status boot | grep post_up`)
 	h.must("boxrun", "disable", "boot")
 }
 

@@ -21,7 +21,7 @@ func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) err
 		return nil
 	}
 	for i, argv := range p.Hooks.PostUp {
-		if err := l.runHook(ctx, b, hookStep(i, argv), argv); err != nil {
+		if err := l.runHook(ctx, b, i, argv); err != nil {
 			return err
 		}
 	}
@@ -40,10 +40,11 @@ func hookStep(i int, argv []string) string {
 }
 
 // runHook runs one command as exec does, with nothing to read, and shows what it says line by line.
-func (l *Launcher) runHook(ctx context.Context, b *Box, step string, argv []string) error {
+func (l *Launcher) runHook(ctx context.Context, b *Box, i int, argv []string) error {
+	step := hookStep(i, argv)
 	l.notef("%s: %s", b.Name, step)
 	out := &lineWriter{Show: func(line string) error { l.notef("    %s", plainLine(line)); return nil }}
-	quiet := l.tellTime(ctx, b.Name+": "+step)
+	quiet := l.tellTime(ctx, fmt.Sprintf("%s: running post_up[%d]", b.Name, i))
 	code, err := runIn(ctx, l.ref(b), Exec{Argv: argv, Stdout: out, Stderr: out})
 	quiet()
 	err = errors.Join(err, out.end())

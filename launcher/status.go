@@ -38,6 +38,8 @@ type Detail struct {
 
 	ImageNow   string `json:"image_now"`  // what has become of the image since the start: replaced, removed; "" for nothing
 	Definition string `json:"definition"` // why the image should be built anew; "" where it should not, or there is no [build]
+
+	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
 }
 
 // List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
@@ -85,7 +87,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: b.status(), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: b.Exposure(), ImageNow: b.imageNow(),
+		Status: b.status(), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: b.Exposure(),
+		ImageNow: b.imageNow(), HooksDue: b.HooksDue,
 	}
 	d.Changed = l.changed(b, now)
 	if d.Definition, err = definitionNow(now); err != nil {

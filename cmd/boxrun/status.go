@@ -70,6 +70,9 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 	}
+	if d.HooksDue && d.PID != 0 {
+		rows = append(rows, []string{"post_up:", "has not run to its end: \"boxrun up\" runs it"})
+	}
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	if len(d.Drift) == 0 && d.PID != 0 {
