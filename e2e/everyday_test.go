@@ -273,18 +273,18 @@ func (h host) mergesLogs() {
 func (h host) followsLogs() {
 	h.must("boxrun", "up", "db", "web")
 	h.sh("boxrun logs -f -n 1 web db > /tmp/followed 2>&1 & echo $! > /tmp/following")
-	h.awaits("/tmp/followed", "web | ")
+	h.awaits("web | ")
 	h.speaks("db", "db before")
 	h.speaks("web", "web before")
-	h.awaits("/tmp/followed", "web before")
+	h.awaits("web before")
 	began := time.Now()
 	h.must("boxrun", "down", "web")
 	if took := time.Since(began); took > 8*time.Second {
 		h.t.Errorf("the down took %v, want it not to wait for who looks on", took)
 	}
-	h.awaits("/tmp/followed", "boxrun: web: its log has ended, as the box has")
+	h.awaits("boxrun: web: its log has ended, as the box has")
 	h.speaks("db", "db after")
-	h.awaits("/tmp/followed", "db after")
+	h.awaits("db after")
 	h.sh("kill -TERM $(cat /tmp/following); while kill -0 $(cat /tmp/following) 2> /dev/null; do sleep 0.05; done")
 	text := h.must("cat", "/tmp/followed")
 	if got, want := marked(text), "db: db before\nweb: web before\ndb: db after\n"; got != want {
@@ -295,9 +295,10 @@ func (h host) followsLogs() {
 	}
 }
 
-// awaits waits until a file of the host has text.
-func (h host) awaits(path, text string) {
+// awaits waits until the log that is followed has text.
+func (h host) awaits(text string) {
 	h.t.Helper()
+	const path = "/tmp/followed"
 	if missing := eventually(10*time.Second, func() string {
 		if got := h.run("cat", path).Stdout; !strings.Contains(got, text) {
 			return "so far: " + got
@@ -321,6 +322,10 @@ chmod +x /usr/local/bin/journalctl`)
 	lines := strings.Split(strings.ReplaceAll(r.Stdout, "\r", ""), "\n")
 	if !strings.HasPrefix(lines[0], "pipe:") || !slices.Contains(lines, "?[2J?]0;mine?\x1b[31mred\x1b[0m") {
 		h.t.Errorf("got %q, want a pipe, and no more than colours on the terminal", lines)
+	}
+	r, err = h.terminal("boxrun", "exec", "-T", "db", "--", "readlink", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2").Wait(10 * time.Second)
+	if err != nil || strings.Count(r.Stdout, "pipe:") != 3 {
+		h.t.Errorf("a command without a terminal has %v, %v, want pipes", r, err)
 	}
 	h.sh("curl -s \"http://$(boxrun ps --json | jq -r '.[] | select(.name == \"hello\").address')/%1b%5b2Jmine\" > /dev/null")
 	if got := h.must("boxrun", "logs", "hello"); strings.Contains(got, "\x1b") || !strings.Contains(got, "2Jmine") {

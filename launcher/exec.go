@@ -183,7 +183,7 @@ func (j *job) start() error {
 // runPlain runs the command without a terminal. One that boxrun itself reads from is copied through a pipe: the
 // command is not in its session, and may not read it.
 func (j *job) runPlain(ctx context.Context, signals <-chan os.Signal, e Exec) error {
-	j.cmd.Stdout, j.cmd.Stderr = e.Stdout, e.Stderr
+	j.cmd.Stdout, j.cmd.Stderr = e.outputs()
 	if e.Stdin != nil {
 		j.cmd.Stdin = e.Stdin
 	}
@@ -205,6 +205,30 @@ func (j *job) runPlain(ctx context.Context, signals <-chan os.Signal, e Exec) er
 		return err
 	}
 	return j.wait(ctx, signals, nil)
+}
+
+// writer is a Writer and nothing more: os/exec gives the command a pipe in its place.
+type writer struct{ io.Writer }
+
+// outputs gives where the command writes to, but for the host's terminal: root in the box could type on that (TIOCSTI).
+// Where both are the terminal the two stay one, so that what is written is in order.
+func (e Exec) outputs() (stdout, stderr io.Writer) {
+	stdout, stderr = e.Stdout, e.Stderr
+	if writesToTerminal(stdout) {
+		stdout = writer{stdout}
+	}
+	if writesToTerminal(stderr) {
+		stderr = writer{stderr}
+	}
+	if writesToTerminal(e.Stdout) && writesToTerminal(e.Stderr) {
+		stderr = stdout
+	}
+	return stdout, stderr
+}
+
+func writesToTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isTerminal(f)
 }
 
 // runOnPty runs the command on a new terminal of the box.
