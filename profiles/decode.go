@@ -21,11 +21,6 @@ func Parse(file string, text []byte, instance string) (Profile, error) {
 		return Profile{}, err
 	}
 	d := &document{file: file, dir: filepath.Dir(abs), instance: instance, failed: map[string]bool{}}
-	if strings.HasPrefix(abs, builtinPrefix) {
-		if d.dir, err = filepath.Abs("."); err != nil {
-			return Profile{}, fmt.Errorf("finding the current directory: %w", err)
-		}
-	}
 	raw := map[string]any{}
 	lines := strings.ReplaceAll(string(text), "\r\n", "\n") // TOML allows it, and no value is the better for a \r
 	if _, err := toml.Decode(lines, &raw); err != nil {

@@ -11,7 +11,7 @@ import (
 // A document is a file while it is being decoded.
 type document struct {
 	file     string
-	dir      string // relative paths start here
+	dir      string // relative paths start here; "." for a built-in profile
 	instance string
 	spots    map[string]spot
 	sections []*section

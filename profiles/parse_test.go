@@ -129,6 +129,25 @@ func TestParseRelative(t *testing.T) {
 	}
 }
 
+// A built-in profile with absolute paths needs no current directory.
+func TestParseWhereTheDirectoryIsGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse("builtin:web", []byte(`image = "/web.sif"`), ""); err != nil {
+		t.Errorf("with an absolute image: %v", err)
+	}
+	_, err := Parse("builtin:web", []byte(`image = "web.sif"`), "")
+	if want := `builtin:web:1: image: must be an absolute path here: getwd: no such file or directory, got "web.sif"`; err == nil || err.Error() != want {
+		t.Errorf("with a relative image:\ngot  %v\nwant %s", err, want)
+	}
+}
+
 // The hash tells apart whatever makes another box, and nothing else.
 func TestHash(t *testing.T) {
 	base, err := Parse("/a/web.toml", []byte(`image = "/web.sif"`), "")

@@ -45,7 +45,11 @@ func (d *document) path(s string) (string, error) {
 	case filepath.IsAbs(s):
 		return filepath.Clean(s), nil
 	}
-	return filepath.Join(d.dir, s), nil
+	abs, err := filepath.Abs(filepath.Join(d.dir, s))
+	if err != nil { // of a built-in profile, where the current directory has been removed
+		return "", fmt.Errorf("must be an absolute path here: %w", err)
+	}
+	return abs, nil
 }
 
 // decode reads [build] of a profile with an image.
