@@ -18,6 +18,8 @@ func (a *app) profileCommand() *cobra.Command {
 		Short: "List, show, check and begin profiles",
 		Long: `profile is about the files that describe boxes. What can be in one is in
 boxrun.toml(5), and in the file that "boxrun profile init NAME" writes.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
 	return cmd
@@ -132,7 +134,7 @@ explained and its default as a comment. Only image has to be set.`,
 		RunE: func(_ *cobra.Command, names []string) error {
 			name := names[0]
 			if err := profiles.CheckName(name); err != nil {
-				return usageError{err}
+				return usageError{fmt.Errorf("the name %q %w", name, err)}
 			}
 			file := name + ".toml"
 			if err := writeNew(file, profiles.Template(name)); err != nil {

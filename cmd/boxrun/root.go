@@ -36,7 +36,9 @@ away without a trace.`,
 	}
 	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", launcher.StateDir, "where boxrun keeps what it knows of boxes")
 	_ = root.PersistentFlags().MarkHidden("state-dir")
-	root.DisableAutoGenTag = true // the manual pages carry boxrun's version
+	root.Version = version
+	root.SetVersionTemplate("boxrun {{.Version}}\n") // as the verb says it
+	root.DisableAutoGenTag = true                    // the manual pages carry boxrun's version
 	root.SetUsageTemplate(wrapped(root.UsageTemplate()))
 	root.SetOut(t.out)
 	root.SetErr(t.err)
@@ -45,7 +47,19 @@ away without a trace.`,
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), a.manCommand())
+	strictCompletion(root)
 	return root
+}
+
+// strictCompletion has cobra's own verb refuse a shell that it does not know: as it comes, it shows its help and succeeds.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args = args(cobra.NoArgs)
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // wrapped has the flags of a usage template fit a terminal of 80 columns, as all other help does.
