@@ -49,6 +49,13 @@ func (l *Launcher) downCommands(b *Box, shared []string) ([]string, error) {
 	if b.MadeOverlay {
 		lines = append(lines, "rm -rf "+quote(b.overlay()))
 	}
+	kept, err := l.keptFor(b)
+	if err != nil {
+		return nil, err
+	}
+	if kept != "" {
+		lines = append(lines, "rm -rf "+quote(kept))
+	}
 	lines = append(lines, fmt.Sprintf("rm -rf %s %s", quote(l.boxDir(b.Name)), quote(l.boxFile(b.Name))))
 	return append(lines, undo...), nil
 }

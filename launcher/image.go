@@ -111,26 +111,36 @@ func keptImage(image string, inode uint64) string {
 	return filepath.Join(dir, fmt.Sprintf(".%s.old-%d", name, inode))
 }
 
-// dropImage removes the sandbox that was kept for a box which has stopped, unless another box runs from it too.
-func (l *Launcher) dropImage(b *Box) error {
+// keptFor gives the sandbox that was kept for the box alone, and goes with it; "" where there is none.
+func (l *Launcher) keptFor(b *Box) (string, error) {
 	if !b.Image.known() || b.Image.UUID != "" {
-		return nil
+		return "", nil
 	}
 	image := resolved(b.Profile.Image)
 	kept := keptImage(image, b.Image.Inode)
 	if _, err := os.Lstat(kept); err != nil {
-		return ignoreNotExist(err)
+		return "", ignoreNotExist(err)
 	}
 	others, err := l.others(b.Name)
 	if err != nil || runFrom(others, image, b.Image.Inode) {
+		return "", err
+	}
+	return kept, nil
+}
+
+// dropImage removes the sandbox that was kept for the box.
+func (l *Launcher) dropImage(b *Box) error {
+	kept, err := l.keptFor(b)
+	if err != nil || kept == "" {
 		return err
 	}
 	return os.RemoveAll(kept)
 }
 
-// runFrom says whether a box runs from the sandbox of that inode that was at the path image when it started.
+// runFrom says whether a box runs from the sandbox of that inode that was at the path image when it started. Of one that an
+// older boxrun started it is not known, and taken to be so.
 func runFrom(boxes []*Box, image string, inode uint64) bool {
 	return slices.ContainsFunc(boxes, func(b *Box) bool {
-		return b.holdsFiles() && b.Image.Inode == inode && resolved(b.Profile.Image) == image
+		return b.holdsFiles() && (b.Image.Inode == inode || !b.Image.known()) && resolved(b.Profile.Image) == image
 	})
 }

@@ -91,8 +91,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		ImageNow: b.imageNow(), HooksDue: b.HooksDue,
 	}
 	d.Changed = l.changed(b, now)
-	if d.Definition, err = definitionNow(now); err != nil {
-		return d, err
+	if d.Definition, err = definitionNow(now); err != nil { // no reason to say nothing of the box
+		d.Definition = err.Error()
 	}
 	if d.State != string(Running) {
 		return d, nil

@@ -193,6 +193,7 @@ func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, b
 			return err
 		}
 	}
+	o.Replace = o.Replace || build
 	var first []string
 	if build && p.Build.Definition != "" {
 		l, err := a.launcher()
@@ -202,7 +203,7 @@ func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, b
 		if first, err = l.BuildCommands(p, true); err != nil {
 			return err
 		}
-		o.Replace, o.Anew = true, len(first) > 0
+		o.Anew = len(first) > 0
 	}
 	commands, err := run.Up(p, o)
 	if err != nil {

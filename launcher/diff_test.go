@@ -1,0 +1,46 @@
+package launcher
+
+import (
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+// Values of variables are not in the state: that one is another by now the hash alone tells.
+func TestProfileChangesOfABox(t *testing.T) {
+	at := func(env, ports string) profiles.Profile {
+		p, err := profiles.Parse("/profiles/web.toml", []byte("image = '/web.sif'\nnetwork.ports = ["+ports+"]\n[systemd]\nenvironment = {"+env+"}\n"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
+	b, err := l.newBox(at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), 1500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, test := range map[string]struct {
+		now  profiles.Profile
+		want string
+	}{
+		"nothing":                   {at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), ""},
+		"a value":                   {at("TOKEN = 'other', TZ = 'UTC'", "'80'"), "systemd.environment: changed"},
+		"a value and a key":         {at("TOKEN = 'other', TZ = 'UTC'", "'81'"), "network.ports: [\"80:80/tcp\"] -> [\"81:81/tcp\"]\nsystemd.environment: changed"},
+		"a key":                     {at("TOKEN = 'secret', TZ = 'UTC'", ""), "network.ports: [\"80:80/tcp\"] -> []"},
+		"a name, and maybe a value": {at("TOKEN = 'other'", "'80'"), "systemd.environment.TZ: removed"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			changes, err := b.profileChanges(test.now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := make([]string, len(changes))
+			for i, c := range changes {
+				lines[i] = c.String()
+			}
+			wantText(t, strings.Join(lines, "\n"), test.want)
+		})
+	}
+}
