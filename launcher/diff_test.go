@@ -21,6 +21,12 @@ func TestProfileChangesOfABox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := l.save(b); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.load(b.Name); err != nil {
+		t.Fatal(err)
+	}
 	for what, test := range map[string]struct {
 		now  profiles.Profile
 		want string
