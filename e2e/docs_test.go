@@ -168,6 +168,23 @@ func TestPagesAreWellFormed(t *testing.T) {
 	}
 }
 
+var links = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
+
+// Links between pages lead to files that are there.
+func TestPagesLinkToFiles(t *testing.T) {
+	for _, page := range append(pages(t), "../docs/coldfront.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, m := range links.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", filepath.Base(page), m[1], err)
+			}
+		}
+	}
+}
+
 // valid says what is wrong with a profile; one of which only a part is shown needs no image.
 func (b block) valid() error {
 	text := strings.Join(b.lines, "\n")
