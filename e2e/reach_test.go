@@ -187,10 +187,11 @@ func TestWhatIsPublishedIsReachedAndNothingElse(t *testing.T) {
 	})
 }
 
-// With external a box is published on that interface's addresses, and on no other: neither 127.0.0.1 nor another interface's.
+// With external a box is published on the addresses of that interface, whose mtu it has, and on no other: neither on
+// 127.0.0.1 nor on those of another interface.
 func TestExternalNamesTheInterface(t *testing.T) {
 	h := newHost(t)
-	h.sh("ip addr add 192.0.2.10/24 dev eth0; ip link add other0 type bridge; ip addr add 203.0.113.1/24 dev other0; ip link set other0 up")
+	h.sh("ip addr add 192.0.2.10/24 dev eth0; ip link set eth0 mtu 1400; ip link add other0 type bridge; ip addr add 203.0.113.1/24 dev other0; ip link set other0 up")
 	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
 	h.profile("all", strings.Replace(allProfile, "[network]", "[network]\nexternal = \"eth0\"", 1))
 	h.profile("few", strings.Replace(strings.Replace(fewProfile, "[network]", "[network]\nexternal = \"other0\"", 1), "allow_from", "# ", 1))
@@ -205,6 +206,9 @@ func TestExternalNamesTheInterface(t *testing.T) {
 		{"host", "tcp", "127.0.0.1:7000", ""},
 		{"host", "tcp", "127.0.0.1:7020", "box on"}, // a port with an address of its own keeps that
 	})
+	if got := h.must("boxrun", "exec", "all", "--", "cat", "/sys/class/net/eth0/mtu"); got != "1400\n" {
+		t.Errorf("the box's mtu is %s, want that of the interface, 1400", strings.TrimSpace(got))
+	}
 }
 
 // With bridge-nf-call-iptables, as Docker and Kubernetes set it, packets between ports of one bridge pass iptables too.

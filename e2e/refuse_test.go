@@ -36,6 +36,7 @@ func refusals() []refusal {
 		{"overlapping subnet", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"192.0.2.0/24\"", 1, []string{"192.0.2.0/24", "eth0"}},
 		{"subnet around a route", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"198.51.0.0/16\"", 1, []string{"198.51.100.0/24"}},
 		{"no such interface", "image = \"/srv/web\"\n[network]\nexternal = \"eth7\"", 2, []string{"eth7"}},
+		{"mtu above the interface's", "image = \"/srv/web\"\n[network]\nmtu = 9000", 2, []string{"network.mtu", "9000", "1500", "eth0"}},
 		{"address outside", "image = \"/srv/web\"\n[network]\nip = \"10.99.0.2\"", 2, []string{"10.99.0.2"}},
 		{"port of a process", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]", 1, []string{"6000", "probe"}},
 		{"udp port of a process", "image = \"/srv/web\"\n[network]\nports = [\"5990-6010:80-100/udp\"]", 1, []string{"6001", "probe"}},
