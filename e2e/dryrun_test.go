@@ -111,6 +111,11 @@ func TestDryRunOfANewStart(t *testing.T) {
 // On a host where all is in place there is nothing to type.
 func TestDryRunOfABoxThatIsUp(t *testing.T) {
 	h := newHost(t)
+	h.profile("new", "image = \"/srv/new.sif\"\n[build]\ndefinition = \"new.def\"\n")
+	h.sh("printf 'Bootstrap: localimage\\nFrom: /srv/web\\n' > /etc/boxrun/profiles/new.def")
+	if got := h.must("boxrun", "up", "--build", "--dry-run", "new"); !containsAll(got, []string{" build ", " instance start "}) {
+		t.Errorf("got\n%s\nwant the build of an image that is not there yet, and its start", got)
+	}
 	h.must("boxrun", "up", "web")
 	h.sh("iptables -t nat -F BOXRUN-DN-web")
 	if got := h.must("boxrun", "up", "--dry-run", "web"); !strings.Contains(got, "BOXRUN-DN-web") || strings.Contains(got, "instance start") {

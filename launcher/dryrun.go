@@ -21,6 +21,7 @@ import (
 type DryRun struct {
 	l      *Launcher
 	boxes  []*Box          // that would run by now
+	built  []string        // names of boxes whose images would be new by now
 	raised map[string]bool // undo logs of what they share: in place by now, or, where it is false, gone with a box
 }
 
@@ -52,6 +53,9 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	start, err := d.fresh(p, b)
 	return append(lines, start...), err
 }
+
+// Built tells the run that the image of a profile is built before its up: whether it is there now does not matter.
+func (d *DryRun) Built(p profiles.Profile) { d.built = append(d.built, p.Name) }
 
 // clear gives the commands that take away what there is of a box before it starts anew.
 func (d *DryRun) clear(b *Box) ([]string, error) {
@@ -295,7 +299,11 @@ func (d *DryRun) foreseeHere(b *Box, p profiles.Profile, old *Box, others []*Box
 		return nil, nil, err
 	}
 	defer k.Close()
-	if err := errors.Join(d.l.refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.bridged() {
+	refuse := d.l.refuse
+	if slices.Contains(d.built, p.Name) {
+		refuse = d.l.refuseBuilt
+	}
+	if err := errors.Join(refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.bridged() {
 		return b, nil, err
 	}
 	var leaving []netip.Addr

@@ -14,11 +14,15 @@ import (
 // refuse looks for all that would keep the profile from working on this host, before anything is changed. Every
 // problem found is reported.
 func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
+	return errors.Join(refuseImage(p), l.refuseBuilt(k, p))
+}
+
+// refuseBuilt is refuse for a profile whose image is built before it starts.
+func (l *Launcher) refuseBuilt(k *netsetup.Kernel, p profiles.Profile) error {
 	_, err := lookApptainer()
 	others, loadErr := l.others(p.Name)
 	own, ownErr := l.load(p.Name)
 	return errors.Join(err, loadErr, ignoreNotExist(ownErr),
-		refuseImage(p),
 		refuseBinds(p),
 		l.refuseSecrets(p),
 		refuseOverlay(p, others),

@@ -203,7 +203,10 @@ func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, b
 		if first, err = l.BuildCommands(p, true); err != nil {
 			return err
 		}
-		o.Anew = len(first) > 0
+		if len(first) > 0 {
+			o.Anew = true
+			run.Built(p)
+		}
 	}
 	commands, err := run.Up(p, o)
 	if err != nil {
