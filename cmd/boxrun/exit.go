@@ -51,8 +51,36 @@ func (t *terminal) report(cmd *cobra.Command, err error) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	t.fail(err, hint(cmd, err))
+	t.failAll(cmd, parts(err))
 	return exitCode(cmd, err)
+}
+
+// failAll prints errors, each with its hint behind it; one that several in a row have, once behind the last of them.
+func (t *terminal) failAll(cmd *cobra.Command, errs []error) {
+	for i, err := range errs {
+		advice := hint(cmd, err)
+		if i+1 < len(errs) && hint(cmd, errs[i+1]) == advice {
+			advice = ""
+		}
+		t.fail(err, advice)
+	}
+}
+
+// parts takes errors apart that were joined, and nothing else: what is wrapped keeps the words around it, and a profile's
+// errors have one hint.
+func parts(err error) []error {
+	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of err alone, not of what it wraps
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range several.Unwrap() {
+		all = append(all, parts(e)...)
+	}
+	if errors.Join(several.Unwrap()...).Error() != err.Error() || errors.As(all[0], new(profiles.Error)) {
+		return []error{err}
+	}
+	return all
 }
 
 func exitCode(cmd *cobra.Command, err error) int {
@@ -112,12 +140,26 @@ func interruptHint(cmd *cobra.Command) string {
 	return ""
 }
 
-// args wraps cobra's argument checks, so that their errors are usage errors.
+// args makes usage errors of what cobra's argument checks say, in words that show what is to be given.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
+		switch err := check(cmd, args); {
+		case err == nil:
+			return nil
+		case cmd.HasAvailableSubCommands():
+			return usageError{fmt.Errorf("%w%s", err, nearVerb(cmd, args[0]))}
+		default:
+			return usageError{fmt.Errorf("usage: %s %s", cmd.Parent().CommandPath(), cmd.Use)}
 		}
-		return nil
 	}
+}
+
+// nearVerb gives a guess at the verb of cmd that was meant, to stand behind an error; "" where none is near.
+func nearVerb(cmd *cobra.Command, word string) string {
+	cmd.SuggestionsMinimumDistance = 1 + len(word)/5 // letters to change: two of four would make bash of tcsh
+	near := cmd.SuggestionsFor(word)
+	if len(near) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %q?", near[0])
 }

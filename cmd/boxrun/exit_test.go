@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/profiles"
+)
+
+// Each error of several is followed by what to do about it.
+func TestReport(t *testing.T) {
+	problem := func(text, hint string) error {
+		return &launcher.Problem{Kind: launcher.ErrRefused, Text: text, Hint: hint}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"each its own", errors.Join(problem("a", "do a"), errors.Join(problem("b", "do b"), errors.New("c"))),
+			"error: a|hint: do a|error: b|hint: do b|error: c|"},
+		{"the same twice", errors.Join(problem("a", "do it"), problem("b", "do it")), "error: a|error: b|hint: do it|"},
+		{"words around them", fmt.Errorf("starting: %w", errors.Join(problem("a", "do a"), problem("b", "do b"))),
+			"error: starting: a|error: b|hint: do a|"},
+		{"two in a sentence", fmt.Errorf("%w, and %w", problem("a", "do a"), problem("b", "do b")), "error: a, and b|hint: do a|"},
+		{"a profile's", profiles.Errors{{File: "f", Message: "a"}, {File: "f", Message: "b"}},
+			"error: f: a|error: f: b|hint: \"boxrun profile init NAME\" writes a profile with every key explained|"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := reported(t, c.err); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// reported gives what is printed of an error, with "|" for the end of a line.
+func reported(t *testing.T, err error) string {
+	t.Helper()
+	file, openErr := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if openErr != nil {
+		t.Fatal(openErr)
+	}
+	defer file.Close()
+	newTerminal(file, file, file).report(&cobra.Command{Use: "up"}, err)
+	text, readErr := os.ReadFile(file.Name())
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	return strings.NewReplacer("boxrun: ", "", "\n", "|").Replace(string(text))
+}
