@@ -187,8 +187,8 @@ func (j building) refuseStranger(o BuildOptions) error {
 	if err != nil || !info.IsDir() || !j.sandbox || o.Force {
 		return ignoreNotExist(err)
 	}
-	_, ok, err := readBuilt(j.image)
-	if err != nil || ok {
+	own, err := ownImage(j.image)
+	if err != nil || own.known() {
 		return err
 	}
 	return refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", j.profile.Word()),
@@ -247,9 +247,12 @@ func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Bui
 	if err := l.refuseUsed(j, o); err != nil {
 		return done, err
 	}
+	if err := j.note(fingerprint, version, o.Version); err != nil {
+		return done, err
+	}
 	if done.Kept, err = l.swap(j); err != nil {
 		return done, err
 	}
 	done.Done = true
-	return done, writeBuilt(j, fingerprint, version, o.Version)
+	return done, nil
 }

@@ -42,7 +42,9 @@ func (l *Launcher) clean(j building) error {
 	}
 	errs := []error{os.RemoveAll(j.work())}
 	for _, path := range j.kept() {
-		if id, err := identify(path); err == nil && !runFrom(boxes, j.image, id.Inode) {
+		id, err := identify(path)
+		ours := err == nil && path == keptImage(j.image, id.Inode) // and not somebody's own of a like name
+		if ours && !runFrom(boxes, j.image, id.Inode) {
 			errs = append(errs, os.RemoveAll(path))
 		}
 	}
@@ -120,9 +122,10 @@ func removeEmptyUpTo(dir, top string) {
 // builtImage is what is known of an image that boxrun has built: the file IMAGE.boxrun.json beside it. It is not a label in
 // the image, as those are made by the definition; and not in boxrun's state, which the next boot empties.
 type builtImage struct {
-	Image       imageID   `json:"image"`       // the image it is about; where another is there by now, the record says nothing
-	Definition  string    `json:"definition"`  // as the profile named it
-	Fingerprint string    `json:"fingerprint"` // of the recipe: see recipe.fingerprint
+	Image       imageID   `json:"image"`           // the image it is about; where another is there by now, the record says nothing
+	Before      imageID   `json:"before,omitzero"` // the one of boxrun's that it was to replace, and that a kill may have left
+	Definition  string    `json:"definition"`      // as the profile named it
+	Fingerprint string    `json:"fingerprint"`     // of the recipe: see recipe.fingerprint
 	Built       time.Time `json:"built"`
 	Apptainer   string    `json:"apptainer"` // versions
 	Boxrun      string    `json:"boxrun"`
@@ -131,24 +134,45 @@ type builtImage struct {
 func builtFile(image string) string { return image + ".boxrun.json" }
 
 // readBuilt gives what is known of the image at a path without links. ok is false where boxrun did not build it, or it has
-// been replaced or changed since.
+// been replaced or changed since, or its record makes no sense: unlike boxrun's state it outlives power cuts and boxruns.
 func readBuilt(image string) (r builtImage, ok bool, err error) {
-	err = readJSON(builtFile(image), &r)
+	text, err := os.ReadFile(builtFile(image))
 	if err != nil {
 		return r, false, ignoreNotExist(err)
+	}
+	if decodeState(text, &r) != nil {
+		return builtImage{}, false, nil
 	}
 	id, err := identify(image)
 	return r, err == nil && id.is(r.Image), ignoreNotExist(err)
 }
 
-// writeBuilt notes what the image was built from that has just been put in place.
-func writeBuilt(j building, fingerprint, apptainer, boxrun string) error {
-	id, err := identify(j.image)
+// ownImage gives the identity of the image at a path without links if it is as boxrun has built it, else the zero one.
+func ownImage(image string) (imageID, error) {
+	r, ok, err := readBuilt(image)
+	if err != nil || ok {
+		return r.Image, err
+	}
+	id, err := identify(image)
+	if err != nil || !id.is(r.Before) {
+		return imageID{}, ignoreNotExist(err)
+	}
+	return id, nil
+}
+
+// note writes down what the image was built from that is about to be put in place: before, or a boxrun that is killed in
+// between leaves an image that it would not know again.
+func (j building) note(fingerprint, apptainer, boxrun string) error {
+	id, err := identify(j.made())
+	if err != nil {
+		return err
+	}
+	before, err := ownImage(j.image)
 	if err != nil {
 		return err
 	}
 	return writeJSON(builtFile(j.image), builtImage{
-		Image: id, Definition: j.profile.Build.Definition, Fingerprint: fingerprint,
+		Image: id, Before: before, Definition: j.profile.Build.Definition, Fingerprint: fingerprint,
 		Built: time.Now().UTC().Truncate(time.Second), Apptainer: apptainer, Boxrun: boxrun,
 	})
 }
