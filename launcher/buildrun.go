@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// argv gives the command that builds with the apptainer at that path. It runs in process and mount namespaces of its own: whatever ends it, all that
-// the definition's scripts have started ends with it, and what they have mounted is gone.
+// argv gives the command that builds with the apptainer at that path. It runs in process and mount namespaces of its own:
+// whatever ends it, all that the definition's scripts have started ends with it, and what they have mounted is gone.
 func (j building) argv(apptainer string) []string {
 	argv := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", apptainer, "build"}
 	if j.sandbox {

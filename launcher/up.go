@@ -37,8 +37,8 @@ type Up struct {
 }
 
 // Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
-// ready in time stays (ErrNotReady), and so does one of whose post_up a command failed (ErrHook). What a killed boxrun left of the box is cleared first. From then on systemd watches
-// a box that is enabled.
+// ready in time stays (ErrNotReady), and so does one of whose post_up a command failed (ErrHook). What a killed boxrun left
+// of the box is cleared first. From then on systemd watches a box that is enabled.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	up, err := l.upLocked(ctx, p, o)
 	if up.Box == nil || err != nil && !Stays(err) {

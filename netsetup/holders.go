@@ -28,8 +28,8 @@ type Holder struct {
 }
 
 // Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, first tcp then udp,
-// in the order of ports and then by number, naming the process. A Port without HostIP asks for every address, the host's 127.0.0.1
-// included, so any socket holds it; one with HostIP is held by sockets on that address or on all. An IPv6 socket on
+// in the order of ports and then by number, naming the process. A Port without HostIP asks for every address, the host's
+// 127.0.0.1 included, so any socket holds it; one with HostIP is held by sockets on that address or on all. An IPv6 socket on
 // all addresses listens on IPv4 too unless it is v6-only. Of udp, sockets that are not connected count, be they
 // servers or clients. A process the caller cannot see is "another process".
 func Listeners(ports []Port) ([]Holder, error) {

@@ -57,8 +57,8 @@ func normal(rule string) string {
 	return strings.Join(out, " ")
 }
 
-// splitQuoted splits a line of "iptables -S" into words as iptables-restore does: at blanks, but not within double quotes; a backslash there keeps
-// the next character.
+// splitQuoted splits a line of "iptables -S" into words as iptables-restore does: at blanks, but not within double quotes;
+// a backslash there keeps the next character.
 func splitQuoted(line string) []string {
 	var fields []string
 	var field strings.Builder

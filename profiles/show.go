@@ -22,7 +22,8 @@ func (p Profile) TOML() ([]byte, error) {
 }
 
 // Hash gives a fingerprint of everything that makes the box: where two differ, the box must be made anew to be what the
-// profile says. Where the profile was found does not count, nor what its image is built from. It is the SHA-256 of the profile's JSON, in hexadecimal.
+// profile says. Where the profile was found does not count, nor what its image is built from. It is the SHA-256 of the
+// profile's JSON, in hexadecimal.
 func (p Profile) Hash() string {
 	p.File, p.Build = "", Build{}
 	b, err := json.Marshal(p)

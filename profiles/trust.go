@@ -27,7 +27,8 @@ const RootAlone = -1
 
 // Trusted refuses, with a TrustError, a profile that anybody but root and the invoking user could have written, because
 // root does what it says: the file, every directory above it, every symbolic link on the way and every directory above
-// what it leads to must be owned by one of the two, and be writable for nobody else. invoker is a user id, or RootAlone. A built-in profile is trusted.
+// what it leads to must be owned by one of the two, and be writable for nobody else. invoker is a user id, or RootAlone. A
+// built-in profile is trusted.
 //
 // A directory with the sticky bit, such as /tmp, may be writable for others: in it nobody but the owner of an entry (and
 // that of the directory) can rename or remove it, and who owns the entry is checked. An access control list shows as the

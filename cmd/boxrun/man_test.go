@@ -93,6 +93,13 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 	}
 }
 
+// profilePage is docs/profile.md: all that a profile can say, as a page.
+func profilePage() string {
+	return "# The profile of a box\n\n" +
+		"<!-- made from profiles/template.toml and cmd/boxrun/profile.md: go test ./cmd/boxrun -update -->\n\n" +
+		aboutProfiles + "\n" + keysPage("##")
+}
+
 // docs/profile.md is what the types, the template and profile.md here say.
 func TestProfilePageIsCurrent(t *testing.T) {
 	const file = "../../docs/profile.md"

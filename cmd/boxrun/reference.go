@@ -11,13 +11,6 @@ import (
 //go:embed profile.md
 var aboutProfiles string
 
-// profilePage is docs/profile.md: all that a profile can say, as a page.
-func profilePage() string {
-	return "# The profile of a box\n\n" +
-		"<!-- made from profiles/template.toml and cmd/boxrun/profile.md: go test ./cmd/boxrun -update -->\n\n" +
-		aboutProfiles + "\n" + keysPage("##")
-}
-
 // manReference is boxrun.toml(5) in Markdown.
 func manReference() string {
 	return fmt.Sprintf("%% \"BOXRUN.TOML\" \"5\" \"\" \"boxrun %s\" \"boxrun\"\n", version) +
