@@ -179,13 +179,17 @@ func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
 	l.notef("%s: its log has ended", s.box.Name)
 }
 
-// line takes the time from the front of a line where it has one. A line that goes on with a message has that one's.
+// line takes the time from the front of a line where it has one. A line that goes on with a message has that one's; one
+// from the future, as after a clock was set back, is of now, or it would be held until then.
 func (s *logStream) line(text string) LogLine {
 	if !s.logs.timed {
 		return LogLine{Box: s.box.Name, Text: s.fit(text)}
 	}
 	if at, rest, ok := parseTime(text); ok {
-		s.at, text = at, at.Format("Jan 02 15:04:05")+rest
+		text = at.Format("Jan 02 15:04:05") + rest
+		if s.at = at; at.After(time.Now()) {
+			s.at = time.Now()
+		}
 	}
 	return LogLine{Box: s.box.Name, Text: plainLine(text), at: s.at}
 }

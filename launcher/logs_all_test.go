@@ -112,6 +112,15 @@ func TestYoungLinesWait(t *testing.T) {
 	wantText(t, fmt.Sprint(got.String(), err, len(rest), rest[0].Text), "a|a\na|b\n<nil> 2too young")
 }
 
+// What a box says before its clock is set back is shown all the same.
+func TestLinesFromTheFuture(t *testing.T) {
+	var got strings.Builder
+	s := &logStream{box: &Box{Name: "a"}, logs: Logs{timed: true}}
+	line := s.line("9999999999.000000 soon")
+	rest, err := showUntil(time.Now(), []LogLine{line}, shownTo(&got))
+	wantText(t, fmt.Sprint(got.String(), err, len(rest)), "a|39 soon\n<nil> 0")
+}
+
 // A reader that has gone ends all of it.
 func TestLogsEndWithTheirReader(t *testing.T) {
 	gone := errors.New("nobody reads")
