@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,9 +25,9 @@ complete: a build that fails, or that is interrupted, leaves the image as it
 was. It is a SIF where the image's name ends in .sif, else a sandbox directory.
 
 The definition runs as root on this host, so it must be writable for root and
-you alone, as a profile must. Relative paths of its %files begin at it. A build
-needs room for the unpacked image beside the image. What the image was built
-from is noted in IMAGE.boxrun.json.
+you alone, as a profile must, and so must the image's directory. Relative paths
+of its %files begin at it. A build needs room for the unpacked image beside the
+image. What the image was built from is noted in IMAGE.boxrun.json.
 
 An image that a box runs from is not replaced without --force: the box would go
 on with the old one. "boxrun up --build" builds where the definition has
@@ -58,7 +59,7 @@ changed, and starts the box anew.`,
 
 // build builds the image of a profile and says so.
 func (a *app) build(ctx context.Context, p profiles.Profile, o launcher.BuildOptions) error {
-	if err := a.trustFile(p.Build.Definition); err != nil && !errors.Is(err, fs.ErrNotExist) { // which the launcher words better
+	if err := a.trustBuild(p); err != nil {
 		return err
 	}
 	l, err := a.launcher()
@@ -75,6 +76,21 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o launcher.BuildOpt
 		a.notef("%s: the box that is up keeps the old image, in %s until it goes down", p.Name, done.Kept)
 	}
 	return err
+}
+
+// trustBuild refuses a definition, and a place to build in, that somebody else could change: what is there runs as root.
+func (a *app) trustBuild(p profiles.Profile) error {
+	paths := []string{p.Build.Definition, filepath.Dir(p.Image)}
+	if image, err := filepath.EvalSymlinks(p.Image); err == nil {
+		paths = append(paths, filepath.Dir(image)) // it is built beside what links lead to
+	}
+	for _, path := range paths {
+		err := a.trustFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // which the launcher words better, or puts right
+			return err
+		}
+	}
+	return nil
 }
 
 // printBuild prints what build would run for one profile.
