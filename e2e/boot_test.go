@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,10 @@ mask = ["nginx.service"]
 			got := h.must("boxrun", "exec", "told", "--", "systemd-run", "-q", "--pipe", "--wait", "printenv", "GREETING")
 			if want := "50% \"off\" $HOME \\ %n\n"; got != want {
 				t.Errorf("a service has GREETING=%q, want %q", got, want)
+			}
+			theirs := h.must("boxrun", "exec", "told", "--", "sh", "-c", "tr '\\0' '\\n' < /proc/1/environ")
+			if regexp.MustCompile(`(?m)^(INVOCATION_ID|SYSTEMD_EXEC_PID|MEMORY_PRESSURE_WATCH)=`).MatchString(theirs) {
+				t.Errorf("the box's init has of the host's service\n%s", theirs)
 			}
 			h.must("boxrun", "down", "told")
 		})

@@ -175,6 +175,7 @@ func transientProperties(b *Box, start, stop, env []string) []systemdbus.Propert
 		execProperty("ExecStart", start),
 		execProperty("ExecStop", stop),
 		property("Environment", env),
+		property("UnsetEnvironment", ofTheService()),
 		property("StandardOutput", "null"),
 		property("KillMode", "mixed"),
 		property("KillSignal", int32(haltSignal)),
@@ -186,6 +187,12 @@ func transientProperties(b *Box, start, stop, env []string) []systemdbus.Propert
 		properties = append(properties, systemdbus.PropRequiresMountsFor(paths...))
 	}
 	return properties
+}
+
+// ofTheService gives the variables by which systemd tells a service about itself (systemd.exec(5)). The systemd of the box would
+// take them for its own: the host's cgroup to watch for memory pressure is not there.
+func ofTheService() []string {
+	return []string{"INVOCATION_ID", "JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SYSTEMD_EXEC_PID"}
 }
 
 // systemdRun gives the command that starts a transient service of these properties. The service's own command line stands

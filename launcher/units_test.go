@@ -210,6 +210,7 @@ After ["network-online.target", "remote-fs.target", "dbus.service", "nftables.se
 ExecStart [("/usr/bin/apptainer", ["/usr/bin/apptainer", "$$HOME"], false,)]
 ExecStop [("/usr/local/bin/boxrun", ["/usr/local/bin/boxrun", "down", "web-1"], false,)]
 Environment ["A=b"]
+UnsetEnvironment ["INVOCATION_ID", "JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SYSTEMD_EXEC_PID"]
 StandardOutput "null"
 KillMode "mixed"
 KillSignal 37
@@ -236,7 +237,8 @@ func TestTransientServiceAsCommand(t *testing.T) {
 	wantText(t, systemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
 		`-p 'After=network-online.target remote-fs.target dbus.service nftables.service iptables.service ufw.service `+
 		`netfilter-persistent.service firewalld.service docker.service boxrun@db.service boxrun-db.service boxrun@cache@a.service boxrun-cache-a.service' `+
-		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' -p StandardOutput=null -p KillMode=mixed -p KillSignal=37 `+
+		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' `+
+		`-p 'UnsetEnvironment=INVOCATION_ID JOURNAL_STREAM MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE SYSTEMD_EXEC_PID' -p StandardOutput=null -p KillMode=mixed -p KillSignal=37 `+
 		`-p TimeoutStartSec=150 -p TimeoutStopSec=32 -p CollectMode=inactive-or-failed `+
 		`-p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
   /usr/bin/apptainer '$$HOME'`)
