@@ -152,6 +152,12 @@ func TestColdfront(t *testing.T) {
 		h.must("boxrun up coldfront")
 		h.visited(session, project)
 	})
+	step("plugins", func(h host) {
+		h.must("boxrun exec -e PLUGIN_AUTH_LDAP=True -e AUTH_LDAP_SERVER_URI=ldap://ldap.example.org -e AUTH_LDAP_USER_SEARCH_BASE=dc=org " +
+			"-e AUTH_LDAP_GROUP_SEARCH_BASE=dc=org -e PLUGIN_LDAP_USER_SEARCH=True -e LDAP_USER_SEARCH_SERVER_URI=ldap://ldap.example.org " +
+			"-e LDAP_USER_SEARCH_BASE=dc=org -e PLUGIN_API=True -e PLUGIN_SLURM=True coldfront -- coldfront check")
+		h.must("boxrun exec coldfront -- /opt/coldfront/bin/python -c 'import mozilla_django_oidc'")
+	})
 	step("names", func(h host) {
 		h.must("echo ALLOWED_HOSTS=" + portal + " >> " + kept + "/etc/coldfront.env; boxrun restart coldfront")
 		if got := h.page(portal) + " " + h.page("other.example.org"); got != "200 400" {
@@ -189,9 +195,8 @@ func TestColdfront(t *testing.T) {
 	})
 	step("another image", func(h host) {
 		before := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout
-		h.must("boxrun down coldfront")
 		h.anotherImage()
-		h.must("boxrun up coldfront")
+		h.must("boxrun up --replace coldfront")
 		h.healthy()
 		h.presents(portal)
 		h.visited(session, project)
@@ -200,6 +205,20 @@ func TestColdfront(t *testing.T) {
 		}
 		if r := h.must("boxrun logs -u coldfront-setup.service -n 50 coldfront"); !strings.Contains(r.Stdout, "No migrations to apply") {
 			h.t.Errorf("with another image the setup says\n%s\nwant that it looked for migrations", r.Stdout)
+		}
+	})
+	step("a database of another version", func(h host) {
+		h.must("boxrun down coldfront; mv " + kept + "/postgresql/17 " + kept + "/postgresql/15; echo 15 > " + kept + "/postgresql/15/main/PG_VERSION")
+		began := time.Now()
+		r := h.run("boxrun up coldfront")
+		if r.Code != 5 || !strings.Contains(r.Stderr, "the data is of PostgreSQL 15 and this image has 17") {
+			h.t.Errorf("up: %v\nwant exit code 5, and the versions", r)
+		}
+		if took := time.Since(began); took > time.Minute {
+			h.t.Errorf("up waited %v for what could not come", took)
+		}
+		if got := h.must("ls " + kept + "/postgresql").Stdout; got != "15\n" {
+			h.t.Errorf("in the place of the data there is %q, want it left alone", got)
 		}
 	})
 	doc.allTaken(t)

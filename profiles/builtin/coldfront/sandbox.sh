@@ -6,6 +6,7 @@ set -eu
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"
 export MIRROR="${MIRROR:-http://deb.debian.org/debian}" SECURITY="${SECURITY:-http://deb.debian.org/debian-security}"
+# shellcheck disable=SC2016 # the hooks have a $1 of their own
 mmdebstrap --variant=minbase --include=ca-certificates \
 	--customize-hook='sh ./stage.sh "$1"' \
 	--customize-hook='chroot "$1" env -i PATH=/usr/sbin:/usr/bin HOME=/root MIRROR="$MIRROR" SECURITY="$SECURITY" sh /opt/recipe/install.sh' \
