@@ -79,11 +79,11 @@ func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 		{3, "nosuch:/etc/hostname", "/srv/out", []string{"nosuch"}},
 		{2, "/etc/hostname", "/srv/out", []string{"PROFILE:/path"}},
 		{2, "web:/etc/hostname", "web:/srv", []string{"PROFILE:/path"}},
-		{1, "web:/nowhere", "/srv/out", []string{"/nowhere", "no such file"}},
+		{1, "web:/nowhere", "/srv/out", []string{"in the box: copying /nowhere: no such file"}},
 		{1, "web:/etc/hostname", "/srv/nowhere/file", []string{"/srv/nowhere", "no such file"}},
 		{1, "web:/etc/hostname", "/srv/nowhere/", []string{"/srv/nowhere/"}},
 		{1, "web:/etc/apt", "/srv/in/file", []string{"/srv/in/file", "no directory"}},
-		{1, "/srv/nowhere", "web:/srv", []string{"/srv/nowhere", "no such file"}},
+		{1, "/srv/nowhere", "web:/srv", []string{"error: copying /srv/nowhere: no such file"}},
 		{1, "/srv/in/file", "web:/nowhere/file", []string{"in the box", "/nowhere", "no such file"}},
 		{1, "/srv/in/file", "web:/etc/hosts", []string{"in the box", "/etc/hosts"}}, // boxrun's own, bound read-only
 	} {

@@ -40,6 +40,10 @@ func pack(out, notes io.Writer, source string) error {
 	}
 	source = filepath.Clean(source)
 	err := filepath.WalkDir(source, func(path string, _ fs.DirEntry, err error) error {
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			return fmt.Errorf("copying %s: %w", path, failed.Err) // which system call it was helps nobody
+		}
 		if err != nil {
 			return err
 		}

@@ -147,6 +147,16 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// What is built in cannot be written to.
+func TestFixOfNames(t *testing.T) {
+	for file, want := range map[string]string{
+		"/etc/boxrun/profiles/web.toml": "set network.dns in /etc/boxrun/profiles/web.toml, and boxrun restart web",
+		"builtin:hello":                 "give the host name servers that answer, in /etc/resolv.conf",
+	} {
+		wantText(t, fixOfNames(&Box{Name: "web", Profile: profiles.Profile{File: file}}), want)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	offload := topic{name: "offload", good: "off on the bridges"}
 	const pushed = "filter/FORWARD has other rules before: -j BOXRUN-FWD"

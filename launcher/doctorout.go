@@ -165,7 +165,7 @@ func firstOf(steps ...func() error) error {
 func (d *doctor) names(ctx context.Context, b *Box) Check {
 	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
 	const why = "names do not resolve in the box"
-	fix := "set network.dns in " + b.Profile.File + ", and boxrun restart " + b.Name
+	fix := fixOfNames(b)
 	if notThere(err) {
 		return fail(why, fix, "the box has no /etc/resolv.conf")
 	}
@@ -187,6 +187,14 @@ func (d *doctor) names(ctx context.Context, b *Box) Check {
 		return pass("%s answers", addrsText(servers))
 	}
 	return d.silentServers(b, servers, err, <-host, fix)
+}
+
+// fixOfNames says how a box comes by name servers that answer. A built-in profile is none that a person can write to.
+func fixOfNames(b *Box) string {
+	if strings.HasPrefix(b.Profile.File, "builtin:") {
+		return "give the host name servers that answer, in /etc/resolv.conf"
+	}
+	return "set network.dns in " + b.Profile.File + ", and boxrun restart " + b.Name
 }
 
 // silentServers says whether it is the box's way, or the servers. 127.0.0.1 is another one in the box than on the host.

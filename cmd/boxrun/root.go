@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,13 +44,22 @@ away without a trace.`,
 	root.SetUsageTemplate(wrapped(root.UsageTemplate()))
 	root.SetOut(t.out)
 	root.SetErr(t.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), a.manCommand())
 	strictCompletion(root)
 	return root
+}
+
+// flagError says of a flag's value that is no number just that, and not which function of Go found it out.
+func flagError(err error) error {
+	var number *strconv.NumError
+	if !errors.As(err, &number) {
+		return err
+	}
+	return errors.New(strings.Replace(err.Error(), number.Error(), "must be a number", 1))
 }
 
 // strictCompletion has cobra's own verb refuse a shell that it does not know: as it comes, it shows its help and succeeds.
