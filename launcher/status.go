@@ -184,7 +184,7 @@ func exposedTo(external string, bound, loopback, restricted bool) string {
 func (l *Launcher) find(name string) (*Box, error) {
 	b, err := l.load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps\" lists the boxes"}
+		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps -a\" lists boxes and profiles"}
 	}
 	return b, err
 }

@@ -103,7 +103,7 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	a.noteHost(p.Name, up)
 	if up.Box != nil && (err == nil || launcher.Stays(err)) {
 		a.noteUp(up, time.Since(began))
-		a.noteDue(up, err)
+		a.noteNext(up, err)
 	}
 	return errors.Join(err, up.Killed)
 }
@@ -153,13 +153,14 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 			a.note("    " + line)
 		}
 	}
-	if up.Box.Profile.Ready.Hint != "" {
-		a.notef("%s: %s", name, up.Box.Profile.Ready.Hint)
-	}
 }
 
-// noteDue says what is to be done yet of a box that is up. Of a command of post_up that failed the error tells.
-func (a *app) noteDue(up launcher.Up, err error) {
+// noteNext says what there is to do next with a box that is up: what its profile hints at when it is ready, and what of
+// post_up has not run. Of a command that failed the error tells.
+func (a *app) noteNext(up launcher.Up, err error) {
+	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, launcher.ErrNotReady) {
+		a.notef("%s: %s", up.Box.Name, hint)
+	}
 	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, launcher.ErrHook) {
 		a.notef("%s: post_up has not run: \"boxrun up %s\" runs it when the box is ready", name, name)
 	}
