@@ -1,5 +1,5 @@
-// Package coldfront tests the built-in profile coldfront as its users meet it: an administrator who follows docs/coldfront.md on a
-// real host, and a browser on another machine.
+// Package coldfront tests the built-in profile coldfront as its users meet it: an administrator who follows
+// docs/coldfront.md on a real host, and a browser on another machine.
 package coldfront
 
 import (
@@ -95,8 +95,8 @@ const (
 	kept     = "/var/lib/boxrun/coldfront"
 )
 
-// TestColdfront is the life of one portal, from an empty host on. Its steps are the sections of docs/coldfront.md, with their
-// commands as they stand there.
+// TestColdfront is the life of one portal, from an empty host on. Its steps are the sections of docs/coldfront.md,
+// with their commands as they stand there.
 func TestColdfront(t *testing.T) {
 	if os.Getenv("BOXRUN_COLDFRONT") == "" {
 		t.Skip("builds and runs a portal, for minutes: run \"make test-coldfront\"")

@@ -13,8 +13,8 @@ type doc struct {
 	taken    map[string]bool
 }
 
-// readDoc reads the page. All its commands are in blocks of kind "console", behind the prompt of a host; those of kind "console not
-// run: R" cannot be run here, for the reason R.
+// readDoc reads the page. All its commands are in blocks of kind "console", behind the prompt of a host; those of
+// kind "console not run: R" cannot be run here, for the reason R.
 func readDoc(t *testing.T) doc {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/coldfront.md")

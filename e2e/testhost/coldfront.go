@@ -16,8 +16,8 @@ import (
 // ColdfrontImage is where a host has the image of the built-in profile coldfront, once it was added.
 const ColdfrontImage = "/var/lib/boxrun/coldfront/coldfront.sif"
 
-// AddColdfront puts ColdfrontImage on the host's disk, a SIF file. Where it is not cached it is built first, by the recipe that is
-// built into boxrun: that takes Debian's mirrors and PyPI.
+// AddColdfront puts ColdfrontImage on the host's disk, a SIF file. Where it is not cached it is built first, by the
+// recipe that is built into boxrun: that takes Debian's mirrors and PyPI.
 func (h *Host) AddColdfront(ctx context.Context, progress func(string)) error {
 	root, err := ColdfrontRoot(ctx, progress)
 	if err != nil {

@@ -132,7 +132,8 @@ func (h *Host) Copy(ctx context.Context, src, dst string) error {
 	return h.Write(ctx, dst, info.Mode().Perm(), file)
 }
 
-// CopyTree copies a file or directory of the machine to the host, with all there is in it and to it, by way of the host's disk.
+// CopyTree copies a file or directory of the machine to the host, with all there is in it and to it, by way of the
+// host's disk.
 func (h *Host) CopyTree(src, dst string) error {
 	place := h.file(dst)
 	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {

@@ -1,10 +1,10 @@
-# Makes a bare Debian 13 into the box coldfront: run as root in it, from /opt/recipe, by coldfront.def and sandbox.sh alike.
-# $MIRROR and $SECURITY are where Debian and its security updates come from.
+# Makes a bare Debian 13 into the box coldfront: run as root in it, from /opt/recipe, by coldfront.def and sandbox.sh
+# alike. $MIRROR and $SECURITY are where Debian and its security updates come from.
 set -eu
 cd /opt/recipe
 
-# Daemons do not start while they are installed. Nobody reads documentation in here, and PostgreSQL compiles no queries (jit = off), for
-# which it brings a compiler of 150 MB.
+# Daemons do not start while they are installed. Nobody reads documentation in here, and PostgreSQL compiles no
+# queries (jit = off), for which it brings a compiler of 150 MB.
 made_policy=
 if [ ! -e /usr/sbin/policy-rc.d ]; then
 	made_policy=yes

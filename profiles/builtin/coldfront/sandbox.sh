@@ -1,7 +1,7 @@
 #!/bin/sh
-# sandbox.sh DIR makes the image as a directory, on a Debian with mmdebstrap, from a Debian mirror ($MIRROR, and $SECURITY for its
-# security updates) and PyPI: the same as coldfront.def makes, without Apptainer. As root. "apptainer build coldfront.sif DIR" makes a
-# SIF file of it.
+# sandbox.sh DIR makes the image as a directory, on a Debian with mmdebstrap, from a Debian mirror ($MIRROR, and
+# $SECURITY for its security updates) and PyPI: the same as coldfront.def makes, without Apptainer. As root.
+# "apptainer build coldfront.sif DIR" makes a SIF file of it.
 set -eu
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"

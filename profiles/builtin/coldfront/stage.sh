@@ -1,5 +1,5 @@
-# stage.sh ROOT copies the recipe to ROOT/opt/recipe, where install.sh is to run, and with it how this machine reaches PyPI: the
-# certificates it trusts and its pip.conf. install.sh removes all of it at its end.
+# stage.sh ROOT copies the recipe to ROOT/opt/recipe, where install.sh is to run, and with it how this machine reaches
+# PyPI: the certificates it trusts and its pip.conf. install.sh removes all of it at its end.
 set -eu
 recipe=$1/opt/recipe
 mkdir -p "$recipe"
