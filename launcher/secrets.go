@@ -59,6 +59,9 @@ func readSecrets(p profiles.Profile) (map[string][]byte, error) {
 		if errors.As(err, &problem) {
 			problem.Text = fmt.Sprintf("%s: secrets.%s: %s", p.File, name, problem.Text)
 		}
+		if err == nil {
+			err = refuseThrough(p, "secrets."+name, p.Secrets[name])
+		}
 		errs = append(errs, err)
 		contents[name] = content
 	}

@@ -43,20 +43,56 @@ func Trusted(file string, invoker int) error {
 	if err != nil {
 		return fmt.Errorf("finding the directory of %s: %w", file, err)
 	}
-	w := trustWalk{file: file, invoker: invoker, links: 40} // as many as the kernel follows (MAXSYMLINKS)
-	return w.walk("/", strings.Split(abs, "/"))
+	t := truster{file, invoker}
+	err = Way(abs, t.check)
+	var untrusted *TrustError
+	if err != nil && !errors.As(err, &untrusted) {
+		return fmt.Errorf("checking who can write %s: %w", file, err)
+	}
+	return err
 }
 
-// A trustWalk goes to a file as the kernel does.
-type trustWalk struct {
+// A truster judges what is on the way to a file.
+type truster struct {
 	file    string
 	invoker int
-	links   int // how many more symbolic links are followed
+}
+
+// check refuses one file, directory or link that others can change.
+func (t truster) check(path string, info fs.FileInfo) error {
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	if owner != 0 && owner != t.invoker {
+		return &TrustError{t.file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
+	}
+	if who := writers(info.Mode()); who != "" {
+		return &TrustError{t.file, path, "is writable for " + who, "chmod go-w " + path}
+	}
+	return nil
+}
+
+func chown(path string, info fs.FileInfo) string {
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return "chown -h root " + path
+	}
+	return "chown root " + path
+}
+
+// Way goes to a file, an absolute path, as the kernel does, and has check see all that it comes over, first to last: every
+// directory from / on, every symbolic link, every directory above what that leads to, and the file. No path that check is
+// given has a link in it but as its last part. Some come more than once. The first error ends it.
+func Way(file string, check func(path string, info fs.FileInfo) error) error {
+	w := way{check: check, links: 40} // as many as the kernel follows (MAXSYMLINKS)
+	return w.walk("/", strings.Split(file, "/"))
+}
+
+type way struct {
+	check func(path string, info fs.FileInfo) error
+	links int // how many more symbolic links are followed
 }
 
 // walk checks dir, which has no symbolic links, then goes on from it along the names.
-func (w *trustWalk) walk(dir string, names []string) error {
-	if err := w.check(dir); err != nil {
+func (w *way) walk(dir string, names []string) error {
+	if err := w.look(dir); err != nil {
 		return err
 	}
 	for i, name := range names {
@@ -64,7 +100,7 @@ func (w *trustWalk) walk(dir string, names []string) error {
 			continue
 		}
 		dir = filepath.Join(dir, name) // for ".." this is right, as dir has no links
-		if err := w.check(dir); err != nil {
+		if err := w.look(dir); err != nil {
 			return err
 		}
 		target, err := os.Readlink(dir)
@@ -72,7 +108,7 @@ func (w *trustWalk) walk(dir string, names []string) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("checking who can write %s: %w", w.file, err)
+			return err
 		}
 		return w.follow(dir, target, names[i+1:])
 	}
@@ -80,9 +116,9 @@ func (w *trustWalk) walk(dir string, names []string) error {
 }
 
 // follow goes on where a link leads to, with the names behind it.
-func (w *trustWalk) follow(link, target string, rest []string) error {
+func (w *way) follow(link, target string, rest []string) error {
 	if w.links--; w.links < 0 {
-		return fmt.Errorf("checking who can write %s: %w", w.file, syscall.ELOOP)
+		return syscall.ELOOP
 	}
 	from := filepath.Dir(link)
 	if filepath.IsAbs(target) {
@@ -91,27 +127,12 @@ func (w *trustWalk) follow(link, target string, rest []string) error {
 	return w.walk(from, append(strings.Split(target, "/"), rest...))
 }
 
-// check refuses one file, directory or link that others can change.
-func (w *trustWalk) check(path string) error {
+func (w *way) look(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
-		return fmt.Errorf("checking who can write %s: %w", w.file, err)
+		return err
 	}
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if owner != 0 && owner != w.invoker {
-		return &TrustError{w.file, path, fmt.Sprintf("belongs to user %d", owner), w.chown(path, info)}
-	}
-	if who := writers(info.Mode()); who != "" {
-		return &TrustError{w.file, path, "is writable for " + who, "chmod go-w " + path}
-	}
-	return nil
-}
-
-func (w *trustWalk) chown(path string, info fs.FileInfo) string {
-	if info.Mode()&fs.ModeSymlink != 0 {
-		return "chown -h root " + path
-	}
-	return "chown root " + path
+	return w.check(path, info)
 }
 
 // writers names who besides the owner can write, "" for nobody. A link has no mode of its own.

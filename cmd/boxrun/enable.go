@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 
@@ -82,5 +83,6 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 			Text: p.File + " is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles",
 			Hint: "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)}
 	}
-	return p, profiles.Trusted(p.File, profiles.RootAlone)
+	alone := func(file string) error { return profiles.Trusted(file, profiles.RootAlone) }
+	return p, errors.Join(alone(p.File), trustSecrets(p, alone))
 }

@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"boxrun/profiles"
@@ -34,9 +37,36 @@ func (a *app) resolved(names []string) (map[string]string, error) {
 	return found, nil
 }
 
-// trust refuses a profile that somebody other than root and the person at the terminal could have written: it runs
-// as root.
-func (a *app) trust(p profiles.Profile) error { return a.trustFile(p.File) }
+// trust refuses a profile that somebody other than root and the person at the terminal could have written, or could
+// give other secrets: it runs as root.
+func (a *app) trust(p profiles.Profile) error {
+	if err := a.trustFile(p.File); err != nil {
+		return err
+	}
+	return trustSecrets(p, a.trustFile)
+}
+
+// trustSecrets refuses secrets that somebody whom trusted does not trust could put another file of root's in the place
+// of. The files themselves are the launcher's to judge: whether they are there, and root's alone.
+func trustSecrets(p profiles.Profile, trusted func(file string) error) error {
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		err := trusted(p.Secrets[name])
+		var untrusted *profiles.TrustError
+		if errors.Is(err, fs.ErrNotExist) || errors.As(err, &untrusted) && isFile(untrusted.Path) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: secrets.%s: %w", p.File, name, err)
+		}
+	}
+	return nil
+}
+
+// isFile says whether path is neither a directory nor a link: the end of a way.
+func isFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && !info.IsDir() && info.Mode()&fs.ModeSymlink == 0
+}
 
 // trustFile is trust for a profile's file, or its definition: that runs as root too.
 func (a *app) trustFile(file string) error {

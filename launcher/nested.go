@@ -1,0 +1,64 @@
+package launcher
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"boxrun/profiles"
+)
+
+// A writable is a path of the host in which root in the box can put what it likes.
+type writable struct {
+	key, path string
+	hint      string // how the box may have the path, and something below it
+}
+
+// writables gives what the box can write of the host.
+func writables(p profiles.Profile) []writable {
+	var all []writable
+	for i, b := range p.Storage.Binds {
+		if !b.ReadOnly {
+			all = append(all, writable{fmt.Sprintf("storage.binds[%d]", i), b.Source, ", or bind that with :ro"})
+		}
+	}
+	if p.Storage.Root == "overlay" {
+		all = append(all, writable{"storage.overlay", p.Storage.Overlay, ""})
+	}
+	return all
+}
+
+// refuseThrough refuses a path of the host, named by a key of the profile, that is reached through something which the box
+// can write: root in the box could put a link in its place, and have the next start follow that to whatever is root's.
+func refuseThrough(p profiles.Profile, key, path string) error {
+	dirs, err := above(path)
+	if err != nil {
+		return fmt.Errorf("%s: %s: looking at what is above %q: %w", p.File, key, path, err)
+	}
+	for _, w := range writables(p) {
+		if slices.ContainsFunc(dirs, func(dir string) bool { return sameDir(w.path, dir) }) {
+			return invalid("name a path that is not below it"+w.hint,
+				"%s: %s: %q lies below %q of %s, where the box could put a link in its place", p.File, key, path, w.path, w.key)
+		}
+	}
+	return nil
+}
+
+// above gives the directories that the kernel goes through on the way to a path, without links; of a path that is not
+// there, those it would be in too.
+func above(path string) ([]string, error) {
+	var dirs []string
+	err := profiles.Way(existing(path), func(at string, info fs.FileInfo) error {
+		if info.IsDir() {
+			dirs = append(dirs, at)
+		}
+		return nil
+	})
+	end := resolved(path)
+	for dir := end; dir != "/"; {
+		dir = filepath.Dir(dir)
+		dirs = append(dirs, dir)
+	}
+	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == end }), ignoreNotExist(err)
+}
