@@ -84,13 +84,18 @@ func hasInit(sandbox string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// refuseBinds wants every source to be there, but for those that will be made.
+// refuseBinds wants every source to be there, but for those that will be made, and none that the box could make a link of.
 func refuseBinds(p profiles.Profile) error {
 	var errs []error
 	for i, b := range p.Storage.Binds {
 		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
 			errs = append(errs, invalid("make it, or take the bind out", "%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
+			continue
 		}
+		errs = append(errs, refuseThrough(p, fmt.Sprintf("storage.binds[%d]", i), b.Source))
+	}
+	if p.Storage.Root == "overlay" {
+		errs = append(errs, refuseThrough(p, "storage.overlay", p.Storage.Overlay))
 	}
 	return errors.Join(errs...)
 }
