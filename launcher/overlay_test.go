@@ -85,3 +85,21 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 		}
 	}
 }
+
+// That the state cannot be saved is no fault of the overlay that the profile names.
+func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "full"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := &Launcher{Dir: filepath.Join(root, "full")}
+	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "data") })
+	wantText(t, said(l.makeOverlay(b, b.Profile)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
+	if exists(b.overlay()) {
+		t.Error("the overlay was made, which nothing would remove")
+	}
+	l.Dir = root
+	b.Profile.Storage.Overlay = filepath.Join(root, "full/data")
+	wantText(t, said(l.makeOverlay(b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
+		" -> name another directory as overlay")
+}

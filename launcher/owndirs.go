@@ -30,23 +30,38 @@ func madeAtStart(p profiles.Profile, source string) bool {
 	return errors.Is(err, fs.ErrNotExist) && slices.Contains(ownSources(p), source)
 }
 
-// makeDirs makes those of dirs that are missing, and the directories above them, root's and open to be read by everyone
-// whatever the umask: the box's users are others than root. It notes them before, so that a start that fails leaves none.
+// makeDirs makes those of dirs that are missing, and the directories above them. It notes them before, so that a start
+// that fails leaves none.
 func (l *Launcher) makeDirs(b *Box, dirs []string) error {
-	missing := missingDirs(dirs)
-	if len(missing) == 0 {
-		return nil
-	}
-	b.MadeDirs = append(b.MadeDirs, missing...)
-	if err := l.save(b); err != nil {
+	missing, err := l.noteDirs(b, dirs)
+	if err != nil {
 		return err
 	}
-	for _, dir := range missing {
+	return mkdirs(missing)
+}
+
+// noteDirs saves which directories the box is about to be given, and gives them: those that mkdirs is to make.
+func (l *Launcher) noteDirs(b *Box, dirs []string) ([]string, error) {
+	missing := missingDirs(dirs)
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	b.MadeDirs = append(b.MadeDirs, missing...)
+	return missing, l.save(b)
+}
+
+// mkdirs makes directories, root's and open to be read by everyone whatever the umask: the box's users are others than
+// root.
+func mkdirs(dirs []string) error {
+	for _, dir := range dirs {
 		err := os.Mkdir(dir, 0o755)
 		if errors.Is(err, fs.ErrExist) {
 			continue // another box has made it for its own meanwhile
 		}
-		if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
+		if err == nil {
+			err = os.Chmod(dir, 0o755)
+		}
+		if err != nil {
 			return err
 		}
 	}

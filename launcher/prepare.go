@@ -96,7 +96,11 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		b.MadeOverlay = true
 	}
-	if err := l.makeDirs(b, []string{dir}); err != nil {
+	missing, err := l.noteDirs(b, []string{dir})
+	if err != nil {
+		return err
+	}
+	if err := mkdirs(missing); err != nil {
 		return invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
 	}
 	return nil
