@@ -3,11 +3,13 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/BurntSushi/toml"
 )
@@ -168,14 +170,19 @@ func readText(file string) ([]byte, error) {
 	if strings.HasPrefix(file, builtinPrefix) {
 		return builtinText(file)
 	}
-	info, err := os.Stat(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	if err != nil {
+		return nil, fmt.Errorf("reading profile: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what is read, whatever takes its place meanwhile
 	if err == nil {
 		err = plain(info)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading profile %s: %w", file, err)
 	}
-	text, err := os.ReadFile(file)
+	text, err := io.ReadAll(f)
 	if err != nil {
 		return nil, fmt.Errorf("reading profile: %w", err)
 	}

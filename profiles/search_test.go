@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // shelf writes profiles into a fresh directory: lines of NAME.toml and text.
@@ -106,6 +107,43 @@ func TestLoadOdd(t *testing.T) {
 			t.Errorf("got %v, want %s", err, test.want)
 		}
 	}
+}
+
+// What is looked at is what is read: a pipe that takes a profile's place in between keeps nobody waiting.
+func TestLoadSwapped(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe, other := dir+"/web.toml", dir+"/pipe", dir+"/other"
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o644), os.WriteFile(other, []byte("image = \"web.sif\"\n"), 0o644), os.Link(other, file)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 2000 {
+			_, _ = readText(file) // refused or not, it comes back
+		}
+	}()
+	patience := time.After(20 * time.Second)
+	for i := 0; ; i++ {
+		from := []string{pipe, other}[i%2]
+		if err := errors.Join(os.Link(from, dir+"/new"), os.Rename(dir+"/new", file), ignoreNotExist(os.Remove(dir+"/new"))); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-done:
+			return
+		case <-patience:
+			t.Fatal("a reader waits for somebody to write into the pipe")
+		default:
+		}
+	}
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // A directory that cannot be searched is an error, but for the current one, in which nobody need have put a profile.
