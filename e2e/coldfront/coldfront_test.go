@@ -104,124 +104,158 @@ func TestColdfront(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("test hosts need root")
 	}
-	doc := readDoc(t)
 	h := newHost(t)
-	var session string
-	step := func(name string, run func(h host)) {
+	l := life{doc: readDoc(t)}
+	for _, step := range []struct {
+		name string
+		run  func(host)
+	}{
+		{"start", l.start},
+		{"the first administrator", l.administrator},
+		{"a browser logs in and creates a project", l.browser},
+		{"settings", l.settings},
+		{"down and up", l.downAndUp},
+		{"plugins", l.plugins},
+		{"names", l.names},
+		{"another address, a reboot and the portal at boot", l.rebootElsewhere},
+		{"certificate", l.certificate},
+		{"backup and restore", l.backup},
+		{"another image", l.image},
+		{"a database of another version", l.otherDatabase},
+	} {
 		began := time.Now()
-		if !t.Run(name, func(t *testing.T) { run(host{h.Host, t}) }) {
+		if !t.Run(step.name, func(t *testing.T) { step.run(host{h.Host, t}) }) {
 			h.t = t
-			t.Fatalf("%s: the steps after it depend on it; the box says\n%s", name, h.run("boxrun logs -n 60 coldfront").Stdout)
+			t.Fatalf("%s: the steps after it depend on it; the box says\n%s", step.name, h.run("boxrun logs -n 60 coldfront").Stdout)
 		}
-		t.Logf("%s: %v", name, time.Since(began).Round(100*time.Millisecond))
+		t.Logf("%s: %v", step.name, time.Since(began).Round(100*time.Millisecond))
 	}
+	l.doc.allTaken(t)
+}
 
-	step("start", func(h host) {
-		r := h.must(doc.take("Start it"))
-		if !strings.Contains(r.Stderr, "https://127.0.0.1/") {
-			h.t.Errorf("up: %v\nwant a hint with the address", r)
-		}
-		h.healthy()
-	})
-	step("the first administrator", func(h host) { h.createAdmin(doc.take("The first administrator")) })
-	step("a browser logs in and creates a project", func(h host) {
-		picture := filepath.Join(h.t.ArtifactDir(), "coldfront.png")
-		s := h.visit(visit{User: admin, Password: password, Create: project, Screenshot: picture})
-		h.t.Logf("the last page is in %s", picture)
-		if !strings.Contains(s.Projects, project) {
-			h.t.Errorf("the list of projects says\n%s\nwant %q", s.Projects, project)
-		}
-		if got, want := s.Title, "Log In"; got != want {
-			h.t.Errorf("the login page is titled %q, want %q", got, want)
-		}
-		if got, want := s.Login, loginStyle; got != want {
-			h.t.Errorf("the login page is styled %q, want %q", got, want)
-		}
-		session = s.Session
-	})
-	step("settings", func(h host) {
-		h.must(doc.take("Settings"))
-		h.visited(session, "Example HPC")
-	})
-	step("down and up", func(h host) {
-		began := time.Now()
-		h.must("boxrun down coldfront")
-		if took := time.Since(began); took > 30*time.Second {
-			h.t.Errorf("down took %v: a unit of the box does not stop when it is told to", took)
-		}
-		h.must("boxrun up coldfront")
-		h.visited(session, project)
-	})
-	step("plugins", func(h host) {
-		h.must("boxrun exec -e PLUGIN_AUTH_LDAP=True -e AUTH_LDAP_SERVER_URI=ldap://ldap.example.org -e AUTH_LDAP_USER_SEARCH_BASE=dc=org " +
-			"-e AUTH_LDAP_GROUP_SEARCH_BASE=dc=org -e PLUGIN_LDAP_USER_SEARCH=True -e LDAP_USER_SEARCH_SERVER_URI=ldap://ldap.example.org " +
-			"-e LDAP_USER_SEARCH_BASE=dc=org -e PLUGIN_API=True -e PLUGIN_SLURM=True coldfront -- coldfront check")
-		h.must("boxrun exec coldfront -- /opt/coldfront/bin/python -c 'import mozilla_django_oidc'")
-	})
-	step("names", func(h host) {
-		h.must("echo ALLOWED_HOSTS=" + portal + " >> " + kept + "/etc/coldfront.env; boxrun restart coldfront")
-		if got := h.page(portal) + " " + h.page("other.example.org"); got != "200 400" {
-			h.t.Errorf("the portal and another name answer %s, want 200 400", got)
-		}
-	})
-	step("another address, a reboot and the portal at boot", func(h host) {
-		first := h.addr()
-		h.must("boxrun down coldfront; boxrun up hello; boxrun up coldfront")
-		second := h.addr()
-		if second == first {
-			h.t.Errorf("the box has %s again, want another address", first)
-		}
-		h.visited(session, project)
-		h.must(doc.take("At boot"))
-		if err := h.Reboot(h.t.Context()); err != nil {
-			h.t.Fatal(err)
-		}
-		if third := h.addr(); third == second {
-			h.t.Errorf("after a reboot the box has %s again, want another address", second)
-		}
-		h.healthy()
-		h.visited(session, project)
-	})
-	step("certificate", func(h host) {
-		h.must("openssl req -quiet -x509 -newkey rsa:2048 -noenc -days 2 -subj /CN=" + portal + " -keyout portal.key -out portal.crt")
-		h.must(doc.take("Certificate"))
-		h.presents(portal)
-	})
-	step("backup and restore", func(h host) {
-		h.must(doc.take("Backup"))
-		h.must("boxrun exec -T -u postgres coldfront -- psql -qc 'delete from project_projectuser; delete from project_project' coldfront")
-		h.must(doc.take("Restore"))
-		h.visited(session, project)
-	})
-	step("another image", func(h host) {
-		before := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout
-		h.anotherImage()
-		h.must("boxrun up --replace coldfront")
-		h.healthy()
-		h.presents(portal)
-		h.visited(session, project)
-		if after := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout; after != before {
-			h.t.Errorf("with another image the settings are\n%s\nwant\n%s", after, before)
-		}
-		if r := h.must("boxrun logs -u coldfront-setup.service -n 50 coldfront"); !strings.Contains(r.Stdout, "No migrations to apply") {
-			h.t.Errorf("with another image the setup says\n%s\nwant that it looked for migrations", r.Stdout)
-		}
-	})
-	step("a database of another version", func(h host) {
-		h.must("boxrun down coldfront; mv " + kept + "/postgresql/17 " + kept + "/postgresql/15; echo 15 > " + kept + "/postgresql/15/main/PG_VERSION")
-		began := time.Now()
-		r := h.run("boxrun up coldfront")
-		if r.Code != 5 || !strings.Contains(r.Stderr, "the data is of PostgreSQL 15 and this image has 17") {
-			h.t.Errorf("up: %v\nwant exit code 5, and the versions", r)
-		}
-		if took := time.Since(began); took > time.Minute {
-			h.t.Errorf("up waited %v for what could not come", took)
-		}
-		if got := h.must("ls " + kept + "/postgresql").Stdout; got != "15\n" {
-			h.t.Errorf("in the place of the data there is %q, want it left alone", got)
-		}
-	})
-	doc.allTaken(t)
+// life is one portal's. Its steps build on those before.
+type life struct {
+	doc     doc
+	session string // of the administrator, from the browser's first visit on
+}
+
+func (l *life) start(h host) {
+	r := h.must(l.doc.take("Start it"))
+	if !strings.Contains(r.Stderr, "https://127.0.0.1/") {
+		h.t.Errorf("up: %v\nwant a hint with the address", r)
+	}
+	h.healthy()
+}
+
+func (l *life) administrator(h host) {
+	h.createAdmin(l.doc.take("The first administrator"))
+}
+
+func (l *life) browser(h host) {
+	picture := filepath.Join(h.t.ArtifactDir(), "coldfront.png")
+	s := h.visit(visit{User: admin, Password: password, Create: project, Screenshot: picture})
+	h.t.Logf("the last page is in %s", picture)
+	if !strings.Contains(s.Projects, project) {
+		h.t.Errorf("the list of projects says\n%s\nwant %q", s.Projects, project)
+	}
+	if got, want := s.Title, "Log In"; got != want {
+		h.t.Errorf("the login page is titled %q, want %q", got, want)
+	}
+	if got, want := s.Login, loginStyle; got != want {
+		h.t.Errorf("the login page is styled %q, want %q", got, want)
+	}
+	l.session = s.Session
+}
+
+func (l *life) settings(h host) {
+	h.must(l.doc.take("Settings"))
+	h.visited(l.session, "Example HPC")
+}
+
+func (l *life) downAndUp(h host) {
+	began := time.Now()
+	h.must("boxrun down coldfront")
+	if took := time.Since(began); took > 30*time.Second {
+		h.t.Errorf("down took %v: a unit of the box does not stop when it is told to", took)
+	}
+	h.must("boxrun up coldfront")
+	h.visited(l.session, project)
+}
+
+func (l *life) plugins(h host) {
+	h.must("boxrun exec -e PLUGIN_AUTH_LDAP=True -e AUTH_LDAP_SERVER_URI=ldap://ldap.example.org -e AUTH_LDAP_USER_SEARCH_BASE=dc=org " +
+		"-e AUTH_LDAP_GROUP_SEARCH_BASE=dc=org -e PLUGIN_LDAP_USER_SEARCH=True -e LDAP_USER_SEARCH_SERVER_URI=ldap://ldap.example.org " +
+		"-e LDAP_USER_SEARCH_BASE=dc=org -e PLUGIN_API=True -e PLUGIN_SLURM=True coldfront -- coldfront check")
+	h.must("boxrun exec coldfront -- /opt/coldfront/bin/python -c 'import mozilla_django_oidc'")
+}
+
+func (l *life) names(h host) {
+	h.must("echo ALLOWED_HOSTS=" + portal + " >> " + kept + "/etc/coldfront.env; boxrun restart coldfront")
+	if got := h.page(portal) + " " + h.page("other.example.org"); got != "200 400" {
+		h.t.Errorf("the portal and another name answer %s, want 200 400", got)
+	}
+}
+
+func (l *life) rebootElsewhere(h host) {
+	first := h.addr()
+	h.must("boxrun down coldfront; boxrun up hello; boxrun up coldfront")
+	second := h.addr()
+	if second == first {
+		h.t.Errorf("the box has %s again, want another address", first)
+	}
+	h.visited(l.session, project)
+	h.must(l.doc.take("At boot"))
+	if err := h.Reboot(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	if third := h.addr(); third == second {
+		h.t.Errorf("after a reboot the box has %s again, want another address", second)
+	}
+	h.healthy()
+	h.visited(l.session, project)
+}
+
+func (l *life) certificate(h host) {
+	h.must("openssl req -quiet -x509 -newkey rsa:2048 -noenc -days 2 -subj /CN=" + portal + " -keyout portal.key -out portal.crt")
+	h.must(l.doc.take("Certificate"))
+	h.presents(portal)
+}
+
+func (l *life) backup(h host) {
+	h.must(l.doc.take("Backup"))
+	h.must("boxrun exec -T -u postgres coldfront -- psql -qc 'delete from project_projectuser; delete from project_project' coldfront")
+	h.must(l.doc.take("Restore"))
+	h.visited(l.session, project)
+}
+
+func (l *life) image(h host) {
+	before := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout
+	h.anotherImage()
+	h.must("boxrun up --replace coldfront")
+	h.healthy()
+	h.presents(portal)
+	h.visited(l.session, project)
+	if after := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout; after != before {
+		h.t.Errorf("with another image the settings are\n%s\nwant\n%s", after, before)
+	}
+	if r := h.must("boxrun logs -u coldfront-setup.service -n 50 coldfront"); !strings.Contains(r.Stdout, "No migrations to apply") {
+		h.t.Errorf("with another image the setup says\n%s\nwant that it looked for migrations", r.Stdout)
+	}
+}
+
+func (l *life) otherDatabase(h host) {
+	h.must("boxrun down coldfront; mv " + kept + "/postgresql/17 " + kept + "/postgresql/15; echo 15 > " + kept + "/postgresql/15/main/PG_VERSION")
+	began := time.Now()
+	r := h.run("boxrun up coldfront")
+	if r.Code != 5 || !strings.Contains(r.Stderr, "the data is of PostgreSQL 15 and this image has 17") {
+		h.t.Errorf("up: %v\nwant exit code 5, and the versions", r)
+	}
+	if took := time.Since(began); took > time.Minute {
+		h.t.Errorf("up waited %v for what could not come", took)
+	}
+	if got := h.must("ls " + kept + "/postgresql").Stdout; got != "15\n" {
+		h.t.Errorf("in the place of the data there is %q, want it left alone", got)
+	}
 }
 
 // loginStyle is what ColdFront's stylesheet makes of the login page. Without it there is no color, and another font.
