@@ -80,18 +80,8 @@ func TestListeners(t *testing.T) {
 	if want := fmt.Sprintf("netsetup.test (pid %d)", os.Getpid()); us != want {
 		t.Fatalf("the test's own name is %s, want %s", us, want)
 	}
-	tcp := func(ip string, first, count uint16) Port {
-		p := Port{Host: first, Container: 1, Count: count, Proto: "tcp"}
-		if ip != "" {
-			p.HostIP = mustAddr(ip)
-		}
-		return p
-	}
-	udp := func(ip string, first, count uint16) Port {
-		p := tcp(ip, first, count)
-		p.Proto = "udp"
-		return p
-	}
+	tcp := func(ip string, first, count uint16) Port { return portOn("tcp", ip, first, count) }
+	udp := func(ip string, first, count uint16) Port { return portOn("udp", ip, first, count) }
 	for _, test := range []struct {
 		name string
 		port Port
@@ -132,6 +122,15 @@ func TestListeners(t *testing.T) {
 			}
 		})
 	}
+}
+
+// portOn gives ports of one address, or of all for "".
+func portOn(proto, ip string, first, count uint16) Port {
+	p := Port{Host: first, Container: 1, Count: count, Proto: proto}
+	if ip != "" {
+		p.HostIP = mustAddr(ip)
+	}
+	return p
 }
 
 // A server's workers inherit its socket, and so does what systemd starts for one; a process elsewhere cannot be seen.
