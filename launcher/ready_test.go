@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -89,8 +90,11 @@ func TestReadyWhenThePortAccepts(t *testing.T) {
 func server(t *testing.T, start func(http.Handler) *httptest.Server) (base *url.URL, asked *[]string) {
 	t.Helper()
 	asked = new([]string)
+	var one sync.Mutex // the checks of one box ask at the same time
 	s := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		one.Lock()
 		*asked = append(*asked, r.Method+" "+r.Host+r.RequestURI)
+		one.Unlock()
 		code, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 		if err != nil {
 			code = http.StatusOK
