@@ -100,7 +100,7 @@ func TestUnknownNamesAndBadUsage(t *testing.T) {
 	h.refuses(125, []string{"nosuch"}, "boxrun", "shell", "nosuch") // as exec: its code is the shell's
 	h.refuses(2, []string{"frobnicate"}, "boxrun", "frobnicate")
 	h.refuses(2, []string{"--bogus"}, "boxrun", "up", "--bogus", "web")
-	h.refuses(2, []string{"arg"}, "boxrun", "up")
+	h.refuses(2, []string{"usage: boxrun up PROFILE..."}, "boxrun", "up")
 }
 
 // Several profiles: all are tried, and the exit code is that of the first that failed.
