@@ -24,6 +24,9 @@ import (
 // in Apptainer, which hands down what it inherits (facts 2.21).
 func lock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
 	for {
+		if ctx.Err() != nil { // whoever gave up makes no file: only a holder removes one
+			return nil, fmt.Errorf("locking %s: %w", name, context.Cause(ctx))
+		}
 		f, err := openLock(dir, name)
 		if err != nil {
 			return nil, fmt.Errorf("locking %s: %w", name, err)
@@ -69,9 +72,6 @@ func inPlace(f *os.File) bool {
 // waitLock tries every 20 ms: a blocking flock could not be called off.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	told := ""
-	if ctx.Err() != nil { // whoever gave up begins nothing new
-		return context.Cause(ctx)
-	}
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) {

@@ -51,6 +51,20 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	unlock3()
 }
 
+// A lock file that nobody holds would stay for good, and the state's directory with it.
+func TestLockGivenUpLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	why := errors.New("not needed any more")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if _, err := lock(ctx, dir, "box-web", noWait(t)); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v", err, why)
+	}
+	if exists(dir) {
+		t.Errorf("there is %s", dir)
+	}
+}
+
 func TestLockIsForRoot(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lock(t.Context(), dir, "box-web", noWait(t))
