@@ -127,6 +127,8 @@ func TestHostReset(t *testing.T) {
 	h := newHost(t)
 	h.sh("iptables-restore << 'RULES'\n" + dockerRules + "RULES")
 	h.sh("iptables -t raw -L > /dev/null; iptables -t mangle -L > /dev/null")
+	h.sh("mkdir -p /usr/local/lib/systemd/system/boxrun@.service.d\n" + // a reset is to wait for what ends a box's service
+		"printf '[Service]\nExecStopPost=sleep 0.5\n' > /usr/local/lib/systemd/system/boxrun@.service.d/slow.conf")
 	before := h.dump()
 	for _, loss := range losses() {
 		t.Run(loss.name, func(t *testing.T) {
@@ -137,6 +139,9 @@ func TestHostReset(t *testing.T) {
 			h.sh(loss.script)
 			h.fails(1, []string{"boxes are up", "web", "--force"}, "boxrun", "host", "reset")
 			h.must("boxrun", "host", "reset", "--force")
+			if left := h.sh("systemctl list-units --all --plain --no-legend 'boxrun*.service'"); left != "" {
+				t.Errorf("services after host reset: %swant none", left)
+			}
 			h.sh("update-alternatives --set iptables /usr/sbin/iptables-nft")
 			h.same(before, slices.Concat(stays(), []string{touched})...)
 			if got := h.must("boxrun", "host", "show", "--json"); got != "[]\n" && got != "null\n" {

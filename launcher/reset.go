@@ -28,7 +28,7 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 	if err := stopHealing(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(l.removeUnreadable(ctx), l.downAll(ctx)); err != nil {
+	if err := errors.Join(l.removeUnreadable(ctx), l.downAll(ctx), l.stopStrays(ctx, k, unread)); err != nil {
 		return err
 	}
 	unlock, err := l.lockNetwork(ctx)
@@ -36,9 +36,6 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 		return err
 	}
 	defer unlock()
-	if err := l.stopStrays(ctx, k, unread); err != nil {
-		return err
-	}
 	if err := l.refuseReset(k, unread, false); err != nil {
 		return err // a box came up in between
 	}
@@ -75,7 +72,8 @@ func removeAllUnits(ctx context.Context) error {
 	}
 	defer host.Close()
 	err = host.disableUnits(ctx, enabledAmong(files))
-	return errors.Join(wrap("disabling boxes", err), removeAll(files), host.reload(ctx))
+	return errors.Join(wrap("disabling boxes", err), removeAll(files), host.reload(ctx),
+		host.forgetFailures(ctx, "boxrun@*.service", "boxrun-*.service"))
 }
 
 func removeAll(files []string) error {
@@ -178,21 +176,27 @@ func (l *Launcher) downAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// stopStrays stops the boxes of which there is no record.
+// stopStrays stops the boxes of which there is no record, and waits for their services: these run "boxrun down", which takes
+// locks, and where a box had to be killed systemd would start it anew.
 func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel, unread []string) error {
 	strays, _, err := l.strays(k, unread)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, b := range strays {
-		if _, err := stopBox(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
-			return fmt.Errorf("stopping %s: %w", b.Name, err)
-		}
-		if err := l.remove(b); err != nil {
-			return err
-		}
+		errs = append(errs, wrap("stopping "+b.Name, l.stopStray(ctx, b)))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (l *Launcher) stopStray(ctx context.Context, b *Box) error {
+	units := l.stopUnits(ctx, b)
+	defer units.Close()
+	if _, err := stopBox(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
+		return err
+	}
+	return errors.Join(l.remove(b), units.wait(ctx))
 }
 
 // strays gives the instances that run and are boxrun's though it has no record of them, by Apptainer's records: those on
@@ -240,7 +244,8 @@ func (l *Launcher) stray(path string) (*Box, error) {
 		return nil, err
 	}
 	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
-	b := &Box{Name: r.Name, Record: path, Log: logPath(l.Home, hostname, r.Name)}
+	b := &Box{Name: r.Name, Record: path, Log: logPath(l.Home, hostname, r.Name),
+		Profile: profiles.Profile{Name: r.Name, File: fileOfBox(r.Name)}}
 	if link, err := netsetup.BoxLink(r.PID, boxDevice); err == nil { // one in the host's network has none
 		b.Veth = link.Veth
 	}
@@ -248,6 +253,19 @@ func (l *Launcher) stray(path string) (*Box, error) {
 		b.Unit = unit
 	}
 	return b, b.adopt(r)
+}
+
+// fileOfBox gives what the file of a box's profile must be called for its service to be the one that is enabled; where none
+// is, what it mostly is called.
+func fileOfBox(name string) string {
+	enabled, _ := enabledUnits() // the pattern is well-formed
+	for _, unit := range enabled {
+		if unitIsOf(unit, name) {
+			file, _, _ := strings.Cut(strings.TrimPrefix(unit, "boxrun@"), "@")
+			return strings.TrimSuffix(file, ".service") + ".toml"
+		}
+	}
+	return name + ".toml"
 }
 
 // undoAll undoes what there are records of: they know what somebody else's bridge was like before.

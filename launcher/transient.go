@@ -94,6 +94,18 @@ func (h *hostSystemd) disableUnits(ctx context.Context, units []string) error {
 	})
 }
 
+// forgetFailures has systemd list no service that has failed and matches one of the patterns, such as one whose file is gone.
+func (h *hostSystemd) forgetFailures(ctx context.Context, patterns ...string) error {
+	return h.ask(ctx, func(ctx context.Context) error {
+		failed, err := h.conn.ListUnitsByPatternsContext(ctx, []string{"failed"}, patterns)
+		errs := []error{err}
+		for _, unit := range failed {
+			errs = append(errs, ignoreNoUnit(h.conn.ResetFailedUnitContext(ctx, unit.Name)))
+		}
+		return errors.Join(errs...)
+	})
+}
+
 // runInUnit has the host's systemd run the command line as the box's transient service.
 func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args []string) error {
 	down, err := l.downCommand(c.box.Name)
