@@ -217,15 +217,14 @@ func (l *Launcher) refuseUsed(j building, o BuildOptions) error {
 
 // build builds in a place of its own, which is gone afterwards.
 func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (Build, error) {
-	dir := filepath.Dir(j.image)
-	above := existing(dir)
+	missing := missingDirs([]string{filepath.Dir(j.image)})
 	done := Build{Image: j.image}
 	err := l.begin(j)
 	if err == nil {
 		done, err = l.buildIn(ctx, j, o)
 	}
 	if err = errors.Join(err, l.clean(j)); err != nil {
-		removeEmptyUpTo(dir, above)
+		err = errors.Join(err, removeEmptyDirs(missing))
 	}
 	return done, err
 }

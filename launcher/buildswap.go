@@ -112,13 +112,6 @@ func (j building) sync() error {
 	return file.Sync()
 }
 
-// removeEmptyUpTo removes dir and the directories above it that are empty, but not top.
-func removeEmptyUpTo(dir, top string) {
-	for dir != top && dir != "/" && os.Remove(dir) == nil { // which fails, as it should, where something is in it
-		dir = filepath.Dir(dir)
-	}
-}
-
 // builtImage is what is known of an image that boxrun has built: the file IMAGE.boxrun.json beside it. It is not a label in
 // the image, as those are made by the definition; and not in boxrun's state, which the next boot empties.
 type builtImage struct {

@@ -85,7 +85,8 @@ func missingDirs(dirs []string) []string {
 	return missing
 }
 
-// removeEmptyDirs removes what makeDirs made, but what something has been put into meanwhile.
+// removeEmptyDirs removes directories that missingDirs gave before they were made, but what something has been put into
+// meanwhile.
 func removeEmptyDirs(dirs []string) error {
 	var errs []error
 	for _, dir := range slices.Backward(dirs) {
