@@ -54,7 +54,7 @@ func (d *doctor) instances(context.Context) Check {
 	}
 	var strangers, stale []string
 	for _, file := range records {
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		name := nameOf(file)
 		r, err := readRecord(file)
 		switch {
 		case err != nil || r.verify() != nil:

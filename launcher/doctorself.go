@@ -50,16 +50,6 @@ func (l *Launcher) notUp(ctx context.Context, p profiles.Profile, cause error) (
 	return checks, nil
 }
 
-func without(boxes []*Box, name string) []*Box {
-	var others []*Box
-	for _, b := range boxes {
-		if b.Name != name {
-			others = append(others, b)
-		}
-	}
-	return others
-}
-
 // selfProfile fits hello to this host.
 func (l *Launcher) selfProfile(ctx context.Context, hello profiles.Profile) (profiles.Profile, error) {
 	boxes, err := l.boxes()

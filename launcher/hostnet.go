@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"boxrun/netsetup"
 )
@@ -152,7 +151,7 @@ func (l *Launcher) lower(k *netsetup.Kernel, boxes []*Box) error {
 	}
 	var left int
 	for _, file := range files {
-		if needed[strings.TrimSuffix(filepath.Base(file), ".json")] {
+		if needed[nameOf(file)] {
 			left++
 			continue
 		}

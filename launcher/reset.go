@@ -146,8 +146,6 @@ func (l *Launcher) records(pattern string) []string {
 	return files
 }
 
-func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
-
 // removeUnreadable removes the records that cannot be read, as no verb would get past them. What they were about is found
 // by its name.
 func (l *Launcher) removeUnreadable(ctx context.Context) error {

@@ -78,6 +78,9 @@ func (b *Box) ends(ctx context.Context) bool {
 
 func (l *Launcher) boxFile(name string) string { return l.path("boxes", name+".json") }
 
+// nameOf gives what the record in a file is named after: a box, a bridge, an instance of Apptainer's.
+func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
+
 // load gives the state of a box; os.ErrNotExist where boxrun knows none of that name, errUnreadable where it cannot tell.
 func (l *Launcher) load(name string) (*Box, error) {
 	b := new(Box)
@@ -107,7 +110,7 @@ func (l *Launcher) boxes() ([]*Box, error) {
 	var boxes []*Box
 	var errs []error
 	for _, file := range files {
-		b, err := l.load(strings.TrimSuffix(filepath.Base(file), ".json"))
+		b, err := l.load(nameOf(file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -124,6 +127,16 @@ func (l *Launcher) boxes() ([]*Box, error) {
 func (l *Launcher) others(name string) ([]*Box, error) {
 	boxes, err := l.boxes()
 	return without(boxes, name), err
+}
+
+func without(boxes []*Box, name string) []*Box {
+	var others []*Box
+	for _, b := range boxes {
+		if b.Name != name {
+			others = append(others, b)
+		}
+	}
+	return others
 }
 
 // newBox gives the state of a box that is about to start. Environment values stay out of it: the file is for everyone

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"slices"
 	"time"
 
 	"boxrun/netsetup"
@@ -264,8 +263,7 @@ func refuseAmong(p profiles.Profile, others []*Box) error {
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
 func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
 	l.collectLeases()
-	others := slices.DeleteFunc(slices.Clone(boxes), func(other *Box) bool { return other.Name == b.Name })
-	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
+	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(without(boxes, b.Name)))
 }
 
 // addrsOf gives which box has which address.
