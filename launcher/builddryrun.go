@@ -41,7 +41,7 @@ func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, e
 		"rm -rf "+quote(j.work())), nil
 }
 
-// recipeCommands gives what a person would type to have what unpackRecipe makes.
+// recipeCommands gives what a person would type to have what writeFiles makes.
 func recipeCommands(files []confFile, dir string) []string {
 	var lines []string
 	for _, f := range files {

@@ -146,17 +146,23 @@ func top(path string) string {
 // which would go on seeing the old one. The content goes in by one write, so that hardly anyone sees half of it.
 func (c confDir) write(dir string) error {
 	files := c.files()
+	err := writeFiles(dir, files)
+	if err == nil {
+		err = removeOthers(dir, files)
+	}
+	return wrap("writing configuration of the box", err)
+}
+
+// writeFiles makes files below dir, and the directories that they are in.
+func writeFiles(dir string, files []confFile) error {
 	for _, f := range files {
 		path := filepath.Join(dir, f.Path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("writing configuration of the box: %w", err)
+			return err
 		}
 		if err := f.write(path); err != nil {
-			return fmt.Errorf("writing configuration of the box: %w", err)
+			return err
 		}
-	}
-	if err := removeOthers(dir, files); err != nil {
-		return fmt.Errorf("writing configuration of the box: %w", err)
 	}
 	return nil
 }

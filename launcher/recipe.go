@@ -196,20 +196,7 @@ func (r recipe) unpack(dir string) error {
 	if err != nil {
 		return err
 	}
-	return unpackRecipe(files, dir)
-}
-
-func unpackRecipe(files []confFile, dir string) error {
-	for _, f := range files {
-		path := filepath.Join(dir, f.Path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("unpacking the recipe: %w", err)
-		}
-		if err := f.write(path); err != nil {
-			return fmt.Errorf("unpacking the recipe: %w", err)
-		}
-	}
-	return nil
+	return wrap("unpacking the recipe", writeFiles(dir, files))
 }
 
 // builtinFiles gives the files of a built-in recipe, by path.

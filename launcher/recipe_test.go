@@ -1,8 +1,6 @@
 package launcher
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,42 +106,24 @@ func TestUnpack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `install.sh -rwxr-xr-x "#!/bin/sh\ntrue\n"
-root/etc/deep/end -rw-r--r-- "cat <<END\nEND\nEND_\n$HOME\n"
-web.def -rw-r--r-- "Bootstrap: docker\n"
+	const want = `drwxr-xr-x .  ""
+-rwxr-xr-x install.sh  "#!/bin/sh\ntrue\n"
+drwxr-xr-x root  ""
+drwxr-xr-x root/etc  ""
+drwxr-xr-x root/etc/deep  ""
+-rw-r--r-- root/etc/deep/end  "cat <<END\nEND\nEND_\n$HOME\n"
+-rw-r--r-- web.def  "Bootstrap: docker\n"
 `
 	dir := t.TempDir()
-	if err := unpackRecipe(files, dir); err != nil {
+	if err := writeFiles(dir, files); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, treeOf(t, dir), want)
+	wantText(t, tree(t, dir), want)
 
 	typed := t.TempDir()
 	script := strings.Join(recipeCommands(files, typed), "\n")
 	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}
-	wantText(t, treeOf(t, typed), want)
-}
-
-// treeOf lists the files below dir with their modes and contents.
-func treeOf(t *testing.T, dir string) string {
-	t.Helper()
-	list := ""
-	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		text, err := os.ReadFile(filepath.Join(dir, path))
-		list += fmt.Sprintf("%s %v %q\n", path, info.Mode(), text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
+	wantText(t, tree(t, typed), want)
 }
