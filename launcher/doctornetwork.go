@@ -144,7 +144,7 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 // judge tells of what is out of place, or else of offload that a driver keeps on.
 func (t topic) judge(drift, kept []string) Check {
 	switch {
-	case slices.ContainsFunc(drift, func(line string) bool { return !strings.Contains(line, " has other rules before: ") }):
+	case slices.ContainsFunc(drift, func(line string) bool { return !netsetup.Overtaken(line) }):
 		return fail(t.why, mendCommand, "%s", strings.Join(drift, "; "))
 	case len(drift) > 0: // whether these are in the way of a box is told with the box
 		return warn(t.why, mendCommand, "%s", strings.Join(drift, "; "))

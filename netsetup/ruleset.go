@@ -245,7 +245,7 @@ func (r Rule) repair(rules []string, text string, e *edits) {
 	case copies > 1:
 		e.note("chain %s/%s has %d times the rule: %s", r.Table, r.Chain, copies, r.Spec)
 	case r.First && rules[0] != text:
-		e.note("chain %s/%s has other rules before: %s", r.Table, r.Chain, r.Spec)
+		e.note("chain %s/%s"+overtaken+"%s", r.Table, r.Chain, r.Spec)
 	default:
 		return
 	}
@@ -254,6 +254,11 @@ func (r Rule) repair(rules []string, text string, e *edits) {
 	}
 	e.add(r.Table, fmt.Sprintf("%s %s %s", r.verb(), r.Chain, r.Spec))
 }
+
+const overtaken = " has other rules before: "
+
+// Overtaken says of a line that Drift gave whether its rule is in place, and others were put before it.
+func Overtaken(drift string) bool { return strings.Contains(drift, overtaken) }
 
 // repairStrays drops, where the plan puts rules, those with its mark or to its chains that are not in the plan: the jump
 // for an address that a box no longer has, or one that lets too much through. The texts are those of the plan's rules,
