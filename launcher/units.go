@@ -80,29 +80,11 @@ func transientUnit(box string) string { return "boxrun-" + box + ".service" }
 
 // instanceUnit is the service of a box that is enabled. Its instance is what "boxrun up" takes: NAME or NAME@INSTANCE.
 func instanceUnit(p profiles.Profile) string {
-	return instanceOf(profileArg(p))
+	return instanceOf(p.Word())
 }
 
-func instanceOf(arg string) string { return "boxrun@" + arg + ".service" }
-
-// namedInstance is the service that enable made of what a person typed, whether there still is such a profile or not.
-func namedInstance(arg string) string {
-	file, instance, has := strings.Cut(path.Base(strings.TrimPrefix(arg, "builtin:")), "@")
-	name := strings.TrimSuffix(file, ".toml")
-	if has {
-		name += "@" + instance
-	}
-	return instanceOf(name)
-}
-
-// profileArg gives what a person types to name the profile.
-func profileArg(p profiles.Profile) string {
-	name := strings.TrimSuffix(path.Base(strings.TrimPrefix(p.File, "builtin:")), ".toml")
-	if instance, ok := strings.CutPrefix(p.Name, name+"-"); ok {
-		return name + "@" + instance
-	}
-	return name
-}
+// instanceOf is the same of what profiles.Word gives: what enable made of it, whether there still is such a profile or not.
+func instanceOf(word string) string { return "boxrun@" + word + ".service" }
 
 // unitsOf gives the services that may hold or watch the box.
 func (b *Box) unitsOf() []string { return []string{transientUnit(b.Name), instanceUnit(b.Profile)} }
@@ -203,7 +185,7 @@ func withoutEmpty(text string) string {
 func dependencyUnits(p profiles.Profile) []string {
 	var units []string
 	for _, arg := range p.DependsOn {
-		units = append(units, "boxrun@"+arg+".service", transientUnit(profiles.BoxName(arg)))
+		units = append(units, instanceOf(arg), transientUnit(profiles.BoxName(arg)))
 	}
 	return units
 }

@@ -100,7 +100,7 @@ func (h *hostSystemd) refresh(ctx context.Context, p profiles.Profile) error {
 // that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
 // a person names the profile, which may be invalid by now, or gone.
 func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error) {
-	unit := namedInstance(arg)
+	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
 		return false, nil
 	}

@@ -103,19 +103,15 @@ func TestHealingUnitsAreNoBoxes(t *testing.T) {
 	}
 }
 
-// TestNamedInstance wants disable to find what enable made, whatever has become of the profile.
-func TestNamedInstance(t *testing.T) {
-	for arg, want := range map[string]string{
-		"web":                              "boxrun@web.service",
-		"web@1":                            "boxrun@web@1.service",
-		"builtin:hello":                    "boxrun@hello.service",
-		"./web.toml":                       "boxrun@web.service",
-		"/etc/boxrun/profiles/web.toml@1":  "boxrun@web@1.service",
-		"/srv/a@b/../boxrun@x/../web.toml": "boxrun@web.service",
+// TestInstanceUnit wants a box of its own service, and not that of a box whose file it was made from, as doctor's is.
+func TestInstanceUnit(t *testing.T) {
+	for _, test := range []struct{ name, file, want string }{
+		{"web", "/etc/boxrun/profiles/web.toml", "boxrun@web.service"},
+		{"web-1", "/etc/boxrun/profiles/web.toml", "boxrun@web@1.service"},
+		{"hello", "builtin:hello", "boxrun@hello.service"},
+		{"selftest-1", "builtin:hello", "boxrun@hello@selftest-1.service"},
 	} {
-		if got := namedInstance(arg); got != want {
-			t.Errorf("%s: got %s, want %s", arg, got, want)
-		}
+		wantText(t, instanceUnit(profiles.Profile{Name: test.name, File: test.file}), test.want)
 	}
 }
 

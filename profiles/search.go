@@ -116,6 +116,16 @@ func cutInstance(arg string) (name, instance string, err error) {
 	return arg[:i], arg[i+1:], nil
 }
 
+// Word gives the short word, NAME or NAME@INSTANCE, for what arg, as Find takes it, stands for, whether there is such a
+// profile or not.
+func Word(arg string) string {
+	file, instance, err := cutInstance(arg)
+	if err != nil {
+		return nameOf(arg) // no profile has such a word
+	}
+	return Ref{nameOf(file), instance}.String()
+}
+
 // BoxName gives the name of the box that arg, as Find takes it, stands for, whether there is such a profile or not.
 func BoxName(arg string) string {
 	file, instance, err := cutInstance(arg)

@@ -237,18 +237,22 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
-func TestBoxName(t *testing.T) {
+// What a person types stands for a box and a short word, whatever has become of the profile.
+func TestBoxNameAndWord(t *testing.T) {
 	for arg, want := range map[string]string{
-		"web":                     "web",
-		"web@1":                   "web-1",
-		"/etc/x/web.toml":         "web",
-		"./web.toml@test":         "web-test",
-		"dir@1/web.toml":          "web",
-		"builtin:hello":           "hello",
-		"web@Not_A_Name_Of_A_Box": "web@Not_A_Name_Of_A_Box",
+		"web":                              "web web",
+		"web@1":                            "web-1 web@1",
+		"/etc/x/web.toml":                  "web web",
+		"/etc/x/web.toml@1":                "web-1 web@1",
+		"./web.toml@test":                  "web-test web@test",
+		"dir@1/web.toml":                   "web web",
+		"/srv/a@b/../boxrun@x/../web.toml": "web web",
+		"builtin:hello":                    "hello hello",
+		"web@Not_A_Name_Of_A_Box":          "web@Not_A_Name_Of_A_Box web@Not_A_Name_Of_A_Box",
+		"/etc/x/web@No":                    "/etc/x/web@No web@No",
 	} {
-		if got := BoxName(arg); got != want {
-			t.Errorf("BoxName(%q) = %q, want %q", arg, got, want)
+		if got := BoxName(arg) + " " + Word(arg); got != want {
+			t.Errorf("%q: got %q, want %q", arg, got, want)
 		}
 	}
 }
