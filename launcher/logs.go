@@ -76,8 +76,8 @@ func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOu
 		}
 		return runIn(ctx, b, e)
 	}
-	if o.Unit != "" || o.Since != "" {
-		return CodeBoxrun, fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", b.Name)
+	if err := o.refuseFiles(b.Name); err != nil {
+		return CodeBoxrun, err
 	}
 	files = slices.Clone(files)
 	for i := range files {
@@ -92,6 +92,14 @@ func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOu
 		return CodeBoxrun, fmt.Errorf("following the log of box %q: %w", b.Name, err)
 	}
 	return 0, nil
+}
+
+// refuseFiles refuses what only a journal can tell.
+func (o Logs) refuseFiles(box string) error {
+	if o.Unit == "" && o.Since == "" {
+		return nil
+	}
+	return fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", box)
 }
 
 // hasJournal says whether systemd's journal runs in the box.

@@ -3,7 +3,6 @@ package launcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -51,8 +50,8 @@ func (l *Launcher) logged(names []string, o Logs) ([]*Box, error) {
 			continue
 		}
 		b, err := l.find(name)
-		if err == nil && (o.Unit != "" || o.Since != "") && (!b.alive() || !hasJournal(b.Init.PID)) {
-			err = fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", name)
+		if err == nil && (!b.alive() || !hasJournal(b.Init.PID)) {
+			err = o.refuseFiles(name)
 		}
 		boxes, errs = append(boxes, b), append(errs, err)
 	}
