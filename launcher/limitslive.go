@@ -89,12 +89,9 @@ func (b *Box) setLimits(ctx context.Context, limits []limit) error {
 	for i, m := range limits {
 		properties[i] = m.property()
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := host.conn.SetUnitPropertiesContext(ctx, scope, true, properties...); err != nil {
-		return fmt.Errorf("limiting %s: %w", scope, err)
-	}
-	return nil
+	return wrap("limiting "+scope, host.ask(ctx, func(ctx context.Context) error {
+		return host.conn.SetUnitPropertiesContext(ctx, scope, true, properties...)
+	}))
 }
 
 // scope gives the name of the box's scope, "" where its cgroup is no unit of a systemd.
