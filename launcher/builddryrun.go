@@ -17,8 +17,10 @@ func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	if why, err := j.outdated(); err != nil || outdated && why == "" {
-		return nil, err
+	if outdated {
+		if why, err := j.outdated(); err != nil || why == "" {
+			return nil, err
+		}
 	}
 	lines := []string{
 		"rm -rf " + quote(j.work()),
