@@ -431,8 +431,11 @@ func (h *hostSystemd) settle(ctx context.Context, unit string) {
 // systemd would hold back its start until the stop of the box's service is over, for which that master is waited for.
 func (h *hostSystemd) wakeBus(ctx context.Context) {
 	bus, err := h.activeState(ctx, "dbus.service")
-	socket, socketErr := h.activeState(ctx, "dbus.socket")
-	if err != nil || socketErr != nil || bus == "active" || socket != "active" {
+	if err != nil || bus == "active" {
+		return
+	}
+	socket, err := h.activeState(ctx, "dbus.socket")
+	if err != nil || socket != "active" {
 		return
 	}
 	done := make(chan string, 1)
