@@ -16,8 +16,7 @@ type LogLine struct {
 	Text    string
 	Problem bool // it is what journalctl has to say of itself
 
-	at   time.Time
-	last *logStream // not nil: this is no line, but the end of that stream
+	at time.Time
 }
 
 // Logs shows the logs of boxes: their journals, or what Apptainer kept of a box that has none or has crashed. Those of
@@ -254,13 +253,13 @@ func (l *Launcher) showAsTheyCome(ctx context.Context, streams []*logStream, sho
 	for {
 		var ended *logStream
 		select {
-		case line, ok := <-all:
+		case news, ok := <-all:
 			if !ok {
 				_, err := showUntil(time.Now(), held, show)
 				return err
 			}
-			if ended = line.last; ended == nil {
-				held = append(held, line)
+			if ended = news.ended; ended == nil {
+				held = append(held, news.line)
 				continue
 			}
 		case <-tick.C:
@@ -296,12 +295,18 @@ func showUntil(until time.Time, lines []LogLine, show func(LogLine) error) (rest
 	return nil, nil
 }
 
-// gather gives the lines of all streams as they come, behind each stream's one that says so, until ctx ends.
-func gather(ctx context.Context, streams []*logStream) <-chan LogLine {
-	all := make(chan LogLine)
-	send := func(line LogLine) {
+// logNews is a line of a stream, or the stream that has ended behind its last one.
+type logNews struct {
+	line  LogLine
+	ended *logStream
+}
+
+// gather gives the lines of all streams as they come, and their ends, until ctx ends.
+func gather(ctx context.Context, streams []*logStream) <-chan logNews {
+	all := make(chan logNews)
+	send := func(news logNews) {
 		select {
-		case all <- line:
+		case all <- news:
 		case <-ctx.Done():
 		}
 	}
@@ -309,10 +314,10 @@ func gather(ctx context.Context, streams []*logStream) <-chan LogLine {
 	for _, s := range streams {
 		open.Go(func() {
 			for line := range s.lines {
-				send(line)
+				send(logNews{line: line})
 			}
 			<-s.done
-			send(LogLine{last: s})
+			send(logNews{ended: s})
 		})
 	}
 	go func() {
