@@ -111,7 +111,7 @@ func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
 	if err := l.save(old); err != nil {
 		t.Fatal(err)
 	}
-	err := l.refuseClaimed(boxOf("new", func(*profiles.Profile) {}))
+	err := l.reserve(t.Context(), nil, boxOf("new", func(*profiles.Profile) {}))
 	if err == nil || !errors.Is(err, ErrRefused) {
 		t.Fatalf("got %v, want %v", err, ErrRefused)
 	}

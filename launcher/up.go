@@ -215,7 +215,12 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 		return err
 	}
 	defer unlock()
-	if err := l.refuseClaimed(b); err != nil {
+	others, err := l.others(b.Name)
+	if err != nil {
+		return err
+	}
+	// A box that comes at the same time has claimed what it needs since refuse looked, and is seen, or has not looked yet.
+	if err := refuseAmong(b.Profile, others); err != nil {
 		return err
 	}
 	if err := l.save(b); err != nil || !b.bridged() {
@@ -228,27 +233,13 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 	for _, line := range mended {
 		l.notef("mended: %s", line)
 	}
-	boxes, err := l.boxes()
-	if err != nil {
+	if err := l.sweep(k, append(others, b)); err != nil {
 		return err
 	}
-	if err := l.sweep(k, boxes); err != nil {
-		return err
-	}
-	if b.Addr, err = l.address(b, boxes); err != nil {
+	if b.Addr, err = l.address(b, others); err != nil {
 		return err
 	}
 	return l.save(b)
-}
-
-// refuseClaimed looks again for what another box may have claimed since refuse looked. Under the network's lock a box
-// that comes at the same time has claimed it, and is seen, or has not looked yet.
-func (l *Launcher) refuseClaimed(b *Box) error {
-	others, err := l.others(b.Name)
-	if err != nil {
-		return err
-	}
-	return refuseAmong(b.Profile, others)
 }
 
 // refuseAmong looks for what of a profile's is another box's.
@@ -261,9 +252,9 @@ func refuseAmong(p profiles.Profile, others []*Box) error {
 }
 
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
-func (l *Launcher) address(b *Box, boxes []*Box) (netip.Addr, error) {
+func (l *Launcher) address(b *Box, others []*Box) (netip.Addr, error) {
 	l.collectLeases()
-	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(without(boxes, b.Name)))
+	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
 }
 
 // addrsOf gives which box has which address.
