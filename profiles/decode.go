@@ -87,7 +87,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
-	p.decodeSecrets(top)
+	entries(top, "secrets", p.Secrets, secretName, top.doc.path) // whether the files fit is seen at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)
 	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())

@@ -3,6 +3,7 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -70,6 +71,31 @@ func many[T any](s *section, name string, into *[]T, parse func(string) (T, erro
 		*into = make([]T, len(raw))
 		for i, value := range raw {
 			(*into)[i], _ = element(s, at(name, i), value, parse)
+		}
+	}
+}
+
+// entries decodes a table of strings whose keys are free, each value with parse. The error of check, which is given what
+// stands behind the key too, states the rule for keys.
+func entries(s *section, name string, into map[string]string, check func(key string, value any) error,
+	parse func(string) (string, error)) {
+	raw, ok := s.take(name)
+	if !ok {
+		return
+	}
+	table, ok := raw.(map[string]any)
+	if !ok {
+		s.wrongType(name, "a table", raw)
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		path := join(name, key)
+		if err := check(key, table[key]); err != nil {
+			s.refuse(path, "%v", err)
+			continue
+		}
+		if value, ok := element(s, path, table[key], parse); ok {
+			into[key] = value
 		}
 	}
 }

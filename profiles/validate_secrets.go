@@ -2,9 +2,7 @@ package profiles
 
 import (
 	"errors"
-	"maps"
 	"regexp"
-	"slices"
 )
 
 // SecretsDir is where a box has its [secrets]. (Below /run systemd would hide them with a tmpfs of its own: facts 2.10.)
@@ -12,29 +10,6 @@ const SecretsDir = "/etc/secrets"
 
 // A secret's name is that of a file.
 var secretNames = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.-]{0,63}$`)
-
-// decodeSecrets reads [secrets], a table whose keys are free. Whether the files are there, and fit, is seen at the start.
-func (p *Profile) decodeSecrets(top *section) {
-	raw, ok := top.take("secrets")
-	if !ok {
-		return
-	}
-	table, ok := raw.(map[string]any)
-	if !ok {
-		top.wrongType("secrets", "a table", raw)
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(table)) {
-		path := join("secrets", name)
-		if err := secretName(name, table[name]); err != nil {
-			top.refuse(path, "%v", err)
-			continue
-		}
-		if file, ok := element(top, path, table[name], top.doc.path); ok {
-			p.Secrets[name] = file
-		}
-	}
-}
 
 // secretName refuses what cannot be a secret's name. TOML takes a.b for a table a with a key b in it.
 func secretName(name string, value any) error {

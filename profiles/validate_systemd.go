@@ -2,40 +2,23 @@ package profiles
 
 import (
 	"errors"
-	"maps"
-	"slices"
 	"time"
 )
 
 // decode reads [systemd].
 func (y *Systemd) decode(s *section) {
-	y.decodeEnvironment(s)
+	entries(s, "environment", y.Environment, variable, oneLine)
 	many(s, "mask", &y.Mask, unitName)
 	one(s, "stop_timeout", &y.StopTimeout, duration)
 	one(s, "restart", &y.Restart, choice("no", "on-failure"))
 }
 
-// decodeEnvironment reads a table whose keys are free.
-func (y *Systemd) decodeEnvironment(s *section) {
-	raw, ok := s.take("environment")
-	if !ok {
-		return
+// variable refuses what cannot be the name of a variable.
+func variable(name string, _ any) error {
+	if !variables.MatchString(name) {
+		return errors.New("must be named with letters, digits and _, not beginning with a digit")
 	}
-	table, ok := raw.(map[string]any)
-	if !ok {
-		s.wrongType("environment", "a table", raw)
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(table)) {
-		path := join("environment", name)
-		if !variables.MatchString(name) {
-			s.refuse(path, "must be named with letters, digits and _, not beginning with a digit")
-			continue
-		}
-		if value, ok := element(s, path, table[name], oneLine); ok {
-			y.Environment[name] = value
-		}
-	}
+	return nil
 }
 
 // duration reads a time span above zero.
