@@ -10,17 +10,11 @@ import (
 )
 
 // BuildCommands gives what a person would type into bash to have what Build gives, but for the record of what the image
-// was built from, and that a sandbox is replaced in two steps: not every mv can exchange. With outdated there are none where
-// the image is of its definition already.
-func (l *Launcher) BuildCommands(p profiles.Profile, outdated bool) ([]string, error) {
+// was built from, and that a sandbox is replaced in two steps: not every mv can exchange.
+func (l *Launcher) BuildCommands(p profiles.Profile) ([]string, error) {
 	j, err := buildingOf(p)
 	if err != nil {
 		return nil, err
-	}
-	if outdated {
-		if why, err := j.outdated(); err != nil || why == "" {
-			return nil, err
-		}
 	}
 	lines := []string{
 		"rm -rf " + quote(j.work()),

@@ -42,7 +42,7 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 		return d.fresh(p, nil)
 	case err != nil:
 		return nil, err
-	case d.l.staysUp(b, p, o):
+	case d.l.staysUp(b, p, o) && !slices.Contains(d.built, p.Name):
 		d.boxes = append(d.boxes, b)
 		return d.l.repairCommands(b, p)
 	}
@@ -54,8 +54,15 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	return append(lines, start...), err
 }
 
-// Built tells the run that the image of a profile is built before its up: whether it is there now does not matter.
-func (d *DryRun) Built(p profiles.Profile) { d.built = append(d.built, p.Name) }
+// Build gives the commands that build the image of a profile before its up, as BuildCommands does; none where it is of its
+// definition already, or has none. What is built need not be there now, and has the box start anew.
+func (d *DryRun) Build(p profiles.Profile) ([]string, error) {
+	if why, err := definitionNow(&p); err != nil || why == "" {
+		return nil, err
+	}
+	d.built = append(d.built, p.Name)
+	return d.l.BuildCommands(p)
+}
 
 // clear gives the commands that take away what there is of a box before it starts anew.
 func (d *DryRun) clear(b *Box) ([]string, error) {

@@ -103,7 +103,7 @@ func (a *app) printBuild(name string) error {
 	if err != nil {
 		return err
 	}
-	commands, err := l.BuildCommands(p, false)
+	commands, err := l.BuildCommands(p)
 	if err != nil {
 		return err
 	}

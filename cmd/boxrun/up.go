@@ -196,17 +196,9 @@ func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, b
 	}
 	o.Replace = o.Replace || build
 	var first []string
-	if build && p.Build.Definition != "" {
-		l, err := a.launcher()
-		if err != nil {
+	if build {
+		if first, err = run.Build(p); err != nil {
 			return err
-		}
-		if first, err = l.BuildCommands(p, true); err != nil {
-			return err
-		}
-		if len(first) > 0 {
-			o.Anew = true
-			run.Built(p)
 		}
 	}
 	commands, err := run.Up(p, o)
