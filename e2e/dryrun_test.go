@@ -77,6 +77,7 @@ func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 				t.Fatalf("typing\n%s: %v", script, r)
 			}
 			h.same(before, stays()...)
+			h.sh("test ! -e /run/boxrun")
 		})
 	}
 }

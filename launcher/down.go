@@ -146,9 +146,14 @@ func (l *Launcher) stop(ctx context.Context, b *Box, timeout time.Duration) (kil
 	return stopBox(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
 }
 
-// remove takes away the files of the box: Apptainer's record and logs of it, the lease, and what was prepared for it.
+// remove takes away the lease of the box, and its files.
 func (l *Launcher) remove(b *Box) error {
 	l.collectLeases()
+	return l.removeOwn(b)
+}
+
+// removeOwn takes away the files of the box: Apptainer's record and logs of it, and what was prepared for it.
+func (l *Launcher) removeOwn(b *Box) error {
 	return errors.Join(l.removeRecord(b), b.removeMade(), l.dropImage(b), os.RemoveAll(l.boxDir(b.Name)))
 }
 

@@ -70,11 +70,10 @@ func (d *DryRun) clear(b *Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := d.l.lastOf(b, others)
-	for _, file := range last {
+	for _, file := range d.l.lastOf(b, others) {
 		d.raised[file] = false
 	}
-	return d.l.downCommands(b, last)
+	return d.l.downCommands(b, others)
 }
 
 // others gives the boxes beside the one named, those of the ups before among them. A clean host has none but these.
@@ -117,7 +116,8 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	}
 	b.foreseen = true
 	d.boxes = append(d.boxes, b)
-	return slices.Concat(shared, prepare, start, rules, d.l.nameCommands(b, others), d.l.hookCommands(b, p)), nil
+	names := d.l.nameCommands(b, others, append(slices.Clone(others), b))
+	return slices.Concat(shared, prepare, start, rules, names, d.l.hookCommands(b, p)), nil
 }
 
 // startCommands gives the command that boots the box, as run runs it, and what is done to the box when it is there.
@@ -162,13 +162,12 @@ func rulesCommands(b *Box) ([]string, error) {
 	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
 }
 
-// nameCommands gives the commands that have the others on its bridge know the box b, as tellNames does.
-func (l *Launcher) nameCommands(b *Box, others []*Box) []string {
+// nameCommands gives the commands that have others on the bridge of b, which comes or goes, know boxes, as tellNames does.
+func (l *Launcher) nameCommands(b *Box, others, boxes []*Box) []string {
 	var lines []string
 	for _, other := range others {
 		if b.bridged() && other.named() && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
-			all := append(without(others, other.Name), b)
-			lines = append(lines, confFile{Path: "hosts", Content: hostsOf(other, all)}.command(l.confDir(other.Name)))
+			lines = append(lines, confFile{Path: "hosts", Content: hostsOf(other, boxes)}.command(l.confDir(other.Name)))
 		}
 	}
 	return lines

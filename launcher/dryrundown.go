@@ -1,8 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"boxrun/netsetup"
 )
@@ -17,11 +20,11 @@ func (l *Launcher) DownCommands(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.downCommands(b, l.lastOf(b, others))
+	return l.downCommands(b, others)
 }
 
-// downCommands gives the commands that take away the box, dead or alive, and the plans whose undo logs are shared.
-func (l *Launcher) downCommands(b *Box, shared []string) ([]string, error) {
+// downCommands gives the commands that take away the box, dead or alive, and what none of others needs, as clear does.
+func (l *Launcher) downCommands(b *Box, others []*Box) ([]string, error) {
 	lines, undo := b.unhookCommands()
 	if b.alive() {
 		lines = append(lines,
@@ -36,28 +39,59 @@ func (l *Launcher) downCommands(b *Box, shared []string) ([]string, error) {
 	if len(stale) > 0 {
 		lines = append(lines, "rm -f "+Quote(stale))
 	}
-	for _, file := range shared {
+	files, err := l.removeCommands(b)
+	if err != nil {
+		return nil, err
+	}
+	shared, err := l.forgetCommands(b, others)
+	return slices.Concat(lines, files, shared, undo), err
+}
+
+// removeCommands gives the commands that take away the files of the box, as removeOwn does.
+func (l *Launcher) removeCommands(b *Box) ([]string, error) {
+	var lines []string
+	if !b.foreign() {
+		lines = append(lines, "rm -rf "+Quote([]string{filepath.Dir(b.Record), b.Log, b.outLog()}))
+	}
+	if b.MadeOverlay && b.overlay() != "" {
+		lines = append(lines, "rm -rf "+quote(b.overlay()))
+	}
+	if made := slices.Clone(b.MadeDirs); len(made) > 0 {
+		slices.Reverse(made)
+		lines = append(lines, removeEmptyCommand(made...))
+	}
+	kept, err := l.keptFor(b)
+	if kept != "" {
+		lines = append(lines, "rm -rf "+quote(kept))
+	}
+	return append(lines, "rm -rf "+quote(l.boxDir(b.Name))), err
+}
+
+// forgetCommands gives the commands that end the state of the box and take away what none of others needs, as forget does.
+func (l *Launcher) forgetCommands(b *Box, others []*Box) ([]string, error) {
+	var lines []string
+	for _, file := range l.lastOf(b, others) {
 		plan := netsetup.Plan{}
-		if err := readJSON(file, &plan); err != nil {
+		err := readJSON(file, &plan)
+		if errors.Is(err, fs.ErrNotExist) { // its start did not come to that
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		lines = append(append(lines, plan.UndoCommands()...), "rm "+quote(file))
 	}
-	if !b.foreign() {
-		lines = append(lines, "rm -rf "+Quote([]string{filepath.Dir(b.Record), b.Log, b.outLog()}))
+	lines = append(lines, "rm -f "+quote(l.boxFile(b.Name)))
+	if len(others) > 0 {
+		return append(lines, l.nameCommands(b, others, others)...), nil
 	}
-	if b.MadeOverlay {
-		lines = append(lines, "rm -rf "+quote(b.overlay()))
-	}
-	kept, err := l.keptFor(b)
-	if err != nil {
-		return nil, err
-	}
-	if kept != "" {
-		lines = append(lines, "rm -rf "+quote(kept))
-	}
-	lines = append(lines, fmt.Sprintf("rm -rf %s %s", quote(l.boxDir(b.Name)), quote(l.boxFile(b.Name))))
-	return append(lines, undo...), nil
+	return append(lines, "rm -f "+quote(l.conf()),
+		removeEmptyCommand(l.path("boxes"), l.path("bridges"), l.path("cni"), l.path("leases"), l.Dir)), nil
+}
+
+// removeEmptyCommand removes those of dirs, in this order, that are there and empty by then.
+func removeEmptyCommand(dirs ...string) string {
+	return "rmdir --ignore-fail-on-non-empty " + Quote(dirs) + " 2>/dev/null || true"
 }
 
 // unhookCommands keep the services that watch the box from running "boxrun down" themselves when its init ends, and
