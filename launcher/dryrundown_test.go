@@ -23,7 +23,7 @@ func killedStart(t *testing.T, root string) (*Launcher, *Box) {
 	b.Record, b.Log = filepath.Join(root, "apps/web/web.json"), filepath.Join(root, "logs/web.err")
 	files := []string{b.Record, b.Log, b.outLog(), b.Profile.Image + "/sbin/init", filepath.Join(l.confDir("web"), "hosts"), l.conf()}
 	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib"), 0o755), l.save(b), l.makeOverlay(b, b.Profile),
-		l.makeDirs(b, []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")})); err != nil {
+		l.makeDirs(b, b.Profile, "storage.binds", []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")})); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range append(files, b.overlay()+"/upper/f", filepath.Join(root, "lib/shared/other")) {

@@ -101,5 +101,5 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	l.Dir = root
 	b.Profile.Storage.Overlay = filepath.Join(root, "full/data")
 	wantText(t, said(l.makeOverlay(b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
-		" -> name another directory as overlay")
+		" -> name another directory")
 }

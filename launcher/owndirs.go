@@ -30,24 +30,28 @@ func madeAtStart(p profiles.Profile, source string) bool {
 	return errors.Is(err, fs.ErrNotExist) && slices.Contains(ownSources(p), source)
 }
 
-// makeDirs makes those of dirs that are missing, and the directories above them. It notes them before, so that a start
-// that fails leaves none.
-func (l *Launcher) makeDirs(b *Box, dirs []string) error {
-	missing, err := l.noteDirs(b, dirs)
-	if err != nil {
-		return err
+// makeDirs makes those of dirs, which the profile's key names, that are missing, and the directories above them. It notes
+// them before, so that a start that fails leaves none. One that has just failed may remove a directory above before
+// something is in it: then it is made again, and noted.
+func (l *Launcher) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) error {
+	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
+	for try := 1; ; try++ {
+		missing := missingDirs(dirs)
+		if len(missing) == 0 {
+			return nil
+		}
+		b.MadeDirs = append(b.MadeDirs, missing...)
+		if err := l.save(b); err != nil {
+			return err
+		}
+		err := mkdirs(missing)
+		if err == nil {
+			return nil
+		}
+		if try == tries || !errors.Is(err, fs.ErrNotExist) {
+			return invalid("name another directory", "%s: %s: %v", p.File, key, err)
+		}
 	}
-	return mkdirs(missing)
-}
-
-// noteDirs saves which directories the box is about to be given, and gives them: those that mkdirs is to make.
-func (l *Launcher) noteDirs(b *Box, dirs []string) ([]string, error) {
-	missing := missingDirs(dirs)
-	if len(missing) == 0 {
-		return nil, nil
-	}
-	b.MadeDirs = append(b.MadeDirs, missing...)
-	return missing, l.save(b)
 }
 
 // mkdirs makes directories, root's and open to be read by everyone whatever the umask: the box's users are others than

@@ -1,9 +1,13 @@
 package launcher
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +57,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		{"web/data/kept", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\ndrwxr-xr-x web  \"\"\ndrwxr-xr-x web/data  \"\"\n-rw------- web/data/kept  \"\"\n"},
 	} {
 		b := boxOf("web", func(*profiles.Profile) {})
-		if err := l.makeDirs(b, dirs); err != nil {
+		if err := l.makeDirs(b, b.Profile, "storage.binds", dirs); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(dirs[1]); err != nil || info.Mode().Perm() != 0o755 {
@@ -73,4 +77,47 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		}
 		wantText(t, tree(t, root), test.want)
 	}
+}
+
+// Other starts that fail remove the directory that boxes share while it is empty: it is made again.
+func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	shared := filepath.Join(t.TempDir(), "boxrun")
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	others.Go(func() {
+		for ctx.Err() == nil {
+			made := missingDirs([]string{shared})
+			if err := errors.Join(mkdirs(made), removeEmptyDirs(made)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+	for range 300 {
+		b := boxOf("web", func(*profiles.Profile) {})
+		dir := filepath.Join(shared, "web/data")
+		if err := l.makeDirs(b, b.Profile, "storage.binds", []string{dir}); err != nil || !exists(dir) {
+			t.Fatalf("got %v, there %v, want no error and true", err, exists(dir))
+		}
+		if err := b.removeMade(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	others.Wait()
+	if err := removeEmptyDirs([]string{shared}); err != nil || exists(shared) {
+		t.Errorf("got %v, there %v, want no error and false", err, exists(shared))
+	}
+}
+
+// A directory that can never be made is an error, and no reason to try for ever.
+func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	b := boxOf("web", func(*profiles.Profile) {})
+	wantText(t, said(l.makeDirs(b, b.Profile, "storage.binds", []string{link + "/web"})),
+		b.Profile.File+": storage.binds: mkdir "+link+"/web: no such file or directory -> name another directory")
 }

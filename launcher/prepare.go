@@ -74,7 +74,7 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 			return start{}, err
 		}
 	}
-	if err := errors.Join(l.makeOverlay(b, p), l.makeDirs(b, ownSources(p))); err != nil {
+	if err := errors.Join(l.makeOverlay(b, p), l.makeDirs(b, p, "storage.binds", ownSources(p))); err != nil {
 		return start{}, err
 	}
 	if r, err := readRecord(b.Record); err == nil && r.verify() == nil {
@@ -96,14 +96,7 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		b.MadeOverlay = true
 	}
-	missing, err := l.noteDirs(b, []string{dir})
-	if err != nil {
-		return err
-	}
-	if err := mkdirs(missing); err != nil {
-		return invalid("name another directory as overlay", "%s: storage.overlay: %v", p.File, err)
-	}
-	return nil
+	return l.makeDirs(b, p, "storage.overlay", []string{dir})
 }
 
 // removeMade removes the overlay that a start made which never came to run, and those directories it made that are empty.
