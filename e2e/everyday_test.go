@@ -65,6 +65,9 @@ grep -E '^(PLAIN|QUOTES|DOLLAR|PERCENT|EMPTY)=' | sort`)
 		!strings.HasSuffix(got, "-rw-------\n") {
 		h.t.Errorf("got\n%s\nwant no value for everyone to read", got)
 	}
+	h.sh(`sed -i 's/two words/another word/' /etc/boxrun/profiles/told.toml
+boxrun status --json told | jq -e '.changed == ["profile"]'; boxrun diff told | grep 'systemd.environment: changed'
+setpriv --reuid=65534 --regid=65534 --clear-groups boxrun ps --json | jq -e '.[0].changed == []'`)
 }
 
 // secretive gives a profile with secrets and one kind of root.

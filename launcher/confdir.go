@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"boxrun/profiles"
 )
 
 // confDir is what one box is told by way of files of the host that are bound over its own, read-only: the directory
@@ -90,7 +92,7 @@ func (c confDir) files() []confFile {
 			files = append(files, confFile{Path: "masks/" + unit, Link: "/dev/null"})
 		}
 		if len(c.Environment) > 0 { // not for everyone on the host to read
-			files = append(files, confFile{Path: "system.conf", Content: environmentConf(c.Environment), Mode: 0o600})
+			files = append(files, confFile{Path: environmentFile, Content: environmentConf(c.Environment), Mode: 0o600})
 		}
 		if c.TasksHeld {
 			files = append(files, confFile{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
@@ -117,7 +119,7 @@ func (c confDir) masked() []string {
 func (c confDir) binds(dir string) []string {
 	targets := []struct{ path, target string }{
 		{"masks", "/etc/systemd/system.control"},
-		{"system.conf", "/etc/systemd/system.conf.d/90-boxrun.conf"},
+		{environmentFile, "/etc/systemd/system.conf.d/90-boxrun.conf"},
 		{"tasks.conf", "/etc/systemd/system.conf.d/91-boxrun.conf"},
 		{"resolv.conf", "/etc/resolv.conf"},
 		{"resolv.conf", keptResolvConf},
@@ -210,6 +212,22 @@ func removeOthers(dir string, files []confFile) error {
 		}
 		return os.Remove(path)
 	})
+}
+
+// environmentFile is that of a confDir with the values of variables, for root alone.
+const environmentFile = "system.conf"
+
+// changedEnvironment says whether p has other values for variables than the services of its running box were told. Whether it
+// has other variables is the hash's to say. Only root can look: to others nothing has changed.
+func (l *Launcher) changedEnvironment(p profiles.Profile) bool {
+	if len(p.Systemd.Environment) == 0 || isHello(p.Image) {
+		return false
+	}
+	told, err := os.ReadFile(filepath.Join(l.confDir(p.Name), environmentFile))
+	if errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	return err != nil || string(told) != environmentConf(p.Systemd.Environment)
 }
 
 // environmentConf gives a drop-in of systemd's system.conf that sets env for every service.

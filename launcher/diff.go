@@ -24,7 +24,7 @@ func (l *Launcher) Diff(name string, now profiles.Profile) (Diff, error) {
 		return Diff{}, err
 	}
 	d := Diff{Name: b.Name, Secrets: nonNil(l.changedSecrets(now)), Image: b.imageNow(), Drift: []string{}}
-	if d.Profile, err = b.profileChanges(now); err != nil {
+	if d.Profile, err = l.profileChanges(b, now); err != nil {
 		return d, err
 	}
 	if d.Definition, err = definitionNow(&now); err != nil || !b.alive() {
@@ -49,18 +49,16 @@ func (l *Launcher) driftOf(b *Box) ([]string, error) {
 	return append(nonNil(lines), limits...), err
 }
 
-// profileChanges gives the keys whose values have changed since the start. That values of variables have is all that can be
-// told of those, and only by the hash: they are not in the state.
-func (b *Box) profileChanges(now profiles.Profile) ([]profiles.Change, error) {
+// profileChanges gives the keys whose values have changed since the start. That values of variables have is all that is told
+// of those.
+func (l *Launcher) profileChanges(b *Box, now profiles.Profile) ([]profiles.Change, error) {
 	changes, err := profiles.Changes(b.Profile, now)
 	if err != nil {
 		return nil, err
 	}
-	was := b.Profile
-	was.Systemd.Environment = now.Systemd.Environment
 	const table = "systemd.environment"
 	named := func(c profiles.Change) bool { return strings.HasPrefix(c.Key, table+".") }
-	if was.Hash() != b.Hash && !slices.ContainsFunc(changes, named) {
+	if l.changedEnvironment(now) && !slices.ContainsFunc(changes, named) {
 		changes = append(changes, profiles.Change{Key: table, How: "changed"})
 	}
 	return nonNil(changes), nil

@@ -1,13 +1,15 @@
 package launcher
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"boxrun/profiles"
 )
 
-// Values of variables are not in the state: that one is another by now the hash alone tells.
+// Values of variables are not in the state, nor is anything that they could be guessed by: that one is another by now is told
+// by the file for root alone.
 func TestProfileChangesOfABox(t *testing.T) {
 	at := func(env, ports string) profiles.Profile {
 		p, err := profiles.Parse("/profiles/web.toml", []byte("image = '/web.sif'\nnetwork.ports = ["+ports+"]\n[systemd]\nenvironment = {"+env+"}\n"), "")
@@ -21,7 +23,8 @@ func TestProfileChangesOfABox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.save(b); err != nil {
+	told := confDir{Systemd: true, Environment: map[string]string{"TOKEN": "secret", "TZ": "UTC"}}
+	if err := errors.Join(l.save(b), told.write(l.confDir(b.Name))); err != nil {
 		t.Fatal(err)
 	}
 	if b, err = l.load(b.Name); err != nil {
@@ -38,7 +41,7 @@ func TestProfileChangesOfABox(t *testing.T) {
 		"a name, and maybe a value": {at("TOKEN = 'other'", "'80'"), "systemd.environment.TZ: removed"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			changes, err := b.profileChanges(test.now)
+			changes, err := l.profileChanges(b, test.now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,6 +50,9 @@ func TestProfileChangesOfABox(t *testing.T) {
 				lines[i] = c.String()
 			}
 			wantText(t, strings.Join(lines, "\n"), test.want)
+			if made := l.madeOf(b, test.now); made != (test.want == "") {
+				t.Errorf("made of it: got %v, want %v", made, !made)
+			}
 		})
 	}
 }

@@ -366,7 +366,7 @@ func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) 
 		}
 		lines = append(lines, missing...)
 	}
-	limits, err := b.limitCommands(p)
+	limits, err := l.limitCommands(b, p)
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 

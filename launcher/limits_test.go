@@ -143,11 +143,11 @@ func TestLimitAnew(t *testing.T) {
 	l := &Launcher{Dir: t.TempDir()}
 	now := b.Profile
 	now.Resources = profiles.Resources{CPUs: 0.5}
-	ahead, err := b.limitsAhead(&now)
+	ahead, err := l.limitsAhead(b, &now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands, err := b.limitCommands(now)
+	commands, err := l.limitCommands(b, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestLimitAnewOfAnotherBox(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, strings.Join(done, "\n"), `resources.pids: pids.max is "max", not "50"`)
-	if b.madeOf(now) {
+	if l.madeOf(b, now) {
 		t.Error("another image passes for the same box")
 	}
 }

@@ -122,15 +122,15 @@ func writeLimits(cgroup string, limits []limit) error {
 }
 
 // madeOf says whether the box is what it would be if it were started from p, but for its limits: those change while it runs.
-func (b *Box) madeOf(p profiles.Profile) bool {
+func (l *Launcher) madeOf(b *Box, p profiles.Profile) bool {
 	p.Resources = b.Profile.Resources
-	return b.Hash == p.Hash()
+	return b.Hash == p.Hash() && !l.changedEnvironment(p)
 }
 
 // limitAnew holds a running box to the limits of p, where p differs in nothing else from what the box was started with, and
 // to its own where it does. It gives a line for each that was not in place.
 func (l *Launcher) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
-	if !b.madeOf(p) || b.Hash == p.Hash() {
+	if !l.madeOf(b, p) || b.Hash == p.Hash() {
 		return b.holdToLimits(ctx)
 	}
 	if err := refuseLimits(p); err != nil {
@@ -172,8 +172,8 @@ func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 
 // limitsAhead says where the box's limits are not those of the profile as it is now, which up would put in place.
 // nil stands for a profile that cannot be read.
-func (b *Box) limitsAhead(now *profiles.Profile) ([]string, error) {
-	if now == nil || !b.madeOf(*now) || b.Hash == now.Hash() {
+func (l *Launcher) limitsAhead(b *Box, now *profiles.Profile) ([]string, error) {
+	if now == nil || !l.madeOf(b, *now) || b.Hash == now.Hash() {
 		return b.limitsDrift()
 	}
 	_, lines := lifted(b.Profile.Resources, now.Resources)
@@ -196,10 +196,10 @@ func (b *Box) startLimitCommands() []string {
 }
 
 // limitCommands gives what a person would type to have what limitAnew gives.
-func (b *Box) limitCommands(p profiles.Profile) ([]string, error) {
+func (l *Launcher) limitCommands(b *Box, p profiles.Profile) ([]string, error) {
 	want := b.Profile.Resources
 	var limits []limit
-	if b.madeOf(p) {
+	if l.madeOf(b, p) {
 		want = p.Resources
 		limits, _ = lifted(b.Profile.Resources, want)
 	}

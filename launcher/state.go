@@ -31,7 +31,7 @@ type Box struct {
 	Name    string           `json:"name"`
 	Phase   Phase            `json:"phase"`
 	Profile profiles.Profile `json:"profile"` // as started
-	Hash    string           `json:"hash"`    // of the whole profile, environment included
+	Hash    string           `json:"hash"`    // of the whole profile, but those values
 	BootID  string           `json:"boot_id"`
 	Started time.Time        `json:"started"`
 
@@ -151,13 +151,12 @@ func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
 		return nil, err
 	}
 	b := &Box{
-		Name: p.Name, Phase: Starting, Profile: p, Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
+		Name: p.Name, Phase: Starting, Profile: p.WithoutValues(), Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
 		HooksDue: len(p.Hooks.PostUp) > 0,
 		Unit:     unitFor(p),
 		Record:   recordPath(l.Home, hostname, p.Name),
 		Log:      logPath(l.Home, hostname, p.Name),
 	}
-	b.Profile.Systemd.Environment = withoutValues(p.Systemd.Environment)
 	b.LogFrom, b.OutFrom = sizeOf(b.Log), sizeOf(b.outLog())
 	return b, nil
 }
@@ -173,11 +172,3 @@ func sizeOf(path string) int64 {
 
 // outLog gives Apptainer's .out log.
 func (b *Box) outLog() string { return strings.TrimSuffix(b.Log, ".err") + ".out" }
-
-func withoutValues(env map[string]string) map[string]string {
-	names := make(map[string]string, len(env))
-	for name := range env {
-		names[name] = ""
-	}
-	return names
-}

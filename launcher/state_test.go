@@ -5,9 +5,31 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"boxrun/profiles"
 )
+
+// The state, which everyone can read, is the same whatever the values of variables: nobody can try which one it was.
+func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
+	saved := func(value string) string {
+		b, err := l.newBox(boxOf("web", func(p *profiles.Profile) { p.Systemd.Environment = map[string]string{"PIN": value} }).Profile, 1500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Started = time.Time{}
+		if err := l.save(b); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(l.boxFile("web"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	wantText(t, saved("1234"), saved("1235"))
+}
 
 // One file that cannot be read is no reason to leave the other boxes alone.
 func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {

@@ -106,7 +106,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	if err != nil {
 		return d, err
 	}
-	limits, err := b.limitsAhead(now)
+	limits, err := l.limitsAhead(b, now)
 	if err != nil {
 		return d, err
 	}
@@ -121,7 +121,7 @@ func (l *Launcher) changed(b *Box, now *profiles.Profile) []string {
 	if !b.alive() {
 		return words
 	}
-	if now != nil && !b.madeOf(*now) {
+	if now != nil && !l.madeOf(b, *now) {
 		words = append(words, "profile")
 	}
 	if b.imageNow() != "" {

@@ -136,7 +136,7 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 		limits, err = l.limitAnew(ctx, b, p)
 		mended = append(mended, limits...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: !b.madeOf(p), Image: b.imageNow(), Secrets: l.changedSecrets(p)}
+	up := Up{Box: b, Mended: mended, Changed: !l.madeOf(b, p), Image: b.imageNow(), Secrets: l.changedSecrets(p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}

@@ -174,6 +174,13 @@ func TestHash(t *testing.T) {
 			t.Errorf("a profile %s: got same %v, want %v", test.what, same, test.same)
 		}
 	}
+	told := base
+	told.Systemd.Environment = map[string]string{"PIN": "1234"}
+	guess := base
+	guess.Systemd.Environment = map[string]string{"PIN": "1235"}
+	if told.Hash() != guess.Hash() {
+		t.Error("the value of a variable can be guessed by the hash")
+	}
 	if got, want := len(base.Hash()), 64; got != want {
 		t.Errorf("length: got %d, want %d", got, want)
 	}

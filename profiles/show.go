@@ -22,9 +22,10 @@ func (p Profile) TOML() ([]byte, error) {
 }
 
 // Hash gives a fingerprint of everything that makes the box: where two differ, the box must be made anew to be what the
-// profile says. Where the profile was found does not count, nor what its image is built from. It is the SHA-256 of the
-// profile's JSON, in hexadecimal.
+// profile says. Where the profile was found does not count, nor what its image is built from, nor the values of variables:
+// whoever reads the hash could try short ones. It is the SHA-256 of the profile's JSON, in hexadecimal.
 func (p Profile) Hash() string {
+	p = p.WithoutValues()
 	p.File, p.Build = "", Build{}
 	b, err := json.Marshal(p)
 	if err != nil {
@@ -32,4 +33,15 @@ func (p Profile) Hash() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// WithoutValues gives the profile for everyone to read, whoever may read its file: the variables of systemd.environment
+// have their names and no values.
+func (p Profile) WithoutValues() Profile {
+	names := make(map[string]string, len(p.Systemd.Environment))
+	for name := range p.Systemd.Environment {
+		names[name] = ""
+	}
+	p.Systemd.Environment = names
+	return p
 }
