@@ -121,6 +121,24 @@ func TestEnabledMeansUpAtBoot(t *testing.T) {
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
 		t.Errorf("after down, ps -q says %q", got)
 	}
+	h.isEnabledFromElsewhere()
+}
+
+// isEnabledFromElsewhere starts another box of the name: it is there after a boot as well, from the profile that is enabled.
+func (h host) isEnabledFromElsewhere() {
+	h.t.Helper()
+	h.sh("mkdir -p /srv/mine; echo 'image = \"builtin:hello\"' > /srv/mine/web.toml")
+	if got := h.sh("cd /srv/mine; boxrun ps -a --json | jq -r '.[] | select(.name == \"web\") | .profile, .enabled'"); got != "web.toml\ntrue\n" {
+		h.t.Errorf("ps -a says\n%s", got)
+	}
+	h.must("boxrun", "up", "/srv/mine/web.toml")
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes       0 ") {
+		h.t.Errorf("ps says\n%s", got)
+	}
+	h.sh(`boxrun status web | grep '^enabled: *yes (the next boot starts /etc/boxrun/profiles/web.toml)$'
+boxrun status --json web | jq -e '.enabled and .at_boot == "/etc/boxrun/profiles/web.toml"'
+boxrun down web; boxrun up web; boxrun status web | grep '^enabled: *yes$'
+boxrun disable web; boxrun status web | grep '^enabled: *no$'`)
 }
 
 // crash kills the box's init, or its master, and wants it back.

@@ -23,7 +23,7 @@ type Status struct {
 	Usage   Usage     `json:"usage"`
 	Changed []string  `json:"changed"` // of a box that runs, what is not as it was at the start: profile, image, secrets
 
-	Enabled  bool `json:"enabled"`  // started at boot
+	Enabled  bool `json:"enabled"`  // a box of the name is started at boot
 	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
 }
 
@@ -38,6 +38,8 @@ type Detail struct {
 
 	ImageNow   string `json:"image_now"`  // what has become of the image since the start: replaced, removed; "" for nothing
 	Definition string `json:"definition"` // why the image should be built anew; "" where it should not, or there is no [build]
+
+	AtBoot string `json:"at_boot"` // file of the profile that is started at boot; "" for none
 
 	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
 }
@@ -60,7 +62,7 @@ func (b *Box) status() Status {
 	s := Status{
 		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.shownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
-		Enabled: Enabled(b.Profile), Restarts: b.Restarts, Changed: []string{},
+		Enabled: EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	for i, p := range b.Profile.Network.Ports {
 		s.Ports[i] = b.shownPort(p)
@@ -88,7 +90,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: b.status(), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: b.Exposure(),
-		ImageNow: b.imageNow(), HooksDue: b.HooksDue,
+		ImageNow: b.imageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
 	if d.Definition, err = definitionNow(now); err != nil { // no reason to say nothing of the box
@@ -113,6 +115,19 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	d.Drift = append(append(d.Drift, drift...), limits...)
 	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
 	return d, err
+}
+
+// fileAtBoot gives the file of the profile that is started at boot as the box named; "" for none, or where it is gone.
+func fileAtBoot(box string) string {
+	arg := EnabledAs(box)
+	if arg == "" {
+		return ""
+	}
+	ref, err := profiles.OfHost().Find(arg)
+	if err != nil {
+		return ""
+	}
+	return ref.File
 }
 
 // changed names what of a running box is not as it was at its start. now is the profile, nil where it is not known.

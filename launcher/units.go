@@ -226,6 +226,18 @@ func wholeSeconds(d time.Duration) string {
 // wantsLink is what makes systemd start a unit with another one.
 func wantsLink(by, unit string) string { return filepath.Join(unitDir, by+".wants", unit) }
 
+// EnabledAs gives the profile, as NAME or NAME@INSTANCE, that is started at boot as the box named: one of the host's, whatever
+// the box was started from that is up now. "" where there is none.
+func EnabledAs(box string) string {
+	enabled, _ := enabledUnits() // the pattern is well-formed
+	for _, unit := range enabled {
+		if unitIsOf(unit, box) {
+			return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
+		}
+	}
+	return ""
+}
+
 // Enabled says whether the profile is started at boot. One that a person keeps elsewhere is not, though one of the host's may
 // have the same name.
 func Enabled(p profiles.Profile) bool {

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
-	"boxrun/profiles"
 )
 
 func (a *app) psCommand() *cobra.Command {
@@ -65,7 +64,7 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	for _, f := range found {
 		if !known[f.Name] && f.Err == nil {
 			known[f.Name] = true
-			enabled := launcher.Enabled(profiles.Profile{Name: f.Name, File: f.File})
+			enabled := launcher.EnabledAs(f.Name) != ""
 			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Changed: []string{}, Profile: f.File, Enabled: enabled})
 		}
 	}

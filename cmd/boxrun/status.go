@@ -69,6 +69,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 		{"address:", orDash(d.Address)},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
+		{"enabled:", yesNo(d.Enabled) + atBoot(d)},
 	}
 	if d.HooksDue && d.PID != 0 {
 		rows = append(rows, []string{"post_up:", "has not run to its end: \"boxrun up\" runs it"})
@@ -89,6 +90,14 @@ func changed(d launcher.Detail) string {
 		}
 	}
 	return ""
+}
+
+// atBoot says that another profile is started at boot than the box was started from.
+func atBoot(d launcher.Detail) string {
+	if d.AtBoot == "" || d.AtBoot == d.Profile {
+		return ""
+	}
+	return " (the next boot starts " + d.AtBoot + ")"
 }
 
 // imageNow says what has become of the image, and of what it was built from.
