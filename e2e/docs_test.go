@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/e2e/page"
 	"boxrun/profiles"
 )
 
@@ -34,20 +35,10 @@ import (
 // cmd/boxrun: their verbs and flags are there.
 
 // notRun is how many blocks cannot be run on a test host. Each says why; this number is here so that one more is a decision.
-const notRun = 5
+const notRun = 8
 
 // ranElsewhere names pages with a test of their own.
 var ranElsewhere = map[string]string{"coldfront.md": "make test-coldfront"}
-
-// block is a fenced part of a page.
-type block struct {
-	page  string
-	line  int // of the fence
-	kind  string
-	lines []string
-}
-
-func (b block) at() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
 
 // pages gives the files of the pages, the README first.
 func pages(t *testing.T) []string {
@@ -56,36 +47,7 @@ func pages(t *testing.T) []string {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got pages %q, %v", files, err)
 	}
-	files = slices.DeleteFunc(files, func(f string) bool { return ranElsewhere[filepath.Base(f)] != "" })
 	return append([]string{"../README.md"}, files...)
-}
-
-// blocks gives the fenced blocks of a page. Lines that are indented as code are refused: nothing says what they are.
-func blocks(file string) ([]block, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var found []block
-	var open *block
-	for i, line := range strings.Split(string(text), "\n") {
-		fence, isFence := strings.CutPrefix(line, "```")
-		switch {
-		case isFence && open == nil:
-			open = &block{page: filepath.Base(file), line: i + 1, kind: fence}
-		case isFence:
-			found = append(found, *open)
-			open = nil
-		case open != nil:
-			open.lines = append(open.lines, line)
-		case strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "\t"):
-			return nil, fmt.Errorf("%s:%d: code without a fence", file, i+1)
-		}
-	}
-	if open != nil {
-		return nil, fmt.Errorf("%s: the block does not end", open.at())
-	}
-	return found, nil
 }
 
 // step is a command of a page and what is shown of it.
@@ -103,25 +65,25 @@ var (
 	exitNote = regexp.MustCompile(`# exit code (\d+)$`)
 )
 
-// steps reads a console block.
-func (b block) steps() ([]step, error) {
+// stepsOf reads a console block.
+func stepsOf(b page.Block) ([]step, error) {
 	var steps []step
-	for i, line := range b.lines {
+	for i, line := range b.Lines {
 		m := prompts.FindStringSubmatch(line)
 		switch {
 		case m == nil && len(steps) == 0:
-			return nil, fmt.Errorf("%s: begins with no prompt", b.at())
+			return nil, fmt.Errorf("%s: begins with no prompt", b.At())
 		case m == nil:
 			last := &steps[len(steps)-1]
 			last.shown = append(last.shown, line)
 		case strings.HasPrefix(m[1], "root@"):
 			if len(steps) == 0 || !strings.Contains(steps[len(steps)-1].line, " shell ") {
-				return nil, fmt.Errorf("%s: nothing has opened the shell for %q", b.at(), line)
+				return nil, fmt.Errorf("%s: nothing has opened the shell for %q", b.At(), line)
 			}
 			last := &steps[len(steps)-1]
 			last.typed = append(last.typed, m[2])
 		default:
-			s := step{at: fmt.Sprintf("%s:%d", b.page, b.line+1+i), prompt: m[1], line: m[2]}
+			s := step{at: fmt.Sprintf("%s:%d", b.Page, b.Line+1+i), prompt: m[1], line: m[2]}
 			if code := exitNote.FindStringSubmatch(m[2]); code != nil {
 				fmt.Sscan(code[1], &s.code)
 			}
@@ -135,31 +97,31 @@ func (b block) steps() ([]step, error) {
 func TestPagesAreWellFormed(t *testing.T) {
 	left := 0
 	for _, file := range pages(t) {
-		found, err := blocks(file)
+		found, err := page.Blocks(file)
 		if err != nil {
 			t.Error(err)
 		}
 		for _, b := range found {
-			reason, skipped := strings.CutPrefix(b.kind, "console not run: ")
+			reason, skipped := strings.CutPrefix(b.Kind, "console not run: ")
 			switch {
 			case skipped && len(reason) > 5:
 				left++
-				t.Logf("%s is not run: %s", b.at(), reason)
-			case b.kind == "console":
-				if _, err := b.steps(); err != nil {
+				t.Logf("%s is not run: %s", b.At(), reason)
+			case b.Kind == "console":
+				if _, err := stepsOf(b); err != nil {
 					t.Error(err)
 				}
-			case b.kind == "toml":
-				if err := b.valid(); err != nil {
-					t.Errorf("%s: %v", b.at(), err)
+			case b.Kind == "toml":
+				if err := valid(b); err != nil {
+					t.Errorf("%s: %v", b.At(), err)
 				}
-			case b.kind == "text":
-				if i := slices.IndexFunc(b.lines, func(l string) bool { return prompts.MatchString(l) || strings.HasPrefix(l, "boxrun ") }); i >= 0 {
-					t.Errorf("%s: %q is a command", b.at(), b.lines[i])
+			case b.Kind == "text":
+				if i := slices.IndexFunc(b.Lines, func(l string) bool { return prompts.MatchString(l) || strings.HasPrefix(l, "boxrun ") }); i >= 0 {
+					t.Errorf("%s: %q is a command", b.At(), b.Lines[i])
 				}
-			case b.kind == "sh" && b.page == "README.md":
+			case b.Kind == "sh" && b.Page == "README.md":
 			default:
-				t.Errorf("%s: a block of kind %q", b.at(), b.kind)
+				t.Errorf("%s: a block of kind %q", b.At(), b.Kind)
 			}
 		}
 	}
@@ -172,22 +134,22 @@ var links = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
 
 // Links between pages lead to files that are there.
 func TestPagesLinkToFiles(t *testing.T) {
-	for _, page := range append(pages(t), "../docs/coldfront.md") {
-		text, err := os.ReadFile(page)
+	for _, file := range pages(t) {
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Error(err)
 		}
 		for _, m := range links.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
-				t.Errorf("%s links to %s: %v", filepath.Base(page), m[1], err)
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", filepath.Base(file), m[1], err)
 			}
 		}
 	}
 }
 
 // valid says what is wrong with a profile; one of which only a part is shown needs no image.
-func (b block) valid() error {
-	text := strings.Join(b.lines, "\n")
+func valid(b page.Block) error {
+	text := strings.Join(b.Lines, "\n")
 	if !strings.Contains(text, "image ") && !strings.Contains(text, "image=") {
 		text = "image = \"web.sif\"\n" + text
 	}
@@ -203,8 +165,11 @@ func (b block) valid() error {
 func TestPages(t *testing.T) {
 	h := newHost(t)
 	for _, file := range pages(t) {
+		if ranElsewhere[filepath.Base(file)] != "" {
+			continue
+		}
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".md"), func(t *testing.T) {
-			found, err := blocks(file)
+			found, err := page.Blocks(file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,15 +180,15 @@ func TestPages(t *testing.T) {
 }
 
 // followPage does what a page says, and leaves the host as the next page expects it.
-func (h host) followPage(found []block) {
+func (h host) followPage(found []page.Block) {
 	h.t.Helper()
 	defer h.sh("boxrun host reset --force; rm -rf /etc/boxrun/profiles/* /root/*")
 	for _, b := range found {
-		switch b.kind {
+		switch b.Kind {
 		case "toml":
 			h.keepProfile(b)
 		case "console":
-			steps, err := b.steps()
+			steps, err := stepsOf(b)
 			if err != nil {
 				h.t.Fatal(err)
 			}
@@ -235,14 +200,14 @@ func (h host) followPage(found []block) {
 }
 
 // keepProfile writes a profile that has a name, and has an image for it.
-func (h host) keepProfile(b block) {
+func (h host) keepProfile(b page.Block) {
 	h.t.Helper()
-	name, ok := strings.CutPrefix(b.lines[0], "# ")
+	name, ok := strings.CutPrefix(b.Lines[0], "# ")
 	name, isProfile := strings.CutSuffix(name, ".toml")
 	if !ok || !isProfile {
 		return
 	}
-	text := strings.Join(b.lines, "\n") + "\n"
+	text := strings.Join(b.Lines, "\n") + "\n"
 	h.profile(name, text)
 	if m := regexp.MustCompile(`(?m)^image *= "([^/:"]+)"`).FindStringSubmatch(text); m != nil {
 		h.must("ln", "-sfn", "/srv/web", "/etc/boxrun/profiles/"+m[1])

@@ -1,9 +1,10 @@
 package coldfront
 
 import (
-	"os"
 	"strings"
 	"testing"
+
+	"boxrun/e2e/page"
 )
 
 // doc is docs/coldfront.md: the commands of each section, and whether a test has run them.
@@ -13,28 +14,23 @@ type doc struct {
 	taken    map[string]bool
 }
 
-// readDoc reads the page. All its commands are in blocks of kind "console", behind the prompt of a host; those of
-// kind "console not run: R" cannot be run here, for the reason R.
+// readDoc reads the page. The commands that can be run here are in blocks of kind "console", behind the prompt of a host.
 func readDoc(t *testing.T) doc {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/coldfront.md")
+	blocks, err := page.Blocks("../../docs/coldfront.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := doc{t, map[string]string{}, map[string]bool{}}
-	section, kind := "", ""
-	for line := range strings.Lines(string(text)) {
-		fence, isFence := strings.CutPrefix(line, "```")
-		command, isCommand := strings.CutPrefix(line, "host# ")
-		switch {
-		case isFence:
-			kind = strings.TrimSpace(fence)
-		case kind == "console" && isCommand:
-			d.commands[section] += command
-		case kind != "" && !isCommand:
-			t.Errorf("docs/coldfront.md shows %q in a block, which nothing looks at", line)
-		case kind == "" && strings.HasPrefix(line, "#"):
-			section = strings.TrimSpace(strings.TrimLeft(line, "#"))
+	for _, b := range blocks {
+		for _, line := range b.Lines {
+			command, isCommand := strings.CutPrefix(line, "host# ")
+			switch {
+			case !isCommand:
+				t.Errorf("%s: nothing looks at %q", b.At(), line)
+			case b.Kind == "console":
+				d.commands[b.Section] += command + "\n"
+			}
 		}
 	}
 	return d
