@@ -5,9 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs builds boxrun and probe as "make build" does, once, and gives their directory.
+// programs builds boxrun and probe, once, and gives their directory.
 var programs = sync.OnceValues(func() (string, error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("no root, no host to build for")
@@ -38,14 +36,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, source := range map[string]string{"boxrun": "../cmd/boxrun", "probe": "./cmd/probe"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), source)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
-		}
-	}
-	return dir, nil
+	return dir, testhost.Build(context.Background(), dir)
 })
 
 // soak says whether the full numbers are wanted, and not the sample that fits a change.

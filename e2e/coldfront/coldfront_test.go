@@ -5,7 +5,6 @@ package coldfront
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,13 +36,11 @@ func newHost(t *testing.T) host {
 	if err := th.AddColdfront(t.Context(), func(step string) { t.Log(step) }); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(t.TempDir(), "boxrun")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "boxrun/cmd/boxrun")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building boxrun: %v\n%s", err, out)
+	bin := t.TempDir()
+	if err := testhost.Build(t.Context(), bin); err != nil {
+		t.Fatal(err)
 	}
-	if err := th.Copy(t.Context(), program, "/usr/local/bin/boxrun"); err != nil {
+	if err := th.Install(t.Context(), bin); err != nil {
 		t.Fatal(err)
 	}
 	return host{th, t}

@@ -3,6 +3,9 @@ package testhost
 import (
 	"context"
 	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -10,7 +13,17 @@ import (
 //go:embed web.toml
 var webProfile string
 
-// Install puts boxrun and probe, static binaries in bin on the machine, on the host, and a profile named web that runs WebImage.
+// Build builds boxrun and probe, static binaries, into the directory bin.
+func Build(ctx context.Context, bin string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building boxrun and probe: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Install puts on the host what Build has left in bin, and a profile named web that runs WebImage.
 func (h *Host) Install(ctx context.Context, bin string) error {
 	for _, program := range []string{"boxrun", "probe"} {
 		if err := h.Copy(ctx, filepath.Join(bin, program), "/usr/local/bin/"+program); err != nil {

@@ -4,11 +4,12 @@ import (
 	"context"
 	"embed"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/e2e/testhost"
 )
 
 //go:embed testdata/*.sh
@@ -49,13 +50,10 @@ func newHost(t *testing.T) machine {
 		stages[strings.TrimSuffix(f.Name(), ".sh")] = string(text)
 	}
 	dir := t.TempDir()
-	program := filepath.Join(dir, "boxrun")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "boxrun/cmd/boxrun")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building boxrun: %v\n%s", err, out)
+	if err := testhost.Build(t.Context(), dir); err != nil {
+		t.Fatal(err)
 	}
-	m, err := newMachine(t.Context(), dir, program, stages, func(step string) { t.Log(step) })
+	m, err := newMachine(t.Context(), dir, filepath.Join(dir, "boxrun"), stages, func(step string) { t.Log(step) })
 	if err != nil {
 		t.Fatal(err)
 	}
