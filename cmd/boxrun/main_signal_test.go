@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -11,7 +13,7 @@ import (
 	"time"
 )
 
-// TestInterrupts sends signals to a process that works on for a while after its context has ended.
+// TestInterrupts sends signals to a process that works on after its context has ended.
 func TestInterrupts(t *testing.T) {
 	for _, c := range []struct {
 		name, ignored string
@@ -42,11 +44,9 @@ func interrupted(t *testing.T, ignored string, signals []syscall.Signal) string 
 	}
 	cmd := exec.Command("env", args...)
 	cmd.Env = append(os.Environ(), waitVariable+"=1")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
+	in, errIn := cmd.StdinPipe()
+	out, errOut := cmd.StdoutPipe()
+	if err := errors.Join(errIn, errOut, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
 	var word string
@@ -56,9 +56,13 @@ func interrupted(t *testing.T, ignored string, signals []syscall.Signal) string 
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
-		read()
-		time.Sleep(100 * time.Millisecond) // it heeds Ctrl-C no more a moment after the context's end
+		if ignored == "" && word == "ready" {
+			read() // that it has ended
+		}
+		time.Sleep(300 * time.Millisecond) // it heeds Ctrl-C no more a moment after the context's end, and what is ignored never
 	}
+	in.Close()
+	read()
 	_ = cmd.Wait() // ProcessState tells
 	return strings.ReplaceAll(word, "_", " ") + "; " + cmd.ProcessState.String()
 }
@@ -66,16 +70,21 @@ func interrupted(t *testing.T, ignored string, signals []syscall.Signal) string 
 // waitVariable has the test's program be waitForInterrupt.
 const waitVariable = "BOXRUN_TEST_WAIT"
 
-// waitForInterrupt says what becomes of its context, and needs a while to end.
+// waitForInterrupt says what becomes of its context until stdin ends, and with that ends itself.
 func waitForInterrupt() {
 	ctx, stop := untilInterrupted()
 	defer stop()
 	fmt.Println("ready")
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
 	select {
 	case <-ctx.Done():
 		fmt.Println("ended")
-	case <-time.After(time.Second):
+		<-over
+	case <-over:
 		fmt.Println("went_on")
 	}
-	time.Sleep(time.Second)
 }
