@@ -68,7 +68,7 @@ fuzz:
 		done; \
 	done
 
-e2e: build bin/probe
+e2e:
 	go test -count=1 -timeout 40m ./e2e/...
 
 # As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.
@@ -98,7 +98,7 @@ testhost: build bin/probe
 bench: build bin/probe
 	@go run ./e2e/cmd/testhost bench
 
-soak: build bin/probe
+soak:
 	$(MAKE) fuzz FUZZTIME=5m
 	BOXRUN_SOAK=1 go test -count=1 -v -timeout 3h ./e2e/...
 
