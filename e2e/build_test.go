@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -63,11 +64,12 @@ func (b builder) runs(version string) {
 	}
 }
 
-// beside wants these files, and no others, in the image's directory.
-func (b builder) beside(want ...string) {
+// alone wants the image, what it was built from, and no other files in its directory.
+func (b builder) alone() {
 	b.t.Helper()
-	got := strings.Fields(b.sh("ls -A $(dirname " + b.image + ")"))
-	if !slices.Equal(got, want) {
+	got := strings.Fields(b.sh("ls -A " + path.Dir(b.image)))
+	name := path.Base(b.image)
+	if want := []string{name, name + ".boxrun.json"}; !slices.Equal(got, want) {
 		b.t.Errorf("beside the image there are %q, want %q", got, want)
 	}
 }
@@ -115,7 +117,6 @@ func TestBuild(t *testing.T) {
 // lives goes the whole way of an image: it is missing, built, another by its definition, and built anew for the box.
 func (b builder) lives() {
 	b.t.Helper()
-	name := b.image[strings.LastIndexByte(b.image, '/')+1:]
 	b.version("one")
 	b.fails(2, []string{b.image, `boxrun: hint: run "boxrun build site"`}, "boxrun", "up", "site")
 	b.must("boxrun", "build", "site")
@@ -131,7 +132,7 @@ func (b builder) lives() {
 	b.says([]string{"build:   the definition has changed"}, "boxrun", "diff", "site")
 	b.says([]string{"building " + b.image + ": the definition has changed", "started"}, "boxrun", "up", "--build", "site")
 	b.runs("two")
-	b.beside(name, name+".boxrun.json")
+	b.alone()
 	if got := b.must("boxrun", "diff", "site"); got != "" {
 		b.t.Errorf("diff after up --build: got %q, want nothing", got)
 	}
@@ -169,8 +170,7 @@ func (b builder) isKilled() {
 	b.version("four")
 	b.must("boxrun", "up", "--build", "site")
 	b.runs("four")
-	name := b.image[strings.LastIndexByte(b.image, '/')+1:]
-	b.beside(name, name+".boxrun.json")
+	b.alone()
 }
 
 // A build for which there is no room leaves the image, and nothing else, and says where room is needed.
@@ -185,8 +185,8 @@ func TestBuildOnAFullDisk(t *testing.T) {
 	sum := b.sh("sha256sum /srv/images/*")
 	b.sh("head -c 3M /dev/zero > /srv/images/filler")
 	b.fails(1, []string{"/srv/images/site.sif was not built", "no space is left in /srv/images"}, "boxrun", "build", "site")
-	b.beside("filler", "site.sif", "site.sif.boxrun.json")
 	b.sh("rm /srv/images/filler")
+	b.alone()
 	if got := b.sh("sha256sum /srv/images/*"); got != sum {
 		b.t.Errorf("the image was %s, and is %s", sum, got)
 	}
