@@ -71,7 +71,7 @@ func (a *app) each(cmd *cobra.Command, names []string, do func(context.Context, 
 	}
 	code := exitDone
 	for _, name := range names {
-		if err := cmd.Context().Err(); err != nil { // an interrupt is for all of them
+		if cmd.Context().Err() != nil { // an interrupt is for all of them
 			return context.Cause(cmd.Context())
 		}
 		if c := a.report(cmd, do(cmd.Context(), name)); code == exitDone {
