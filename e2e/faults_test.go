@@ -116,11 +116,10 @@ func (d *damaged) ready() {
 	d.clean = d.dump()
 }
 
-// left are the lines of a dump that tell nothing of a box: locks that nobody holds any more, after a boot the other end of
-// the host's wire, and a part of the dump itself.
+// left are the lines of a dump that tell nothing of a box: locks that nobody holds any more, and after a boot the other end
+// of the host's wire.
 func left() []string {
-	return []string{`^/run/boxrun/locks/`, `^/run/boxrun(/locks)? d `, `^/run/boxrun/apptainer.conf f `, `^[0-9]+: eth0@if`,
-		`^[0-9]+ \[sort\]`}
+	return []string{`^/run/boxrun/locks/`, `^/run/boxrun(/locks)? d `, `^/run/boxrun/apptainer.conf f `, `^[0-9]+: eth0@if`}
 }
 
 // Whatever dies or breaks, and whenever it does, one up or one down puts right: the box works, or nothing of it is left.

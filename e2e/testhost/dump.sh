@@ -33,4 +33,5 @@ find /sys/fs/cgroup -mindepth 1 -type d | sort
 section mounts
 cut -d ' ' -f 4- /proc/1/mountinfo | sort
 section processes
-ps -e --no-headers -o ppid:1,args | sort
+processes=$(ps -e --no-headers -o ppid:1,args) # in a pipe it could see what is about to become sort, as [sh]
+printf '%s\n' "$processes" | sort
