@@ -464,29 +464,19 @@ func TestDoctorNamesAStub(t *testing.T) {
 	h.finds(checks, launcher.Fail, "out names")
 }
 
-// Beside every firewall that people have, doctor finds nothing wrong with a box that works, and does not disturb it.
-func TestDoctorBesideFirewalls(t *testing.T) {
-	for _, f := range firewalls() {
-		t.Run(f.name, func(t *testing.T) {
-			h := bootHost(t, testhost.NewWithNeighbours)
-			h.answerNames()
-			h.sh(f.start)
-			if f.setup {
-				h.must("boxrun", "host", "setup")
-			}
-			h.must("boxrun", "up", "web")
-			before := h.dump()
-			checks := h.checks("web")
-			if launcher.Failed(checks) {
-				t.Errorf("doctor found\n%s\nwant no failure", trouble(checks))
-			}
-			for check, words := range f.doctor {
-				h.finds(checks, launcher.Pass, check, words)
-			}
-			h.same(before)
-			h.page()
-		})
+// diagnosed wants doctor to find nothing wrong with a box beside a firewall, to tell of that, and to disturb nothing.
+func (h host) diagnosed(f firewall) {
+	h.t.Helper()
+	before := h.dump()
+	checks := h.checks("web")
+	if launcher.Failed(checks) {
+		h.t.Errorf("doctor found\n%s\nwant no failure", trouble(checks))
 	}
+	for check, words := range f.doctor {
+		h.finds(checks, launcher.Pass, check, words)
+	}
+	h.same(before)
+	h.page()
 }
 
 // firewalld's own setting is named, and so is what its zones reject.

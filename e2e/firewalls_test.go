@@ -94,13 +94,14 @@ func (h host) says(words []string) {
 	}
 }
 
-// With every firewall that people have, a box is reached and reaches out; the firewall is told to reload and up mends what
-// that took; and after down all rules of others are as before, byte for byte.
+// With every firewall that people have, a box is reached and reaches out, and doctor says so; the firewall is told to reload
+// and up mends what that took; and after down all rules of others are as before, byte for byte.
 func TestNeighbours(t *testing.T) {
 	for _, f := range firewalls() {
 		t.Run(f.name, func(t *testing.T) {
 			h := bootHost(t, testhost.NewWithNeighbours)
 			h.serve(h.probe, "serve", "client", "tcp/:6001")
+			h.answerNames()
 			h.sh(f.start)
 			if f.setup {
 				h.must("boxrun", "host", "setup")
@@ -109,6 +110,7 @@ func TestNeighbours(t *testing.T) {
 			before := h.dump()
 			h.says(f.says)
 			h.reaches()
+			h.diagnosed(f)
 			if f.reload != "" {
 				h.sh(f.reload)
 				h.must("boxrun", "up", "web")
