@@ -13,7 +13,7 @@ import (
 
 // apptainerConf gives the site's apptainer.conf with CNI networks looked for in cniDir and, where the host is not run by
 // systemd, with cgroups made without asking one: else a box would have none of its own, and two boxes would share one
-// (facts 7.3). All else is as the site has it.
+// (setCgroups in internal/pkg/runtime/launch). All else is as the site has it.
 func apptainerConf(site, cniDir string, systemdHost bool) string {
 	conf := setDirective(site, "cni configuration path", cniDir)
 	if !systemdHost {

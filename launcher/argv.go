@@ -20,8 +20,8 @@ type start struct {
 	Binds   []string     // boxrun's own, in Apptainer's SRC:DST[:ro]; the profile's come after them
 }
 
-// argv gives the command that starts the box. --no-home keeps the image's own /root, which Apptainer would hide
-// (facts 2.7). systemd gets the whole cgroup tree, as /proc/self/cgroup is not namespaced (facts 2.19).
+// argv gives the command that starts the box. --no-home keeps the image's own /root, which Apptainer would hide.
+// systemd gets the whole cgroup tree, as /proc/self/cgroup is not namespaced.
 func (s start) argv() []string {
 	p := s.Profile
 	argv := append([]string{"apptainer", "-c", s.Conf, "instance", "start", "--boot"}, s.networkFlags()...)
@@ -48,7 +48,7 @@ func (s start) replaces(bind string) bool {
 	return slices.ContainsFunc(s.Profile.Storage.Binds, func(b profiles.Bind) bool { return b.Target == target })
 }
 
-// dns keeps Apptainer from the host's resolv.conf, which 1.5 would bind writable (facts D4), and whose absence is an
+// dns keeps Apptainer from the host's resolv.conf, which 1.5 would bind writable (addResolvConfMount), and whose absence is an
 // error to it: the file it makes of this is under boxrun's own.
 func (s start) dns() string {
 	if len(s.DNS) == 0 {
@@ -61,7 +61,7 @@ func (s start) dns() string {
 	return strings.Join(words, ",")
 }
 
-// rootFlags gives the writable layer: none is Apptainer's default, a read-only root (facts 2.11).
+// rootFlags gives the writable layer: none is Apptainer's default, a read-only root.
 func rootFlags(s profiles.Storage) []string {
 	switch s.Root {
 	case "overlay":
@@ -80,8 +80,9 @@ func bindFlag(b profiles.Bind) string {
 	return b.Source + ":" + b.Target
 }
 
-// environment is all that Apptainer's command line gets of ours, and with it the box's init (facts 2.14). HOME pins
-// Apptainer's directory; container= as a plain variable is how systemd learns where it runs (facts 2.16).
+// environment is all that Apptainer's command line gets of ours, and with it the box's init (SetContainerEnv in
+// internal/pkg/util/env). HOME pins Apptainer's directory; container= as a plain variable is how systemd learns where it
+// runs (https://systemd.io/CONTAINER_INTERFACE), and Apptainer never sets it.
 func environment(home string) []string { return append(commonEnvironment(home), "container=apptainer") }
 
 // commonEnvironment is what everything that boxrun runs on the host has in common.
@@ -94,12 +95,12 @@ func commonEnvironment(home string) []string {
 	}
 }
 
-// recordPath gives where Apptainer will write the record of the instance (facts 1.7).
+// recordPath gives where Apptainer will write the record of the instance (GetDir in internal/pkg/instance).
 func recordPath(home, hostname, name string) string {
 	return filepath.Join(home, ".apptainer", "instances", "app", hostname, "root", name, name+".json")
 }
 
-// logPath gives the instance's .err log, which Apptainer only ever appends to (facts 1.7).
+// logPath gives the instance's .err log, which Apptainer only ever appends to (SetLogFile in internal/pkg/instance).
 func logPath(home, hostname, name string) string {
 	return filepath.Join(home, ".apptainer", "instances", "logs", hostname, "root", name+".err")
 }

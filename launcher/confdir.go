@@ -26,7 +26,7 @@ import (
 //
 // system.control outranks /etc/systemd/system, where an administrator's own units are, and is otherwise used by
 // "systemctl set-property" alone, which therefore needs --runtime inside a box. Where the image's /etc/resolv.conf is a
-// link into /run, a bind on it lands there, and is hidden when systemd mounts its own /run (facts 2.9): then
+// link into /run, a bind on it lands there, and is hidden when systemd mounts its own /run: then
 // systemd-resolved makes the file from resolved.conf, and in a box without it systemd-tmpfiles copies ours there.
 type confDir struct {
 	Systemd     bool              // the box boots systemd: false leaves out all that is for it
@@ -46,7 +46,7 @@ type confFile struct {
 }
 
 // maskedUnits gives the units that no box may start, as they act on the kernel, which it shares with the host (/proc/sys
-// and /sys are writable in a box, facts 2.5), or wait for its devices. In a template's name every instance is meant.
+// and /sys are writable in a box), or wait for its devices. In a template's name every instance is meant.
 func maskedUnits() []string {
 	return []string{
 		// Make events of, name and set up the host's devices.

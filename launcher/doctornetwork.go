@@ -172,7 +172,7 @@ func beforeUp(k *netsetup.Kernel) []Check {
 }
 
 // conflists reads every file that Apptainer reads on its way to the network of a box: one that cannot be read and sorts
-// before it ends the start (facts 3.2).
+// before it ends the start (LoadConfList in libcni).
 func (d *doctor) conflists(context.Context) Check {
 	files, err := filepath.Glob(d.l.path("cni", "*.conflist"))
 	if err != nil {

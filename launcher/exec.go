@@ -88,7 +88,7 @@ func (b boxRef) home() (string, error) {
 
 // enterArgv gives the command that enters the box: what boxrun itself does there (enter.go) is all that Apptainer gets
 // to run. It would otherwise give the command variables and a prompt of its own, and 255 for whatever goes wrong. The
-// capabilities are those that the boot dropped; Apptainer would hand them out again (facts 6.2).
+// capabilities are those that the boot dropped; Apptainer would hand them out again (prepareRootCaps).
 func (b boxRef) enterArgv() []string {
 	argv := []string{"apptainer", "-q"}
 	if b.Conf != "" {
@@ -145,7 +145,7 @@ type job struct {
 }
 
 // newJob readies the command. It gets a session of its own: a control-C at the host's terminal would end Apptainer's
-// process, and with it the command, whatever that makes of SIGINT (facts 6.6).
+// process, and with it the command, whatever that makes of SIGINT (set_parent_death_signal).
 func newJob(b boxRef, e Exec) (*job, error) {
 	path, err := lookApptainer()
 	if err != nil {

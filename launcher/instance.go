@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// record is what boxrun reads of Apptainer's own file about an instance (facts 1.9).
+// record is what boxrun reads of Apptainer's own file about an instance (File in internal/pkg/instance).
 type record struct {
 	PID  int    `json:"pid"`  // init, as the host counts
 	PPID int    `json:"ppid"` // Apptainer's master, which cleans up when init ends
 	Name string `json:"name"`
 }
 
-// readRecord reads the record at path. Apptainer truncates before it writes (facts 1.13), so a file that is empty or
+// readRecord reads the record at path. Apptainer truncates before it writes (File.Update), so a file that is empty or
 // cut is reported as absent: os.ErrNotExist.
 func readRecord(path string) (record, error) {
 	text, err := os.ReadFile(path)
@@ -33,7 +33,7 @@ func parseRecord(text []byte) (record, error) {
 }
 
 // verify says whether the record is of a live instance of that name, and not of a process that was given the number
-// of a dead one: init's parent must be the master, and the master's title must carry the name (facts 1.12).
+// of a dead one: init's parent must be the master, and the master's title must carry the name.
 func (r record) verify() error {
 	parent, err := parentOf(r.PID)
 	if err != nil {
@@ -63,5 +63,5 @@ func (b *Box) foreign() bool {
 	return err == nil && r.PID != b.Init.PID && r.verify() == nil
 }
 
-// masterTitle is what Apptainer's master of root's instance calls itself (facts 1.1).
+// masterTitle is what Apptainer's master of root's instance calls itself (ProcName in internal/pkg/instance).
 func masterTitle(name string) string { return "Apptainer instance: root [" + name + "]" }

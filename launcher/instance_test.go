@@ -31,7 +31,7 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-// A record of a dead instance whose numbers other processes have must not be taken for a live one (facts 1.12).
+// A record of a dead instance whose numbers other processes have must not be taken for a live one.
 func TestVerifyRecordOfOthers(t *testing.T) {
 	self := record{PID: os.Getpid(), PPID: os.Getppid(), Name: "web"}
 	if err := self.verify(); err == nil || !strings.Contains(err.Error(), `is not Apptainer's master of "web"`) {

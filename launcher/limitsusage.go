@@ -16,7 +16,7 @@ type Usage struct {
 	Tasks  int           `json:"tasks"`  // processes and threads
 }
 
-// usage reads from its cgroup what a box that runs uses. Apptainer's own numbers are those of init alone (facts 7.5).
+// usage reads from its cgroup what a box that runs uses. Apptainer's own numbers are those of init alone (InstanceStats).
 func (b *Box) usage() Usage {
 	if b.Cgroup == "" {
 		return Usage{}

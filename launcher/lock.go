@@ -21,7 +21,7 @@ import (
 // The lock is flock's on the file NAME.lock, which is removed as the lock is given back. Whoever waited for a file that
 // was removed meanwhile finds another one, or none, in its place, and begins anew: so there are never two holders. It is
 // readable by root alone, as who can open it can lock it. The descriptor is closed on exec: the lock must not live on
-// in Apptainer, which hands down what it inherits (facts 2.21).
+// in Apptainer, which hands down what it inherits (cleanup_fd in cmd/starter/c/starter.c).
 func lock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
 	for {
 		if ctx.Err() != nil { // whoever gave up makes no file: only a holder removes one

@@ -62,7 +62,7 @@ func (o Logs) lastLines() int {
 // logFile is one of the files Apptainer keeps of a box: what its init wrote, and why it did not start.
 type logFile struct {
 	Path string
-	From int64 // where this start's lines begin, in bytes: the file is only ever appended to (facts 1.7)
+	From int64 // where this start's lines begin, in bytes: the file is only ever appended to
 }
 
 // showLogs writes the wanted lines of a box to out: of its journal, or of files where it keeps none or does not run
@@ -167,7 +167,7 @@ func followFiles(ctx context.Context, pid int, files []logFile, out io.Writer) e
 }
 
 // startCause gives the cause of a failed start in one line, out of Apptainer's .err log or its messages; "" where they
-// say nothing. Apptainer wraps it in lines that only say that something failed (facts 1.4); where it has none of its
+// say nothing. Apptainer wraps it in lines that only say that something failed; where it has none of its
 // own, the last line is the init's.
 func startCause(text string) string {
 	var last, failed, fatal string
@@ -230,7 +230,7 @@ func plainCause(message string) string {
 // causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins.
 func causes() [][2]string {
 	return [][2]string{
-		// ENOENT of the execve, whatever it was that is not there (facts 1.5).
+		// ENOENT of the execve, whatever it was that is not there.
 		{`exec /sbin/init failed: a shared library`, `the image has no /sbin/init, or not the interpreter it needs`},
 		{`exec /sbin/init failed: (.*)`, `the image's /sbin/init cannot be executed: $1`},
 		{`requested IP address (\S+) is not available`, `the address $1 is taken by another box`},

@@ -25,7 +25,7 @@ func (b *Box) bridged() bool { return b.Profile.Network.Mode == profiles.BridgeM
 const hostNetns = "/proc/1/ns/net"
 
 // networkFlags gives the part of the command line that connects the box. --boot alone would ask for Apptainer's own
-// bridge (facts 2.3); that it implies --net is why Apptainer warns of --netns-path, and then does as it is told.
+// bridge; that it implies --net is why Apptainer warns of --netns-path, and then does as it is told.
 func (s start) networkFlags() []string {
 	switch s.Profile.Network.Mode {
 	case profiles.HostMode:

@@ -11,7 +11,7 @@ import (
 )
 
 // refuseOverlay wants a directory that can be made, or written to, on a file system that can be an overlay's upper and has
-// room, and that no other box has for its own: Apptainer would let two write one (facts 2.12).
+// room, and that no other box has for its own: Apptainer would let two write one (sandboxFormat.lock in pkg/image).
 func refuseOverlay(p profiles.Profile, others []*Box) error {
 	if p.Storage.Root != "overlay" {
 		return nil

@@ -199,7 +199,7 @@ func argvOf(pid int) []string {
 	return strings.Split(string(text), "\x00")
 }
 
-// holdsInstance says whether argv is that of Apptainer's master of root's instance name (facts 1.1).
+// holdsInstance says whether argv is that of Apptainer's master of root's instance name.
 func holdsInstance(argv []string, name string) bool {
 	return len(argv) > 0 && argv[0] == masterTitle(name)
 }

@@ -16,7 +16,7 @@ import (
 const (
 	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
 	forkTime       = time.Second            // longer than a fork takes on a busy machine
-	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (facts 3.4)
+	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (pkg/network)
 	killTimeout    = 10 * time.Second       // for a killed process to be gone
 	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
 	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
@@ -201,8 +201,8 @@ func endMaster(ctx context.Context, master process, line *liveLine) error {
 
 // cgroupOf gives the directory of the cgroup that a box has to itself, its init being the process pid, a child of
 // Apptainer's master; "" where it has none: in a cgroup that holds boxrun or the master too, or is the root, or lies
-// outside of what is mounted here (facts 7.3). os.ErrProcessDone where there is no such process. systemd puts itself
-// into init.scope below the cgroup it was started in (facts 0.8).
+// outside of what is mounted here. os.ErrProcessDone where there is no such process. systemd puts itself
+// into init.scope below the cgroup it was started in.
 func cgroupOf(pid int) (string, error) {
 	parent, err := parentOf(pid)
 	if err != nil {

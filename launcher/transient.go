@@ -20,7 +20,7 @@ import (
 	"boxrun/profiles"
 )
 
-// Apptainer's master stays in the cgroup of whoever ran the command line (facts 7.2): in a person's session it is killed
+// Apptainer's master stays in the cgroup of whoever ran the command line: in a person's session it is killed
 // at logout, and the box with it, its databases open. So on a host that systemd runs it is systemd that runs the
 // command line, as a service that is made for it.
 //

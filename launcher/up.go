@@ -291,7 +291,8 @@ func externalNamed(name string) (netsetup.External, error) {
 func (l *Launcher) leaseDirs() []string { return []string{l.path("leases"), "/var/lib/cni/networks"} }
 
 // boot runs Apptainer and puts the box's rules in place while its command line still sleeps: that one returns 200 ms after
-// the box's init runs (facts 1.2). Where it is our child it is reaped before boot returns, else systemd does that.
+// the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). Where it is our child it is reaped before
+// boot returns, else systemd does that.
 func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile) error {
 	s, err := l.prepare(b, p)
 	if err != nil {
@@ -378,7 +379,7 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 	return b.Ports.Apply(k)
 }
 
-// boxDevice is the name of the first network's device inside a box (facts 3.4).
+// boxDevice is the name of the first network's device inside a box (NewSetupFromConfig in pkg/network).
 const boxDevice = "eth0"
 
 // boxRules gives what the box's rules depend on.

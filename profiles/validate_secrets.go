@@ -5,7 +5,7 @@ import (
 	"regexp"
 )
 
-// SecretsDir is where a box has its [secrets]. (Below /run systemd would hide them with a tmpfs of its own: facts 2.10.)
+// SecretsDir is where a box has its [secrets]. (Below /run systemd would hide them with a tmpfs of its own.)
 const SecretsDir = "/etc/secrets"
 
 // A secret's name is that of a file.
