@@ -101,6 +101,7 @@ func (h host) keepsSecrets() {
 	h.fails(2, []string{"No such file"}, "boxrun", "exec", "other", "--", "ls", "/etc/secrets", "/run/boxrun")
 	h.gives("", "bash", "-c", `{ ps -eo args; cat /proc/[0-9]*/environ; boxrun up --dry-run tmpfs; boxrun status --json tmpfs; journalctl -q
 grep -r '' /root/.apptainer; find /run/boxrun -type f ! -path '*/secrets/*' -exec cat {} +; } 2>/dev/null | tr '\0' '\n' | grep -a 'hunter[-]two'; true`)
+	h.must("test", "-s", "/run/boxrun/boxes/tmpfs/secrets/password")
 	h.fails(1, nil, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "cat /run/boxrun/boxes/*/secrets/* 2> /dev/null")
 
 	h.sh("boxrun down tmpfs; boxrun up --dry-run tmpfs > /tmp/plan; grep -c 'install -m 400 /root/' /tmp/plan; ! grep hunter-two /tmp/plan")
