@@ -18,7 +18,7 @@ help:
 	@echo 'make build      bin/boxrun, one static binary'
 	@echo 'make install    boxrun, its completions and manual pages below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
-	@echo 'make test       all tests (root; installs what they need)'
+	@echo 'make test       the tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
 	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
