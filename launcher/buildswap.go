@@ -40,8 +40,9 @@ func (l *Launcher) clean(j building) error {
 	if _, err := j.keep(boxes); err != nil {
 		return err
 	}
-	errs := []error{os.RemoveAll(j.work())}
-	for _, path := range j.kept() {
+	kept, err := j.kept()
+	errs := []error{err, os.RemoveAll(j.work())}
+	for _, path := range kept {
 		id, err := identify(path)
 		ours := err == nil && path == keptImage(j.image, id.Inode) // and not somebody's own of a like name
 		if ours && !runFrom(boxes, j.image, id.Inode) {
@@ -61,17 +62,17 @@ func (j building) keep(boxes []*Box) (string, error) {
 	return path, os.Rename(j.made(), path)
 }
 
-// kept lists the sandboxes that were kept.
-func (j building) kept() []string {
+// kept lists the sandboxes that were kept, and what is named like them.
+func (j building) kept() ([]string, error) {
 	dir, name := filepath.Split(j.image)
-	entries, _ := os.ReadDir(dir) // one that is not there has none
+	entries, err := os.ReadDir(dir)
 	var paths []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "."+name+".old-") {
 			paths = append(paths, filepath.Join(dir, e.Name()))
 		}
 	}
-	return paths
+	return paths, ignoreNotExist(err)
 }
 
 // swap puts the new image in the place of what is there, at once: whoever starts a box gets the one or the other. It
