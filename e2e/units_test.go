@@ -289,6 +289,14 @@ func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
 	h.must("boxrun", "enable", "web", "hello")
 	h.must("boxrun", "up", "web")
 	h.awaitUnit("boxrun@web.service", "active")
+	h.must("boxrun", "up", "hello")
+	const pid = "boxrun ps --json | jq '.[] | select(.name == \"hello\").pid'"
+	was := h.sh(pid)
+	h.run("boxrun", "doctor", "--self-test") // its box is another one of hello's file
+	if got := h.sh(pid); got != was {
+		t.Errorf("the self-test took hello away: its init was %q, and is %q", was, got)
+	}
+	h.must("boxrun", "down", "hello")
 	h.must("boxrun", "disable", "hello")
 	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes ") {
 		t.Errorf("disabling hello changed web:\n%s", got)
