@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup"
+	"boxrun/profiles"
 )
 
 // Launcher starts and stops boxes and keeps what it knows of them below Dir. Its methods may be called by several
@@ -19,6 +20,8 @@ type Launcher struct {
 	Exe  string       // boxrun's own executable, the init of builtin:hello
 	Note func(string) // one line for the person at the terminal
 	Live func(string) // the line that changes while a step takes long; "" when the step is over
+
+	Search profiles.Search // where to guess at the name that was meant by one that no box has
 }
 
 // StateDir is where boxrun keeps what it knows of boxes; another one is for tests.

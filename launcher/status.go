@@ -195,11 +195,19 @@ func exposedTo(external string, bound, loopback, restricted bool) string {
 	return where + ", for anyone who can route to it"
 }
 
-// find gives the state of a box, or ErrNotFound with a hint.
+// find gives the state of a box, or ErrNotFound with a guess at what was meant and a hint.
 func (l *Launcher) find(name string) (*Box, error) {
 	b, err := l.load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, l.DidYouMean(name)),
+			Hint: "\"boxrun ps -a\" lists boxes and profiles"}
 	}
 	return b, err
+}
+
+// DidYouMean gives a guess at the box or profile that was meant by a name that no box has, to stand behind an error; "" where
+// none is near.
+func (l *Launcher) DidYouMean(name string) string {
+	boxes, _ := l.boxes() // beside an error it gives what could be read
+	return l.Search.DidYouMean(name, nameList(boxes)...)
 }

@@ -140,18 +140,26 @@ func BoxName(arg string) string {
 
 // notFound says that there is no profile of a name, and which may have been meant.
 func (s Search) notFound(name string) error {
+	return fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
+}
+
+// DidYouMean gives a guess at the one of names, or at the profile, that was meant by name, to stand behind an error; "" where
+// none is near, or where there is a profile of just that name. Of two that are as near it is the one of names.
+func (s Search) DidYouMean(name string, names ...string) string {
 	found, err := s.List()
 	if err != nil {
-		return fmt.Errorf("%w: %q", ErrNotFound, name) // what cannot be listed cannot be suggested
+		found = nil // what cannot be listed cannot be suggested
 	}
-	var names []string
 	for _, f := range found {
+		if f.Name == name {
+			return ""
+		}
 		names = append(names, f.Name)
 	}
 	if near := nearest(name, names); near != "" {
-		return fmt.Errorf("%w: %q, did you mean %q?", ErrNotFound, name, near)
+		return fmt.Sprintf(", did you mean %q?", near)
 	}
-	return fmt.Errorf("%w: %q", ErrNotFound, name)
+	return ""
 }
 
 // Load finds, reads and checks the profile that a person named. See Find and Read for the errors.

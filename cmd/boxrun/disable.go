@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -41,17 +42,17 @@ func (a *app) disable(ctx context.Context, arg string) error {
 		return err
 	}
 	if !was {
-		return a.notEnabled(arg, name)
+		return a.notEnabled(l, arg, name)
 	}
 	a.notef("%s: is no longer started at boot", name)
 	return nil
 }
 
 // notEnabled says that a box is not started at boot, which is fine where there is a profile of that name.
-func (a *app) notEnabled(arg, name string) error {
+func (a *app) notEnabled(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		return &launcher.Problem{Kind: launcher.ErrNotFound,
-			Text: "there is no profile named \"" + arg + "\", and no box of that name is enabled",
+			Text: fmt.Sprintf("there is no profile named %q, and no box of that name is enabled%s", arg, l.DidYouMean(name)),
 			Hint: "\"boxrun ps -a\" lists profiles"}
 	}
 	a.notef("%s: is not enabled", name)

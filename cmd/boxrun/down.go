@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +72,7 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 		return nil
 	}
 	if !down.Found {
-		return a.notUp(arg, name)
+		return a.notUp(l, arg, name)
 	}
 	if down.Killed {
 		a.notef("%s: is down, killed at once", name)
@@ -88,10 +89,10 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 }
 
 // notUp says that a box is not up, which is fine where there is a profile of that name.
-func (a *app) notUp(arg, name string) error {
+func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		return &launcher.Problem{Kind: launcher.ErrNotFound,
-			Text: "there is neither a box nor a profile named \"" + arg + "\"",
+			Text: fmt.Sprintf("there is neither a box nor a profile named %q%s", arg, l.DidYouMean(name)),
 			Hint: "\"boxrun ps -a\" lists both"}
 	}
 	a.notef("%s: is not up", name)

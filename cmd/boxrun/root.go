@@ -93,5 +93,5 @@ func (a *app) launcher() (*launcher.Launcher, error) {
 		return nil, err
 	}
 	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
-	return &launcher.Launcher{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Live: a.live}, err
+	return &launcher.Launcher{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Live: a.live, Search: a.search}, err
 }
