@@ -260,6 +260,9 @@ func (h host) mergesLogs() {
 	if got, want := marked(h.must("boxrun", "logs", "-n", "1", "db", "web")), "web: web 2\ndb: db 2\n"; got != want {
 		h.t.Errorf("-n 1: got\n%s\nwant\n%s", got, want)
 	}
+	if got := h.must("boxrun", "logs", "-n", "0", "db") + h.must("boxrun", "logs", "-n", "0", "db", "web"); got != "" {
+		h.t.Errorf("-n 0: got\n%s\nwant nothing", got)
+	}
 	one := h.must("boxrun", "logs", "-n", "1", "db")
 	if !strings.HasSuffix(one, "]: db 2\n") || strings.Contains(one, "|") {
 		h.t.Errorf("of one box: got %s, want journalctl's own line", one)

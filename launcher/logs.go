@@ -18,7 +18,7 @@ import (
 // Logs says which log lines are wanted, of each box.
 type Logs struct {
 	Follow  bool   // go on as lines come
-	Lines   int    // only the last so many; 0: all, or with Follow the last ten
+	Lines   *int   // only the last so many, of what is there already; nil: all, or with Follow the last ten
 	Unit    string // of this unit only
 	Since   string // as journalctl takes it
 	Colours bool   // keep those of a single box
@@ -29,14 +29,17 @@ type Logs struct {
 // argv gives the command that prints them, to be run in the box.
 func (o Logs) argv() []string {
 	argv := []string{"journalctl", "--no-pager"}
+	if o.timed || o.Lines != nil && *o.Lines == 0 { // or it says that there are no entries
+		argv = append(argv, "--quiet")
+	}
 	if o.timed {
-		argv = append(argv, "--quiet", "--output=short-unix")
+		argv = append(argv, "--output=short-unix")
 	}
 	if o.Follow {
 		argv = append(argv, "--follow")
 	}
-	if o.Lines > 0 {
-		argv = append(argv, "--lines="+strconv.Itoa(o.Lines))
+	if o.Lines != nil {
+		argv = append(argv, "--lines="+strconv.Itoa(*o.Lines))
 	}
 	if o.Unit != "" {
 		argv = append(argv, "--unit="+o.Unit)
@@ -50,8 +53,8 @@ func (o Logs) argv() []string {
 // lastLines gives how many lines to begin with; -1 for all of them.
 func (o Logs) lastLines() int {
 	switch {
-	case o.Lines > 0:
-		return o.Lines
+	case o.Lines != nil:
+		return *o.Lines
 	case o.Follow:
 		return 10 // as journalctl and tail do
 	default:

@@ -19,8 +19,10 @@ func TestLogsArgv(t *testing.T) {
 		want string
 	}{
 		{Logs{}, "journalctl --no-pager"},
-		{Logs{Follow: true, Lines: 5}, "journalctl --no-pager --follow --lines=5"},
-		{Logs{Lines: 5, timed: true}, "journalctl --no-pager --quiet --output=short-unix --lines=5"},
+		{Logs{Follow: true}, "journalctl --no-pager --follow"},
+		{Logs{Follow: true, Lines: new(5)}, "journalctl --no-pager --follow --lines=5"},
+		{Logs{Follow: true, Lines: new(0)}, "journalctl --no-pager --quiet --follow --lines=0"},
+		{Logs{Lines: new(5), timed: true}, "journalctl --no-pager --quiet --output=short-unix --lines=5"},
 		{Logs{Unit: "nginx", Since: "1 hour ago"}, "journalctl --no-pager --unit=nginx --since=1 hour ago"},
 	} {
 		wantText(t, strings.Join(c.logs.argv(), " "), c.want)
@@ -88,7 +90,8 @@ func TestLogsOfABoxWithoutJournal(t *testing.T) {
 	}
 	for want, o := range map[string]Logs{
 		"one\ntwo\nthree": {},
-		"two\nthree":      {Lines: 2},
+		"two\nthree":      {Lines: new(2)},
+		"":                {Lines: new(0)},
 	} {
 		var out bytes.Buffer
 		code, err := showLogs(t.Context(), boxRef{Name: "web"}, o, files, &out, nil)

@@ -17,7 +17,7 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	var o launcher.Logs
 	var noPrefix bool
-	var lines uint
+	var lines linesFlag
 	cmd := &cobra.Command{
 		Use:   "logs PROFILE...",
 		Short: "Print the journals of boxes",
@@ -36,12 +36,12 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 			if err := a.needRoot("logs"); err != nil {
 				return err
 			}
-			o.Lines = int(lines)
+			o.Lines = lines.given
 			return a.logs(cmd.Context(), names, o, noPrefix)
 		},
 	}
 	cmd.Flags().BoolVarP(&o.Follow, "follow", "f", false, "go on as lines come")
-	cmd.Flags().UintVarP(&lines, "lines", "n", 0, "only the last `N` lines, of each box")
+	cmd.Flags().VarP(&lines, "lines", "n", "only the last `N` lines of each box; with 0 and -f, new ones alone")
 	cmd.Flags().StringVarP(&o.Unit, "unit", "u", "", "only lines of this `UNIT`")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only lines since this `TIME`, as journalctl takes it")
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")

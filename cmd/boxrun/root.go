@@ -53,13 +53,13 @@ away without a trace.`,
 	return root
 }
 
-// flagError says of a flag's value that is no number just that, and not which function of Go found it out.
+// flagError says of a flag's value that is neither true nor false just that, and not which function of Go found it out.
 func flagError(err error) error {
-	var number *strconv.NumError
-	if !errors.As(err, &number) {
+	var parsed *strconv.NumError // so it is called
+	if !errors.As(err, &parsed) {
 		return err
 	}
-	return errors.New(strings.Replace(err.Error(), number.Error(), "must be a number", 1))
+	return errors.New(strings.Replace(err.Error(), parsed.Error(), "must be true or false", 1))
 }
 
 // strictCompletion has cobra's own verb refuse a shell that it does not know: as it comes, it shows its help and succeeds.
