@@ -105,7 +105,7 @@ func TestEnabledMeansUpAtBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.page()
-	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes       0 ") {
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  yes ") {
 		t.Errorf("ps says\n%s", got)
 	}
 	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
@@ -132,7 +132,7 @@ func (h host) isEnabledFromElsewhere() {
 		h.t.Errorf("ps -a says\n%s", got)
 	}
 	h.must("boxrun", "up", "/srv/mine/web.toml")
-	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes       0 ") {
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  yes ") {
 		h.t.Errorf("ps says\n%s", got)
 	}
 	h.sh(`boxrun status web | grep '^enabled: *yes (the next boot starts /etc/boxrun/profiles/web.toml)$'
@@ -298,14 +298,14 @@ func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
 	}
 	h.must("boxrun", "down", "hello")
 	h.must("boxrun", "disable", "hello")
-	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   yes ") {
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  yes ") {
 		t.Errorf("disabling hello changed web:\n%s", got)
 	}
 	h.must("boxrun", "disable", "web")
 	if after := h.must("find", "/etc/systemd"); after != before {
 		t.Errorf("disable left\n%s\nwant\n%s", after, before)
 	}
-	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web    running   no ") {
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  no ") {
 		t.Errorf("ps says\n%s\nwant web up", got)
 	}
 	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,7 +20,10 @@ func (a *app) psCommand() *cobra.Command {
 		Short:   "List the boxes",
 		Long: `ps lists the boxes: those that run, are starting or stopping, and those that
 have crashed, of which "boxrun up" or "boxrun down" clears away what is left.
-Memory, processor time and tasks are those of the whole box.`,
+BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
+tcp, and open on all addresses, where they do not say otherwise. Behind the
+image stands what has changed since the start, and how often systemd has
+started the box anew. "boxrun status" and --json tell more.`,
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
@@ -36,8 +39,7 @@ Memory, processor time and tasks are those of the whole box.`,
 			case quiet:
 				return errors.Join(err, a.lines(column(boxes, func(s launcher.Status) string { return s.Name })))
 			}
-			return errors.Join(err,
-				a.table("NAME STATE ENABLED RESTARTS ADDRESS PORTS UPTIME MEMORY CPU TASKS IMAGE", psRows(boxes, time.Now())))
+			return errors.Join(err, a.spaced(2, psRows(boxes, time.Now())))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -71,22 +73,47 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	return boxes, err
 }
 
+// psRows lays boxes out below a header, for a terminal of 80 columns where names are not long. What makes a row wider
+// stands at its end.
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
-	rows := make([][]string, len(boxes))
-	for i, b := range boxes {
-		rows[i] = []string{b.Name, b.State + shownChange(b), yesNo(b.Enabled), strconv.Itoa(b.Restarts), orDash(b.Address),
-			orDash(strings.Join(b.Ports, ", ")), uptime(b, now),
-			shownMemory(b.Usage), shownCPU(b.Usage), shownTasks(b.Usage), orDash(b.Image)}
+	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
+	for _, b := range boxes {
+		rows = append(rows, []string{b.Name, b.State, yesNo(b.Enabled), orDash(b.Address), orDash(shownPorts(b.Ports)),
+			uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b)})
 	}
 	return rows
 }
 
-// shownChange marks a box that is not what its profile and image would make it now.
-func shownChange(b launcher.Status) string {
-	if len(b.Changed) == 0 {
+// shownPorts leaves out what is usual: that a port is tcp, and bound to no address.
+func shownPorts(ports []string) string {
+	short := make([]string, len(ports))
+	for i, p := range ports {
+		short[i] = strings.TrimSuffix(strings.TrimPrefix(p, "0.0.0.0:"), "/tcp")
+	}
+	return strings.Join(short, " ")
+}
+
+// shownImage gives the image without its directory.
+func shownImage(b launcher.Status) string {
+	if b.Image == "" {
+		return "-"
+	}
+	return filepath.Base(b.Image)
+}
+
+// remarks tells of a box that is not what its profile and image would make it now, or was started anew.
+func remarks(b launcher.Status) string {
+	var words []string
+	if len(b.Changed) > 0 {
+		words = append(words, strings.Join(b.Changed, ", ")+" changed")
+	}
+	if b.Restarts > 0 {
+		words = append(words, fmt.Sprintf("restarted %dx", b.Restarts))
+	}
+	if len(words) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(b.Changed, ", ") + " changed)"
+	return " (" + strings.Join(words, "; ") + ")"
 }
 
 func yesNo(b bool) string {
@@ -103,21 +130,22 @@ func orDash(s string) string {
 	return s
 }
 
-// uptime gives how long a box has run, in its two largest units.
+// uptime gives how long a box has run, in a unit of which there are two at least.
 func uptime(b launcher.Status, now time.Time) string {
 	if b.PID == 0 {
 		return "-"
 	}
+	const day = 24 * time.Hour
 	d := now.Sub(b.Started)
 	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh", d/time.Hour)
 	}
-	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+	return fmt.Sprintf("%dd", d/day)
 }
 
 func column[T any](rows []T, cell func(T) string) []string {

@@ -103,8 +103,11 @@ func (t *terminal) table(header string, rows [][]string) error {
 }
 
 // columns prints rows with their cells aligned.
-func (t *terminal) columns(rows [][]string) error {
-	w := tabwriter.NewWriter(t.out, 0, 0, 3, ' ', 0)
+func (t *terminal) columns(rows [][]string) error { return t.spaced(3, rows) }
+
+// spaced is columns with so many blanks between them.
+func (t *terminal) spaced(gap int, rows [][]string) error {
+	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
 		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
 			return err

@@ -26,7 +26,8 @@ func usageLines(d launcher.Detail) []string {
 	return lines
 }
 
-// shownMemory gives an amount of memory in the largest unit below it, "-" where the host does not count it.
+// shownMemory gives an amount of memory in the largest unit below it, with two digits at least; "-" where the host does not
+// count it.
 func shownMemory(u launcher.Usage) string {
 	if u.Memory == 0 {
 		return "-"
@@ -36,7 +37,10 @@ func shownMemory(u launcher.Usage) string {
 	for amount >= 1024 && unit < len(units)-1 {
 		amount, unit = amount/1024, unit+1
 	}
-	return fmt.Sprintf("%.1f%c", amount, units[unit])
+	if amount < 10 {
+		return fmt.Sprintf("%.1f%c", amount, units[unit])
+	}
+	return fmt.Sprintf("%.0f%c", amount, units[unit])
 }
 
 // shownCPU gives the time a box has had, as in "1m2.3s".
