@@ -33,7 +33,7 @@ func TestHostSetupLasts(t *testing.T) {
 	script := h.must("boxrun", "host", "setup", "--dry-run")
 	h.same(before)
 
-	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "set up: /etc/sysctl.d/90-boxrun.conf is missing") {
+	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "boxrun: wrote /etc/sysctl.d/90-boxrun.conf\n") {
 		t.Errorf("host setup: %v\nwant each thing it set up", r)
 	}
 	h.has(setupFiles())

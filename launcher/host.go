@@ -19,7 +19,7 @@ const etc = "/etc"
 
 // Setup is what a host setup did.
 type Setup struct {
-	Changed []string // what was out of place; empty: nothing was, and nothing was changed
+	Changed []string // what was done; empty: all was in place, and nothing was changed
 	Missing []string // what this host has no way to keep over reboots; boxes work without it
 }
 
@@ -54,7 +54,7 @@ func (l *Launcher) setUp(ctx context.Context, k *netsetup.Kernel, ps []profiles.
 	if err := plan.Record(k); err != nil {
 		return done, setupProblem(err)
 	}
-	if done.Changed, err = plan.Drift(k); err != nil || len(done.Changed) == 0 {
+	if done.Changed, err = plan.Deeds(k); err != nil || len(done.Changed) == 0 {
 		return done, err
 	}
 	if err := plan.Apply(k); err != nil {

@@ -72,6 +72,43 @@ func (s Setup) Plan() Plan {
 	return p
 }
 
+// Deeds gives a line for each thing that Apply will do to put the plan in place, worded for when it is done: none where all
+// is. It never writes. The plan was recorded just before, so that it knows what was there.
+func (p Plan) Deeds(k *Kernel) ([]string, error) {
+	var deeds []string
+	for _, s := range p.steps() {
+		drift, err := s.check(k)
+		if err != nil {
+			return nil, fmt.Errorf("checking %v: %w", s, err)
+		}
+		if len(drift) > 0 {
+			deeds = append(deeds, deed(s))
+		}
+	}
+	return deeds, nil
+}
+
+// deed says what the ensure of a step does where the step is not in place.
+func deed(s step) string {
+	switch s := s.(type) {
+	case *File:
+		switch {
+		case s.Text == "":
+			return "removed " + s.Path
+		case s.Before != nil:
+			return "wrote " + s.Path + " anew"
+		}
+		return "wrote " + s.Path
+	case *Modules:
+		return "loaded the " + s.String()
+	case *Sysctl:
+		if len(s.Before) > 0 {
+			return fmt.Sprintf("set %v to %s (it was %s)", s, s.Value, s.Before[0].Value)
+		}
+	}
+	return fmt.Sprintf("set up %v", s)
+}
+
 // Missing gives a line for each thing that cannot be kept over reboots on this host. Boxes work without it.
 func (s Setup) Missing() []string {
 	var missing []string

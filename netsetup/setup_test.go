@@ -111,6 +111,32 @@ func TestUnzoned(t *testing.T) {
 	}
 }
 
+const setupDeeds = `wrote /etc/sysctl.d/90-boxrun.conf
+wrote /etc/modules-load.d/boxrun.conf
+wrote /etc/udev/rules.d/90-boxrun.rules
+set sysctl net.ipv4.ip_forward to 1 (it was 0)
+set sysctl net.ipv4.conf.all.rp_filter to 2 (it was 0)
+set sysctl net.ipv4.conf.default.rp_filter to 2 (it was 0)
+set sysctl net.ipv4.conf.ext0.rp_filter to 2 (it was 1)
+set up firewalld's zone boxrun`
+
+// What a setup did says what was there before.
+func TestDeeds(t *testing.T) {
+	older := "older"
+	for want, s := range map[string]step{
+		"wrote /etc/a":      &File{Path: "/etc/a", Text: "new"},
+		"wrote /etc/a anew": &File{Path: "/etc/a", Text: "new", Before: &older},
+		"removed /etc/a":    &File{Path: "/etc/a", Before: &older},
+		"loaded the kernel modules bridge iptable_nat":   &Modules{Names: []string{"bridge", "iptable_nat"}},
+		"set sysctl net.ipv4.ip_forward to 1 (it was 0)": &Sysctl{Key: "net.ipv4.ip_forward", Value: "1", Before: []Setting{{"net.ipv4.ip_forward", "0"}, {"x", "y"}}},
+		"set up firewalld's zone boxrun":                 &PermanentZone{},
+	} {
+		if got := deed(s); got != want {
+			t.Errorf("got:  %s\nwant: %s", got, want)
+		}
+	}
+}
+
 func TestSetupOnAHost(t *testing.T) { withBackend(t, "nft", testSetupOnAHost) }
 
 func testSetupOnAHost(t *testing.T) {
@@ -123,10 +149,18 @@ func testSetupOnAHost(t *testing.T) {
 	if !slices.Equal(s.Devices, []string{"ext0"}) || s.Legacy || !s.Firewalld || !slices.Equal(s.Zoned, []string{"sbr0"}) {
 		t.Errorf("looked up: %+v", s)
 	}
+	s.Ethtool = "/usr/sbin/ethtool" // installed or not
 	before := dumpHost(t)
 	p := s.Plan()
-	if err := errorsOf(p.Record(h.k), p.Apply(h.k)); err != nil {
+	if err := p.Record(h.k); err != nil {
 		t.Fatal(err)
+	}
+	deeds, err := p.Deeds(h.k)
+	if err := errorsOf(err, p.Apply(h.k)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.ReplaceAll(strings.Join(deeds, "\n"), etc, "/etc"), setupDeeds; got != want {
+		t.Errorf("done: got\n%s\nwant\n%s", got, want)
 	}
 	want := "1 2 2 2"
 	if got := strings.ReplaceAll(shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.{all,default,ext0}.rp_filter"), "\n", " "); got != want {
@@ -134,6 +168,9 @@ func testSetupOnAHost(t *testing.T) {
 	}
 	if drift, err := s.Plan().Drift(h.k); len(drift) > 0 || err != nil {
 		t.Errorf("after the setup, drifted: %v, %v", drift, err)
+	}
+	if deeds, err := s.Plan().Deeds(h.k); len(deeds) > 0 || err != nil {
+		t.Errorf("after the setup, to be done: %v, %v", deeds, err)
 	}
 	if lines, err := s.Plan().PendingCommands(h.k); len(lines) > 0 || err != nil {
 		t.Errorf("after the setup, pending: %v, %v", lines, err)

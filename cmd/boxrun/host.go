@@ -62,10 +62,10 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 	return cmd
 }
 
-// noteSetup says what a setup found out of place and has put right.
+// noteSetup says what a setup has done.
 func (a *app) noteSetup(changed []string) {
 	for _, line := range changed {
-		a.notef("set up: %s", line)
+		a.note(line)
 	}
 	if len(changed) == 0 {
 		a.note("the host is set up, nothing to change")
