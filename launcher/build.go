@@ -48,7 +48,7 @@ func (l *Launcher) Build(ctx context.Context, p profiles.Profile, o BuildOptions
 	}
 	defer unlock()
 	if o.Outdated {
-		why, err := j.outdated()
+		why, err := j.outdated(ctx)
 		if err != nil || why == "" {
 			return Build{Image: j.image}, err
 		}
@@ -111,7 +111,7 @@ func (j building) lockName() string {
 }
 
 // outdated says why the image should be built: "" where it is of the definition as it is now.
-func (j building) outdated() (string, error) {
+func (j building) outdated(ctx context.Context) (string, error) {
 	if _, err := os.Stat(j.image); errors.Is(err, fs.ErrNotExist) {
 		return "there is no image yet", nil
 	}
@@ -122,7 +122,7 @@ func (j building) outdated() (string, error) {
 	if !ok {
 		return "it is not known what the image was built from", nil
 	}
-	now, err := j.recipe.fingerprint()
+	now, err := j.recipe.fingerprint(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "the definition is gone", nil
 	}
@@ -134,7 +134,7 @@ func (j building) outdated() (string, error) {
 
 // definitionNow says why the image of the profile should be built anew: "" where it is of its definition, or has none, or
 // the profile is not known.
-func definitionNow(p *profiles.Profile) (string, error) {
+func definitionNow(ctx context.Context, p *profiles.Profile) (string, error) {
 	if p == nil || p.Build.Definition == "" {
 		return "", nil
 	}
@@ -142,7 +142,7 @@ func definitionNow(p *profiles.Profile) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return j.outdated()
+	return j.outdated(ctx)
 }
 
 // refuseBuild looks for all that would keep the image from being built or put in place.
@@ -156,13 +156,14 @@ func (j building) refuseDefinition() error {
 	if j.recipe.builtin() {
 		return nil
 	}
-	info, err := os.Stat(j.recipe.Definition)
+	_, err := readDefinition(j.recipe.Definition)
 	if errors.Is(err, fs.ErrNotExist) {
 		return invalid("put the definition there, or correct build.definition in "+j.profile.File,
 			"%s: build.definition: no such file or directory: %q", j.profile.File, j.recipe.Definition)
 	}
-	if err == nil && !info.Mode().IsRegular() {
-		return invalid("name an Apptainer definition file", "%s: build.definition: not a file: %q", j.profile.File, j.recipe.Definition)
+	var problem *Problem
+	if errors.As(err, &problem) {
+		problem.Text = fmt.Sprintf("%s: build.definition: %s", j.profile.File, problem.Text)
 	}
 	return err
 }
@@ -232,7 +233,7 @@ func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (Build
 // buildIn builds in the place that begin has made, and swaps what was made with what is there.
 func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Build, error) {
 	done := Build{Image: j.image}
-	fingerprint, err := j.recipe.fingerprint() // before: who edits the definition meanwhile has changed it since
+	fingerprint, err := j.recipe.fingerprint(ctx) // before: who edits the definition meanwhile has changed it since
 	if err != nil {
 		return done, err
 	}

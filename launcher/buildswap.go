@@ -3,6 +3,7 @@ package launcher
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -130,9 +131,17 @@ func builtFile(image string) string { return image + ".boxrun.json" }
 // readBuilt gives what is known of the image at a path without links. ok is false where boxrun did not build it, or it has
 // been replaced or changed since, or its record makes no sense: unlike boxrun's state it outlives power cuts and boxruns.
 func readBuilt(image string) (r builtImage, ok bool, err error) {
-	text, err := os.ReadFile(builtFile(image))
+	file, err := openRegular(builtFile(image))
+	if errors.Is(err, errNotRegular) {
+		return r, false, nil
+	}
 	if err != nil {
 		return r, false, ignoreNotExist(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return r, false, err
 	}
 	if decodeState(text, &r) != nil {
 		return builtImage{}, false, nil

@@ -79,7 +79,7 @@ func TestARecordThatMakesNoSense(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		why, err := j.outdated()
+		why, err := j.outdated(t.Context())
 		wantText(t, fmt.Sprint(why, err), "it is not known what the image was built from<nil>")
 	}
 }

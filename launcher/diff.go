@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ type Diff struct {
 }
 
 // Diff compares the box with the profile as it is now. ErrNotFound where there is no such box.
-func (l *Launcher) Diff(name string, now profiles.Profile) (Diff, error) {
+func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) (Diff, error) {
 	b, err := l.find(name)
 	if err != nil {
 		return Diff{}, err
@@ -27,7 +28,7 @@ func (l *Launcher) Diff(name string, now profiles.Profile) (Diff, error) {
 	if d.Profile, err = l.profileChanges(b, now); err != nil {
 		return d, err
 	}
-	if d.Definition, err = definitionNow(&now); err != nil || !b.alive() {
+	if d.Definition, err = definitionNow(ctx, &now); err != nil || !b.alive() {
 		return d, err
 	}
 	d.Drift, err = l.driftOf(b)

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,8 +57,8 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 
 // Build gives the commands that build the image of a profile before its up, as BuildCommands does; none where it is of its
 // definition already, or has none. What is built need not be there now, and has the box start anew.
-func (d *DryRun) Build(p profiles.Profile) ([]string, error) {
-	if why, err := definitionNow(&p); err != nil || why == "" {
+func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error) {
+	if why, err := definitionNow(ctx, &p); err != nil || why == "" {
 		return nil, err
 	}
 	d.built = append(d.built, p.Name)

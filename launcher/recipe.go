@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/profiles"
 )
@@ -35,14 +38,15 @@ func (r recipe) fileName() string {
 // fingerprint gives a hash, in hexadecimal, of what goes into the image as far as it can be told without building: the
 // definition's text, the files of the host that its %files sections name, and a local image that it begins with, by its
 // identity. What a script of the definition fetches or reads is not seen, nor is a base image from a registry. Of a
-// built-in recipe all files count. os.ErrNotExist where there is no definition.
-func (r recipe) fingerprint() (string, error) {
+// built-in recipe all files count. os.ErrNotExist where there is no definition. Between two files it looks whether ctx has
+// ended: there may be many.
+func (r recipe) fingerprint(ctx context.Context) (string, error) {
 	sum := sha256.New()
 	var err error
 	if r.builtin() {
 		err = r.sumBuiltin(sum)
 	} else {
-		err = sumDefinition(sum, r.Definition)
+		err = sumDefinition(ctx, sum, r.Definition)
 	}
 	if err != nil {
 		return "", fmt.Errorf("reading the definition: %w", err)
@@ -58,15 +62,15 @@ func (r recipe) sumBuiltin(sum hash.Hash) error {
 	return err
 }
 
-func sumDefinition(sum hash.Hash, path string) error {
-	text, err := os.ReadFile(path)
+func sumDefinition(ctx context.Context, sum hash.Hash, path string) error {
+	text, err := readDefinition(path)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(sum, "%q\n", text)
 	dir := filepath.Dir(path)
 	for _, source := range hostFiles(string(text)) {
-		if err := sumGlob(sum, in(dir, source)); err != nil {
+		if err := sumGlob(ctx, sum, in(dir, source)); err != nil {
 			return err
 		}
 	}
@@ -80,6 +84,46 @@ func sumDefinition(sum hash.Hash, path string) error {
 	return nil
 }
 
+// maxDefinition bounds a definition in bytes: it is held in memory, and is a text that somebody has typed.
+const maxDefinition = 16 << 20
+
+// readDefinition gives the text of a definition file. What is no file, or too large for one, is an ErrInvalid.
+func readDefinition(path string) ([]byte, error) {
+	const hint = "name an Apptainer definition file"
+	file, err := openRegular(path)
+	if errors.Is(err, errNotRegular) {
+		return nil, invalid(hint, "not a file: %q", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxDefinition+1))
+	if err == nil && len(text) > maxDefinition {
+		return nil, invalid(hint, "over 16 MiB, too large for a definition: %q", path)
+	}
+	return text, err
+}
+
+// errNotRegular says that there is something else than a regular file.
+var errNotRegular = errors.New("is not a regular file")
+
+// openRegular opens a file for reading, where links lead to it. It never waits; what is no regular file is an errNotRegular.
+func openRegular(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat() // of what is read, whatever takes its place meanwhile
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s %w", path, errNotRegular)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // in gives the path that Apptainer takes name for, when it runs in dir.
 func in(dir, name string) string {
 	if filepath.IsAbs(name) {
@@ -90,13 +134,16 @@ func in(dir, name string) string {
 
 // sumGlob adds the files that a name in %files stands for: those that match it, and all that is below them. That there are
 // none is for the build to complain of.
-func sumGlob(sum hash.Hash, pattern string) error {
+func sumGlob(ctx context.Context, sum hash.Hash, pattern string) error {
 	paths, err := filepath.Glob(pattern)
 	if err != nil {
 		paths = []string{pattern} // a [ in a name
 	}
 	for _, path := range paths {
 		err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err != nil {
 				return err
 			}
@@ -135,7 +182,7 @@ func sumFile(sum hash.Hash, path string) error {
 
 // sumContent adds the content of a file.
 func sumContent(sum hash.Hash, path string) error {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return err
 	}

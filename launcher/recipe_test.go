@@ -1,6 +1,9 @@
 package launcher
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +11,10 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
 )
 
 func TestWhatADefinitionTakesFromTheHost(t *testing.T) {
@@ -84,7 +91,7 @@ func TestFingerprint(t *testing.T) {
 		{"the definition", true, func() { write("web.def", definition+"%post\n  true\n") }},
 	} {
 		step.do()
-		now, err := r.fingerprint()
+		now, err := r.fingerprint(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,4 +133,80 @@ drwxr-xr-x root/etc/deep  ""
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}
 	wantText(t, tree(t, typed), want)
+}
+
+// mkfifo makes a FIFO that who reads it gets an end of at last: a test should fail, and not hang.
+func mkfifo(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end := time.AfterFunc(5*time.Second, func() {
+		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+			unix.Close(fd)
+		}
+	})
+	t.Cleanup(func() { end.Stop() })
+}
+
+// Nothing but a regular file of a sensible size is read as a definition: a FIFO would keep status waiting.
+func TestADefinitionThatIsNone(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	mkfifo(t, at("pipe.def"))
+	mkfifo(t, at("pipe"))
+	for name, text := range map[string]string{"huge.def": "", "good.def": "Bootstrap: docker\n%files\n  pipe /\n"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Truncate(at("huge.def"), maxDefinition+1), os.Mkdir(at("dir.def"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"pipe.def": "not a file",
+		"dir.def":  "not a file",
+		"huge.def": "over 16 MiB, too large for a definition",
+	} {
+		path := at(name)
+		want = fmt.Sprintf("%s: %q", want, path)
+		_, err := recipe{Definition: path}.fingerprint(t.Context())
+		wantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "reading the definition: "+want+" true")
+		j := building{profile: profiles.Profile{File: "web.toml"}, recipe: recipe{Definition: path}}
+		err = j.refuseDefinition()
+		wantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "web.toml: build.definition: "+want+" true")
+	}
+	if _, err := (recipe{Definition: at("good.def")}).fingerprint(t.Context()); err != nil {
+		t.Errorf("a FIFO among the files: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := recipe{Definition: at("good.def")}.fingerprint(ctx)
+	wantText(t, fmt.Sprint(err, errors.Is(err, context.Canceled)), "reading the definition: context canceled true")
+}
+
+// status tells of a box all that it can where the definition of its image cannot be read, and ends with its context.
+func TestStatusWithoutTheDefinition(t *testing.T) {
+	dir := t.TempDir()
+	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
+	j, build := sandboxBuild(t, dir)
+	build()
+	if err := errors.Join(j.note("one", "1.4.5", "dev"), os.Rename(j.made(), j.image)); err != nil {
+		t.Fatal(err)
+	}
+	p := profiles.Default()
+	p.Name, p.Image, p.Build.Definition = "web", j.image, filepath.Join(dir, "web.def")
+	mkfifo(t, p.Build.Definition)
+	if err := l.save(&Box{Name: "web", Phase: Starting, Profile: p}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Status(t.Context(), "web", &p)
+	wantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := errors.Join(os.Remove(p.Build.Definition), os.WriteFile(p.Build.Definition, []byte("%files\n  web /\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Status(ctx, "web", &p)
+	wantText(t, fmt.Sprint(err), "reading the definition: context canceled")
 }

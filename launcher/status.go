@@ -39,6 +39,8 @@ type Detail struct {
 	ImageNow   string `json:"image_now"`  // what has become of the image since the start: replaced, removed; "" for nothing
 	Definition string `json:"definition"` // why the image should be built anew; "" where it should not, or there is no [build]
 
+	DefinitionUnread string `json:"definition_unread"` // why nobody can tell whether it should; "" where one can
+
 	AtBoot string `json:"at_boot"` // file of the profile that is started at boot; "" for none
 
 	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
@@ -93,8 +95,12 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		ImageNow: b.imageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
-	if d.Definition, err = definitionNow(now); err != nil { // no reason to say nothing of the box
-		d.Definition = err.Error()
+	d.Definition, err = definitionNow(ctx, now)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return d, err
+	case err != nil: // no reason to say nothing of the box
+		d.DefinitionUnread = err.Error()
 	}
 	if d.State != string(Running) {
 		return d, nil

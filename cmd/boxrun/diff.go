@@ -24,7 +24,7 @@ The exit code is 0 whether there are differences or not.`,
   boxrun diff --json web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := a.needRootFor("diff", names); err != nil {
 				return err
 			}
@@ -36,7 +36,7 @@ The exit code is 0 whether there are differences or not.`,
 			if err != nil {
 				return err
 			}
-			d, err := l.Diff(profiles.BoxName(names[0]), p)
+			d, err := l.Diff(cmd.Context(), profiles.BoxName(names[0]), p)
 			if err != nil {
 				return err
 			}

@@ -105,6 +105,8 @@ func imageNow(d launcher.Detail) string {
 	switch {
 	case d.ImageNow != "":
 		return " (" + d.ImageNow + " since the start: \"boxrun up --replace\" starts the box anew)"
+	case d.DefinitionUnread != "":
+		return " (whether it is of its definition is not known: " + d.DefinitionUnread + ")"
 	case d.Definition != "":
 		return " (" + d.Definition + ": \"boxrun up --build\" builds it)"
 	}

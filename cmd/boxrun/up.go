@@ -42,7 +42,7 @@ is that of the first that failed.`,
 					return err
 				}
 				run := l.DryRun()
-				return a.each(cmd, names, func(_ context.Context, name string) error { return a.printUp(name, run, o, build) })
+				return a.each(cmd, names, func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })
 			}
 			if err := a.needRootFor("up", names); err != nil {
 				return err
@@ -177,7 +177,7 @@ func (a *app) noteHost(name string, up launcher.Up) {
 }
 
 // printUp prints what up would run for one profile, after those it depends on. The run knows what was printed before.
-func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
+func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (a *app) printUp(name string, run *launcher.DryRun, o launcher.UpOptions, b
 	o.Replace = o.Replace || build
 	var first []string
 	if build {
-		if first, err = run.Build(p); err != nil {
+		if first, err = run.Build(ctx, p); err != nil {
 			return err
 		}
 	}
