@@ -256,12 +256,8 @@ func (l *Launcher) stray(path string) (*Box, error) {
 // fileOfBox gives what the file of a box's profile must be called for its service to be the one that is enabled; where none
 // is, what it mostly is called.
 func fileOfBox(name string) string {
-	enabled, _ := enabledUnits() // the pattern is well-formed
-	for _, unit := range enabled {
-		if unitIsOf(unit, name) {
-			file, _, _ := strings.Cut(strings.TrimPrefix(unit, "boxrun@"), "@")
-			return strings.TrimSuffix(file, ".service") + ".toml"
-		}
+	if enabled := EnabledAs(name); enabled != "" {
+		name, _, _ = strings.Cut(enabled, "@")
 	}
 	return name + ".toml"
 }
