@@ -53,17 +53,19 @@ func TestAFailedUpRestoresSysctls(t *testing.T) {
 	h.same(before, stays()[3:]...)
 }
 
+// Not even the directories of root's programs in $PATH, as su leaves them out.
 func TestHelloNeedsNothing(t *testing.T) {
 	h := newHost(t)
 	before := h.dump()
-	h.must("boxrun", "up", "hello")
+	const path = "PATH=/usr/local/bin:/usr/bin:/bin"
+	h.must("env", path, "boxrun", "up", "hello")
 	if got := h.client("curl", "-sS", "-m", "5", "http://192.0.2.1:8080/"); !strings.Contains(got, "hello") || !strings.Contains(got, testhost.ClientAddr) {
 		t.Errorf("the client got %q, want a page with the box and who asked", got)
 	}
 	if got := h.must("boxrun", "exec", "hello", "--", "/usr/bin/hostname"); got != "hello\n" {
 		t.Errorf("hostname says %q, want hello", got)
 	}
-	h.must("boxrun", "down", "hello")
+	h.must("env", path, "boxrun", "down", "hello")
 	h.same(before, stays()...)
 }
 

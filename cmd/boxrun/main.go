@@ -5,7 +5,9 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"boxrun/launcher"
@@ -24,9 +26,24 @@ func run(args []string, t *terminal) int {
 	ctx, stop := untilInterrupted()
 	defer stop()
 	root := newRoot(t)
+	if err := widenPath(); err != nil {
+		return t.report(root, err)
+	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return t.report(cmd, err)
+}
+
+// widenPath has programs be found where root's are, behind where the caller looks: on Debian the PATH of ordinary users,
+// of su and of cron leads to neither iptables nor sysctl.
+func widenPath() error {
+	dirs := filepath.SplitList(os.Getenv("PATH"))
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return os.Setenv("PATH", strings.Join(dirs, string(filepath.ListSeparator)))
 }
 
 // untilInterrupted gives a context that ends with the first signal. From then on Ctrl-C ends boxrun at once; SIGHUP does
