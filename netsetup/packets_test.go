@@ -45,7 +45,7 @@ var (
 	guarded    = labProbe{"web", "tcp", "", "127.0.0.1:9999"}
 )
 
-// reach is what section 5 of the design promises, whatever FORWARD's policy is.
+// reach is who is to reach what, whatever FORWARD's policy is.
 var reach = []struct {
 	probe labProbe
 	want  string
@@ -102,7 +102,7 @@ type fault struct {
 	want               string
 }
 
-// faults has each line of the design's listing. The answers are what they must not be.
+// faults takes away each rule that boxes need, or are held by. The answers are what they must not be.
 var faults = []fault{
 	{"raw", "PREROUTING", "-j BOXRUN-GUARD", "", "", false, guarded, "10.22.0.8 to port 9999"},
 	{"raw", "BOXRUN-GUARD", "-j DROP", "", "", false, guarded, "10.22.0.8 to port 9999"},
