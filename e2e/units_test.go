@@ -121,7 +121,22 @@ func TestEnabledMeansUpAtBoot(t *testing.T) {
 	if got := h.must("boxrun", "ps", "-q"); got != "" {
 		t.Errorf("after down, ps -q says %q", got)
 	}
+	h.isDownBeforeItIsWatched()
 	h.isEnabledFromElsewhere()
+}
+
+// isDownBeforeItIsWatched takes the box down while systemd begins the "boxrun up" that is to watch it: here another program,
+// that does not hear the first signal to stop.
+func (h host) isDownBeforeItIsWatched() {
+	h.t.Helper()
+	const slow = "#!/bin/bash\ntrap 'trap \"exit 0\" RTMIN+3' RTMIN+3\ntouch /run/slow\nwhile :; do sleep 0.1; done\n"
+	if err := h.Write(h.t.Context(), "/usr/local/bin/slow", 0o755, strings.NewReader(slow)); err != nil {
+		h.t.Fatal(err)
+	}
+	h.sh(`conf=/etc/systemd/system/boxrun@web.service.d/slow.conf
+printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/slow\n' > $conf; systemctl daemon-reload
+boxrun up web; timeout 5 sh -c 'until test -e /run/slow; do sleep 0.01; done'
+boxrun down web; rm $conf; systemctl daemon-reload`)
 }
 
 // isEnabledFromElsewhere starts another box of the name: it is there after a boot as well, from the profile that is enabled.

@@ -348,6 +348,7 @@ func ignoreNoUnit(err error) error {
 
 // A stopping is a service that systemd was asked to stop.
 type stopping struct {
+	host *hostSystemd
 	unit string
 	done chan string // gets the result of the job
 	err  error       // why there is nothing to wait for
@@ -355,7 +356,7 @@ type stopping struct {
 
 // stopUnit asks systemd to stop a service. One that is not there has stopped.
 func (h *hostSystemd) stopUnit(ctx context.Context, unit string) stopping {
-	s := stopping{unit: unit, done: make(chan string, 1)}
+	s := stopping{host: h, unit: unit, done: make(chan string, 1)}
 	err := h.ask(ctx, func(ctx context.Context) error {
 		_, err := h.conn.StopUnitContext(ctx, unit, "replace", s.done)
 		return err
@@ -368,18 +369,25 @@ func (h *hostSystemd) stopUnit(ctx context.Context, unit string) stopping {
 	return s
 }
 
-// wait returns when the service has stopped.
+// wait returns when the service has stopped. A "boxrun up" in it, which may wait for a lock that is ours, is told again to go:
+// it may not have been listening yet when systemd told it.
 func (s stopping) wait(ctx context.Context) error {
 	if s.err != nil {
 		return s.err
 	}
 	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
 	defer cancel()
-	select {
-	case <-s.done:
-		return nil
-	case <-ctx.Done():
-		return wrap("waiting for the end of "+s.unit, context.Cause(ctx))
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-s.done:
+			return nil
+		case <-again.C: // it fails where nothing runs any more
+			_ = s.host.conn.KillUnitWithTarget(ctx, s.unit, systemdbus.Main, int32(haltSignal))
+		case <-ctx.Done():
+			return wrap("waiting for the end of "+s.unit, context.Cause(ctx))
+		}
 	}
 }
 
