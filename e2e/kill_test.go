@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,22 @@ func TestKilledUp(t *testing.T) {
 			h.same(clean, `^/run/boxrun/locks/`)
 		})
 	}
+}
+
+// Where the start has been cut short everybody is told so, and that somebody is at work before. up and down clear it away.
+func TestKilledWhileItStarts(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "hello")
+	h.sh(`boxrun up web & up=$!
+until grep -qs '"phase": "starting"' /run/boxrun/boxes/web.json; do sleep 0.01; done
+ps='runuser -u alice -- boxrun ps --json'
+kill -STOP $up; $ps | jq -e '.[1].state == "starting"'
+kill -KILL $up; wait $up || true; $ps | jq -e '.[1].state == "crashed"'`)
+	if got := h.run("boxrun", "doctor").Stdout; !strings.Contains(got, "crashed: web") {
+		t.Errorf("doctor says\n%s\nwant web crashed", got)
+	}
+	h.must("boxrun", "down", "web")
+	h.gives("hello\n", "boxrun", "ps", "-q")
 }
 
 func TestKilledDown(t *testing.T) {

@@ -54,11 +54,11 @@ func portName(p profiles.Port) string {
 
 // stateCheck says whether the box runs, and how its systemd is.
 func (b *Box) stateCheck(ctx context.Context) Check {
+	if b.state() == crashed {
+		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, crashed)
+	}
 	if !b.alive() {
-		if b.Phase != Running && sameBoot(b) {
-			return warn("another boxrun works on it, or one was killed at it", "boxrun up "+b.Name, "%s", b.state())
-		}
-		return fail("it does not run", "boxrun up "+b.Name, "%s", b.state())
+		return warn("another boxrun works on it", "boxrun status "+b.Name, "%s", b.state())
 	}
 	state, failed, err := inside(ctx, b.Init.PID)
 	switch {

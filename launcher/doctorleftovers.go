@@ -32,7 +32,7 @@ func (d *doctor) leftoverLooks() []look {
 func (d *doctor) deadBoxes(context.Context) Check {
 	var dead []string
 	for _, b := range d.boxes {
-		if b.Phase == Running && !b.alive() || b.Phase != Running && !sameBoot(b) {
+		if b.state() == crashed {
 			dead = append(dead, b.Name)
 		}
 	}

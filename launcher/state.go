@@ -44,6 +44,8 @@ type Box struct {
 	Master process `json:"master"` // the same
 	Cgroup string  `json:"cgroup"` // the box's own, below /sys/fs/cgroup; "" where it has none
 
+	Worker process `json:"worker,omitzero"` // the boxrun at work on the box; zero of one that runs
+
 	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
 	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
 
@@ -67,6 +69,20 @@ func (b *Box) alive() bool {
 	id, err := bootID()
 	return err == nil && id == b.BootID && b.Init.PID > 1 && b.Init.alive()
 }
+
+// state says what has become of the box: one that should run and does not has crashed, and so has one whose start or
+// stop nobody is at work on any more. It is told by the record and /proc, as ps is for everybody: the lock is root's.
+func (b *Box) state() string {
+	if b.Phase == Running && !b.alive() || b.Phase != Running && !b.attended() {
+		return crashed
+	}
+	return string(b.Phase)
+}
+
+const crashed = "crashed"
+
+// attended says whether the boxrun that began to start or stop the box is still there.
+func (b *Box) attended() bool { return sameBoot(b) && b.Worker.alive() }
 
 // ends says whether the box's init is about to be gone: a process that was killed is there for a while, without its
 // network.
@@ -98,7 +114,16 @@ func (l *Launcher) load(name string) (*Box, error) {
 // errUnreadable says that there is a box of which nothing else is known: its file was cut short, or is of another boxrun.
 var errUnreadable = errors.New("state that cannot be read")
 
-func (l *Launcher) save(b *Box) error { return writeJSON(l.boxFile(b.Name), b) }
+// save writes the state of a box, whose lock the caller has. Until the box runs, it is noted that we are at work on it.
+func (l *Launcher) save(b *Box) (err error) {
+	b.Worker = process{}
+	if b.Phase != Running {
+		if b.Worker, err = openProcess(os.Getpid()); err != nil {
+			return err
+		}
+	}
+	return writeJSON(l.boxFile(b.Name), b)
+}
 
 // boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out. Beside
 // errUnreadable, for each file that cannot be read, it gives the others.

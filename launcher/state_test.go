@@ -3,6 +3,7 @@ package launcher
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -56,4 +57,34 @@ func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 	wantText(t, strings.Join(notes, "\n"), "stays: the network that boxes share: state file "+l.boxFile("mail")+
 		" is of version 2, this boxrun reads 1")
 	wantText(t, strings.Join(names(t, l.path("boxes")), " "), "db.json mail.json")
+}
+
+// A box is starting or stopping while a boxrun is at work on it: one that is killed tells nobody.
+func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir()}
+	killed := exec.Command("sleep", "60")
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	worker, err := openProcess(killed.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = killed.Process.Kill(), killed.Wait()
+	for _, phase := range []Phase{Starting, Stopping} {
+		b := boxOf("web", func(*profiles.Profile) {})
+		b.Phase = phase
+		if b.BootID, err = bootID(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.save(b); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = l.load("web"); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, b.state(), string(phase))
+		b.Worker = worker
+		wantText(t, b.state(), "crashed")
+	}
 }

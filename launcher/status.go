@@ -75,14 +75,6 @@ func (b *Box) status() Status {
 	return s
 }
 
-// state says what has become of the box: one that should run and does not has crashed.
-func (b *Box) state() string {
-	if b.Phase == Running && !b.alive() {
-		return "crashed"
-	}
-	return string(b.Phase)
-}
-
 // Status gives one box in full. now is the profile as it is now, nil where it cannot be read. ErrNotFound where there is
 // no such box.
 func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profile) (Detail, error) {

@@ -76,7 +76,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	}
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
-	if len(d.Drift) == 0 && d.PID != 0 {
+	if len(d.Drift) == 0 && d.State == string(launcher.Running) {
 		return append(rows, []string{"network:", "in place"})
 	}
 	return append(rows, labelled("drifted:", d.Drift)...)
