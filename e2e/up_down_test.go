@@ -166,9 +166,15 @@ func TestPsAndStatusAndLogs(t *testing.T) {
 	}
 }
 
+// Whatever the umask of who started the box, and the boxes' users their files.
 func TestAnybodyMayRead(t *testing.T) {
 	h := newHost(t)
-	h.must("boxrun", "up", "hello")
+	h.profile("web", h.must("cat", "/etc/boxrun/profiles/web.toml")+"[systemd]\nenvironment = { A = \"b\" }\n")
+	h.sh("umask 077; boxrun up hello web; boxrun profile init mine; stat -c %a mine.toml | grep -x 600")
+	for _, box := range []string{"hello", "web"} {
+		h.must("boxrun", "exec", "-u", "nobody", box, "--", "sh", "-c", "ls / /etc; cat /etc/passwd /etc/hosts /etc/resolv.conf")
+	}
+	h.must("boxrun", "down", "web")
 	if got := h.must("runuser", "-u", "alice", "--", "boxrun", "ps", "-q"); got != "hello\n" {
 		t.Errorf("ps -q as alice says %q, want hello", got)
 	}

@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -128,14 +129,17 @@ func (l *Launcher) save(b *Box) (err error) {
 // boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out. Beside
 // errUnreadable, for each file that cannot be read, it gives the others.
 func (l *Launcher) boxes() ([]*Box, error) {
-	files, err := filepath.Glob(l.path("boxes", "*.json"))
-	if err != nil {
-		return nil, err
+	entries, err := os.ReadDir(l.path("boxes"))
+	if err := ignoreNotExist(err); err != nil {
+		return nil, fmt.Errorf("listing boxes: %w", err)
 	}
 	var boxes []*Box
 	var errs []error
-	for _, file := range files {
-		b, err := l.load(nameOf(file))
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".json" {
+			continue
+		}
+		b, err := l.load(nameOf(e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -87,4 +88,17 @@ func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
 		b.Worker = worker
 		wantText(t, b.state(), "crashed")
 	}
+}
+
+// A directory that cannot be read is not one without boxes.
+func TestBoxesThatCannotBeListed(t *testing.T) {
+	l := &Launcher{Dir: t.TempDir()}
+	if boxes, err := l.boxes(); err != nil || len(boxes) != 0 {
+		t.Errorf("got %v, %v of no directory, want no boxes", boxes, err)
+	}
+	if err := os.WriteFile(l.path("boxes"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.boxes()
+	wantText(t, fmt.Sprint(err), "listing boxes: open "+l.path("boxes")+": not a directory")
 }

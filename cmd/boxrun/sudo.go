@@ -7,19 +7,22 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"boxrun/launcher"
 )
 
 // needRoot makes sure that a verb runs as root: on a terminal it runs boxrun again under sudo. It returns only when we
-// are root, or cannot become it.
+// are root, or cannot become it. From then on what is made is open to be read, whatever the umask of the person: records
+// are for everybody on the host, and the files of a box for its users.
 func (a *app) needRoot(verb string) error { return a.needRootFor(verb, nil) }
 
 // needRootFor is needRoot for a verb that reads profiles: they are found here and named by their paths there, as sudo
 // drops the environment.
 func (a *app) needRootFor(verb string, names []string) error {
 	if os.Geteuid() == 0 {
+		unix.Umask(0o022)
 		return nil
 	}
 	resolved, err := a.resolved(names)
