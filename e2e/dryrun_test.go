@@ -66,12 +66,12 @@ func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "down", "web")
 	before := h.dump()
-	for _, name := range []string{"web", "shared"} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct{ up, down string }{{"web", "web"}, {"shared", "shared"}, {"web", "--all"}} {
+		t.Run(c.down, func(t *testing.T) {
 			h := h.in(t)
-			h.must("boxrun", "up", name)
+			h.sh("boxrun up " + c.up)
 			up := h.dump()
-			script := h.must("boxrun", "down", "--dry-run", name)
+			script := h.sh("boxrun down --dry-run " + c.down)
 			h.same(up)
 			if r := h.run("bash", "-ec", script); r.Code != 0 {
 				t.Fatalf("typing\n%s: %v", script, r)

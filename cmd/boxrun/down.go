@@ -33,14 +33,17 @@ it keeps is printed. A box that is not up is nothing to do.`,
 		}),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if dryRun {
-				return a.each(cmd, names, a.printDown)
-			}
-			if err := a.needRoot("down"); err != nil {
-				return err
+			if !dryRun {
+				if err := a.needRoot("down"); err != nil {
+					return err
+				}
 			}
 			names, unread := a.boxNames(names, all)
-			err := a.each(cmd, names, func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) })
+			do := func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) }
+			if dryRun {
+				do = a.printDown
+			}
+			err := a.each(cmd, names, do)
 			if err == nil {
 				return unread
 			}
