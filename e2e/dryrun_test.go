@@ -59,14 +59,15 @@ func steady(section string) string {
 	return kept.String()
 }
 
-// down --dry-run prints how to take away what up has made, on a bridge and in the host's network.
+// down --dry-run prints how to take away what up has made: on a bridge, in the host's network, and of several boxes what they
+// share with the last of them.
 func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 	h := newHost(t)
 	h.profile("shared", "image = \"builtin:hello\"\n[network]\nmode = \"host\"\n")
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "down", "web")
 	before := h.dump()
-	for _, c := range []struct{ up, down string }{{"web", "web"}, {"shared", "shared"}, {"web", "--all"}} {
+	for _, c := range []struct{ up, down string }{{"web", "web"}, {"shared", "shared"}, {"web hello", "hello web web"}, {"web hello", "--all"}} {
 		t.Run(c.down, func(t *testing.T) {
 			h := h.in(t)
 			h.sh("boxrun up " + c.up)

@@ -10,8 +10,9 @@ import (
 	"boxrun/netsetup"
 )
 
-// DownCommands gives what a person would type into bash to have what Down gives. ErrNotFound where the box is not up.
-func (l *Launcher) DownCommands(name string) ([]string, error) {
+// DownCommands gives what a person would type into bash to have what Down gives, once the boxes named in gone have been taken
+// away so. ErrNotFound where the box is not up.
+func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 	b, err := l.find(name)
 	if err != nil {
 		return nil, err
@@ -19,6 +20,9 @@ func (l *Launcher) DownCommands(name string) ([]string, error) {
 	others, err := l.others(name)
 	if err != nil {
 		return nil, err
+	}
+	for _, other := range gone {
+		others = without(others, other)
 	}
 	return l.downCommands(b, others)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ it keeps is printed. A box that is not up is nothing to do.`,
 			names, unread := a.boxNames(names, all)
 			do := func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) }
 			if dryRun {
-				do = a.printDown
+				do = a.printDowns()
 			}
 			err := a.each(cmd, names, do)
 			if err == nil {
@@ -102,17 +103,25 @@ func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
 	return nil
 }
 
-// printDown prints what down would run for one box.
-func (a *app) printDown(_ context.Context, arg string) error {
-	l, err := a.launcher()
-	if err != nil {
-		return err
+// printDowns gives what prints what down would run for one box after the other.
+func (a *app) printDowns() func(context.Context, string) error {
+	var gone []string // boxes that would be down by now
+	return func(_ context.Context, arg string) error {
+		name := profiles.BoxName(arg)
+		l, err := a.launcher()
+		if err != nil {
+			return err
+		}
+		commands, err := l.DownCommands(name, gone...)
+		if errors.Is(err, launcher.ErrNotFound) || slices.Contains(gone, name) {
+			return a.notUp(l, arg, name)
+		}
+		if err != nil {
+			return err
+		}
+		gone = append(gone, name)
+		return a.lines(commands)
 	}
-	commands, err := l.DownCommands(profiles.BoxName(arg))
-	if err != nil {
-		return err
-	}
-	return a.lines(commands)
 }
 
 // boxNames gives the names as typed, or those of all boxes. Beside an error it gives those that could be read.
