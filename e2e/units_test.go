@@ -364,7 +364,11 @@ func TestWhatABoxDependsOnComesFirst(t *testing.T) {
 	if got := h.must("boxrun", "ps", "-q"); got != "db\n" {
 		t.Errorf("after down of app, ps -q says %q, want db", got)
 	}
-	h.must("boxrun", "down", "db")
+	h.must("boxrun", "up", "app")
+	r = h.run("boxrun", "down", "db", "app")
+	if db, app := strings.Index(r.Stderr, "db: is down"), strings.Index(r.Stderr, "app: is down"); r.Code != 0 || app < 0 || db < app {
+		t.Errorf("down: %v\nwant app down, then db", r)
+	}
 
 	h.profile("db", "image = \"builtin:hello\"\ndepends_on = [\"app\"]\n")
 	h.fails(2, []string{"goes in a circle: app needs db needs app"}, "boxrun", "up", "app")

@@ -164,9 +164,14 @@ func (l *Launcher) removeUnreadable(ctx context.Context) error {
 
 // downAll takes down boxes that run, and clears what is left of those that do not.
 func (l *Launcher) downAll(ctx context.Context) error {
+	files := l.records("boxes/*.json")
+	names := make([]string, len(files))
+	for i, file := range files {
+		names[i] = nameOf(file)
+	}
 	var errs []error
-	for _, file := range l.records("boxes/*.json") {
-		_, err := l.Down(ctx, nameOf(file), nil)
+	for _, name := range l.StopOrder(names) {
+		_, err := l.Down(ctx, name, nil)
 		if !errors.Is(err, ErrKilled) {
 			errs = append(errs, err)
 		}

@@ -22,7 +22,9 @@ func (a *app) downCommand() *cobra.Command {
 		Long: `down has the systemd of the box shut down in order, and kills what is left after
 stop_timeout of the profile (exit code 6). Then rules, addresses and records of
 the box go, and with the last box of a bridge the bridge. The path of an overlay
-it keeps is printed. A box that is not up is nothing to do.`,
+it keeps is printed. A box that is not up is nothing to do.
+
+Of several boxes those that depend on others go before these.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
@@ -39,12 +41,16 @@ it keeps is printed. A box that is not up is nothing to do.`,
 					return err
 				}
 			}
+			l, err := a.launcher()
+			if err != nil {
+				return err
+			}
 			names, unread := a.boxNames(names, all)
 			do := func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) }
 			if dryRun {
 				do = a.printDowns()
 			}
-			err := a.each(cmd, names, do)
+			err = a.each(cmd, l.StopOrder(names), do)
 			if err == nil {
 				return unread
 			}

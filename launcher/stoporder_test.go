@@ -1,0 +1,30 @@
+package launcher
+
+import (
+	"strings"
+	"testing"
+
+	"boxrun/profiles"
+)
+
+// What others depend on stops after them, and else boxes stop in the order that they were named in.
+func TestStopOrder(t *testing.T) {
+	needs := func(names ...string) func(*profiles.Profile) {
+		return func(p *profiles.Profile) { p.DependsOn = names }
+	}
+	boxes := []*Box{boxOf("app", needs("db-1", "cache")), boxOf("cache", needs()), boxOf("db-1", needs()), boxOf("site", needs("app")),
+		boxOf("left", needs("right")), boxOf("right", needs("left"))}
+	for _, test := range []struct{ named, want string }{
+		{"app cache db-1 site", "site app cache db-1"},
+		{"db@1 site", "site db@1"}, // through app, which stays
+		{"nosuch /srv/db@1 ./app.toml nosuch", "nosuch nosuch ./app.toml /srv/db@1"},
+		{"cache db-1", "cache db-1"},
+		{"db-1 cache", "db-1 cache"},
+		{"left right", "right left"}, // a circle
+		{"", ""},
+	} {
+		t.Run(test.named, func(t *testing.T) {
+			wantText(t, strings.Join(stopOrder(boxes, strings.Fields(test.named)), " "), test.want)
+		})
+	}
+}
