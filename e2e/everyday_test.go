@@ -41,6 +41,15 @@ func (h host) gives(want string, argv ...string) {
 	}
 }
 
+// tells wants a verb to say all of words, and to end well.
+func (h host) tells(words []string, argv ...string) {
+	h.t.Helper()
+	r := h.run(argv...)
+	if r.Code != 0 || !containsAll(r.Stdout+r.Stderr, words) {
+		h.t.Errorf("%s: %v\nwant exit code 0 and %q", strings.Join(argv, " "), r, words)
+	}
+}
+
 // A service in the box has the variables as they were written, and a masked one does not run.
 func (h host) systemdIsTold() {
 	h.profile("told", `image = "/srv/web"
@@ -111,7 +120,9 @@ grep -r '' /root/.apptainer; find /run/boxrun -type f ! -path '*/secrets/*' -exe
 		h.t.Errorf("up: %v, want the change told", r)
 	}
 	h.sh(`boxrun status --json tmpfs | jq -e '.changed == ["secrets"]'; boxrun status --json kept | jq -e '.changed == ["secrets"]'; boxrun status --json other | jq -e '.changed == []'`)
-	h.must("boxrun", "up", "--replace", "tmpfs")
+	h.gives("profile:   secrets.password: the file has changed\n", "boxrun", "diff", "tmpfs")
+	h.gives(`{"name":"tmpfs","profile":[],"secrets":["password"],"image":"","definition":"","drift":[]}`+"\n", "sh", "-c", "boxrun diff --json tmpfs | jq -c")
+	h.tells([]string{"tmpfs: starts anew: its secrets changed since the start\n"}, "boxrun", "up", "--replace", "tmpfs")
 	h.gives("hunter-three\n", "boxrun", "exec", "tmpfs", "--", "cat", "/etc/secrets/password")
 
 	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/kept.json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")

@@ -99,16 +99,30 @@ func TestReplaceTakesUpAChangedProfile(t *testing.T) {
 	if now := boxes(h)[0].PID; now != pid {
 		t.Errorf("an unchanged box was replaced: pid %d, then %d", pid, now)
 	}
-	h.profile("web", "image = \"/srv/web\"\n[network]\nports = [\"81:80\"]\n")
+	h.sh(`sed -i 's/"80"/"81:80"/' /etc/boxrun/profiles/web.toml`)
 	r := h.run("boxrun", "up", "web")
-	if r.Code != 0 || !strings.Contains(r.Stderr, "--replace") || boxes(h)[0].PID != pid {
+	if r.Code != 0 || !containsAll(r.Stderr, []string{"nothing to mend\n", "--replace"}) || boxes(h)[0].PID != pid {
 		t.Errorf("up alone: %v, want the box left alone and a word about --replace", r)
 	}
-	h.must("boxrun", "up", "--replace", "web")
+	h.tellsOfAChangedPort()
+	h.tells([]string{"boxrun: web: starts anew: its profile changed since the start\n", "web: started "}, "boxrun", "up", "--replace", "web")
 	h.client("curl", "-sS", "-m", "5", "http://192.0.2.1:81/")
 	if now := boxes(h)[0].PID; now == pid {
 		t.Errorf("a changed box was not replaced: pid %d", pid)
 	}
+}
+
+// tellsOfAChangedPort looks at all that tells of a box whose profile is another by now, and of rules that are gone.
+func (h host) tellsOfAChangedPort() {
+	h.t.Helper()
+	const ports = `network.ports: ["80:80/tcp"] -> ["81:80/tcp"]`
+	h.gives("profile:   "+ports+"\n", "boxrun", "diff", "web")
+	h.gives("network.ports\n[\"80:80/tcp\"]\n[\"81:80/tcp\"]\nchanged\n", "bash", "-c", "boxrun diff --json web | jq -r '.profile[] | .key, .old, .new, .how'")
+	h.tells([]string{"web.toml (profile changed since the start: "}, "boxrun", "status", "web")
+	h.tells([]string{" web (profile changed)\n"}, "boxrun", "ps")
+	h.sh("iptables -t nat -F BOXRUN-DN-web")
+	h.tells([]string{ports, "\ndrifted:   ", "BOXRUN-DN-web"}, "boxrun", "diff", "web")
+	h.sh("boxrun diff --json web | jq -e '.drift[0] | contains(\"BOXRUN-DN-web\")'")
 }
 
 // status is a row of "boxrun ps --json".

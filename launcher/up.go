@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"strings"
 	"time"
 
 	"boxrun/netsetup"
@@ -144,13 +145,16 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 }
 
 // upInstead clears what there is of the box, dead or alive, and starts it anew. What can be refused is refused while
-// the old one still stands.
+// the old one still stands, and of one that runs it is said what has changed.
 func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *Box, p profiles.Profile, o UpOptions) (Up, error) {
 	if err := l.refuse(k, p); err != nil {
 		return Up{}, err
 	}
 	if b.Phase == Running && ownUnit() == instanceUnit(p) {
 		o.restarts = b.Restarts + 1
+	}
+	if words := l.changed(b, &p); len(words) > 0 {
+		l.notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
 	_, killed := l.clear(ctx, k, b, stopTimeout(b))
 	if killed != nil && !errors.Is(killed, ErrKilled) {

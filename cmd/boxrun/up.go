@@ -136,7 +136,7 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 			a.notef("%s: %s", name, line)
 		}
 	case len(up.Mended) == 0:
-		a.notef("%s: is up %s, nothing to change", name, up.Box.Where())
+		a.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	if up.Changed {
 		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
@@ -153,6 +153,14 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 			a.note("    " + line)
 		}
 	}
+}
+
+// nothingTo says what an up that did nothing had no reason for. What has changed since the start is told after it.
+func nothingTo(up launcher.Up) string {
+	if up.Changed || up.Image != "" || len(up.Secrets) > 0 {
+		return "nothing to mend"
+	}
+	return "nothing to change"
 }
 
 // noteNext says what there is to do next with a box that is up: what its profile hints at when it is ready, and what of
