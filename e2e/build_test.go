@@ -98,6 +98,7 @@ func TestBuild(t *testing.T) {
 			defer b.run("boxrun", "down", "site")
 			b.lives()
 			b.isForced()
+			b.isOvertaken()
 			b.isKilled()
 			b.must("boxrun", "down", "site")
 			b.same(before, append(stays(), `^/etc/boxrun/profiles`, `^/srv/(images|boxes)`, `^/root/\.apptainer/cache`)...)
@@ -146,6 +147,27 @@ func (b builder) isForced() {
 	b.runs("two")
 	b.tells([]string{"site: starts anew: its image changed since the start\n", "started"}, "boxrun", "up", "--replace", "site")
 	b.runs("three")
+}
+
+// isOvertaken starts the box while its image is being built. It runs from the old one, so that one stays.
+func (b builder) isOvertaken() {
+	b.t.Helper()
+	b.must("boxrun", "down", "site")
+	b.version("four")
+	said := b.sh(`echo 'sleep 3' >> /etc/boxrun/profiles/site.def
+		boxrun build site > /tmp/said 2>&1 & pid=$!
+		for i in $(seq 300); do pgrep -f '^sleep 3$' > /dev/null && break; sleep 0.1; done
+		boxrun up site
+		wait $pid || echo "exit code $?" >> /tmp/said
+		sed -i '/sleep 3/d' /etc/boxrun/profiles/site.def; cat /tmp/said`)
+	if !containsAll(said, []string{"error: site runs from " + b.image + "\n", "hint: ", "\nexit code 1\n"}) {
+		b.t.Errorf("the build under a box that came up meanwhile says\n%s\nwant exit code 1, and what runs from it", said)
+	}
+	b.runs("three")
+	if got := b.changed(); len(got) != 0 {
+		b.t.Errorf("ps --json says that %q changed, want nothing", got)
+	}
+	b.alone()
 }
 
 // isKilled kills a build half way, which harms neither the image nor the next build.

@@ -244,15 +244,27 @@ func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Bui
 	if err := l.runBuild(ctx, j, o.Output); err != nil {
 		return done, err
 	}
+	if err := j.sync(); err != nil {
+		return done, fmt.Errorf("writing the new image: %w", err)
+	}
+	done.Kept, err = l.place(ctx, j, o, func() error { return j.note(fingerprint, version, o.Version) })
+	done.Done = err == nil
+	return done, err
+}
+
+// place swaps the new image with what is there, once note has written down what it is. A box that came up while it was
+// built is found: boxes claim their images under the same lock, so none can come between the look and the swap.
+func (l *Launcher) place(ctx context.Context, j building, o BuildOptions, note func() error) (kept string, err error) {
+	unlock, err := l.lockNetwork(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	if err := l.refuseUsed(j, o); err != nil {
-		return done, err
+		return "", err
 	}
-	if err := j.note(fingerprint, version, o.Version); err != nil {
-		return done, err
+	if err := note(); err != nil {
+		return "", err
 	}
-	if done.Kept, err = l.swap(j); err != nil {
-		return done, err
-	}
-	done.Done = true
-	return done, nil
+	return l.swap(j)
 }

@@ -79,9 +79,6 @@ func (j building) kept() ([]string, error) {
 // swap puts the new image in the place of what is there, at once: whoever starts a box gets the one or the other. It
 // gives where a sandbox is kept that a box runs from.
 func (l *Launcher) swap(j building) (kept string, err error) {
-	if err := j.sync(); err != nil {
-		return "", fmt.Errorf("writing the new image: %w", err)
-	}
 	_, err = os.Lstat(j.image)
 	if !j.sandbox || errors.Is(err, fs.ErrNotExist) {
 		return "", wrap("putting the new image in place", os.Rename(j.made(), j.image))
@@ -101,7 +98,7 @@ func (l *Launcher) swap(j building) (kept string, err error) {
 	return j.keep(boxes)
 }
 
-// sync has the new image on the disk before its name leads to it: after a power cut it might be empty.
+// sync has the new image on the disk before its name leads to it: after a power cut it might be empty. That may take long.
 func (j building) sync() error {
 	file, err := os.Open(j.made())
 	if err != nil {

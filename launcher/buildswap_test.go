@@ -1,9 +1,12 @@
 package launcher
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"boxrun/profiles"
@@ -34,13 +37,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b := &Box{Name: "web", Phase: Running, Profile: p}
-			if b.BootID, err = bootID(); err != nil {
-				t.Fatal(err)
-			}
-			if b.Init, err = openProcess(os.Getpid()); err != nil {
-				t.Fatal(err)
-			}
+			b := runningBox(t, p)
 			if !test.runs {
 				b.Init.Start++
 			}
@@ -78,5 +75,96 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			}
 			wantText(t, strings.Join(names(t, images), " "), "web")
 		})
+	}
+}
+
+// runningBox gives a box that runs, of this process.
+func runningBox(t *testing.T, p profiles.Profile) *Box {
+	t.Helper()
+	b := &Box{Name: "web", Phase: Running, Profile: p}
+	var err, procErr error
+	b.BootID, err = bootID()
+	b.Init, procErr = openProcess(os.Getpid())
+	if err := errors.Join(err, procErr); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Whoever looks for the image while others are put in its place finds one, each time.
+func TestTheImageIsNeverMissing(t *testing.T) {
+	for _, j := range []building{{image: filepath.Join(t.TempDir(), "web.sif")}, {image: filepath.Join(t.TempDir(), "web"), sandbox: true}} {
+		t.Run(filepath.Base(j.image), func(t *testing.T) {
+			l := &Launcher{Dir: t.TempDir()}
+			if err := replaceImage(l, j); err != nil {
+				t.Fatal(err)
+			}
+			var over atomic.Bool
+			var watcher sync.WaitGroup
+			looks, missing := 0, 0
+			watcher.Go(func() {
+				for ; !over.Load(); looks++ {
+					if _, err := os.Lstat(j.image); err != nil {
+						missing++
+					}
+				}
+			})
+			var err error
+			for n := 0; n < 200 && err == nil; n++ {
+				err = replaceImage(l, j)
+			}
+			over.Store(true)
+			watcher.Wait()
+			if err != nil || missing > 0 || looks < 200 {
+				t.Errorf("%v; of %d looks %d found no image, want many, and none of those", err, looks, missing)
+			}
+		})
+	}
+}
+
+// replaceImage makes what Apptainer would, and puts it in place.
+func replaceImage(l *Launcher, j building) error {
+	if err := os.MkdirAll(j.work(), 0o755); err != nil {
+		return err
+	}
+	var err error
+	if j.sandbox {
+		err = os.Mkdir(j.made(), 0o755)
+	} else {
+		err = os.WriteFile(j.made(), []byte("image"), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = l.swap(j)
+	return errors.Join(err, os.RemoveAll(j.work()))
+}
+
+// A box that claims the image before the build has the lock is seen by it, and keeps the image it is about to start from.
+func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
+	waiting := make(chan string, 1)
+	l := &Launcher{Dir: t.TempDir(), Note: func(line string) { waiting <- line }}
+	j := building{image: filepath.Join(t.TempDir(), "web.sif")}
+	if err := replaceImage(l, j); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := l.lockNetwork(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed := make(chan error, 1)
+	go func() {
+		_, err := l.place(t.Context(), j, BuildOptions{}, func() error { return errors.New("it goes on") })
+		placed <- err
+	}()
+	select {
+	case <-waiting:
+	case err := <-placed:
+		t.Fatalf("got %v, want it to wait for the box", err)
+	}
+	err = l.save(runningBox(t, profiles.Profile{Name: "web", Image: j.image}))
+	unlock()
+	if err = errors.Join(err, <-placed); err == nil || !strings.HasPrefix(err.Error(), "web runs from ") {
+		t.Errorf("got %v, want that web runs from the image", err)
 	}
 }

@@ -196,9 +196,6 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 		return nil, err
 	}
 	b.Restarts = o.restarts
-	if err := b.noteImage(p.Image); err != nil {
-		return nil, err
-	}
 	if err := l.reserve(ctx, k, b); err != nil {
 		return b, err
 	}
@@ -212,7 +209,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	return b, l.settle(ctx, b)
 }
 
-// reserve raises the network and saves the box with an address no other has.
+// reserve raises the network and saves the box with an address no other has. From then on its image is in use.
 func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) error {
 	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
@@ -225,6 +222,9 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *Box) erro
 	}
 	// A box that comes at the same time has claimed what it needs since refuse looked, and is seen, or has not looked yet.
 	if err := refuseAmong(b.Profile, others); err != nil {
+		return err
+	}
+	if err := b.noteImage(b.Profile.Image); err != nil {
 		return err
 	}
 	if err := l.save(b); err != nil || !b.bridged() {
