@@ -55,8 +55,17 @@ func (r recipe) fingerprint(ctx context.Context) (string, error) {
 }
 
 func (r recipe) sumBuiltin(sum hash.Hash) error {
-	files, err := r.builtinFiles()
-	for _, f := range files {
+	files, err := profiles.Recipe(r.Definition)
+	if err != nil {
+		return err
+	}
+	return sumFS(sum, files)
+}
+
+// sumFS adds all files of a file system. Modes are made from contents, and say no more.
+func sumFS(sum hash.Hash, files fs.FS) error {
+	list, err := filesIn(files)
+	for _, f := range list {
 		fmt.Fprintf(sum, "%q %q\n", f.Path, f.Content)
 	}
 	return err

@@ -2,8 +2,12 @@ package launcher
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +103,41 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("after a change of %s: changed %v, want %v", step.what, got, step.changed)
 		}
 		last = now
+	}
+}
+
+// Of a built-in recipe each file counts, where it is and what is in it; and it is that of the binary that is asked.
+func TestFingerprintOfABuiltinRecipe(t *testing.T) {
+	sumOf := func(files fs.FS) string {
+		sum := sha256.New()
+		if err := sumFS(sum, files); err != nil {
+			t.Fatal(err)
+		}
+		return hex.EncodeToString(sum.Sum(nil))
+	}
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	before := fstest.MapFS{"web.def": file("Bootstrap: docker\n"), "root/etc/site": file("one\n")}
+	for what, now := range map[string]fstest.MapFS{
+		"a script that can be run":        {"web.def": file("Bootstrap: docker\n"), "root/etc/site": file("#!one\n")},
+		"a file that is in another place": {"web.def": file("Bootstrap: docker\n"), "etc/site": file("one\n")},
+		"one file more":                   {"web.def": file("Bootstrap: docker\n"), "root/etc/site": file("one\n"), "root/empty": file("")},
+		"one file less":                   {"web.def": file("Bootstrap: docker\n")},
+		"contents exchanged":              {"web.def": file("one\n"), "root/etc/site": file("Bootstrap: docker\n")},
+	} {
+		if sumOf(now) == sumOf(before) {
+			t.Errorf("%s: got the same fingerprint, want another", what)
+		}
+	}
+	if sumOf(maps.Clone(before)) != sumOf(before) {
+		t.Error("the same files: got another fingerprint")
+	}
+	files, err := profiles.Recipe("builtin:coldfront")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := recipe{Definition: "builtin:coldfront"}.fingerprint(t.Context())
+	if err != nil || got != sumOf(files) {
+		t.Errorf("got %s, %v, want %s", got, err, sumOf(files))
 	}
 }
 
