@@ -284,7 +284,22 @@ func (h host) mergesLogs() {
 	h.fails(3, []string{`box "nosuch" is not up`}, "boxrun", "logs", "web", "nosuch", "db")
 	h.fails(1, []string{`box "hello" keeps no journal`}, "boxrun", "logs", "-u", "nginx", "web", "hello")
 	h.fails(1, []string{"web | Failed to parse timestamp", "db  | Failed to parse timestamp"}, "boxrun", "logs", "--since", "foo", "web", "db")
-	h.gives("nginx.service\n", "sh", "-c", "boxrun __complete logs web -u ngi 2> /dev/null | cut -f1 | grep -v :")
+	for _, typed := range []string{"logs web -u ngi", "logs -u ngi"} {
+		h.gives("nginx.service\n", "sh", "-c", "boxrun __complete "+typed+" 2> /dev/null | cut -f1 | grep -v :")
+	}
+	h.leavesOutOlderLines()
+}
+
+// leavesOutOlderLines asks for what a box has said since a time.
+func (h host) leavesOutOlderLines() {
+	h.t.Helper()
+	h.sh("sleep 1")
+	since := strings.TrimSpace(h.must("date", "+@%s"))
+	h.speaks("web", "web later")
+	h.speaks("db", "db later")
+	if got, want := marked(h.must("boxrun", "logs", "--since", since, "web", "db")), "web: web later\ndb: db later\n"; got != want {
+		h.t.Errorf("--since %s: got\n%s\nwant\n%s", since, got, want)
+	}
 }
 
 // One that ends does not end the others, and that somebody follows its log does not hold up a box that is to stop.

@@ -51,8 +51,8 @@ func first(complete completion) completion {
 // unitsTimeout is how long a person waits for the completion of units.
 const unitsTimeout = time.Second
 
-// completeUnits completes the units of the boxes that are named, as their systemd has them, for root; where a box is named
-// behind the flag, shells do not tell of it.
+// completeUnits completes the units of the boxes that are named, as their systemd has them, for root; of all boxes where
+// none is named yet, as in "logs -u UNIT web". Of a box that is named behind the flag shells do not tell.
 func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	l, err := a.launcher()
 	if err != nil {
@@ -60,8 +60,9 @@ func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]str
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), unitsTimeout)
 	defer cancel()
+	names, _ := a.boxNames(args, len(args) == 0) // beside an error it gives what could be read
 	var units []string
-	for _, arg := range args {
+	for _, arg := range names {
 		all, err := l.Units(ctx, profiles.BoxName(arg))
 		if err != nil {
 			continue
