@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -29,6 +30,9 @@ func (l *Launcher) Logs(ctx context.Context, names []string, o Logs, show func(L
 	boxes, err := l.logged(names, o)
 	if err != nil {
 		return CodeBoxrun, err
+	}
+	for _, b := range boxes {
+		l.noteCrash(b)
 	}
 	if len(boxes) == 1 {
 		s := l.newLogStream(boxes[0], o)
@@ -175,6 +179,19 @@ func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
 		return
 	}
 	l.notef("%s: its log has ended", s.box.Name)
+}
+
+// noteCrash says why there is so little of a box that has crashed, or nothing: a systemd tells its journal alone, which went
+// with the box.
+func (l *Launcher) noteCrash(b *Box) {
+	if b.state() != "crashed" {
+		return
+	}
+	also := ""
+	if b.Unit != "" {
+		also = fmt.Sprintf("; \"journalctl -u %s\" has what the host saw of it", b.Unit)
+	}
+	l.notef("%s: has crashed: of its log only what Apptainer kept of its output is left%s", b.Name, also)
 }
 
 // line takes the time from the front of a line where it has one. A line that goes on with a message has that one's; one
