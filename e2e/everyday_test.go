@@ -108,8 +108,8 @@ func (h host) keepsSecrets() {
 	}
 	h.must("boxrun", "up", "other")
 	h.fails(2, []string{"No such file"}, "boxrun", "exec", "other", "--", "ls", "/etc/secrets", "/run/boxrun")
-	h.gives("", "bash", "-c", `{ ps -eo args; cat /proc/[0-9]*/environ; boxrun up --dry-run tmpfs; boxrun status --json tmpfs; journalctl -q
-grep -r '' /root/.apptainer; find /run/boxrun -type f ! -path '*/secrets/*' -exec cat {} +; } 2>/dev/null | tr '\0' '\n' | grep -a 'hunter[-]two'; true`)
+	h.gives("", "bash", "-c", `{ ps -eo args; cat /proc/[0-9]*/environ; boxrun up --dry-run tmpfs; boxrun status --json tmpfs; boxrun ps --json
+boxrun logs tmpfs; journalctl -q; grep -r '' /root/.apptainer; find /run/boxrun -type f ! -path '*/secrets/*' -exec cat {} +; } 2>/dev/null | tr '\0' '\n' | grep -a 'hunter[-]two'; true`)
 	h.must("test", "-s", "/run/boxrun/boxes/tmpfs/secrets/password")
 	h.fails(1, nil, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "cat /run/boxrun/boxes/*/secrets/* 2> /dev/null")
 
@@ -377,5 +377,9 @@ chmod +x /usr/local/bin/journalctl`)
 	r, err = term.Wait(10 * time.Second)
 	if err != nil || !strings.Contains(r.Stdout, "\x1b[36mhello | \x1b[0m") || !strings.Contains(r.Stdout, "\x1b[33mdb    | \x1b[0m") {
 		h.t.Errorf("got %v, %v, want the names in colours", r, err)
+	}
+	r, err = h.terminal("sh", "-c", "export NO_COLOR=1; boxrun logs db; boxrun logs -n 1 hello db").Wait(10 * time.Second)
+	if err != nil || strings.Contains(r.Stdout, "\x1b") || !containsAll(r.Stdout, []string{"]0;mine?red", "hello | ", "db    | "}) {
+		h.t.Errorf("got %q, %v, want no colours where NO_COLOR is set", r.Stdout, err)
 	}
 }
