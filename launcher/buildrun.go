@@ -75,17 +75,24 @@ func (l *Launcher) runBuild(ctx context.Context, j building, out io.Writer) erro
 
 // failed gives the error of a build that failed: Apptainer's last word, or else how it ended.
 func (j building) failed(fatal string, err error) error {
-	hint := "what it said is above; the image is as it was"
-	var fs unix.Statfs_t
-	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // blocks: what was left when it gave up
-	if full || strings.Contains(strings.ToLower(fatal), "no space left") {
-		hint = fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too; the image is as it was",
-			filepath.Dir(j.image))
-	}
+	hint := j.advice(fatal) + "; the image is as it was"
 	if fatal == "" {
 		fatal = fmt.Sprintf("apptainer build failed: %v", err)
 	}
 	return &Problem{Kind: ErrBuild, Text: fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal), Hint: hint}
+}
+
+// advice says what to do about a build that gave up with that last word.
+func (j building) advice(fatal string) string {
+	var fs unix.Statfs_t
+	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // blocks: what was left when it gave up
+	switch {
+	case full || strings.Contains(strings.ToLower(fatal), "no space left"):
+		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too", filepath.Dir(j.image))
+	case strings.Contains(fatal, "debootstrap is not in PATH"):
+		return "install the package debootstrap (Rocky Linux and its kin have it in EPEL)"
+	}
+	return "what it said is above"
 }
 
 // lastWords keeps the line in which Apptainer says why it gives up.
