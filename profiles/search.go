@@ -183,6 +183,20 @@ func (r Ref) Read() (Profile, error) {
 	return Parse(r.File, text, r.Instance)
 }
 
+// Hidden gives the built-in profile, as "builtin:NAME", that an empty file hides by its name; "" where it is not empty or
+// there is none. "boxrun profile show NAME > NAME.toml" leaves such a file: the shell empties it before boxrun looks.
+func Hidden(file string) string {
+	name := builtinPrefix + nameOf(file)
+	info, err := os.Stat(file)
+	if err != nil || info.Size() > 0 {
+		return ""
+	}
+	if _, err := builtinText(name); err != nil {
+		return ""
+	}
+	return name
+}
+
 // readText gives the text of a file or built-in profile.
 func readText(file string) ([]byte, error) {
 	if strings.HasPrefix(file, builtinPrefix) {

@@ -118,13 +118,21 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.As(err, &usage):
 		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
 	case errors.As(err, &invalid):
-		return "\"boxrun profile init NAME\" writes a profile with every key explained"
+		return invalidHint(invalid[0].File)
 	case errors.Is(err, context.Canceled):
 		return interruptHint(cmd)
 	case errors.Is(err, profiles.ErrNotFound):
 		return "\"boxrun profile list\" lists the profiles"
 	}
 	return launcher.HintOf(err)
+}
+
+// invalidHint says where the profile in file can be had from.
+func invalidHint(file string) string {
+	if hidden := profiles.Hidden(file); hidden != "" {
+		return fmt.Sprintf("%s is empty, and hides %s: \"boxrun profile show %s > %s\" fills it", file, hidden, hidden, file)
+	}
+	return "\"boxrun profile init NAME\" writes a profile with every key explained"
 }
 
 // interruptHint says what an interrupted verb leaves.
