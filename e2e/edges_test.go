@@ -25,6 +25,7 @@ func TestEdges(t *testing.T) {
 		{"a terminal on a serial line", host.hasNoSerialLine},
 		{"a bus that has to be woken", host.sleepsOnTheBus},
 		{"a doctor while systemd starts it anew", host.isMendedInBetween},
+		{"a record that cannot be read", host.looksPastARecord},
 		{"a reset with a record that cannot be read", host.isResetBlindly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -137,6 +138,32 @@ func (h host) isMendedInBetween() {
 	}
 	h.must("boxrun", "down", "web")
 	h.must("boxrun", "disable", "web")
+}
+
+// One record that cannot be read is no reason to leave the other boxes alone, and down gets past it.
+func (h host) looksPastARecord() {
+	h.profile("other", "image = \"builtin:hello\"\n[network]\nports = [\"8099:80\"]\n")
+	defer h.must("rm", "/etc/boxrun/profiles/other.toml")
+	h.must("boxrun", "up", "web", "other")
+	h.sh(`sed -i 's/"version": 1/"version": 2/' /run/boxrun/boxes/other.json; iptables -t nat -F BOXRUN-DN-web`)
+	unread := []string{"other.json is of version 2", "boxrun: hint: \"boxrun down other\" stops the box"}
+	h.fails(1, append(unread, "boxrun: mended: web: "), "boxrun", "repair")
+	h.page()
+	h.sh("iptables -t nat -F BOXRUN-DN-web")
+	h.fails(1, append(unread, "boxrun: mended: web: "), "boxrun", "doctor", "--fix")
+	h.page()
+	got := h.run("boxrun", "doctor").Stdout
+	if !containsAll(got, []string{"FAIL  leftovers  boxes", "cannot read the records of: other\n", "fix: boxrun down other\n"}) ||
+		strings.Count(got, "FAIL") != 1 {
+		h.t.Errorf("doctor says\n%s\nwant the record that cannot be read, and no other failure", got)
+	}
+	if r := h.run("boxrun", "host", "setup", "--dry-run"); r.Code != 0 || !containsAll(r.Stderr, []string{"other.json is of version 2"}) {
+		h.t.Errorf("host setup --dry-run: %v, want the files, and a warning", r)
+	}
+	h.must("boxrun", "down", "other")
+	h.sh("! pgrep -f '^[A]pptainer instance.*other'; iptables-save | grep -c BOXRUN-DN-web; ! iptables-save | grep BOXRUN-DN-other")
+	h.must("boxrun", "repair")
+	h.must("boxrun", "down", "web")
 }
 
 // A box in the host's network is on no bridge, and known by its name alone.

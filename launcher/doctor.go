@@ -125,6 +125,9 @@ type doctor struct {
 	l     *Launcher
 	root  string // "/", where files of the host are looked for
 	boxes []*Box // all there is state of, by name
+
+	unread []string // names of boxes whose records cannot be read
+
 	// what several looks need, read once
 	firewall  func() (netsetup.Firewall, error)
 	apptainer func() (apptainerFacts, error)
@@ -135,11 +138,11 @@ type doctor struct {
 
 func (l *Launcher) newDoctor() (*doctor, error) {
 	boxes, err := l.boxes()
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnreadable) {
 		return nil, err
 	}
 	return &doctor{
-		l: l, root: "/", boxes: boxes,
+		l: l, root: "/", boxes: boxes, unread: l.unreadBoxes(),
 		firewall:  sync.OnceValues(netsetup.ReadFirewall),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),

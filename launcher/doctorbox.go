@@ -115,6 +115,8 @@ func (b *Box) rulesChecks(context.Context) []Check {
 func (d *doctor) hostsCheck(b *Box) Check {
 	line, err := d.l.namesDrift(b, d.boxes)
 	switch {
+	case len(d.unread) > 0:
+		return skip("there is a box that cannot be read: %s", d.unread[0])
 	case err != nil:
 		return broken(err)
 	case line != "":

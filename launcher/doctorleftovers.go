@@ -28,8 +28,12 @@ func (d *doctor) leftoverLooks() []look {
 	}
 }
 
-// deadBoxes gives boxes that boxrun knows and that do not run.
+// deadBoxes gives boxes that boxrun knows and that do not run, or of which it knows no more than that they are there.
 func (d *doctor) deadBoxes(context.Context) Check {
+	if len(d.unread) > 0 {
+		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+d.unread[0],
+			"this boxrun cannot read the records of: %s", strings.Join(d.unread, ", "))
+	}
 	var dead []string
 	for _, b := range d.boxes {
 		if b.state() == crashed {
@@ -41,6 +45,9 @@ func (d *doctor) deadBoxes(context.Context) Check {
 	}
 	return fail("their rules still take packets for their ports", "boxrun up "+dead[0], "crashed: %s", strings.Join(dead, ", "))
 }
+
+// known gives the names of all boxes that there is a record of.
+func (d *doctor) known() []string { return append(nameList(d.boxes), d.unread...) }
 
 // instances compares Apptainer's records with boxrun's state.
 func (d *doctor) instances(context.Context) Check {
@@ -59,7 +66,7 @@ func (d *doctor) instances(context.Context) Check {
 		switch {
 		case err != nil || r.verify() != nil:
 			stale = append(stale, name)
-		case !slices.ContainsFunc(d.boxes, func(b *Box) bool { return b.Name == name }):
+		case !slices.Contains(d.known(), name):
 			strangers = append(strangers, name)
 		}
 	}
@@ -100,7 +107,7 @@ func (d *doctor) rulesOfNobody(context.Context) Check {
 		return broken(err)
 	}
 	defer k.Close()
-	names, err := netsetup.Leftovers(k, nameList(d.boxes))
+	names, err := netsetup.Leftovers(k, d.known())
 	if err != nil {
 		return broken(err)
 	}

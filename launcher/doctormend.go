@@ -24,7 +24,7 @@ func (l *Launcher) Mend(ctx context.Context) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, err := l.boxes()
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnreadable) { // which mendHost tells
 		return nil, err
 	}
 	var mended []string

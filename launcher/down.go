@@ -22,7 +22,7 @@ type Down struct {
 }
 
 // Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never
-// the profile. timeout nil is the profile's stop_timeout, as it was at the start; with 0 the box is killed at once. One
+// the profile; where it cannot read that, it goes by the box's name. timeout nil is the profile's stop_timeout, as it was at the start; with 0 the box is killed at once. One
 // that had to be killed when its time was over is down, with ErrKilled.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
 	unlock, err := l.lockToStop(ctx, name)
@@ -39,13 +39,14 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 	}
 	defer k.Close()
 	b, err := l.load(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return Down{Name: name, Left: unitIsOf(ownUnit(), name)}, l.forget(ctx, k, name)
-	}
-	if err != nil {
+	case errors.Is(err, errUnreadable):
+		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
+	case err != nil:
 		return Down{}, err
-	}
-	if b.othersBox() {
+	case b.othersBox():
 		return Down{Name: name, Left: true}, nil
 	}
 	if timeout == nil {

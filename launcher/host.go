@@ -87,6 +87,10 @@ func reloadProblem(err error) error {
 // setup plans the setup of this host.
 func (l *Launcher) setup(k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Setup, netsetup.Plan, error) {
 	boxes, err := l.boxes()
+	if errors.Is(err, errUnreadable) {
+		l.notef("warning: the bridge of a box is left out: %v", err)
+		err = nil
+	}
 	if err != nil {
 		return netsetup.Setup{}, netsetup.Plan{}, err
 	}

@@ -193,6 +193,26 @@ func (l *Launcher) stopStrays(ctx context.Context, k *netsetup.Kernel, unread []
 	return errors.Join(errs...)
 }
 
+// clearUnread stops the box whose record cannot be read, and takes away what is found by its name.
+func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
+	strays, _, err := l.strays(k, []string{name})
+	if err != nil {
+		return err
+	}
+	for _, b := range strays {
+		if b.Name != name {
+			continue
+		}
+		if err := l.stopStray(ctx, b); err != nil {
+			return fmt.Errorf("stopping %s: %w", name, err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(l.boxDir(name)), removeIfThere(l.boxFile(name))); err != nil {
+		return err
+	}
+	return l.forget(ctx, k, name)
+}
+
 func (l *Launcher) stopStray(ctx context.Context, b *Box) error {
 	units := l.stopUnits(ctx, b)
 	defer units.Close()

@@ -107,7 +107,7 @@ func (l *Launcher) load(name string) (*Box, error) {
 		return nil, err
 	case err != nil:
 		return nil, &Problem{Kind: errUnreadable, Text: err.Error(),
-			Hint: "\"boxrun host reset\" removes what this boxrun cannot read"}
+			Hint: fmt.Sprintf("\"boxrun down %s\" stops the box and takes away what can be found by its name", name)}
 	}
 	return b, nil
 }

@@ -50,7 +50,7 @@ func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 	if !errors.Is(err, errUnreadable) {
 		t.Fatalf("got %v, want %v", err, errUnreadable)
 	}
-	wantText(t, HintOf(err), `"boxrun host reset" removes what this boxrun cannot read`)
+	wantText(t, HintOf(err), `"boxrun down mail" stops the box and takes away what can be found by its name`)
 
 	if err := l.forget(t.Context(), nil, "web"); err != nil { // it asks no kernel for what must stay
 		t.Fatal(err)

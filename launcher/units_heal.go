@@ -16,18 +16,16 @@ type Repaired struct {
 }
 
 // Repair puts back what others took away of the rules of boxes that run, and touches no box. A box that another boxrun
-// works on comes last, as that one may wait for it to be ready.
+// works on comes last, as that one may wait for it to be ready. A record that cannot be read is an error, when the other
+// boxes are mended.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	k, err := openKernel()
 	if err != nil {
 		return Repaired{}, err
 	}
 	defer k.Close()
-	boxes, err := l.boxes()
-	if err != nil {
-		return Repaired{}, err
-	}
-	r := &repairs{l: l, k: k}
+	boxes, unread := l.boxes()
+	r := &repairs{l: l, k: k, errs: []error{unread}}
 	var busy []string
 	for _, b := range boxes {
 		if err := r.free(ctx, b.Name); errors.Is(err, errBusy) {
