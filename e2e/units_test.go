@@ -267,6 +267,35 @@ func TestAKilledDownIsFinished(t *testing.T) {
 	h.noted()
 }
 
+// Two at once do not take each other for what stays enabled, and what a disable that was killed has left goes with the next.
+func TestDisabledAtOnce(t *testing.T) {
+	h := newHost(t)
+	before := h.must("find", "/etc/systemd")
+	const locked = "mkdir -p /run/boxrun/locks; flock -E 77 /run/boxrun/locks/units.lock timeout 1 boxrun "
+	none := func(after string) {
+		t.Helper()
+		if got := h.must("find", "/etc/systemd"); got != before {
+			t.Errorf("%s left\n%s\nwant\n%s", after, got, before)
+		}
+	}
+	if r := h.run("bash", "-c", locked+"enable web"); r.Code != 124 {
+		t.Errorf("enable while another has the lock: %v, want it to wait", r)
+	}
+	none("enable that was given up")
+	h.must("boxrun", "enable", "web", "hello")
+	if r := h.run("bash", "-c", locked+"disable web"); r.Code != 124 {
+		t.Errorf("disable while another has the lock: %v, want it to wait", r)
+	}
+	h.gives("enabled\n", "systemctl", "is-enabled", "boxrun@web.service")
+	h.sh("boxrun disable web & boxrun disable hello; wait $!")
+	none("disable of both")
+	h.must("boxrun", "enable", "web")
+	h.must("systemctl", "disable", "boxrun@web.service")
+	h.must("boxrun", "disable", "hello")
+	h.sh("rm -r /etc/systemd/system/boxrun@web.service.d; rmdir --ignore-fail-on-non-empty /etc/systemd/system/*.wants")
+	none("the next disable")
+}
+
 func TestRestartNoIsHonoured(t *testing.T) {
 	h := newHost(t)
 	h.profile("web", "image = \"/srv/web\"\n[systemd]\nrestart = \"no\"\n")

@@ -63,6 +63,11 @@ func removeAllUnits(ctx context.Context) error {
 	if len(files) == 0 || err != nil {
 		return err
 	}
+	return removeUnitFiles(ctx, files)
+}
+
+// removeUnitFiles is removeAllUnits for some of UnitFiles.
+func removeUnitFiles(ctx context.Context, files []string) error {
 	if !systemdHost() {
 		return removeAll(files)
 	}

@@ -569,7 +569,7 @@ func (l *Launcher) watched(ctx context.Context, b *Box, p profiles.Profile) erro
 		return err
 	}
 	defer host.Close()
-	if err := host.refresh(ctx, p); err != nil {
+	if err := l.refresh(ctx, host, p); err != nil {
 		return err
 	}
 	_ = host.ask(ctx, func(ctx context.Context) error { // it fails where there was no failure

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 
@@ -21,22 +22,38 @@ func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err
 	if err := profiles.Trusted(l.Exe, profiles.RootAlone); err != nil {
 		return false, err
 	}
-	host, err := l.hostForUnits(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer host.Close()
-	files, err := l.sharedUnits(unitDir)
-	if err != nil {
-		return false, err
-	}
-	if err := writeUnits(append(files, dropIn(unitDir, p))); err != nil {
-		return false, err
-	}
-	if err := host.enable(ctx, append(healingUnits(), instanceUnit(p))...); err != nil {
+	if err := l.enable(ctx, p); err != nil {
 		return false, err
 	}
 	return l.watchNow(ctx, p)
+}
+
+// enable has systemd start a box at boot.
+func (l *Launcher) enable(ctx context.Context, p profiles.Profile) error {
+	host, err := l.hostForUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	unlock, err := l.lockUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	files, err := l.sharedUnits(unitDir)
+	if err != nil {
+		return err
+	}
+	if err := writeUnits(append(files, dropIn(unitDir, p))); err != nil {
+		return err
+	}
+	return host.enable(ctx, append(healingUnits(), instanceUnit(p))...)
+}
+
+// lockUnits takes the lock of the units that all enabled boxes share, and of which box is enabled: the last to be disabled
+// takes them away. It is held for no longer than systemd takes to read them, and no other lock is taken meanwhile.
+func (l *Launcher) lockUnits(ctx context.Context) (func(), error) {
+	return l.lock(ctx, "units", "what starts boxes at boot")
 }
 
 // hostForUnits connects to the host's systemd, for which units are written or removed. A host that another init runs has none.
@@ -84,25 +101,38 @@ func (l *Launcher) watchNow(ctx context.Context, p profiles.Profile) (up bool, e
 }
 
 // refresh writes anew what boxrun@.service is told of a profile that changed.
-func (h *hostSystemd) refresh(ctx context.Context, p profiles.Profile) error {
+func (l *Launcher) refresh(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
 	f := dropIn(unitDir, p)
 	old, err := os.ReadFile(f.path)
 	if err == nil && bytes.Equal(old, []byte(f.text)) {
 		return nil
 	}
+	unlock, err := l.lockUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !Enabled(p) { // it was disabled meanwhile
+		return nil
+	}
 	if err := writeUnits([]unitFile{f}); err != nil {
 		return err
 	}
-	return h.reload(ctx)
+	return host.reload(ctx)
 }
 
 // Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
 // that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
 // a person names the profile, which may be invalid by now, or gone.
 func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error) {
+	unlock, err := l.lockUnits(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
 	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
-		return false, nil
+		return false, sweepUnits(ctx)
 	}
 	host, err := l.hostForUnits(ctx)
 	if err != nil {
@@ -128,6 +158,22 @@ func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error
 		return true, err
 	}
 	return true, host.reload(ctx)
+}
+
+// sweepUnits removes what a disable that was killed has left of the units for all boxes, where none is enabled.
+func sweepUnits(ctx context.Context) error {
+	enabled, err := enabledUnits()
+	if err != nil || len(enabled) > 0 || !systemdHost() {
+		return err
+	}
+	files, err := UnitFiles()
+	files = slices.DeleteFunc(files, func(file string) bool {
+		return !strings.HasPrefix(file, unitDir+"/") || strings.Contains(file, ".service.d")
+	})
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	return errors.Join(stopHealing(ctx), removeUnitFiles(ctx, files))
 }
 
 // leaving gives the units that are disabled together with this one, and whether it is the last one.
