@@ -329,11 +329,11 @@ func (h host) followsLogs() {
 	h.tellsOfACrash("db")
 }
 
-// tellsOfACrash kills a box's init: the journal goes with it, and logs says so.
+// tellsOfACrash kills a box's init: its journal is out of reach then, and logs says so.
 func (h host) tellsOfACrash(box string) {
 	h.t.Helper()
 	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/" + box + ".json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
-	h.tells([]string{"boxrun: " + box + ": has crashed: of its log only ", `; "journalctl -u boxrun-` + box + `.service" has`}, "boxrun", "logs", box)
+	h.tells([]string{"boxrun: " + box + ": has crashed: this is not its journal, ", `; "journalctl -u boxrun-` + box + `.service" has`}, "boxrun", "logs", box)
 	h.fails(1, []string{"keeps no journal"}, "boxrun", "logs", "-u", "nginx", box)
 }
 

@@ -181,8 +181,8 @@ func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
 	l.notef("%s: its log has ended", s.box.Name)
 }
 
-// noteCrash says why there is so little of a box that has crashed, or nothing: a systemd tells its journal alone, which went
-// with the box.
+// noteCrash says what is shown of a box that has crashed, which may be nothing: a systemd writes to its journal alone, and that
+// cannot be reached before the next up.
 func (l *Launcher) noteCrash(b *Box) {
 	if b.state() != "crashed" {
 		return
@@ -191,7 +191,7 @@ func (l *Launcher) noteCrash(b *Box) {
 	if b.Unit != "" {
 		also = fmt.Sprintf("; \"journalctl -u %s\" has what the host saw of it", b.Unit)
 	}
-	l.notef("%s: has crashed: of its log only what Apptainer kept of its output is left%s", b.Name, also)
+	l.notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
 }
 
 // line takes the time from the front of a line where it has one. A line that goes on with a message has that one's; one
