@@ -24,7 +24,7 @@ import (
 //	                        client$ curl http://192.0.2.1/      on the client
 //	                        root@web:~# id -un                  in the shell of a box that the line before has opened
 //	                    A line that ends in "# exit code 1" has to end so, all others with 0. A line that is shown has to
-//	                    be there, whatever its numbers are; "..." in it stands for anything.
+//	                    be there, however long things took; "..." in it stands for anything.
 //	console not run: R  the same, but it cannot be run on a test host, for the reason R; these are counted
 //	toml                a profile, whole or in part: it is valid. One that begins with "# NAME.toml" is put into
 //	                    /etc/boxrun/profiles for the commands of its page
@@ -35,7 +35,7 @@ import (
 // cmd/boxrun: their verbs and flags are there.
 
 // notRun is how many blocks cannot be run on a test host. Each says why; this number is here so that one more is a decision.
-const notRun = 8
+const notRun = 9
 
 // ranElsewhere names pages with a test of their own.
 var ranElsewhere = map[string]string{"coldfront.md": "make test-coldfront"}
@@ -62,6 +62,7 @@ type step struct {
 
 var (
 	prompts  = regexp.MustCompile(`^(host# |client\$ |root@[a-z0-9-]+:[^ ]*# )(.*)$`)
+	commands = regexp.MustCompile(prompts.String() + `|^(boxrun|apptainer) `)
 	exitNote = regexp.MustCompile(`# exit code (\d+)$`)
 )
 
@@ -116,7 +117,7 @@ func TestPagesAreWellFormed(t *testing.T) {
 					t.Errorf("%s: %v", b.At(), err)
 				}
 			case b.Kind == "text":
-				if i := slices.IndexFunc(b.Lines, func(l string) bool { return prompts.MatchString(l) || strings.HasPrefix(l, "boxrun ") }); i >= 0 {
+				if i := slices.IndexFunc(b.Lines, commands.MatchString); i >= 0 {
 					t.Errorf("%s: %q is a command", b.At(), b.Lines[i])
 				}
 			case b.Kind == "sh" && b.Page == "README.md":
@@ -241,7 +242,7 @@ func (h host) follow(s step) {
 	}
 }
 
-// shows says whether a line of text is want: numbers and white space do not count, and "..." is anything.
+// shows says whether a line of text is want: times taken and white space do not count, and "..." is anything.
 func shows(text, want string) bool {
 	like := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(loosely(want)), `\.\.\.`, ".*") + "$")
 	for line := range strings.Lines(text) {
@@ -253,13 +254,13 @@ func shows(text, want string) bool {
 }
 
 var (
-	numbers = regexp.MustCompile(`[0-9]+(\.[0-9]+)*`)
-	spaces  = regexp.MustCompile(`\s+`)
+	durations = regexp.MustCompile(`\b([0-9]+(\.[0-9]+)?(ms|h|m|s))+\b`) // 0.5s, 1m30s
+	spaces    = regexp.MustCompile(`\s+`)
 )
 
-// loosely makes texts equal that differ in numbers and in white space.
+// loosely makes texts equal that differ in times taken and in white space.
 func loosely(text string) string {
-	return strings.TrimSpace(spaces.ReplaceAllString(numbers.ReplaceAllString(text, "N"), " "))
+	return strings.TrimSpace(spaces.ReplaceAllString(durations.ReplaceAllString(text, "Ns"), " "))
 }
 
 // exampleOrder has the verbs in an order in which their examples can be typed one after the other.
