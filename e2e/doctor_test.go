@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -134,6 +136,14 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 			t.Errorf("doctor has no check %q", name)
 		}
 	}
+	for _, name := range checksOnThePage(t) {
+		if name == "cloud" { // on a machine of a cloud alone
+			continue
+		}
+		if !slices.ContainsFunc(checks, func(c launcher.Check) bool { return c.Name == name }) {
+			t.Errorf("the page of symptoms names the check %q, and doctor has none", name)
+		}
+	}
 	if i := slices.IndexFunc(checks, func(c launcher.Check) bool { return c.Name == "suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
 		t.Error("doctor does not say that suid is not needed")
 	}
@@ -144,6 +154,29 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 	if !strings.Contains(text, "PASS  web        7000/tcp connection") {
 		t.Errorf("doctor without a name prints\n%s\nwant the box's ports as well", text)
 	}
+}
+
+// checksOnThePage gives the names of checks in the table "By symptom" of the page: those in backticks, in its second column.
+func checksOnThePage(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| what you see | doctor's check |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var names []string
+	for row := range strings.Lines(table) {
+		if cells := strings.Split(row, "|"); len(cells) > 2 {
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[2], -1) {
+				names = append(names, m[1])
+			}
+		}
+	}
+	if len(names) < 10 {
+		t.Errorf("the page names the checks %q, want more of them", names)
+	}
+	return names
 }
 
 // symptom is one of those that people know, with a cause that is set up for real.
