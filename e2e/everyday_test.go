@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ func TestEveryday(t *testing.T) {
 		{"hooks", host.runsHooks},
 		{"hooks cut short", host.runsHooksAgain},
 		{"hooks at boot", host.runsHooksAtBoot},
+		{"hints that are typed", host.typesHints},
 		{"logs of several boxes", host.mergesLogs},
 		{"logs that are followed", host.followsLogs},
 		{"logs that are meant for the terminal", host.keepsTheTerminal},
@@ -77,6 +79,38 @@ grep -E '^(PLAIN|QUOTES|DOLLAR|PERCENT|EMPTY)=' | sort`)
 	h.sh(`sed -i 's/two words/another word/' /etc/boxrun/profiles/told.toml
 boxrun status --json told | jq -e '.changed == ["profile"]'; boxrun diff told | grep 'systemd.environment: changed'
 setpriv --reuid=65534 --regid=65534 --clear-groups boxrun ps --json | jq -e '.[0].changed == []'`)
+}
+
+// quotedCommand finds a command that a message says to type.
+var quotedCommand = regexp.MustCompile(`"(boxrun [^"]*)"`)
+
+// What a hint says to type works, of an instance and of a profile that nobody but its path finds too; so do other verbs
+// with the name that ps shows.
+func (h host) typesHints() {
+	h.profile("many", "image = \"builtin:hello\"\n")
+	h.sh("install -D /etc/boxrun/profiles/many.toml /srv/p/lone.toml; install -D /etc/boxrun/profiles/many.toml /srv/p/new.toml")
+	h.sh("sed -i '1cimage = \"new.sif\"\\nbuild.definition = \"new.def\"' /srv/p/new.toml")
+	for _, c := range []struct{ arg, file, name string }{
+		{"many@1", "/etc/boxrun/profiles/many.toml", "many-1"},
+		{"/srv/p/lone.toml", "/srv/p/lone.toml", "lone"},
+	} {
+		h.must("boxrun", "up", c.arg)
+		h.sh("sed -i '1ahostname = \"renewed\"' " + c.file)
+		r := h.run("boxrun", "up", c.arg)
+		found := quotedCommand.FindStringSubmatch(r.Stderr)
+		if r.Code != 0 || found == nil {
+			h.t.Fatalf("up of the edited %s: %v\nwant a word about --replace", c.arg, r)
+		}
+		h.sh(found[1])
+		h.gives("renewed\n", "boxrun", "exec", c.name, "--", "/usr/bin/hostname")
+		h.must("boxrun", "restart", c.name)
+		h.must("boxrun", "diff", c.name)
+	}
+	h.fails(2, []string{`run "boxrun build /srv/p/new.toml", or "boxrun up --build /srv/p/new.toml"`}, "boxrun", "up", "/srv/p/new.toml")
+	h.must("boxrun", "enable", "many-1")
+	h.sh("test -L /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
+	h.must("boxrun", "disable", "many-1")
+	h.sh("test ! -e /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
 }
 
 // secretive gives a profile with secrets and one kind of root.

@@ -149,7 +149,7 @@ func definitionNow(ctx context.Context, p *profiles.Profile) (string, error) {
 func (l *Launcher) refuseBuild(j building, o BuildOptions) error {
 	_, err := lookApptainer()
 	_, unshareErr := lookUnshare()
-	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o), l.refuseUsed(j, o))
+	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o, l.Search.Called(j.profile)), l.refuseUsed(j, o))
 }
 
 func (j building) refuseDefinition() error {
@@ -182,8 +182,9 @@ func (j building) refuseKind() error {
 		"%s: image: the build makes a SIF, as its name says, and %q is a directory", j.profile.File, j.image)
 }
 
-// refuseStranger leaves a directory alone that is not as boxrun has built it: there may be somebody's work in it.
-func (j building) refuseStranger(o BuildOptions) error {
+// refuseStranger leaves a directory alone that is not as boxrun has built it: there may be somebody's work in it. called is
+// what a person calls the profile.
+func (j building) refuseStranger(o BuildOptions, called string) error {
 	info, err := os.Stat(j.image)
 	if err != nil || !info.IsDir() || !j.sandbox || o.Force {
 		return ignoreNotExist(err)
@@ -192,7 +193,7 @@ func (j building) refuseStranger(o BuildOptions) error {
 	if err != nil || own.known() {
 		return err
 	}
-	return refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", j.profile.Word()),
+	return refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", called),
 		"%q is not as boxrun has built it: there may be work of yours in it", j.image)
 }
 

@@ -31,7 +31,7 @@ func knownAs(t *testing.T, j building) string {
 	if !ok {
 		r.Fingerprint = "unknown"
 	}
-	return fmt.Sprint(r.Fingerprint, " ", j.refuseStranger(BuildOptions{}))
+	return fmt.Sprint(r.Fingerprint, " ", j.refuseStranger(BuildOptions{}, "web"))
 }
 
 // Whenever a build is killed, the next one knows the sandbox that is in place for boxrun's own, and never for that of another

@@ -14,7 +14,7 @@ import (
 // refuse looks for all that would keep the profile from working on this host, before anything is changed. Every
 // problem found is reported.
 func (l *Launcher) refuse(k *netsetup.Kernel, p profiles.Profile) error {
-	return errors.Join(refuseImage(p), l.refuseBuilt(k, p))
+	return errors.Join(refuseImage(p, l.Search), l.refuseBuilt(k, p))
 }
 
 // refuseBuilt is refuse for a profile whose image is built before it starts.
@@ -42,14 +42,14 @@ func refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// refuseImage wants a file, or a directory with an init in it.
-func refuseImage(p profiles.Profile) error {
+// refuseImage wants a file, or a directory with an init in it. search is where a person finds profiles.
+func refuseImage(p profiles.Profile, search profiles.Search) error {
 	if isHello(p.Image) {
 		return nil
 	}
 	info, err := os.Stat(p.Image)
 	if errors.Is(err, fs.ErrNotExist) {
-		return invalid(missingImageHint(p), "%s: image: no such file or directory: %q", p.File, p.Image)
+		return invalid(missingImageHint(p, search.Called(p)), "%s: image: no such file or directory: %q", p.File, p.Image)
 	}
 	if err != nil {
 		return err
@@ -65,9 +65,9 @@ func refuseImage(p profiles.Profile) error {
 	return nil
 }
 
-func missingImageHint(p profiles.Profile) string {
+func missingImageHint(p profiles.Profile, called string) string {
 	if p.Build.Definition != "" {
-		return fmt.Sprintf("run \"boxrun build %s\", or \"boxrun up --build %s\"", p.Word(), p.Word())
+		return fmt.Sprintf("run \"boxrun build %s\", or \"boxrun up --build %s\"", called, called)
 	}
 	return "put the image there, or correct image in " + p.File
 }

@@ -132,7 +132,7 @@ func TestRefuseImage(t *testing.T) {
 	}
 	tests := map[string]error{"whole": nil, "bare": ErrNotStarted, "none": ErrInvalid}
 	for image, want := range tests {
-		err := refuseImage(profiles.Profile{Name: "web", File: "web.toml", Image: filepath.Join(dir, image)})
+		err := refuseImage(profiles.Profile{Name: "web", File: "web.toml", Image: filepath.Join(dir, image)}, profiles.Search{})
 		if !errors.Is(err, want) || want != nil && HintOf(err) == "" {
 			t.Errorf("image %s: got %v with hint %q, want %v", image, err, HintOf(err), want)
 		}

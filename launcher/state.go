@@ -112,6 +112,15 @@ func (l *Launcher) load(name string) (*Box, error) {
 	return b, nil
 }
 
+// StartedFrom gives the profile that the box named was started from, if there is a record of it that can be read.
+func (l *Launcher) StartedFrom(name string) (profiles.Ref, bool) {
+	b, err := l.load(name)
+	if err != nil || b.Profile.File == "" {
+		return profiles.Ref{}, false
+	}
+	return b.Profile.Ref(), true
+}
+
 // errUnreadable says that there is a box of which nothing else is known: its file was cut short, or is of another boxrun.
 var errUnreadable = errors.New("state that cannot be read")
 

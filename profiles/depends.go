@@ -38,6 +38,7 @@ func (p *Profile) checkDependsOn(s *section) {
 // Dependencies gives the profiles that p depends on, directly or not, each once, and after those that it depends on
 // itself. A profile that is not there, is invalid, or depends on itself in the end, is Errors of who names it.
 func (s Search) Dependencies(p Profile) ([]Profile, error) {
+	s.Box = nil // what is up today is no profile tomorrow
 	w := dependencyWalk{search: s}
 	err := w.visit(p, []string{p.Name})
 	return w.order, err

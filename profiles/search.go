@@ -23,6 +23,10 @@ const here = "."
 // Search is where profiles are looked for by name.
 type Search struct {
 	Dirs []string // first hit wins; the built-in profiles come last
+
+	// Box gives the profile that the box of a name was started from, if there is one, for a name that no profile has; nil
+	// where boxes are not asked.
+	Box func(name string) (Ref, bool)
 }
 
 // FromEnvironment gives the search path: the current directory, those of $BOXRUN_PROFILES (separated by colons), boxrun's
@@ -72,7 +76,8 @@ func (p Profile) Word() string {
 }
 
 // Find looks for the profile that a person named: a path (with a slash or ending in .toml), "builtin:NAME", or a name on
-// the search path; each may have an instance behind an @. A path is taken as it is, whether there is such a file or not.
+// the search path; each may have an instance behind an @. What no profile is called may be a box: one that runs as an
+// instance, or from a path. A path is taken as it is, whether there is such a file or not.
 // A name that is nowhere is an ErrNotFound; a directory that cannot be searched is an error too.
 func (s Search) Find(arg string) (Ref, error) {
 	name, instance, err := cutInstance(arg)
@@ -94,6 +99,11 @@ func (s Search) Find(arg string) (Ref, error) {
 	}
 	if _, err := builtinText(builtinPrefix + name); err == nil {
 		return Ref{builtinPrefix + name, instance}, nil
+	}
+	if s.Box != nil && instance == "" {
+		if ref, ok := s.Box(name); ok {
+			return ref, nil
+		}
 	}
 	return Ref{}, s.notFound(name)
 }
@@ -160,6 +170,19 @@ func (s Search) DidYouMean(name string, names ...string) string {
 		return fmt.Sprintf(", did you mean %q?", near)
 	}
 	return ""
+}
+
+// Called gives what a person is to call a profile that was read: its word where that finds it, else its file.
+func (s Search) Called(p Profile) string {
+	word := p.Word()
+	ref, err := s.Find(word)
+	if err != nil {
+		return p.Ref().String()
+	}
+	if file, err := absolute(ref.File); err != nil || file != p.File {
+		return p.Ref().String()
+	}
+	return word
 }
 
 // Load finds, reads and checks the profile that a person named. See Find and Read for the errors.

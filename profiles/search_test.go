@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -88,6 +89,61 @@ func TestRef(t *testing.T) {
 	}
 	if ref, err := (Search{}).Find("hello"); err != nil || ref.String() != "builtin:hello" {
 		t.Errorf("got %s, %v, want builtin:hello", ref, err)
+	}
+}
+
+// A profile is called by its word where that finds it, and else by its file.
+func TestCalled(t *testing.T) {
+	dir, away := shelf(t, map[string]string{"web.toml": "image = '/x'", "t.toml": "image = '/x'"}), shelf(t, map[string]string{"web.toml": "image = '/x'"})
+	t.Chdir(away)
+	for _, test := range []struct {
+		dirs      []string
+		arg, want string
+	}{
+		{[]string{dir}, dir + "/web.toml", "web"},
+		{[]string{dir}, dir + "/t.toml@7", "t@7"},
+		{[]string{dir}, away + "/web.toml", away + "/web.toml"},
+		{[]string{here, dir}, away + "/web.toml", "web"},
+		{[]string{here, dir}, dir + "/web.toml", dir + "/web.toml"},
+		{nil, dir + "/t.toml@7", dir + "/t.toml@7"},
+		{nil, "hello", "hello"},
+		{nil, "builtin:hello@7", "hello@7"},
+	} {
+		s := Search{Dirs: test.dirs}
+		p, err := s.Load(test.arg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Called(p); got != test.want {
+			t.Errorf("%s among %v: got %s, want %s", test.arg, test.dirs, got, test.want)
+		}
+	}
+}
+
+// A box has the profile that it was started from, where no profile is called as it is.
+func TestFindABox(t *testing.T) {
+	dir := shelf(t, map[string]string{"web.toml": "image = '/x'", "app.toml": "image = '/x'\ndepends_on = ['t-7']"})
+	s := Search{Dirs: []string{dir}, Box: func(name string) (Ref, bool) {
+		return Ref{File: "/srv/t.toml", Instance: "7"}, name == "t-7" || name == "web"
+	}}
+	for _, test := range []struct{ arg, want string }{
+		{"t-7", "/srv/t.toml@7 <nil>"},
+		{"web", dir + "/web.toml <nil>"},
+		{"t-8", ` no such profile: "t-8"`},
+		{"t-7@2", ` no such profile: "t-7"`},
+	} {
+		ref, err := s.Find(test.arg)
+		if got := fmt.Sprint(ref, " ", err); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.arg, got, test.want)
+		}
+	}
+	app, err := s.Load("app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Dependencies(app)
+	if want := dir + `/app.toml: depends_on[0]: no such profile: "t-7"`; err == nil || err.Error() != want {
+		t.Errorf("a dependency: got %v, want %s", err, want)
 	}
 }
 

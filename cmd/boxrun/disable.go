@@ -37,6 +37,9 @@ func (a *app) disable(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
+	if word := launcher.EnabledAs(name); name == arg && word != "" {
+		arg = word // the box's own name will do, as ps has it
+	}
 	was, err := l.Disable(ctx, arg)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func (a *app) enable(ctx context.Context, name string) error {
 	}
 	for _, q := range needed {
 		if !launcher.Enabled(q) {
-			a.notef("%s: is started with it, but not again when it dies: \"boxrun enable %s\"", q.Name, q.Name)
+			a.notef("%s: is started with it, but not again when it dies: \"boxrun enable %s\"", q.Name, q.Word())
 		}
 	}
 	return nil

@@ -21,7 +21,8 @@ type app struct {
 }
 
 func newRoot(t *terminal) *cobra.Command {
-	a := &app{terminal: t, search: searchPath()}
+	a := &app{terminal: t}
+	a.search = a.searchPath()
 	root := &cobra.Command{
 		Use:   "boxrun",
 		Short: "Apptainer containers that boot systemd, networked, with one word",
@@ -79,11 +80,19 @@ func wrapped(template string) string {
 }
 
 // searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.
-func searchPath() profiles.Search {
+func (a *app) searchPath() profiles.Search {
 	if launcher.RunBySystemd() {
 		return profiles.OfHost()
 	}
-	return profiles.FromEnvironment()
+	search := profiles.FromEnvironment()
+	search.Box = func(name string) (profiles.Ref, bool) {
+		l, err := a.launcher()
+		if err != nil {
+			return profiles.Ref{}, false
+		}
+		return l.StartedFrom(name)
+	}
+	return search
 }
 
 // launcher gives the launcher the verbs work through.
