@@ -81,6 +81,31 @@ func TestDryRunOfDownTypedIntoAShell(t *testing.T) {
 			h.sh("test ! -e /run/boxrun")
 		})
 	}
+	t.Run("cut short", func(t *testing.T) {
+		h := h.in(t)
+		h.cutsADownShort()
+		h.same(before, stays()...)
+	})
+}
+
+// cutsADownShort types a down up to some line, by which the services of the box do not stop it any more. Whatever verb is
+// next has them do so again, or leaves nothing of that.
+func (h host) cutsADownShort() {
+	const hooked = "test -z \"$(find /run/systemd/system -name no-stop.conf)\"; systemctl show -P ExecStop boxrun-web.service | grep ' down web '"
+	const gone = "test -z \"$(find /run/systemd/system /etc/systemd/system -name 'boxrun*')\""
+	for _, c := range []struct{ until, verb, want string }{
+		{"kill ", "up web", hooked},
+		{"kill ", "down web", gone},
+		{"rm /run/systemd/", "down web", gone},
+		{"rm /run/systemd/", "host reset --force", gone},
+	} {
+		h.must("boxrun", "up", "web")
+		script := h.must("boxrun", "down", "--dry-run", "web")
+		beginning, _, _ := strings.Cut(script, c.until)
+		h.sh(beginning + "test -z \"$(systemctl show -P ExecStop boxrun-web.service)\"")
+		h.must(append([]string{"boxrun"}, strings.Fields(c.verb)...)...)
+		h.sh(c.want)
+	}
 }
 
 // up --dry-run prints how a box is started anew that has crashed, or whose profile has changed.

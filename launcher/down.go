@@ -33,6 +33,9 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 		return Down{}, err
 	}
 	defer unlock()
+	if err := l.hookAgain(ctx, name); err != nil {
+		return Down{}, err
+	}
 	k, err := openKernel()
 	if err != nil {
 		return Down{}, err

@@ -98,24 +98,6 @@ func removeEmptyCommand(dirs ...string) string {
 	return "rmdir --ignore-fail-on-non-empty " + Quote(dirs) + " 2>/dev/null || true"
 }
 
-// unhookCommands keep the services that watch the box from running "boxrun down" themselves when its init ends, and
-// undo takes that back.
-func (b *Box) unhookCommands() (lines, undo []string) {
-	if !systemdHost() {
-		return nil, nil
-	}
-	for _, unit := range b.unitsOf() {
-		dir := "/run/systemd/system/" + unit + ".d"
-		lines = append(lines, "mkdir -p "+quote(dir),
-			fmt.Sprintf("printf '[Service]\\nExecStop=\\n' > %s", quote(dir+"/no-stop.conf")))
-		undo = append(undo, "rm -r "+quote(dir))
-	}
-	if len(lines) > 0 {
-		lines, undo = append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
-	}
-	return lines, undo
-}
-
 // lastOf gives the undo logs of what only this box still needs, and not one of others.
 func (l *Launcher) lastOf(b *Box, others []*Box) []string {
 	if !b.bridged() {

@@ -266,9 +266,15 @@ func enabledUnits() ([]string, error) {
 }
 
 // UnitFiles gives every file and directory that enable may have made: units, what they are told of profiles, and the
-// links that start them. Those that are there are listed in an order in which they can be removed.
+// links that start them; and what a typed down that was cut short has left. Those that are there are listed in an order in
+// which they can be removed.
 func UnitFiles() ([]string, error) {
-	var all []string
+	all := noStopFiles()
+	for _, file := range slices.Clone(all) {
+		if dir := filepath.Dir(file); strings.HasPrefix(filepath.Base(dir), "boxrun-") { // the others are below
+			all = append(all, dir)
+		}
+	}
 	for _, dir := range []string{unitDir, unitRunDir} {
 		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/" + watchUnit,
 			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchTemplate} {

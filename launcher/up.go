@@ -57,6 +57,9 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return Up{}, err
 	}
 	defer unlock()
+	if err := l.hookAgain(ctx, p.Name); err != nil {
+		return Up{}, err
+	}
 	k, err := openKernel()
 	if err != nil {
 		return Up{}, err
