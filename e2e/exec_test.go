@@ -168,5 +168,12 @@ func TestSudoIsAskedForOnATerminal(t *testing.T) {
 		t.Error(err)
 	}
 	h.page()
+	h.sh(`runuser -l alice -c "mkdir -p .config/boxrun/profiles; cd .config/boxrun/profiles
+		echo 'image = \"builtin:hello\"' > mydb.toml; (cat mydb.toml; echo 'depends_on = [\"mydb\"]') > mysite.toml"`)
+	term = h.terminal("runuser", "-l", "alice", "-c", "boxrun up mysite && boxrun down mysite && boxrun down mysite; echo code=$?")
+	dialogue(t, term, [][2]string{{"", "mydb: started"}, {"", "mysite: started"}, {"", "mysite: is down"}, {"", "mysite: is not up"}, {"", "code=0"}})
+	if _, err := term.Wait(10 * time.Second); err != nil {
+		t.Error(err)
+	}
 	h.fails(1, []string{"boxrun: ", "root", "boxrun: hint: ", "sudo"}, "runuser", "-u", "alice", "--", "boxrun", "down", "web")
 }

@@ -44,6 +44,32 @@ func FromEnvironment() Search {
 	return Search{Dirs: append(dirs, OfHost().Dirs...)}
 }
 
+// With gives a search that looks into dirs as well, where it looks into those of a person.
+func (s Search) With(dirs []string) Search {
+	at := 0
+	if len(s.Dirs) > 0 && s.Dirs[0] == here {
+		at = 1
+	}
+	s.Dirs = slices.Insert(slices.Clone(s.Dirs), at, dirs...)
+	return s
+}
+
+// Kept gives the directories of the search that are there and in which a person keeps profiles: neither the current one nor
+// the host's. The paths are absolute.
+func (s Search) Kept() []string {
+	var kept []string
+	for _, dir := range s.Dirs {
+		info, err := os.Stat(dir)
+		if err != nil || !info.IsDir() || dir == here || slices.Contains(OfHost().Dirs, dir) {
+			continue
+		}
+		if abs, err := filepath.Abs(dir); err == nil {
+			kept = append(kept, abs)
+		}
+	}
+	return kept
+}
+
 // OfHost gives where the host's own profiles are, those that may be started at boot.
 func OfHost() Search {
 	return Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}}

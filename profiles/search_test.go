@@ -120,6 +120,28 @@ func TestCalled(t *testing.T) {
 	}
 }
 
+// What a search keeps for another one is found by that.
+func TestKeptForAnotherSearch(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(file, nil, 0o644), os.Mkdir(filepath.Join(dir, "own"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	kept := Search{Dirs: []string{here, "own", "/nosuch", file, "/etc/boxrun/profiles", dir}}.Kept()
+	if got, want := fmt.Sprint(kept), fmt.Sprint([]string{dir + "/own", dir}); got != want {
+		t.Errorf("kept: got %s, want %s", got, want)
+	}
+	for _, test := range []struct{ dirs, want string }{
+		{". /root/p /etc/p", ". /a /b /root/p /etc/p"},
+		{"/etc/p", "/a /b /etc/p"},
+		{"", "/a /b"},
+	} {
+		if got := strings.Join((Search{Dirs: strings.Fields(test.dirs)}).With([]string{"/a", "/b"}).Dirs, " "); got != test.want {
+			t.Errorf("%q: got %s, want %s", test.dirs, got, test.want)
+		}
+	}
+}
+
 // A box has the profile that it was started from, where no profile is called as it is.
 func TestFindABox(t *testing.T) {
 	dir := shelf(t, map[string]string{"web.toml": "image = '/x'", "app.toml": "image = '/x'\ndepends_on = ['t-7']"})

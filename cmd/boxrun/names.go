@@ -20,6 +20,9 @@ func (a *app) resolved(names []string) (map[string]string, error) {
 	var errs []error
 	for _, name := range names {
 		p, err := a.search.Load(name)
+		if errors.Is(err, fs.ErrPermission) {
+			continue // for root to read
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue

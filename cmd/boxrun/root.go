@@ -20,6 +20,9 @@ type app struct {
 	search   profiles.Search
 }
 
+// profilesFlag is how sudo hands on where its user keeps profiles: it drops the environment.
+const profilesFlag = "profiles"
+
 func newRoot(t *terminal) *cobra.Command {
 	a := &app{terminal: t}
 	a.search = a.searchPath()
@@ -39,6 +42,11 @@ away without a trace.`,
 	}
 	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", launcher.StateDir, "where boxrun keeps what it knows of boxes")
 	_ = root.PersistentFlags().MarkHidden("state-dir")
+	root.PersistentFlags().Func(profilesFlag, "directories to look for profiles in", func(list string) error {
+		a.search = a.search.With(filepath.SplitList(list))
+		return nil
+	})
+	_ = root.PersistentFlags().MarkHidden(profilesFlag)
 	root.Version = version
 	root.SetVersionTemplate("boxrun {{.Version}}\n") // as the verb says it
 	root.DisableAutoGenTag = true                    // the manual pages carry boxrun's version

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,15 +39,18 @@ func (a *app) needRootFor(verb string, names []string) error {
 	if err != nil {
 		return err
 	}
-	argv := underSudo(exe, verb, os.Args[1:], resolved)
+	argv := underSudo(exe, verb, os.Args[1:], resolved, a.search.Kept())
 	a.notef("%s needs root: %s", verb, launcher.Quote(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }
 
 // underSudo gives the command that runs exe as root with args. What files has of them is named by its file; the verb
-// stays, though a profile may be called the same.
-func underSudo(exe, verb string, args []string, files map[string]string) []string {
+// stays, though a profile may be called the same. dirs are where else profiles are looked for: those that others depend on.
+func underSudo(exe, verb string, args []string, files map[string]string, dirs []string) []string {
 	argv := []string{"sudo", "--", exe}
+	if len(dirs) > 0 {
+		argv = append(argv, "--"+profilesFlag+"="+strings.Join(dirs, string(filepath.ListSeparator)))
+	}
 	at := slices.Index(args, verb)
 	for i, arg := range args {
 		if file, ok := files[arg]; ok && i != at {
