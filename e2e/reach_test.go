@@ -195,15 +195,21 @@ func TestExternalNamesTheInterface(t *testing.T) {
 	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
 	h.profile("all", strings.Replace(allProfile, "[network]", "[network]\nexternal = \"eth0\"", 1))
 	h.profile("few", strings.Replace(strings.Replace(fewProfile, "[network]", "[network]\nexternal = \"other0\"", 1), "allow_from", "# ", 1))
+	// What listens on other addresses is in nobody's way.
+	h.serve("probe", "serve", "host", "tcp/127.0.0.1:7000", "tcp/203.0.113.1:7000", "udp/127.0.0.1:5300", "tcp/192.0.2.1:27000")
 	h.must("boxrun", "up", "all", "few")
+	h.profile("local", "image = \"/srv/web\"\n[network]\nports = [\"127.0.0.1:17000:80\"]\n")
+	h.must("boxrun", "up", "local")
+	h.profile("both", "image = \"/srv/web\"\n[network]\nports = [\"27000:80\"]\n")
+	h.refuses(1, []string{"27000/tcp", `box "few"`}, "boxrun", "up", "both")
 	h.ask([]question{
 		{"client", "tcp", "192.0.2.1:7000", "box on"},
 		{"client", "tcp", "192.0.2.10:7000", "box on"},
-		{"client", "tcp", "203.0.113.1:7000", ""},
+		{"client", "tcp", "203.0.113.1:7000", "host on"},
 		{"client", "tcp", "203.0.113.1:27000", "box on"}, // by way of another interface: the address counts
-		{"client", "tcp", "192.0.2.1:27000", ""},
+		{"client", "tcp", "192.0.2.1:27000", "host on"},
 		{"host", "tcp", "192.0.2.1:7000", "box on"},
-		{"host", "tcp", "127.0.0.1:7000", ""},
+		{"host", "tcp", "127.0.0.1:7000", "host on"},
 		{"host", "tcp", "127.0.0.1:7020", "box on"}, // a port with an address of its own keeps that
 	})
 	if got := h.must("boxrun", "exec", "all", "--", "cat", "/sys/class/net/eth0/mtu"); got != "1400\n" {

@@ -230,12 +230,16 @@ func (d *doctor) translation(b *Box, p profiles.Port) Check {
 	case to != b.Addr.String():
 		return fail(why, mendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	}
-	return d.contested(p, o)
+	return contested(b, p, o)
 }
 
 // contested says whether something else waits for the same port, and gets nothing.
-func (d *doctor) contested(p profiles.Port, o netsetup.Outcome) Check {
-	holders, err := netsetup.Listeners([]netsetup.Port{netsetup.Port(p)})
+func contested(b *Box, p profiles.Port, o netsetup.Outcome) Check {
+	ports, err := publishedPorts(b.Profile.Network, p)
+	if err != nil {
+		return broken(err)
+	}
+	holders, err := netsetup.Listeners(ports)
 	if err != nil {
 		return broken(err)
 	}

@@ -184,7 +184,11 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box
 	if err := refusePublished(p, others); err != nil {
 		return err
 	}
-	holders, err := k.Taken(hostPorts(p.Network.Ports))
+	ports, err := publishedPorts(p.Network, p.Network.Ports...)
+	if err != nil {
+		return nil //nolint:nilerr // refuseNetwork tells of an interface that is not there
+	}
+	holders, err := k.Taken(ports)
 	if err != nil {
 		return err
 	}
@@ -203,8 +207,10 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box
 func refusePublished(p profiles.Profile, others []*Box) error {
 	var errs []error
 	for _, b := range others {
+		theirs, _ := publishedPorts(b.Profile.Network, b.Profile.Network.Ports...) // of an interface that is gone: everywhere
 		for i, port := range p.Network.Ports {
-			if number, ok := published(b, p.Network.External, port); ok {
+			ours, _ := publishedPorts(p.Network, port)
+			if number, ok := meet(ours, theirs); ok {
 				errs = append(errs, refused(fmt.Sprintf("take another host port, or run \"boxrun down %s\" first", b.Name),
 					"%s: network.ports[%d]: host port %d/%s is taken by box %q", p.File, i, number, port.Proto, b.Name))
 			}
@@ -213,16 +219,13 @@ func refusePublished(p profiles.Profile, others []*Box) error {
 	return errors.Join(errs...)
 }
 
-// published gives the first host port of port that box b has. Ports of two external interfaces do not meet.
-func published(b *Box, external string, port profiles.Port) (number uint16, ok bool) {
-	theirs := b.Profile.Network
-	for _, other := range theirs.Ports {
-		apart := external != "" && theirs.External != "" && external != theirs.External
-		if apart && !port.HostIP.IsValid() && !other.HostIP.IsValid() {
-			continue
-		}
-		if number, ok = port.Overlap(other); ok {
-			return number, true
+// meet gives the first host port that both publish on one address.
+func meet(ours, theirs []netsetup.Port) (number uint16, ok bool) {
+	for _, a := range ours {
+		for _, b := range theirs {
+			if number, ok = profiles.Port(a).Overlap(profiles.Port(b)); ok {
+				return number, true
+			}
 		}
 	}
 	return 0, false

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
@@ -31,23 +32,17 @@ func ports(specs ...string) func(*profiles.Profile) {
 }
 
 func TestRefusePublished(t *testing.T) {
-	external := func(name string, next func(*profiles.Profile)) func(*profiles.Profile) {
-		return func(p *profiles.Profile) { p.Network.External = name; next(p) }
-	}
 	tests := map[string]struct {
 		ours, theirs func(*profiles.Profile)
 		want         string
 	}{
-		"another port":                          {ports("80"), ports("81:80"), ""},
-		"the same port":                         {ports("81", "80"), ports("80:8080"), "80/tcp"},
-		"another protocol":                      {ports("53/udp"), ports("53"), ""},
-		"within a range":                        {ports("9005:80"), ports("9000-9010"), "9005/tcp"},
-		"ranges that meet":                      {ports("9005-9020"), ports("9000-9010"), "9005/tcp"},
-		"other addresses":                       {ports("192.0.2.1:80:80"), ports("127.0.0.1:80:80"), ""},
-		"one address of all":                    {ports("192.0.2.1:80:80"), ports("80"), "80/tcp"},
-		"other external interfaces":             {external("eth0", ports("80")), external("eth1", ports("80")), ""},
-		"the same external interface":           {external("eth0", ports("80")), external("eth0", ports("80")), "80/tcp"},
-		"an address beside external interfaces": {external("eth0", ports("192.0.2.1:80:80")), external("eth1", ports("80")), "80/tcp"},
+		"another port":       {ports("80"), ports("81:80"), ""},
+		"the same port":      {ports("81", "80"), ports("80:8080"), "80/tcp"},
+		"another protocol":   {ports("53/udp"), ports("53"), ""},
+		"within a range":     {ports("9005:80"), ports("9000-9010"), "9005/tcp"},
+		"ranges that meet":   {ports("9005-9020"), ports("9000-9010"), "9005/tcp"},
+		"other addresses":    {ports("192.0.2.1:80:80"), ports("127.0.0.1:80:80"), ""},
+		"one address of all": {ports("192.0.2.1:80:80"), ports("80"), "80/tcp"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +60,41 @@ func TestRefusePublished(t *testing.T) {
 				t.Errorf("got hint %q, want %q", HintOf(err), want)
 			}
 		})
+	}
+}
+
+// Ports without an address of their own are on those of network.external alone.
+func TestPortsMeetOnOneAddress(t *testing.T) {
+	eth0, eth1 := []string{"192.0.2.1", "192.0.2.10"}, []string{"203.0.113.1"}
+	on := func(addrs []string, specs ...string) []netsetup.Port {
+		p := boxOf("some", ports(specs...)).Profile
+		if addrs == nil {
+			return hostPorts(p.Network.Ports)
+		}
+		var external []netip.Addr
+		for _, addr := range addrs {
+			external = append(external, netip.MustParseAddr(addr))
+		}
+		return netsetup.On(external, hostPorts(p.Network.Ports)...)
+	}
+	tests := map[string]struct {
+		ours, theirs []netsetup.Port
+		want         uint16
+	}{
+		"two external interfaces":            {on(eth0, "80"), on(eth1, "80"), 0},
+		"one external interface":             {on(eth0, "80"), on(eth0, "80"), 80},
+		"an address of another interface":    {on(eth0, "80"), on(nil, "203.0.113.1:80:80"), 0},
+		"127.0.0.1":                          {on(nil, "127.0.0.1:80:80"), on(eth0, "80"), 0},
+		"an address of the interface":        {on(eth0, "80"), on(nil, "192.0.2.10:79-80:79-80"), 80},
+		"everywhere":                         {on(eth0, "80"), on(nil, "80"), 80},
+		"an interface without addresses":     {on([]string{}, "80"), on(nil, "80"), 0},
+		"an address beside one, of a third":  {on(eth0, "198.51.100.1:80:80"), on(eth1, "80"), 0},
+		"an address beside one, of the same": {on(eth0, "203.0.113.1:80:80"), on(eth1, "80"), 80},
+	}
+	for name, test := range tests {
+		if got, ok := meet(test.ours, test.theirs); got != test.want || ok != (test.want != 0) {
+			t.Errorf("%s: got %d, %v, want %d", name, got, ok, test.want)
+		}
 	}
 }
 

@@ -15,8 +15,7 @@ func TestRulesForAddressesOfBefore(t *testing.T) {
 		p.Network.External = "lo"
 	})
 	b.Addr, b.Veth = netip.MustParseAddr("10.22.0.2"), "veth1"
-	rules := netsetup.Box{Name: b.Name, Bridge: b.Profile.Network.Bridge, Addr: b.Addr, Veth: b.Veth,
-		Ports: hostPorts(b.Profile.Network.Ports)}
+	rules := netsetup.Box{Name: b.Name, Bridge: b.Profile.Network.Bridge, Addr: b.Addr, Veth: b.Veth}
 	outdated := func() string {
 		t.Helper()
 		file, read := filepath.Join(t.TempDir(), "web.json"), new(Box)
@@ -32,7 +31,7 @@ func TestRulesForAddressesOfBefore(t *testing.T) {
 		}
 		return line
 	}
-	rules.External = []netip.Addr{netip.MustParseAddr("192.0.2.9")}
+	rules.Ports = netsetup.On([]netip.Addr{netip.MustParseAddr("192.0.2.9")}, hostPorts(b.Profile.Network.Ports)...)
 	b.Ports = netsetup.Ports(rules)
 	wantText(t, outdated(), "the rules of the box are not for the addresses that lo has now")
 

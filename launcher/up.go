@@ -392,16 +392,26 @@ const boxDevice = "eth0"
 // boxRules gives what the box's rules depend on.
 func boxRules(b *Box) (netsetup.Box, error) {
 	n := b.Profile.Network
-	rules := netsetup.Box{
+	ports, err := publishedPorts(n, n.Ports...)
+	return netsetup.Box{
 		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
-		Offload: n.Offload == "off", Ports: hostPorts(n.Ports), AllowFrom: n.AllowFrom,
-	}
+		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom,
+	}, err
+}
+
+// publishedPorts gives ports of a profile where they are published: with network.external on the addresses that interface
+// has now, a port with an address of its own on that, and any other everywhere. With the error that there is no such
+// interface it gives them as everywhere.
+func publishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
+	all := hostPorts(ports)
 	if n.External == "" {
-		return rules, nil
+		return all, nil
 	}
 	external, err := externalNamed(n.External)
-	rules.External = external.Addrs
-	return rules, err
+	if err != nil {
+		return all, err
+	}
+	return netsetup.On(external.Addrs, all...), nil
 }
 
 // hostPorts gives a profile's ports as netsetup takes them.

@@ -33,7 +33,23 @@ func Ports(b Box) Plan {
 // last gives the last port of the range that begins at first.
 func (p Port) last(first uint16) uint16 { return first + p.Count - 1 }
 
-// ranges gives the ports with the addresses they answer on, and those that lie side by side as one. The order does not
+// On gives ports as they are published on the addresses of one interface: each that has no address of its own once for
+// every one of them, and so not at all where there are none.
+func On(addrs []netip.Addr, ports ...Port) []Port {
+	var all []Port
+	for _, p := range ports {
+		if p.HostIP.IsValid() {
+			all = append(all, p)
+			continue
+		}
+		for _, p.HostIP = range addrs {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// ranges gives the ports, and those that lie side by side as one. The order does not
 // depend on the profile's, but that ports of one address come before those of any.
 func (b Box) ranges() []Port {
 	var ports []Port
@@ -41,14 +57,7 @@ func (b Box) ranges() []Port {
 		if p.HostIP.IsUnspecified() {
 			p.HostIP = netip.Addr{}
 		}
-		if p.HostIP.IsValid() || len(b.External) == 0 {
-			ports = append(ports, p)
-			continue
-		}
-		for _, ip := range b.External {
-			p.HostIP = ip
-			ports = append(ports, p)
-		}
+		ports = append(ports, p)
 	}
 	slices.SortFunc(ports, func(a, b Port) int {
 		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))

@@ -28,12 +28,11 @@ type Port struct {
 
 // Box is what the rules of one box depend on.
 type Box struct {
-	Name      string         // at most 18 characters of [a-z0-9-]
-	Bridge    string         // the device its veth hangs on
-	Addr      netip.Addr     // its address inside
-	Veth      string         // the host's side of its veth
-	Offload   bool           // true: turn off tx, rx, sg and gso on Veth
-	Ports     []Port         // ports without HostIP answer on External, or everywhere where that is empty too
-	External  []netip.Addr   // addresses of the profile's external interface
+	Name      string     // at most 18 characters of [a-z0-9-]
+	Bridge    string     // the device its veth hangs on
+	Addr      netip.Addr // its address inside
+	Veth      string     // the host's side of its veth
+	Offload   bool       // true: turn off tx, rx, sg and gso on Veth
+	Ports     []Port
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone
 }
