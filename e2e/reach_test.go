@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"boxrun/e2e/testhost"
+	"boxrun/launcher"
 )
 
 // The box "all" publishes in every way there is; in the image probe answers on tcp 7000 and 9000-9010, and on udp 5300.
@@ -323,5 +324,36 @@ func TestRawInstancesShareTheBridge(t *testing.T) {
 	}
 	if got := strangers(h); got != rules {
 		t.Errorf("got rules\n%s\nwant\n%s", got, rules)
+	}
+}
+
+// What is published on an address that the host has not is said so, by up and by doctor, and works once it has it.
+func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip link add other0 type bridge; ip link set other0 up")
+	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
+	h.profile("away", "image = \"builtin:hello\"\n[network]\nports = [\"192.0.2.99:8088:80\", \"192.0.2.99:8089:80\", \"127.0.0.2:8090:80\"]\n")
+	h.profile("bare", "image = \"builtin:hello\"\n[network]\nexternal = \"other0\"\nports = [\"8091:80\"]\n")
+	h.profile("shared", hostProfile("builtin:hello", `ports = ["192.0.2.98:80:80"]`))
+	const missing, bare, shared = "no interface of this host has 192.0.2.99 now", "other0 has no address now", "no interface of this host has 192.0.2.98 now"
+	r := h.run("boxrun", "up", "away", "bare", "shared")
+	if r.Code != 0 || !containsAll(r.Stderr, []string{missing, bare, shared}) || strings.Contains(r.Stderr, "127.0.0.2 now") {
+		t.Errorf("up: %v\nwant a warning of each missing address", r)
+	}
+	checks := h.checks()
+	h.finds(checks, launcher.Fail, "8088/tcp dnat", missing)
+	h.finds(checks, launcher.Fail, "8091/tcp dnat", bare)
+	h.finds(checks, launcher.Fail, "192.0.2.98:80/tcp listens", shared)
+	h.finds(checks, launcher.Skip, "8088/tcp connection", "no address")
+	if r := h.run("curl", "-sS", "-m", "2", "http://192.0.2.1:8091/"); r.Code == 0 {
+		t.Errorf("what external publishes on no address answers on another: %v", r)
+	}
+	h.must("curl", "-sS", "-m", "5", "http://127.0.0.2:8090/")
+	h.sh("ip addr add 192.0.2.98/24 dev eth0; ip addr add 192.0.2.99/24 dev eth0; ip addr add 203.0.113.1/24 dev other0")
+	if r := h.run("boxrun", "up", "away", "bare", "shared"); r.Code != 0 || strings.Contains(r.Stderr, " now") && !strings.Contains(r.Stderr, "other0 has now") {
+		t.Errorf("up when the host has them: %v\nwant no warning", r)
+	}
+	for _, url := range []string{"http://192.0.2.99:8088/", "http://203.0.113.1:8091/"} {
+		h.client("curl", "-sS", "-m", "5", url)
 	}
 }

@@ -127,6 +127,9 @@ func (d *doctor) hostsCheck(b *Box) Check {
 
 // listens says who answers in the box.
 func listens(b *Box, p profiles.Port) Check {
+	if nowhere, err := b.nowhere(p); !b.bridged() && (nowhere != "" || err != nil) {
+		return unreachable(nowhere, err)
+	}
 	servers, err := netsetup.Servers(b.Init.PID, []netsetup.Port{netsetup.Port(p)})
 	if err != nil {
 		return broken(err)
@@ -220,6 +223,9 @@ func (d *doctor) translation(b *Box, p profiles.Port) Check {
 		hook = "output"
 	}
 	const why = "connections to the port do not get to the box"
+	if nowhere, err := b.nowhere(p); nowhere != "" || err != nil {
+		return unreachable(nowhere, err)
+	}
 	o := f.Translation(hook, way.packet(p))
 	to, _, _ := strings.Cut(o.To, ":")
 	switch {
@@ -231,6 +237,14 @@ func (d *doctor) translation(b *Box, p profiles.Port) Check {
 		return fail(why, mendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	}
 	return contested(b, p, o)
+}
+
+// unreachable judges a port that is published nowhere.
+func unreachable(nowhere string, err error) Check {
+	if err != nil {
+		return broken(err)
+	}
+	return fail("clients have no address to connect to", nowhereHint, "%s", nowhere)
 }
 
 // contested says whether something else waits for the same port, and gets nothing.
@@ -254,6 +268,9 @@ func contested(b *Box, p profiles.Port, o netsetup.Outcome) Check {
 func (d *doctor) inwards(b *Box, p profiles.Port) Check {
 	if p.HostIP.IsLoopback() {
 		return skip("published on 127.0.0.1: the host's own packets are not forwarded")
+	}
+	if nowhere, err := b.nowhere(p); nowhere != "" || err != nil {
+		return skip("there is no address to come in by")
 	}
 	f, err := d.firewall()
 	if err != nil {
@@ -298,6 +315,9 @@ func (d *doctor) connection(ctx context.Context, b *Box, p profiles.Port) Check 
 		return broken(err)
 	case port == 0:
 		return skip("nothing listens in the box")
+	}
+	if nowhere, err := b.nowhere(p); nowhere != "" || err != nil {
+		return skip("there is no address to connect to")
 	}
 	to := netip.AddrPortFrom(way.to.Addr(), port).String()
 	if p.HostIP.IsLoopback() {

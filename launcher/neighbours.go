@@ -15,14 +15,22 @@ type caution struct{ text, hint string }
 // warnOfNeighbours says what other firewalls of the host do with the box's packets, where that is not what the profile
 // asks for. Each may have its say after boxrun's rules: an nftables chain of another table that drops a packet has the
 // last word, and it is the administrator who must let it pass. Not to know is worth a line, and no more.
+//
+// Ports on addresses that the host has not are warned of as well.
 func (l *Launcher) warnOfNeighbours(b *Box) {
-	if !b.bridged() {
-		return
-	}
-	cautions, err := otherFirewalls(b)
+	cautions, err := b.cautionsOfNowhere()
 	if err != nil {
-		cautions = append(cautions, caution{text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
+		cautions = append(cautions, caution{text: fmt.Sprintf("ports may be published on addresses that this host has not: %v", err)})
 	}
+	firewalls, err := otherFirewalls(b)
+	if err != nil {
+		firewalls = append(firewalls, caution{text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
+	}
+	l.warn(b, append(cautions, firewalls...))
+}
+
+// warn says each, and what is to be done about several once.
+func (l *Launcher) warn(b *Box, cautions []caution) {
 	for i, c := range cautions {
 		l.notef("%s: warning: %s", b.Name, c.text)
 		if last := i+1 == len(cautions); c.hint != "" && (last || cautions[i+1].hint != c.hint) {
@@ -32,6 +40,9 @@ func (l *Launcher) warnOfNeighbours(b *Box) {
 }
 
 func otherFirewalls(b *Box) ([]caution, error) {
+	if !b.bridged() {
+		return nil, nil
+	}
 	view, err := netsetup.LookFirewalld(b.Profile.Network.Bridge)
 	if err != nil {
 		return nil, err

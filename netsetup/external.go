@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -77,6 +78,25 @@ func LocalAddrs() ([]netip.Addr, error) {
 		}
 	}
 	return addrs, nil
+}
+
+// IsLocal says whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"
+// asks: all of 127.0.0.0/8, and what an interface has or a route of type local says.
+func IsLocal(addr netip.Addr) (bool, error) {
+	h, err := openRoute(netns.None())
+	if err != nil {
+		return false, err
+	}
+	defer h.Close()
+	routes, err := h.RouteGet(addr.AsSlice())
+	var none unix.Errno // there is no way there, or one that is closed
+	if errors.As(err, &none) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking up the route to %s: %w", addr, err)
+	}
+	return slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL }), nil
 }
 
 // defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.

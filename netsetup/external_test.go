@@ -2,6 +2,7 @@ package netsetup
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -51,6 +52,14 @@ func TestExternal(t *testing.T) {
 	run(t, "ip", "link", "add", "veth0a1b", "type", "veth", "peer", "name", "veth0a1c")
 	expect("a typing error", externalText(ExternalNamed("eht0")), `no interface "eht0", did you mean "eth0"? there are wlan0, eth0`)
 	expect("none like it", externalText(ExternalNamed("ib0.8001")), `no interface "ib0.8001": there are wlan0, eth0`)
+	run(t, "ip", "route", "add", "local", "203.0.113.0/28", "dev", "lo")
+	run(t, "ip", "route", "add", "blackhole", "203.0.113.64/28")
+	for addr, want := range map[string]bool{"192.0.2.7": true, "127.0.0.2": true, "203.0.113.5": true,
+		"192.0.2.8": false, "203.0.113.65": false, "192.0.3.255": false} {
+		if got, err := IsLocal(netip.MustParseAddr(addr)); got != want || err != nil {
+			t.Errorf("is %s the host's own: got %v, %v, want %v", addr, got, err, want)
+		}
+	}
 	expect("all local addresses", addrsText(LocalAddrs()), "[127.0.0.1 198.51.100.1 169.254.3.3 192.0.2.1 192.0.2.7]")
 }
 

@@ -1,0 +1,49 @@
+package launcher
+
+import (
+	"fmt"
+	"slices"
+
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// nowhere says why nobody can reach a port: the host has no such address as it is published on. It may come later, with a
+// VPN or from a DHCP server, and go again. It is "" for a port that is published somewhere.
+func (b *Box) nowhere(p profiles.Port) (string, error) {
+	n := b.Profile.Network
+	if !p.HostIP.IsValid() {
+		if n.External == "" {
+			return "", nil
+		}
+		external, err := externalNamed(n.External)
+		if err != nil || len(external.Addrs) > 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%s has no address now", n.External), nil
+	}
+	local, err := netsetup.IsLocal(p.HostIP)
+	if err != nil || local {
+		return "", err
+	}
+	return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
+}
+
+// nowhereHint is for all of these.
+const nowhereHint = "correct the profile, or give the host the address and run \"boxrun up\" again"
+
+// cautionsOfNowhere gives one for each address that is missing.
+func (b *Box) cautionsOfNowhere() ([]caution, error) {
+	var said []caution
+	for _, p := range b.Profile.Network.Ports {
+		why, err := b.nowhere(p)
+		if err != nil {
+			return said, err
+		}
+		c := caution{fmt.Sprintf("nobody reaches %s: %s", b.shownPort(p), why), nowhereHint}
+		if why != "" && !slices.Contains(said, c) {
+			said = append(said, c)
+		}
+	}
+	return said, nil
+}
