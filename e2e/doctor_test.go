@@ -236,6 +236,10 @@ func symptoms() []symptom {
 			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"},
 			// Ours stands first again, and the other one stays and is named.
 			undo: "boxrun doctor web --fix > /dev/null; iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000"},
+		{name: "inbound going elsewhere: a native rule of others", script: "nft 'add table inet site; add chain inet site pre " +
+			"{ type nat hook prerouting priority -110; }; add rule inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81'", asks: "192.0.2.1:7000",
+			status: launcher.Fail, check: "7000/tcp dnat", words: []string{"shadowed", "inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81"},
+			undo: "boxrun up web 2>&1 | grep 'port 7000/tcp goes elsewhere, by nft rule inet site pre tcp dport 7000'; nft delete table inet site"},
 		{name: "inbound timing out: the box moved", script: inBox + "sh -c 'ip addr add 10.22.9.9/16 dev eth0; ip addr del $(ip -br -4 addr show eth0 | " +
 			"grep -o \"10.22.0.[0-9]*/16\") dev eth0; ip addr show eth0 | grep -q 10.22.9.9 || ip addr add 10.22.9.9/16 dev eth0; ip route replace default via 10.22.0.1'",
 			asks: "192.0.2.1:7000", status: launcher.Fail, check: "address", words: []string{"10.22.9.9"}},

@@ -137,6 +137,14 @@ func TestTakenPortsNameWhoHasThem(t *testing.T) {
 	h.sh("iptables-restore --noflush << 'RULES'\n" + dockerRules + "RULES")
 	h.profile("third", "image = \"/srv/web\"\n[network]\nports = [\"8888:80\"]\n")
 	h.refuses(1, []string{"8888"}, "boxrun", "up", "third")
+
+	// What iptables does not show takes a port too.
+	h.sh("iptables-legacy -t nat -A PREROUTING -p tcp --dport 8890 -j DNAT --to-destination 192.0.2.2:80; " +
+		"nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority -110; }; add rule inet site pre tcp dport 8891 redirect to :9'")
+	h.profile("fourth", "image = \"/srv/web\"\n[network]\nports = [\"8890:80\"]\n")
+	h.refuses(1, []string{"8890", "iptables-legacy -t nat -A PREROUTING"}, "boxrun", "up", "fourth")
+	h.profile("fifth", "image = \"/srv/web\"\n[network]\nports = [\"8891:80\"]\n")
+	h.refuses(1, []string{"8891", "nft rule inet site pre tcp dport 8891 redirect to :9"}, "boxrun", "up", "fifth")
 }
 
 func TestBoxesOfOneBridgeAgreeOnIt(t *testing.T) {

@@ -173,7 +173,7 @@ func (l *Launcher) Doctor(ctx context.Context, name string, p *profiles.Profile)
 	for _, b := range subjects {
 		looks = append(looks, d.boxLooks(b)...)
 	}
-	return d.hintCloud(examine(ctx, looks), subjects), nil
+	return d.hintCloud(pointed(examine(ctx, looks)), subjects), nil
 }
 
 // subjects gives the boxes to examine.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,5 +279,35 @@ func TestMandatoryAccess(t *testing.T) {
 		{nil, "PASS neither"},
 	} {
 		wantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
+	}
+}
+
+// A connection that fails points to the other checks of its port where one of them found something.
+func TestPointed(t *testing.T) {
+	named := func(area, name string, c Check) Check {
+		c.Area, c.Name = area, name
+		return c
+	}
+	lost := fail("clients hang", seeAbove, "no answer")
+	checks := pointed([]Check{
+		named("web", "80/tcp dnat", pass("to 10.22.0.2:80")), named("web", "80/tcp connection", lost),
+		named("web", "8080/tcp dnat", fail("shadowed", "", "by another")), named("web", "8080/tcp connection", lost),
+		named("db", "80/tcp dnat", warn("perhaps", "", "another")), named("db", "80/tcp connection", lost),
+	})
+	got := []string{checks[1].Fix, checks[3].Fix, checks[5].Fix}
+	if want := []string{seeElsewhere, seeAbove, seeAbove}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRemovalOfRules(t *testing.T) {
+	for rule, want := range map[string]string{
+		"nft rule inet site pre handle 5":                  "publish another host port, or remove that rule: nft delete rule inet site pre handle 5",
+		"iptables-legacy -t nat -A PREROUTING -j REDIRECT": "publish another host port, or remove that rule: iptables-legacy -t nat -D PREROUTING -j REDIRECT",
+		"iptables -t nat -A PREROUTING -j REDIRECT":        mendCommand,
+	} {
+		if got := removal(rule); got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
+		}
 	}
 }

@@ -232,11 +232,27 @@ func (d *doctor) translation(b *Box, p profiles.Port) Check {
 	case o.Rule == "":
 		return fail(why, mendCommand, "no rule sends the port to the box")
 	case !netsetup.Ours(o.Rule):
-		return fail(why, mendCommand, "shadowed by a rule that comes before boxrun's: %s", o.Rule)
+		return fail(why, removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
 	case to != b.Addr.String():
 		return fail(why, mendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
+	case len(o.Rivals) > 0:
+		return warn("of two rules at one place in the kernel the one that was made last decides", removal(o.Rivals[0]),
+			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
 	}
 	return contested(b, p, o)
+}
+
+// removal gives what an administrator does about a rule that takes a port. Of those in boxrun's own tables boxrun can put its
+// rule before them.
+func removal(rule string) string {
+	words := strings.Fields(rule)
+	switch {
+	case words[0] == "nft" && len(words) == 7:
+		return fmt.Sprintf("publish another host port, or remove that rule: nft delete %s", strings.Join(words[1:], " "))
+	case words[0] != "iptables":
+		return "publish another host port, or remove that rule: " + strings.Replace(rule, " -A ", " -D ", 1)
+	}
+	return mendCommand
 }
 
 // unreachable judges a port that is published nowhere.
@@ -375,6 +391,26 @@ func try(ctx context.Context, proto string, dial dialer, to string) error {
 	return nil
 }
 
+// seeAbove is what to do about a connection that does not come about.
+const seeAbove = "see the checks of this port above"
+
+// seeElsewhere is what to do where the checks of its port found nothing.
+const seeElsewhere = "none of the checks of this port tells why: see what takes the packets with \"nft monitor trace\" or tcpdump"
+
+// pointed corrects what is to be done about connections that no other check of their port explains.
+func pointed(checks []Check) []Check {
+	for i, c := range checks {
+		port, isConnection := strings.CutSuffix(c.Name, " connection")
+		explained := slices.ContainsFunc(checks, func(o Check) bool {
+			return o.Area == c.Area && o.Name != c.Name && strings.HasPrefix(o.Name, port+" ") && (o.Status == Fail || o.Status == Warn)
+		})
+		if isConnection && c.Fix == seeAbove && !explained {
+			checks[i].Fix = seeElsewhere
+		}
+	}
+	return checks
+}
+
 // tried judges a connection.
 func tried(proto, way string, err error) Check {
 	switch {
@@ -383,11 +419,11 @@ func tried(proto, way string, err error) Check {
 	case err == nil:
 		return pass("opened %s", way)
 	case errors.Is(err, unix.ECONNREFUSED):
-		return fail("clients see \"connection refused\"", "see the checks of this port above", "refused %s", way)
+		return fail("clients see \"connection refused\"", seeAbove, "refused %s", way)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, unix.ETIMEDOUT):
-		return fail("clients hang and then time out: some rule drops the packets", "see the checks of this port above", "no answer %s", way)
+		return fail("clients hang and then time out: some rule drops the packets", seeAbove, "no answer %s", way)
 	}
-	return fail("clients do not get through", "see the checks of this port above", "%s: %v", way, err)
+	return fail("clients do not get through", seeAbove, "%s: %v", way, err)
 }
 
 // hintCloud tells of what no look from inside can see: on a cloud's machine packets are filtered before they come in.

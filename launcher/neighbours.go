@@ -60,7 +60,7 @@ func otherFirewalls(b *Box) ([]caution, error) {
 		return said, err // a host on its own forwards nothing
 	}
 	strict := view != nil && view.StrictPorts
-	return append(said, blocked(f, b, external, strict)...), nil
+	return slices.Concat(said, shadowed(f, b, external), blocked(f, b, external, strict)), nil
 }
 
 // firewalldSays tells what a firewalld that runs makes of the box.
@@ -81,6 +81,21 @@ func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 			fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
 				"firewall-cmd --permanent --add-forward-port=port=%d:proto=%s:toport=%d:toaddr=%s; then firewall-cmd --reload",
 				p.Host, p.Proto, p.Container, b.Addr)})
+	}
+	return said
+}
+
+// shadowed tells which ports of the box rules of others send elsewhere, before boxrun's are asked: such rules may have come
+// since its start, when they would have been a reason to refuse it.
+func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution {
+	var said []caution
+	for _, t := range trips(b, external) {
+		if !t.packet.ToHost {
+			continue
+		}
+		if rule := f.Translation("prerouting", t.packet).Rule; rule != "" && !netsetup.Ours(rule) {
+			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(rule)), removal(rule)})
+		}
 	}
 	return said
 }

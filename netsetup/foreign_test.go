@@ -169,3 +169,58 @@ func TestForeignDNATAsIptablesSays(t *testing.T) {
 		})
 	}
 }
+
+// Rules of native nftables and of the other backend of iptables take ports as well.
+func TestTakenByRulesOfOtherKinds(t *testing.T) {
+	withBackend(t, "nft", func(t *testing.T) {
+		if _, err := exec.LookPath("iptables-legacy"); err != nil {
+			cannotRun(t, "no iptables-legacy here: %v", err)
+		}
+		shell(t, `ip link set lo up; ip link add eth0 type veth peer name far0; ip link set eth0 up; ip link set far0 up
+ip addr add 192.0.2.1/24 dev eth0; ip addr add 192.0.2.7/24 dev eth0; ip route add default via 192.0.2.2
+iptables-legacy -t nat -A PREROUTING -p tcp --dport 8081 -j DNAT --to-destination 192.0.2.2:81
+nft -f - <<'RULES'
+table inet site {
+	map forwards { type inet_service : ipv4_addr . inet_service; elements = { 8084 : 192.0.2.2 . 84 }; }
+	chain pre {
+		type nat hook prerouting priority -110;
+		tcp dport 8080 dnat ip to 192.0.2.2:80
+		ip daddr 192.0.2.7 tcp dport 8082 dnat ip to 192.0.2.2:82
+		iifname "wg0" tcp dport 8083 redirect to :83
+		iifname "eth0" udp dport 40000-40100 dnat ip to 192.0.2.2
+		tcp dport { 8085, 8090-8099 } redirect to :85
+	}
+	chain out { type nat hook output priority -90; ip daddr 127.0.0.1 tcp dport 8086 redirect to :86; }
+	chain in { type filter hook input priority 0; tcp dport 8087 drop; }
+}
+RULES`)
+		k, err := Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		on := func(addr string, p Port) Port { p.HostIP = netip.MustParseAddr(addr); return p }
+		for _, test := range []struct {
+			port Port
+			want string
+		}{
+			{tcpPort(8080), "8080/tcp a rule of nftables: nft rule inet site pre tcp dport 8080 dnat ip to 192.0.2.2:80"},
+			{Port{Host: 8080, Container: 80, Count: 1, Proto: "udp"}, ""},
+			{on("127.0.0.1", tcpPort(8080)), ""},
+			{tcpPort(8081), "8081/tcp a DNAT rule: iptables-legacy -t nat -A PREROUTING -p tcp --dport 8081 -j DNAT --to-destination 192.0.2.2:81"},
+			{tcpPort(8082), "8082/tcp a rule of nftables: nft rule inet site pre ip daddr 192.0.2.7 tcp dport 8082 dnat ip to 192.0.2.2:82"},
+			{on("192.0.2.1", tcpPort(8082)), ""},
+			{tcpPort(8083), ""},
+			{Port{Host: 39000, Container: 1, Count: 2000, Proto: "udp"}, "40000/udp a rule of nftables: nft rule inet site pre iifname \"eth0\" udp dport 40000-40100 dnat ip to 192.0.2.2"},
+			{Port{Host: 40101, Container: 1, Count: 2000, Proto: "udp"}, ""},
+			{Port{Host: 8096, Container: 1, Count: 9, Proto: "tcp"}, "8096/tcp a rule of nftables: nft rule inet site pre tcp dport { 8085, 8090-8099 } redirect to :85"},
+			{tcpPort(8086), "8086/tcp a rule of nftables: nft rule inet site out ip daddr 127.0.0.1 tcp dport 8086 redirect to :86"},
+			{tcpPort(8087), ""},
+		} {
+			holders, err := k.Taken([]Port{test.port})
+			if got := holderLines(holders); got != test.want || err != nil {
+				t.Errorf("%+v:\ngot  %s, %v\nwant %s", test.port, got, err, test.want)
+			}
+		}
+	})
+}

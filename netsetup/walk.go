@@ -23,6 +23,7 @@ type Outcome struct {
 	Rule    string   // what dropped it, or translated it, as a person would type or list it
 	To      string   // where a translation sends it, in iptables' words: "10.22.0.2:80"
 	Unsure  []string // rules that drop it or not, by what is not known here: a mark, a set, the time
+	Rivals  []string // rules that translate it where they are asked before Rule: see Translation
 }
 
 // walk is one packet on its way through the chains of one table.
@@ -166,21 +167,46 @@ func (f Firewall) at(hook string, names []string, p Packet) Outcome {
 }
 
 // Translation tells which rule translates the destination of a new packet, and to where; no Rule where none does. The
-// hook is prerouting, or output for packets of the host itself.
+// hook is prerouting, or output for packets of the host itself. The first translation counts, and chains are asked by
+// priority. Of several at one, the one that was made last is asked first, which cannot be seen: Rule is boxrun's then, if it
+// has one there, and Rivals are the others.
 func (f Firewall) Translation(hook string, p Packet) Outcome {
-	var found Outcome
-	for _, t := range f.tables {
-		if t.name != "nat" {
-			continue
+	before := f.nft.only(func(c nftChain) bool { return c.Prio < dstnat }).through(hook, "nat", p)
+	after := f.nft.only(func(c nftChain) bool { return c.Prio > dstnat }).through(hook, "nat", p)
+	for _, o := range []Outcome{before, f.translations(hook, p), after} {
+		if o.Rule != "" {
+			return o
 		}
-		o := t.through(strings.ToUpper(hook), p)
-		if o.Rule != "" && found.Rule == "" {
-			found.Rule, found.To = o.Rule, o.To
-		}
-		found.Unsure = append(found.Unsure, o.Unsure...)
 	}
-	if o := f.nft.through(hook, "nat", p); o.Rule != "" && found.Rule == "" {
-		found.Rule, found.To = o.Rule, o.To
+	return Outcome{}
+}
+
+// dstnat is the priority of PREROUTING and OUTPUT of iptables' nat, in both backends (NF_IP_PRI_NAT_DST).
+const dstnat = -100
+
+// translations asks all chains of the priority dstnat.
+func (f Firewall) translations(hook string, p Packet) Outcome {
+	var all []Outcome
+	for _, t := range f.tables {
+		if t.name == "nat" {
+			all = append(all, t.through(strings.ToUpper(hook), p))
+		}
+	}
+	for _, c := range f.nft.base {
+		if c.Prio == dstnat {
+			all = append(all, f.nft.only(func(other nftChain) bool { return other == c }).through(hook, "nat", p))
+		}
+	}
+	all = slices.DeleteFunc(all, func(o Outcome) bool { return o.Rule == "" })
+	if len(all) == 0 {
+		return Outcome{}
+	}
+	first := max(0, slices.IndexFunc(all, func(o Outcome) bool { return Ours(o.Rule) }))
+	found := all[first]
+	for i, o := range all {
+		if i != first {
+			found.Rivals = append(found.Rivals, o.Rule)
+		}
 	}
 	return found
 }

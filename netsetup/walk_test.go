@@ -189,3 +189,37 @@ func withoutHandle(text string) string {
 	}
 	return before + " handle N" + strings.TrimLeft(after, "0123456789")
 }
+
+// The first translation counts. Which that is the kernel decides by priority, and at one priority by what was made last.
+func TestTranslationByPriority(t *testing.T) {
+	const own = "to 10.22.0.2:80 by iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80"
+	const native = "nft rule inet site pre handle N"
+	for _, test := range []struct {
+		priority int
+		want     string
+	}{
+		{-110, "to  by " + native},
+		{-100, own + "\nor " + native},
+		{-90, own},
+	} {
+		t.Run(fmt.Sprint(test.priority), func(t *testing.T) {
+			withBackend(t, "nft", func(t *testing.T) {
+				shell(t, "nft flush ruleset; iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80; "+
+					fmt.Sprintf("nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority %d; }; "+
+						"add rule inet site pre tcp dport 8080 dnat ip to 192.0.2.2:81'", test.priority))
+				f, err := ReadFirewall()
+				if err != nil {
+					t.Fatal(err)
+				}
+				o := f.Translation("prerouting", client())
+				got := outcome(o)
+				for _, rival := range o.Rivals {
+					got += "\nor " + rival
+				}
+				if got = withoutHandle(got); got != test.want {
+					t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+				}
+			})
+		})
+	}
+}

@@ -107,6 +107,12 @@ func (c nftChain) ofIptables() bool {
 
 func (n nftRules) hasTable(name string) bool { return slices.Contains(n.tables, name) }
 
+// only gives the rules with those of the base chains that keep says yes to.
+func (n nftRules) only(keep func(nftChain) bool) nftRules {
+	n.base = slices.DeleteFunc(slices.Clone(n.base), func(c nftChain) bool { return !keep(c) })
+	return n
+}
+
 // nftWalk is one packet on its way through one base chain.
 type nftWalk struct {
 	n      nftRules
