@@ -229,6 +229,9 @@ func TestNotReadyInTimeStaysUp(t *testing.T) {
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("it took %v to say that the box is not ready after 2s", took)
 	}
+	h.must("boxrun", "down", "slow")
+	h.sh("sed -i 's/\"2s\"/\"50ms\"/' /etc/boxrun/profiles/slow.toml") // less than Apptainer takes to start it
+	h.fails(5, []string{"slow", "boxrun: hint: the box stays up"}, "boxrun", "up", "slow")
 	if got := h.must("boxrun", "ps", "-q"); got != "slow\n" {
 		t.Errorf("ps -q says %q, want the box to look at", got)
 	}

@@ -113,7 +113,7 @@ func (c *command) cut(cause error) error {
 	}
 	p := c.box.Profile
 	return &Problem{Kind: ErrNotStarted,
-		Text: fmt.Sprintf("%s: the box did not start within %s", p.Name, p.Ready.Timeout), Hint: startHint("", p.Image)}
+		Text: fmt.Sprintf("%s: the box did not start within %s", p.Name, bootTimeout(p)), Hint: startHint("", p.Image)}
 }
 
 // failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,

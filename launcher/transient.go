@@ -191,7 +191,7 @@ func transientProperties(b *Box, start, stop, env []string) []systemdbus.Propert
 		property("StandardOutput", "null"),
 		property("KillMode", "mixed"),
 		property("KillSignal", int32(haltSignal)),
-		property("TimeoutStartUSec", microseconds(p.Ready.Timeout+startGrace)),
+		property("TimeoutStartUSec", microseconds(bootTimeout(p)+startGrace)),
 		property("TimeoutStopUSec", microseconds(p.Systemd.StopTimeout+stopGrace)),
 		property("CollectMode", "inactive-or-failed"),
 	}

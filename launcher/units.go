@@ -119,6 +119,10 @@ func RunBySystemd() bool { return strings.HasPrefix(ownUnit(), "boxrun@") }
 // stopGrace is how much longer than the box itself its service may take to stop: for Apptainer and boxrun to clean up.
 const stopGrace = 30 * time.Second
 
+// bootTimeout is how long Apptainer may take to start the box: as long as it may take to be ready, but on a slow disk that
+// is no measure where it is short. What is not ready in time stays up, what has not started goes.
+func bootTimeout(p profiles.Profile) time.Duration { return max(p.Ready.Timeout, time.Minute) }
+
 // startGrace is how long a start may take beside the two waits for the box, to boot and to be ready: for the lock, and
 // for what it depends on.
 const startGrace = time.Minute
@@ -160,7 +164,7 @@ func dropIn(dir string, p profiles.Profile) unitFile {
 		"@FILE@", p.File,
 		"@AFTER@", strings.Join(dependencyUnits(p), " "),
 		"@MOUNTS@", strings.Join(quotedPaths(p), " "),
-		"@START@", wholeSeconds(2*p.Ready.Timeout+startGrace),
+		"@START@", wholeSeconds(2*bootTimeout(p)+startGrace),
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)

@@ -305,7 +305,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *Box, p profi
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Ready.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout(p))
 	defer cancel()
 	cli, err := l.run(ctx, b, s.argv())
 	if err != nil {
