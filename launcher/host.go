@@ -174,7 +174,7 @@ func (l *Launcher) HostShow(ps []profiles.Profile) ([]netsetup.Holding, error) {
 	for _, file := range units {
 		left = append(left, netsetup.Holding{Owner: "units", What: file, Drift: []string{}})
 	}
-	return append(append(held, left...), l.filesHeld(held)...), nil
+	return nonNil(append(append(held, left...), l.filesHeld(held)...)), nil
 }
 
 // setupHeld gives what a host setup has put in place: nothing where there was none.
