@@ -25,6 +25,7 @@ func TestEdges(t *testing.T) {
 		{"a terminal on a serial line", host.hasNoSerialLine},
 		{"a bus that has to be woken", host.sleepsOnTheBus},
 		{"a doctor while systemd starts it anew", host.isMendedInBetween},
+		{"dead at once", host.diesAtOnce},
 		{"a record that cannot be read", host.looksPastARecord},
 		{"a reset with a record that cannot be read", host.isResetBlindly},
 	} {
@@ -138,6 +139,23 @@ func (h host) isMendedInBetween() {
 	}
 	h.must("boxrun", "down", "web")
 	h.must("boxrun", "disable", "web")
+}
+
+// A box that dies as soon as up has returned has crashed, as one that dies later. One that is powered off inside goes.
+func (h host) diesAtOnce() {
+	h.profile("brief", "image = \"builtin:hello\"\n")
+	defer h.must("rm", "/etc/boxrun/profiles/brief.toml")
+	for range 3 {
+		h.sh("boxrun up brief; kill -9 $(jq .state.init.pid /run/boxrun/boxes/brief.json)")
+		h.awaitUnit("boxrun-brief.service", "inactive")
+		if got := boxes(h); len(got) != 1 || got[0].State != "crashed" {
+			h.t.Errorf("ps says %+v, want the box crashed", got)
+		}
+	}
+	h.must("boxrun", "down", "brief")
+	h.sh("boxrun up web; boxrun exec web -- systemctl poweroff || true")
+	h.awaitUnit("boxrun-web.service", "inactive")
+	h.gives("", "boxrun", "ps", "-q")
 }
 
 // One record that cannot be read is no reason to leave the other boxes alone, and down gets past it.

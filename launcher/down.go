@@ -16,7 +16,7 @@ import (
 type Down struct {
 	Name    string
 	Found   bool   // false: there was nothing of the box
-	Left    bool   // run by systemd for a box that has ended: another boxrun does what is left to do, or did it
+	Left    bool   // run by systemd for a box that has ended: what is left to do another boxrun does, or did, or a person
 	Killed  bool   // at once, as a timeout of 0 asks
 	Overlay string // directory that was kept, "" where there is none
 }
@@ -49,7 +49,7 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case err != nil:
 		return Down{}, err
-	case b.othersBox():
+	case b.othersBox(), b.diedUnseen():
 		return Down{Name: name, Left: true}, nil
 	}
 	if timeout == nil {

@@ -528,6 +528,14 @@ func (b *Box) othersBox() bool {
 	return slices.Contains(b.unitsOf(), own) && own != b.Unit && main != os.Getenv("MAINPID")
 }
 
+// diedUnseen says whether systemd stops the service of a box that died while the command line that started it still slept:
+// where the master has gone by the end of that, systemd has no process to watch, and takes the service for one that has done
+// its work. The box has crashed all the same. Of a main process that has ended systemd tells how (systemd.exec(5)).
+func (b *Box) diedUnseen() bool {
+	_, ended := os.LookupEnv("EXIT_CODE")
+	return ownUnit() == transientUnit(b.Name) && b.Phase == Running && !b.alive() && !ended && os.Getenv("MAINPID") == ""
+}
+
 // unitFor gives the service that the box will live in; "" where systemd does not run the host.
 func unitFor(p profiles.Profile) string {
 	switch own := ownUnit(); {
