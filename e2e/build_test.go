@@ -22,17 +22,6 @@ while :; do sleep 1 & wait $!; done
 END
 chmod 755 $root/sbin/init`
 
-// letBuild has Apptainer build on a machine that lacks a capability: the scripts of a definition get all that there are, or
-// it gives up, whatever its configuration says. In a user namespace there are all.
-const letBuild = `
-case $(grep CapBnd: /proc/self/status) in *1ffffffffff) exit;; esac
-cat > /usr/local/bin/apptainer <<'END'
-#!/bin/bash
-[ "$1" = build ] || exec -a apptainer /usr/bin/apptainer "$@"
-exec unshare --user --map-users=0,0,65536 --map-groups=0,0,65536 --setuid 0 --setgid 0 /usr/bin/apptainer "$@"
-END
-chmod 755 /usr/local/bin/apptainer`
-
 // definition is beside the profile, and so is what it takes from the host.
 const definition = `Bootstrap: localimage
 From: /srv/small
@@ -83,10 +72,18 @@ func (b builder) changed() []string {
 	return list[0].Changed
 }
 
+// letBuild has "apptainer build" work on this machine.
+func (h host) letBuild() {
+	h.t.Helper()
+	if err := h.LetBuild(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 func TestBuild(t *testing.T) {
 	h := newHost(t)
 	h.sh(smallRoot)
-	h.sh(letBuild)
+	h.letBuild()
 	before := h.dump()
 	for what, image := range map[string]string{"a SIF": "/srv/images/site.sif", "a sandbox": "/srv/boxes/site"} {
 		t.Run(what, func(t *testing.T) {
@@ -191,7 +188,7 @@ func (b builder) isKilled() {
 func TestBuildOnAFullDisk(t *testing.T) {
 	h := newHost(t)
 	h.sh(smallRoot)
-	h.sh(letBuild)
+	h.letBuild()
 	h.profile("site", "image = \"/srv/images/site.sif\"\n[build]\ndefinition = \"/srv/site.def\"\n")
 	h.sh("mkdir /srv/images; mount -t tmpfs -o size=8M tmpfs /srv/images; printf 'Bootstrap: localimage\nFrom: /srv/small\n' > /srv/site.def")
 	b := builder{host: h, image: "/srv/images/site.sif"}

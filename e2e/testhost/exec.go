@@ -41,8 +41,13 @@ func (h *Host) Client(ctx context.Context, argv ...string) (Result, error) {
 // Command gives the command that runs argv on the host as root, for the caller to connect and start. It has a process
 // group of its own, which is killed when ctx is done.
 func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
-	enter := []string{"-t", strconv.Itoa(h.init), "-m", "-u", "-i", "-n", "-p", "-C", "env", "-i", "-C", "/root"}
-	cmd := bounded(ctx, "nsenter", slices.Concat(enter, environment(), argv))
+	return h.enter(ctx, []string{"-m", "-u", "-i", "-n", "-p", "-C"}, argv)
+}
+
+// enter gives a command in these namespaces of the host, as nsenter has them.
+func (h *Host) enter(ctx context.Context, namespaces, argv []string) *exec.Cmd {
+	place := []string{"env", "-i", "-C", "/root"}
+	cmd := bounded(ctx, "nsenter", slices.Concat([]string{"-t", strconv.Itoa(h.init)}, namespaces, place, environment(), argv))
 	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(h.session.Fd())
 	return cmd
 }
