@@ -20,7 +20,7 @@ help:
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       the tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
-	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs PyPI; installs Chromium)'
+	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs a Debian mirror and PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
@@ -82,7 +82,8 @@ test-vm: deps
 	@e2e/deps.sh vm
 	BOXRUN_VM=1 go test -count=1 -v -timeout 100m ./e2e/vm
 
-# A minute and a half more the first time, for the image, which is made of packages from Debian and PyPI. It keeps what a browser saw.
+# Six minutes, half of them for "boxrun build coldfront", which takes packages from Debian's mirrors and from PyPI; no more the
+# first time, when the recipe's other way to an image runs beside it. It keeps what a browser saw.
 test-coldfront: deps
 	@e2e/deps.sh coldfront
 	@mkdir -p bin

@@ -4,6 +4,7 @@ package coldfront
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,78 +13,6 @@ import (
 
 	"boxrun/e2e/testhost"
 )
-
-// patience is how long any one command may take. The longest is the first up, which makes the database.
-const patience = 5 * time.Minute
-
-// host is a test host with boxrun, and with the image of ColdFront where its profile looks for it.
-type host struct {
-	*testhost.Host
-	t *testing.T
-}
-
-func newHost(t *testing.T) host {
-	t.Helper()
-	th, err := testhost.New(t.Context(), func(step string) { t.Log(step) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := th.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := th.AddColdfront(t.Context(), func(step string) { t.Log(step) }); err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	if err := testhost.Build(t.Context(), bin); err != nil {
-		t.Fatal(err)
-	}
-	if err := th.Install(t.Context(), bin); err != nil {
-		t.Fatal(err)
-	}
-	return host{th, t}
-}
-
-// run runs a script on the host, however it ends.
-func (h host) run(script string) testhost.Result {
-	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
-	defer cancel()
-	r, err := h.Exec(ctx, "bash", "-ec", script)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return r
-}
-
-// must runs a script on the host that has to succeed, and gives what it said.
-func (h host) must(script string) testhost.Result {
-	h.t.Helper()
-	r := h.run(script)
-	if r.Code != 0 {
-		h.t.Fatalf("%s\n%v", script, r)
-	}
-	return r
-}
-
-// page has curl on the client fetch a page of the portal by a name, and gives the code of the answer.
-func (h host) page(name string) string {
-	h.t.Helper()
-	r, err := h.Client(h.t.Context(), "curl", "-sSk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}",
-		"--resolve", name+":443:"+testhost.HostAddr, "https://"+name+"/user/login")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return r.Stdout + r.Stderr
-}
-
-// addr gives the address of the box.
-func (h host) addr() string {
-	h.t.Helper()
-	return strings.TrimSpace(h.must("boxrun ps --json | jq -r '.[] | select(.name == \"coldfront\").address'").Stdout)
-}
 
 const (
 	admin    = "ada"
@@ -102,23 +31,32 @@ func TestColdfront(t *testing.T) {
 		t.Fatal("test hosts need root")
 	}
 	h := newHost(t)
-	l := life{doc: readDoc(t)}
+	l := life{doc: readDoc(t), sandbox: otherWay(t)}
 	for _, step := range []struct {
 		name string
 		run  func(host)
 	}{
+		{"build", l.build},
 		{"start", l.start},
+		{"versions", l.versions},
+		{"a shell", l.shell},
 		{"the first administrator", l.administrator},
 		{"a browser logs in and creates a project", l.browser},
+		{"plain http", l.plainHTTP},
+		{"a task", l.task},
+		{"a login page that is not served", l.notServed},
 		{"settings", l.settings},
 		{"down and up", l.downAndUp},
 		{"plugins", l.plugins},
 		{"names", l.names},
-		{"another address, a reboot and the portal at boot", l.rebootElsewhere},
+		{"another address, a shutdown and the portal at boot", l.shutdown},
 		{"certificate", l.certificate},
+		{"a power cut", l.powerCut},
 		{"backup and restore", l.backup},
+		{"a profile of one's own", l.ownProfile},
 		{"another image", l.image},
 		{"a database of another version", l.otherDatabase},
+		{"a start with what is there before", l.prepared},
 	} {
 		began := time.Now()
 		if !t.Run(step.name, func(t *testing.T) { step.run(host{h.Host, t}) }) {
@@ -133,15 +71,51 @@ func TestColdfront(t *testing.T) {
 // life is one portal's. Its steps build on those before.
 type life struct {
 	doc     doc
-	session string // of the administrator, from the browser's first visit on
+	sandbox func() (string, error) // the image as the recipe's other way makes it, a directory of the machine
+	session string                 // of the administrator, from the browser's first visit on
+}
+
+// build makes the image as the README and the page say, on a host that lacks debootstrap at first.
+func (l *life) build(h host) {
+	r := h.run(l.doc.readme[0])
+	if want := "boxrun: hint: install the package debootstrap"; r.Code != 1 || !strings.Contains(r.Stderr, want) {
+		h.t.Errorf("building without debootstrap: %v\nwant exit code 1, and %q", r, want)
+	}
+	if r := h.online("apt-get update -q; apt-get install -q -y debootstrap"); r.Code != 0 {
+		h.t.Fatalf("installing debootstrap, which needs Debian's mirrors: %v", r)
+	}
+	r = h.online(l.doc.take("Build the image"))
+	if want := "boxrun: coldfront: built " + testhost.ColdfrontImage + " in "; r.Code != 0 || !strings.Contains(r.Stderr, want) {
+		h.t.Fatalf("building the image, which needs Debian's mirrors and PyPI: %v\nwant %q", r, want)
+	}
 }
 
 func (l *life) start(h host) {
-	r := h.must(l.doc.take("Start it"))
-	if !strings.Contains(r.Stderr, "https://127.0.0.1/") {
-		h.t.Errorf("up: %v\nwant a hint with the address", r)
+	r := h.must(l.doc.readme[1])
+	for _, want := range []string{"https://127.0.0.1/", l.doc.take("The first administrator")} {
+		if !strings.Contains(r.Stderr, strings.TrimSpace(want)) {
+			h.t.Errorf("up: %v\nwant a hint with %q", r, want)
+		}
 	}
 	h.healthy()
+}
+
+// versions wants the page to say what the box has.
+func (l *life) versions(h host) {
+	r := h.must(`boxrun exec coldfront -- sh -ec '
+		. /etc/os-release; echo Debian $VERSION_ID
+		nginx -v 2>&1 | sed -n "s|.*nginx/\([0-9]*\.[0-9]*\).*|nginx \1|p"
+		psql -V | sed -n "s/.* \([0-9]*\)\..*/PostgreSQL \1/p"
+		python3 -V | sed "s/\.[0-9]*$//"'`)
+	got := strings.ReplaceAll(strings.TrimSpace(r.Stdout), "\n", ", ")
+	if tested := l.doc.tested(); !strings.HasPrefix(tested, got+" and ") {
+		h.t.Errorf("the box has %s, and the page says that it was tested with %s", got, tested)
+	}
+}
+
+// shell types the README's third command, and looks around.
+func (l *life) shell(h host) {
+	h.talk(l.doc.readme[2], [][2]string{{"root@coldfront:~#", "hostname | tr a-z A-Z"}, {"COLDFRONT", "exit"}})
 }
 
 func (l *life) administrator(h host) {
@@ -164,6 +138,32 @@ func (l *life) browser(h host) {
 	l.session = s.Session
 }
 
+// plainHTTP wants a redirect: a browser may have tried https by itself.
+func (l *life) plainHTTP(h host) {
+	got := h.curl("-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", "http://"+portal+"/project/?page=2")
+	if want := "301 https://" + portal + "/project/?page=2"; got != want {
+		h.t.Errorf("plain http is answered %q, want %q", got, want)
+	}
+}
+
+// task has a task done by the unit that is there for it.
+func (l *life) task(h host) {
+	const ask = `from django_q.tasks import async_task, result; print("it is", result(async_task("math.copysign", 2, -2), wait=20000))`
+	if r := h.must("boxrun exec coldfront -- coldfront shell -c '" + ask + "'"); !strings.Contains(r.Stdout, "it is -2.0\n") {
+		h.t.Errorf("a task is done: %v\nwant its result, -2.0", r)
+	}
+}
+
+// notServed has every unit active and every port open, but no login page.
+func (l *life) notServed(h host) {
+	h.must("echo 'ROOT_URLCONF = \"nowhere\"' > " + kept + "/etc/local_settings.py; boxrun exec coldfront -- systemctl restart gunicorn")
+	r := h.run("boxrun up --wait-timeout 4s coldfront")
+	if want := "/user/login answered 500"; r.Code != 5 || !strings.Contains(r.Stderr, want) {
+		h.t.Errorf("up without a login page: %v\nwant exit code 5, and %q", r, want)
+	}
+	h.must("rm " + kept + "/etc/local_settings.py; boxrun exec coldfront -- systemctl restart gunicorn; boxrun up coldfront")
+}
+
 func (l *life) settings(h host) {
 	h.must(l.doc.take("Settings"))
 	h.visited(l.session, "Example HPC")
@@ -171,11 +171,11 @@ func (l *life) settings(h host) {
 
 func (l *life) downAndUp(h host) {
 	began := time.Now()
-	h.must("boxrun down coldfront")
+	h.must(l.doc.readme[3])
 	if took := time.Since(began); took > 30*time.Second {
 		h.t.Errorf("down took %v: a unit of the box does not stop when it is told to", took)
 	}
-	h.must("boxrun up coldfront")
+	h.must(l.doc.take("Start it"))
 	h.visited(l.session, project)
 }
 
@@ -193,7 +193,8 @@ func (l *life) names(h host) {
 	}
 }
 
-func (l *life) rebootElsewhere(h host) {
+// shutdown has the host stop in order and boot again: the portal is there again, at yet another address.
+func (l *life) shutdown(h host) {
 	first := h.addr()
 	h.must("boxrun down coldfront; boxrun up hello; boxrun up coldfront")
 	second := h.addr()
@@ -202,7 +203,9 @@ func (l *life) rebootElsewhere(h host) {
 	}
 	h.visited(l.session, project)
 	h.must(l.doc.take("At boot"))
-	if err := h.Reboot(h.t.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(h.Shutdown(ctx), h.Boot(ctx)); err != nil {
 		h.t.Fatal(err)
 	}
 	if third := h.addr(); third == second {
@@ -210,6 +213,16 @@ func (l *life) rebootElsewhere(h host) {
 	}
 	h.healthy()
 	h.visited(l.session, project)
+	h.databaseWas("shut down at")
+}
+
+func (l *life) powerCut(h host) {
+	if err := h.Reboot(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	h.healthy()
+	h.visited(l.session, project)
+	h.databaseWas("interrupted")
 }
 
 func (l *life) certificate(h host) {
@@ -226,8 +239,11 @@ func (l *life) backup(h host) {
 }
 
 func (l *life) image(h host) {
+	if r := h.must(l.doc.take("A newer image")); !strings.Contains(r.Stderr, "nothing to change") {
+		h.t.Errorf("up --build with the same recipe: %v\nwant that there is nothing to change", r)
+	}
 	before := h.must("sha256sum " + kept + "/etc/coldfront.env " + kept + "/etc/tls/*").Stdout
-	h.anotherImage()
+	h.anotherImage(l.sandbox)
 	h.must("boxrun up --replace coldfront")
 	h.healthy()
 	h.presents(portal)
@@ -255,78 +271,31 @@ func (l *life) otherDatabase(h host) {
 	}
 }
 
+// ownProfile begins a profile of the site's with the built-in one.
+func (l *life) ownProfile(h host) {
+	if r := h.must(l.doc.take("An image of your own")); !strings.Contains(r.Stderr, "/etc/boxrun/profiles/coldfront.toml: is valid") {
+		h.t.Errorf("copying the profile: %v\nwant it to be found, and valid", r)
+	}
+	h.must("rm /etc/boxrun/profiles/coldfront.toml")
+}
+
+// prepared starts a portal that has nothing yet but a certificate, and one line of its settings.
+func (l *life) prepared(h host) {
+	h.must("boxrun down coldfront; rm -r " + kept + "/etc " + kept + "/postgresql " + kept + "/data")
+	h.must("install -d " + kept + "/etc; install -d -m 700 " + kept + "/etc/tls; echo 'CENTER_NAME=Prepared HPC' > " + kept + "/etc/coldfront.env")
+	h.must("install -m 644 portal.crt " + kept + "/etc/tls/coldfront.crt; install -m 600 portal.key " + kept + "/etc/tls/coldfront.key")
+	h.must("boxrun up coldfront")
+	h.healthy()
+	h.presents(portal)
+	got := h.must("sed -E 's/^(SECRET_KEY=)[0-9a-f]{64}$/\\1made/' " + kept + "/etc/coldfront.env").Stdout
+	want := "CENTER_NAME=Prepared HPC\nSECRET_KEY=made\nDB_URL=psql:///coldfront\nSTATIC_ROOT=/srv/coldfront/static\n"
+	if got != want {
+		h.t.Errorf("the settings are\n%swant\n%s", got, want)
+	}
+	if home := h.curl("https://" + portal + "/"); !strings.Contains(home, "Prepared HPC") {
+		h.t.Errorf("the home page says\n%s\nwant the name of the settings", home)
+	}
+}
+
 // loginStyle is what ColdFront's stylesheet makes of the login page. Without it there is no color, and another font.
 const loginStyle = `rgb(31, 29, 29) system-ui`
-
-// healthy wants every unit of the box to do well, and its secrets to be for those who need them.
-func (h host) healthy() {
-	h.t.Helper()
-	if r := h.run("boxrun exec coldfront -- systemctl is-system-running"); r.Stdout != "running\n" {
-		h.t.Errorf("the box is %v%s", r, h.run("boxrun exec coldfront -- systemctl --failed").Stdout)
-	}
-	got := h.must("cd " + kept + "; stat -c '%a %u:%g %n' etc etc/coldfront.env etc/tls etc/tls/coldfront.key postgresql/17/main").Stdout
-	want := "750 0:880 etc\n640 0:880 etc/coldfront.env\n700 0:0 etc/tls\n600 0:0 etc/tls/coldfront.key\n700 881:881 postgresql/17/main\n"
-	if got != want {
-		h.t.Errorf("files are\n%swant\n%s", got, want)
-	}
-}
-
-// createAdmin answers what the command asks on a terminal.
-func (h host) createAdmin(command string) {
-	h.t.Helper()
-	term, err := h.Terminal(h.t.Context(), 24, 100, "bash", "-c", command)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	for _, talk := range [][2]string{
-		{"Username", admin}, {"Email address", "ada@example.org"}, {"Password", password}, {"Password (again)", password},
-	} {
-		if err := term.Expect(talk[0], 30*time.Second); err != nil {
-			h.t.Error(err)
-			break
-		}
-		if err := term.Type(talk[1] + "\n"); err != nil {
-			h.t.Error(err)
-		}
-	}
-	r, err := term.Wait(30 * time.Second)
-	if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, "Superuser created successfully.") {
-		h.t.Fatalf("%v %v", err, r)
-	}
-}
-
-// visited wants somebody with an earlier session to be logged in still, and to see text on the home page.
-func (h host) visited(session, text string) {
-	h.t.Helper()
-	if s := h.visit(visit{Session: session}); !strings.Contains(s.Home, text) {
-		h.t.Errorf("the home page says\n%s\nwant %q in it", s.Home, text)
-	}
-}
-
-// presents wants the portal to have the certificate of a name, soon: nginx says that it reloads before it has.
-func (h host) presents(name string) {
-	h.t.Helper()
-	const ask = "echo | openssl s_client -connect 127.0.0.1:443 2> /dev/null | openssl x509 -noout -subject"
-	var got string
-	for range 50 {
-		if got = strings.TrimSpace(h.must(ask).Stdout); got == "subject=CN="+name || got == "subject=CN = "+name {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	h.t.Errorf("the certificate has %s, want that of %s", got, name)
-}
-
-// anotherImage puts an image in the place of the one there is: one that says it is newer, and a sandbox this time.
-func (h host) anotherImage() {
-	h.t.Helper()
-	root, err := testhost.ColdfrontRoot(h.t.Context(), func(step string) { h.t.Log(step) })
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.must("rm " + testhost.ColdfrontImage)
-	if err := h.CopyTree(root, testhost.ColdfrontImage); err != nil {
-		h.t.Fatal(err)
-	}
-	h.must("echo newer > " + testhost.ColdfrontImage + "/usr/lib/coldfront/image")
-}

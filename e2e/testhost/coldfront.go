@@ -13,23 +13,8 @@ import (
 	"boxrun/profiles"
 )
 
-// ColdfrontImage is where a host has the image of the built-in profile coldfront, once it was added.
+// ColdfrontImage is where the built-in profile coldfront has its image.
 const ColdfrontImage = "/var/lib/boxrun/coldfront/coldfront.sif"
-
-// AddColdfront puts ColdfrontImage on the host's disk, a SIF file. Where it is not cached it is built first, by the
-// recipe that is built into boxrun: that takes Debian's mirrors and PyPI.
-func (h *Host) AddColdfront(ctx context.Context, progress func(string)) error {
-	root, err := ColdfrontRoot(ctx, progress)
-	if err != nil {
-		return err
-	}
-	sif := root + ".sif"
-	err = ensure(sif, progress, func(partial string) error { return h.pack(ctx, root, partial) })
-	if err != nil {
-		return err
-	}
-	return h.CopyTree(sif, ColdfrontImage)
-}
 
 // ColdfrontRoot gives the directory of the machine that has the box coldfront as its recipe makes it.
 func ColdfrontRoot(ctx context.Context, progress func(string)) (string, error) {
@@ -75,24 +60,4 @@ func buildColdfront(ctx context.Context, recipe fs.FS, partial string) error {
 		return fmt.Errorf("running the recipe, which needs Debian's mirrors and PyPI: %w\n%s", err, tail(string(out), 25))
 	}
 	return nil
-}
-
-// pack has the host's Apptainer make a SIF file on the machine of a root on the machine.
-func (h *Host) pack(ctx context.Context, root, sif string) error {
-	const sandbox, packed = "/var/tmp/sandbox", "/var/tmp/packed.sif"
-	if err := h.CopyTree(root, sandbox); err != nil {
-		return err
-	}
-	r, err := h.Exec(ctx, "apptainer", "build", packed, sandbox)
-	if err == nil && r.Code != 0 {
-		err = fmt.Errorf("running apptainer build: %v", r)
-	}
-	if err != nil {
-		return err
-	}
-	if err := run("cp", h.file(packed), sif); err != nil {
-		return err
-	}
-	_, err = h.Exec(ctx, "rm", "-rf", packed, sandbox)
-	return err
 }
