@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/launcher"
 )
 
 // setupFiles are what a host setup writes on a host without firewalld.
@@ -55,6 +57,14 @@ func TestHostSetupLasts(t *testing.T) {
 	h.must("boxrun", "up", "web")
 	h.page()
 	h.must("boxrun", "down", "web")
+
+	const hardening = "/etc/sysctl.d/99-hardening.conf"
+	h.sh("echo net.ipv4.ip_forward=0 > " + hardening)
+	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "warning: "+hardening+":1 sets net.ipv4.ip_forward to 0") {
+		t.Errorf("host setup beside a file that takes it back: %v\nwant file and line", r)
+	}
+	h.finds(h.checks(), launcher.Warn, "over reboots", hardening+":1", "net.ipv4.ip_forward")
+	h.sh("rm " + hardening)
 
 	h.must("boxrun", "host", "reset")
 	h.reboot()

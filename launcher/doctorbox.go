@@ -250,7 +250,7 @@ func removal(rule string) string {
 	case words[0] == "nft" && len(words) == 7:
 		return fmt.Sprintf("publish another host port, or remove that rule: nft delete %s", strings.Join(words[1:], " "))
 	case words[0] != "iptables":
-		return "publish another host port, or remove that rule: " + strings.Replace(rule, " -A ", " -D ", 1)
+		return "publish another host port, or remove that rule: " + deletion(rule)
 	}
 	return mendCommand
 }

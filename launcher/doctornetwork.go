@@ -315,6 +315,14 @@ func (d *doctor) setup(context.Context) Check {
 	if len(files) == 0 {
 		return pass("nothing: up sets what boxes need each time; \"boxrun host setup\" has it set at boot")
 	}
+	overruled, err := netsetup.Overruled(d.root)
+	if err != nil {
+		return broken(err)
+	}
+	if len(overruled) > 0 {
+		return warn("after a boot boxes that are enabled, and the host itself, do not have what the setup is for until an up sets it",
+			"take the line out of that file", "%s", strings.Join(overruled, "; "))
+	}
 	return pass("%s", listed(files, 4))
 }
 

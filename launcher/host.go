@@ -32,6 +32,11 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 	}
 	defer k.Close()
 	done, err := l.setUp(ctx, k, ps)
+	if err != nil {
+		return done, err
+	}
+	overruled, err := netsetup.Overruled("/")
+	done.Missing = append(done.Missing, overruled...)
 	if err != nil || len(done.Changed) == 0 {
 		return done, err
 	}
