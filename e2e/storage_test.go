@@ -17,12 +17,17 @@ func TestTwoBoxesNeverWriteOneOverlay(t *testing.T) {
 	h.profile("first", keeping("/var/kept/a"))
 	h.must("boxrun", "up", "first")
 	before := h.dump()
-	for _, dir := range []string{"/var/kept/a", "/srv/link/a", "/var/mounted"} {
+	for _, dir := range []string{"/var/kept/a", "/srv/link/a", "/var/mounted", "/var/kept/a/upper", "/var/kept"} {
 		h.profile("second", keeping(dir))
 		h.refuses(1, []string{"storage.overlay", dir, `"first"`}, "boxrun", "up", "second")
 	}
 	h.same(before, `^/run/boxrun/locks`, `^/etc/boxrun/profiles`)
 	h.must("boxrun", "restart", "first") // its own it may have
+	h.profile("backup", "image = \"builtin:hello\"\n[network]\nmode = \"none\"\n[storage]\nbinds = [\"/var/kept:/data\"]\n")
+	if r := h.run("boxrun", "up", "backup"); r.Code != 0 || !strings.Contains(r.Stderr, `"/var/kept", which box "backup" can write, holds the overlay of box "first"`) {
+		h.t.Errorf("up with a bind of another's overlay: %v\nwant a warning", r)
+	}
+	h.must("boxrun", "down", "backup")
 
 	h.sh("pid=$(boxrun ps --json | jq '.[0].pid'); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
 	h.profile("second", keeping("/srv/link/a"))

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,17 +17,27 @@ type caution struct{ text, hint string }
 // asks for. Each may have its say after boxrun's rules: an nftables chain of another table that drops a packet has the
 // last word, and it is the administrator who must let it pass. Not to know is worth a line, and no more.
 //
-// Ports on addresses that the host has not are warned of as well.
+// Ports on addresses that the host has not are warned of as well, and files that two boxes write.
 func (l *Launcher) warnOfNeighbours(b *Box) {
 	cautions, err := b.cautionsOfNowhere()
 	if err != nil {
 		cautions = append(cautions, caution{text: fmt.Sprintf("ports may be published on addresses that this host has not: %v", err)})
 	}
+	trees, err := l.treesOf(b)
+	if err != nil {
+		trees = append(trees, caution{text: fmt.Sprintf("other boxes may have this one's files: %v", err)})
+	}
 	firewalls, err := otherFirewalls(b)
 	if err != nil {
 		firewalls = append(firewalls, caution{text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
 	}
-	l.warn(b, append(cautions, firewalls...))
+	l.warn(b, slices.Concat(cautions, trees, firewalls))
+}
+
+func (l *Launcher) treesOf(b *Box) ([]caution, error) {
+	others, err := l.others(b.Name)
+	said, lookErr := sharedTrees(b, others)
+	return said, errors.Join(err, lookErr)
 }
 
 // warn says each, and what is to be done about several once.

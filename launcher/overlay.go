@@ -1,9 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -58,16 +60,80 @@ func unfitUpper(magic int64) (string, bool) {
 	return name, ok
 }
 
-// refuseTaken names the box that has the profile's overlay now, by whatever path.
+// refuseTaken names the box that has the profile's overlay now, by whatever path, or has its own above or below it: root in
+// the one could put a link in the way of the other.
 func refuseTaken(p profiles.Profile, others []*Box) error {
 	for _, b := range others {
-		theirs := b.overlay()
-		if theirs != "" && b.holdsFiles() && sameDir(theirs, p.Storage.Overlay) {
+		theirs, ours := b.overlay(), p.Storage.Overlay
+		if theirs == "" || !b.holdsFiles() {
+			continue
+		}
+		how, err := together(ours, theirs)
+		if err != nil {
+			return fmt.Errorf("%s: storage.overlay: looking at what is above %q: %w", p.File, ours, err)
+		}
+		if how != "" {
 			return refused(fmt.Sprintf("name another directory as overlay, or run \"boxrun down %s\" first", b.Name),
-				"%s: storage.overlay: %q is the overlay of box %q", p.File, p.Storage.Overlay, b.Name)
+				"%s: storage.overlay: %q %s the overlay of box %q", p.File, ours, how, b.Name)
 		}
 	}
 	return nil
+}
+
+// together says how two directories are one tree, by whatever path: the first "is", "lies below" or "holds" the second, or ""
+// where they are apart.
+func together(a, b string) (string, error) {
+	if sameDir(a, b) {
+		return "is", nil
+	}
+	overA, errA := above(a)
+	overB, errB := above(b)
+	switch {
+	case slices.ContainsFunc(overA, func(dir string) bool { return sameDir(dir, b) }):
+		return "lies below", nil
+	case slices.ContainsFunc(overB, func(dir string) bool { return sameDir(dir, a) }):
+		return "holds", nil
+	}
+	return "", errors.Join(errA, errB)
+}
+
+// sharedTrees tells of an overlay, the box's or another's, that the other of the two has a writable bind of, above or below
+// it: it may be meant so, but not while both run.
+func sharedTrees(b *Box, others []*Box) ([]caution, error) {
+	var said []caution
+	for _, o := range others {
+		if !o.holdsFiles() {
+			continue
+		}
+		for _, pair := range [][2]*Box{{b, o}, {o, b}} {
+			more, err := boundOverlay(pair[0], pair[1])
+			if err != nil {
+				return said, err
+			}
+			said = append(said, more...)
+		}
+	}
+	return said, nil
+}
+
+// boundOverlay tells of writable binds of a box that are one tree with the overlay of another.
+func boundOverlay(b, owner *Box) ([]caution, error) {
+	var said []caution
+	for _, bind := range b.Profile.Storage.Binds {
+		if bind.ReadOnly || owner.overlay() == "" {
+			continue
+		}
+		how, err := together(bind.Source, owner.overlay())
+		if err != nil {
+			return nil, err
+		}
+		if how != "" {
+			said = append(said, caution{
+				fmt.Sprintf("%q, which box %q can write, %s the overlay of box %q: what both write is lost, or worse", bind.Source, b.Name, how, owner.Name),
+				fmt.Sprintf("bind it with :ro, or another directory, in %s", b.Profile.File)})
+		}
+	}
+	return said, nil
 }
 
 // holdsFiles says whether the box may have its files open now: one that crashed has not, one that is being started may

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -102,4 +103,60 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	b.Profile.Storage.Overlay = filepath.Join(root, "full/data")
 	wantText(t, said(l.makeOverlay(b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
 		" -> name another directory")
+}
+
+// startingBox gives a box that is on its way up.
+func startingBox(t *testing.T, name string, change func(*profiles.Profile)) *Box {
+	t.Helper()
+	b := boxOf(name, change)
+	id, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Phase, b.BootID = Starting, id
+	return b
+}
+
+// Two boxes have no overlay within each other's, and a bind of another's is warned of.
+func TestOverlaysWithinEachOther(t *testing.T) {
+	root := t.TempDir()
+	makeLinks(t, root, map[string]string{"link": "a/upper"})
+	if err := os.MkdirAll(filepath.Join(root, "a/upper"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	overlay := func(name string) func(*profiles.Profile) {
+		return func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, name) }
+	}
+	a := startingBox(t, "oa", overlay("a"))
+	for name, want := range map[string]string{"a": "is", "a/upper": "lies below", "a/upper/new": "lies below", "link": "lies below", ".": "holds", "b": ""} {
+		if want != "" {
+			want = fmt.Sprintf("/etc/boxrun/profiles/ob.toml: storage.overlay: %q %s the overlay of box \"oa\" -> name another directory as overlay, or run \"boxrun down oa\" first",
+				filepath.Join(root, name), want)
+		}
+		wantText(t, said(refuseTaken(boxOf("ob", overlay(name)).Profile, []*Box{a})), want)
+	}
+	for _, c := range []struct {
+		name     string
+		readOnly bool
+		want     string
+	}{{"a", false, "is"}, {"a/upper", false, "lies below"}, {"", false, "holds"}, {"a", true, ""}, {"b", false, ""}} {
+		source := filepath.Join(root, c.name)
+		b := startingBox(t, "ob", func(p *profiles.Profile) {
+			p.Storage.Binds = []profiles.Bind{{Source: source, Target: "/data", ReadOnly: c.readOnly}}
+		})
+		if c.want != "" {
+			c.want = fmt.Sprintf("%q, which box \"ob\" can write, %s the overlay of box \"oa\": what both write is lost, or worse", source, c.want)
+		}
+		for _, pair := range [][2]*Box{{a, b}, {b, a}} {
+			cautions, err := sharedTrees(pair[0], []*Box{pair[1]})
+			got := ""
+			for _, caution := range cautions {
+				got += caution.text
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			wantText(t, got, c.want)
+		}
+	}
 }
