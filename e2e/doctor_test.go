@@ -330,6 +330,7 @@ echo net.ipv4.ip_forward=1 > /etc/sysctl.d/99-apptainer-universal.conf
 echo 'ACTION=="add", SUBSYSTEM=="net", KERNEL=="veth*", RUN+="/sbin/ethtool -K %k tx off"' > /etc/udev/rules.d/99-veth-offload.rules
 echo '{"cniVersion": "1.0.0", "name": "my_bridge", "plugins": [{"type": "bridge", "bridge": "sbr0"}]}' > /etc/apptainer/network/20-bridge.conflist
 iptables -t nat -A PREROUTING -p tcp --dport 443 -j DNAT --to-destination 10.22.0.77:443
+iptables -A FORWARD -j ACCEPT; iptables -A FORWARD -i other0 -j ACCEPT
 mkdir -p /var/lib/cni/networks/my_bridge; printf '4000000\r\neth0' > /var/lib/cni/networks/my_bridge/10.22.0.78`)
 	before := h.dump()
 	checks := h.checks()
@@ -337,6 +338,7 @@ mkdir -p /var/lib/cni/networks/my_bridge; printf '4000000\r\neth0' > /var/lib/cn
 	h.finds(checks, launcher.Warn, "seed udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
 	h.finds(checks, launcher.Warn, "seed conflist", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
 	h.finds(checks, launcher.Warn, "dead dnat", "--dport 443", "10.22.0.77:443")
+	h.finds(checks, launcher.Warn, "wide forward", "-A FORWARD -j ACCEPT")
 	h.finds(checks, launcher.Warn, "leases", "/var/lib/cni/networks/my_bridge/10.22.0.78")
 	h.same(before)
 	checks = h.checks("--fix")

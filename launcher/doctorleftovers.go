@@ -25,6 +25,7 @@ func (d *doctor) leftoverLooks() []look {
 		one(area, "seed udev rule", d.seedUdev),
 		one(area, "seed conflist", d.seedConflist),
 		one(area, "dead dnat", d.deadDNAT),
+		one(area, "wide forward", d.wideForward),
 	}
 }
 
@@ -181,6 +182,20 @@ func (d *doctor) deadDNAT(context.Context) Check {
 	}
 	return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
 		deletion(rules[0]), "rules to addresses that no box has: %s", listed(rules, 3))
+}
+
+// wideForward looks for a rule that forwards everything for everybody, such as people typed when their instances had no way
+// out. The policy ACCEPT tells nothing: it is the kernel's own.
+func (d *doctor) wideForward(context.Context) Check {
+	f, err := d.firewall()
+	if err != nil {
+		return skip("the rules cannot be read")
+	}
+	rules := f.Rules(func(rule string) bool { return strings.HasSuffix(rule, " -t filter -A FORWARD -j ACCEPT") })
+	if len(rules) == 0 {
+		return pass("none")
+	}
+	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", deletion(rules[0]), "%s", rules[0])
 }
 
 // deadAddress says whether the destination is on a network of boxes and nobody's.
