@@ -18,8 +18,9 @@ func (a *app) cpCommand() *cobra.Command {
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
 		Short: "Copy files and directories between a box and the host",
 		Long: `cp copies a file, or a directory with all below it, between a box that is up and
-the host, and keeps owners (by their numbers), modes, times and links, as
-"cp -a" does.
+the host, and keeps owners (by their numbers), modes, times and links. Extended
+attributes are not kept, nor what is in them: ACLs, and capabilities of programs
+(getcap), such as those of ping.
 
 Where DST is a directory the copy goes into it under its own name, or with
 "SRC/." what is in SRC does; else it becomes DST, whose parent must be there.
