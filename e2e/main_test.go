@@ -191,11 +191,9 @@ func stays() []string {
 		`^net\.ipv4\.ip_forward = `,
 		`^net\.ipv4\.conf\.([^.]+\.forwarding|all\.accept_redirects) = `, // which it drags along
 		`^net\.ipv4\.conf\.(all|default|eth0)\.rp_filter = `,
-		// Apptainer's directories, made by the first start and empty by now, and boxrun's files without a box in them.
+		// Apptainer's directories, made by the first start and empty by now.
 		`^/root/\.apptainer(/instances(/app(/host(/root)?)?)?)? d `,
 		`^/var/lib/cni(/results)? d `,
-		`^/run/boxrun(/(boxes|bridges|cni|leases|locks))? d `,
-		`^/run/boxrun/(apptainer\.conf|locks/[a-z0-9-]*\.lock) f `,
 	}
 }
 
