@@ -138,6 +138,19 @@ func TestTakenPortsNameWhoHasThem(t *testing.T) {
 	h.profile("third", "image = \"/srv/web\"\n[network]\nports = [\"8888:80\"]\n")
 	h.refuses(1, []string{"8888"}, "boxrun", "up", "third")
 
+	// In a range of udp ports some other program's client is at any moment; a server is refused, and so is a single port.
+	h.sh("sysctl -qw net.ipv4.ip_local_port_range='40000 60999'")
+	h.serve("probe", "serve", "host", "udp/:40050", "udp/:39990")
+	h.profile("calls", "image = \"builtin:hello\"\n[network]\nports = [\"40000-40100/udp\"]\n")
+	if r := h.run("boxrun", "up", "calls"); r.Code != 0 || !containsAll(r.Stderr, []string{"warning: udp ports that it publishes are in use on the host: 40050 by probe"}) {
+		t.Errorf("up: %v\nwant it up, with a warning", r)
+	}
+	h.must("boxrun", "down", "calls")
+	for _, ports := range []string{"39980-40010", "40050"} {
+		h.profile("calls", "image = \"builtin:hello\"\n[network]\nports = [\""+ports+"/udp\"]\n")
+		h.refuses(1, []string{"/udp", "probe"}, "boxrun", "up", "calls")
+	}
+
 	// What iptables does not show takes a port too.
 	h.sh("iptables-legacy -t nat -A PREROUTING -p tcp --dport 8890 -j DNAT --to-destination 192.0.2.2:80; " +
 		"nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority -110; }; add rule inet site pre tcp dport 8891 redirect to :9'")

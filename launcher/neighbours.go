@@ -23,6 +23,10 @@ func (l *Launcher) warnOfNeighbours(b *Box) {
 	if err != nil {
 		cautions = append(cautions, caution{text: fmt.Sprintf("ports may be published on addresses that this host has not: %v", err)})
 	}
+	clients, err := b.cautionsOfClients()
+	if err != nil {
+		clients = append(clients, caution{text: fmt.Sprintf("published ports may be in use on the host: %v", err)})
+	}
 	trees, err := l.treesOf(b)
 	if err != nil {
 		trees = append(trees, caution{text: fmt.Sprintf("other boxes may have this one's files: %v", err)})
@@ -31,7 +35,7 @@ func (l *Launcher) warnOfNeighbours(b *Box) {
 	if err != nil {
 		firewalls = append(firewalls, caution{text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
 	}
-	l.warn(b, slices.Concat(cautions, trees, firewalls))
+	l.warn(b, slices.Concat(cautions, clients, trees, firewalls))
 }
 
 func (l *Launcher) treesOf(b *Box) ([]caution, error) {

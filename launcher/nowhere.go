@@ -47,3 +47,27 @@ func (b *Box) cautionsOfNowhere() ([]caution, error) {
 	}
 	return said, nil
 }
+
+// cautionsOfClients names programs that have udp sockets on published ports of a range from which the kernel gives ports to
+// clients. Which have them is chance, so that it is no reason to refuse the box.
+func (b *Box) cautionsOfClients() ([]caution, error) {
+	ports, err := publishedPorts(b.Profile.Network, b.Profile.Network.Ports...)
+	if err != nil {
+		return nil, err
+	}
+	holders, err := netsetup.Listeners(ports)
+	if err != nil {
+		return nil, err
+	}
+	var who []string
+	for _, h := range holders {
+		if h.Passing && !b.holds(h.PID) {
+			who = append(who, fmt.Sprintf("%d by %s", h.Number, h.By))
+		}
+	}
+	if len(who) == 0 {
+		return nil, nil
+	}
+	return []caution{{fmt.Sprintf("udp ports that it publishes are in use on the host: %s", listed(who, 3)),
+		"where that is no client but a server, publish other ports; sysctl net.ipv4.ip_local_reserved_ports keeps clients off them"}}, nil
+}

@@ -194,7 +194,7 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box
 	}
 	var errs []error
 	for _, h := range holders {
-		if own.holds(h.PID) {
+		if own.holds(h.PID) || h.Passing { // up warns of the second
 			continue
 		}
 		errs = append(errs, refused("publish another host port, or free this one",

@@ -25,6 +25,8 @@ type Holder struct {
 	Proto  string
 	By     string // "nginx (pid 812)", or "a DNAT rule of Docker: -A DOCKER ..."
 	PID    int    // 0 where it is no process, or not known which
+	// A udp socket at a port of a range that the kernel gives to clients: in a second it may be gone, and others there.
+	Passing bool
 }
 
 // Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, first tcp then udp,
@@ -48,10 +50,17 @@ func Listeners(ports []Port) ([]Holder, error) {
 	if len(hits) == 0 {
 		return nil, nil
 	}
+	clients, err := clientPorts()
+	if err != nil {
+		return nil, err
+	}
 	owners := socketOwners(hits)
 	var holders []Holder
 	for _, h := range hits {
 		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
+		if h.port.Proto == "udp" && h.port.Count > 1 {
+			holder.Passing = clients.first <= int(h.socket.port) && int(h.socket.port) <= clients.last
+		}
 		if pid := owners[h.socket.inode]; pid != 0 {
 			holder.By, holder.PID = processName(pid), pid
 		}
@@ -60,6 +69,20 @@ func Listeners(ports []Port) ([]Holder, error) {
 		}
 	}
 	return holders, nil
+}
+
+// clientPorts gives the ports of which the kernel takes one for a socket that names none; none where /proc does not tell.
+func clientPorts() (span, error) {
+	const key = "net.ipv4.ip_local_port_range"
+	value, err := readSysctl(key)
+	if err != nil {
+		return span{}, ignoreAbsent(err)
+	}
+	var s span
+	if _, err := fmt.Sscan(value, &s.first, &s.last); err != nil {
+		return s, fmt.Errorf("reading sysctl %s, %q: %w", key, value, err)
+	}
+	return s, nil
 }
 
 // hit is a socket on a port asked for.
