@@ -21,9 +21,9 @@ type Down struct {
 	Overlay string // directory that was kept, "" where there is none
 }
 
-// Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never
-// the profile; where it cannot read that, it goes by the box's name. timeout nil is the profile's stop_timeout, as it was at the start; with 0 the box is killed at once. One
-// that had to be killed when its time was over is down, with ErrKilled.
+// Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never the
+// profile; where it cannot read that, it goes by the box's name. timeout nil is the profile's stop_timeout, as it was at
+// the start; with 0 the box is killed at once. One that had to be killed when its time was over is down, with ErrKilled.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
 	unlock, err := l.lockToStop(ctx, name)
 	if errors.Is(err, errTakenDown) {
