@@ -180,6 +180,8 @@ func TestFirewalldWithStrictForwardPorts(t *testing.T) {
 	h.says([]string{"StrictForwardPorts=yes", "hint: set it to no", "--add-forward-port=port=80:proto=tcp:toport=80:toaddr=10.22.0.2"})
 	h.sh("firewall-cmd -q --permanent --add-forward-port=port=80:proto=tcp:toport=80:toaddr=10.22.0.2; firewall-cmd -q --reload")
 	h.page()
+	h.must("boxrun", "restart", "web")
+	h.page()
 }
 
 // A reload would drop what somebody has set at run time only: the setup refuses, and says what to do.

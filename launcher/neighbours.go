@@ -100,16 +100,21 @@ func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 	return said
 }
 
-// shadowed tells which ports of the box rules of others send elsewhere, before boxrun's are asked: such rules may have come
-// since its start, when they would have been a reason to refuse it.
+// shadowed tells which ports of the box rules of others send elsewhere before boxrun's are asked, or may: those of native
+// nftables and of iptables' other backend, and what has come since the start of a box, which iptables' rules would have
+// kept from starting.
 func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution {
 	var said []caution
 	for _, t := range trips(b, external) {
 		if !t.packet.ToHost {
 			continue
 		}
-		if rule := f.Translation("prerouting", t.packet).Rule; rule != "" && !netsetup.Ours(rule) {
-			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(rule)), removal(rule)})
+		o := f.Translation("prerouting", t.packet)
+		if o.Rule != "" && !netsetup.Ours(o.Rule) {
+			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(o.Rule)), removal(o.Rule)})
+		} else if len(o.Rivals) > 0 {
+			said = append(said, caution{fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what,
+				netsetup.RuleText(o.Rivals[0])), removal(o.Rivals[0])})
 		}
 	}
 	return said

@@ -162,6 +162,7 @@ func TestWalkOfNative(t *testing.T) {
 		{"a chain", "accept", `jump other`, "chain other { meta l4proto udp return; reject; }", "dropped by nft rule inet site other handle N"},
 		{"what is not known", "accept", `meta skuid 5 drop`, "", "passes\nperhaps nft rule inet site forward handle N"},
 		{"IPv6", "accept", `ip6 daddr ::/0 drop`, "", "passes"},
+		{"what nft has no JSON for", "accept", "jump { udp dport 53 accept; }; tcp dport 80 drop", "", "dropped by nft rule inet site forward handle N"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "rules")
@@ -194,19 +195,21 @@ func withoutHandle(text string) string {
 func TestTranslationByPriority(t *testing.T) {
 	const own = "to 10.22.0.2:80 by iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80"
 	const native = "nft rule inet site pre handle N"
+	const rule = "tcp dport 8080 dnat ip to 192.0.2.2:81"
 	for _, test := range []struct {
-		priority int
-		want     string
+		priority   int
+		rule, want string
 	}{
-		{-110, "to  by " + native},
-		{-100, own + "\nor " + native},
-		{-90, own},
+		{-110, rule, "to  by " + native},
+		{-100, rule, own + "\nor " + native},
+		{-90, rule, own},
+		{-110, "dnat ip to tcp dport map { 80 : 192.0.2.2, 8888 : 192.0.2.3 }", own}, // of any other port it is no rule
 	} {
-		t.Run(fmt.Sprint(test.priority), func(t *testing.T) {
+		t.Run(fmt.Sprint(test.priority, test.rule), func(t *testing.T) {
 			withBackend(t, "nft", func(t *testing.T) {
 				shell(t, "nft flush ruleset; iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80; "+
 					fmt.Sprintf("nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority %d; }; "+
-						"add rule inet site pre tcp dport 8080 dnat ip to 192.0.2.2:81'", test.priority))
+						"add rule inet site pre %s'", test.priority, test.rule))
 				f, err := ReadFirewall()
 				if err != nil {
 					t.Fatal(err)

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,18 @@ type nftChain struct {
 type nftRule struct {
 	Family, Table, Chain string
 	Handle               int
-	Expr                 []map[string]json.RawMessage
+	Expr                 []nftExpr
+}
+
+// nftExpr is one expression by its name. Of what nft has no JSON for, as a jump to a chain without a name, it prints the text:
+// such is empty here, and lets a packet go on.
+type nftExpr map[string]json.RawMessage
+
+func (e *nftExpr) UnmarshalJSON(text []byte) error {
+	if len(text) > 0 && text[0] != '{' {
+		return nil
+	}
+	return json.Unmarshal(text, (*map[string]json.RawMessage)(e))
 }
 
 // nftObject is one element of what "nft -j list ruleset" prints.
@@ -211,6 +223,7 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 			w.out.Rule = r.String()
 		}
 	case "dnat", "redirect":
+		sure = sure && !bytes.Contains(raw, []byte(`"map"`)) // a key that is not in the map ends the rule
 		e = translates
 		if sure {
 			w.out.Rule = r.String()
