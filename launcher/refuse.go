@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -193,12 +194,14 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box
 		return err
 	}
 	var errs []error
+	var told []string
 	for _, h := range holders {
-		if own.holds(h.PID) || h.Passing { // up warns of the second
+		line := fmt.Sprintf("host port %d/%s is taken by %s", h.Number, h.Proto, h.By)
+		if own.holds(h.PID) || h.Passing || slices.Contains(told, line) { // up warns of the second
 			continue
 		}
-		errs = append(errs, refused("publish another host port, or free this one",
-			"host port %d/%s is taken by %s", h.Number, h.Proto, h.By))
+		told = append(told, line) // once, on however many addresses
+		errs = append(errs, refused("publish another host port, or free this one", "%s", line))
 	}
 	return errors.Join(errs...)
 }
@@ -207,9 +210,9 @@ func refusePorts(k *netsetup.Kernel, p profiles.Profile, own *Box, others []*Box
 func refusePublished(p profiles.Profile, others []*Box) error {
 	var errs []error
 	for _, b := range others {
-		theirs, _ := publishedPorts(b.Profile.Network, b.Profile.Network.Ports...) // of an interface that is gone: everywhere
+		theirs := claimed(b.Profile.Network, p.Network.External, b.Profile.Network.Ports)
 		for i, port := range p.Network.Ports {
-			ours, _ := publishedPorts(p.Network, port)
+			ours := claimed(p.Network, b.Profile.Network.External, []profiles.Port{port})
 			if number, ok := meet(ours, theirs); ok {
 				errs = append(errs, refused(fmt.Sprintf("take another host port, or run \"boxrun down %s\" first", b.Name),
 					"%s: network.ports[%d]: host port %d/%s is taken by box %q", p.File, i, number, port.Proto, b.Name))
@@ -217,6 +220,19 @@ func refusePublished(p profiles.Profile, others []*Box) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// claimed gives ports of a profile where they are published, or may be: the addresses of network.external come and go, but
+// beside another box's external interface they are apart from that one's, and on the same they are not.
+func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetup.Port {
+	published, err := publishedPorts(n, ports...)
+	if n.External == "" || err == nil && len(published) >= len(ports) && n.External != beside {
+		return published
+	}
+	if beside != "" && n.External != beside {
+		ports = slices.DeleteFunc(slices.Clone(ports), func(p profiles.Port) bool { return !p.HostIP.IsValid() })
+	}
+	return hostPorts(ports)
 }
 
 // meet gives the first host port that both publish on one address.

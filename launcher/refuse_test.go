@@ -31,18 +31,23 @@ func ports(specs ...string) func(*profiles.Profile) {
 	}
 }
 
+func external(name string, more func(*profiles.Profile)) func(*profiles.Profile) {
+	return func(p *profiles.Profile) { p.Network.External = name; more(p) }
+}
+
 func TestRefusePublished(t *testing.T) {
 	tests := map[string]struct {
 		ours, theirs func(*profiles.Profile)
 		want         string
 	}{
-		"another port":       {ports("80"), ports("81:80"), ""},
-		"the same port":      {ports("81", "80"), ports("80:8080"), "80/tcp"},
-		"another protocol":   {ports("53/udp"), ports("53"), ""},
-		"within a range":     {ports("9005:80"), ports("9000-9010"), "9005/tcp"},
-		"ranges that meet":   {ports("9005-9020"), ports("9000-9010"), "9005/tcp"},
-		"other addresses":    {ports("192.0.2.1:80:80"), ports("127.0.0.1:80:80"), ""},
-		"one address of all": {ports("192.0.2.1:80:80"), ports("80"), "80/tcp"},
+		"another port":                         {ports("80"), ports("81:80"), ""},
+		"the same port":                        {ports("81", "80"), ports("80:8080"), "80/tcp"},
+		"another protocol":                     {ports("53/udp"), ports("53"), ""},
+		"within a range":                       {ports("9005:80"), ports("9000-9010"), "9005/tcp"},
+		"ranges that meet":                     {ports("9005-9020"), ports("9000-9010"), "9005/tcp"},
+		"other addresses":                      {ports("192.0.2.1:80:80"), ports("127.0.0.1:80:80"), ""},
+		"one address of all":                   {ports("192.0.2.1:80:80"), ports("80"), "80/tcp"},
+		"an interface that has no address now": {external("lo", ports("80")), external("lo", ports("80")), "80/tcp"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
