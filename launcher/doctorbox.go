@@ -273,6 +273,7 @@ func contested(b *Box, p profiles.Port, o netsetup.Outcome) Check {
 	if err != nil {
 		return broken(err)
 	}
+	holders = slices.DeleteFunc(holders, func(h netsetup.Holder) bool { return h.Passing })
 	if len(holders) > 0 {
 		return warn("it gets none of the connections: they go to the box", "publish another host port, or end it",
 			"to %s, but %s listens on host port %d too", o.To, holders[0].By, holders[0].Number)

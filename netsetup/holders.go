@@ -58,11 +58,11 @@ func Listeners(ports []Port) ([]Holder, error) {
 	var holders []Holder
 	for _, h := range hits {
 		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
-		if h.port.Proto == "udp" && h.port.Count > 1 {
-			holder.Passing = clients.first <= int(h.socket.port) && int(h.socket.port) <= clients.last
-		}
 		if pid := owners[h.socket.inode]; pid != 0 {
 			holder.By, holder.PID = processName(pid), pid
+		}
+		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 { // a socket of the kernel's is a server: WireGuard's
+			holder.Passing = clients.first <= int(h.socket.port) && int(h.socket.port) <= clients.last
 		}
 		if !slices.Contains(holders, holder) { // one process listens on IPv4 and on IPv6
 			holders = append(holders, holder)
