@@ -35,12 +35,14 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 	if err != nil {
 		return done, err
 	}
-	overruled, err := netsetup.Overruled("/")
-	done.Missing = append(done.Missing, overruled...)
-	if err != nil || len(done.Changed) == 0 {
-		return done, err
+	if len(done.Changed) > 0 {
+		_, err = l.Repair(ctx) // what a reload of firewalld has taken from boxes that are up
 	}
-	_, err = l.Repair(ctx) // what a reload of firewalld has taken from boxes that are up
+	overruled, lookErr := netsetup.Overruled("/")
+	done.Missing = append(done.Missing, overruled...)
+	if lookErr != nil {
+		done.Missing = append(done.Missing, fmt.Sprintf("whether other files take its sysctls back is not known: %v", lookErr))
+	}
 	return done, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Overruled gives a line, with file and number, for each setting of the setup's sysctl file that another file takes back at
@@ -31,7 +33,7 @@ func Overruled(root string) ([]string, error) {
 			continue
 		}
 		settings, err := readSettings(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a link to nowhere is none
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) { // neither of which is read at boot
 			return nil, err
 		}
 		for _, s := range settings {
