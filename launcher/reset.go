@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -39,7 +41,7 @@ func (l *Launcher) HostReset(ctx context.Context, force bool) error {
 	if err := l.refuseReset(k, unread, false); err != nil {
 		return err // a box came up in between
 	}
-	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles(), removeAllUnits(ctx))
+	return errors.Join(l.undoAll(k), l.removeTraces(k), l.removeFiles(), l.removeAllUnits(ctx))
 }
 
 // stopHealing stops the services that would put back what a reset takes away.
@@ -58,12 +60,17 @@ func stopHealing(ctx context.Context) error {
 
 // removeAllUnits disables all boxes, removes the units, and has systemd forget them. systemd itself takes the links away,
 // and the directories it made for them.
-func removeAllUnits(ctx context.Context) error {
-	files, err := UnitFiles()
-	if len(files) == 0 || err != nil {
+func (l *Launcher) removeAllUnits(ctx context.Context) error {
+	if files, err := UnitFiles(); len(files) == 0 || err != nil {
 		return err
 	}
-	return removeUnitFiles(ctx, files)
+	unlock, err := l.lockUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	files, err := UnitFiles()
+	return errors.Join(err, removeUnitFiles(ctx, files))
 }
 
 // removeUnitFiles is removeAllUnits for some of UnitFiles.
@@ -81,10 +88,13 @@ func removeUnitFiles(ctx context.Context, files []string) error {
 		host.forgetFailures(ctx, "boxrun@*.service", "boxrun-*.service"))
 }
 
+// removeAll removes files and directories that are there, but directories with something of an administrator's in them.
 func removeAll(files []string) error {
 	var errs []error
 	for _, file := range files {
-		errs = append(errs, removeIfThere(file))
+		if err := removeIfThere(file); !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -421,7 +431,7 @@ func unitCommands() ([]string, error) {
 		switch {
 		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed it
 		case strings.HasSuffix(file, ".d"):
-			lines = append(lines, "rmdir "+quote(file))
+			lines = append(lines, removeEmptyCommand(file))
 		default:
 			lines = append(lines, "rm -f "+quote(file))
 		}

@@ -125,6 +125,9 @@ func (l *Launcher) refresh(ctx context.Context, host *hostSystemd, p profiles.Pr
 // that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
 // a person names the profile, which may be invalid by now, or gone.
 func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error) {
+	if files, err := UnitFiles(); err == nil && len(files) == 0 {
+		return false, nil
+	}
 	unlock, err := l.lockUnits(ctx)
 	if err != nil {
 		return false, err
@@ -132,7 +135,7 @@ func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error
 	defer unlock()
 	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
-		return false, sweepUnits(ctx)
+		return false, l.sweepUnits(ctx)
 	}
 	host, err := l.hostForUnits(ctx)
 	if err != nil {
@@ -160,10 +163,19 @@ func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error
 	return true, host.reload(ctx)
 }
 
-// sweepUnits removes what a disable that was killed has left of the units for all boxes, where none is enabled.
-func sweepUnits(ctx context.Context) error {
+// sweepUnits removes what a disable that was killed has left of the units for all boxes, where none is enabled, and none
+// runs by them: somebody may have enabled it in another way.
+func (l *Launcher) sweepUnits(ctx context.Context) error {
 	enabled, err := enabledUnits()
 	if err != nil || len(enabled) > 0 || !systemdHost() {
+		return err
+	}
+	host, err := l.hostForUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	if active, err := host.watchedUnits(ctx); err != nil || len(active) > 0 {
 		return err
 	}
 	files, err := UnitFiles()
@@ -191,13 +203,9 @@ func leaving(unit string) (units []string, last bool, err error) {
 // keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
 // template's.
 func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, unit string) error {
-	var active []systemdbus.UnitStatus
-	err := host.ask(ctx, func(ctx context.Context) (err error) {
-		active, err = host.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
-		return err
-	})
+	active, err := host.watchedUnits(ctx)
 	if err != nil || len(active) == 0 {
-		return wrap("listing boxes that systemd watches", err)
+		return err
 	}
 	files, err := l.sharedUnits(unitRunDir)
 	if err != nil {
@@ -211,6 +219,15 @@ func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, unit stri
 		return fmt.Errorf("reading unit: %w", err)
 	}
 	return writeUnits([]unitFile{files[0], {dropInPath(unitRunDir, unit), string(conf)}})
+}
+
+// watchedUnits gives the services of boxes that systemd watches, or is about to.
+func (h *hostSystemd) watchedUnits(ctx context.Context) (active []systemdbus.UnitStatus, err error) {
+	err = h.ask(ctx, func(ctx context.Context) (err error) {
+		active, err = h.conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+		return err
+	})
+	return active, wrap("listing boxes that systemd watches", err)
 }
 
 // removeUnits removes the files of a box that is disabled already, and with the last one those of all.
