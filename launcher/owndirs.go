@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,8 +49,11 @@ func (l *Launcher) makeDirs(b *Box, p profiles.Profile, key string, dirs []strin
 		if err == nil {
 			return nil
 		}
-		if try == tries || !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
 			return invalid("name another directory", "%s: %s: %v", p.File, key, err)
+		case !errors.Is(err, fs.ErrNotExist): // a full disk, or a read-only one: at the next try it may be none
+			return fmt.Errorf("%s: %s: %w", p.File, key, err)
 		}
 	}
 }
