@@ -184,7 +184,7 @@ func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
 // noteCrash says what is shown of a box that has crashed, which may be nothing: a systemd writes to its journal alone, and that
 // cannot be reached before the next up.
 func (l *Launcher) noteCrash(b *Box) {
-	if b.state() != "crashed" {
+	if b.alive() || b.state() != crashed {
 		return
 	}
 	also := ""
