@@ -151,12 +151,13 @@ func (b builder) isOvertaken() {
 	b.t.Helper()
 	b.must("boxrun", "down", "site")
 	b.version("four")
-	said := b.sh(`echo 'sleep 3' >> /etc/boxrun/profiles/site.def
+	said := b.sh(`echo 'sleep 60 || true' >> /etc/boxrun/profiles/site.def
 		boxrun build site > /tmp/said 2>&1 & pid=$!
-		for i in $(seq 300); do pgrep -f '^sleep 3$' > /dev/null && break; sleep 0.1; done
+		for i in $(seq 300); do pgrep -f '^sleep 60$' > /dev/null && break; sleep 0.1; done
 		boxrun up site
+		kill $(pgrep -f '^sleep 60$')
 		wait $pid || echo "exit code $?" >> /tmp/said
-		sed -i '/sleep 3/d' /etc/boxrun/profiles/site.def; cat /tmp/said`)
+		sed -i '/sleep 60/d' /etc/boxrun/profiles/site.def; cat /tmp/said`)
 	if !containsAll(said, []string{"error: site runs from " + b.image + "\n", "hint: ", "\nexit code 1\n"}) {
 		b.t.Errorf("the build under a box that came up meanwhile says\n%s\nwant exit code 1, and what runs from it", said)
 	}

@@ -76,7 +76,7 @@ func TestKilledWhileItStarts(t *testing.T) {
 	h := newHost(t)
 	h.must("boxrun", "up", "hello")
 	h.sh(`boxrun up web & up=$!
-until grep -qs '"phase": "starting"' /run/boxrun/boxes/web.json; do sleep 0.01; done
+until grep -qs '"phase": "starting"' /run/boxrun/boxes/web.json; do kill -0 $up; sleep 0.01; done
 ps='runuser -u alice -- boxrun ps --json'
 kill -STOP $up; $ps | jq -e '.[1].state == "starting"'
 kill -KILL $up; wait $up || true; $ps | jq -e '.[1].state == "crashed"'`)

@@ -135,7 +135,7 @@ func (h host) isDownBeforeItIsWatched() {
 	}
 	h.sh(`conf=/etc/systemd/system/boxrun@web.service.d/slow.conf
 printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/slow\n' > $conf; systemctl daemon-reload
-boxrun up web; timeout 5 sh -c 'until test -e /run/slow; do sleep 0.01; done'
+boxrun up web; timeout 60 sh -c 'until test -e /run/slow; do sleep 0.01; done'
 boxrun down web; rm $conf; systemctl daemon-reload`)
 }
 

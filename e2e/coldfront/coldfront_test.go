@@ -157,7 +157,7 @@ func (l *life) task(h host) {
 // notServed has every unit active and every port open, but no login page.
 func (l *life) notServed(h host) {
 	h.must("echo 'ROOT_URLCONF = \"nowhere\"' > " + kept + "/etc/local_settings.py; boxrun exec coldfront -- systemctl restart gunicorn")
-	r := h.run("boxrun up --wait-timeout 4s coldfront")
+	r := h.run("boxrun up --wait-timeout 20s coldfront")
 	if want := "/user/login answered 500"; r.Code != 5 || !strings.Contains(r.Stderr, want) {
 		h.t.Errorf("up without a login page: %v\nwant exit code 5, and %q", r, want)
 	}
