@@ -39,11 +39,7 @@ func (a *app) needRootFor(verb string, names []string) error {
 	if err != nil {
 		return err
 	}
-	var dirs []string
-	if len(names) > 0 {
-		dirs = a.search.Kept()
-	}
-	argv := underSudo(exe, verb, os.Args[1:], resolved, dirs)
+	argv := underSudo(exe, verb, os.Args[1:], resolved, a.search.Kept())
 	a.notef("%s needs root: %s", verb, launcher.Quote(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }
