@@ -380,7 +380,7 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 	if err := l.save(b); err != nil {
 		return err
 	}
-	if _, err := allowPing(b.Init.PID); err != nil {
+	if _, err := allowPing(b.Init.PID); ignoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		l.notef("%s: warning: %v", b.Name, err)
 	}
 	return b.Ports.Apply(k)
