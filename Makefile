@@ -58,8 +58,8 @@ check:
 	go vet ./...
 	GORACE=atexit_sleep_ms=0 go test $(RACE) -timeout 15m $(UNIT)
 
-# Every fuzz target for ten seconds: go test takes one at a time.
-FUZZTIME ?= 10s
+# Every fuzz target for five seconds: go test takes one at a time.
+FUZZTIME ?= 5s
 fuzz:
 	@for package in $$(go list $(UNIT)); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \

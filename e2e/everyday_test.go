@@ -11,6 +11,7 @@ import (
 
 // What people do with boxes every day, on one host: each part has boxes of its own.
 func TestEveryday(t *testing.T) {
+	t.Parallel()
 	all := newHost(t)
 	for _, part := range []struct {
 		name string
