@@ -18,13 +18,7 @@ func TestLinesFlag(t *testing.T) {
 		{"0x10", "must be a number"},
 	} {
 		var f linesFlag
-		got := ""
-		if err := f.Set(c.text); err != nil {
-			got = err.Error()
-		} else {
-			got = f.String()
-		}
-		if got != c.want {
+		if got := taken(&f, c.text); got != c.want {
 			t.Errorf("--lines %q: got %s, want %s", c.text, got, c.want)
 		}
 	}

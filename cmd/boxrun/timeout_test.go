@@ -1,6 +1,18 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// taken gives what a flag makes of a text: its value, or why it refuses it.
+func taken(f pflag.Value, text string) string {
+	if err := f.Set(text); err != nil {
+		return err.Error()
+	}
+	return f.String()
+}
 
 func TestTimeoutFlag(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
@@ -11,13 +23,7 @@ func TestTimeoutFlag(t *testing.T) {
 		{"5x", "must be a duration, such as 90s or 2m30s"},
 	} {
 		var f timeoutFlag
-		got := ""
-		if err := f.Set(c.text); err != nil {
-			got = err.Error()
-		} else {
-			got = f.String()
-		}
-		if got != c.want {
+		if got := taken(&f, c.text); got != c.want {
 			t.Errorf("--timeout %s: got %s, want %s", c.text, got, c.want)
 		}
 	}
