@@ -50,35 +50,35 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = tracesAmong(have, "iptables")
-	other, tool, err := k.otherBackend()
+	other, err := k.otherBackend()
 	if err != nil {
 		return found, err
 	}
-	found.Rules = append(found.Rules, tracesAmong(other, tool)...)
+	found.Rules = append(found.Rules, other...)
 	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
 	return found, err
 }
 
-// otherBackend gives the rules of the backend that iptables does not use now, and the tool that has them: the kernel obeys
-// them too, and an administrator may have switched with boxes up. None where nobody used it, or the tool is not installed.
-func (k *Kernel) otherBackend() (have tables, tool string, err error) {
+// otherBackend looks into the backend that iptables does not use now: an administrator may have switched with boxes up. None
+// where nobody used it, or its tool is not installed.
+func (k *Kernel) otherBackend() ([]Trace, error) {
 	legacy, err := k.legacy()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	tool = "iptables-nft"
+	tool := "iptables-nft"
 	if !legacy {
 		tool = "iptables-legacy"
 	}
 	if _, err := exec.LookPath(tool + "-save"); err != nil || !legacy && !legacyInUse() {
-		return nil, tool, nil //nolint:nilerr // not installed
+		return nil, nil //nolint:nilerr // not installed
 	}
 	out, err := runProgram("", tool+"-save")
 	if err != nil {
-		return nil, tool, err
+		return nil, err
 	}
-	have, err = parseTables(out)
-	return have, tool, err
+	have, err := parseTables(out)
+	return tracesAmong(have, tool), err
 }
 
 // tracesAmong gives boxrun's chains and rules: chains first, each with its rules.
