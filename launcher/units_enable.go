@@ -185,7 +185,7 @@ func (l *Launcher) sweepUnits(ctx context.Context) error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	return errors.Join(stopHealing(ctx), removeUnitFiles(ctx, files))
+	return errors.Join(host.stopHealing(ctx), removeUnitFiles(ctx, files))
 }
 
 // leaving gives the units that are disabled together with this one, and whether it is the last one.
