@@ -12,7 +12,7 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
+.PHONY: help build install deps check shape fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench      boxrun against Apptainer alone (root)'
 	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
 	@echo 'make lint       golangci-lint'
+	@echo 'make shape      how large packages, types and functions are, against the limits of docs/development.md'
 	@echo 'make deps       what the above need, from Debian (root)'
 	@echo 'make clean      remove what was built here'
 
@@ -105,6 +106,9 @@ soak:
 
 lint:
 	go run $(LINT) run
+
+shape:
+	@go run ./e2e/cmd/shape
 
 clean:
 	rm -rf bin
