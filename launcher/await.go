@@ -58,21 +58,21 @@ func (l *Launcher) tailOf(b *Box) func(context.Context, string, int) []string {
 }
 
 // ref gives what entering the box depends on.
-func (l *Launcher) ref(b *Box) boxRef {
-	return boxRef{Name: b.Name, PID: b.Init.PID, Conf: l.conf(), Home: l.Home, Record: b.Record, Dir: l.boxDir(b.Name)}
+func (s *Store) ref(b *Box) boxRef {
+	return boxRef{Name: b.Name, PID: b.Init.PID, Conf: s.conf(), Home: s.Home, Record: b.Record, Dir: s.boxDir(b.Name)}
 }
 
 // Exec runs a command in a box that is up, and gives its exit code; with an error, one of CodeBoxrun, CodeNotRunable
 // and CodeNotFound. ErrNotFound: the box is not up.
-func (l *Launcher) Exec(ctx context.Context, name string, e Exec) (code int, err error) {
-	b, err := l.find(name)
+func (s *Store) Exec(ctx context.Context, name string, e Exec) (code int, err error) {
+	b, err := s.find(name)
 	if err != nil {
 		return CodeBoxrun, err
 	}
 	if !b.alive() {
 		return CodeBoxrun, notUp(b)
 	}
-	return runIn(ctx, l.ref(b), e)
+	return runIn(ctx, s.ref(b), e)
 }
 
 // logs gives Apptainer's files about the box: what init said, and why it did not start.

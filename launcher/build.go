@@ -37,12 +37,12 @@ type Build struct {
 //
 // All that a build writes is in a directory beside the image, as only so the image can be swapped in at once; the directory
 // goes with the build, or that of a boxrun that was killed with the next build.
-func (l *Launcher) Build(ctx context.Context, p profiles.Profile, o BuildOptions) (Build, error) {
+func (s *Store) Build(ctx context.Context, p profiles.Profile, o BuildOptions) (Build, error) {
 	j, err := buildingOf(p)
 	if err != nil {
 		return Build{}, err
 	}
-	unlock, err := l.lock(ctx, j.lockName(), "image "+j.image)
+	unlock, err := s.lock(ctx, j.lockName(), "image "+j.image)
 	if err != nil {
 		return Build{}, err
 	}
@@ -52,12 +52,12 @@ func (l *Launcher) Build(ctx context.Context, p profiles.Profile, o BuildOptions
 		if err != nil || why == "" {
 			return Build{Image: j.image}, err
 		}
-		l.notef("%s: building %s: %s", p.Name, j.image, why)
+		s.notef("%s: building %s: %s", p.Name, j.image, why)
 	}
-	if err := l.refuseBuild(j, o); err != nil {
+	if err := s.refuseBuild(j, o); err != nil {
 		return Build{}, err
 	}
-	return l.build(ctx, j, o)
+	return s.build(ctx, j, o)
 }
 
 // building is one image, as it is being built.
@@ -146,10 +146,10 @@ func definitionNow(ctx context.Context, p *profiles.Profile) (string, error) {
 }
 
 // refuseBuild looks for all that would keep the image from being built or put in place.
-func (l *Launcher) refuseBuild(j building, o BuildOptions) error {
+func (s *Store) refuseBuild(j building, o BuildOptions) error {
 	_, err := lookApptainer()
 	_, unshareErr := lookUnshare()
-	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o, l.Search.Called(j.profile)), l.refuseUsed(j, o))
+	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o, s.Search.Called(j.profile)), s.refuseUsed(j, o))
 }
 
 func (j building) refuseDefinition() error {
@@ -198,11 +198,11 @@ func (j building) refuseStranger(o BuildOptions, called string) error {
 }
 
 // refuseUsed wants no box to run from the image. One that does would go on with the old image, and nobody would see.
-func (l *Launcher) refuseUsed(j building, o BuildOptions) error {
+func (s *Store) refuseUsed(j building, o BuildOptions) error {
 	if o.Force {
 		return nil
 	}
-	boxes, err := l.others(o.Replacing)
+	boxes, err := s.others(o.Replacing)
 	var names []string
 	for _, b := range boxes {
 		if b.holdsFiles() && resolved(b.Profile.Image) == j.image {
@@ -218,21 +218,21 @@ func (l *Launcher) refuseUsed(j building, o BuildOptions) error {
 }
 
 // build builds in a place of its own, which is gone afterwards.
-func (l *Launcher) build(ctx context.Context, j building, o BuildOptions) (Build, error) {
+func (s *Store) build(ctx context.Context, j building, o BuildOptions) (Build, error) {
 	missing := missingDirs([]string{filepath.Dir(j.image)})
 	done := Build{Image: j.image}
-	err := l.begin(j)
+	err := s.begin(j)
 	if err == nil {
-		done, err = l.buildIn(ctx, j, o)
+		done, err = s.buildIn(ctx, j, o)
 	}
-	if err = errors.Join(err, l.clean(j)); err != nil {
+	if err = errors.Join(err, s.clean(j)); err != nil {
 		err = errors.Join(err, removeEmptyDirs(missing))
 	}
 	return done, err
 }
 
 // buildIn builds in the place that begin has made, and swaps what was made with what is there.
-func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Build, error) {
+func (s *Store) buildIn(ctx context.Context, j building, o BuildOptions) (Build, error) {
 	done := Build{Image: j.image}
 	fingerprint, err := j.recipe.fingerprint(ctx) // before: who edits the definition meanwhile has changed it since
 	if err != nil {
@@ -242,30 +242,30 @@ func (l *Launcher) buildIn(ctx context.Context, j building, o BuildOptions) (Bui
 	if err != nil {
 		return done, err
 	}
-	if err := l.runBuild(ctx, j, o.Output); err != nil {
+	if err := s.runBuild(ctx, j, o.Output); err != nil {
 		return done, err
 	}
 	if err := j.sync(); err != nil {
 		return done, fmt.Errorf("writing the new image: %w", err)
 	}
-	done.Kept, err = l.place(ctx, j, o, func() error { return j.note(fingerprint, version, o.Version) })
+	done.Kept, err = s.place(ctx, j, o, func() error { return j.note(fingerprint, version, o.Version) })
 	done.Done = err == nil
 	return done, err
 }
 
 // place swaps the new image with what is there, once note has written down what it is. A box that came up while it was
 // built is found: boxes claim their images under the same lock, so none can come between the look and the swap.
-func (l *Launcher) place(ctx context.Context, j building, o BuildOptions, note func() error) (kept string, err error) {
-	unlock, err := l.lockNetwork(ctx)
+func (s *Store) place(ctx context.Context, j building, o BuildOptions, note func() error) (kept string, err error) {
+	unlock, err := s.lockNetwork(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if err := l.refuseUsed(j, o); err != nil {
+	if err := s.refuseUsed(j, o); err != nil {
 		return "", err
 	}
 	if err := note(); err != nil {
 		return "", err
 	}
-	return l.swap(j)
+	return s.swap(j)
 }

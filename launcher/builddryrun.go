@@ -11,7 +11,7 @@ import (
 
 // BuildCommands gives what a person would type into bash to have what Build gives, but for the record of what the image
 // was built from, and that a sandbox is replaced in two steps: not every mv can exchange.
-func (l *Launcher) BuildCommands(p profiles.Profile) ([]string, error) {
+func (s *Store) BuildCommands(p profiles.Profile) ([]string, error) {
 	j, err := buildingOf(p)
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (l *Launcher) BuildCommands(p profiles.Profile) ([]string, error) {
 		}
 		lines = append(lines, recipeCommands(files, j.dir())...)
 	}
-	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+l.shownEnvironment(j)+" "+Quote(j.argv("apptainer"))+" < /dev/null)")
+	lines = append(lines, "(cd "+quote(j.dir())+" && env -i "+s.shownEnvironment(j)+" "+Quote(j.argv("apptainer"))+" < /dev/null)")
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
 		lines = append(lines, "mv -T "+Quote([]string{j.image, filepath.Join(j.work(), "old")}))
 	}
@@ -52,9 +52,9 @@ func recipeCommands(files []confFile, dir string) []string {
 
 // shownEnvironment gives the variables of a build in bash, those of proxies without their values: there may be a password
 // in them.
-func (l *Launcher) shownEnvironment(j building) string {
+func (s *Store) shownEnvironment(j building) string {
 	var words []string
-	for _, v := range l.buildEnvironment(j) {
+	for _, v := range s.buildEnvironment(j) {
 		name, _, _ := strings.Cut(v, "=")
 		if slices.Contains(proxyVariables(), name) {
 			words = append(words, name+`="$`+name+`"`)

@@ -28,8 +28,8 @@ func (j building) argv(apptainer string) []string {
 
 // buildEnvironment gives the variables of a build: those of a start but for container=, where Apptainer's temporary files
 // go, and the proxies of whoever runs boxrun, as a definition fetches things.
-func (l *Launcher) buildEnvironment(j building) []string {
-	env := append(commonEnvironment(l.Home), "TMPDIR="+j.temporary())
+func (s *Store) buildEnvironment(j building) []string {
+	env := append(commonEnvironment(s.Home), "TMPDIR="+j.temporary())
 	for _, name := range proxyVariables() {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
@@ -46,7 +46,7 @@ func proxyVariables() []string {
 //
 // It has no terminal to ask at, as its session is its own, which also keeps a Ctrl-C from it: boxrun ends it. With boxrun
 // it is killed too; the kernel sees that by the thread that has started it.
-func (l *Launcher) runBuild(ctx context.Context, j building, out io.Writer) error {
+func (s *Store) runBuild(ctx context.Context, j building, out io.Writer) error {
 	unshare, err := lookUnshare()
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (l *Launcher) runBuild(ctx context.Context, j building, out io.Writer) erro
 		return err
 	}
 	cmd := exec.CommandContext(ctx, unshare, j.argv(apptainer)[1:]...)
-	cmd.Env, cmd.Dir = l.buildEnvironment(j), j.dir()
+	cmd.Env, cmd.Dir = s.buildEnvironment(j), j.dir()
 	said := new(lastWords)
 	cmd.Stdout, cmd.Stderr = out, io.MultiWriter(out, said.lines())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}

@@ -15,8 +15,8 @@ import (
 
 // begin makes an empty place to build in, after what a build that was killed has left. It is for root alone, as what is
 // half built may be without the modes that protect it.
-func (l *Launcher) begin(j building) error {
-	if err := l.clean(j); err != nil {
+func (s *Store) begin(j building) error {
+	if err := s.clean(j); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(j.image), 0o755); err != nil {
@@ -33,8 +33,8 @@ func (l *Launcher) begin(j building) error {
 
 // clean removes what builds of the image have left: the place they were in, and sandboxes kept for boxes that have
 // stopped. A sandbox that a box runs from is kept: without its files the box would be an empty shell that still runs.
-func (l *Launcher) clean(j building) error {
-	boxes, err := l.boxes()
+func (s *Store) clean(j building) error {
+	boxes, err := s.boxes()
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (j building) kept() ([]string, error) {
 
 // swap puts the new image in the place of what is there, at once: whoever starts a box gets the one or the other. It
 // gives where a sandbox is kept that a box runs from.
-func (l *Launcher) swap(j building) (kept string, err error) {
+func (s *Store) swap(j building) (kept string, err error) {
 	_, err = os.Lstat(j.image)
 	if !j.sandbox || errors.Is(err, fs.ErrNotExist) {
 		return "", wrap("putting the new image in place", os.Rename(j.made(), j.image))
@@ -91,7 +91,7 @@ func (l *Launcher) swap(j building) (kept string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("exchanging %s and %s: %w", j.made(), j.image, err)
 	}
-	boxes, err := l.boxes()
+	boxes, err := s.boxes()
 	if err != nil {
 		return "", err
 	}

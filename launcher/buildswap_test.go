@@ -25,7 +25,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 		"a box that ran from an unnoted one is not": {},
 	} {
 		t.Run(what, func(t *testing.T) {
-			l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+			l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 			images := t.TempDir()
 			p := profiles.Profile{Name: "web", Image: filepath.Join(images, "web"), Build: profiles.Build{Definition: "/web.def"}}
 			j, err := buildingOf(p)
@@ -95,7 +95,7 @@ func runningBox(t *testing.T, p profiles.Profile) *Box {
 func TestTheImageIsNeverMissing(t *testing.T) {
 	for _, j := range []building{{image: filepath.Join(t.TempDir(), "web.sif")}, {image: filepath.Join(t.TempDir(), "web"), sandbox: true}} {
 		t.Run(filepath.Base(j.image), func(t *testing.T) {
-			l := &Launcher{Dir: t.TempDir()}
+			l := &Store{Dir: t.TempDir()}
 			if err := replaceImage(l, j); err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +123,7 @@ func TestTheImageIsNeverMissing(t *testing.T) {
 }
 
 // replaceImage makes what Apptainer would, and puts it in place.
-func replaceImage(l *Launcher, j building) error {
+func replaceImage(l *Store, j building) error {
 	if err := os.MkdirAll(j.work(), 0o755); err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func replaceImage(l *Launcher, j building) error {
 // A box that claims the image before the build has the lock is seen by it, and keeps the image it is about to start from.
 func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
 	waiting := make(chan string, 1)
-	l := &Launcher{Dir: t.TempDir(), Note: func(line string) { waiting <- line }}
+	l := &Store{Dir: t.TempDir(), Note: func(line string) { waiting <- line }}
 	j := building{image: filepath.Join(t.TempDir(), "web.sif")}
 	if err := replaceImage(l, j); err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func knownAs(t *testing.T, j building) string {
 // Whenever a build is killed, the next one knows the sandbox that is in place for boxrun's own, and never for that of another
 // definition. What is somebody else's stays somebody else's.
 func TestKilledWhileItPutsASandboxInPlace(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	j, build := sandboxBuild(t, t.TempDir())
 	stranger := fmt.Sprintf("unknown %q is not as boxrun has built it: there may be work of yours in it", j.image)
 	for i, want := range []string{"unknown <nil>", "one <nil>", "unknown <nil>", "two <nil>"} {
@@ -85,7 +85,7 @@ func TestARecordThatMakesNoSense(t *testing.T) {
 }
 
 func TestCleaningUpAfterABuild(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	dir := t.TempDir()
 	j, build := sandboxBuild(t, dir)
 	build()

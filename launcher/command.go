@@ -16,7 +16,12 @@ import (
 
 // command is one run of "apptainer instance start".
 type command struct {
-	box    *Box
+	name    string        // of the instance
+	image   string        // of the box's profile, for hints
+	limit   time.Duration // how long the start may take
+	log     string        // path of Apptainer's .err log
+	logFrom int64         // where this start's lines begin in the log, in bytes
+
 	stderr *bytes.Buffer
 	done   chan struct{} // closed when the command has ended
 	err    error         // valid once done is closed
@@ -30,23 +35,38 @@ func (l *Launcher) run(ctx context.Context, b *Box, argv []string) (*command, er
 	if err != nil {
 		return nil, err
 	}
-	c := &command{box: b, stderr: new(bytes.Buffer), done: make(chan struct{})}
+	c := startCommandOf(b)
 	if b.Unit != "" && b.Unit != ownUnit() {
-		err := l.runInUnit(ctx, c, path, argv[1:])
+		err := l.runInUnit(ctx, b, c, append([]string{path}, argv[1:]...))
 		if err == nil || ctx.Err() != nil {
 			return c, err
 		}
 		l.notef("%s: warning: it will end with this session: %v", b.Name, err)
 		b.Unit = ""
 	}
-	return c, l.runHere(ctx, c, path, argv)
+	return c, c.runHere(ctx, l.Home, path, argv)
+}
+
+// startCommandOf returns the command that starts a box, which does not run yet.
+func startCommandOf(b *Box) *command {
+	return newCommand(b.Name, b.Profile.Image, b.Log, b.LogFrom, bootTimeout(b.Profile))
+}
+
+// newCommand returns a command that does not run yet. image is that of the profile, for hints; the lines of this start begin
+// at the byte logFrom of the .err log; limit is how long the start may take.
+func newCommand(name, image, log string, logFrom int64, limit time.Duration) *command {
+	return &command{
+		name: name, image: image, log: log, logFrom: logFrom, limit: limit,
+		stderr: new(bytes.Buffer), done: make(chan struct{}),
+	}
 }
 
 // runHere starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
-func (l *Launcher) runHere(ctx context.Context, c *command, path string, argv []string) error {
+// The command is killed when ctx ends.
+func (c *command) runHere(ctx context.Context, home, path string, argv []string) error {
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
-	cmd.Env = environment(l.Home)
+	cmd.Env = environment(home)
 	cmd.Dir = "/"
 	cmd.Stderr = c.stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -111,33 +131,32 @@ func (c *command) cut(cause error) error {
 	if !errors.Is(cause, context.DeadlineExceeded) {
 		return cause // a person's interrupt
 	}
-	p := c.box.Profile
 	return &Problem{Kind: ErrNotStarted,
-		Text: fmt.Sprintf("%s: the box did not start within %s", p.Name, bootTimeout(p)), Hint: startHint("", p.Image)}
+		Text: fmt.Sprintf("%s: the box did not start within %s", c.name, c.limit), Hint: startHint("", c.image)}
 }
 
 // failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,
 // or else err.
 func (c *command) failed(err error) error {
-	cause := startCause(c.log())
+	cause := startCause(c.logged())
 	if cause == "" {
 		cause = startCause(c.stderr.String())
 	}
 	if cause == "" {
 		cause = err.Error()
 	}
-	return &Problem{Kind: ErrNotStarted, Text: c.box.Name + ": the box did not start: " + cause, Hint: startHint(cause, c.box.Profile.Image)}
+	return &Problem{Kind: ErrNotStarted, Text: c.name + ": the box did not start: " + cause, Hint: startHint(cause, c.image)}
 }
 
-// log gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
+// logged gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
 // second best.
-func (c *command) log() string {
-	f, err := os.Open(c.box.Log)
+func (c *command) logged() string {
+	f, err := os.Open(c.log)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.NewSectionReader(f, c.box.LogFrom, 1<<20))
+	text, err := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
 	if err != nil {
 		return ""
 	}

@@ -219,11 +219,11 @@ const environmentFile = "system.conf"
 
 // changedEnvironment says whether p has other values for variables than the services of its running box were told. Whether it
 // has other variables is the hash's to say. Only root can look: to others nothing has changed.
-func (l *Launcher) changedEnvironment(p profiles.Profile) bool {
+func (s *Store) changedEnvironment(p profiles.Profile) bool {
 	if len(p.Systemd.Environment) == 0 || isHello(p.Image) {
 		return false
 	}
-	told, err := os.ReadFile(filepath.Join(l.confDir(p.Name), environmentFile))
+	told, err := os.ReadFile(filepath.Join(s.confDir(p.Name), environmentFile))
 	if errors.Is(err, fs.ErrPermission) {
 		return false
 	}

@@ -54,8 +54,8 @@ func (t transfer) inside() error {
 // and hard links are kept. Where the target is a directory the copy goes into it under its own name, a directory given
 // as "DIR/." with its contents; else it becomes the target, whose parent has to be there. Directories that are there
 // are merged, files are replaced. ErrNotFound: the box is not up.
-func (l *Launcher) Copy(ctx context.Context, c Copy) error {
-	b, err := l.find(c.Box)
+func (s *Store) Copy(ctx context.Context, c Copy) error {
+	b, err := s.find(c.Box)
 	if err != nil {
 		return err
 	}
@@ -75,15 +75,15 @@ func (l *Launcher) Copy(ctx context.Context, c Copy) error {
 	} else {
 		e.copy, e.Stdout = &transfer{c.Inside, c.Outside, false}, w
 	}
-	err = l.copyBeside(ctx, b, e, r, w, &notes)
+	err = s.copyBeside(ctx, b, e, r, w, &notes)
 	for line := range strings.Lines(notes.String()) {
-		l.Note(printable(strings.TrimSuffix(line, "\n")))
+		s.Note(printable(strings.TrimSuffix(line, "\n")))
 	}
 	return err
 }
 
 // copyBeside runs the box's part of a copy, and the host's at the same time.
-func (l *Launcher) copyBeside(ctx context.Context, b *Box, e Exec, r, w *os.File, notes *bytes.Buffer) error {
+func (s *Store) copyBeside(ctx context.Context, b *Box, e Exec, r, w *os.File, notes *bytes.Buffer) error {
 	own := transfer{e.copy.Source, e.copy.Target, !e.copy.Unpack}
 	var ownNotes bytes.Buffer
 	done := make(chan error, 1)
@@ -96,7 +96,7 @@ func (l *Launcher) copyBeside(ctx context.Context, b *Box, e Exec, r, w *os.File
 		}
 		done <- err
 	}()
-	code, err := runIn(ctx, l.ref(b), e)
+	code, err := runIn(ctx, s.ref(b), e)
 	if own.Unpack {
 		w.Close()
 	} else {

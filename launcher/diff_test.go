@@ -18,8 +18,8 @@ func TestProfileChangesOfABox(t *testing.T) {
 		}
 		return p
 	}
-	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
-	b, err := l.newBox(at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), 1500)
+	l := &Launcher{Store: &Store{Dir: t.TempDir(), Home: t.TempDir()}}
+	b, err := l.newBox(at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), "", 1500)
 	if err != nil {
 		t.Fatal(err)
 	}

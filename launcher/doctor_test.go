@@ -183,7 +183,7 @@ func seeded(t *testing.T, files map[string]string) *doctor {
 		}
 	}
 	return &doctor{
-		l: &Launcher{Dir: filepath.Join(root, "run"), Home: root}, root: root,
+		l: &Launcher{Store: &Store{Dir: filepath.Join(root, "run"), Home: root}}, root: root,
 		apptainer: func() (apptainerFacts, error) {
 			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},

@@ -163,10 +163,10 @@ func (l *Launcher) removeOwn(b *Box) error {
 
 // collectLeases removes the leases of the dead, and gives their paths. Some may be another runtime's: what is wrong with
 // those keeps no box of boxrun's from going or coming, and is said.
-func (l *Launcher) collectLeases() []string {
-	removed, err := netsetup.CollectLeases(l.leaseDirs()...)
+func (s *Store) collectLeases() []string {
+	removed, err := netsetup.CollectLeases(s.leaseDirs()...)
 	for _, e := range joined(err) {
-		l.notef("warning: %v", e)
+		s.notef("warning: %v", e)
 	}
 	return removed
 }

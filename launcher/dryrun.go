@@ -253,7 +253,7 @@ func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []s
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := d.l.newBox(p, mtu)
+	b, err := d.l.newBox(p, unitFor(p), mtu)
 	if err != nil {
 		return nil, nil, err
 	}

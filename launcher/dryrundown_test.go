@@ -15,7 +15,7 @@ import (
 // and directories that it made, one of which another box has put something into. It gives the launcher and the box.
 func killedStart(t *testing.T, root string) (*Launcher, *Box) {
 	t.Helper()
-	l := &Launcher{Dir: filepath.Join(root, "run"), Note: func(string) {}}
+	l := &Launcher{Store: &Store{Dir: filepath.Join(root, "run"), Note: func(string) {}}}
 	b := boxOf("web", func(p *profiles.Profile) {
 		p.Image = filepath.Join(root, "boxes/web")
 		p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "lib/web/it's/overlay")
@@ -72,7 +72,7 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 
 // The boxes that stay are told, as down tells them, that the one that goes is not there any more; and what they share stays.
 func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Launcher{Store: &Store{Dir: t.TempDir()}}
 	db, web := boxAt(t, "db", "10.22.0.2", "db", "sbr0"), boxAt(t, "web", "10.22.0.3", "web", "sbr0")
 	lines, err := l.forgetCommands(web, []*Box{db})
 	if err != nil {

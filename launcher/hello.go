@@ -23,7 +23,7 @@ const helloPath = "/sbin/init"
 // A page that cannot be served (the port is taken, as may be in host mode) is said on log; the box runs all the same.
 func helloInit(log io.Writer) int {
 	halt := make(chan os.Signal, 1)
-	signal.Notify(halt, haltSignal, unix.SIGTERM, unix.SIGINT)
+	signal.Notify(halt, HaltSignal, unix.SIGTERM, unix.SIGINT)
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
 	go serveHello(log)

@@ -180,7 +180,7 @@ func TestHelloReaps(t *testing.T) {
 }
 
 func TestHelloHalts(t *testing.T) {
-	for _, sig := range []syscall.Signal{haltSignal, unix.SIGTERM} {
+	for _, sig := range []syscall.Signal{HaltSignal, unix.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
 			h := startHello(t)
 			began := time.Now()

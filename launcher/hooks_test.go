@@ -18,7 +18,7 @@ func TestHookStep(t *testing.T) {
 }
 
 func TestHookCommands(t *testing.T) {
-	l := &Launcher{Dir: "/run/boxrun", Home: "/root"}
+	l := &Launcher{Store: &Store{Dir: "/run/boxrun", Home: "/root"}}
 	p := profiles.Profile{Name: "web", Hooks: profiles.Hooks{PostUp: [][]string{{"systemctl", "start", "a"}, {"sh", "-c", "echo $HOME"}}}}
 	wantText(t, strings.Join(l.hookCommands(&Box{Name: "web", HooksDue: true}, p), "\n"), `# hooks.post_up, when the box is ready
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+

@@ -112,7 +112,7 @@ func keptImage(image string, inode uint64) string {
 }
 
 // keptFor gives the sandbox that was kept for the box alone, and goes with it; "" where there is none.
-func (l *Launcher) keptFor(b *Box) (string, error) {
+func (s *Store) keptFor(b *Box) (string, error) {
 	if !b.Image.known() || b.Image.UUID != "" {
 		return "", nil
 	}
@@ -121,7 +121,7 @@ func (l *Launcher) keptFor(b *Box) (string, error) {
 	if _, err := os.Lstat(kept); err != nil {
 		return "", ignoreNotExist(err)
 	}
-	others, err := l.others(b.Name)
+	others, err := s.others(b.Name)
 	if err != nil || runFrom(others, image, b.Image.Inode) {
 		return "", err
 	}
@@ -129,8 +129,8 @@ func (l *Launcher) keptFor(b *Box) (string, error) {
 }
 
 // dropImage removes the sandbox that was kept for the box.
-func (l *Launcher) dropImage(b *Box) error {
-	kept, err := l.keptFor(b)
+func (s *Store) dropImage(b *Box) error {
+	kept, err := s.keptFor(b)
 	if err != nil || kept == "" {
 		return err
 	}

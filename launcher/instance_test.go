@@ -60,7 +60,7 @@ func TestForeignInstanceKeepsItsRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir(), Note: func(string) {}}
+	l := &Launcher{Store: &Store{Dir: t.TempDir(), Home: t.TempDir(), Note: func(string) {}}}
 	hostname, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)

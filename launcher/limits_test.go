@@ -140,7 +140,7 @@ func TestLimitAnew(t *testing.T) {
 	b := limited(t, profiles.Resources{Memory: 32 << 20, PIDs: 50}, map[string]string{
 		"memory.max": "33554432", "memory.swap.max": "0", "pids.max": "50", "cpu.max": "max 100000",
 	})
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	now := b.Profile
 	now.Resources = profiles.Resources{CPUs: 0.5}
 	ahead, err := l.limitsAhead(b, &now)
@@ -190,7 +190,7 @@ pids.max max`)
 // A profile that differs in more than its limits is of another box: what runs keeps the limits it has.
 func TestLimitAnewOfAnotherBox(t *testing.T) {
 	b := limited(t, profiles.Resources{PIDs: 50}, map[string]string{"pids.max": "max"})
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	now := b.Profile
 	now.Image, now.Resources.PIDs = "/srv/other", 99
 	done, err := l.limitAnew(t.Context(), b, now)

@@ -122,25 +122,25 @@ func writeLimits(cgroup string, limits []limit) error {
 }
 
 // madeOf says whether the box is what it would be if it were started from p, but for its limits: those change while it runs.
-func (l *Launcher) madeOf(b *Box, p profiles.Profile) bool {
+func (s *Store) madeOf(b *Box, p profiles.Profile) bool {
 	p.Resources = b.Profile.Resources
-	return b.Hash == p.Hash() && !l.changedEnvironment(p)
+	return b.Hash == p.Hash() && !s.changedEnvironment(p)
 }
 
 // limitAnew holds a running box to the limits of p, where p differs in nothing else from what the box was started with, and
 // to its own where it does. It gives a line for each that was not in place.
-func (l *Launcher) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
-	if !l.madeOf(b, p) || b.Hash == p.Hash() {
+func (s *Store) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
+	if !s.madeOf(b, p) || b.Hash == p.Hash() {
 		return b.holdToLimits(ctx)
 	}
 	if err := refuseLimits(p); err != nil {
 		return nil, err
 	}
-	return l.limitTo(ctx, b, p)
+	return s.limitTo(ctx, b, p)
 }
 
 // limitTo takes the limits that p does not have from a running box, and holds it to those it has.
-func (l *Launcher) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
+func (s *Store) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
 	gone, lines := lifted(b.Profile.Resources, p.Resources)
 	if len(gone) > 0 && b.Cgroup != "" {
 		if err := b.setLimits(ctx, gone); err != nil {
@@ -148,7 +148,7 @@ func (l *Launcher) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]s
 		}
 	}
 	b.Profile.Resources, b.Hash = p.Resources, p.Hash()
-	if err := l.save(b); err != nil {
+	if err := s.save(b); err != nil {
 		return lines, err
 	}
 	set, err := b.holdToLimits(ctx)
@@ -172,8 +172,8 @@ func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 
 // limitsAhead says where the box's limits are not those of the profile as it is now, which up would put in place.
 // nil stands for a profile that cannot be read.
-func (l *Launcher) limitsAhead(b *Box, now *profiles.Profile) ([]string, error) {
-	if now == nil || !l.madeOf(b, *now) || b.Hash == now.Hash() {
+func (s *Store) limitsAhead(b *Box, now *profiles.Profile) ([]string, error) {
+	if now == nil || !s.madeOf(b, *now) || b.Hash == now.Hash() {
 		return b.limitsDrift()
 	}
 	_, lines := lifted(b.Profile.Resources, now.Resources)
@@ -196,10 +196,10 @@ func (b *Box) startLimitCommands() []string {
 }
 
 // limitCommands gives what a person would type to have what limitAnew gives.
-func (l *Launcher) limitCommands(b *Box, p profiles.Profile) ([]string, error) {
+func (s *Store) limitCommands(b *Box, p profiles.Profile) ([]string, error) {
 	want := b.Profile.Resources
 	var limits []limit
-	if l.madeOf(b, p) {
+	if s.madeOf(b, p) {
 		want = p.Resources
 		limits, _ = lifted(b.Profile.Resources, want)
 	}

@@ -26,33 +26,33 @@ type LogLine struct {
 //
 // The code is journalctl's. With an error it is 125: ErrNotFound, and nothing shown, where one of the boxes is not there; that
 // of show.
-func (l *Launcher) Logs(ctx context.Context, names []string, o Logs, show func(LogLine) error) (code int, err error) {
-	boxes, err := l.logged(names, o)
+func (store *Store) Logs(ctx context.Context, names []string, o Logs, show func(LogLine) error) (code int, err error) {
+	boxes, err := store.logged(names, o)
 	if err != nil {
 		return CodeBoxrun, err
 	}
 	for _, b := range boxes {
-		l.noteCrash(b)
+		store.noteCrash(b)
 	}
 	if len(boxes) == 1 {
-		s := l.newLogStream(boxes[0], o)
+		s := store.newLogStream(boxes[0], o)
 		s.show = show
 		s.run(ctx)
-		l.noteEnd(ctx, s)
+		store.noteEnd(ctx, s)
 		return s.code, s.err
 	}
-	return l.mergedLogs(ctx, boxes, o, show)
+	return store.mergedLogs(ctx, boxes, o, show)
 }
 
 // logged finds the boxes, each once, and refuses what cannot be asked of one of them.
-func (l *Launcher) logged(names []string, o Logs) ([]*Box, error) {
+func (s *Store) logged(names []string, o Logs) ([]*Box, error) {
 	var boxes []*Box
 	var errs []error
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
 			continue
 		}
-		b, err := l.find(name)
+		b, err := s.find(name)
 		if err == nil && (!b.alive() || !hasJournal(b.Init.PID)) {
 			err = o.refuseFiles(name)
 		}
@@ -62,17 +62,17 @@ func (l *Launcher) logged(names []string, o Logs) ([]*Box, error) {
 }
 
 // mergedLogs runs a stream for each box and shows all their lines.
-func (l *Launcher) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show func(LogLine) error) (code int, err error) {
+func (store *Store) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show func(LogLine) error) (code int, err error) {
 	o.timed, o.Colours = true, false
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	streams := make([]*logStream, len(boxes))
 	for i, b := range boxes {
-		streams[i] = l.newLogStream(b, o)
+		streams[i] = store.newLogStream(b, o)
 		streams[i].start(running)
 	}
 	if o.Follow {
-		err = l.showAsTheyCome(running, streams, show)
+		err = store.showAsTheyCome(running, streams, show)
 	} else {
 		err = showInOrder(streams, show)
 	}
@@ -119,8 +119,8 @@ type logStream struct {
 	at    time.Time // of the last line
 }
 
-func (l *Launcher) newLogStream(b *Box, o Logs) *logStream {
-	s := &logStream{box: b, ref: l.ref(b), logs: o, at: b.Started, lines: make(chan LogLine), done: make(chan struct{})}
+func (store *Store) newLogStream(b *Box, o Logs) *logStream {
+	s := &logStream{box: b, ref: store.ref(b), logs: o, at: b.Started, lines: make(chan LogLine), done: make(chan struct{})}
 	if !b.alive() {
 		s.ref.PID = 0
 	}
@@ -170,20 +170,20 @@ func (s *logStream) boxEnded(ctx context.Context) bool {
 }
 
 // noteEnd says why a log that was followed does not go on.
-func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
+func (store *Store) noteEnd(ctx context.Context, s *logStream) {
 	if !s.logs.Follow || ctx.Err() != nil || s.err != nil || s.code != 0 {
 		return
 	}
 	if s.boxEnded(ctx) {
-		l.notef("%s: its log has ended, as the box has", s.box.Name)
+		store.notef("%s: its log has ended, as the box has", s.box.Name)
 		return
 	}
-	l.notef("%s: its log has ended", s.box.Name)
+	store.notef("%s: its log has ended", s.box.Name)
 }
 
 // noteCrash says what is shown of a box that has crashed, which may be nothing: a systemd writes to its journal alone, and that
 // cannot be reached before the next up.
-func (l *Launcher) noteCrash(b *Box) {
+func (s *Store) noteCrash(b *Box) {
 	if b.alive() || b.state() != crashed {
 		return
 	}
@@ -191,7 +191,7 @@ func (l *Launcher) noteCrash(b *Box) {
 	if b.Unit != "" {
 		also = fmt.Sprintf("; \"journalctl -u %s\" has what the host saw of it", b.Unit)
 	}
-	l.notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
+	s.notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
 }
 
 // line takes the time from the front of a line where it has one. A line that goes on with a message has that one's; one
@@ -262,7 +262,7 @@ const (
 
 // showAsTheyCome shows lines in the order of time, each once those of other boxes that are older have come as well, until the
 // last stream has ended.
-func (l *Launcher) showAsTheyCome(ctx context.Context, streams []*logStream, show func(LogLine) error) error {
+func (s *Store) showAsTheyCome(ctx context.Context, streams []*logStream, show func(LogLine) error) error {
 	began, tick := time.Now(), time.NewTicker(gatherEvery)
 	defer tick.Stop()
 	all := gather(ctx, streams)
@@ -293,7 +293,7 @@ func (l *Launcher) showAsTheyCome(ctx context.Context, streams []*logStream, sho
 			return err
 		}
 		if ended != nil {
-			l.noteEnd(ctx, ended)
+			s.noteEnd(ctx, ended)
 		}
 	}
 }

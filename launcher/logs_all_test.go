@@ -88,7 +88,7 @@ b|59 last
 
 func TestFollowingSeveralBoxes(t *testing.T) {
 	var got strings.Builder
-	l := &Launcher{Note: func(text string) { fmt.Fprintf(&got, "boxrun: %s\n", text) }}
+	l := &Store{Note: func(text string) { fmt.Fprintf(&got, "boxrun: %s\n", text) }}
 	streams := streamsOf(t.Context(), Logs{Follow: true}, []string{"10.000000 one", "30.000000 three"}, []string{"20.000000 two"})
 	streams[1].err = errors.New("of which whoever called is told")
 	if err := l.showAsTheyCome(t.Context(), streams, shownTo(&got)); err != nil {
@@ -130,7 +130,7 @@ func TestLogsEndWithTheirReader(t *testing.T) {
 		show := func(LogLine) error { return gone }
 		var err error
 		if follow {
-			err = (&Launcher{Note: func(string) {}}).showAsTheyCome(ctx, streams, show)
+			err = (&Store{Note: func(string) {}}).showAsTheyCome(ctx, streams, show)
 		} else {
 			err = showInOrder(streams, show)
 		}
@@ -145,7 +145,7 @@ func TestLogsEndWithTheirReader(t *testing.T) {
 }
 
 func TestLogsRefuseBeforeTheyShow(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	if err := l.save(&Box{Name: "web"}); err != nil {
 		t.Fatal(err)
 	}

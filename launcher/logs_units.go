@@ -15,8 +15,8 @@ type Unit struct {
 
 // Units gives the units that a box's systemd has in memory, by name: those that can have said something. ErrNotFound: the box
 // is not up.
-func (l *Launcher) Units(ctx context.Context, name string) ([]Unit, error) {
-	b, err := l.find(name)
+func (store *Store) Units(ctx context.Context, name string) ([]Unit, error) {
+	b, err := store.find(name)
 	if err != nil {
 		return nil, err
 	}

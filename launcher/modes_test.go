@@ -112,7 +112,7 @@ func TestNetworkManagersAreMasked(t *testing.T) {
 			t.Errorf("%q is no unit's whole name, or stands twice", unit)
 		}
 	}
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	for mode, want := range map[string]bool{profiles.HostMode: true, profiles.BridgeMode: false, profiles.NoneMode: false} {
 		b := boxIn(t, mode)
 		b.Profile.Network.DNS = []netip.Addr{netip.MustParseAddr("192.0.2.53")}

@@ -71,10 +71,10 @@ func hostsOf(b *Box, boxes []*Box) string {
 
 // tellNames has every box know the others on its bridge as they are, and gives a line for each whose file was not
 // right. While there is a box that nobody can read, they stay as they are. The caller holds the network's lock.
-func (l *Launcher) tellNames() ([]string, error) {
-	boxes, err := l.boxes()
+func (s *Store) tellNames() ([]string, error) {
+	boxes, err := s.boxes()
 	if errors.Is(err, errUnreadable) {
-		l.notef("what boxes know of each other stays: %v", err)
+		s.notef("what boxes know of each other stays: %v", err)
 		return nil, nil
 	}
 	if err != nil {
@@ -86,10 +86,10 @@ func (l *Launcher) tellNames() ([]string, error) {
 		if !b.named() {
 			continue
 		}
-		line, err := l.namesDrift(b, boxes)
+		line, err := s.namesDrift(b, boxes)
 		if err == nil && line != "" {
 			told = append(told, line)
-			err = confFile{Content: hostsOf(b, boxes), Mode: 0o644}.write(l.hosts(b.Name))
+			err = confFile{Content: hostsOf(b, boxes), Mode: 0o644}.write(s.hosts(b.Name))
 		}
 		errs = append(errs, err)
 	}
@@ -97,8 +97,8 @@ func (l *Launcher) tellNames() ([]string, error) {
 }
 
 // namesDrift says where the hosts file of a box is not as it should be among boxes; "" when it is.
-func (l *Launcher) namesDrift(b *Box, boxes []*Box) (string, error) {
-	have, err := readIfThere(l.hosts(b.Name))
+func (s *Store) namesDrift(b *Box, boxes []*Box) (string, error) {
+	have, err := readIfThere(s.hosts(b.Name))
 	if err != nil {
 		return "", fmt.Errorf("reading the hosts file of box %s: %w", b.Name, err)
 	}
@@ -109,7 +109,7 @@ func (l *Launcher) namesDrift(b *Box, boxes []*Box) (string, error) {
 }
 
 // hosts is the file that is bound over a box's /etc/hosts.
-func (l *Launcher) hosts(name string) string { return filepath.Join(l.confDir(name), "hosts") }
+func (s *Store) hosts(name string) string { return filepath.Join(s.confDir(name), "hosts") }
 
 // resolving is what a box asks for names.
 type resolving struct {
@@ -121,7 +121,7 @@ type resolving struct {
 // resolvers gives what the box asks for names: what the profile says; in the host's network what the host asks, be it
 // on 127.0.0.53; on a bridge the servers behind that. Where those cannot be found a warning is all: the box may not
 // need names, and there are no servers that would do everywhere.
-func (l *Launcher) resolvers(p profiles.Profile) (resolving, error) {
+func (s *Store) resolvers(p profiles.Profile) (resolving, error) {
 	n := p.Network
 	switch {
 	case len(n.DNS) > 0:
@@ -137,7 +137,7 @@ func (l *Launcher) resolvers(p profiles.Profile) (resolving, error) {
 		return resolving{}, err
 	}
 	if len(host.Servers) == 0 {
-		l.notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
+		s.notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
 	}
 	if len(n.Search) > 0 {
 		host.Search = n.Search

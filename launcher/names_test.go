@@ -47,7 +47,7 @@ func TestHostsNamesTheBoxesOfTheBridge(t *testing.T) {
 }
 
 func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	web, db := boxAt(t, "web", "10.22.0.2", "web", "sbr0"), boxAt(t, "db", "10.22.0.3", "db", "sbr0")
 	for _, b := range []*Box{web, db} {
 		if err := l.save(b); err != nil {
@@ -99,7 +99,7 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 
 func TestResolvers(t *testing.T) {
 	var notes []string
-	l := &Launcher{Note: func(line string) { notes = append(notes, line) }}
+	l := &Store{Note: func(line string) { notes = append(notes, line) }}
 	host, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
 		cannot(t, "this machine has no resolv.conf: %v", err)

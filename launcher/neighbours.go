@@ -18,7 +18,7 @@ type caution struct{ text, hint string }
 // last word, and it is the administrator who must let it pass. Not to know is worth a line, and no more.
 //
 // Ports on addresses that the host has not are warned of as well, and files that two boxes write.
-func (l *Launcher) warnOfNeighbours(b *Box) {
+func (s *Store) warnOfNeighbours(b *Box) {
 	cautions, err := b.cautionsOfNowhere()
 	if err != nil {
 		cautions = append(cautions, caution{text: fmt.Sprintf("ports may be published on addresses that this host has not: %v", err)})
@@ -27,7 +27,7 @@ func (l *Launcher) warnOfNeighbours(b *Box) {
 	if err != nil {
 		clients = append(clients, caution{text: fmt.Sprintf("published ports may be in use on the host: %v", err)})
 	}
-	trees, err := l.treesOf(b)
+	trees, err := s.treesOf(b)
 	if err != nil {
 		trees = append(trees, caution{text: fmt.Sprintf("other boxes may have this one's files: %v", err)})
 	}
@@ -35,21 +35,21 @@ func (l *Launcher) warnOfNeighbours(b *Box) {
 	if err != nil {
 		firewalls = append(firewalls, caution{text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
 	}
-	l.warn(b, slices.Concat(cautions, clients, trees, firewalls))
+	s.warn(b, slices.Concat(cautions, clients, trees, firewalls))
 }
 
-func (l *Launcher) treesOf(b *Box) ([]caution, error) {
-	others, err := l.others(b.Name)
+func (s *Store) treesOf(b *Box) ([]caution, error) {
+	others, err := s.others(b.Name)
 	said, lookErr := sharedTrees(b, others)
 	return said, errors.Join(err, lookErr)
 }
 
 // warn says each, and what is to be done about several once.
-func (l *Launcher) warn(b *Box, cautions []caution) {
+func (s *Store) warn(b *Box, cautions []caution) {
 	for i, c := range cautions {
-		l.notef("%s: warning: %s", b.Name, c.text)
+		s.notef("%s: warning: %s", b.Name, c.text)
 		if last := i+1 == len(cautions); c.hint != "" && (last || cautions[i+1].hint != c.hint) {
-			l.notef("hint: %s", c.hint)
+			s.notef("hint: %s", c.hint)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (b *Box) unhookCommands() (lines, undo []string) {
 
 // hookAgain has the services of the box named run "boxrun down" again, where one that was typed has been cut short. The
 // caller holds the box's lock.
-func (l *Launcher) hookAgain(ctx context.Context, name string) error {
+func (s *Store) hookAgain(ctx context.Context, name string) error {
 	var errs []error
 	for _, file := range noStopFiles() {
 		dir := filepath.Dir(file)

@@ -59,7 +59,7 @@ func TestSameDir(t *testing.T) {
 
 // A start that fails leaves no overlay that it made, nor the directories above it, and keeps what was there.
 func TestOverlayOfAFailedStart(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	there := t.TempDir()
 	dir := filepath.Join(there, "made/too/data")
 	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", dir })
@@ -93,7 +93,7 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "full"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := &Launcher{Dir: filepath.Join(root, "full")}
+	l := &Store{Dir: filepath.Join(root, "full")}
 	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "data") })
 	wantText(t, said(l.makeOverlay(b, b.Profile)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
 	if exists(b.overlay()) {

@@ -34,7 +34,7 @@ func madeAtStart(p profiles.Profile, source string) bool {
 // makeDirs makes those of dirs, which the profile's key names, that are missing, and the directories above them. It notes
 // them before, so that a start that fails leaves none. One that has just failed may remove a directory above before
 // something is in it: then it is made again, and noted.
-func (l *Launcher) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) error {
+func (s *Store) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
 	for try := 1; ; try++ {
 		missing := missingDirs(dirs)
@@ -42,7 +42,7 @@ func (l *Launcher) makeDirs(b *Box, p profiles.Profile, key string, dirs []strin
 			return nil
 		}
 		b.MadeDirs = append(b.MadeDirs, missing...)
-		if err := l.save(b); err != nil {
+		if err := s.save(b); err != nil {
 			return err
 		}
 		err := mkdirs(missing)

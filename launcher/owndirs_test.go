@@ -43,7 +43,7 @@ func TestMissingBindsAreRefusedUnlessTheyAreTheBoxsOwn(t *testing.T) {
 
 // A start that fails leaves no directory that it made for a bind, but those that were there or hold something by then.
 func TestOwnDirsOfAFailedStart(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	root := t.TempDir()
 	dirs := []string{filepath.Join(root, "web/etc"), filepath.Join(root, "web/data/deep"), filepath.Join(root, "there")}
 	if err := os.Mkdir(dirs[2], 0o700); err != nil {
@@ -81,7 +81,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 
 // Other starts that fail remove the directory that boxes share while it is empty: it is made again.
 func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	shared := filepath.Join(t.TempDir(), "boxrun")
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
@@ -112,7 +112,7 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 
 // A directory that can never be made is an error, and no reason to try for ever.
 func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink("nowhere", link); err != nil {
 		t.Fatal(err)

@@ -13,17 +13,17 @@ import (
 )
 
 // boxDir is what boxrun prepares for one box: its configuration, its secrets, and the root of builtin:hello.
-func (l *Launcher) boxDir(name string) string { return l.path("boxes", name) }
+func (s *Store) boxDir(name string) string { return s.path("boxes", name) }
 
-func (l *Launcher) confDir(name string) string { return filepath.Join(l.boxDir(name), "conf") }
+func (s *Store) confDir(name string) string { return filepath.Join(s.boxDir(name), "conf") }
 
-func (l *Launcher) helloRoot(name string) string { return filepath.Join(l.boxDir(name), "root") }
+func (s *Store) helloRoot(name string) string { return filepath.Join(s.boxDir(name), "root") }
 
 func isHello(image string) bool { return image == "builtin:hello" }
 
 // told gives what the box is told by files, among boxes.
-func (l *Launcher) told(b *Box, p profiles.Profile, boxes []*Box) (confDir, error) {
-	names, err := l.resolvers(p)
+func (s *Store) told(b *Box, p profiles.Profile, boxes []*Box) (confDir, error) {
+	names, err := s.resolvers(p)
 	if err != nil {
 		return confDir{}, err
 	}
@@ -88,7 +88,7 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 }
 
 // makeOverlay makes the directory of the box's overlay, and notes that before, so that a start that fails leaves none.
-func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
+func (s *Store) makeOverlay(b *Box, p profiles.Profile) error {
 	dir := b.overlay()
 	if dir == "" {
 		return nil
@@ -96,7 +96,7 @@ func (l *Launcher) makeOverlay(b *Box, p profiles.Profile) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		b.MadeOverlay = true
 	}
-	return l.makeDirs(b, p, "storage.overlay", []string{dir})
+	return s.makeDirs(b, p, "storage.overlay", []string{dir})
 }
 
 // removeMade removes the overlay that a start made which never came to run, and those directories it made that are empty.

@@ -128,9 +128,9 @@ func TestHandles(t *testing.T) {
 	p := shell(t, "trap : USR1; READY; sleep 60 & wait")
 	// The shell blocks all signals while it forks.
 	eventually(t, "SIGUSR1 and no other is handled", func() bool {
-		return handles(p, syscall.SIGUSR1) && !handles(p, syscall.SIGUSR2) && !handles(p, haltSignal)
+		return handles(p, syscall.SIGUSR1) && !handles(p, syscall.SIGUSR2) && !handles(p, HaltSignal)
 	})
-	if handles(process{PID: 1 << 30}, haltSignal) {
+	if handles(process{PID: 1 << 30}, HaltSignal) {
 		t.Error("a process that is gone handles a signal")
 	}
 }

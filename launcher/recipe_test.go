@@ -227,7 +227,7 @@ func TestADefinitionThatIsNone(t *testing.T) {
 // status tells of a box all that it can where the definition of its image cannot be read, and ends with its context.
 func TestStatusWithoutTheDefinition(t *testing.T) {
 	dir := t.TempDir()
-	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
+	l := &Store{Dir: t.TempDir(), Home: t.TempDir()}
 	j, build := sandboxBuild(t, dir)
 	build()
 	if err := errors.Join(j.note("one", "1.4.5", "dev"), os.Rename(j.made(), j.image)); err != nil {
@@ -239,13 +239,13 @@ func TestStatusWithoutTheDefinition(t *testing.T) {
 	if err := l.save(&Box{Name: "web", Phase: Starting, Profile: p}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := l.Status(t.Context(), "web", &p)
+	d, err := (&Launcher{Store: l}).Status(t.Context(), "web", &p)
 	wantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := errors.Join(os.Remove(p.Build.Definition), os.WriteFile(p.Build.Definition, []byte("%files\n  web /\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = l.Status(ctx, "web", &p)
+	_, err = (&Launcher{Store: l}).Status(ctx, "web", &p)
 	wantText(t, fmt.Sprint(err), "reading the definition: context canceled")
 }

@@ -141,7 +141,7 @@ func TestRefuseAnotherBridge(t *testing.T) {
 
 // A box that comes at the same time may have taken the bridge since refuse looked.
 func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Note: func(string) {}}
+	l := &Launcher{Store: &Store{Dir: t.TempDir(), Note: func(string) {}}}
 	old := boxOf("old", func(p *profiles.Profile) { p.Network.Subnet = netip.MustParsePrefix("10.23.0.0/16") })
 	if err := l.save(old); err != nil {
 		t.Fatal(err)

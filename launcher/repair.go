@@ -11,36 +11,36 @@ import (
 
 // repair puts right what drifted of a box that runs: the shared network, its own rules, the address they lead to, and
 // what boxes know of each other. It returns a line for each thing that was out of place.
-func (l *Launcher) repair(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
+func (s *Store) repair(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
 	if !b.bridged() {
 		return nil, nil
 	}
-	mended, err := l.repairShared(ctx, k, b)
+	mended, err := s.repairShared(ctx, k, b)
 	if err != nil {
 		return mended, err
 	}
-	rules, err := l.repairRules(k, b)
+	rules, err := s.repairRules(k, b)
 	mended = append(mended, rules...)
 	if err != nil {
 		return mended, err
 	}
-	names, err := l.repairNames(ctx)
+	names, err := s.repairNames(ctx)
 	return append(mended, names...), err
 }
 
 // repairShared mends what the box shares with others.
-func (l *Launcher) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
-	unlock, err := l.lockNetwork(ctx)
+func (s *Store) repairShared(ctx context.Context, k *netsetup.Kernel, b *Box) ([]string, error) {
+	unlock, err := s.lockNetwork(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return l.raise(k, l.network(b))
+	return s.raise(k, s.network(b))
 }
 
 // repairRules mends the box's own rules, and leads them to where it is. The old ones stand until the new ones, in one
 // transaction, take their place: a box is never without the rule that drops what is not published.
-func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
+func (s *Store) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
 	moved, err := b.moved()
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		return nil, &Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " has no address inside",
@@ -53,7 +53,7 @@ func (l *Launcher) repairRules(k *netsetup.Kernel, b *Box) ([]string, error) {
 		return mend(k, b.Ports)
 	}
 	old := b.Ports
-	if err := l.publish(k, b); err != nil {
+	if err := s.publish(k, b); err != nil {
 		return nil, err
 	}
 	return []string{moved}, leaveVeth(k, old, b.Veth)
@@ -69,13 +69,13 @@ func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
 }
 
 // repairNames mends the boxes' hosts files, when the box is known to be where it is.
-func (l *Launcher) repairNames(ctx context.Context) ([]string, error) {
-	unlock, err := l.lockNetwork(ctx)
+func (s *Store) repairNames(ctx context.Context) ([]string, error) {
+	unlock, err := s.lockNetwork(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return l.tellNames()
+	return s.tellNames()
 }
 
 // moved says where the box is now when that is not where its rules lead, or that they are for other addresses than the
@@ -114,7 +114,7 @@ func (b *Box) outdated() (string, error) {
 }
 
 // drift gives all that is out of place of what the box needs on the host. It changes nothing.
-func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
+func (s *Store) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 	if !b.bridged() {
 		return nil, nil
 	}
@@ -129,7 +129,7 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 	if moved != "" {
 		all = append(all, moved)
 	}
-	plans, err := l.plansOf(b)
+	plans, err := s.plansOf(b)
 	if err != nil {
 		return all, err
 	}
@@ -140,14 +140,14 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
-	boxes, err := l.boxes()
+	boxes, err := s.boxes()
 	if errors.Is(err, errUnreadable) {
 		return append(all, err.Error()), nil
 	}
 	if err != nil {
 		return all, err
 	}
-	names, err := l.namesDrift(b, boxes)
+	names, err := s.namesDrift(b, boxes)
 	if names != "" {
 		all = append(all, names)
 	}
@@ -155,12 +155,12 @@ func (l *Launcher) drift(k *netsetup.Kernel, b *Box) ([]string, error) {
 }
 
 // plansOf gives the plans that a box needs on the host, in the order of work; none where it is not on a bridge.
-func (l *Launcher) plansOf(b *Box) ([]netsetup.Plan, error) {
+func (s *Store) plansOf(b *Box) ([]netsetup.Plan, error) {
 	if !b.bridged() {
 		return nil, nil
 	}
 	plans := make([]netsetup.Plan, 2, 3)
-	for i, file := range []string{l.hostFile(), l.bridgeFile(b.Profile.Network.Bridge)} {
+	for i, file := range []string{s.hostFile(), s.bridgeFile(b.Profile.Network.Bridge)} {
 		if err := readJSON(file, &plans[i]); err != nil {
 			return nil, err
 		}

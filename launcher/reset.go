@@ -156,8 +156,8 @@ func (l *Launcher) unreadBoxes() []string {
 }
 
 // records gives the files of the state that match a pattern.
-func (l *Launcher) records(pattern string) []string {
-	files, _ := filepath.Glob(l.path(pattern)) // the patterns are well-formed
+func (s *Store) records(pattern string) []string {
+	files, _ := filepath.Glob(s.path(pattern)) // the patterns are well-formed
 	return files
 }
 

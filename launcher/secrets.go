@@ -23,18 +23,18 @@ import (
 //
 // The directory is for root alone, in the box as well, and on a tmpfs: the copies go with the box, and never reach a disk.
 // They are copies so that the box cannot write the files, and has them with one owner and one mode wherever they come from.
-func (l *Launcher) secretsDir(box string) string { return filepath.Join(l.boxDir(box), "secrets") }
+func (s *Store) secretsDir(box string) string { return filepath.Join(s.boxDir(box), "secrets") }
 
 // maxSecret bounds a secret in bytes, as systemd does: the copy is held in memory.
 const maxSecret = 1 << 20
 
 // refuseSecrets wants every file to be one that only root can read, and a directory for the copies that is in memory.
-func (l *Launcher) refuseSecrets(p profiles.Profile) error {
+func (s *Store) refuseSecrets(p profiles.Profile) error {
 	if len(p.Secrets) == 0 {
 		return nil
 	}
 	_, err := readSecrets(p)
-	return errors.Join(err, refuseDisk(l.Dir))
+	return errors.Join(err, refuseDisk(s.Dir))
 }
 
 // refuseDisk wants dir to be in memory.
@@ -107,7 +107,7 @@ func refuseOpen(path string, info fs.FileInfo) error {
 }
 
 // writeSecrets makes the box's copies.
-func (l *Launcher) writeSecrets(p profiles.Profile) error {
+func (s *Store) writeSecrets(p profiles.Profile) error {
 	if len(p.Secrets) == 0 {
 		return nil
 	}
@@ -115,7 +115,7 @@ func (l *Launcher) writeSecrets(p profiles.Profile) error {
 	if err != nil {
 		return err
 	}
-	dir := l.secretsDir(p.Name)
+	dir := s.secretsDir(p.Name)
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Dir(dir), 0o755), os.Mkdir(dir, 0o700)); err != nil {
 		return fmt.Errorf("copying secrets: %w", err)
 	}
@@ -128,19 +128,19 @@ func (l *Launcher) writeSecrets(p profiles.Profile) error {
 }
 
 // secretBinds gives the bind that puts them into the box.
-func (l *Launcher) secretBinds(p profiles.Profile) []string {
+func (s *Store) secretBinds(p profiles.Profile) []string {
 	if len(p.Secrets) == 0 {
 		return nil
 	}
-	return []string{l.secretsDir(p.Name) + ":" + profiles.SecretsDir + ":ro"}
+	return []string{s.secretsDir(p.Name) + ":" + profiles.SecretsDir + ":ro"}
 }
 
 // secretCommands gives the commands that make the copies.
-func (l *Launcher) secretCommands(p profiles.Profile) []string {
+func (s *Store) secretCommands(p profiles.Profile) []string {
 	if len(p.Secrets) == 0 {
 		return nil
 	}
-	dir := l.secretsDir(p.Name)
+	dir := s.secretsDir(p.Name)
 	lines := []string{"install -d -m 700 " + quote(dir)}
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		lines = append(lines, fmt.Sprintf("install -m 400 %s %s", quote(p.Secrets[name]), quote(filepath.Join(dir, name))))
@@ -150,13 +150,13 @@ func (l *Launcher) secretCommands(p profiles.Profile) []string {
 
 // changedSecrets gives the names of the secrets of p whose files do not say any more what the running box was given, or
 // cannot be read. Whether p has others than the box was started with is the hash's to say. It looks as root only.
-func (l *Launcher) changedSecrets(p profiles.Profile) []string {
+func (s *Store) changedSecrets(p profiles.Profile) []string {
 	if os.Geteuid() != 0 {
 		return nil
 	}
 	var changed []string
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
-		given, err := os.ReadFile(filepath.Join(l.secretsDir(p.Name), name))
+		given, err := os.ReadFile(filepath.Join(s.secretsDir(p.Name), name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -54,7 +54,7 @@ func TestFilesThatAreNoSecrets(t *testing.T) {
 
 // What a person types by hand copies the secrets too, and shows none of what they hold.
 func TestSecretCommands(t *testing.T) {
-	l := &Launcher{Dir: "/run/boxrun"}
+	l := &Store{Dir: "/run/boxrun"}
 	p := profiles.Profile{Name: "web", Secrets: map[string]string{"site.key": "/root/a key", "password": "/root/pw"}}
 	wantText(t, strings.Join(l.secretCommands(p), "\n"), `install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 /root/pw /run/boxrun/boxes/web/secrets/password
@@ -79,7 +79,7 @@ func secretOf(t *testing.T, content string) (profiles.Profile, string) {
 
 func TestCopiesOfSecrets(t *testing.T) {
 	p, path := secretOf(t, "hunter2")
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	for range 2 { // the second finds what a killed boxrun left
 		if err := l.writeSecrets(p); err != nil {
 			t.Fatal(err)

@@ -93,15 +93,15 @@ func (b *Box) ends(ctx context.Context) bool {
 	return b.Init.wait(ctx) == nil
 }
 
-func (l *Launcher) boxFile(name string) string { return l.path("boxes", name+".json") }
+func (s *Store) boxFile(name string) string { return s.path("boxes", name+".json") }
 
 // nameOf gives what the record in a file is named after: a box, a bridge, an instance of Apptainer's.
 func nameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
 
 // load gives the state of a box; os.ErrNotExist where boxrun knows none of that name, errUnreadable where it cannot tell.
-func (l *Launcher) load(name string) (*Box, error) {
+func (s *Store) load(name string) (*Box, error) {
 	b := new(Box)
-	err := readJSON(l.boxFile(name), b)
+	err := readJSON(s.boxFile(name), b)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err
@@ -113,8 +113,8 @@ func (l *Launcher) load(name string) (*Box, error) {
 }
 
 // StartedFrom gives the profile that the box named was started from, if there is a record of it that can be read.
-func (l *Launcher) StartedFrom(name string) (profiles.Ref, bool) {
-	b, err := l.load(name)
+func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
+	b, err := s.load(name)
 	if err != nil || b.Profile.File == "" {
 		return profiles.Ref{}, false
 	}
@@ -125,20 +125,20 @@ func (l *Launcher) StartedFrom(name string) (profiles.Ref, bool) {
 var errUnreadable = errors.New("state that cannot be read")
 
 // save writes the state of a box, whose lock the caller has. Until the box runs, it is noted that we are at work on it.
-func (l *Launcher) save(b *Box) (err error) {
+func (s *Store) save(b *Box) (err error) {
 	b.Worker = process{}
 	if b.Phase != Running {
 		if b.Worker, err = openProcess(os.Getpid()); err != nil {
 			return err
 		}
 	}
-	return writeJSON(l.boxFile(b.Name), b)
+	return writeJSON(s.boxFile(b.Name), b)
 }
 
 // boxes gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out. Beside
 // errUnreadable, for each file that cannot be read, it gives the others.
-func (l *Launcher) boxes() ([]*Box, error) {
-	entries, err := os.ReadDir(l.path("boxes"))
+func (s *Store) boxes() ([]*Box, error) {
+	entries, err := os.ReadDir(s.path("boxes"))
 	if err := ignoreNotExist(err); err != nil {
 		return nil, fmt.Errorf("listing boxes: %w", err)
 	}
@@ -148,7 +148,7 @@ func (l *Launcher) boxes() ([]*Box, error) {
 		if filepath.Ext(e.Name()) != ".json" {
 			continue
 		}
-		b, err := l.load(nameOf(e.Name()))
+		b, err := s.load(nameOf(e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -162,8 +162,8 @@ func (l *Launcher) boxes() ([]*Box, error) {
 }
 
 // others gives every box but the one named.
-func (l *Launcher) others(name string) ([]*Box, error) {
-	boxes, err := l.boxes()
+func (s *Store) others(name string) ([]*Box, error) {
+	boxes, err := s.boxes()
 	return without(boxes, name), err
 }
 
@@ -179,7 +179,7 @@ func without(boxes []*Box, name string) []*Box {
 
 // newBox gives the state of a box that is about to start. Environment values stay out of it: the file is for everyone
 // to read.
-func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
+func (s *Store) newBox(p profiles.Profile, unit string, mtu int) (*Box, error) {
 	id, err := bootID()
 	if err != nil {
 		return nil, err
@@ -191,9 +191,9 @@ func (l *Launcher) newBox(p profiles.Profile, mtu int) (*Box, error) {
 	b := &Box{
 		Name: p.Name, Phase: Starting, Profile: p.WithoutValues(), Hash: p.Hash(), BootID: id, Started: time.Now(), MTU: mtu,
 		HooksDue: len(p.Hooks.PostUp) > 0,
-		Unit:     unitFor(p),
-		Record:   recordPath(l.Home, hostname, p.Name),
-		Log:      logPath(l.Home, hostname, p.Name),
+		Unit:     unit,
+		Record:   recordPath(s.Home, hostname, p.Name),
+		Log:      logPath(s.Home, hostname, p.Name),
 	}
 	b.LogFrom, b.OutFrom = sizeOf(b.Log), sizeOf(b.outLog())
 	return b, nil

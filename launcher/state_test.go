@@ -14,9 +14,9 @@ import (
 
 // The state, which everyone can read, is the same whatever the values of variables: nobody can try which one it was.
 func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir(), Home: t.TempDir()}
+	l := &Store{Dir: t.TempDir(), Home: t.TempDir()}
 	saved := func(value string) string {
-		b, err := l.newBox(boxOf("web", func(p *profiles.Profile) { p.Systemd.Environment = map[string]string{"PIN": value} }).Profile, 1500)
+		b, err := l.newBox(boxOf("web", func(p *profiles.Profile) { p.Systemd.Environment = map[string]string{"PIN": value} }).Profile, "", 1500)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
 // One file that cannot be read is no reason to leave the other boxes alone.
 func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 	var notes []string
-	l := &Launcher{Dir: t.TempDir(), Note: func(line string) { notes = append(notes, line) }}
+	l := &Store{Dir: t.TempDir(), Note: func(line string) { notes = append(notes, line) }}
 	for _, name := range []string{"db", "web"} {
 		if err := l.save(boxOf(name, func(*profiles.Profile) {})); err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 
 // A box is starting or stopping while a boxrun is at work on it: one that is killed tells nobody.
 func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	killed := exec.Command("sleep", "60")
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
 
 // A directory that cannot be read is not one without boxes.
 func TestBoxesThatCannotBeListed(t *testing.T) {
-	l := &Launcher{Dir: t.TempDir()}
+	l := &Store{Dir: t.TempDir()}
 	if boxes, err := l.boxes(); err != nil || len(boxes) != 0 {
 		t.Errorf("got %v, %v of no directory, want no boxes", boxes, err)
 	}

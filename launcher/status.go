@@ -194,10 +194,10 @@ func exposedTo(external string, bound, loopback, restricted bool) string {
 }
 
 // find gives the state of a box, or ErrNotFound with a guess at what was meant and a hint.
-func (l *Launcher) find(name string) (*Box, error) {
-	b, err := l.load(name)
+func (s *Store) find(name string) (*Box, error) {
+	b, err := s.load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, l.DidYouMean(name)),
+		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, s.DidYouMean(name)),
 			Hint: "\"boxrun ps -a\" lists boxes and profiles"}
 	}
 	return b, err
@@ -205,7 +205,7 @@ func (l *Launcher) find(name string) (*Box, error) {
 
 // DidYouMean gives a guess at the box or profile that was meant by a name that no box has, to stand behind an error; "" where
 // none is near.
-func (l *Launcher) DidYouMean(name string) string {
-	boxes, _ := l.boxes() // beside an error it gives what could be read
-	return l.Search.DidYouMean(name, nameList(boxes)...)
+func (s *Store) DidYouMean(name string) string {
+	boxes, _ := s.boxes() // beside an error it gives what could be read
+	return s.Search.DidYouMean(name, nameList(boxes)...)
 }

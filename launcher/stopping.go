@@ -79,7 +79,7 @@ func halt(ctx context.Context, init process) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := init.signal(haltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := init.signal(HaltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return init.wait(ctx)
@@ -91,7 +91,7 @@ func awaitHandler(ctx context.Context, init process) error {
 	defer cancel()
 	began := time.Now()
 	for without := began; init.alive(); { // the last time it was seen without one
-		yes, brief := init.handles(haltSignal)
+		yes, brief := init.handles(HaltSignal)
 		if yes && (!brief || time.Since(without) > forkTime) {
 			return nil
 		}

@@ -254,9 +254,6 @@ func printable(text string) string {
 	}, text)
 }
 
-// haltSignal is SIGRTMIN+3, by which systemd stops its services and then itself, as a container manager's poweroff
+// HaltSignal is SIGRTMIN+3, by which systemd stops its services and then itself, as a container manager's poweroff
 // (the C library keeps the first two of the kernel's real-time signals to itself, hence 34+3).
-const haltSignal = syscall.Signal(37)
-
-// HaltSignal is what systemd sends to what runs in a box's service: Apptainer's master hands it on to init.
-const HaltSignal = haltSignal
+const HaltSignal = syscall.Signal(37)

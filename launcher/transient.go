@@ -106,9 +106,9 @@ func (h *hostSystemd) forgetFailures(ctx context.Context, patterns ...string) er
 	})
 }
 
-// runInUnit has the host's systemd run the command line as the box's transient service.
-func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args []string) error {
-	down, err := l.downCommand(c.box.Name)
+// runInUnit has the host's systemd run argv, the command c, as the box's transient service. argv[0] is a path.
+func (s *Store) runInUnit(ctx context.Context, b *Box, c *command, argv []string) error {
+	down, err := s.downCommand(b.Name)
 	if err != nil {
 		return err
 	}
@@ -121,10 +121,10 @@ func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args 
 		host.Close()
 		return err
 	}
-	properties := append(transientProperties(c.box, append([]string{path}, args...), down, environment(l.Home)),
+	properties := append(transientProperties(b, argv, down, environment(s.Home)),
 		property("StandardErrorFileDescriptor", dbus.UnixFD(stderr.Fd())))
 	done := make(chan string, 1)
-	if err := host.startTransient(ctx, transientUnit(c.box.Name), properties, done); err != nil {
+	if err := host.startTransient(ctx, transientUnit(c.name), properties, done); err != nil {
 		host.Close()
 		return errors.Join(err, stderr.Close())
 	}
@@ -132,7 +132,7 @@ func (l *Launcher) runInUnit(ctx context.Context, c *command, path string, args 
 	c.leave = leave
 	go func() {
 		defer leave()
-		l.follow(ctx, left, c, host, stderr, done)
+		s.follow(ctx, left, c, host, stderr, done)
 	}()
 	return nil
 }
@@ -148,12 +148,12 @@ func memoryFile(name string) (*os.File, error) {
 }
 
 // downCommand gives what systemd runs to stop a box.
-func (l *Launcher) downCommand(name string) ([]string, error) {
-	exe, err := unitPath(l.Exe)
-	if l.Dir == StateDir {
+func (s *Store) downCommand(name string) ([]string, error) {
+	exe, err := unitPath(s.Exe)
+	if s.Dir == StateDir {
 		return []string{exe, "down", name}, err
 	}
-	return []string{exe, "--state-dir", l.Dir, "down", name}, err
+	return []string{exe, "--state-dir", s.Dir, "down", name}, err
 }
 
 func property(name string, value any) systemdbus.Property {
@@ -190,7 +190,7 @@ func transientProperties(b *Box, start, stop, env []string) []systemdbus.Propert
 		property("UnsetEnvironment", ofTheService()),
 		property("StandardOutput", "null"),
 		property("KillMode", "mixed"),
-		property("KillSignal", int32(haltSignal)),
+		property("KillSignal", int32(HaltSignal)),
 		property("TimeoutStartUSec", microseconds(bootTimeout(p)+startGrace)),
 		property("TimeoutStopUSec", microseconds(p.Systemd.StopTimeout+stopGrace)),
 		property("CollectMode", "inactive-or-failed"),
@@ -300,13 +300,13 @@ func isBusError(err error, name string) bool {
 
 // follow waits for the end of the command line, as a job of systemd's, and notes how it went and what it said; or until
 // it is left.
-func (l *Launcher) follow(ctx, left context.Context, c *command, host *hostSystemd, stderr *os.File, done <-chan string) {
+func (s *Store) follow(ctx, left context.Context, c *command, host *hostSystemd, stderr *os.File, done <-chan string) {
 	defer close(c.done)
 	defer host.Close()
 	defer stderr.Close()
-	result, err := l.awaitJob(ctx, left, c, host, done)
+	result, err := s.awaitJob(ctx, left, c, host, done)
 	if err == nil && result != "done" {
-		err = fmt.Errorf("%s: %s", transientUnit(c.box.Name), result)
+		err = fmt.Errorf("%s: %s", transientUnit(c.name), result)
 	}
 	c.err = err
 	_, _ = io.Copy(c.stderr, io.NewSectionReader(stderr, 0, 1<<20)) // what could be read is what is known
@@ -314,7 +314,7 @@ func (l *Launcher) follow(ctx, left context.Context, c *command, host *hostSyste
 
 // awaitJob gives the result of the start. When ctx ends the command line is killed; when systemd goes away meanwhile, as
 // it does to execute itself anew, its processes tell.
-func (l *Launcher) awaitJob(ctx, left context.Context, c *command, host *hostSystemd, done <-chan string) (string, error) {
+func (s *Store) awaitJob(ctx, left context.Context, c *command, host *hostSystemd, done <-chan string) (string, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -329,11 +329,11 @@ func (l *Launcher) awaitJob(ctx, left context.Context, c *command, host *hostSys
 			}
 			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 			defer cancel()
-			err := host.conn.KillUnitWithTarget(after, transientUnit(c.box.Name), systemdbus.Control, int32(syscall.SIGKILL))
+			err := host.conn.KillUnitWithTarget(after, transientUnit(c.name), systemdbus.Control, int32(syscall.SIGKILL))
 			return "", errors.Join(context.Cause(ctx), ignoreNoUnit(err))
 		case <-look.C:
 			if !host.conn.Connected() {
-				return "done", awaitOrEnd(ctx, l.conf(), c.box.Name, orphanTimeout)
+				return "done", awaitOrEnd(ctx, s.conf(), c.name, orphanTimeout)
 			}
 		}
 	}
@@ -384,7 +384,7 @@ func (s stopping) wait(ctx context.Context) error {
 		case <-s.done:
 			return nil
 		case <-again.C: // it fails where nothing runs any more
-			_ = s.host.conn.KillUnitWithTarget(ctx, s.unit, systemdbus.Main, int32(haltSignal))
+			_ = s.host.conn.KillUnitWithTarget(ctx, s.unit, systemdbus.Main, int32(HaltSignal))
 		case <-ctx.Done():
 			return wrap("waiting for the end of "+s.unit, context.Cause(ctx))
 		}
@@ -400,13 +400,13 @@ type stoppings struct {
 // stopUnits tells the host's systemd that the box is being taken down on purpose. From then on it starts nothing anew,
 // and were this boxrun killed, the services' own "boxrun down" would finish its work. The service that runs us is left
 // out: of that one systemd knows.
-func (l *Launcher) stopUnits(ctx context.Context, b *Box) stoppings {
+func (store *Store) stopUnits(ctx context.Context, b *Box) stoppings {
 	if !systemdHost() {
 		return stoppings{}
 	}
 	host, err := dialHost(ctx)
 	if err != nil {
-		l.notef("warning: %v", err) // the box goes all the same
+		store.notef("warning: %v", err) // the box goes all the same
 		return stoppings{}
 	}
 	s := stoppings{host: host}
@@ -493,30 +493,30 @@ var errTakenDown = errors.New("another boxrun takes the box down")
 
 // lockToStop takes the lock of a box to take it down. Run by systemd to stop a service, as happens too when its box has
 // ended, it does not wait for a boxrun that works on what is left: that one may be waiting for this service.
-func (l *Launcher) lockToStop(ctx context.Context, name string) (unlock func(), err error) {
+func (s *Store) lockToStop(ctx context.Context, name string) (unlock func(), err error) {
 	if !unitIsOf(ownUnit(), name) {
-		return l.lockBox(ctx, name)
+		return s.lockBox(ctx, name)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		l.awaitMaster(ctx, name)
+		s.awaitMaster(ctx, name)
 		cancel(errTakenDown)
 	}()
-	return l.lockBox(ctx, name)
+	return s.lockBox(ctx, name)
 }
 
 // awaitMaster returns when the box has no master that runs.
-func (l *Launcher) awaitMaster(ctx context.Context, name string) {
-	for l.masterAlive(name) {
+func (s *Store) awaitMaster(ctx context.Context, name string) {
+	for s.masterAlive(name) {
 		if sleep(ctx, 20*time.Millisecond) != nil {
 			return
 		}
 	}
 }
 
-func (l *Launcher) masterAlive(name string) bool {
-	b, err := l.load(name)
+func (s *Store) masterAlive(name string) bool {
+	b, err := s.load(name)
 	return err == nil && b.Master.PID > 1 && b.Master.alive()
 }
 
@@ -549,7 +549,7 @@ func unitFor(p profiles.Profile) string {
 
 // watches says whether systemd looks after a box that is enabled: its service is up, or between two starts, and comes to
 // know of the box's end, or knows.
-func (l *Launcher) watches(ctx context.Context, b *Box) bool {
+func (s *Store) watches(ctx context.Context, b *Box) bool {
 	if !systemdHost() {
 		return false
 	}
@@ -563,7 +563,7 @@ func (l *Launcher) watches(ctx context.Context, b *Box) bool {
 }
 
 // watched has systemd watch a box that is up, if its profile is enabled, and tells it so where systemd ran this boxrun.
-func (l *Launcher) watched(ctx context.Context, b *Box, p profiles.Profile) error {
+func (s *Store) watched(ctx context.Context, b *Box, p profiles.Profile) error {
 	unit := instanceUnit(p)
 	if ownUnit() == unit {
 		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
@@ -577,7 +577,7 @@ func (l *Launcher) watched(ctx context.Context, b *Box, p profiles.Profile) erro
 		return err
 	}
 	defer host.Close()
-	if err := l.refresh(ctx, host, p); err != nil {
+	if err := s.refresh(ctx, host, p); err != nil {
 		return err
 	}
 	_ = host.ask(ctx, func(ctx context.Context) error { // it fails where there was no failure

@@ -131,8 +131,8 @@ const startGrace = time.Minute
 type unitFile struct{ path, text string }
 
 // sharedUnits gives the units that all enabled boxes share, below dir.
-func (l *Launcher) sharedUnits(dir string) ([]unitFile, error) {
-	exe, err := unitPath(l.Exe)
+func (s *Store) sharedUnits(dir string) ([]unitFile, error) {
+	exe, err := unitPath(s.Exe)
 	if err != nil {
 		return nil, err
 	}

@@ -18,29 +18,29 @@ import (
 
 // Enable has a box started at boot, started again when it dies, and its rules put back when a firewall took them away. A
 // box that is up is watched from now on; one that is not is left so. It can be repeated, as after an edit of the profile.
-func (l *Launcher) Enable(ctx context.Context, p profiles.Profile) (up bool, err error) {
-	if err := profiles.Trusted(l.Exe, profiles.RootAlone); err != nil {
+func (s *Store) Enable(ctx context.Context, p profiles.Profile) (up bool, err error) {
+	if err := profiles.Trusted(s.Exe, profiles.RootAlone); err != nil {
 		return false, err
 	}
-	if err := l.enable(ctx, p); err != nil {
+	if err := s.enable(ctx, p); err != nil {
 		return false, err
 	}
-	return l.watchNow(ctx, p)
+	return s.watchNow(ctx, p)
 }
 
 // enable has systemd start a box at boot.
-func (l *Launcher) enable(ctx context.Context, p profiles.Profile) error {
-	host, err := l.hostForUnits(ctx)
+func (s *Store) enable(ctx context.Context, p profiles.Profile) error {
+	host, err := s.hostForUnits(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	unlock, err := l.lockUnits(ctx)
+	unlock, err := s.lockUnits(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	files, err := l.sharedUnits(unitDir)
+	files, err := s.sharedUnits(unitDir)
 	if err != nil {
 		return err
 	}
@@ -52,12 +52,12 @@ func (l *Launcher) enable(ctx context.Context, p profiles.Profile) error {
 
 // lockUnits takes the lock of the units that all enabled boxes share, and of which box is enabled: the last to be disabled
 // takes them away. It is held for no longer than systemd takes to read them, and no other lock is taken meanwhile.
-func (l *Launcher) lockUnits(ctx context.Context) (func(), error) {
-	return l.lock(ctx, "units", "what starts boxes at boot")
+func (s *Store) lockUnits(ctx context.Context) (func(), error) {
+	return s.lock(ctx, "units", "what starts boxes at boot")
 }
 
 // hostForUnits connects to the host's systemd, for which units are written or removed. A host that another init runs has none.
-func (l *Launcher) hostForUnits(ctx context.Context) (*hostSystemd, error) {
+func (s *Store) hostForUnits(ctx context.Context) (*hostSystemd, error) {
 	if !systemdHost() {
 		return nil, refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")
 	}
@@ -89,25 +89,25 @@ func (h *hostSystemd) enable(ctx context.Context, units ...string) error {
 }
 
 // watchNow starts watching a box that is up, and the firewalld that runs.
-func (l *Launcher) watchNow(ctx context.Context, p profiles.Profile) (up bool, err error) {
-	if err := l.startWatch(ctx); err != nil {
+func (s *Store) watchNow(ctx context.Context, p profiles.Profile) (up bool, err error) {
+	if err := s.startWatch(ctx); err != nil {
 		return false, err
 	}
-	b, err := l.load(p.Name)
+	b, err := s.load(p.Name)
 	if err != nil || b.Phase != Running || !b.alive() {
 		return false, ignoreNotExist(err)
 	}
-	return true, l.watched(ctx, b, p)
+	return true, s.watched(ctx, b, p)
 }
 
 // refresh writes anew what boxrun@.service is told of a profile that changed.
-func (l *Launcher) refresh(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
+func (s *Store) refresh(ctx context.Context, host *hostSystemd, p profiles.Profile) error {
 	f := dropIn(unitDir, p)
 	old, err := os.ReadFile(f.path)
 	if err == nil && bytes.Equal(old, []byte(f.text)) {
 		return nil
 	}
-	unlock, err := l.lockUnits(ctx)
+	unlock, err := s.lockUnits(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,20 +124,20 @@ func (l *Launcher) refresh(ctx context.Context, host *hostSystemd, p profiles.Pr
 // Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
 // that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
 // a person names the profile, which may be invalid by now, or gone.
-func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error) {
+func (s *Store) Disable(ctx context.Context, arg string) (was bool, err error) {
 	if files, err := UnitFiles(); err == nil && len(files) == 0 {
 		return false, nil
 	}
-	unlock, err := l.lockUnits(ctx)
+	unlock, err := s.lockUnits(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
 	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
-		return false, l.sweepUnits(ctx)
+		return false, s.sweepUnits(ctx)
 	}
-	host, err := l.hostForUnits(ctx)
+	host, err := s.hostForUnits(ctx)
 	if err != nil {
 		return true, err
 	}
@@ -151,7 +151,7 @@ func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error
 			return true, err
 		}
 	}
-	if err := l.keepRunning(ctx, host, unit); err != nil {
+	if err := s.keepRunning(ctx, host, unit); err != nil {
 		return true, err
 	}
 	if err := host.disableUnits(ctx, gone); err != nil {
@@ -165,12 +165,12 @@ func (l *Launcher) Disable(ctx context.Context, arg string) (was bool, err error
 
 // sweepUnits removes what a disable that was killed has left of the units for all boxes, where none is enabled, and none
 // runs by them: somebody may have enabled it in another way.
-func (l *Launcher) sweepUnits(ctx context.Context) error {
+func (s *Store) sweepUnits(ctx context.Context) error {
 	enabled, err := enabledUnits()
 	if err != nil || len(enabled) > 0 || !systemdHost() {
 		return err
 	}
-	host, err := l.hostForUnits(ctx)
+	host, err := s.hostForUnits(ctx)
 	if err != nil {
 		return err
 	}
@@ -202,12 +202,12 @@ func leaving(unit string) (units []string, last bool, err error) {
 
 // keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
 // template's.
-func (l *Launcher) keepRunning(ctx context.Context, host *hostSystemd, unit string) error {
+func (s *Store) keepRunning(ctx context.Context, host *hostSystemd, unit string) error {
 	active, err := host.watchedUnits(ctx)
 	if err != nil || len(active) == 0 {
 		return err
 	}
-	files, err := l.sharedUnits(unitRunDir)
+	files, err := s.sharedUnits(unitRunDir)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestSharedUnits(t *testing.T) {
-	l := &Launcher{Exe: "/usr/local/bin/boxrun"}
+	l := &Store{Exe: "/usr/local/bin/boxrun"}
 	files, err := l.sharedUnits("/etc/systemd/system")
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	if err := os.WriteFile(boxrun, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	files, err := (&Launcher{Exe: boxrun}).sharedUnits(dir)
+	files, err := (&Store{Exe: boxrun}).sharedUnits(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestTransientServiceAsCommand(t *testing.T) {
 // setting gives the value of a key in boxrun@.service.
 func setting(t *testing.T, key string) string {
 	t.Helper()
-	files, err := (&Launcher{Exe: "/boxrun"}).sharedUnits("")
+	files, err := (&Store{Exe: "/boxrun"}).sharedUnits("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestUnitsOfBoxes(t *testing.T) {
 
 func TestAnOddPathOfBoxrunIsRefused(t *testing.T) {
 	for _, exe := range []string{"/home/x y/boxrun", "/opt/100%/boxrun", "boxrun", `/opt/a"b/boxrun`, "/opt/$x/boxrun"} {
-		if _, err := (&Launcher{Exe: exe}).sharedUnits("/etc"); err == nil {
+		if _, err := (&Store{Exe: exe}).sharedUnits("/etc"); err == nil {
 			t.Errorf("%q was written into a unit", exe)
 		}
 	}

@@ -194,7 +194,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err != nil {
 		return nil, err
 	}
-	b, err := l.newBox(p, mtu)
+	b, err := l.newBox(p, unitFor(p), mtu)
 	if err != nil {
 		return nil, err
 	}
@@ -259,9 +259,9 @@ func refuseAmong(p profiles.Profile, others []*Box) error {
 }
 
 // address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
-func (l *Launcher) address(b *Box, others []*Box) (netip.Addr, error) {
-	l.collectLeases()
-	return freeAddr(l.network(b), b.Profile.Network.IP, addrsOf(others))
+func (s *Store) address(b *Box, others []*Box) (netip.Addr, error) {
+	s.collectLeases()
+	return freeAddr(s.network(b), b.Profile.Network.IP, addrsOf(others))
 }
 
 // addrsOf gives which box has which address.
@@ -295,7 +295,7 @@ func externalNamed(name string) (netsetup.External, error) {
 }
 
 // leaseDirs are where host-local keeps the leases of boxrun's networks, and of Apptainer's own.
-func (l *Launcher) leaseDirs() []string { return []string{l.path("leases"), "/var/lib/cni/networks"} }
+func (s *Store) leaseDirs() []string { return []string{s.path("leases"), "/var/lib/cni/networks"} }
 
 // boot runs Apptainer and puts the box's rules in place while its command line still sleeps: that one returns 200 ms after
 // the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). Where it is our child it is reaped before
@@ -353,7 +353,7 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *Box, cli 
 
 // publish finds where the box is and installs the rules for it, in the place of those it has. One that is not on a bridge
 // has none.
-func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
+func (s *Store) publish(k *netsetup.Kernel, b *Box) error {
 	if !b.bridged() {
 		return nil
 	}
@@ -377,11 +377,11 @@ func (l *Launcher) publish(k *netsetup.Kernel, b *Box) error {
 		plan.Features, plan.Hairpin = b.Ports.Features, old
 	}
 	b.Ports = plan
-	if err := l.save(b); err != nil {
+	if err := s.save(b); err != nil {
 		return err
 	}
 	if _, err := allowPing(b.Init.PID); ignoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
-		l.notef("%s: warning: %v", b.Name, err)
+		s.notef("%s: warning: %v", b.Name, err)
 	}
 	return b.Ports.Apply(k)
 }

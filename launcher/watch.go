@@ -14,7 +14,7 @@ const firewalldName = "org.fedoraproject.FirewallD1"
 
 // Watch has systemd run "boxrun repair" whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
 // that is resident, so it does nothing itself.
-func (l *Launcher) Watch(ctx context.Context) error {
+func (s *Store) Watch(ctx context.Context) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
@@ -64,7 +64,7 @@ func repairNow(ctx context.Context) error {
 }
 
 // startWatch starts the watch where there is a firewalld to be watched.
-func (l *Launcher) startWatch(ctx context.Context) error {
+func (s *Store) startWatch(ctx context.Context) error {
 	host, err := dialHost(ctx)
 	if err != nil {
 		return err

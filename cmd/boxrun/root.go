@@ -110,5 +110,7 @@ func (a *app) launcher() (*launcher.Launcher, error) {
 		return nil, err
 	}
 	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
-	return &launcher.Launcher{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Live: a.live, Search: a.search}, err
+	return &launcher.Launcher{
+		Store: &launcher.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Search: a.search}, Live: a.live,
+	}, err
 }
