@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 func TestApptainerConf(t *testing.T) {
@@ -39,8 +41,8 @@ bind path = /etc/hosts
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := apptainerConf(test.site, "/run/boxrun/cni", test.systemd)
-			wantText(t, got, test.want)
-			wantText(t, apptainerConf(got, "/run/boxrun/cni", test.systemd), test.want) // twice is as good as once
+			testkit.WantText(t, got, test.want)
+			testkit.WantText(t, apptainerConf(got, "/run/boxrun/cni", test.systemd), test.want) // twice is as good as once
 		})
 	}
 }
@@ -52,7 +54,7 @@ func TestBesideBin(t *testing.T) {
 		"/opt/apptainer/bin/apptainer": "/opt/apptainer/etc/apptainer/apptainer.conf",
 		"/bin/apptainer":               "/etc/apptainer/apptainer.conf",
 	} {
-		wantText(t, besideBin(path), want)
+		testkit.WantText(t, besideBin(path), want)
 	}
 }
 
@@ -81,7 +83,7 @@ func TestSiteConf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, got, want)
+		testkit.WantText(t, got, want)
 	}
 	find("/where/it/was/built")
 	beside := filepath.Join(dir, "opt/etc/apptainer/apptainer.conf")

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -65,7 +66,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			if test.kept {
 				want = filepath.Base(kept) + " web"
 			}
-			wantText(t, strings.Join(names(t, images), " "), want)
+			testkit.WantText(t, strings.Join(testkit.Names(t, images), " "), want)
 			b.Init.Start++ // it ends
 			if err := l.save(b); err != nil {
 				t.Fatal(err)
@@ -73,7 +74,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			if err := l.clean(j); err != nil {
 				t.Fatal(err)
 			}
-			wantText(t, strings.Join(names(t, images), " "), "web")
+			testkit.WantText(t, strings.Join(testkit.Names(t, images), " "), "web")
 		})
 	}
 }

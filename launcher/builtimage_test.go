@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -51,7 +52,7 @@ func TestKilledWhileItPutsASandboxInPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, knownAs(t, j), want)
+		testkit.WantText(t, knownAs(t, j), want)
 	}
 	if err := os.Rename(j.made(), j.image+".mine"); err != nil { // the first one, which was swapped out
 		t.Fatal(err)
@@ -62,11 +63,11 @@ func TestKilledWhileItPutsASandboxInPlace(t *testing.T) {
 	if err := os.Mkdir(j.image, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, knownAs(t, j), stranger)
+	testkit.WantText(t, knownAs(t, j), stranger)
 	if err := j.note("three", "1.4.5", "dev"); err != nil { // as with --force
 		t.Fatal(err)
 	}
-	wantText(t, knownAs(t, j), stranger)
+	testkit.WantText(t, knownAs(t, j), stranger)
 }
 
 // The record of an image is on a disk: a power cut may empty it, and another boxrun may have written it.
@@ -80,7 +81,7 @@ func TestARecordThatMakesNoSense(t *testing.T) {
 			}
 		}
 		why, err := j.outdated(t.Context())
-		wantText(t, fmt.Sprint(why, err), "it is not known what the image was built from<nil>")
+		testkit.WantText(t, fmt.Sprint(why, err), "it is not known what the image was built from<nil>")
 	}
 }
 
@@ -103,5 +104,5 @@ func TestCleaningUpAfterABuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	wantText(t, fmt.Sprint(left, err), fmt.Sprintf("[%s] <nil>", filepath.Join(dir, ".web.old-mine")))
+	testkit.WantText(t, fmt.Sprint(left, err), fmt.Sprintf("[%s] <nil>", filepath.Join(dir, ".web.old-mine")))
 }

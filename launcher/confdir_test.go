@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 var update = flag.Bool("update", false, "write testdata/confdir.txt anew")
@@ -58,7 +60,7 @@ func TestConfDirIsAsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, got, string(want))
+	testkit.WantText(t, got, string(want))
 }
 
 func TestConfDirOfLittle(t *testing.T) {
@@ -67,7 +69,7 @@ func TestConfDirOfLittle(t *testing.T) {
 			Hosts: hosts([]string{"hello"}, netip.MustParseAddr("10.22.0.3"), nil),
 			Names: resolving{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
 		}
-		wantText(t, listing(c), `== resolv.conf -rw-r--r--
+		testkit.WantText(t, listing(c), `== resolv.conf -rw-r--r--
 # Written by boxrun.
 nameserver 192.0.2.1
 == hosts -rw-r--r--
@@ -81,7 +83,7 @@ nameserver 192.0.2.1
 `)
 	})
 	t.Run("no address and no name servers", func(t *testing.T) {
-		wantText(t, listing(confDir{Hosts: hosts([]string{"hello"}, netip.Addr{}, nil)}), `== resolv.conf -rw-r--r--
+		testkit.WantText(t, listing(confDir{Hosts: hosts([]string{"hello"}, netip.Addr{}, nil)}), `== resolv.conf -rw-r--r--
 # Written by boxrun.
 # No name server is known.
 == hosts -rw-r--r--
@@ -112,35 +114,8 @@ func TestEscapeEnvironment(t *testing.T) {
 		{`%%n`, `%%%%n`},
 		{`grüße %ü`, `grüße %ü`},
 	} {
-		wantText(t, escapeEnvironment(test.value), test.want)
+		testkit.WantText(t, escapeEnvironment(test.value), test.want)
 	}
-}
-
-// tree shows what is below dir.
-func tree(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(dir, path)
-		link, _ := os.Readlink(path)
-		text := []byte{}
-		if info.Mode().IsRegular() {
-			text, err = os.ReadFile(path)
-		}
-		fmt.Fprintf(&b, "%v %s %s %q\n", info.Mode(), rel, link, text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }
 
 func TestConfDirIsWrittenTwice(t *testing.T) {
@@ -150,7 +125,7 @@ func TestConfDirIsWrittenTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := tree(t, dir)
+	before := testkit.Tree(t, dir)
 	if strings.Count(before, "/dev/null") != len(webConf().masked()) {
 		t.Errorf("not every masked unit is a link to /dev/null:\n%s", before)
 	}
@@ -174,7 +149,7 @@ func TestConfDirIsWrittenTwice(t *testing.T) {
 	if err := webConf().write(dir); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, tree(t, dir), before)
+	testkit.WantText(t, testkit.Tree(t, dir), before)
 }
 
 // A bind keeps the file it was made of: what a running box is to see must be written into that one.
@@ -195,5 +170,5 @@ func TestConfDirOfARunningBox(t *testing.T) {
 	}
 	got := make([]byte, 1000)
 	n, _ := bound.Read(got)
-	wantText(t, string(got[:n]), c.Hosts)
+	testkit.WantText(t, string(got[:n]), c.Hosts)
 }

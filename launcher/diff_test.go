@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -49,7 +50,7 @@ func TestProfileChangesOfABox(t *testing.T) {
 			for i, c := range changes {
 				lines[i] = c.String()
 			}
-			wantText(t, strings.Join(lines, "\n"), test.want)
+			testkit.WantText(t, strings.Join(lines, "\n"), test.want)
 			if made := l.madeOf(b, test.now); made != (test.want == "") {
 				t.Errorf("made of it: got %v, want %v", made, !made)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -49,7 +50,7 @@ func TestExamine(t *testing.T) {
 		}},
 		one("web", "hangs", func(context.Context) Check { <-never; return pass("") }),
 	})
-	wantText(t, texts(got), "host first PASS fine\nhost one PASS a\nhost two WARN b; fix: do\nweb hangs FAIL took longer than 4s")
+	testkit.WantText(t, texts(got), "host first PASS fine\nhost one PASS a\nhost two WARN b; fix: do\nweb hangs FAIL took longer than 4s")
 	if !Failed(got) || Failed(got[:3]) {
 		t.Errorf("failed: got %v and %v, want true and false", Failed(got), Failed(got[:3]))
 	}
@@ -86,7 +87,7 @@ func TestWithheld(t *testing.T) {
 
 func TestAssignments(t *testing.T) {
 	a := apptainerFacts{site: assignments("# allow setuid = no\nallow setuid = yes\nmax = 1\nmax = 2\n  spaced name =  a = b\n")}
-	wantText(t, fmt.Sprintf("%q %q %q %q", a.conf("allow setuid"), a.conf("max"), a.conf("spaced name"), a.conf("root default capabilities")),
+	testkit.WantText(t, fmt.Sprintf("%q %q %q %q", a.conf("allow setuid"), a.conf("max"), a.conf("spaced name"), a.conf("root default capabilities")),
 		`"yes" "2" "a = b" "full"`)
 }
 
@@ -113,7 +114,9 @@ func TestListening(t *testing.T) {
 			"PASS 2 of 11 ports answered by ftpd (pid 3)"},
 		{"none of a range", ftp, nil, "WARN nothing listens on any of 9000-9010/tcp in the box; fix: boxrun status web"},
 	} {
-		t.Run(test.name, func(t *testing.T) { wantText(t, listening("web", test.port, box, test.servers).text(), test.want) })
+		t.Run(test.name, func(t *testing.T) {
+			testkit.WantText(t, listening("web", test.port, box, test.servers).text(), test.want)
+		})
 	}
 }
 
@@ -125,7 +128,7 @@ func TestTried(t *testing.T) {
 		tried("tcp", "from outside", fmt.Errorf("dial: %w", context.DeadlineExceeded)).text(),
 		tried("tcp", "from outside", unix.EHOSTUNREACH).text(),
 	}
-	wantText(t, strings.Join(got, "\n"), `PASS opened from outside
+	testkit.WantText(t, strings.Join(got, "\n"), `PASS opened from outside
 PASS a packet from outside was not refused
 FAIL refused from outside; fix: see the checks of this port above
 FAIL no answer from outside; fix: see the checks of this port above
@@ -140,7 +143,7 @@ func TestDropped(t *testing.T) {
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
 		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", mendCommand},
 	} {
-		wantText(t, dropped(netsetup.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
+		testkit.WantText(t, dropped(netsetup.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
 	}
 	got := dropped(netsetup.Outcome{Dropped: true, Rule: "nft chain inet site forward { policy drop; }"}, "sbr0").Fix
 	if want := `insert rule inet site forward iifname "sbr0" accept`; !strings.Contains(got, want) {
@@ -154,7 +157,7 @@ func TestFixOfNames(t *testing.T) {
 		"/etc/boxrun/profiles/web.toml": "set network.dns in /etc/boxrun/profiles/web.toml, and boxrun restart web",
 		"builtin:hello":                 "give the host name servers that answer, in /etc/resolv.conf",
 	} {
-		wantText(t, fixOfNames(&Box{Name: "web", Profile: profiles.Profile{File: file}}), want)
+		testkit.WantText(t, fixOfNames(&Box{Name: "web", Profile: profiles.Profile{File: file}}), want)
 	}
 }
 
@@ -167,7 +170,7 @@ func TestJudge(t *testing.T) {
 		offload.judge([]string{pushed, "offload of sbr0 is on: tx-checksum-ip-generic"}, nil).text(),
 		offload.judge(nil, []string{"rx-checksum", "tx-scatter-gather"}).text(),
 	}
-	wantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+mendCommand+"\n"+
+	testkit.WantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+mendCommand+"\n"+
 		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+mendCommand+"\n"+
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
@@ -202,7 +205,7 @@ func TestSeedConflist(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := seeded(t, map[string]string{test.file: test.text})
-			wantText(t, d.seedConflist(t.Context()).text(), test.want)
+			testkit.WantText(t, d.seedConflist(t.Context()).text(), test.want)
 		})
 	}
 	d := seeded(t, map[string]string{"etc/cni/net.d/10.conflist": "{"})
@@ -235,7 +238,7 @@ func TestConntrack(t *testing.T) {
 			files["proc/sys/net/netfilter/nf_conntrack_count"] = test.count + "\n"
 			files["proc/sys/net/netfilter/nf_conntrack_max"] = "1000\n"
 		}
-		wantText(t, seeded(t, files).conntrack(t.Context()).text(), test.want)
+		testkit.WantText(t, seeded(t, files).conntrack(t.Context()).text(), test.want)
 	}
 }
 
@@ -248,7 +251,7 @@ func TestHintCloud(t *testing.T) {
 		{HostIP: netip.MustParseAddr("127.0.0.1"), Host: 5432, Container: 5432, Count: 1, Proto: "tcp"},
 	}
 	right := []Check{{Area: "web", Name: "state", Status: Pass, Found: "running"}}
-	wantText(t, texts(d.hintCloud(right, []*Box{b})[1:]), "web cloud WARN on Amazon EC2, and no connection to 8080/tcp has arrived yet; "+
+	testkit.WantText(t, texts(d.hintCloud(right, []*Box{b})[1:]), "web cloud WARN on Amazon EC2, and no connection to 8080/tcp has arrived yet; "+
 		"fix: open 8080/tcp in the security group of this machine")
 	wrong := []Check{{Area: "web", Name: "8080/tcp dnat", Status: Fail}}
 	if got := d.hintCloud(wrong, []*Box{b}); len(got) != 1 {
@@ -262,8 +265,8 @@ func TestHintCloud(t *testing.T) {
 func TestJoined(t *testing.T) {
 	one, two, three := errors.New("one"), errors.New("two"), errors.New("three")
 	got := joined(errors.Join(one, errors.Join(two, three)))
-	wantText(t, fmt.Sprint(got), "[one two three]")
-	wantText(t, fmt.Sprint(joined(one)), "[one]")
+	testkit.WantText(t, fmt.Sprint(got), "[one two three]")
+	testkit.WantText(t, fmt.Sprint(joined(one)), "[one]")
 }
 
 func TestMandatoryAccess(t *testing.T) {
@@ -278,7 +281,7 @@ func TestMandatoryAccess(t *testing.T) {
 		{map[string]string{apparmor: "N\n"}, "PASS neither"},
 		{nil, "PASS neither"},
 	} {
-		wantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
+		testkit.WantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -48,7 +49,7 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.removeEmpty("boxes", "")
-	want := tree(t, root)
+	want := testkit.Tree(t, root)
 	if err := os.RemoveAll(root); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +67,8 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "bash", "-ec", script).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("typing\n%s\n%v: %s", script, err, out)
 	}
-	wantText(t, tree(t, root), want)
-	wantText(t, strings.Join(names(t, filepath.Join(root, "lib")), " ")+"; "+strings.Join(names(t, filepath.Join(root, "boxes")), " "), "shared; web")
+	testkit.WantText(t, testkit.Tree(t, root), want)
+	testkit.WantText(t, strings.Join(testkit.Names(t, filepath.Join(root, "lib")), " ")+"; "+strings.Join(testkit.Names(t, filepath.Join(root, "boxes")), " "), "shared; web")
 }
 
 // The boxes that stay are told, as down tells them, that the one that goes is not there any more; and what they share stays.
@@ -78,6 +79,6 @@ func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, strings.Join(lines, "\n"), "rm -f "+l.boxFile("web")+"\n"+
+	testkit.WantText(t, strings.Join(lines, "\n"), "rm -f "+l.boxFile("web")+"\n"+
 		confFile{Path: "hosts", Content: hostsOf(db, []*Box{db})}.command(l.confDir("db")))
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +43,7 @@ done
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		cannot(t, "only root can become another user")
+		testkit.Cannot(t, "only root can become another user")
 	}
 }
 
@@ -65,7 +67,7 @@ func runHere(ctx context.Context, b boxRef, e Exec) string {
 func sh(script string) []string { return []string{"sh", "-c", script} }
 
 func TestEnterArgv(t *testing.T) {
-	wantText(t, strings.Join(boxRef{Name: "web"}.enterArgv(), " "),
+	testkit.WantText(t, strings.Join(boxRef{Name: "web"}.enterArgv(), " "),
 		"apptainer -q exec --drop-caps CAP_SYS_BOOT,CAP_SYS_RAWIO --cwd / instance://web /proc/self/fd/3")
 }
 
@@ -100,13 +102,13 @@ func TestExecCodes(t *testing.T) {
 		"a bad variable":      {Exec{Argv: sh("env"), Env: []string{"FOO"}}, "code 125\nerror: environment: \"FOO\" is not of the form NAME=VALUE\n"},
 		"no command":          {Exec{}, "code 125\nerror: no command to run\n"},
 	} {
-		t.Run(name, func(t *testing.T) { wantText(t, runHere(t.Context(), testBox(), c.exec), c.want) })
+		t.Run(name, func(t *testing.T) { testkit.WantText(t, runHere(t.Context(), testBox(), c.exec), c.want) })
 	}
 }
 
 func TestExecWhereTheBoxIsGone(t *testing.T) {
 	fakeApptainer(t)
-	wantText(t, runHere(t.Context(), boxRef{Name: "gone"}, Exec{Argv: sh("true")}), "code 125\n"+
+	testkit.WantText(t, runHere(t.Context(), boxRef{Name: "gone"}, Exec{Argv: sh("true")}), "code 125\n"+
 		"stderr: FATAL:   no instance found with name gone\n"+
 		"error: entering box \"gone\": apptainer ended with exit status 255 before the command ran\n")
 }
@@ -121,7 +123,7 @@ func TestExecIsClean(t *testing.T) {
 		User: "nobody", Env: []string{"TOKEN=hush", "LANG=C", "SHELL=/bin/x", "HOME=/h"},
 		Argv: sh("env | sort; ls /proc/self/fd; umask; grep -E 'Cap(Inh|Prm|Amb)' /proc/self/status"),
 	})
-	wantText(t, got, `code 0
+	testkit.WantText(t, got, `code 0
 HOME=/h
 LANG=C
 LOGNAME=nobody
@@ -143,7 +145,7 @@ CapAmb:	0000000000000000
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, string(argv),
+	testkit.WantText(t, string(argv),
 		"-q -c /c.conf exec --drop-caps CAP_SYS_BOOT,CAP_SYS_RAWIO --cwd / instance://web /proc/self/fd/3\n")
 }
 
@@ -156,8 +158,8 @@ func TestExecReadsPipedInput(t *testing.T) {
 	}
 	defer r.Close()
 	go func() { io.WriteString(w, "hi\n"); w.Close() }()
-	wantText(t, runHere(t.Context(), testBox(), Exec{Argv: []string{"cat"}, Stdin: r}), "code 0\nhi\n")
-	wantText(t, runHere(t.Context(), testBox(), Exec{Argv: []string{"cat"}}), "code 0\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Exec{Argv: []string{"cat"}, Stdin: r}), "code 0\nhi\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Exec{Argv: []string{"cat"}}), "code 0\n")
 }
 
 // A terminal that is not the command's own is read for it; its control-D ends the input.
@@ -166,7 +168,7 @@ func TestExecReadsATerminalWithoutHavingIt(t *testing.T) {
 	fakeApptainer(t)
 	s := newScreen(t)
 	io.WriteString(s.keys, "typed\r\x04")
-	wantText(t, runHere(t.Context(), testBox(), Exec{Argv: sh("tty; cat"), Stdin: s.tty}), "code 0\nnot a tty\ntyped\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Exec{Argv: sh("tty; cat"), Stdin: s.tty}), "code 0\nnot a tty\ntyped\n")
 }
 
 func TestExecPassesSignalsOn(t *testing.T) {
@@ -183,7 +185,7 @@ func TestExecPassesSignalsOn(t *testing.T) {
 		"SIGHUP that the command minds": {`trap 'echo hup; exit 0' HUP; echo; for i in $(seq 400); do sleep .05; done`, unix.SIGHUP, "code 0\n\nhup\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantText(t, whenReady(t.Context(), c.script, func() { unix.Kill(os.Getpid(), c.send) }), c.want)
+			testkit.WantText(t, whenReady(t.Context(), c.script, func() { unix.Kill(os.Getpid(), c.send) }), c.want)
 		})
 	}
 }
@@ -192,10 +194,10 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	needRoot(t)
 	fakeApptainer(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	wantText(t, whenReady(ctx, `echo; sleep 100`, cancel), "code 143\n\n")
+	testkit.WantText(t, whenReady(ctx, `echo; sleep 100`, cancel), "code 143\n\n")
 	ctx, cancel = context.WithCancel(t.Context())
 	began := time.Now()
-	wantText(t, whenReady(ctx, `trap "" TERM; echo; for i in $(seq 200); do sleep .1; done`, cancel), "code 137\n\n")
+	testkit.WantText(t, whenReady(ctx, `trap "" TERM; echo; for i in $(seq 200); do sleep .1; done`, cancel), "code 137\n\n")
 	if took := time.Since(began); took < endTimeout || took > 2*endTimeout {
 		t.Errorf("it was killed after %v, want a little more than %v", took, endTimeout)
 	}
@@ -235,7 +237,7 @@ func TestExecOnATerminal(t *testing.T) {
 		Argv: sh(`tty | sed 's/[0-9]*$/N/'; stat -Lc %U /dev/stdin; echo $TERM; : >/dev/tty && echo controlling
 			[ "$(ps -o sid= -p $$)" -eq $$ ] && [ "$(ps -o tpgid= -p $$)" -eq $$ ] && echo leader; exit 3`),
 	})
-	wantText(t, got, "code 3\n/dev/pts/N\nnobody\nvt220\ncontrolling\nleader\n")
+	testkit.WantText(t, got, "code 3\n/dev/pts/N\nnobody\nvt220\ncontrolling\nleader\n")
 }
 
 func TestLoginShell(t *testing.T) {
@@ -251,7 +253,7 @@ func TestLoginShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, runHere(t.Context(), testBox(), Exec{Login: true, Stdin: r}),
+	testkit.WantText(t, runHere(t.Context(), testBox(), Exec{Login: true, Stdin: r}),
 		fmt.Sprintf("code 0\n-%s\n%s\n", filepath.Base(root.loginShell()), root.Home))
 }
 
@@ -279,6 +281,6 @@ func TestHomeOfARenamedHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(recordPath(got, hostname, "web"))
-		wantText(t, fmt.Sprintf("%s, %v", text, err), "it, <nil>")
+		testkit.WantText(t, fmt.Sprintf("%s, %v", text, err), "it, <nil>")
 	}
 }

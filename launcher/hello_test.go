@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -49,8 +51,8 @@ func TestHelloForCurl(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, body, log := askHello(t, "*/*")
-	wantText(t, answer.Header.Get("Content-Type"), "text/plain; charset=utf-8")
-	wantText(t, body, "Hello from "+name+`, a box that boxrun brought up.
+	testkit.WantText(t, answer.Header.Get("Content-Type"), "text/plain; charset=utf-8")
+	testkit.WantText(t, body, "Hello from "+name+`, a box that boxrun brought up.
 
   box       `+name+`
   address   127.0.0.1
@@ -58,12 +60,12 @@ func TestHelloForCurl(t *testing.T) {
   asked by  127.0.0.1
   up        1m30s
 `)
-	wantText(t, log, "hello: GET /some/path from 127.0.0.1\n")
+	testkit.WantText(t, log, "hello: GET /some/path from 127.0.0.1\n")
 }
 
 func TestHelloForABrowser(t *testing.T) {
 	answer, body, _ := askHello(t, "text/html,application/xhtml+xml;q=0.9")
-	wantText(t, answer.Header.Get("Content-Type"), "text/html; charset=utf-8")
+	testkit.WantText(t, answer.Header.Get("Content-Type"), "text/html; charset=utf-8")
 	if want := "<dt>asked at</dt><dd>web.example:8080</dd>\n"; !strings.Contains(body, want) {
 		t.Errorf("got:\n%s\nwant in it:\n%s", body, want)
 	}
@@ -89,7 +91,7 @@ func startHello(t *testing.T) *helloBox {
 	t.Helper()
 	for _, tool := range []string{"nsenter", "ip", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			cannot(t, "looking into hello's namespaces: %v", err)
+			testkit.Cannot(t, "looking into hello's namespaces: %v", err)
 		}
 	}
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -108,7 +110,7 @@ func startHello(t *testing.T) *helloBox {
 		Pdeathsig:   unix.SIGKILL,
 	}
 	if err := cmd.Start(); err != nil {
-		cannot(t, "starting hello in namespaces of its own: %v", err)
+		testkit.Cannot(t, "starting hello in namespaces of its own: %v", err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	h := &helloBox{t: t, cmd: cmd, log: log}
@@ -158,9 +160,9 @@ func (h *helloBox) children() []string {
 // There is no network device but lo, which is down, when it starts.
 func TestHelloServesAsProcessOne(t *testing.T) {
 	h := startHello(t)
-	wantText(t, h.run("ip link set lo up && curl -s --max-time 5 http://127.0.0.1/ | grep asked"),
+	testkit.WantText(t, h.run("ip link set lo up && curl -s --max-time 5 http://127.0.0.1/ | grep asked"),
 		"  asked at  127.0.0.1\n  asked by  127.0.0.1\n")
-	wantText(t, h.text(), "hello: serving on [::]:80\nhello: GET / from 127.0.0.1\n")
+	testkit.WantText(t, h.text(), "hello: serving on [::]:80\nhello: GET / from 127.0.0.1\n")
 }
 
 func TestHelloReaps(t *testing.T) {
@@ -187,7 +189,7 @@ func TestHelloHalts(t *testing.T) {
 			if err := h.cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			wantText(t, wait(t, h.cmd), "exit status 0")
+			testkit.WantText(t, testkit.Wait(t, h.cmd), "exit status 0")
 			if took := time.Since(began); took > 100*time.Millisecond {
 				t.Errorf("halting took %v, want at most 100ms", took)
 			}
@@ -199,12 +201,12 @@ func TestHelloHalts(t *testing.T) {
 func TestHelloLivesWithoutItsPage(t *testing.T) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		cannot(t, "taking port 80: %v", err)
+		testkit.Cannot(t, "taking port 80: %v", err)
 	}
 	defer l.Close()
 	var log bytes.Buffer
 	serveHello(&log)
-	wantText(t, log.String(), "hello: listen tcp :80: bind: address already in use\n")
+	testkit.WantText(t, log.String(), "hello: listen tcp :80: bind: address already in use\n")
 }
 
 func TestHelloRootHasEveryMountPoint(t *testing.T) {
@@ -223,10 +225,10 @@ func TestHelloRootHasEveryMountPoint(t *testing.T) {
 	}
 	for _, b := range binds {
 		words := strings.Split(b, ":")
-		wantText(t, words[1]+kindOf(filepath.Join(dir, words[1])), words[1]+kindOf(words[0]))
+		testkit.WantText(t, words[1]+kindOf(filepath.Join(dir, words[1])), words[1]+kindOf(words[0]))
 	}
-	wantText(t, kindOf(filepath.Join(dir, "sbin")), " directory") // a link would put init into the host's /usr
-	wantText(t, fmt.Sprint(os.Readlink(filepath.Join(dir, "bin"))), fmt.Sprint(os.Readlink("/bin")))
+	testkit.WantText(t, kindOf(filepath.Join(dir, "sbin")), " directory") // a link would put init into the host's /usr
+	testkit.WantText(t, fmt.Sprint(os.Readlink(filepath.Join(dir, "bin"))), fmt.Sprint(os.Readlink("/bin")))
 }
 
 func kindOf(path string) string {
@@ -262,5 +264,5 @@ func TestHelloRootIsNotDisturbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, fmt.Sprint(info.ModTime().Equal(old), kindOf(filepath.Join(dir, "etc/group"))), "true file")
+	testkit.WantText(t, fmt.Sprint(info.ModTime().Equal(old), kindOf(filepath.Join(dir, "etc/group"))), "true file")
 }

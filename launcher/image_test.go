@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -70,20 +71,20 @@ func TestIdentity(t *testing.T) {
 func TestWhatHasBecomeOfAnImage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "web.sif")
 	b := &Box{Profile: profiles.Profile{Image: path}}
-	wantText(t, b.imageNow(), "") // of a box that an older boxrun started
+	testkit.WantText(t, b.imageNow(), "") // of a box that an older boxrun started
 	if err := os.WriteFile(path, sif(1, 1), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.noteImage(path); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b.imageNow(), "")
+	testkit.WantText(t, b.imageNow(), "")
 	if err := os.WriteFile(path, sif(2, 2), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b.imageNow(), "replaced")
+	testkit.WantText(t, b.imageNow(), "replaced")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, b.imageNow(), "removed")
+	testkit.WantText(t, b.imageNow(), "removed")
 }

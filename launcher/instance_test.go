@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 func TestParseRecord(t *testing.T) {
@@ -49,9 +51,9 @@ func TestVerifyRecordOfOthers(t *testing.T) {
 
 // An instance that somebody started by hand under the name of a box that has ended keeps Apptainer's record of it.
 func TestForeignInstanceKeepsItsRecord(t *testing.T) {
-	name := uniqueName(t)
+	name := testkit.UniqueName(t)
 	master := running(t, masterTitle(name), "/bin/bash", "-c", "sleep 60 & wait")
-	eventually(t, "the instance runs", func() bool { return hasChild(master.PID) })
+	testkit.Eventually(t, "the instance runs", func() bool { return hasChild(master.PID) })
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", master.PID))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -55,7 +56,7 @@ pids.max "max" TasksMax=infinity @t 18446744073709551615
 			for _, m := range limitsOf(test.limits) {
 				fmt.Fprintf(&got, "\n%s %q %s %s", m.File, m.text(), m.assignment(), m.property().Value)
 			}
-			wantText(t, got.String()+"\n", test.want)
+			testkit.WantText(t, got.String()+"\n", test.want)
 		})
 	}
 }
@@ -75,7 +76,7 @@ func TestMissingControllers(t *testing.T) {
 			if err != nil {
 				got = err.Error()
 			}
-			wantText(t, got, test.want)
+			testkit.WantText(t, got, test.want)
 			if err != nil && (!errors.Is(err, ErrRefused) || HintOf(err) == "") {
 				t.Errorf("got hint %q of %v, want one of a refusal", HintOf(err), err)
 			}
@@ -109,7 +110,7 @@ func TestLimitsDrift(t *testing.T) {
 		"memory.max": "max", "cpu.max": "200000 100000", "pids.max": "4",
 	})
 	got, err := b.limitsDrift()
-	wantText(t, strings.Join(got, "\n"), `resources.memory: memory.max is "max", not "33554432"`)
+	testkit.WantText(t, strings.Join(got, "\n"), `resources.memory: memory.max is "max", not "33554432"`)
 	if err != nil {
 		t.Error(err)
 	}
@@ -119,14 +120,14 @@ func TestLimitsDrift(t *testing.T) {
 		}
 	}
 	got, err = b.limitsDrift()
-	wantText(t, strings.Join(got, "\n"), `resources.memory: the box's cgroup has no memory.max
+	testkit.WantText(t, strings.Join(got, "\n"), `resources.memory: the box's cgroup has no memory.max
 resources.cpus: the box's cgroup has no cpu.max`)
 	if err != nil {
 		t.Error(err)
 	}
 	b.Cgroup = ""
 	got, err = b.limitsDrift()
-	wantText(t, strings.Join(got, "\n"), `resources: the box has no cgroup of its own`)
+	testkit.WantText(t, strings.Join(got, "\n"), `resources: the box has no cgroup of its own`)
 	if err != nil {
 		t.Error(err)
 	}
@@ -151,7 +152,7 @@ func TestLimitAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, strings.ReplaceAll(strings.Join(commands, "\n"), b.Cgroup, "CGROUP"), `echo max > CGROUP/memory.max
+	testkit.WantText(t, strings.ReplaceAll(strings.Join(commands, "\n"), b.Cgroup, "CGROUP"), `echo max > CGROUP/memory.max
 echo max > CGROUP/memory.swap.max
 echo max > CGROUP/pids.max
 echo '50000 100000' > CGROUP/cpu.max`)
@@ -159,8 +160,8 @@ echo '50000 100000' > CGROUP/cpu.max`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, strings.Join(done, "\n"), strings.Join(ahead, "\n"))
-	wantText(t, strings.Join(done, "\n"), `resources.memory: no limit any more, it was "33554432"
+	testkit.WantText(t, strings.Join(done, "\n"), strings.Join(ahead, "\n"))
+	testkit.WantText(t, strings.Join(done, "\n"), `resources.memory: no limit any more, it was "33554432"
 resources.pids: no limit any more, it was "50"
 resources.cpus: cpu.max is "max 100000", not "50000 100000"`)
 	var files []string
@@ -171,7 +172,7 @@ resources.cpus: cpu.max is "max 100000", not "50000 100000"`)
 		}
 		files = append(files, m.File+" "+strings.TrimSpace(string(text)))
 	}
-	wantText(t, strings.Join(files, "\n"), `memory.max max
+	testkit.WantText(t, strings.Join(files, "\n"), `memory.max max
 memory.swap.max max
 cpu.max 50000 100000
 pids.max max`)
@@ -197,7 +198,7 @@ func TestLimitAnewOfAnotherBox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, strings.Join(done, "\n"), `resources.pids: pids.max is "max", not "50"`)
+	testkit.WantText(t, strings.Join(done, "\n"), `resources.pids: pids.max is "max", not "50"`)
 	if l.madeOf(b, now) {
 		t.Error("another image passes for the same box")
 	}

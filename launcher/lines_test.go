@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 func TestLineWriter(t *testing.T) {
@@ -30,7 +32,7 @@ func TestLineWriter(t *testing.T) {
 			if err := w.end(); err != nil {
 				t.Fatal(err)
 			}
-			wantText(t, fmt.Sprintf("%q", got), fmt.Sprintf("%q", c.want))
+			testkit.WantText(t, fmt.Sprintf("%q", got), fmt.Sprintf("%q", c.want))
 		})
 	}
 }
@@ -54,7 +56,7 @@ func TestLinesOfABox(t *testing.T) {
 		"over\rwritten\b\x7f\u009b2J":    {"over?written???2J", "over?written???2J"},
 		"not utf-8 \xff, turned \u202e.": {"not utf-8 \ufffd, turned ?.", "not utf-8 \ufffd, turned ?."},
 	} {
-		wantText(t, plainLine(line), want[0])
-		wantText(t, colouredLine(line), want[1])
+		testkit.WantText(t, plainLine(line), want[0])
+		testkit.WantText(t, colouredLine(line), want[1])
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
 func noWait(t *testing.T) func(string) {
@@ -36,7 +38,7 @@ func TestLockKeepsOthersOut(t *testing.T) {
 		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 	}
 	argv := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
-	wantText(t, strings.Join(told, "\n"), fmt.Sprintf("%s (pid %d)", strings.Join(argv, " "), os.Getpid()))
+	testkit.WantText(t, strings.Join(told, "\n"), fmt.Sprintf("%s (pid %d)", strings.Join(argv, " "), os.Getpid()))
 
 	time.AfterFunc(50*time.Millisecond, unlock)
 	unlock2, err := lock(t.Context(), dir, "box-web", func(string) {})
@@ -76,7 +78,7 @@ func TestLockIsForRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, info.Mode().String(), "-rw-------")
+	testkit.WantText(t, info.Mode().String(), "-rw-------")
 }
 
 // Apptainer hands down to the box what it inherits: a lock in there would live as long as the box.
@@ -120,7 +122,7 @@ func TestLockDiesWithItsHolder(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	eventually(t, "the other process has the lock", func() bool { _, err := os.Stat(filepath.Join(dir, "held")); return err == nil })
+	testkit.Eventually(t, "the other process has the lock", func() bool { _, err := os.Stat(filepath.Join(dir, "held")); return err == nil })
 
 	told := ""
 	unlock, err := lock(t.Context(), dir, "box-web", func(holder string) {
@@ -131,5 +133,5 @@ func TestLockDiesWithItsHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	wantText(t, told, fmt.Sprintf("exe -test.run=^TestLockHolder$ (pid %d)", cmd.Process.Pid))
+	testkit.WantText(t, told, fmt.Sprintf("exe -test.run=^TestLockHolder$ (pid %d)", cmd.Process.Pid))
 }

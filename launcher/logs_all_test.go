@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
 func TestParseTime(t *testing.T) {
@@ -23,7 +25,7 @@ func TestParseTime(t *testing.T) {
 		if !ok {
 			got = "none"
 		}
-		wantText(t, got, want)
+		testkit.WantText(t, got, want)
 	}
 }
 
@@ -74,7 +76,7 @@ func TestLogsOfSeveralBoxesAreInOrder(t *testing.T) {
 	if err := showInOrder(streams, shownTo(&got)); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, got.String(), `a|10 one
+	testkit.WantText(t, got.String(), `a|10 one
 b|20 two
 b|30 before three
 a|30 three
@@ -109,7 +111,7 @@ func TestYoungLinesWait(t *testing.T) {
 		return LogLine{Box: "a", Text: text, at: time.Unix(second, 0)}
 	}
 	rest, err := showUntil(time.Unix(20, 0), []LogLine{at(30, "c"), at(20, "b"), at(10, "a"), at(25, "too young")}, shownTo(&got))
-	wantText(t, fmt.Sprint(got.String(), err, len(rest), rest[0].Text), "a|a\na|b\n<nil> 2too young")
+	testkit.WantText(t, fmt.Sprint(got.String(), err, len(rest), rest[0].Text), "a|a\na|b\n<nil> 2too young")
 }
 
 // What a box says before its clock is set back is shown all the same.
@@ -118,7 +120,7 @@ func TestLinesFromTheFuture(t *testing.T) {
 	s := &logStream{box: &Box{Name: "a"}, logs: Logs{timed: true}}
 	line := s.line("9999999999.000000 soon")
 	rest, err := showUntil(time.Now(), []LogLine{line}, shownTo(&got))
-	wantText(t, fmt.Sprint(got.String(), err, len(rest)), "a|39 soon\n<nil> 0")
+	testkit.WantText(t, fmt.Sprint(got.String(), err, len(rest)), "a|39 soon\n<nil> 0")
 }
 
 // A reader that has gone ends all of it.
@@ -153,7 +155,7 @@ func TestLogsRefuseBeforeTheyShow(t *testing.T) {
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	wantText(t, fmt.Sprint(code, " ", err), "125 box \"nosuch\" is not up\nbox \"other\" is not up")
+	testkit.WantText(t, fmt.Sprint(code, " ", err), "125 box \"nosuch\" is not up\nbox \"other\" is not up")
 	code, err = l.Logs(t.Context(), []string{"web"}, Logs{Unit: "nginx"}, nil)
-	wantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units nor times`)
+	testkit.WantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units nor times`)
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
 func TestLogsArgv(t *testing.T) {
@@ -25,7 +27,7 @@ func TestLogsArgv(t *testing.T) {
 		{Logs{Lines: new(5), timed: true}, "journalctl --no-pager --quiet --output=short-unix --lines=5"},
 		{Logs{Unit: "nginx", Since: "1 hour ago"}, "journalctl --no-pager --unit=nginx --since=1 hour ago"},
 	} {
-		wantText(t, strings.Join(c.logs.argv(), " "), c.want)
+		testkit.WantText(t, strings.Join(c.logs.argv(), " "), c.want)
 	}
 }
 
@@ -70,7 +72,7 @@ func TestStartCause(t *testing.T) {
 		"nothing": {"", ""},
 		"success": {"INFO:    instance started successfully\n", ""},
 	} {
-		t.Run(name, func(t *testing.T) { wantText(t, startCause(c.log), c.want) })
+		t.Run(name, func(t *testing.T) { testkit.WantText(t, startCause(c.log), c.want) })
 	}
 }
 
@@ -95,10 +97,10 @@ func TestLogsOfABoxWithoutJournal(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		code, err := showLogs(t.Context(), boxRef{Name: "web"}, o, files, &out, nil)
-		wantText(t, fmt.Sprintf("%s code %d error %v", out.String(), code, err), want+" code 0 error <nil>")
+		testkit.WantText(t, fmt.Sprintf("%s code %d error %v", out.String(), code, err), want+" code 0 error <nil>")
 	}
 	code, err := showLogs(t.Context(), boxRef{Name: "web"}, Logs{Unit: "nginx"}, files, nil, nil)
-	wantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units nor times`)
+	testkit.WantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units nor times`)
 }
 
 // safeBuffer is written by one goroutine and read by another.
@@ -124,7 +126,7 @@ func (b *safeBuffer) await(t *testing.T, want string) {
 	for end := time.Now().Add(5 * time.Second); b.String() != want && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	wantText(t, b.String(), want)
+	testkit.WantText(t, b.String(), want)
 }
 
 func TestFollowingAFile(t *testing.T) {
@@ -152,13 +154,13 @@ func TestFollowingAFile(t *testing.T) {
 	fmt.Fprintln(f, "last words")
 	box.Process.Kill()
 	box.Wait()
-	wantText(t, <-done, "0 <nil>")
-	wantText(t, out.String(), "before\nafter\nlast words\n")
+	testkit.WantText(t, <-done, "0 <nil>")
+	testkit.WantText(t, out.String(), "before\nafter\nlast words\n")
 }
 
 func TestFollowingEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	code, err := showLogs(ctx, boxRef{Name: "web", PID: os.Getpid()}, Logs{Follow: true}, nil, nil, nil)
-	wantText(t, fmt.Sprint(code, err), "0 <nil>")
+	testkit.WantText(t, fmt.Sprint(code, err), "0 <nil>")
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 const (
@@ -36,13 +38,13 @@ func TestParseUser(t *testing.T) {
 		"-1":          `{ 0 0 []  } user "-1": uids and gids must be in range 0-2147483647`,
 	} {
 		u, err := parseUser(spec, testPasswd, testGroup)
-		wantText(t, fmt.Sprintf("%q: %v %v", spec, u, err), fmt.Sprintf("%q: %s", spec, want))
+		testkit.WantText(t, fmt.Sprintf("%q: %v %v", spec, u, err), fmt.Sprintf("%q: %s", spec, want))
 	}
 }
 
 func TestRootNeedsNoFiles(t *testing.T) {
 	u, err := parseUser("", "", "")
-	wantText(t, fmt.Sprint(u, err), "{0 0 0 [] / } <nil>")
+	testkit.WantText(t, fmt.Sprint(u, err), "{0 0 0 [] / } <nil>")
 }
 
 func TestLoginShellFallsBack(t *testing.T) {
@@ -51,14 +53,14 @@ func TestLoginShellFallsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for have, want := range map[string]string{"": "/bin/sh", "/no/such/shell": "/bin/sh", shell: shell} {
-		wantText(t, user{Shell: have}.loginShell(), want)
+		testkit.WantText(t, user{Shell: have}.loginShell(), want)
 	}
 }
 
 func TestEnviron(t *testing.T) {
 	alice := user{Name: "alice", UID: 1000, Home: "/home/alice", Shell: "/bin/zsh"}
 	e := entry{Term: "xterm", Env: []string{"A=1", "LANG=de_DE.UTF-8", "A=2=3", "HOMEPAGE=x"}}
-	wantText(t, strings.Join(e.environ(alice, "C.UTF-8"), "\n"), `PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+	testkit.WantText(t, strings.Join(e.environ(alice, "C.UTF-8"), "\n"), `PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 HOME=/home/alice
 USER=alice
 LOGNAME=alice
@@ -75,6 +77,6 @@ func TestParseLang(t *testing.T) {
 		"# LANG=no\nLC_TIME=x\nLANG=\"C\"\n": "C",
 		"":                                   "",
 	} {
-		wantText(t, parseLang(strings.NewReader(text)), want)
+		testkit.WantText(t, parseLang(strings.NewReader(text)), want)
 	}
 }

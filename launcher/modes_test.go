@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -52,8 +53,8 @@ func TestAnOldApptainerIsRefusedInHostModeAlone(t *testing.T) {
 	if !errors.Is(err, ErrRefused) {
 		t.Fatalf("got %v, want it refused", err)
 	}
-	wantText(t, err.Error(), `/etc/boxrun/profiles/web.toml: network.mode: "host" needs Apptainer 1.4, this is 1.3.6`)
-	wantText(t, HintOf(err), `install Apptainer 1.4 or newer, or use network.mode = "bridge"`)
+	testkit.WantText(t, err.Error(), `/etc/boxrun/profiles/web.toml: network.mode: "host" needs Apptainer 1.4, this is 1.3.6`)
+	testkit.WantText(t, HintOf(err), `install Apptainer 1.4 or newer, or use network.mode = "bridge"`)
 }
 
 // boxIn gives a box in a mode, of which this very process is the init.
@@ -61,13 +62,7 @@ func boxIn(t *testing.T, mode string, ports ...string) *Box {
 	t.Helper()
 	b := &Box{Name: "web", Phase: Running, Profile: profiles.Default()}
 	b.Profile.Name, b.Profile.Hostname, b.Profile.Network.Mode = "web", "web", mode
-	for _, text := range ports {
-		port, err := profiles.ParsePort(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Profile.Network.Ports = append(b.Profile.Network.Ports, port)
-	}
+	testkit.Ports(ports...)(&b.Profile)
 	var err error
 	if b.BootID, err = bootID(); err != nil {
 		t.Fatal(err)
@@ -81,17 +76,17 @@ func boxIn(t *testing.T, mode string, ports ...string) *Box {
 func TestStatusOfEachMode(t *testing.T) {
 	b := boxIn(t, profiles.HostMode, "80", "127.0.0.1:81:81", "9000-9001/udp")
 	s := b.status()
-	wantText(t, s.Address+" "+strings.Join(s.Ports, " "), "host 80/tcp 127.0.0.1:81/tcp 9000-9001/udp")
-	wantText(t, b.Exposure()[0], "80/tcp in the host's own network: the host's firewall decides who reaches it")
-	wantText(t, b.Where(), "in the host's network")
+	testkit.WantText(t, s.Address+" "+strings.Join(s.Ports, " "), "host 80/tcp 127.0.0.1:81/tcp 9000-9001/udp")
+	testkit.WantText(t, b.Exposure()[0], "80/tcp in the host's own network: the host's firewall decides who reaches it")
+	testkit.WantText(t, b.Where(), "in the host's network")
 
 	b = boxIn(t, profiles.NoneMode)
-	wantText(t, b.status().Address+", "+b.Where(), "none, without a network")
+	testkit.WantText(t, b.status().Address+", "+b.Where(), "none, without a network")
 
 	b = boxIn(t, profiles.BridgeMode, "80")
 	b.Addr = netip.MustParseAddr("10.22.0.2")
 	s = b.status()
-	wantText(t, s.Address+" "+s.Ports[0]+" "+b.Where(), "10.22.0.2 0.0.0.0:80->80/tcp at 10.22.0.2")
+	testkit.WantText(t, s.Address+" "+s.Ports[0]+" "+b.Where(), "10.22.0.2 0.0.0.0:80->80/tcp at 10.22.0.2")
 }
 
 func TestABoxHoldsWhatItsProcessesHold(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -35,15 +36,15 @@ func TestHostsNamesTheBoxesOfTheBridge(t *testing.T) {
 	alone.Profile.Network.Mode, alone.Addr = profiles.HostMode, netip.Addr{}
 	boxes := []*Box{alone, apart, crashed, db, mail, starting, thief, twin, web}
 
-	wantText(t, hostsOf(web, boxes), localLines+
+	testkit.WantText(t, hostsOf(web, boxes), localLines+
 		"10.22.0.2 portal.example.org portal web\n"+
 		"10.22.0.3 db\n"+
 		"10.22.0.4 mail mx.example.org mx\n"+
 		"10.22.0.5 thief\n"+
 		"10.22.0.6 twin mx.example.com\n")
-	wantText(t, hostsOf(apart, boxes), localLines+"10.23.0.2 apart\n")
-	wantText(t, hostsOf(alone, boxes), localLines+"127.0.1.1 alone\n")
-	wantText(t, hostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.3 db\n")
+	testkit.WantText(t, hostsOf(apart, boxes), localLines+"10.23.0.2 apart\n")
+	testkit.WantText(t, hostsOf(alone, boxes), localLines+"127.0.1.1 alone\n")
+	testkit.WantText(t, hostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.3 db\n")
 }
 
 func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
@@ -71,13 +72,13 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, strings.Join(lines, "\n"), want)
+		testkit.WantText(t, strings.Join(lines, "\n"), want)
 	}
 	seen := func(want string) {
 		t.Helper()
 		text := make([]byte, 1000)
 		n, _ := bound.ReadAt(text, 0)
-		wantText(t, string(text[:n]), want)
+		testkit.WantText(t, string(text[:n]), want)
 	}
 
 	tell("the hosts file of box db does not name the boxes on sbr0 as they are\n" +
@@ -102,7 +103,7 @@ func TestResolvers(t *testing.T) {
 	l := &Store{Note: func(line string) { notes = append(notes, line) }}
 	host, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
-		cannot(t, "this machine has no resolv.conf: %v", err)
+		testkit.Cannot(t, "this machine has no resolv.conf: %v", err)
 	}
 	p := profiles.Default()
 	p.Network.Mode = profiles.HostMode
@@ -110,7 +111,7 @@ func TestResolvers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, r.resolvConf(), string(host))
+	testkit.WantText(t, r.resolvConf(), string(host))
 
 	p.Network.DNS, p.Network.Search = []netip.Addr{netip.MustParseAddr("192.0.2.53")}, []string{"example.org"}
 	for _, mode := range []string{profiles.HostMode, profiles.BridgeMode} {
@@ -119,7 +120,7 @@ func TestResolvers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\n")
+		testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\n")
 	}
 
 	p = profiles.Default()
@@ -127,7 +128,7 @@ func TestResolvers(t *testing.T) {
 	if r, err = l.resolvers(p); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, r.resolvConf(), "# Written by boxrun.\n# No name server is known.\n")
-	wantText(t, r.resolvedConf(), "# Written by boxrun.\n[Resolve]\nDNS=\nFallbackDNS=\n")
-	wantText(t, strings.Join(notes, "\n"), "")
+	testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\n# No name server is known.\n")
+	testkit.WantText(t, r.resolvedConf(), "# Written by boxrun.\n[Resolve]\nDNS=\nFallbackDNS=\n")
+	testkit.WantText(t, strings.Join(notes, "\n"), "")
 }

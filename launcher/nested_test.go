@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -40,7 +41,7 @@ func TestSecretsBelowWhatTheBoxWrites(t *testing.T) {
 			p.Secrets["password"] = secret
 			p.Storage.Binds = []profiles.Bind{{Source: source, Target: "/mnt", ReadOnly: c.readOnly}}
 			_, err := readSecrets(p)
-			wantText(t, said(err), strings.NewReplacer("SECRET", secret, "SOURCE", source).Replace(c.want))
+			testkit.WantText(t, said(err), strings.NewReplacer("SECRET", secret, "SOURCE", source).Replace(c.want))
 		})
 	}
 }
@@ -92,11 +93,11 @@ func TestBindsBelowWhatTheBoxWrites(t *testing.T) {
 			if c.overlay != "" {
 				p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, c.overlay)
 			}
-			wantText(t, said(refuseBinds(p)), strings.ReplaceAll(c.want, "ROOT", root))
+			testkit.WantText(t, said(refuseBinds(p)), strings.ReplaceAll(c.want, "ROOT", root))
 		})
 	}
 	own := profiles.OwnDir("no-such-box")
 	p := boxOf("no-such-box", binds(own+"/data", own+"/data/deeper", own+"/etc")).Profile
-	wantText(t, said(refuseBinds(p)), `/etc/boxrun/profiles/no-such-box.toml: storage.binds[1]: "`+own+`/data/deeper" lies below "`+own+
+	testkit.WantText(t, said(refuseBinds(p)), `/etc/boxrun/profiles/no-such-box.toml: storage.binds[1]: "`+own+`/data/deeper" lies below "`+own+
 		`/data" of storage.binds[0], where the box could put a link in its place -> name a path that is not below it, or bind that with :ro`)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -95,13 +96,13 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	}
 	l := &Store{Dir: filepath.Join(root, "full")}
 	b := boxOf("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "data") })
-	wantText(t, said(l.makeOverlay(b, b.Profile)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
+	testkit.WantText(t, said(l.makeOverlay(b, b.Profile)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
 	if exists(b.overlay()) {
 		t.Error("the overlay was made, which nothing would remove")
 	}
 	l.Dir = root
 	b.Profile.Storage.Overlay = filepath.Join(root, "full/data")
-	wantText(t, said(l.makeOverlay(b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
+	testkit.WantText(t, said(l.makeOverlay(b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
 		" -> name another directory")
 }
 
@@ -133,7 +134,7 @@ func TestOverlaysWithinEachOther(t *testing.T) {
 			want = fmt.Sprintf("/etc/boxrun/profiles/ob.toml: storage.overlay: %q %s the overlay of box \"oa\" -> name another directory as overlay, or run \"boxrun down oa\" first",
 				filepath.Join(root, name), want)
 		}
-		wantText(t, said(refuseTaken(boxOf("ob", overlay(name)).Profile, []*Box{a})), want)
+		testkit.WantText(t, said(refuseTaken(boxOf("ob", overlay(name)).Profile, []*Box{a})), want)
 	}
 	for _, c := range []struct {
 		name     string
@@ -156,7 +157,7 @@ func TestOverlaysWithinEachOther(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			wantText(t, got, c.want)
+			testkit.WantText(t, got, c.want)
 		}
 	}
 }

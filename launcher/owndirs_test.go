@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -75,7 +76,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		if err := saved.removeMade(); err != nil {
 			t.Error(err)
 		}
-		wantText(t, tree(t, root), test.want)
+		testkit.WantText(t, testkit.Tree(t, root), test.want)
 	}
 }
 
@@ -118,6 +119,6 @@ func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := boxOf("web", func(*profiles.Profile) {})
-	wantText(t, said(l.makeDirs(b, b.Profile, "storage.binds", []string{link + "/web"})),
+	testkit.WantText(t, said(l.makeDirs(b, b.Profile, "storage.binds", []string{link + "/web"})),
 		b.Profile.File+": storage.binds: mkdir "+link+"/web: no such file or directory -> name another directory")
 }

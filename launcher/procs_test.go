@@ -5,52 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
-// running starts a program that goes by argv0 as /proc shows it, until the test ends.
+// running starts a program as testkit.Running does.
 func running(t *testing.T, argv0, path string, args ...string) process {
 	t.Helper()
-	cmd := exec.Command(path, args...)
-	cmd.Args[0] = argv0
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-	})
-	p, err := openProcess(cmd.Process.Pid)
+	return opened(t, testkit.Running(t, argv0, path, args...))
+}
+
+// shell runs a script as testkit.Shell does.
+func shell(t *testing.T, script string) process {
+	t.Helper()
+	return opened(t, testkit.Shell(t, script))
+}
+
+func opened(t *testing.T, pid int) process {
+	t.Helper()
+	p, err := openProcess(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the program runs", func() bool { return len(argvOf(p.PID)) > 0 && argvOf(p.PID)[0] != os.Args[0] })
 	return p
-}
-
-// shell runs a script, and returns when it has done all up to its echo of "ready".
-func shell(t *testing.T, script string) process {
-	t.Helper()
-	mark := filepath.Join(t.TempDir(), "ready")
-	p := running(t, "sh", "/bin/sh", "-c", strings.ReplaceAll(script, "READY", "echo > "+mark))
-	eventually(t, "the script is ready", func() bool { _, err := os.Stat(mark); return err == nil })
-	return p
-}
-
-// eventually waits until something is so, for 5 s.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for began := time.Now(); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(began) > 5*time.Second {
-			t.Fatalf("not within 5s: %s", what)
-		}
-	}
 }
 
 func TestParseStat(t *testing.T) {
@@ -62,7 +43,7 @@ func TestParseStat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := parseStat(text)
-			wantText(t, fmt.Sprintf("%+v %v", s, err), "{state:S parent:1 start:99855} <nil>")
+			testkit.WantText(t, fmt.Sprintf("%+v %v", s, err), "{state:S parent:1 start:99855} <nil>")
 		})
 	}
 	for _, text := range []string{"", "174 (systemd) S 1", "174 (x) S a" + tail} {
@@ -127,7 +108,7 @@ func TestWaitEndsWithContext(t *testing.T) {
 func TestHandles(t *testing.T) {
 	p := shell(t, "trap : USR1; READY; sleep 60 & wait")
 	// The shell blocks all signals while it forks.
-	eventually(t, "SIGUSR1 and no other is handled", func() bool {
+	testkit.Eventually(t, "SIGUSR1 and no other is handled", func() bool {
 		return handles(p, syscall.SIGUSR1) && !handles(p, syscall.SIGUSR2) && !handles(p, HaltSignal)
 	})
 	if handles(process{PID: 1 << 30}, HaltSignal) {
@@ -159,7 +140,7 @@ func TestArgvOfInstances(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := fmt.Sprint(startsInstance(test.argv, "web", conf), holdsInstance(test.argv, "web"))
-			wantText(t, got, fmt.Sprint(test.cli, test.master))
+			testkit.WantText(t, got, fmt.Sprint(test.cli, test.master))
 		})
 	}
 }
@@ -174,16 +155,11 @@ func fakeStart(t *testing.T, conf, name, script string) process {
 	return running(t, file, file, "-c", conf, "instance", "start", "--boot", "/srv/web", name)
 }
 
-// uniqueName is an instance that nobody else on the machine has.
-func uniqueName(t *testing.T) string {
-	return fmt.Sprintf("t%d%s", os.Getpid(), strings.ToLower(t.Name()))
-}
-
 func TestAwaitOrEnd(t *testing.T) {
 	if os.Getuid() != 0 {
-		cannot(t, "processes of boxrun's are root's")
+		testkit.Cannot(t, "processes of boxrun's are root's")
 	}
-	name, conf := uniqueName(t), "/run/boxrun/apptainer.conf"
+	name, conf := testkit.UniqueName(t), "/run/boxrun/apptainer.conf"
 	title := masterTitle(name)
 	find := func() instanceProcs {
 		t.Helper()
@@ -199,7 +175,7 @@ func TestAwaitOrEnd(t *testing.T) {
 	master := running(t, title, "/bin/sh", "-c", "sleep 0.2; sleep 60 & wait")
 	cli := fakeStart(t, conf, name, "sleep 0.3")
 	want := fmt.Sprint(instanceProcs{CLI: []process{cli}, Masters: []process{master}})
-	eventually(t, "only "+want+" are found", func() bool { return fmt.Sprint(find()) == want }) // a fork has its parent's name
+	testkit.Eventually(t, "only "+want+" are found", func() bool { return fmt.Sprint(find()) == want }) // a fork has its parent's name
 	if err := awaitOrEnd(t.Context(), conf, name, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -223,19 +199,19 @@ func TestAwaitOrEnd(t *testing.T) {
 // During a start the master's child goes by the master's name until it becomes the box's init.
 func TestStartIsNotSettledBeforeInit(t *testing.T) {
 	if os.Getuid() != 0 {
-		cannot(t, "processes of boxrun's are root's")
+		testkit.Cannot(t, "processes of boxrun's are root's")
 	}
-	name := uniqueName(t)
+	name := testkit.UniqueName(t)
 	title := masterTitle(name)
 	parent := running(t, title, "/bin/bash", "-c", fmt.Sprintf("(exec -a %q sleep 60) & wait", title))
 	var procs instanceProcs
-	eventually(t, "both run", func() bool {
+	testkit.Eventually(t, "both run", func() bool {
 		var err error
 		procs, err = instanceProcesses(name, "")
 		return err == nil && len(procs.Masters) == 2 && hasChild(parent.PID)
 	})
 	settled, err := procs.settled()
-	wantText(t, fmt.Sprint(settled, err), "false <nil>")
+	testkit.WantText(t, fmt.Sprint(settled, err), "false <nil>")
 }
 
 func TestPauseGrows(t *testing.T) {
@@ -243,7 +219,7 @@ func TestPauseGrows(t *testing.T) {
 	for _, ago := range []time.Duration{0, time.Second, 5 * time.Second, time.Hour} {
 		got = append(got, pause(time.Now().Add(-ago), 10*time.Millisecond, 250*time.Millisecond).Round(time.Millisecond))
 	}
-	wantText(t, fmt.Sprint(got), "[10ms 20ms 100ms 250ms]")
+	testkit.WantText(t, fmt.Sprint(got), "[10ms 20ms 100ms 250ms]")
 }
 
 // handles is process.handles but for the moment of a fork.

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
 // The boxes here run no systemd; of those that do, and of their units, e2e has the tests.
@@ -82,8 +84,8 @@ func TestReadyWhenThePortAccepts(t *testing.T) {
 	if got.Took < 300*time.Millisecond {
 		t.Errorf("ready after %v, want 0.3s", got.Took)
 	}
-	wantText(t, lines[0], fmt.Sprintf("waiting for port %d", number))
-	wantText(t, lines[len(lines)-1], "")
+	testkit.WantText(t, lines[0], fmt.Sprintf("waiting for port %d", number))
+	testkit.WantText(t, lines[len(lines)-1], "")
 }
 
 // server answers each path with the code it names, and notes what it was asked.
@@ -130,8 +132,8 @@ func TestReadyWhenTheURLAnswers(t *testing.T) {
 			t.Errorf("%s: %v", u, err)
 		}
 	}
-	wantText(t, strings.Join(*asked, "\n"), "GET 127.0.0.1:"+p+"/302\nGET box.example.org:"+p+"/x?y=z")
-	wantText(t, strings.Join(*askedSecurely, "\n"), "GET 127.0.0.1:"+s+"/204")
+	testkit.WantText(t, strings.Join(*asked, "\n"), "GET 127.0.0.1:"+p+"/302\nGET box.example.org:"+p+"/x?y=z")
+	testkit.WantText(t, strings.Join(*askedSecurely, "\n"), "GET 127.0.0.1:"+s+"/204")
 }
 
 func TestNotReadyNamesEveryCheck(t *testing.T) {
@@ -153,7 +155,7 @@ func TestNotReadyNamesEveryCheck(t *testing.T) {
 	if !errors.As(err, &late) || !errors.Is(err, ErrNotReady) {
 		t.Fatalf("got %v, want %v", err, ErrNotReady)
 	}
-	wantText(t, strings.Join(late.Unmet, "\n"), fmt.Sprintf(`unit nginx.service: the box runs no systemd
+	testkit.WantText(t, strings.Join(late.Unmet, "\n"), fmt.Sprintf(`unit nginx.service: the box runs no systemd
 port %d refuses connections
 http://127.0.0.1:%s/502 answered 502
 http://127.0.0.1:%s/404 answered 404
@@ -161,8 +163,8 @@ http://127.0.0.1:%d/ refuses connections
 https://127.0.0.1:%s/ does not answer: http: server gave HTTP response to HTTPS client
 http://%%zz/ does not answer: invalid URL escape "%%zz"`, closed, p, p, closed, p))
 	late.Took = 1234 * time.Millisecond
-	wantText(t, late.Error(), "not ready after 1.2s: "+strings.Join(late.Unmet, "; "))
-	wantText(t, strings.Join(lines, "\n"), "waiting for nginx.service\n")
+	testkit.WantText(t, late.Error(), "not ready after 1.2s: "+strings.Join(late.Unmet, "; "))
+	testkit.WantText(t, strings.Join(lines, "\n"), "waiting for nginx.service\n")
 }
 
 // A port that accepts and says nothing must not hold up the end of the wait.
@@ -219,7 +221,7 @@ func TestPortsWithoutAnAddress(t *testing.T) {
 	r.Addr = netip.Addr{}
 	r.TCP = []uint16{80}
 	_, err := r.wait(t.Context())
-	wantText(t, fmt.Sprint(err), "the box has no address at which the host could look for its ports")
+	testkit.WantText(t, fmt.Sprint(err), "the box has no address at which the host could look for its ports")
 }
 
 func TestUnmetUnits(t *testing.T) {
@@ -234,7 +236,7 @@ func TestUnmetUnits(t *testing.T) {
 	} {
 		got = append(got, u.unmet())
 	}
-	wantText(t, strings.Join(got, "\n"), `unit a.service does not exist in the box
+	testkit.WantText(t, strings.Join(got, "\n"), `unit a.service does not exist in the box
 unit b.service is masked
 unit c.service failed (exit-code)
 unit d.mount failed
@@ -256,7 +258,7 @@ func TestShownURL(t *testing.T) {
 		{"http://web:81/x?y", v4, "http://web:81/x?y"},
 		{"http://%zz", v4, "http://%zz"},
 	} {
-		wantText(t, shownURL(test.raw, test.addr), test.want)
+		testkit.WantText(t, shownURL(test.raw, test.addr), test.want)
 	}
 }
 
@@ -271,5 +273,5 @@ func TestLiveLine(t *testing.T) {
 	l.end()
 	time.Sleep(110 * time.Millisecond)
 	l.say("c") // over
-	wantText(t, strings.Join(lines, "|"), "a|b|")
+	testkit.WantText(t, strings.Join(lines, "|"), "a|b|")
 }

@@ -16,8 +16,7 @@ import (
 	"testing/fstest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -46,8 +45,8 @@ From: debian:13
 %environment
     A=b
 `
-	wantText(t, strings.Join(hostFiles(definition), "\n"), "web.conf\nwith a blank\nsite/*\n/etc/ssl/site")
-	wantText(t, strings.Join(localImages(definition), "\n"), "base.sif")
+	testkit.WantText(t, strings.Join(hostFiles(definition), "\n"), "web.conf\nwith a blank\nsite/*\n/etc/ssl/site")
+	testkit.WantText(t, strings.Join(localImages(definition), "\n"), "base.sif")
 }
 
 // The fingerprint is another after each change that the build would see, and the same after any other.
@@ -164,36 +163,22 @@ drwxr-xr-x root/etc/deep  ""
 	if err := writeFiles(dir, files); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, tree(t, dir), want)
+	testkit.WantText(t, testkit.Tree(t, dir), want)
 
 	typed := t.TempDir()
 	script := strings.Join(recipeCommands(files, typed), "\n")
 	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}
-	wantText(t, tree(t, typed), want)
-}
-
-// mkfifo makes a FIFO that who reads it gets an end of at last: a test should fail, and not hang.
-func mkfifo(t *testing.T, path string) {
-	t.Helper()
-	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	end := time.AfterFunc(5*time.Second, func() {
-		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
-			unix.Close(fd)
-		}
-	})
-	t.Cleanup(func() { end.Stop() })
+	testkit.WantText(t, testkit.Tree(t, typed), want)
 }
 
 // Nothing but a regular file of a sensible size is read as a definition: a FIFO would keep status waiting.
 func TestADefinitionThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	mkfifo(t, at("pipe.def"))
-	mkfifo(t, at("pipe"))
+	testkit.Fifo(t, at("pipe.def"))
+	testkit.Fifo(t, at("pipe"))
 	for name, text := range map[string]string{"huge.def": "", "good.def": "Bootstrap: docker\n%files\n  pipe /\n"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -210,10 +195,10 @@ func TestADefinitionThatIsNone(t *testing.T) {
 		path := at(name)
 		want = fmt.Sprintf("%s: %q", want, path)
 		_, err := recipe{Definition: path}.fingerprint(t.Context())
-		wantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "reading the definition: "+want+" true")
+		testkit.WantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "reading the definition: "+want+" true")
 		j := building{profile: profiles.Profile{File: "web.toml"}, recipe: recipe{Definition: path}}
 		err = j.refuseDefinition()
-		wantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "web.toml: build.definition: "+want+" true")
+		testkit.WantText(t, fmt.Sprint(err, errors.Is(err, ErrInvalid)), "web.toml: build.definition: "+want+" true")
 	}
 	if _, err := (recipe{Definition: at("good.def")}).fingerprint(t.Context()); err != nil {
 		t.Errorf("a FIFO among the files: %v", err)
@@ -221,7 +206,7 @@ func TestADefinitionThatIsNone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := recipe{Definition: at("good.def")}.fingerprint(ctx)
-	wantText(t, fmt.Sprint(err, errors.Is(err, context.Canceled)), "reading the definition: context canceled true")
+	testkit.WantText(t, fmt.Sprint(err, errors.Is(err, context.Canceled)), "reading the definition: context canceled true")
 }
 
 // status tells of a box all that it can where the definition of its image cannot be read, and ends with its context.
@@ -235,17 +220,17 @@ func TestStatusWithoutTheDefinition(t *testing.T) {
 	}
 	p := profiles.Default()
 	p.Name, p.Image, p.Build.Definition = "web", j.image, filepath.Join(dir, "web.def")
-	mkfifo(t, p.Build.Definition)
+	testkit.Fifo(t, p.Build.Definition)
 	if err := l.save(&Box{Name: "web", Phase: Starting, Profile: p}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := (&Launcher{Store: l}).Status(t.Context(), "web", &p)
-	wantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
+	testkit.WantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := errors.Join(os.Remove(p.Build.Definition), os.WriteFile(p.Build.Definition, []byte("%files\n  web /\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = (&Launcher{Store: l}).Status(ctx, "web", &p)
-	wantText(t, fmt.Sprint(err), "reading the definition: context canceled")
+	testkit.WantText(t, fmt.Sprint(err), "reading the definition: context canceled")
 }

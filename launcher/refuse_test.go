@@ -8,27 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
 func boxOf(name string, change func(*profiles.Profile)) *Box {
-	p := profiles.Default()
-	p.Name, p.File = name, "/etc/boxrun/profiles/"+name+".toml"
-	change(&p)
-	return &Box{Name: name, Profile: p}
-}
-
-func ports(specs ...string) func(*profiles.Profile) {
-	return func(p *profiles.Profile) {
-		for _, spec := range specs {
-			port, err := profiles.ParsePort(spec)
-			if err != nil {
-				panic(err)
-			}
-			p.Network.Ports = append(p.Network.Ports, port)
-		}
-	}
+	return &Box{Name: name, Profile: testkit.Profile(name, change)}
 }
 
 func external(name string, more func(*profiles.Profile)) func(*profiles.Profile) {
@@ -40,14 +26,14 @@ func TestRefusePublished(t *testing.T) {
 		ours, theirs func(*profiles.Profile)
 		want         string
 	}{
-		"another port":                         {ports("80"), ports("81:80"), ""},
-		"the same port":                        {ports("81", "80"), ports("80:8080"), "80/tcp"},
-		"another protocol":                     {ports("53/udp"), ports("53"), ""},
-		"within a range":                       {ports("9005:80"), ports("9000-9010"), "9005/tcp"},
-		"ranges that meet":                     {ports("9005-9020"), ports("9000-9010"), "9005/tcp"},
-		"other addresses":                      {ports("192.0.2.1:80:80"), ports("127.0.0.1:80:80"), ""},
-		"one address of all":                   {ports("192.0.2.1:80:80"), ports("80"), "80/tcp"},
-		"an interface that has no address now": {external("lo", ports("80")), external("lo", ports("80")), "80/tcp"},
+		"another port":                         {testkit.Ports("80"), testkit.Ports("81:80"), ""},
+		"the same port":                        {testkit.Ports("81", "80"), testkit.Ports("80:8080"), "80/tcp"},
+		"another protocol":                     {testkit.Ports("53/udp"), testkit.Ports("53"), ""},
+		"within a range":                       {testkit.Ports("9005:80"), testkit.Ports("9000-9010"), "9005/tcp"},
+		"ranges that meet":                     {testkit.Ports("9005-9020"), testkit.Ports("9000-9010"), "9005/tcp"},
+		"other addresses":                      {testkit.Ports("192.0.2.1:80:80"), testkit.Ports("127.0.0.1:80:80"), ""},
+		"one address of all":                   {testkit.Ports("192.0.2.1:80:80"), testkit.Ports("80"), "80/tcp"},
+		"an interface that has no address now": {external("lo", testkit.Ports("80")), external("lo", testkit.Ports("80")), "80/tcp"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +58,7 @@ func TestRefusePublished(t *testing.T) {
 func TestPortsMeetOnOneAddress(t *testing.T) {
 	eth0, eth1 := []string{"192.0.2.1", "192.0.2.10"}, []string{"203.0.113.1"}
 	on := func(addrs []string, specs ...string) []netsetup.Port {
-		p := boxOf("some", ports(specs...)).Profile
+		p := boxOf("some", testkit.Ports(specs...)).Profile
 		if addrs == nil {
 			return hostPorts(p.Network.Ports)
 		}
@@ -150,7 +136,7 @@ func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
 	if err == nil || !errors.Is(err, ErrRefused) {
 		t.Fatalf("got %v, want %v", err, ErrRefused)
 	}
-	wantText(t, err.Error(), `network.subnet: 10.22.0.0/16, but box "old" is on bridge sbr0 with 10.23.0.0/16`)
+	testkit.WantText(t, err.Error(), `network.subnet: 10.22.0.0/16, but box "old" is on bridge sbr0 with 10.23.0.0/16`)
 }
 
 func TestRefuseImage(t *testing.T) {

@@ -5,13 +5,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
 func TestRulesForAddressesOfBefore(t *testing.T) {
 	b := boxOf("web", func(p *profiles.Profile) {
-		ports("8080:80")(p)
+		testkit.Ports("8080:80")(p)
 		p.Network.External = "lo"
 	})
 	b.Addr, b.Veth = netip.MustParseAddr("10.22.0.2"), "veth1"
@@ -33,15 +34,15 @@ func TestRulesForAddressesOfBefore(t *testing.T) {
 	}
 	rules.Ports = netsetup.On([]netip.Addr{netip.MustParseAddr("192.0.2.9")}, hostPorts(b.Profile.Network.Ports)...)
 	b.Ports = netsetup.Ports(rules)
-	wantText(t, outdated(), "the rules of the box are not for the addresses that lo has now")
+	testkit.WantText(t, outdated(), "the rules of the box are not for the addresses that lo has now")
 
 	now, err := boxRules(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Ports = netsetup.Ports(now)
-	wantText(t, outdated(), "")
+	testkit.WantText(t, outdated(), "")
 
 	b.Profile.Network.External = "gone0" // its rules stay: better than none
-	wantText(t, outdated(), "")
+	testkit.WantText(t, outdated(), "")
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -48,7 +49,7 @@ func TestFilesThatAreNoSecrets(t *testing.T) {
 		"a pipe":               {fileOf{fs.ModeNamedPipe | 0o600, 0}, `"/k/pw" is not a regular file -> name a file`},
 		"the terminal of root": {fileOf{fs.ModeDevice | 0o600, 0}, `"/k/pw" is not a regular file -> name a file`},
 	} {
-		t.Run(name, func(t *testing.T) { wantText(t, said(refuseOpen("/k/pw", c.file)), c.want) })
+		t.Run(name, func(t *testing.T) { testkit.WantText(t, said(refuseOpen("/k/pw", c.file)), c.want) })
 	}
 }
 
@@ -56,19 +57,19 @@ func TestFilesThatAreNoSecrets(t *testing.T) {
 func TestSecretCommands(t *testing.T) {
 	l := &Store{Dir: "/run/boxrun"}
 	p := profiles.Profile{Name: "web", Secrets: map[string]string{"site.key": "/root/a key", "password": "/root/pw"}}
-	wantText(t, strings.Join(l.secretCommands(p), "\n"), `install -d -m 700 /run/boxrun/boxes/web/secrets
+	testkit.WantText(t, strings.Join(l.secretCommands(p), "\n"), `install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 /root/pw /run/boxrun/boxes/web/secrets/password
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/site.key`)
-	wantText(t, fmt.Sprint(l.secretBinds(p)), "[/run/boxrun/boxes/web/secrets:/etc/secrets:ro]")
+	testkit.WantText(t, fmt.Sprint(l.secretBinds(p)), "[/run/boxrun/boxes/web/secrets:/etc/secrets:ro]")
 	p.Secrets = nil
-	wantText(t, fmt.Sprint(l.secretCommands(p), l.secretBinds(p), l.refuseSecrets(p), l.writeSecrets(p)), "[] [] <nil> <nil>")
+	testkit.WantText(t, fmt.Sprint(l.secretCommands(p), l.secretBinds(p), l.refuseSecrets(p), l.writeSecrets(p)), "[] [] <nil> <nil>")
 }
 
 // secretOf gives a profile with one secret, in a file of root's.
 func secretOf(t *testing.T, content string) (profiles.Profile, string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		cannot(t, "secrets are root's files")
+		testkit.Cannot(t, "secrets are root's files")
 	}
 	path := filepath.Join(t.TempDir(), "pw")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -94,33 +95,33 @@ func TestCopiesOfSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(filepath.Join(l.secretsDir("web"), "password"))
-	wantText(t, fmt.Sprint(dir.Mode(), copied.Mode(), string(content), err), "drwx------ -r--------hunter2<nil>")
+	testkit.WantText(t, fmt.Sprint(dir.Mode(), copied.Mode(), string(content), err), "drwx------ -r--------hunter2<nil>")
 
 	for content, want := range map[string]string{"hunter2": "[]", "hunter3": "[password]"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, fmt.Sprint(l.changedSecrets(p)), want)
+		testkit.WantText(t, fmt.Sprint(l.changedSecrets(p)), want)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, fmt.Sprint(l.changedSecrets(p)), "[password]")
+	testkit.WantText(t, fmt.Sprint(l.changedSecrets(p)), "[password]")
 }
 
 func TestSecretsThatCannotBeRead(t *testing.T) {
 	p, path := secretOf(t, strings.Repeat("x", maxSecret+1))
 	_, err := readSecrets(p)
-	wantText(t, said(err), `web.toml: secrets.password: "`+path+`" is over 1 MiB, too large for a secret -> bind it instead`)
+	testkit.WantText(t, said(err), `web.toml: secrets.password: "`+path+`" is over 1 MiB, too large for a secret -> bind it instead`)
 	p.Secrets["password"] = path + ".none"
 	p.Secrets["another"] = filepath.Dir(path)
 	_, err = readSecrets(p)
-	wantText(t, said(err), `web.toml: secrets.another: "`+filepath.Dir(path)+`" is not a regular file
+	testkit.WantText(t, said(err), `web.toml: secrets.another: "`+filepath.Dir(path)+`" is not a regular file
 web.toml: secrets.password: no such file: "`+path+`.none" -> name a file`)
 }
 
 // /proc is in no memory that copies could be kept in, as a disk is not; /dev/shm is.
 func TestSecretsAreKeptInMemory(t *testing.T) {
-	wantText(t, said(refuseDisk("/proc/self")), "[secrets]: /proc/self is on a disk, where copies of them would outlive the box -> mount a tmpfs there")
-	wantText(t, said(refuseDisk("/dev/shm/not/there/yet")), "")
+	testkit.WantText(t, said(refuseDisk("/proc/self")), "[secrets]: /proc/self is on a disk, where copies of them would outlive the box -> mount a tmpfs there")
+	testkit.WantText(t, said(refuseDisk("/dev/shm/not/there/yet")), "")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -30,7 +31,7 @@ func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
 		}
 		return string(text)
 	}
-	wantText(t, saved("1234"), saved("1235"))
+	testkit.WantText(t, saved("1234"), saved("1235"))
 }
 
 // One file that cannot be read is no reason to leave the other boxes alone.
@@ -46,18 +47,18 @@ func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	boxes, err := l.boxes()
-	wantText(t, strings.Join(nameList(boxes), " "), "db web")
+	testkit.WantText(t, strings.Join(nameList(boxes), " "), "db web")
 	if !errors.Is(err, errUnreadable) {
 		t.Fatalf("got %v, want %v", err, errUnreadable)
 	}
-	wantText(t, HintOf(err), `"boxrun down mail" stops the box and takes away what can be found by its name`)
+	testkit.WantText(t, HintOf(err), `"boxrun down mail" stops the box and takes away what can be found by its name`)
 
 	if err := l.forget(t.Context(), nil, "web"); err != nil { // it asks no kernel for what must stay
 		t.Fatal(err)
 	}
-	wantText(t, strings.Join(notes, "\n"), "stays: the network that boxes share: state file "+l.boxFile("mail")+
+	testkit.WantText(t, strings.Join(notes, "\n"), "stays: the network that boxes share: state file "+l.boxFile("mail")+
 		" is of version 2, this boxrun reads 1")
-	wantText(t, strings.Join(names(t, l.path("boxes")), " "), "db.json mail.json")
+	testkit.WantText(t, strings.Join(testkit.Names(t, l.path("boxes")), " "), "db.json mail.json")
 }
 
 // A box is starting or stopping while a boxrun is at work on it: one that is killed tells nobody.
@@ -84,9 +85,9 @@ func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
 		if b, err = l.load("web"); err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, b.state(), string(phase))
+		testkit.WantText(t, b.state(), string(phase))
 		b.Worker = worker
-		wantText(t, b.state(), "crashed")
+		testkit.WantText(t, b.state(), "crashed")
 	}
 }
 
@@ -100,5 +101,5 @@ func TestBoxesThatCannotBeListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := l.boxes()
-	wantText(t, fmt.Sprint(err), "listing boxes: open "+l.path("boxes")+": not a directory")
+	testkit.WantText(t, fmt.Sprint(err), "listing boxes: open "+l.path("boxes")+": not a directory")
 }

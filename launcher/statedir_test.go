@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"boxrun/launcher/testkit"
 )
 
 // sample stands for what boxrun keeps: it has all that JSON treats in its own way.
@@ -29,7 +31,7 @@ func TestStateIsReadAsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, string(text), `{
+	testkit.WantText(t, string(text), `{
   "version": 1,
   "state": {
     "name": "web",
@@ -55,21 +57,8 @@ func TestStateIsReadAsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, info.Mode().String(), "-rw-r--r--")
-	wantText(t, strings.Join(names(t, filepath.Dir(path)), " "), "web.json")
-}
-
-func names(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
+	testkit.WantText(t, info.Mode().String(), "-rw-r--r--")
+	testkit.WantText(t, strings.Join(testkit.Names(t, filepath.Dir(path)), " "), "web.json")
 }
 
 func TestNoState(t *testing.T) {
@@ -79,7 +68,7 @@ func TestNoState(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
-	wantText(t, err.Error(), "reading state: open "+path+": no such file or directory")
+	testkit.WantText(t, err.Error(), "reading state: open "+path+": no such file or directory")
 }
 
 func TestStrangeStateIsRefused(t *testing.T) {
@@ -105,7 +94,7 @@ func TestStrangeStateIsRefused(t *testing.T) {
 			if err == nil {
 				t.Fatalf("no error, got %+v", got)
 			}
-			wantText(t, err.Error(), "state file "+path+" "+test.want)
+			testkit.WantText(t, err.Error(), "state file "+path+" "+test.want)
 		})
 	}
 }
@@ -124,7 +113,7 @@ func TestStateOnAFullDisk(t *testing.T) {
 		case strings.Contains(string(out), "=== RUN"):
 			t.Fatalf("%v\n%s", err, out)
 		default:
-			cannot(t, "no mount namespace: %v: %s", err, out)
+			testkit.Cannot(t, "no mount namespace: %v: %s", err, out)
 		}
 		return
 	}
@@ -136,13 +125,13 @@ func TestStateOnAFullDisk(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	wantText(t, err.Error(), "writing state file "+path+": write "+dir+"/.web.json.new: no space left on device")
+	testkit.WantText(t, err.Error(), "writing state file "+path+": write "+dir+"/.web.json.new: no space left on device")
 	var got sample
 	if err := readJSON(path, &got); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, got.Name, "web")
-	wantText(t, strings.Join(names(t, dir), " "), "web.json")
+	testkit.WantText(t, got.Name, "web")
+	testkit.WantText(t, strings.Join(testkit.Names(t, dir), " "), "web.json")
 }
 
 // self gives the path of the test binary.
@@ -166,7 +155,7 @@ func TestReplaceIfChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantText(t, string(got), content)
+		testkit.WantText(t, string(got), content)
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -24,7 +25,7 @@ func TestStopOrder(t *testing.T) {
 		{"", ""},
 	} {
 		t.Run(test.named, func(t *testing.T) {
-			wantText(t, strings.Join(stopOrder(boxes, strings.Fields(test.named)), " "), test.want)
+			testkit.WantText(t, strings.Join(stopOrder(boxes, strings.Fields(test.named)), " "), test.want)
 		})
 	}
 }

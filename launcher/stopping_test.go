@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/launcher/testkit"
 )
 
 // cleanInit does as systemd does: it ends on the halt signal.
@@ -48,7 +50,7 @@ func TestStopClean(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	lines, _, killed = stop(t, init, init, time.Second)
-	wantText(t, fmt.Sprint(killed, lines), "<nil> []") // twice is no error
+	testkit.WantText(t, fmt.Sprint(killed, lines), "<nil> []") // twice is no error
 }
 
 func TestStopKillsAfterTimeout(t *testing.T) {
@@ -60,7 +62,7 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 	if len(lines) < 3 || lines[len(lines)-1] != "" {
 		t.Fatalf("got lines %q, want three and an empty one", lines)
 	}
-	wantText(t, strings.Join(lines[:3], "\n"),
+	testkit.WantText(t, strings.Join(lines[:3], "\n"),
 		"waiting for the box to stop\nwaiting for the box to stop (1s)\nkilling the box")
 }
 
@@ -81,9 +83,9 @@ func TestStopOfADeafInit(t *testing.T) {
 	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
 		t.Errorf("killed, as %v, after %v, want %v after 10s", killed, took, errDeaf)
 	}
-	wantText(t, killedProblem("web", time.Minute, killed).Error(),
+	testkit.WantText(t, killedProblem("web", time.Minute, killed).Error(),
 		"web was killed: its init takes no notice of SIGRTMIN+3, which tells a box to stop")
-	wantText(t, killedProblem("web", time.Minute, errSlow).Error(), "web did not stop within 1m0s and was killed")
+	testkit.WantText(t, killedProblem("web", time.Minute, errSlow).Error(), "web did not stop within 1m0s and was killed")
 }
 
 // Without any time it is killed at once, and told nothing.
@@ -126,7 +128,7 @@ func TestOwnCgroup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			own, ok := ownCgroup(test.path, test.others)
-			wantText(t, fmt.Sprintf("%s %v", own, ok), test.want)
+			testkit.WantText(t, fmt.Sprintf("%s %v", own, ok), test.want)
 		})
 	}
 }
@@ -140,7 +142,7 @@ func ownScope(t *testing.T) string {
 	}
 	dir := filepath.Join(cgroupMount(), path, "boxrun-test-"+strconv.Itoa(os.Getpid()))
 	if err := os.MkdirAll(filepath.Join(dir, "init.scope"), 0o755); err != nil || cgroupMount() == "" {
-		cannot(t, "no cgroup can be made here: %v", err)
+		testkit.Cannot(t, "no cgroup can be made here: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := removeTree(dir); err != nil {
@@ -153,7 +155,7 @@ func ownScope(t *testing.T) string {
 func moveTo(t *testing.T, p process, cgroup string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(p.PID)), 0o644); err != nil {
-		cannot(t, "no process can be moved to a cgroup here: %v", err)
+		testkit.Cannot(t, "no process can be moved to a cgroup here: %v", err)
 	}
 }
 
@@ -164,7 +166,7 @@ func TestStopKillsTheCgroup(t *testing.T) {
 	moveTo(t, init, filepath.Join(dir, "init.scope"))
 	moveTo(t, service, dir)
 	own, err := cgroupOf(init.PID)
-	wantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
+	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
 
 	killed, err := stopBox(t.Context(), init, waiter(t, init), own, 100*time.Millisecond, nil)
 	if !errors.Is(killed, errSlow) || err != nil {
@@ -194,7 +196,7 @@ func TestStopSparesAStrangersCgroup(t *testing.T) {
 func TestCgroupOfTheCaller(t *testing.T) {
 	init := shell(t, busyInit)
 	own, err := cgroupOf(init.PID)
-	wantText(t, fmt.Sprintf("%s %v", own, err), " <nil>") // it shares the test's
+	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), " <nil>") // it shares the test's
 	if _, err := cgroupOf(1 << 30); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("got %v, want %v", err, os.ErrProcessDone)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -19,12 +21,12 @@ func TestUnitName(t *testing.T) {
 	for _, unit := range []string{"nginx", "nginx.service", "ssh.socket", "getty@tty1", "my.app", "a.b.timer", "multi-user.target"} {
 		got = append(got, unitName(unit))
 	}
-	wantText(t, strings.Join(got, " "),
+	testkit.WantText(t, strings.Join(got, " "),
 		"nginx.service nginx.service ssh.socket getty@tty1.service my.app.service a.b.timer multi-user.target")
 }
 
 func TestPrintable(t *testing.T) {
-	wantText(t, printable("größe.service\x1b[2J\n\a\xff"), "größe.service?[2J??\ufffd")
+	testkit.WantText(t, printable("größe.service\x1b[2J\n\a\xff"), "größe.service?[2J??\ufffd")
 }
 
 // inPrivateRun runs a script as root of a user, mount and PID namespace, with a /run and a PID 1 of its own.
@@ -38,7 +40,7 @@ func inPrivateRun(t *testing.T, script string) process {
 			break
 		}
 		if time.Since(began) > 5*time.Second {
-			cannot(t, "no namespaces for a /run of one's own")
+			testkit.Cannot(t, "no namespaces for a /run of one's own")
 		}
 	}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", outer.PID, outer.PID))
@@ -100,7 +102,7 @@ func TestNoSystemd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if pid == abandoned && os.Getuid() != 0 {
-				cannot(t, "only root can enter a namespace")
+				testkit.Cannot(t, "only root can enter a namespace")
 			}
 			_, err := dialSystemd(t.Context(), pid)
 			if !errors.Is(err, errNoSystemd) {
@@ -113,7 +115,7 @@ func TestNoSystemd(t *testing.T) {
 // systemd talks to processes of its own PID namespace alone.
 func TestConnectionComesFromInsideTheBox(t *testing.T) {
 	if os.Getuid() != 0 {
-		cannot(t, "only root can enter a namespace")
+		testkit.Cannot(t, "only root can enter a namespace")
 	}
 	box := inPrivateRun(t, "true")
 	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", box.PID))
@@ -146,7 +148,7 @@ func TestConnectionComesFromInsideTheBox(t *testing.T) {
 	if peer.Pid == int32(os.Getpid()) || peer.Uid != 0 {
 		t.Errorf("the peer is %+v, want a child of %d, root", peer, os.Getpid())
 	}
-	wantText(t, strings.Join(strayThreads(t), " "), "")
+	testkit.WantText(t, strings.Join(strayThreads(t), " "), "")
 }
 
 func peerCred(t *testing.T, c net.Conn) *unix.Ucred {
@@ -185,7 +187,7 @@ func strayThreads(t *testing.T) []string {
 // A systemd that froze still has its socket, and nobody who answers.
 func TestFrozenSystemd(t *testing.T) {
 	if os.Getuid() != 0 {
-		cannot(t, "only root can enter a namespace")
+		testkit.Cannot(t, "only root can enter a namespace")
 	}
 	box := inPrivateRun(t, "true")
 	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", box.PID))
@@ -205,7 +207,7 @@ func TestFrozenSystemd(t *testing.T) {
 func TestRunsSystemd(t *testing.T) {
 	p := shell(t, "READY; exec sleep 60")
 	is, err := runsSystemd(p.PID)
-	wantText(t, fmt.Sprint(is, err), "false <nil>")
+	testkit.WantText(t, fmt.Sprint(is, err), "false <nil>")
 	if _, err := runsSystemd(1 << 30); err == nil {
 		t.Error("a process that is gone: no error")
 	}

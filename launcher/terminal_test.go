@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/testkit"
+
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +77,7 @@ func newScreen(t *testing.T) *screen {
 	t.Helper()
 	keys, tty, err := hostPty()
 	if err != nil {
-		cannot(t, "no terminals here: %v", err)
+		testkit.Cannot(t, "no terminals here: %v", err)
 	}
 	s := &screen{t: t, keys: keys, tty: tty}
 	t.Cleanup(func() { tty.Close(); keys.Close() })
@@ -135,15 +137,6 @@ func startShell(t *testing.T, cmd *exec.Cmd) {
 	t.Cleanup(func() { cmd.Process.Kill() })
 }
 
-// wait gives how a command that must end soon ended.
-func wait(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	timer := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	cmd.Wait()
-	return cmd.ProcessState.String()
-}
-
 func TestTerminalIsOfItsOwn(t *testing.T) {
 	s := newScreen(t)
 	own, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.tty.Fd()))
@@ -152,7 +145,7 @@ func TestTerminalIsOfItsOwn(t *testing.T) {
 	}
 	cmd := s.boxrun(`test "$(tty)" != ` + own + ` && tty >/dev/null && stty size && exit 7`)
 	startShell(t, cmd)
-	wantText(t, wait(t, cmd), "exit status 7")
+	testkit.WantText(t, testkit.Wait(t, cmd), "exit status 7")
 	s.await("33 101\n")
 }
 
@@ -166,7 +159,7 @@ func TestKeysReachTheCommand(t *testing.T) {
 	s.await("go\n")
 	io.WriteString(s.keys, "\x03")
 	s.await("interrupted\n")
-	wantText(t, wait(t, cmd), "exit status 3")
+	testkit.WantText(t, testkit.Wait(t, cmd), "exit status 3")
 }
 
 func TestResizeReachesTheCommand(t *testing.T) {
@@ -178,7 +171,7 @@ func TestResizeReachesTheCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.await("40 120\n")
-	wantText(t, wait(t, cmd), "exit status 0")
+	testkit.WantText(t, testkit.Wait(t, cmd), "exit status 0")
 }
 
 func TestModesAreRestored(t *testing.T) {
@@ -208,8 +201,8 @@ func TestModesAreRestored(t *testing.T) {
 				t.Error("the terminal is not in raw mode while the command runs")
 			}
 			c.end(s, cmd.Process)
-			wantText(t, wait(t, cmd), c.want)
-			wantText(t, s.modes(), before)
+			testkit.WantText(t, testkit.Wait(t, cmd), c.want)
+			testkit.WantText(t, s.modes(), before)
 		})
 	}
 }
@@ -224,8 +217,8 @@ func TestModesAreRestoredWhereTheCommandIsMissing(t *testing.T) {
 	s := newScreen(t)
 	before := s.modes()
 	_, err := relayTo(nil, Exec{Argv: []string{"/nosuch"}, Stdin: s.tty, Stdout: s.tty})
-	wantText(t, fmt.Sprint(err), "running /nosuch: fork/exec /nosuch: no such file or directory")
-	wantText(t, s.modes(), before)
+	testkit.WantText(t, fmt.Sprint(err), "running /nosuch: fork/exec /nosuch: no such file or directory")
+	testkit.WantText(t, s.modes(), before)
 }
 
 // A reader that goes away (| head) must neither kill boxrun in raw mode nor let it wait for a command that writes on.
@@ -242,8 +235,8 @@ func TestOutputNobodyReads(t *testing.T) {
 	w.Close()
 	io.ReadFull(r, make([]byte, 100))
 	r.Close()
-	wantText(t, wait(t, cmd), "exit status 129")
-	wantText(t, s.modes(), before)
+	testkit.WantText(t, testkit.Wait(t, cmd), "exit status 129")
+	testkit.WantText(t, s.modes(), before)
 }
 
 func TestLastOutputIsNotLost(t *testing.T) {
@@ -259,7 +252,7 @@ func TestLastOutputIsNotLost(t *testing.T) {
 				Stdout: &out,
 			})
 			got := fmt.Sprintf("code %d, error %v, %d bytes, ending %q", code, err, out.Len(), tailOf(out.String(), 4))
-			wantText(t, got, `code 4, error <nil>, 20003 bytes, ending "xend"`)
+			testkit.WantText(t, got, `code 4, error <nil>, 20003 bytes, ending "xend"`)
 			if t.Failed() {
 				t.Fatalf("in round %d", i)
 			}
@@ -288,7 +281,7 @@ func TestPipedInputEnds(t *testing.T) {
 			code, err := relayTo(nil, Exec{Argv: []string{"sh", "-c", c.script}, Stdin: r, Stdout: &out})
 			got := strings.Join(strings.Fields(strings.ReplaceAll(out.String(), "\r", "")), " ")
 			want := strings.Join(strings.Fields(c.want), " ")
-			wantText(t, fmt.Sprintf("%s (code %d, error %v)", got, code, err), want+" (code 0, error <nil>)")
+			testkit.WantText(t, fmt.Sprintf("%s (code %d, error %v)", got, code, err), want+" (code 0, error <nil>)")
 		})
 	}
 }
@@ -309,7 +302,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	wantText(t, fmt.Sprint(runtime.NumGoroutine() > goroutines, openFiles(t)), fmt.Sprint(false, files))
+	testkit.WantText(t, fmt.Sprint(runtime.NumGoroutine() > goroutines, openFiles(t)), fmt.Sprint(false, files))
 }
 
 func openFiles(t *testing.T) int {
@@ -324,10 +317,10 @@ func openFiles(t *testing.T) int {
 func TestOpenPtyRefusesWhatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	_, _, err := openPtyIn(dir)
-	wantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: no such file or directory")
+	testkit.WantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: no such file or directory")
 	if err := os.Symlink("/dev/null", dir+"/ptmx"); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = openPtyIn(dir)
-	wantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: too many levels of symbolic links")
+	testkit.WantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: too many levels of symbolic links")
 }

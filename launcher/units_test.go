@@ -12,6 +12,7 @@ import (
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
@@ -111,7 +112,7 @@ func TestInstanceUnit(t *testing.T) {
 		{"hello", "builtin:hello", "boxrun@hello.service"},
 		{"selftest-1", "builtin:hello", "boxrun@hello@selftest-1.service"},
 	} {
-		wantText(t, instanceUnit(profiles.Profile{Name: test.name, File: test.file}), test.want)
+		testkit.WantText(t, instanceUnit(profiles.Profile{Name: test.name, File: test.file}), test.want)
 	}
 }
 
@@ -166,7 +167,7 @@ Restart=on-failure
 func TestSystemdTakesTheUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		cannot(t, "no systemd-analyze here")
+		testkit.Cannot(t, "no systemd-analyze here")
 	}
 	dir := t.TempDir()
 	boxrun := filepath.Join(dir, "boxrun")
@@ -230,7 +231,7 @@ func TestTransientServiceAsCommand(t *testing.T) {
 	p := unitProfile()
 	b := &Box{Name: p.Name, Profile: p}
 	properties := transientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b", "C=d e"})
-	wantText(t, systemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
+	testkit.WantText(t, systemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
 		`-p 'After=network-online.target remote-fs.target dbus.service nftables.service iptables.service ufw.service `+
 		`netfilter-persistent.service firewalld.service docker.service boxrun@db.service boxrun-db.service boxrun@cache@a.service boxrun-cache-a.service' `+
 		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' `+
