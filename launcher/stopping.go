@@ -17,11 +17,15 @@ const (
 	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
 	forkTime       = time.Second            // longer than a fork takes on a busy machine
 	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (pkg/network)
-	killTimeout    = 10 * time.Second       // for a killed process to be gone
-	scopeTimeout   = 500 * time.Millisecond // for the host's systemd to remove a scope that is empty
 	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
 	nudgeEvery     = 50 * time.Millisecond
 )
+
+// killTimeout is how long a killed process may take to be gone.
+const killTimeout = 10 * time.Second
+
+// scopeTimeout is how long the host's systemd may take to remove a scope that is empty.
+const scopeTimeout = 500 * time.Millisecond
 
 // stopBox stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
 // that it waits until Apptainer's master has taken the box's network down and its record away, and kills that too
