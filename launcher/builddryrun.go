@@ -38,9 +38,9 @@ func (s *Store) BuildCommands(p profiles.Profile) ([]string, error) {
 }
 
 // recipeCommands gives what a person would type to have what writeFiles makes.
-func recipeCommands(files []confFile, dir string) []string {
+func recipeCommands(recipe []confFile, dir string) []string {
 	var lines []string
-	for _, f := range files {
+	for _, f := range recipe {
 		path := filepath.Join(dir, f.Path)
 		lines = append(lines, "mkdir -p "+quote(filepath.Dir(path)), f.command(dir))
 		if f.Mode == 0o755 {

@@ -86,24 +86,24 @@ func maskedUnits() []string {
 
 // files gives what the directory holds, in the order of Path within each kind.
 func (c confDir) files() []confFile {
-	var files []confFile
+	var list []confFile
 	if c.Systemd {
 		for _, unit := range c.masked() {
-			files = append(files, confFile{Path: "masks/" + unit, Link: "/dev/null"})
+			list = append(list, confFile{Path: "masks/" + unit, Link: "/dev/null"})
 		}
 		if len(c.Environment) > 0 { // not for everyone on the host to read
-			files = append(files, confFile{Path: environmentFile, Content: environmentConf(c.Environment), Mode: 0o600})
+			list = append(list, confFile{Path: environmentFile, Content: environmentConf(c.Environment), Mode: 0o600})
 		}
 		if c.TasksHeld {
-			files = append(files, confFile{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
+			list = append(list, confFile{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
 		}
 	}
-	files = append(files, confFile{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
+	list = append(list, confFile{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
 	if c.Systemd {
-		files = append(files, confFile{Path: "resolved.conf", Content: c.Names.resolvedConf(), Mode: 0o644},
+		list = append(list, confFile{Path: "resolved.conf", Content: c.Names.resolvedConf(), Mode: 0o644},
 			confFile{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
 	}
-	return append(files, confFile{Path: "hosts", Content: c.Hosts, Mode: 0o644})
+	return append(list, confFile{Path: "hosts", Content: c.Hosts, Mode: 0o644})
 }
 
 func (c confDir) masked() []string {
@@ -127,10 +127,10 @@ func (c confDir) binds(dir string) []string {
 		{"tmpfiles.conf", "/etc/tmpfiles.d/boxrun.conf"},
 		{"hosts", "/etc/hosts"},
 	}
-	files := c.files()
+	list := c.files()
 	var binds []string
 	for _, t := range targets {
-		if slices.ContainsFunc(files, func(f confFile) bool { return top(f.Path) == t.path }) {
+		if slices.ContainsFunc(list, func(f confFile) bool { return top(f.Path) == t.path }) {
 			binds = append(binds, filepath.Join(dir, t.path)+":"+t.target+":ro")
 		}
 	}
@@ -147,17 +147,17 @@ func top(path string) string {
 // that is there with another content is written over in place, not replaced: it may be bound into the running box,
 // which would go on seeing the old one. The content goes in by one write, so that hardly anyone sees half of it.
 func (c confDir) write(dir string) error {
-	files := c.files()
-	err := writeFiles(dir, files)
+	list := c.files()
+	err := writeFiles(dir, list)
 	if err == nil {
-		err = removeOthers(dir, files)
+		err = removeOthers(dir, list)
 	}
 	return wrap("writing configuration of the box", err)
 }
 
 // writeFiles makes files below dir, and the directories that they are in.
-func writeFiles(dir string, files []confFile) error {
-	for _, f := range files {
+func writeFiles(dir string, list []confFile) error {
+	for _, f := range list {
 		path := filepath.Join(dir, f.Path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err

@@ -31,7 +31,7 @@ func (d *doctor) boxLooks(b *Box) []look {
 	}
 	looks = append(looks,
 		one(b.Name, "address", func(context.Context) Check { return b.addressCheck() }),
-		look{b.Name, "rules", b.rulesChecks},
+		look{b.Name, "rules", func(context.Context) []Check { return b.rulesChecks() }},
 		one(b.Name, "names of others", func(context.Context) Check { return d.hostsCheck(b) }))
 	for _, p := range b.Profile.Network.Ports {
 		name := portName(p)
@@ -89,7 +89,7 @@ func (b *Box) addressCheck() Check {
 }
 
 // rulesChecks compares the box's own rules and devices with its plan.
-func (b *Box) rulesChecks(context.Context) []Check {
+func (b *Box) rulesChecks() []Check {
 	k, err := openKernel()
 	if err != nil {
 		return []Check{broken(err)}

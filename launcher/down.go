@@ -125,16 +125,16 @@ const orphanTimeout = 8 * time.Second
 
 // stopWithUnits stops the box, and tells systemd so: before, or where the box is given longer than its services have to
 // stop, when it has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Duration) (killed error, units stoppings, err error) {
+func (l *Launcher) stopWithUnits(ctx context.Context, b *Box, timeout time.Duration) (killed error, services stoppings, err error) {
 	long := timeout > stopTimeout(b)
 	if !long {
-		units = l.stopUnits(ctx, b)
+		services = l.stopUnits(ctx, b)
 	}
 	killed, err = l.stop(ctx, b, timeout)
 	if long && err == nil {
-		units = l.stopUnits(ctx, b)
+		services = l.stopUnits(ctx, b)
 	}
-	return killed, units, err
+	return killed, services, err
 }
 
 // stop tells the box's init to go and waits until Apptainer's master has cleaned up. A box that is dead already needs

@@ -402,9 +402,9 @@ func helloCommands(dir string) []string {
 			lines = append(lines, "mkdir -p "+quote(dir+path))
 		}
 	}
-	files := helloFiles()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		lines = append(lines, confFile{Path: name, Content: files[name]}.command(dir))
+	contents := helloFiles()
+	for _, name := range slices.Sorted(maps.Keys(contents)) {
+		lines = append(lines, confFile{Path: name, Content: contents[name]}.command(dir))
 	}
 	return lines
 }

@@ -148,13 +148,13 @@ func lastLines(text []byte, lines int) []byte {
 const followEvery = 250 * time.Millisecond
 
 // followFiles writes what is appended to files from their From on, until ctx ends or the process lives no more.
-func followFiles(ctx context.Context, pid int, files []logFile, out io.Writer) error {
+func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
 		alive := exists(fmt.Sprintf("/proc/%d", pid)) // before reading: what it wrote last is not to be missed
-		for i := range files {
-			if err := files[i].tail(out, -1); err != nil {
+		for i := range logs {
+			if err := logs[i].tail(out, -1); err != nil {
 				return err
 			}
 		}

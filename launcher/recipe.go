@@ -248,11 +248,11 @@ func localImages(definition string) []string {
 
 // unpack writes the files of a built-in recipe to dir.
 func (r recipe) unpack(dir string) error {
-	files, err := r.builtinFiles()
+	list, err := r.builtinFiles()
 	if err != nil {
 		return err
 	}
-	return wrap("unpacking the recipe", writeFiles(dir, files))
+	return wrap("unpacking the recipe", writeFiles(dir, list))
 }
 
 // builtinFiles gives the files of a built-in recipe, by path.
@@ -265,13 +265,13 @@ func (r recipe) builtinFiles() ([]confFile, error) {
 }
 
 // filesIn gives all files of a file system, by path. What begins with #! can be run: modes are not kept in the binary.
-func filesIn(files fs.FS) ([]confFile, error) {
+func filesIn(tree fs.FS) ([]confFile, error) {
 	var list []confFile
-	err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(tree, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		text, err := fs.ReadFile(files, path)
+		text, err := fs.ReadFile(tree, path)
 		mode := fs.FileMode(0o644)
 		if strings.HasPrefix(string(text), "#!") {
 			mode = 0o755

@@ -143,7 +143,7 @@ func TestFingerprintOfABuiltinRecipe(t *testing.T) {
 // A built-in recipe is unpacked as it was in its directory: its scripts can be run. What a person would type makes the same,
 // whatever words stand on lines of their own.
 func TestUnpack(t *testing.T) {
-	files, err := filesIn(fstest.MapFS{
+	list, err := filesIn(fstest.MapFS{
 		"web.def":           {Data: []byte("Bootstrap: docker\n")},
 		"root/etc/deep/end": {Data: []byte("cat <<END\nEND\nEND_\n$HOME\n")},
 		"install.sh":        {Data: []byte("#!/bin/sh\ntrue\n")},
@@ -160,13 +160,13 @@ drwxr-xr-x root/etc/deep  ""
 -rw-r--r-- web.def  "Bootstrap: docker\n"
 `
 	dir := t.TempDir()
-	if err := writeFiles(dir, files); err != nil {
+	if err := writeFiles(dir, list); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, testkit.Tree(t, dir), want)
 
 	typed := t.TempDir()
-	script := strings.Join(recipeCommands(files, typed), "\n")
+	script := strings.Join(recipeCommands(list, typed), "\n")
 	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}

@@ -89,9 +89,9 @@ func removeUnitFiles(ctx context.Context, files []string) error {
 }
 
 // removeAll removes files and directories that are there, but directories with something of an administrator's in them.
-func removeAll(files []string) error {
+func removeAll(paths []string) error {
 	var errs []error
-	for _, file := range files {
+	for _, file := range paths {
 		if err := removeIfThere(file); !errors.Is(err, unix.ENOTEMPTY) {
 			errs = append(errs, err)
 		}
@@ -387,11 +387,11 @@ func (l *Launcher) HostResetCommands() ([]string, error) {
 		return nil, err
 	}
 	lines = append(lines, units...)
-	files, err := netsetup.SetupFiles(etc)
+	setup, err := netsetup.SetupFiles(etc)
 	if err != nil {
 		return nil, err
 	}
-	if len(files) > 0 {
+	if len(setup) > 0 {
 		lines = append(lines, netsetup.SetupRemoval(etc).UndoCommands()...)
 	}
 	if exists(l.Dir) || len(lines) > 0 { // a box that stops gives back its lease there
@@ -419,15 +419,15 @@ func (l *Launcher) stopCommands(k *netsetup.Kernel, known []string) ([]string, e
 
 // unitCommands gives the commands that disable every box.
 func unitCommands() ([]string, error) {
-	files, err := UnitFiles()
-	if len(files) == 0 || err != nil {
+	paths, err := UnitFiles()
+	if len(paths) == 0 || err != nil {
 		return nil, err
 	}
 	var lines []string
-	if enabled := enabledAmong(files); len(enabled) > 0 {
+	if enabled := enabledAmong(paths); len(enabled) > 0 {
 		lines = append(lines, "systemctl disable -q "+Quote(enabled))
 	}
-	for _, file := range files {
+	for _, file := range paths {
 		switch {
 		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed it
 		case strings.HasSuffix(file, ".d"):

@@ -64,8 +64,8 @@ func (s *Store) hostForUnits(ctx context.Context) (*hostSystemd, error) {
 	return dialHost(ctx)
 }
 
-func writeUnits(files []unitFile) error {
-	for _, f := range files {
+func writeUnits(units []unitFile) error {
+	for _, f := range units {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 			return fmt.Errorf("writing unit: %w", err)
 		}

@@ -136,9 +136,9 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *Box, p pr
 	}
 	if err == nil {
 		l.warnOfNeighbours(b)
-		var limits []string
-		limits, err = l.limitAnew(ctx, b, p)
-		mended = append(mended, limits...)
+		var held []string
+		held, err = l.limitAnew(ctx, b, p)
+		mended = append(mended, held...)
 	}
 	up := Up{Box: b, Mended: mended, Changed: !l.madeOf(b, p), Image: b.imageNow(), Secrets: l.changedSecrets(p)}
 	if err != nil || o.NoWait {

@@ -9,14 +9,14 @@ import (
 
 // What runs again under sudo names profiles by their files, and nothing else than profiles.
 func TestUnderSudo(t *testing.T) {
-	files := map[string]string{"web": "/etc/boxrun/profiles/web.toml", "up": "/home/a b/up.toml"}
+	paths := map[string]string{"web": "/etc/boxrun/profiles/web.toml", "up": "/home/a b/up.toml"}
 	for _, test := range []struct{ verb, args, want string }{
 		{"up", "up web db --no-wait", "up /etc/boxrun/profiles/web.toml db --no-wait"},
 		{"up", "up up", "up '/home/a b/up.toml'"},
 		{"restart", "restart up", "restart '/home/a b/up.toml'"},
 		{"host setup", "host setup --dry-run", "host setup --dry-run"},
 	} {
-		got := launcher.Quote(underSudo("/usr/bin/boxrun", test.verb, strings.Fields(test.args), files, nil))
+		got := launcher.Quote(underSudo("/usr/bin/boxrun", test.verb, strings.Fields(test.args), paths, nil))
 		if want := "sudo -- /usr/bin/boxrun " + test.want; got != want {
 			t.Errorf("boxrun %s:\ngot  %s\nwant %s", test.args, got, want)
 		}
