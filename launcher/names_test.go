@@ -10,12 +10,18 @@ import (
 	"boxrun/profiles"
 )
 
-// boxAt gives a box that runs at an address of a bridge.
-func boxAt(t *testing.T, name, addr, hostname, bridge string) *Box {
+// boxAt returns a box at an address of a bridge. The init of the box is this very process.
+func boxAt(t testing.TB, name, addr, hostname, bridge string) *Box {
 	t.Helper()
-	b := boxIn(t, profiles.BridgeMode)
-	b.Name, b.Profile.Name, b.Profile.Hostname, b.Profile.Network.Bridge = name, name, hostname, bridge
-	b.Addr = netip.MustParseAddr(addr)
+	b := boxOf(name, func(p *profiles.Profile) { p.Hostname, p.Network.Bridge = hostname, bridge })
+	b.Phase, b.Addr = Running, netip.MustParseAddr(addr)
+	var err error
+	if b.BootID, err = bootID(); err != nil {
+		t.Fatal(err)
+	}
+	if b.Init, err = openProcess(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 

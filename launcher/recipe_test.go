@@ -213,13 +213,19 @@ func TestADefinitionThatIsNone(t *testing.T) {
 func TestStatusWithoutTheDefinition(t *testing.T) {
 	dir := t.TempDir()
 	l := &Store{Dir: t.TempDir(), Home: t.TempDir()}
-	j, build := sandboxBuild(t, dir)
-	build()
-	if err := errors.Join(j.note("one", "1.4.5", "dev"), os.Rename(j.made(), j.image)); err != nil {
+	image := filepath.Join(dir, "web")
+	if err := os.Mkdir(image, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	id, err := identify(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeJSON(image+".boxrun.json", map[string]any{"image": id, "fingerprint": "one"}); err != nil {
 		t.Fatal(err)
 	}
 	p := profiles.Default()
-	p.Name, p.Image, p.Build.Definition = "web", j.image, filepath.Join(dir, "web.def")
+	p.Name, p.Image, p.Build.Definition = "web", image, filepath.Join(dir, "web.def")
 	testkit.Fifo(t, p.Build.Definition)
 	if err := l.save(&Box{Name: "web", Phase: Starting, Profile: p}); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"boxrun/profiles"
 )
 
+// boxOf returns a box of the default profile changed by change.
 func boxOf(name string, change func(*profiles.Profile)) *Box {
 	return &Box{Name: name, Profile: testkit.Profile(name, change)}
 }

@@ -17,7 +17,7 @@ import (
 func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Home: t.TempDir()}
 	saved := func(value string) string {
-		b, err := l.newBox(boxOf("web", func(p *profiles.Profile) { p.Systemd.Environment = map[string]string{"PIN": value} }).Profile, "", 1500)
+		b, err := l.newBox(testkit.Profile("web", func(p *profiles.Profile) { p.Systemd.Environment = map[string]string{"PIN": value} }), "", 1500)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestBoxesBesideOneThatCannotBeRead(t *testing.T) {
 	var notes []string
 	l := &Store{Dir: t.TempDir(), Note: func(line string) { notes = append(notes, line) }}
 	for _, name := range []string{"db", "web"} {
-		if err := l.save(boxOf(name, func(*profiles.Profile) {})); err != nil {
+		if err := l.save(&Box{Name: name, Profile: testkit.Profile(name, func(*profiles.Profile) {})}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,7 +74,7 @@ func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
 	}
 	_, _ = killed.Process.Kill(), killed.Wait()
 	for _, phase := range []Phase{Starting, Stopping} {
-		b := boxOf("web", func(*profiles.Profile) {})
+		b := &Box{Name: "web", Profile: testkit.Profile("web", func(*profiles.Profile) {})}
 		b.Phase = phase
 		if b.BootID, err = bootID(); err != nil {
 			t.Fatal(err)
