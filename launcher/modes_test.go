@@ -90,7 +90,11 @@ func TestStatusOfEachMode(t *testing.T) {
 }
 
 func TestABoxHoldsWhatItsProcessesHold(t *testing.T) {
-	b := boxIn(t, profiles.HostMode)
+	self, err := openProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Box{Name: "web", Phase: Running, Profile: profiles.Profile{Network: profiles.Network{Mode: profiles.HostMode}}, Init: self}
 	if !b.holds(os.Getppid()) {
 		t.Error("a process of the same PID namespace is not the box's")
 	}

@@ -86,14 +86,14 @@ func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 	}
 	if view.Trusting {
 		said = append(said, caution{
-			fmt.Sprintf("firewalld has %s in its zone trusted, so boxes reach every port of this host", b.Profile.Network.Bridge),
-			"\"boxrun host setup\" makes a zone that only lets them out"})
+			text: fmt.Sprintf("firewalld has %s in its zone trusted, so boxes reach every port of this host", b.Profile.Network.Bridge),
+			hint: "\"boxrun host setup\" makes a zone that only lets them out"})
 	}
 	if view.StrictPorts && len(b.Profile.Network.Ports) > 0 {
 		p := b.Profile.Network.Ports[0]
 		said = append(said, caution{
-			"firewalld has StrictForwardPorts=yes: it rejects published ports, the host's own connections to them included",
-			fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
+			text: "firewalld has StrictForwardPorts=yes: it rejects published ports, the host's own connections to them included",
+			hint: fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
 				"firewall-cmd --permanent --add-forward-port=port=%d:proto=%s:toport=%d:toaddr=%s; then firewall-cmd --reload",
 				p.Host, p.Proto, p.Container, b.Addr)})
 	}
@@ -111,10 +111,11 @@ func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution
 		}
 		o := f.Translation("prerouting", t.packet)
 		if o.Rule != "" && !netsetup.Ours(o.Rule) {
-			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(o.Rule)), removal(o.Rule)})
+			said = append(said, caution{text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(o.Rule)), hint: removal(o.Rule)})
 		} else if len(o.Rivals) > 0 {
-			said = append(said, caution{fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what,
-				netsetup.RuleText(o.Rivals[0])), removal(o.Rivals[0])})
+			said = append(said, caution{
+				text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, netsetup.RuleText(o.Rivals[0])),
+				hint: removal(o.Rivals[0])})
 		}
 	}
 	return said
@@ -138,8 +139,8 @@ func blocked(f netsetup.Firewall, b *Box, external netsetup.External, strict boo
 		}
 		rules = append(rules, rule)
 		said = append(said, caution{
-			fmt.Sprintf("%s is dropped by %s", t.what, netsetup.RuleText(rule)),
-			remedy(rule, b.Profile.Network.Bridge)})
+			text: fmt.Sprintf("%s is dropped by %s", t.what, netsetup.RuleText(rule)),
+			hint: remedy(rule, b.Profile.Network.Bridge)})
 	}
 	return said
 }

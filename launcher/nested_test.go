@@ -17,7 +17,7 @@ func TestSecretsBelowWhatTheBoxWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	makeLinks(t, root, map[string]string{"data/hop": "../pw", "alias": "data", "way": "data/hop", "own": "."})
+	testkit.Links(t, root, map[string]string{"data/hop": "../pw", "alias": "data", "way": "data/hop", "own": "."})
 	if err := os.WriteFile(filepath.Join(root, "data/pw"), []byte("hunter2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,26 +46,12 @@ func TestSecretsBelowWhatTheBoxWrites(t *testing.T) {
 	}
 }
 
-// makeLinks makes symbolic links, and the directories they are in, below a directory.
-func makeLinks(t *testing.T, root string, targets map[string]string) {
-	t.Helper()
-	for name, target := range targets {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(target, path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestBindsBelowWhatTheBoxWrites(t *testing.T) {
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	makeLinks(t, root, map[string]string{"data/sub/deep/link": "/srv", "alias": "data", "database/link": "../other", "other/x": "y"})
+	testkit.Links(t, root, map[string]string{"data/sub/deep/link": "/srv", "alias": "data", "database/link": "../other", "other/x": "y"})
 	below := func(key, path, dir, of, hint string) string {
 		return "web.toml: " + key + `: "ROOT/` + path + `" lies below "ROOT/` + dir + `" of ` + of +
 			", where the box could put a link in its place -> name a path that is not below it" + hint

@@ -40,7 +40,7 @@ func (b *Box) cautionsOfNowhere() ([]caution, error) {
 		if err != nil {
 			return said, err
 		}
-		c := caution{fmt.Sprintf("nobody reaches %s: %s", b.shownPort(p), why), nowhereHint}
+		c := caution{text: fmt.Sprintf("nobody reaches %s: %s", b.shownPort(p), why), hint: nowhereHint}
 		if why != "" && !slices.Contains(said, c) {
 			said = append(said, c)
 		}
@@ -68,6 +68,7 @@ func (b *Box) cautionsOfClients() ([]caution, error) {
 	if len(who) == 0 {
 		return nil, nil
 	}
-	return []caution{{fmt.Sprintf("udp ports that it publishes are in use on the host: %s", listed(who, 3)),
-		"where that is no client but a server, publish other ports; sysctl net.ipv4.ip_local_reserved_ports keeps clients off them"}}, nil
+	return []caution{{
+		text: fmt.Sprintf("udp ports that it publishes are in use on the host: %s", listed(who, 3)),
+		hint: "where that is no client but a server, publish other ports; sysctl net.ipv4.ip_local_reserved_ports keeps clients off them"}}, nil
 }

@@ -129,8 +129,8 @@ func boundOverlay(b, owner *Box) ([]caution, error) {
 		}
 		if how != "" {
 			said = append(said, caution{
-				fmt.Sprintf("%q, which box %q can write, %s the overlay of box %q: what both write is lost, or worse", bind.Source, b.Name, how, owner.Name),
-				fmt.Sprintf("bind it with :ro, or another directory, in %s", b.Profile.File)})
+				text: fmt.Sprintf("%q, which box %q can write, %s the overlay of box %q: what both write is lost, or worse", bind.Source, b.Name, how, owner.Name),
+				hint: fmt.Sprintf("bind it with :ro, or another directory, in %s", b.Profile.File)})
 		}
 	}
 	return said, nil

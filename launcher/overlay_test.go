@@ -121,7 +121,7 @@ func startingBox(t *testing.T, name string, change func(*profiles.Profile)) *Box
 // Two boxes have no overlay within each other's, and a bind of another's is warned of.
 func TestOverlaysWithinEachOther(t *testing.T) {
 	root := t.TempDir()
-	makeLinks(t, root, map[string]string{"link": "a/upper"})
+	testkit.Links(t, root, map[string]string{"link": "a/upper"})
 	if err := os.MkdirAll(filepath.Join(root, "a/upper"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -126,6 +126,20 @@ func Tree(t testing.TB, dir string) string {
 	return b.String()
 }
 
+// Links makes symbolic links below root, and the directories above them. targets has the target of each path.
+func Links(t testing.TB, root string, targets map[string]string) {
+	t.Helper()
+	for name, target := range targets {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Fifo makes a pipe with a name. After 5 s the pipe is opened for writing, so that a reader who waits fails and does not hang.
 func Fifo(t testing.TB, path string) {
 	t.Helper()
