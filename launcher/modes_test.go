@@ -94,7 +94,12 @@ func TestABoxHoldsWhatItsProcessesHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Box{Name: "web", Phase: Running, Profile: profiles.Profile{Network: profiles.Network{Mode: profiles.HostMode}}, Init: self}
+	boot, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Box{Name: "web", Phase: Running, BootID: boot, Init: self}
+	b.Profile.Network.Mode = profiles.HostMode
 	if !b.holds(os.Getppid()) {
 		t.Error("a process of the same PID namespace is not the box's")
 	}

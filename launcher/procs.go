@@ -255,14 +255,14 @@ func (i instanceProcs) settled() (bool, error) {
 		return false, nil
 	}
 	for _, m := range i.Masters {
-		s, err := statOf(m.PID)
+		parent, err := parentOf(m.PID)
 		if errors.Is(err, os.ErrProcessDone) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		isMaster := func(p process) bool { return p.PID == s.parent }
+		isMaster := func(p process) bool { return p.PID == parent }
 		if slices.ContainsFunc(i.Masters, isMaster) || !hasChild(m.PID) {
 			return false, nil
 		}
