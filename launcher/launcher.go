@@ -12,35 +12,38 @@ import (
 	"boxrun/profiles"
 )
 
-// Launcher starts and stops boxes and keeps what it knows of them below Dir. Its methods may be called by several
-// processes at once: each takes the lock of the box it works on.
+// Launcher starts and stops boxes and keeps its records of boxes below Dir. Several processes may call its methods at
+// once: each method takes the lock of its box.
 type Launcher struct {
 	Dir  string       // state directory: /run/boxrun
-	Home string       // what Apptainer is given as HOME: /root
+	Home string       // HOME for Apptainer: /root
 	Exe  string       // boxrun's own executable, the init of builtin:hello
 	Note func(string) // one line for the person at the terminal
-	Live func(string) // the line that changes while a step takes long; "" when the step is over
+	Live func(string) // a changing line during a long step; "" when the step is over
 
-	Search profiles.Search // where to guess at the name that was meant by one that no box has
+	Search profiles.Search // where to look for the name meant by a misspelt name of a box
 }
 
-// StateDir is where boxrun keeps what it knows of boxes; another one is for tests.
+// StateDir is where boxrun keeps its records of boxes. Only tests use another directory.
 const StateDir = "/run/boxrun"
 
+// path returns the path of elem below the state directory.
 func (l *Launcher) path(elem ...string) string {
 	return filepath.Join(append([]string{l.Dir}, elem...)...)
 }
 
-// conf is the apptainer.conf that finds boxrun's conflists.
+// conf is the path of boxrun's apptainer.conf, with the directory of boxrun's conflists.
 func (l *Launcher) conf() string { return l.path("apptainer.conf") }
 
 func (l *Launcher) notef(format string, args ...any) { l.Note(fmt.Sprintf(format, args...)) }
 
-// lockBox takes the lock of one box, saying whom it waits for.
+// lockBox takes the lock of a single box. While another process holds the lock, lockBox notes the holder.
 func (l *Launcher) lockBox(ctx context.Context, name string) (func(), error) {
 	return l.lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
 }
 
+// lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
+// gives the lock back and removes the directory of locks if empty.
 func (l *Launcher) lock(ctx context.Context, file, what string) (func(), error) {
 	unlock, err := lock(ctx, l.path("locks"), file, func(holder string) {
 		l.notef("waiting for %s, which works on %s", holder, what)
@@ -51,20 +54,21 @@ func (l *Launcher) lock(ctx context.Context, file, what string) (func(), error) 
 	return func() { unlock(); l.removeEmpty("locks", "") }, nil
 }
 
-// removeEmpty removes those directories of the state that are empty, so that the last down leaves none. Whoever writes
-// into one holds a lock, and who takes a lock makes its directory as often as it takes.
+// removeEmpty removes the given directories of the state if empty, so the last down leaves none. This is safe: writers
+// into a directory hold a lock, and taking a lock makes the directory of locks as often as needed.
 func (l *Launcher) removeEmpty(dirs ...string) {
 	for _, dir := range dirs {
-		_ = os.Remove(l.path(dir)) // fails, as it should, where something is in it
+		_ = os.Remove(l.path(dir)) // fails, as desired, for a directory with content
 	}
 }
 
-// lockNetwork takes the lock of everything that boxes share on the host. A box's own lock is taken before it.
+// lockNetwork takes the lock of everything shared by boxes on the host. A process needing both locks takes the box's
+// lock before the network's.
 func (l *Launcher) lockNetwork(ctx context.Context) (func(), error) {
 	return l.lock(ctx, "network", "the host's network")
 }
 
-// network gives what a profile asks of its bridge.
+// network returns the bridge network asked for by a box's profile.
 func (l *Launcher) network(b *Box) netsetup.Network {
 	n := b.Profile.Network
 	return netsetup.Network{
@@ -76,7 +80,7 @@ func (l *Launcher) network(b *Box) netsetup.Network {
 	}
 }
 
-// bootID tells one boot of the host from the next.
+// bootID returns the host's boot ID, different for each boot.
 func bootID() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -85,7 +89,7 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// openKernel opens what plans are applied to.
+// openKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
 func openKernel() (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
 	if errors.Is(err, netsetup.ErrNoIptables) {
