@@ -126,7 +126,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	return slices.Concat(shared, prepare, start, rules, names, d.l.hookCommands(b, p)), nil
 }
 
-// startCommands returns the command that boots the box, as run executes the command, then the commands for the booted
+// startCommands returns the command that boots the box, the same as run executes, and then the commands for the booted
 // box.
 func (l *Launcher) startCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
 	s, err := l.startOf(b, p, c)
@@ -257,7 +257,7 @@ func findVeth(b *Box) []string {
 	}
 }
 
-// foresee returns the box as up would reserve the box, and the commands for the network shared with other boxes.
+// foresee returns the box as up would reserve it, and the commands for the network shared with other boxes.
 func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
 	mtu, err := bridgeMTU(p.Network)
 	if err != nil {
@@ -285,7 +285,7 @@ func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []s
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address
-// after the gateway missing from taken, the addresses of known boxes.
+// after the gateway that is not in taken, the addresses of known boxes.
 func cleanAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string) netip.Addr {
 	if want.IsValid() {
 		return want

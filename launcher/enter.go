@@ -205,8 +205,8 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 	return path, e.Argv, err
 }
 
-// lookCommand finds a command on the PATH search, or at its own path if name has a slash, with the rights of the
-// process as they are now. Errors: a failure with CodeNotFound or CodeNotRunable.
+// lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
+// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunable.
 func lookCommand(name, search string) (string, error) {
 	if err := os.Setenv("PATH", search); err != nil {
 		return "", err

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The exit codes of a command not run, after chroot(1) and podman-exec(1).
+// The exit codes for a command that did not run, after chroot(1) and podman-exec(1).
 const (
 	CodeBoxrun     = 125 // boxrun itself failed: no such box or user or directory, Apptainer refused
 	CodeNotRunable = 126 // the command was found, but is a directory or not executable

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helloPath is where the built-in box hello has boxrun itself, as its init.
+// helloPath is the path of boxrun in the built-in box hello: boxrun itself is the init of this box.
 const helloPath = "/sbin/init"
 
 // helloInit is process 1 of a hello box. It reaps ended children, serves the page on port 80 and returns 0 when told to
@@ -48,7 +48,7 @@ func reap() {
 	}
 }
 
-// serveHello serves the page on port 80 until this fails. A failure is a line in log.
+// serveHello serves the page on port 80 until serving fails. A failure is a line in log.
 func serveHello(log io.Writer) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", ":80")
 	if err != nil {

@@ -34,7 +34,7 @@ func helloBinds(exe string) ([]string, error) {
 	return binds, nil
 }
 
-// libraryDirs returns the directories beside /usr needed by programs in /usr. On most hosts they are links into /usr.
+// libraryDirs returns the directories beside /usr that programs in /usr need. On most hosts they are links into /usr.
 // /sbin is missing on purpose: the sandbox has its init there.
 func libraryDirs() []string { return []string{"/bin", "/lib", "/lib32", "/lib64", "/libx32"} }
 

@@ -49,7 +49,7 @@ func (l *Launcher) ensure(k *netsetup.Kernel, file string, build func() netsetup
 	return mend(k, plan)
 }
 
-// mend applies a plan applied before, and returns what was out of place.
+// mend repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
 func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	drift, err := p.Drift(k)
 	if err != nil || len(drift) == 0 {

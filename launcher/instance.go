@@ -10,7 +10,7 @@ import (
 // record is the part boxrun reads of Apptainer's file about an instance (File in internal/pkg/instance).
 type record struct {
 	PID  int    `json:"pid"`  // PID of init, as the host counts
-	PPID int    `json:"ppid"` // PID of Apptainer's master, the process to clean up when init ends
+	PPID int    `json:"ppid"` // PID of Apptainer's master, which cleans up when init ends
 	Name string `json:"name"`
 }
 

@@ -19,7 +19,7 @@ type Launcher struct {
 	Home string       // HOME for Apptainer: /root
 	Exe  string       // boxrun's own executable, the init of builtin:hello
 	Note func(string) // one line for the person at the terminal
-	Live func(string) // a changing line during a long step; "" when the step is over
+	Live func(string) // shows a line that changes during a long step; "" when the step is over
 
 	Search profiles.Search // where to look for the name meant by a misspelt name of a box
 }
@@ -54,8 +54,9 @@ func (l *Launcher) lock(ctx context.Context, file, what string) (func(), error) 
 	return func() { unlock(); l.removeEmpty("locks", "") }, nil
 }
 
-// removeEmpty removes the given directories of the state if empty, so the last down leaves none. This is safe: writers
-// into a directory hold a lock, and taking a lock makes the directory of locks as often as needed.
+// removeEmpty removes the given directories of the state if they are empty, so the last down leaves none. No writer is
+// harmed: whoever writes into a directory holds a lock, and whoever takes a lock makes the directory of locks as often
+// as needed.
 func (l *Launcher) removeEmpty(dirs ...string) {
 	for _, dir := range dirs {
 		_ = os.Remove(l.path(dir)) // fails, as desired, for a directory with content
@@ -68,7 +69,7 @@ func (l *Launcher) lockNetwork(ctx context.Context) (func(), error) {
 	return l.lock(ctx, "network", "the host's network")
 }
 
-// network returns the bridge network asked for by a box's profile.
+// network returns the bridge network the box's profile asks for.
 func (l *Launcher) network(b *Box) netsetup.Network {
 	n := b.Profile.Network
 	return netsetup.Network{

@@ -130,8 +130,8 @@ func (l *Launcher) madeOf(b *Box, p profiles.Profile) bool {
 	return b.Hash == p.Hash() && !l.changedEnvironment(p)
 }
 
-// limitAnew puts the limits of p on a running box if p differs in limits only from the profile the box was started
-// with. Otherwise limitAnew restores the box's own limits. It returns a line for each limit found out of place.
+// limitAnew puts the limits of p on a running box if p differs from the profile the box was started with in nothing but
+// limits. Otherwise limitAnew restores the box's own limits. It returns a line for each limit found out of place.
 func (l *Launcher) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
 	if !l.madeOf(b, p) || b.Hash == p.Hash() {
 		return b.holdToLimits(ctx)

@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// lineWriter passes what is written on to Show, line by line, without the line ends. Only a single goroutine may write.
+// lineWriter passes its input on to Show, line by line, without the line ends. Two goroutines must not write at once.
 type lineWriter struct {
 	Show func(line string) error
 	rest []byte

@@ -109,7 +109,8 @@ func readHolder(f *os.File) string {
 	return string(line)
 }
 
-// ignoreFull drops the error of a full file system, for writes not needed: boxes can be taken down on a full disk too.
+// ignoreFull drops the error of a full file system, for writes boxrun can do without: taking down a box must work on a
+// full disk too.
 func ignoreFull(err error) error {
 	if errors.Is(err, unix.ENOSPC) {
 		return nil

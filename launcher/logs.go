@@ -18,7 +18,7 @@ import (
 // Logs selects the log lines wanted from each box.
 type Logs struct {
 	Follow  bool   // go on as new lines come
-	Lines   *int   // only so many of the existing lines, the last; nil: all, or with Follow the last ten
+	Lines   *int   // how many of the existing lines, from the end; nil: all, or with Follow the last ten
 	Unit    string // lines of this unit only
 	Since   string // in journalctl's syntax
 	Colours bool   // keep colours; for a single box only
@@ -172,8 +172,8 @@ func followFiles(ctx context.Context, pid int, files []logFile, out io.Writer) e
 }
 
 // startCause returns the cause of a failed start in a single line, from Apptainer's .err log or its messages; "" if
-// there is none. Apptainer wraps the cause in lines about other failures. FATAL goes before ERROR; without either, the
-// last line is from the init and is the cause.
+// there is none. Apptainer surrounds the cause with lines that only say something failed. FATAL goes before ERROR. If
+// Apptainer has no message of its own, the last line is the init's, and is the cause.
 func startCause(text string) string {
 	var last, failed, fatal string
 	for line := range strings.Lines(text) {

@@ -44,8 +44,8 @@ func (l *Launcher) Logs(ctx context.Context, names []string, o Logs, show func(L
 	return l.mergedLogs(ctx, boxes, o, show)
 }
 
-// logged returns the boxes, each once. Errors: ErrNotFound for a missing box; a selection impossible for a box
-// (refuseFiles).
+// logged returns the boxes, each once. Errors: ErrNotFound for a missing box; the error of refuseFiles for a box
+// without a journal.
 func (l *Launcher) logged(names []string, o Logs) ([]*Box, error) {
 	var boxes []*Box
 	var errs []error
@@ -113,7 +113,7 @@ type logStream struct {
 	ref   boxRef
 	logs  Logs
 	show  func(LogLine) error
-	lines chan LogLine  // set going by start; closed after the last line
+	lines chan LogLine  // used after start; closed after the last line
 	done  chan struct{} // closed when code and err are known
 	code  int
 	err   error

@@ -30,7 +30,7 @@ func writables(p profiles.Profile) []writable {
 }
 
 // refuseThrough refuses a path of the host, set by key in the profile, if the way to the path leads through a writable
-// of the box. Root in the box could put a link in its place, and the next start would follow the link to any file of
+// of the box. Root in the box could put a link into the way, and the next start would follow the link to any file of
 // root's. Error: ErrInvalid.
 func refuseThrough(p profiles.Profile, key, path string) error {
 	dirs, err := above(path)

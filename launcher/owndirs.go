@@ -33,8 +33,8 @@ func madeAtStart(p profiles.Profile, source string) bool {
 
 // makeDirs makes the missing directories of dirs, with the directories above. key is the profile's key for dirs, for
 // messages. makeDirs saves the list of directories before making them, so a failed start leaves none behind. Another
-// start, failing just now, may remove a directory above while still empty: makeDirs then makes and lists the directory
-// again. Error: ErrInvalid if a directory can never be made.
+// start may be failing and remove a shared directory while it is still empty: makeDirs then makes and lists the
+// directory again. Error: ErrInvalid if a directory can never be made.
 func (l *Launcher) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) error {
 	const tries = 20 // each failing start of another box may cost a try; below a dangling link all tries fail
 	for try := 1; ; try++ {

@@ -22,7 +22,7 @@ type probe struct {
 	met  bool                            // answered; not to be tried again
 }
 
-// unmet is a probe without a right answer so far.
+// unmet is a probe that has not had the right answer so far.
 type unmet struct {
 	what string
 	says string // "port 443 refuses connections"
