@@ -47,7 +47,8 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 	return done, err
 }
 
-// setUp applies the plan of the setup, under the network's lock. A failed plan is undone.
+// setUp applies the plan of the setup, under the network's lock. If nothing is out of place, nothing is applied. A plan
+// that fails halfway is undone.
 func (l *Launcher) setUp(ctx context.Context, k *netsetup.Kernel, ps []profiles.Profile) (Setup, error) {
 	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
@@ -112,7 +113,8 @@ func (l *Launcher) setup(k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Se
 }
 
 // setupBridges returns the default bridge and the bridges of the profiles and of the given boxes, each once, sorted by
-// name.
+// name. If several profiles differ about a bridge, the first decides: profiles go before boxes, and both before the
+// default.
 func setupBridges(ps []profiles.Profile, boxes []*Box) []netsetup.Network {
 	wanted := []profiles.Network{}
 	for _, p := range ps {
@@ -202,7 +204,8 @@ func (l *Launcher) setupHeld(k *netsetup.Kernel, ps []profiles.Profile) ([]netse
 	return plan.Holdings(k)
 }
 
-// readPlans returns the plans of all records, and a holding for each unreadable record.
+// readPlans returns the plans of all records, and a holding for each unreadable record. The host, each bridge and each
+// box have a record.
 func (l *Launcher) readPlans() (plans []netsetup.Plan, unread []netsetup.Holding) {
 	for _, pattern := range []string{"host.json", "bridges/*.json", "boxes/*.json"} {
 		for _, file := range l.records(pattern) {
@@ -217,7 +220,8 @@ func (l *Launcher) readPlans() (plans []netsetup.Plan, unread []netsetup.Holding
 	return plans, unread
 }
 
-// readPlan reads the plan in a record. A box's record holds more than the plan of its ports.
+// readPlan reads the plan in a record. The record of a box holds more than the plan of its ports. If this plan has no
+// owner yet, readPlan names the box.
 func readPlan(file string) (netsetup.Plan, error) {
 	plan := netsetup.Plan{}
 	if filepath.Base(filepath.Dir(file)) != "boxes" {
@@ -233,6 +237,7 @@ func readPlan(file string) (netsetup.Plan, error) {
 }
 
 // leftBehind returns what carries boxrun's name and belongs to no plan: rules, grouped by owner and tool, and bridges.
+// "boxrun host reset" removes such things.
 func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, error) {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {

@@ -123,7 +123,8 @@ func (f logFile) text() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
 }
 
-// tail writes the last lines of this start, all for -1, and moves From to the end of the file.
+// tail writes the last lines of this start, all for -1, and moves From to the end of the file. The next tail thus
+// writes what Apptainer has appended since.
 func (f *logFile) tail(out io.Writer, lines int) error {
 	text, err := f.text()
 	if err != nil {
@@ -196,7 +197,8 @@ func startCause(text string) string {
 	return ""
 }
 
-// logLine splits a line of Apptainer's log. level is "" for a line from another program.
+// logLine splits a line of Apptainer's log into level and message, without colours. level is "" for a line from another
+// program.
 func logLine(line string) (level, message string) {
 	line = strings.TrimSpace(colour.ReplaceAllString(line, ""))
 	for _, level := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
@@ -220,8 +222,8 @@ func isNoise(message string) bool {
 	return false
 }
 
-// plainCause rewrites a message of Apptainer in terms of boxrun. An unknown message only loses the prefixes of the
-// layers it passed.
+// plainCause rewrites a message of Apptainer in terms of boxrun. A message missing from causes only loses the prefixes
+// of the layers it passed.
 func plainCause(message string) string {
 	for _, c := range causes() {
 		if found := regexp.MustCompile(c[0]).FindStringSubmatchIndex(message); found != nil {
@@ -232,7 +234,8 @@ func plainCause(message string) string {
 	return strings.TrimPrefix(message, "mount hook function failure: ")
 }
 
-// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words.
+// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words: a regular expression, then the
+// text for it.
 func causes() [][2]string {
 	return [][2]string{
 		// ENOENT from execve: either init or its interpreter is missing.

@@ -62,7 +62,7 @@ func (l *Launcher) logged(names []string, o Logs) ([]*Box, error) {
 	return boxes, errors.Join(errs...)
 }
 
-// mergedLogs runs a stream for each box and shows the lines of all.
+// mergedLogs runs a stream for each box and shows the lines of all, without colours. An error of show ends all streams.
 func (l *Launcher) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show func(LogLine) error) (code int, err error) {
 	o.timed, o.Colours = true, false
 	running, cancel := context.WithCancel(ctx)
@@ -89,7 +89,8 @@ func (l *Launcher) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show fu
 	return resultOf(ctx, streams)
 }
 
-// resultOf returns the first code other than 0, and all errors, of ended streams.
+// resultOf returns the first code other than 0, and all errors, of ended streams. If ctx has ended, the code is
+// codeInterrupted and the error nil.
 func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
 	if ctx.Err() != nil {
 		return codeInterrupted, nil
@@ -172,7 +173,7 @@ func (s *logStream) boxEnded(ctx context.Context) bool {
 	return s.ref.PID == 0 || !s.box.alive() || s.box.ends(ctx)
 }
 
-// noteEnd notes why following a log has stopped.
+// noteEnd notes why following a log has stopped. There is no note after an error, or when ctx has ended.
 func (l *Launcher) noteEnd(ctx context.Context, s *logStream) {
 	if !s.logs.Follow || ctx.Err() != nil || s.err != nil || s.code != 0 {
 		return
@@ -304,7 +305,8 @@ func (l *Launcher) showAsTheyCome(ctx context.Context, streams []*logStream, sho
 	}
 }
 
-// showUntil shows the lines not later than until, sorted by time, and returns the others.
+// showUntil shows the lines not later than until, sorted by time, and returns the others. Lines of the same time keep
+// their order.
 func showUntil(until time.Time, lines []LogLine, show func(LogLine) error) (rest []LogLine, err error) {
 	slices.SortStableFunc(lines, func(a, b LogLine) int { return a.at.Compare(b.at) })
 	for i, line := range lines {

@@ -50,7 +50,8 @@ func readIfThere(path string) (string, error) {
 	return string(text), err
 }
 
-// parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. An unknown name is an error.
+// parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an
+// error. If several names share a number, a name in spec decides whose shell counts.
 func parseUser(spec, passwd, group string) (user, error) {
 	if spec == "" {
 		spec = "0"
@@ -111,7 +112,8 @@ func dropInheritable() error {
 	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
 }
 
-// loginShell returns the user's shell, or /bin/sh if the shell is not in the image.
+// loginShell returns the user's shell. If there is none in the image, or the user may not execute the shell, loginShell
+// returns /bin/sh.
 func (u user) loginShell() string {
 	if u.Shell != "" && unix.Access(u.Shell, unix.X_OK) == nil {
 		return u.Shell
@@ -153,7 +155,7 @@ func valueOf(env []string, name string) string {
 }
 
 // boxLang returns the language set in the box, as a login there would have. The host's language may not be installed in
-// the box. Without a setting the language is C.UTF-8.
+// the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
 func boxLang() string {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		f, err := os.Open(path)

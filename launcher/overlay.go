@@ -118,7 +118,8 @@ func sharedTrees(b *Box, others []*Box) ([]caution, error) {
 	return said, nil
 }
 
-// boundOverlay returns cautions for writable binds of b sharing a tree with the overlay of owner.
+// boundOverlay returns cautions for writable binds of b sharing a tree with the overlay of owner. What both boxes write
+// there is lost, or worse.
 func boundOverlay(b, owner *Box) ([]caution, error) {
 	var said []caution
 	for _, bind := range b.Profile.Storage.Binds {
@@ -154,7 +155,8 @@ func sameDir(a, b string) bool {
 	return err == nil && os.SameFile(first, second) // compares device and inode: either path may be a bind mount
 }
 
-// resolved returns a path with links resolved in its existing part; path itself if this fails.
+// resolved returns a path with links resolved in its existing part. The missing rest stays as it is. If the links
+// cannot be resolved, resolved returns path itself.
 func resolved(path string) string {
 	there := existing(path)
 	rest, err := filepath.Rel(there, path)

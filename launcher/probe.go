@@ -28,7 +28,7 @@ type unmet struct {
 	says string // "port 443 refuses connections"
 }
 
-// newProbes returns a probe for each port and each URL the box must answer at.
+// newProbes returns a probe for each port and each URL the box must answer at, ports first.
 func (r readiness) newProbes() []*probe {
 	var probes []*probe
 	for _, port := range r.TCP {
@@ -48,7 +48,8 @@ func (r readiness) newProbes() []*probe {
 	return probes
 }
 
-// runProbes tries all probes not met yet, at once, and returns the probes still not met, in order.
+// runProbes tries all probes not met yet, at once, and returns the probes still not met, in order. The caller limits
+// the time by ctx.
 func runProbes(ctx context.Context, probes []*probe) []unmet {
 	errs := make([]error, len(probes))
 	var all sync.WaitGroup
@@ -72,7 +73,8 @@ type errStatus int
 
 func (e errStatus) Error() string { return fmt.Sprintf("answered %d", int(e)) }
 
-// probeText describes what came instead of the right answer.
+// probeText describes what came instead of the right answer: a status, a refused connection, nothing in time, or
+// another error.
 func probeText(err error) string {
 	var status errStatus
 	switch {
@@ -91,7 +93,7 @@ func probeText(err error) string {
 	}
 }
 
-// tryTCP connects to addr and closes the connection.
+// tryTCP connects to addr and closes the connection. A connection alone is a right answer: nothing is sent.
 func tryTCP(ctx context.Context, addr netip.AddrPort) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 	if err != nil {
@@ -135,7 +137,7 @@ func tryHTTP(ctx context.Context, target string, addr netip.Addr) error {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // a box under test rarely has a certificate for its address
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // boxes rarely have a certificate for their address
 			DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, atAddr(addr, host))
 			},
