@@ -16,20 +16,22 @@ import (
 	"boxrun/profiles"
 )
 
-// A DryRun gives what a person would type into bash to have what several ups give, one after the other: on the host as it
-// is when we are root, on a clean one otherwise, as only root can look. What is in place already is left out, and what the
-// ups before would have done is taken as done. Nothing is changed.
+// A DryRun computes the bash commands to type in place of several ups, run in this order. As root, a DryRun starts from
+// the host as it is now. Other users cannot look at the host and get the commands for a clean host. A DryRun leaves out
+// whatever is in place already, counts the work of its earlier ups as done, and changes nothing.
 type DryRun struct {
 	l      *Launcher
-	boxes  []*Box          // that would run by now
+	boxes  []*Box          // up by now
 	built  []string        // names of boxes whose images would be new by now
-	raised map[string]bool // undo logs of what they share: in place by now, or, where it is false, gone with a box
+	raised map[string]bool // by undo log of a shared plan: true: in place by now; false: gone with a box
 }
 
 // DryRun begins a run of no ups.
 func (l *Launcher) DryRun() *DryRun { return &DryRun{l: l, raised: map[string]bool{}} }
 
-// Up gives the commands for one profile; none where an up before has seen to it.
+// Up returns the commands for one profile: repairs if the box stays up, otherwise the commands to clear away the old
+// box and start a new box. Up returns nil if an earlier Up of this run has handled the profile. Errors are the refusals
+// of a real up, and failures to look at the host.
 func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	if slices.ContainsFunc(d.boxes, func(b *Box) bool { return b.Name == p.Name }) {
 		return nil, nil
@@ -55,8 +57,9 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	return append(lines, start...), err
 }
 
-// Build gives the commands that build the image of a profile before its up, as BuildCommands does; none where it is of its
-// definition already, or has none. What is built need not be there now, and has the box start anew.
+// Build returns the commands that build the image of a profile before its up, as BuildCommands does. Build returns nil
+// if the image is up to date with its definition, or the profile has no definition. The new image need not exist yet.
+// An Up after Build starts the box anew.
 func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error) {
 	if why, err := definitionNow(ctx, &p); err != nil || why == "" {
 		return nil, err
@@ -65,7 +68,8 @@ func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error
 	return d.l.BuildCommands(p)
 }
 
-// clear gives the commands that take away what there is of a box before it starts anew.
+// clear returns the commands to remove the remains of a box before the box starts anew. The shared plans removed with
+// the box count as gone from then on.
 func (d *DryRun) clear(b *Box) ([]string, error) {
 	others, err := d.others(b.Name)
 	if err != nil {
@@ -77,7 +81,8 @@ func (d *DryRun) clear(b *Box) ([]string, error) {
 	return d.l.downCommands(b, others)
 }
 
-// others gives the boxes beside the one named, those of the ups before among them. A clean host has none but these.
+// others returns the boxes beside the named box, the boxes of earlier ups among them. A clean host has only the boxes
+// of earlier ups.
 func (d *DryRun) others(name string) ([]*Box, error) {
 	if os.Geteuid() != 0 {
 		return without(d.boxes, name), nil
@@ -89,7 +94,7 @@ func (d *DryRun) others(name string) ([]*Box, error) {
 	return without(boxes, name), err
 }
 
-// fresh gives the commands that start a box. old is the one of its name that is cleared away first, nil where there is none.
+// fresh returns the commands that start a box. old is the box of the same name to be cleared away first; nil: none.
 func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	others, err := d.others(p.Name)
 	if err != nil {
@@ -121,7 +126,8 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	return slices.Concat(shared, prepare, start, rules, names, d.l.hookCommands(b, p)), nil
 }
 
-// startCommands gives the command that boots the box, as run runs it, and what is done to the box when it is there.
+// startCommands returns the command that boots the box, the same as run executes, and then the commands for the booted
+// box.
 func (l *Launcher) startCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
 	s, err := l.startOf(b, p, c)
 	if err != nil {
@@ -136,7 +142,7 @@ func (l *Launcher) startCommands(b *Box, p profiles.Profile, c confDir) ([]strin
 	return slices.Concat([]string{boot}, rootCommands(b), b.startLimitCommands()), nil
 }
 
-// unitCommand gives what a person would type to have the box's transient service.
+// unitCommand returns the systemd-run command line that creates the box's transient service.
 func (l *Launcher) unitCommand(b *Box, argv []string) (string, error) {
 	path, err := lookApptainer()
 	if err != nil {
@@ -150,7 +156,8 @@ func (l *Launcher) unitCommand(b *Box, argv []string) (string, error) {
 	return systemdRun(transientUnit(b.Name), transientProperties(b, argv, down, environment(l.Home))), nil
 }
 
-// rulesCommands gives the commands for what is the box's own on the host.
+// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
+// that set the shell variable VETH come first (findVeth).
 func rulesCommands(b *Box) ([]string, error) {
 	if !b.bridged() {
 		return nil, nil
@@ -163,7 +170,8 @@ func rulesCommands(b *Box) ([]string, error) {
 	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
 }
 
-// nameCommands gives the commands that have others on the bridge of b, which comes or goes, know boxes, as tellNames does.
+// nameCommands returns the commands that rewrite the hosts files of others on the bridge of b when b comes or goes, as
+// tellNames does. The new files name the given boxes.
 func (l *Launcher) nameCommands(b *Box, others, boxes []*Box) []string {
 	var lines []string
 	for _, other := range others {
@@ -174,7 +182,7 @@ func (l *Launcher) nameCommands(b *Box, others, boxes []*Box) []string {
 	return lines
 }
 
-// prepareCommands gives the commands that write what prepare writes.
+// prepareCommands returns the commands to write the files of prepare.
 func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
 	site, err := l.site()
 	if err != nil {
@@ -199,7 +207,8 @@ func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]str
 	return lines, nil
 }
 
-// confCommands gives the commands that write Apptainer's configuration, as apptainerConf makes it.
+// confCommands returns the commands to write Apptainer's configuration, with the content of apptainerConf: sed removes
+// each directive from the site's file and appends boxrun's value.
 func confCommands(site, conf, cniDir string, systemdHost bool) []string {
 	set := []string{"cni configuration path = " + cniDir}
 	if !systemdHost {
@@ -216,7 +225,8 @@ func confCommands(site, conf, cniDir string, systemdHost bool) []string {
 	}
 }
 
-// command gives what a person would type to write the file below dir.
+// command returns the bash command that writes the file below dir: a here-document, or ln for a link. A file of mode
+// 0600 has this mode before the content is written.
 func (f confFile) command(dir string) string {
 	path := quote(filepath.Join(dir, f.Path))
 	if f.Link != "" {
@@ -237,8 +247,8 @@ func (f confFile) command(dir string) string {
 	return write
 }
 
-// findVeth finds the box's init in Apptainer's record of it, and with it the host's side of the box's veth; it lets users
-// of the box ping.
+// findVeth returns three commands. The first reads the PID of the box's init from Apptainer's record of the box, into
+// PID. The second finds the host's end of the box's veth pair, as VETH. The third lets users of the box ping.
 func findVeth(b *Box) []string {
 	return []string{
 		fmt.Sprintf("PID=$(jq .pid %s)", quote(b.Record)),
@@ -247,7 +257,7 @@ func findVeth(b *Box) []string {
 	}
 }
 
-// foresee gives the box as it would be reserved, and the commands for what it shares with others.
+// foresee returns the box as up would reserve it, and the commands for the network shared with other boxes.
 func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
 	mtu, err := bridgeMTU(p.Network)
 	if err != nil {
@@ -274,7 +284,8 @@ func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []s
 	return b, lines, nil
 }
 
-// cleanAddr gives the address of a box on a host of which nothing is known but the boxes that have those in taken.
+// cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address
+// after the gateway that is not in taken, the addresses of known boxes.
 func cleanAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string) netip.Addr {
 	if want.IsValid() {
 		return want
@@ -286,12 +297,13 @@ func cleanAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string)
 	return addr
 }
 
-// sharedPlan is a plan that the box shares with others, and its undo log.
+// sharedPlan is a plan shared by several boxes, with the path of its undo log.
 type sharedPlan struct {
 	file string
 	plan netsetup.Plan
 }
 
+// sharedPlans returns the plans behind the box's network, in the order of applying: the host's, then the bridge's.
 func (d *DryRun) sharedPlans(b *Box) []sharedPlan {
 	return []sharedPlan{
 		{d.l.hostFile(), netsetup.Host()},
@@ -299,7 +311,7 @@ func (d *DryRun) sharedPlans(b *Box) []sharedPlan {
 	}
 }
 
-// foreseeHere looks at this host.
+// foreseeHere is foresee for root, who can look at this host. The address of old is free again for the new box.
 func (d *DryRun) foreseeHere(b *Box, p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -331,7 +343,8 @@ func (d *DryRun) foreseeHere(b *Box, p profiles.Profile, old *Box, others []*Box
 	return b, lines, nil
 }
 
-// raise gives the commands for what is not in place of a plan by now.
+// raise returns the commands for the parts of a shared plan not in place by now: none if this run has put the plan in
+// place before, all if this run has undone the plan, otherwise whatever the kernel lacks.
 func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
 	up, known := d.raised[s.file]
 	d.raised[s.file] = true
@@ -347,8 +360,8 @@ func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
 	return s.plan.RepairCommands(k)
 }
 
-// repairCommands gives the commands that mend what is out of place for a box that runs. What boxrun does when it finds
-// the box at another address than its rules is not one of them: the address is known only then.
+// repairCommands returns the commands to repair a running box: its rules, its limits, and post_up if due. A box found
+// at another address than its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -371,7 +384,7 @@ func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) 
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 
-// quote makes one word of s for bash.
+// quote returns s as a single word for bash, in quotes if need be.
 func quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, unsafeInBash) {
 		return s
@@ -379,11 +392,12 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// unsafeInBash reports whether r may need quotes in bash.
 func unsafeInBash(r rune) bool {
 	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
 }
 
-// Quote gives words as a person would type them into bash.
+// Quote returns words as a command line for bash, each word quoted if need be.
 func Quote(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -392,7 +406,7 @@ func Quote(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// helloCommands gives the commands that make what makeHello makes.
+// helloCommands returns the commands that make the same sandbox as makeHello.
 func helloCommands(dir string) []string {
 	lines := []string{"mkdir -p " + Quote(below(dir, helloDirs()))}
 	for _, path := range libraryDirs() {
@@ -409,6 +423,7 @@ func helloCommands(dir string) []string {
 	return lines
 }
 
+// below returns the paths of names in dir.
 func below(dir string, names []string) []string {
 	paths := make([]string, len(names))
 	for i, name := range names {

@@ -10,8 +10,8 @@ import (
 	"boxrun/netsetup"
 )
 
-// DownCommands gives what a person would type into bash to have what Down gives, once the boxes named in gone have been taken
-// away so. ErrNotFound where the box is not up.
+// DownCommands returns the bash commands to type in place of Down for a box. The commands assume that the boxes named
+// in gone have been taken down the same way before. Error: ErrNotFound if the box is not up.
 func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 	b, err := l.find(name)
 	if err != nil {
@@ -27,7 +27,9 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 	return l.downCommands(b, others)
 }
 
-// downCommands gives the commands that take away the box, dead or alive, and what none of others needs, as clear does.
+// downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
+// needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
+// themselves (see unhookCommands).
 func (l *Launcher) downCommands(b *Box, others []*Box) ([]string, error) {
 	lines, undo := b.unhookCommands()
 	if b.alive() {
@@ -51,7 +53,8 @@ func (l *Launcher) downCommands(b *Box, others []*Box) ([]string, error) {
 	return slices.Concat(lines, files, shared, undo), err
 }
 
-// removeCommands gives the commands that take away the files of the box, as removeOwn does.
+// removeCommands returns the commands to remove the files of the box, as removeOwn does. Apptainer's record and logs
+// stay if they belong to another instance by now.
 func (l *Launcher) removeCommands(b *Box) ([]string, error) {
 	var lines []string
 	if !b.foreign() {
@@ -71,13 +74,14 @@ func (l *Launcher) removeCommands(b *Box) ([]string, error) {
 	return append(lines, "rm -rf "+quote(l.boxDir(b.Name))), err
 }
 
-// forgetCommands gives the commands that end the state of the box and take away what none of others needs, as forget does.
+// forgetCommands returns the commands to end the state of the box and undo the shared network no box in others needs,
+// as forget does.
 func (l *Launcher) forgetCommands(b *Box, others []*Box) ([]string, error) {
 	var lines []string
 	for _, file := range l.lastOf(b, others) {
 		plan := netsetup.Plan{}
 		err := readJSON(file, &plan)
-		if errors.Is(err, fs.ErrNotExist) { // its start did not come to that
+		if errors.Is(err, fs.ErrNotExist) { // the box's start failed before this plan
 			continue
 		}
 		if err != nil {
@@ -93,12 +97,14 @@ func (l *Launcher) forgetCommands(b *Box, others []*Box) ([]string, error) {
 		removeEmptyCommand(l.path("boxes"), l.path("bridges"), l.path("cni"), l.path("leases"), l.Dir)), nil
 }
 
-// removeEmptyCommand removes those of dirs, in this order, that are there and empty by then.
+// removeEmptyCommand returns the command to remove the given directories, in this order. Directories missing by then or
+// not empty are no error.
 func removeEmptyCommand(dirs ...string) string {
 	return "rmdir --ignore-fail-on-non-empty " + Quote(dirs) + " 2>/dev/null || true"
 }
 
-// lastOf gives the undo logs of what only this box still needs, and not one of others.
+// lastOf returns the undo logs needed by this box alone: the bridge's if none of others is on the same bridge, and also
+// the host's if none is on any bridge.
 func (l *Launcher) lastOf(b *Box, others []*Box) []string {
 	if !b.bridged() {
 		return nil

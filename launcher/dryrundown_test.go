@@ -12,8 +12,9 @@ import (
 	"boxrun/profiles"
 )
 
-// killedStart leaves below root what a killed start of web from a sandbox that a build has replaced since does: an overlay
-// and directories that it made, one of which another box has put something into. It gives the launcher and the box.
+// killedStart leaves below root the same files as a killed start of web. The start ran from a sandbox replaced by a
+// build since, and made an overlay and directories; another box has put something into one of the directories.
+// killedStart returns the launcher and the box.
 func killedStart(t *testing.T, root string) (*Launcher, *Box) {
 	t.Helper()
 	l := &Launcher{Store: &Store{Dir: filepath.Join(root, "run"), Note: func(string) {}}}
@@ -41,7 +42,7 @@ func killedStart(t *testing.T, root string) (*Launcher, *Box) {
 	return l, b
 }
 
-// What down --dry-run prints about the files of a box leaves what down leaves.
+// The commands of down --dry-run leave the same files of a box as down.
 func TestTypingWhatRemovesABox(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "by")
 	l, b := killedStart(t, root)
@@ -71,7 +72,7 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 	testkit.WantText(t, strings.Join(testkit.Names(t, filepath.Join(root, "lib")), " ")+"; "+strings.Join(testkit.Names(t, filepath.Join(root, "boxes")), " "), "shared; web")
 }
 
-// The boxes that stay are told, as down tells them, that the one that goes is not there any more; and what they share stays.
+// The boxes that stay are told of the box that goes, as down tells them. The network shared with them stays.
 func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
 	l := &Launcher{Store: &Store{Dir: t.TempDir()}}
 	db, web := boxAt(t, "db", "10.22.0.2", "db", "sbr0"), boxAt(t, "web", "10.22.0.3", "web", "sbr0")

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command is started in a box by boxrun itself: Apptainer joins the namespaces and runs boxrun's executable, handed
-// over as an open file, which needs nothing of the image. There it becomes the user, finds the command with the user's
-// eyes and executes it. setpriv, su and env would be needed in every image otherwise; su would also open a session
-// that holds up the box's shutdown.
+// boxrun itself starts a command in a box. Apptainer joins the namespaces and runs boxrun's executable, handed over as
+// an open file, so nothing of the image is needed. Inside, boxrun becomes the user, looks for the command with the
+// user's eyes and executes the command. Otherwise every image would need setpriv, su and env, and su would open a
+// session that holds up the box's shutdown.
 const (
 	enterFD   = 3
 	enterPath = "/proc/self/fd/3"
@@ -26,7 +26,7 @@ const (
 	lineFD    = 5 // packets to boxrun outside
 )
 
-// entry is what the process inside is told.
+// entry is the message to the process inside: the command to run and how, or a copy to do.
 type entry struct {
 	Argv  []string
 	Login bool
@@ -34,11 +34,11 @@ type entry struct {
 	Dir   string
 	Env   []string
 	TTY   bool
-	Term  string    // the value of TERM; "": none
-	Copy  *transfer // instead of a command: the box's part of a copy
+	Term  string    // value of TERM; "": unset
+	Copy  *transfer // the box's part of a copy, in place of a command
 }
 
-// entryOf gives what the process inside needs of e.
+// entryOf returns the entry for e. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
 func entryOf(e Exec) entry {
 	in := entry{Argv: e.Argv, Login: e.Login, User: e.User, Dir: e.Dir, Env: e.Env, TTY: e.TTY, Copy: e.copy}
 	if e.TTY {
@@ -50,7 +50,7 @@ func entryOf(e Exec) entry {
 	return in
 }
 
-// failure is why a command was not executed.
+// failure tells why a command was not executed, with the exit code to report.
 type failure struct {
 	Code int
 	Text string
@@ -58,8 +58,9 @@ type failure struct {
 
 func (f *failure) Error() string { return f.Text }
 
-// Inside runs the parts of boxrun that belong into a box, when args, the process's own, say that this is one of them;
-// else inside is false and nothing was done. The caller is to exit with code. What hello has to say goes to log.
+// Inside runs the parts of boxrun that belong into a box. args is the command line of the process: it tells whether the
+// process is such a part. If so, inside is true, and the caller must exit with code. Otherwise inside is false and
+// Inside did nothing. The messages of hello go to log.
 func Inside(args []string, log io.Writer) (code int, inside bool) {
 	switch {
 	case args[0] == enterPath:
@@ -71,10 +72,11 @@ func Inside(args []string, log io.Writer) (code int, inside bool) {
 	}
 }
 
-// enter executes the command it is told. It returns where that failed, and has said so on the line; or after a copy.
+// enter reads its entry and executes the command; on success enter does not return. If the command cannot be executed,
+// enter sends the failure over the line and returns the exit code. After a copy enter returns 0.
 func enter() int {
-	runtime.LockOSThread() // capabilities are a thread's own, and the one that executes keeps them
-	// A session of its own, so that the command's process group is known: it has the process's number.
+	runtime.LockOSThread() // capabilities belong to a thread: the thread that drops them must also execute
+	// The command gets its own session, to make its process group known: the group has the number of the process.
 	_, err := unix.Setsid()
 	if err == nil {
 		err = unix.Send(lineFD, []byte("running"), 0)
@@ -94,11 +96,12 @@ func enter() int {
 		f.Text = err.Error()
 	}
 	if text, err := json.Marshal(f); err == nil {
-		_ = unix.Send(lineFD, text, 0) // nobody left to tell
+		_ = unix.Send(lineFD, text, 0) // nobody is left to be told
 	}
 	return f.Code
 }
 
+// readEntry reads the entry from the file entryFD.
 func readEntry() (entry, error) {
 	text, err := io.ReadAll(io.NewSectionReader(os.NewFile(entryFD, "entry"), 0, 1<<30))
 	if err != nil {
@@ -108,7 +111,7 @@ func readEntry() (entry, error) {
 	return e, json.Unmarshal(text, &e)
 }
 
-// run becomes the user and executes the command, or does the copy.
+// run becomes the user and executes the command, or does the copy. run returns only after a copy or with an error.
 func (e entry) run() error {
 	if err := keepToSelf(); err != nil {
 		return err
@@ -134,7 +137,8 @@ func (e entry) run() error {
 	return e.execute(u, env)
 }
 
-// keepToSelf closes every file but the standard three to the command; Apptainer leaves some open as well.
+// keepToSelf marks all files but standard input, output and error as closed on exec. Apptainer leaves some open as
+// well.
 func keepToSelf() error {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -148,8 +152,8 @@ func keepToSelf() error {
 	return nil
 }
 
-// takeTerminal makes standard input the controlling terminal, and gives it to the user as login does: or else tmux,
-// or a write to /dev/stderr, could not open it.
+// takeTerminal makes standard input the controlling terminal and gives the terminal to the user, as login does.
+// Otherwise tmux, or a write to /dev/stderr, could not open the terminal.
 func (e entry) takeTerminal(u user) error {
 	if !e.TTY {
 		return nil
@@ -160,7 +164,8 @@ func (e entry) takeTerminal(u user) error {
 	return os.NewSyscallError("fchown", unix.Fchown(0, u.UID, -1))
 }
 
-// enterDir changes to the working directory. A home that is missing is no reason to keep a user out (see login(1)).
+// enterDir changes to the working directory: e.Dir, the home of a login, or the root directory. A missing home does not
+// keep a user out (see login(1)); a missing e.Dir is an error.
 func (e entry) enterDir(u user) error {
 	switch {
 	case e.Dir != "":
@@ -175,7 +180,7 @@ func (e entry) enterDir(u user) error {
 	}
 }
 
-// execute replaces the process by the command. It returns only a failure.
+// execute replaces the process by the command. execute returns only on failure.
 func (e entry) execute(u user, env []string) error {
 	path, argv, err := e.command(u, env)
 	if err != nil {
@@ -183,14 +188,14 @@ func (e entry) execute(u user, env []string) error {
 	}
 	err = syscall.Exec(path, argv, env)
 	switch {
-	case errors.Is(err, unix.ENOENT): // it is there, so it is what its first line, or its header, names
+	case errors.Is(err, unix.ENOENT): // the file exists; the interpreter in its first line or header is missing
 		return &failure{CodeNotRunable, fmt.Sprintf("%s: its interpreter is missing", path)}
 	default:
 		return &failure{CodeNotRunable, fmt.Sprintf("%s: %v", path, err)}
 	}
 }
 
-// command gives the program's path and its argv.
+// command returns the program's path and its argv. The argv[0] of a login shell begins with "-".
 func (e entry) command(u user, env []string) (path string, argv []string, err error) {
 	if e.Login {
 		path = u.loginShell()
@@ -200,7 +205,8 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 	return path, e.Argv, err
 }
 
-// lookCommand finds a command on search, or at its own path, as seen by the process as it is now.
+// lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
+// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunable.
 func lookCommand(name, search string) (string, error) {
 	if err := os.Setenv("PATH", search); err != nil {
 		return "", err

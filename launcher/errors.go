@@ -2,31 +2,32 @@ package launcher
 
 import "errors"
 
-// The kinds of failure a caller tells apart, by errors.Is; cmd/boxrun maps them to the documented exit codes.
+// The kinds of failure. Callers tell failures apart by errors.Is; cmd/boxrun maps the kinds to the documented exit
+// codes.
 var (
-	ErrInvalid    = errors.New("invalid profile")         // it names what is not there; nothing was changed
-	ErrRefused    = errors.New("refused")                 // the host is not ready for it; nothing was changed
-	ErrNotFound   = errors.New("no such box")             // neither a box nor a profile of that name
-	ErrNotStarted = errors.New("the box did not start")   // nothing of it is left
+	ErrInvalid    = errors.New("invalid profile")         // the profile names something missing; nothing was changed
+	ErrRefused    = errors.New("refused")                 // the host is not ready; nothing was changed
+	ErrNotFound   = errors.New("no such box")             // neither a box nor a profile has the name
+	ErrNotStarted = errors.New("the box did not start")   // nothing of the box is left
 	ErrNotReady   = errors.New("not ready in time")       // the box stays up
-	ErrBuild      = errors.New("the image was not built") // what was there is as it was
-	ErrHook       = errors.New("post_up failed")          // one of its commands; the box stays up
+	ErrBuild      = errors.New("the image was not built") // an existing image is unchanged
+	ErrHook       = errors.New("post_up failed")          // a command of post_up failed; the box stays up
 	ErrKilled     = errors.New("had to be killed")        // the box is down, but did not stop by itself
 )
 
-// Problem is an error of one of the kinds above, with what a person can do about it. Its text is Text alone: the kind
-// is for errors.Is, the hint goes on a line of its own.
+// Problem is an error of a kind from the list above, with advice for the user. Error returns Text alone: Kind serves
+// errors.Is, and Hint goes on a line of its own.
 type Problem struct {
 	Kind error
 	Text string
-	Hint string // "" where there is nothing to advise
+	Hint string // "": no advice
 }
 
 func (p *Problem) Error() string { return p.Text }
 
 func (p *Problem) Unwrap() error { return p.Kind }
 
-// HintOf gives the hint of the first Problem in err's chain, or "".
+// HintOf returns the hint of the first Problem in err's chain; "" if the chain has no Problem.
 func HintOf(err error) string {
 	var p *Problem
 	if errors.As(err, &p) {

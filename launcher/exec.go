@@ -18,30 +18,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The exit codes of a command that did not run, after chroot(1) and podman-exec(1).
+// The exit codes for a command that did not run, after chroot(1) and podman-exec(1).
 const (
 	CodeBoxrun     = 125 // boxrun itself failed: no such box or user or directory, Apptainer refused
 	CodeNotRunable = 126 // the command was found, but is a directory or not executable
-	CodeNotFound   = 127 // there is no such command in the box
+	CodeNotFound   = 127 // the box has no such command
 )
 
 // Exec is a command to run in a box.
 type Exec struct {
 	Argv  []string
-	Login bool     // the user's shell as a login shell, in the user's home; Argv stays empty
+	Login bool     // run the user's shell as a login shell in the user's home; Argv stays empty
 	User  string   // name or number, [:group]; "": root
 	Dir   string   // absolute; "": the root directory, or the home of a login
-	Env   []string // NAME=VALUE, beside those of a login (HOME, USER, PATH ...)
-	TTY   bool     // on a terminal of the box's own
+	Env   []string // NAME=VALUE, added to the variables of a login (HOME, USER, PATH ...)
+	TTY   bool     // run on a new terminal of the box
 
-	Stdin  *os.File  // nil: nothing to read
-	Stdout io.Writer // with TTY everything goes here; only an *os.File is passed on without copying
+	Stdin  *os.File  // nil: empty
+	Stdout io.Writer // with TTY, gets stderr too; only an *os.File is passed on without copying
 	Stderr io.Writer
 
 	copy *transfer // the box's part of a copy, in place of a command
 }
 
-// check refuses what could not work in any box.
+// check refuses a command that could not work in any box: nothing to run, a relative directory, a malformed variable.
 func (e Exec) check() error {
 	if len(e.Argv) == 0 && !e.Login && e.copy == nil {
 		return errors.New("no command to run")
@@ -57,19 +57,20 @@ func (e Exec) check() error {
 	return nil
 }
 
-// boxRef is what entering a box depends on.
+// boxRef is the part of a box needed to enter the box.
 type boxRef struct {
-	Name string // the instance's
-	PID  int    // its init, as the host counts
+	Name string // name of the instance
+	PID  int    // of the box's init, as the host counts
 	Conf string // apptainer.conf; "": the site's own
-	Home string // pins where Apptainer has its record of the box
+	Home string // HOME for Apptainer: pins where Apptainer keeps its record of the box
 
-	Record string // that record
-	Dir    string // what boxrun has of the box
+	Record string // Apptainer's record of the box
+	Dir    string // boxrun's files for the box
 }
 
-// home gives what Apptainer needs for HOME to find its record of the box, for which it goes by the host's name. Where that
-// has changed since the box started, it is a directory of boxrun's with the record at its new place.
+// home returns the HOME to give Apptainer so that Apptainer finds its record of the box. Apptainer looks for the record
+// by the host's name. If the host's name has changed since the box started, home returns a directory of boxrun's in
+// which a link leads from the record's new place to the old. home makes this directory if need be.
 func (b boxRef) home() (string, error) {
 	hostname, err := os.Hostname()
 	if err != nil || b.Record == "" || b.Record == recordPath(b.Home, hostname, b.Name) {
@@ -86,9 +87,9 @@ func (b boxRef) home() (string, error) {
 	return home, nil
 }
 
-// enterArgv gives the command that enters the box: what boxrun itself does there (enter.go) is all that Apptainer gets
-// to run. It would otherwise give the command variables and a prompt of its own, and 255 for whatever goes wrong. The
-// capabilities are those that the boot dropped; Apptainer would hand them out again (prepareRootCaps).
+// enterArgv returns the command to enter the box. Apptainer runs only boxrun itself (enter.go): for another command,
+// Apptainer would add variables and a prompt, and exit with 255 for any failure. The dropped capabilities are the ones
+// dropped at boot; Apptainer would grant them again (prepareRootCaps).
 func (b boxRef) enterArgv() []string {
 	argv := []string{"apptainer", "-q"}
 	if b.Conf != "" {
@@ -97,12 +98,13 @@ func (b boxRef) enterArgv() []string {
 	return append(argv, "exec", "--drop-caps", "CAP_SYS_BOOT,CAP_SYS_RAWIO", "--cwd", "/", "instance://"+b.Name, enterPath)
 }
 
-// runIn runs e in the box and waits for it. The code is the command's own, or 128+N where signal N ended it. With an
-// error the command did not run, and the code is 125, 126 or 127; the error's text says why in one line.
+// runIn runs e in the box and waits for the end. The code is the command's own, or 128+N if signal N ended the command.
+// If err is not nil, the command did not run, the code is 125, 126 or 127, and the error's text says why in a single
+// line.
 //
-// While the command runs, the signals that would end boxrun go to it instead, so that its own answer to control-C
-// decides; with a terminal they hang it up. The end of ctx does the same as SIGTERM. Where the command does not end
-// within endTimeout of a hang-up or of ctx's end, it is killed.
+// While the command runs, signals that would end boxrun go to the command instead, so the command itself decides about
+// control-C. With a terminal, such a signal hangs up the terminal. The end of ctx acts like SIGTERM. A command still
+// alive endTimeout after a hang-up or after ctx's end is killed.
 func runIn(ctx context.Context, b boxRef, e Exec) (code int, err error) {
 	if err := e.check(); err != nil {
 		return CodeBoxrun, err
@@ -125,8 +127,9 @@ func runIn(ctx context.Context, b boxRef, e Exec) (code int, err error) {
 	return j.result(b)
 }
 
-// holdSignals takes the signals that would end boxrun before the terminal is put right. SIGPIPE is one of them: Go
-// dies of it where the write was to standard output. Those that boxrun was told to ignore (nohup) stay ignored.
+// holdSignals catches the signals that would end boxrun before the terminal is restored. SIGPIPE is among them: Go dies
+// of SIGPIPE on a write to standard output. Signals boxrun was told to ignore (nohup) stay ignored. release ends the
+// catching.
 func holdSignals() (signals <-chan os.Signal, release func()) {
 	ch := make(chan os.Signal, 16)
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGWINCH} {
@@ -140,12 +143,12 @@ func holdSignals() (signals <-chan os.Signal, release func()) {
 // job is one run of "apptainer exec".
 type job struct {
 	cmd  *exec.Cmd
-	line *line // to the process inside
-	hung bool  // a signal has gone to it that ought to end it
+	line *line // connection to the process inside
+	hung bool  // a signal meant to end the command was sent
 }
 
-// newJob readies the command. It gets a session of its own: a control-C at the host's terminal would end Apptainer's
-// process, and with it the command, whatever that makes of SIGINT (set_parent_death_signal).
+// newJob prepares the command, in a session of its own. Otherwise a control-C at the host's terminal would end
+// Apptainer's process, and with Apptainer the command, however the command handles SIGINT (set_parent_death_signal).
 func newJob(b boxRef, e Exec) (*job, error) {
 	path, err := lookApptainer()
 	if err != nil {
@@ -160,7 +163,7 @@ func newJob(b boxRef, e Exec) (*job, error) {
 	cmd.Env = environment(home)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.WaitDelay = endTimeout // of copying to a Stdout that is no file
+	cmd.WaitDelay = endTimeout // for the copying to a Stdout other than a file
 	j := &job{cmd: cmd}
 	if j.line, err = newLine(entryOf(e)); err != nil {
 		return nil, err
@@ -171,7 +174,7 @@ func newJob(b boxRef, e Exec) (*job, error) {
 
 func (j *job) close() { j.line.close() }
 
-// start runs Apptainer and lets go of what is only for it.
+// start runs Apptainer and closes boxrun's copies of the files passed to Apptainer.
 func (j *job) start() error {
 	if err := j.cmd.Start(); err != nil {
 		return fmt.Errorf("running %s: %w", j.cmd.Path, err)
@@ -180,8 +183,8 @@ func (j *job) start() error {
 	return nil
 }
 
-// runPlain runs the command without a terminal. One that boxrun itself reads from is copied through a pipe: the
-// command is not in its session, and may not read it.
+// runPlain runs the command without a terminal. If boxrun's own input is a terminal, boxrun copies the input through a
+// pipe: the command is in another session and may not read the terminal.
 func (j *job) runPlain(ctx context.Context, signals <-chan os.Signal, e Exec) error {
 	j.cmd.Stdout, j.cmd.Stderr = e.outputs()
 	if e.Stdin != nil {
@@ -207,11 +210,11 @@ func (j *job) runPlain(ctx context.Context, signals <-chan os.Signal, e Exec) er
 	return j.wait(ctx, signals, nil)
 }
 
-// writer is a Writer and nothing more: os/exec gives the command a pipe in its place.
+// writer hides every method but Write: os/exec then gives the command a pipe instead of the file itself.
 type writer struct{ io.Writer }
 
-// outputs gives where the command writes to, but for the host's terminal: root in the box could type on that (TIOCSTI).
-// Where both are the terminal the two stay one, so that what is written is in order.
+// outputs returns the writers for the command's output. The host's terminal is never passed on itself: root in the box
+// could type on the terminal (TIOCSTI). If both outputs are the terminal, both get the same writer, to keep the order.
 func (e Exec) outputs() (stdout, stderr io.Writer) {
 	stdout, stderr = e.Stdout, e.Stderr
 	if writesToTerminal(stdout) {
@@ -240,8 +243,8 @@ func (j *job) runOnPty(ctx context.Context, signals <-chan os.Signal, b boxRef, 
 	return j.runOn(ctx, signals, master, slave, e)
 }
 
-// runOn runs the command on slave, and closes both ends. The command makes it its controlling terminal itself: it
-// leads a session of its own in the box.
+// runOn runs the command on slave, and closes both ends. The command itself makes slave its controlling terminal:
+// inside the box, the command leads its own session.
 func (j *job) runOn(ctx context.Context, signals <-chan os.Signal, master, slave *os.File, e Exec) (err error) {
 	defer slave.Close()
 	t, err := newTerminal(master, e.Stdin, e.Stdout)
@@ -253,7 +256,7 @@ func (j *job) runOn(ctx context.Context, signals <-chan os.Signal, master, slave
 	if err := j.start(); err != nil {
 		return err
 	}
-	slave.Close() // or the end of the output would never be seen
+	slave.Close() // an open copy would hide the end of the output
 	in, copied, err := t.start()
 	if err != nil {
 		t.hangUp()
@@ -269,7 +272,7 @@ func (j *job) runOn(ctx context.Context, signals <-chan os.Signal, master, slave
 	return nil
 }
 
-// await waits for the last output, unless boxrun is told to go: out may be a pipe that nobody reads.
+// await waits for the last output, or until a signal tells boxrun to end: the output may be a pipe without a reader.
 func await(drained <-chan struct{}, signals <-chan os.Signal) {
 	for {
 		select {
@@ -283,11 +286,11 @@ func await(drained <-chan struct{}, signals <-chan os.Signal) {
 	}
 }
 
-// endTimeout is how long a command may go on after it was hung up.
+// endTimeout is how long a command may go on after a hang-up.
 const endTimeout = 3 * time.Second
 
-// wait reaps the command, minding signals and ctx; t is nil where it has no terminal. How the command ended is not
-// an error here, see result.
+// wait waits for the command to end, and passes on signals and the end of ctx meanwhile. t is nil for a command without
+// a terminal. The way the command ended is no error here; see result.
 func (j *job) wait(ctx context.Context, signals <-chan os.Signal, t *terminal) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
@@ -311,7 +314,7 @@ func (j *job) wait(ctx context.Context, signals <-chan os.Signal, t *terminal) e
 	}
 }
 
-// notExit drops the errors that only say how the command ended.
+// notExit drops the errors that only describe how the command ended.
 func notExit(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
@@ -320,16 +323,16 @@ func notExit(err error) error {
 	return err
 }
 
-// handle passes one signal on. It says whether the command has to end now.
+// handle passes on a single signal. It reports whether the command has to end within endTimeout.
 func (j *job) handle(s syscall.Signal, t *terminal) bool {
 	switch {
 	case s == unix.SIGWINCH:
 		if t != nil {
-			_ = t.resize() // the terminal is going away, which SIGHUP tells better
+			_ = t.resize() // resizing fails when the terminal goes away; SIGHUP covers this
 		}
 		return false
 	case s == unix.SIGPIPE:
-		return false // the write that caused it has failed, too
+		return false // the write behind SIGPIPE has failed too, and reports the error
 	case t != nil:
 		j.hung = true
 		t.hangUp()
@@ -339,16 +342,16 @@ func (j *job) handle(s syscall.Signal, t *terminal) bool {
 	return false
 }
 
-// forward sends s to the command's process group, or to Apptainer where the command is not running yet.
+// forward sends s to the command's process group, or to Apptainer if the command is not running yet.
 func (j *job) forward(s syscall.Signal) {
 	if pid := j.line.pid(); pid > 0 && unix.Kill(-pid, s) == nil {
 		return
 	}
 	j.hung = true
-	_ = j.cmd.Process.Signal(s) // ended meanwhile: nothing to do
+	_ = j.cmd.Process.Signal(s) // an error means Apptainer has ended: nothing to do
 }
 
-// result gives the exit code, or what kept the command from running.
+// result returns the exit code of the command, or an error saying why the command did not run.
 func (j *job) result(b boxRef) (int, error) {
 	f, err := j.line.end()
 	if err != nil {
@@ -364,7 +367,7 @@ func (j *job) result(b boxRef) (int, error) {
 	return exitCode(ended), nil
 }
 
-// exitCode gives the code of a process that ended, 128+N where signal N ended it.
+// exitCode returns the exit code of an ended process; 128+N if signal N ended the process.
 func exitCode(p *os.ProcessState) int {
 	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
@@ -372,16 +375,17 @@ func exitCode(p *os.ProcessState) int {
 	return p.ExitCode()
 }
 
-// line is what boxrun outside the box says to boxrun inside, and hears from it: one description of the command in, two
-// packets back at most. The first says that it runs, the second that it could not be executed.
+// line is the connection between boxrun outside the box and boxrun inside. The process inside gets a description of the
+// command, and sends two packets back at most: the first when the process runs, the second if the command could not be
+// executed.
 type line struct {
-	far     []*os.File // what the process inside finds as its file 3 and on, see enter.go
-	near    int        // socket
-	process int        // the command's process, as the host counts; 0: not heard of yet
+	far     []*os.File // files 3 and up of the process inside, see enter.go
+	near    int        // socket of boxrun outside
+	process int        // PID of the command as the host counts; 0: no packet yet
 	text    []byte     // the second packet
 }
 
-// newLine opens a line; the executable that enters the box comes with it.
+// newLine opens a line. Its files include boxrun's executable, to be run inside the box.
 func newLine(e entry) (*line, error) {
 	exe, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -399,7 +403,7 @@ func newLine(e entry) (*line, error) {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	l := &line{near: pair[0], far: []*os.File{exe, spec, os.NewFile(uintptr(pair[1]), "line")}}
-	// With each packet the kernel then tells who sent it, in the host's numbers.
+	// With SO_PASSCRED the kernel adds the sender's PID, as the host counts, to each packet.
 	if err := unix.SetsockoptInt(l.near, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		l.close()
 		return nil, os.NewSyscallError("setsockopt SO_PASSCRED", err)
@@ -407,7 +411,8 @@ func newLine(e entry) (*line, error) {
 	return l, nil
 }
 
-// inMemory puts e into a file that has no name: its values, secrets among them, show in no process list.
+// inMemory returns a file without a name (memfd) holding e. The values of e, secrets among them, thus appear in no
+// process list.
 func inMemory(e entry) (*os.File, error) {
 	text, err := json.Marshal(e)
 	if err != nil {
@@ -425,7 +430,8 @@ func inMemory(e entry) (*os.File, error) {
 	return f, nil
 }
 
-// started closes the far end here: then its end inside is the line's.
+// started closes the far end in this process: from then on the process inside holds the only copy, and its exit closes
+// the line.
 func (l *line) started() {
 	for _, f := range l.far {
 		f.Close()
@@ -437,13 +443,14 @@ func (l *line) close() {
 	unix.Close(l.near)
 }
 
-// pid gives the process that runs in the box, as the host counts; it leads its own process group. 0: not yet.
+// pid returns the PID of the process in the box, as the host counts; 0 if the process has not reported yet. The process
+// leads its own process group.
 func (l *line) pid() int {
 	l.hear()
 	return l.process
 }
 
-// end gives why the command could not be executed; a failure without text where it was.
+// end returns why the command could not be executed; a failure without text if the command was executed.
 func (l *line) end() (failure, error) {
 	for l.hear() {
 	}
@@ -455,7 +462,7 @@ func (l *line) end() (failure, error) {
 	return f, err
 }
 
-// hear takes one packet, if one is there.
+// hear receives a packet if there is any, without waiting, and reports whether there was one.
 func (l *line) hear() bool {
 	buf, oob := make([]byte, 64*1024), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := unix.Recvmsg(l.near, buf, oob, unix.MSG_DONTWAIT)
@@ -470,6 +477,7 @@ func (l *line) hear() bool {
 	return true
 }
 
+// senderOf returns the PID from the credentials in a packet's control message; 0 if there are none.
 func senderOf(oob []byte) int {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(messages) == 0 {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeApptainer puts a program on $PATH that notes its argv in the file returned, and runs what it is to run in the
-// instance as Apptainer does: in a child, which it waits for. Instances named "gone" do not exist.
+// fakeApptainer puts a program on $PATH as Apptainer. The program notes its argv in the file returned, and runs the
+// command for the instance as Apptainer does: in a child, and waits for the child. Instances named "gone" do not exist.
 func fakeApptainer(t *testing.T) (log string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,7 +39,7 @@ done
 	return log
 }
 
-// needRoot ends tests that become a user on the way.
+// needRoot skips tests that become a user on the way, unless run as root.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -49,7 +49,7 @@ func needRoot(t *testing.T) {
 
 func testBox() boxRef { return boxRef{Name: "web", PID: os.Getpid(), Conf: "/c.conf", Home: "/root"} }
 
-// runHere runs e in a box that is this machine, and gives all that comes of it.
+// runHere runs e in a box that is this machine, and returns the outcome.
 func runHere(ctx context.Context, b boxRef, e Exec) string {
 	var out, errOut bytes.Buffer
 	e.Stdout, e.Stderr = &out, &errOut
@@ -113,8 +113,8 @@ func TestExecWhereTheBoxIsGone(t *testing.T) {
 		"error: entering box \"gone\": apptainer ended with exit status 255 before the command ran\n")
 }
 
-// The command has the environment of a login, no open files and no capabilities to pass on; and what it is told with
-// -e stands in no process list.
+// The command has the environment of a login, no open files and no capabilities to pass on. Values given with -e appear
+// in no process list.
 func TestExecIsClean(t *testing.T) {
 	needRoot(t)
 	log := fakeApptainer(t)
@@ -162,7 +162,7 @@ func TestExecReadsPipedInput(t *testing.T) {
 	testkit.WantText(t, runHere(t.Context(), testBox(), Exec{Argv: []string{"cat"}}), "code 0\n")
 }
 
-// A terminal that is not the command's own is read for it; its control-D ends the input.
+// If the input is a terminal, boxrun reads the terminal for the command. A control-D on the terminal ends the input.
 func TestExecReadsATerminalWithoutHavingIt(t *testing.T) {
 	needRoot(t)
 	fakeApptainer(t)
@@ -203,8 +203,8 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// whenReady runs a script in the box, and act shortly after it has written its first line: dash may lose a SIGINT that
-// comes as it starts a program.
+// whenReady runs a script in the box, and calls act shortly after the script's first line of output: dash may lose a
+// SIGINT arriving while dash starts a program.
 func whenReady(ctx context.Context, script string, act func()) string {
 	var out firstWrite
 	out.act = func() { time.AfterFunc(200*time.Millisecond, act) }
@@ -227,7 +227,7 @@ func (w *firstWrite) Write(p []byte) (int, error) {
 	return w.text.Write(p)
 }
 
-// The command leads a session of its own, with the terminal as its controlling one, and the terminal is the user's.
+// The command leads its own session and has the terminal as controlling terminal. The terminal belongs to the user.
 func TestExecOnATerminal(t *testing.T) {
 	needRoot(t)
 	fakeApptainer(t)

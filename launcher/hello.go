@@ -16,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The built-in box hello has boxrun itself as its init.
+// helloPath is the path of boxrun in the built-in box hello: boxrun itself is the init of this box.
 const helloPath = "/sbin/init"
 
-// helloInit is process 1 of a hello box: it reaps, serves the page on port 80 and ends with 0 when it is told to halt.
-// A page that cannot be served (the port is taken, as may be in host mode) is said on log; the box runs all the same.
+// helloInit is process 1 of a hello box. It reaps ended children, serves the page on port 80 and returns 0 when told to
+// halt. If the page cannot be served (in host mode the port may be taken), log says so and the box runs on.
 func helloInit(log io.Writer) int {
 	halt := make(chan os.Signal, 1)
 	signal.Notify(halt, HaltSignal, unix.SIGTERM, unix.SIGINT)
@@ -38,7 +38,7 @@ func helloInit(log io.Writer) int {
 	}
 }
 
-// reap buries every child that has ended. One signal may stand for several of them.
+// reap collects every ended child. A single SIGCHLD may stand for several children.
 func reap() {
 	for {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
@@ -48,6 +48,7 @@ func reap() {
 	}
 }
 
+// serveHello serves the page on port 80 until serving fails. A failure is a line in log.
 func serveHello(log io.Writer) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", ":80")
 	if err != nil {
@@ -59,7 +60,7 @@ func serveHello(log io.Writer) {
 	fmt.Fprintf(log, "hello: %v\n", server.Serve(l))
 }
 
-// helloHandler answers every path with the page, and notes on log who asked.
+// helloHandler answers every path with the page, as HTML or as text, and logs who asked.
 func helloHandler(log io.Writer, started time.Time) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := pageOf(r, time.Since(started))
@@ -75,15 +76,16 @@ func helloHandler(log io.Writer, started time.Time) http.Handler {
 	})
 }
 
-// page is what a hello box tells whoever asks.
+// page is the content of a hello box's page.
 type page struct {
 	Box   string
-	Asked string // the address that was asked for
-	From  string // who asked, as the box sees it
-	Addr  string // the box's own
+	Asked string // the address in the request
+	From  string // the client, as the box sees the client
+	Addr  string // the box's own address
 	Up    time.Duration
 }
 
+// pageOf returns the page for a request to a box started up ago.
 func pageOf(r *http.Request, up time.Duration) page {
 	p := page{Asked: r.Host, From: withoutPort(r.RemoteAddr), Up: up.Truncate(time.Second)}
 	if name, err := os.Hostname(); err == nil {
@@ -95,7 +97,7 @@ func pageOf(r *http.Request, up time.Duration) page {
 	return p
 }
 
-// withoutPort gives the address without the port.
+// withoutPort returns the address without the port; addr itself if there is no port.
 func withoutPort(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -104,6 +106,7 @@ func withoutPort(addr string) string {
 	return host
 }
 
+// rows returns the page's lines, as label and value.
 func (p page) rows() [][2]string {
 	return [][2]string{{"box", p.Box}, {"address", p.Addr}, {"asked at", p.Asked}, {"asked by", p.From}, {"up", p.Up.String()}}
 }

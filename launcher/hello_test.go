@@ -41,7 +41,7 @@ func askHello(t *testing.T, accept string) (answer *http.Response, body, log str
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Close() // and with it the handler is done with lines
+	s.Close() // after Close the handler writes no more to lines
 	return answer, string(text), lines.String()
 }
 
@@ -157,7 +157,7 @@ func (h *helloBox) children() []string {
 	return strings.Fields(string(text))
 }
 
-// There is no network device but lo, which is down, when it starts.
+// At the start, the only network device is lo, and lo is down.
 func TestHelloServesAsProcessOne(t *testing.T) {
 	h := startHello(t)
 	testkit.WantText(t, h.run("ip link set lo up && curl -s --max-time 5 http://127.0.0.1/ | grep asked"),
@@ -167,7 +167,7 @@ func TestHelloServesAsProcessOne(t *testing.T) {
 
 func TestHelloReaps(t *testing.T) {
 	h := startHello(t)
-	h.run("for i in 1 2 3 4 5; do (sleep 100 >/dev/null 2>&1 &) ; done") // whose parent is gone at once
+	h.run("for i in 1 2 3 4 5; do (sleep 100 >/dev/null 2>&1 &) ; done") // the parent ends at once
 	h.await("orphans", func() bool { return len(h.children()) == 5 })
 	for _, orphan := range h.children() {
 		pid, err := strconv.Atoi(orphan)
@@ -197,7 +197,7 @@ func TestHelloHalts(t *testing.T) {
 	}
 }
 
-// A port that is taken, as may be in host mode, is no reason to end: the box is there to be entered.
+// A taken port, as may happen in host mode, does not end the box: a person can still enter the box.
 func TestHelloLivesWithoutItsPage(t *testing.T) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
@@ -249,7 +249,7 @@ func TestHelloRootIsNotDisturbed(t *testing.T) {
 	if err := makeHello(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "etc/group")); err != nil { // of a boxrun that was killed
+	if err := os.Remove(filepath.Join(dir, "etc/group")); err != nil { // as if boxrun had been killed halfway
 		t.Fatal(err)
 	}
 	passwd := filepath.Join(dir, "etc/passwd")

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 )
 
-// helloBinds gives the binds (Apptainer's SRC:DST:ro) that go with the sandbox of builtin:hello: exe, boxrun's own
-// executable, as its init, and the host's programs. Some of these are only links to /etc/alternatives, and some
-// libraries are found by the cache only. exe has to be static to run there on every host.
+// helloBinds returns the binds (Apptainer's SRC:DST:ro) for the sandbox of builtin:hello: boxrun's own executable exe
+// as its init, and the host's programs. Some programs are only links to /etc/alternatives, and some libraries are found
+// by the cache only, so both are bound too. exe must be static to run in the sandbox on every host.
 func helloBinds(exe string) ([]string, error) {
 	binds := []string{exe + ":" + helloPath + ":ro"}
 	for _, path := range []string{"/usr", "/etc/alternatives", "/etc/ld.so.cache"} {
@@ -27,24 +27,25 @@ func helloBinds(exe string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("preparing the root of hello: %w", err)
 		}
-		if info.IsDir() { // a host that keeps it apart from /usr
+		if info.IsDir() { // a host with this directory apart from /usr
 			binds = append(binds, path+":"+path+":ro")
 		}
 	}
 	return binds, nil
 }
 
-// libraryDirs are the directories beside /usr that its programs need; links into /usr on most hosts. /sbin is not
-// one of them: it holds init.
+// libraryDirs returns the directories beside /usr that programs in /usr need. On most hosts they are links into /usr.
+// /sbin is missing on purpose: the sandbox has its init there.
 func libraryDirs() []string { return []string{"/bin", "/lib", "/lib32", "/lib64", "/libx32"} }
 
+// exists reports whether path leads to something, after following links.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// makeHello makes the sandbox of builtin:hello in dir, or completes one that is there without disturbing the boxes
-// that run from it. Every mount point is there: the root may be read-only.
+// makeHello makes the sandbox of builtin:hello in dir. An existing sandbox is completed without disturbing the boxes
+// running from it. The sandbox has every mount point already, since the root may be read-only.
 func makeHello(dir string) error {
 	if err := errors.Join(makeHelloDirs(dir), makeHelloFiles(dir)); err != nil {
 		return fmt.Errorf("preparing the root of hello: %w", err)
@@ -52,6 +53,7 @@ func makeHello(dir string) error {
 	return nil
 }
 
+// makeHelloDirs makes the directories of the sandbox, and libraryDirs as they are on the host.
 func makeHelloDirs(dir string) error {
 	for _, d := range helloDirs() {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -75,11 +77,13 @@ func makeHelloFiles(dir string) error {
 	return nil
 }
 
+// helloDirs returns the directories of the sandbox; most are mount points.
 func helloDirs() []string {
 	return []string{"dev", "etc/alternatives", "home", "mnt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var/tmp"}
 }
 
-// likeHost makes path below dir what it is on the host: a link, a directory to bind to, or nothing.
+// likeHost makes path below dir the same as on the host: a link with the same target, a directory to bind to, or
+// nothing.
 func likeHost(dir, path string) error {
 	target, err := os.Readlink(path)
 	switch {
@@ -95,7 +99,7 @@ func likeHost(dir, path string) error {
 	return err
 }
 
-// writeOnce writes a file unless it has that content already, which may be bound into a running box.
+// writeOnce writes a file unless the file has the content already: a running box may have the file bound.
 func writeOnce(path string, text []byte) error {
 	have, err := os.ReadFile(path)
 	if err == nil && bytes.Equal(have, text) {
@@ -104,7 +108,7 @@ func writeOnce(path string, text []byte) error {
 	return os.WriteFile(path, text, 0o644)
 }
 
-// helloFiles are the sandbox's files. The empty ones are there to be bound over, by boxrun or by Apptainer.
+// helloFiles returns the sandbox's files. The empty files are mount points for binds of boxrun or Apptainer.
 func helloFiles() map[string]string {
 	return map[string]string{
 		"sbin/init":         "",

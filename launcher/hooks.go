@@ -10,12 +10,12 @@ import (
 	"boxrun/profiles"
 )
 
-// runHooks runs the commands of post_up in the box that is ready, one after the other, where they have not all run since its
-// start. They are those of p, the profile as it is now: a person who mended one that failed wants the mended one. Until the
-// last has ended well they are due: the next up begins with the first.
+// runHooks runs the commands of post_up in the ready box, one after the other, unless all have run since the box
+// started. The commands come from p, the profile as it is now: whoever repaired a failing command wants the repaired
+// command to run. Until the last command has succeeded the hooks stay due, and the next up begins with the first.
 //
-// Errors: ErrHook for a command that failed or could not be run; ErrNotStarted where the box ended meanwhile; the cause of
-// ctx's end.
+// Errors: ErrHook if a command failed or could not be run; ErrNotStarted if the box ended meanwhile; the cause of ctx's
+// end.
 func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) error {
 	if !b.HooksDue {
 		return nil
@@ -29,7 +29,8 @@ func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) err
 	return l.save(b)
 }
 
-// hookStep names a command of post_up for people: its place in the profile, and the command on one line.
+// hookStep returns a command of post_up for messages: its index in the profile, and the command on a single line, cut
+// after 60 characters.
 func hookStep(i int, argv []string) string {
 	const most = 60 // characters
 	words := strings.Join(argv, " ")
@@ -39,7 +40,7 @@ func hookStep(i int, argv []string) string {
 	return fmt.Sprintf("post_up[%d] %q", i, words)
 }
 
-// runHook runs one command as exec does, with nothing to read, and shows what it says line by line.
+// runHook runs a single command as exec does, with empty standard input, and shows the output line by line.
 func (l *Launcher) runHook(ctx context.Context, b *Box, i int, argv []string) error {
 	step := hookStep(i, argv)
 	l.notef("%s: %s", b.Name, step)
@@ -61,13 +62,14 @@ func (l *Launcher) runHook(ctx context.Context, b *Box, i int, argv []string) er
 	return hookFailed(b, fmt.Sprintf("%s: %s exited with %d", b.Name, step, code))
 }
 
+// hookFailed returns an ErrHook with the given text, and advice on how to look at the box and run post_up again.
 func hookFailed(b *Box, text string) error {
 	return &Problem{Kind: ErrHook, Text: text,
 		Hint: fmt.Sprintf("the box stays up, to be looked at with \"boxrun shell %s\"; \"boxrun up %s\" runs post_up again from the first",
 			b.Name, b.Name)}
 }
 
-// tellTime shows for how long a step has been running, until it is told to be quiet.
+// tellTime shows, every second, how long a step has been running, until quiet is called or ctx ends.
 func (l *Launcher) tellTime(ctx context.Context, step string) (quiet func()) {
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -81,7 +83,8 @@ func (l *Launcher) tellTime(ctx context.Context, step string) (quiet func()) {
 	return func() { stop(); <-done; line.end() }
 }
 
-// hookCommands gives what a person would type for post_up, where it is due. boxrun's own exec would not know the box.
+// hookCommands returns the commands to type for post_up; nil if post_up is not due. The commands call apptainer:
+// boxrun's own exec would not know a box started by hand.
 func (l *Launcher) hookCommands(b *Box, p profiles.Profile) []string {
 	if !b.HooksDue || len(p.Hooks.PostUp) == 0 {
 		return nil

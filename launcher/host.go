@@ -14,17 +14,18 @@ import (
 	"boxrun/profiles"
 )
 
-// etc is where a host is configured.
+// etc is the directory with the host's configuration.
 const etc = "/etc"
 
-// Setup is what a host setup did.
+// Setup is the result of a host setup.
 type Setup struct {
-	Changed []string // what was done; empty: all was in place, and nothing was changed
-	Missing []string // what this host has no way to keep over reboots; boxes work without it
+	Changed []string // changes made; empty: all was in place, and nothing was changed
+	Missing []string // settings this host cannot keep over reboots; boxes work without them
 }
 
-// HostSetup puts in place, now and over reboots, what the boxes of these profiles need of the host. It can be repeated.
-// Where it fails the host is as before.
+// HostSetup sets up the host for the boxes of these profiles, now and over reboots. HostSetup can be repeated. If
+// HostSetup fails, the host is as before. Errors of kind ErrRefused tell of a read-only /etc, of files of others in the
+// way, or of unsaved rules in firewalld.
 func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -36,7 +37,7 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 		return done, err
 	}
 	if len(done.Changed) > 0 {
-		_, err = l.Repair(ctx) // what a reload of firewalld has taken from boxes that are up
+		_, err = l.Repair(ctx) // restores rules of running boxes lost in a reload of firewalld
 	}
 	overruled, lookErr := netsetup.Overruled("/")
 	done.Missing = append(done.Missing, overruled...)
@@ -46,7 +47,8 @@ func (l *Launcher) HostSetup(ctx context.Context, ps []profiles.Profile) (Setup,
 	return done, err
 }
 
-// setUp applies the plan of the setup.
+// setUp applies the plan of the setup, under the network's lock. If nothing is out of place, nothing is applied. A plan
+// that fails halfway is undone.
 func (l *Launcher) setUp(ctx context.Context, k *netsetup.Kernel, ps []profiles.Profile) (Setup, error) {
 	unlock, err := l.lockNetwork(ctx)
 	if err != nil {
@@ -70,7 +72,8 @@ func (l *Launcher) setUp(ctx context.Context, k *netsetup.Kernel, ps []profiles.
 	return done, nil
 }
 
-// setupProblem says what to do about the commonest causes.
+// setupProblem adds advice to the commonest errors of a setup: ErrReadOnly, ErrForeign, and ErrUnsaved by
+// reloadProblem.
 func setupProblem(err error) error {
 	switch {
 	case errors.Is(err, netsetup.ErrReadOnly):
@@ -82,7 +85,7 @@ func setupProblem(err error) error {
 	return reloadProblem(err)
 }
 
-// reloadProblem says what to do where firewalld cannot be reloaded without harm to others.
+// reloadProblem adds advice to ErrUnsaved: a reload of firewalld would lose unsaved rules of others.
 func reloadProblem(err error) error {
 	if !errors.Is(err, netsetup.ErrUnsaved) {
 		return err
@@ -91,7 +94,8 @@ func reloadProblem(err error) error {
 		"%v", err)
 }
 
-// setup plans the setup of this host.
+// setup returns the setup of this host and its plan. The bridge of a box with an unreadable record is left out, with a
+// warning.
 func (l *Launcher) setup(k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Setup, netsetup.Plan, error) {
 	boxes, err := l.boxes()
 	if errors.Is(err, errUnreadable) {
@@ -108,7 +112,9 @@ func (l *Launcher) setup(k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Se
 	return s, s.Plan(), nil
 }
 
-// setupBridges gives the default bridge, those of the profiles and those of boxes that are up, each once and by name.
+// setupBridges returns the default bridge and the bridges of the profiles and of the given boxes, each once, sorted by
+// name. If several profiles differ about a bridge, the first decides: profiles go before boxes, and both before the
+// default.
 func setupBridges(ps []profiles.Profile, boxes []*Box) []netsetup.Network {
 	wanted := []profiles.Network{}
 	for _, p := range ps {
@@ -129,8 +135,8 @@ func setupBridges(ps []profiles.Profile, boxes []*Box) []netsetup.Network {
 	return bridges
 }
 
-// HostSetupCommands gives what a person would type into bash to have what HostSetup gives: what is out of place when we
-// are root, all of it otherwise, as only root can look.
+// HostSetupCommands returns the bash commands to type in place of HostSetup. As root, the commands cover only what is
+// out of place. Other users cannot look at the host and get all commands.
 func (l *Launcher) HostSetupCommands(ps []profiles.Profile) ([]string, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -150,7 +156,8 @@ func (l *Launcher) HostSetupCommands(ps []profiles.Profile) ([]string, error) {
 	return plan.PendingCommands(k)
 }
 
-// HostShow gives all that boxrun holds on the host. It changes nothing. A record that cannot be read is shown as drifted.
+// HostShow returns everything boxrun holds on the host, and changes nothing: the setup, the plans in records, traces
+// without a record, units, and files of the state. An unreadable record is shown as drifted.
 func (l *Launcher) HostShow(ps []profiles.Profile) ([]netsetup.Holding, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -184,7 +191,7 @@ func (l *Launcher) HostShow(ps []profiles.Profile) ([]netsetup.Holding, error) {
 	return nonNil(append(append(held, left...), l.filesHeld(held)...)), nil
 }
 
-// setupHeld gives what a host setup has put in place: nothing where there was none.
+// setupHeld returns what a host setup has put in place; nil if there was no setup.
 func (l *Launcher) setupHeld(k *netsetup.Kernel, ps []profiles.Profile) ([]netsetup.Holding, error) {
 	files, err := netsetup.SetupFiles(etc)
 	if len(files) == 0 || err != nil {
@@ -197,7 +204,8 @@ func (l *Launcher) setupHeld(k *netsetup.Kernel, ps []profiles.Profile) ([]netse
 	return plan.Holdings(k)
 }
 
-// readPlans gives the plans of all records, and a holding for each that cannot be read.
+// readPlans returns the plans of all records, and a holding for each unreadable record. The host, each bridge and each
+// box have a record.
 func (l *Launcher) readPlans() (plans []netsetup.Plan, unread []netsetup.Holding) {
 	for _, pattern := range []string{"host.json", "bridges/*.json", "boxes/*.json"} {
 		for _, file := range l.records(pattern) {
@@ -212,7 +220,8 @@ func (l *Launcher) readPlans() (plans []netsetup.Plan, unread []netsetup.Holding
 	return plans, unread
 }
 
-// readPlan reads the plan in a record: of a box it is a part.
+// readPlan reads the plan in a record. The record of a box holds more than the plan of its ports. If this plan has no
+// owner yet, readPlan names the box.
 func readPlan(file string) (netsetup.Plan, error) {
 	plan := netsetup.Plan{}
 	if filepath.Base(filepath.Dir(file)) != "boxes" {
@@ -227,7 +236,8 @@ func readPlan(file string) (netsetup.Plan, error) {
 	return plan, err
 }
 
-// leftBehind gives what carries boxrun's name and is in no plan.
+// leftBehind returns what carries boxrun's name and belongs to no plan: rules, grouped by owner and tool, and bridges.
+// "boxrun host reset" removes such things.
 func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, error) {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {
@@ -249,11 +259,12 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 	return left, nil
 }
 
+// abandoned returns a holding for something of boxrun's without a record.
 func abandoned(owner, what string) netsetup.Holding {
 	return netsetup.Holding{Owner: owner, What: what, Drift: []string{"in no record of boxrun's: \"boxrun host reset\" removes it"}}
 }
 
-// ownersOf gives the names of what plans are for.
+// ownersOf returns the owners of plans, without the prefix "boxrun:".
 func ownersOf(plans []netsetup.Plan) []string {
 	var owners []string
 	for _, p := range plans {
@@ -262,14 +273,14 @@ func ownersOf(plans []netsetup.Plan) []string {
 	return owners
 }
 
-// filesHeld gives the files below the state directory that are not among those held already.
+// filesHeld returns the files below the state directory missing from held. A box's directory counts as a single file.
 func (l *Launcher) filesHeld(held []netsetup.Holding) []netsetup.Holding {
 	var files []netsetup.Holding
 	_ = filepath.WalkDir(l.Dir, func(path string, d fs.DirEntry, err error) error {
 		known := slices.ContainsFunc(held, func(h netsetup.Holding) bool { return h.What == path })
 		switch {
 		case err != nil:
-			return nil //nolint:nilerr // it has just gone: what is gone is not held
+			return nil //nolint:nilerr // the file has just gone, so boxrun does not hold the file
 		case d.IsDir() && path == l.path("locks"), d.IsDir() && filepath.Dir(path) == l.path("boxes"):
 			files = append(files, l.dirHeld(path)...)
 			return filepath.SkipDir
@@ -281,7 +292,8 @@ func (l *Launcher) filesHeld(held []netsetup.Holding) []netsetup.Holding {
 	return files
 }
 
-// dirHeld gives a box's directory as one; locks are held for a moment only, and not worth a line.
+// dirHeld returns a box's directory as a single holding. The directory of locks gives nil: locks are held for a moment
+// only, and not worth a line.
 func (l *Launcher) dirHeld(dir string) []netsetup.Holding {
 	if dir == l.path("locks") {
 		return nil
@@ -289,7 +301,7 @@ func (l *Launcher) dirHeld(dir string) []netsetup.Holding {
 	return []netsetup.Holding{{Owner: filepath.Base(dir), What: dir + "/", Drift: []string{}}}
 }
 
-// fileOwner gives the box or the bridge that a file is about, by its path.
+// fileOwner returns the box or bridge a file is about, taken from the path; "host" for a file at the top.
 func (l *Launcher) fileOwner(path string) string {
 	rest, _ := filepath.Rel(l.Dir, path) // both are absolute
 	parts := strings.Split(rest, string(filepath.Separator))

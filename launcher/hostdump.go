@@ -5,13 +5,13 @@ import (
 	"boxrun/profiles"
 )
 
-// hostWatch is the host's network as it was before a box began to boot in it.
+// hostWatch is the host's network as it was before a box began to boot in the same network.
 type hostWatch struct {
 	before netsetup.Snapshot
-	on     bool // false: the box has a network of its own, and nothing was looked at
+	on     bool // false: the box has its own network, and before is empty
 }
 
-// watchHost looks at the host's network if the box is about to share it.
+// watchHost records the host's network if the box is about to share the network; otherwise the watch is off.
 func watchHost(p profiles.Profile) (hostWatch, error) {
 	if p.Network.Mode != profiles.HostMode {
 		return hostWatch{}, nil
@@ -20,8 +20,8 @@ func watchHost(p profiles.Profile) (hostWatch, error) {
 	return hostWatch{before: before, on: true}, err
 }
 
-// changes gives what is different by now. It is told to a person and not reverted: it may be a lease that the host's own
-// DHCP client has just renewed.
+// changes returns the differences of the host's network from before to now; nil if the watch is off. A person is told
+// of changes, but boxrun reverts none: a change may be a lease just renewed by the host's own DHCP client.
 func (w hostWatch) changes() ([]netsetup.Change, error) {
 	if !w.on {
 		return nil, nil

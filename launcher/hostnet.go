@@ -11,13 +11,13 @@ import (
 	"boxrun/netsetup"
 )
 
-// The undo logs of what several boxes share: a netsetup.Plan each.
+// The undo logs of the network shared by boxes: each file holds a netsetup.Plan.
 func (s *Store) hostFile() string { return s.path("host.json") }
 
 func (s *Store) bridgeFile(bridge string) string { return s.path("bridges", bridge+".json") }
 
-// raise brings the host's and the bridge's network in place, or mends it; it returns what it had to mend. The caller
-// holds the network's lock.
+// raise puts the host's and the bridge's network in place, or repairs them. raise returns what was out of place. The
+// caller holds the network's lock.
 func (s *Store) raise(k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
 	k.Reread() // who had the lock before may have written since the ports were checked
 	host, err := s.ensure(k, s.hostFile(), netsetup.Host)
@@ -28,8 +28,8 @@ func (s *Store) raise(k *netsetup.Kernel, n netsetup.Network) ([]string, error) 
 	return append(host, bridge...), err
 }
 
-// ensure applies the plan whose undo log is file, building and recording it first where there is none. It returns what
-// was out of place of a plan that had been applied before.
+// ensure applies the plan with the undo log file. Without a log, ensure builds the plan and records the host's state in
+// a new log first. Otherwise ensure returns what was out of place.
 func (s *Store) ensure(k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
 	plan := netsetup.Plan{}
 	err := readJSON(file, &plan)
@@ -49,7 +49,7 @@ func (s *Store) ensure(k *netsetup.Kernel, file string, build func() netsetup.Pl
 	return mend(k, plan)
 }
 
-// mend applies a plan that was applied before, and returns what was out of place.
+// mend repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
 func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	drift, err := p.Drift(k)
 	if err != nil || len(drift) == 0 {
@@ -58,8 +58,8 @@ func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	return drift, p.Apply(k)
 }
 
-// settle makes permanent what stays on the host after a success, so that down leaves it and says so, and has the boxes
-// on its bridge know the new one's name.
+// settle makes permanent what stays on the host after a success: down then leaves these changes and says so. settle
+// also adds the new box's name to the hosts files on its bridge.
 func (s *Store) settle(ctx context.Context, b *Box) error {
 	if !b.bridged() {
 		return nil
@@ -81,9 +81,10 @@ func (s *Store) settle(ctx context.Context, b *Box) error {
 	return err
 }
 
-// forget ends the state of the box named, and undoes what no other box needs: its bridge's network, and the host's
-// with the last bridge. As the network's lock is held meanwhile, of two boxes that go at once the second to come
-// here finds itself the last. While there is a box that nobody can read, all that it may need stays.
+// forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
+// the last bridge the host's. forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
+// sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
+// all of the network.
 func (s *Store) forget(ctx context.Context, k *netsetup.Kernel, name string) error {
 	unlock, err := s.lockNetwork(ctx)
 	if err != nil {
@@ -113,19 +114,19 @@ func (s *Store) forget(ctx context.Context, k *netsetup.Kernel, name string) err
 	return removeIfThere(s.conf())
 }
 
-// removeUnfinished removes the files that a boxrun killed while it wrote one left behind. The caller holds the
+// removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
 // network's lock, and no box is left.
 func (s *Store) removeUnfinished() {
 	for _, dir := range []string{"", "boxes", "bridges"} {
 		left, _ := filepath.Glob(s.path(dir, ".*.new")) // the pattern is well-formed
 		for _, file := range left {
-			_ = os.Remove(file) // what stays keeps the directory, no more
+			_ = os.Remove(file) // a file that stays only keeps its directory
 		}
 	}
 }
 
-// sweep removes the rules of boxes that have no state: a save of the firewall may bring them back at boot. The caller
-// holds the network's lock, under which a box gets its state before it gets rules.
+// sweep removes the rules of boxes without a state: a saved firewall may bring such rules back at boot. The caller
+// holds the network's lock. A box gets its state under the same lock, before its rules.
 func (s *Store) sweep(k *netsetup.Kernel, boxes []*Box) error {
 	swept, err := netsetup.Sweep(k, nameList(boxes))
 	for _, name := range swept {
@@ -134,10 +135,10 @@ func (s *Store) sweep(k *netsetup.Kernel, boxes []*Box) error {
 	return err
 }
 
-// sweptLine says what netsetup.Sweep has done.
+// sweptLine is the message for a name returned by netsetup.Sweep.
 func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// lower undoes the bridges that no box in boxes is on, and the host's part when no bridge is left.
+// lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
 func (s *Store) lower(k *netsetup.Kernel, boxes []*Box) error {
 	files, err := filepath.Glob(s.path("bridges", "*.json"))
 	if err != nil {
@@ -165,8 +166,8 @@ func (s *Store) lower(k *netsetup.Kernel, boxes []*Box) error {
 	return s.undo(k, s.hostFile())
 }
 
-// undo undoes the plan whose undo log is file, says what stays, and removes the log. No log: nothing to undo. What others
-// rely on stays, with its log: a later down finds it again.
+// undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
+// undo. Chains used by others stay, with the log, so a later down finds them again.
 func (s *Store) undo(k *netsetup.Kernel, file string) error {
 	plan := netsetup.Plan{}
 	if err := readJSON(file, &plan); err != nil {
@@ -186,8 +187,10 @@ func (s *Store) undo(k *netsetup.Kernel, file string) error {
 	return removeIfThere(file)
 }
 
+// removeIfThere removes a file. A missing file is no error.
 func removeIfThere(file string) error { return ignoreNotExist(os.Remove(file)) }
 
+// ignoreNotExist returns nil for an error of a missing file, and otherwise err.
 func ignoreNotExist(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -17,19 +17,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageID tells what is at an image's path from what was there at another time, without reading the image. The zero one is
-// of an image of which nothing is known: of builtin:hello, or of a box that an older boxrun started.
+// imageID identifies the image at a path at some time, without reading the image. Comparing two identities tells
+// whether the image was replaced. The zero imageID stands for an unknown image: builtin:hello, or the image of a box
+// started by an older boxrun.
 type imageID struct {
 	Size    int64     `json:"size"` // bytes
 	ModTime time.Time `json:"mod_time"`
 	Inode   uint64    `json:"inode"`
-	UUID    string    `json:"uuid,omitempty"` // of a SIF, in hexadecimal; "" for anything else
-	Made    time.Time `json:"made,omitzero"`  // of a SIF: when it was built
+	UUID    string    `json:"uuid,omitempty"` // UUID of a SIF, in hexadecimal; "" for anything else
+	Made    time.Time `json:"made,omitzero"`  // build time of a SIF
 }
 
-// identify gives the identity of an image, where links lead to it; os.ErrNotExist where there is none.
+// identify returns the identity of the image at path, after following links. Error: os.ErrNotExist if there is no
+// image.
 func identify(path string) (imageID, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // O_NONBLOCK: opening a FIFO would wait for a writer
 	if err != nil {
 		return imageID{}, fmt.Errorf("looking at the image: %w", err)
 	}
@@ -45,9 +47,9 @@ func identify(path string) (imageID, error) {
 	return id, err
 }
 
-// readSIF reads from a SIF which it is and when it was built; "" from any other file. These are the bytes of a SIF's
-// beginning (github.com/apptainer/sif, pkg/sif, type header): a script's first line [32], magic [10], version [3],
-// architecture [3], UUID [16], time of its making in seconds (int64).
+// readSIF reads the UUID and build time of a SIF; uuid is "" for any other file. A SIF begins with
+// (github.com/apptainer/sif, pkg/sif, type header): a script's first line [32], magic [10], version [3], architecture
+// [3], UUID [16], build time in seconds (int64).
 func readSIF(file io.Reader) (uuid string, made time.Time, err error) {
 	const magic, id, created, end = 32, 48, 64, 72
 	header := make([]byte, end)
@@ -65,7 +67,7 @@ func readSIF(file io.Reader) (uuid string, made time.Time, err error) {
 	return hex.EncodeToString(header[id:created]), time.Unix(int64(seconds), 0), nil
 }
 
-// String gives what two identities of one build have in common.
+// String returns a text equal for all identities of the same build.
 func (i imageID) String() string {
 	if i.UUID != "" {
 		return fmt.Sprintf("SIF %s of %s", i.UUID, i.Made.UTC().Format(time.RFC3339))
@@ -73,14 +75,14 @@ func (i imageID) String() string {
 	return fmt.Sprintf("%d bytes of %s, inode %d", i.Size, i.ModTime.UTC().Format(time.RFC3339Nano), i.Inode)
 }
 
-// known says whether anything is known of the image.
+// known reports whether anything is known of the image.
 func (i imageID) known() bool { return i != imageID{} }
 
-// is says whether two identities are of one build: a SIF stays the same when it is copied or signed.
+// is reports whether both identities are of the same build. A SIF keeps its identity when copied or signed.
 func (i imageID) is(other imageID) bool { return i.String() == other.String() }
 
-// imageNow says what has become of the image since the box was started from it: "" for nothing, or when nobody can tell. A
-// sandbox that was changed inside, and not at its top, is taken for the same.
+// imageNow returns what happened to the image since the box was started: "removed", "replaced", or "" for nothing or
+// unknown. A sandbox changed inside, but not in its top directory, counts as unchanged.
 func (b *Box) imageNow() string {
 	if !b.Image.known() {
 		return ""
@@ -95,7 +97,7 @@ func (b *Box) imageNow() string {
 	return "replaced"
 }
 
-// noteImage notes which image a box is about to be started from.
+// noteImage records the identity of the image before a box starts from the image. builtin:hello has none.
 func (b *Box) noteImage(image string) error {
 	if isHello(image) {
 		return nil
@@ -105,13 +107,13 @@ func (b *Box) noteImage(image string) error {
 	return err
 }
 
-// keptImage is where a sandbox of that inode is kept, that a build has replaced under the boxes that run from it.
+// keptImage returns where a build keeps a replaced sandbox with the given inode while boxes still run from the sandbox.
 func keptImage(image string, inode uint64) string {
 	dir, name := filepath.Split(image)
 	return filepath.Join(dir, fmt.Sprintf(".%s.old-%d", name, inode))
 }
 
-// keptFor gives the sandbox that was kept for the box alone, and goes with it; "" where there is none.
+// keptFor returns the sandbox kept for this box alone, to be removed with the box; "" if there is none.
 func (s *Store) keptFor(b *Box) (string, error) {
 	if !b.Image.known() || b.Image.UUID != "" {
 		return "", nil
@@ -128,7 +130,7 @@ func (s *Store) keptFor(b *Box) (string, error) {
 	return kept, nil
 }
 
-// dropImage removes the sandbox that was kept for the box.
+// dropImage removes the sandbox kept for this box alone.
 func (s *Store) dropImage(b *Box) error {
 	kept, err := s.keptFor(b)
 	if err != nil || kept == "" {
@@ -137,8 +139,8 @@ func (s *Store) dropImage(b *Box) error {
 	return os.RemoveAll(kept)
 }
 
-// runFrom says whether a box runs from the sandbox of that inode that was at the path image when it started. Of one that an
-// older boxrun started it is not known, and taken to be so.
+// runFrom reports whether any of boxes runs from the sandbox with the given inode, at path image when the box started.
+// A box started by an older boxrun has no known image and counts as running from the sandbox.
 func runFrom(boxes []*Box, image string, inode uint64) bool {
 	return slices.ContainsFunc(boxes, func(b *Box) bool {
 		return b.holdsFiles() && (b.Image.Inode == inode || !b.Image.known()) && resolved(b.Profile.Image) == image

@@ -13,7 +13,7 @@ import (
 	"boxrun/profiles"
 )
 
-// sif gives what a SIF begins with.
+// sif returns the first bytes of a SIF.
 func sif(id byte, made int64) []byte {
 	header := make([]byte, 128)
 	copy(header, "#!/usr/bin/env run-singularity\n")
@@ -29,7 +29,7 @@ func TestIdentity(t *testing.T) {
 	for _, test := range []struct {
 		what string
 		make func() error
-		want string // as an exact identity, or "" for one that differs from all before
+		want string // the exact identity; "": any identity different from all before
 	}{
 		{"a SIF", func() error { return os.WriteFile(path, sif(7, made), 0o644) },
 			"SIF 07000000000000000000000000000000 of 2023-11-14T22:13:20Z"},

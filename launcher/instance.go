@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// record is what boxrun reads of Apptainer's own file about an instance (File in internal/pkg/instance).
+// record is the part boxrun reads of Apptainer's file about an instance (File in internal/pkg/instance).
 type record struct {
-	PID  int    `json:"pid"`  // init, as the host counts
-	PPID int    `json:"ppid"` // Apptainer's master, which cleans up when init ends
+	PID  int    `json:"pid"`  // PID of init, as the host counts
+	PPID int    `json:"ppid"` // PID of Apptainer's master, which cleans up when init ends
 	Name string `json:"name"`
 }
 
-// readRecord reads the record at path. Apptainer truncates before it writes (File.Update), so a file that is empty or
-// cut is reported as absent: os.ErrNotExist.
+// readRecord reads the record at path. Apptainer truncates the file before writing (File.Update), so an empty or cut
+// file counts as absent: os.ErrNotExist.
 func readRecord(path string) (record, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -24,6 +24,7 @@ func readRecord(path string) (record, error) {
 	return parseRecord(text)
 }
 
+// parseRecord parses the text of a record. Error: os.ErrNotExist if the text is incomplete.
 func parseRecord(text []byte) (record, error) {
 	var r record
 	if err := json.Unmarshal(text, &r); err != nil || r.PID <= 1 || r.PPID <= 1 {
@@ -32,8 +33,9 @@ func parseRecord(text []byte) (record, error) {
 	return r, nil
 }
 
-// verify says whether the record is of a live instance of that name, and not of a process that was given the number
-// of a dead one: init's parent must be the master, and the master's title must carry the name.
+// verify returns nil if the record is of a live instance of the recorded name. A process may have got the PID of a dead
+// instance, so init's parent must be the master, and the master's title must carry the name. Otherwise the error is
+// os.ErrProcessDone or from reading /proc.
 func (r record) verify() error {
 	parent, err := parentOf(r.PID)
 	if err != nil {
@@ -52,9 +54,9 @@ func (r record) verify() error {
 	return nil
 }
 
-// foreign says whether Apptainer's record of the box is of an instance that runs and is not the box's: somebody started
-// one of its name by hand after the box had ended. Of a start that has not come so far as to know its init, what runs is
-// taken to be the box's own.
+// foreign reports whether Apptainer's record of the box is of a running instance other than the box: somebody started
+// an instance of the same name by hand after the box had ended. For a box still starting, with its init unknown, a
+// running instance counts as the box's own.
 func (b *Box) foreign() bool {
 	if b.Phase == Starting && b.Init.PID <= 1 {
 		return false
@@ -63,5 +65,5 @@ func (b *Box) foreign() bool {
 	return err == nil && r.PID != b.Init.PID && r.verify() == nil
 }
 
-// masterTitle is what Apptainer's master of root's instance calls itself (ProcName in internal/pkg/instance).
+// masterTitle is the process title of Apptainer's master of root's instance (ProcName in internal/pkg/instance).
 func masterTitle(name string) string { return "Apptainer instance: root [" + name + "]" }

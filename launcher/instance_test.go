@@ -14,7 +14,7 @@ import (
 )
 
 func TestParseRecord(t *testing.T) {
-	// As Apptainer 1.4.5 writes it, the configuration cut short.
+	// As Apptainer 1.4.5 writes a record, with the configuration cut short.
 	const whole = `{"pid":165,"ppid":164,"name":"web","user":"root","image":"/srv/web","config":"e30=","userns":false,` +
 		`"cgroup":true,"ip":"10.22.0.2","logErrPath":"/root/web.err","logOutPath":"/root/web.out","checkpoint":"","sharensMode":false}`
 	got, err := parseRecord([]byte(whole))
@@ -33,7 +33,7 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-// A record of a dead instance whose numbers other processes have must not be taken for a live one.
+// The record of a dead instance must not count as live when other processes have its PIDs.
 func TestVerifyRecordOfOthers(t *testing.T) {
 	self := record{PID: os.Getpid(), PPID: os.Getppid(), Name: "web"}
 	if err := self.verify(); err == nil || !strings.Contains(err.Error(), `is not Apptainer's master of "web"`) {
@@ -49,7 +49,7 @@ func TestVerifyRecordOfOthers(t *testing.T) {
 	}
 }
 
-// An instance that somebody started by hand under the name of a box that has ended keeps Apptainer's record of it.
+// An instance started by hand under the name of an ended box keeps its record.
 func TestForeignInstanceKeepsItsRecord(t *testing.T) {
 	name := testkit.UniqueName(t)
 	master := running(t, masterTitle(name), "/bin/bash", "-c", "sleep 60 & wait")

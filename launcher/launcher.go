@@ -12,8 +12,8 @@ import (
 	"boxrun/profiles"
 )
 
-// Launcher starts and stops boxes. Its methods may be called by several processes at once: each takes the lock of the box
-// it works on.
+// Launcher starts and stops boxes and keeps its records of boxes below Dir. Several processes may call its methods at
+// once: each method takes the lock of its box.
 type Launcher struct {
 	*Store
 	Live func(string) // shows the line of a step that takes long; "" when the step is over
@@ -30,23 +30,26 @@ type Store struct {
 	Search profiles.Search // where profiles are looked for, to guess which name was meant
 }
 
-// StateDir is where boxrun keeps what it knows of boxes; another one is for tests.
+// StateDir is where boxrun keeps its records of boxes. Only tests use another directory.
 const StateDir = "/run/boxrun"
 
+// path returns the path of elem below the state directory.
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.Dir}, elem...)...)
 }
 
-// conf is the apptainer.conf that finds boxrun's conflists.
+// conf is the path of boxrun's apptainer.conf, with the directory of boxrun's conflists.
 func (s *Store) conf() string { return s.path("apptainer.conf") }
 
 func (s *Store) notef(format string, args ...any) { s.Note(fmt.Sprintf(format, args...)) }
 
-// lockBox takes the lock of one box, saying whom it waits for.
+// lockBox takes the lock of a single box. While another process holds the lock, lockBox notes the holder.
 func (s *Store) lockBox(ctx context.Context, name string) (func(), error) {
 	return s.lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
 }
 
+// lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
+// gives the lock back and removes the directory of locks if empty.
 func (s *Store) lock(ctx context.Context, file, what string) (func(), error) {
 	unlock, err := lock(ctx, s.path("locks"), file, func(holder string) {
 		s.notef("waiting for %s, which works on %s", holder, what)
@@ -57,20 +60,22 @@ func (s *Store) lock(ctx context.Context, file, what string) (func(), error) {
 	return func() { unlock(); s.removeEmpty("locks", "") }, nil
 }
 
-// removeEmpty removes those directories of the state that are empty, so that the last down leaves none. Whoever writes
-// into one holds a lock, and who takes a lock makes its directory as often as it takes.
+// removeEmpty removes the given directories of the state if they are empty, so the last down leaves none. No writer is
+// harmed: whoever writes into a directory holds a lock, and whoever takes a lock makes the directory of locks as often
+// as needed.
 func (s *Store) removeEmpty(dirs ...string) {
 	for _, dir := range dirs {
 		_ = os.Remove(s.path(dir)) // fails, as it should, where something is in it
 	}
 }
 
-// lockNetwork takes the lock of everything that boxes share on the host. A box's own lock is taken before it.
+// lockNetwork takes the lock of everything shared by boxes on the host. A process needing both locks takes the box's
+// lock before the network's.
 func (s *Store) lockNetwork(ctx context.Context) (func(), error) {
 	return s.lock(ctx, "network", "the host's network")
 }
 
-// network gives what a profile asks of its bridge.
+// network returns the bridge network the box's profile asks for.
 func (s *Store) network(b *Box) netsetup.Network {
 	n := b.Profile.Network
 	return netsetup.Network{
@@ -82,7 +87,7 @@ func (s *Store) network(b *Box) netsetup.Network {
 	}
 }
 
-// bootID tells one boot of the host from the next.
+// bootID returns the host's boot ID, different for each boot.
 func bootID() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -91,7 +96,7 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// openKernel opens what plans are applied to.
+// openKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
 func openKernel() (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
 	if errors.Is(err, netsetup.ErrNoIptables) {

@@ -17,24 +17,24 @@ import (
 	"boxrun/profiles"
 )
 
-// A box is limited by the cgroup that it has to itself: the limits hold for its services, for its init, and for what is
-// run in it from outside. Apptainer is told of them at the start, and has set them when init begins. Later they are
-// changed by the host's systemd, whose scope the cgroup is, or by a write to its files where there is no systemd.
+// A box is limited by its own cgroup. The limits hold for the services of the box, its init, and commands run in the
+// box from outside. Apptainer gets the limits at the start and has set them when init begins. Later changes go through
+// the host's systemd, which has the cgroup as a scope. On a host without systemd, boxrun writes the cgroup's files.
 
-// limit is one file of a box's cgroup that holds it to something, and the property of its scope that says the same.
+// limit is a limiting file of a box's cgroup, with the equivalent property of the box's scope.
 type limit struct {
-	Key        string // of [resources]
+	Key        string // key in [resources]
 	Controller string
 	File       string
 	Value      uint64 // math.MaxUint64: no limit
 	Property   string
-	Optional   bool // kernels without swap have no file for it, and need none
+	Optional   bool // kernels without swap have no such file, and need none
 }
 
-// cpuPeriod is what the kernel and systemd have for the length of time over which a box's share is counted.
+// cpuPeriod is the kernel's and systemd's usual period for counting a box's share of the CPU.
 const cpuPeriod = 100_000 // microseconds
 
-// limitsOf gives all limits that boxrun knows, those that r says nothing of as none.
+// limitsOf returns all limits boxrun knows. Limits absent from r have the value "no limit".
 func limitsOf(r profiles.Resources) []limit {
 	memory, swap, cpu, tasks := uint64(math.MaxUint64), uint64(math.MaxUint64), uint64(math.MaxUint64), uint64(math.MaxUint64)
 	if r.Memory > 0 {
@@ -55,10 +55,10 @@ func limitsOf(r profiles.Resources) []limit {
 	}
 }
 
-// set says whether there is a limit at all.
+// set reports whether there is a limit at all.
 func (m limit) set() bool { return m.Value != math.MaxUint64 }
 
-// text gives what the file holds.
+// text returns the content of the limit's file.
 func (m limit) text() string {
 	number := "max"
 	if m.set() {
@@ -70,7 +70,7 @@ func (m limit) text() string {
 	return number
 }
 
-// property gives the scope's property. systemd has time per second, the kernel per period.
+// property returns the limit as a property of the scope. systemd counts time per second, the kernel per period.
 func (m limit) property() systemdbus.Property {
 	value := m.Value
 	if m.Controller == "cpu" && m.set() {
@@ -79,7 +79,7 @@ func (m limit) property() systemdbus.Property {
 	return systemdbus.Property{Name: m.Property, Value: dbus.MakeVariant(value)}
 }
 
-// assignment gives the property as systemctl set-property takes it.
+// assignment returns the property in the syntax of systemctl set-property.
 func (m limit) assignment() string {
 	switch {
 	case !m.set() && m.Controller == "cpu":
@@ -92,8 +92,8 @@ func (m limit) assignment() string {
 	return fmt.Sprintf("%s=%d", m.Property, m.Value)
 }
 
-// drift says where the cgroup has something else; "" where it is as it should be, and where there is no limit: what the
-// profile does not limit is not boxrun's.
+// drift describes a difference between the cgroup and the limit. drift returns "" if the cgroup has the limit, and also
+// if there is no limit: a value the profile does not limit is not boxrun's.
 func (m limit) drift(cgroup string) (string, error) {
 	if !m.set() {
 		return "", nil
@@ -112,11 +112,11 @@ func (m limit) drift(cgroup string) (string, error) {
 	return "", nil
 }
 
-// limitFlags gives what Apptainer is told at the start.
+// limitFlags returns Apptainer's flags for the limits.
 func limitFlags(r profiles.Resources) []string {
 	var flags []string
 	if r.Memory > 0 {
-		// Memory and swap together, as Apptainer counts: none is left for swap.
+		// Apptainer counts memory and swap together: with both equal, no swap is left.
 		flags = append(flags, "--memory", r.Memory.String(), "--memory-swap", r.Memory.String())
 	}
 	if r.CPUs > 0 {
@@ -128,13 +128,13 @@ func limitFlags(r profiles.Resources) []string {
 	return flags
 }
 
-// tasksConf gives a drop-in of systemd's system.conf for a box that is limited: its systemd would hold every unit, and what
-// is run from outside with init, to 15% of what the box may have.
+// tasksConf returns a drop-in for the system.conf of a box with a limit on pids. Without the drop-in, systemd in the
+// box would hold every unit, and also init together with commands from outside, to 15% of the box's limit.
 func tasksConf() string {
 	return "# Written by boxrun: [resources] pids of the profile holds for the whole box.\n[Manager]\nDefaultTasksMax=infinity\n"
 }
 
-// refuseLimits wants the controllers that the profile's limits need.
+// refuseLimits refuses a profile with limits if the host lacks cgroups of the second version or a controller needed.
 func refuseLimits(p profiles.Profile) error {
 	if !p.Resources.Limited() {
 		return nil
@@ -151,7 +151,7 @@ func refuseLimits(p profiles.Profile) error {
 	return missingControllers(p, strings.Fields(string(text)))
 }
 
-// missingControllers names the controllers that the profile needs beside those there are.
+// missingControllers returns ErrRefused for each controller needed by the profile but missing from have.
 func missingControllers(p profiles.Profile, have []string) error {
 	var errs []error
 	for _, m := range limitsOf(p.Resources) {

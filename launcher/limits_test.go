@@ -91,7 +91,7 @@ const noControllers = `web.toml: resources.memory: there is no memory controller
 web.toml: resources.cpus: there is no cpu controller here: cgroup.controllers has ""
 web.toml: resources.pids: there is no pids controller here: cgroup.controllers has ""`
 
-// limited gives a box whose cgroup's files are in a directory.
+// limited returns a box with its cgroup's files in a directory.
 func limited(t *testing.T, r profiles.Resources, files map[string]string) *Box {
 	t.Helper()
 	b := boxOf("web", func(p *profiles.Profile) { p.Resources = r })
@@ -136,7 +136,7 @@ resources.cpus: the box's cgroup has no cpu.max`)
 	}
 }
 
-// An edit of the limits alone is no other box. A cgroup that is no scope is written to.
+// A box stays the same box if only its limits are edited. The files of a cgroup other than a scope are written.
 func TestLimitAnew(t *testing.T) {
 	b := limited(t, profiles.Resources{Memory: 32 << 20, PIDs: 50}, map[string]string{
 		"memory.max": "33554432", "memory.swap.max": "0", "pids.max": "50", "cpu.max": "max 100000",
@@ -188,7 +188,7 @@ pids.max max`)
 	}
 }
 
-// A profile that differs in more than its limits is of another box: what runs keeps the limits it has.
+// If a profile differs in more than its limits, the running box keeps its limits.
 func TestLimitAnewOfAnotherBox(t *testing.T) {
 	b := limited(t, profiles.Resources{PIDs: 50}, map[string]string{"pids.max": "max"})
 	l := &Store{Dir: t.TempDir()}
@@ -204,7 +204,7 @@ func TestLimitAnewOfAnotherBox(t *testing.T) {
 	}
 }
 
-// What a box uses is that of its whole cgroup; what the host does not count is 0.
+// The usage of a box is the usage of its whole cgroup. A value not counted by the host is 0.
 func TestUsage(t *testing.T) {
 	b := limited(t, profiles.Resources{}, map[string]string{
 		"memory.current": "1048576", "pids.current": "12",

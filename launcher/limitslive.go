@@ -15,7 +15,8 @@ import (
 	"boxrun/profiles"
 )
 
-// limitsDrift gives all limits that are not in place.
+// limitsDrift returns a line for each limit of the box's profile not in place, or a single line if the box has no
+// cgroup of its own.
 func (b *Box) limitsDrift() ([]string, error) {
 	if !b.Profile.Resources.Limited() {
 		return nil, nil
@@ -36,8 +37,8 @@ func (b *Box) limitsDrift() ([]string, error) {
 	return lines, nil
 }
 
-// limitAtStart makes sure of the limits that Apptainer was told of. It has not told systemd of all: that swap is 0 it leaves out,
-// and systemd would lift that when it next has a reason to write the scope's files.
+// limitAtStart makes sure of the limits given to Apptainer at the start. Apptainer does not pass a swap limit of 0 on
+// to systemd, and systemd would lift this limit the next time it writes the scope's files.
 func (b *Box) limitAtStart(ctx context.Context) error {
 	if b.Profile.Resources.Limited() && b.scope() != "" {
 		if err := b.setLimits(ctx, b.ownLimits()); err != nil {
@@ -48,13 +49,13 @@ func (b *Box) limitAtStart(ctx context.Context) error {
 	return err
 }
 
-// ownLimits gives the limits that the profile asks for.
+// ownLimits returns the limits set by the box's profile.
 func (b *Box) ownLimits() []limit {
 	return slices.DeleteFunc(limitsOf(b.Profile.Resources), func(m limit) bool { return !m.set() })
 }
 
-// holdToLimits puts the box's limits in place, and gives a line for each that was not. That one cannot be put in place
-// is an error.
+// holdToLimits puts the box's limits in place and returns a line for each limit found out of place. A limit still out
+// of place afterwards is an error, of kind ErrRefused. A box without its own cgroup has every limit out of place.
 func (b *Box) holdToLimits(ctx context.Context) ([]string, error) {
 	drift, err := b.limitsDrift()
 	if err != nil || len(drift) == 0 {
@@ -73,8 +74,9 @@ func (b *Box) holdToLimits(ctx context.Context) ([]string, error) {
 	return drift, err
 }
 
-// setLimits sets limits of the box's cgroup: through the host's systemd where that made it, as it would write its own
-// again at the next reload.
+// setLimits sets limits of the box's cgroup. If the host's systemd made the cgroup, setLimits asks systemd: after a
+// direct write, systemd would write its own values back at the next reload. Without systemd, setLimits writes the
+// cgroup's files.
 func (b *Box) setLimits(ctx context.Context, limits []limit) error {
 	scope := b.scope()
 	if scope == "" {
@@ -94,7 +96,7 @@ func (b *Box) setLimits(ctx context.Context, limits []limit) error {
 	}))
 }
 
-// scope gives the name of the box's scope, "" where its cgroup is no unit of a systemd.
+// scope returns the name of the box's scope; "" if the box's cgroup is not a unit of systemd.
 func (b *Box) scope() string {
 	name := filepath.Base(b.Cgroup)
 	if !systemdHost() || !strings.HasSuffix(name, ".scope") {
@@ -103,7 +105,7 @@ func (b *Box) scope() string {
 	return name
 }
 
-// writeLimits writes limits to the files of a cgroup. A file that is not there is left to the next look.
+// writeLimits writes limits to the files of a cgroup. Missing files are skipped; the next limitsDrift finds them.
 func writeLimits(cgroup string, limits []limit) error {
 	for _, m := range limits {
 		f, err := os.OpenFile(filepath.Join(cgroup, m.File), os.O_WRONLY|os.O_TRUNC, 0)
@@ -121,14 +123,15 @@ func writeLimits(cgroup string, limits []limit) error {
 	return nil
 }
 
-// madeOf says whether the box is what it would be if it were started from p, but for its limits: those change while it runs.
+// madeOf reports whether starting the box from p would give the same box, apart from its limits: limits can change
+// while the box runs.
 func (s *Store) madeOf(b *Box, p profiles.Profile) bool {
 	p.Resources = b.Profile.Resources
 	return b.Hash == p.Hash() && !s.changedEnvironment(p)
 }
 
-// limitAnew holds a running box to the limits of p, where p differs in nothing else from what the box was started with, and
-// to its own where it does. It gives a line for each that was not in place.
+// limitAnew puts the limits of p on a running box if p differs from the profile the box was started with in nothing but
+// limits. Otherwise limitAnew restores the box's own limits. It returns a line for each limit found out of place.
 func (s *Store) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
 	if !s.madeOf(b, p) || b.Hash == p.Hash() {
 		return b.holdToLimits(ctx)
@@ -139,7 +142,7 @@ func (s *Store) limitAnew(ctx context.Context, b *Box, p profiles.Profile) ([]st
 	return s.limitTo(ctx, b, p)
 }
 
-// limitTo takes the limits that p does not have from a running box, and holds it to those it has.
+// limitTo lifts the limits absent from p from a running box, and puts the limits of p in place.
 func (s *Store) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]string, error) {
 	gone, lines := lifted(b.Profile.Resources, p.Resources)
 	if len(gone) > 0 && b.Cgroup != "" {
@@ -155,7 +158,7 @@ func (s *Store) limitTo(ctx context.Context, b *Box, p profiles.Profile) ([]stri
 	return append(lines, set...), err
 }
 
-// lifted gives the limits that old has and next has not, as none, and a line for each key.
+// lifted returns the limits set by old but not by next, with the value "no limit", and a line for each key.
 func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 	had := limitsOf(old)
 	for i, m := range limitsOf(next) {
@@ -170,8 +173,9 @@ func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 	return gone, lines
 }
 
-// limitsAhead says where the box's limits are not those of the profile as it is now, which up would put in place.
-// nil stands for a profile that cannot be read.
+// limitsAhead returns a line for each limit the next up would put in place on the box. now is the profile as it is now;
+// nil if the profile cannot be read. If now differs in more than limits, or is nil, the box's own limits count, as for
+// limitAnew.
 func (s *Store) limitsAhead(b *Box, now *profiles.Profile) ([]string, error) {
 	if now == nil || !s.madeOf(b, *now) || b.Hash == now.Hash() {
 		return b.limitsDrift()
@@ -183,7 +187,8 @@ func (s *Store) limitsAhead(b *Box, now *profiles.Profile) ([]string, error) {
 	return append(lines, set...), err
 }
 
-// startLimitCommands gives what a person would type to have what limitAtStart gives.
+// startLimitCommands returns the commands to type in place of limitAtStart; nil without limits or without systemd on
+// the host. The name of the scope has the PID of the box's init.
 func (b *Box) startLimitCommands() []string {
 	if !b.Profile.Resources.Limited() || !systemdHost() {
 		return nil
@@ -195,7 +200,8 @@ func (b *Box) startLimitCommands() []string {
 	return []string{line}
 }
 
-// limitCommands gives what a person would type to have what limitAnew gives.
+// limitCommands returns the commands to type in place of limitAnew, for a running box: systemctl for a scope, otherwise
+// writes to the cgroup's files.
 func (s *Store) limitCommands(b *Box, p profiles.Profile) ([]string, error) {
 	want := b.Profile.Resources
 	var limits []limit

@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// Usage is what a whole box takes of the host: its services, its init, and what is run in it from outside. What the host
-// does not count is 0.
+// Usage is the host's resources used by a whole box: its services, its init, and commands run in the box from outside.
+// A value the host does not count is 0.
 type Usage struct {
-	Memory uint64        `json:"memory"` // bytes, with the files it has cached: what its limit is held against
-	CPU    time.Duration `json:"cpu"`    // of all processors since it started
+	Memory uint64        `json:"memory"` // bytes, cached files included: the value compared with the limit
+	CPU    time.Duration `json:"cpu"`    // time on all processors since the box started
 	Tasks  int           `json:"tasks"`  // processes and threads
 }
 
-// usage reads from its cgroup what a box that runs uses. Apptainer's own numbers are those of init alone (InstanceStats).
+// usage reads a running box's usage from its cgroup; zero without a cgroup. Apptainer's own numbers count init alone
+// (InstanceStats).
 func (b *Box) usage() Usage {
 	if b.Cgroup == "" {
 		return Usage{}
@@ -28,7 +29,7 @@ func (b *Box) usage() Usage {
 	}
 }
 
-// readCount gives the number that a file of a cgroup holds, 0 where there is none.
+// readCount returns the number in a file of a cgroup; 0 if there is none.
 func readCount(cgroup, file string) uint64 {
 	text, err := os.ReadFile(filepath.Join(cgroup, file))
 	if err != nil {
@@ -37,7 +38,8 @@ func readCount(cgroup, file string) uint64 {
 	return number(strings.TrimSpace(string(text)))
 }
 
-// cpuMicroseconds gives the time that a cgroup has had. The kernel counts it with or without the cpu controller.
+// cpuMicroseconds returns the CPU time used by a cgroup. The kernel counts this time with or without the cpu
+// controller.
 func cpuMicroseconds(cgroup string) uint64 {
 	text, err := os.ReadFile(filepath.Join(cgroup, "cpu.stat"))
 	if err != nil {
@@ -51,7 +53,7 @@ func cpuMicroseconds(cgroup string) uint64 {
 	return 0
 }
 
-// number reads what the kernel wrote; 0 where that is no number.
+// number parses a number written by the kernel; 0 if text is no number.
 func number(text string) uint64 {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

@@ -7,16 +7,16 @@ import (
 	"unicode"
 )
 
-// lineWriter hands on what is written to it line by line, without the ends. It is not for two writers at once.
+// lineWriter passes its input on to Show, line by line, without the line ends. Two goroutines must not write at once.
 type lineWriter struct {
 	Show func(line string) error
 	rest []byte
 }
 
-// longestLine bounds in bytes what is kept of a line that does not end; it is shown in parts.
+// longestLine limits the bytes kept of an unfinished line. A longer line is shown in parts.
 const longestLine = 64 * 1024
 
-// Write fails as Show does.
+// Write returns the error of Show, if any.
 func (w *lineWriter) Write(p []byte) (int, error) {
 	w.rest = append(w.rest, p...)
 	for {
@@ -31,7 +31,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// end shows a last line that has no end.
+// end shows the last line if it has no line end.
 func (w *lineWriter) end() error {
 	if len(w.rest) == 0 {
 		return nil
@@ -41,16 +41,16 @@ func (w *lineWriter) end() error {
 	return w.Show(line)
 }
 
-// A colour is all that a box may tell the terminal of whoever reads its lines.
+// colour matches the only escape sequences a box may send to its reader's terminal.
 var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
-// plainLine gives a line that a box said without what a terminal could take for a command: root inside may say what he
-// likes. Colours are dropped.
+// plainLine returns a line from a box without anything a terminal could take for a command, as root inside controls the
+// text. Colours are dropped.
 func plainLine(line string) string {
 	return strings.Map(harmless, colour.ReplaceAllString(strings.TrimSuffix(line, "\r"), ""))
 }
 
-// colouredLine is plainLine, but keeps colours; they end with the line.
+// colouredLine is plainLine but keeps colours. A coloured line ends with a reset.
 func colouredLine(line string) string {
 	var b strings.Builder
 	at := 0
@@ -64,6 +64,7 @@ func colouredLine(line string) string {
 	return b.String() + plainLine(line[at:]) + "\x1b[0m"
 }
 
+// harmless returns r, or '?' for an unprintable character other than a tab.
 func harmless(r rune) rune {
 	if r != '\t' && !unicode.IsPrint(r) {
 		return '?'

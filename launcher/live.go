@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// liveLine shows a line that changes, for a person to read: not more often than every 100 ms, and only what is new.
+// liveLine shows a changing line to a person: at most every 100 ms, and only new text.
 type liveLine struct {
-	show func(string) // nil: nobody looks
+	show func(string) // nil: nobody is looking
 
 	mu   sync.Mutex
 	last string
 	at   time.Time
 }
 
+// newLiveLine returns a liveLine showing its text by show.
 func newLiveLine(show func(string)) *liveLine { return &liveLine{show: show} }
 
-// say shows text, or drops it: it is the caller's habit to come again.
+// say shows text, or drops text coming too early; callers of say call again soon.
 func (l *liveLine) say(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,7 +29,7 @@ func (l *liveLine) say(text string) {
 	l.show(text)
 }
 
-// end takes the line away, where there is one, and shows no other.
+// end removes the line, if shown, and shows nothing from then on.
 func (l *liveLine) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +39,7 @@ func (l *liveLine) end() {
 	l.last, l.show = "", nil
 }
 
-// seconds gives a duration for the end of a line, " (12s)"; "" below a second.
+// seconds returns a duration for the end of a line, " (12s)"; "" below a second.
 func seconds(d time.Duration) string {
 	if d < time.Second {
 		return ""

@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock name in dir, which no other process has until unlock is called or this one ends. While another
-// has it, lock waits until ctx ends, and calls onWait with who that is, once for each. The directory is made where it
-// is missing.
+// lock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
+// process ends. While another process holds the lock, lock waits until ctx ends, and calls onWait once for each holder
+// with a description of the holder. A missing directory is made.
 //
-// The lock is flock's on the file NAME.lock, which is removed as the lock is given back. Whoever waited for a file that
-// was removed meanwhile finds another one, or none, in its place, and begins anew: so there are never two holders. It is
-// readable by root alone, as who can open it can lock it. The descriptor is closed on exec: the lock must not live on
-// in Apptainer, which hands down what it inherits (cleanup_fd in cmd/starter/c/starter.c).
+// The lock is a flock on the file NAME.lock. unlock removes the file. A waiter whose file was removed meanwhile finds
+// another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
+// as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
+// Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
 func lock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
 	for {
-		if ctx.Err() != nil { // whoever gave up makes no file: only a holder removes one
+		if ctx.Err() != nil { // checked before making a file: only a holder removes the file
 			return nil, fmt.Errorf("locking %s: %w", name, context.Cause(ctx))
 		}
 		f, err := openLock(dir, name)
@@ -37,7 +37,7 @@ func lock(ctx context.Context, dir, name string, onWait func(holder string)) (un
 			continue
 		}
 		if err == nil {
-			err = ignoreFull(writeHolder(f)) // a lock that cannot say who holds it is one all the same
+			err = ignoreFull(writeHolder(f)) // the lock holds even without a description of its holder
 		}
 		if err != nil {
 			return nil, fmt.Errorf("locking %s: %w", name, errors.Join(err, f.Close()))
@@ -46,7 +46,8 @@ func lock(ctx context.Context, dir, name string, onWait func(holder string)) (un
 	}
 }
 
-// openLock opens the lock's file, and makes it and its directory, which goes when the last lock was given back.
+// openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
+// since the last holder removes it; openLock then tries again.
 func openLock(dir, name string) (*os.File, error) {
 	for {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -59,7 +60,7 @@ func openLock(dir, name string) (*os.File, error) {
 	}
 }
 
-// inPlace says whether the file is still what its name leads to.
+// inPlace reports whether the path of f still leads to the same file.
 func inPlace(f *os.File) bool {
 	mine, err := f.Stat()
 	if err != nil {
@@ -69,7 +70,7 @@ func inPlace(f *os.File) bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
-// waitLock tries every 20 ms: a blocking flock could not be called off.
+// waitLock tries to lock f every 20 ms until ctx ends: a blocking flock could not be cancelled.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	told := ""
 	for {
@@ -87,7 +88,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	}
 }
 
-// writeHolder notes in the file who holds the lock: "boxrun up web (pid 123)".
+// writeHolder writes a description of this process into the file: "boxrun up web (pid 123)".
 func writeHolder(f *os.File) error {
 	argv := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
 	text := fmt.Appendf(nil, "%s (pid %d)\n", printable(strings.Join(argv, " ")), os.Getpid())
@@ -97,10 +98,10 @@ func writeHolder(f *os.File) error {
 	return f.Truncate(int64(len(text)))
 }
 
-// readHolder gives who holds the lock; "" where that is just being written.
+// readHolder returns the holder's description from the file; "" while the holder is still writing.
 func readHolder(f *os.File) string {
 	buf := make([]byte, 4096)
-	n, _ := f.ReadAt(buf, 0) // a short read is an error, and what is expected
+	n, _ := f.ReadAt(buf, 0) // a short read returns io.EOF, as expected
 	line, _, whole := bytes.Cut(buf[:n], []byte("\n"))
 	if !whole {
 		return ""
@@ -108,8 +109,8 @@ func readHolder(f *os.File) string {
 	return string(line)
 }
 
-// ignoreFull drops the error of a file system that has no room left, where what was to be written is not needed: taking a
-// box down has to work then too.
+// ignoreFull drops the error of a full file system, for writes boxrun can do without: taking down a box must work on a
+// full disk too.
 func ignoreFull(err error) error {
 	if errors.Is(err, unix.ENOSPC) {
 		return nil

@@ -46,14 +46,14 @@ func TestLockKeepsOthersOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock2()
-	unlock3, err := lock(t.Context(), dir, "box-web", noWait(t)) // given back, it is free at once
+	unlock3, err := lock(t.Context(), dir, "box-web", noWait(t)) // a lock given back is free at once
 	if err != nil {
 		t.Fatal(err)
 	}
 	unlock3()
 }
 
-// A lock file that nobody holds would stay for good, and the state's directory with it.
+// A lock file without a holder would stay for good, and keep the state's directory.
 func TestLockGivenUpLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
 	why := errors.New("not needed any more")
@@ -81,7 +81,7 @@ func TestLockIsForRoot(t *testing.T) {
 	testkit.WantText(t, info.Mode().String(), "-rw-------")
 }
 
-// Apptainer hands down to the box what it inherits: a lock in there would live as long as the box.
+// Apptainer passes inherited descriptors on to the box: a lock among them would live as long as the box.
 func TestLockIsNotInherited(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lock(t.Context(), dir, "box-web", noWait(t))

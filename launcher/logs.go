@@ -15,21 +15,21 @@ import (
 	"time"
 )
 
-// Logs says which log lines are wanted, of each box.
+// Logs selects the log lines wanted from each box.
 type Logs struct {
-	Follow  bool   // go on as lines come
-	Lines   *int   // only the last so many, of what is there already; nil: all, or with Follow the last ten
-	Unit    string // of this unit only
-	Since   string // as journalctl takes it
-	Colours bool   // keep those of a single box
+	Follow  bool   // go on as new lines come
+	Lines   *int   // how many of the existing lines, from the end; nil: all, or with Follow the last ten
+	Unit    string // lines of this unit only
+	Since   string // in journalctl's syntax
+	Colours bool   // keep colours; for a single box only
 
-	timed bool // each line with its time in front, as parseTime reads it
+	timed bool // each line begins with its time, for parseTime
 }
 
-// argv gives the command that prints them, to be run in the box.
+// argv returns the journalctl command that prints the lines, to be run in the box.
 func (o Logs) argv() []string {
 	argv := []string{"journalctl", "--no-pager"}
-	if o.timed || o.Lines != nil && *o.Lines == 0 { // or it says that there are no entries
+	if o.timed || o.Lines != nil && *o.Lines == 0 { // without --quiet, journalctl prints "No entries"
 		argv = append(argv, "--quiet")
 	}
 	if o.timed {
@@ -50,7 +50,7 @@ func (o Logs) argv() []string {
 	return argv
 }
 
-// lastLines gives how many lines to begin with; -1 for all of them.
+// lastLines returns the number of existing lines to begin with; -1 means all.
 func (o Logs) lastLines() int {
 	switch {
 	case o.Lines != nil:
@@ -62,15 +62,15 @@ func (o Logs) lastLines() int {
 	}
 }
 
-// logFile is one of the files Apptainer keeps of a box: what its init wrote, and why it did not start.
+// logFile is a file Apptainer keeps of a box: the output of its init, or the reason for a failed start.
 type logFile struct {
 	Path string
-	From int64 // where this start's lines begin, in bytes: the file is only ever appended to
+	From int64 // offset in bytes of this start's lines; Apptainer only appends
 }
 
-// showLogs writes the wanted lines of a box to out: of its journal, or of files where it keeps none or does not run
-// (b.PID is 0). The code is journalctl's; with an error it is 125. Following ends with ctx, which is no error, and
-// with the box.
+// showLogs writes the wanted lines of a box to out: from the box's journal, or from files if the box has no journal or
+// does not run (b.PID is 0). The code is journalctl's; with an error the code is 125. Following stops when the box or
+// ctx ends; neither is an error.
 func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOut io.Writer) (code int, err error) {
 	if b.PID != 0 && hasJournal(b.PID) {
 		e := Exec{Argv: o.argv(), Stdout: out, Stderr: errOut}
@@ -97,7 +97,7 @@ func showLogs(ctx context.Context, b boxRef, o Logs, files []logFile, out, errOu
 	return 0, nil
 }
 
-// refuseFiles refuses what only a journal can tell.
+// refuseFiles refuses a selection only a journal can make: by unit or by time.
 func (o Logs) refuseFiles(box string) error {
 	if o.Unit == "" && o.Since == "" {
 		return nil
@@ -105,12 +105,12 @@ func (o Logs) refuseFiles(box string) error {
 	return fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", box)
 }
 
-// hasJournal says whether systemd's journal runs in the box.
+// hasJournal reports whether systemd's journal runs in the box.
 func hasJournal(pid int) bool {
 	return exists(fmt.Sprintf("/proc/%d/root/run/systemd/journal/socket", pid))
 }
 
-// text gives what the file holds of this start; nothing where there is no file.
+// text returns the lines of this start in the file; nil if there is no file.
 func (f logFile) text() ([]byte, error) {
 	file, err := os.Open(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +123,8 @@ func (f logFile) text() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
 }
 
-// tail writes the last so many lines, all of them for -1, and moves From behind them.
+// tail writes the last lines of this start, all for -1, and moves From to the end of the file. The next tail thus
+// writes what Apptainer has appended since.
 func (f *logFile) tail(out io.Writer, lines int) error {
 	text, err := f.text()
 	if err != nil {
@@ -134,6 +135,7 @@ func (f *logFile) tail(out io.Writer, lines int) error {
 	return err
 }
 
+// lastLines returns the last lines of text; all of text for a negative number.
 func lastLines(text []byte, lines int) []byte {
 	if lines < 0 {
 		return text
@@ -145,9 +147,10 @@ func lastLines(text []byte, lines int) []byte {
 	return bytes.Join(all[max(0, len(all)-lines):], nil)
 }
 
+// followEvery is the time between two looks for new lines in files.
 const followEvery = 250 * time.Millisecond
 
-// followFiles writes what is appended to files from their From on, until ctx ends or the process lives no more.
+// followFiles writes what is appended to files after their From, until ctx or the process ends.
 func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -169,9 +172,9 @@ func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) er
 	}
 }
 
-// startCause gives the cause of a failed start in one line, out of Apptainer's .err log or its messages; "" where they
-// say nothing. Apptainer wraps it in lines that only say that something failed; where it has none of its
-// own, the last line is the init's.
+// startCause returns the cause of a failed start in a single line, from Apptainer's .err log or its messages; "" if
+// there is none. Apptainer surrounds the cause with lines that only say something failed. FATAL goes before ERROR. If
+// Apptainer has no message of its own, the last line is the init's, and is the cause.
 func startCause(text string) string {
 	var last, failed, fatal string
 	for line := range strings.Lines(text) {
@@ -194,7 +197,8 @@ func startCause(text string) string {
 	return ""
 }
 
-// logLine takes a line of Apptainer's apart. level is "" for a line of somebody else's.
+// logLine splits a line of Apptainer's log into level and message, without colours. level is "" for a line from another
+// program.
 func logLine(line string) (level, message string) {
 	line = strings.TrimSpace(colour.ReplaceAllString(line, ""))
 	for _, level := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
@@ -207,7 +211,7 @@ func logLine(line string) (level, message string) {
 	return "", line
 }
 
-// isNoise says that a message only follows from another.
+// isNoise reports whether a message is only a consequence of another message.
 func isNoise(message string) bool {
 	for _, noise := range []string{"container cleanup failed: no instance found", "could not delete networks: ",
 		"while executing starter: "} {
@@ -218,8 +222,8 @@ func isNoise(message string) bool {
 	return false
 }
 
-// plainCause says a message of Apptainer's in the words of whoever typed "boxrun up"; one it does not know, without
-// the layers it passed.
+// plainCause rewrites a message of Apptainer in terms of boxrun. A message missing from causes only loses the prefixes
+// of the layers it passed.
 func plainCause(message string) string {
 	for _, c := range causes() {
 		if found := regexp.MustCompile(c[0]).FindStringSubmatchIndex(message); found != nil {
@@ -230,10 +234,11 @@ func plainCause(message string) string {
 	return strings.TrimPrefix(message, "mount hook function failure: ")
 }
 
-// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins.
+// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words: a regular expression, then the
+// text for it.
 func causes() [][2]string {
 	return [][2]string{
-		// ENOENT of the execve, whatever it was that is not there.
+		// ENOENT from execve: either init or its interpreter is missing.
 		{`exec /sbin/init failed: a shared library`, `the image has no /sbin/init, or not the interpreter it needs`},
 		{`exec /sbin/init failed: (.*)`, `the image's /sbin/init cannot be executed: $1`},
 		{`requested IP address (\S+) is not available`, `the address $1 is taken by another box`},

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// LogLine is one line of a box's log, fit for a terminal.
+// LogLine is a line of a box's log, safe to print on a terminal.
 type LogLine struct {
 	Box     string
 	Text    string
-	Problem bool // it is what journalctl has to say of itself
+	Problem bool // a message of journalctl about itself
 
 	at time.Time
 }
 
-// Logs shows the logs of boxes: their journals, or what Apptainer kept of a box that has none or has crashed. Those of
-// several are shown as one, in the order of time; where there is no time, it is that of the box's start. Following, it goes on
-// until ctx ends, or the last of the boxes; the end of one is noted.
+// Logs shows the logs of boxes: the journal of each, or Apptainer's files for a box without a journal or a crashed box.
+// Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
+// start. With Follow, Logs goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
 //
-// The code is journalctl's. With an error it is 125: ErrNotFound, and nothing shown, where one of the boxes is not there; that
-// of show.
+// The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
+// box is missing, and the error of show.
 func (store *Store) Logs(ctx context.Context, names []string, o Logs, show func(LogLine) error) (code int, err error) {
 	boxes, err := store.logged(names, o)
 	if err != nil {
@@ -44,7 +44,8 @@ func (store *Store) Logs(ctx context.Context, names []string, o Logs, show func(
 	return store.mergedLogs(ctx, boxes, o, show)
 }
 
-// logged finds the boxes, each once, and refuses what cannot be asked of one of them.
+// logged returns the boxes, each once. Errors: ErrNotFound for a missing box; the error of refuseFiles for a box
+// without a journal.
 func (s *Store) logged(names []string, o Logs) ([]*Box, error) {
 	var boxes []*Box
 	var errs []error
@@ -61,7 +62,7 @@ func (s *Store) logged(names []string, o Logs) ([]*Box, error) {
 	return boxes, errors.Join(errs...)
 }
 
-// mergedLogs runs a stream for each box and shows all their lines.
+// mergedLogs runs a stream for each box and shows the lines of all, without colours. An error of show ends all streams.
 func (store *Store) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show func(LogLine) error) (code int, err error) {
 	o.timed, o.Colours = true, false
 	running, cancel := context.WithCancel(ctx)
@@ -88,7 +89,8 @@ func (store *Store) mergedLogs(ctx context.Context, boxes []*Box, o Logs, show f
 	return resultOf(ctx, streams)
 }
 
-// resultOf gives the first code and all errors of streams that have ended.
+// resultOf returns the first code other than 0, and all errors, of ended streams. If ctx has ended, the code is
+// codeInterrupted and the error nil.
 func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
 	if ctx.Err() != nil {
 		return codeInterrupted, nil
@@ -103,22 +105,23 @@ func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
 	return code, errors.Join(errs...)
 }
 
-// codeInterrupted is what a shell makes of a command that a control-C ended.
+// codeInterrupted is a shell's exit code for a command ended by control-C.
 const codeInterrupted = 130
 
-// logStream is the log of one box while it is being read.
+// logStream is the log of a single box while being read.
 type logStream struct {
 	box   *Box
 	ref   boxRef
 	logs  Logs
 	show  func(LogLine) error
-	lines chan LogLine  // of a stream that was started; closed behind the last one
+	lines chan LogLine  // used after start; closed after the last line
 	done  chan struct{} // closed when code and err are known
 	code  int
 	err   error
-	at    time.Time // of the last line
+	at    time.Time // time of the last line
 }
 
+// newLogStream returns a stream for the log of b, not yet running. The log of a dead box comes from Apptainer's files.
 func (store *Store) newLogStream(b *Box, o Logs) *logStream {
 	s := &logStream{box: b, ref: store.ref(b), logs: o, at: b.Started, lines: make(chan LogLine), done: make(chan struct{})}
 	if !b.alive() {
@@ -127,7 +130,7 @@ func (store *Store) newLogStream(b *Box, o Logs) *logStream {
 	return s
 }
 
-// start has the stream's lines come over its channel until ctx ends.
+// start makes the stream send its lines over the channel lines until ctx ends.
 func (s *logStream) start(ctx context.Context) {
 	s.show = func(line LogLine) error {
 		select {
@@ -144,9 +147,9 @@ func (s *logStream) start(ctx context.Context) {
 	}()
 }
 
-// run shows the lines until there are no more. That a box ends whose log is followed is no failure.
+// run shows the lines until the log ends. The end of a box while following its log is not an error.
 func (s *logStream) run(ctx context.Context) {
-	var one sync.Mutex // the two are written to at once
+	var one sync.Mutex // out and problems are written to concurrently
 	show := func(line LogLine) error {
 		one.Lock()
 		defer one.Unlock()
@@ -165,11 +168,12 @@ func (s *logStream) run(ctx context.Context) {
 	}
 }
 
+// boxEnded reports whether the stream's box has ended or is about to.
 func (s *logStream) boxEnded(ctx context.Context) bool {
 	return s.ref.PID == 0 || !s.box.alive() || s.box.ends(ctx)
 }
 
-// noteEnd says why a log that was followed does not go on.
+// noteEnd notes why following a log has stopped. There is no note after an error, or when ctx has ended.
 func (store *Store) noteEnd(ctx context.Context, s *logStream) {
 	if !s.logs.Follow || ctx.Err() != nil || s.err != nil || s.code != 0 {
 		return
@@ -181,8 +185,8 @@ func (store *Store) noteEnd(ctx context.Context, s *logStream) {
 	store.notef("%s: its log has ended", s.box.Name)
 }
 
-// noteCrash says what is shown of a box that has crashed, which may be nothing: a systemd writes to its journal alone, and that
-// cannot be reached before the next up.
+// noteCrash notes what is shown of a crashed box; this may be nothing. A systemd writes to its journal alone, and the
+// journal of a crashed box cannot be reached before the next up.
 func (s *Store) noteCrash(b *Box) {
 	if b.alive() || b.state() != crashed {
 		return
@@ -194,8 +198,9 @@ func (s *Store) noteCrash(b *Box) {
 	s.notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
 }
 
-// line takes the time from the front of a line where it has one. A line that goes on with a message has that one's; one
-// from the future, as after a clock was set back, is of now, or it would be held until then.
+// line makes a LogLine of text, after cutting the time from the front. A line without a time continues a message and
+// gets the time of the line before. A time in the future, as after a clock was set back, counts as now: otherwise the
+// line would be held until then.
 func (s *logStream) line(text string) LogLine {
 	if !s.logs.timed {
 		return LogLine{Box: s.box.Name, Text: s.fit(text)}
@@ -209,6 +214,7 @@ func (s *logStream) line(text string) LogLine {
 	return LogLine{Box: s.box.Name, Text: plainLine(text), at: s.at}
 }
 
+// fit returns a line safe for a terminal, with colours if wanted.
 func (s *logStream) fit(text string) string {
 	if s.logs.Colours {
 		return colouredLine(text)
@@ -218,18 +224,19 @@ func (s *logStream) fit(text string) string {
 
 var unixTime = regexp.MustCompile(`^(\d{1,12})\.(\d{6})( .*)`)
 
-// parseTime reads a line of journalctl's short-unix: seconds and microseconds, and the rest of the line with its space.
+// parseTime parses a line of journalctl's short-unix format: seconds and microseconds. rest is the remaining line with
+// its leading space.
 func parseTime(text string) (at time.Time, rest string, ok bool) {
 	m := unixTime.FindStringSubmatch(text)
 	if m == nil {
 		return at, "", false
 	}
-	seconds, _ := strconv.ParseInt(m[1], 10, 64) // digits, and few enough
+	seconds, _ := strconv.ParseInt(m[1], 10, 64) // cannot fail: 12 digits at most
 	micros, _ := strconv.ParseInt(m[2], 10, 64)
 	return time.Unix(seconds, micros*1000), m[3], true
 }
 
-// showInOrder shows the lines of streams that end, by their time. Each stream has its own in that order.
+// showInOrder merges the lines of streams by time until all streams end. Each stream's own lines are in order already.
 func showInOrder(streams []*logStream, show func(LogLine) error) error {
 	heads := make([]*LogLine, len(streams))
 	for {
@@ -255,13 +262,13 @@ func showInOrder(streams []*logStream, show func(LogLine) error) error {
 }
 
 const (
-	gatherFirst = 500 * time.Millisecond // for what is there already, while each box's journalctl starts
+	gatherFirst = 500 * time.Millisecond // for existing lines, while the journalctl of each box starts
 	gatherEvery = 50 * time.Millisecond
-	gatherFor   = 350 * time.Millisecond // journald tells of new lines 250 ms later at most
+	gatherFor   = 350 * time.Millisecond // journald reports new lines at most 250 ms late
 )
 
-// showAsTheyCome shows lines in the order of time, each once those of other boxes that are older have come as well, until the
-// last stream has ended.
+// showAsTheyCome shows lines in order of time until the last stream ends. Each line is held for gatherFor, so older
+// lines of other boxes can arrive first. The end of a stream releases all lines held, and is noted after them.
 func (s *Store) showAsTheyCome(ctx context.Context, streams []*logStream, show func(LogLine) error) error {
 	began, tick := time.Now(), time.NewTicker(gatherEvery)
 	defer tick.Stop()
@@ -286,7 +293,7 @@ func (s *Store) showAsTheyCome(ctx context.Context, streams []*logStream, show f
 		}
 		until := time.Now().Add(-gatherFor)
 		if ended != nil {
-			until = time.Now() // its lines go before what is said of its end
+			until = time.Now() // show its lines before the note about its end
 		}
 		var err error
 		if held, err = showUntil(until, held, show); err != nil {
@@ -298,7 +305,8 @@ func (s *Store) showAsTheyCome(ctx context.Context, streams []*logStream, show f
 	}
 }
 
-// showUntil shows those of the lines that are of a time not after until, sorted, and gives the others.
+// showUntil shows the lines not later than until, sorted by time, and returns the others. Lines of the same time keep
+// their order.
 func showUntil(until time.Time, lines []LogLine, show func(LogLine) error) (rest []LogLine, err error) {
 	slices.SortStableFunc(lines, func(a, b LogLine) int { return a.at.Compare(b.at) })
 	for i, line := range lines {
@@ -312,13 +320,13 @@ func showUntil(until time.Time, lines []LogLine, show func(LogLine) error) (rest
 	return nil, nil
 }
 
-// logNews is a line of a stream, or the stream that has ended behind its last one.
+// logNews is either a line of a stream, or a stream that has ended after its last line.
 type logNews struct {
 	line  LogLine
 	ended *logStream
 }
 
-// gather gives the lines of all streams as they come, and their ends, until ctx ends.
+// gather returns a channel with the lines of all streams and their ends, as they come, until ctx ends.
 func gather(ctx context.Context, streams []*logStream) <-chan logNews {
 	all := make(chan logNews)
 	send := func(news logNews) {

@@ -29,7 +29,7 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// streamsOf makes streams of lines "SECOND text", each of a box of its own, that have been read to their ends.
+// streamsOf returns streams of lines "SECOND text", each stream of its own box and read to its end.
 func streamsOf(ctx context.Context, o Logs, boxes ...[]string) []*logStream {
 	var streams []*logStream
 	for i, lines := range boxes {
@@ -63,8 +63,8 @@ func shownTo(got *strings.Builder) func(LogLine) error {
 	}
 }
 
-// What boxes said is told in the order in which they said it; what goes on with a message stays with it, and what has no time
-// is from the start of its box.
+// Lines of boxes are shown in order of time. A continuation line stays with its message. A line without a time counts
+// as of the start of its box.
 func TestLogsOfSeveralBoxesAreInOrder(t *testing.T) {
 	var got strings.Builder
 	streams := streamsOf(t.Context(), Logs{},
@@ -96,7 +96,7 @@ func TestFollowingSeveralBoxes(t *testing.T) {
 	if err := l.showAsTheyCome(t.Context(), streams, shownTo(&got)); err != nil {
 		t.Fatal(err)
 	}
-	// Which of the two ends first is anyone's guess: all of its lines are shown before that is said.
+	// Either stream may end first. All lines of a stream are shown before the note about its end.
 	text := got.String()
 	if note := "boxrun: a: its log has ended, as the box has\n"; !strings.Contains(text, note) ||
 		strings.Index(text, "a|30 three\n") > strings.Index(text, note) || strings.Contains(text, "b: its log") {
@@ -104,7 +104,7 @@ func TestFollowingSeveralBoxes(t *testing.T) {
 	}
 }
 
-// Of lines that came late none is shown before an older one that is still to come.
+// No late line is shown before an older line still to come.
 func TestYoungLinesWait(t *testing.T) {
 	var got strings.Builder
 	at := func(second int64, text string) LogLine {
@@ -123,7 +123,7 @@ func TestLinesFromTheFuture(t *testing.T) {
 	testkit.WantText(t, fmt.Sprint(got.String(), err, len(rest)), "a|39 soon\n<nil> 0")
 }
 
-// A reader that has gone ends all of it.
+// A reader that is gone ends all streams.
 func TestLogsEndWithTheirReader(t *testing.T) {
 	gone := errors.New("nobody reads")
 	for _, follow := range []bool{true, false} {

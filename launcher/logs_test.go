@@ -103,7 +103,7 @@ func TestLogsOfABoxWithoutJournal(t *testing.T) {
 	testkit.WantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units nor times`)
 }
 
-// safeBuffer is written by one goroutine and read by another.
+// safeBuffer is a buffer for a writing goroutine and a reading goroutine.
 type safeBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -13,8 +13,8 @@ type Unit struct {
 	Description string
 }
 
-// Units gives the units that a box's systemd has in memory, by name: those that can have said something. ErrNotFound: the box
-// is not up.
+// Units returns the units loaded by a box's systemd, sorted by name: only these can have written log lines. Error:
+// ErrNotFound if the box is not up.
 func (store *Store) Units(ctx context.Context, name string) ([]Unit, error) {
 	b, err := store.find(name)
 	if err != nil {
@@ -31,7 +31,8 @@ func (store *Store) Units(ctx context.Context, name string) ([]Unit, error) {
 	return s.Units(ctx)
 }
 
-// Units gives the units that are in memory and exist, by name.
+// Units returns the units with the load state "loaded", sorted by name. systemd also lists units that do not exist,
+// known only from dependencies of others.
 func (s *systemd) Units(ctx context.Context) ([]Unit, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

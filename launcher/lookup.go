@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file looks things up in the box, for the process that is inside (enter.go).
+// This file looks up users, commands' environments and languages in the box, for the process inside (enter.go).
 
-// user is whom a command runs as.
+// user is the user a command runs as.
 type user struct {
-	Name   string // the number where /etc/passwd has no name for it
+	Name   string // the number if /etc/passwd has no name for the user
 	UID    int
 	GID    int
 	Groups []int // supplementary
 	Home   string
-	Shell  string // "" where /etc/passwd names none
+	Shell  string // "" if /etc/passwd names none
 }
 
-// lookUser finds spec, a name or number and optionally a group, in the box's /etc/passwd and /etc/group. A number need
-// not be in them, and an image without these files has root all the same.
+// lookUser finds spec, USER[:GROUP] by name or number, in the box's /etc/passwd and /etc/group. Numbers need not be in
+// the files. An image without these files still has root.
 func lookUser(spec string) (user, error) {
 	passwd, err := readIfThere("/etc/passwd")
 	if err != nil {
@@ -41,6 +41,7 @@ func lookUser(spec string) (user, error) {
 	return parseUser(spec, passwd, group)
 }
 
+// readIfThere returns the content of a file; "" if there is no file.
 func readIfThere(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -49,7 +50,8 @@ func readIfThere(path string) (string, error) {
 	return string(text), err
 }
 
-// parseUser finds spec in the texts of /etc/passwd and /etc/group.
+// parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an
+// error. If several names share a number, a name in spec decides whose shell counts.
 func parseUser(spec, passwd, group string) (user, error) {
 	if spec == "" {
 		spec = "0"
@@ -81,8 +83,8 @@ func parseUser(spec, passwd, group string) (user, error) {
 	return u, nil
 }
 
-// become makes the process the user's. Capabilities that a program would pass on to what it executes are not for a
-// login: Apptainer leaves all of them inheritable and ambient.
+// become gives the process the user's identity. Apptainer leaves all capabilities inheritable and ambient, and a
+// program would pass them on to what it executes; a login must not have these, so become drops both sets.
 func (u user) become() error {
 	if err := syscall.Setgroups(u.Groups); err != nil {
 		return fmt.Errorf("setting the groups of user %q: %w", u.Name, err)
@@ -99,7 +101,7 @@ func (u user) become() error {
 	return nil
 }
 
-// dropInheritable empties the inheritable set of the calling thread and, by that, the ambient one.
+// dropInheritable empties the calling thread's inheritable capabilities and, as a consequence, the ambient ones.
 func dropInheritable() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
@@ -110,7 +112,8 @@ func dropInheritable() error {
 	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
 }
 
-// loginShell gives the user's shell, or /bin/sh where that is not in the image.
+// loginShell returns the user's shell. If there is none in the image, or the user may not execute the shell, loginShell
+// returns /bin/sh.
 func (u user) loginShell() string {
 	if u.Shell != "" && unix.Access(u.Shell, unix.X_OK) == nil {
 		return u.Shell
@@ -118,9 +121,11 @@ func (u user) loginShell() string {
 	return "/bin/sh"
 }
 
+// boxPath is the PATH of commands in a box.
 const boxPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// environ gives what a login on a machine has, and nothing of the caller's but TERM; then what was asked for.
+// environ returns the variables of a login on a machine, then the variables asked for. Of the caller's variables only
+// TERM is among them.
 func (e entry) environ(u user, lang string) []string {
 	shell := u.Shell
 	if shell == "" {
@@ -139,7 +144,7 @@ func (e entry) environ(u user, lang string) []string {
 	return env
 }
 
-// valueOf gives the value of a variable in env, or "".
+// valueOf returns the value of a variable in env; "" if unset.
 func valueOf(env []string, name string) string {
 	for _, v := range env {
 		if value, ok := strings.CutPrefix(v, name+"="); ok {
@@ -149,7 +154,8 @@ func valueOf(env []string, name string) string {
 	return ""
 }
 
-// boxLang gives the language the box is set to, as a login there would; the host's may not be installed in it.
+// boxLang returns the language set in the box, as a login there would have. The host's language may not be installed in
+// the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
 func boxLang() string {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		f, err := os.Open(path)
@@ -165,7 +171,7 @@ func boxLang() string {
 	return "C.UTF-8"
 }
 
-// parseLang gives the value of LANG in a file of shell assignments, or "".
+// parseLang returns the value of LANG from a file of shell assignments; "" if unset.
 func parseLang(r io.Reader) string {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {

@@ -14,18 +14,18 @@ import (
 	"boxrun/profiles"
 )
 
-// What is said everywhere else of a box's network is about one behind a bridge. This file has what differs for a box in
-// the host's own network and for one without any.
+// Comments elsewhere about a box's network describe a box behind a bridge. This file has the differences for a box in
+// the host's own network and for a box without a network.
 
-// bridged says whether the box is on a bridge: only then has it an address and rules, and needs the host's network set
-// up.
+// bridged reports whether the box is on a bridge. Only a box on a bridge has an address and rules, and needs the host's
+// network set up.
 func (b *Box) bridged() bool { return b.Profile.Network.Mode == profiles.BridgeMode }
 
-// hostNetns is the network namespace of the host: Apptainer joins it before it enters the box's mounts.
+// hostNetns is the network namespace of the host. Apptainer joins this namespace before entering the box's mounts.
 const hostNetns = "/proc/1/ns/net"
 
-// networkFlags gives the part of the command line that connects the box. --boot alone would ask for Apptainer's own
-// bridge; that it implies --net is why Apptainer warns of --netns-path, and then does as it is told.
+// networkFlags returns Apptainer's flags that connect the box. --boot alone would ask for Apptainer's own bridge. As
+// --boot implies --net, Apptainer warns of --netns-path, but obeys.
 func (s start) networkFlags() []string {
 	switch s.Profile.Network.Mode {
 	case profiles.HostMode:
@@ -37,7 +37,7 @@ func (s start) networkFlags() []string {
 	}
 }
 
-// Where says how the box is connected, to follow "started".
+// Where describes how the box is connected, for text after "started".
 func (b *Box) Where() string {
 	switch b.Profile.Network.Mode {
 	case profiles.HostMode:
@@ -49,7 +49,7 @@ func (b *Box) Where() string {
 	}
 }
 
-// shownAddress is what stands in the column of addresses: the mode's name where the box has none of its own.
+// shownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
 func (b *Box) shownAddress() string {
 	switch {
 	case !b.bridged():
@@ -61,7 +61,8 @@ func (b *Box) shownAddress() string {
 	}
 }
 
-// shownPort is what stands in the column of ports: in the host's network nothing is forwarded.
+// shownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
+// is shown.
 func (b *Box) shownPort(p profiles.Port) string {
 	if b.bridged() {
 		return p.String()
@@ -73,8 +74,9 @@ func (b *Box) shownPort(p profiles.Port) string {
 	return inside
 }
 
-// readyAddr gives where the host looks for the box's ports. In the host's own network that is an address of the host
-// other than 127.0.0.1, where it has one: what listens on 127.0.0.1 alone is reached by nobody else.
+// readyAddr returns the address at which the host looks for the box's ports. In the host's own network this is an
+// address of the host other than 127.0.0.1, if there is any: a server listening on 127.0.0.1 alone is out of reach for
+// all others.
 func (b *Box) readyAddr() (netip.Addr, error) {
 	if b.Profile.Network.Mode != profiles.HostMode {
 		return b.Addr, nil
@@ -95,8 +97,8 @@ func (b *Box) readyAddr() (netip.Addr, error) {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
-// holds says whether a process lives in the box: its listeners are the host's too where the network is. A nil box has
-// none.
+// holds reports whether a process lives in the box. In the host's network, the box's listeners are the host's too. A
+// nil box holds no process.
 func (b *Box) holds(pid int) bool {
 	if b == nil || pid == 0 || !b.alive() {
 		return false
@@ -109,8 +111,8 @@ func (b *Box) holds(pid int) bool {
 	return err == nil && ours == theirs
 }
 
-// refuseHostMode wants an Apptainer that can join a namespace, and a host whose network is the one boxrun looks at.
-// Only this mode pays for asking Apptainer's version.
+// refuseHostMode refuses the host mode if Apptainer is too old to join a namespace, or if boxrun runs in another
+// network than the host's. Only this mode pays for asking Apptainer's version.
 func refuseHostMode(p profiles.Profile) error {
 	if p.Network.Mode != profiles.HostMode {
 		return nil
@@ -134,7 +136,7 @@ func refuseHostMode(p profiles.Profile) error {
 	return nil
 }
 
-// apptainerVersion asks Apptainer for its version: "1.4.5-2".
+// apptainerVersion returns Apptainer's version, as in "1.4.5-2".
 func apptainerVersion(ctx context.Context) (string, error) {
 	path, err := lookApptainer()
 	if err != nil {
@@ -151,8 +153,8 @@ func apptainerVersion(ctx context.Context) (string, error) {
 	return fields[len(fields)-1], nil
 }
 
-// tooOld says whether a version is older than 1.4, which brought --netns-path. Of one that reads otherwise Apptainer
-// itself will say what it cannot do.
+// tooOld reports whether a version is older than 1.4, the first with --netns-path. A version tooOld cannot parse counts
+// as new enough: Apptainer itself will report a missing feature.
 func tooOld(version string) bool {
 	major, rest, _ := strings.Cut(version, ".")
 	minor, _, _ := strings.Cut(rest, ".")
@@ -161,9 +163,9 @@ func tooOld(version string) bool {
 	return err == nil && errMinor == nil && (m < 1 || m == 1 && n < 4)
 }
 
-// networkManagers gives the units that no box in the host's network may start: they would take the host's devices,
-// addresses, routes and firewall for their own. Other names of a unit are listed too, as older systemds follow an alias
-// to the file. In a template's name every instance is meant.
+// networkManagers returns the units no box in the host's network may start: they would take over the host's devices,
+// addresses, routes and firewall. Aliases of units are listed too, since older systemds follow an alias to the file. A
+// template's name stands for all of its instances.
 func networkManagers() []string {
 	return []string{
 		// systemd's own.
@@ -173,7 +175,7 @@ func networkManagers() []string {
 		"systemd-networkd-wait-online@.service", "systemd-network-generator.service",
 		"dbus-org.freedesktop.network1.service", "systemd-resolved.service", "systemd-resolved-monitor.socket",
 		"systemd-resolved-varlink.socket", "dbus-org.freedesktop.resolve1.service",
-		// NetworkManager, and what it works with.
+		// NetworkManager and its helpers.
 		"NetworkManager.service", "NetworkManager-dispatcher.service", "NetworkManager-wait-online.service",
 		"nm-cloud-setup.service", "nm-cloud-setup.timer", "nm-priv-helper.service",
 		"dbus-org.freedesktop.NetworkManager.service", "dbus-org.freedesktop.nm-dispatcher.service",
@@ -188,7 +190,7 @@ func networkManagers() []string {
 		"wicked.service", "wickedd.service", "wickedd-auto4.service", "wickedd-dhcp4.service",
 		"wickedd-dhcp6.service", "wickedd-nanny.service", "wickedd-pppd@.service", "connman.service",
 		"connman-vpn.service", "connman-wait-online.service", "dbus-org.moblin.connman.service",
-		// What sets a cloud's machine up, its network among it.
+		// Tools that set up a cloud's machine, and with the machine its network.
 		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
 		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
 		// Firewalls.

@@ -25,7 +25,7 @@ func TestTooOld(t *testing.T) {
 	}
 }
 
-// apptainerOnPath puts a program named apptainer before all others, which says version and notes that it was run.
+// apptainerOnPath puts a program named apptainer first on $PATH. The program prints version, and notes that it was run.
 func apptainerOnPath(t *testing.T, version string) (ran func() bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -57,7 +57,7 @@ func TestAnOldApptainerIsRefusedInHostModeAlone(t *testing.T) {
 	testkit.WantText(t, HintOf(err), `install Apptainer 1.4 or newer, or use network.mode = "bridge"`)
 }
 
-// boxIn gives a box in a mode, of which this very process is the init.
+// boxIn returns a box in a mode, with this very process as its init.
 func boxIn(t *testing.T, mode string, ports ...string) *Box {
 	t.Helper()
 	b := &Box{Name: "web", Phase: Running, Profile: profiles.Default()}

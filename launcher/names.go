@@ -12,17 +12,18 @@ import (
 	"boxrun/profiles"
 )
 
-// Boxes of one bridge find each other by name through their hosts files: there is no name server to run, to reach, or
-// to fail. Each file is bound into its box and written over in place as boxes come and go, under the network's lock.
+// Boxes on the same bridge find each other by name through their hosts files. There is no name server to run, to reach,
+// or to fail. Each file is bound into its box, and rewritten in place as boxes come and go, under the network's lock.
 
-// neighbour is a box as the others on its bridge know it.
+// neighbour is a box as known to the other boxes on its bridge.
 type neighbour struct {
 	Addr  netip.Addr
-	Names []string // the box's own comes first
+	Names []string // the box's own name comes first
 }
 
-// neighbours gives, of boxes, the others that run on b's bridge, by name. One that has crashed is none: its address may
-// be another's by now. A host name that is also the name of one of these boxes is left to that one.
+// neighbours returns, from boxes, the other boxes running on b's bridge, in the order of boxes. A crashed box is left
+// out: another box may have its address by now. A host name equal to the name of another box here belongs to the other
+// box.
 func neighbours(b *Box, boxes []*Box) []neighbour {
 	if !b.bridged() {
 		return nil
@@ -48,10 +49,10 @@ func neighbours(b *Box, boxes []*Box) []neighbour {
 	return list
 }
 
-// named says whether others find the box by its name: it is on a bridge, and runs, or would in a dry run.
+// named reports whether others find the box by its name: the box is on a bridge, and runs, or would run in a dry run.
 func (b *Box) named() bool { return b.bridged() && (b.foreseen || b.Phase == Running && b.alive()) }
 
-// namesOf gives a host name, and its first part where it has a domain.
+// namesOf returns a host name, and its first part if the name has a domain.
 func namesOf(hostname string) []string {
 	names := []string{hostname}
 	if short, _, ok := strings.Cut(hostname, "."); ok {
@@ -60,7 +61,7 @@ func namesOf(hostname string) []string {
 	return names
 }
 
-// hostsOf gives the hosts file of a box among boxes.
+// hostsOf returns the content of b's hosts file, naming the neighbours of b among boxes.
 func hostsOf(b *Box, boxes []*Box) string {
 	own := namesOf(b.Profile.Hostname)
 	if !slices.Contains(own, b.Name) {
@@ -69,8 +70,9 @@ func hostsOf(b *Box, boxes []*Box) string {
 	return hosts(own, b.Addr, neighbours(b, boxes))
 }
 
-// tellNames has every box know the others on its bridge as they are, and gives a line for each whose file was not
-// right. While there is a box that nobody can read, they stay as they are. The caller holds the network's lock.
+// tellNames rewrites the hosts files of all boxes to match the boxes running now, and returns a line for each file
+// found wrong. If any box's record is unreadable, the files stay as they are, with a note. The caller holds the
+// network's lock.
 func (s *Store) tellNames() ([]string, error) {
 	boxes, err := s.boxes()
 	if errors.Is(err, errUnreadable) {
@@ -96,7 +98,7 @@ func (s *Store) tellNames() ([]string, error) {
 	return told, errors.Join(errs...)
 }
 
-// namesDrift says where the hosts file of a box is not as it should be among boxes; "" when it is.
+// namesDrift returns a line about the hosts file of a box if the file does not match boxes; "" if the file does.
 func (s *Store) namesDrift(b *Box, boxes []*Box) (string, error) {
 	have, err := readIfThere(s.hosts(b.Name))
 	if err != nil {
@@ -108,19 +110,19 @@ func (s *Store) namesDrift(b *Box, boxes []*Box) (string, error) {
 	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are", b.Name, b.Profile.Network.Bridge), nil
 }
 
-// hosts is the file that is bound over a box's /etc/hosts.
+// hosts is the path of the file bound over a box's /etc/hosts.
 func (s *Store) hosts(name string) string { return filepath.Join(s.confDir(name), "hosts") }
 
-// resolving is what a box asks for names.
+// resolving is the configuration of name resolution in a box.
 type resolving struct {
 	Servers []netip.Addr
 	Search  []string
-	File    string // a whole resolv.conf that says more than these; "" where they say it all
+	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
 }
 
-// resolvers gives what the box asks for names: what the profile says; in the host's network what the host asks, be it
-// on 127.0.0.53; on a bridge the servers behind that. Where those cannot be found a warning is all: the box may not
-// need names, and there are no servers that would do everywhere.
+// resolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even 127.0.0.53;
+// on a bridge the host's upstream servers. If there are none, resolvers only warns: the box may not need names, and no
+// servers would be right everywhere.
 func (s *Store) resolvers(p profiles.Profile) (resolving, error) {
 	n := p.Network
 	switch {

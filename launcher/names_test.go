@@ -10,7 +10,7 @@ import (
 	"boxrun/profiles"
 )
 
-// boxAt returns a box at an address of a bridge. The init of the box is this very process.
+// boxAt returns a box running at an address of a bridge.
 func boxAt(t testing.TB, name, addr, hostname, bridge string) *Box {
 	t.Helper()
 	b := boxOf(name, func(p *profiles.Profile) { p.Hostname, p.Network.Bridge = hostname, bridge })
@@ -67,7 +67,7 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bound, err := os.Open(l.hosts("web")) // as the box has it
+	bound, err := os.Open(l.hosts("web")) // the file as bound in the box
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 	seen(localLines + "10.22.0.2 web\n10.22.0.3 db\n")
 	tell("")
 
-	// A box that crashed is nobody's neighbour, and its own file nobody's concern.
+	// A crashed box is nobody's neighbour, and its own hosts file is left alone.
 	db.BootID = "another"
 	if err := l.save(db); err != nil {
 		t.Fatal(err)

@@ -10,14 +10,15 @@ import (
 	"boxrun/netsetup"
 )
 
-// caution is something a person should know, and what to do about it.
+// caution is a warning to a person, with advice.
 type caution struct{ text, hint string }
 
-// warnOfNeighbours says what other firewalls of the host do with the box's packets, where that is not what the profile
-// asks for. Each may have its say after boxrun's rules: an nftables chain of another table that drops a packet has the
-// last word, and it is the administrator who must let it pass. Not to know is worth a line, and no more.
+// warnOfNeighbours warns of other firewalls of the host that treat the box's packets differently from the profile.
+// Other firewalls may decide after boxrun's rules: a drop in an nftables chain of another table is final, and only the
+// administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
 //
-// Ports on addresses that the host has not are warned of as well, and files that two boxes write.
+// warnOfNeighbours also warns of ports published on addresses the host lacks, of published ports used by clients on the
+// host, and of files written by two boxes.
 func (s *Store) warnOfNeighbours(b *Box) {
 	cautions, err := b.cautionsOfNowhere()
 	if err != nil {
@@ -38,13 +39,14 @@ func (s *Store) warnOfNeighbours(b *Box) {
 	s.warn(b, slices.Concat(cautions, clients, trees, firewalls))
 }
 
+// treesOf returns the cautions about files shared between the box and others.
 func (s *Store) treesOf(b *Box) ([]caution, error) {
 	others, err := s.others(b.Name)
 	said, lookErr := sharedTrees(b, others)
 	return said, errors.Join(err, lookErr)
 }
 
-// warn says each, and what is to be done about several once.
+// warn notes each caution. Consecutive cautions with the same hint share a single hint line.
 func (s *Store) warn(b *Box, cautions []caution) {
 	for i, c := range cautions {
 		s.notef("%s: warning: %s", b.Name, c.text)
@@ -54,6 +56,7 @@ func (s *Store) warn(b *Box, cautions []caution) {
 	}
 }
 
+// otherFirewalls returns cautions about firewalls of others; nil for a box without a bridge.
 func otherFirewalls(b *Box) ([]caution, error) {
 	if !b.bridged() {
 		return nil, nil
@@ -72,13 +75,13 @@ func otherFirewalls(b *Box) ([]caution, error) {
 		external, err = netsetup.ExternalNamed(b.Profile.Network.External)
 	}
 	if err != nil || external.Name == "" {
-		return said, err // a host on its own forwards nothing
+		return said, err // a host without an outside interface forwards nothing
 	}
 	strict := view != nil && view.StrictPorts
 	return slices.Concat(said, shadowed(f, b, external), blocked(f, b, external, strict)), nil
 }
 
-// firewalldSays tells what a firewalld that runs makes of the box.
+// firewalldSays returns cautions about a running firewalld. A nil view stands for no firewalld.
 func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 	var said []caution
 	if view == nil {
@@ -100,9 +103,9 @@ func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 	return said
 }
 
-// shadowed tells which ports of the box rules of others send elsewhere before boxrun's are asked, or may: those of native
-// nftables and of iptables' other backend, and what has come since the start of a box, which iptables' rules would have
-// kept from starting.
+// shadowed returns cautions for published ports redirected, or perhaps redirected, by rules of others ahead of
+// boxrun's. Such rules come from native nftables or iptables' other backend, or are newer than the box: older rules in
+// iptables would have kept the box from starting.
 func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution {
 	var said []caution
 	for _, t := range trips(b, external) {
@@ -121,14 +124,15 @@ func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution
 	return said
 }
 
-// trip is a packet of the box's on its way through the host.
+// trip is a packet to or from the box, passing through the host.
 type trip struct {
 	what   string
 	packet netsetup.Packet
-	to     netip.AddrPort // where a port's packets are sent
+	to     netip.AddrPort // destination of packets to a published port
 }
 
-// blocked tells which rules drop what the box needs, each once. With strict firewalld's are known already.
+// blocked returns a caution for each rule that drops packets the box needs. With strict, rules of firewalld are left
+// out: firewalldSays covers them.
 func blocked(f netsetup.Firewall, b *Box, external netsetup.External, strict bool) []caution {
 	var said []caution
 	var rules []string
@@ -145,7 +149,8 @@ func blocked(f netsetup.Firewall, b *Box, external netsetup.External, strict boo
 	return said
 }
 
-// trips gives the first packet of a connection through each port, of one that the box makes, and the answers.
+// trips returns the first packet of a connection through each published port, the first packet of a connection made by
+// the box, and the answer to each.
 func trips(b *Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
 	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
@@ -179,9 +184,10 @@ func trips(b *Box, external netsetup.External) []trip {
 		}, netip.AddrPort{}})
 }
 
+// ofFirewalld reports whether a rule is in firewalld's table of nftables.
 func ofFirewalld(rule string) bool { return strings.Contains(rule, " inet firewalld ") }
 
-// remedy gives what the administrator must add so that the rule lets a bridge's traffic pass.
+// remedy returns advice for the administrator on letting a bridge's traffic pass the rule.
 func remedy(rule, bridge string) string {
 	words := strings.Fields(rule)
 	switch {

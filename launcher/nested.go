@@ -9,13 +9,13 @@ import (
 	"boxrun/profiles"
 )
 
-// A writable is a path of the host in which root in the box can put what it likes.
+// A writable is a path of the host where root in the box can put anything.
 type writable struct {
 	key, path string
-	hint      string // how the box may have the path, and something below it
+	hint      string // end of the advice on keeping both the path and something below the path
 }
 
-// writables gives what the box can write of the host.
+// writables returns the paths of the host the box can write: writable binds, and the overlay.
 func writables(p profiles.Profile) []writable {
 	var all []writable
 	for i, b := range p.Storage.Binds {
@@ -29,8 +29,9 @@ func writables(p profiles.Profile) []writable {
 	return all
 }
 
-// refuseThrough refuses a path of the host, named by a key of the profile, that is reached through something which the box
-// can write: root in the box could put a link in its place, and have the next start follow that to whatever is root's.
+// refuseThrough refuses a path of the host, set by key in the profile, if the way to the path leads through a writable
+// of the box. Root in the box could put a link into the way, and the next start would follow the link to any file of
+// root's. Error: ErrInvalid.
 func refuseThrough(p profiles.Profile, key, path string) error {
 	dirs, err := above(path)
 	if err != nil {
@@ -45,8 +46,8 @@ func refuseThrough(p profiles.Profile, key, path string) error {
 	return nil
 }
 
-// above gives the directories that the kernel goes through on the way to a path, without links; of a path that is not
-// there, those it would be in too.
+// above returns the directories the kernel passes on the way to a path, with links resolved. For a missing path the
+// directories are the ones it would be in.
 func above(path string) ([]string, error) {
 	var dirs []string
 	err := profiles.Way(existing(path), func(at string, info fs.FileInfo) error {

@@ -10,7 +10,8 @@ import (
 	"boxrun/profiles"
 )
 
-// Root in a box that can write ROOT/data could make whatever is below it a link to another of root's files.
+// Root in a box with write access to ROOT/data could replace anything below ROOT/data by a link to another file of
+// root's.
 func TestSecretsBelowWhatTheBoxWrites(t *testing.T) {
 	p, path := secretOf(t, "hunter2")
 	root, err := filepath.EvalSymlinks(filepath.Dir(path))

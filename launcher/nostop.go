@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// What down --dry-run prints tells the services of a box for as long as it takes not to run "boxrun down" themselves, by a
-// file beside each. One that was cut short leaves them.
+// The commands of down --dry-run keep the services of a box from running "boxrun down" themselves, by a drop-in file
+// for each service, removed by the last commands. If the commands are cut short, the files stay.
 
-// noStopFile is such a file, of a service.
+// noStopFile is the path of the drop-in file for a service.
 func noStopFile(unit string) string { return filepath.Join(unitRunDir, unit+".d", "no-stop.conf") }
 
-// noStopFiles gives those that are there.
+// noStopFiles returns the drop-in files present.
 func noStopFiles() []string {
 	files, _ := filepath.Glob(noStopFile("boxrun*.service")) // the pattern is well-formed
 	return files
 }
 
-// unhookCommands keep the services that watch the box from running "boxrun down" themselves when its init ends, and
-// undo takes that back.
+// unhookCommands returns commands that keep the services watching the box from running "boxrun down" when its init
+// ends, and the commands to undo this. Both are nil on a host without systemd.
 func (b *Box) unhookCommands() (lines, undo []string) {
 	if !systemdHost() {
 		return nil, nil
@@ -36,8 +36,8 @@ func (b *Box) unhookCommands() (lines, undo []string) {
 	return append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
 }
 
-// hookAgain has the services of the box named run "boxrun down" again, where one that was typed has been cut short. The
-// caller holds the box's lock.
+// hookAgain removes the drop-in files left for the named box by commands cut short, so the box's services run "boxrun
+// down" again. The caller holds the box's lock.
 func (s *Store) hookAgain(ctx context.Context, name string) error {
 	var errs []error
 	for _, file := range noStopFiles() {
@@ -46,7 +46,7 @@ func (s *Store) hookAgain(ctx context.Context, name string) error {
 			continue
 		}
 		errs = append(errs, removeIfThere(file))
-		_ = os.Remove(dir) // fails, as it should, where something else is in it
+		_ = os.Remove(dir) // fails, as desired, for a directory with other content
 	}
 	if len(errs) == 0 || !systemdHost() {
 		return errors.Join(errs...)

@@ -8,8 +8,9 @@ import (
 	"boxrun/profiles"
 )
 
-// nowhere says why nobody can reach a port: the host has no such address as it is published on. It may come later, with a
-// VPN or from a DHCP server, and go again. It is "" for a port that is published somewhere.
+// nowhere returns the reason nobody can reach a port: the host lacks the address the port is published on. The address
+// may still come, from a VPN or a DHCP server, and go again. nowhere returns "" for a port published on an existing
+// address.
 func (b *Box) nowhere(p profiles.Port) (string, error) {
 	n := b.Profile.Network
 	if !p.HostIP.IsValid() {
@@ -29,10 +30,10 @@ func (b *Box) nowhere(p profiles.Port) (string, error) {
 	return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
 }
 
-// nowhereHint is for all of these.
+// nowhereHint is the advice for all ports found by nowhere.
 const nowhereHint = "correct the profile, or give the host the address and run \"boxrun up\" again"
 
-// cautionsOfNowhere gives one for each address that is missing.
+// cautionsOfNowhere returns a caution for each published port on a missing address, without duplicates.
 func (b *Box) cautionsOfNowhere() ([]caution, error) {
 	var said []caution
 	for _, p := range b.Profile.Network.Ports {
@@ -48,8 +49,8 @@ func (b *Box) cautionsOfNowhere() ([]caution, error) {
 	return said, nil
 }
 
-// cautionsOfClients names programs that have udp sockets on published ports of a range from which the kernel gives ports to
-// clients. Which have them is chance, so that it is no reason to refuse the box.
+// cautionsOfClients returns a caution naming programs with udp sockets on the box's published ports, in the range from
+// which the kernel assigns ports to clients. Such a clash is chance, and no reason to refuse the box.
 func (b *Box) cautionsOfClients() ([]caution, error) {
 	ports, err := publishedPorts(b.Profile.Network, b.Profile.Network.Ports...)
 	if err != nil {

@@ -12,8 +12,10 @@ import (
 	"boxrun/profiles"
 )
 
-// refuseOverlay wants a directory that can be made, or written to, on a file system that can be an overlay's upper and has
-// room, and that no other box has for its own: Apptainer would let two write one (sandboxFormat.lock in pkg/image).
+// refuseOverlay refuses an unsuitable overlay directory. The directory must be writable, or possible to make, on a file
+// system fit for an overlay's upper directory and with free space and inodes. No other box may have the directory as
+// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). Errors: ErrInvalid for a wrong
+// directory, ErrRefused for a full disk or an overlay in use.
 func refuseOverlay(p profiles.Profile, others []*Box) error {
 	if p.Storage.Root != "overlay" {
 		return nil
@@ -30,7 +32,7 @@ func refuseOverlay(p profiles.Profile, others []*Box) error {
 	if err := unix.Statfs(dir, &on); err != nil {
 		return fmt.Errorf("%s: storage.overlay: looking at the file system of %q: %w", p.File, dir, err)
 	}
-	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // it is of another type on 32-bit machines
+	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // on.Type has another type on 32-bit machines
 		return invalid("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do",
 			"%s: storage.overlay: %q is on %s, which cannot hold an overlay's changes", p.File, overlay, name)
 	}
@@ -41,8 +43,8 @@ func refuseOverlay(p profiles.Profile, others []*Box) error {
 	return refuseTaken(p, others)
 }
 
-// unfitUpper names a file system that the kernel refuses as the upper one of an overlay, or Apptainer does, for what it
-// would lose there.
+// unfitUpper returns the name of a file system refused as an overlay's upper, by the kernel or by Apptainer, because
+// data would be lost there. ok is false for any other file system.
 func unfitUpper(magic int64) (string, bool) {
 	name, ok := map[int64]string{
 		unix.NFS_SUPER_MAGIC:       "NFS",
@@ -60,8 +62,8 @@ func unfitUpper(magic int64) (string, bool) {
 	return name, ok
 }
 
-// refuseTaken names the box that has the profile's overlay now, by whatever path, or has its own above or below it: root in
-// the one could put a link in the way of the other.
+// refuseTaken returns ErrRefused if another box has the profile's overlay now, under whatever path, or an overlay above
+// or below: root in either box could put a link in the way of the other.
 func refuseTaken(p profiles.Profile, others []*Box) error {
 	for _, b := range others {
 		theirs, ours := b.overlay(), p.Storage.Overlay
@@ -80,8 +82,8 @@ func refuseTaken(p profiles.Profile, others []*Box) error {
 	return nil
 }
 
-// together says how two directories are one tree, by whatever path: the first "is", "lies below" or "holds" the second, or ""
-// where they are apart.
+// together compares two directory trees, under whatever path: the first "is", "lies below" or "holds" the second; "" if
+// they are apart.
 func together(a, b string) (string, error) {
 	if sameDir(a, b) {
 		return "is", nil
@@ -97,8 +99,8 @@ func together(a, b string) (string, error) {
 	return "", errors.Join(errA, errB)
 }
 
-// sharedTrees tells of an overlay, the box's or another's, that the other of the two has a writable bind of, above or below
-// it: it may be meant so, but not while both run.
+// sharedTrees returns cautions about the overlay of b and each box in others. If either box has a writable bind on,
+// above or below the overlay of the other, both may write the same files. This may be intended, but not while both run.
 func sharedTrees(b *Box, others []*Box) ([]caution, error) {
 	var said []caution
 	for _, o := range others {
@@ -116,7 +118,8 @@ func sharedTrees(b *Box, others []*Box) ([]caution, error) {
 	return said, nil
 }
 
-// boundOverlay tells of writable binds of a box that are one tree with the overlay of another.
+// boundOverlay returns cautions for writable binds of b sharing a tree with the overlay of owner. What both boxes write
+// there is lost, or worse.
 func boundOverlay(b, owner *Box) ([]caution, error) {
 	var said []caution
 	for _, bind := range b.Profile.Storage.Binds {
@@ -136,11 +139,10 @@ func boundOverlay(b, owner *Box) ([]caution, error) {
 	return said, nil
 }
 
-// holdsFiles says whether the box may have its files open now: one that crashed has not, one that is being started may
-// soon.
+// holdsFiles reports whether the box may have its files open now. A crashed box has not; a starting box may soon.
 func (b *Box) holdsFiles() bool { return b.alive() || b.Phase == Starting && sameBoot(b) }
 
-// sameDir says whether two paths lead to one directory, or would if it were made.
+// sameDir reports whether two paths lead to the same directory, or would if the directory were made.
 func sameDir(a, b string) bool {
 	if resolved(a) == resolved(b) {
 		return true
@@ -150,10 +152,11 @@ func sameDir(a, b string) bool {
 		return false
 	}
 	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second) // by device and inode: one of them may be a bind mount
+	return err == nil && os.SameFile(first, second) // compares device and inode: either path may be a bind mount
 }
 
-// resolved gives a path without links, as far as it is there.
+// resolved returns a path with links resolved in its existing part. The missing rest stays as it is. If the links
+// cannot be resolved, resolved returns path itself.
 func resolved(path string) string {
 	there := existing(path)
 	rest, err := filepath.Rel(there, path)

@@ -58,7 +58,7 @@ func TestSameDir(t *testing.T) {
 	}
 }
 
-// A start that fails leaves no overlay that it made, nor the directories above it, and keeps what was there.
+// A failed start removes an overlay made by the start, and the directories above, and keeps what was there before.
 func TestOverlayOfAFailedStart(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	there := t.TempDir()
@@ -88,7 +88,7 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 	}
 }
 
-// That the state cannot be saved is no fault of the overlay that the profile names.
+// A failure to save the state must not be blamed on the profile's overlay.
 func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "full"), nil, 0o600); err != nil {
@@ -106,7 +106,7 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 		" -> name another directory")
 }
 
-// startingBox gives a box that is on its way up.
+// startingBox returns a box in the middle of its start.
 func startingBox(t *testing.T, name string, change func(*profiles.Profile)) *Box {
 	t.Helper()
 	b := boxOf(name, change)

@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-// ownSources gives the sources of binds that are below the box's own directory: a start makes those that are missing.
+// ownSources returns the sources of binds below the box's own directory. A start makes the missing sources.
 func ownSources(p profiles.Profile) []string {
 	var own []string
 	for _, b := range p.Storage.Binds {
@@ -25,15 +25,16 @@ func ownSources(p profiles.Profile) []string {
 	return own
 }
 
-// madeAtStart says whether nothing is at the source of a bind, and a start will make a directory there.
+// madeAtStart reports whether a bind's source is missing and a start will make a directory there.
 func madeAtStart(p profiles.Profile, source string) bool {
 	_, err := os.Lstat(source)
 	return errors.Is(err, fs.ErrNotExist) && slices.Contains(ownSources(p), source)
 }
 
-// makeDirs makes those of dirs, which the profile's key names, that are missing, and the directories above them. It notes
-// them before, so that a start that fails leaves none. One that has just failed may remove a directory above before
-// something is in it: then it is made again, and noted.
+// makeDirs makes the missing directories of dirs, with the directories above. key is the profile's key for dirs, for
+// messages. makeDirs saves the list of directories before making them, so a failed start leaves none behind. Another
+// start may be failing and remove a shared directory while it is still empty: makeDirs then makes and lists the
+// directory again. Error: ErrInvalid if a directory can never be made.
 func (s *Store) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
 	for try := 1; ; try++ {
@@ -52,19 +53,19 @@ func (s *Store) makeDirs(b *Box, p profiles.Profile, key string, dirs []string) 
 		switch {
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
 			return invalid("name another directory", "%s: %s: %v", p.File, key, err)
-		case !errors.Is(err, fs.ErrNotExist): // a full disk, or a read-only one: at the next try it may be none
+		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed
 			return fmt.Errorf("%s: %s: %w", p.File, key, err)
 		}
 	}
 }
 
-// mkdirs makes directories, root's and open to be read by everyone whatever the umask: the box's users are others than
-// root.
+// mkdirs makes directories owned by root and readable by everyone, whatever the umask: the box has users other than
+// root. Existing directories are skipped.
 func mkdirs(dirs []string) error {
 	for _, dir := range dirs {
 		err := os.Mkdir(dir, 0o755)
 		if errors.Is(err, fs.ErrExist) {
-			continue // another box has made it for its own meanwhile
+			continue // another box has just made the directory for itself
 		}
 		if err == nil {
 			err = os.Chmod(dir, 0o755)
@@ -76,7 +77,7 @@ func mkdirs(dirs []string) error {
 	return nil
 }
 
-// missingDirs gives the directories that have to be made for dirs to be there, each once and before those in it.
+// missingDirs returns the directories to make so that dirs exist. Each appears once, before the directories inside.
 func missingDirs(dirs []string) []string {
 	var missing []string
 	for _, dir := range dirs {
@@ -93,8 +94,7 @@ func missingDirs(dirs []string) []string {
 	return missing
 }
 
-// removeEmptyDirs removes directories that missingDirs gave before they were made, but what something has been put into
-// meanwhile.
+// removeEmptyDirs removes directories returned by missingDirs and made since. Directories with content stay.
 func removeEmptyDirs(dirs []string) error {
 	var errs []error
 	for _, dir := range slices.Backward(dirs) {

@@ -24,7 +24,7 @@ func binds(sources ...string) func(*profiles.Profile) {
 	}
 }
 
-// Only what is below the box's own directory is made: another path that is missing is a mistake.
+// Only directories below the box's own directory are made. Any other missing path is a mistake in the profile.
 func TestMissingBindsAreRefusedUnlessTheyAreTheBoxsOwn(t *testing.T) {
 	own := profiles.OwnDir("no-such-box")
 	for source, want := range map[string]string{
@@ -42,7 +42,7 @@ func TestMissingBindsAreRefusedUnlessTheyAreTheBoxsOwn(t *testing.T) {
 	}
 }
 
-// A start that fails leaves no directory that it made for a bind, but those that were there or hold something by then.
+// A failed start removes the directories it made for a bind, but not directories there before or with content by then.
 func TestOwnDirsOfAFailedStart(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	root := t.TempDir()
@@ -52,7 +52,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 	}
 	defer unix.Umask(unix.Umask(0o077))
 	for _, test := range []struct {
-		put, want string // a file put in the directories meanwhile, and what is below root after
+		put, want string // a file put in the directories meanwhile; the files below root afterwards
 	}{
 		{"", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\n"},
 		{"web/data/kept", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\ndrwxr-xr-x web  \"\"\ndrwxr-xr-x web/data  \"\"\n-rw------- web/data/kept  \"\"\n"},
@@ -80,7 +80,8 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 	}
 }
 
-// Other starts that fail remove the directory that boxes share while it is empty: it is made again.
+// Other failing starts remove the directory shared by boxes while the directory is empty. A start then makes the
+// directory again.
 func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	shared := filepath.Join(t.TempDir(), "boxrun")
@@ -111,7 +112,7 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	}
 }
 
-// A directory that can never be made is an error, and no reason to try for ever.
+// A directory that can never be made is an error, and not tried for ever.
 func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Note: func(string) {}}
 	link := filepath.Join(t.TempDir(), "link")

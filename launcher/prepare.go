@@ -12,16 +12,19 @@ import (
 	"boxrun/profiles"
 )
 
-// boxDir is what boxrun prepares for one box: its configuration, its secrets, and the root of builtin:hello.
+// boxDir is the directory of what boxrun prepares for a box: its configuration, its secrets, and the root of
+// builtin:hello.
 func (s *Store) boxDir(name string) string { return s.path("boxes", name) }
 
+// confDir is the directory of the files bound into a box.
 func (s *Store) confDir(name string) string { return filepath.Join(s.boxDir(name), "conf") }
 
+// helloRoot is the directory of the sandbox of builtin:hello, for a single box.
 func (s *Store) helloRoot(name string) string { return filepath.Join(s.boxDir(name), "root") }
 
 func isHello(image string) bool { return image == "builtin:hello" }
 
-// told gives what the box is told by files, among boxes.
+// told returns the configuration the box gets by files. Its hosts file names the neighbours among boxes.
 func (s *Store) told(b *Box, p profiles.Profile, boxes []*Box) (confDir, error) {
 	names, err := s.resolvers(p)
 	if err != nil {
@@ -37,7 +40,7 @@ func (s *Store) told(b *Box, p profiles.Profile, boxes []*Box) (confDir, error) 
 	return c, nil
 }
 
-// startOf gives the command line's inputs of a box that has its address and is told c.
+// startOf returns the inputs of Apptainer's command line for a box with an address and the configuration c.
 func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error) {
 	s := start{
 		Conf: l.conf(), Profile: p, Image: p.Image, Network: l.network(b).Name(), Addr: b.Addr, DNS: c.Names.Servers,
@@ -52,8 +55,9 @@ func (l *Launcher) startOf(b *Box, p profiles.Profile, c confDir) (start, error)
 	return s, err
 }
 
-// prepare writes all that the start needs: the box's files, the configuration Apptainer is given, and the sandbox of
-// builtin:hello; and it removes the record of an instance of that name that is dead.
+// prepare writes everything the start needs: the box's files, the configuration for Apptainer, and the sandbox of
+// builtin:hello. prepare also removes Apptainer's record of a dead instance of the same name. For a live instance of
+// the name, prepare returns the error of foreignInstance.
 func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 	boxes, err := l.boxes()
 	if err != nil {
@@ -78,7 +82,7 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 		return start{}, err
 	}
 	if r, err := readRecord(b.Record); err == nil && r.verify() == nil {
-		b.Phase = Stopping // has the clearing leave alone what this start did not make
+		b.Phase = Stopping // the clearing then spares the instance, which this start did not make
 		return start{}, foreignInstance(b.Name)
 	}
 	if err := errors.Join(l.writeConf(), os.RemoveAll(filepath.Dir(b.Record))); err != nil {
@@ -87,7 +91,8 @@ func (l *Launcher) prepare(b *Box, p profiles.Profile) (start, error) {
 	return l.startOf(b, p, c)
 }
 
-// makeOverlay makes the directory of the box's overlay, and notes that before, so that a start that fails leaves none.
+// makeOverlay makes the directory of the box's overlay. A directory missing before is recorded before being made, so
+// that a failed start leaves none behind.
 func (s *Store) makeOverlay(b *Box, p profiles.Profile) error {
 	dir := b.overlay()
 	if dir == "" {
@@ -99,7 +104,7 @@ func (s *Store) makeOverlay(b *Box, p profiles.Profile) error {
 	return s.makeDirs(b, p, "storage.overlay", []string{dir})
 }
 
-// removeMade removes the overlay that a start made which never came to run, and those directories it made that are empty.
+// removeMade removes what a failed start made: its overlay, and its directories if empty.
 func (b *Box) removeMade() error {
 	if b.MadeOverlay && b.overlay() != "" {
 		if err := os.RemoveAll(b.overlay()); err != nil {
@@ -109,7 +114,8 @@ func (b *Box) removeMade() error {
 	return removeEmptyDirs(b.MadeDirs)
 }
 
-// writeConf writes the apptainer.conf that finds boxrun's conflists: the site's own in all else.
+// writeConf writes boxrun's apptainer.conf: the site's own with the changes of apptainerConf, so that Apptainer finds
+// boxrun's conflists.
 func (l *Launcher) writeConf() error {
 	text, err := l.confText()
 	if err != nil {
@@ -118,6 +124,7 @@ func (l *Launcher) writeConf() error {
 	return replaceIfChanged(l.conf(), []byte(text), 0o644)
 }
 
+// confText returns the text of boxrun's apptainer.conf.
 func (l *Launcher) confText() (string, error) {
 	file, err := l.site()
 	if err != nil {
@@ -130,7 +137,7 @@ func (l *Launcher) confText() (string, error) {
 	return apptainerConf(string(site), l.path("cni"), systemdHost()), nil
 }
 
-// site gives the path of the site's own apptainer.conf.
+// site returns the path of the site's own apptainer.conf.
 func (l *Launcher) site() (string, error) {
 	path, err := lookApptainer()
 	if err != nil {
@@ -139,7 +146,7 @@ func (l *Launcher) site() (string, error) {
 	return siteConf(context.Background(), path)
 }
 
-// systemdHost says whether the host is run by systemd: sd_booted(3).
+// systemdHost reports whether systemd runs the host, by the test of sd_booted(3).
 func systemdHost() bool {
 	_, err := os.Stat("/run/systemd/system")
 	return err == nil

@@ -15,19 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe is one port or URL of a box that must answer.
+// probe is a port or URL of a box that must answer.
 type probe struct {
 	what string                          // "port 443", "http://10.22.0.2:80/"
-	try  func(ctx context.Context) error // nil when it answered as it must
-	met  bool                            // it did; it is not asked again
+	try  func(ctx context.Context) error // nil if the answer was right
+	met  bool                            // answered; not to be tried again
 }
 
-// unmet is a probe that was not met.
+// unmet is a probe that has not had the right answer so far.
 type unmet struct {
 	what string
 	says string // "port 443 refuses connections"
 }
 
+// newProbes returns a probe for each port and each URL the box must answer at, ports first.
 func (r readiness) newProbes() []*probe {
 	var probes []*probe
 	for _, port := range r.TCP {
@@ -47,7 +48,8 @@ func (r readiness) newProbes() []*probe {
 	return probes
 }
 
-// runProbes tries those not met yet, all at once, and gives those that still are not, in order.
+// runProbes tries all probes not met yet, at once, and returns the probes still not met, in order. The caller limits
+// the time by ctx.
 func runProbes(ctx context.Context, probes []*probe) []unmet {
 	errs := make([]error, len(probes))
 	var all sync.WaitGroup
@@ -66,12 +68,13 @@ func runProbes(ctx context.Context, probes []*probe) []unmet {
 	return missing
 }
 
-// errStatus is an answer that is none of 2xx and 3xx.
+// errStatus is an HTTP status other than 2xx and 3xx.
 type errStatus int
 
 func (e errStatus) Error() string { return fmt.Sprintf("answered %d", int(e)) }
 
-// probeText says what came instead of the answer.
+// probeText describes what came instead of the right answer: a status, a refused connection, nothing in time, or
+// another error.
 func probeText(err error) string {
 	var status errStatus
 	switch {
@@ -84,12 +87,13 @@ func probeText(err error) string {
 	default:
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
-			err = wrapped.Err // without the URL, which stands before it
+			err = wrapped.Err // without the URL: the message has the URL already
 		}
 		return "does not answer: " + printable(err.Error())
 	}
 }
 
+// tryTCP connects to addr and closes the connection. A connection alone is a right answer: nothing is sent.
 func tryTCP(ctx context.Context, addr netip.AddrPort) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 	if err != nil {
@@ -98,8 +102,8 @@ func tryTCP(ctx context.Context, addr netip.AddrPort) error {
 	return conn.Close()
 }
 
-// shownURL gives the URL with the box's address where it names no host; raw where it is no URL, which trying it will
-// tell.
+// shownURL returns the URL with the box's address filled in if the URL names no host. A raw string that is no URL is
+// returned unchanged: trying it gives the error.
 func shownURL(raw string, addr netip.Addr) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() != "" {
@@ -109,7 +113,7 @@ func shownURL(raw string, addr netip.Addr) string {
 	return u.String()
 }
 
-// hostOf gives the host of a URL: IPv6 in brackets, the port only where there is one.
+// hostOf returns the host part of a URL: IPv6 in brackets, and the port only if given.
 func hostOf(addr netip.Addr, port string) string {
 	if port != "" {
 		return net.JoinHostPort(addr.String(), port)
@@ -120,8 +124,9 @@ func hostOf(addr netip.Addr, port string) string {
 	return addr.String()
 }
 
-// tryHTTP asks for the URL at addr, whatever host it names: that one goes into the request alone, for servers with
-// several names. No redirect is followed, as it may lead out of the box, any certificate will do, and no proxy is asked.
+// tryHTTP requests the URL target from addr, whatever host the URL names: the host only goes into the request, for
+// servers with several names. tryHTTP follows no redirect, as a redirect may lead out of the box, accepts any
+// certificate and uses no proxy. Error: errStatus for an answer other than 2xx and 3xx.
 func tryHTTP(ctx context.Context, target string, addr netip.Addr) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -132,7 +137,7 @@ func tryHTTP(ctx context.Context, target string, addr netip.Addr) error {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // a box under test rarely has a certificate for its address
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // boxes rarely have a certificate for their address
 			DialContext: func(ctx context.Context, network, host string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, atAddr(addr, host))
 			},
@@ -151,7 +156,7 @@ func tryHTTP(ctx context.Context, target string, addr netip.Addr) error {
 	return nil
 }
 
-// atAddr gives HOST:PORT with addr for HOST; it is unchanged where it is none.
+// atAddr returns hostport with addr as its host; hostport unchanged if it is not of the form HOST:PORT.
 func atAddr(addr netip.Addr, hostport string) string {
 	_, port, err := net.SplitHostPort(hostport)
 	if err != nil {
