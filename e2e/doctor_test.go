@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"boxrun/e2e/testhost"
-	"boxrun/launcher"
+	"boxrun/launcher/doctor"
 )
 
 // doctorProfile is a box whose port 7000 is answered by probe on all its addresses, and whose name server is the client.
@@ -80,24 +80,24 @@ func (h host) answerNames() {
 }
 
 // checks runs doctor on the host and gives what it found. Its exit code has to go with that.
-func (h host) checks(args ...string) []launcher.Check {
+func (h host) checks(args ...string) []doctor.Check {
 	h.t.Helper()
 	r := h.run(append([]string{"boxrun", "doctor", "--json"}, args...)...)
-	var checks []launcher.Check
+	var checks []doctor.Check
 	if err := json.Unmarshal([]byte(r.Stdout), &checks); err != nil {
 		h.t.Fatalf("boxrun doctor %v: %v\n%v", args, err, r)
 	}
-	if failed := launcher.Failed(checks); failed != (r.Code == 1) || !failed && r.Code != 0 {
+	if failed := doctor.Failed(checks); failed != (r.Code == 1) || !failed && r.Code != 0 {
 		h.t.Errorf("boxrun doctor %v: exit code %d with\n%s", args, r.Code, trouble(checks))
 	}
 	return checks
 }
 
 // trouble gives the checks that warn or failed.
-func trouble(checks []launcher.Check) string {
+func trouble(checks []doctor.Check) string {
 	var lines strings.Builder
 	for _, c := range checks {
-		if c.Status == launcher.Warn || c.Status == launcher.Fail {
+		if c.Status == doctor.Warn || c.Status == doctor.Fail {
 			fmt.Fprintf(&lines, "%s %s %s: %s\n  why: %s\n  fix: %s\n", c.Status, c.Area, c.Name, c.Found, c.Why, c.Fix)
 		}
 	}
@@ -105,7 +105,7 @@ func trouble(checks []launcher.Check) string {
 }
 
 // finds wants a check that did not pass, with words in what it found.
-func (h host) finds(checks []launcher.Check, status launcher.Verdict, name string, words ...string) {
+func (h host) finds(checks []doctor.Check, status doctor.Verdict, name string, words ...string) {
 	h.t.Helper()
 	for _, c := range checks {
 		if c.Name == name && c.Status == status && containsAll(c.Found, words) {
@@ -132,7 +132,7 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 	}
 	for _, name := range []string{"7000/tcp listens", "7000/tcp dnat", "7000/tcp forward", "7000/tcp connection", "5300/udp connection",
 		"out gateway", "out transfer", "out names", "out ping as a user"} {
-		if !slices.ContainsFunc(checks, func(c launcher.Check) bool { return c.Name == name && c.Area == "web" }) {
+		if !slices.ContainsFunc(checks, func(c doctor.Check) bool { return c.Name == name && c.Area == "web" }) {
 			t.Errorf("doctor has no check %q", name)
 		}
 	}
@@ -140,11 +140,11 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 		if name == "cloud" { // on a machine of a cloud alone
 			continue
 		}
-		if !slices.ContainsFunc(checks, func(c launcher.Check) bool { return c.Name == name }) {
+		if !slices.ContainsFunc(checks, func(c doctor.Check) bool { return c.Name == name }) {
 			t.Errorf("the page of symptoms names the check %q, and doctor has none", name)
 		}
 	}
-	if i := slices.IndexFunc(checks, func(c launcher.Check) bool { return c.Name == "suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
+	if i := slices.IndexFunc(checks, func(c doctor.Check) bool { return c.Name == "suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
 		t.Error("doctor does not say that suid is not needed")
 	}
 	if r := h.run("boxrun", "doctor", "nobody"); r.Code != 3 {
@@ -186,7 +186,7 @@ type symptom struct {
 	shows  string // a command on the host that fails while it is there, and succeeds without; "": nothing to see from the host
 	asks   string // the same for the client's probe: an address that does not answer
 	loads  string // the same for the client's curl: a large page
-	status launcher.Verdict
+	status doctor.Verdict
 	check  string   // the one that names it
 	words  []string // in what it found
 	sees   string   // another check that has to fail
@@ -200,60 +200,60 @@ func symptoms() []symptom {
 	const ask = inBox + "sh -c 'echo x | socat -t 2 - UDP:192.0.2.2:53 | grep -q .'"
 	return []symptom{
 		{name: "no outbound: forwarding off", script: "sysctl -qw net.ipv4.ip_forward=0", shows: reachOut,
-			status: launcher.Fail, check: "ip_forward", words: []string{"ip_forward is 0"}},
+			status: doctor.Fail, check: "ip_forward", words: []string{"ip_forward is 0"}},
 		{name: "no outbound: masquerade gone", script: "iptables -t nat -F BOXRUN-SNAT", shows: reachOut,
-			status: launcher.Fail, check: "masquerade", words: []string{"MASQUERADE"}},
+			status: doctor.Fail, check: "masquerade", words: []string{"MASQUERADE"}},
 		{name: "no outbound: another rule first", script: "iptables -I FORWARD -i sbr0 -j DROP", shows: reachOut,
-			status: launcher.Fail, check: "other rules that drop", words: []string{"-A FORWARD -i sbr0 -j DROP"}},
+			status: doctor.Fail, check: "other rules that drop", words: []string{"-A FORWARD -i sbr0 -j DROP"}},
 		{name: "no outbound: a native rule of others", script: "nft 'add table inet site; add chain inet site forward " +
 			"{ type filter hook forward priority 10; policy accept; }; add rule inet site forward iifname \"sbr0\" drop'", shows: reachOut,
-			status: launcher.Fail, check: "other rules that drop", words: []string{"inet site forward"}, undo: "nft delete table inet site"},
+			status: doctor.Fail, check: "other rules that drop", words: []string{"inet site forward"}, undo: "nft delete table inet site"},
 		{name: "no outbound: no default route", script: inBox + "ip route del default", shows: reachOut,
-			status: launcher.Fail, check: "out gateway", words: []string{"none"}, undo: inBox + "ip route add default via 10.22.0.1; " +
+			status: doctor.Fail, check: "out gateway", words: []string{"none"}, undo: inBox + "ip route add default via 10.22.0.1; " +
 				inBox + "systemctl restart probe"}, // it ends when it cannot answer
 		{name: "inbound refused: the service is down", script: inBox + "systemctl stop probe", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp listens", words: []string{"nothing listens on 7000/tcp"}, undo: inBox + "systemctl start probe"},
+			status: doctor.Fail, check: "7000/tcp listens", words: []string{"nothing listens on 7000/tcp"}, undo: inBox + "systemctl start probe"},
 		{name: "inbound refused: on 127.0.0.1 alone", script: inBox + "systemctl stop probe; " + inBox +
 			"systemd-run -qu loop probe serve box tcp/127.0.0.1:7000", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp listens", words: []string{"probe", "127.0.0.1 alone"},
+			status: doctor.Fail, check: "7000/tcp listens", words: []string{"probe", "127.0.0.1 alone"},
 			undo: inBox + "systemctl stop loop; " + inBox + "systemctl start probe"},
 		{name: "inbound refused: no DNAT", script: "iptables -t nat -F BOXRUN-DN-web", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp dnat", words: []string{"no rule sends"}},
+			status: doctor.Fail, check: "7000/tcp dnat", words: []string{"no rule sends"}},
 		{name: "inbound timing out: another rule first", script: "iptables -I FORWARD -o sbr0 -j DROP", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp forward", words: []string{"-A FORWARD -o sbr0 -j DROP"}},
+			status: doctor.Fail, check: "7000/tcp forward", words: []string{"-A FORWARD -o sbr0 -j DROP"}},
 		{name: "inbound timing out: Docker's policy", script: "iptables -P FORWARD DROP; iptables -D FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD",
-			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"-P FORWARD DROP"}},
+			asks: "192.0.2.1:7000", status: doctor.Fail, check: "7000/tcp forward", words: []string{"-P FORWARD DROP"}},
 		{name: "inbound timing out: a native policy of others", script: "nft 'add table inet site; add chain inet site forward " +
 			"{ type filter hook forward priority 10; policy drop; }'", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp forward", words: []string{"inet site forward", "policy drop"}, undo: "nft delete table inet site"},
+			status: doctor.Fail, check: "7000/tcp forward", words: []string{"inet site forward", "policy drop"}, undo: "nft delete table inet site"},
 		{name: "inbound timing out: dropped before anything", script: "iptables -t raw -I PREROUTING -p tcp --dport 7000 -j DROP",
-			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"-t raw", "--dport 7000"},
+			asks: "192.0.2.1:7000", status: doctor.Fail, check: "7000/tcp forward", words: []string{"-t raw", "--dport 7000"},
 			undo: "iptables -t raw -D PREROUTING -p tcp --dport 7000 -j DROP"},
 		{name: "inbound timing out: a rule in the other backend", script: "iptables-legacy -A FORWARD -o sbr0 -j DROP",
-			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp forward", words: []string{"iptables-legacy", "-o sbr0 -j DROP"},
+			asks: "192.0.2.1:7000", status: doctor.Fail, check: "7000/tcp forward", words: []string{"iptables-legacy", "-o sbr0 -j DROP"},
 			undo: "iptables-legacy -D FORWARD -o sbr0 -j DROP"},
 		{name: "inbound timing out: a rule to a dead address", script: "iptables -t nat -I PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000",
-			asks: "192.0.2.1:7000", status: launcher.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"},
+			asks: "192.0.2.1:7000", status: doctor.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"},
 			// Ours stands first again, and the other one stays and is named.
 			undo: "boxrun doctor web --fix > /dev/null; iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000"},
 		{name: "inbound going elsewhere: a native rule of others", script: "nft 'add table inet site; add chain inet site pre " +
 			"{ type nat hook prerouting priority -110; }; add rule inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81'", asks: "192.0.2.1:7000",
-			status: launcher.Fail, check: "7000/tcp dnat", words: []string{"shadowed", "inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81"},
+			status: doctor.Fail, check: "7000/tcp dnat", words: []string{"shadowed", "inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81"},
 			undo: "boxrun up web 2>&1 | grep 'port 7000/tcp goes elsewhere, by nft rule inet site pre tcp dport 7000'; nft delete table inet site"},
 		{name: "inbound timing out: the box moved", script: inBox + "sh -c 'ip addr add 10.22.9.9/16 dev eth0; ip addr del $(ip -br -4 addr show eth0 | " +
 			"grep -o \"10.22.0.[0-9]*/16\") dev eth0; ip addr show eth0 | grep -q 10.22.9.9 || ip addr add 10.22.9.9/16 dev eth0; ip route replace default via 10.22.0.1'",
-			asks: "192.0.2.1:7000", status: launcher.Fail, check: "address", words: []string{"10.22.9.9"}},
+			asks: "192.0.2.1:7000", status: doctor.Fail, check: "address", words: []string{"10.22.9.9"}},
 		{name: "hang after the handshake: MSS", script: "ip link set eth0 mtu 1400; iptables -I OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP; " +
 			"iptables -t mangle -F BOXRUN-MSS", loads: "http://192.0.2.1:8080/large",
-			status: launcher.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer"},
+			status: doctor.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer"},
 		{name: "hang after the handshake: offload", script: "ethtool -K sbr0 tx on sg on gso on; for veth in $(ls /sys/class/net/sbr0/brif); do ethtool -K $veth tx on sg on gso on; done",
-			status: launcher.Fail, check: "offload", words: []string{"tx-checksum"}},
+			status: doctor.Fail, check: "offload", words: []string{"tx-checksum"}},
 		{name: "ping as root only", script: inBox + "sh -c 'cp /usr/bin/ping /root/ping && mv -f /root/ping /usr/bin/ping; sysctl -qw net.ipv4.ping_group_range=\"1 0\"'", shows: "boxrun exec -u bob web -- ping -c 1 -W 1 127.0.0.1",
-			status: launcher.Fail, check: "out ping as a user", words: []string{"ping_group_range"}},
+			status: doctor.Fail, check: "out ping as a user", words: []string{"ping_group_range"}},
 		{name: "DNS fails: a rule of others", script: "iptables -I FORWARD -p udp --dport 53 -j DROP", shows: ask,
-			status: launcher.Fail, check: "out names", words: []string{"--dport 53 -j DROP"}},
+			status: doctor.Fail, check: "out names", words: []string{"--dport 53 -j DROP"}},
 		{name: "DNS fails: a stub that is not there", script: inBox + "sh -c 'umount /etc/resolv.conf; echo nameserver 127.0.0.53 > /etc/resolv.conf'",
-			status: launcher.Fail, check: "out names", words: []string{"127.0.0.1 that is not there"}, undo: "boxrun restart web"},
+			status: doctor.Fail, check: "out names", words: []string{"127.0.0.1 that is not there"}, undo: "boxrun restart web"},
 	}
 }
 
@@ -279,7 +279,7 @@ func (h host) suffers(s symptom) {
 	checks := h.checks("web")
 	h.finds(checks, s.status, s.check, s.words...)
 	if s.sees != "" {
-		h.finds(checks, launcher.Fail, s.sees)
+		h.finds(checks, doctor.Fail, s.sees)
 	}
 	if s.undo == "" {
 		h.run("boxrun", "doctor", "web", "--fix")
@@ -334,15 +334,15 @@ iptables -A FORWARD -j ACCEPT; iptables -A FORWARD -i other0 -j ACCEPT
 mkdir -p /var/lib/cni/networks/my_bridge; printf '4000000\r\neth0' > /var/lib/cni/networks/my_bridge/10.22.0.78`)
 	before := h.dump()
 	checks := h.checks()
-	h.finds(checks, launcher.Warn, "seed sysctl", "/etc/sysctl.d/99-apptainer-universal.conf")
-	h.finds(checks, launcher.Warn, "seed udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
-	h.finds(checks, launcher.Warn, "seed conflist", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
-	h.finds(checks, launcher.Warn, "dead dnat", "--dport 443", "10.22.0.77:443")
-	h.finds(checks, launcher.Warn, "wide forward", "-A FORWARD -j ACCEPT")
-	h.finds(checks, launcher.Warn, "leases", "/var/lib/cni/networks/my_bridge/10.22.0.78")
+	h.finds(checks, doctor.Warn, "seed sysctl", "/etc/sysctl.d/99-apptainer-universal.conf")
+	h.finds(checks, doctor.Warn, "seed udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
+	h.finds(checks, doctor.Warn, "seed conflist", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
+	h.finds(checks, doctor.Warn, "dead dnat", "--dport 443", "10.22.0.77:443")
+	h.finds(checks, doctor.Warn, "wide forward", "-A FORWARD -j ACCEPT")
+	h.finds(checks, doctor.Warn, "leases", "/var/lib/cni/networks/my_bridge/10.22.0.78")
 	h.same(before)
 	checks = h.checks("--fix")
-	h.finds(checks, launcher.Warn, "seed sysctl", "99-apptainer-universal.conf")
+	h.finds(checks, doctor.Warn, "seed sysctl", "99-apptainer-universal.conf")
 	if strings.Contains(trouble(checks), "10.22.0.78") {
 		t.Errorf("after --fix, doctor found\n%s\nwant no lease of the dead", trouble(checks))
 	}
@@ -354,7 +354,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	h := doctorHost(t)
 	h.sh("iptables -F BOXRUN-FWD; iptables -t nat -F BOXRUN-DN-web; sysctl -qw net.ipv4.ip_forward=0; ethtool -K sbr0 gso on || true")
 	before := h.dump()
-	if checks := h.checks("web"); !launcher.Failed(checks) {
+	if checks := h.checks("web"); !doctor.Failed(checks) {
 		t.Error("doctor found nothing wrong")
 	}
 	h.same(before)
@@ -368,31 +368,31 @@ func TestDoctorChangesNothing(t *testing.T) {
 type ailment struct {
 	script string
 	undo   string // "": --fix does
-	status launcher.Verdict
+	status doctor.Verdict
 	check  string
 	words  []string
 }
 
 func ailments() []ailment {
 	return []ailment{
-		{script: "sysctl -qw net.ipv4.conf.all.rp_filter=1", status: launcher.Fail, check: "rp_filter", words: []string{"rp_filter"}},
-		{script: "ip link set sbr0 down", status: launcher.Fail, check: "bridge", words: []string{"sbr0 is down"}},
+		{script: "sysctl -qw net.ipv4.conf.all.rp_filter=1", status: doctor.Fail, check: "rp_filter", words: []string{"rp_filter"}},
+		{script: "ip link set sbr0 down", status: doctor.Fail, check: "bridge", words: []string{"sbr0 is down"}},
 		{script: "ip route add 10.22.128.0/17 via 192.0.2.2", undo: "ip route del 10.22.128.0/17",
-			status: launcher.Fail, check: "subnet", words: []string{"10.22.0.0/16", "10.22.128.0/17"}},
+			status: doctor.Fail, check: "subnet", words: []string{"10.22.0.0/16", "10.22.128.0/17"}},
 		{script: "iptables-legacy -A INPUT -s 198.51.100.0/24 -j ACCEPT", undo: "iptables-legacy -F INPUT",
-			status: launcher.Warn, check: "rules in the other backend", words: []string{"legacy"}},
+			status: doctor.Warn, check: "rules in the other backend", words: []string{"legacy"}},
 		{script: "mkdir -p /var/lib/boxrun; mount -t tmpfs -o size=16M tmpfs /var/lib/boxrun", undo: "umount /var/lib/boxrun",
-			status: launcher.Fail, check: "disk space", words: []string{"free below /var/lib/boxrun"}},
+			status: doctor.Fail, check: "disk space", words: []string{"free below /var/lib/boxrun"}},
 		{script: "echo '{' > /run/boxrun/cni/aaa.conflist", undo: "rm /run/boxrun/cni/aaa.conflist",
-			status: launcher.Fail, check: "conflist", words: []string{"aaa.conflist"}},
+			status: doctor.Fail, check: "conflist", words: []string{"aaa.conflist"}},
 		{script: "mount --bind /sys/fs/cgroup /sys/fs/cgroup; mount -o remount,bind,ro /sys/fs/cgroup", undo: "umount /sys/fs/cgroup",
-			status: launcher.Fail, check: "cgroup", words: []string{"read-only"}},
+			status: doctor.Fail, check: "cgroup", words: []string{"read-only"}},
 		{script: "mv /dev/loop-control /dev/loop-control.away", undo: "mv /dev/loop-control.away /dev/loop-control",
-			status: launcher.Warn, check: "kernel features", words: []string{"loop devices"}},
+			status: doctor.Warn, check: "kernel features", words: []string{"loop devices"}},
 		{script: "mv /usr/lib/cni/host-local /root", undo: "mv /root/host-local /usr/lib/cni",
-			status: launcher.Fail, check: "cni plugins", words: []string{"no host-local in /usr/lib/cni"}},
+			status: doctor.Fail, check: "cni plugins", words: []string{"no host-local in /usr/lib/cni"}},
 		{script: "mv /root/.apptainer/instances/app/host/root/web/web.json /root", undo: "mv /root/web.json /root/.apptainer/instances/app/host/root/web",
-			status: launcher.Fail, check: "apptainer's instances", words: []string{"lost their records: web"}},
+			status: doctor.Fail, check: "apptainer's instances", words: []string{"lost their records: web"}},
 	}
 }
 
@@ -420,17 +420,17 @@ func TestDoctorNamesWhatIsWrongWithAHost(t *testing.T) {
 func TestDoctorLooksAtApptainer(t *testing.T) {
 	h := doctorHost(t)
 	h.sh("apptainer instance start --boot --writable-tmpfs --bind /sys/fs/cgroup --net --network none /srv/web raw")
-	h.finds(h.checks("--fix"), launcher.Warn, "apptainer's instances", "boxrun did not start: raw")
+	h.finds(h.checks("--fix"), doctor.Warn, "apptainer's instances", "boxrun did not start: raw")
 	h.must("apptainer", "instance", "stop", "raw")
 	h.sh(`mkdir -p /root/.apptainer/instances/app/host/root/dead; echo '{"pid":4000001' > /root/.apptainer/instances/app/host/root/dead/dead.json`)
-	h.finds(h.checks(), launcher.Warn, "apptainer's instances", "dead instances: dead")
+	h.finds(h.checks(), doctor.Warn, "apptainer's instances", "dead instances: dead")
 	h.sh("rm -r /root/.apptainer/instances/app/host/root/dead")
 
 	h.sh("mv /usr/bin/apptainer /usr/bin/apptainer.away; printf '#!/bin/sh\n[ $1 = buildcfg ] && echo PACKAGE_VERSION=1.2.5 && exit\n" +
 		"exec /usr/bin/apptainer.away \"$@\"\n' > /usr/bin/apptainer; chmod +x /usr/bin/apptainer")
-	h.finds(h.checks(), launcher.Fail, "apptainer", "1.2.5")
+	h.finds(h.checks(), doctor.Fail, "apptainer", "1.2.5")
 	h.sh("rm /usr/bin/apptainer")
-	h.finds(h.checks(), launcher.Fail, "apptainer", "apptainer")
+	h.finds(h.checks(), doctor.Fail, "apptainer", "apptainer")
 	h.sh("mv /usr/bin/apptainer.away /usr/bin/apptainer")
 	if got := trouble(h.checks("web")); got != "" {
 		t.Errorf("with all as it was, doctor found\n%s\nwant nothing", got)
@@ -445,9 +445,9 @@ func TestDoctorClearsTheDead(t *testing.T) {
 	h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid'); sleep 1; iptables -t nat -N BOXRUN-DN-gone; " +
 		"iptables -t nat -A BOXRUN-DN-gone -p tcp --dport 99 -j DNAT --to-destination 10.22.0.50")
 	checks := h.checks()
-	h.finds(checks, launcher.Fail, "boxes", "crashed: web")
-	h.finds(checks, launcher.Fail, "rules", "gone")
-	if checks := h.checks("--fix"); launcher.Failed(checks) {
+	h.finds(checks, doctor.Fail, "boxes", "crashed: web")
+	h.finds(checks, doctor.Fail, "rules", "gone")
+	if checks := h.checks("--fix"); doctor.Failed(checks) {
 		t.Errorf("after --fix, doctor found\n%s", trouble(checks))
 	}
 	h.same(before, stays()...)
@@ -471,16 +471,16 @@ func TestDoctorSelfTest(t *testing.T) {
 	if got := trouble(checks); got != "" {
 		t.Errorf("doctor --self-test found\n%s\nwant nothing", got)
 	}
-	if !slices.ContainsFunc(checks, func(c launcher.Check) bool {
-		return strings.HasSuffix(c.Name, "/tcp connection") && c.Status == launcher.Pass
+	if !slices.ContainsFunc(checks, func(c doctor.Check) bool {
+		return strings.HasSuffix(c.Name, "/tcp connection") && c.Status == doctor.Pass
 	}) {
 		t.Error("doctor --self-test made no connection to its box")
 	}
 	h.same(before, stays()...)
 	h.sh("mv /usr/lib/cni/bridge /usr/lib/cni/bridge.away")
 	checks = h.checks("--self-test")
-	h.finds(checks, launcher.Fail, "cni plugins", "bridge")
-	h.finds(checks, launcher.Fail, "up", "did not start")
+	h.finds(checks, doctor.Fail, "cni plugins", "bridge")
+	h.finds(checks, doctor.Fail, "up", "did not start")
 }
 
 // Of a profile that is not up doctor tells what up would refuse.
@@ -488,9 +488,9 @@ func TestDoctorOfAProfile(t *testing.T) {
 	h := newHost(t)
 	h.answerNames()
 	h.profile("taken", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]\n")
-	h.finds(h.checks("taken"), launcher.Warn, "profile", "not up")
+	h.finds(h.checks("taken"), doctor.Warn, "profile", "not up")
 	h.serve("probe", "serve", "host", "tcp/:6000")
-	h.finds(h.checks("taken"), launcher.Fail, "profile", "6000", "probe")
+	h.finds(h.checks("taken"), doctor.Fail, "profile", "6000", "probe")
 }
 
 // A host whose resolv.conf names a stub with nothing known behind it, and a box that therefore asks nobody.
@@ -499,8 +499,8 @@ func TestDoctorNamesAStub(t *testing.T) {
 	h.sh("echo nameserver 127.0.0.53 > /etc/resolv.conf")
 	h.must("boxrun", "up", "web")
 	checks := h.checks("web")
-	h.finds(checks, launcher.Warn, "resolver", "stub", "unknown")
-	h.finds(checks, launcher.Fail, "out names")
+	h.finds(checks, doctor.Warn, "resolver", "stub", "unknown")
+	h.finds(checks, doctor.Fail, "out names")
 }
 
 // diagnosed wants doctor to find nothing wrong with a box beside a firewall, to tell of that, and to disturb nothing.
@@ -508,11 +508,11 @@ func (h host) diagnosed(f firewall) {
 	h.t.Helper()
 	before := h.dump()
 	checks := h.checks("web")
-	if launcher.Failed(checks) {
+	if doctor.Failed(checks) {
 		h.t.Errorf("doctor found\n%s\nwant no failure", trouble(checks))
 	}
 	for check, words := range f.doctor {
-		h.finds(checks, launcher.Pass, check, words)
+		h.finds(checks, doctor.Pass, check, words)
 	}
 	h.same(before)
 	h.page()
@@ -524,11 +524,11 @@ func TestDoctorNamesFirewalld(t *testing.T) {
 	h.answerNames()
 	h.must("boxrun", "up", "web")
 	h.sh("systemctl start firewalld")
-	h.finds(h.checks("web"), launcher.Fail, "zone", "sbr0 is in no zone of firewalld")
-	if checks := h.checks("web", "--fix"); launcher.Failed(checks) {
+	h.finds(h.checks("web"), doctor.Fail, "zone", "sbr0 is in no zone of firewalld")
+	if checks := h.checks("web", "--fix"); doctor.Failed(checks) {
 		t.Errorf("after --fix, doctor found\n%s", trouble(checks))
 	}
 	h.page()
 	h.sh("sed -i s/^StrictForwardPorts=.*/StrictForwardPorts=yes/ /etc/firewalld/firewalld.conf; systemctl restart firewalld")
-	h.finds(h.checks("web"), launcher.Fail, "firewalld", "StrictForwardPorts=yes")
+	h.finds(h.checks("web"), doctor.Fail, "firewalld", "StrictForwardPorts=yes")
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"boxrun/e2e/testhost"
-	"boxrun/launcher"
+	"boxrun/launcher/doctor"
 )
 
 // The box "all" publishes in every way there is; in the image probe answers on tcp 7000 and 9000-9010, and on udp 5300.
@@ -341,10 +341,10 @@ func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
 		t.Errorf("up: %v\nwant a warning of each missing address", r)
 	}
 	checks := h.checks()
-	h.finds(checks, launcher.Fail, "8088/tcp dnat", missing)
-	h.finds(checks, launcher.Fail, "8091/tcp dnat", bare)
-	h.finds(checks, launcher.Fail, "192.0.2.98:80/tcp listens", shared)
-	h.finds(checks, launcher.Skip, "8088/tcp connection", "no address")
+	h.finds(checks, doctor.Fail, "8088/tcp dnat", missing)
+	h.finds(checks, doctor.Fail, "8091/tcp dnat", bare)
+	h.finds(checks, doctor.Fail, "192.0.2.98:80/tcp listens", shared)
+	h.finds(checks, doctor.Skip, "8088/tcp connection", "no address")
 	if r := h.run("curl", "-sS", "-m", "2", "http://192.0.2.1:8091/"); r.Code == 0 {
 		t.Errorf("what external publishes on no address answers on another: %v", r)
 	}

@@ -5,6 +5,11 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/limits"
+	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -20,15 +25,15 @@ type Diff struct {
 
 // Diff compares the box with the profile as it is now. ErrNotFound where there is no such box.
 func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) (Diff, error) {
-	b, err := l.find(name)
+	b, err := l.Find(name)
 	if err != nil {
 		return Diff{}, err
 	}
-	d := Diff{Name: b.Name, Secrets: nonNil(l.changedSecrets(now)), Image: b.imageNow(), Drift: []string{}}
+	d := Diff{Name: b.Name, Secrets: NonNil(conf.ChangedSecrets(l.Store, now)), Image: b.ImageNow(), Drift: []string{}}
 	if d.Profile, err = l.profileChanges(b, now); err != nil {
 		return d, err
 	}
-	if d.Definition, err = definitionNow(ctx, &now); err != nil || !b.alive() {
+	if d.Definition, err = build.Outdated(ctx, &now); err != nil || !b.Alive() {
 		return d, err
 	}
 	d.Drift, err = l.driftOf(b)
@@ -36,37 +41,37 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 }
 
 // driftOf gives all that is out of place of a box that runs: rules and limits.
-func (l *Launcher) driftOf(b *Box) ([]string, error) {
-	k, err := openKernel()
+func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
+	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	lines, err := l.drift(k, b)
+	lines, err := network.Drift(l.Store, k, b)
 	if err != nil {
 		return nil, err
 	}
-	limits, err := b.limitsDrift()
-	return append(nonNil(lines), limits...), err
+	limits, err := limits.Drift(b)
+	return append(NonNil(lines), limits...), err
 }
 
 // profileChanges gives the keys whose values have changed since the start. That values of variables have is all that is told
 // of those.
-func (l *Launcher) profileChanges(b *Box, now profiles.Profile) ([]profiles.Change, error) {
+func (l *Launcher) profileChanges(b *box.Box, now profiles.Profile) ([]profiles.Change, error) {
 	changes, err := profiles.Changes(b.Profile, now)
 	if err != nil {
 		return nil, err
 	}
 	const table = "systemd.environment"
 	named := func(c profiles.Change) bool { return strings.HasPrefix(c.Key, table+".") }
-	if l.changedEnvironment(now) && !slices.ContainsFunc(changes, named) {
+	if conf.ChangedEnvironment(l.Store, now) && !slices.ContainsFunc(changes, named) {
 		changes = append(changes, profiles.Change{Key: table, How: "changed"})
 	}
-	return nonNil(changes), nil
+	return NonNil(changes), nil
 }
 
-// nonNil gives the list, not nil, for JSON.
-func nonNil[T any](list []T) []T {
+// NonNil gives the list, not nil, for JSON.
+func NonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
 	}

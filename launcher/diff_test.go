@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/limits"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -19,16 +22,16 @@ func TestProfileChangesOfABox(t *testing.T) {
 		}
 		return p
 	}
-	l := &Launcher{Store: &Store{Dir: t.TempDir(), Home: t.TempDir()}}
-	b, err := l.newBox(at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), "", 1500)
+	l := &Launcher{Store: &box.Store{Dir: t.TempDir(), Home: t.TempDir()}}
+	b, err := l.New(at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), "", 1500)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := confDir{Systemd: true, Environment: map[string]string{"TOKEN": "secret", "TZ": "UTC"}}
-	if err := errors.Join(l.save(b), told.write(l.confDir(b.Name))); err != nil {
+	told := conf.Dir{Systemd: true, Environment: map[string]string{"TOKEN": "secret", "TZ": "UTC"}}
+	if err := errors.Join(l.Save(b), told.Write(l.ConfDir(b.Name))); err != nil {
 		t.Fatal(err)
 	}
-	if b, err = l.load(b.Name); err != nil {
+	if b, err = l.Load(b.Name); err != nil {
 		t.Fatal(err)
 	}
 	for what, test := range map[string]struct {
@@ -51,7 +54,7 @@ func TestProfileChangesOfABox(t *testing.T) {
 				lines[i] = c.String()
 			}
 			testkit.WantText(t, strings.Join(lines, "\n"), test.want)
-			if made := l.madeOf(b, test.now); made != (test.want == "") {
+			if made := limits.MadeOf(l.Store, b, test.now); made != (test.want == "") {
 				t.Errorf("made of it: got %v, want %v", made, !made)
 			}
 		})

@@ -1,9 +1,7 @@
-// Package launcher runs boxes: from a profile to a booted instance of Apptainer and back, and into it. A box is
-// described by a profile (package profiles), its host's network by a plan (package netsetup); what belongs to neither
-// is here: Apptainer's command lines, start and stop, the state and locks below /run/boxrun, commands and terminals
-// inside.
+// Package launcher is the life of a box: up, down, repair, status, diff, and the dry runs of these.
 //
-// It prints nothing and does not exit: what there is to say is returned, or written to what the caller hands over. The
-// executable has two parts to play inside boxes, process 1 of the built-in hello and the step into any box; main asks
-// Inside for them before anything else.
+// A box is described by a profile (package profiles) and its network by plans (package netsetup). What one step needs
+// is in a room below this directory, each with a doc.go; package launcher has the order of the steps. It prints
+// nothing and does not exit: what there is to say is returned, or handed to Note and Live. Begin with Up in up.go and
+// Down in down.go.
 package launcher

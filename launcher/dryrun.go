@@ -5,13 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/files"
+	"boxrun/launcher/hello"
+	"boxrun/launcher/limits"
+	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -21,7 +30,7 @@ import (
 // whatever is in place already, counts the work of its earlier ups as done, and changes nothing.
 type DryRun struct {
 	l      *Launcher
-	boxes  []*Box          // up by now
+	boxes  []*box.Box      // up by now
 	built  []string        // names of boxes whose images would be new by now
 	raised map[string]bool // by undo log of a shared plan: true: in place by now; false: gone with a box
 }
@@ -33,13 +42,13 @@ func (l *Launcher) DryRun() *DryRun { return &DryRun{l: l, raised: map[string]bo
 // box and start a new box. Up returns nil if an earlier Up of this run has handled the profile. Errors are the refusals
 // of a real up, and failures to look at the host.
 func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
-	if slices.ContainsFunc(d.boxes, func(b *Box) bool { return b.Name == p.Name }) {
+	if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Name == p.Name }) {
 		return nil, nil
 	}
 	if os.Geteuid() != 0 {
 		return d.fresh(p, nil)
 	}
-	b, err := d.l.load(p.Name)
+	b, err := d.l.Load(p.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return d.fresh(p, nil)
@@ -61,16 +70,16 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 // if the image is up to date with its definition, or the profile has no definition. The new image need not exist yet.
 // An Up after Build starts the box anew.
 func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error) {
-	if why, err := definitionNow(ctx, &p); err != nil || why == "" {
+	if why, err := build.Outdated(ctx, &p); err != nil || why == "" {
 		return nil, err
 	}
 	d.built = append(d.built, p.Name)
-	return d.l.BuildCommands(p)
+	return build.Commands(d.l.Store, p)
 }
 
 // clear returns the commands to remove the remains of a box before the box starts anew. The shared plans removed with
 // the box count as gone from then on.
-func (d *DryRun) clear(b *Box) ([]string, error) {
+func (d *DryRun) clear(b *box.Box) ([]string, error) {
 	others, err := d.others(b.Name)
 	if err != nil {
 		return nil, err
@@ -83,19 +92,19 @@ func (d *DryRun) clear(b *Box) ([]string, error) {
 
 // others returns the boxes beside the named box, the boxes of earlier ups among them. A clean host has only the boxes
 // of earlier ups.
-func (d *DryRun) others(name string) ([]*Box, error) {
+func (d *DryRun) others(name string) ([]*box.Box, error) {
 	if os.Geteuid() != 0 {
-		return without(d.boxes, name), nil
+		return box.Without(d.boxes, name), nil
 	}
-	boxes, err := d.l.boxes()
+	boxes, err := d.l.All()
 	for _, b := range d.boxes {
-		boxes = append(without(boxes, b.Name), b)
+		boxes = append(box.Without(boxes, b.Name), b)
 	}
-	return without(boxes, name), err
+	return box.Without(boxes, name), err
 }
 
 // fresh returns the commands that start a box. old is the box of the same name to be cleared away first; nil: none.
-func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
+func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	others, err := d.others(p.Name)
 	if err != nil {
 		return nil, err
@@ -104,7 +113,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := d.l.told(b, p, others)
+	c, err := conf.Told(d.l.Store, b, p, others)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +129,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.foreseen = true
+	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
 	names := d.l.nameCommands(b, others, append(slices.Clone(others), b))
 	return slices.Concat(shared, prepare, start, rules, names, d.l.hookCommands(b, p)), nil
@@ -128,41 +137,41 @@ func (d *DryRun) fresh(p profiles.Profile, old *Box) ([]string, error) {
 
 // startCommands returns the command that boots the box, the same as run executes, and then the commands for the booted
 // box.
-func (l *Launcher) startCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
+func (l *Launcher) startCommands(b *box.Box, p profiles.Profile, c conf.Dir) ([]string, error) {
 	s, err := l.startOf(b, p, c)
 	if err != nil {
 		return nil, err
 	}
-	boot := "env -i " + Quote(append(environment(l.Home), s.argv()...))
+	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), s.Argv()...))
 	if b.Unit != "" {
-		if boot, err = l.unitCommand(b, s.argv()); err != nil {
+		if boot, err = l.unitCommand(b, s.Argv()); err != nil {
 			return nil, err
 		}
 	}
-	return slices.Concat([]string{boot}, rootCommands(b), b.startLimitCommands()), nil
+	return slices.Concat([]string{boot}, rootCommands(b), limits.StartCommands(b)), nil
 }
 
 // unitCommand returns the systemd-run command line that creates the box's transient service.
-func (l *Launcher) unitCommand(b *Box, argv []string) (string, error) {
-	path, err := lookApptainer()
+func (l *Launcher) unitCommand(b *box.Box, argv []string) (string, error) {
+	path, err := apptainer.Look()
 	if err != nil {
 		return "", err
 	}
-	down, err := l.downCommand(b.Name)
+	down, err := units.DownCommand(l.Store, b.Name)
 	if err != nil {
 		return "", err
 	}
 	argv[0] = path
-	return systemdRun(transientUnit(b.Name), transientProperties(b, argv, down, environment(l.Home))), nil
+	return units.SystemdRun(units.TransientUnit(b.Name), units.TransientProperties(b, argv, down, apptainer.Environment(l.Home))), nil
 }
 
 // rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
 // that set the shell variable VETH come first (findVeth).
-func rulesCommands(b *Box) ([]string, error) {
-	if !b.bridged() {
+func rulesCommands(b *box.Box) ([]string, error) {
+	if !b.Bridged() {
 		return nil, nil
 	}
-	rules, err := boxRules(b)
+	rules, err := network.BoxRules(b)
 	if err != nil {
 		return nil, err
 	}
@@ -171,43 +180,43 @@ func rulesCommands(b *Box) ([]string, error) {
 }
 
 // nameCommands returns the commands that rewrite the hosts files of others on the bridge of b when b comes or goes, as
-// tellNames does. The new files name the given boxes.
-func (l *Launcher) nameCommands(b *Box, others, boxes []*Box) []string {
+// TellNames does. The new files name the given boxes.
+func (l *Launcher) nameCommands(b *box.Box, others, boxes []*box.Box) []string {
 	var lines []string
 	for _, other := range others {
-		if b.bridged() && other.named() && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
-			lines = append(lines, confFile{Path: "hosts", Content: hostsOf(other, boxes)}.command(l.confDir(other.Name)))
+		if b.Bridged() && conf.Named(other) && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
+			lines = append(lines, files.File{Path: "hosts", Content: conf.HostsOf(other, boxes)}.Command(l.ConfDir(other.Name)))
 		}
 	}
 	return lines
 }
 
 // prepareCommands returns the commands to write the files of prepare.
-func (l *Launcher) prepareCommands(b *Box, p profiles.Profile, c confDir) ([]string, error) {
+func (l *Launcher) prepareCommands(b *box.Box, p profiles.Profile, c conf.Dir) ([]string, error) {
 	site, err := l.site()
 	if err != nil {
 		return nil, err
 	}
-	lines := confCommands(site, l.conf(), l.path("cni"), systemdHost())
-	dir := l.confDir(b.Name)
-	lines = append(lines, "mkdir -p "+quote(filepath.Join(dir, "masks")))
-	for _, f := range c.files() {
-		lines = append(lines, f.command(dir))
+	lines := confCommands(site, l.Conf(), l.Path("cni"), units.Booted())
+	dir := l.ConfDir(b.Name)
+	lines = append(lines, "mkdir -p "+files.Quote(filepath.Join(dir, "masks")))
+	for _, f := range c.Files() {
+		lines = append(lines, f.Command(dir))
 	}
-	lines = append(lines, l.secretCommands(p)...)
-	if isHello(p.Image) {
-		lines = append(lines, helloCommands(l.helloRoot(b.Name))...)
+	lines = append(lines, conf.SecretCommands(l.Store, p)...)
+	if box.IsHello(p.Image) {
+		lines = append(lines, hello.Commands(l.HelloRoot(b.Name))...)
 	}
 	if p.Storage.Root == "overlay" {
-		lines = append(lines, "mkdir -p "+quote(p.Storage.Overlay))
+		lines = append(lines, "mkdir -p "+files.Quote(p.Storage.Overlay))
 	}
-	if own := ownSources(p); len(own) > 0 {
-		lines = append(lines, "mkdir -p "+Quote(own))
+	if own := storage.OwnSources(p); len(own) > 0 {
+		lines = append(lines, "mkdir -p "+files.QuoteAll(own))
 	}
 	return lines, nil
 }
 
-// confCommands returns the commands to write Apptainer's configuration, with the content of apptainerConf: sed removes
+// confCommands returns the commands to write Apptainer's configuration, with the content of Configuration: sed removes
 // each directive from the site's file and appends boxrun's value.
 func confCommands(site, conf, cniDir string, systemdHost bool) []string {
 	set := []string{"cni configuration path = " + cniDir}
@@ -217,63 +226,41 @@ func confCommands(site, conf, cniDir string, systemdHost bool) []string {
 	edit := "sed"
 	for _, directive := range set {
 		name, _, _ := strings.Cut(directive, " =")
-		edit += " -e " + quote("$a"+directive) + " -e " + quote("/^"+name+" *=/d")
+		edit += " -e " + files.Quote("$a"+directive) + " -e " + files.Quote("/^"+name+" *=/d")
 	}
 	return []string{
-		"mkdir -p " + quote(filepath.Dir(conf)),
-		edit + " " + quote(site) + " > " + quote(conf),
+		"mkdir -p " + files.Quote(filepath.Dir(conf)),
+		edit + " " + files.Quote(site) + " > " + files.Quote(conf),
 	}
-}
-
-// command returns the bash command that writes the file below dir: a here-document, or ln for a link. A file of mode
-// 0600 has this mode before the content is written.
-func (f confFile) command(dir string) string {
-	path := quote(filepath.Join(dir, f.Path))
-	if f.Link != "" {
-		return fmt.Sprintf("ln -sfn %s %s", f.Link, path)
-	}
-	content := f.Content
-	if content != "" && !strings.HasSuffix(content, "\n") {
-		content += "\n"
-	}
-	end := "END"
-	for strings.Contains("\n"+content, "\n"+end+"\n") {
-		end += "_"
-	}
-	write := fmt.Sprintf("cat > %s <<'%s'\n%s%s", path, end, content, end)
-	if f.Mode == 0o600 {
-		return fmt.Sprintf("install -m 600 /dev/null %s\n%s", path, write)
-	}
-	return write
 }
 
 // findVeth returns three commands. The first reads the PID of the box's init from Apptainer's record of the box, into
 // PID. The second finds the host's end of the box's veth pair, as VETH. The third lets users of the box ping.
-func findVeth(b *Box) []string {
+func findVeth(b *box.Box) []string {
 	return []string{
-		fmt.Sprintf("PID=$(jq .pid %s)", quote(b.Record)),
-		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + boxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
-		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", pingGroups),
+		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
+		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
+		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
 	}
 }
 
 // foresee returns the box as up would reserve it, and the commands for the network shared with other boxes.
-func (d *DryRun) foresee(p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
-	mtu, err := bridgeMTU(p.Network)
+func (d *DryRun) foresee(p profiles.Profile, old *box.Box, others []*box.Box) (*box.Box, []string, error) {
+	mtu, err := network.BridgeMTU(p.Network)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := d.l.newBox(p, unitFor(p), mtu)
+	b, err := d.l.New(p, units.UnitFor(p), mtu)
 	if err != nil {
 		return nil, nil, err
 	}
 	if os.Geteuid() == 0 {
 		return d.foreseeHere(b, p, old, others)
 	}
-	if err := refusePublished(p, others); err != nil || !b.bridged() {
+	if err := network.RefusePublished(p, others); err != nil || !b.Bridged() {
 		return b, nil, err
 	}
-	b.Addr = cleanAddr(d.l.network(b), p.Network.IP, addrsOf(others))
+	b.Addr = cleanAddr(network.Of(d.l.Store, b), p.Network.IP, network.AddrsOf(others))
 	var lines []string
 	for _, s := range d.sharedPlans(b) {
 		if !d.raised[s.file] {
@@ -304,32 +291,32 @@ type sharedPlan struct {
 }
 
 // sharedPlans returns the plans behind the box's network, in the order of applying: the host's, then the bridge's.
-func (d *DryRun) sharedPlans(b *Box) []sharedPlan {
+func (d *DryRun) sharedPlans(b *box.Box) []sharedPlan {
 	return []sharedPlan{
-		{d.l.hostFile(), netsetup.Host()},
-		{d.l.bridgeFile(b.Profile.Network.Bridge), netsetup.Bridge(d.l.network(b))},
+		{network.HostFile(d.l.Store), netsetup.Host()},
+		{network.BridgeFile(d.l.Store, b.Profile.Network.Bridge), netsetup.Bridge(network.Of(d.l.Store, b))},
 	}
 }
 
 // foreseeHere is foresee for root, who can look at this host. The address of old is free again for the new box.
-func (d *DryRun) foreseeHere(b *Box, p profiles.Profile, old *Box, others []*Box) (*Box, []string, error) {
-	k, err := openKernel()
+func (d *DryRun) foreseeHere(b *box.Box, p profiles.Profile, old *box.Box, others []*box.Box) (*box.Box, []string, error) {
+	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer k.Close()
-	refuse := d.l.refuse
+	refuse := d.l.Refuse
 	if slices.Contains(d.built, p.Name) {
 		refuse = d.l.refuseBuilt
 	}
-	if err := errors.Join(refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.bridged() {
+	if err := errors.Join(refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.Bridged() {
 		return b, nil, err
 	}
 	var leaving []netip.Addr
 	if old != nil {
 		leaving = append(leaving, old.Addr)
 	}
-	if b.Addr, err = freeAddr(d.l.network(b), p.Network.IP, addrsOf(others), leaving...); err != nil {
+	if b.Addr, err = network.FreeAddr(network.Of(d.l.Store, b), p.Network.IP, network.AddrsOf(others), leaving...); err != nil {
 		return nil, nil, err
 	}
 	var lines []string
@@ -362,13 +349,13 @@ func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
 
 // repairCommands returns the commands to repair a running box: its rules, its limits, and post_up if due. A box found
 // at another address than its rules is not covered: only a real up learns the address.
-func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) {
-	k, err := openKernel()
+func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
+	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	plans, err := l.plansOf(b)
+	plans, err := network.PlansOf(l.Store, b)
 	if err != nil {
 		return nil, err
 	}
@@ -380,54 +367,14 @@ func (l *Launcher) repairCommands(b *Box, p profiles.Profile) ([]string, error) 
 		}
 		lines = append(lines, missing...)
 	}
-	limits, err := l.limitCommands(b, p)
+	limits, err := limits.Commands(l.Store, b, p)
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 
-// quote returns s as a single word for bash, in quotes if need be.
-func quote(s string) string {
-	if s != "" && !strings.ContainsFunc(s, unsafeInBash) {
-		return s
+// rootCommands gives what a person would type to have what MakeRootBindable gives, where the box has a mount(8) for it.
+func rootCommands(b *box.Box) []string {
+	if box.IsHello(b.Profile.Image) {
+		return nil
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// unsafeInBash reports whether r may need quotes in bash.
-func unsafeInBash(r rune) bool {
-	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-", r)
-}
-
-// Quote returns words as a command line for bash, each word quoted if need be.
-func Quote(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = quote(w)
-	}
-	return strings.Join(quoted, " ")
-}
-
-// helloCommands returns the commands that make the same sandbox as makeHello.
-func helloCommands(dir string) []string {
-	lines := []string{"mkdir -p " + Quote(below(dir, helloDirs()))}
-	for _, path := range libraryDirs() {
-		if target, err := os.Readlink(path); err == nil {
-			lines = append(lines, fmt.Sprintf("ln -sfn %s %s", quote(target), quote(dir+path)))
-		} else if exists(path) {
-			lines = append(lines, "mkdir -p "+quote(dir+path))
-		}
-	}
-	contents := helloFiles()
-	for _, name := range slices.Sorted(maps.Keys(contents)) {
-		lines = append(lines, confFile{Path: name, Content: contents[name]}.command(dir))
-	}
-	return lines
-}
-
-// below returns the paths of names in dir.
-func below(dir string, names []string) []string {
-	paths := make([]string, len(names))
-	for i, name := range names {
-		paths[i] = filepath.Join(dir, name)
-	}
-	return paths
+	return []string{fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(b.Record))}
 }

@@ -7,43 +7,48 @@ import (
 	"path/filepath"
 	"slices"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
 	"boxrun/netsetup"
 )
 
 // DownCommands returns the bash commands to type in place of Down for a box. The commands assume that the boxes named
 // in gone have been taken down the same way before. Error: ErrNotFound if the box is not up.
 func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
-	b, err := l.find(name)
+	b, err := l.Find(name)
 	if err != nil {
 		return nil, err
 	}
-	others, err := l.others(name)
+	others, err := l.Others(name)
 	if err != nil {
 		return nil, err
 	}
 	for _, other := range gone {
-		others = without(others, other)
+		others = box.Without(others, other)
 	}
 	return l.downCommands(b, others)
 }
 
 // downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
 // needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
-// themselves (see unhookCommands).
-func (l *Launcher) downCommands(b *Box, others []*Box) ([]string, error) {
-	lines, undo := b.unhookCommands()
-	if b.alive() {
+// themselves (see UnhookCommands).
+func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
+	lines, undo := units.UnhookCommands(b)
+	if b.Alive() {
 		lines = append(lines,
 			fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
 			fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
 	}
 	lines = append(lines, b.Ports.UndoCommands()...)
-	stale, err := netsetup.StaleLeases(l.leaseDirs()...)
+	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)
 	if err != nil {
 		return nil, err
 	}
 	if len(stale) > 0 {
-		lines = append(lines, "rm -f "+Quote(stale))
+		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}
 	files, err := l.removeCommands(b)
 	if err != nil {
@@ -55,65 +60,59 @@ func (l *Launcher) downCommands(b *Box, others []*Box) ([]string, error) {
 
 // removeCommands returns the commands to remove the files of the box, as removeOwn does. Apptainer's record and logs
 // stay if they belong to another instance by now.
-func (l *Launcher) removeCommands(b *Box) ([]string, error) {
+func (l *Launcher) removeCommands(b *box.Box) ([]string, error) {
 	var lines []string
-	if !b.foreign() {
-		lines = append(lines, "rm -rf "+Quote([]string{filepath.Dir(b.Record), b.Log, b.outLog()}))
+	if !b.Foreign() {
+		lines = append(lines, "rm -rf "+files.QuoteAll([]string{filepath.Dir(b.Record), b.Log, b.OutLog()}))
 	}
-	if b.MadeOverlay && b.overlay() != "" {
-		lines = append(lines, "rm -rf "+quote(b.overlay()))
+	if b.MadeOverlay && b.Overlay() != "" {
+		lines = append(lines, "rm -rf "+files.Quote(b.Overlay()))
 	}
 	if made := slices.Clone(b.MadeDirs); len(made) > 0 {
 		slices.Reverse(made)
-		lines = append(lines, removeEmptyCommand(made...))
+		lines = append(lines, files.RemoveEmptyCommand(made...))
 	}
-	kept, err := l.keptFor(b)
+	kept, err := storage.KeptFor(l.Store, b)
 	if kept != "" {
-		lines = append(lines, "rm -rf "+quote(kept))
+		lines = append(lines, "rm -rf "+files.Quote(kept))
 	}
-	return append(lines, "rm -rf "+quote(l.boxDir(b.Name))), err
+	return append(lines, "rm -rf "+files.Quote(l.BoxDir(b.Name))), err
 }
 
 // forgetCommands returns the commands to end the state of the box and undo the shared network no box in others needs,
 // as forget does.
-func (l *Launcher) forgetCommands(b *Box, others []*Box) ([]string, error) {
+func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, error) {
 	var lines []string
 	for _, file := range l.lastOf(b, others) {
 		plan := netsetup.Plan{}
-		err := readJSON(file, &plan)
+		err := box.ReadJSON(file, &plan)
 		if errors.Is(err, fs.ErrNotExist) { // the box's start failed before this plan
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		lines = append(append(lines, plan.UndoCommands()...), "rm "+quote(file))
+		lines = append(append(lines, plan.UndoCommands()...), "rm "+files.Quote(file))
 	}
-	lines = append(lines, "rm -f "+quote(l.boxFile(b.Name)))
+	lines = append(lines, "rm -f "+files.Quote(l.BoxFile(b.Name)))
 	if len(others) > 0 {
 		return append(lines, l.nameCommands(b, others, others)...), nil
 	}
-	return append(lines, "rm -f "+quote(l.conf()),
-		removeEmptyCommand(l.path("boxes"), l.path("bridges"), l.path("cni"), l.path("leases"), l.Dir)), nil
-}
-
-// removeEmptyCommand returns the command to remove the given directories, in this order. Directories missing by then or
-// not empty are no error.
-func removeEmptyCommand(dirs ...string) string {
-	return "rmdir --ignore-fail-on-non-empty " + Quote(dirs) + " 2>/dev/null || true"
+	return append(lines, "rm -f "+files.Quote(l.Conf()),
+		files.RemoveEmptyCommand(l.Path("boxes"), l.Path("bridges"), l.Path("cni"), l.Path("leases"), l.Dir)), nil
 }
 
 // lastOf returns the undo logs needed by this box alone: the bridge's if none of others is on the same bridge, and also
 // the host's if none is on any bridge.
-func (l *Launcher) lastOf(b *Box, others []*Box) []string {
-	if !b.bridged() {
+func (l *Launcher) lastOf(b *box.Box, others []*box.Box) []string {
+	if !b.Bridged() {
 		return nil
 	}
-	own, last := l.bridgeFile(b.Profile.Network.Bridge), true
+	own, last := network.BridgeFile(l.Store, b.Profile.Network.Bridge), true
 	for _, other := range others {
-		if other.bridged() {
+		if other.Bridged() {
 			last = false
-			if l.bridgeFile(other.Profile.Network.Bridge) == own {
+			if network.BridgeFile(l.Store, other.Profile.Network.Bridge) == own {
 				return nil
 			}
 		}
@@ -121,5 +120,5 @@ func (l *Launcher) lastOf(b *Box, others []*Box) []string {
 	if !last {
 		return []string{own}
 	}
-	return []string{own, l.hostFile()}
+	return []string{own, network.HostFile(l.Store)}
 }

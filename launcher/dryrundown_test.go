@@ -8,6 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/boxtest"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/files"
+	"boxrun/launcher/storage"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -15,28 +20,28 @@ import (
 // killedStart leaves below root the same files as a killed start of web. The start ran from a sandbox replaced by a
 // build since, and made an overlay and directories; another box has put something into one of the directories.
 // killedStart returns the launcher and the box.
-func killedStart(t *testing.T, root string) (*Launcher, *Box) {
+func killedStart(t *testing.T, root string) (*Launcher, *box.Box) {
 	t.Helper()
-	l := &Launcher{Store: &Store{Dir: filepath.Join(root, "run"), Note: func(string) {}}}
-	b := boxOf("web", func(p *profiles.Profile) {
+	l := &Launcher{Store: &box.Store{Dir: filepath.Join(root, "run"), Note: func(string) {}}}
+	b := boxtest.Of("web", func(p *profiles.Profile) {
 		p.Image = filepath.Join(root, "boxes/web")
 		p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "lib/web/it's/overlay")
 	})
 	b.Record, b.Log = filepath.Join(root, "apps/web/web.json"), filepath.Join(root, "logs/web.err")
-	files := []string{b.Record, b.Log, b.outLog(), b.Profile.Image + "/sbin/init", filepath.Join(l.confDir("web"), "hosts"), l.conf()}
-	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib"), 0o755), l.save(b), l.makeOverlay(b, b.Profile),
-		l.makeDirs(b, b.Profile, "storage.binds", []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")})); err != nil {
+	files := []string{b.Record, b.Log, b.OutLog(), b.Profile.Image + "/sbin/init", filepath.Join(l.ConfDir("web"), "hosts"), l.Conf()}
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib"), 0o755), l.Save(b), storage.MakeOverlay(l.Store, b, b.Profile),
+		storage.MakeDirs(l.Store, b, b.Profile, "storage.binds", []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")})); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range append(files, b.overlay()+"/upper/f", filepath.Join(root, "lib/shared/other")) {
+	for _, file := range append(files, b.Overlay()+"/upper/f", filepath.Join(root, "lib/shared/other")) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.noteImage(b.Profile.Image); err != nil {
+	if err := b.NoteImage(b.Profile.Image); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Rename(b.Profile.Image, keptImage(b.Profile.Image, b.Image.Inode)), os.Mkdir(b.Profile.Image, 0o755)); err != nil {
+	if err := errors.Join(os.Rename(b.Profile.Image, box.KeptImage(b.Profile.Image, b.Image.Inode)), os.Mkdir(b.Profile.Image, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return l, b
@@ -46,10 +51,10 @@ func killedStart(t *testing.T, root string) (*Launcher, *Box) {
 func TestTypingWhatRemovesABox(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "by")
 	l, b := killedStart(t, root)
-	if err := errors.Join(l.removeOwn(b), removeIfThere(l.boxFile("web")), removeIfThere(l.conf())); err != nil {
+	if err := errors.Join(l.removeOwn(b), files.RemoveIfThere(l.BoxFile("web")), files.RemoveIfThere(l.Conf())); err != nil {
 		t.Fatal(err)
 	}
-	l.removeEmpty("boxes", "")
+	l.RemoveEmpty("boxes", "")
 	want := testkit.Tree(t, root)
 	if err := os.RemoveAll(root); err != nil {
 		t.Fatal(err)
@@ -74,12 +79,12 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 
 // The boxes that stay are told of the box that goes, as down tells them. The network shared with them stays.
 func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
-	l := &Launcher{Store: &Store{Dir: t.TempDir()}}
-	db, web := boxAt(t, "db", "10.22.0.2", "db", "sbr0"), boxAt(t, "web", "10.22.0.3", "web", "sbr0")
-	lines, err := l.forgetCommands(web, []*Box{db})
+	l := &Launcher{Store: &box.Store{Dir: t.TempDir()}}
+	db, web := boxtest.At(t, "db", "10.22.0.2", "db", "sbr0"), boxtest.At(t, "web", "10.22.0.3", "web", "sbr0")
+	lines, err := l.forgetCommands(web, []*box.Box{db})
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, strings.Join(lines, "\n"), "rm -f "+l.boxFile("web")+"\n"+
-		confFile{Path: "hosts", Content: hostsOf(db, []*Box{db})}.command(l.confDir("db")))
+	testkit.WantText(t, strings.Join(lines, "\n"), "rm -f "+l.BoxFile("web")+"\n"+
+		files.File{Path: "hosts", Content: conf.HostsOf(db, []*box.Box{db})}.Command(l.ConfDir("db")))
 }

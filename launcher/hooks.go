@@ -7,6 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
+	"boxrun/launcher/process"
+	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
@@ -16,7 +23,7 @@ import (
 //
 // Errors: ErrHook if a command failed or could not be run; ErrNotStarted if the box ended meanwhile; the cause of ctx's
 // end.
-func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) error {
+func (l *Launcher) runHooks(ctx context.Context, b *box.Box, p profiles.Profile) error {
 	if !b.HooksDue {
 		return nil
 	}
@@ -26,7 +33,7 @@ func (l *Launcher) runHooks(ctx context.Context, b *Box, p profiles.Profile) err
 		}
 	}
 	b.HooksDue = false
-	return l.save(b)
+	return l.Save(b)
 }
 
 // hookStep returns a command of post_up for messages: its index in the profile, and the command on a single line, cut
@@ -41,21 +48,21 @@ func hookStep(i int, argv []string) string {
 }
 
 // runHook runs a single command as exec does, with empty standard input, and shows the output line by line.
-func (l *Launcher) runHook(ctx context.Context, b *Box, i int, argv []string) error {
+func (l *Launcher) runHook(ctx context.Context, b *box.Box, i int, argv []string) error {
 	step := hookStep(i, argv)
-	l.notef("%s: %s", b.Name, step)
-	out := &lineWriter{Show: func(line string) error { l.notef("    %s", plainLine(line)); return nil }}
+	l.Notef("%s: %s", b.Name, step)
+	out := &say.LineWriter{Show: func(line string) error { l.Notef("    %s", say.Plain(line)); return nil }}
 	quiet := l.tellTime(ctx, fmt.Sprintf("%s: running post_up[%d]", b.Name, i))
-	code, err := runIn(ctx, l.ref(b), Exec{Argv: argv, Stdout: out, Stderr: out})
+	code, err := enter.RunIn(ctx, enter.RefOf(l.Store, b), enter.Command{Argv: argv, Stdout: out, Stderr: out})
 	quiet()
-	err = errors.Join(err, out.end())
+	err = errors.Join(err, out.End())
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err == nil && code == 0:
 		return nil
-	case !b.alive() || b.ends(ctx):
-		return &Problem{Kind: ErrNotStarted, Text: fmt.Sprintf("the box's init ended while %s ran", step)}
+	case !b.Alive() || b.Ends(ctx):
+		return &fault.Problem{Kind: fault.ErrNotStarted, Text: fmt.Sprintf("the box's init ended while %s ran", step)}
 	case err != nil:
 		return hookFailed(b, fmt.Sprintf("%s: %s: %v", b.Name, step, err))
 	}
@@ -63,8 +70,8 @@ func (l *Launcher) runHook(ctx context.Context, b *Box, i int, argv []string) er
 }
 
 // hookFailed returns an ErrHook with the given text, and advice on how to look at the box and run post_up again.
-func hookFailed(b *Box, text string) error {
-	return &Problem{Kind: ErrHook, Text: text,
+func hookFailed(b *box.Box, text string) error {
+	return &fault.Problem{Kind: fault.ErrHook, Text: text,
 		Hint: fmt.Sprintf("the box stays up, to be looked at with \"boxrun shell %s\"; \"boxrun up %s\" runs post_up again from the first",
 			b.Name, b.Name)}
 }
@@ -73,27 +80,27 @@ func hookFailed(b *Box, text string) error {
 func (l *Launcher) tellTime(ctx context.Context, step string) (quiet func()) {
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	line := newLiveLine(l.Live)
+	line := say.NewLive(l.Live)
 	go func() {
 		defer close(done)
-		for began := time.Now(); sleep(ctx, time.Second) == nil; {
-			line.say(step + seconds(time.Since(began)))
+		for began := time.Now(); process.Sleep(ctx, time.Second) == nil; {
+			line.Say(step + say.Seconds(time.Since(began)))
 		}
 	}()
-	return func() { stop(); <-done; line.end() }
+	return func() { stop(); <-done; line.End() }
 }
 
 // hookCommands returns the commands to type for post_up; nil if post_up is not due. The commands call apptainer:
 // boxrun's own exec would not know a box started by hand.
-func (l *Launcher) hookCommands(b *Box, p profiles.Profile) []string {
+func (l *Launcher) hookCommands(b *box.Box, p profiles.Profile) []string {
 	if !b.HooksDue || len(p.Hooks.PostUp) == 0 {
 		return nil
 	}
-	argv := l.ref(b).enterArgv()
-	enter := append(environment(l.Home), argv[:len(argv)-1]...)
+	argv := enter.RefOf(l.Store, b).EnterArgv()
+	enter := append(apptainer.Environment(l.Home), argv[:len(argv)-1]...)
 	lines := []string{"# hooks.post_up, when the box is ready"}
 	for _, command := range p.Hooks.PostUp {
-		lines = append(lines, "env -i "+Quote(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
+		lines = append(lines, "env -i "+files.QuoteAll(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
 	}
 	return lines
 }

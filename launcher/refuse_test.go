@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/boxtest"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
-
-// boxOf returns a box of the default profile changed by change.
-func boxOf(name string, change func(*profiles.Profile)) *Box {
-	return &Box{Name: name, Profile: testkit.Profile(name, change)}
-}
 
 func external(name string, more func(*profiles.Profile)) func(*profiles.Profile) {
 	return func(p *profiles.Profile) { p.Network.External = name; more(p) }
@@ -38,7 +38,7 @@ func TestRefusePublished(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := refusePublished(boxOf("new", test.ours).Profile, []*Box{boxOf("old", test.theirs)})
+			err := network.RefusePublished(boxtest.Of("new", test.ours).Profile, []*box.Box{boxtest.Of("old", test.theirs)})
 			if test.want == "" {
 				if err != nil {
 					t.Errorf("got %v, want no error", err)
@@ -48,8 +48,8 @@ func TestRefusePublished(t *testing.T) {
 			if want := "host port " + test.want + ` is taken by box "old"`; err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Errorf("got %v, want %s", err, want)
 			}
-			if want := `take another host port, or run "boxrun down old" first`; HintOf(err) != want || !errors.Is(err, ErrRefused) {
-				t.Errorf("got hint %q, want %q", HintOf(err), want)
+			if want := `take another host port, or run "boxrun down old" first`; fault.HintOf(err) != want || !errors.Is(err, fault.ErrRefused) {
+				t.Errorf("got hint %q, want %q", fault.HintOf(err), want)
 			}
 		})
 	}
@@ -59,15 +59,15 @@ func TestRefusePublished(t *testing.T) {
 func TestPortsMeetOnOneAddress(t *testing.T) {
 	eth0, eth1 := []string{"192.0.2.1", "192.0.2.10"}, []string{"203.0.113.1"}
 	on := func(addrs []string, specs ...string) []netsetup.Port {
-		p := boxOf("some", testkit.Ports(specs...)).Profile
+		p := boxtest.Of("some", testkit.Ports(specs...)).Profile
 		if addrs == nil {
-			return hostPorts(p.Network.Ports)
+			return network.HostPorts(p.Network.Ports)
 		}
 		var external []netip.Addr
 		for _, addr := range addrs {
 			external = append(external, netip.MustParseAddr(addr))
 		}
-		return netsetup.On(external, hostPorts(p.Network.Ports)...)
+		return netsetup.On(external, network.HostPorts(p.Network.Ports)...)
 	}
 	tests := map[string]struct {
 		ours, theirs []netsetup.Port
@@ -84,14 +84,14 @@ func TestPortsMeetOnOneAddress(t *testing.T) {
 		"an address beside one, of the same": {on(eth0, "203.0.113.1:80:80"), on(eth1, "80"), 80},
 	}
 	for name, test := range tests {
-		if got, ok := meet(test.ours, test.theirs); got != test.want || ok != (test.want != 0) {
+		if got, ok := network.Meet(test.ours, test.theirs); got != test.want || ok != (test.want != 0) {
 			t.Errorf("%s: got %d, %v, want %d", name, got, ok, test.want)
 		}
 	}
 }
 
 func TestRefuseAnotherBridge(t *testing.T) {
-	old := boxOf("old", func(*profiles.Profile) {})
+	old := boxtest.Of("old", func(*profiles.Profile) {})
 	tests := map[string]struct {
 		change func(*profiles.Network)
 		want   string
@@ -116,7 +116,7 @@ func TestRefuseAnotherBridge(t *testing.T) {
 			n := profiles.Default().Network
 			test.change(&n)
 			got := ""
-			if err := agree(n, old); err != nil {
+			if err := network.Agree(n, old); err != nil {
 				got = err.Error()
 			}
 			if got != test.want {
@@ -128,14 +128,14 @@ func TestRefuseAnotherBridge(t *testing.T) {
 
 // A box that comes at the same time may have taken the bridge since refuse looked.
 func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
-	l := &Launcher{Store: &Store{Dir: t.TempDir(), Note: func(string) {}}}
-	old := boxOf("old", func(p *profiles.Profile) { p.Network.Subnet = netip.MustParsePrefix("10.23.0.0/16") })
-	if err := l.save(old); err != nil {
+	l := &Launcher{Store: &box.Store{Dir: t.TempDir(), Note: func(string) {}}}
+	old := boxtest.Of("old", func(p *profiles.Profile) { p.Network.Subnet = netip.MustParsePrefix("10.23.0.0/16") })
+	if err := l.Save(old); err != nil {
 		t.Fatal(err)
 	}
-	err := l.reserve(t.Context(), nil, boxOf("new", func(*profiles.Profile) {}))
-	if err == nil || !errors.Is(err, ErrRefused) {
-		t.Fatalf("got %v, want %v", err, ErrRefused)
+	err := l.reserve(t.Context(), nil, boxtest.Of("new", func(*profiles.Profile) {}))
+	if err == nil || !errors.Is(err, fault.ErrRefused) {
+		t.Fatalf("got %v, want %v", err, fault.ErrRefused)
 	}
 	testkit.WantText(t, err.Error(), `network.subnet: 10.22.0.0/16, but box "old" is on bridge sbr0 with 10.23.0.0/16`)
 }
@@ -152,11 +152,11 @@ func TestRefuseImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tests := map[string]error{"whole": nil, "bare": ErrNotStarted, "none": ErrInvalid}
+	tests := map[string]error{"whole": nil, "bare": fault.ErrNotStarted, "none": fault.ErrInvalid}
 	for image, want := range tests {
-		err := refuseImage(profiles.Profile{Name: "web", File: "web.toml", Image: filepath.Join(dir, image)}, profiles.Search{})
-		if !errors.Is(err, want) || want != nil && HintOf(err) == "" {
-			t.Errorf("image %s: got %v with hint %q, want %v", image, err, HintOf(err), want)
+		err := storage.RefuseImage(profiles.Profile{Name: "web", File: "web.toml", Image: filepath.Join(dir, image)}, profiles.Search{})
+		if !errors.Is(err, want) || want != nil && fault.HintOf(err) == "" {
+			t.Errorf("image %s: got %v with hint %q, want %v", image, err, fault.HintOf(err), want)
 		}
 	}
 }

@@ -2,26 +2,30 @@ package launcher
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"time"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/guest"
+	"boxrun/launcher/limits"
+	"boxrun/launcher/network"
+	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
 // Status is what boxrun ps tells of a box, and boxrun status in full.
 type Status struct {
-	Name    string    `json:"name"`
-	State   string    `json:"state"` // running | starting | stopping | crashed | down
-	Address string    `json:"address"`
-	Ports   []string  `json:"ports"`
-	Started time.Time `json:"started,omitzero"`
-	Image   string    `json:"image"`
-	Profile string    `json:"profile"`
-	PID     int       `json:"pid"` // of the box's init, as the host counts; 0 where none runs
-	Usage   Usage     `json:"usage"`
-	Changed []string  `json:"changed"` // of a box that runs, what is not as it was at the start: profile, image, secrets
+	Name    string       `json:"name"`
+	State   string       `json:"state"` // running | starting | stopping | crashed | down
+	Address string       `json:"address"`
+	Ports   []string     `json:"ports"`
+	Started time.Time    `json:"started,omitzero"`
+	Image   string       `json:"image"`
+	Profile string       `json:"profile"`
+	PID     int          `json:"pid"` // of the box's init, as the host counts; 0 where none runs
+	Usage   limits.Usage `json:"usage"`
+	Changed []string     `json:"changed"` // of a box that runs, what is not as it was at the start: profile, image, secrets
 
 	Enabled  bool `json:"enabled"`  // a box of the name is started at boot
 	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
@@ -49,10 +53,10 @@ type Detail struct {
 // List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
 // What cannot be read is an error, beside the status of the others; a profile that cannot be read has not changed.
 func (l *Launcher) List() ([]Status, error) {
-	boxes, err := l.boxes()
+	boxes, err := l.All()
 	list := make([]Status, len(boxes))
 	for i, b := range boxes {
-		list[i] = b.status()
+		list[i] = statusOf(b)
 		if p, err := b.Profile.Ref().Read(); err == nil {
 			list[i].Changed = l.changed(b, &p)
 		}
@@ -60,17 +64,17 @@ func (l *Launcher) List() ([]Status, error) {
 	return list, err
 }
 
-func (b *Box) status() Status {
+func statusOf(b *box.Box) Status {
 	s := Status{
-		Name: b.Name, State: b.state(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.shownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
-		Enabled: EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
+		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
+		Address: b.ShownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
+		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	for i, p := range b.Profile.Network.Ports {
-		s.Ports[i] = b.shownPort(p)
+		s.Ports[i] = b.ShownPort(p)
 	}
-	if b.alive() {
-		s.PID, s.Usage = b.Init.PID, b.usage()
+	if b.Alive() {
+		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
 	}
 	return s
 }
@@ -78,46 +82,46 @@ func (b *Box) status() Status {
 // Status gives one box in full. now is the profile as it is now, nil where it cannot be read. ErrNotFound where there is
 // no such box.
 func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profile) (Detail, error) {
-	b, err := l.find(name)
+	b, err := l.Find(name)
 	if err != nil {
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: b.status(), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: b.Exposure(),
-		ImageNow: b.imageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
+		Status: statusOf(b), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: network.Exposure(b),
+		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
-	d.Definition, err = definitionNow(ctx, now)
+	d.Definition, err = build.Outdated(ctx, now)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return d, err
 	case err != nil: // no reason to say nothing of the box
 		d.DefinitionUnread = err.Error()
 	}
-	if d.State != string(Running) {
+	if d.State != string(box.Running) {
 		return d, nil
 	}
-	k, err := openKernel()
+	k, err := network.OpenKernel()
 	if err != nil {
 		return d, err
 	}
 	defer k.Close()
-	drift, err := l.drift(k, b)
+	drift, err := network.Drift(l.Store, k, b)
 	if err != nil {
 		return d, err
 	}
-	limits, err := l.limitsAhead(b, now)
+	limits, err := limits.Ahead(l.Store, b, now)
 	if err != nil {
 		return d, err
 	}
 	d.Drift = append(append(d.Drift, drift...), limits...)
-	d.Systemd, d.Failed, err = inside(ctx, b.Init.PID)
+	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
 	return d, err
 }
 
 // fileAtBoot gives the file of the profile that is started at boot as the box named; "" for none, or where it is gone.
 func fileAtBoot(box string) string {
-	arg := EnabledAs(box)
+	arg := units.EnabledAs(box)
 	if arg == "" {
 		return ""
 	}
@@ -129,83 +133,19 @@ func fileAtBoot(box string) string {
 }
 
 // changed names what of a running box is not as it was at its start. now is the profile, nil where it is not known.
-func (l *Launcher) changed(b *Box, now *profiles.Profile) []string {
+func (l *Launcher) changed(b *box.Box, now *profiles.Profile) []string {
 	words := []string{}
-	if !b.alive() {
+	if !b.Alive() {
 		return words
 	}
-	if now != nil && !l.madeOf(b, *now) {
+	if now != nil && !limits.MadeOf(l.Store, b, *now) {
 		words = append(words, "profile")
 	}
-	if b.imageNow() != "" {
+	if b.ImageNow() != "" {
 		words = append(words, "image")
 	}
-	if now != nil && len(l.changedSecrets(*now)) > 0 {
+	if now != nil && len(conf.ChangedSecrets(l.Store, *now)) > 0 {
 		words = append(words, "secrets")
 	}
 	return words
-}
-
-// inside asks the box's systemd how it is and which units failed.
-func inside(ctx context.Context, pid int) (state string, failed []string, err error) {
-	s, err := dialSystemd(ctx, pid)
-	if errors.Is(err, errNoSystemd) {
-		return "none", []string{}, nil
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	defer s.Close()
-	if state, err = s.State(ctx); err != nil {
-		return "", nil, err
-	}
-	failed, err = s.Failed(ctx)
-	return state, failed, err
-}
-
-// Exposure says of each port who can reach it.
-func (b *Box) Exposure() []string {
-	n := b.Profile.Network
-	lines := make([]string, len(n.Ports))
-	for i, p := range n.Ports {
-		if !b.bridged() {
-			lines[i] = b.shownPort(p) + " in the host's own network: the host's firewall decides who reaches it"
-			continue
-		}
-		lines[i] = p.String() + " " + exposedTo(n.External, p.HostIP.IsValid(), p.HostIP.IsLoopback(), len(n.AllowFrom) > 0)
-	}
-	return lines
-}
-
-func exposedTo(external string, bound, loopback, restricted bool) string {
-	where := "on ALL addresses of the host"
-	switch {
-	case loopback:
-		return "from this host only"
-	case bound:
-		where = "on that address"
-	case external != "":
-		where = "on the addresses of " + external
-	}
-	if restricted {
-		return where + ", for allow_from only"
-	}
-	return where + ", for anyone who can route to it"
-}
-
-// find gives the state of a box, or ErrNotFound with a guess at what was meant and a hint.
-func (s *Store) find(name string) (*Box, error) {
-	b, err := s.load(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Problem{Kind: ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, s.DidYouMean(name)),
-			Hint: "\"boxrun ps -a\" lists boxes and profiles"}
-	}
-	return b, err
-}
-
-// DidYouMean gives a guess at the box or profile that was meant by a name that no box has, to stand behind an error; "" where
-// none is near.
-func (s *Store) DidYouMean(name string) string {
-	boxes, _ := s.boxes() // beside an error it gives what could be read
-	return s.Search.DidYouMean(name, nameList(boxes)...)
 }

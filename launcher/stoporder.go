@@ -3,6 +3,7 @@ package launcher
 import (
 	"slices"
 
+	"boxrun/launcher/box"
 	"boxrun/profiles"
 )
 
@@ -10,11 +11,11 @@ import (
 // not, by the profiles they were started with; else the order stays. What has no record, or one that cannot be read,
 // depends on nothing.
 func (l *Launcher) StopOrder(args []string) []string {
-	boxes, _ := l.boxes() // beside an error it gives what could be read
+	boxes, _ := l.All() // beside an error it gives what could be read
 	return stopOrder(boxes, args)
 }
 
-func stopOrder(boxes []*Box, args []string) []string {
+func stopOrder(boxes []*box.Box, args []string) []string {
 	var order []string
 	for _, arg := range args {
 		order = withDependents(order, boxes, profiles.BoxName(arg), nil)
@@ -28,7 +29,7 @@ func stopOrder(boxes []*Box, args []string) []string {
 
 // withDependents adds to order what depends on the box named, and then it, but what is there already. way has the names
 // that led to it: where profiles were edited meanwhile, boxes may depend on each other in a circle.
-func withDependents(order []string, boxes []*Box, name string, way []string) []string {
+func withDependents(order []string, boxes []*box.Box, name string, way []string) []string {
 	if slices.Contains(order, name) || slices.Contains(way, name) {
 		return order
 	}

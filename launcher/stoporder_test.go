@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/launcher/box"
+	"boxrun/launcher/boxtest"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -13,8 +15,8 @@ func TestStopOrder(t *testing.T) {
 	needs := func(names ...string) func(*profiles.Profile) {
 		return func(p *profiles.Profile) { p.DependsOn = names }
 	}
-	boxes := []*Box{boxOf("app", needs("db-1", "cache")), boxOf("cache", needs()), boxOf("db-1", needs()), boxOf("site", needs("app")),
-		boxOf("left", needs("right")), boxOf("right", needs("left"))}
+	boxes := []*box.Box{boxtest.Of("app", needs("db-1", "cache")), boxtest.Of("cache", needs()), boxtest.Of("db-1", needs()), boxtest.Of("site", needs("app")),
+		boxtest.Of("left", needs("right")), boxtest.Of("right", needs("left"))}
 	for _, test := range []struct{ named, want string }{
 		{"app cache db-1 site", "site app cache db-1"},
 		{"db@1 site", "site db@1"}, // through app, which stays

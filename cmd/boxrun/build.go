@@ -9,12 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/build"
 	"boxrun/profiles"
 )
 
 func (a *app) buildCommand() *cobra.Command {
-	var o launcher.BuildOptions
+	var o build.Options
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "build PROFILE...",
@@ -58,7 +58,7 @@ changed, and starts the box anew.`,
 }
 
 // build builds the image of a profile and says so.
-func (a *app) build(ctx context.Context, p profiles.Profile, o launcher.BuildOptions) error {
+func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) error {
 	if err := a.trustBuild(p); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o launcher.BuildOpt
 	}
 	o.Version, o.Output = version, a.err
 	began := time.Now()
-	done, err := l.Build(ctx, p, o)
+	done, err := build.Run(ctx, l.Store, p, o)
 	if done.Done {
 		a.notef("%s: built %s in %.1fs", p.Name, done.Image, time.Since(began).Seconds())
 	}
@@ -103,7 +103,7 @@ func (a *app) printBuild(name string) error {
 	if err != nil {
 		return err
 	}
-	commands, err := l.BuildCommands(p)
+	commands, err := build.Commands(l.Store, p)
 	if err != nil {
 		return err
 	}

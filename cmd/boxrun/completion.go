@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/launcher/journal"
 	"boxrun/profiles"
 )
 
@@ -63,7 +64,7 @@ func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]str
 	names, _ := a.boxNames(args, len(args) == 0) // beside an error it gives what could be read
 	var units []string
 	for _, arg := range names {
-		all, err := l.Units(ctx, profiles.BoxName(arg))
+		all, err := journal.Units(ctx, l.Store, profiles.BoxName(arg))
 		if err != nil {
 			continue
 		}

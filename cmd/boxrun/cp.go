@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/enter"
 	"boxrun/profiles"
 )
 
@@ -45,21 +45,21 @@ with a note.`,
 				return err
 			}
 			// As with exec, an interrupt reaches the process in the box first.
-			return l.Copy(context.WithoutCancel(cmd.Context()), c)
+			return enter.RunCopy(context.WithoutCancel(cmd.Context()), l.Store, c)
 		},
 	}
 }
 
 // copyOf reads the two sides of a copy, of which one is a box's.
-func copyOf(source, target string) (launcher.Copy, error) {
+func copyOf(source, target string) (enter.Copy, error) {
 	from, inSource, fromBox := boxPath(source)
 	to, inTarget, toBox := boxPath(target)
 	if source == "" || target == "" || fromBox == toBox {
-		return launcher.Copy{}, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
+		return enter.Copy{}, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
 	}
-	c := launcher.Copy{Box: from, Inside: inSource, Outside: target}
+	c := enter.Copy{Box: from, Inside: inSource, Outside: target}
 	if toBox {
-		c = launcher.Copy{Box: to, Inside: inTarget, Outside: source, In: true}
+		c = enter.Copy{Box: to, Inside: inTarget, Outside: source, In: true}
 	}
 	if c.Inside == "" {
 		return c, usageError{fmt.Errorf("there is no path behind the colon of %q", c.Box+":")}

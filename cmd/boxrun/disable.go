@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
@@ -37,10 +39,10 @@ func (a *app) disable(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	if word := launcher.EnabledAs(name); name == arg && word != "" {
+	if word := units.EnabledAs(name); name == arg && word != "" {
 		arg = word // the box's own name will do, as ps has it
 	}
-	was, err := l.Disable(ctx, arg)
+	was, err := units.Disable(ctx, l.Store, arg)
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func (a *app) disable(ctx context.Context, arg string) error {
 // notEnabled says that a box is not started at boot, which is fine where there is a profile of that name.
 func (a *app) notEnabled(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
-		return &launcher.Problem{Kind: launcher.ErrNotFound,
+		return &fault.Problem{Kind: fault.ErrNotFound,
 			Text: fmt.Sprintf("there is no profile named %q, and no box of that name is enabled%s", arg, l.DidYouMean(name)),
 			Hint: "\"boxrun ps -a\" lists profiles"}
 	}

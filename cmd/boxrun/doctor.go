@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/doctor"
+	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
 
@@ -64,7 +66,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	if err := a.printChecks(checks, f.asJSON); err != nil {
 		return err
 	}
-	if launcher.Failed(checks) {
+	if doctor.Failed(checks) {
 		return codeError(exitFailed)
 	}
 	return nil
@@ -79,41 +81,41 @@ func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
 	return err
 }
 
-func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]launcher.Check, error) {
+func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]doctor.Check, error) {
 	switch {
 	case f.selfTest:
 		hello, err := a.search.Load("builtin:hello")
 		if err != nil {
 			return nil, err
 		}
-		return l.SelfTest(ctx, hello)
+		return doctor.SelfTest(ctx, l, hello)
 	case len(names) == 0:
-		return l.Doctor(ctx, "", nil)
+		return doctor.Examine(ctx, l, "", nil)
 	}
 	name := profiles.BoxName(names[0])
 	p, err := a.profile(names[0])
 	if err != nil {
 		return a.examineBox(ctx, l, name, err)
 	}
-	return l.Doctor(ctx, name, &p)
+	return doctor.Examine(ctx, l, name, &p)
 }
 
 // examineBox is for a box whose profile is gone, or is not valid any more: it is examined as it was started.
-func (a *app) examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]launcher.Check, error) {
-	checks, err := l.Doctor(ctx, name, nil)
-	if errors.Is(err, launcher.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
+func (a *app) examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
+	checks, err := doctor.Examine(ctx, l, name, nil)
+	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
 		return nil, cause
 	}
 	return checks, err
 }
 
 // printChecks prints a line for each check, and below one that did not pass why it matters and what to do.
-func (a *app) printChecks(checks []launcher.Check, asJSON bool) error {
+func (a *app) printChecks(checks []doctor.Check, asJSON bool) error {
 	if asJSON {
 		return a.json(checks)
 	}
 	area, name := 0, 0
-	count := map[launcher.Verdict]int{}
+	count := map[doctor.Verdict]int{}
 	for _, c := range checks {
 		area, name = max(area, len(c.Area)), max(name, len(c.Name))
 		count[c.Status]++
@@ -131,7 +133,7 @@ func (a *app) printChecks(checks []launcher.Check, asJSON bool) error {
 			}
 		}
 	}
-	a.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[launcher.Pass], count[launcher.Warn],
-		count[launcher.Fail], count[launcher.Skip])
+	a.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
+		count[doctor.Fail], count[doctor.Skip])
 	return nil
 }

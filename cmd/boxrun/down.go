@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
 
@@ -75,7 +76,7 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	}
 	down, err := l.Down(ctx, name, timeout)
 	a.live("")
-	if err != nil && !errors.Is(err, launcher.ErrKilled) {
+	if err != nil && !errors.Is(err, fault.ErrKilled) {
 		return err
 	}
 	if down.Left {
@@ -98,10 +99,10 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	return err
 }
 
-// notUp says that a box is not up, which is fine where there is a profile of that name.
+// NotUp says that a box is not up, which is fine where there is a profile of that name.
 func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
-		return &launcher.Problem{Kind: launcher.ErrNotFound,
+		return &fault.Problem{Kind: fault.ErrNotFound,
 			Text: fmt.Sprintf("there is neither a box nor a profile named %q%s", arg, l.DidYouMean(name)),
 			Hint: "\"boxrun ps -a\" lists both"}
 	}
@@ -119,7 +120,7 @@ func (a *app) printDowns() func(context.Context, string) error {
 			return err
 		}
 		commands, err := l.DownCommands(name, gone...)
-		if errors.Is(err, launcher.ErrNotFound) || slices.Contains(gone, name) {
+		if errors.Is(err, fault.ErrNotFound) || slices.Contains(gone, name) {
 			return a.notUp(l, arg, name)
 		}
 		if err != nil {

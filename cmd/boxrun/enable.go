@@ -8,7 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
@@ -49,7 +50,7 @@ func (a *app) enable(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	up, err := l.Enable(ctx, p)
+	up, err := units.Enable(ctx, l.Store, p)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (a *app) enable(ctx context.Context, name string) error {
 		a.notef("%s: is started at boot; \"boxrun up %s\" starts it now", p.Name, name)
 	}
 	for _, q := range needed {
-		if !launcher.Enabled(q) {
+		if !units.Enabled(q) {
 			a.notef("%s: is started with it, but not again when it dies: \"boxrun enable %s\"", q.Name, q.Word())
 		}
 	}
@@ -79,7 +80,7 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 		return p, err
 	}
 	if filepath.IsAbs(p.File) && !slices.Contains(host.Dirs, filepath.Dir(p.File)) {
-		return p, &launcher.Problem{Kind: launcher.ErrInvalid,
+		return p, &fault.Problem{Kind: fault.ErrInvalid,
 			Text: p.File + " is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles",
 			Hint: "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)}
 	}

@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/enter"
 	"boxrun/profiles"
 )
 
 func (a *app) execCommand() *cobra.Command {
-	var e launcher.Exec
+	var e enter.Command
 	var tty, noTTY bool
 	cmd := &cobra.Command{
 		Use:   "exec [flags] PROFILE -- COMMAND...",
@@ -46,14 +46,14 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 }
 
 // exec runs e in a box; the command's exit code becomes ours.
-func (a *app) exec(cmd *cobra.Command, arg string, e launcher.Exec) error {
+func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 	l, err := a.launcher()
 	if err != nil {
 		return err
 	}
 	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
 	// An interrupt is for the command: it decides what comes of it.
-	code, err := l.Exec(context.WithoutCancel(cmd.Context()), profiles.BoxName(arg), e)
+	code, err := enter.Run(context.WithoutCancel(cmd.Context()), l.Store, profiles.BoxName(arg), e)
 	if err != nil {
 		return execError{err, code}
 	}

@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
 
@@ -92,16 +93,16 @@ func exitCode(cmd *cobra.Command, err error) int {
 	case errors.As(err, &exec):
 		return exec.code
 	case cmd.Name() == "exec": // all its other codes are the command's own
-		return launcher.CodeBoxrun
-	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, launcher.ErrInvalid):
+		return enter.CodeBoxrun
+	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, fault.ErrInvalid):
 		return exitUsage
-	case errors.Is(err, launcher.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
+	case errors.Is(err, fault.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, launcher.ErrNotStarted):
+	case errors.Is(err, fault.ErrNotStarted):
 		return exitNotStarted
-	case errors.Is(err, launcher.ErrNotReady):
+	case errors.Is(err, fault.ErrNotReady):
 		return exitNotReady
-	case errors.Is(err, launcher.ErrKilled):
+	case errors.Is(err, fault.ErrKilled):
 		return exitKilled
 	}
 	return exitFailed
@@ -124,7 +125,7 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.Is(err, profiles.ErrNotFound):
 		return "\"boxrun profile list\" lists the profiles"
 	}
-	return launcher.HintOf(err)
+	return fault.HintOf(err)
 }
 
 // invalidHint says where the profile in file can be had from.

@@ -10,14 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
 
 // Each error of several is followed by what to do about it.
 func TestReport(t *testing.T) {
 	problem := func(text, hint string) error {
-		return &launcher.Problem{Kind: launcher.ErrRefused, Text: text, Hint: hint}
+		return &fault.Problem{Kind: fault.ErrRefused, Text: text, Hint: hint}
 	}
 	for _, c := range []struct {
 		name string

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"boxrun/launcher/host"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -38,7 +39,7 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 				return err
 			}
 			if dryRun {
-				commands, err := l.HostSetupCommands(a.hostProfiles())
+				commands, err := host.SetupCommands(l, a.hostProfiles())
 				if err != nil {
 					return err
 				}
@@ -47,7 +48,7 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 			if err := a.needRoot("host setup"); err != nil {
 				return err
 			}
-			done, err := l.HostSetup(cmd.Context(), a.hostProfiles())
+			done, err := host.Setup(cmd.Context(), l, a.hostProfiles())
 			for _, line := range done.Missing {
 				a.notef("warning: %s", line)
 			}
@@ -106,7 +107,7 @@ and of each whether it is in place or drifted.`,
 			if err != nil {
 				return err
 			}
-			held, err := l.HostShow(a.hostProfiles())
+			held, err := host.Show(l, a.hostProfiles())
 			if err != nil {
 				return err
 			}
@@ -164,13 +165,13 @@ unless --force has it take them down first.`,
 				return err
 			}
 			if dryRun {
-				commands, err := l.HostResetCommands()
+				commands, err := host.ResetCommands(l)
 				if err != nil {
 					return err
 				}
 				return a.lines(commands)
 			}
-			if err := l.HostReset(cmd.Context(), force); err != nil {
+			if err := host.Reset(cmd.Context(), l, force); err != nil {
 				return err
 			}
 			a.note("nothing of boxrun is left on this host but its profiles, and the overlays of boxes")

@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"boxrun/launcher"
+	"boxrun/launcher/journal"
 	"boxrun/profiles"
 )
 
 func (a *app) logsCommand() *cobra.Command {
-	var o launcher.Logs
+	var o journal.Query
 	var noPrefix bool
 	var lines linesFlag
 	cmd := &cobra.Command{
@@ -50,7 +50,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 }
 
 // logs prints the logs of boxes.
-func (a *app) logs(ctx context.Context, args []string, o launcher.Logs, noPrefix bool) error {
+func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
 	names := make([]string, len(args))
 	for i, arg := range args {
 		names[i] = profiles.BoxName(arg)
@@ -64,7 +64,7 @@ func (a *app) logs(ctx context.Context, args []string, o launcher.Logs, noPrefix
 	if len(names) > 1 && !noPrefix {
 		prefixes = logPrefixes(names, o.Colours)
 	}
-	code, err := l.Logs(ctx, names, o, func(line launcher.LogLine) error {
+	code, err := journal.Show(ctx, l.Store, names, o, func(line journal.Line) error {
 		out := a.out
 		if line.Problem {
 			out = a.err

@@ -10,11 +10,12 @@ import (
 	"strings"
 	"syscall"
 
-	"boxrun/launcher"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/process"
 )
 
 func main() {
-	if code, inside := launcher.Inside(os.Args, os.Stderr); inside {
+	if code, inside := enter.Inside(os.Args, os.Stderr); inside {
 		os.Exit(code)
 	}
 	os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
@@ -50,7 +51,7 @@ func widenPath() error {
 // not, as a terminal that is closed sends two. What boxrun was started to ignore, as by nohup, stays ignored.
 func untilInterrupted() (ctx context.Context, stop context.CancelFunc) {
 	signals := slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
-	ctx, stop = signal.NotifyContext(context.Background(), append(signals, launcher.HaltSignal)...)
+	ctx, stop = signal.NotifyContext(context.Background(), append(signals, process.HaltSignal)...)
 	if signal.Ignored(os.Interrupt) {
 		return ctx, stop
 	}

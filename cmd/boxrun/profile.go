@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
 
@@ -150,7 +150,7 @@ explained and its default as a comment. Only image has to be set.`,
 func writeNew(file, text string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return &launcher.Problem{Kind: launcher.ErrRefused, Text: fmt.Sprintf("%s is there already", file), Hint: "take another name, or move it away"}
+		return &fault.Problem{Kind: fault.ErrRefused, Text: fmt.Sprintf("%s is there already", file), Hint: "take another name, or move it away"}
 	}
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/units"
 )
 
 func (a *app) psCommand() *cobra.Command {
@@ -66,7 +67,7 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	for _, f := range found {
 		if !known[f.Name] && f.Err == nil {
 			known[f.Name] = true
-			enabled := launcher.EnabledAs(f.Name) != ""
+			enabled := units.EnabledAs(f.Name) != ""
 			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Changed: []string{}, Profile: f.File, Enabled: enabled})
 		}
 	}

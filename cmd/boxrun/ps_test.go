@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"boxrun/launcher"
+	"boxrun/launcher/limits"
 )
 
 // Boxes with usual names fit a terminal of 80 columns; what is unusual widens the end of its own row alone.
@@ -15,14 +16,14 @@ func TestPsRows(t *testing.T) {
 	boxes := []launcher.Status{
 		{
 			Name: "coldfront", State: "running", Address: "10.22.0.5", Ports: []string{"0.0.0.0:80->80/tcp", "0.0.0.0:443->443/tcp"},
-			PID: 1, Started: now.Add(-47 * time.Hour), Usage: launcher.Usage{Memory: 312 << 20}, Image: "/srv/images/coldfront.sif", Enabled: true,
+			PID: 1, Started: now.Add(-47 * time.Hour), Usage: limits.Usage{Memory: 312 << 20}, Image: "/srv/images/coldfront.sif", Enabled: true,
 		},
 		{
 			Name: "db", State: "running", Address: "10.22.0.6", Ports: []string{"0.0.0.0:53->53/udp"}, PID: 1,
-			Started: now.Add(-119 * time.Minute), Usage: launcher.Usage{Memory: 10 << 30}, Image: "/srv/db",
+			Started: now.Add(-119 * time.Minute), Usage: limits.Usage{Memory: 10 << 30}, Image: "/srv/db",
 			Changed: []string{"profile", "image"}, Restarts: 2,
 		},
-		{Name: "hello", State: "running", Image: "builtin:hello", PID: 1, Started: now.Add(-119 * time.Second), Usage: launcher.Usage{Memory: 5 << 19}},
+		{Name: "hello", State: "running", Image: "builtin:hello", PID: 1, Started: now.Add(-119 * time.Second), Usage: limits.Usage{Memory: 5 << 19}},
 		{Name: "mail", State: "crashed", Image: "/srv/mail.sif", Restarts: 5},
 		{Name: "old", State: "running", PID: 1, Started: now.Add(-364 * 24 * time.Hour), Image: "/srv/old.sif"},
 		{Name: "web", State: "down"},

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/box"
+	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
@@ -40,7 +42,7 @@ away without a trace.`,
 		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", launcher.StateDir, "where boxrun keeps what it knows of boxes")
+	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", box.StateDir, "where boxrun keeps what it knows of boxes")
 	_ = root.PersistentFlags().MarkHidden("state-dir")
 	root.PersistentFlags().Func(profilesFlag, "directories to look for profiles in", func(list string) error {
 		a.search = a.search.With(filepath.SplitList(list))
@@ -89,7 +91,7 @@ func wrapped(template string) string {
 
 // searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.
 func (a *app) searchPath() profiles.Search {
-	if launcher.RunBySystemd() {
+	if units.RunBySystemd() {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
@@ -111,6 +113,6 @@ func (a *app) launcher() (*launcher.Launcher, error) {
 	}
 	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
 	return &launcher.Launcher{
-		Store: &launcher.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Search: a.search}, Live: a.live,
+		Store: &box.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Search: a.search}, Live: a.live,
 	}, err
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/launcher/enter"
 )
 
 func (a *app) shellCommand() *cobra.Command {
@@ -21,7 +21,7 @@ so that tmux, su and sudo work as they do after a login.`,
 			if err := a.needRoot("shell"); err != nil {
 				return err
 			}
-			return a.exec(cmd, names[0], launcher.Exec{User: user, Login: true, TTY: a.interactive()})
+			return a.exec(cmd, names[0], enter.Command{User: user, Login: true, TTY: a.interactive()})
 		},
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this `USER` of the box (default root)")

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/box"
 	"boxrun/profiles"
 )
 
@@ -76,7 +77,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	}
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
-	if len(d.Drift) == 0 && d.State == string(launcher.Running) {
+	if len(d.Drift) == 0 && d.State == string(box.Running) {
 		return append(rows, []string{"network:", "in place"})
 	}
 	return append(rows, labelled("drifted:", d.Drift)...)
@@ -100,7 +101,7 @@ func atBoot(d launcher.Detail) string {
 	return " (the next boot starts " + d.AtBoot + ")"
 }
 
-// imageNow says what has become of the image, and of what it was built from.
+// ImageNow says what has become of the image, and of what it was built from.
 func imageNow(d launcher.Detail) string {
 	switch {
 	case d.ImageNow != "":

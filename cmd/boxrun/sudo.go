@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"boxrun/launcher"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 )
 
 // needRoot makes sure that a verb runs as root: on a terminal it runs boxrun again under sudo. It returns only when we
@@ -33,14 +34,14 @@ func (a *app) needRootFor(verb string, names []string) error {
 	}
 	sudo, err := exec.LookPath("sudo")
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
-		return &launcher.Problem{Kind: launcher.ErrRefused, Text: verb + " needs root", Hint: "run it with sudo"}
+		return &fault.Problem{Kind: fault.ErrRefused, Text: verb + " needs root", Hint: "run it with sudo"}
 	}
 	exe, err := os.Executable() // some secure_path lack /usr/local/bin
 	if err != nil {
 		return err
 	}
 	argv := underSudo(exe, verb, os.Args[1:], resolved, a.search.Kept())
-	a.notef("%s needs root: %s", verb, launcher.Quote(argv))
+	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }
 

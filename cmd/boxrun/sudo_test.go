@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"boxrun/launcher"
+	"boxrun/launcher/files"
 )
 
 // What runs again under sudo names profiles by their files, and nothing else than profiles.
@@ -16,12 +16,12 @@ func TestUnderSudo(t *testing.T) {
 		{"restart", "restart up", "restart '/home/a b/up.toml'"},
 		{"host setup", "host setup --dry-run", "host setup --dry-run"},
 	} {
-		got := launcher.Quote(underSudo("/usr/bin/boxrun", test.verb, strings.Fields(test.args), paths, nil))
+		got := files.QuoteAll(underSudo("/usr/bin/boxrun", test.verb, strings.Fields(test.args), paths, nil))
 		if want := "sudo -- /usr/bin/boxrun " + test.want; got != want {
 			t.Errorf("boxrun %s:\ngot  %s\nwant %s", test.args, got, want)
 		}
 	}
-	got := launcher.Quote(underSudo("/usr/bin/boxrun", "exec", strings.Fields("exec web -- true"), nil, []string{"/home/a/p", "/home/b c"}))
+	got := files.QuoteAll(underSudo("/usr/bin/boxrun", "exec", strings.Fields("exec web -- true"), nil, []string{"/home/a/p", "/home/b c"}))
 	if want := "sudo -- /usr/bin/boxrun '--profiles=/home/a/p:/home/b c' exec web -- true"; got != want {
 		t.Errorf("with directories:\ngot  %s\nwant %s", got, want)
 	}

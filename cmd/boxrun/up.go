@@ -10,6 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/build"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -116,7 +119,7 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 	}
 	if p.Build.Definition == "" {
 		a.notef("%s: has no [build], and uses its image as it is", p.Name)
-	} else if err := a.build(ctx, p, launcher.BuildOptions{Outdated: true, Replacing: p.Name}); err != nil {
+	} else if err := a.build(ctx, p, build.Options{Outdated: true, Replacing: p.Name}); err != nil {
 		return err
 	}
 	o.Replace = true
@@ -132,7 +135,7 @@ func (a *app) noteUp(up launcher.Up, took time.Duration) {
 	switch {
 	case up.Started:
 		a.notef("%s: started %s in %.1fs", name, up.Box.Where(), took.Seconds())
-		for _, line := range up.Box.Exposure() {
+		for _, line := range network.Exposure(up.Box) {
 			a.notef("%s: %s", name, line)
 		}
 	case len(up.Mended) == 0:
@@ -166,10 +169,10 @@ func nothingTo(up launcher.Up) string {
 // noteNext says what there is to do next with a box that is up: what its profile hints at when it is ready, and what of
 // post_up has not run. Of a command that failed the error tells.
 func (a *app) noteNext(up launcher.Up, err error) {
-	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, launcher.ErrNotReady) {
+	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, fault.ErrNotReady) {
 		a.notef("%s: %s", up.Box.Name, hint)
 	}
-	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, launcher.ErrHook) {
+	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, fault.ErrHook) {
 		a.notef("%s: post_up has not run: \"boxrun up %s\" runs it when the box is ready", name, name)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"boxrun/launcher"
+	"boxrun/launcher/limits"
 )
 
 // usageLines gives a line for each resource of a box that runs: what the whole box uses, and what it is held to.
@@ -28,7 +29,7 @@ func usageLines(d launcher.Detail) []string {
 
 // shownMemory gives an amount of memory in the largest unit below it, with two digits at least; "-" where the host does not
 // count it.
-func shownMemory(u launcher.Usage) string {
+func shownMemory(u limits.Usage) string {
 	if u.Memory == 0 {
 		return "-"
 	}
@@ -44,7 +45,7 @@ func shownMemory(u launcher.Usage) string {
 }
 
 // shownCPU gives the time a box has had, as in "1m2.3s".
-func shownCPU(u launcher.Usage) string {
+func shownCPU(u limits.Usage) string {
 	switch {
 	case u.CPU == 0:
 		return "-"
@@ -54,7 +55,7 @@ func shownCPU(u launcher.Usage) string {
 	return u.CPU.Round(100 * time.Millisecond).String()
 }
 
-func shownTasks(u launcher.Usage) string {
+func shownTasks(u limits.Usage) string {
 	if u.Tasks == 0 {
 		return "-"
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"boxrun/launcher/units"
 )
 
 // watchCommand is what boxrun-watch@firewalld.service runs; nobody else has a use for it.
@@ -16,7 +18,7 @@ func (a *app) watchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return l.Watch(cmd.Context())
+			return units.Watch(cmd.Context(), l.Store)
 		},
 	}
 }

@@ -1,0 +1,87 @@
+package apptainer
+
+import (
+	"regexp"
+	"strings"
+
+	"boxrun/launcher/say"
+)
+
+// Cause returns the cause of a failed start in a single line, from Apptainer's .err log or its messages; "" if
+// there is none. Apptainer surrounds the cause with lines that only say something failed. FATAL goes before ERROR. If
+// Apptainer has no message of its own, the last line is the init's, and is the cause.
+func Cause(text string) string {
+	var last, failed, fatal string
+	for line := range strings.Lines(text) {
+		level, message := logLine(line)
+		switch {
+		case message == "" || isNoise(message):
+		case level == "FATAL":
+			fatal = message
+		case level == "ERROR":
+			failed = message
+		case level == "":
+			last = message
+		}
+	}
+	for _, message := range []string{fatal, failed, last} {
+		if message != "" {
+			return plainCause(message)
+		}
+	}
+	return ""
+}
+
+// logLine splits a line of Apptainer's log into level and message, without colours. level is "" for a line from another
+// program.
+func logLine(line string) (level, message string) {
+	line = strings.TrimSpace(say.Colour.ReplaceAllString(line, ""))
+	for _, level := range []string{"FATAL", "ERROR", "WARNING", "INFO"} {
+		if rest, ok := strings.CutPrefix(line, level); ok {
+			if _, message, ok := strings.Cut(rest, ":"); ok {
+				return level, strings.TrimSpace(message)
+			}
+		}
+	}
+	return "", line
+}
+
+// isNoise reports whether a message is only a consequence of another message.
+func isNoise(message string) bool {
+	for _, noise := range []string{"container cleanup failed: no instance found", "could not delete networks: ",
+		"while executing starter: "} {
+		if strings.HasPrefix(message, noise) {
+			return true
+		}
+	}
+	return false
+}
+
+// plainCause rewrites a message of Apptainer in terms of boxrun. A message missing from causes only loses the prefixes
+// of the layers it passed.
+func plainCause(message string) string {
+	for _, c := range causes() {
+		if found := regexp.MustCompile(c[0]).FindStringSubmatchIndex(message); found != nil {
+			return string(regexp.MustCompile(c[0]).ExpandString(nil, c[1], message, found))
+		}
+	}
+	message = strings.TrimPrefix(message, "container creation failed: ")
+	return strings.TrimPrefix(message, "mount hook function failure: ")
+}
+
+// causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words: a regular expression, then the
+// text for it.
+func causes() [][2]string {
+	return [][2]string{
+		// ENOENT from execve: either init or its interpreter is missing.
+		{`exec /sbin/init failed: a shared library`, `the image has no /sbin/init, or not the interpreter it needs`},
+		{`exec /sbin/init failed: (.*)`, `the image's /sbin/init cannot be executed: $1`},
+		{`requested IP address (\S+) is not available`, `the address $1 is taken by another box`},
+		{`failed to allocate all requested IPs: (\S+)`, `the address $1 is not in the bridge's subnet`},
+		{`(\S+) has been allocated to \S+, duplicate allocation`, `the address $1 is leased to a box that is gone`},
+		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
+		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
+		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
+		{`while applying cgroups config: (.*)`, `the resource limits cannot be set: $1`},
+	}
+}

@@ -1,0 +1,149 @@
+package apptainer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"boxrun/launcher/fault"
+)
+
+// Command is one run of "apptainer instance start".
+type Command struct {
+	Name    string        // of the instance
+	image   string        // of the box's profile, for hints
+	limit   time.Duration // how long the start may take
+	log     string        // path of Apptainer's .err log
+	logFrom int64         // where this start's lines begin in the log, in bytes
+
+	Stderr *bytes.Buffer
+	Done   chan struct{} // closed when the command has ended
+	Err    error         // valid once done is closed
+	Leave  func()        // ends the wait for it; nil for a child of ours
+}
+
+// NewCommand returns a command that does not run yet. image is that of the profile, for hints; the lines of this start begin
+// at the byte logFrom of the .err log; limit is how long the start may take.
+func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Command {
+	return &Command{
+		Name: name, image: image, log: log, logFrom: logFrom, limit: limit,
+		Stderr: new(bytes.Buffer), Done: make(chan struct{}),
+	}
+}
+
+// Run starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
+// The command is killed when ctx ends.
+func (c *Command) Run(ctx context.Context, home, path string, argv []string) error {
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	cmd.Args[0] = argv[0]
+	cmd.Env = Environment(home)
+	cmd.Dir = "/"
+	cmd.Stderr = c.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second // the master may hold stderr open when the command line was killed
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("running %s: %w", path, err)
+	}
+	go func() {
+		c.Err = cmd.Wait()
+		close(c.Done)
+	}()
+	return nil
+}
+
+// AwaitRecord waits for Apptainer's record of a live instance at path, while the command runs. It looks every 2 ms: the
+// file appears some 200 ms before the command ends, and boxrun has work to do in that time.
+func (c *Command) AwaitRecord(ctx context.Context, path string) (Record, error) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r, err := ReadRecord(path)
+		if err == nil {
+			err = r.Verify()
+		}
+		if err == nil {
+			return r, nil
+		}
+		select {
+		case <-c.Done:
+			return Record{}, c.Failed(fmt.Errorf("looking for Apptainer's record of it: %w", err))
+		case <-ctx.Done():
+			return Record{}, c.cut(context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// Left leaves a command line that systemd runs to end in its own time: it has nothing more to do but to sleep. false: it
+// is a child of ours, which has to be reaped.
+func (c *Command) Left() bool {
+	if c.Leave == nil {
+		return false
+	}
+	c.Leave()
+	return true
+}
+
+// Wait reaps the command, and gives the cause where it failed: the end of ctx, where that is what killed it.
+func (c *Command) Wait(ctx context.Context) error {
+	<-c.Done
+	if c.Err == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return c.cut(err)
+	}
+	return c.Failed(c.Err)
+}
+
+// cut gives the error of a start that was not waited for any longer.
+func (c *Command) cut(cause error) error {
+	if !errors.Is(cause, context.DeadlineExceeded) {
+		return cause // a person's interrupt
+	}
+	return &fault.Problem{Kind: fault.ErrNotStarted,
+		Text: fmt.Sprintf("%s: the box did not start within %s", c.Name, c.limit), Hint: Hint("", c.image)}
+}
+
+// Failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,
+// or else err.
+func (c *Command) Failed(err error) error {
+	cause := Cause(c.logged())
+	if cause == "" {
+		cause = Cause(c.Stderr.String())
+	}
+	if cause == "" {
+		cause = err.Error()
+	}
+	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
+}
+
+// logged gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
+// second best.
+func (c *Command) logged() string {
+	f, err := os.Open(c.log)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// Hint gives what to do about the commonest causes.
+func Hint(cause, image string) string {
+	if strings.Contains(cause, "no /sbin/init") {
+		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
+	}
+	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
+}

@@ -1,0 +1,114 @@
+package apptainer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"boxrun/launcher/process"
+)
+
+// OrphanTimeout is how long the rest of a start may take that nobody waits for any more: CNI gives up after 5 s.
+const OrphanTimeout = 8 * time.Second
+
+// Processes are Apptainer's processes of one instance.
+type Processes struct {
+	CLI     []process.Process // "apptainer -c CONF instance start ... NAME"
+	Masters []process.Process // that call themselves after the instance: the master and, during a start, its parent and child
+}
+
+// FindProcesses looks through /proc for root's processes that start or hold the Apptainer instance name. Of
+// command lines only those count that boxrun ran: with -c conf. Whoever is not root may call himself what he likes.
+func FindProcesses(name, conf string) (Processes, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return Processes{}, fmt.Errorf("looking for processes of instance %q: %w", name, err)
+	}
+	var found Processes
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		argv := argvOf(pid)
+		isMaster, isCLI := holdsInstance(argv, name), startsInstance(argv, name, conf)
+		if !isMaster && !isCLI || !process.OwnedByRoot(pid) {
+			continue
+		}
+		p, err := process.Open(pid)
+		switch {
+		case err != nil: // it ended meanwhile
+		case isMaster:
+			found.Masters = append(found.Masters, p)
+		case isCLI:
+			found.CLI = append(found.CLI, p)
+		}
+	}
+	return found, nil
+}
+
+// argvOf gives a process's argument vector; nil for one that is gone, a zombie, or the kernel's.
+func argvOf(pid int) []string {
+	text, err := os.ReadFile(process.ProcFile(pid, "cmdline"))
+	text = bytes.TrimSuffix(text, []byte{0})
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(string(text), "\x00")
+}
+
+// holdsInstance says whether argv is that of Apptainer's master of root's instance name.
+func holdsInstance(argv []string, name string) bool {
+	return len(argv) > 0 && argv[0] == MasterTitle(name)
+}
+
+// startsInstance says whether argv is a command line of boxrun's that starts the instance. apptainer may be a script,
+// and then stands second.
+func startsInstance(argv []string, name, conf string) bool {
+	at := slices.IndexFunc(argv, func(arg string) bool { return filepath.Base(arg) == "apptainer" })
+	if at < 0 || at > 1 || argv[len(argv)-1] != name {
+		return false
+	}
+	rest := argv[at+1:]
+	return len(rest) > 4 && slices.Equal(rest[:4], []string{"-c", conf, "instance", "start"})
+}
+
+// AwaitOrEnd waits until no start of the instance is under way that boxrun ran with -c conf: until its command line
+// is gone, and its master, if it made one, has booted the box. What has not come that far within timeout is killed.
+// An instance that runs is left alone.
+func AwaitOrEnd(ctx context.Context, conf, name string, timeout time.Duration) error {
+	began := time.Now()
+	for {
+		procs, err := FindProcesses(name, conf)
+		if err != nil {
+			return err
+		}
+		settled, err := procs.settled()
+		if err != nil || settled {
+			return err
+		}
+		if time.Since(began) > timeout {
+			return procs.end(ctx)
+		}
+		if err := process.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func HasChild(pid int) bool {
+	tasks, err := filepath.Glob(process.ProcFile(pid, "task/*/children"))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(tasks, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && len(text) > 0
+	})
+}

@@ -1,0 +1,114 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
+	"boxrun/launcher/process"
+	"boxrun/launcher/say"
+)
+
+// Lock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
+// process ends. While another process holds the lock, lock waits until ctx ends, and calls onWait once for each holder
+// with a description of the holder. A missing directory is made.
+//
+// The lock is a flock on the file NAME.lock. unlock removes the file. A waiter whose file was removed meanwhile finds
+// another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
+// as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
+// Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
+func Lock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
+	for {
+		if ctx.Err() != nil { // checked before making a file: only a holder removes the file
+			return nil, fmt.Errorf("locking %s: %w", name, context.Cause(ctx))
+		}
+		f, err := openLock(dir, name)
+		if err != nil {
+			return nil, fmt.Errorf("locking %s: %w", name, err)
+		}
+		err = waitLock(ctx, f, onWait)
+		if err == nil && !inPlace(f) {
+			f.Close()
+			continue
+		}
+		if err == nil {
+			err = files.IgnoreFull(writeHolder(f)) // the lock holds even without a description of its holder
+		}
+		if err != nil {
+			return nil, fmt.Errorf("locking %s: %w", name, errors.Join(err, f.Close()))
+		}
+		return func() { _ = os.Remove(f.Name()); f.Close() }, nil
+	}
+}
+
+// openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
+// since the last holder removes it; openLock then tries again.
+func openLock(dir, name string) (*os.File, error) {
+	for {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(filepath.Join(dir, name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+}
+
+// inPlace reports whether the path of f still leads to the same file.
+func inPlace(f *os.File) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(mine, there)
+}
+
+// waitLock tries to lock f every 20 ms until ctx ends: a blocking flock could not be cancelled.
+func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
+	told := ""
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if who := readHolder(f); who != "" && who != told {
+			onWait(who)
+			told = who
+		}
+		if err := process.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// writeHolder writes a description of this process into the file: "boxrun up web (pid 123)".
+func writeHolder(f *os.File) error {
+	argv := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
+	text := fmt.Appendf(nil, "%s (pid %d)\n", say.Printable(strings.Join(argv, " ")), os.Getpid())
+	if _, err := f.WriteAt(text, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(text)))
+}
+
+// readHolder returns the holder's description from the file; "" while the holder is still writing.
+func readHolder(f *os.File) string {
+	buf := make([]byte, 4096)
+	n, _ := f.ReadAt(buf, 0) // a short read returns io.EOF, as expected
+	line, _, whole := bytes.Cut(buf[:n], []byte("\n"))
+	if !whole {
+		return ""
+	}
+	return string(line)
+}

@@ -1,0 +1,138 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/launcher/files"
+	"boxrun/launcher/testkit"
+)
+
+func noWait(t *testing.T) func(string) {
+	return func(holder string) { t.Helper(); t.Errorf("waited for %s", holder) }
+}
+
+func TestLockKeepsOthersOut(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := Lock(t.Context(), dir, "box-db", noWait(t)) // another name is another lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	free()
+
+	var told []string
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	defer cancel()
+	_, err = Lock(ctx, dir, "box-web", func(holder string) { told = append(told, holder) })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+	}
+	argv := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
+	testkit.WantText(t, strings.Join(told, "\n"), fmt.Sprintf("%s (pid %d)", strings.Join(argv, " "), os.Getpid()))
+
+	time.AfterFunc(50*time.Millisecond, unlock)
+	unlock2, err := Lock(t.Context(), dir, "box-web", func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock2()
+	unlock3, err := Lock(t.Context(), dir, "box-web", noWait(t)) // a lock given back is free at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock3()
+}
+
+// A lock file without a holder would stay for good, and keep the state's directory.
+func TestLockGivenUpLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	why := errors.New("not needed any more")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if _, err := Lock(ctx, dir, "box-web", noWait(t)); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v", err, why)
+	}
+	if files.Exists(dir) {
+		t.Errorf("there is %s", dir)
+	}
+}
+
+func TestLockIsForRoot(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	info, err := os.Stat(filepath.Join(dir, "box-web.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.WantText(t, info.Mode().String(), "-rw-------")
+}
+
+// Apptainer passes inherited descriptors on to the box: a lock among them would live as long as the box.
+func TestLockIsNotInherited(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	open, err := exec.Command("/bin/sh", "-c", "ls -l /proc/$$/fd").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(open), dir) {
+		t.Errorf("a child has the lock open:\n%s", open)
+	}
+}
+
+// TestLockHolder is no test, but the other process of TestLockDiesWithItsHolder.
+func TestLockHolder(t *testing.T) {
+	dir := os.Getenv("BOXRUN_TEST_LOCKS")
+	if dir == "" {
+		t.Skip("run by TestLockDiesWithItsHolder")
+	}
+	if _, err := Lock(t.Context(), dir, "box-web", noWait(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "held"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+}
+
+func TestLockDiesWithItsHolder(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestLockHolder$")
+	cmd.Env = append(os.Environ(), "BOXRUN_TEST_LOCKS="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	testkit.Eventually(t, "the other process has the lock", func() bool { _, err := os.Stat(filepath.Join(dir, "held")); return err == nil })
+
+	told := ""
+	unlock, err := Lock(t.Context(), dir, "box-web", func(holder string) {
+		told = holder
+		cmd.Process.Kill()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	testkit.WantText(t, told, fmt.Sprintf("exe -test.run=^TestLockHolder$ (pid %d)", cmd.Process.Pid))
+}

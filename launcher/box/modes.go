@@ -1,0 +1,121 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"strings"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// Comments elsewhere about a box's network describe a box behind a bridge. This file has the differences for a box in
+// the host's own network and for a box without a network.
+
+// Bridged reports whether the box is on a bridge. Only a box on a bridge has an address and rules, and needs the host's
+// network set up.
+func (b *Box) Bridged() bool { return b.Profile.Network.Mode == profiles.BridgeMode }
+
+// Where describes how the box is connected, for text after "started".
+func (b *Box) Where() string {
+	switch b.Profile.Network.Mode {
+	case profiles.HostMode:
+		return "in the host's network"
+	case profiles.NoneMode:
+		return "without a network"
+	default:
+		return "at " + b.Addr.String()
+	}
+}
+
+// ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
+func (b *Box) ShownAddress() string {
+	switch {
+	case !b.Bridged():
+		return b.Profile.Network.Mode
+	case b.Addr.IsValid():
+		return b.Addr.String()
+	default:
+		return ""
+	}
+}
+
+// ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
+// is shown.
+func (b *Box) ShownPort(p profiles.Port) string {
+	if b.Bridged() {
+		return p.String()
+	}
+	_, inside, _ := strings.Cut(p.String(), "->")
+	if p.HostIP.IsValid() {
+		return p.HostIP.String() + ":" + inside
+	}
+	return inside
+}
+
+// ReadyAddr returns the address at which the host looks for the box's ports. In the host's own network this is an
+// address of the host other than 127.0.0.1, if there is any: a server listening on 127.0.0.1 alone is out of reach for
+// all others.
+func (b *Box) ReadyAddr() (netip.Addr, error) {
+	if b.Profile.Network.Mode != profiles.HostMode {
+		return b.Addr, nil
+	}
+	external, err := netsetup.DefaultExternal()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	local, err := netsetup.LocalAddrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, addr := range append(external.Addrs, local...) {
+		if !addr.IsLoopback() {
+			return addr, nil
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+}
+
+// Holds reports whether a process lives in the box. In the host's network, the box's listeners are the host's too. A
+// nil box holds no process.
+func (b *Box) Holds(pid int) bool {
+	if b == nil || pid == 0 || !b.Alive() {
+		return false
+	}
+	theirs, err := os.Readlink(process.ProcFile(pid, "ns/pid"))
+	if err != nil {
+		return false // it has just ended
+	}
+	ours, err := os.Readlink(process.ProcFile(b.Init.PID, "ns/pid"))
+	return err == nil && ours == theirs
+}
+
+// RefuseHostMode refuses the host mode if Apptainer is too old to join a namespace, or if boxrun runs in another
+// network than the host's. Only this mode pays for asking Apptainer's version.
+func RefuseHostMode(p profiles.Profile) error {
+	if p.Network.Mode != profiles.HostMode {
+		return nil
+	}
+	version, err := apptainer.Version(context.Background())
+	if err != nil {
+		return err
+	}
+	if apptainer.TooOld(version) {
+		return fault.Refused("install Apptainer 1.4 or newer, or use network.mode = \"bridge\"",
+			"%s: network.mode: \"host\" needs Apptainer 1.4, this is %s", p.File, version)
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	if theirs, err := os.Readlink(apptainer.HostNetns); err != nil || ours != theirs {
+		return errors.Join(err, fault.Refused("run boxrun in the host's own network namespace",
+			"%s: network.mode: \"host\" is the network of process 1, and boxrun runs in another", p.File))
+	}
+	return nil
+}

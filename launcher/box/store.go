@@ -1,0 +1,127 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"boxrun/launcher/fault"
+	"boxrun/profiles"
+)
+
+func Names(boxes []*Box) []string {
+	list := make([]string, len(boxes))
+	for i, b := range boxes {
+		list[i] = b.Name
+	}
+	return list
+}
+
+// Store is where the records of boxes are kept, and what all work on boxes has in common. The records are below Dir.
+// Several processes may use one Dir at once: each takes the lock of the box it works on.
+type Store struct {
+	Dir  string       // state directory: /run/boxrun
+	Home string       // HOME of Apptainer: /root
+	Exe  string       // path of boxrun's own executable, the init of builtin:hello
+	Note func(string) // shows one line to the person at the terminal
+
+	Search profiles.Search // where profiles are looked for, to guess which name was meant
+}
+
+// StateDir is where boxrun keeps its records of boxes. Only tests use another directory.
+const StateDir = "/run/boxrun"
+
+// Path returns the path of elem below the state directory.
+func (s *Store) Path(elem ...string) string {
+	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// Conf is the path of boxrun's apptainer.conf, with the directory of boxrun's conflists.
+func (s *Store) Conf() string { return s.Path("apptainer.conf") }
+
+func (s *Store) Notef(format string, args ...any) { s.Note(fmt.Sprintf(format, args...)) }
+
+// LockBox takes the lock of a single box. While another process holds the lock, LockBox notes the holder.
+func (s *Store) LockBox(ctx context.Context, name string) (func(), error) {
+	return s.Lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
+}
+
+// Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
+// gives the lock back and removes the directory of locks if empty.
+func (s *Store) Lock(ctx context.Context, file, what string) (func(), error) {
+	unlock, err := Lock(ctx, s.Path("locks"), file, func(holder string) {
+		s.Notef("waiting for %s, which works on %s", holder, what)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { unlock(); s.RemoveEmpty("locks", "") }, nil
+}
+
+// RemoveEmpty removes the given directories of the state if they are empty, so the last down leaves none. No writer is
+// harmed: whoever writes into a directory holds a lock, and whoever takes a lock makes the directory of locks as often
+// as needed.
+func (s *Store) RemoveEmpty(dirs ...string) {
+	for _, dir := range dirs {
+		_ = os.Remove(s.Path(dir)) // fails, as it should, where something is in it
+	}
+}
+
+// LockNetwork takes the lock of everything shared by boxes on the host. A process needing both locks takes the box's
+// lock before the network's.
+func (s *Store) LockNetwork(ctx context.Context) (func(), error) {
+	return s.Lock(ctx, "network", "the host's network")
+}
+
+// BoxDir is the directory of what boxrun prepares for a box: its configuration, its secrets, and the root of
+// builtin:hello.
+func (s *Store) BoxDir(name string) string { return s.Path("boxes", name) }
+
+// ConfDir is the directory of the files bound into a box.
+func (s *Store) ConfDir(name string) string { return filepath.Join(s.BoxDir(name), "conf") }
+
+// HelloRoot is the directory of the sandbox of builtin:hello, for a single box.
+func (s *Store) HelloRoot(name string) string { return filepath.Join(s.BoxDir(name), "root") }
+
+// Records gives the files of the state that match a pattern.
+func (s *Store) Records(pattern string) []string {
+	files, _ := filepath.Glob(s.Path(pattern)) // the patterns are well-formed
+	return files
+}
+
+// The secrets of a box are copies of files of the host, in a directory of boxrun's that is bound into the box, read-only:
+//
+//	DIR/boxes/NAME/secrets/SECRET    /etc/secrets/SECRET
+//
+// The directory is for root alone, in the box as well, and on a tmpfs: the copies go with the box, and never reach a disk.
+// They are copies so that the box cannot write the files, and has them with one owner and one mode wherever they come from.
+func (s *Store) SecretsDir(box string) string { return filepath.Join(s.BoxDir(box), "secrets") }
+
+// StartedFrom gives the profile that the box named was started from, if there is a record of it that can be read.
+func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
+	b, err := s.Load(name)
+	if err != nil || b.Profile.File == "" {
+		return profiles.Ref{}, false
+	}
+	return b.Profile.Ref(), true
+}
+
+// Find gives the state of a box, or ErrNotFound with a guess at what was meant and a hint.
+func (s *Store) Find(name string) (*Box, error) {
+	b, err := s.Load(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, s.DidYouMean(name)),
+			Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+	}
+	return b, err
+}
+
+// DidYouMean gives a guess at the box or profile that was meant by a name that no box has, to stand behind an error; "" where
+// none is near.
+func (s *Store) DidYouMean(name string) string {
+	boxes, _ := s.All() // beside an error it gives what could be read
+	return s.Search.DidYouMean(name, Names(boxes)...)
+}

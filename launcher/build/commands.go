@@ -1,0 +1,68 @@
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+	"boxrun/profiles"
+)
+
+// Commands gives what a person would type into bash to have what Build gives, but for the record of what the image
+// was built from, and that a sandbox is replaced in two steps: not every mv can exchange.
+func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
+	j, err := buildingOf(p)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{
+		"rm -rf " + files.Quote(j.work()),
+		"mkdir -p " + files.Quote(filepath.Dir(j.image)),
+		"mkdir -m 700 " + files.QuoteAll([]string{j.work(), j.temporary()}),
+	}
+	if j.recipe.builtin() {
+		files, err := j.recipe.builtinFiles()
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, recipeCommands(files, j.dir())...)
+	}
+	lines = append(lines, "(cd "+files.Quote(j.dir())+" && env -i "+shownEnvironment(s, j)+" "+files.QuoteAll(j.argv("apptainer"))+" < /dev/null)")
+	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
+		lines = append(lines, "mv -T "+files.QuoteAll([]string{j.image, filepath.Join(j.work(), "old")}))
+	}
+	return append(lines,
+		"mv -T "+files.QuoteAll([]string{j.made(), j.image}),
+		"rm -rf "+files.Quote(j.work())), nil
+}
+
+// recipeCommands gives what a person would type to have what WriteAll makes.
+func recipeCommands(recipe []files.File, dir string) []string {
+	var lines []string
+	for _, f := range recipe {
+		path := filepath.Join(dir, f.Path)
+		lines = append(lines, "mkdir -p "+files.Quote(filepath.Dir(path)), f.Command(dir))
+		if f.Mode == 0o755 {
+			lines = append(lines, "chmod 755 "+files.Quote(path))
+		}
+	}
+	return lines
+}
+
+// shownEnvironment gives the variables of a build in bash, those of proxies without their values: there may be a password
+// in them.
+func shownEnvironment(s *box.Store, j building) string {
+	var words []string
+	for _, v := range buildEnvironment(s, j) {
+		name, _, _ := strings.Cut(v, "=")
+		if slices.Contains(proxyVariables(), name) {
+			words = append(words, name+`="$`+name+`"`)
+			continue
+		}
+		words = append(words, files.Quote(v))
+	}
+	return strings.Join(words, " ")
+}

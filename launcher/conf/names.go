@@ -1,0 +1,153 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/files"
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// Boxes on the same bridge find each other by name through their hosts files. There is no name server to run, to reach,
+// or to fail. Each file is bound into its box, and rewritten in place as boxes come and go, under the network's lock.
+
+// neighbour is a box as known to the other boxes on its bridge.
+type neighbour struct {
+	Addr  netip.Addr
+	Names []string // the box's own name comes first
+}
+
+// neighbours returns, from boxes, the other boxes running on b's bridge, in the order of boxes. A crashed box is left
+// out: another box may have its address by now. A host name equal to the name of another box here belongs to the other
+// box.
+func neighbours(b *box.Box, boxes []*box.Box) []neighbour {
+	if !b.Bridged() {
+		return nil
+	}
+	taken := []string{b.Name, b.Profile.Hostname}
+	var here []*box.Box
+	for _, other := range boxes {
+		if other.Name != b.Name && other.Profile.Network.Bridge == b.Profile.Network.Bridge && Named(other) {
+			here = append(here, other)
+			taken = append(taken, other.Name)
+		}
+	}
+	list := make([]neighbour, len(here))
+	for i, other := range here {
+		list[i] = neighbour{Addr: other.Addr, Names: []string{other.Name}}
+		for _, name := range namesOf(other.Profile.Hostname) {
+			if !slices.Contains(taken, name) {
+				list[i].Names = append(list[i].Names, name)
+				taken = append(taken, name)
+			}
+		}
+	}
+	return list
+}
+
+// Named reports whether others find the box by its name: the box is on a bridge, and runs, or would run in a dry run.
+func Named(b *box.Box) bool {
+	return b.Bridged() && (b.Foreseen || b.Phase == box.Running && b.Alive())
+}
+
+// namesOf returns a host name, and its first part if the name has a domain.
+func namesOf(hostname string) []string {
+	names := []string{hostname}
+	if short, _, ok := strings.Cut(hostname, "."); ok {
+		names = append(names, short)
+	}
+	return names
+}
+
+// HostsOf returns the content of b's hosts file, naming the neighbours of b among boxes.
+func HostsOf(b *box.Box, boxes []*box.Box) string {
+	own := namesOf(b.Profile.Hostname)
+	if !slices.Contains(own, b.Name) {
+		own = append(own, b.Name)
+	}
+	return hostsText(own, b.Addr, neighbours(b, boxes))
+}
+
+// TellNames rewrites the hosts files of all boxes to match the boxes running now, and returns a line for each file
+// found wrong. If any box's record is unreadable, the files stay as they are, with a note. The caller holds the
+// network's lock.
+func TellNames(s *box.Store) ([]string, error) {
+	boxes, err := s.All()
+	if errors.Is(err, box.ErrUnreadable) {
+		s.Notef("what boxes know of each other stays: %v", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var told []string
+	var errs []error
+	for _, b := range boxes {
+		if !Named(b) {
+			continue
+		}
+		line, err := NamesDrift(s, b, boxes)
+		if err == nil && line != "" {
+			told = append(told, line)
+			err = files.File{Content: HostsOf(b, boxes), Mode: 0o644}.Write(hostsFile(s, b.Name))
+		}
+		errs = append(errs, err)
+	}
+	return told, errors.Join(errs...)
+}
+
+// NamesDrift returns a line about the hosts file of a box if the file does not match boxes; "" if the file does.
+func NamesDrift(s *box.Store, b *box.Box, boxes []*box.Box) (string, error) {
+	have, err := enter.ReadIfThere(hostsFile(s, b.Name))
+	if err != nil {
+		return "", fmt.Errorf("reading the hosts file of box %s: %w", b.Name, err)
+	}
+	if have == HostsOf(b, boxes) {
+		return "", nil
+	}
+	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are", b.Name, b.Profile.Network.Bridge), nil
+}
+
+// hostsFile is the path of the file bound over a box's /etc/hosts.
+func hostsFile(s *box.Store, name string) string { return filepath.Join(s.ConfDir(name), "hosts") }
+
+// resolving is the configuration of name resolution in a box.
+type resolving struct {
+	Servers []netip.Addr
+	Search  []string
+	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
+}
+
+// resolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even 127.0.0.53;
+// on a bridge the host's upstream servers. If there are none, resolvers only warns: the box may not need names, and no
+// servers would be right everywhere.
+func resolvers(s *box.Store, p profiles.Profile) (resolving, error) {
+	n := p.Network
+	switch {
+	case len(n.DNS) > 0:
+		return resolving{Servers: n.DNS, Search: n.Search}, nil
+	case n.Mode == profiles.NoneMode:
+		return resolving{}, nil
+	case n.Mode == profiles.HostMode && len(n.Search) == 0:
+		text, err := enter.ReadIfThere("/etc/resolv.conf")
+		return resolving{File: text}, err
+	}
+	host, err := netsetup.HostResolvers()
+	if err != nil {
+		return resolving{}, err
+	}
+	if len(host.Servers) == 0 {
+		s.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
+	}
+	if len(n.Search) > 0 {
+		host.Search = n.Search
+	}
+	return resolving{Servers: host.Servers, Search: host.Search}, nil
+}

@@ -1,0 +1,127 @@
+package conf
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/boxtest"
+	"boxrun/launcher/testkit"
+	"boxrun/profiles"
+)
+
+const localLines = "# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+
+func TestHostsNamesTheBoxesOfTheBridge(t *testing.T) {
+	web := boxtest.At(t, "web", "10.22.0.2", "portal.example.org", "sbr0")
+	db := boxtest.At(t, "db", "10.22.0.3", "db", "sbr0")
+	mail := boxtest.At(t, "mail", "10.22.0.4", "mx.example.org", "sbr0")
+	thief := boxtest.At(t, "thief", "10.22.0.5", "db", "sbr0")
+	twin := boxtest.At(t, "twin", "10.22.0.6", "mx.example.com", "sbr0")
+	apart := boxtest.At(t, "apart", "10.23.0.2", "apart", "sbr1")
+	starting := boxtest.At(t, "starting", "10.22.0.7", "starting", "sbr0")
+	starting.Phase = box.Starting
+	crashed := boxtest.At(t, "crashed", "10.22.0.8", "crashed", "sbr0")
+	crashed.BootID = "another"
+	alone := boxtest.At(t, "alone", "10.22.0.9", "alone", "sbr0")
+	alone.Profile.Network.Mode, alone.Addr = profiles.HostMode, netip.Addr{}
+	boxes := []*box.Box{alone, apart, crashed, db, mail, starting, thief, twin, web}
+
+	testkit.WantText(t, HostsOf(web, boxes), localLines+
+		"10.22.0.2 portal.example.org portal web\n"+
+		"10.22.0.3 db\n"+
+		"10.22.0.4 mail mx.example.org mx\n"+
+		"10.22.0.5 thief\n"+
+		"10.22.0.6 twin mx.example.com\n")
+	testkit.WantText(t, HostsOf(apart, boxes), localLines+"10.23.0.2 apart\n")
+	testkit.WantText(t, HostsOf(alone, boxes), localLines+"127.0.1.1 alone\n")
+	testkit.WantText(t, HostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.3 db\n")
+}
+
+func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
+	l := &box.Store{Dir: t.TempDir(), Note: func(string) {}}
+	web, db := boxtest.At(t, "web", "10.22.0.2", "web", "sbr0"), boxtest.At(t, "db", "10.22.0.3", "db", "sbr0")
+	for _, b := range []*box.Box{web, db} {
+		if err := l.Save(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(l.ConfDir(b.Name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(hostsFile(l, b.Name), []byte("old\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound, err := os.Open(hostsFile(l, "web")) // the file as bound in the box
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	tell := func(want string) {
+		t.Helper()
+		lines, err := TellNames(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.WantText(t, strings.Join(lines, "\n"), want)
+	}
+	seen := func(want string) {
+		t.Helper()
+		text := make([]byte, 1000)
+		n, _ := bound.ReadAt(text, 0)
+		testkit.WantText(t, string(text[:n]), want)
+	}
+
+	tell("the hosts file of box db does not name the boxes on sbr0 as they are\n" +
+		"the hosts file of box web does not name the boxes on sbr0 as they are")
+	seen(localLines + "10.22.0.2 web\n10.22.0.3 db\n")
+	tell("")
+
+	// A crashed box is nobody's neighbour, and its own hosts file is left alone.
+	db.BootID = "another"
+	if err := l.Save(db); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := NamesDrift(l, web, []*box.Box{web, db}); err != nil || line == "" {
+		t.Errorf("got %q, %v, want the drift", line, err)
+	}
+	tell("the hosts file of box web does not name the boxes on sbr0 as they are")
+	seen(localLines + "10.22.0.2 web\n")
+}
+
+func TestResolvers(t *testing.T) {
+	var notes []string
+	l := &box.Store{Note: func(line string) { notes = append(notes, line) }}
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		testkit.Cannot(t, "this machine has no resolv.conf: %v", err)
+	}
+	p := profiles.Default()
+	p.Network.Mode = profiles.HostMode
+	r, err := resolvers(l, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.WantText(t, r.resolvConf(), string(host))
+
+	p.Network.DNS, p.Network.Search = []netip.Addr{netip.MustParseAddr("192.0.2.53")}, []string{"example.org"}
+	for _, mode := range []string{profiles.HostMode, profiles.BridgeMode} {
+		p.Network.Mode = mode
+		r, err := resolvers(l, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\n")
+	}
+
+	p = profiles.Default()
+	p.Network.Mode = profiles.NoneMode
+	if r, err = resolvers(l, p); err != nil {
+		t.Fatal(err)
+	}
+	testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\n# No name server is known.\n")
+	testkit.WantText(t, r.resolvedConf(), "# Written by boxrun.\n[Resolve]\nDNS=\nFallbackDNS=\n")
+	testkit.WantText(t, strings.Join(notes, "\n"), "")
+}

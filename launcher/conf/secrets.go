@@ -1,0 +1,165 @@
+package conf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
+	"boxrun/launcher/storage"
+	"boxrun/profiles"
+)
+
+// maxSecret bounds a secret in bytes, as systemd does: the copy is held in memory.
+const maxSecret = 1 << 20
+
+// RefuseSecrets wants every file to be one that only root can read, and a directory for the copies that is in memory.
+func RefuseSecrets(s *box.Store, p profiles.Profile) error {
+	if len(p.Secrets) == 0 {
+		return nil
+	}
+	_, err := readSecrets(p)
+	return errors.Join(err, refuseDisk(s.Dir))
+}
+
+// refuseDisk wants dir to be in memory.
+func refuseDisk(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(files.Existing(dir), &fs); err != nil {
+		return fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	if fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+		return fault.Refused("mount a tmpfs there", "[secrets]: %s is on a disk, where copies of them would outlive the box", dir)
+	}
+	return nil
+}
+
+// readSecrets gives the contents of all of a profile's secrets by their names. Every problem is reported.
+func readSecrets(p profiles.Profile) (map[string][]byte, error) {
+	contents := map[string][]byte{}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		content, err := readSecret(p.Secrets[name])
+		var problem *fault.Problem
+		if errors.As(err, &problem) {
+			problem.Text = fmt.Sprintf("%s: secrets.%s: %s", p.File, name, problem.Text)
+		}
+		if err == nil {
+			err = storage.RefuseThrough(p, "secrets."+name, p.Secrets[name])
+		}
+		errs = append(errs, err)
+		contents[name] = content
+	}
+	return contents, errors.Join(errs...)
+}
+
+// readSecret reads a file that is no secret if others than root can read or change it. What is looked at is what is read.
+func readSecret(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Invalid("make it, or take the secret out", "no such file: %q", path)
+	}
+	if err != nil {
+		return nil, fault.Invalid("name a file that root can read", "%v", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil {
+		err = refuseOpen(path, info)
+	}
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
+	if err == nil && len(content) > maxSecret {
+		return nil, fault.Invalid("bind it instead", "%q is over 1 MiB, too large for a secret", path)
+	}
+	return content, err
+}
+
+// refuseOpen refuses what is no regular file, or is not root's alone.
+func refuseOpen(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fault.Invalid("name a file", "%q is not a regular file", path)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || owner.Uid != 0 {
+		return fault.Refused(fmt.Sprintf("chown root %s", files.Quote(path)), "%q does not belong to root", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fault.Refused(fmt.Sprintf("chmod 600 %s", files.Quote(path)), "%q has mode %04o: not root alone can read or change it", path, mode)
+	}
+	return nil
+}
+
+// WriteSecrets makes the box's copies.
+func WriteSecrets(s *box.Store, p profiles.Profile) error {
+	if len(p.Secrets) == 0 {
+		return nil
+	}
+	contents, err := readSecrets(p)
+	if err != nil {
+		return err
+	}
+	dir := s.SecretsDir(p.Name)
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Dir(dir), 0o755), os.Mkdir(dir, 0o700)); err != nil {
+		return fmt.Errorf("copying secrets: %w", err)
+	}
+	for name, content := range contents {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o400); err != nil {
+			return fmt.Errorf("copying secrets: %w", err)
+		}
+	}
+	return nil
+}
+
+// SecretBinds gives the bind that puts them into the box.
+func SecretBinds(s *box.Store, p profiles.Profile) []string {
+	if len(p.Secrets) == 0 {
+		return nil
+	}
+	return []string{s.SecretsDir(p.Name) + ":" + profiles.SecretsDir + ":ro"}
+}
+
+// SecretCommands gives the commands that make the copies.
+func SecretCommands(s *box.Store, p profiles.Profile) []string {
+	if len(p.Secrets) == 0 {
+		return nil
+	}
+	dir := s.SecretsDir(p.Name)
+	lines := []string{"install -d -m 700 " + files.Quote(dir)}
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		lines = append(lines, fmt.Sprintf("install -m 400 %s %s", files.Quote(p.Secrets[name]), files.Quote(filepath.Join(dir, name))))
+	}
+	return lines
+}
+
+// ChangedSecrets gives the names of the secrets of p whose files do not say any more what the running box was given, or
+// cannot be read. Whether p has others than the box was started with is the hash's to say. It looks as root only.
+func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var changed []string
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		given, err := os.ReadFile(filepath.Join(s.SecretsDir(p.Name), name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		now, nowErr := readSecret(p.Secrets[name])
+		if err != nil || nowErr != nil || !bytes.Equal(given, now) {
+			changed = append(changed, name)
+		}
+	}
+	return changed
+}

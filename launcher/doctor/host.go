@@ -1,0 +1,434 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
+	"boxrun/launcher/say"
+	"boxrun/launcher/units"
+	"boxrun/netsetup"
+)
+
+// hostLooks looks at what boxrun needs of the host and does not set up.
+func (d *doctor) hostLooks() []look {
+	const area = "host"
+	return []look{
+		one(area, "kernel", d.kernel),
+		one(area, "kernel features", d.features),
+		one(area, "root", d.privileges),
+		one(area, "apptainer", d.apptainerVersion),
+		one(area, "suid", d.suid),
+		one(area, "cni plugins", d.plugins),
+		one(area, "cgroup", d.cgroup),
+		one(area, "disk space", d.space),
+		one(area, "resolver", d.resolver),
+		one(area, "selinux, apparmor", d.mandatoryAccess),
+		one(area, "conntrack", d.conntrack),
+	}
+}
+
+// What boxes need: pidfds and openat2 make it safe to signal a box and to look into it. Debian 10 and RHEL 8 have less,
+// and boxes work there.
+const (
+	oldestKernel = "4.18"
+	goodKernel   = "5.6"
+)
+
+func (d *doctor) kernel(context.Context) Check {
+	release, err := d.line("proc/sys/kernel/osrelease")
+	switch {
+	case err != nil:
+		return broken(err)
+	case older(release, oldestKernel):
+		return fail("boxes have not been seen to work on kernels before "+oldestKernel, "", "%s", release)
+	case older(release, goodKernel):
+		return warn("boxrun cannot look into boxes without openat2, of Linux "+goodKernel, "", "%s", release)
+	}
+	return pass("%s", release)
+}
+
+// older compares the first two numbers of versions.
+func older(version, than string) bool {
+	a, b := numbers(version), numbers(than)
+	return slices.Compare(a[:2], b[:2]) < 0
+}
+
+// numbers gives the first three numbers in a version such as 6.1.0-13-amd64.
+func numbers(version string) []int {
+	fields := strings.FieldsFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+	n := make([]int, 3)
+	for i := range min(3, len(fields)) {
+		n[i], _ = strconv.Atoi(fields[i]) // digits alone; one that overflows is newer than all
+	}
+	return n
+}
+
+// features are those without which no box starts, or none of some kind.
+func (d *doctor) features(context.Context) Check {
+	var missing []string
+	for _, ns := range []string{"net", "mnt", "pid", "uts", "ipc", "cgroup"} {
+		if _, err := os.Stat(d.path("proc/self/ns/" + ns)); err != nil {
+			missing = append(missing, ns+" namespaces")
+		}
+	}
+	if !d.filesystem("overlay") {
+		missing = append(missing, "overlay")
+	}
+	if len(missing) > 0 {
+		return fail("no box starts without them", "install a kernel that has them", "missing: %s", strings.Join(missing, ", "))
+	}
+	if _, err := os.Stat(d.path("dev/loop-control")); err != nil || !d.filesystem("squashfs") {
+		return warn("boxes of SIF files need them; sandbox directories do not", "modprobe -a loop squashfs", "missing: loop devices, or squashfs")
+	}
+	return pass("namespaces, overlay, loop devices and squashfs")
+}
+
+// filesystem says whether the kernel has one, or a module to be loaded for it.
+func (d *doctor) filesystem(name string) bool {
+	text, err := os.ReadFile(d.path("proc/filesystems"))
+	if err == nil && slices.Contains(strings.Fields(string(text)), name) {
+		return true
+	}
+	loadable, err := netsetup.ModuleOnDisk(name)
+	return err == nil && loadable
+}
+
+// privileges looks for capabilities that the kernel withholds even from root, as some virtual machines and containers
+// do: Apptainer asks for all of them.
+func (d *doctor) privileges(context.Context) Check {
+	status, err := os.ReadFile(d.path("proc/self/status"))
+	if err != nil {
+		return broken(err)
+	}
+	last, err := d.line("proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return broken(err)
+	}
+	missing, err := withheld(string(status), last)
+	if err != nil {
+		return broken(err)
+	}
+	a, err := d.apptainer()
+	switch {
+	case missing == 0:
+		return pass("root, with all capabilities")
+	case err != nil || a.conf("root default capabilities") != "full":
+		return pass("root, without %d capabilities, which Apptainer does not ask for", missing)
+	}
+	return fail("Apptainer gives boxes all capabilities, and fails where one is missing",
+		"set \"root default capabilities = file\" in "+a.ConfFile+", and \"apptainer capability add\" the others for root",
+		"root, but the kernel withholds %d capabilities", missing)
+}
+
+// withheld counts the capabilities up to last that are not in the bounding set of a /proc/PID/status.
+func withheld(status, last string) (int, error) {
+	n, err := strconv.Atoi(last)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(status) {
+		if set, ok := strings.CutPrefix(line, "CapBnd:"); ok {
+			mask, err := strconv.ParseUint(strings.TrimSpace(set), 16, 64)
+			return n + 1 - bits.OnesCount64(mask&(1<<(n+1)-1)), err
+		}
+	}
+	return 0, errors.New("no CapBnd in /proc/self/status")
+}
+
+// apptainerFacts is what apptainer says of itself, and the site of it.
+type apptainerFacts struct {
+	Path     string
+	Version  string
+	ConfFile string
+	Libexec  string
+	SUID     bool
+	site     map[string]string // directives of its configuration file
+}
+
+// readApptainer asks apptainer how it was built.
+func readApptainer() (apptainerFacts, error) {
+	path, err := apptainer.Look()
+	if err != nil {
+		return apptainerFacts{}, err
+	}
+	out, err := exec.Command(path, "buildcfg").Output()
+	if err != nil {
+		return apptainerFacts{Path: path}, fmt.Errorf("running %s buildcfg: %w", path, err)
+	}
+	values := assignments(string(out))
+	a := apptainerFacts{
+		Path: path, Version: values["PACKAGE_VERSION"], ConfFile: values["APPTAINER_CONF_FILE"],
+		Libexec: values["LIBEXECDIR"], SUID: values["APPTAINER_SUID_INSTALL"] == "1",
+	}
+	site, err := os.ReadFile(a.ConfFile)
+	a.site = assignments(string(site))
+	return a, files.IgnoreNotExist(err)
+}
+
+// assignments reads lines of the form NAME = VALUE; of several of a name the last one counts.
+func assignments(text string) map[string]string {
+	values := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			values[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
+	}
+	return values
+}
+
+// conf gives a directive of the site's apptainer.conf, or what holds without it.
+func (a apptainerFacts) conf(name string) string {
+	if value, ok := a.site[name]; ok {
+		return value
+	}
+	return map[string]string{"root default capabilities": "full"}[name]
+}
+
+func (d *doctor) apptainerVersion(context.Context) Check {
+	a, err := d.apptainer()
+	if err != nil {
+		return fail("boxes are its instances", fault.HintOf(err), "%v", err)
+	}
+	const install = "install Apptainer 1.4 or newer: https://apptainer.org/docs/admin/main/installation.html"
+	switch {
+	case older(a.Version, "1.3"):
+		return fail("boxrun needs 1.3 or newer", install, "%s at %s", a.Version, a.Path)
+	case older(a.Version, "1.4"):
+		return pass("%s at %s; network.mode \"host\" needs 1.4", a.Version, a.Path)
+	}
+	return pass("%s at %s", a.Version, a.Path)
+}
+
+// suid says what many expect to need.
+func (d *doctor) suid(context.Context) Check {
+	const needless = "starter-suid is not needed: boxes are started by root"
+	a, err := d.apptainer()
+	switch {
+	case err != nil:
+		return pass(needless)
+	case a.SUID:
+		return pass(needless + "; it is installed all the same")
+	}
+	return pass(needless + ", and it is not installed")
+}
+
+// plugins looks for the two CNI plugins that boxrun's networks use, where Apptainer does.
+func (d *doctor) plugins(context.Context) Check {
+	a, err := d.apptainer()
+	if err != nil {
+		return skip("apptainer cannot be asked")
+	}
+	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"} // Apptainer's, Debian's, Fedora's
+	if dir := a.conf("cni plugin path"); dir != "" {
+		dirs = []string{dir}
+	}
+	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
+	for _, dir := range dirs {
+		if absent := d.absentPlugins(dir); len(absent) < len(missing) {
+			missing, where = absent, dir
+		}
+	}
+	if len(missing) == 0 {
+		return pass("bridge and host-local in %s", where)
+	}
+	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
+		"no %s in %s", strings.Join(missing, ", "), where)
+}
+
+// absentPlugins gives those of the two plugins that a directory does not have.
+func (d *doctor) absentPlugins(dir string) []string {
+	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
+		return unix.Access(filepath.Join(d.root, dir, plugin), unix.X_OK) == nil
+	})
+}
+
+// cgroup looks at the version, and at what may be given to boxes.
+func (d *doctor) cgroup(context.Context) Check {
+	var s unix.Statfs_t
+	dir := d.path("sys/fs/cgroup")
+	if err := unix.Statfs(dir, &s); err != nil {
+		return broken(fmt.Errorf("looking at %s: %w", dir, err))
+	}
+	switch {
+	case s.Type != unix.CGROUP2_SUPER_MAGIC:
+		return warn("a systemd of version 256 or newer in a box needs cgroup2", "boot with systemd.unified_cgroup_hierarchy=1",
+			"version 1 or a mixture on /sys/fs/cgroup")
+	case s.Flags&unix.ST_RDONLY != 0:
+		return fail("the systemd in a box makes cgroups below its own", "mount -o remount,rw /sys/fs/cgroup", "version 2, read-only")
+	}
+	controllers, err := d.line("sys/fs/cgroup/cgroup.controllers")
+	if err != nil {
+		return broken(err)
+	}
+	by := "systemd delegates a scope to each box"
+	if !units.Booted() {
+		by = "no systemd on the host: each box has a cgroup below /apptainer"
+	}
+	if controllers == "" {
+		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
+	}
+	if shared := d.sharedCgroups(); len(shared) > 0 {
+		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
+			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
+	}
+	return pass("version 2, %s; controllers: %s", by, controllers)
+}
+
+// sharedCgroups gives the boxes that run and have no cgroup of their own.
+func (d *doctor) sharedCgroups() []string {
+	var names []string
+	for _, b := range d.boxes {
+		if b.Alive() && b.Cgroup == "" {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+// Disk space below which a look says so.
+const (
+	tightSpace = 1 << 30
+	noSpace    = 64 << 20
+)
+
+// space looks at the file systems that boxes write to.
+func (d *doctor) space(context.Context) Check {
+	dirs := []string{d.l.Dir, "/var/lib/boxrun", "/tmp"}
+	for _, b := range d.boxes {
+		if dir := b.Overlay(); dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	least := Check{Status: Pass}
+	var texts []string
+	for _, dir := range dirs {
+		free, nodes, err := freeSpace(files.Existing(dir))
+		if err != nil {
+			return broken(err)
+		}
+		text := fmt.Sprintf("%s free below %s", size(free), dir)
+		texts = append(texts, text)
+		const why = "boxes keep there what they write: overlays, state, logs"
+		switch roomy := strings.HasPrefix(dir, d.l.Dir) && free > noSpace; { // a tmpfs need not be large
+		case free < noSpace || nodes:
+			return fail(why, "df -h "+dir, "%s", text)
+		case free < tightSpace && !roomy && least.Status == Pass:
+			least = warn(why, "df -h "+dir, "%s", text)
+		}
+	}
+	if least.Status == Pass {
+		return pass("%s", strings.Join(texts, ", "))
+	}
+	return least
+}
+
+// freeSpace gives the bytes left on a file system, and whether it has run out of inodes.
+func freeSpace(dir string) (free uint64, full bool, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, false, fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	return s.Bavail * uint64(s.Bsize), s.Files > 0 && s.Ffree == 0, nil
+}
+
+// size gives bytes in the largest fitting unit.
+func size(n uint64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+// resolver looks for name servers that a box can ask.
+func (d *doctor) resolver(context.Context) Check {
+	r, err := netsetup.HostResolvers()
+	if err != nil {
+		return broken(err)
+	}
+	own, err := os.ReadFile(d.path("etc/resolv.conf"))
+	stub := err == nil && strings.Contains(string(own), "nameserver 127.")
+	const why = "a stub on the host's 127.0.0.1 is out of reach for boxes: names do not resolve in them"
+	switch {
+	case len(r.Servers) == 0 && stub:
+		return warn(why, "set network.dns in the profiles, e.g. dns = [\"192.0.2.53\"]", "/etc/resolv.conf names a stub, and the servers behind it are unknown")
+	case len(r.Servers) == 0:
+		return warn("names do not resolve in boxes", "set network.dns in the profiles", "the host has no name servers that a box can reach")
+	case stub:
+		return pass("/etc/resolv.conf names a stub; boxes get the servers behind it from %s: %s", r.Source, addrsText(r.Servers))
+	}
+	return pass("%s from %s", addrsText(r.Servers), r.Source)
+}
+
+func addrsText[A fmt.Stringer](addrs []A) string {
+	words := make([]string, len(addrs))
+	for i, a := range addrs {
+		words[i] = a.String()
+	}
+	return say.Listed(words, 4)
+}
+
+// mandatoryAccess tells where to look when a box is denied something root may do.
+func (d *doctor) mandatoryAccess(context.Context) Check {
+	if enforce, err := d.line("sys/fs/selinux/enforce"); err == nil {
+		if enforce == "1" {
+			return pass("SELinux is enforcing: \"ausearch -m avc -ts recent\" shows what it denied a box")
+		}
+		return pass("SELinux is permissive")
+	}
+	if enabled, err := d.line("sys/module/apparmor/parameters/enabled"); err == nil && enabled == "Y" {
+		return pass("AppArmor is on; root's boxes are not confined by it")
+	}
+	return pass("neither")
+}
+
+// conntrack looks at the table without room in which new connections are dropped.
+func (d *doctor) conntrack(context.Context) Check {
+	count, errCount := d.number("proc/sys/net/netfilter/nf_conntrack_count")
+	limit, errLimit := d.number("proc/sys/net/netfilter/nf_conntrack_max")
+	if err := errors.Join(errCount, errLimit); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return pass("connections are not tracked yet")
+		}
+		return broken(err)
+	}
+	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
+	const why = "a full table drops new connections, to boxes and all others"
+	switch {
+	case limit == 0 || count < limit*3/4:
+		return pass("%d connections tracked, room for %d", count, limit)
+	case count < limit*19/20:
+		return warn(why, fix, "%d of %d connections", count, limit)
+	}
+	return fail(why, fix, "%d of %d connections", count, limit)
+}
+
+// line gives the text of a small file below the root, trimmed.
+func (d *doctor) line(name string) (string, error) {
+	text, err := os.ReadFile(d.path(name))
+	return strings.TrimSpace(string(text)), err
+}
+
+func (d *doctor) number(name string) (int, error) {
+	text, err := d.line(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}

@@ -1,0 +1,241 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/network"
+	"boxrun/launcher/say"
+	"boxrun/netsetup"
+)
+
+// leftoverLooks looks for what is left of boxes, and of the scripts that people had before boxrun.
+func (d *doctor) leftoverLooks() []look {
+	const area = "leftovers"
+	return []look{
+		one(area, "boxes", d.deadBoxes),
+		one(area, "apptainer's instances", d.instances),
+		one(area, "leases", d.leases),
+		one(area, "rules", d.rulesOfNobody),
+		one(area, "seed sysctl", d.seedSysctl),
+		one(area, "seed udev rule", d.seedUdev),
+		one(area, "seed conflist", d.seedConflist),
+		one(area, "dead dnat", d.deadDNAT),
+		one(area, "wide forward", d.wideForward),
+	}
+}
+
+// deadBoxes gives boxes that boxrun knows and that do not run, or of which it knows no more than that they are there.
+func (d *doctor) deadBoxes(context.Context) Check {
+	if len(d.unread) > 0 {
+		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+d.unread[0],
+			"this boxrun cannot read the records of: %s", strings.Join(d.unread, ", "))
+	}
+	var dead []string
+	for _, b := range d.boxes {
+		if b.State() == box.Crashed {
+			dead = append(dead, b.Name)
+		}
+	}
+	if len(dead) == 0 {
+		return pass("%d known, none crashed", len(d.boxes))
+	}
+	return fail("their rules still take packets for their ports", "boxrun up "+dead[0], "crashed: %s", strings.Join(dead, ", "))
+}
+
+// known gives the names of all boxes that there is a record of.
+func (d *doctor) known() []string { return append(box.Names(d.boxes), d.unread...) }
+
+// instances compares Apptainer's records with boxrun's state.
+func (d *doctor) instances(context.Context) Check {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return broken(err)
+	}
+	records, err := filepath.Glob(apptainer.RecordPath(d.l.Home, hostname, "*"))
+	if err != nil {
+		return broken(err)
+	}
+	var strangers, stale []string
+	for _, file := range records {
+		name := box.NameOf(file)
+		r, err := apptainer.ReadRecord(file)
+		switch {
+		case err != nil || r.Verify() != nil:
+			stale = append(stale, name)
+		case !slices.Contains(d.known(), name):
+			strangers = append(strangers, name)
+		}
+	}
+	var lost []string
+	for _, b := range d.boxes {
+		if _, err := os.Stat(b.Record); b.Alive() && errors.Is(err, fs.ErrNotExist) {
+			lost = append(lost, b.Name)
+		}
+	}
+	switch {
+	case len(lost) > 0:
+		return fail("nobody can enter them: exec and shell go by Apptainer's record", "boxrun restart "+lost[0],
+			"run, but Apptainer has lost their records: %s", strings.Join(lost, ", "))
+	case len(stale) > 0:
+		return warn("they look like boxes to Apptainer", "apptainer instance list", "records of dead instances: %s", strings.Join(stale, ", "))
+	case len(strangers) > 0:
+		return warn("boxrun does not look after what was started by hand", "apptainer instance stop "+strangers[0],
+			"instances that boxrun did not start: %s", strings.Join(strangers, ", "))
+	}
+	return pass("the same that boxrun knows")
+}
+
+func (d *doctor) leases(context.Context) Check {
+	stale, err := netsetup.StaleLeases(network.LeaseDirs(d.l.Store)...)
+	if err != nil {
+		return broken(err)
+	}
+	if len(stale) == 0 {
+		return pass("none without an owner")
+	}
+	return warn("they block addresses, and now and then a start", network.MendCommand, "their owners are dead: %s", say.Listed(stale, 3))
+}
+
+// rulesOfNobody gives rules of boxrun for boxes and bridges that are not there.
+func (d *doctor) rulesOfNobody(context.Context) Check {
+	k, err := network.OpenKernel()
+	if err != nil {
+		return broken(err)
+	}
+	defer k.Close()
+	names, err := netsetup.Leftovers(k, d.known())
+	if err != nil {
+		return broken(err)
+	}
+	if len(names) == 0 {
+		return pass("none of boxrun's without a box")
+	}
+	return fail("they take packets for ports that nobody answers", network.MendCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
+}
+
+// The scripts that came before boxrun wrote these. They are named, not removed: nobody knows who else relies on them.
+
+func (d *doctor) seedSysctl(context.Context) Check {
+	const file = "/etc/sysctl.d/99-apptainer-universal.conf"
+	return d.seedFile(file, "it sets at every boot what boxrun sets where and while a box needs it")
+}
+
+func (d *doctor) seedUdev(context.Context) Check {
+	const file = "/etc/udev/rules.d/99-veth-offload.rules"
+	return d.seedFile(file, "it turns off the offload of every veth of the machine, other people's containers included")
+}
+
+func (d *doctor) seedFile(file, why string) Check {
+	if _, err := os.Lstat(d.path(file)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return pass("no %s", file)
+		}
+		return broken(err)
+	}
+	return warn(why, "rm "+file, "%s", file)
+}
+
+// seedConflist looks for the network my_bridge wherever an Apptainer may look.
+func (d *doctor) seedConflist(context.Context) Check {
+	dirs := []string{"/etc/apptainer/network", "/usr/local/etc/apptainer/network", "/etc/singularity/network", "/etc/cni/net.d"}
+	if a, err := d.apptainer(); err == nil {
+		dirs = append(dirs, filepath.Join(filepath.Dir(a.ConfFile), "network"))
+		if dir := a.conf("cni configuration path"); dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(d.path(filepath.Join(dir, "*.conflist"))) // the pattern is right
+		for _, file := range files {
+			shown := "/" + strings.TrimPrefix(strings.TrimPrefix(file, d.root), "/")
+			c, err := readConflist(file)
+			switch {
+			case err != nil:
+				return warn("Apptainer gives up on networks that sort after it", "correct it, or rm "+shown, "%v", err)
+			case c.Name == "my_bridge" || filepath.Base(file) == "20-bridge.conflist":
+				return warn("boxrun brings its own networks; instances on this one get no rules from it", "rm "+shown,
+					"%s, network %q", shown, c.Name)
+			}
+		}
+	}
+	return pass("no network my_bridge")
+}
+
+// deadDNAT looks for rules, such as people typed with the address a box had that day, that send ports to an address on a
+// network of boxes that nobody has.
+func (d *doctor) deadDNAT(context.Context) Check {
+	f, err := d.firewall()
+	if err != nil {
+		return skip("the rules cannot be read")
+	}
+	rules := f.Rules(func(rule string) bool {
+		_, to, ok := strings.Cut(rule, "--to-destination ")
+		return ok && strings.Contains(rule, "-t nat") && d.deadAddress(to)
+	})
+	if len(rules) == 0 {
+		return pass("none")
+	}
+	return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
+		network.Deletion(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+}
+
+// wideForward looks for a rule that forwards everything for everybody, such as people typed when their instances had no way
+// out. The policy ACCEPT tells nothing: it is the kernel's own.
+func (d *doctor) wideForward(context.Context) Check {
+	f, err := d.firewall()
+	if err != nil {
+		return skip("the rules cannot be read")
+	}
+	rules := f.Rules(func(rule string) bool { return strings.HasSuffix(rule, " -t filter -A FORWARD -j ACCEPT") })
+	if len(rules) == 0 {
+		return pass("none")
+	}
+	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.Deletion(rules[0]), "%s", rules[0])
+}
+
+// deadAddress says whether the destination is on a network of boxes and nobody's.
+func (d *doctor) deadAddress(to string) bool {
+	text, _, _ := strings.Cut(strings.Fields(to)[0], ":")
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return false
+	}
+	for _, n := range d.networks() {
+		if !n.Subnet.Contains(addr) {
+			continue
+		}
+		if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
+			return false
+		}
+		held, err := netsetup.Held(n, addr)
+		return !held && err == nil
+	}
+	return false
+}
+
+// dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules in the same backend none is
+// asked before boxrun's own, once those stand first.
+func dropped(o netsetup.Outcome, bridge string) Check {
+	fix := network.Remedy(o.Rule, bridge)
+	switch {
+	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+		fix = network.MendCommand
+	case strings.HasPrefix(o.Rule, "iptables"):
+		fix = network.Deletion(o.Rule)
+	}
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
+}
+
+// somewhere is an address of the world outside, kept for documentation: rules are walked with it, nothing is sent there.
+func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
+
+func noTranslation() netip.AddrPort { return netip.AddrPort{} }

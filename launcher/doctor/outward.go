@@ -1,0 +1,319 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/network"
+	"boxrun/launcher/process"
+	"boxrun/launcher/say"
+	"boxrun/netsetup"
+)
+
+// outLooks follows what a box sends: to the gateway, out of the host, by name, in bulk.
+func (d *doctor) outLooks(b *box.Box) []look {
+	return []look{
+		one(b.Name, "out gateway", func(ctx context.Context) Check { return d.gateway(ctx, b) }),
+		one(b.Name, "out transfer", func(ctx context.Context) Check { return d.transfer(ctx, b) }),
+		one(b.Name, "out names", func(ctx context.Context) Check { return d.names(ctx, b) }),
+		one(b.Name, "out ping as a user", func(ctx context.Context) Check { return d.ping(ctx, b) }),
+	}
+}
+
+// gateway looks for the box's default route, and for the bridge behind it.
+func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
+	want := network.Of(d.l.Store, b).Gateway()
+	have, err := netsetup.DefaultGateway(b.Init.PID)
+	const why = "nothing leaves the box without a way out"
+	switch {
+	case err != nil:
+		return broken(err)
+	case have != want:
+		return fail(why, fmt.Sprintf("boxrun exec %s -- ip route replace default via %s", b.Name, want),
+			"the box's default route is %s, and its bridge is %s", orNone(have), want)
+	}
+	answers, err := netsetup.Neighbour(ctx, b.Init.PID, want)
+	switch {
+	case err != nil:
+		return broken(err)
+	case !answers:
+		return fail(why, network.MendCommand, "%s, the bridge, does not answer the box (ARP)", want)
+	}
+	return pass("%s answers", want)
+}
+
+func orNone(a netip.Addr) string {
+	if !a.IsValid() {
+		return "none"
+	}
+	return a.String()
+}
+
+// transferSize is what goes each way: many segments of any size, and little for a virtual wire.
+const transferSize = 256 << 10
+
+// transfer has the box send a lot to a client outside whose path has a smaller MTU, and back: what is masqueraded
+// wrongly, dropped or too large shows.
+func (d *doctor) transfer(ctx context.Context, b *box.Box) Check {
+	if d.outsider == nil {
+		return skip("no client network: %s", d.noOutside)
+	}
+	l, err := d.outsider.Listen(ctx, "tcp4", netip.AddrPortFrom(d.outsider.Addr, 0).String())
+	if err != nil {
+		return broken(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	far := make(chan sideResult, 1)
+	go func() { far <- farSide(ctx, l) }()
+	near, err := netsetup.DialFrom(ctx, b.Init.PID, "tcp4", l.Addr().String())
+	if err != nil {
+		return d.noWayOut(b, err)
+	}
+	defer near.Close()
+	err = exchange(ctx, near, true)
+	result := <-far
+	const hangs = "connections open, and hang with the first large packet: TLS, git, apt, database dumps"
+	switch {
+	case errors.Join(err, result.err) != nil:
+		return fail(hangs, network.MendCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
+			d.outsider.MTU, errors.Join(err, result.err))
+	case result.from != d.outsider.Gateway:
+		return fail("answers to what boxes send do not come back", network.MendCommand, "packets of the box arrive from %s, not from the host's address", result.from)
+	}
+	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, d.outsider.MTU)
+}
+
+// noWayOut says why a connection out of the box did not come to be.
+func (d *doctor) noWayOut(b *box.Box, err error) Check {
+	f, ruleErr := d.firewall()
+	if ruleErr == nil {
+		bridge := b.Profile.Network.Bridge
+		o := f.Forwarded(netsetup.Packet{
+			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
+		}, noTranslation())
+		if o.Dropped {
+			return dropped(o, bridge)
+		}
+	}
+	return fail("the box reaches nothing outside", network.MendCommand, "a connection out of the box was not opened: %v", err)
+}
+
+// sideResult is how the far side of a transfer saw it.
+type sideResult struct {
+	from netip.Addr // who connected
+	err  error
+}
+
+func farSide(ctx context.Context, l net.Listener) sideResult {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	conn, err := l.Accept()
+	if err != nil {
+		return sideResult{err: err}
+	}
+	defer conn.Close()
+	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return sideResult{err: err}
+	}
+	return sideResult{from.Addr().Unmap(), exchange(ctx, conn, false)}
+}
+
+// exchange sends and receives, in this order or the other.
+func exchange(ctx context.Context, conn net.Conn, first bool) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	send := func() error {
+		_, err := conn.Write(make([]byte, transferSize))
+		return err
+	}
+	receive := func() error {
+		_, err := io.ReadFull(conn, make([]byte, transferSize))
+		return err
+	}
+	if first {
+		return firstOf(send, receive)
+	}
+	return firstOf(receive, send)
+}
+
+// firstOf runs steps until one fails.
+func firstOf(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names asks the box's own name servers, from the box.
+func (d *doctor) names(ctx context.Context, b *box.Box) Check {
+	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
+	const why = "names do not resolve in the box"
+	fix := fixOfNames(b)
+	if notThere(err) {
+		return fail(why, fix, "the box has no /etc/resolv.conf")
+	}
+	if err != nil {
+		return broken(err)
+	}
+	servers := netsetup.NameServers(text)
+	if len(servers) == 0 {
+		return fail(why, fix, "the box's /etc/resolv.conf names no server")
+	}
+	inBox := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return netsetup.DialFrom(ctx, b.Init.PID, network, address)
+	}
+	// The host asks at the same time: whose fault it is, is known when there is no answer.
+	host := make(chan error, 1)
+	go func() { host <- askAny(ctx, new(net.Dialer).DialContext, servers) }()
+	err = askAny(ctx, inBox, servers)
+	if err == nil {
+		return pass("%s answers", addrsText(servers))
+	}
+	return d.silentServers(b, servers, err, <-host, fix)
+}
+
+// fixOfNames says how a box comes by name servers that answer. A built-in profile is none that a person can write to.
+func fixOfNames(b *box.Box) string {
+	if strings.HasPrefix(b.Profile.File, "builtin:") {
+		return "give the host name servers that answer, in /etc/resolv.conf"
+	}
+	return "set network.dns in " + b.Profile.File + ", and boxrun restart " + b.Name
+}
+
+// silentServers says whether it is the box's way, or the servers. 127.0.0.1 is another one in the box than on the host.
+func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error, fix string) Check {
+	const why = "names do not resolve in the box"
+	if servers[0].IsLoopback() {
+		return fail(why, fix, "the box asks a stub on its own 127.0.0.1 that is not there: %v", box)
+	}
+	if host != nil {
+		return warn(why+"; nor do they on the host by these servers", fix, "no answer from %s to the box, nor to the host: %v", addrsText(servers), box)
+	}
+	f, err := d.firewall()
+	if err != nil {
+		return broken(err)
+	}
+	bridge := b.Profile.Network.Bridge
+	out := "eth0"
+	if e, err := d.external(); err == nil && e.Name != "" {
+		out = e.Name
+	}
+	o := f.Forwarded(netsetup.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	if o.Dropped {
+		return dropped(o, bridge)
+	}
+	return fail(why, network.MendCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
+}
+
+// askTime is how long a name server may take.
+const askTime = 1200 * time.Millisecond
+
+// askAny asks all servers at once; one that answers is enough. The error is that of the first.
+func askAny(ctx context.Context, dial dialer, servers []netip.Addr) error {
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, s := range servers {
+		all.Go(func() { errs[i] = ask(ctx, dial, s) })
+	}
+	all.Wait()
+	if slices.Contains(errs, nil) {
+		return nil
+	}
+	return errs[0]
+}
+
+// ask asks one server for the servers of the root: any answer will do, a refusal among them.
+func ask(ctx context.Context, dial dialer, server netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var dialled error
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		conn, err := dial(ctx, network, netip.AddrPortFrom(server, 53).String())
+		dialled = err
+		return conn, err
+	}}
+	_, err := r.LookupNS(ctx, ".")
+	var answer *net.DNSError
+	switch {
+	case err == nil:
+		return nil
+	case dialled != nil:
+		return dialled
+	case ctx.Err() != nil:
+		return errors.New("no answer")
+	case errors.As(err, &answer) && (answer.IsNotFound || strings.Contains(answer.Err, "misbehaving")):
+		return nil // it said no, or that it cannot tell: it is there
+	case strings.Contains(err.Error(), "connection refused"):
+		return unix.ECONNREFUSED
+	}
+	return err
+}
+
+// ping runs the box's ping as nobody, to the box itself: what keeps users from it is in the box.
+func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
+	code, said, err := d.pingAs(ctx, b, "65534:65534")
+	switch {
+	case code == enter.CodeNotFound:
+		return skip("no ping in the image")
+	case err != nil:
+		return skip("%v", err)
+	case code == 0:
+		return pass("works")
+	}
+	if code, _, err := d.pingAs(ctx, b, "0"); err != nil || code != 0 {
+		return skip("ping does not work for root either: %s", said)
+	}
+	why := "users of the box see \"Operation not permitted\""
+	fix := fmt.Sprintf("boxrun exec %s -- sysctl -w net.ipv4.ping_group_range=\"%s\"", b.Name, network.PingGroups)
+	return fail(why, fix, "ping works for root only: the image's ping has lost its capability, or is on a file system mounted nosuid, "+
+		"and net.ipv4.ping_group_range lets no group send: %s", said)
+}
+
+// pingAs gives ping's exit code and its last words.
+func (d *doctor) pingAs(ctx context.Context, b *box.Box, user string) (code int, said string, err error) {
+	var out bytes.Buffer
+	code, err = enter.RunIn(ctx, enter.RefOf(d.l.Store, b), enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	return code, say.Printable(lines[len(lines)-1]), err
+}
+
+// readInBox reads a file of a box as a process in it would find it, following links there and nowhere else.
+func readInBox(pid int, path string) (string, error) {
+	root, err := unix.Open(process.ProcFile(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return "", fmt.Errorf("opening /%s in the box: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 1<<16))
+	return string(text), err
+}

@@ -1,0 +1,88 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"boxrun/launcher"
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/profiles"
+)
+
+// SelfTest examines the host with a box of the profile hello, the built-in one, which is up for the time of it: under a
+// name and on a host port that nobody has, and on the bridge that boxes are on already. The last check tells whether it
+// could be taken away again.
+func SelfTest(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) ([]Check, error) {
+	p, err := selfProfile(ctx, l, hello)
+	if err != nil {
+		return nil, err
+	}
+	_, err = l.Up(ctx, p, launcher.UpOptions{})
+	if err != nil && !errors.Is(err, fault.ErrNotReady) {
+		return notUp(ctx, l, p, err)
+	}
+	checks, err := Examine(ctx, l, p.Name, nil)
+	_, down := l.Down(context.WithoutCancel(ctx), p.Name, nil)
+	c := pass("stopped, and taken away")
+	if down != nil {
+		c = fail("the host has what is left of it", "boxrun down "+p.Name, "%v", down)
+	}
+	c.Area, c.Name = p.Name, "down"
+	return append(checks, c), err
+}
+
+// notUp gives the checks of the host, and why the box did not come up.
+func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause error) ([]Check, error) {
+	d, err := newDoctor(l)
+	if err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	d.boxes = box.Without(d.boxes, p.Name)
+	checks := examine(ctx, append(append(d.hostLooks(), d.networkLooks()...), d.leftoverLooks()...))
+	for _, e := range fault.Joined(cause) {
+		c := fail("no box works here, then", fault.HintOf(e), "%v", e)
+		c.Area, c.Name = p.Name, "up"
+		checks = append(checks, c)
+	}
+	return checks, nil
+}
+
+// selfProfile fits hello to this host.
+func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) (profiles.Profile, error) {
+	boxes, err := l.All()
+	if err != nil {
+		return hello, err
+	}
+	port, err := freePort(ctx)
+	if err != nil {
+		return hello, err
+	}
+	p := hello
+	p.Name = fmt.Sprintf("selftest-%d", os.Getpid())
+	p.Hostname = p.Name
+	p.Network.Ports = []profiles.Port{{Host: port, Container: 80, Count: 1, Proto: "tcp"}}
+	p.Ready.Hint = ""
+	for _, b := range boxes {
+		if n := b.Profile.Network; b.Bridged() {
+			p.Network.Bridge, p.Network.Subnet, p.Network.MTU, p.Network.Offload = n.Bridge, n.Subnet, n.MTU, n.Offload
+		}
+	}
+	return p, nil
+}
+
+// freePort gives a tcp port that nobody listens on.
+func freePort(ctx context.Context) (uint16, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "0.0.0.0:0")
+	if err != nil {
+		return 0, fmt.Errorf("looking for a free port: %w", err)
+	}
+	defer l.Close()
+	addr, err := netip.ParseAddrPort(strings.TrimSpace(l.Addr().String()))
+	return addr.Port(), err
+}

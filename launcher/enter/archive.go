@@ -1,0 +1,352 @@
+package enter
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file packs a tree into a tar stream and unpacks it, for "boxrun cp". The first entry, ".", is what was named; the
+// names of the others are relative to it.
+
+// packer writes a tree.
+type packer struct {
+	out   *tar.Writer
+	notes io.Writer
+	seen  map[inode]string // files with several names, by the first one
+}
+
+type inode struct{ dev, ino uint64 }
+
+// pack writes what is at source, a link as a link, and ends the stream. Sockets and devices are left out, with a line on
+// notes.
+func pack(out, notes io.Writer, source string) error {
+	p := packer{tar.NewWriter(out), notes, map[inode]string{}}
+	if contents(source) || strings.HasSuffix(source, "/") { // not the link, but where it leads
+		var err error
+		if source, err = filepath.EvalSymlinks(source); err != nil {
+			return err
+		}
+	}
+	source = filepath.Clean(source)
+	err := filepath.WalkDir(source, func(path string, _ fs.DirEntry, err error) error {
+		var failed *fs.PathError
+		if errors.As(err, &failed) {
+			return fmt.Errorf("copying %s: %w", path, failed.Err) // which system call it was helps nobody
+		}
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(source, path)
+		if err != nil {
+			return err
+		}
+		return p.add(path, name)
+	})
+	if err != nil {
+		return err // without an end, which tells the other side
+	}
+	return p.out.Close()
+}
+
+// add writes one file under name. A file that vanished meanwhile is an error: the copy is not of what was named.
+func (p packer) add(path, name string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0 {
+		fmt.Fprintf(p.notes, "left out %s: it is a socket or a device\n", path)
+		return nil
+	}
+	if !info.Mode().IsRegular() {
+		return p.addSpecial(path, name, info)
+	}
+	// Nothing is followed, and nothing waited for, where the file was replaced by a link or a pipe meanwhile.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s was replaced while it was copied", path)
+	}
+	return p.addRegular(f, name, info)
+}
+
+// addSpecial writes a directory, a link or a named pipe.
+func (p packer) addSpecial(path, name string, info fs.FileInfo) error {
+	link := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if link, err = os.Readlink(path); err != nil {
+			return err
+		}
+	}
+	h, err := headerOf(info, name, link)
+	if err != nil {
+		return err
+	}
+	return p.out.WriteHeader(h)
+}
+
+// addRegular writes a file, or the name it was written under before. One that grows meanwhile is cut, one that shrinks
+// is an error.
+func (p packer) addRegular(f *os.File, name string, info fs.FileInfo) error {
+	h, err := headerOf(info, name, "")
+	if err != nil {
+		return err
+	}
+	if first, again := p.linked(info, name); again {
+		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+		return p.out.WriteHeader(h)
+	}
+	if err := p.out.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.CopyN(p.out, f, h.Size)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s became shorter while it was copied", f.Name())
+	}
+	return err
+}
+
+// linked notes a file that has several names; again says that it has been written, as first.
+func (p packer) linked(info fs.FileInfo, name string) (first string, again bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Nlink < 2 {
+		return "", false
+	}
+	id := inode{uint64(stat.Dev), stat.Ino}
+	first, again = p.seen[id]
+	if !again {
+		p.seen[id] = name
+	}
+	return first, again
+}
+
+// headerOf gives the header of a file; its owner is numbers alone, as the names of another system mean nothing here.
+func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return nil, err
+	}
+	h.Name, h.Uname, h.Gname, h.Format = name, "", "", tar.FormatPAX
+	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
+	return h, nil
+}
+
+// unpacker makes a tree. It works below one directory and cannot leave it, whatever the stream says: who packed may be
+// root in a box.
+type unpacker struct {
+	root *os.Root
+	dirs []*tar.Header // those whose mode and times come when all is in them
+}
+
+// unpack makes of the stream what was named as source, at target or in it. A stream without its end is an error.
+func unpack(in io.Reader, source, target string) error {
+	stream := tar.NewReader(in)
+	first, err := stream.Next()
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF // the other side says why
+	}
+	if err != nil {
+		return err
+	}
+	if first.Name != "." {
+		return fmt.Errorf("copying: the first name is %q", first.Name)
+	}
+	place, err := placeFor(source, target, first.Typeflag == tar.TypeDir)
+	if err != nil {
+		return err
+	}
+	if first.Typeflag != tar.TypeDir {
+		return unpackOne(stream, first, place)
+	}
+	return unpackTree(stream, first, place)
+}
+
+// unpackOne makes one file that is no directory.
+func unpackOne(stream *tar.Reader, h *tar.Header, place string) error {
+	root, err := os.OpenRoot(filepath.Dir(place))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	h.Name = filepath.Base(place)
+	u := unpacker{root: root}
+	if err := u.add(stream, h); err != nil {
+		return err
+	}
+	return atEnd(stream)
+}
+
+// unpackTree makes a directory, or takes the one that is there, and all below it.
+func unpackTree(stream *tar.Reader, top *tar.Header, place string) error {
+	if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	root, err := os.OpenRoot(place)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u := unpacker{root: root, dirs: []*tar.Header{top}}
+	for {
+		h, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			return u.finish()
+		}
+		if err == nil {
+			err = u.add(stream, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// atEnd wants nothing more to come.
+func atEnd(stream *tar.Reader) error {
+	h, err := stream.Next()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("copying: unexpected %q", h.Name)
+	}
+	return err
+}
+
+// add makes one file of the tree.
+func (u *unpacker) add(stream *tar.Reader, h *tar.Header) error {
+	if !filepath.IsLocal(h.Name) {
+		return fmt.Errorf("copying: %q leads out of the copy", h.Name)
+	}
+	err := u.make(stream, h)
+	var failed *fs.PathError // its path is relative
+	if errors.As(err, &failed) {
+		err = failed.Err
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", filepath.Join(u.root.Name(), h.Name), err)
+	}
+	return nil
+}
+
+// make makes one file, in place of another one that is there.
+func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
+	if h.Typeflag == tar.TypeDir {
+		u.dirs = append(u.dirs, h)
+		return u.makeDir(h.Name)
+	}
+	if err := u.root.Remove(h.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return u.addRegular(stream, h)
+	case tar.TypeLink:
+		return u.root.Link(h.Linkname, h.Name)
+	case tar.TypeSymlink:
+		if err := u.root.Symlink(h.Linkname, h.Name); err != nil {
+			return err
+		}
+		return u.dress(h)
+	case tar.TypeFifo:
+		return u.addPipe(h)
+	}
+	return fmt.Errorf("it is of type %q", h.Typeflag)
+}
+
+// makeDir makes a directory that only we may enter until it is finished. A link to one is none.
+func (u *unpacker) makeDir(name string) error {
+	err := u.root.Mkdir(name, 0o700)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	info, err := u.root.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = errors.New("what is there is no directory")
+	}
+	return err
+}
+
+func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
+	f, err := u.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, stream)
+	if err == nil {
+		err = f.Chown(h.Uid, h.Gid)
+	}
+	if err == nil {
+		err = f.Chmod(h.FileInfo().Mode()) // after the owner, whose change takes the set-user-id bit
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
+}
+
+func (u *unpacker) addPipe(h *tar.Header) error {
+	err := u.at(h.Name, func(dir int, name string) error { return unix.Mkfifoat(dir, name, 0o600) })
+	if err == nil {
+		err = u.dress(h)
+	}
+	if err != nil {
+		return err
+	}
+	return u.root.Chmod(h.Name, h.FileInfo().Mode())
+}
+
+// dress gives a file its owner and its time without following it.
+func (u *unpacker) dress(h *tar.Header) error {
+	if err := u.root.Lchown(h.Name, h.Uid, h.Gid); err != nil {
+		return err
+	}
+	at := unix.NsecToTimespec(h.ModTime.UnixNano())
+	return u.at(h.Name, func(dir int, name string) error {
+		return unix.UtimesNanoAt(dir, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// at calls do with the directory of name and its last element, for system calls that os.Root has not.
+func (u *unpacker) at(name string, do func(dir int, name string) error) error {
+	dir, err := u.root.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return do(int(dir.Fd()), filepath.Base(name))
+}
+
+// finish gives the directories their owners, modes and times, the innermost first: what is put into one changes its time.
+func (u *unpacker) finish() error {
+	for _, h := range slices.Backward(u.dirs) {
+		if err := u.root.Chown(h.Name, h.Uid, h.Gid); err != nil {
+			return err
+		}
+		if err := u.root.Chmod(h.Name, h.FileInfo().Mode()); err != nil {
+			return err
+		}
+		if err := u.root.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil {
+			return err
+		}
+	}
+	return nil
+}

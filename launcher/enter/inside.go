@@ -1,0 +1,227 @@
+package enter
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/hello"
+)
+
+// boxrun itself starts a command in a box. Apptainer joins the namespaces and runs boxrun's executable, handed over as
+// an open file, so nothing of the image is needed. Inside, boxrun becomes the user, looks for the command with the
+// user's eyes and executes the command. Otherwise every image would need setpriv, su and env, and su would open a
+// session that holds up the box's shutdown.
+const (
+	enterFD   = 3
+	enterPath = "/proc/self/fd/3"
+	entryFD   = 4 // the entry, as JSON
+	lineFD    = 5 // packets to boxrun outside
+)
+
+// entry is the message to the process inside: the command to run and how, or a copy to do.
+type entry struct {
+	Argv  []string
+	Login bool
+	User  string
+	Dir   string
+	Env   []string
+	TTY   bool
+	Term  string    // value of TERM; "": unset
+	Copy  *transfer // the box's part of a copy, in place of a command
+}
+
+// entryOf returns the entry for e. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
+func entryOf(e Command) entry {
+	in := entry{Argv: e.Argv, Login: e.Login, User: e.User, Dir: e.Dir, Env: e.Env, TTY: e.TTY, Copy: e.copy}
+	if e.TTY {
+		in.Term = os.Getenv("TERM")
+	}
+	if e.TTY && in.Term == "" {
+		in.Term = "xterm"
+	}
+	return in
+}
+
+// failure tells why a command was not executed, with the exit code to report.
+type failure struct {
+	Code int
+	Text string
+}
+
+func (f *failure) Error() string { return f.Text }
+
+// Inside runs the parts of boxrun that belong into a box. args is the command line of the process: it tells whether the
+// process is such a part. If so, inside is true, and the caller must exit with code. Otherwise inside is false and
+// Inside did nothing. The messages of hello go to log.
+func Inside(args []string, log io.Writer) (code int, inside bool) {
+	switch {
+	case args[0] == enterPath:
+		return enter(), true
+	case args[0] == hello.Path && os.Getpid() == 1:
+		return hello.Init(log), true
+	default:
+		return 0, false
+	}
+}
+
+// enter reads its entry and executes the command; on success enter does not return. If the command cannot be executed,
+// enter sends the failure over the line and returns the exit code. After a copy enter returns 0.
+func enter() int {
+	runtime.LockOSThread() // capabilities belong to a thread: the thread that drops them must also execute
+	// The command gets its own session, to make its process group known: the group has the number of the process.
+	_, err := unix.Setsid()
+	if err == nil {
+		err = unix.Send(lineFD, []byte("running"), 0)
+	}
+	var e entry
+	if err == nil {
+		e, err = readEntry()
+	}
+	if err == nil {
+		err = e.run()
+	}
+	if err == nil {
+		return 0
+	}
+	f := &failure{Code: CodeBoxrun}
+	if !errors.As(err, &f) {
+		f.Text = err.Error()
+	}
+	if text, err := json.Marshal(f); err == nil {
+		_ = unix.Send(lineFD, text, 0) // nobody is left to be told
+	}
+	return f.Code
+}
+
+// readEntry reads the entry from the file entryFD.
+func readEntry() (entry, error) {
+	text, err := io.ReadAll(io.NewSectionReader(os.NewFile(entryFD, "entry"), 0, 1<<30))
+	if err != nil {
+		return entry{}, err
+	}
+	var e entry
+	return e, json.Unmarshal(text, &e)
+}
+
+// run becomes the user and executes the command, or does the copy. run returns only after a copy or with an error.
+func (e entry) run() error {
+	if err := keepToSelf(); err != nil {
+		return err
+	}
+	if e.Copy != nil {
+		return e.Copy.inside()
+	}
+	u, err := lookUser(e.User)
+	if err != nil {
+		return err
+	}
+	if err := e.takeTerminal(u); err != nil {
+		return err
+	}
+	unix.Umask(0o022)
+	if err := u.become(); err != nil {
+		return err
+	}
+	if err := e.enterDir(u); err != nil {
+		return err
+	}
+	env := e.environ(u, boxLang())
+	return e.execute(u, env)
+}
+
+// keepToSelf marks all files but standard input, output and error as closed on exec. Apptainer leaves some open as
+// well.
+func keepToSelf() error {
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// takeTerminal makes standard input the controlling terminal and gives the terminal to the user, as login does.
+// Otherwise tmux, or a write to /dev/stderr, could not open the terminal.
+func (e entry) takeTerminal(u user) error {
+	if !e.TTY {
+		return nil
+	}
+	if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+		return os.NewSyscallError("TIOCSCTTY", err)
+	}
+	return os.NewSyscallError("fchown", unix.Fchown(0, u.UID, -1))
+}
+
+// enterDir changes to the working directory: e.Dir, the home of a login, or the root directory. A missing home does not
+// keep a user out (see login(1)); a missing e.Dir is an error.
+func (e entry) enterDir(u user) error {
+	switch {
+	case e.Dir != "":
+		if err := os.Chdir(e.Dir); err != nil {
+			return fmt.Errorf("working directory %q: %w", e.Dir, errors.Unwrap(err))
+		}
+		return nil
+	case e.Login && os.Chdir(u.Home) == nil:
+		return nil
+	default:
+		return os.Chdir("/")
+	}
+}
+
+// execute replaces the process by the command. execute returns only on failure.
+func (e entry) execute(u user, env []string) error {
+	path, argv, err := e.command(u, env)
+	if err != nil {
+		return err
+	}
+	err = syscall.Exec(path, argv, env)
+	switch {
+	case errors.Is(err, unix.ENOENT): // the file exists; the interpreter in its first line or header is missing
+		return &failure{CodeNotRunable, fmt.Sprintf("%s: its interpreter is missing", path)}
+	default:
+		return &failure{CodeNotRunable, fmt.Sprintf("%s: %v", path, err)}
+	}
+}
+
+// command returns the program's path and its argv. The argv[0] of a login shell begins with "-".
+func (e entry) command(u user, env []string) (path string, argv []string, err error) {
+	if e.Login {
+		path = u.loginShell()
+		return path, []string{"-" + filepath.Base(path)}, nil
+	}
+	path, err = lookCommand(e.Argv[0], valueOf(env, "PATH"))
+	return path, e.Argv, err
+}
+
+// lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
+// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunable.
+func lookCommand(name, search string) (string, error) {
+	if err := os.Setenv("PATH", search); err != nil {
+		return "", err
+	}
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil, errors.Is(err, exec.ErrDot):
+		return path, nil
+	case errors.Is(err, exec.ErrNotFound):
+		return "", &failure{CodeNotFound, fmt.Sprintf("%s: no such command in the box's PATH", name)}
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return "", &failure{CodeNotFound, fmt.Sprintf("%s: no such file in the box", name)}
+	default:
+		return "", &failure{CodeNotRunable, fmt.Sprintf("%s: %v", name, errors.Unwrap(err))}
+	}
+}

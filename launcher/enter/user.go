@@ -1,0 +1,183 @@
+package enter
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	moby "github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+)
+
+// This file looks up users, commands' environments and languages in the box, for the process inside (enter.go).
+
+// user is the user a command runs as.
+type user struct {
+	Name   string // the number if /etc/passwd has no name for the user
+	UID    int
+	GID    int
+	Groups []int // supplementary
+	Home   string
+	Shell  string // "" if /etc/passwd names none
+}
+
+// lookUser finds spec, USER[:GROUP] by name or number, in the box's /etc/passwd and /etc/group. Numbers need not be in
+// the files. An image without these files still has root.
+func lookUser(spec string) (user, error) {
+	passwd, err := ReadIfThere("/etc/passwd")
+	if err != nil {
+		return user{}, err
+	}
+	group, err := ReadIfThere("/etc/group")
+	if err != nil {
+		return user{}, err
+	}
+	return parseUser(spec, passwd, group)
+}
+
+// ReadIfThere returns the content of a file; "" if there is no file.
+func ReadIfThere(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return string(text), err
+}
+
+// parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an
+// error. If several names share a number, a name in spec decides whose shell counts.
+func parseUser(spec, passwd, group string) (user, error) {
+	if spec == "" {
+		spec = "0"
+	}
+	root := &moby.ExecUser{Home: "/"}
+	found, err := moby.GetExecUser(spec, root, strings.NewReader(passwd), strings.NewReader(group))
+	switch {
+	case errors.Is(err, moby.ErrNoPasswdEntries):
+		return user{}, fmt.Errorf("user %q: not in the box's /etc/passwd", spec)
+	case errors.Is(err, moby.ErrNoGroupEntries):
+		return user{}, fmt.Errorf("user %q: its group is not in the box's /etc/group", spec)
+	case err != nil:
+		return user{}, fmt.Errorf("user %q: %w", spec, err)
+	}
+	u := user{Name: strconv.Itoa(found.Uid), UID: found.Uid, GID: found.Gid, Groups: found.Sgids, Home: found.Home}
+	name, _, _ := strings.Cut(spec, ":")
+	entries, err := moby.ParsePasswdFilter(strings.NewReader(passwd), func(e moby.User) bool {
+		return e.Name == name || e.Uid == found.Uid
+	})
+	if err != nil {
+		return user{}, err
+	}
+	if i := slices.IndexFunc(entries, func(e moby.User) bool { return e.Name == name }); i > 0 {
+		entries = entries[i:] // several names may share a number
+	}
+	if len(entries) > 0 {
+		u.Name, u.Shell = entries[0].Name, entries[0].Shell
+	}
+	return u, nil
+}
+
+// become gives the process the user's identity. Apptainer leaves all capabilities inheritable and ambient, and a
+// program would pass them on to what it executes; a login must not have these, so become drops both sets.
+func (u user) become() error {
+	if err := syscall.Setgroups(u.Groups); err != nil {
+		return fmt.Errorf("setting the groups of user %q: %w", u.Name, err)
+	}
+	if err := syscall.Setgid(u.GID); err != nil {
+		return fmt.Errorf("setting the group of user %q: %w", u.Name, err)
+	}
+	if err := dropInheritable(); err != nil {
+		return err
+	}
+	if err := syscall.Setuid(u.UID); err != nil {
+		return fmt.Errorf("becoming user %q: %w", u.Name, err)
+	}
+	return nil
+}
+
+// dropInheritable empties the calling thread's inheritable capabilities and, as a consequence, the ambient ones.
+func dropInheritable() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	sets[0].Inheritable, sets[1].Inheritable = 0, 0
+	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
+}
+
+// loginShell returns the user's shell. If there is none in the image, or the user may not execute the shell, loginShell
+// returns /bin/sh.
+func (u user) loginShell() string {
+	if u.Shell != "" && unix.Access(u.Shell, unix.X_OK) == nil {
+		return u.Shell
+	}
+	return "/bin/sh"
+}
+
+// boxPath is the PATH of commands in a box.
+const boxPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environ returns the variables of a login on a machine, then the variables asked for. Of the caller's variables only
+// TERM is among them.
+func (e entry) environ(u user, lang string) []string {
+	shell := u.Shell
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	env := []string{"PATH=" + boxPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name, "SHELL=" + shell,
+		"LANG=" + lang}
+	if e.Term != "" {
+		env = append(env, "TERM="+e.Term)
+	}
+	for _, v := range e.Env {
+		name, _, _ := strings.Cut(v, "=")
+		env = slices.DeleteFunc(env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		env = append(env, v)
+	}
+	return env
+}
+
+// valueOf returns the value of a variable in env; "" if unset.
+func valueOf(env []string, name string) string {
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// boxLang returns the language set in the box, as a login there would have. The host's language may not be installed in
+// the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
+func boxLang() string {
+	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		lang := parseLang(f)
+		f.Close()
+		if lang != "" {
+			return lang
+		}
+	}
+	return "C.UTF-8"
+}
+
+// parseLang returns the value of LANG from a file of shell assignments; "" if unset.
+func parseLang(r io.Reader) string {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "LANG="); ok {
+			return strings.Trim(value, `"'`)
+		}
+	}
+	return ""
+}

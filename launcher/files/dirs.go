@@ -1,0 +1,72 @@
+package files
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Below returns the paths of names in dir.
+func Below(dir string, names []string) []string {
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(dir, name)
+	}
+	return paths
+}
+
+// RemoveEmptyCommand returns the command to remove the given directories, in this order. Directories missing by then or
+// not empty are no error.
+func RemoveEmptyCommand(dirs ...string) string {
+	return "rmdir --ignore-fail-on-non-empty " + QuoteAll(dirs) + " 2>/dev/null || true"
+}
+
+// Mkdirs makes directories owned by root and readable by everyone, whatever the umask: the box has users other than
+// root. Existing directories are skipped.
+func Mkdirs(dirs []string) error {
+	for _, dir := range dirs {
+		err := os.Mkdir(dir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another box has just made the directory for itself
+		}
+		if err == nil {
+			err = os.Chmod(dir, 0o755)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MissingDirs returns the directories to make so that dirs exist. Each appears once, before the directories inside.
+func MissingDirs(dirs []string) []string {
+	var missing []string
+	for _, dir := range dirs {
+		var up []string
+		for there := Existing(dir); dir != there; dir = filepath.Dir(dir) {
+			up = append(up, dir)
+		}
+		for _, d := range slices.Backward(up) {
+			if !slices.Contains(missing, d) {
+				missing = append(missing, d)
+			}
+		}
+	}
+	return missing
+}
+
+// RemoveEmptyDirs removes directories returned by MissingDirs and made since. Directories with content stay.
+func RemoveEmptyDirs(dirs []string) error {
+	var errs []error
+	for _, dir := range slices.Backward(dirs) {
+		if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, IgnoreNotExist(err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,188 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
+	"boxrun/launcher/say"
+)
+
+// KilledProblem says why a box had to be killed: errSlow or errDeaf.
+func KilledProblem(name string, timeout time.Duration, why error) error {
+	if errors.Is(why, errDeaf) {
+		return &fault.Problem{Kind: fault.ErrKilled, Text: name + " was killed: " + errDeaf.Error(),
+			Hint: "the image's /sbin/init has to stop on SIGRTMIN+3, as systemd does"}
+	}
+	return &fault.Problem{Kind: fault.ErrKilled,
+		Text: fmt.Sprintf("%s did not stop within %s and was killed", name, timeout),
+		Hint: "raise systemd.stop_timeout, or look at what hangs with \"boxrun logs\" before the next down"}
+}
+
+const (
+	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
+	forkTime       = time.Second            // longer than a fork takes on a busy machine
+	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (pkg/network)
+	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
+	nudgeEvery     = 50 * time.Millisecond
+)
+
+// Stop stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
+// that it waits until Apptainer's master has taken the box's network down and its record away, and kills that too
+// where it hangs. Neither process needs to run any more. killed says why the box had to be: errSlow or errDeaf, nil
+// where it stopped. When ctx ends Stop returns its cause; an init that has been told to go still goes.
+//
+// cgroup is the box's own as CgroupOf gave it, "" where it has none. It is gone when Stop returns without error.
+// live shows what is waited for, as "waiting for nginx.service to stop (3s)", and "" at the end.
+func Stop(ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string)) (killed, err error) {
+	line := say.NewLive(live)
+	defer line.End()
+	killed, err = stopInit(ctx, init, cgroup, timeout, line)
+	if err != nil {
+		return killed, err
+	}
+	if err := endMaster(ctx, master, line); err != nil {
+		return killed, err
+	}
+	return killed, process.RemoveCgroup(ctx, cgroup)
+}
+
+// stopInit halts the box, and kills it where it has not halted within timeout.
+func stopInit(ctx context.Context, init process.Process, cgroup string, timeout time.Duration, line *say.Live) (killed, err error) {
+	soft, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
+	defer cancel()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		narrateStop(soft, init.PID, line)
+	}()
+	go nudge(soft, init)
+	err = halt(soft, init)
+	cancel()
+	<-told // nothing is said after the return
+	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
+		return nil, err
+	}
+	line.Say("killing the box")
+	return err, killBox(ctx, init, cgroup)
+}
+
+// Why a box is killed.
+var (
+	errSlow = errors.New("it did not stop in time")
+	errDeaf = errors.New("its init takes no notice of SIGRTMIN+3, which tells a box to stop")
+)
+
+// halt tells init to stop and waits until it is gone, or ctx ends. An init that has no handler yet, because it is only
+// just starting, would never see the signal: it is sent when there is one. There being none for long it never will be,
+// as with a shell script, and there is nothing to wait for: errDeaf. When ctx ends the error is its cause.
+func halt(ctx context.Context, init process.Process) error {
+	if err := awaitHandler(ctx, init); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := init.Signal(process.HaltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return init.Wait(ctx)
+}
+
+// awaitHandler waits until init has a handler for the halt signal, or reads it otherwise. errDeaf: it has none for long.
+func awaitHandler(ctx context.Context, init process.Process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, handlerTimeout, errDeaf)
+	defer cancel()
+	began := time.Now()
+	for without := began; init.Alive(); { // the last time it was seen without one
+		yes, brief := init.Handles(process.HaltSignal)
+		if yes && (!brief || time.Since(without) > forkTime) {
+			return nil
+		}
+		if !yes {
+			without = time.Now()
+		}
+		if err := process.Sleep(ctx, process.Pause(began, 2*time.Millisecond, 50*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nudge has systemd-shutdown, which systemd becomes at the end, look again whether the processes it told to end have ended. Of
+// those that came from outside, such as the journalctl of "boxrun logs -f", the kernel tells it nothing, and it would look
+// again after ten seconds.
+func nudge(ctx context.Context, init process.Process) {
+	for process.Sleep(ctx, nudgeEvery) == nil {
+		exe, err := os.Readlink(process.ProcFile(init.PID, "exe"))
+		if err == nil && filepath.Base(exe) == "systemd-shutdown" {
+			_ = init.Signal(unix.SIGCHLD) // gone meanwhile: all the better
+		}
+	}
+}
+
+// narrateStop shows which unit the box's systemd waits for, until ctx ends.
+func narrateStop(ctx context.Context, pid int, line *say.Live) {
+	began := time.Now()
+	var s *Systemd
+	for process.Sleep(ctx, narrateAfter) == nil {
+		if s == nil {
+			s, _ = Dial(ctx, pid) // there may be none; the line then says less
+		}
+		line.Say(stopLine(ctx, s, time.Since(began)))
+	}
+	if s != nil {
+		s.Close()
+	}
+}
+
+func stopLine(ctx context.Context, s *Systemd, took time.Duration) string {
+	if s != nil {
+		if unit, since, err := s.Waiting(ctx, true); err == nil && unit != "" {
+			return "waiting for " + unit + " to stop" + say.Seconds(since)
+		}
+	}
+	return "waiting for the box to stop" + say.Seconds(took)
+}
+
+// killBox kills all that runs in the box. Killing its init is enough for that, as it is PID 1 of the box's PID
+// namespace; killing the cgroup does not wait for init to be scheduled, and is left out where the kernel cannot do it
+// (before Linux 5.14) or the cgroup is not certainly the box's.
+func killBox(ctx context.Context, init process.Process, cgroup string) error {
+	ctx, cancel := context.WithTimeout(ctx, process.KillTimeout)
+	defer cancel()
+	if err := process.KillCgroup(init, cgroup); err != nil {
+		return err
+	}
+	if err := init.Kill(); err != nil {
+		return err
+	}
+	if err := init.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for the end of killed process %d: %w", init.PID, err)
+	}
+	return nil
+}
+
+// endMaster waits for Apptainer's master, and kills it where it hangs, as it does on a host without a system bus: it wants to
+// tell systemd that the scope has ended. The box has stopped by then, and lost nothing.
+func endMaster(ctx context.Context, master process.Process, line *say.Live) error {
+	soft, cancel := context.WithTimeout(ctx, masterTimeout)
+	defer cancel()
+	defer time.AfterFunc(narrateAfter, func() { line.Say("waiting for Apptainer to clean up") }).Stop()
+	if err := master.Wait(soft); err == nil || ctx.Err() != nil {
+		return err
+	}
+	if err := master.Kill(); err != nil {
+		return err
+	}
+	hard, cancel := context.WithTimeout(ctx, process.KillTimeout)
+	defer cancel()
+	return master.Wait(hard)
+}

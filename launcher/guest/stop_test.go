@@ -1,0 +1,205 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/launcher/process"
+	"boxrun/launcher/processtest"
+	"boxrun/launcher/testkit"
+)
+
+// cleanInit does as systemd does: it ends on the halt signal.
+const cleanInit = `trap 'exit 0' 37; READY; while :; do sleep 0.05; done`
+
+// busyInit has a handler, and takes no notice.
+const busyInit = `trap : 37; READY; while :; do sleep 0.05; done`
+
+// waiter is a master: it ends when the process does.
+func waiter(t *testing.T, p process.Process) process.Process {
+	t.Helper()
+	// A zombie counts as gone, so the script looks at the state.
+	return processtest.Shell(t, fmt.Sprintf(`READY; while grep -q 'State:.[^Z]' /proc/%d/status; do sleep 0.02; done`, p.PID))
+}
+
+func stop(t *testing.T, init, master process.Process, timeout time.Duration) (lines []string, took time.Duration, killed error) {
+	t.Helper()
+	began := time.Now()
+	killed, err := Stop(t.Context(), init, master, "", timeout, func(line string) { lines = append(lines, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if init.Alive() || master.Alive() {
+		t.Errorf("init alive %v, master alive %v", init.Alive(), master.Alive())
+	}
+	return lines, time.Since(began), killed
+}
+
+func TestStopClean(t *testing.T) {
+	init := processtest.Shell(t, cleanInit)
+	lines, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
+	if killed != nil {
+		t.Errorf("killed, as %v, after %q", killed, lines)
+	}
+	if took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	lines, _, killed = stop(t, init, init, time.Second)
+	testkit.WantText(t, fmt.Sprint(killed, lines), "<nil> []") // twice is no error
+}
+
+func TestStopKillsAfterTimeout(t *testing.T) {
+	init := processtest.Shell(t, busyInit)
+	lines, took, killed := stop(t, init, waiter(t, init), 1500*time.Millisecond)
+	if !errors.Is(killed, errSlow) || took < 1500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 1.5s", killed, took, errSlow)
+	}
+	if len(lines) < 3 || lines[len(lines)-1] != "" {
+		t.Fatalf("got lines %q, want three and an empty one", lines)
+	}
+	testkit.WantText(t, strings.Join(lines[:3], "\n"),
+		"waiting for the box to stop\nwaiting for the box to stop (1s)\nkilling the box")
+}
+
+// An init that is only just starting has no handler yet: the kernel would drop the signal.
+func TestStopWaitsForTheHandler(t *testing.T) {
+	init := processtest.Shell(t, `READY; sleep 0.3; trap 'exit 0' 37; while :; do sleep 0.05; done`)
+	_, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
+	if killed != nil || took < 250*time.Millisecond {
+		t.Errorf("killed, as %v, after %v, want no kill after 0.3s", killed, took)
+	}
+}
+
+// An init that never has one is killed long before its time is over, and that is what is said of it.
+func TestStopOfADeafInit(t *testing.T) {
+	t.Parallel() // it waits for handlerTimeout
+	init := processtest.Shell(t, `READY; while :; do sleep 0.05; done`)
+	_, took, killed := stop(t, init, waiter(t, init), time.Minute)
+	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 10s", killed, took, errDeaf)
+	}
+	testkit.WantText(t, KilledProblem("web", time.Minute, killed).Error(),
+		"web was killed: its init takes no notice of SIGRTMIN+3, which tells a box to stop")
+	testkit.WantText(t, KilledProblem("web", time.Minute, errSlow).Error(), "web did not stop within 1m0s and was killed")
+}
+
+// Without any time it is killed at once, and told nothing.
+func TestStopWithoutTime(t *testing.T) {
+	for _, script := range []string{cleanInit, `READY; while :; do sleep 0.05; done`} {
+		init := processtest.Shell(t, script)
+		_, took, killed := stop(t, init, waiter(t, init), 0)
+		if !errors.Is(killed, errSlow) || took > 3*time.Second {
+			t.Errorf("killed, as %v, after %v, want %v at once", killed, took, errSlow)
+		}
+	}
+}
+
+func TestStopIsCalledOff(t *testing.T) {
+	init := processtest.Shell(t, busyInit)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	killed, err := Stop(ctx, init, waiter(t, init), "", time.Minute, nil)
+	if killed != nil || !errors.Is(err, context.DeadlineExceeded) || !init.Alive() {
+		t.Errorf("killed %v, %v, alive %v; want nil, %v, true", killed, err, init.Alive(), context.DeadlineExceeded)
+	}
+}
+
+func TestOwnCgroup(t *testing.T) {
+	const session = "/user.slice/user-0.slice/session-3.scope"
+	for name, test := range map[string]struct {
+		path   string
+		others []string
+		want   string
+	}{
+		"a scope":                     {"/system.slice/apptainer-174.scope/init.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
+		"one of another init":         {"/system.slice/apptainer-174.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
+		"without systemd on the host": {"/apptainer/174/init.scope", []string{"/"}, "/apptainer/174 true"},
+		"the caller's":                {session + "/init.scope", []string{session}, " false"},
+		"above the caller's":          {"/user.slice", []string{session}, " false"},
+		"a name that begins the same": {"/user.slice/user-0.slice/session-3", []string{session}, "/user.slice/user-0.slice/session-3 true"},
+		"the root":                    {"/", []string{session}, " false"},
+		"the root, with systemd":      {"/init.scope", []string{"/"}, " false"},
+		"outside of what is mounted":  {"/../../x", []string{"/"}, " false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			own, ok := process.OwnCgroup(test.path, test.others)
+			testkit.WantText(t, fmt.Sprintf("%s %v", own, ok), test.want)
+		})
+	}
+}
+
+// ownScope makes a cgroup below the test's own, which goes with the test.
+func ownScope(t *testing.T) string {
+	t.Helper()
+	path, err := process.CgroupPath(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(process.CgroupMount(), path, "boxrun-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(filepath.Join(dir, "init.scope"), 0o755); err != nil || process.CgroupMount() == "" {
+		testkit.Cannot(t, "no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := process.RemoveTree(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func moveTo(t *testing.T, p process.Process, cgroup string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(p.PID)), 0o644); err != nil {
+		testkit.Cannot(t, "no process can be moved to a cgroup here: %v", err)
+	}
+}
+
+// All of the box goes with its cgroup, and only what is in it.
+func TestStopKillsTheCgroup(t *testing.T) {
+	dir := ownScope(t)
+	init, service, stranger := processtest.Shell(t, busyInit), processtest.Shell(t, busyInit), processtest.Shell(t, busyInit)
+	moveTo(t, init, filepath.Join(dir, "init.scope"))
+	moveTo(t, service, dir)
+	own, err := process.CgroupOf(init.PID)
+	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
+
+	killed, err := Stop(t.Context(), init, waiter(t, init), own, 100*time.Millisecond, nil)
+	if !errors.Is(killed, errSlow) || err != nil {
+		t.Fatal(killed, err)
+	}
+	if init.Alive() || service.Alive() || !stranger.Alive() {
+		t.Errorf("init alive %v, service alive %v, want false; stranger alive %v, want true", init.Alive(), service.Alive(), stranger.Alive())
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the cgroup is still there: %v", err)
+	}
+}
+
+// A cgroup that init is not in, by whatever mistake, is nothing to kill.
+func TestStopSparesAStrangersCgroup(t *testing.T) {
+	dir := ownScope(t)
+	init, stranger := processtest.Shell(t, busyInit), processtest.Shell(t, busyInit)
+	moveTo(t, stranger, dir)
+	if err := killBox(t.Context(), init, dir); err != nil {
+		t.Fatal(err)
+	}
+	if init.Alive() || !stranger.Alive() {
+		t.Errorf("init alive %v, want false; stranger alive %v, want true", init.Alive(), stranger.Alive())
+	}
+}
+
+func TestCgroupOfTheCaller(t *testing.T) {
+	init := processtest.Shell(t, busyInit)
+	own, err := process.CgroupOf(init.PID)
+	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), " <nil>") // it shares the test's
+	if _, err := process.CgroupOf(1 << 30); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("got %v, want %v", err, os.ErrProcessDone)
+	}
+}

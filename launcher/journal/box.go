@@ -1,0 +1,180 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/files"
+)
+
+// logs gives Apptainer's files about the box: what init said, and why it did not start.
+func logs(b *box.Box) []logFile {
+	return []logFile{{Path: b.Log, From: b.LogFrom}, {Path: b.OutLog(), From: b.OutFrom}}
+}
+
+// Query selects the log lines wanted from each box.
+type Query struct {
+	Follow  bool   // go on as new lines come
+	Lines   *int   // how many of the existing lines, from the end; nil: all, or with Follow the last ten
+	Unit    string // lines of this unit only
+	Since   string // in journalctl's syntax
+	Colours bool   // keep colours; for a single box only
+
+	timed bool // each line begins with its time, for parseTime
+}
+
+// argv returns the journalctl command that prints the lines, to be run in the box.
+func (o Query) argv() []string {
+	argv := []string{"journalctl", "--no-pager"}
+	if o.timed || o.Lines != nil && *o.Lines == 0 { // without --quiet, journalctl prints "No entries"
+		argv = append(argv, "--quiet")
+	}
+	if o.timed {
+		argv = append(argv, "--output=short-unix")
+	}
+	if o.Follow {
+		argv = append(argv, "--follow")
+	}
+	if o.Lines != nil {
+		argv = append(argv, "--lines="+strconv.Itoa(*o.Lines))
+	}
+	if o.Unit != "" {
+		argv = append(argv, "--unit="+o.Unit)
+	}
+	if o.Since != "" {
+		argv = append(argv, "--since="+o.Since)
+	}
+	return argv
+}
+
+// lastLines returns the number of existing lines to begin with; -1 means all.
+func (o Query) lastLines() int {
+	switch {
+	case o.Lines != nil:
+		return *o.Lines
+	case o.Follow:
+		return 10 // as journalctl and tail do
+	default:
+		return -1
+	}
+}
+
+// logFile is a file Apptainer keeps of a box: the output of its init, or the reason for a failed start.
+type logFile struct {
+	Path string
+	From int64 // offset in bytes of this start's lines; Apptainer only appends
+}
+
+// showLogs writes the wanted lines of a box to out: from the box's journal, or from files if the box has no journal or
+// does not run (b.PID is 0). The code is journalctl's; with an error the code is 125. Following stops when the box or
+// ctx ends; neither is an error.
+func showLogs(ctx context.Context, b enter.Ref, o Query, files []logFile, out, errOut io.Writer) (code int, err error) {
+	if b.PID != 0 && hasJournal(b.PID) {
+		e := enter.Command{Argv: o.argv(), Stdout: out, Stderr: errOut}
+		if o.Colours {
+			e.Env = []string{"SYSTEMD_COLORS=1"}
+		}
+		return enter.RunIn(ctx, b, e)
+	}
+	if err := o.refuseFiles(b.Name); err != nil {
+		return enter.CodeBoxrun, err
+	}
+	files = slices.Clone(files)
+	for i := range files {
+		if err := files[i].tail(out, o.lastLines()); err != nil {
+			return enter.CodeBoxrun, fmt.Errorf("reading the log of box %q: %w", b.Name, err)
+		}
+	}
+	if !o.Follow || b.PID == 0 {
+		return 0, nil
+	}
+	if err := followFiles(ctx, b.PID, files, out); err != nil {
+		return enter.CodeBoxrun, fmt.Errorf("following the log of box %q: %w", b.Name, err)
+	}
+	return 0, nil
+}
+
+// refuseFiles refuses a selection only a journal can make: by unit or by time.
+func (o Query) refuseFiles(box string) error {
+	if o.Unit == "" && o.Since == "" {
+		return nil
+	}
+	return fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", box)
+}
+
+// hasJournal reports whether systemd's journal runs in the box.
+func hasJournal(pid int) bool {
+	return files.Exists(fmt.Sprintf("/proc/%d/root/run/systemd/journal/socket", pid))
+}
+
+// text returns the lines of this start in the file; nil if there is no file.
+func (f logFile) text() ([]byte, error) {
+	file, err := os.Open(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
+}
+
+// tail writes the last lines of this start, all for -1, and moves From to the end of the file. The next tail thus
+// writes what Apptainer has appended since.
+func (f *logFile) tail(out io.Writer, lines int) error {
+	text, err := f.text()
+	if err != nil {
+		return err
+	}
+	f.From += int64(len(text))
+	_, err = out.Write(lastLines(text, lines))
+	return err
+}
+
+// lastLines returns the last lines of text; all of text for a negative number.
+func lastLines(text []byte, lines int) []byte {
+	if lines < 0 {
+		return text
+	}
+	all := bytes.SplitAfter(text, []byte("\n"))
+	if len(all[len(all)-1]) == 0 {
+		all = all[:len(all)-1]
+	}
+	return bytes.Join(all[max(0, len(all)-lines):], nil)
+}
+
+// followEvery is the time between two looks for new lines in files.
+const followEvery = 250 * time.Millisecond
+
+// followFiles writes what is appended to files after their From, until ctx or the process ends.
+func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		alive := files.Exists(fmt.Sprintf("/proc/%d", pid)) // before reading: what it wrote last is not to be missed
+		for i := range logs {
+			if err := logs[i].tail(out, -1); err != nil {
+				return err
+			}
+		}
+		if !alive {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

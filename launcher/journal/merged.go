@@ -1,0 +1,357 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/say"
+)
+
+// Line is a line of a box's log, safe to print on a terminal.
+type Line struct {
+	Box     string
+	Text    string
+	Problem bool // a message of journalctl about itself
+
+	at time.Time
+}
+
+// Show shows the logs of boxes: the journal of each, or Apptainer's files for a box without a journal or a crashed box.
+// Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
+// start. With Follow, Logs goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
+//
+// The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
+// box is missing, and the error of show.
+func Show(ctx context.Context, store *box.Store, names []string, o Query, show func(Line) error) (code int, err error) {
+	boxes, err := logged(store, names, o)
+	if err != nil {
+		return enter.CodeBoxrun, err
+	}
+	for _, b := range boxes {
+		noteCrash(store, b)
+	}
+	if len(boxes) == 1 {
+		s := newLogStream(store, boxes[0], o)
+		s.show = show
+		s.run(ctx)
+		noteEnd(ctx, store, s)
+		return s.code, s.err
+	}
+	return mergedLogs(ctx, store, boxes, o, show)
+}
+
+// logged returns the boxes, each once. Errors: ErrNotFound for a missing box; the error of refuseFiles for a box
+// without a journal.
+func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
+	var boxes []*box.Box
+	var errs []error
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		b, err := s.Find(name)
+		if err == nil && (!b.Alive() || !hasJournal(b.Init.PID)) {
+			err = o.refuseFiles(name)
+		}
+		boxes, errs = append(boxes, b), append(errs, err)
+	}
+	return boxes, errors.Join(errs...)
+}
+
+// mergedLogs runs a stream for each box and shows the lines of all, without colours. An error of show ends all streams.
+func mergedLogs(ctx context.Context, store *box.Store, boxes []*box.Box, o Query, show func(Line) error) (code int, err error) {
+	o.timed, o.Colours = true, false
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	streams := make([]*logStream, len(boxes))
+	for i, b := range boxes {
+		streams[i] = newLogStream(store, b, o)
+		streams[i].start(running)
+	}
+	if o.Follow {
+		err = showAsTheyCome(running, store, streams, show)
+	} else {
+		err = showInOrder(streams, show)
+	}
+	if err != nil {
+		cancel()
+	}
+	for _, s := range streams {
+		<-s.done
+	}
+	if err != nil {
+		return enter.CodeBoxrun, err
+	}
+	return resultOf(ctx, streams)
+}
+
+// resultOf returns the first code other than 0, and all errors, of ended streams. If ctx has ended, the code is
+// codeInterrupted and the error nil.
+func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
+	if ctx.Err() != nil {
+		return codeInterrupted, nil
+	}
+	var errs []error
+	for _, s := range streams {
+		errs = append(errs, s.err)
+		if code == 0 {
+			code = s.code
+		}
+	}
+	return code, errors.Join(errs...)
+}
+
+// codeInterrupted is a shell's exit code for a command ended by control-C.
+const codeInterrupted = 130
+
+// logStream is the log of a single box while being read.
+type logStream struct {
+	box   *box.Box
+	ref   enter.Ref
+	logs  Query
+	show  func(Line) error
+	lines chan Line     // used after start; closed after the last line
+	done  chan struct{} // closed when code and err are known
+	code  int
+	err   error
+	at    time.Time // time of the last line
+}
+
+// newLogStream returns a stream for the log of b, not yet running. The log of a dead box comes from Apptainer's files.
+func newLogStream(store *box.Store, b *box.Box, o Query) *logStream {
+	s := &logStream{box: b, ref: enter.RefOf(store, b), logs: o, at: b.Started, lines: make(chan Line), done: make(chan struct{})}
+	if !b.Alive() {
+		s.ref.PID = 0
+	}
+	return s
+}
+
+// start makes the stream send its lines over the channel lines until ctx ends.
+func (s *logStream) start(ctx context.Context) {
+	s.show = func(line Line) error {
+		select {
+		case s.lines <- line:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	go func() {
+		defer close(s.done)
+		defer close(s.lines)
+		s.run(ctx)
+	}()
+}
+
+// run shows the lines until the log ends. The end of a box while following its log is not an error.
+func (s *logStream) run(ctx context.Context) {
+	var one sync.Mutex // out and problems are written to concurrently
+	show := func(line Line) error {
+		one.Lock()
+		defer one.Unlock()
+		return s.show(line)
+	}
+	out := &say.LineWriter{Show: func(text string) error { return show(s.line(text)) }}
+	problems := &say.LineWriter{Show: func(text string) error {
+		return show(Line{Box: s.box.Name, Text: say.Plain(text), Problem: true})
+	}}
+	s.code, s.err = showLogs(ctx, s.ref, s.logs, logs(s.box), out, problems)
+	if err := errors.Join(out.End(), problems.End()); s.err == nil && err != nil {
+		s.code, s.err = enter.CodeBoxrun, err
+	}
+	if s.logs.Follow && ctx.Err() == nil && s.boxEnded(ctx) {
+		s.code, s.err = 0, nil
+	}
+}
+
+// boxEnded reports whether the stream's box has ended or is about to.
+func (s *logStream) boxEnded(ctx context.Context) bool {
+	return s.ref.PID == 0 || !s.box.Alive() || s.box.Ends(ctx)
+}
+
+// noteEnd notes why following a log has stopped. There is no note after an error, or when ctx has ended.
+func noteEnd(ctx context.Context, store *box.Store, s *logStream) {
+	if !s.logs.Follow || ctx.Err() != nil || s.err != nil || s.code != 0 {
+		return
+	}
+	if s.boxEnded(ctx) {
+		store.Notef("%s: its log has ended, as the box has", s.box.Name)
+		return
+	}
+	store.Notef("%s: its log has ended", s.box.Name)
+}
+
+// noteCrash notes what is shown of a crashed box; this may be nothing. A systemd writes to its journal alone, and the
+// journal of a crashed box cannot be reached before the next up.
+func noteCrash(s *box.Store, b *box.Box) {
+	if b.Alive() || b.State() != box.Crashed {
+		return
+	}
+	also := ""
+	if b.Unit != "" {
+		also = fmt.Sprintf("; \"journalctl -u %s\" has what the host saw of it", b.Unit)
+	}
+	s.Notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
+}
+
+// line makes a LogLine of text, after cutting the time from the front. A line without a time continues a message and
+// gets the time of the line before. A time in the future, as after a clock was set back, counts as now: otherwise the
+// line would be held until then.
+func (s *logStream) line(text string) Line {
+	if !s.logs.timed {
+		return Line{Box: s.box.Name, Text: s.fit(text)}
+	}
+	if at, rest, ok := parseTime(text); ok {
+		text = at.Format("Jan 02 15:04:05") + rest
+		if s.at = at; at.After(time.Now()) {
+			s.at = time.Now()
+		}
+	}
+	return Line{Box: s.box.Name, Text: say.Plain(text), at: s.at}
+}
+
+// fit returns a line safe for a terminal, with colours if wanted.
+func (s *logStream) fit(text string) string {
+	if s.logs.Colours {
+		return say.Coloured(text)
+	}
+	return say.Plain(text)
+}
+
+var unixTime = regexp.MustCompile(`^(\d{1,12})\.(\d{6})( .*)`)
+
+// parseTime parses a line of journalctl's short-unix format: seconds and microseconds. rest is the remaining line with
+// its leading space.
+func parseTime(text string) (at time.Time, rest string, ok bool) {
+	m := unixTime.FindStringSubmatch(text)
+	if m == nil {
+		return at, "", false
+	}
+	seconds, _ := strconv.ParseInt(m[1], 10, 64) // cannot fail: 12 digits at most
+	micros, _ := strconv.ParseInt(m[2], 10, 64)
+	return time.Unix(seconds, micros*1000), m[3], true
+}
+
+// showInOrder merges the lines of streams by time until all streams end. Each stream's own lines are in order already.
+func showInOrder(streams []*logStream, show func(Line) error) error {
+	heads := make([]*Line, len(streams))
+	for {
+		first := -1
+		for i, s := range streams {
+			if heads[i] == nil {
+				if line, ok := <-s.lines; ok {
+					heads[i] = &line
+				}
+			}
+			if heads[i] != nil && (first < 0 || heads[i].at.Before(heads[first].at)) {
+				first = i
+			}
+		}
+		if first < 0 {
+			return nil
+		}
+		if err := show(*heads[first]); err != nil {
+			return err
+		}
+		heads[first] = nil
+	}
+}
+
+const (
+	gatherFirst = 500 * time.Millisecond // for existing lines, while the journalctl of each box starts
+	gatherEvery = 50 * time.Millisecond
+	gatherFor   = 350 * time.Millisecond // journald reports new lines at most 250 ms late
+)
+
+// showAsTheyCome shows lines in order of time until the last stream ends. Each line is held for gatherFor, so older
+// lines of other boxes can arrive first. The end of a stream releases all lines held, and is noted after them.
+func showAsTheyCome(ctx context.Context, s *box.Store, streams []*logStream, show func(Line) error) error {
+	began, tick := time.Now(), time.NewTicker(gatherEvery)
+	defer tick.Stop()
+	all := gather(ctx, streams)
+	var held []Line
+	for {
+		var ended *logStream
+		select {
+		case news, ok := <-all:
+			if !ok {
+				_, err := showUntil(time.Now(), held, show)
+				return err
+			}
+			if ended = news.ended; ended == nil {
+				held = append(held, news.line)
+				continue
+			}
+		case <-tick.C:
+			if time.Since(began) < gatherFirst {
+				continue
+			}
+		}
+		until := time.Now().Add(-gatherFor)
+		if ended != nil {
+			until = time.Now() // show its lines before the note about its end
+		}
+		var err error
+		if held, err = showUntil(until, held, show); err != nil {
+			return err
+		}
+		if ended != nil {
+			noteEnd(ctx, s, ended)
+		}
+	}
+}
+
+// showUntil shows the lines not later than until, sorted by time, and returns the others. Lines of the same time keep
+// their order.
+func showUntil(until time.Time, lines []Line, show func(Line) error) (rest []Line, err error) {
+	slices.SortStableFunc(lines, func(a, b Line) int { return a.at.Compare(b.at) })
+	for i, line := range lines {
+		if line.at.After(until) {
+			return lines[i:], nil
+		}
+		if err := show(line); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// logNews is either a line of a stream, or a stream that has ended after its last line.
+type logNews struct {
+	line  Line
+	ended *logStream
+}
+
+// gather returns a channel with the lines of all streams and their ends, as they come, until ctx ends.
+func gather(ctx context.Context, streams []*logStream) <-chan logNews {
+	all := make(chan logNews)
+	send := func(news logNews) {
+		select {
+		case all <- news:
+		case <-ctx.Done():
+		}
+	}
+	var open sync.WaitGroup
+	for _, s := range streams {
+		open.Go(func() {
+			for line := range s.lines {
+				send(logNews{line: line})
+			}
+			<-s.done
+			send(logNews{ended: s})
+		})
+	}
+	go func() {
+		open.Wait()
+		close(all)
+	}()
+	return all
+}

@@ -1,0 +1,194 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/files"
+	"boxrun/netsetup"
+)
+
+// Etc is the directory with the host's configuration.
+const Etc = "/etc"
+
+// The undo logs of the network shared by boxes: each file holds a netsetup.Plan.
+func HostFile(s *box.Store) string { return s.Path("host.json") }
+
+func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
+
+// Raise puts the host's and the bridge's network in place, or repairs them. raise returns what was out of place. The
+// caller holds the network's lock.
+func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
+	host, err := ensure(s, k, HostFile(s), netsetup.Host)
+	if err != nil {
+		return nil, err
+	}
+	bridge, err := ensure(s, k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
+	return append(host, bridge...), err
+}
+
+// ensure applies the plan with the undo log file. Without a log, ensure builds the plan and records the host's state in
+// a new log first. Otherwise ensure returns what was out of place.
+func ensure(s *box.Store, k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
+	plan := netsetup.Plan{}
+	err := box.ReadJSON(file, &plan)
+	if errors.Is(err, fs.ErrNotExist) {
+		plan = build()
+		if err := plan.Record(k); err != nil {
+			return nil, err
+		}
+		if err := box.WriteJSON(file, plan); err != nil {
+			return nil, err
+		}
+		return nil, plan.Apply(k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return mend(k, plan)
+}
+
+// mend repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
+func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
+	drift, err := p.Drift(k)
+	if err != nil || len(drift) == 0 {
+		return nil, err
+	}
+	return drift, p.Apply(k)
+}
+
+// Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. settle
+// also adds the new box's name to the hosts files on its bridge.
+func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	plan := netsetup.Plan{}
+	if err := box.ReadJSON(HostFile(s), &plan); err != nil {
+		return err
+	}
+	plan.Settle()
+	if err := box.WriteJSON(HostFile(s), plan); err != nil {
+		return err
+	}
+	_, err = conf.TellNames(s)
+	return err
+}
+
+// Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
+// the last bridge the host's. forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
+// sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
+// all of the network.
+func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	others, err := s.Others(name)
+	if errors.Is(err, box.ErrUnreadable) {
+		s.Notef("stays: the network that boxes share: %v", err)
+		return files.RemoveIfThere(s.BoxFile(name))
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(Sweep(s, k, others), Lower(s, k, others)); err != nil {
+		return err
+	}
+	if err := files.RemoveIfThere(s.BoxFile(name)); err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		_, err = conf.TellNames(s)
+		return err
+	}
+	removeUnfinished(s)
+	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
+	return files.RemoveIfThere(s.Conf())
+}
+
+// removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
+// network's lock, and no box is left.
+func removeUnfinished(s *box.Store) {
+	for _, dir := range []string{"", "boxes", "bridges"} {
+		left, _ := filepath.Glob(s.Path(dir, ".*.new")) // the pattern is well-formed
+		for _, file := range left {
+			_ = os.Remove(file) // a file that stays only keeps its directory
+		}
+	}
+}
+
+// Sweep removes the rules of boxes without a state: a saved firewall may bring such rules back at boot. The caller
+// holds the network's lock. A box gets its state under the same lock, before its rules.
+func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
+	swept, err := netsetup.Sweep(k, box.Names(boxes))
+	for _, name := range swept {
+		s.Notef("%s", SweptLine(name))
+	}
+	return err
+}
+
+// SweptLine is the message for a name returned by netsetup.Sweep.
+func SweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
+
+// Lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
+func Lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
+	files, err := filepath.Glob(s.Path("bridges", "*.json"))
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, b := range boxes {
+		if b.Bridged() {
+			needed[b.Profile.Network.Bridge] = true
+		}
+	}
+	var left int
+	for _, file := range files {
+		if needed[box.NameOf(file)] {
+			left++
+			continue
+		}
+		if err := undo(s, k, file); err != nil {
+			return err
+		}
+	}
+	if left > 0 {
+		return nil
+	}
+	return undo(s, k, HostFile(s))
+}
+
+// undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
+// undo. Chains used by others stay, with the log, so a later down finds them again.
+func undo(s *box.Store, k *netsetup.Kernel, file string) error {
+	plan := netsetup.Plan{}
+	if err := box.ReadJSON(file, &plan); err != nil {
+		return files.IgnoreNotExist(err)
+	}
+	err := plan.Undo(k)
+	if errors.Is(err, netsetup.ErrInUse) {
+		s.Notef("stays: boxrun's chains, others have rules in them")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
+	}
+	for _, line := range plan.Stays {
+		s.Notef("stays: %s", line)
+	}
+	return files.RemoveIfThere(file)
+}

@@ -1,0 +1,73 @@
+package say
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// LineWriter passes its input on to Show, line by line, without the line ends. Two goroutines must not write at once.
+type LineWriter struct {
+	Show func(line string) error
+	rest []byte
+}
+
+// longestLine limits the bytes kept of an unfinished line. A longer line is shown in parts.
+const longestLine = 64 * 1024
+
+// Write returns the error of Show, if any.
+func (w *LineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, found := bytes.Cut(w.rest, []byte("\n"))
+		if !found && len(line) < longestLine {
+			return len(p), nil
+		}
+		w.rest = rest
+		if err := w.Show(string(line)); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// End shows the last line if it has no line end.
+func (w *LineWriter) End() error {
+	if len(w.rest) == 0 {
+		return nil
+	}
+	line := string(w.rest)
+	w.rest = nil
+	return w.Show(line)
+}
+
+// Colour matches the only escape sequences a box may send to its reader's terminal.
+var Colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// Plain returns a line from a box without anything a terminal could take for a command, as root inside controls the
+// text. Colours are dropped.
+func Plain(line string) string {
+	return strings.Map(harmless, Colour.ReplaceAllString(strings.TrimSuffix(line, "\r"), ""))
+}
+
+// Coloured is Plain but keeps colours. A coloured line ends with a reset.
+func Coloured(line string) string {
+	var b strings.Builder
+	at := 0
+	for _, c := range Colour.FindAllStringIndex(line, -1) {
+		b.WriteString(Plain(line[at:c[0]]) + line[c[0]:c[1]])
+		at = c[1]
+	}
+	if at == 0 {
+		return Plain(line)
+	}
+	return b.String() + Plain(line[at:]) + "\x1b[0m"
+}
+
+// harmless returns r, or '?' for an unprintable character other than a tab.
+func harmless(r rune) rune {
+	if r != '\t' && !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
+}

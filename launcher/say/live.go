@@ -1,0 +1,48 @@
+package say
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Live shows a changing line to a person: at most every 100 ms, and only new text.
+type Live struct {
+	show func(string) // nil: nobody is looking
+
+	mu   sync.Mutex
+	last string
+	at   time.Time
+}
+
+// NewLive returns a Live showing its text by show.
+func NewLive(show func(string)) *Live { return &Live{show: show} }
+
+// Say shows text, or drops text coming too early; callers of say call again soon.
+func (l *Live) Say(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.show == nil || text == l.last || time.Since(l.at) < 100*time.Millisecond {
+		return
+	}
+	l.last, l.at = text, time.Now()
+	l.show(text)
+}
+
+// End removes the line, if shown, and shows nothing from then on.
+func (l *Live) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last != "" {
+		l.show("")
+	}
+	l.last, l.show = "", nil
+}
+
+// Seconds returns a duration for the end of a line, " (12s)"; "" below a second.
+func Seconds(d time.Duration) string {
+	if d < time.Second {
+		return ""
+	}
+	return fmt.Sprintf(" (%s)", d.Truncate(time.Second))
+}

@@ -1,0 +1,26 @@
+package say
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Listed gives a list as a sentence has it, at most n of it.
+func Listed(words []string, n int) string {
+	if len(words) > n {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:n], ", "), len(words)-n)
+	}
+	return strings.Join(words, ", ")
+}
+
+// Printable takes out of a text what a terminal could take for a command: root inside a box may name things as he
+// likes.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}

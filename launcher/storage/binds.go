@@ -1,0 +1,71 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/profiles"
+)
+
+// RefuseImage wants a file, or a directory with an init in it. search is where a person finds profiles.
+func RefuseImage(p profiles.Profile, search profiles.Search) error {
+	if box.IsHello(p.Image) {
+		return nil
+	}
+	info, err := os.Stat(p.Image)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Invalid(missingImageHint(p, search.Called(p)), "%s: image: no such file or directory: %q", p.File, p.Image)
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	if !hasInit(p.Image) {
+		return &fault.Problem{Kind: fault.ErrNotStarted,
+			Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
+			Hint: apptainer.Hint("no /sbin/init", p.Image)}
+	}
+	return nil
+}
+
+func missingImageHint(p profiles.Profile, called string) string {
+	if p.Build.Definition != "" {
+		return fmt.Sprintf("run \"boxrun build %s\", or \"boxrun up --build %s\"", called, called)
+	}
+	return "put the image there, or correct image in " + p.File
+}
+
+// hasInit says whether a sandbox has a /sbin/init, following links as they lead inside it. What cannot be looked at
+// is left for Apptainer to judge.
+func hasInit(sandbox string) bool {
+	root, err := os.OpenRoot(sandbox)
+	if err != nil {
+		return true
+	}
+	defer root.Close()
+	_, err = root.Stat("sbin/init")
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// RefuseBinds wants every source to be there, but for those that will be made, and none that the box could make a link of.
+func RefuseBinds(p profiles.Profile) error {
+	var errs []error
+	for i, b := range p.Storage.Binds {
+		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
+			errs = append(errs, fault.Invalid("make it, or take the bind out", "%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
+			continue
+		}
+		errs = append(errs, RefuseThrough(p, fmt.Sprintf("storage.binds[%d]", i), b.Source))
+	}
+	if p.Storage.Root == "overlay" {
+		errs = append(errs, RefuseThrough(p, "storage.overlay", p.Storage.Overlay))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,43 @@
+package storage
+
+import (
+	"os"
+	"slices"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+)
+
+// KeptFor returns the sandbox kept for this box alone, to be removed with the box; "" if there is none.
+func KeptFor(s *box.Store, b *box.Box) (string, error) {
+	if !b.Image.Known() || b.Image.UUID != "" {
+		return "", nil
+	}
+	image := files.Resolved(b.Profile.Image)
+	kept := box.KeptImage(image, b.Image.Inode)
+	if _, err := os.Lstat(kept); err != nil {
+		return "", files.IgnoreNotExist(err)
+	}
+	others, err := s.Others(b.Name)
+	if err != nil || RunFrom(others, image, b.Image.Inode) {
+		return "", err
+	}
+	return kept, nil
+}
+
+// DropImage removes the sandbox kept for this box alone.
+func DropImage(s *box.Store, b *box.Box) error {
+	kept, err := KeptFor(s, b)
+	if err != nil || kept == "" {
+		return err
+	}
+	return os.RemoveAll(kept)
+}
+
+// RunFrom reports whether any of boxes runs from the sandbox with the given inode, at path image when the box started.
+// A box started by an older boxrun has no known image and counts as running from the sandbox.
+func RunFrom(boxes []*box.Box, image string, inode uint64) bool {
+	return slices.ContainsFunc(boxes, func(b *box.Box) bool {
+		return HoldsFiles(b) && (b.Image.Inode == inode || !b.Image.Known()) && files.Resolved(b.Profile.Image) == image
+	})
+}

@@ -1,0 +1,63 @@
+package units
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+)
+
+// The commands of down --dry-run keep the services of a box from running "boxrun down" themselves, by a drop-in file
+// for each service, removed by the last commands. If the commands are cut short, the files stay.
+
+// noStopFile is the path of the drop-in file for a service.
+func noStopFile(unit string) string { return filepath.Join(unitRunDir, unit+".d", "no-stop.conf") }
+
+// noStopFiles returns the drop-in files present.
+func noStopFiles() []string {
+	files, _ := filepath.Glob(noStopFile("boxrun*.service")) // the pattern is well-formed
+	return files
+}
+
+// UnhookCommands returns commands that keep the services watching the box from running "boxrun down" when its init
+// ends, and the commands to undo this. Both are nil on a host without systemd.
+func UnhookCommands(b *box.Box) (lines, undo []string) {
+	if !Booted() {
+		return nil, nil
+	}
+	for _, unit := range unitsOf(b) {
+		file := noStopFile(unit)
+		lines = append(lines, "mkdir -p "+files.Quote(filepath.Dir(file)),
+			fmt.Sprintf("printf '[Service]\\nExecStop=\\n' > %s", files.Quote(file)))
+		undo = append(undo, "rm "+files.Quote(file), files.RemoveEmptyCommand(filepath.Dir(file)))
+	}
+	return append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
+}
+
+// HookAgain removes the drop-in files left for the named box by commands cut short, so the box's services run "boxrun
+// down" again. The caller holds the box's lock.
+func HookAgain(ctx context.Context, s *box.Store, name string) error {
+	var errs []error
+	for _, file := range noStopFiles() {
+		dir := filepath.Dir(file)
+		if !UnitIsOf(strings.TrimSuffix(filepath.Base(dir), ".d"), name) {
+			continue
+		}
+		errs = append(errs, files.RemoveIfThere(file))
+		_ = os.Remove(dir) // fails, as desired, for a directory with other content
+	}
+	if len(errs) == 0 || !Booted() {
+		return errors.Join(errs...)
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer host.Close()
+	return errors.Join(append(errs, host.reload(ctx))...)
+}

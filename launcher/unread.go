@@ -1,0 +1,125 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+	"boxrun/launcher/guest"
+	"boxrun/launcher/network"
+	"boxrun/launcher/units"
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// UnreadBoxes gives the names of the boxes whose records cannot be read.
+func (l *Launcher) UnreadBoxes() []string {
+	var names []string
+	for _, file := range l.Records("boxes/*.json") {
+		if _, err := l.Load(box.NameOf(file)); errors.Is(err, box.ErrUnreadable) {
+			names = append(names, box.NameOf(file))
+		}
+	}
+	return names
+}
+
+// clearUnread stops the box whose record cannot be read, and takes away what is found by its name.
+func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
+	strays, _, err := l.Strays(k, []string{name})
+	if err != nil {
+		return err
+	}
+	for _, b := range strays {
+		if b.Name != name {
+			continue
+		}
+		if err := l.StopStray(ctx, b); err != nil {
+			return fmt.Errorf("stopping %s: %w", name, err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(l.BoxDir(name)), files.RemoveIfThere(l.BoxFile(name))); err != nil {
+		return err
+	}
+	return network.Forget(ctx, l.Store, k, name)
+}
+
+func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
+	units := units.Stop(ctx, l.Store, b)
+	defer units.Close()
+	if _, err := guest.Stop(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
+		return err
+	}
+	return errors.Join(l.remove(b), units.Wait(ctx))
+}
+
+// Strays gives the instances that run and are boxrun's though it has no record of them, by Apptainer's records: those on
+// bridges that boxrun made, those in a service of boxrun's, and those named as boxes of which unread has the names; and the
+// devices on those bridges that are no instance's.
+func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Box, others []string, err error) {
+	traces, err := netsetup.FindTraces(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, bridge := range traces.Bridges {
+		ports, err := netsetup.PortsOn(k, bridge)
+		if err != nil {
+			return nil, nil, err
+		}
+		others = append(others, ports...)
+	}
+	records, err := filepath.Glob(apptainer.RecordPath(l.Home, "*", "*"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range records {
+		b, err := l.stray(path)
+		if err != nil {
+			continue // no instance runs that the record is of
+		}
+		port := slices.Index(others, b.Veth)
+		if port >= 0 {
+			others = slices.Delete(others, port, port+1)
+		}
+		if port >= 0 || b.Unit != "" || slices.Contains(unread, b.Name) {
+			strays = append(strays, b)
+		}
+	}
+	return strays, others, nil
+}
+
+// stray gives the instance that runs according to Apptainer's record at path.
+func (l *Launcher) stray(path string) (*box.Box, error) {
+	r, err := apptainer.ReadRecord(path)
+	if err == nil {
+		err = r.Verify()
+	}
+	if err != nil {
+		return nil, err
+	}
+	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
+	b := &box.Box{Name: r.Name, Record: path, Log: apptainer.LogPath(l.Home, hostname, r.Name),
+		Profile: profiles.Profile{Name: r.Name, File: fileOfBox(r.Name)}}
+	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // one in the host's network has none
+		b.Veth = link.Veth
+	}
+	if unit := units.UnitOf(r.PPID); units.UnitIsOf(unit, r.Name) {
+		b.Unit = unit
+	}
+	return b, adopt(b, r)
+}
+
+// fileOfBox gives what the file of a box's profile must be called for its service to be the one that is enabled; where none
+// is, what it mostly is called.
+func fileOfBox(name string) string {
+	if enabled := units.EnabledAs(name); enabled != "" {
+		name, _, _ = strings.Cut(enabled, "@")
+	}
+	return name + ".toml"
+}
