@@ -371,7 +371,7 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 
-// rootCommands gives what a person would type to have what MakeRootBindable gives, where the box has a mount(8) for it.
+// rootCommands returns the shell command with the effect of MakeRootBindable, for a box with mount(8).
 func rootCommands(b *box.Box) []string {
 	if box.IsHello(b.Profile.Image) {
 		return nil

@@ -13,15 +13,15 @@ import (
 	"boxrun/netsetup"
 )
 
-// Repaired is what a repair did.
+// Repaired is the outcome of a repair.
 type Repaired struct {
-	Boxes  int      // how many were up
-	Mended []string // a line for each thing that was out of place
+	Boxes  int      // how many boxes were up
+	Mended []string // a line for each fault
 }
 
-// Repair puts back what others took away of the rules of boxes that run, and touches no box. A box that another boxrun
-// works on comes last, as that one may wait for it to be ready. A record that cannot be read is an error, when the other
-// boxes are mended.
+// Repair puts back rules that others took away from running boxes, and touches no box. A box in the hands of another
+// boxrun comes last, because the other boxrun may be waiting for the box to be ready. An unreadable record is an error,
+// but the other boxes are mended.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -46,17 +46,17 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	return r.done, errors.Join(r.errs...)
 }
 
-// repairs goes from box to box: what they share is looked at once, and the rules are read anew only where some were
-// mended. Those of a box are its lock's holder's.
+// repairs goes from box to box. The network common to several boxes is looked at once, and rules are read anew only
+// after some were mended. The rules of a box belong to the holder of the box's lock.
 type repairs struct {
 	l       *Launcher
 	k       *netsetup.Kernel
-	bridges []string // that were mended, and with them the host
+	bridges []string // mended already, and with them the host
 	done    Repaired
 	errs    []error
 }
 
-// note keeps what was done for a box, or for all where name is "".
+// note keeps the result for a box, or for everything boxes share if name is "".
 func (r *repairs) note(name string, lines []string, err error) {
 	for _, line := range lines {
 		if name != "" {
@@ -73,7 +73,7 @@ func (r *repairs) note(name string, lines []string, err error) {
 // errBusy says that another boxrun works on a box.
 var errBusy = errors.New("another boxrun works on it")
 
-// free mends a box that nobody works on; errBusy where somebody does.
+// free mends a box nobody works on. The error is errBusy if somebody does.
 func (r *repairs) free(ctx context.Context, name string) error {
 	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, errBusy)
 	defer cancel()
@@ -89,7 +89,7 @@ func (r *repairs) free(ctx context.Context, name string) error {
 	return nil
 }
 
-// locked mends a box as soon as nobody works on it.
+// locked mends a box as soon as nobody works on the box.
 func (r *repairs) locked(ctx context.Context, name string) {
 	unlock, err := r.l.LockBox(ctx, name)
 	if err != nil {
@@ -100,7 +100,7 @@ func (r *repairs) locked(ctx context.Context, name string) {
 	r.box(ctx, name)
 }
 
-// box mends a box that runs, whose lock we have, and before that what it shares with others.
+// box mends a running box, and before the box the network shared with others. The caller holds the box's lock.
 func (r *repairs) box(ctx context.Context, name string) {
 	b, err := r.l.Load(name)
 	if err != nil || b.Phase != box.Running || !b.Alive() {

@@ -17,13 +17,13 @@ import (
 	"boxrun/profiles"
 )
 
-// Refuse looks for all that would keep the profile from working on this host, before anything is changed. Every
-// problem found is reported.
+// Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
+// reports every problem found.
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
 	return errors.Join(storage.RefuseImage(p, l.Search), l.refuseBuilt(k, p))
 }
 
-// refuseBuilt is refuse for a profile whose image is built before it starts.
+// refuseBuilt is refuse for a profile whose image is built before the start.
 func (l *Launcher) refuseBuilt(k *netsetup.Kernel, p profiles.Profile) error {
 	_, err := apptainer.Look()
 	others, loadErr := l.Others(p.Name)
@@ -40,7 +40,8 @@ func (l *Launcher) refuseBuilt(k *netsetup.Kernel, p profiles.Profile) error {
 	)
 }
 
-// refuseInstance wants no instance of that name that somebody started by hand. One of the box's own is cleared first.
+// refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself
+// is cleared before the start.
 func (l *Launcher) refuseInstance(name string) error {
 	if b, err := l.Load(name); err == nil {
 		if b.Foreign() {

@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-// Status is what boxrun ps tells of a box, and boxrun status in full.
+// Status is what boxrun ps shows of a box, and the first part of boxrun status.
 type Status struct {
 	Name    string       `json:"name"`
 	State   string       `json:"state"` // running | starting | stopping | crashed | down
@@ -23,35 +23,35 @@ type Status struct {
 	Started time.Time    `json:"started,omitzero"`
 	Image   string       `json:"image"`
 	Profile string       `json:"profile"`
-	PID     int          `json:"pid"` // of the box's init, as the host counts; 0 where none runs
+	PID     int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
 	Usage   limits.Usage `json:"usage"`
-	Changed []string     `json:"changed"` // of a box that runs, what is not as it was at the start: profile, image, secrets
+	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
 
-	Enabled  bool `json:"enabled"`  // a box of the name is started at boot
-	Restarts int  `json:"restarts"` // how often systemd has started it anew since it was brought up
+	Enabled  bool `json:"enabled"`  // a box of this name is started at boot
+	Restarts int  `json:"restarts"` // systemd's starts of the box since somebody brought the box up
 }
 
-// Detail is all that boxrun status tells of a box that runs.
+// Detail is what boxrun status shows of a box.
 type Detail struct {
 	Status
-	Systemd  string             `json:"systemd"` // what systemctl is-system-running says inside; "none" without a systemd
+	Systemd  string             `json:"systemd"` // as from systemctl is-system-running inside; or "none"
 	Failed   []string           `json:"failed"`  // failed units
 	Limits   profiles.Resources `json:"limits"`
-	Drift    []string           `json:"drift"` // what is out of place on the host; empty: all rules and limits in place
+	Drift    []string           `json:"drift"` // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
 
-	ImageNow   string `json:"image_now"`  // what has become of the image since the start: replaced, removed; "" for nothing
-	Definition string `json:"definition"` // why the image should be built anew; "" where it should not, or there is no [build]
+	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
+	Definition string `json:"definition"` // why to build the image anew; "" for no reason or no [build]
 
-	DefinitionUnread string `json:"definition_unread"` // why nobody can tell whether it should; "" where one can
+	DefinitionUnread string `json:"definition_unread"` // why Definition is unknown; "" if known
 
-	AtBoot string `json:"at_boot"` // file of the profile that is started at boot; "" for none
+	AtBoot string `json:"at_boot"` // file of the profile started at boot; "" for none
 
 	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
 }
 
-// List gives the status of every box there is state of, by name. It starts no process and reads no kernel tables.
-// What cannot be read is an error, beside the status of the others; a profile that cannot be read has not changed.
+// List returns the status of every box with a state file, by name. It starts no process and reads no kernel tables.
+// Unreadable state is an error, beside the status of the other boxes. An unreadable profile counts as unchanged.
 func (l *Launcher) List() ([]Status, error) {
 	boxes, err := l.All()
 	list := make([]Status, len(boxes))
@@ -64,6 +64,7 @@ func (l *Launcher) List() ([]Status, error) {
 	return list, err
 }
 
+// statusOf returns the part of a box's status known without a look at the profile.
 func statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
@@ -79,8 +80,8 @@ func statusOf(b *box.Box) Status {
 	return s
 }
 
-// Status gives one box in full. now is the profile as it is now, nil where it cannot be read. ErrNotFound where there is
-// no such box.
+// Status returns the full status of a box. now is the present profile, nil if unreadable. The error is ErrNotFound for
+// an unknown box.
 func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profile) (Detail, error) {
 	b, err := l.Find(name)
 	if err != nil {
@@ -95,7 +96,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return d, err
-	case err != nil: // no reason to say nothing of the box
+	case err != nil: // the rest of the status is still worth showing
 		d.DefinitionUnread = err.Error()
 	}
 	if d.State != string(box.Running) {
@@ -119,7 +120,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	return d, err
 }
 
-// fileAtBoot gives the file of the profile that is started at boot as the box named; "" for none, or where it is gone.
+// fileAtBoot returns the file of the profile started at boot as the named box; "" if there is none, or the file is
+// gone.
 func fileAtBoot(box string) string {
 	arg := units.EnabledAs(box)
 	if arg == "" {
@@ -132,7 +134,8 @@ func fileAtBoot(box string) string {
 	return ref.File
 }
 
-// changed names what of a running box is not as it was at its start. now is the profile, nil where it is not known.
+// changed names the changes of a running box since its start: profile, image, secrets. now is the present profile, nil
+// if unknown. For a stopped box the list is empty.
 func (l *Launcher) changed(b *box.Box, now *profiles.Profile) []string {
 	words := []string{}
 	if !b.Alive() {

@@ -33,7 +33,7 @@ func TestStatusOfEachMode(t *testing.T) {
 	testkit.WantText(t, s.Address+" "+s.Ports[0]+" "+b.Where(), "10.22.0.2 0.0.0.0:80->80/tcp at 10.22.0.2")
 }
 
-// status tells of a box all that it can where the definition of its image cannot be read, and ends with its context.
+// With an unreadable image definition, Status still returns the rest of a box's status. Status ends with its context.
 func TestStatusWithoutTheDefinition(t *testing.T) {
 	dir := t.TempDir()
 	l := &box.Store{Dir: t.TempDir(), Home: t.TempDir()}

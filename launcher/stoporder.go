@@ -7,11 +7,11 @@ import (
 	"boxrun/profiles"
 )
 
-// StopOrder sorts what names boxes, as Search.Find takes it, so that each box comes before those it depends on, directly or
-// not, by the profiles they were started with; else the order stays. What has no record, or one that cannot be read,
-// depends on nothing.
+// StopOrder sorts args, names of boxes as Search.Find takes them, so each box comes before the boxes it depends on,
+// directly or indirectly. Otherwise the order stays. The profiles at the start of the boxes decide. A box without a
+// readable record depends on nothing.
 func (l *Launcher) StopOrder(args []string) []string {
-	boxes, _ := l.All() // beside an error it gives what could be read
+	boxes, _ := l.All() // boxes returns the readable boxes beside an error
 	return stopOrder(boxes, args)
 }
 
@@ -27,8 +27,9 @@ func stopOrder(boxes []*box.Box, args []string) []string {
 	return sorted
 }
 
-// withDependents adds to order what depends on the box named, and then it, but what is there already. way has the names
-// that led to it: where profiles were edited meanwhile, boxes may depend on each other in a circle.
+// withDependents adds the boxes depending on the named box to order, and then the named box itself. Boxes already in
+// order are skipped. way holds the names leading to this call: after edits of profiles, boxes may depend on each other
+// in a circle.
 func withDependents(order []string, boxes []*box.Box, name string, way []string) []string {
 	if slices.Contains(order, name) || slices.Contains(way, name) {
 		return order

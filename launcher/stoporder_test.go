@@ -10,7 +10,7 @@ import (
 	"boxrun/profiles"
 )
 
-// What others depend on stops after them, and else boxes stop in the order that they were named in.
+// A box stops after the boxes depending on it. Otherwise boxes stop in the order of the arguments.
 func TestStopOrder(t *testing.T) {
 	needs := func(names ...string) func(*profiles.Profile) {
 		return func(p *profiles.Profile) { p.DependsOn = names }

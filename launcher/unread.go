@@ -19,7 +19,7 @@ import (
 	"boxrun/profiles"
 )
 
-// UnreadBoxes gives the names of the boxes whose records cannot be read.
+// UnreadBoxes returns the names of the boxes with unreadable records.
 func (l *Launcher) UnreadBoxes() []string {
 	var names []string
 	for _, file := range l.Records("boxes/*.json") {
@@ -30,7 +30,7 @@ func (l *Launcher) UnreadBoxes() []string {
 	return names
 }
 
-// clearUnread stops the box whose record cannot be read, and takes away what is found by its name.
+// clearUnread stops a box with an unreadable record, and removes everything found by the box's name.
 func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
 	strays, _, err := l.Strays(k, []string{name})
 	if err != nil {
@@ -50,6 +50,7 @@ func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name str
 	return network.Forget(ctx, l.Store, k, name)
 }
 
+// StopStray stops an instance without a record, with the stop timeout of a default profile, and waits for its services.
 func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
 	units := units.Stop(ctx, l.Store, b)
 	defer units.Close()
@@ -59,9 +60,9 @@ func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
 	return errors.Join(l.remove(b), units.Wait(ctx))
 }
 
-// Strays gives the instances that run and are boxrun's though it has no record of them, by Apptainer's records: those on
-// bridges that boxrun made, those in a service of boxrun's, and those named as boxes of which unread has the names; and the
-// devices on those bridges that are no instance's.
+// Strays returns the running instances of boxrun's without a record of boxrun's. Apptainer's records list the
+// candidates. An instance belongs to boxrun if it is on a bridge made by boxrun, in a service of boxrun's, or named in
+// unread. others are the devices on boxrun's bridges without an instance.
 func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Box, others []string, err error) {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {
@@ -81,7 +82,7 @@ func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Bo
 	for _, path := range records {
 		b, err := l.stray(path)
 		if err != nil {
-			continue // no instance runs that the record is of
+			continue // the record has no running instance
 		}
 		port := slices.Index(others, b.Veth)
 		if port >= 0 {
@@ -94,7 +95,8 @@ func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Bo
 	return strays, others, nil
 }
 
-// stray gives the instance that runs according to Apptainer's record at path.
+// stray returns the running instance described by Apptainer's record at path. A record without a running instance is an
+// error.
 func (l *Launcher) stray(path string) (*box.Box, error) {
 	r, err := apptainer.ReadRecord(path)
 	if err == nil {
@@ -106,7 +108,7 @@ func (l *Launcher) stray(path string) (*box.Box, error) {
 	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
 	b := &box.Box{Name: r.Name, Record: path, Log: apptainer.LogPath(l.Home, hostname, r.Name),
 		Profile: profiles.Profile{Name: r.Name, File: fileOfBox(r.Name)}}
-	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // one in the host's network has none
+	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // an instance in the host's network has no link
 		b.Veth = link.Veth
 	}
 	if unit := units.UnitOf(r.PPID); units.UnitIsOf(unit, r.Name) {
@@ -115,8 +117,8 @@ func (l *Launcher) stray(path string) (*box.Box, error) {
 	return b, adopt(b, r)
 }
 
-// fileOfBox gives what the file of a box's profile must be called for its service to be the one that is enabled; where none
-// is, what it mostly is called.
+// fileOfBox returns the name a box's profile file must have for the box's service to be the enabled service. If no such
+// service is enabled, fileOfBox returns the usual name.
 func fileOfBox(name string) string {
 	if enabled := units.EnabledAs(name); enabled != "" {
 		name, _, _ = strings.Cut(enabled, "@")

@@ -20,32 +20,32 @@ import (
 	"boxrun/profiles"
 )
 
-// UpOptions are the choices of one up.
+// UpOptions are the choices for an up.
 type UpOptions struct {
 	NoWait  bool           // return when the rules are in place, without waiting for the box's systemd
 	Timeout *time.Duration // nil: the profile's ready.timeout
-	Replace bool           // stop a box whose profile or image changed since its start, and start it anew
-	Anew    bool           // the same, whatever the profile
+	Replace bool           // stop a box with a changed profile or image, and start the box anew
+	Anew    bool           // the same for an unchanged box
 
-	restarts int // how often systemd has started the box anew, this time included
+	restarts int // systemd's starts of the box since somebody brought the box up, this start included
 }
 
-// Up is what an up did.
+// Up is the outcome of an up.
 type Up struct {
 	Box     *box.Box
-	Started bool               // false: it was up before
-	Mended  []string           // of a box that was up: what was out of place
-	Changed bool               // the profile is not the one the box was started with
-	Image   string             // of a box that was up: what has become of its image, "" for nothing: see ImageNow
-	Secrets []string           // of a box that was up: names of secrets whose files have changed since
+	Started bool               // false: the box was up before
+	Mended  []string           // of a box up before: a line for each fault
+	Changed bool               // the profile differs from the profile of the start
+	Image   string             // of a box up before: fate of its image, "" for none: see ImageNow
+	Secrets []string           // of a box up before: names of secrets with changed files
 	Failed  []guest.FailedUnit // units that failed at boot, with their last log lines
-	Killed  error              // ErrKilled: of a box that was to start anew, and did not stop by itself
-	Host    []netsetup.Change  // what became different of the host's network while a box booted that shares it
+	Killed  error              // ErrKilled: a box to start anew did not stop by itself
+	Host    []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
-// Up brings a box up, or checks and mends one that is up. A start that fails leaves nothing behind; a box that is not
-// ready in time stays (ErrNotReady), and so does one of whose post_up a command failed (ErrHook). What a killed boxrun left
-// of the box is cleared first. From then on systemd watches a box that is enabled.
+// Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
+// stays (ErrNotReady), and so does a box with a failed command in post_up (ErrHook). Remains of a killed boxrun are
+// cleared first. From then on systemd watches an enabled box.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	up, err := l.upLocked(ctx, p, o)
 	if up.Box == nil || err != nil && !Stays(err) {
@@ -54,10 +54,10 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 	return up, errors.Join(err, units.Watched(ctx, l.Store, up.Box, p))
 }
 
-// Stays says whether a box that an up failed with is up all the same.
+// Stays reports whether a box is up in spite of the error of an up.
 func Stays(err error) bool { return errors.Is(err, fault.ErrNotReady) || errors.Is(err, fault.ErrHook) }
 
-// upLocked is all of an up for which the box's lock is needed.
+// upLocked is the part of an up done under the box's lock.
 func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	unlock, err := l.LockBox(ctx, p.Name)
 	if err != nil {
@@ -84,18 +84,18 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
 		}
-		return l.upInstead(ctx, k, b, p, o) // it was dying as we came
+		return l.upInstead(ctx, k, b, p, o) // the box was dying as we came
 	default:
 		return l.upInstead(ctx, k, b, p, o)
 	}
 }
 
-// staysUp says whether an up leaves the box where it is, and mends it.
+// staysUp reports whether an up leaves the running box in place, and mends the box.
 func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
 }
 
-// upNew starts a box of which there is nothing yet.
+// upNew starts a box of which nothing exists yet.
 func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
@@ -110,7 +110,7 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	return up, errors.Join(err, lookErr)
 }
 
-// bringUp starts a box and waits for it.
+// bringUp starts a box and waits for the box to be ready.
 func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
 	b, err := l.start(ctx, k, p, o)
 	if err != nil {
@@ -121,13 +121,13 @@ func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.P
 		return up, nil
 	}
 	err = l.finish(ctx, b, p, o, &up)
-	if err != nil && !Stays(err) { // it died, or a person gave up
+	if err != nil && !Stays(err) { // the box died, or a person gave up
 		return up, l.rollback(ctx, k, b, err)
 	}
 	return up, err
 }
 
-// finish waits until the box is ready, and runs its post_up where that is due.
+// finish waits until the box is ready, and runs post_up if due.
 func (l *Launcher) finish(ctx context.Context, b *box.Box, p profiles.Profile, o UpOptions, up *Up) error {
 	if err := l.await(ctx, b, o, up); err != nil {
 		return err
@@ -135,11 +135,11 @@ func (l *Launcher) finish(ctx context.Context, b *box.Box, p profiles.Profile, o
 	return l.runHooks(ctx, b, p)
 }
 
-// upAgain mends a box that is up, and waits until it is ready.
+// upAgain mends a running box, and waits until the box is ready.
 func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
 	mended, err := network.Repair(ctx, l.Store, k, b)
 	if err == nil {
-		err = network.Settle(ctx, l.Store, b) // in case the boxrun that started it did not come to that
+		err = network.Settle(ctx, l.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
 		network.WarnOfNeighbours(l.Store, b)
@@ -154,8 +154,8 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, 
 	return up, l.finish(ctx, b, p, o, &up)
 }
 
-// upInstead clears what there is of the box, dead or alive, and starts it anew. What can be refused is refused while
-// the old one still stands, and of one that runs it is said what has changed.
+// upInstead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old
+// box still stands. For a running box upInstead prints what has changed.
 func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
@@ -175,13 +175,13 @@ func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *box.Box
 	return up, err
 }
 
-// rollback clears a box whose start failed. Rolling back is what down does; an interrupt does not cut it short.
+// rollback clears a box after a failed start. Rolling back is the work of down; an interrupt does not cut it short.
 func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *box.Box, cause error) error {
 	if b == nil {
 		return cause
 	}
 	timeout := rollbackTimeout
-	if b.Phase == box.Running { // its services run, and may have begun to write
+	if b.Phase == box.Running { // the box's services run, and may have begun to write
 		timeout = stopTimeout(b)
 	}
 	_, err := l.clear(context.WithoutCancel(ctx), k, b, timeout)
@@ -191,11 +191,11 @@ func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *box.Box,
 	return errors.Join(cause, err)
 }
 
-// rollbackTimeout is how long a box that failed to start may take to stop.
+// rollbackTimeout is how long a box may take to stop after a failed start.
 const rollbackTimeout = 10 * time.Second
 
-// start takes a box from nothing to phase running. The box it returns with an error is what there is to clear; nil
-// where nothing was begun.
+// start takes a box from nothing to phase running. With an error, start returns the box to clear, or nil if nothing was
+// begun.
 func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (*box.Box, error) {
 	mtu, err := network.BridgeMTU(p.Network)
 	if err != nil {
@@ -219,7 +219,8 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	return b, network.Settle(ctx, l.Store, b)
 }
 
-// reserve raises the network and saves the box with an address no other has. From then on its image is in use.
+// reserve raises the network, and saves the box with an address that no other box has. From then on the box's image is
+// in use.
 func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) error {
 	unlock, err := l.LockNetwork(ctx)
 	if err != nil {
@@ -230,7 +231,7 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) 
 	if err != nil {
 		return err
 	}
-	// A box that comes at the same time has claimed what it needs since refuse looked, and is seen, or has not looked yet.
+	// A concurrent box has either claimed its needs since refuse looked, and is seen here, or has not looked yet.
 	if err := refuseAmong(b.Profile, others); err != nil {
 		return err
 	}
@@ -256,7 +257,7 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) 
 	return l.Save(b)
 }
 
-// refuseAmong looks for what of a profile's is another box's.
+// refuseAmong refuses what the profile needs and another box has: a port, a bridge with other settings, an overlay.
 func refuseAmong(p profiles.Profile, others []*box.Box) error {
 	errs := []error{network.RefusePublished(p, others), network.RefuseNetwork(p, others)}
 	if p.Storage.Root == "overlay" {
@@ -265,9 +266,9 @@ func refuseAmong(p profiles.Profile, others []*box.Box) error {
 	return errors.Join(errs...)
 }
 
-// boot runs Apptainer and puts the box's rules in place while its command line still sleeps: that one returns 200 ms after
-// the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). Where it is our child it is reaped before
-// boot returns, else systemd does that.
+// boot runs Apptainer, and puts the box's rules in place while the command line still sleeps. The command line returns
+// 200 ms after the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). If the command line is
+// our child, boot reaps the child before returning; otherwise systemd does.
 func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile) error {
 	s, err := l.prepare(b, p)
 	if err != nil {
@@ -298,7 +299,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p p
 	return nil
 }
 
-// connect waits for Apptainer's record, notes the box's processes, and installs its rules.
+// connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.
 func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *box.Box, cli *apptainer.Command) error {
 	r, err := cli.AwaitRecord(ctx, b.Record)
 	if err != nil {

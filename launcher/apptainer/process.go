@@ -11,9 +11,9 @@ import (
 
 func (i Processes) all() []process.Process { return slices.Concat(i.CLI, i.Masters) }
 
-// settled says whether nothing is being started: no command line runs, and each master is past the start. During it
-// the master is a child of a process of its own name, and then has a child of its own name, which becomes the box's
-// init with the last step.
+// settled reports whether no start is under way: no command line runs, and every master is past the start. During a
+// start the master is the child of a process with the same title, and then has a child with the same title. The last
+// step of a start turns this child into the box's init.
 func (i Processes) settled() (bool, error) {
 	if len(i.CLI) > 0 {
 		return false, nil
@@ -34,7 +34,8 @@ func (i Processes) settled() (bool, error) {
 	return true, nil
 }
 
-// end kills the processes and waits until they are gone. The command line goes first: it must not report a success.
+// end kills the processes and waits until they are gone. The command line goes first, because it must not report a
+// success.
 func (i Processes) end(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, process.KillTimeout)
 	defer cancel()

@@ -20,11 +20,12 @@ const OrphanTimeout = 8 * time.Second
 // Processes are Apptainer's processes of one instance.
 type Processes struct {
 	CLI     []process.Process // "apptainer -c CONF instance start ... NAME"
-	Masters []process.Process // that call themselves after the instance: the master and, during a start, its parent and child
+	Masters []process.Process // titled after the instance: the master and, during a start, its parent and child
 }
 
-// FindProcesses looks through /proc for root's processes that start or hold the Apptainer instance name. Of
-// command lines only those count that boxrun ran: with -c conf. Whoever is not root may call himself what he likes.
+// FindProcesses searches /proc for root's processes that start or hold the Apptainer instance name. A command line
+// counts only if boxrun ran it, with -c conf. Processes of other users do not count, because anyone can choose the
+// title of a process.
 func FindProcesses(name, conf string) (Processes, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -43,7 +44,7 @@ func FindProcesses(name, conf string) (Processes, error) {
 		}
 		p, err := process.Open(pid)
 		switch {
-		case err != nil: // it ended meanwhile
+		case err != nil: // the process has ended meanwhile
 		case isMaster:
 			found.Masters = append(found.Masters, p)
 		case isCLI:
@@ -53,7 +54,7 @@ func FindProcesses(name, conf string) (Processes, error) {
 	return found, nil
 }
 
-// argvOf gives a process's argument vector; nil for one that is gone, a zombie, or the kernel's.
+// argvOf returns a process's argument vector; nil for a process already gone, a zombie, or a kernel thread.
 func argvOf(pid int) []string {
 	text, err := os.ReadFile(process.ProcFile(pid, "cmdline"))
 	text = bytes.TrimSuffix(text, []byte{0})
@@ -63,13 +64,13 @@ func argvOf(pid int) []string {
 	return strings.Split(string(text), "\x00")
 }
 
-// holdsInstance says whether argv is that of Apptainer's master of root's instance name.
+// holdsInstance reports whether argv belongs to Apptainer's master of root's instance name.
 func holdsInstance(argv []string, name string) bool {
 	return len(argv) > 0 && argv[0] == MasterTitle(name)
 }
 
-// startsInstance says whether argv is a command line of boxrun's that starts the instance. apptainer may be a script,
-// and then stands second.
+// startsInstance reports whether argv is a boxrun command line to start the instance. apptainer may be a script; then
+// the interpreter comes first and apptainer second.
 func startsInstance(argv []string, name, conf string) bool {
 	at := slices.IndexFunc(argv, func(arg string) bool { return filepath.Base(arg) == "apptainer" })
 	if at < 0 || at > 1 || argv[len(argv)-1] != name {
@@ -79,9 +80,9 @@ func startsInstance(argv []string, name, conf string) bool {
 	return len(rest) > 4 && slices.Equal(rest[:4], []string{"-c", conf, "instance", "start"})
 }
 
-// AwaitOrEnd waits until no start of the instance is under way that boxrun ran with -c conf: until its command line
-// is gone, and its master, if it made one, has booted the box. What has not come that far within timeout is killed.
-// An instance that runs is left alone.
+// AwaitOrEnd waits until no start of the instance by boxrun (with -c conf) is under way. A start is over when the
+// command line has ended and the master, if any, has booted the box. After timeout, AwaitOrEnd kills an unfinished
+// start. A running instance is left alone.
 func AwaitOrEnd(ctx context.Context, conf, name string, timeout time.Duration) error {
 	began := time.Now()
 	for {

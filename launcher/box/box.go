@@ -44,8 +44,8 @@ func (b *Box) Foreign() bool {
 
 func IsHello(image string) bool { return image == "builtin:hello" }
 
-// Phase is how far the work on a box has come. It is saved before the work it names begins, so that whoever finds the
-// file of a killed boxrun knows what may be left.
+// Phase is the stage of the work on a box. boxrun saves a phase before the work of the phase begins: the file left by a
+// killed boxrun shows what may be left of the box.
 type Phase string
 
 // A box is Starting until its rules are in place, and Stopping from the moment its init is told to go.
@@ -55,53 +55,54 @@ const (
 	Stopping Phase = "stopping"
 )
 
-// Box is the state of one box: Dir/boxes/NAME.json, readable by everyone, without the values of environment
-// variables.
+// Box is the state of a box: Dir/boxes/NAME.json. Everyone can read the file, so the values of environment variables
+// are left out.
 type Box struct {
 	Name    string           `json:"name"`
 	Phase   Phase            `json:"phase"`
 	Profile profiles.Profile `json:"profile"` // as started
-	Hash    string           `json:"hash"`    // of the whole profile, but those values
+	Hash    string           `json:"hash"`    // of the whole profile, without those values
 	BootID  string           `json:"boot_id"`
 	Started time.Time        `json:"started"`
 
-	Record  string `json:"record"`   // Apptainer's file about the instance; found by this path, as hostnames change
+	Record  string `json:"record"`   // Apptainer's file about the instance; kept as a path, because hostnames change
 	Log     string `json:"log"`      // Apptainer's .err log
-	LogFrom int64  `json:"log_from"` // where this start's lines begin in it, in bytes
-	OutFrom int64  `json:"out_from"` // the same for the .out log beside it
+	LogFrom int64  `json:"log_from"` // where the lines of this start begin in Log, in bytes
+	OutFrom int64  `json:"out_from"` // the same for the .out log beside Log
 
 	Init   process.Process `json:"init"`   // zero until Apptainer's record was seen
 	Master process.Process `json:"master"` // the same
-	Cgroup string          `json:"cgroup"` // the box's own, below /sys/fs/cgroup; "" where it has none
+	Cgroup string          `json:"cgroup"` // the box's own, below /sys/fs/cgroup; "" for none
 
-	Worker process.Process `json:"worker,omitzero"` // the boxrun at work on the box; zero of one that runs
+	Worker process.Process `json:"worker,omitzero"` // the boxrun at work on the box; zero in phase Running
 
-	Unit     string `json:"unit"`     // service of the host's systemd that Apptainer runs in; "" for none
-	Restarts int    `json:"restarts"` // how often systemd has started it anew since it was brought up
+	Unit     string `json:"unit"`     // service of the host's systemd around Apptainer; "" for none
+	Restarts int    `json:"restarts"` // systemd's starts of the box since somebody brought the box up
 
-	Image ImageID `json:"image,omitzero"` // what it was started from
+	Image ImageID `json:"image,omitzero"` // the image at the start
 
 	HooksDue bool `json:"hooks_due,omitempty"` // hooks.post_up has not run to its end since the start
 
 	MadeOverlay bool     `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
-	MadeDirs    []string `json:"made_dirs,omitempty"`    // directories that boxrun made for the box's storage, and the box never ran
+	MadeDirs    []string `json:"made_dirs,omitempty"`    // storage directories boxrun made; the box never ran
 
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
-	Foreseen bool // it would run by now: a DryRun's
+	Foreseen bool // in a DryRun: the box would run by now
 }
 
-// Alive says whether the box's init still runs: in this boot, and not another process of the same number.
+// Alive reports whether the box's init still runs, in this boot. A later process with the same number does not count.
 func (b *Box) Alive() bool {
 	id, err := process.BootID()
 	return err == nil && id == b.BootID && b.Init.PID > 1 && b.Init.Alive()
 }
 
-// State says what has become of the box: one that should run and does not has crashed, and so has one whose start or
-// stop nobody is at work on any more. It is told by the record and /proc, as ps is for everybody: the lock is root's.
+// State returns the box's phase, or crashed. A box has crashed if it should run and does not, or if nobody works on its
+// start or stop any more. state looks at the record and /proc alone, because ps is for everybody and the lock is
+// root's.
 func (b *Box) State() string {
 	if b.Phase == Running && !b.Alive() || b.Phase != Running && !b.attended() {
 		return Crashed
@@ -111,10 +112,10 @@ func (b *Box) State() string {
 
 const Crashed = "crashed"
 
-// attended says whether the boxrun that began to start or stop the box is still there.
+// attended reports whether the boxrun at work on the start or stop still runs.
 func (b *Box) attended() bool { return SameBoot(b) && b.Worker.Alive() }
 
-// Ends says whether the box's init is about to be gone: a process that was killed is there for a while, without its
+// Ends reports whether the box's init ends within 500 ms. A killed process still exists for a while, without its
 // network.
 func (b *Box) Ends(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
@@ -124,10 +125,11 @@ func (b *Box) Ends(ctx context.Context) bool {
 
 func (s *Store) BoxFile(name string) string { return s.Path("boxes", name+".json") }
 
-// NameOf gives what the record in a file is named after: a box, a bridge, an instance of Apptainer's.
+// NameOf returns the name in a record's file name: of a box, a bridge, or an Apptainer instance.
 func NameOf(file string) string { return strings.TrimSuffix(filepath.Base(file), ".json") }
 
-// Load gives the state of a box; os.ErrNotExist where boxrun knows none of that name, ErrUnreadable where it cannot tell.
+// Load returns the state of a box. The error is os.ErrNotExist for a box unknown to boxrun, and ErrUnreadable for an
+// unreadable file.
 func (s *Store) Load(name string) (*Box, error) {
 	b := new(Box)
 	err := ReadJSON(s.BoxFile(name), b)
@@ -141,10 +143,12 @@ func (s *Store) Load(name string) (*Box, error) {
 	return b, nil
 }
 
-// ErrUnreadable says that there is a box of which nothing else is known: its file was cut short, or is of another boxrun.
+// ErrUnreadable is the error for a box with an unreadable file: cut short, or written by another boxrun. Nothing else
+// is known about the box.
 var ErrUnreadable = errors.New("state that cannot be read")
 
-// Save writes the state of a box, whose lock the caller has. Until the box runs, it is noted that we are at work on it.
+// Save writes the state of a box. The caller holds the box's lock. In every phase but Running, the state names this
+// process as the worker.
 func (s *Store) Save(b *Box) (err error) {
 	b.Worker = process.Process{}
 	if b.Phase != Running {
@@ -155,8 +159,8 @@ func (s *Store) Save(b *Box) (err error) {
 	return WriteJSON(s.BoxFile(b.Name), b)
 }
 
-// All gives every box there is state of, by name. One that another boxrun takes away meanwhile is left out. Beside
-// ErrUnreadable, for each file that cannot be read, it gives the others.
+// All returns every box with a state file, by name. A box removed meanwhile is left out. For each unreadable file the
+// error holds an ErrUnreadable; the other boxes are returned all the same.
 func (s *Store) All() ([]*Box, error) {
 	entries, err := os.ReadDir(s.Path("boxes"))
 	if err := files.IgnoreNotExist(err); err != nil {
@@ -181,7 +185,7 @@ func (s *Store) All() ([]*Box, error) {
 	return boxes, errors.Join(errs...)
 }
 
-// Others gives every box but the one named.
+// Others returns every box except the named box.
 func (s *Store) Others(name string) ([]*Box, error) {
 	boxes, err := s.All()
 	return Without(boxes, name), err
@@ -197,8 +201,8 @@ func Without(boxes []*Box, name string) []*Box {
 	return others
 }
 
-// New gives the state of a box that is about to start. Environment values stay out of it: the file is for everyone
-// to read.
+// New returns the state of a box about to start. Environment values stay out of the state, because everyone can read
+// the file.
 func (s *Store) New(p profiles.Profile, unit string, mtu int) (*Box, error) {
 	id, err := process.BootID()
 	if err != nil {
@@ -219,7 +223,7 @@ func (s *Store) New(p profiles.Profile, unit string, mtu int) (*Box, error) {
 	return b, nil
 }
 
-// sizeOf gives the size of a file in bytes, 0 where there is none.
+// sizeOf returns the size of a file in bytes; 0 for a missing file.
 func sizeOf(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -228,5 +232,5 @@ func sizeOf(path string) int64 {
 	return info.Size()
 }
 
-// OutLog gives Apptainer's .out log.
+// OutLog returns the path of Apptainer's .out log.
 func (b *Box) OutLog() string { return strings.TrimSuffix(b.Log, ".err") + ".out" }

@@ -12,7 +12,7 @@ import (
 	"boxrun/profiles"
 )
 
-// The state, which everyone can read, is the same whatever the values of variables: nobody can try which one it was.
+// Everyone can read the state. The state is the same for all values of variables, so nobody can find a value by trying.
 func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
 	l := &Store{Dir: t.TempDir(), Home: t.TempDir()}
 	saved := func(value string) string {
@@ -33,7 +33,8 @@ func TestStateSaysNothingOfTheValuesOfVariables(t *testing.T) {
 	testkit.WantText(t, saved("1234"), saved("1235"))
 }
 
-// A box is starting or stopping while a boxrun is at work on it: one that is killed tells nobody.
+// A box is starting or stopping only while a boxrun works on it. A killed boxrun cannot say that it has stopped
+// working.
 func TestStateOfABoxThatNobodyWorksOn(t *testing.T) {
 	l := &Store{Dir: t.TempDir()}
 	killed := exec.Command("sleep", "60")

@@ -12,18 +12,18 @@ import (
 	"boxrun/launcher/files"
 )
 
-// stateVersion is that of the state files. It is raised whenever an older boxrun would read a new file wrongly.
+// stateVersion is the version of the state files. The version rises when an older boxrun would misread a new file.
 const stateVersion = 1
 
-// envelope is what a state file holds.
+// envelope is the content of a state file.
 type envelope struct {
 	Version int             `json:"version"`
 	State   json.RawMessage `json:"state"`
 }
 
-// WriteJSON saves v as the state file path, readable by everyone. Whoever reads meanwhile sees the old or the new
-// state, never a part; where writing fails (a full disk) the old one stays. The directory is made where it is missing.
-// The caller holds the lock of what the file is about. Nothing is synced: /run does not outlive the kernel.
+// WriteJSON saves v as the state file path, readable by everyone. A concurrent reader sees the old or the new state,
+// never a part. If writing fails (a full disk), the old state stays. WriteJSON makes a missing directory. The caller
+// holds the lock of the file's subject. Nothing is synced: /run does not outlive the kernel.
 func WriteJSON(path string, v any) error {
 	state, err := json.Marshal(v)
 	if err != nil {
@@ -42,9 +42,9 @@ func WriteJSON(path string, v any) error {
 	return nil
 }
 
-// ReadJSON reads the state file path into v. Every error names the file: os.ErrNotExist where it is absent; a file cut
-// short, of another version, or with a key that v has no place for (which this boxrun would drop when it saves) is
-// refused.
+// ReadJSON reads the state file path into v. Every error names the file. The error is os.ErrNotExist for a missing
+// file. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
+// would drop the key in the next save.
 func ReadJSON(path string, v any) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -56,7 +56,7 @@ func ReadJSON(path string, v any) error {
 	return nil
 }
 
-// DecodeState reads the text of a state file into v. The error goes behind the file's name.
+// DecodeState reads the text of a state file into v. The error's text follows the file's name.
 func DecodeState(text []byte, v any) error {
 	var e envelope
 	if err := json.Unmarshal(text, &e); err != nil {

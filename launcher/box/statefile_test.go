@@ -14,7 +14,7 @@ import (
 	"boxrun/launcher/testkit"
 )
 
-// sample stands for what boxrun keeps: it has all that JSON treats in its own way.
+// sample stands for what boxrun saves. Its fields are of all kinds that JSON treats specially.
 type sample struct {
 	Name  string            `json:"name"`
 	Count uint64            `json:"count"`

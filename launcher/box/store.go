@@ -86,21 +86,23 @@ func (s *Store) ConfDir(name string) string { return filepath.Join(s.BoxDir(name
 // HelloRoot is the directory of the sandbox of builtin:hello, for a single box.
 func (s *Store) HelloRoot(name string) string { return filepath.Join(s.BoxDir(name), "root") }
 
-// Records gives the files of the state that match a pattern.
+// Records returns the state files matching a pattern.
 func (s *Store) Records(pattern string) []string {
 	files, _ := filepath.Glob(s.Path(pattern)) // the patterns are well-formed
 	return files
 }
 
-// The secrets of a box are copies of files of the host, in a directory of boxrun's that is bound into the box, read-only:
+// SecretsDir returns the directory of a box's secrets. The secrets are copies of files of the host. boxrun binds their
+// directory into the box, read-only:
 //
 //	DIR/boxes/NAME/secrets/SECRET    /etc/secrets/SECRET
 //
-// The directory is for root alone, in the box as well, and on a tmpfs: the copies go with the box, and never reach a disk.
-// They are copies so that the box cannot write the files, and has them with one owner and one mode wherever they come from.
+// Only root may enter the directory, in the box as well. The directory is on a tmpfs: the copies vanish with the box
+// and never reach a disk. With copies the box cannot write the files, and sees the same owner and mode for every
+// source.
 func (s *Store) SecretsDir(box string) string { return filepath.Join(s.BoxDir(box), "secrets") }
 
-// StartedFrom gives the profile that the box named was started from, if there is a record of it that can be read.
+// StartedFrom returns the profile the named box was started from. The bool is false without a readable record.
 func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	b, err := s.Load(name)
 	if err != nil || b.Profile.File == "" {
@@ -109,7 +111,8 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	return b.Profile.Ref(), true
 }
 
-// Find gives the state of a box, or ErrNotFound with a guess at what was meant and a hint.
+// Find returns the state of a box. For an unknown name the error is ErrNotFound, with a guess at the intended name and
+// a hint.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,8 +122,8 @@ func (s *Store) Find(name string) (*Box, error) {
 	return b, err
 }
 
-// DidYouMean gives a guess at the box or profile that was meant by a name that no box has, to stand behind an error; "" where
-// none is near.
+// DidYouMean returns a guess at the box or profile meant by an unknown name, worded to follow an error; "" if no name
+// is near.
 func (s *Store) DidYouMean(name string) string {
 	boxes, _ := s.All() // beside an error it gives what could be read
 	return s.Search.DidYouMean(name, Names(boxes)...)

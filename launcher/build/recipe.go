@@ -23,14 +23,14 @@ import (
 	"boxrun/profiles"
 )
 
-// A recipe is what an image is built from: an Apptainer definition, and the files it takes from its directory.
+// A recipe is the source of an image: an Apptainer definition, and the files used from the definition's directory.
 type recipe struct {
-	Definition string // as profiles have it: an absolute path, or "builtin:NAME"
+	Definition string // as in profiles: an absolute path, or "builtin:NAME"
 }
 
 func (r recipe) builtin() bool { return strings.HasPrefix(r.Definition, "builtin:") }
 
-// fileName gives the definition's name in its directory.
+// fileName returns the definition's name in its directory.
 func (r recipe) fileName() string {
 	if name, ok := strings.CutPrefix(r.Definition, "builtin:"); ok {
 		return name + ".def"
@@ -38,11 +38,12 @@ func (r recipe) fileName() string {
 	return filepath.Base(r.Definition)
 }
 
-// fingerprint gives a hash, in hexadecimal, of what goes into the image as far as it can be told without building: the
-// definition's text, the files of the host that its %files sections name, and a local image that it begins with, by its
-// identity. What a script of the definition fetches or reads is not seen, nor is a base image from a registry. Of a
-// built-in recipe all files count. os.ErrNotExist where there is no definition. Between two files it looks whether ctx has
-// ended: there may be many.
+// fingerprint returns a hash, in hexadecimal, of the image's content as far as known without building: the definition's
+// text, the host files named in %files sections, and the identity of a local base image. For a built-in recipe all
+// files count. Files fetched or read by a script of the definition, and a base image from a registry, do not count.
+//
+// The error is os.ErrNotExist if the definition is missing. Between two files fingerprint checks whether ctx has ended,
+// because there may be many files.
 func (r recipe) fingerprint(ctx context.Context) (string, error) {
 	sum := sha256.New()
 	var err error
@@ -65,7 +66,7 @@ func (r recipe) sumBuiltin(sum hash.Hash) error {
 	return sumFS(sum, files)
 }
 
-// sumFS adds all files of a file system. Modes are made from contents, and say no more.
+// sumFS adds all files of a file system to sum. Modes depend on contents (see filesIn), and would add nothing.
 func sumFS(sum hash.Hash, files fs.FS) error {
 	list, err := filesIn(files)
 	for _, f := range list {
@@ -74,6 +75,8 @@ func sumFS(sum hash.Hash, files fs.FS) error {
 	return err
 }
 
+// sumDefinition adds a definition's text, its host files, and the identities of its local base images. A missing base
+// image is no error here.
 func sumDefinition(ctx context.Context, sum hash.Hash, path string) error {
 	text, err := readDefinition(path)
 	if err != nil {
@@ -96,10 +99,11 @@ func sumDefinition(ctx context.Context, sum hash.Hash, path string) error {
 	return nil
 }
 
-// maxDefinition bounds a definition in bytes: it is held in memory, and is a text that somebody has typed.
+// maxDefinition limits the size of a definition, in bytes. A definition is held in memory, and was typed by a person.
 const maxDefinition = 16 << 20
 
-// readDefinition gives the text of a definition file. What is no file, or too large for one, is an ErrInvalid.
+// readDefinition returns the text of a definition file. The error is ErrInvalid if path is not a regular file, or too
+// large.
 func readDefinition(path string) ([]byte, error) {
 	const hint = "name an Apptainer definition file"
 	file, err := openRegular(path)
@@ -117,16 +121,17 @@ func readDefinition(path string) ([]byte, error) {
 	return text, err
 }
 
-// errNotRegular says that there is something else than a regular file.
+// errNotRegular is the error for a path to something other than a regular file.
 var errNotRegular = errors.New("is not a regular file")
 
-// openRegular opens a file for reading, where links lead to it. It never waits; what is no regular file is an errNotRegular.
+// openRegular opens a file for reading, following links. It never blocks. The error is errNotRegular for anything but a
+// regular file.
 func openRegular(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for a writer
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat() // of what is read, whatever takes its place meanwhile
+	info, err := file.Stat() // of the open file, whatever takes its path meanwhile
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s %w", path, errNotRegular)
 	}
@@ -136,7 +141,7 @@ func openRegular(path string) (*os.File, error) {
 	return file, nil
 }
 
-// in gives the path that Apptainer takes name for, when it runs in dir.
+// in returns the path Apptainer opens for name when running in dir.
 func in(dir, name string) string {
 	if filepath.IsAbs(name) {
 		return filepath.Clean(name)
@@ -144,12 +149,12 @@ func in(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// sumGlob adds the files that a name in %files stands for: those that match it, and all that is below them. That there are
-// none is for the build to complain of.
+// sumGlob adds the files for a name in %files: every match, and everything below a match. The absence of matches is
+// left for the build to complain about.
 func sumGlob(ctx context.Context, sum hash.Hash, pattern string) error {
 	paths, err := filepath.Glob(pattern)
 	if err != nil {
-		paths = []string{pattern} // a [ in a name
+		paths = []string{pattern} // a name with a plain [
 	}
 	for _, path := range paths {
 		err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
@@ -168,12 +173,12 @@ func sumGlob(ctx context.Context, sum hash.Hash, pattern string) error {
 	return nil
 }
 
-// wholeFile bounds what is read of a file in %files: a larger one counts by its size and time.
+// wholeFile limits how much of a file in %files is hashed. A larger file counts by size and modification time.
 const wholeFile = 64 << 20 // bytes
 
-// sumFile adds one file, directory or link.
+// sumFile adds a file, directory or link.
 func sumFile(sum hash.Hash, path string) error {
-	info, err := os.Stat(path) // as %files copies what a link leads to
+	info, err := os.Stat(path) // %files copies the target of a link
 	if errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(sum, "%q leads nowhere\n", path)
 		return nil
@@ -207,11 +212,11 @@ func sumContent(sum hash.Hash, path string) error {
 	return nil
 }
 
-// A word of a line in %files: quoted, or up to the next blank.
+// filesWord matches a word of a line in %files: quoted, or up to the next blank.
 var filesWord = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
 
-// hostFiles gives the sources of a definition's %files sections, but for those taken from another stage, as they are
-// written.
+// hostFiles returns the sources in a definition's %files sections, as written. Sections with sources from another stage
+// are left out.
 func hostFiles(definition string) []string {
 	var sources []string
 	inside := false
@@ -229,8 +234,8 @@ func hostFiles(definition string) []string {
 	return sources
 }
 
-// localImages gives the images of the host that a definition's stages begin with. Each stage begins with a Bootstrap line,
-// and its header ends with the first section.
+// localImages returns the host's images used as a base by a definition's stages. Each stage begins with a Bootstrap
+// line, and the stage's header ends with the first section.
 func localImages(definition string) []string {
 	var images []string
 	local := false
@@ -258,7 +263,7 @@ func (r recipe) unpack(dir string) error {
 	return fault.Wrap("unpacking the recipe", files.WriteAll(dir, list))
 }
 
-// builtinFiles gives the files of a built-in recipe, by path.
+// builtinFiles returns the files of a built-in recipe, by path.
 func (r recipe) builtinFiles() ([]files.File, error) {
 	files, err := profiles.Recipe(r.Definition)
 	if err != nil {
@@ -267,7 +272,8 @@ func (r recipe) builtinFiles() ([]files.File, error) {
 	return filesIn(files)
 }
 
-// filesIn gives all files of a file system, by path. What begins with #! can be run: modes are not kept in the binary.
+// filesIn returns all files of a file system, by path. A file beginning with #! is executable: modes are not kept in
+// the binary.
 func filesIn(tree fs.FS) ([]files.File, error) {
 	var list []files.File
 	err := fs.WalkDir(tree, ".", func(path string, e fs.DirEntry, err error) error {

@@ -51,7 +51,7 @@ From: debian:13
 	testkit.WantText(t, strings.Join(localImages(definition), "\n"), "base.sif")
 }
 
-// The fingerprint is another after each change that the build would see, and the same after any other.
+// The fingerprint changes with everything the build would see, and with nothing else.
 func TestFingerprint(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
@@ -107,7 +107,7 @@ func TestFingerprint(t *testing.T) {
 	}
 }
 
-// Of a built-in recipe each file counts, where it is and what is in it; and it is that of the binary that is asked.
+// For a built-in recipe the path and the content of each file count. The files are those of the running binary.
 func TestFingerprintOfABuiltinRecipe(t *testing.T) {
 	sumOf := func(files fs.FS) string {
 		sum := sha256.New()
@@ -142,8 +142,8 @@ func TestFingerprintOfABuiltinRecipe(t *testing.T) {
 	}
 }
 
-// A built-in recipe is unpacked as it was in its directory: its scripts can be run. What a person would type makes the same,
-// whatever words stand on lines of their own.
+// An unpacked built-in recipe equals its directory, and its scripts can be run. The printed shell commands make the
+// same files, even if a file has lines like the end of a here-document.
 func TestUnpack(t *testing.T) {
 	list, err := filesIn(fstest.MapFS{
 		"web.def":           {Data: []byte("Bootstrap: docker\n")},

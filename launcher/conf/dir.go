@@ -151,7 +151,7 @@ func (c Dir) Write(dir string) error {
 	return fault.Wrap("writing configuration of the box", err)
 }
 
-// environmentFile is that of a ConfDir with the values of variables, for root alone.
+// environmentFile is that of a Dir with the values of variables, for root alone.
 const environmentFile = "system.conf"
 
 // ChangedEnvironment says whether p has other values for variables than the services of its running box were told. Whether it

@@ -21,10 +21,10 @@ import (
 	"boxrun/profiles"
 )
 
-// maxSecret bounds a secret in bytes, as systemd does: the copy is held in memory.
+// maxSecret limits the size of a secret in bytes, to systemd's limit. The copy is held in memory.
 const maxSecret = 1 << 20
 
-// RefuseSecrets wants every file to be one that only root can read, and a directory for the copies that is in memory.
+// RefuseSecrets requires every file to be readable by root alone, and the directory of the copies to be in memory.
 func RefuseSecrets(s *box.Store, p profiles.Profile) error {
 	if len(p.Secrets) == 0 {
 		return nil
@@ -33,7 +33,7 @@ func RefuseSecrets(s *box.Store, p profiles.Profile) error {
 	return errors.Join(err, refuseDisk(s.Dir))
 }
 
-// refuseDisk wants dir to be in memory.
+// refuseDisk requires dir to be in memory.
 func refuseDisk(dir string) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(files.Existing(dir), &fs); err != nil {
@@ -45,7 +45,7 @@ func refuseDisk(dir string) error {
 	return nil
 }
 
-// readSecrets gives the contents of all of a profile's secrets by their names. Every problem is reported.
+// readSecrets returns the contents of a profile's secrets by name. The error reports every problem.
 func readSecrets(p profiles.Profile) (map[string][]byte, error) {
 	contents := map[string][]byte{}
 	var errs []error
@@ -64,9 +64,10 @@ func readSecrets(p profiles.Profile) (map[string][]byte, error) {
 	return contents, errors.Join(errs...)
 }
 
-// readSecret reads a file that is no secret if others than root can read or change it. What is looked at is what is read.
+// readSecret reads a file. A file that others than root can read or change is no secret, and is refused. The check and
+// the read use the same open file.
 func readSecret(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for a writer
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Invalid("make it, or take the secret out", "no such file: %q", path)
 	}
@@ -88,7 +89,7 @@ func readSecret(path string) ([]byte, error) {
 	return content, err
 }
 
-// refuseOpen refuses what is no regular file, or is not root's alone.
+// refuseOpen refuses anything but a regular file for root alone.
 func refuseOpen(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fault.Invalid("name a file", "%q is not a regular file", path)
@@ -123,7 +124,7 @@ func WriteSecrets(s *box.Store, p profiles.Profile) error {
 	return nil
 }
 
-// SecretBinds gives the bind that puts them into the box.
+// SecretBinds returns the bind of the copies into the box.
 func SecretBinds(s *box.Store, p profiles.Profile) []string {
 	if len(p.Secrets) == 0 {
 		return nil
@@ -131,7 +132,7 @@ func SecretBinds(s *box.Store, p profiles.Profile) []string {
 	return []string{s.SecretsDir(p.Name) + ":" + profiles.SecretsDir + ":ro"}
 }
 
-// SecretCommands gives the commands that make the copies.
+// SecretCommands returns the commands to make the copies.
 func SecretCommands(s *box.Store, p profiles.Profile) []string {
 	if len(p.Secrets) == 0 {
 		return nil
@@ -144,8 +145,9 @@ func SecretCommands(s *box.Store, p profiles.Profile) []string {
 	return lines
 }
 
-// ChangedSecrets gives the names of the secrets of p whose files do not say any more what the running box was given, or
-// cannot be read. Whether p has others than the box was started with is the hash's to say. It looks as root only.
+// ChangedSecrets returns the names of p's secrets with other contents than the running box's copies, or unreadable now.
+// Secrets added to p or removed since the start show in the hash of p instead. ChangedSecrets looks as root only, and
+// returns nil for others.
 func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
 	if os.Geteuid() != 0 {
 		return nil

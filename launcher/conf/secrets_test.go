@@ -164,7 +164,7 @@ func TestSecretsThatCannotBeRead(t *testing.T) {
 web.toml: secrets.password: no such file: "`+path+`.none" -> name a file`)
 }
 
-// /proc is in no memory that copies could be kept in, as a disk is not; /dev/shm is.
+// Copies of secrets may be kept in /dev/shm. /proc stands for a disk here: it is no tmpfs.
 func TestSecretsAreKeptInMemory(t *testing.T) {
 	testkit.WantText(t, Said(refuseDisk("/proc/self")), "[secrets]: /proc/self is on a disk, where copies of them would outlive the box -> mount a tmpfs there")
 	testkit.WantText(t, Said(refuseDisk("/dev/shm/not/there/yet")), "")

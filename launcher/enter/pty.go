@@ -8,18 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPty gives both ends of a new terminal of the box whose init is pid. It is one of the box's own devpts, where it
-// has a name (/dev/pts/0): with a terminal of the host, ttyname, tmux and su say "not a tty" inside. The host's
-// terminal, too, stays out of the box's reach.
+// openPty returns both ends of a new terminal of the box with init pid. The terminal belongs to the box's own devpts
+// and has a name there (/dev/pts/0): with a terminal of the host, ttyname, tmux and su say "not a tty" inside. The
+// host's terminal also stays out of the box's reach.
 func openPty(pid int) (master, slave *os.File, err error) {
 	return openPtyIn(fmt.Sprintf("/proc/%d/root/dev/pts", pid))
 }
 
-// openPtyIn gives both ends of a new terminal of the devpts that is mounted on dir.
+// openPtyIn returns both ends of a new terminal of the devpts mounted on dir.
 func openPtyIn(dir string) (master, slave *os.File, err error) {
 	path := filepath.Join(dir, "ptmx")
-	// Non-blocking before os.NewFile sees it: then reads can be given a deadline, and Fd leaves it so. The box must
-	// not be able to lead the open elsewhere.
+	// Non-blocking before os.NewFile sees the descriptor: then reads accept a deadline, and Fd keeps the mode.
+	// O_NOFOLLOW keeps the box from leading the open elsewhere.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening a terminal of the box: %w", &os.PathError{Op: "open", Path: path, Err: err})
@@ -33,8 +33,8 @@ func openPtyIn(dir string) (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-// peerOf unlocks the terminal whose master is fd and opens its other end. TIOCGPTPEER needs no path: the peer's own is
-// one in the box, and the same name on the host may be another terminal.
+// peerOf unlocks the terminal with master fd and opens the other end. TIOCGPTPEER needs no path: the peer's path is
+// valid in the box, and the same name on the host may be another terminal.
 func peerOf(fd int) (*os.File, error) {
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, os.NewSyscallError("TIOCSPTLCK", err)

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal ties the pty of one command to the terminal boxrun was called from.
+// terminal ties the pty of a command to the terminal boxrun was called from.
 type terminal struct {
 	master *os.File
-	screen *os.File // whose size the pty takes; nil: there is none, and the size stays 80x24
+	screen *os.File // gives the pty its size; nil: no terminal, and the size stays 80x24
 	saved  *term.State
-	in     *os.File // what is typed, or piped; not closed
+	in     *os.File // typed or piped input; not closed
 	out    io.Writer
 }
 
-// newTerminal readies master for a command and, where in is a terminal, puts that into raw mode: every key is for the
-// box. Close undoes it.
+// newTerminal readies master for a command. If in is a terminal, newTerminal puts in into raw mode: every key is for
+// the box. Close undoes the raw mode.
 func newTerminal(master, in *os.File, out io.Writer) (*terminal, error) {
 	t := &terminal{master: master, screen: screenOf(in, out), in: in, out: out}
 	if err := pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
@@ -45,8 +45,8 @@ func newTerminal(master, in *os.File, out io.Writer) (*terminal, error) {
 	return t, nil
 }
 
-// Close gives the caller's terminal its modes back and closes the master, which hangs the command up if it still runs.
-// A second Close does nothing.
+// Close restores the modes of the caller's terminal and closes the master. Closing the master hangs up a command still
+// running. A second Close does nothing.
 func (t *terminal) Close() error {
 	t.hangUp()
 	if t.saved == nil {
@@ -60,10 +60,10 @@ func (t *terminal) Close() error {
 	return nil
 }
 
-// hangUp tells the command that its terminal is gone: the kernel sends SIGHUP to its session.
+// hangUp tells the command about the loss of its terminal: the kernel sends SIGHUP to the command's session.
 func (t *terminal) hangUp() { t.master.Close() }
 
-// resize gives the pty the size of the caller's terminal; the kernel tells whoever is in its foreground.
+// resize sets the pty to the size of the caller's terminal. The kernel tells the processes in the pty's foreground.
 func (t *terminal) resize() error {
 	if t.screen == nil {
 		return nil
@@ -78,8 +78,9 @@ func (t *terminal) resize() error {
 	return nil
 }
 
-// start begins to copy both ways. The channel is closed when the output cannot be copied any more: nobody has the
-// box's side open, or out takes no more; then a command that still writes would wait for ever, so it is hung up.
+// start begins to copy both ways. The channel is closed when output cannot be copied any more: nobody has the box's
+// side open, or out takes no more. In the second case start hangs the command up, because a writing command would wait
+// for ever.
 func (t *terminal) start() (*input, <-chan struct{}, error) {
 	in, err := startInput(t.in, t.master, func() error { return endOfFile(t.master) })
 	if err != nil {
@@ -95,17 +96,17 @@ func (t *terminal) start() (*input, <-chan struct{}, error) {
 	return in, done, nil
 }
 
-// isEnd says that reading a master ended as it should: EIO is how the kernel says that the other side was closed, a
-// deadline is how drain stops the copying.
+// isEnd reports whether err is a normal end of reading a master. The kernel reports EIO after the other side was
+// closed. drain stops the copying by a deadline.
 func isEnd(err error) bool { return errors.Is(err, unix.EIO) || errors.Is(err, os.ErrDeadlineExceeded) }
 
 const (
 	drainQuiet = 100 * time.Millisecond // the kernel moves a pty's bytes in a worker, a little after the write
-	drainMost  = 1 << 20                // more than a pty can hold: the rest is of processes that outlive the command
+	drainMost  = 1 << 20                // more than a pty can hold: the rest comes from processes outliving the command
 )
 
-// drain copies what the command wrote before it ended, and closes the channel when that is done. Waiting for EIO alone
-// would wait for every process it left behind on the terminal.
+// drain copies the last output of an ended command, and then closes the channel. To wait for EIO alone would be to wait
+// for every process the command left behind on the terminal.
 func (t *terminal) drain(copied <-chan struct{}) <-chan struct{} {
 	drained := make(chan struct{})
 	go func() {
@@ -118,6 +119,7 @@ func (t *terminal) drain(copied <-chan struct{}) <-chan struct{} {
 	return drained
 }
 
+// copyRest copies until the master is quiet for drainQuiet, or drainMost bytes have come.
 func (t *terminal) copyRest() {
 	buf := make([]byte, 32*1024)
 	for total := 0; total < drainMost; {
@@ -137,8 +139,8 @@ func (t *terminal) copyRest() {
 	}
 }
 
-// endOfFile tells the terminal's reader that no more input comes, as control-D at the keyboard does. It has to be
-// said again and again: the first may only end a line that was begun, or be lost as a shell turns to raw mode.
+// endOfFile tells the terminal's reader about the end of input, as control-D at the keyboard does. Callers have to
+// repeat the call: the first control-D may only end a line already begun, or get lost while a shell turns to raw mode.
 func endOfFile(master *os.File) error {
 	modes, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
 	if err != nil {
@@ -148,7 +150,8 @@ func endOfFile(master *os.File) error {
 	return err
 }
 
-// copyModes gives the pty the erase character, UTF-8 editing and so on of the caller's terminal, as ssh does.
+// copyModes gives the pty the modes of the caller's terminal (the erase character, UTF-8 editing and so on), as ssh
+// does.
 func copyModes(master, from *os.File) error {
 	modes, err := unix.IoctlGetTermios(int(from.Fd()), unix.TCGETS)
 	if err == nil {
@@ -160,7 +163,7 @@ func copyModes(master, from *os.File) error {
 	return nil
 }
 
-// screenOf gives the terminal that a person looks at: in, or else out, or else none.
+// screenOf returns the terminal a person looks at: in, or else out, or else nil.
 func screenOf(in *os.File, out io.Writer) *os.File {
 	if isTerminal(in) {
 		return in
@@ -173,7 +176,7 @@ func screenOf(in *os.File, out io.Writer) *os.File {
 
 func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
 
-// input copies a file that may block for ever, such as a terminal, and can be stopped all the same.
+// input copies a file. The file may block for ever, as a terminal does, and the copying can be stopped all the same.
 type input struct {
 	wake, stopper *os.File // the two ends of a pipe; closing stopper ends the copying
 	to            *os.File
@@ -182,8 +185,8 @@ type input struct {
 
 const endAgain = 250 // milliseconds
 
-// startInput copies from to to. From's end, or no from at all, is passed on with end: time and again until that fails
-// or the copying is stopped. Neither file is closed.
+// startInput copies from to to. At the end of from, or at once if from is nil, startInput calls end, again and again
+// until end fails or the copying is stopped. Neither file is closed.
 func startInput(from, to *os.File, end func() error) (*input, error) {
 	wake, stopper, err := os.Pipe()
 	if err != nil {
@@ -203,15 +206,15 @@ func startInput(from, to *os.File, end func() error) (*input, error) {
 	return in, nil
 }
 
-// stop ends the copying and waits until it ended.
+// stop ends the copying and waits for the end.
 func (in *input) stop() {
 	in.stopper.Close()
-	_ = in.to.SetWriteDeadline(time.Now()) // closed already, or it wakes a write the command never read
+	_ = in.to.SetWriteDeadline(time.Now()) // fails for a closed file; otherwise wakes a write the command never read
 	<-in.done
 }
 
-// copy says whether it got to the end of from. It reads only what poll has announced: a read that blocks could not be
-// stopped, and O_NONBLOCK would be set for everyone who shares the terminal.
+// copy copies from, and reports whether it came to the end of from. copy reads only what poll has announced: a blocking
+// read could not be stopped, and O_NONBLOCK would be set for everyone sharing the terminal.
 func (in *input) copy(from int) bool {
 	buf := make([]byte, 32*1024)
 	for {
@@ -223,7 +226,7 @@ func (in *input) copy(from int) bool {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue
 		case n <= 0:
-			return true // the end, or EIO: a terminal that was hung up
+			return true // the end, or EIO from a terminal after hang-up
 		}
 		if _, err := in.to.Write(buf[:n]); err != nil {
 			return false
@@ -231,8 +234,8 @@ func (in *input) copy(from int) bool {
 	}
 }
 
-// stopped waits until one of fds can be read or the time, in milliseconds, is over (-1: never), and says whether
-// copying is to stop.
+// stopped waits until an fd in fds is readable, or timeout in milliseconds is over (-1: never). stopped reports whether
+// the copying is to stop.
 func (in *input) stopped(timeout int, fds ...unix.PollFd) bool {
 	fds = append(fds, unix.PollFd{Fd: int32(in.wake.Fd()), Events: unix.POLLIN})
 	for {

@@ -58,10 +58,12 @@ func HintOf(err error) string {
 // Caution is a warning to a person, with advice.
 type Caution struct{ Text, Hint string }
 
+// Invalid returns an ErrInvalid with a hint: the profile is wrong, or names something missing.
 func Invalid(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrInvalid, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// Refused returns an ErrRefused with a hint: the host is not ready for the profile.
 func Refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }

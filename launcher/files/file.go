@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is one file of a ConfDir, or a link.
+// File is one file of a Dir, or a link.
 type File struct {
 	Path    string // relative
 	Content string
@@ -141,7 +141,7 @@ func Resolved(path string) string {
 	return filepath.Join(there, rest)
 }
 
-// Existing gives path, or the nearest directory above it that is there.
+// Existing returns path, or the nearest existing directory above path.
 func Existing(path string) string {
 	for path != "/" {
 		if _, err := os.Lstat(path); err == nil {
@@ -152,13 +152,14 @@ func Existing(path string) string {
 	return path
 }
 
-// ReplaceFile makes content the file path, by way of a second file and rename. That one's name is the same each time,
-// so that a killed boxrun leaves at most one, which the next write takes over; two must not write path at once.
+// ReplaceFile makes content the file path, by way of a second file and rename. The second file always has the same
+// name: a killed boxrun leaves at most a single file, and the next write takes the file over. Two processes must not
+// write path at once.
 func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	err := os.WriteFile(tmp, content, mode)
 	if err == nil {
-		err = os.Chmod(tmp, mode) // whatever the umask, or the mode of one left behind
+		err = os.Chmod(tmp, mode) // whatever the umask, or the mode of a file left behind
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
@@ -172,7 +173,7 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	return err
 }
 
-// ReplaceIfChanged is ReplaceFile, but leaves a file alone that has the content already.
+// ReplaceIfChanged is ReplaceFile, but leaves a file with the same content alone.
 func ReplaceIfChanged(path string, content []byte, mode os.FileMode) error {
 	old, err := os.ReadFile(path)
 	if err == nil && bytes.Equal(old, content) {

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// Inside asks the box's systemd how it is and which units failed.
+// Inside asks the box's systemd for its state and failed units. Without a systemd the state is "none".
 func Inside(ctx context.Context, pid int) (state string, failed []string, err error) {
 	s, err := Dial(ctx, pid)
 	if errors.Is(err, errNoSystemd) {

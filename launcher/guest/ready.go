@@ -13,38 +13,38 @@ import (
 	"boxrun/launcher/say"
 )
 
-// Readiness is what a box must come to before it is up.
+// Readiness lists what a box must reach before it is up.
 type Readiness struct {
 	Init    process.Process
-	Addr    netip.Addr // where TCP and HTTP are looked for: an address the host reaches, so that 127.0.0.1 inside is not enough
+	Addr    netip.Addr // target of TCP and HTTP checks, reached from the host: 127.0.0.1 inside is not enough
 	Timeout time.Duration
 	Units   []string // must be active
 	TCP     []uint16 // ports that must accept
-	HTTP    []string // URLs that must answer 2xx or 3xx, as profiles.Ready has them
+	HTTP    []string // URLs that must answer 2xx or 3xx, in the form of profiles.Ready
 
-	Live func(string)                                           // shows what is waited for; may be nil
+	Live func(string)                                           // shows the current wait; may be nil
 	Tail func(ctx context.Context, unit string, n int) []string // the last n lines of a unit's journal; may be nil
 }
 
-// tailLines is how much of the journal of a failed unit a person is shown.
+// tailLines is the number of journal lines to show for a failed unit.
 const tailLines = 5
 
-// ready is what a box came to.
+// ready is the result of a successful wait.
 type ready struct {
-	State  string // of its systemd: running or degraded; "" where it runs another init
+	State  string // of the box's systemd: running or degraded; "" for another init
 	Failed []FailedUnit
 	Took   time.Duration
 }
 
-// FailedUnit is a unit that failed, with its last log lines.
+// FailedUnit is a failed unit with its last log lines.
 type FailedUnit struct {
 	Unit string
 	Log  []string
 }
 
-// NotReady says what a box lacks that is not ready in time, or never will be.
+// NotReady is the error for a box that is not ready in time, or never will be.
 type NotReady struct {
-	Unmet  []string // each check not met: "unit nginx.service failed (exit-code)", "port 443 refuses connections"
+	Unmet  []string // each unmet check: "unit nginx.service failed (exit-code)", "port 443 refuses connections"
 	Failed []FailedUnit
 	Took   time.Duration
 }
@@ -53,7 +53,7 @@ func (n *NotReady) Error() string {
 	return "not ready" + after(n.Took) + ": " + strings.Join(n.Unmet, "; ")
 }
 
-// after gives how long something took, unless it was no time at all.
+// after returns " after D" for a duration; "" if the duration rounds to zero.
 func after(d time.Duration) string {
 	if d = d.Round(100 * time.Millisecond); d > 0 {
 		return " after " + d.String()
@@ -63,12 +63,12 @@ func after(d time.Duration) string {
 
 func (n *NotReady) Unwrap() error { return fault.ErrNotReady }
 
-// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. That
-// boot left failed units (State degraded) is no error unless Units names one of them. A box that runs another init
-// needs no more than that one and the other checks.
+// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. Units
+// that failed at boot (State degraded) are no error unless Units names them. A box with another init only has to pass
+// the other checks.
 //
-// Errors: a *NotReady (ErrNotReady) when that takes longer than Timeout, or at once when it cannot come true any more;
-// ErrNotStarted when the box's init ends; the cause of ctx's end.
+// Errors: a *NotReady (ErrNotReady) after Timeout, or at once when the box can no longer become ready; ErrNotStarted
+// when the box's init ends; the cause when ctx ends.
 func (r Readiness) Wait(ctx context.Context) (ready, error) {
 	if !r.Addr.IsValid() && len(r.TCP)+len(r.HTTP) > 0 {
 		return ready{}, errors.New("the box has no address at which the host could look for its ports")
@@ -89,13 +89,13 @@ func initEnded() error {
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: "the box's init ended while boxrun waited for it to be ready"}
 }
 
-// watch is one wait for readiness.
+// watch is a single wait for readiness.
 type watch struct {
 	Readiness
 	began   time.Time
 	probes  []*probe
 	line    *say.Live
-	systemd *Systemd // nil until it can be asked, and where there is none
+	systemd *Systemd // nil until systemd answers, and for a box without systemd
 }
 
 func (w *watch) close() {
@@ -110,14 +110,15 @@ func (w *watch) disconnect() {
 	}
 }
 
-// view is what one look at the box shows.
+// view is the result of a single look at the box.
 type view struct {
 	state    string
-	unmet    []string // checks not met
+	unmet    []string // unmet checks
 	waiting  string   // for the live line
 	hopeless bool     // waiting longer does not help
 }
 
+// lacks adds an unmet check. The live line shows only the first thing waited for.
 func (v *view) lacks(unmet, waiting string) {
 	v.unmet = append(v.unmet, unmet)
 	if v.waiting == "" {
@@ -125,6 +126,8 @@ func (v *view) lacks(unmet, waiting string) {
 	}
 }
 
+// run looks at the box until it is ready, Timeout is over, or waiting is hopeless. The last look comes after Timeout
+// and covers every check, so the error is complete.
 func (w *watch) run(ctx context.Context) (ready, error) {
 	for {
 		late := time.Since(w.began) >= w.Timeout
@@ -132,11 +135,11 @@ func (w *watch) run(ctx context.Context) (ready, error) {
 		if ctx.Err() != nil {
 			return ready{}, context.Cause(ctx)
 		}
-		if !w.Init.Alive() { // what was seen says nothing then
+		if !w.Init.Alive() { // the view of a dead box says nothing
 			return ready{}, initEnded()
 		}
 		if len(v.unmet) == 0 {
-			failed, _ := w.failed(ctx, v.state) // the box is ready, whether it says which units failed or not
+			failed, _ := w.failed(ctx, v.state) // ready, even if the failed units cannot be listed
 			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, nil
 		}
 		if late || v.hopeless {
@@ -144,12 +147,12 @@ func (w *watch) run(ctx context.Context) (ready, error) {
 		}
 		w.line.Say(v.waiting)
 		rest := w.Timeout - time.Since(w.began)
-		_ = process.Sleep(ctx, min(rest, process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond))) // the next look sees ctx end
+		_ = process.Sleep(ctx, min(rest, process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond))) // look sees ctx end
 	}
 }
 
-// look asks systemd first and the ports only when that is content, or all is asked for: sshd counts connections that
-// only come to look, and takes them for an attack.
+// look asks systemd first. It probes the ports only when systemd is content or waiting is hopeless, or with all set:
+// sshd counts probing connections, and takes them for an attack.
 func (w *watch) look(ctx context.Context, all bool) view {
 	ctx, cancel := context.WithTimeout(ctx, w.patience())
 	defer cancel()
@@ -162,11 +165,12 @@ func (w *watch) look(ctx context.Context, all bool) view {
 	return v
 }
 
-// patience bounds one look, so that a box that answers nothing does not hold up the end of the wait.
+// patience returns the time limit of a single look. A box without answers must not delay the end of the wait.
 func (w *watch) patience() time.Duration {
 	return min(max(w.Timeout-time.Since(w.began), time.Second), 10*time.Second)
 }
 
+// lookSystemd adds what systemd reports. After an error the next look makes a new connection.
 func (w *watch) lookSystemd(ctx context.Context, v *view) {
 	err := w.connect(ctx)
 	if err == nil {
@@ -183,10 +187,10 @@ func (w *watch) lookSystemd(ctx context.Context, v *view) {
 	default:
 		v.lacks("systemd does not answer: "+err.Error(), "systemd to answer")
 	}
-	w.disconnect() // it may have re-executed itself, which ends the connection
+	w.disconnect() // systemd may have re-executed itself and so ended the connection
 }
 
-// lookInit looks at an init that cannot be asked: a systemd will come to it, another never does.
+// lookInit looks at an init without a systemd socket. A starting systemd will get a socket; another init never does.
 func (w *watch) lookInit(v *view) {
 	is, err := runsSystemd(w.Init.PID)
 	switch {
@@ -208,7 +212,7 @@ func (w *watch) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// lookBoot looks how far the boot is, and at the units.
+// lookBoot looks at the progress of the boot, and at the units.
 func (w *watch) lookBoot(ctx context.Context, v *view) error {
 	var err error
 	if v.state, err = w.systemd.State(ctx); err != nil {
@@ -231,6 +235,7 @@ func (w *watch) lookBoot(ctx context.Context, v *view) error {
 	return w.lookUnits(ctx, v, booted)
 }
 
+// lookJobs names the unit that holds up the boot.
 func (w *watch) lookJobs(ctx context.Context, v *view) error {
 	unit, since, err := w.systemd.Waiting(ctx, false)
 	if err != nil {
@@ -244,7 +249,8 @@ func (w *watch) lookJobs(ctx context.Context, v *view) error {
 	return nil
 }
 
-// lookUnits looks at Units. After the boot a unit that failed stays so, and one that is not there will not come.
+// lookUnits looks at Units. After the boot a failed unit stays failed and a missing unit stays missing, so waiting is
+// hopeless.
 func (w *watch) lookUnits(ctx context.Context, v *view, booted bool) error {
 	if len(w.Units) == 0 {
 		return nil
@@ -266,7 +272,7 @@ func (w *watch) lookUnits(ctx context.Context, v *view, booted bool) error {
 	return nil
 }
 
-// unmet says in what state a unit is that is not active.
+// unmet describes the state of an inactive unit.
 func (u unitStatus) unmet() string {
 	switch {
 	case u.Load == "not-found":
@@ -289,7 +295,7 @@ func (w *watch) lookProbes(ctx context.Context, v *view) {
 	}
 }
 
-// failed gives the failed units with the last lines of their logs, where state says that there are any.
+// failed returns the failed units with the last lines of their logs, if state is degraded; otherwise none.
 func (w *watch) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	if state != "degraded" || w.systemd == nil {
 		return nil, nil
@@ -309,8 +315,8 @@ func (w *watch) tail(ctx context.Context, unit string) []string {
 	return w.Tail(ctx, unit, tailLines)
 }
 
-// notReady makes the error. Failed units are told as well, whatever state the boot is in; where they cannot be asked
-// for, what is unmet says enough.
+// notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed
+// units, the unmet checks say enough.
 func (w *watch) notReady(ctx context.Context, v view) error {
 	failed, _ := w.failed(ctx, "degraded")
 	return &NotReady{Unmet: v.unmet, Failed: failed, Took: time.Since(w.began)}

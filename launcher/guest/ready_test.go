@@ -21,7 +21,7 @@ import (
 	"boxrun/launcher/testkit"
 )
 
-// The boxes here run no systemd; of those that do, and of their units, e2e has the tests.
+// The boxes of these tests run no systemd. e2e tests boxes with a systemd, and their units.
 
 func box(t *testing.T) Readiness {
 	t.Helper()
@@ -197,7 +197,7 @@ func TestBoxDiesBeforeItIsReady(t *testing.T) {
 	}
 }
 
-// The socket and the executable of a dead init are gone, which is not to say that it needs no more than itself.
+// A dead init has neither a socket nor an executable. This must not pass for a box with another init than systemd.
 func TestDeadBoxIsNotReady(t *testing.T) {
 	r := box(t)
 	if err := errors.Join(r.Init.Kill(), r.Init.Wait(t.Context())); err != nil {

@@ -10,11 +10,13 @@ import (
 	"boxrun/launcher/process"
 )
 
-// MakeRootBindable lets the box's root be bind-mounted by what runs in the box, whose init is the process pid. Apptainer
-// makes it unbindable, and a systemd in a container leaves that to the container's manager. Every unit with a view of the
-// files of its own (PrivateTmp=, ProtectSystem=, as most have) begins with a bind of the root: they all end with "Failed at
-// step NAMESPACE". systemd makes the root a slave first; that lifts the ban since Linux 6.17 or so, and did not in the 6.12
-// of Debian 13. An unbindable mount is a private one already: nothing else changes.
+// MakeRootBindable allows processes in the box to bind-mount the box's root. pid is the box's init.
+//
+// Apptainer makes the root unbindable, and a systemd in a container leaves the root to the container's manager. Every
+// unit with its own view of the files (PrivateTmp=, ProtectSystem=, as in most units) begins with a bind of the root.
+// On an unbindable root these units all end with "Failed at step NAMESPACE". systemd makes the root a slave first;
+// since about Linux 6.17 this lifts the ban, but not in the 6.12 of Debian 13. An unbindable mount is private already,
+// so nothing else changes.
 func MakeRootBindable(pid int) error {
 	ns, err := os.Open(process.ProcFile(pid, "ns/mnt"))
 	if err != nil {
@@ -29,8 +31,9 @@ func MakeRootBindable(pid int) error {
 	return nil
 }
 
-// privateRoot makes the root of a mount namespace private. The thread stays in the namespace, and ends with the goroutine:
-// it is never unlocked. What it shares with the other threads, a root and a current directory, it has to give up before.
+// privateRoot makes the root of mount namespace ns private. The thread stays in the namespace and ends with the
+// goroutine, because the goroutine never unlocks the thread. Before the setns, the thread must stop sharing its root
+// and current directory with the other threads.
 func privateRoot(ns int) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {

@@ -27,20 +27,22 @@ func KilledProblem(name string, timeout time.Duration, why error) error {
 }
 
 const (
-	handlerTimeout = 10 * time.Second       // for an init that is starting to be ready for the halt signal
+	handlerTimeout = 10 * time.Second       // for a starting init to be ready for the halt signal
 	forkTime       = time.Second            // longer than a fork takes on a busy machine
 	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (pkg/network)
 	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
 	nudgeEvery     = 50 * time.Millisecond
 )
 
-// Stop stops a box: it tells init to go and waits, for at most timeout; then it kills the box's whole cgroup. After
-// that it waits until Apptainer's master has taken the box's network down and its record away, and kills that too
-// where it hangs. Neither process needs to run any more. killed says why the box had to be: errSlow or errDeaf, nil
-// where it stopped. When ctx ends Stop returns its cause; an init that has been told to go still goes.
+// Stop stops a box. It tells init to go, waits for at most timeout, and then kills the box's whole cgroup. After
+// this Stop waits until Apptainer's master has taken down the box's network and removed its own record, and kills a
+// hanging master. Neither init nor master needs to run any more.
 //
-// cgroup is the box's own as CgroupOf gave it, "" where it has none. It is gone when Stop returns without error.
-// live shows what is waited for, as "waiting for nginx.service to stop (3s)", and "" at the end.
+// killed is the reason for killing the box, errSlow or errDeaf; nil if the box stopped. When ctx ends, Stop returns
+// the cause; an init already told to go still goes.
+//
+// cgroup is the box's own cgroup, from CgroupOf; "" for none. After a return without error the cgroup is gone. live
+// shows the current wait, as in "waiting for nginx.service to stop (3s)", and "" at the end.
 func Stop(ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string)) (killed, err error) {
 	line := say.NewLive(live)
 	defer line.End()
@@ -54,7 +56,7 @@ func Stop(ctx context.Context, init, master process.Process, cgroup string, time
 	return killed, process.RemoveCgroup(ctx, cgroup)
 }
 
-// stopInit halts the box, and kills it where it has not halted within timeout.
+// stopInit halts the box, and kills a box still running after timeout, or with a deaf init.
 func stopInit(ctx context.Context, init process.Process, cgroup string, timeout time.Duration, line *say.Live) (killed, err error) {
 	soft, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
 	defer cancel()
@@ -66,7 +68,7 @@ func stopInit(ctx context.Context, init process.Process, cgroup string, timeout 
 	go nudge(soft, init)
 	err = halt(soft, init)
 	cancel()
-	<-told // nothing is said after the return
+	<-told // so narrateStop says nothing after the return
 	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
 		return nil, err
 	}
@@ -74,15 +76,16 @@ func stopInit(ctx context.Context, init process.Process, cgroup string, timeout 
 	return err, killBox(ctx, init, cgroup)
 }
 
-// Why a box is killed.
+// The reasons for killing a box.
 var (
 	errSlow = errors.New("it did not stop in time")
 	errDeaf = errors.New("its init takes no notice of SIGRTMIN+3, which tells a box to stop")
 )
 
-// halt tells init to stop and waits until it is gone, or ctx ends. An init that has no handler yet, because it is only
-// just starting, would never see the signal: it is sent when there is one. There being none for long it never will be,
-// as with a shell script, and there is nothing to wait for: errDeaf. When ctx ends the error is its cause.
+// halt tells init to stop, and waits until init is gone or ctx ends. A starting init has no handler yet and would never
+// see the signal, so halt sends the signal when there is a handler. An init that has no handler for long, such as a
+// shell script, never will: halt returns errDeaf, because there is nothing to wait for. When ctx ends, halt returns the
+// cause.
 func halt(ctx context.Context, init process.Process) error {
 	if err := awaitHandler(ctx, init); err != nil {
 		return err
@@ -96,7 +99,8 @@ func halt(ctx context.Context, init process.Process) error {
 	return init.Wait(ctx)
 }
 
-// awaitHandler waits until init has a handler for the halt signal, or reads it otherwise. errDeaf: it has none for long.
+// awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error
+// is errDeaf after handlerTimeout.
 func awaitHandler(ctx context.Context, init process.Process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, handlerTimeout, errDeaf)
 	defer cancel()
@@ -116,25 +120,25 @@ func awaitHandler(ctx context.Context, init process.Process) error {
 	return nil
 }
 
-// nudge has systemd-shutdown, which systemd becomes at the end, look again whether the processes it told to end have ended. Of
-// those that came from outside, such as the journalctl of "boxrun logs -f", the kernel tells it nothing, and it would look
-// again after ten seconds.
+// nudge makes systemd-shutdown, which systemd becomes at the end, look again whether the remaining processes have
+// ended. The kernel does not tell it about the end of processes from outside, such as the journalctl of "boxrun logs
+// -f", and its next look would come after ten seconds.
 func nudge(ctx context.Context, init process.Process) {
 	for process.Sleep(ctx, nudgeEvery) == nil {
 		exe, err := os.Readlink(process.ProcFile(init.PID, "exe"))
 		if err == nil && filepath.Base(exe) == "systemd-shutdown" {
-			_ = init.Signal(unix.SIGCHLD) // gone meanwhile: all the better
+			_ = init.Signal(unix.SIGCHLD) // an error means a finished init: all the better
 		}
 	}
 }
 
-// narrateStop shows which unit the box's systemd waits for, until ctx ends.
+// narrateStop shows the unit the box's systemd waits for, until ctx ends.
 func narrateStop(ctx context.Context, pid int, line *say.Live) {
 	began := time.Now()
 	var s *Systemd
 	for process.Sleep(ctx, narrateAfter) == nil {
 		if s == nil {
-			s, _ = Dial(ctx, pid) // there may be none; the line then says less
+			s, _ = Dial(ctx, pid) // without a systemd the line says less
 		}
 		line.Say(stopLine(ctx, s, time.Since(began)))
 	}
@@ -152,9 +156,9 @@ func stopLine(ctx context.Context, s *Systemd, took time.Duration) string {
 	return "waiting for the box to stop" + say.Seconds(took)
 }
 
-// killBox kills all that runs in the box. Killing its init is enough for that, as it is PID 1 of the box's PID
-// namespace; killing the cgroup does not wait for init to be scheduled, and is left out where the kernel cannot do it
-// (before Linux 5.14) or the cgroup is not certainly the box's.
+// killBox kills everything in the box. Killing init is enough, because init is PID 1 of the box's PID namespace.
+// Killing the cgroup does not have to wait until init is scheduled. The cgroup is left alone if the kernel cannot kill
+// it (before Linux 5.14), or if it is not certainly the box's.
 func killBox(ctx context.Context, init process.Process, cgroup string) error {
 	ctx, cancel := context.WithTimeout(ctx, process.KillTimeout)
 	defer cancel()
@@ -170,8 +174,8 @@ func killBox(ctx context.Context, init process.Process, cgroup string) error {
 	return nil
 }
 
-// endMaster waits for Apptainer's master, and kills it where it hangs, as it does on a host without a system bus: it wants to
-// tell systemd that the scope has ended. The box has stopped by then, and lost nothing.
+// endMaster waits for Apptainer's master, and kills it if it hangs. The master hangs on a host without a system bus,
+// because it wants to tell systemd about the end of the scope. The box has stopped by then and loses nothing.
 func endMaster(ctx context.Context, master process.Process, line *say.Live) error {
 	soft, cancel := context.WithTimeout(ctx, masterTimeout)
 	defer cancel()

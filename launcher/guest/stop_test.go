@@ -77,7 +77,7 @@ func TestStopWaitsForTheHandler(t *testing.T) {
 	}
 }
 
-// An init that never has one is killed long before its time is over, and that is what is said of it.
+// An init that never has a handler is killed long before the stop timeout, and the error says why.
 func TestStopOfADeafInit(t *testing.T) {
 	t.Parallel() // it waits for handlerTimeout
 	init := processtest.Shell(t, `READY; while :; do sleep 0.05; done`)
@@ -90,7 +90,7 @@ func TestStopOfADeafInit(t *testing.T) {
 	testkit.WantText(t, KilledProblem("web", time.Minute, errSlow).Error(), "web did not stop within 1m0s and was killed")
 }
 
-// Without any time it is killed at once, and told nothing.
+// With a timeout of zero, init is killed at once, without a halt signal.
 func TestStopWithoutTime(t *testing.T) {
 	for _, script := range []string{cleanInit, `READY; while :; do sleep 0.05; done`} {
 		init := processtest.Shell(t, script)

@@ -19,22 +19,22 @@ import (
 	"boxrun/launcher/say"
 )
 
-// errNoSystemd says that a box's systemd has no socket: it has not come so far yet, has gone, or the box runs another
-// init.
+// errNoSystemd is the error for a box without a systemd socket. The box's systemd has not come so far yet or has gone,
+// or the box runs another init.
 var errNoSystemd = errors.New("the box's systemd cannot be asked: it has no socket")
 
-// AskTimeout bounds each question to a box's systemd: one that froze after an error of its own still has its socket.
+// AskTimeout limits each question to a box's systemd. A systemd frozen after an error of its own still has its socket.
 const AskTimeout = 5 * time.Second
 
-// Systemd is a connection to the systemd of one box, over the socket that systemctl uses inside. All that comes over it
-// was said by the box: names are made fit to print, and every call ends with its ctx, or after AskTimeout.
+// Systemd is a connection to the systemd of a box, over the socket of the systemctl inside. The box makes up every
+// answer: names are made fit to print, and every call ends with its ctx, or after AskTimeout.
 type Systemd struct {
 	conn *systemdbus.Conn
 	stop context.CancelFunc
 }
 
-// Dial connects to the systemd whose PID 1 is the process pid of the host; errNoSystemd where there is no
-// socket, or nobody listens on it.
+// Dial connects to the systemd of a box. pid is the PID of this systemd on the host. The error is errNoSystemd
+// if the socket is missing, or nobody listens.
 func Dial(ctx context.Context, pid int) (*Systemd, error) {
 	socket, err := openInBox(pid, "run", "systemd", "private")
 	if errors.Is(err, unix.ENOENT) {
@@ -47,12 +47,12 @@ func Dial(ctx context.Context, pid int) (*Systemd, error) {
 
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	// The context is the connection's, not ctx: that one bounds the dialling alone.
+	// The connection has the context life. ctx limits the dialling alone.
 	life, stop := context.WithCancel(context.Background())
 	defer context.AfterFunc(ctx, stop)()
 	conn, err := systemdbus.NewConnection(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
 	if ctx.Err() != nil {
-		stop() // closes what there is of the connection
+		stop() // closes a half-made connection
 		return nil, fmt.Errorf("connecting to the box's systemd: %w", ctx.Err())
 	}
 	if err == nil {
@@ -65,8 +65,8 @@ func Dial(ctx context.Context, pid int) (*Systemd, error) {
 	return nil, fmt.Errorf("connecting to the box's systemd: %w", err)
 }
 
-// dialPrivate connects as systemctl does when it is root: authenticated by uid, and without Hello, as there is no bus
-// behind the socket.
+// dialPrivate connects like systemctl run by root: authenticated by uid, and without Hello, because no bus is behind
+// the socket.
 func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 	stream, err := connectInBox(pid, socket)
 	if err != nil {
@@ -82,8 +82,8 @@ func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// openInBox opens the path below the root of the process pid, an element at a time and following no link: one made
-// inside the box would lead to the same name on the host. The descriptor is good for /proc/self/fd alone (O_PATH).
+// openInBox opens a path below the root of the process pid, an element at a time, and follows no link: a link made
+// inside the box would lead to the same name on the host. The descriptor (O_PATH) is good for /proc/self/fd alone.
 func openInBox(pid int, elems ...string) (int, error) {
 	fd, err := unix.Open(process.ProcFile(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	for i, elem := range elems {
@@ -102,8 +102,9 @@ func openInBox(pid int, elems ...string) (int, error) {
 	return fd, err
 }
 
-// runsSystemd says whether the process is a systemd, by its executable: also one that was replaced by an upgrade, or
-// systemd-shutdown, which systemd becomes at the end. An error where the process has begun to end.
+// runsSystemd reports whether the executable of a process is systemd. A systemd replaced by an upgrade counts, and so
+// does systemd-shutdown, because systemd becomes systemd-shutdown at the end. For a process about to end, runsSystemd
+// returns an error.
 func runsSystemd(pid int) (bool, error) {
 	exe, err := os.Readlink(process.ProcFile(pid, "exe"))
 	return strings.HasPrefix(filepath.Base(exe), "systemd"), err
@@ -115,7 +116,7 @@ func (s *Systemd) Close() {
 	s.stop()
 }
 
-// State gives what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
+// State returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
 // stopping.
 func (s *Systemd) State(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
@@ -131,7 +132,7 @@ func (s *Systemd) State(ctx context.Context) (string, error) {
 	return say.Printable(state), nil
 }
 
-// Failed gives the units that failed, sorted.
+// Failed returns the failed units, sorted.
 func (s *Systemd) Failed(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
@@ -147,8 +148,8 @@ func (s *Systemd) Failed(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Waiting gives the unit that systemd has been waiting for longest, to stop where stop is set, or else to start; ""
-// where it waits for none.
+// Waiting returns the unit systemd has been waiting for longest, and for how long: a stopping unit if stop is set,
+// otherwise a starting unit. unit is "" if systemd waits for none.
 func (s *Systemd) Waiting(ctx context.Context, stop bool) (unit string, since time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
@@ -158,7 +159,7 @@ func (s *Systemd) Waiting(ctx context.Context, stop bool) (unit string, since ti
 	}
 	for _, j := range jobs {
 		if j.Status != "running" || (j.JobType == "stop") != stop {
-			continue // one that is not running waits for other jobs itself
+			continue // a job in another state waits for other jobs itself
 		}
 		if d := s.lasts(ctx, j.Unit, stop); unit == "" || d > since {
 			unit, since = say.Printable(j.Unit), d
@@ -167,7 +168,7 @@ func (s *Systemd) Waiting(ctx context.Context, stop bool) (unit string, since ti
 	return unit, since, nil
 }
 
-// lasts gives for how long a unit has been starting, or stopping; 0 where that is not known.
+// lasts returns how long a unit has been starting, or stopping; 0 if unknown.
 func (s *Systemd) lasts(ctx context.Context, unit string, stopping bool) time.Duration {
 	property := "InactiveExitTimestampMonotonic"
 	if stopping {
@@ -177,7 +178,7 @@ func (s *Systemd) lasts(ctx context.Context, unit string, stopping bool) time.Du
 	if err != nil {
 		return 0 // the job ended meanwhile
 	}
-	at, ok := p.Value.Value().(uint64) // µs of the monotonic clock, which a box shares with the host
+	at, ok := p.Value.Value().(uint64) // µs of the monotonic clock; box and host share the clock
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil || !ok || at == 0 {
 		return 0
@@ -185,18 +186,18 @@ func (s *Systemd) lasts(ctx context.Context, unit string, stopping bool) time.Du
 	return max(0, time.Duration(now.Nano())-time.Duration(at)*time.Microsecond)
 }
 
-// unitStatus is one unit as systemd sees it.
+// unitStatus is the state of a unit in systemd's words.
 type unitStatus struct {
 	Name   string
 	Load   string        // loaded, masked, not-found, ...
 	Active string        // active, activating, failed, ...
-	Sub    string        // what that means for this kind of unit: running, start-pre, auto-restart, ...
+	Sub    string        // the same in detail, by the kind of unit: running, start-pre, auto-restart, ...
 	Result string        // of a failed service: exit-code, timeout, ...
 	Since  time.Duration // of an activating unit: for how long
 }
 
-// Active gives the state of the units, in their order. "nginx" is nginx.service, as for systemctl; a unit that does
-// not exist has Load not-found.
+// Active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
+// has Load not-found.
 func (s *Systemd) Active(ctx context.Context, units []string) ([]unitStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
@@ -218,6 +219,7 @@ func (s *Systemd) Active(ctx context.Context, units []string) ([]unitStatus, err
 	return status, nil
 }
 
+// status completes u with the result of a failed service, and with the time an activating unit has taken so far.
 func (s *Systemd) status(ctx context.Context, name string, u systemdbus.UnitStatus) unitStatus {
 	status := unitStatus{
 		Name: name, Load: say.Printable(u.LoadState), Active: say.Printable(u.ActiveState), Sub: say.Printable(u.SubState),
@@ -228,7 +230,7 @@ func (s *Systemd) status(ctx context.Context, name string, u systemdbus.UnitStat
 	if status.Active != "failed" || !strings.HasSuffix(name, ".service") {
 		return status
 	}
-	if p, err := s.conn.GetServicePropertyContext(ctx, name, "Result"); err == nil { // without it the rest still says enough
+	if p, err := s.conn.GetServicePropertyContext(ctx, name, "Result"); err == nil { // Result is optional
 		result, _ := p.Value.Value().(string)
 		status.Result = say.Printable(result)
 	}

@@ -19,15 +19,16 @@ import (
 	"boxrun/profiles"
 )
 
-// Reset takes away all that carries boxrun's name, files and rules, whatever is left of its records. It refuses while
-// boxes are up, and with force takes them down first; it refuses always while something else is on a bridge of boxrun's.
+// Reset removes everything with boxrun's name, files and rules, even without records. While boxes are up, HostReset
+// refuses; with force, HostReset takes the boxes down first. It always refuses while a foreign device is on a bridge of
+// boxrun's.
 func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	unread := l.UnreadBoxes() // while there still are records of that name
+	unread := l.UnreadBoxes() // while the records still exist
 	if err := refuseReset(l, k, unread, force); err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	return errors.Join(undoAll(l, k), removeTraces(l, k), removeFiles(l), removeAllUnits(ctx, l))
 }
 
-// stopHealing stops the services that would put back what a reset takes away.
+// stopHealing stops the services that would put back what a reset removes.
 func stopHealing(ctx context.Context) error {
 	files, err := units.UnitFiles()
 	if len(files) == 0 || err != nil || !units.Booted() {
@@ -62,8 +63,8 @@ func stopHealing(ctx context.Context) error {
 	return host.StopHealing(ctx)
 }
 
-// removeAllUnits disables all boxes, removes the units, and has systemd forget them. systemd itself takes the links away,
-// and the directories it made for them.
+// removeAllUnits disables all boxes, removes the units, and makes systemd forget them. systemd itself removes the
+// links, and the directories made for them.
 func removeAllUnits(ctx context.Context, l *launcher.Launcher) error {
 	if files, err := units.UnitFiles(); len(files) == 0 || err != nil {
 		return err
@@ -77,7 +78,7 @@ func removeAllUnits(ctx context.Context, l *launcher.Launcher) error {
 	return errors.Join(err, units.RemoveUnitFiles(ctx, files))
 }
 
-// refuseReset names what is in the way of a reset.
+// refuseReset refuses a reset, and names the obstacles: other devices on boxrun's bridges and, without force, boxes.
 func refuseReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string, force bool) error {
 	strays, others, err := l.Strays(k, unread)
 	if err != nil {
@@ -98,7 +99,7 @@ func refuseReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string, forc
 		"boxes are up: %s", strings.Join(slices.Compact(names), ", "))
 }
 
-// up gives the names of the boxes that run or are about to. Records that cannot be read say nothing.
+// up returns the names of the boxes running or about to run. Unreadable records do not count.
 func up(l *launcher.Launcher) []string {
 	var names []string
 	for _, file := range l.Records("boxes/*.json") {
@@ -110,8 +111,8 @@ func up(l *launcher.Launcher) []string {
 	return names
 }
 
-// removeUnreadable removes the records that cannot be read, as no verb would get past them. What they were about is found
-// by its name.
+// removeUnreadable removes unreadable records, because no verb would get past them. HostReset finds their subjects by
+// name instead.
 func removeUnreadable(ctx context.Context, l *launcher.Launcher) error {
 	unlock, err := l.LockNetwork(ctx)
 	if err != nil {
@@ -126,7 +127,7 @@ func removeUnreadable(ctx context.Context, l *launcher.Launcher) error {
 	return errors.Join(errs...)
 }
 
-// downAll takes down boxes that run, and clears what is left of those that do not.
+// downAll takes running boxes down, and clears the remains of other boxes.
 func downAll(ctx context.Context, l *launcher.Launcher) error {
 	files := l.Records("boxes/*.json")
 	names := make([]string, len(files))
@@ -143,8 +144,8 @@ func downAll(ctx context.Context, l *launcher.Launcher) error {
 	return errors.Join(errs...)
 }
 
-// stopStrays stops the boxes of which there is no record, and waits for their services: these run "boxrun down", which takes
-// locks, and where a box had to be killed systemd would start it anew.
+// stopStrays stops the boxes without a record, and waits for their services. The services run "boxrun down", so they
+// take locks. If a box had to be killed, systemd would start the box anew.
 func stopStrays(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, unread []string) error {
 	strays, _, err := l.Strays(k, unread)
 	if err != nil {
@@ -157,13 +158,13 @@ func stopStrays(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, u
 	return errors.Join(errs...)
 }
 
-// undoAll undoes what there are records of: they know what somebody else's bridge was like before.
+// undoAll undoes all plans on record. The records know the earlier state of somebody else's bridge.
 func undoAll(l *launcher.Launcher, k *netsetup.Kernel) error {
-	plans, _ := readPlans(l) // those that cannot be read are what the traces are for
+	plans, _ := readPlans(l) // removeTraces covers unreadable plans
 	var errs []error
 	for _, p := range slices.Backward(plans) {
 		k.Reread()
-		if err := p.Undo(k); !errors.Is(err, netsetup.ErrInUse) { // those rules go with the traces
+		if err := p.Undo(k); !errors.Is(err, netsetup.ErrInUse) { // removeTraces removes the rules in use
 			errs = append(errs, err)
 		}
 		for _, line := range p.Stays {
@@ -173,7 +174,8 @@ func undoAll(l *launcher.Launcher, k *netsetup.Kernel) error {
 	return errors.Join(errs...)
 }
 
-// removeTraces removes what carries boxrun's name: rules, bridges, what firewalld knows of them, and the files of a setup.
+// removeTraces removes everything with boxrun's name: rules, bridges, firewalld's knowledge of the bridges, and the
+// files of a setup.
 func removeTraces(l *launcher.Launcher, k *netsetup.Kernel) error {
 	traces, err := netsetup.FindTraces(k)
 	if err != nil {
@@ -195,7 +197,7 @@ func removeTraces(l *launcher.Launcher, k *netsetup.Kernel) error {
 	return reloadProblem(err)
 }
 
-// removeFiles removes the state, and what CNI keeps of boxrun's networks. The lock that is held goes when it is given back.
+// removeFiles removes the state, and CNI's files about boxrun's networks. The lock held now is removed on its release.
 func removeFiles(l *launcher.Launcher) error {
 	results, err := filepath.Glob("/var/lib/cni/results/boxrun-*")
 	if err != nil {
@@ -214,8 +216,8 @@ func removeFiles(l *launcher.Launcher) error {
 	return errors.Join(errs...)
 }
 
-// ResetCommands gives what a person would type into bash to have what HostReset gives: first what boxrun has no
-// record of, then what down takes away, then the setup.
+// ResetCommands returns commands for bash with the effect of HostReset: first for instances and traces without a
+// record, then "boxrun down", then for the setup.
 func ResetCommands(l *launcher.Launcher) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -249,13 +251,13 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 	if len(setup) > 0 {
 		lines = append(lines, netsetup.SetupRemoval(network.Etc).UndoCommands()...)
 	}
-	if files.Exists(l.Dir) || len(lines) > 0 { // a box that stops gives back its lease there
+	if files.Exists(l.Dir) || len(lines) > 0 { // a stopping box gives back its lease there
 		lines = append(lines, "rm -rf "+files.Quote(l.Dir))
 	}
 	return lines, nil
 }
 
-// stopCommands gives the commands that stop the boxes of which there is no record: those but known.
+// stopCommands returns commands to stop the boxes without a record, except the known boxes.
 func stopCommands(l *launcher.Launcher, k *netsetup.Kernel, known []string) ([]string, error) {
 	strays, _, err := l.Strays(k, l.UnreadBoxes())
 	var lines []string
@@ -272,7 +274,7 @@ func stopCommands(l *launcher.Launcher, k *netsetup.Kernel, known []string) ([]s
 	return lines, err
 }
 
-// unitCommands gives the commands that disable every box.
+// unitCommands returns commands to disable every box and to remove the units.
 func unitCommands() ([]string, error) {
 	paths, err := units.UnitFiles()
 	if len(paths) == 0 || err != nil {
@@ -284,7 +286,7 @@ func unitCommands() ([]string, error) {
 	}
 	for _, file := range paths {
 		switch {
-		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed it
+		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed the link
 		case strings.HasSuffix(file, ".d"):
 			lines = append(lines, files.RemoveEmptyCommand(file))
 		default:
@@ -294,8 +296,8 @@ func unitCommands() ([]string, error) {
 	return append(lines, "systemctl daemon-reload"), nil
 }
 
-// anyway has commands succeed where what they remove has gone already: a box that was stopped by hand may have a service
-// that clears up after it.
+// anyway lets commands succeed, if yes is set, even when what they remove is gone: a box stopped by hand may have a
+// service that clears up after it.
 func anyway(lines []string, yes bool) []string {
 	if !yes {
 		return lines

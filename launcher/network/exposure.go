@@ -4,7 +4,7 @@ import (
 	"boxrun/launcher/box"
 )
 
-// Exposure says of each port who can reach it.
+// Exposure says, for each port, who can reach the port.
 func Exposure(b *box.Box) []string {
 	n := b.Profile.Network
 	lines := make([]string, len(n.Ports))
@@ -18,6 +18,8 @@ func Exposure(b *box.Box) []string {
 	return lines
 }
 
+// exposedTo says who can reach a port of a box on a bridge. bound means a port with its own host address, restricted a
+// profile with allow_from.
 func exposedTo(external string, bound, loopback, restricted bool) string {
 	where := "on ALL addresses of the host"
 	switch {

@@ -43,13 +43,13 @@ func OpenKernel() (*netsetup.Kernel, error) {
 	return k, err
 }
 
-// Address gives the box's fixed address, or the lowest that is free once the leases of the dead are gone.
+// Address returns the box's fixed address, or the lowest free address. Leases of dead boxes are removed first.
 func Address(s *box.Store, b *box.Box, others []*box.Box) (netip.Addr, error) {
 	CollectLeases(s)
 	return FreeAddr(Of(s, b), b.Profile.Network.IP, AddrsOf(others))
 }
 
-// AddrsOf gives which box has which address.
+// AddrsOf returns the names of boxes by address.
 func AddrsOf(boxes []*box.Box) map[netip.Addr]string {
 	addrs := map[netip.Addr]string{}
 	for _, b := range boxes {
@@ -58,7 +58,7 @@ func AddrsOf(boxes []*box.Box) map[netip.Addr]string {
 	return addrs
 }
 
-// FreeAddr is netsetup.FreeAddr with what to do where there is none.
+// FreeAddr is netsetup.FreeAddr with a hint if no address is free.
 func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
 	addr, err := netsetup.FreeAddr(n, want, taken, leaving...)
 	if err != nil && want.IsValid() {
@@ -70,7 +70,7 @@ func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, 
 	return addr, nil
 }
 
-// externalNamed is netsetup.ExternalNamed with what to do where there is no such interface.
+// externalNamed is netsetup.ExternalNamed with a hint if the interface is missing.
 func externalNamed(name string) (netsetup.External, error) {
 	external, err := netsetup.ExternalNamed(name)
 	if err != nil {
@@ -79,11 +79,11 @@ func externalNamed(name string) (netsetup.External, error) {
 	return external, nil
 }
 
-// LeaseDirs are where host-local keeps the leases of boxrun's networks, and of Apptainer's own.
+// LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
-// Publish finds where the box is and installs the rules for it, in the place of those it has. One that is not on a bridge
-// has none.
+// Publish looks up where the box is, and installs the box's rules in place of old rules. A box without a bridge has no
+// rules.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
@@ -104,7 +104,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // what the veth was like before, it is not any more
+	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // old knows the veth's first state
 		plan.Features, plan.Hairpin = b.Ports.Features, old
 	}
 	b.Ports = plan
@@ -120,7 +120,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 // BoxDevice is the name of the first network's device inside a box (NewSetupFromConfig in pkg/network).
 const BoxDevice = "eth0"
 
-// BoxRules gives what the box's rules depend on.
+// BoxRules returns the input for the box's rules.
 func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
@@ -130,9 +130,9 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	}, err
 }
 
-// PublishedPorts gives ports of a profile where they are published: with network.external on the addresses that interface
-// has now, a port with an address of its own on that, and any other everywhere. With the error that there is no such
-// interface it gives them as everywhere.
+// PublishedPorts returns ports with the addresses they are published on. A port with its own address keeps the address.
+// With network.external, other ports are on the interface's present addresses; otherwise everywhere. If the interface
+// is missing, PublishedPorts returns an error, and other ports as everywhere.
 func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
 	all := HostPorts(ports)
 	if n.External == "" {
@@ -145,7 +145,7 @@ func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port
 	return netsetup.On(external.Addrs, all...), nil
 }
 
-// HostPorts gives a profile's ports as netsetup takes them.
+// HostPorts returns a profile's ports as netsetup takes them.
 func HostPorts(ports []profiles.Port) []netsetup.Port {
 	out := make([]netsetup.Port, len(ports))
 	for i, p := range ports {
@@ -154,8 +154,8 @@ func HostPorts(ports []profiles.Port) []netsetup.Port {
 	return out
 }
 
-// BridgeMTU gives the mtu of the profile's bridge: never above that of the interface its packets leave by, or large
-// ones would be dropped there. Without a bridge it is 0.
+// BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the outgoing
+// interface's, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
 func BridgeMTU(n profiles.Network) (int, error) {
 	if n.Mode != profiles.BridgeMode {
 		return 0, nil

@@ -11,8 +11,8 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseNetwork wants the bridge as the boxes on it have it, a subnet that is nobody else's, and an external
-// interface that exists.
+// RefuseNetwork requires a bridge with the same settings as for other boxes on the bridge, a subnet in use by nobody
+// else, and an existing external interface.
 func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 	n := p.Network
 	if n.Mode != profiles.BridgeMode {
@@ -33,7 +33,7 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 	return nil
 }
 
-// Agree says where a profile wants another bridge than the box b, which is on it, has.
+// Agree refuses a profile with other bridge settings than box b, if b is on the same bridge.
 func Agree(n profiles.Network, b *box.Box) error {
 	have := b.Profile.Network
 	if !b.Bridged() || have.Bridge != n.Bridge {
@@ -54,15 +54,15 @@ func Agree(n profiles.Network, b *box.Box) error {
 	return nil
 }
 
-// RefusePorts wants the host's ports to be free: of other boxes, of listening processes, and of other people's DNAT.
-// What the box itself has, where one of that name runs (own, nil for none), will be free when it is replaced.
+// RefusePorts requires host ports free of other boxes, of listening processes, and of other people's DNAT. Ports held
+// by a running box of the same name (own, nil for none) do not count: they will be free when the box is replaced.
 func RefusePorts(k *netsetup.Kernel, p profiles.Profile, own *box.Box, others []*box.Box) error {
 	if err := RefusePublished(p, others); err != nil {
 		return err
 	}
 	ports, err := PublishedPorts(p.Network, p.Network.Ports...)
 	if err != nil {
-		return nil //nolint:nilerr // RefuseNetwork tells of an interface that is not there
+		return nil //nolint:nilerr // RefuseNetwork reports a missing interface
 	}
 	holders, err := k.Taken(ports)
 	if err != nil {
@@ -72,16 +72,16 @@ func RefusePorts(k *netsetup.Kernel, p profiles.Profile, own *box.Box, others []
 	var told []string
 	for _, h := range holders {
 		line := fmt.Sprintf("host port %d/%s is taken by %s", h.Number, h.Proto, h.By)
-		if own.Holds(h.PID) || h.Passing || slices.Contains(told, line) { // up warns of the second
+		if own.Holds(h.PID) || h.Passing || slices.Contains(told, line) { // up warns of Passing holders
 			continue
 		}
-		told = append(told, line) // once, on however many addresses
+		told = append(told, line) // a single line for any number of addresses
 		errs = append(errs, fault.Refused("publish another host port, or free this one", "%s", line))
 	}
 	return errors.Join(errs...)
 }
 
-// RefusePublished names the box that publishes one of the profile's host ports already.
+// RefusePublished refuses host ports already published by another box, and names the box.
 func RefusePublished(p profiles.Profile, others []*box.Box) error {
 	var errs []error
 	for _, b := range others {
@@ -97,8 +97,9 @@ func RefusePublished(p profiles.Profile, others []*box.Box) error {
 	return errors.Join(errs...)
 }
 
-// claimed gives ports of a profile where they are published, or may be: the addresses of network.external come and go, but
-// beside another box's external interface they are apart from that one's, and on the same they are not.
+// claimed returns the addresses and ports a profile may occupy, seen from a box with external interface beside. The
+// addresses of network.external come and go. So two boxes on the same interface always conflict, on every address. On
+// different interfaces their addresses are apart, and only present addresses count.
 func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetup.Port {
 	published, err := PublishedPorts(n, ports...)
 	if n.External == "" || err == nil && len(published) >= len(ports) && n.External != beside {
@@ -110,7 +111,7 @@ func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetu
 	return HostPorts(ports)
 }
 
-// Meet gives the first host port that both publish on one address.
+// Meet returns the first host port both lists publish on the same address.
 func Meet(ours, theirs []netsetup.Port) (number uint16, ok bool) {
 	for _, a := range ours {
 		for _, b := range theirs {

@@ -12,8 +12,8 @@ import (
 	"boxrun/netsetup"
 )
 
-// Repair puts right what drifted of a box that runs: the shared network, its own rules, the address they lead to, and
-// what boxes know of each other. It returns a line for each thing that was out of place.
+// Repair mends a running box: the shared network, the box's own rules, the address in the rules, and the names boxes
+// know of each other. It returns a line for each fault.
 func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
@@ -31,7 +31,7 @@ func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) (
 	return append(mended, names...), err
 }
 
-// RepairShared mends what the box shares with others.
+// RepairShared mends the network shared with other boxes.
 func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
@@ -41,8 +41,8 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 	return Raise(s, k, Of(s, b))
 }
 
-// RepairRules mends the box's own rules, and leads them to where it is. The old ones stand until the new ones, in one
-// transaction, take their place: a box is never without the rule that drops what is not published.
+// RepairRules mends the box's own rules and leads them to the box's present address. New rules replace the old rules in
+// a single transaction: a box is never without the rule to drop unpublished traffic.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	moved, err := Moved(b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
@@ -62,8 +62,8 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 	return []string{moved}, leaveVeth(k, old, b.Veth)
 }
 
-// leaveVeth takes back what the plan old did to a veth, where the box has another now. The rules of the plan that came
-// after have replaced the old ones.
+// leaveVeth undoes the changes of plan old to a veth, if the box now has another veth. The rules need no undo: the
+// rules of the next plan have replaced them.
 func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
 	if old.Hairpin == nil || old.Hairpin.Veth == now {
 		return nil
@@ -71,7 +71,7 @@ func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
 	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
 }
 
-// RepairNames mends the boxes' hosts files, when the box is known to be where it is.
+// RepairNames mends the boxes' hosts files. Callers first make sure of the box's address.
 func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
@@ -81,8 +81,9 @@ func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 	return conf.TellNames(s)
 }
 
-// Moved says where the box is now when that is not where its rules lead, or that they are for other addresses than the
-// host has now; "" when they are right. Rules for an interface that is gone are as right as they can be.
+// Moved describes why the box's rules are wrong: the box is at another address or veth, or the host's addresses have
+// changed. The result is "" for right rules. Rules for a missing external interface count as right, because nothing
+// better can be made.
 func Moved(b *box.Box) (string, error) {
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {
@@ -94,8 +95,8 @@ func Moved(b *box.Box) (string, error) {
 	return fmt.Sprintf("the box is at %s on %s, its rules led to %s on %s", link.Addr.Addr(), link.Veth, b.Addr, b.Veth), nil
 }
 
-// outdated says whether the box's rules would be others if they were made now: the addresses of network.external change
-// under a box that runs.
+// outdated describes how the box's rules differ from rules made now; "" for no difference. The addresses of
+// network.external can change under a running box.
 func outdated(b *box.Box) (string, error) {
 	rules, err := BoxRules(b)
 	if errors.Is(err, fault.ErrInvalid) {
@@ -116,7 +117,7 @@ func outdated(b *box.Box) (string, error) {
 	return "the rules of the box are not those that this boxrun makes", nil
 }
 
-// Drift gives all that is out of place of what the box needs on the host. It changes nothing.
+// Drift returns every fault in what the box needs on the host. It changes nothing.
 func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
@@ -157,7 +158,7 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	return all, err
 }
 
-// PlansOf gives the plans that a box needs on the host, in the order of work; none where it is not on a bridge.
+// PlansOf returns the plans a box needs on the host, in the order of work; none for a box without a bridge.
 func PlansOf(s *box.Store, b *box.Box) ([]netsetup.Plan, error) {
 	if !b.Bridged() {
 		return nil, nil

@@ -16,8 +16,8 @@ import (
 // scopeTimeout is how long the host's systemd may take to remove a scope that is empty.
 const scopeTimeout = 500 * time.Millisecond
 
-// KillCgroup kills the box's cgroup where init is in it, alone: the path was noted when the box started, and may name
-// something else by now.
+// KillCgroup kills the box's cgroup, if init is in the cgroup and the box has the cgroup to itself. The path is as old
+// as the start of the box, and may name something else by now.
 func KillCgroup(init Process, cgroup string) error {
 	if cgroup == "" {
 		return nil
@@ -39,10 +39,10 @@ func KillCgroup(init Process, cgroup string) error {
 	return nil
 }
 
-// CgroupOf gives the directory of the cgroup that a box has to itself, its init being the process pid, a child of
-// Apptainer's master; "" where it has none: in a cgroup that holds boxrun or the master too, or is the root, or lies
-// outside of what is mounted here. os.ErrProcessDone where there is no such process. systemd puts itself
-// into init.scope below the cgroup it was started in.
+// CgroupOf returns the directory of the box's own cgroup. pid is the box's init, a child of Apptainer's master. The
+// result is "" if the cgroup also holds boxrun or the master, is the root, or lies outside the mount here. The error is
+// os.ErrProcessDone if the process is gone. systemd puts itself into init.scope below the cgroup of its start, so
+// init.scope is cut off.
 func CgroupOf(pid int) (string, error) {
 	parent, err := ParentOf(pid)
 	if err != nil {
@@ -62,8 +62,8 @@ func CgroupOf(pid int) (string, error) {
 	return filepath.Join(mount, own), nil
 }
 
-// OwnCgroup gives the cgroup of a box whose init is in path; ok is false where one of others is in it as well, or it is
-// not below the root.
+// OwnCgroup returns the cgroup of a box with init in path. ok is false if the cgroup also holds a cgroup of others, or
+// is not below the root.
 func OwnCgroup(path string, others []string) (own string, ok bool) {
 	own = strings.TrimSuffix(path, "/init.scope")
 	if own == "" || own == "/" || strings.HasPrefix(own, "/..") {
@@ -77,7 +77,7 @@ func OwnCgroup(path string, others []string) (own string, ok bool) {
 	return own, true
 }
 
-// CgroupPath gives a process's cgroup of the second version, as /proc/PID/cgroup has it; "/" where there is none.
+// CgroupPath returns a process's cgroup of version 2, as in /proc/PID/cgroup; "/" for none.
 func CgroupPath(pid int) (string, error) {
 	text, err := os.ReadFile(ProcFile(pid, "cgroup"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
@@ -94,8 +94,7 @@ func CgroupPath(pid int) (string, error) {
 	return "/", nil
 }
 
-// CgroupMount gives where cgroups of the second version are mounted, beside those of the first on older hosts; "" where
-// they are not.
+// CgroupMount returns the mount point of version 2 cgroups; "" for none. Older hosts mount version 2 beside version 1.
 func CgroupMount() string {
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var fs unix.Statfs_t
@@ -106,8 +105,8 @@ func CgroupMount() string {
 	return ""
 }
 
-// RemoveCgroup removes the cgroup of a box that is gone, and what systemd left below it. On a host run by systemd it is
-// a scope, which systemd removes itself.
+// RemoveCgroup removes the cgroup of a stopped box, and systemd's remains below. On a host run by systemd the cgroup is
+// a scope, and systemd removes scopes itself; RemoveCgroup gives systemd scopeTimeout to do so.
 func RemoveCgroup(ctx context.Context, cgroup string) error {
 	if cgroup == "" {
 		return nil
@@ -120,19 +119,20 @@ func RemoveCgroup(ctx context.Context, cgroup string) error {
 			return err
 		}
 	}
-	if populated(cgroup) { // by then another box's, or of a command that somebody runs in it
+	if populated(cgroup) { // now another box's cgroup, or in use by somebody's command
 		return nil
 	}
 	return RemoveTree(cgroup)
 }
 
-// populated says whether a process is in the cgroup or below it.
+// populated reports whether a process is in the cgroup or below.
 func populated(cgroup string) bool {
 	events, err := os.ReadFile(filepath.Join(cgroup, "cgroup.events"))
 	return err == nil && strings.Contains(string(events), "populated 1")
 }
 
-// RemoveTree removes a cgroup and those below it. What is in them besides directories cannot be removed and goes along.
+// RemoveTree removes a cgroup and all cgroups below. The files in a cgroup cannot be removed, and vanish with the
+// directory.
 func RemoveTree(cgroup string) error {
 	entries, err := os.ReadDir(cgroup)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,6 +154,7 @@ func RemoveTree(cgroup string) error {
 	return nil
 }
 
+// ignoreDone returns nil for os.ErrProcessDone, and other errors unchanged.
 func ignoreDone(err error) error {
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil

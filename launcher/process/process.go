@@ -22,13 +22,14 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// Process is one process of this boot, told by when it started from a later one that is given the same number.
+// Process is a process of this boot. The start time tells a process from a later process with the same number.
 type Process struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks after boot: field 22 of /proc/PID/stat
 }
 
-// Open gives the process that has the number now; os.ErrProcessDone where none has, or only a zombie.
+// Open returns the process with number pid now. The error is os.ErrProcessDone if no process has the number, or
+// only a zombie.
 func Open(pid int) (Process, error) {
 	s, err := statOf(pid)
 	if err != nil {
@@ -37,22 +38,22 @@ func Open(pid int) (Process, error) {
 	return Process{PID: pid, Start: s.start}, nil
 }
 
-// Alive says whether the process still runs. A zombie does not, and neither does a process of which nothing can be
-// read: boxrun is root.
+// Alive reports whether the process still runs. A zombie does not run. A process with an unreadable stat file does not
+// run either, because boxrun is root.
 func (p Process) Alive() bool {
 	s, err := statOf(p.PID)
 	return err == nil && s.start == p.Start
 }
 
-// Signal sends sig to the process and to no other: the handle that os.FindProcess opens (a pidfd, from Linux 5.4 on)
-// stays with the process it found, and that one is looked at before it is signalled. os.ErrProcessDone where the
-// process is gone.
+// Signal sends sig to the process and to no other. os.FindProcess opens a handle (a pidfd, from Linux 5.4 on) bound to
+// a single process; signal checks the process before using the handle. The error is os.ErrProcessDone if the process is
+// gone.
 func (p Process) Signal(sig syscall.Signal) error {
 	found, err := os.FindProcess(p.PID)
 	if err != nil {
 		return fmt.Errorf("signalling process %d: %w", p.PID, err)
 	}
-	defer found.Release() //nolint:errcheck // it only fails where there is nothing to release
+	defer found.Release() //nolint:errcheck // only fails with nothing to release
 	if !p.Alive() {
 		return fmt.Errorf("signalling process %d: %w", p.PID, os.ErrProcessDone)
 	}
@@ -62,7 +63,7 @@ func (p Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Kill ends the process at once; one that is gone is no error.
+// Kill ends the process at once. A process already gone is no error.
 func (p Process) Kill() error {
 	if err := p.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -70,7 +71,7 @@ func (p Process) Kill() error {
 	return nil
 }
 
-// Wait returns nil as soon as the process is gone, or why ctx ended before.
+// Wait returns nil as soon as the process is gone. If ctx ends first, wait returns the cause.
 func (p Process) Wait(ctx context.Context) error {
 	for began := time.Now(); p.Alive(); {
 		if err := Sleep(ctx, Pause(began, 2*time.Millisecond, 20*time.Millisecond)); err != nil {
@@ -80,9 +81,11 @@ func (p Process) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Handles says whether the process has a handler for sig, or blocks it to read it from a signalfd as systemd does. To
-// an init without either the kernel does not deliver a signal from outside at all, SIGKILL and SIGSTOP apart. brief says
-// that it blocks even SIGSEGV: so does the C library for the moment of a fork, when nothing is known of a handler.
+// Handles reports whether the process has a handler for sig, or blocks sig to read signals from a signalfd, as systemd
+// does. To an init with neither, the kernel delivers no signal from outside, except SIGKILL and SIGSTOP.
+//
+// brief reports that the process blocks even SIGSEGV. The C library does so for the moment of a fork, and during a fork
+// nothing is known about a handler.
 func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
 	text, err := os.ReadFile(ProcFile(p.PID, "status"))
 	if err != nil {
@@ -105,14 +108,14 @@ func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
 	return has("SigBlk", sig), has("SigBlk", syscall.SIGSEGV)
 }
 
-// stat is what boxrun reads of /proc/PID/stat.
+// stat holds the fields boxrun uses from /proc/PID/stat.
 type stat struct {
 	state  string
 	parent int
 	start  uint64
 }
 
-// statOf reads the state of a process; os.ErrProcessDone where there is none of that number, or only its zombie.
+// statOf reads the state of a process. The error is os.ErrProcessDone if no process has the number, or only a zombie.
 func statOf(pid int) (stat, error) {
 	text, err := os.ReadFile(ProcFile(pid, "stat"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
@@ -131,7 +134,7 @@ func statOf(pid int) (stat, error) {
 	return s, nil
 }
 
-// parseStat takes the fields from behind the command's last parenthesis: its name may hold spaces and parentheses.
+// parseStat parses the fields after the last parenthesis: the command name before may hold spaces and parentheses.
 func parseStat(text string) (stat, error) {
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
@@ -148,7 +151,7 @@ func parseStat(text string) (stat, error) {
 	return stat{state: fields[0], parent: parent, start: start}, nil
 }
 
-// ParentOf gives the number of a process's parent, 0 where that is outside this PID namespace.
+// ParentOf returns the PID of a process's parent; 0 if the parent is outside this PID namespace.
 func ParentOf(pid int) (int, error) {
 	s, err := statOf(pid)
 	return s.parent, err
@@ -167,7 +170,7 @@ func OwnedByRoot(pid int) bool {
 	return ok && owner.Uid == 0
 }
 
-// Sleep waits for d; it returns early, with the cause, where ctx ends.
+// Sleep waits for d. If ctx ends earlier, sleep returns the cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -179,8 +182,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Pause gives how long to wait before the next look at something waited for since began: a fiftieth of the time that
-// went by, so that a wait is noticed to be over soon, in proportion, and a long one costs little.
+// Pause returns the time to sleep between two looks, in a wait since began: a fiftieth of the elapsed time, between
+// least and most. The end of a short wait is noticed soon, in proportion, and a long wait costs little.
 func Pause(began time.Time, least, most time.Duration) time.Duration {
 	return min(max(time.Since(began)/50, least), most)
 }
@@ -188,6 +191,6 @@ func Pause(began time.Time, least, most time.Duration) time.Duration {
 // KillTimeout is how long a killed process may take to be gone.
 const KillTimeout = 10 * time.Second
 
-// HaltSignal is SIGRTMIN+3, by which systemd stops its services and then itself, as a container manager's poweroff
-// (the C library keeps the first two of the kernel's real-time signals to itself, hence 34+3).
+// HaltSignal is SIGRTMIN+3, a container manager's poweroff: systemd stops its services and then itself. The C library
+// keeps the kernel's first two real-time signals to itself, hence 34+3. Apptainer's master hands the signal on to init.
 const HaltSignal = syscall.Signal(37)

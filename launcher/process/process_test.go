@@ -55,7 +55,7 @@ func TestProcessEnds(t *testing.T) {
 	}
 }
 
-// A number that belongs to another process by now is nobody we know.
+// The kernel may have given the number to another process: the saved start time tells them apart.
 func TestReusedNumber(t *testing.T) {
 	p := shell(t, "READY; exec sleep 60")
 	old := Process{PID: p.PID, Start: p.Start - 1}

@@ -14,8 +14,8 @@ func Listed(words []string, n int) string {
 	return strings.Join(words, ", ")
 }
 
-// Printable takes out of a text what a terminal could take for a command: root inside a box may name things as he
-// likes.
+// Printable replaces every unprintable character of a text by "?". Root inside a box chooses names freely, and a
+// terminal could take a name for a command.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

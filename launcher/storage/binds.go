@@ -12,7 +12,8 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseImage wants a file, or a directory with an init in it. search is where a person finds profiles.
+// RefuseImage requires a file, or a directory with an init inside. search is where a person finds profiles; the hint
+// names the profile accordingly.
 func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	if box.IsHello(p.Image) {
 		return nil
@@ -42,8 +43,8 @@ func missingImageHint(p profiles.Profile, called string) string {
 	return "put the image there, or correct image in " + p.File
 }
 
-// hasInit says whether a sandbox has a /sbin/init, following links as they lead inside it. What cannot be looked at
-// is left for Apptainer to judge.
+// hasInit reports whether a sandbox has a /sbin/init, following links inside the sandbox. If the sandbox cannot be
+// read, hasInit returns true and leaves the judgement to Apptainer.
 func hasInit(sandbox string) bool {
 	root, err := os.OpenRoot(sandbox)
 	if err != nil {
@@ -54,7 +55,8 @@ func hasInit(sandbox string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// RefuseBinds wants every source to be there, but for those that will be made, and none that the box could make a link of.
+// RefuseBinds requires every source to exist, except sources made at the start, and refuses sources the box could
+// replace by a link.
 func RefuseBinds(p profiles.Profile) error {
 	var errs []error
 	for i, b := range p.Storage.Binds {

@@ -20,7 +20,7 @@ import (
 	"boxrun/profiles"
 )
 
-// RemoveUnitFiles is removeAllUnits for some of UnitFiles.
+// RemoveUnitFiles is removeAllUnits for a part of UnitFiles.
 func RemoveUnitFiles(ctx context.Context, files []string) error {
 	if !Booted() {
 		return removeAll(files)
@@ -35,7 +35,8 @@ func RemoveUnitFiles(ctx context.Context, files []string) error {
 		host.forgetFailures(ctx, "boxrun@*.service", "boxrun-*.service"))
 }
 
-// removeAll removes files and directories that are there, but directories with something of an administrator's in them.
+// removeAll removes files and directories. Missing files are no error. A directory stays if an administrator has put
+// files there.
 func removeAll(paths []string) error {
 	var errs []error
 	for _, file := range paths {
@@ -46,7 +47,7 @@ func removeAll(paths []string) error {
 	return errors.Join(errs...)
 }
 
-// EnabledAmong gives the units that links among files start.
+// EnabledAmong returns the units started by links among files.
 func EnabledAmong(files []string) []string {
 	var units []string
 	for _, file := range files {
@@ -58,8 +59,9 @@ func EnabledAmong(files []string) []string {
 	return units
 }
 
-// Enable has a box started at boot, started again when it dies, and its rules put back when a firewall took them away. A
-// box that is up is watched from now on; one that is not is left so. It can be repeated, as after an edit of the profile.
+// Enable makes systemd start a box at boot, start the box again after its death, and put rules back taken away by a
+// firewall. A running box is watched from now on; a stopped box stays stopped. up reports whether the box runs. Enable
+// can be repeated, as after an edit of the profile.
 func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
 	if err := profiles.Trusted(s.Exe, profiles.RootAlone); err != nil {
 		return false, err
@@ -70,7 +72,7 @@ func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err
 	return watchNow(ctx, s, p)
 }
 
-// enable has systemd start a box at boot.
+// enable makes systemd start a box at boot.
 func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	host, err := hostForUnits(ctx, s)
 	if err != nil {
@@ -92,13 +94,15 @@ func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	return host.enable(ctx, append(HealingUnits(), InstanceUnit(p))...)
 }
 
-// LockUnits takes the lock of the units that all enabled boxes share, and of which box is enabled: the last to be disabled
-// takes them away. It is held for no longer than systemd takes to read them, and no other lock is taken meanwhile.
+// LockUnits takes the lock of two things: the units common to all enabled boxes, and the list of enabled boxes. The
+// last box to be disabled removes these units. A holder keeps the lock no longer than systemd takes to read the units,
+// and takes no other lock meanwhile.
 func LockUnits(ctx context.Context, s *box.Store) (func(), error) {
 	return s.Lock(ctx, "units", "what starts boxes at boot")
 }
 
-// hostForUnits connects to the host's systemd, for which units are written or removed. A host that another init runs has none.
+// hostForUnits connects to the host's systemd, to write or remove units. On a host run by another init, hostForUnits
+// refuses.
 func hostForUnits(ctx context.Context, s *box.Store) (*Host, error) {
 	if !Booted() {
 		return nil, fault.Refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")
@@ -106,6 +110,7 @@ func hostForUnits(ctx context.Context, s *box.Store) (*Host, error) {
 	return Dial(ctx)
 }
 
+// writeUnits writes unit files and makes missing directories. A file with the same content stays untouched.
 func writeUnits(units []unitFile) error {
 	for _, f := range units {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
@@ -118,7 +123,7 @@ func writeUnits(units []unitFile) error {
 	return nil
 }
 
-// enable has systemd start units with what wants them, and read their files again.
+// enable makes systemd start units together with the targets in their [Install] sections, and read unit files again.
 func (h *Host) enable(ctx context.Context, units ...string) error {
 	err := h.Ask(ctx, func(ctx context.Context) error {
 		_, _, err := h.Conn.EnableUnitFilesContext(ctx, units, false, true)
@@ -130,7 +135,7 @@ func (h *Host) enable(ctx context.Context, units ...string) error {
 	return h.reload(ctx)
 }
 
-// watchNow starts watching a box that is up, and the firewalld that runs.
+// watchNow starts watching a running box and a running firewalld. up reports whether the box runs.
 func watchNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
 	if err := startWatch(ctx, s); err != nil {
 		return false, err
@@ -142,7 +147,7 @@ func watchNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, e
 	return true, Watched(ctx, s, b, p)
 }
 
-// refresh writes anew what boxrun@.service is told of a profile that changed.
+// refresh rewrites the settings of boxrun@.service for a changed profile.
 func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) error {
 	f := dropIn(UnitDir, p)
 	old, err := os.ReadFile(f.path)
@@ -154,7 +159,7 @@ func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) 
 		return err
 	}
 	defer unlock()
-	if !Enabled(p) { // it was disabled meanwhile
+	if !Enabled(p) { // disabled meanwhile
 		return nil
 	}
 	if err := writeUnits([]unitFile{f}); err != nil {
@@ -163,9 +168,9 @@ func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) 
 	return host.reload(ctx)
 }
 
-// Disable takes back what Enable did; was says whether there was anything to take back. The box is left as it is: one
-// that is up stays so, and watched, until it goes down. With the last enabled box the units for all of them go. arg is how
-// a person names the profile, which may be invalid by now, or gone.
+// Disable takes back the work of Enable. was reports whether there was anything to take back. The box is left as it is:
+// a running box keeps running, and is watched, until the box goes down. Disabling the last box removes the units common
+// to all. arg is a person's name for the profile; the profile may be invalid by now, or gone.
 func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error) {
 	if files, err := UnitFiles(); err == nil && len(files) == 0 {
 		return false, nil
@@ -205,8 +210,8 @@ func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error
 	return true, host.reload(ctx)
 }
 
-// sweepUnits removes what a disable that was killed has left of the units for all boxes, where none is enabled, and none
-// runs by them: somebody may have enabled it in another way.
+// sweepUnits removes the common units left by a killed disable. It leaves them while a box is enabled, or while a box
+// runs by them, because somebody may have enabled the box in another way.
 func sweepUnits(ctx context.Context, s *box.Store) error {
 	enabled, err := enabledUnits()
 	if err != nil || len(enabled) > 0 || !Booted() {
@@ -230,7 +235,7 @@ func sweepUnits(ctx context.Context, s *box.Store) error {
 	return errors.Join(host.StopHealing(ctx), RemoveUnitFiles(ctx, files))
 }
 
-// leaving gives the units that are disabled together with this one, and whether it is the last one.
+// leaving returns the units to disable together with this unit, and whether this unit is the last.
 func leaving(unit string) (units []string, last bool, err error) {
 	enabled, err := enabledUnits()
 	if err != nil {
@@ -242,8 +247,8 @@ func leaving(unit string) (units []string, last bool, err error) {
 	return append(HealingUnits(), unit), true, nil
 }
 
-// keepRunning copies to /run what systemd needs to stop the box that is up in an orderly way, and any other of the
-// template's.
+// keepRunning copies to /run what systemd needs for an orderly stop of the running box, and of any other box of the
+// template.
 func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) error {
 	active, err := host.watchedUnits(ctx)
 	if err != nil || len(active) == 0 {
@@ -263,7 +268,7 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 	return writeUnits([]unitFile{files[0], {dropInPath(unitRunDir, unit), string(conf)}})
 }
 
-// watchedUnits gives the services of boxes that systemd watches, or is about to.
+// watchedUnits returns the services of boxes systemd watches, or is about to watch.
 func (h *Host) watchedUnits(ctx context.Context) (active []systemdbus.UnitStatus, err error) {
 	err = h.Ask(ctx, func(ctx context.Context) (err error) {
 		active, err = h.Conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
@@ -272,7 +277,7 @@ func (h *Host) watchedUnits(ctx context.Context) (active []systemdbus.UnitStatus
 	return active, fault.Wrap("listing boxes that systemd watches", err)
 }
 
-// removeUnits removes the files of a box that is disabled already, and with the last one those of all.
+// removeUnits removes the files of a disabled box. After the last box, removeUnits removes the common files too.
 func removeUnits(unit string, last bool) error {
 	conf := dropInPath(UnitDir, unit)
 	errs := []error{files.RemoveIfThere(conf), files.RemoveIfThere(filepath.Dir(conf))}

@@ -26,17 +26,16 @@ import (
 	"boxrun/profiles"
 )
 
-// Apptainer's master stays in the cgroup of whoever ran the command line: in a person's session it is killed
-// at logout, and the box with it, its databases open. So on a host that systemd runs it is systemd that runs the
-// command line, as a service that is made for it.
+// Apptainer's master stays in the cgroup of the caller of the command line. In a person's session, a logout would kill
+// the master and with it the box, its databases open. So on a host run by systemd, systemd runs the command line, as a
+// service made for the purpose.
 //
-// The service is of type forking, without a PIDFile: what --pid-file writes is the box's init, which Apptainer has moved
-// to a scope of its own by then, and what systemd has to watch is the master. That is the only process of the service
-// whose parent is systemd once the command line has ended, as helpers for images are children of the master; so systemd
-// finds it by itself, whether or not boxrun lives to see it.
+// The service has type forking and no PIDFile. --pid-file writes the PID of the box's init, but Apptainer has moved
+// init to a scope of its own by then, and systemd has to watch the master. After the command line has ended, the master
+// is the only process of the service whose parent is systemd: helpers for images are children of the master. So systemd
+// finds the master by itself, whether or not boxrun lives to see it.
 
-// Host is a connection to the systemd that runs the host, over the socket that systemctl uses as root: no bus
-// daemon need be up.
+// Host is a connection to the host's systemd, over the socket of root's systemctl. No bus daemon needs to be up.
 type Host struct {
 	Conn *systemdbus.Conn
 	stop context.CancelFunc
@@ -53,7 +52,7 @@ func Dial(ctx context.Context) (*Host, error) {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		stop() // closes what there is of the connection
+		stop() // closes a half-made connection
 		return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
 	}
 	return &Host{Conn: conn, stop: stop}, nil
@@ -65,26 +64,28 @@ func (h *Host) Close() {
 	h.stop()
 }
 
-// Ask asks one question within AskTimeout: a systemd that hangs may still have taken the connection.
+// Ask asks a question within AskTimeout. A hanging systemd may still have taken the connection.
 func (h *Host) Ask(ctx context.Context, question func(context.Context) error) error {
 	return within(ctx, guest.AskTimeout, question)
 }
 
+// within calls do with a context limited to limit.
 func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return do(ctx)
 }
 
-// reloadTimeout is how long systemd may take to read all units again, with its generators; that of systemctl.
+// reloadTimeout is how long systemd may take to read all units again, with its generators. systemctl has the same
+// limit.
 const reloadTimeout = 90 * time.Second
 
-// reload has systemd read its units again.
+// reload makes systemd read its units again.
 func (h *Host) reload(ctx context.Context) error {
 	return fault.Wrap("having systemd read its units again", within(ctx, reloadTimeout, h.Conn.ReloadContext))
 }
 
-// startUnit asks systemd to start a service, and does not wait for it.
+// startUnit asks systemd to start a service, and does not wait for the start.
 func (h *Host) startUnit(ctx context.Context, unit string) error {
 	return h.Ask(ctx, func(ctx context.Context) error {
 		_, err := h.Conn.StartUnitContext(ctx, unit, "replace", nil)
@@ -92,7 +93,7 @@ func (h *Host) startUnit(ctx context.Context, unit string) error {
 	})
 }
 
-// disableUnits has systemd no longer start units with what wants them.
+// disableUnits makes systemd remove the links that start the units.
 func (h *Host) disableUnits(ctx context.Context, units []string) error {
 	return h.Ask(ctx, func(ctx context.Context) error {
 		_, err := h.Conn.DisableUnitFilesContext(ctx, units, false)
@@ -100,7 +101,7 @@ func (h *Host) disableUnits(ctx context.Context, units []string) error {
 	})
 }
 
-// forgetFailures has systemd list no service that has failed and matches one of the patterns, such as one whose file is gone.
+// forgetFailures makes systemd list no failed service that matches a pattern, such as a service whose file is gone.
 func (h *Host) forgetFailures(ctx context.Context, patterns ...string) error {
 	return h.Ask(ctx, func(ctx context.Context) error {
 		failed, err := h.Conn.ListUnitsByPatternsContext(ctx, []string{"failed"}, patterns)
@@ -112,7 +113,7 @@ func (h *Host) forgetFailures(ctx context.Context, patterns ...string) error {
 	})
 }
 
-// Run has the host's systemd run argv, the command c, as the box's transient service. argv[0] is a path.
+// Run makes the host's systemd run the command line as the box's transient service.
 func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, argv []string) error {
 	down, err := DownCommand(s, b.Name)
 	if err != nil {
@@ -143,8 +144,8 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 	return nil
 }
 
-// memoryFile gives a file without a name. The service keeps it for what its later commands say, who with a pipe would be
-// killed by SIGPIPE, as nobody reads any more.
+// memoryFile returns a file without a name. A memfd, not a pipe: the service keeps the file as stderr of its later
+// commands, and they would die of SIGPIPE on a pipe, because nobody reads any more.
 func memoryFile(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -153,7 +154,7 @@ func memoryFile(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// DownCommand gives what systemd runs to stop a box.
+// DownCommand returns the command systemd runs to stop a box.
 func DownCommand(s *box.Store, name string) ([]string, error) {
 	exe, err := unitPath(s.Exe)
 	if s.Dir == box.StateDir {
@@ -166,14 +167,15 @@ func property(name string, value any) systemdbus.Property {
 	return systemdbus.Property{Name: name, Value: dbus.MakeVariant(value)}
 }
 
-// execCommand is systemd's a(sasb): executable, argument vector, whether a bad end is to be ignored.
+// execCommand is systemd's a(sasb): executable, argument vector, whether to ignore a bad end.
 type execCommand struct {
 	Path   string
 	Args   []string
 	Ignore bool
 }
 
-// execProperty gives a command line for systemd, which would put variables in the place of $WORD.
+// execProperty returns a command line as a property for systemd. Dollar signs are doubled, because systemd would
+// replace $WORD by a variable.
 func execProperty(name string, argv []string) systemdbus.Property {
 	args := make([]string, len(argv))
 	for i, arg := range argv {
@@ -182,8 +184,9 @@ func execProperty(name string, argv []string) systemdbus.Property {
 	return property(name, []execCommand{{Path: argv[0], Args: args}})
 }
 
-// TransientProperties gives the box's service: what boxrun@.service says too, and what is its own. See there for the
-// signal. It goes as soon as it has ended, well or not, so that the next up finds its name free.
+// TransientProperties returns the properties of the box's service: the settings it has in common with boxrun@.service,
+// and its own. boxrun@.service explains the signal. The service goes as soon as it has ended, well or not, so the next
+// up finds the name free.
 func TransientProperties(b *box.Box, start, stop, env []string) []systemdbus.Property {
 	p := b.Profile
 	properties := []systemdbus.Property{
@@ -207,14 +210,14 @@ func TransientProperties(b *box.Box, start, stop, env []string) []systemdbus.Pro
 	return properties
 }
 
-// ofTheService gives the variables by which systemd tells a service about itself (systemd.exec(5)). The systemd of the box would
-// take them for its own: the host's cgroup to watch for memory pressure is not there.
+// ofTheService returns the variables systemd sets to tell a service about itself (systemd.exec(5)). The systemd of the
+// box would take the variables for its own, but the host's cgroup to watch for memory pressure does not exist there.
 func ofTheService() []string {
 	return []string{"INVOCATION_ID", "JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SYSTEMD_EXEC_PID"}
 }
 
-// SystemdRun gives the command that starts a transient service of these properties. The service's own command line stands
-// on a line of its own.
+// SystemdRun returns the command to start a transient service with these properties. The service's own command line
+// stands on a separate line.
 func SystemdRun(unit string, properties []systemdbus.Property) string {
 	words := []string{"systemd-run", "-q", "--unit=" + unit}
 	var start []string
@@ -228,13 +231,13 @@ func SystemdRun(unit string, properties []systemdbus.Property) string {
 	return files.QuoteAll(words) + " \\\n  " + files.QuoteAll(start)
 }
 
-// commandOf gives the argument vector of what execProperty made.
+// commandOf returns the argument vector in a property from execProperty.
 func commandOf(p systemdbus.Property) []string {
 	commands, _ := p.Value.Value().([]execCommand)
 	return commands[0].Args
 }
 
-// propertyWords gives what systemd-run is told of a property.
+// propertyWords returns the arguments of systemd-run for a property.
 func propertyWords(p systemdbus.Property) []string {
 	switch value := p.Value.Value().(type) {
 	case []execCommand:
@@ -255,7 +258,7 @@ func propertyWords(p systemdbus.Property) []string {
 	}
 }
 
-// unitWords gives words as systemd takes a list of them apart.
+// unitWords joins words into a list, quoted for systemd to split again.
 func unitWords(words []string) string {
 	list := make([]string, len(words))
 	for i, word := range words {
@@ -269,8 +272,8 @@ func unitWords(words []string) string {
 
 func microseconds(d time.Duration) uint64 { return uint64(d / time.Microsecond) }
 
-// startTransient starts a transient service; done gets the result of the job. One of that name that is left, of a box
-// whose state was lost, is stopped first.
+// startTransient starts a transient service. done receives the result of the job. A service of the same name, left by a
+// box with lost state, is stopped first.
 func (h *Host) startTransient(ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string) error {
 	for began := time.Now(); ; {
 		err := h.Ask(ctx, func(ctx context.Context) error {
@@ -283,13 +286,13 @@ func (h *Host) startTransient(ctx context.Context, unit string, properties []sys
 		if err := h.stopUnit(ctx, unit).wait(ctx); err != nil {
 			return err
 		}
-		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil { // until systemd has forgotten it
+		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil { // until systemd forgets the service
 			return err
 		}
 	}
 }
 
-// unitTimeout is how long systemd may take to end a service whose processes are gone.
+// unitTimeout is how long systemd may take to end a service without processes.
 const unitTimeout = 5 * time.Second
 
 func isBusError(err error, name string) bool {
@@ -297,8 +300,8 @@ func isBusError(err error, name string) bool {
 	return errors.As(err, &bus) && bus.Name == name
 }
 
-// follow waits for the end of the command line, as a job of systemd's, and notes how it went and what it said; or until
-// it is left.
+// follow waits for the end of the command line, a job of systemd's, or until left ends. follow stores the outcome and
+// the command line's stderr in c.
 func follow(ctx, left context.Context, s *box.Store, c *apptainer.Command, host *Host, stderr *os.File, done <-chan string) {
 	defer close(c.Done)
 	defer host.Close()
@@ -308,11 +311,11 @@ func follow(ctx, left context.Context, s *box.Store, c *apptainer.Command, host 
 		err = fmt.Errorf("%s: %s", TransientUnit(c.Name), result)
 	}
 	c.Err = err
-	_, _ = io.Copy(c.Stderr, io.NewSectionReader(stderr, 0, 1<<20)) // what could be read is what is known
+	_, _ = io.Copy(c.Stderr, io.NewSectionReader(stderr, 0, 1<<20)) // a part is better than nothing
 }
 
-// awaitJob gives the result of the start. When ctx ends the command line is killed; when systemd goes away meanwhile, as
-// it does to execute itself anew, its processes tell.
+// awaitJob returns the result of the start. When ctx ends, awaitJob kills the command line. When systemd goes away
+// meanwhile, as it does to execute itself anew, awaitJob looks at the processes of the start instead.
 func awaitJob(ctx, left context.Context, s *box.Store, c *apptainer.Command, host *Host, done <-chan string) (string, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
@@ -324,7 +327,7 @@ func awaitJob(ctx, left context.Context, s *box.Store, c *apptainer.Command, hos
 			return "done", nil
 		case <-ctx.Done():
 			if left.Err() != nil {
-				return "done", nil // both, and the first to be seen
+				return "done", nil // both have ended; the first to end counts
 			}
 			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), guest.AskTimeout)
 			defer cancel()
@@ -349,11 +352,11 @@ func ignoreNoUnit(err error) error {
 type stopping struct {
 	host *Host
 	unit string
-	done chan string // gets the result of the job
-	err  error       // why there is nothing to wait for
+	done chan string // receives the result of the job
+	err  error       // why nothing is to be waited for
 }
 
-// stopUnit asks systemd to stop a service. One that is not there has stopped.
+// stopUnit asks systemd to stop a service. A missing service counts as stopped.
 func (h *Host) stopUnit(ctx context.Context, unit string) stopping {
 	s := stopping{host: h, unit: unit, done: make(chan string, 1)}
 	err := h.Ask(ctx, func(ctx context.Context) error {
@@ -368,8 +371,8 @@ func (h *Host) stopUnit(ctx context.Context, unit string) stopping {
 	return s
 }
 
-// wait returns when the service has stopped. A "boxrun up" in it, which may wait for a lock that is ours, is told again to go:
-// it may not have been listening yet when systemd told it.
+// wait returns when the service has stopped. A "boxrun up" in the service may be waiting for a lock of ours, and may
+// not have listened yet when systemd told it to go. So wait repeats the signal.
 func (s stopping) wait(ctx context.Context) error {
 	if s.err != nil {
 		return s.err
@@ -390,15 +393,15 @@ func (s stopping) wait(ctx context.Context) error {
 	}
 }
 
-// Stoppings are the services of a box that is being taken down.
+// Stoppings are the services of a box on its way down.
 type Stoppings struct {
-	host *Host // nil where systemd has no part in it
+	host *Host // nil if systemd has no part in it
 	all  []stopping
 }
 
-// Stop tells the host's systemd that the box is being taken down on purpose. From then on it starts nothing anew,
-// and were this boxrun killed, the services' own "boxrun down" would finish its work. The service that runs us is left
-// out: of that one systemd knows.
+// Stop tells the host's systemd about the intended end of the box. From then on systemd starts nothing anew, and
+// if this boxrun were killed, the services' own "boxrun down" would finish the work. The service around this process is
+// left out, because systemd knows about its stop.
 func Stop(ctx context.Context, store *box.Store, b *box.Box) Stoppings {
 	if !Booted() {
 		return Stoppings{}
@@ -422,8 +425,8 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stoppings {
 	return s
 }
 
-// settle waits until a service has started, its command line being in its last sleep: told to stop before that, systemd
-// would not know Apptainer's master yet, and kill it.
+// settle waits until a service has started: until then the command line is in its last sleep. If told to stop earlier,
+// systemd would not know Apptainer's master yet, and would kill it.
 func (h *Host) settle(ctx context.Context, unit string) {
 	for began := time.Now(); time.Since(began) < unitTimeout; {
 		state, err := h.activeState(ctx, unit)
@@ -433,9 +436,10 @@ func (h *Host) settle(ctx context.Context, unit string) {
 	}
 }
 
-// wakeBus starts the system's bus where it does not run and its socket waits for somebody to call. Apptainer's master will
-// do so at its end, to have systemd end the box's scope; and as boxes are started after the bus, and so stopped before it,
-// systemd would hold back its start until the stop of the box's service is over, for which that master is waited for.
+// wakeBus starts the system's bus if the bus does not run and its socket waits for a caller. Apptainer's master calls
+// the bus at its end, to have systemd end the box's scope. Boxes are started after the bus, and so stopped before the
+// bus. So systemd would hold back the start of the bus until the stop of the box's service is over, and this stop waits
+// for the master.
 func (h *Host) wakeBus(ctx context.Context) {
 	bus, err := h.activeState(ctx, "dbus.service")
 	if err != nil || bus == "active" {
@@ -451,7 +455,7 @@ func (h *Host) wakeBus(ctx context.Context) {
 		return err
 	})
 	if err != nil {
-		return // the master is waited for, and killed
+		return // endMaster waits for the master, and kills a hanging master
 	}
 	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
 	defer cancel()
@@ -472,7 +476,7 @@ func (h *Host) activeState(ctx context.Context, unit string) (state any, err err
 	return state, err
 }
 
-// Wait returns when the services have stopped. It is called when the box has.
+// Wait returns when the services have stopped. Callers wait after the stop of the box.
 func (s Stoppings) Wait(ctx context.Context) error {
 	var errs []error
 	for _, one := range s.all {
@@ -487,11 +491,13 @@ func (s Stoppings) Close() {
 	}
 }
 
-// ErrTakenDown says that the box this boxrun was to stop has ended while another boxrun works on it, which will do the rest.
+// ErrTakenDown says that the box to be stopped has ended while another boxrun works on it. The other boxrun does the
+// rest.
 var ErrTakenDown = errors.New("another boxrun takes the box down")
 
-// LockToStop takes the lock of a box to take it down. Run by systemd to stop a service, as happens too when its box has
-// ended, it does not wait for a boxrun that works on what is left: that one may be waiting for this service.
+// LockToStop takes the lock of a box to take the box down. systemd runs boxrun to stop a service, also after the
+// service's box has ended. Then LockToStop does not wait for another boxrun at work on the remains, because the other
+// boxrun may be waiting for this service. The error is ErrTakenDown in this case.
 func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
 	if !UnitIsOf(OwnUnit(), name) {
 		return s.LockBox(ctx, name)
@@ -505,7 +511,7 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	return s.LockBox(ctx, name)
 }
 
-// awaitMaster returns when the box has no master that runs.
+// awaitMaster returns when no master of the box runs.
 func awaitMaster(ctx context.Context, s *box.Store, name string) {
 	for masterAlive(s, name) {
 		if process.Sleep(ctx, 20*time.Millisecond) != nil {
@@ -519,23 +525,25 @@ func masterAlive(s *box.Store, name string) bool {
 	return err == nil && b.Master.PID > 1 && b.Master.Alive()
 }
 
-// OthersBox says whether systemd stops a service that this box is not in: the one it is for has been taken down, and this
-// one is the next. A box that the service only watches has its master for the service's main process.
+// OthersBox reports whether systemd is stopping a service without b inside: the service was for an earlier box, already
+// taken down, and b is the next box. If the service only watches b, the service's main process is b's master, and
+// OthersBox returns false.
 func OthersBox(b *box.Box) bool {
 	own := OwnUnit()
 	main := strconv.Itoa(b.Master.PID)
 	return slices.Contains(unitsOf(b), own) && own != b.Unit && main != os.Getenv("MAINPID")
 }
 
-// DiedUnseen says whether systemd stops the service of a box that died while the command line that started it still slept:
-// where the master has gone by the end of that, systemd has no process to watch, and takes the service for one that has done
-// its work. The box has crashed all the same. Of a main process that has ended systemd tells how (systemd.exec(5)).
+// DiedUnseen reports whether systemd stops the service of a box that died while the command line was in its last sleep.
+// If the master is gone by the end of the sleep, systemd has no process to watch, and considers the work of the service
+// done. The box has crashed all the same. When a main process has ended, systemd says how in EXIT_CODE
+// (systemd.exec(5)).
 func DiedUnseen(b *box.Box) bool {
 	_, ended := os.LookupEnv("EXIT_CODE")
 	return OwnUnit() == TransientUnit(b.Name) && b.Phase == box.Running && !b.Alive() && !ended && os.Getenv("MAINPID") == ""
 }
 
-// UnitFor gives the service that the box will live in; "" where systemd does not run the host.
+// UnitFor returns the service the box will live in; "" on a host not run by systemd.
 func UnitFor(p profiles.Profile) string {
 	switch own := OwnUnit(); {
 	case own == InstanceUnit(p):
@@ -546,8 +554,8 @@ func UnitFor(p profiles.Profile) string {
 	return ""
 }
 
-// Watches says whether systemd looks after a box that is enabled: its service is up, or between two starts, and comes to
-// know of the box's end, or knows.
+// Watches reports whether systemd looks after an enabled box: the service is up, or between two starts, and learns of
+// the box's end, or knows already.
 func Watches(ctx context.Context, s *box.Store, b *box.Box) bool {
 	if !Booted() {
 		return false
@@ -561,7 +569,8 @@ func Watches(ctx context.Context, s *box.Store, b *box.Box) bool {
 	return err == nil && state != "inactive" && state != "failed"
 }
 
-// Watched has systemd watch a box that is up, if its profile is enabled, and tells it so where systemd ran this boxrun.
+// Watched makes systemd watch a running box if its profile is enabled. If systemd ran this boxrun, watched tells
+// systemd that the box is up.
 func Watched(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
 	unit := InstanceUnit(p)
 	if OwnUnit() == unit {
@@ -579,7 +588,7 @@ func Watched(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) 
 	if err := refresh(ctx, s, host, p); err != nil {
 		return err
 	}
-	_ = host.Ask(ctx, func(ctx context.Context) error { // it fails where there was no failure
+	_ = host.Ask(ctx, func(ctx context.Context) error { // fails without a failure to reset
 		return host.Conn.ResetFailedUnitContext(ctx, unit)
 	})
 	return fault.Wrap("having systemd watch "+b.Name, host.startUnit(ctx, unit))

@@ -25,18 +25,19 @@ func Booted() bool {
 	return err == nil
 }
 
-// The units of boxrun. On a host that systemd runs, every box lives in one of two services:
+// The units of boxrun. On a host run by systemd, every box lives in one of two services:
 //
-//	boxrun-NAME.service   transient: made by the "boxrun up" that started it, gone with the box (transient.go)
-//	boxrun@NAME.service   of a box that "boxrun enable" has start at boot; it also watches one that was started by hand
+//	boxrun-NAME.service   transient: made by the "boxrun up" of the box, gone with the box (transient.go)
+//	boxrun@NAME.service   of an enabled box: starts it at boot, and also watches it after a start by hand
 //
-// and more put rules back that a firewall took away (units_heal.go):
+// More services put back rules taken away by a firewall (units_heal.go):
 //
-//	boxrun-repair@FIREWALL.service   runs "boxrun repair" whenever that service was started, restarted or reloaded
-//	boxrun-watch@firewalld.service   does so whenever firewalld says on D-Bus that it was reloaded, which is no job of systemd's
+//	boxrun-repair@FIREWALL.service   runs "boxrun repair" after every start, restart or reload of FIREWALL
+//	boxrun-watch@firewalld.service   does so after every reload firewalld reports on D-Bus: no job of systemd's
 //
-// There is one of the former for each firewall, as some conflict: firewalld's start stops nftables, and one unit that is
-// part of both would be told to start and to stop at once, for which systemd refuses the start of firewalld.
+// Each firewall has a boxrun-repair service of its own, because some firewalls conflict: firewalld's start stops
+// nftables. A single service for both would be told to start and to stop at once, and systemd would refuse the start of
+// firewalld.
 
 //go:embed boxrun@.service
 var templateText string
@@ -51,25 +52,25 @@ var repairText string
 var watchText string
 
 const (
-	UnitDir        = "/etc/systemd/system" // where enabled units are
-	unitRunDir     = "/run/systemd/system" // what a running box still needs after its disable; the next boot empties it
+	UnitDir        = "/etc/systemd/system" // the place of enabled units
+	unitRunDir     = "/run/systemd/system" // for a running box after its disable; the next boot empties it
 	templateUnit   = "boxrun@.service"
 	repairTemplate = "boxrun-repair@.service"
-	watchTemplate  = "boxrun-watch@.service" // its @ keeps it apart from the service of a box named watch
+	watchTemplate  = "boxrun-watch@.service" // with an @, unlike the service of a box named watch
 	WatchUnit      = "boxrun-watch@firewalld.service"
 	bootTarget     = "multi-user.target"
 )
 
-// firewalls gives the services that flush or replace rules.
+// firewalls returns the services that flush or replace rules.
 func firewalls() []string {
 	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
 		"firewalld.service", "docker.service"}
 }
 
-// repairUnit is the service that repairs after a firewall.
+// repairUnit returns the service that repairs after a firewall.
 func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
 
-// HealingUnits gives the services that put rules back.
+// HealingUnits returns the services that put rules back.
 func HealingUnits() []string {
 	units := []string{WatchUnit}
 	for _, firewall := range firewalls() {
@@ -78,36 +79,38 @@ func HealingUnits() []string {
 	return units
 }
 
-// startedBefore gives what a box is started after, and so stopped before: it needs the network, D-Bus (by which
-// Apptainer makes and ends its scope), and what is mounted from elsewhere. A firewall that starts later takes rules away.
+// startedBefore returns the units to start before a box, and so to stop after the box. A box needs the network, D-Bus
+// (for Apptainer to make and end its scope), and remote mounts. A firewall started later would take rules away.
 func startedBefore() []string {
 	return append([]string{"network-online.target", "remote-fs.target", "dbus.service"}, firewalls()...)
 }
 
-// TransientUnit is the service in which Apptainer runs for a box that was started by hand.
+// TransientUnit returns the service around Apptainer for a box started by hand.
 func TransientUnit(box string) string { return "boxrun-" + box + ".service" }
 
-// InstanceUnit is the service of a box that is enabled. Its instance is what "boxrun up" takes: NAME or NAME@INSTANCE.
+// InstanceUnit returns the service of an enabled box. The instance is the argument of "boxrun up": NAME or
+// NAME@INSTANCE.
 func InstanceUnit(p profiles.Profile) string {
 	return instanceOf(p.Word())
 }
 
-// instanceOf is the same of what profiles.Word gives: what enable made of it, whether there still is such a profile or not.
+// instanceOf returns the service for a word from profiles.Word. enable made the service's name the same way, so the
+// profile itself may be gone.
 func instanceOf(word string) string { return "boxrun@" + word + ".service" }
 
-// unitsOf gives the services that may hold or watch the box.
+// unitsOf returns the services that may hold or watch the box.
 func unitsOf(b *box.Box) []string { return []string{TransientUnit(b.Name), InstanceUnit(b.Profile)} }
 
-// UnitIsOf says whether a service is one of the box named.
+// UnitIsOf reports whether a service belongs to the named box.
 func UnitIsOf(unit, box string) bool {
 	arg, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "boxrun@")
 	return unit == TransientUnit(box) || ok && profiles.BoxName(arg) == box
 }
 
-// OwnUnit gives the service of boxrun's that this process was started in; "" where it is none of them.
+// OwnUnit returns the boxrun service around this process; "" for none.
 func OwnUnit() string { return UnitOf(os.Getpid()) }
 
-// UnitOf gives the service of boxrun's that a process is in; "" where it is none of them.
+// UnitOf returns the boxrun service around a process; "" for none.
 func UnitOf(pid int) string {
 	text, err := os.ReadFile(process.ProcFile(pid, "cgroup"))
 	if err != nil {
@@ -122,24 +125,25 @@ func UnitOf(pid int) string {
 	return ""
 }
 
-// RunBySystemd says whether systemd runs this boxrun for a box that is enabled: no person is there.
+// RunBySystemd reports whether systemd runs this boxrun for an enabled box, with no person there.
 func RunBySystemd() bool { return strings.HasPrefix(OwnUnit(), "boxrun@") }
 
-// stopGrace is how much longer than the box itself its service may take to stop: for Apptainer and boxrun to clean up.
+// stopGrace is the time a box's service may take to stop beyond the time of the box: for Apptainer and boxrun to clean
+// up.
 const stopGrace = 30 * time.Second
 
-// BootTimeout is how long Apptainer may take to start the box: as long as it may take to be ready, but on a slow disk that
-// is no measure where it is short. What is not ready in time stays up, what has not started goes.
+// BootTimeout returns how long Apptainer may take to start the box: ready.timeout, but at least a minute, because a
+// short ready.timeout is no measure for a slow disk. A box not ready in time stays up; a box not started in time goes.
 func BootTimeout(p profiles.Profile) time.Duration { return max(p.Ready.Timeout, time.Minute) }
 
-// startGrace is how long a start may take beside the two waits for the box, to boot and to be ready: for the lock, and
-// for what it depends on.
+// startGrace is the time a start may take beside the two waits for the box to boot and to be ready: for the lock, and
+// for dependencies.
 const startGrace = time.Minute
 
-// unitFile is a file of systemd's that boxrun writes.
+// unitFile is a file of systemd's written by boxrun.
 type unitFile struct{ path, text string }
 
-// sharedUnits gives the units that all enabled boxes share, below dir.
+// sharedUnits returns the units common to all enabled boxes, below dir.
 func sharedUnits(s *box.Store, dir string) ([]unitFile, error) {
 	exe, err := unitPath(s.Exe)
 	if err != nil {
@@ -156,10 +160,10 @@ func sharedUnits(s *box.Store, dir string) ([]unitFile, error) {
 	}, nil
 }
 
-// plainPaths are those that mean the same in a unit as anywhere.
+// plainPaths matches paths with the same meaning in a unit as anywhere.
 var plainPaths = regexp.MustCompile(`^/[A-Za-z0-9/._+-]+$`)
 
-// unitPath refuses an executable whose path systemd would read otherwise.
+// unitPath returns exe, and refuses a path systemd would read differently.
 func unitPath(exe string) (string, error) {
 	if !plainPaths.MatchString(exe) {
 		return "", fault.Refused("install it as /usr/local/bin/boxrun", "boxrun's own path %q cannot be written in a unit", exe)
@@ -167,7 +171,7 @@ func unitPath(exe string) (string, error) {
 	return exe, nil
 }
 
-// dropIn gives what boxrun@.service is told of one profile.
+// dropIn returns the settings of boxrun@.service for a single profile, as a file below dir.
 func dropIn(dir string, p profiles.Profile) unitFile {
 	fill := strings.NewReplacer(
 		"@FILE@", p.File,
@@ -180,6 +184,7 @@ func dropIn(dir string, p profiles.Profile) unitFile {
 	return unitFile{dropInPath(dir, InstanceUnit(p)), withoutEmpty(fill.Replace(profileText))}
 }
 
+// dropInPath returns the path of a unit's settings below dir.
 func dropInPath(dir, unit string) string { return filepath.Join(dir, unit+".d", "profile.conf") }
 
 // withoutEmpty drops settings without a value.
@@ -193,8 +198,8 @@ func withoutEmpty(text string) string {
 	return kept.String()
 }
 
-// dependencyUnits gives the services of the boxes that the profile depends on: they are started before, and stopped
-// after it, however they were started.
+// dependencyUnits returns the services of the boxes the profile depends on. However these boxes were started, they
+// start before the profile's box and stop after.
 func dependencyUnits(p profiles.Profile) []string {
 	var units []string
 	for _, arg := range p.DependsOn {
@@ -203,7 +208,7 @@ func dependencyUnits(p profiles.Profile) []string {
 	return units
 }
 
-// mountedPaths gives the paths of the host that the box lives on.
+// mountedPaths returns the paths of the host the box lives on.
 func mountedPaths(p profiles.Profile) []string {
 	var paths []string
 	if !box.IsHello(p.Image) {
@@ -221,7 +226,7 @@ func mountedPaths(p profiles.Profile) []string {
 	return paths
 }
 
-// quotedPaths gives mountedPaths as systemd reads them back: quoted, and with no specifiers.
+// quotedPaths returns mountedPaths for systemd to read back: quoted, and without specifiers.
 func quotedPaths(p profiles.Profile) []string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%")
 	var quoted []string
@@ -231,16 +236,16 @@ func quotedPaths(p profiles.Profile) []string {
 	return quoted
 }
 
-// wholeSeconds gives a time in seconds, rounded up.
+// wholeSeconds returns a time in seconds, rounded up.
 func wholeSeconds(d time.Duration) string {
 	return strconv.Itoa(int((d + time.Second - 1) / time.Second))
 }
 
-// wantsLink is what makes systemd start a unit with another one.
+// wantsLink returns the link to make systemd start unit together with by.
 func wantsLink(by, unit string) string { return filepath.Join(UnitDir, by+".wants", unit) }
 
-// EnabledAs gives the profile, as NAME or NAME@INSTANCE, that is started at boot as the box named: one of the host's, whatever
-// the box was started from that is up now. "" where there is none.
+// EnabledAs returns the profile started at boot as the named box, as NAME or NAME@INSTANCE; "" for none. The profile is
+// the host's, whatever profile the running box was started from.
 func EnabledAs(box string) string {
 	enabled, _ := enabledUnits() // the pattern is well-formed
 	for _, unit := range enabled {
@@ -251,8 +256,8 @@ func EnabledAs(box string) string {
 	return ""
 }
 
-// Enabled says whether the profile is started at boot. One that a person keeps elsewhere is not, though one of the host's may
-// have the same name.
+// Enabled reports whether the profile is started at boot. A profile kept elsewhere by a person is not, even if a
+// profile of the host has the same name.
 func Enabled(p profiles.Profile) bool {
 	ofHost := slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) || strings.HasPrefix(p.File, "builtin:")
 	if !ofHost {
@@ -261,12 +266,13 @@ func Enabled(p profiles.Profile) bool {
 	return startedAtBoot(InstanceUnit(p))
 }
 
+// startedAtBoot reports whether the boot target has a link to unit.
 func startedAtBoot(unit string) bool {
 	_, err := os.Lstat(wantsLink(bootTarget, unit))
 	return err == nil
 }
 
-// enabledUnits gives the names of the instances that are started at boot.
+// enabledUnits returns the names of the instances started at boot.
 func enabledUnits() ([]string, error) {
 	links, err := filepath.Glob(wantsLink(bootTarget, "boxrun@*.service"))
 	if err != nil {
@@ -278,13 +284,12 @@ func enabledUnits() ([]string, error) {
 	return links, nil
 }
 
-// UnitFiles gives every file and directory that enable may have made: units, what they are told of profiles, and the
-// links that start them; and what a typed down that was cut short has left. Those that are there are listed in an order in
-// which they can be removed.
+// UnitFiles returns every existing file and directory enable may have made: units, settings for profiles, and the links
+// to start units. Remains of a typed down cut short are included. The list is in an order fit for removal.
 func UnitFiles() ([]string, error) {
 	all := noStopFiles()
 	for _, file := range slices.Clone(all) {
-		if dir := filepath.Dir(file); strings.HasPrefix(filepath.Base(dir), "boxrun-") { // the others are below
+		if dir := filepath.Dir(file); strings.HasPrefix(filepath.Base(dir), "boxrun-") { // others: see below
 			all = append(all, dir)
 		}
 	}

@@ -105,7 +105,8 @@ func TestHealingUnitsAreNoBoxes(t *testing.T) {
 	}
 }
 
-// TestInstanceUnit wants a box of its own service, and not that of a box whose file it was made from, as doctor's is.
+// TestInstanceUnit wants a service of its own for each box. Boxes made from the file of another box, as doctor makes
+// them, do not get the other box's service.
 func TestInstanceUnit(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
 		{"web", "/etc/boxrun/profiles/web.toml", "boxrun@web.service"},
@@ -227,7 +228,7 @@ RequiresMountsFor ["/srv/web.sif", "/var/lib/boxrun/web-1/overlay", "/srv/50% \"
 	}
 }
 
-// What a dry run prints is that service too.
+// A dry run prints the command for the same service.
 func TestTransientServiceAsCommand(t *testing.T) {
 	p := unitProfile()
 	b := &box.Box{Name: p.Name, Profile: p}

@@ -12,18 +12,18 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// firewalldName is firewalld's name on D-Bus, and that of its interface.
+// firewalldName is firewalld's name on D-Bus, and the name of firewalld's interface.
 const firewalldName = "org.fedoraproject.FirewallD1"
 
-// Watch has systemd run "boxrun repair" whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
-// that is resident, so it does nothing itself.
+// Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
+// process of boxrun, and so leaves the work to systemd.
 func Watch(ctx context.Context, s *box.Store) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
 	}
 	defer bus.Close()
-	// D-Bus checks the sender: anybody may send a signal of that name.
+	// D-Bus checks the sender: anybody may send a signal with this name.
 	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalldName), dbus.WithMatchInterface(firewalldName),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
@@ -43,7 +43,7 @@ func Watch(ctx context.Context, s *box.Store) error {
 				return errors.New("D-Bus went away")
 			}
 			if signal.Name != firewalldName+".Reloaded" {
-				continue // that the bus has given us a name
+				continue // the bus announces our own name
 			}
 			if err := repairNow(ctx); err != nil {
 				return err
@@ -52,7 +52,7 @@ func Watch(ctx context.Context, s *box.Store) error {
 	}
 }
 
-// repairNow has systemd run boxrun-repair@firewalld.service, again if it runs.
+// repairNow makes systemd run boxrun-repair@firewalld.service, again if the service runs.
 func repairNow(ctx context.Context) error {
 	host, err := Dial(ctx)
 	if err != nil {
@@ -66,14 +66,14 @@ func repairNow(ctx context.Context) error {
 	}))
 }
 
-// startWatch starts the watch where there is a firewalld to be watched.
+// startWatch starts the watch if firewalld runs.
 func startWatch(ctx context.Context, s *box.Store) error {
 	host, err := Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	state, err := host.activeState(ctx, "firewalld.service") // of one that is not installed, "inactive"
+	state, err := host.activeState(ctx, "firewalld.service") // "inactive" for a firewalld not installed
 	if err != nil || state != "active" {
 		return fault.Wrap("asking systemd for firewalld", err)
 	}
