@@ -13,11 +13,11 @@ import (
 	"boxrun/netsetup"
 )
 
-// MendCommand is the fix of all that is boxrun's.
+// MendCommand repairs everything that boxrun has set up.
 const MendCommand = "boxrun doctor --fix"
 
-// Removal gives what an administrator does about a rule that takes a port. Of those in boxrun's own tables boxrun can put its
-// rule before them.
+// Removal returns the fix for a rule of others that takes a port. Rules of iptables are in the same tables as
+// boxrun's, where boxrun can put its own rule first. Other rules a person must remove, or publish another port.
 func Removal(rule string) string {
 	words := strings.Fields(rule)
 	switch {
@@ -29,7 +29,7 @@ func Removal(rule string) string {
 	return MendCommand
 }
 
-// Deletion gives the command that deletes a rule that was named by the one that adds it.
+// Deletion turns the command that adds a rule into the command that deletes the rule.
 func Deletion(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
