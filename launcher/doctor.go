@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
@@ -129,7 +130,7 @@ type doctor struct {
 	unread []string // names of boxes whose records cannot be read
 
 	// what several looks need, read once
-	firewall  func() (netsetup.Firewall, error)
+	firewall  func() (firewall.State, error)
 	apptainer func() (apptainerFacts, error)
 	external  func() (netsetup.External, error)
 	outsider  *netsetup.Outsider // nil where it could not be made
@@ -143,7 +144,7 @@ func (l *Launcher) newDoctor() (*doctor, error) {
 	}
 	return &doctor{
 		l: l, root: "/", boxes: boxes, unread: l.unreadBoxes(),
-		firewall:  sync.OnceValues(netsetup.ReadFirewall),
+		firewall:  sync.OnceValues(firewall.Read),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),
 		noOutside: "no box is to be reached",

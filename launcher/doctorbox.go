@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -204,8 +206,8 @@ func (d *doctor) entranceOf(b *Box, p profiles.Port) (entrance, error) {
 }
 
 // packet is the first of a connection through the entrance.
-func (e entrance) packet(p profiles.Port) netsetup.Packet {
-	return netsetup.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
+func (e entrance) packet(p profiles.Port) firewall.Packet {
+	return firewall.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
 }
 
 // translation says which rule sends the port where.
@@ -231,13 +233,13 @@ func (d *doctor) translation(b *Box, p profiles.Port) Check {
 	switch {
 	case o.Rule == "":
 		return fail(why, mendCommand, "no rule sends the port to the box")
-	case !netsetup.Ours(o.Rule):
-		return fail(why, removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
+	case !rules.Ours(o.Rule):
+		return fail(why, removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
 	case to != b.Addr.String():
 		return fail(why, mendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	case len(o.Rivals) > 0:
 		return warn("of two rules at one place in the kernel the one that was made last decides", removal(o.Rivals[0]),
-			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
+			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return contested(b, p, o)
 }
@@ -264,7 +266,7 @@ func unreachable(nowhere string, err error) Check {
 }
 
 // contested says whether something else waits for the same port, and gets nothing.
-func contested(b *Box, p profiles.Port, o netsetup.Outcome) Check {
+func contested(b *Box, p profiles.Port, o firewall.Outcome) Check {
 	ports, err := publishedPorts(b.Profile.Network, p)
 	if err != nil {
 		return broken(err)
@@ -304,7 +306,7 @@ func (d *doctor) inwards(b *Box, p profiles.Port) Check {
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
-	back := f.Forwarded(netsetup.Packet{
+	back := f.Forwarded(firewall.Packet{
 		In: bridge, Out: way.device, Src: b.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, noTranslation())

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // leftoverLooks looks for what is left of boxes, and of the scripts that people had before boxrun.
@@ -225,15 +227,15 @@ func deletion(rule string) string {
 
 // dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules in the same backend none is
 // asked before boxrun's own, once those stand first.
-func dropped(o netsetup.Outcome, bridge string) Check {
+func dropped(o firewall.Outcome, bridge string) Check {
 	fix := remedy(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
 		fix = mendCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = deletion(o.Rule)
 	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
 }
 
 // somewhere is an address of the world outside, kept for documentation: rules are walked with it, nothing is sent there.

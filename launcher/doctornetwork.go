@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -244,7 +246,7 @@ func (d *doctor) networks() []netsetup.Network {
 func (d *doctor) rulesOfOthers(context.Context) []Check {
 	f, err := d.firewall()
 	if err != nil {
-		if errors.Is(err, netsetup.ErrNoIptables) {
+		if errors.Is(err, rules.ErrNoIptables) {
 			return []Check{fail("boxes are connected by rules", "install the package iptables", "%v", err)}
 		}
 		return []Check{broken(err)}
@@ -262,7 +264,7 @@ func (d *doctor) rulesOfOthers(context.Context) []Check {
 	return append(checks, d.outwards(f))
 }
 
-func otherBackend(f netsetup.Firewall) string {
+func otherBackend(f firewall.State) string {
 	if f.Backend == "nft" {
 		return "iptables-legacy"
 	}
@@ -270,7 +272,7 @@ func otherBackend(f netsetup.Firewall) string {
 }
 
 // manager tells of one program that manages the firewall.
-func (d *doctor) manager(f netsetup.Firewall, name string) Check {
+func (d *doctor) manager(f firewall.State, name string) Check {
 	c := pass("no rules of it here")
 	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
@@ -327,7 +329,7 @@ func (d *doctor) setup(context.Context) Check {
 }
 
 // outwards walks a packet from each bridge out of the host, and looks for rules that drop it.
-func (d *doctor) outwards(f netsetup.Firewall) Check {
+func (d *doctor) outwards(f firewall.State) Check {
 	const name = "other rules that drop"
 	if !f.Native {
 		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
@@ -341,7 +343,7 @@ func (d *doctor) outwards(f netsetup.Firewall) Check {
 		if !slices.ContainsFunc(d.boxes, func(b *Box) bool { return b.bridged() && b.alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(netsetup.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
 			return dropped(o, n.Bridge).named(name)
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 )
 
 // outLooks follows what a box sends: to the gateway, out of the host, by name, in bulk.
@@ -99,7 +100,7 @@ func (d *doctor) noWayOut(b *Box, err error) Check {
 	f, ruleErr := d.firewall()
 	if ruleErr == nil {
 		bridge := b.Profile.Network.Bridge
-		o := f.Forwarded(netsetup.Packet{
+		o := f.Forwarded(firewall.Packet{
 			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
@@ -215,7 +216,7 @@ func (d *doctor) silentServers(b *Box, servers []netip.Addr, box, host error, fi
 	if e, err := d.external(); err == nil && e.Name != "" {
 		out = e.Name
 	}
-	o := f.Forwarded(netsetup.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	o := f.Forwarded(firewall.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
 		return dropped(o, bridge)
 	}

@@ -147,7 +147,7 @@ func (l *Launcher) HostSetupCommands(ps []profiles.Profile) ([]string, error) {
 	if err := plan.Record(k); err != nil {
 		return nil, setupProblem(err)
 	}
-	return plan.PendingCommands(k)
+	return plan.RepairCommands(k)
 }
 
 // HostShow gives all that boxrun holds on the host. It changes nothing. A record that cannot be read is shown as drifted.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -88,7 +89,7 @@ func bootID() (string, error) {
 // openKernel opens what plans are applied to.
 func openKernel() (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
-	if errors.Is(err, netsetup.ErrNoIptables) {
+	if errors.Is(err, rules.ErrNoIptables) {
 		return nil, refused("install the package iptables", "%v", err)
 	}
 	return k, err

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // caution is something a person should know, and what to do about it.
@@ -63,7 +65,7 @@ func otherFirewalls(b *Box) ([]caution, error) {
 		return nil, err
 	}
 	said := firewalldSays(b, view)
-	f, err := netsetup.ReadFirewall()
+	f, err := firewall.Read()
 	if err != nil {
 		return said, err
 	}
@@ -103,18 +105,18 @@ func firewalldSays(b *Box, view *netsetup.FirewalldView) []caution {
 // shadowed tells which ports of the box rules of others send elsewhere before boxrun's are asked, or may: those of native
 // nftables and of iptables' other backend, and what has come since the start of a box, which iptables' rules would have
 // kept from starting.
-func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution {
+func shadowed(f firewall.State, b *Box, external netsetup.External) []caution {
 	var said []caution
 	for _, t := range trips(b, external) {
 		if !t.packet.ToHost {
 			continue
 		}
 		o := f.Translation("prerouting", t.packet)
-		if o.Rule != "" && !netsetup.Ours(o.Rule) {
-			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(o.Rule)), removal(o.Rule)})
+		if o.Rule != "" && !rules.Ours(o.Rule) {
+			said = append(said, caution{fmt.Sprintf("%s goes elsewhere, by %s", t.what, firewall.RuleText(o.Rule)), removal(o.Rule)})
 		} else if len(o.Rivals) > 0 {
 			said = append(said, caution{fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what,
-				netsetup.RuleText(o.Rivals[0])), removal(o.Rivals[0])})
+				firewall.RuleText(o.Rivals[0])), removal(o.Rivals[0])})
 		}
 	}
 	return said
@@ -123,12 +125,12 @@ func shadowed(f netsetup.Firewall, b *Box, external netsetup.External) []caution
 // trip is a packet of the box's on its way through the host.
 type trip struct {
 	what   string
-	packet netsetup.Packet
+	packet firewall.Packet
 	to     netip.AddrPort // where a port's packets are sent
 }
 
 // blocked tells which rules drop what the box needs, each once. With strict firewalld's are known already.
-func blocked(f netsetup.Firewall, b *Box, external netsetup.External, strict bool) []caution {
+func blocked(f firewall.State, b *Box, external netsetup.External, strict bool) []caution {
 	var said []caution
 	var rules []string
 	for _, t := range trips(b, external) {
@@ -138,7 +140,7 @@ func blocked(f netsetup.Firewall, b *Box, external netsetup.External, strict boo
 		}
 		rules = append(rules, rule)
 		said = append(said, caution{
-			fmt.Sprintf("%s is dropped by %s", t.what, netsetup.RuleText(rule)),
+			fmt.Sprintf("%s is dropped by %s", t.what, firewall.RuleText(rule)),
 			remedy(rule, b.Profile.Network.Bridge)})
 	}
 	return said
@@ -161,19 +163,19 @@ func trips(b *Box, external netsetup.External) []trip {
 			at = external.Addrs[0]
 		}
 		all = append(all,
-			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), netsetup.Packet{
+			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: external.Name, Out: bridge, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true,
 			}, netip.AddrPortFrom(b.Addr, p.Container)},
-			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), netsetup.Packet{
+			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: bridge, Out: external.Name, Src: b.Addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 				Reply: true, Translated: true,
 			}, netip.AddrPort{}})
 	}
 	return append(all,
-		trip{"what the box sends out", netsetup.Packet{
+		trip{"what the box sends out", firewall.Packet{
 			In: bridge, Out: external.Name, Src: b.Addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
 		}, netip.AddrPort{}},
-		trip{"what others answer to the box", netsetup.Packet{
+		trip{"what others answer to the box", firewall.Packet{
 			In: external.Name, Out: bridge, Src: someone, Dst: b.Addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
 		}, netip.AddrPort{}})
 }

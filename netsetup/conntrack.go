@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -49,17 +50,25 @@ func (p HostPorts) command() string {
 	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done", p.First, p.Last, p.Proto, dst)
 }
 
-// forget deletes the tracked connections (tcp and udp) to the box's ports and address; with outbound also those that
-// the box itself began. A kernel that cannot list connections tracks none that matter.
-func (k *Kernel) forget(f *Flows, outbound bool) error {
+// direction is which connections of a box are forgotten.
+type direction int
+
+const (
+	toBox    direction = iota // connections that others began
+	bothWays                  // connections that the box began as well
+)
+
+// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel that cannot list
+// connections tracks no connection that matters.
+func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := k.localAddrs()
+	local, err := localAddrs(k.link)
 	if err != nil {
 		return err
 	}
-	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, outbound) })
+	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
 }
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
@@ -85,17 +94,17 @@ type flowMatch func(*netlink.ConntrackFlow) bool
 // MatchConntrackFlow is what netlink calls.
 func (m flowMatch) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return m(flow) }
 
-func (f *Flows) match(flow *netlink.ConntrackFlow, local map[netip.Addr]bool, outbound bool) bool {
+func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
 	from, to, answers := addrOf(flow.Forward.SrcIP), addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
 	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
 	if !known {
 		return false
 	}
-	if f.Box.IsValid() && (to == f.Box || answers == f.Box || outbound && from == f.Box) {
+	if f.Box.IsValid() && (to == f.Box || answers == f.Box || d == bothWays && from == f.Box) {
 		return true
 	}
 	for _, p := range f.Ports {
-		here := p.IP == to || !p.IP.IsValid() && (local[to] || to.IsLoopback())
+		here := p.IP == to || !p.IP.IsValid() && (slices.Contains(local, to) || to.IsLoopback())
 		if here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last {
 			return true
 		}
@@ -106,17 +115,4 @@ func (f *Flows) match(flow *netlink.ConntrackFlow, local map[netip.Addr]bool, ou
 func addrOf(ip []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(ip)
 	return a.Unmap()
-}
-
-// localAddrs gives the host's own addresses: a connection to the same port of another machine is none of ours.
-func (k *Kernel) localAddrs() (map[netip.Addr]bool, error) {
-	addrs, err := addrList(k.link, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's addresses: %w", err)
-	}
-	local := map[netip.Addr]bool{}
-	for _, a := range addrs {
-		local[addrOf(a.IP)] = true
-	}
-	return local, nil
 }

@@ -67,17 +67,18 @@ func LocalAddrs() ([]netip.Addr, error) {
 		return nil, err
 	}
 	defer h.Close()
+	return localAddrs(h)
+}
+
+func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
 	list, err := addrList(h, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses: %w", err)
-	}
 	var addrs []netip.Addr
 	for _, a := range list {
 		if addr := prefixOf(a.IPNet).Addr(); addr.IsValid() {
 			addrs = append(addrs, addr)
 		}
 	}
-	return addrs, nil
+	return addrs, err
 }
 
 // IsLocal says whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"

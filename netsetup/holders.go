@@ -50,7 +50,7 @@ func Listeners(ports []Port) ([]Holder, error) {
 	if len(hits) == 0 {
 		return nil, nil
 	}
-	clients, err := clientPorts()
+	first, last, err := clientPorts()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func Listeners(ports []Port) ([]Holder, error) {
 			holder.By, holder.PID = processName(pid), pid
 		}
 		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 { // a socket of the kernel's is a server: WireGuard's
-			holder.Passing = clients.first <= int(h.socket.port) && int(h.socket.port) <= clients.last
+			holder.Passing = first <= h.socket.port && h.socket.port <= last
 		}
 		if !slices.Contains(holders, holder) { // one process listens on IPv4 and on IPv6
 			holders = append(holders, holder)
@@ -71,18 +71,18 @@ func Listeners(ports []Port) ([]Holder, error) {
 	return holders, nil
 }
 
-// clientPorts gives the ports of which the kernel takes one for a socket that names none; none where /proc does not tell.
-func clientPorts() (span, error) {
+// clientPorts returns the first and the last of the ports that the kernel gives to sockets that name none; zeroes where
+// /proc does not tell.
+func clientPorts() (first, last uint16, err error) {
 	const key = "net.ipv4.ip_local_port_range"
 	value, err := readSysctl(key)
 	if err != nil {
-		return span{}, ignoreAbsent(err)
+		return 0, 0, ignoreAbsent(err)
 	}
-	var s span
-	if _, err := fmt.Sscan(value, &s.first, &s.last); err != nil {
-		return s, fmt.Errorf("reading sysctl %s, %q: %w", key, value, err)
+	if _, err := fmt.Sscan(value, &first, &last); err != nil {
+		return 0, 0, fmt.Errorf("reading sysctl %s, %q: %w", key, value, err)
 	}
-	return s, nil
+	return first, last, nil
 }
 
 // hit is a socket on a port asked for.

@@ -3,6 +3,8 @@ package netsetup
 import (
 	"fmt"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // Holding is one thing that boxrun holds on the host.
@@ -34,7 +36,7 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 			if err != nil {
 				return all, err
 			}
-			h.Rules = rulesOf(have, "iptables", p.Owner)
+			h.Rules = rulesOf(have, p.Owner)
 		}
 		all = append(all, h)
 	}
@@ -52,37 +54,21 @@ func idle(k *Kernel, s step) (bool, error) {
 		f.close()
 		return f == nil, err
 	case *Modules:
-		legacy, err := k.legacy()
+		legacy, err := legacy()
 		return s.Legacy && !legacy, err
 	}
 	return false, nil
 }
 
-func ownerOf(mark string) string { return strings.TrimPrefix(mark, markPrefix) }
+func ownerOf(mark string) string { return strings.TrimPrefix(mark, rules.MarkPrefix) }
 
-// rulesOf gives the chains and rules of an owner as a person would type them with tool.
-func rulesOf(have tables, tool, owner string) []string {
-	var rules []string
-	for _, t := range tracesAmong(have, tool) {
+// rulesOf returns the chains and rules of an owner as a person would type them.
+func rulesOf(have rules.Tables, owner string) []string {
+	var typed []string
+	for _, t := range tracesAmong(have) {
 		if t.Owner == ownerOf(owner) {
-			rules = append(rules, t.String())
+			typed = append(typed, t.String())
 		}
 	}
-	return rules
-}
-
-// PendingCommands gives what a person would type to put in place what is not.
-func (p Plan) PendingCommands(k *Kernel) ([]string, error) {
-	var lines []string
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err != nil {
-			return lines, fmt.Errorf("checking %v: %w", s, err)
-		}
-		if len(drift) > 0 {
-			up, _ := s.commands()
-			lines = append(lines, up...)
-		}
-	}
-	return lines, nil
+	return typed
 }

@@ -3,6 +3,8 @@ package netsetup
 import (
 	"fmt"
 	"net/netip"
+
+	"boxrun/netsetup/rules"
 )
 
 // The way of a packet, in iptables' words. Names and comments never change: what an older boxrun left is found by them.
@@ -29,7 +31,7 @@ const (
 	chainGuard = "BOXRUN-GUARD"
 	chainMSS   = "BOXRUN-MSS"
 
-	prefixDNAT   = "BOXRUN-DN-" // and the box's name
+	prefixDNAT   = rules.DNATPrefix // and the box's name
 	prefixFilter = "BOXRUN-FW-"
 )
 
@@ -108,7 +110,7 @@ func Bridge(n Network) Plan {
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
-		Localnet: &Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + n.Bridge + "/route_localnet"), Value: "1"},
+		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}

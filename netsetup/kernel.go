@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/safchain/ethtool"
@@ -23,20 +23,17 @@ type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
 	ipt    *iptables.IPTables
-	tables tables // nil: to be read
+	tables rules.Tables // nil: to be read
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
 const lockSeconds = 30
 
-// ErrNoIptables is in the chain of Open's error where iptables is not installed.
-var ErrNoIptables = errors.New("iptables is not installed")
-
 // Open opens what the plans need of the kernel. Close it after use.
 func Open() (*Kernel, error) {
 	for _, name := range []string{"iptables", "iptables-save", "iptables-restore"} {
 		if _, err := exec.LookPath(name); err != nil {
-			return nil, fmt.Errorf("%w: no %s in %s", ErrNoIptables, name, os.Getenv("PATH"))
+			return nil, fmt.Errorf("%w: no %s in %s", rules.ErrNoIptables, name, os.Getenv("PATH"))
 		}
 	}
 	ipt, err := iptables.New(iptables.Timeout(lockSeconds))
@@ -66,17 +63,15 @@ func (k *Kernel) Reread() { k.tables = nil }
 
 // rules gives the rules of all tables in one listing. A table that was never used is absent, and reading does not
 // bring it to life, as `iptables -S` does on the legacy backend.
-func (k *Kernel) rules() (tables, error) {
+func (k *Kernel) rules() (rules.Tables, error) {
 	if k.tables != nil {
 		return k.tables, nil
 	}
 	var err error
 	for range saveTries {
-		var out string
-		if out, err = runProgram("", "iptables-save"); err != nil {
-			return nil, err
-		}
-		if k.tables, err = parseTables(out); err == nil {
+		var tables rules.Tables
+		if tables, err = rules.Save("iptables"); !errors.Is(err, rules.ErrIncompatible) {
+			k.tables = tables
 			break
 		}
 	}
@@ -93,16 +88,16 @@ func (k *Kernel) exists(table, chain, spec string) (bool, error) {
 	return ok, ignoreNotExist(err) // iptables -C fails where the target chain is missing
 }
 
-// legacy tells whether iptables is the one whose tables are kernel modules of their own.
-func (k *Kernel) legacy() (bool, error) {
-	out, err := runProgram("", "iptables", "-V")
-	return err == nil && !strings.Contains(out, "nf_tables"), err
+// legacy reports whether iptables is the one whose tables are kernel modules of their own.
+func legacy() (bool, error) {
+	backend, _, err := rules.InUse()
+	return backend == rules.Legacy, err
 }
 
 // restore feeds lines to iptables-restore; each table among them is one transaction. Its error has the line at fault.
 func (k *Kernel) restore(lines []string) error {
 	k.Reread()
-	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+	_, err := rules.Run(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
 		return nil
 	}
@@ -130,16 +125,4 @@ func ignoreNotExist(err error) error {
 		return nil
 	}
 	return err
-}
-
-// runProgram runs a program and gives what it printed. The error of one that failed has its name, status and stderr.
-func runProgram(stdin, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, which undoes what it began
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.Join(strings.Fields(stderr.String()), " "))
-	}
-	return stdout.String(), nil
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/nstest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -187,7 +189,7 @@ func dbBox() Box {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	shell(t, labScript)
+	nstest.Shell(t, labScript)
 	k, err := Open()
 	if err != nil {
 		t.Fatal(err)
@@ -198,12 +200,12 @@ func newLab(t *testing.T) *lab {
 	n.Dir = t.TempDir()
 	l.add(Host())
 	l.add(Bridge(n))
-	shell(t, fmt.Sprintf(boxScript, "veth8", "web", "10.22.0.8"))
-	shell(t, fmt.Sprintf(boxScript, "veth9", "db", "10.22.0.9"))
+	nstest.Shell(t, fmt.Sprintf(boxScript, "veth8", "web", "10.22.0.8"))
+	nstest.Shell(t, fmt.Sprintf(boxScript, "veth9", "db", "10.22.0.9"))
 	l.add(Ports(webBox()))
 	l.add(Ports(dbBox()))
-	shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
-	shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
+	nstest.Shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
+	nstest.Shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
 	l.serve("", "tcp/127.0.0.1:9999")
 	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080")
 	l.serve("db", "tcp/10.22.0.9:80")
@@ -337,7 +339,7 @@ func (l *lab) expect(p labProbe, want, when string) {
 }
 
 // policy sets the policy of FORWARD.
-func (l *lab) policy(policy string) { shell(l.t, "iptables -P FORWARD "+policy) }
+func (l *lab) policy(policy string) { nstest.Shell(l.t, "iptables -P FORWARD "+policy) }
 
 // bridgeNetfilter says whether bridged frames pass through iptables.
 func (l *lab) bridgeNetfilter(on bool) bool {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/nstest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -119,14 +121,14 @@ results/my-net-%d-eth1`, dead, dead)
 }
 
 func TestCollectLeasesOfReusedPID(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	// One process has the pid of a dead box; the other is a box whose lease seems older than it is, because the clock
 	// was set forward after the start.
 	reused, _ := sleeper(t)
 	box, _ := sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
-	waitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
+	nstest.WaitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
 	root := writeFiles(t, map[string]string{
 		"boxrun-sbr0/10.22.0.2": owned(reused),
 		"boxrun-sbr0/10.22.0.3": owned(box),
@@ -225,15 +227,5 @@ func TestProcessStart(t *testing.T) {
 	_, err = processStart(deadPID(t))
 	if !os.IsNotExist(err) {
 		t.Errorf("of a dead process: got %v, want one that does not exist", err)
-	}
-}
-
-// waitFor waits until ok, for ten seconds at most.
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited for 10 s in vain")
-		}
 	}
 }

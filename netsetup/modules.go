@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"boxrun/netsetup/rules"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -30,13 +32,13 @@ func (m *Modules) commands() (up, down []string) {
 	return []string{load}, nil
 }
 
-func (m *Modules) record(k *Kernel) (err error) {
-	m.Absent, err = m.loadable(k)
+func (m *Modules) record(*Kernel) (err error) {
+	m.Absent, err = m.loadable()
 	return err
 }
 
-func (m *Modules) check(k *Kernel) ([]string, error) {
-	loadable, err := m.loadable(k)
+func (m *Modules) check(*Kernel) ([]string, error) {
+	loadable, err := m.loadable()
 	if len(loadable) == 0 || err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func (m *Modules) check(k *Kernel) ([]string, error) {
 
 // loadable gives the modules that are needed, not loaded, and there to be loaded. A kernel that has one built in, or a
 // container that sees no modules, is no error: what needs it will say so.
-func (m *Modules) loadable(k *Kernel) ([]string, error) {
+func (m *Modules) loadable() ([]string, error) {
 	var loadable []string
 	for _, name := range m.Names {
 		if _, err := os.Stat(filepath.Join("/sys/module", name)); err == nil {
@@ -60,7 +62,7 @@ func (m *Modules) loadable(k *Kernel) ([]string, error) {
 		}
 	}
 	if m.Legacy && len(loadable) > 0 {
-		if legacy, err := k.legacy(); !legacy {
+		if legacy, err := legacy(); !legacy {
 			return nil, err
 		}
 	}
@@ -90,7 +92,7 @@ func onDisk(name string) (bool, error) {
 }
 
 func (m *Modules) ensure(*Kernel) error {
-	_, err := runProgram("", "modprobe", append([]string{"-a"}, m.Names...)...)
+	_, err := rules.Run("", "modprobe", append([]string{"-a"}, m.Names...)...)
 	return err
 }
 

@@ -67,7 +67,7 @@ func (p *Plan) steps() []step {
 	steps = appendStep(steps, p.Features)
 	steps = appendStep(steps, p.Hairpin)
 	if len(p.Chains)+len(p.Rules) > 0 {
-		steps = append(steps, &ruleset{p.Owner, p.Chains, p.Rules, p.Flows})
+		steps = append(steps, p.ruleset())
 	}
 	return appendStep(steps, p.Localnet)
 }
@@ -120,14 +120,26 @@ func (p *Plan) Record(k *Kernel) error {
 // Drift gives one line for each thing out of place; none means all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	for _, s := range p.steps() {
-		lines, err := s.check(k)
-		if err != nil {
-			return drift, fmt.Errorf("checking %v: %w", s, err)
-		}
+	err := p.eachDrifted(k, func(_ step, lines []string) error {
 		drift = append(drift, lines...)
+		return nil
+	})
+	return drift, err
+}
+
+// eachDrifted calls do with each step that is not in place and the lines that check returns of the step. It stops at the
+// first error.
+func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) error {
+	for _, s := range p.steps() {
+		drift, err := s.check(k)
+		if err == nil && len(drift) > 0 {
+			err = do(s, drift)
+		}
+		if err != nil {
+			return fmt.Errorf("checking %v: %w", s, err)
+		}
 	}
-	return drift, nil
+	return nil
 }
 
 // Apply puts in place what is not, and so repairs drift too. Where nothing has drifted it writes nothing and starts no
@@ -168,8 +180,7 @@ var ErrInUse = errors.New("others have rules in the plan's chains")
 func (p Plan) inUse(k *Kernel) bool {
 	k.Reread()
 	have, err := k.rules()
-	r := ruleset{chains: p.Chains}
-	return err == nil && r.inUse(have)
+	return err == nil && p.ruleset().inUse(have)
 }
 
 // Settle is called when all is up: from here on others may rely on what the host forwards, so those settings are no

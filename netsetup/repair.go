@@ -2,40 +2,32 @@ package netsetup
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // RepairCommands gives what a person would type into bash to put in place what is not, on the host as it is: Commands
 // for what of the plan is missing, none where all is in place. It never writes. The plan was recorded before.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err != nil {
-			return nil, fmt.Errorf("checking %v: %w", s, err)
+	err := p.eachDrifted(k, func(s step, _ []string) error {
+		up, _ := s.commands()
+		var err error
+		if r, ok := s.(repairer); ok {
+			up, err = r.repairCommands(k)
 		}
-		if len(drift) == 0 {
-			continue
-		}
-		missing, err := repairOf(s, k)
-		if err != nil {
-			return nil, fmt.Errorf("checking %v: %w", s, err)
-		}
-		lines = append(lines, missing...)
-	}
-	return lines, nil
+		lines = append(lines, up...)
+		return err
+	})
+	return lines, err
 }
 
-// repairOf gives the commands for one step that is not in place. Those of most steps can be typed twice.
-func repairOf(s step, k *Kernel) ([]string, error) {
-	switch s := s.(type) {
-	case *ruleset:
-		return s.repairCommands(k)
-	case *Device:
-		return s.repairCommands(k)
-	}
-	up, _ := s.commands()
-	return up, nil
+// repairer is a step whose commands cannot be typed twice: a [ruleset] or a [Device].
+type repairer interface {
+	// repairCommands returns what a person would type to put in place what is missing of the step.
+	repairCommands(k *Kernel) ([]string, error)
 }
 
 // repairCommands feeds iptables-restore what ensure feeds it; where nothing of the rules is there, it is the commands
@@ -60,20 +52,13 @@ func (r *ruleset) absent(k *Kernel) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, c := range r.chains {
-		if _, exists := have.chain(c.Table, c.Name); exists {
-			return false, nil
-		}
-	}
-	for _, rule := range r.rules {
-		rules, _ := have.chain(rule.Table, rule.Chain)
-		for _, other := range rules {
-			if other == normal(rule.Spec) {
-				return false, nil
-			}
-		}
-	}
-	return true, nil
+	chain := slices.ContainsFunc(r.chains, func(c Chain) bool { return have.Has(c.Table, c.Name) })
+	rule := slices.ContainsFunc(r.rules, func(want Rule) bool {
+		return slices.ContainsFunc(have.Rules(want.Table, want.Chain), func(rule rules.Rule) bool {
+			return rule.Text == rules.Normal(want.Spec)
+		})
+	})
+	return !chain && !rule, nil
 }
 
 // repairCommands mends a bridge that is there, and makes one that is not.

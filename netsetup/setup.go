@@ -39,7 +39,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	var err, legacyErr, zonesErr error
 	s.Zoned, zonesErr = unzoned(etc, bridges)
 	s.Devices, err = k.defaultDevices()
-	s.Legacy, legacyErr = k.legacy()
+	s.Legacy, legacyErr = legacy()
 	path, lookErr := exec.LookPath("ethtool")
 	if errors.Is(lookErr, exec.ErrNotFound) {
 		lookErr = nil
@@ -76,16 +76,11 @@ func (s Setup) Plan() Plan {
 // is. It never writes. The plan was recorded just before, so that it knows what was there.
 func (p Plan) Deeds(k *Kernel) ([]string, error) {
 	var deeds []string
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err != nil {
-			return nil, fmt.Errorf("checking %v: %w", s, err)
-		}
-		if len(drift) > 0 {
-			deeds = append(deeds, deed(s))
-		}
-	}
-	return deeds, nil
+	err := p.eachDrifted(k, func(s step, _ []string) error {
+		deeds = append(deeds, deed(s))
+		return nil
+	})
+	return deeds, err
 }
 
 // deed says what the ensure of a step does where the step is not in place.
@@ -137,7 +132,7 @@ func (s Setup) files() []File {
 func (s Setup) sysctls() []Sysctl {
 	list := []Sysctl{forwarding()}
 	for _, device := range append([]string{"all", "default"}, s.Devices...) {
-		list = append(list, Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + device + "/rp_filter"), Value: "2"})
+		list = append(list, Sysctl{Key: deviceKey(device, "rp_filter"), Value: "2"})
 	}
 	return list
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/rules"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -42,7 +44,7 @@ type Change struct {
 // (iptables, nft) is left out.
 func Look() (Snapshot, error) {
 	var s Snapshot
-	for _, part := range []func() ([]fact, error){devices, firewall, netSysctls} {
+	for _, part := range []func() ([]fact, error){devices, firewallFacts, netSysctls} {
 		facts, err := part()
 		if err != nil {
 			return Snapshot{}, fmt.Errorf("looking at the host's network: %w", err)
@@ -327,18 +329,20 @@ func orAll(p netip.Prefix) string {
 	return p.String()
 }
 
-// firewall gives the chains and rules of iptables and ip6tables, and the tables of nft but those that iptables keeps
-// there.
-func firewall() ([]fact, error) {
+// firewallFacts returns the chains and rules of iptables and ip6tables, and the tables of nft but those of iptables.
+func firewallFacts() ([]fact, error) {
 	var facts []fact
-	var known []string // tables of nft that iptables has told
+	var known []string // tables of nft that iptables has told of
 	for _, family := range []string{"ip", "ip6"} {
 		program := family + "tables" // iptables, ip6tables
 		out, err := runIfThere(program + "-save")
 		if err != nil {
 			return nil, err
 		}
-		facts = append(facts, filterFacts(program, out)...)
+		tables, _ := rules.Parse(program, out) // nft tells of a table that iptables cannot read
+		for _, t := range tables {
+			facts = append(facts, filterFacts(t)...)
+		}
 		if strings.Contains(out, "(nf_tables)") {
 			for _, table := range []string{"filter", "nat", "mangle", "raw", "security"} {
 				known = append(known, family+" "+table)
@@ -354,31 +358,28 @@ func runIfThere(name string, args ...string) (string, error) {
 	if _, err := exec.LookPath(name); err != nil {
 		return "", nil
 	}
-	return runProgram("", name, args...)
+	return rules.Run("", name, args...)
 }
 
-// filterFacts reads the output of iptables-save. A rule that is there twice is two things. What is boxrun's is left out.
-func filterFacts(program, text string) []fact {
+// filterFacts returns the chains and rules of a table, but boxrun's. A rule that is there twice is two facts.
+func filterFacts(t *rules.Table) []fact {
 	var facts []fact
-	table := ""
-	times, place := map[string]int{}, map[string]int{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		command := program + " -t " + table + " "
-		switch {
-		case strings.HasPrefix(line, "*"):
-			table = line[1:]
-		case strings.HasPrefix(line, ":") && !strings.HasPrefix(line, ":BOXRUN-"):
-			facts = append(facts, chainFact(command, line[1:]))
-		case strings.HasPrefix(line, "-A "):
-			chain, rule, _ := strings.Cut(line[3:], " ")
-			place[command+chain]++
-			if strings.Contains(line, "BOXRUN-") || strings.Contains(line, "boxrun:") {
+	command := t.Program + " -t " + t.Name + " "
+	for _, c := range t.Chains {
+		if !strings.HasPrefix(c.Name, rules.ChainPrefix) {
+			facts = append(facts, chainFact(command, c))
+		}
+	}
+	times := map[string]int{}
+	for _, c := range t.Chains {
+		for i, r := range c.Rules {
+			words := c.Name + " " + r.Printed
+			if strings.Contains(words, rules.ChainPrefix) || strings.Contains(words, rules.MarkPrefix) {
 				continue
 			}
 			f := fact{
-				thing: "rule " + command + line, unset: command + "-D " + line[3:],
-				set: fmt.Sprintf("%s-I %s %d %s", command, chain, place[command+chain], rule),
+				thing: "rule " + command + "-A " + words, unset: command + "-D " + words,
+				set: fmt.Sprintf("%s-I %s %d %s", command, c.Name, i+1, r.Printed),
 			}
 			if times[f.thing]++; times[f.thing] > 1 {
 				f.thing += fmt.Sprintf(" (number %d)", times[f.thing])
@@ -389,17 +390,17 @@ func filterFacts(program, text string) []fact {
 	return facts
 }
 
-// chainFact reads "NAME POLICY [COUNTERS]". A built-in chain that appears with its table is as good as it was without.
-func chainFact(command, line string) fact {
-	fields := strings.Fields(line)
-	if len(fields) < 2 || fields[1] == "-" {
-		return fact{thing: "chain " + command + fields[0], set: command + "-N " + fields[0], unset: command + "-X " + fields[0]}
+// chainFact returns a chain, or the policy of a built-in chain. A built-in chain with the policy ACCEPT that appears with
+// its table makes no difference.
+func chainFact(command string, c *rules.Chain) fact {
+	if c.Policy == "-" {
+		return fact{thing: "chain " + command + c.Name, set: command + "-N " + c.Name, unset: command + "-X " + c.Name}
 	}
-	f := fact{thing: "policy of " + command + fields[0], value: fields[1], set: command + "-P " + fields[0] + " " + fields[1]}
-	if fields[1] == "ACCEPT" {
+	f := fact{thing: "policy of " + command + c.Name, value: c.Policy, set: command + "-P " + c.Name + " " + c.Policy}
+	if c.Policy == "ACCEPT" {
 		f.on = "its own table" // never there: neither new nor gone is worth a word
 	} else {
-		f.unset = command + "-P " + fields[0] + " ACCEPT"
+		f.unset = command + "-P " + c.Name + " ACCEPT"
 	}
 	return f
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // Sweep removes the chains of boxes whose names are not in known, with the jumps to them, and the rules of bridges that
@@ -18,7 +20,7 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 		errs = append(errs, sweeping("box "+name, sweepBox(k, name)))
 	}
 	for _, name := range bridges {
-		r := ruleset{owner: "boxrun:" + name, rules: bridgePlaces()}
+		r := ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}
 		errs = append(errs, sweeping("bridge "+name, r.undo(k)))
 	}
 	return inWords(boxes, bridges), errors.Join(errs...)
@@ -61,16 +63,16 @@ func sweeping(what string, err error) error {
 // sweepBox undoes a box's rules by its name alone: that is all they are found by.
 func sweepBox(k *Kernel, name string) error {
 	p := Ports(Box{Name: name})
-	r := ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}
-	return r.undo(k)
+	p.Flows = nil // there is no address to go by
+	return p.ruleset().undo(k)
 }
 
 // strangers gives the names of the boxes that have a chain but are not known, sorted.
-func strangers(have tables, known []string) []string {
+func strangers(have rules.Tables, known []string) []string {
 	var names []string
-	for table, prefix := range map[string]string{"nat": prefixDNAT, "filter": prefixFilter} {
-		for chain := range have[table] {
-			name, ok := strings.CutPrefix(chain, prefix)
+	for _, t := range have {
+		for _, c := range t.Chains {
+			name, ok := boxOf(c.Name)
 			if ok && !slices.Contains(known, name) && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
@@ -85,11 +87,11 @@ func bridgePlaces() []Rule { return bridgeRules(Network{}) }
 
 // goneBridges gives the bridges that have rules and no device. The device is made before its rules and deleted after
 // them, so such rules are nobody's.
-func (k *Kernel) goneBridges(have tables) ([]string, error) {
+func (k *Kernel) goneBridges(have rules.Tables) ([]string, error) {
 	var gone []string
 	for _, place := range bridgePlaces() {
-		for _, rule := range have[place.Table][place.Chain] {
-			name, ok := strings.CutPrefix(comment(rule), "boxrun:")
+		for _, rule := range have.Rules(place.Table, place.Chain) {
+			name, ok := strings.CutPrefix(rule.Comment(), rules.MarkPrefix)
 			if !ok || slices.Contains(gone, name) {
 				continue
 			}

@@ -124,7 +124,7 @@ func (r *ReversePath) strict(k *Kernel) ([]Setting, error) {
 	var strict []Setting
 	all := "0"
 	for _, dev := range append([]string{"all", "default"}, devices...) {
-		key := keyOf("/proc/sys/net/ipv4/conf/" + dev + "/rp_filter")
+		key := deviceKey(dev, "rp_filter")
 		value, err := readSysctl(key)
 		if err != nil {
 			return nil, err
@@ -244,6 +244,11 @@ func procSys(key string) string {
 		key = strings.ReplaceAll(key, ".", "/")
 	}
 	return filepath.Join("/proc/sys", key)
+}
+
+// deviceKey returns the key of an IPv4 setting of a device. "all" and "default" are devices here.
+func deviceKey(device, setting string) string {
+	return keyOf("/proc/sys/net/ipv4/conf/" + device + "/" + setting)
 }
 
 // keyOf is the setting of a file, as sysctl(8) takes it: with dots, unless there is a device with a dot in its name.

@@ -3,17 +3,11 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// What carries boxrun's name. These never change: what an older boxrun left is found by them.
-const (
-	markPrefix  = "boxrun:" // of comments of rules, and aliases of bridges
-	chainPrefix = "BOXRUN-"
+	"boxrun/netsetup/rules"
 )
 
 // Traces is everything in the host's network that carries boxrun's name. It is found by the names alone, so that a host
@@ -49,50 +43,32 @@ func FindTraces(k *Kernel) (Traces, error) {
 	if err != nil {
 		return found, err
 	}
-	found.Rules = tracesAmong(have, "iptables")
-	other, err := k.otherBackend()
+	backend, _, err := rules.InUse()
 	if err != nil {
 		return found, err
 	}
-	found.Rules = append(found.Rules, other...)
+	other, err := rules.SaveOther(backend) // an administrator may have switched with boxes up
+	if err != nil {
+		return found, err
+	}
+	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
 	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
 	return found, err
 }
 
-// otherBackend looks into the backend that iptables does not use now: an administrator may have switched with boxes up. None
-// where nobody used it, or its tool is not installed.
-func (k *Kernel) otherBackend() ([]Trace, error) {
-	legacy, err := k.legacy()
-	if err != nil {
-		return nil, err
-	}
-	tool := "iptables-nft"
-	if !legacy {
-		tool = "iptables-legacy"
-	}
-	if _, err := exec.LookPath(tool + "-save"); err != nil || !legacy && !legacyInUse() {
-		return nil, nil //nolint:nilerr // not installed
-	}
-	out, err := runProgram("", tool+"-save")
-	if err != nil {
-		return nil, err
-	}
-	have, err := parseTables(out)
-	return tracesAmong(have, tool), err
-}
-
-// tracesAmong gives boxrun's chains and rules: chains first, each with its rules.
-func tracesAmong(have tables, tool string) []Trace {
+// tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules; tables and chains come sorted.
+func tracesAmong(have rules.Tables) []Trace {
 	var found []Trace
-	for _, table := range slices.Sorted(maps.Keys(have)) {
-		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
-			ours := strings.HasPrefix(chain, chainPrefix)
+	tables := slices.SortedStableFunc(slices.Values(have), func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) })
+	for _, t := range tables {
+		for _, c := range t.Sorted() {
+			ours := strings.HasPrefix(c.Name, rules.ChainPrefix)
 			if ours {
-				found = append(found, Trace{Owner: chainOwner(chain), Tool: tool, Table: table, Chain: chain})
+				found = append(found, Trace{chainOwner(c.Name), t.Program, t.Name, c.Name, ""})
 			}
-			for _, rule := range have[table][chain] {
-				if ours || marks(rule) || strings.HasPrefix(target(rule), chainPrefix) {
-					found = append(found, Trace{ruleOwner(chain, rule), tool, table, chain, rule})
+			for _, rule := range c.Rules {
+				if ours || rule.Ours() {
+					found = append(found, Trace{ruleOwner(c.Name, rule), t.Program, t.Name, c.Name, rule.Text})
 				}
 			}
 		}
@@ -100,31 +76,36 @@ func tracesAmong(have tables, tool string) []Trace {
 	return found
 }
 
-func marks(rule string) bool { return strings.HasPrefix(comment(rule), markPrefix) }
-
-// ruleOwner goes by the comment, and where that is not boxrun's by the chain.
-func ruleOwner(chain, rule string) string {
-	if marks(rule) {
-		return ownerOf(comment(rule))
-	}
-	if strings.HasPrefix(chain, chainPrefix) {
+// ruleOwner goes by the comment of a rule and, where the comment is not boxrun's, by the chain.
+func ruleOwner(chain string, rule rules.Rule) string {
+	switch {
+	case rule.Marked():
+		return ownerOf(rule.Comment())
+	case strings.HasPrefix(chain, rules.ChainPrefix):
 		return chainOwner(chain)
 	}
-	return chainOwner(target(rule))
+	return chainOwner(rule.Target)
 }
 
-// chainOwner gives the box of a box's chain, and host for the others.
+// chainOwner returns the box of a box's chain, and host for any other chain.
 func chainOwner(chain string) string {
-	for _, prefix := range []string{prefixDNAT, prefixFilter} {
-		if name, ok := strings.CutPrefix(chain, prefix); ok {
-			return name
-		}
+	if box, ok := boxOf(chain); ok {
+		return box
 	}
 	return "host"
 }
 
+// boxOf returns the name of the box that a chain belongs to, and false for the chains of boxrun that all boxes share and
+// the chains of others.
+func boxOf(chain string) (string, bool) {
+	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
+		return name, true
+	}
+	return strings.CutPrefix(chain, prefixFilter)
+}
+
 // tracedBridges gives the devices that have boxrun's alias, and those of others for which there are rules.
-func (k *Kernel) tracedBridges(rules []Trace) (made, guarded []string, err error) {
+func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err error) {
 	links, err := linkList(k.link)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the links: %w", err)
@@ -132,9 +113,9 @@ func (k *Kernel) tracedBridges(rules []Trace) (made, guarded []string, err error
 	for _, l := range links {
 		name := l.Attrs().Name
 		switch {
-		case strings.HasPrefix(l.Attrs().Alias, markPrefix):
+		case strings.HasPrefix(l.Attrs().Alias, rules.MarkPrefix):
 			made = append(made, name)
-		case slices.ContainsFunc(rules, func(t Trace) bool { return t.Chain == chainGuard && t.Owner == name && t.Spec != "" }):
+		case slices.ContainsFunc(traces, func(t Trace) bool { return t.Chain == chainGuard && t.Owner == name && t.Spec != "" }):
 			guarded = append(guarded, name)
 		}
 	}
@@ -176,7 +157,7 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 func (t Traces) Commands() []string {
 	var lines []string
 	for _, b := range t.Guarded {
-		lines = append(lines, Setting{localnetKey(b), "0"}.typed())
+		lines = append(lines, Setting{deviceKey(b, "route_localnet"), "0"}.typed())
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
@@ -196,12 +177,12 @@ func (t Traces) Commands() []string {
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
 	for _, b := range t.Guarded {
-		errs = append(errs, ignoreAbsent(writeSysctl(localnetKey(b), "0"))) // what it was is not known: the kernel's default
+		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0"))) // what it was is not known: the kernel's default
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
 		input := strings.Join(e.input(e.tables()), "\n") + "\n"
-		_, err := runProgram(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+		_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 		errs = append(errs, err)
 	}
 	k.Reread()
@@ -213,10 +194,6 @@ func (t Traces) Remove(k *Kernel) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func localnetKey(bridge string) string {
-	return keyOf("/proc/sys/net/ipv4/conf/" + bridge + "/route_localnet")
 }
 
 func (t Traces) tools() []string {
@@ -234,13 +211,13 @@ func (t Traces) removal(tool string) edits {
 	var e edits
 	for _, verb := range []string{"-D", "-F", "-X"} {
 		for _, r := range t.Rules {
-			ours := strings.HasPrefix(r.Chain, chainPrefix)
+			ours := strings.HasPrefix(r.Chain, rules.ChainPrefix)
 			switch {
 			case r.Tool != tool:
 			case verb == "-D" && !ours:
-				e.add(r.Table, fmt.Sprintf("-D %s %s", r.Chain, r.Spec))
+				e.add(r.Table, "-D %s %s", r.Chain, r.Spec)
 			case verb != "-D" && ours && r.Spec == "":
-				e.add(r.Table, verb+" "+r.Chain)
+				e.add(r.Table, "%s %s", verb, r.Chain)
 			}
 		}
 	}

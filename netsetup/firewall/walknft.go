@@ -1,4 +1,4 @@
-package netsetup
+package firewall
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // nftRules are the chains of native nftables that IPv4 packets meet, those of iptables' nft backend left out.
@@ -57,24 +59,19 @@ type nftSet struct {
 	Elem                []json.RawMessage
 }
 
-// readNFT reads the native rules; ok is false where nft is not installed.
-func readNFT() (rules nftRules, ok bool, err error) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		return nftRules{}, false, ignoreNotFound(err)
+// readNFT reads the native rules. It returns false where nft is not installed.
+func readNFT() (native nftRules, installed bool, err error) {
+	if _, err := exec.LookPath("nft"); errors.Is(err, exec.ErrNotFound) {
+		return nftRules{}, false, nil
+	} else if err != nil {
+		return nftRules{}, false, err
 	}
-	out, err := runProgram("", "nft", "-j", "list", "ruleset")
+	out, err := rules.Run("", "nft", "-j", "list", "ruleset")
 	if err != nil {
 		return nftRules{}, false, err
 	}
-	rules, err = parseNFT([]byte(out))
-	return rules, err == nil, err
-}
-
-func ignoreNotFound(err error) error {
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil
-	}
-	return err
+	native, err = parseNFT([]byte(out))
+	return native, err == nil, err
 }
 
 func parseNFT(text []byte) (nftRules, error) {
@@ -117,8 +114,6 @@ func (c nftChain) ofIptables() bool {
 	return c.Family == "ip" && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
 }
 
-func (n nftRules) hasTable(name string) bool { return slices.Contains(n.tables, name) }
-
 // only gives the rules with those of the base chains that keep says yes to.
 func (n nftRules) only(keep func(nftChain) bool) nftRules {
 	n.base = slices.DeleteFunc(slices.Clone(n.base), func(c nftChain) bool { return !keep(c) })
@@ -127,12 +122,9 @@ func (n nftRules) only(keep func(nftChain) bool) nftRules {
 
 // nftWalk is one packet on its way through one base chain.
 type nftWalk struct {
-	n      nftRules
-	base   nftChain
-	p      Packet
-	doubts int
-	maybe  bool
-	out    Outcome
+	course
+	n    nftRules
+	base nftChain
 }
 
 // through walks the base chains of a hook. kind is filter or nat; a chain that accepts is done, the others go on.
@@ -153,19 +145,13 @@ func (n nftRules) through(hook, kind string, p Packet) Outcome {
 }
 
 func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
-	w := nftWalk{n: n, base: c, p: p}
+	w := nftWalk{course{p: p}, n, c}
 	e := w.chain(c.Name, 0)
-	policy := fmt.Sprintf("nft chain %s %s %s { policy drop; }", c.Family, c.Table, c.Name)
-	switch {
-	case e == drops && w.maybe:
-		return Outcome{Unsure: append(w.out.Unsure, w.out.Rule)}
-	case e == goesOn && c.Policy == "drop" && w.maybe:
-		return Outcome{Unsure: append(w.out.Unsure, policy)}
-	case e == goesOn && c.Policy == "drop":
-		return Outcome{Dropped: true, Rule: policy, Unsure: w.out.Unsure}
+	policy := ""
+	if c.Policy == "drop" {
+		policy = fmt.Sprintf("nft chain %s %s %s { policy drop; }", c.Family, c.Table, c.Name)
 	}
-	w.out.Dropped = e == drops
-	return w.out
+	return w.finish(e, policy)
 }
 
 func (w *nftWalk) chain(name string, depth int) end {
@@ -208,28 +194,21 @@ func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
 	return goesOn, false
 }
 
-// statement does what ends a rule; anything else (counter, log, limit) lets it go on.
+// statement does what ends a rule. Any other statement (counter, log, limit) lets the packet go on.
 func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth int) (e end, left bool) {
 	sure := w.doubts == 0
 	switch kind {
 	case "accept":
-		w.maybe = w.maybe || !sure
 		e = accepts
 	case "drop", "reject":
 		e = drops
-		if !sure {
-			w.out.Unsure = append(w.out.Unsure, r.String())
-		} else {
-			w.out.Rule = r.String()
-		}
 	case "dnat", "redirect":
-		sure = sure && !bytes.Contains(raw, []byte(`"map"`)) // a key that is not in the map ends the rule
-		e = translates
-		if sure {
-			w.out.Rule = r.String()
+		if bytes.Contains(raw, []byte(`"map"`)) { // a key that is not in the map ends the rule
+			return goesOn, false
 		}
+		e = translates
 	case "queue", "tproxy":
-		w.out.Unsure = append(w.out.Unsure, r.String())
+		e = decidesNot
 	case "return":
 		return goesOn, sure
 	case "jump", "goto":
@@ -238,11 +217,10 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 			e = w.chain(to.Target, depth+1)
 		}
 		return e, kind == "goto" && sure
-	}
-	if !sure {
+	default:
 		return goesOn, false
 	}
-	return e, false
+	return w.meets(e, r.String(), ""), false
 }
 
 // vmap looks the packet up among verdicts. A key that is not known here may lead to any of them.

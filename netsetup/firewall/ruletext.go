@@ -1,8 +1,10 @@
-package netsetup
+package firewall
 
 import (
 	"fmt"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // RuleText gives a rule that a walk named with its words, where it is named by its handle only ("nft rule inet site
@@ -13,7 +15,7 @@ func RuleText(rule string) string {
 		return rule
 	}
 	chain := words[2:5]
-	out, err := runProgram("", "nft", append([]string{"-a", "list", "chain"}, chain...)...)
+	out, err := rules.Run("", "nft", append([]string{"-a", "list", "chain"}, chain...)...)
 	if err != nil {
 		return rule
 	}
