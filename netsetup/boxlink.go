@@ -28,33 +28,45 @@ var ErrNoAddress = errors.New("no address")
 // ErrNoAddress where the interface or its address is missing. An interface whose other end is no veth on a bridge of
 // the caller's namespace is an error.
 func BoxLink(pid int, ifname string) (Link, error) {
-	ns, err := openNetns(pid)
+	link := Link{Name: ifname}
+	err := lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) error {
+		eth, err := inside.LinkByName(ifname)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			return fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
+		}
+		if err != nil {
+			return fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
+		}
+		if link.Addr, err = globalAddr(inside, eth); err != nil {
+			return fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
+		}
+		veth, err := hostEnd(ns, eth)
+		if err != nil {
+			return fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
+		}
+		link.Veth, link.VethIndex = veth.Name, veth.Index
+		return nil
+	})
 	if err != nil {
 		return Link{}, err
 	}
-	defer func() { _ = ns.Close() }()
-	inside, err := openRoute(ns)
-	if err != nil {
-		return Link{}, fmt.Errorf("entering the network of process %d: %w", pid, err)
-	}
-	defer inside.Close()
+	return link, nil
+}
 
-	eth, err := inside.LinkByName(ifname)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
-	}
+// lookInto calls do with the network namespace of a process and a netlink handle of that namespace. The error of a process
+// that is gone wraps os.ErrNotExist.
+func lookInto(pid int, do func(ns netns.NsHandle, h *netlink.Handle) error) error {
+	ns, err := openNetns(pid)
 	if err != nil {
-		return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
+		return err
 	}
-	addr, err := globalAddr(inside, eth)
+	defer func() { _ = ns.Close() }()
+	h, err := openRoute(ns)
 	if err != nil {
-		return Link{}, fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
+		return fmt.Errorf("entering the network of process %d: %w", pid, err)
 	}
-	veth, err := hostEnd(ns, eth)
-	if err != nil {
-		return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
-	}
-	return Link{Addr: addr, Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
+	defer h.Close()
+	return do(ns, h)
 }
 
 // openNetns opens the network namespace of a process. For one that is gone, a zombie included, it is os.ErrNotExist.
@@ -117,23 +129,16 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 
 // processAddrs gives the addresses in the network namespace of a process. For one that is gone it is os.ErrNotExist.
 func processAddrs(pid int) ([]netip.Addr, error) {
-	ns, err := openNetns(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	h, err := openRoute(ns)
-	if err != nil {
-		return nil, fmt.Errorf("entering the network of process %d: %w", pid, err)
-	}
-	defer h.Close()
-	list, err := addrList(h, nil, netlink.FAMILY_ALL)
+	var addrs []netip.Addr
+	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
+		list, err := addrList(h, nil, netlink.FAMILY_ALL)
+		for _, a := range list {
+			addrs = append(addrs, prefixOf(a.IPNet).Addr())
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
-	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		addrs = append(addrs, prefixOf(a.IPNet).Addr())
 	}
 	return addrs, nil
 }

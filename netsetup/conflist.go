@@ -87,11 +87,7 @@ func (c *Conflist) ensure(*Kernel) error {
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o755); err != nil {
 		return err
 	}
-	temp := c.Path + ".new"
-	if err := os.WriteFile(temp, []byte(c.Text), 0o644); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return os.Rename(temp, c.Path)
+	return writeWhole(c.Path, c.Path+".new", c.Text)
 }
 
 // undo removes the file, the leases directory if no address is leased, and the directories above if they are empty.
@@ -102,7 +98,7 @@ func (c *Conflist) undo(*Kernel) error {
 		removeLeases(c.Leases),
 	}
 	for _, dir := range []string{filepath.Dir(c.Path), filepath.Dir(c.Leases)} {
-		errs = append(errs, removeIfEmpty(dir))
+		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
 	}
 	return errors.Join(errs...)
 }
@@ -119,12 +115,4 @@ func removeLeases(dir string) error {
 		}
 	}
 	return os.RemoveAll(dir)
-}
-
-func removeIfEmpty(dir string) error {
-	err := os.Remove(dir)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return ignoreAbsent(err)
 }

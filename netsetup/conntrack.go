@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -77,12 +76,7 @@ func (k *Kernel) forgetFlows(match flowMatch) error {
 		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 		return none, err
 	})
-	for _, unsupported := range []error{unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT} {
-		if errors.Is(err, unsupported) {
-			return nil
-		}
-	}
-	if err != nil {
+	if ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) != nil { // a kernel without tracking
 		return fmt.Errorf("deleting tracked connections: %w", err)
 	}
 	return nil

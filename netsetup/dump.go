@@ -3,6 +3,7 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -18,6 +19,15 @@ func linkList(h *netlink.Handle) ([]netlink.Link, error) {
 	return dump(h.LinkList)
 }
 
+// namesOf returns the names of links by their indexes.
+func namesOf(links []netlink.Link) map[int]string {
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	return names
+}
+
 // addrList gives the addresses of link, or of all links where it is nil.
 func addrList(h *netlink.Handle, link netlink.Link, family int) ([]netlink.Addr, error) {
 	return dump(func() ([]netlink.Addr, error) { return h.AddrList(link, family) })
@@ -27,6 +37,12 @@ func addrList(h *netlink.Handle, link netlink.Link, family int) ([]netlink.Addr,
 // the main table's; RT_FILTER_TABLE with a zero Table gives those of every table.
 func routeList(h *netlink.Handle, family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
 	return dump(func() ([]netlink.Route, error) { return h.RouteListFiltered(family, filter, mask) })
+}
+
+// defaultRoutes returns the IPv4 default routes of the main table.
+func defaultRoutes(h *netlink.Handle) ([]netlink.Route, error) {
+	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	return slices.DeleteFunc(routes, func(r netlink.Route) bool { return prefixOf(r.Dst).Bits() > 0 }), err
 }
 
 // neighList gives the neighbours on a link, or on all links where linkIndex is 0. Family AF_BRIDGE gives what bridges

@@ -102,17 +102,14 @@ func IsLocal(addr netip.Addr) (bool, error) {
 
 // defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.
 func defaultLink(h *netlink.Handle) (int, error) {
-	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	routes, err := defaultRoutes(h)
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}
 	best, index := 0, 0
 	for _, r := range routes {
-		dst, via := prefixOf(r.Dst), routeLink(r)
-		if dst.IsValid() && dst.Bits() > 0 || via == 0 { // a VPN's "unreachable default" has no interface
-			continue
-		}
-		if index == 0 || r.Priority < best {
+		via := routeLink(r) // 0 of a VPN's "unreachable default"
+		if via != 0 && (index == 0 || r.Priority < best) {
 			best, index = r.Priority, via
 		}
 	}

@@ -41,13 +41,13 @@ func (f *Features) commands() (up, down []string) {
 // record notes just what is asked for: turning these off drags others off with them, and turning them on again brings
 // those back.
 func (f *Features) record(k *Kernel) (err error) {
-	f.Before, err = f.on(k)
-	return ignoreNoDevice(err)
+	f.Before, err = f.turnedOn(k)
+	return ignore(err, unix.ENODEV)
 }
 
-// on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
+// turnedOn returns the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
 // counts is whether it is wanted: a bridge's is in force only while its ports have it too.
-func (f *Features) on(k *Kernel) ([]string, error) {
+func (f *Features) turnedOn(k *Kernel) ([]string, error) {
 	return f.those(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
 }
 
@@ -57,7 +57,7 @@ func (f *Features) Kept(k *Kernel) ([]string, error) {
 	kept, err := f.those(k, func(s ethtool.FeatureState) bool {
 		return s.Active && (!s.Requested || !s.Available || s.NeverChanged)
 	})
-	return kept, ignoreNoDevice(err)
+	return kept, ignore(err, unix.ENODEV)
 }
 
 // those gives the device's features among those asked for in the states that are wanted, sorted.
@@ -77,48 +77,44 @@ func (f *Features) those(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]s
 }
 
 func (f *Features) check(k *Kernel) ([]string, error) {
-	on, err := f.on(k)
+	names, err := f.turnedOn(k)
 	switch {
-	case ignoreNoDevice(err) == nil && err != nil:
+	case errors.Is(err, unix.ENODEV):
 		return []string{fmt.Sprintf("%s is missing, so its offload cannot be off", f.Device)}, nil
-	case err != nil || len(on) == 0:
+	case err != nil || len(names) == 0:
 		return nil, err
 	}
-	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(on, ", "))}, nil
+	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(names, ", "))}, nil
 }
 
 // ensure leaves on what the device refuses to turn off: check tells of it, and most boxes never need it.
 func (f *Features) ensure(k *Kernel) error {
-	on, err := f.on(k)
-	if err != nil || len(on) == 0 {
+	names, err := f.turnedOn(k)
+	if err != nil || len(names) == 0 {
 		return err
 	}
-	err = f.change(k, on, false)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return nil
-	}
-	return err
+	return ignore(f.change(k, names, off), unix.EOPNOTSUPP, unix.EINVAL)
 }
 
 func (f *Features) undo(k *Kernel) error {
 	if len(f.Before) == 0 {
 		return nil
 	}
-	return ignoreNoDevice(f.change(k, f.Before, true))
+	return ignore(f.change(k, f.Before, on), unix.ENODEV)
 }
 
-func (f *Features) change(k *Kernel, names []string, on bool) error {
+// state is what a feature is changed to.
+type state bool
+
+const (
+	on  state = true
+	off state = false
+)
+
+func (f *Features) change(k *Kernel, names []string, to state) error {
 	config := map[string]bool{}
 	for _, name := range names {
-		config[name] = on
+		config[name] = bool(to)
 	}
 	return k.eth.Change(f.Device, config)
-}
-
-// ignoreNoDevice drops the error of a device that does not exist (yet, or any more).
-func ignoreNoDevice(err error) error {
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return err
 }

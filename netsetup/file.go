@@ -97,18 +97,23 @@ func (f *File) ensure(*Kernel) error {
 }
 
 func (f *File) write(text string) error {
-	temp := f.temp()
+	return readOnly(writeWhole(f.Path, f.temp(), text))
+}
+
+// writeWhole writes a file by way of a temporary file, so that nobody reads half of the text. The file is readable for
+// everyone, whatever the umask. Where writing fails, the file at path is as it was.
+func writeWhole(path, temp, text string) error {
 	err := os.WriteFile(temp, []byte(text), 0o644)
 	if err == nil {
-		err = os.Chmod(temp, 0o644) // whatever the umask
+		err = os.Chmod(temp, 0o644)
 	}
 	if err == nil {
-		err = os.Rename(temp, f.Path)
+		err = os.Rename(temp, path)
 	}
 	if err != nil {
-		return errors.Join(readOnly(err), ignoreAbsent(ignoreReadOnly(os.Remove(temp))))
+		err = errors.Join(err, ignore(os.Remove(temp), fs.ErrNotExist, unix.EROFS))
 	}
-	return nil
+	return err
 }
 
 // temp is where the file is written; the programs that read its directory do so by the end of the names, so they do not
@@ -119,7 +124,7 @@ func (f *File) temp() string {
 
 // undo removes the file, or brings back the one that record found. One that is not boxrun's stays.
 func (f *File) undo(*Kernel) error {
-	err := ignoreAbsent(ignoreReadOnly(os.Remove(f.temp())))
+	err := ignore(os.Remove(f.temp()), fs.ErrNotExist, unix.EROFS)
 	text, readErr := f.read()
 	switch {
 	case f.Before != nil && (readErr != nil || text != *f.Before):
@@ -134,13 +139,6 @@ func (f *File) undo(*Kernel) error {
 func readOnly(err error) error {
 	if errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	}
-	return err
-}
-
-func ignoreReadOnly(err error) error {
-	if errors.Is(err, unix.EROFS) {
-		return nil
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Hairpin lets the bridge send a frame back out of the port it came in by. Without it a box cannot reach its own
@@ -77,5 +78,5 @@ func (h *Hairpin) undo(k *Kernel) error {
 	if h.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
 		return err // gone, or taken off its bridge
 	}
-	return ignoreNoDevice(k.link.LinkSetHairpin(link, false)) // it may go with its box at any moment
+	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // it may go with its box at any moment
 }

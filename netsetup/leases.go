@@ -202,13 +202,8 @@ func (l lease) owner() (string, error) {
 	return strings.TrimSpace(owner), nil
 }
 
-// ignoreGone is nil for the errors of a file, or a process behind one, that is gone.
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	return err
-}
+// ignoreGone drops the error of a file that is gone, or of a file of a process that is gone.
+func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH) }
 
 // holdsAddr says whether the network of a process has an address. That of a process that is gone has none.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {

@@ -23,9 +23,8 @@ func Overlap(n Network) error {
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
-	names := map[int]string{}
+	names := namesOf(links)
 	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
 		if l.Attrs().Name == n.Bridge && l.Type() != "bridge" {
 			return fmt.Errorf("%q exists and is a %s device, not a bridge", n.Bridge, l.Type())
 		}

@@ -137,7 +137,7 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 			return e, err
 		}
 	}
-	var texts []string
+	wanted := map[place][]string{}
 	for _, rule := range r.rules {
 		list := have.Rules(rule.Table, rule.Chain)
 		text, err := rule.text(k, list)
@@ -145,9 +145,9 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 			return e, err
 		}
 		rule.repair(list, text, &e)
-		texts = append(texts, text)
+		wanted[rule.place()] = append(wanted[rule.place()], text)
 	}
-	r.repairStrays(have, texts, &e)
+	r.repairStrays(have, wanted, &e)
 	return e, nil
 }
 
@@ -178,10 +178,7 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 
 // compare reports whether the chain holds its rules and no others, in order, and notes what differs.
 func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
-	have, want := make([]string, len(list)), make([]string, len(c.Rules))
-	for i, rule := range list {
-		have[i] = rule.Text
-	}
+	have, want := textsOf(list), make([]string, len(c.Rules))
 	for i, spec := range c.Rules {
 		want[i] = rules.Normal(spec)
 	}
@@ -205,6 +202,15 @@ func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
 		e.note("chain %s/%s has its rules in another order, or twice", c.Table, c.Name)
 	}
 	return false, nil
+}
+
+// textsOf returns the texts of rules.
+func textsOf(list []rules.Rule) []string {
+	texts := make([]string, len(list))
+	for i, rule := range list {
+		texts[i] = rule.Text
+	}
+	return texts
 }
 
 // without returns the texts of list that other has not.
@@ -268,42 +274,29 @@ const overtaken = " has other rules before: "
 // Overtaken reports of a line of [Plan.Drift] whether the rule is in place, but behind rules of others.
 func Overtaken(drift string) bool { return strings.Contains(drift, overtaken) }
 
-// repairStrays drops rules that are not in the plan from the chains that the plan puts rules into: rules with the plan's
-// mark, and jumps to the plan's chains. Such is the jump for an address that a box no longer has, or a jump that lets too
-// much through. Texts are the texts of the plan's rules, in order.
-func (r *ruleset) repairStrays(have rules.Tables, texts []string, e *edits) {
-	for _, place := range r.places() {
-		for _, rule := range have.Rules(place.Table, place.Chain) {
-			ours := rule.Comment() == r.owner || r.owns(place.Table, rule.Target)
-			if ours && !r.wants(place, rule.Text, texts) {
-				e.note("chain %s/%s has a rule that is out of date: %s", place.Table, place.Chain, rule.Text)
-				e.add(place.Table, "-D %s %s", place.Chain, rule.Text)
+// place is a chain that a plan puts rules into.
+type place struct{ table, chain string }
+
+func (r Rule) place() place { return place{r.Table, r.Chain} }
+
+// repairStrays drops rules that are not wanted from the chains that the plan puts rules into: rules with the plan's mark,
+// and jumps to the plan's chains. Such is the jump for an address that a box no longer has, or a jump that lets too much
+// through. Wanted are the texts of the plan's rules in each chain.
+func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *edits) {
+	for _, rule := range r.rules {
+		at := rule.place()
+		texts, first := wanted[at]
+		if delete(wanted, at); !first {
+			continue
+		}
+		for _, other := range have.Rules(at.table, at.chain) {
+			ours := other.Comment() == r.owner || r.owns(at.table, other.Target)
+			if ours && !slices.Contains(texts, other.Text) {
+				e.note("chain %s/%s has a rule that is out of date: %s", at.table, at.chain, other.Text)
+				e.add(at.table, "-D %s %s", at.chain, other.Text)
 			}
 		}
 	}
-}
-
-// wants reports whether a rule in the chain of place is one of the plan's.
-func (r *ruleset) wants(place Rule, text string, texts []string) bool {
-	for i, want := range r.rules {
-		if want.isAt(place.Table, place.Chain) && texts[i] == text {
-			return true
-		}
-	}
-	return false
-}
-
-func (r Rule) isAt(table, chain string) bool { return r.Table == table && r.Chain == chain }
-
-// places returns a rule for each chain that the plan puts rules into.
-func (r *ruleset) places() []Rule {
-	var places []Rule
-	for _, rule := range r.rules {
-		if !slices.ContainsFunc(places, func(p Rule) bool { return p.isAt(rule.Table, rule.Chain) }) {
-			places = append(places, rule)
-		}
-	}
-	return places
 }
 
 // undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is there,
@@ -352,7 +345,7 @@ func (r *ruleset) removes(table, chain string, rule rules.Rule) bool {
 	if r.owns(table, chain) {
 		return false
 	}
-	here := func(p Rule) bool { return p.isAt(table, chain) }
+	here := func(p Rule) bool { return p.place() == place{table, chain} }
 	return r.owns(table, rule.Target) || rule.Comment() == r.owner && slices.ContainsFunc(r.rules, here)
 }
 

@@ -106,10 +106,7 @@ func devices() ([]fact, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
+	names := namesOf(links)
 	var facts []fact
 	links = slices.DeleteFunc(links, passing)
 	for _, l := range links {
@@ -124,7 +121,7 @@ func devices() ([]fact, error) {
 			facts = appendFact(facts, addrFact(a, l.Attrs().Name))
 		}
 	}
-	routing, err := routingFacts(h, kept(links))
+	routing, err := routingFacts(h, namesOf(links))
 	return append(facts, routing...), err
 }
 
@@ -132,14 +129,6 @@ func devices() ([]fact, error) {
 func passing(l netlink.Link) bool {
 	a := l.Attrs()
 	return strings.HasPrefix(a.Alias, "boxrun:") || l.Type() == "veth" && a.MasterIndex != 0 && a.NetNsID >= 0
-}
-
-func kept(links []netlink.Link) map[int]string {
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	return names
 }
 
 // appendFact leaves out the zero fact.
@@ -185,13 +174,7 @@ func addrFact(a netlink.Addr, link string) fact {
 	if a.Peer != nil && prefixOf(a.Peer) != prefix {
 		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
 	}
-	more := ""
-	if a.Broadcast != nil {
-		more += " brd " + a.Broadcast.String()
-	}
-	if a.Label != "" && a.Label != link {
-		more += " label " + a.Label
-	}
+	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast) + wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
 	return fact{
 		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
 		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
@@ -221,11 +204,15 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	return facts, nil
 }
 
-func ipCommand(family int) string {
+// ipFact is a thing that "ip OBJECT add WORDS" makes and "ip OBJECT del WORDS" takes away.
+func ipFact(family int, object, name, words string) fact {
+	command, of := "ip ", ""
 	if family == netlink.FAMILY_V6 {
-		return "ip -6"
+		command, of = "ip -6 ", "IPv6 "
 	}
-	return "ip"
+	return fact{
+		thing: of + name + " " + words, set: command + object + " add " + words, unset: command + object + " del " + words,
+	}
 }
 
 // routeFact leaves out the routes that the kernel makes with an address.
@@ -236,11 +223,7 @@ func routeFact(r netlink.Route, family int, names map[int]string) fact {
 	if !known || r.Protocol == unix.RTPROT_KERNEL || r.LinkIndex != 0 && via == "" {
 		return fact{}
 	}
-	words := kind + routeWords(r, names)
-	f := fact{thing: "route " + words, set: ipCommand(family) + " route add " + words, unset: ipCommand(family) + " route del " + words}
-	if family == netlink.FAMILY_V6 {
-		f.thing = "IPv6 " + f.thing
-	}
+	f := ipFact(family, "route", "route", kind+routeWords(r, names))
 	if via != "" {
 		f.on = "link " + via
 	}
@@ -254,27 +237,13 @@ func routeWords(r netlink.Route, names map[int]string) string {
 		words = dst.String()
 	}
 	words += hopWords(r.Gw, names[r.LinkIndex])
-	if r.Table != unix.RT_TABLE_MAIN && r.Table != 0 {
-		words += fmt.Sprintf(" table %d", r.Table)
-	}
-	if r.Src != nil {
-		words += " src " + r.Src.String()
-	}
-	if r.Priority != 0 {
-		words += fmt.Sprintf(" metric %d", r.Priority)
-	}
-	if r.MTU != 0 {
-		words += fmt.Sprintf(" mtu %d", r.MTU)
-	}
-	if r.Protocol != unix.RTPROT_BOOT { // which is what ip-route takes without one
-		words += fmt.Sprintf(" proto %d", r.Protocol)
-	}
-	if r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil {
-		words += " scope link"
-	}
-	if r.Flags&unix.RTNH_F_ONLINK != 0 {
-		words += " onlink"
-	}
+	words += wordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
+	words += wordsIf(r.Src != nil, " src %s", r.Src)
+	words += wordsIf(r.Priority != 0, " metric %d", r.Priority)
+	words += wordsIf(r.MTU != 0, " mtu %d", r.MTU)
+	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes RTPROT_BOOT without the word
+	words += wordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
+	words += wordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {
 		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
 	}
@@ -282,44 +251,30 @@ func routeWords(r netlink.Route, names map[int]string) string {
 }
 
 func hopWords(gateway net.IP, link string) string {
-	words := ""
-	if gateway != nil {
-		words += " via " + gateway.String()
+	return wordsIf(gateway != nil, " via %s", gateway) + wordsIf(link != "", " dev %s", link)
+}
+
+// wordsIf formats words of a command where they are needed, and returns "" where they are not.
+func wordsIf(needed bool, format string, args ...any) string {
+	if !needed {
+		return ""
 	}
-	if link != "" {
-		words += " dev " + link
-	}
-	return words
+	return fmt.Sprintf(format, args...)
 }
 
 // ruleFact gives a rule as ip-rule(8) takes it.
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
-	if r.Invert {
-		words += " not"
-	}
-	words += " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
-	if r.IifName != "" {
-		words += " iif " + r.IifName
-	}
-	if r.OifName != "" {
-		words += " oif " + r.OifName
-	}
+	words += wordsIf(r.Invert, " not") + " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
+	words += wordsIf(r.IifName != "", " iif %s", r.IifName) + wordsIf(r.OifName != "", " oif %s", r.OifName)
 	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
 		words += fmt.Sprintf(" fwmark %#x", r.Mark)
 		if r.Mask != nil {
 			words += fmt.Sprintf("/%#x", *r.Mask)
 		}
 	}
-	if r.SuppressPrefixlen >= 0 {
-		words += fmt.Sprintf(" suppress_prefixlength %d", r.SuppressPrefixlen)
-	}
-	words += fmt.Sprintf(" lookup %d", r.Table)
-	f := fact{thing: "routing rule " + words, set: ipCommand(family) + " rule add " + words, unset: ipCommand(family) + " rule del " + words}
-	if family == netlink.FAMILY_V6 {
-		f.thing = "IPv6 " + f.thing
-	}
-	return f
+	words += wordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
+	return ipFact(family, "rule", "routing rule", words+fmt.Sprintf(" lookup %d", r.Table))
 }
 
 func orAll(p netip.Prefix) string {

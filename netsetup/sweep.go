@@ -14,57 +14,52 @@ import (
 // gives a word for each of them: "box web", "bridge sbr0".
 func Sweep(k *Kernel, known []string) ([]string, error) {
 	k.Reread()
-	boxes, bridges, err := leftovers(k, known)
+	found, err := leftovers(k, known)
 	errs := []error{err}
-	for _, name := range boxes {
-		errs = append(errs, sweeping("box "+name, sweepBox(k, name)))
+	var words []string
+	for _, l := range found {
+		words = append(words, l.String())
+		if err := l.rules.undo(k); err != nil {
+			errs = append(errs, fmt.Errorf("sweeping away %v: %w", l, err))
+		}
 	}
-	for _, name := range bridges {
-		r := ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}
-		errs = append(errs, sweeping("bridge "+name, r.undo(k)))
-	}
-	return inWords(boxes, bridges), errors.Join(errs...)
+	return words, errors.Join(errs...)
 }
 
-// Leftovers gives what Sweep would remove, in the same words. It changes nothing.
+// Leftovers returns what Sweep would remove, in the same words. It changes nothing.
 func Leftovers(k *Kernel, known []string) ([]string, error) {
-	boxes, bridges, err := leftovers(k, known)
-	return inWords(boxes, bridges), err
+	found, err := leftovers(k, known)
+	var words []string
+	for _, l := range found {
+		words = append(words, l.String())
+	}
+	return words, err
 }
 
-// leftovers gives the names of what has rules and is not there.
-func leftovers(k *Kernel, known []string) (boxes, bridges []string, err error) {
+// leftover is a box or a bridge that has rules and is not there.
+type leftover struct {
+	kind, name string
+	rules      *ruleset
+}
+
+func (l leftover) String() string { return l.kind + " " + l.name }
+
+// leftovers returns boxes, then bridges.
+func leftovers(k *Kernel, known []string) ([]leftover, error) {
 	have, err := k.rules()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	bridges, err = k.goneBridges(have)
-	return strangers(have, known), bridges, err
-}
-
-func inWords(boxes, bridges []string) []string {
-	var words []string
-	for _, name := range boxes {
-		words = append(words, "box "+name)
+	var found []leftover
+	for _, name := range strangers(have, known) {
+		p := Ports(Box{Name: name}) // the rules of a box are found by its name alone
+		found = append(found, leftover{"box", name, &ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}})
 	}
+	bridges, err := k.goneBridges(have)
 	for _, name := range bridges {
-		words = append(words, "bridge "+name)
+		found = append(found, leftover{"bridge", name, &ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}})
 	}
-	return words
-}
-
-func sweeping(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("sweeping away %s: %w", what, err)
-}
-
-// sweepBox undoes a box's rules by its name alone: that is all they are found by.
-func sweepBox(k *Kernel, name string) error {
-	p := Ports(Box{Name: name})
-	p.Flows = nil // there is no address to go by
-	return p.ruleset().undo(k)
+	return found, err
 }
 
 // strangers gives the names of the boxes that have a chain but are not known, sorted.

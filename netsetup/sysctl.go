@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Setting is a sysctl and a value it had.
@@ -179,17 +177,13 @@ func (r *ReversePath) settle() []string {
 
 // defaultDevices gives the devices of the IPv4 default routes, each once.
 func (k *Kernel) defaultDevices() ([]string, error) {
-	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	routes, err := defaultRoutes(k.link)
 	if err != nil {
 		return nil, fmt.Errorf("reading the routes: %w", err)
 	}
 	var devices []string
 	for _, r := range routes {
-		ones := 0
-		if r.Dst != nil {
-			ones, _ = r.Dst.Mask.Size()
-		}
-		if ones > 0 || r.LinkIndex == 0 {
+		if r.LinkIndex == 0 {
 			continue
 		}
 		link, err := k.link.LinkByIndex(r.LinkIndex)
@@ -229,13 +223,6 @@ func writeSysctl(key, value string) error {
 	}
 	_, err = f.WriteString(value + "\n")
 	return errors.Join(err, f.Close())
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // procSys is the file of a setting.

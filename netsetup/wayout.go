@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,34 +20,18 @@ func NameServers(text string) []netip.Addr {
 
 // DefaultGateway gives where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
-	var routes []netlink.Route
-	err := withHandleOf(pid, func(h *netlink.Handle) (err error) {
-		routes, err = routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	var gateway netip.Addr
+	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
+		routes, err := defaultRoutes(h)
+		if len(routes) > 0 {
+			gateway = addrOf(routes[0].Gw)
+		}
 		return err
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)
 	}
-	for _, r := range routes {
-		if dst := prefixOf(r.Dst); !dst.IsValid() || dst.Bits() == 0 {
-			return addrOf(r.Gw), nil
-		}
-	}
-	return netip.Addr{}, nil
-}
-
-func withHandleOf(pid int, do func(*netlink.Handle) error) error {
-	ns, err := openNetns(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	h, err := openRoute(ns)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return do(h)
+	return gateway, nil
 }
 
 // discard is the port of a service that throws away what it gets (RFC 863). Nobody need listen.
@@ -77,7 +62,7 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 
 // knows says whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (known bool, err error) {
-	err = withHandleOf(pid, func(h *netlink.Handle) error {
+	err = lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
 		entries, err := neighList(h, 0, netlink.FAMILY_V4)
 		for _, e := range entries {
 			answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0

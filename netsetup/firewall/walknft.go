@@ -123,8 +123,9 @@ func (n nftRules) only(keep func(nftChain) bool) nftRules {
 // nftWalk is one packet on its way through one base chain.
 type nftWalk struct {
 	course
-	n    nftRules
-	base nftChain
+	n     nftRules
+	base  nftChain
+	words map[string][]string // of the packet: see wordsOf
 }
 
 // through walks the base chains of a hook. kind is filter or nat; a chain that accepts is done, the others go on.
@@ -145,7 +146,7 @@ func (n nftRules) through(hook, kind string, p Packet) Outcome {
 }
 
 func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
-	w := nftWalk{course{p: p}, n, c}
+	w := nftWalk{course{p: p}, n, c, wordsOf(p)}
 	e := w.chain(c.Name, 0)
 	policy := ""
 	if c.Policy == "drop" {
@@ -290,91 +291,64 @@ func (w *nftWalk) match(raw json.RawMessage) truth {
 	return perhaps
 }
 
-// value gives what the packet has where a condition looks: some of it in several words, as a connection has a state
-// and may be translated.
+// value returns what the packet has where a condition looks: sometimes several words, as a connection has a state and may
+// be translated. It returns false where that is not known.
 func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
 	var left struct {
 		Meta    *struct{ Key string }
 		Payload *struct{ Protocol, Field string }
-		CT      *struct{ Key, Dir string }
+		CT      *struct{ Key string }
 		Fib     *struct{ Result string }
 	}
 	if json.Unmarshal(raw, &left) != nil {
 		return nil, false
 	}
+	key := ""
 	switch {
 	case left.Meta != nil:
-		return w.meta(left.Meta.Key)
+		key = "meta " + left.Meta.Key
 	case left.Payload != nil:
-		return w.payload(left.Payload.Protocol, left.Payload.Field)
+		key = left.Payload.Protocol + " " + left.Payload.Field
+		if !slices.Contains([]string{"ip", "th", w.p.Proto}, left.Payload.Protocol) {
+			return []string{""}, true // a header that the packet has not
+		}
 	case left.CT != nil:
-		return w.ct(left.CT.Key)
-	case left.Fib != nil && left.Fib.Result == "type" && w.p.ToHost:
-		return []string{"local"}, true
-	case left.Fib != nil && left.Fib.Result == "type":
-		return []string{"unicast"}, true
+		key = "ct " + left.CT.Key
+	case left.Fib != nil:
+		key = "fib " + left.Fib.Result
 	}
-	return nil, false
+	values, known = w.words[key]
+	return values, known
 }
 
-func (w *nftWalk) meta(key string) ([]string, bool) {
-	switch key {
-	case "iif", "iifname":
-		return []string{w.p.In}, w.p.In != ""
-	case "oif", "oifname":
-		return []string{w.p.Out}, w.p.Out != ""
-	case "l4proto":
-		return []string{w.p.Proto}, true
-	case "protocol":
-		return []string{"ip"}, true
-	case "nfproto":
-		return []string{"ipv4"}, true
-	case "mark":
-		return []string{"0"}, true
+// wordsOf returns what is known of a packet, by the words with which nft asks: "ip saddr", "ct state".
+func wordsOf(p Packet) map[string][]string {
+	words := map[string][]string{
+		"meta l4proto": {p.Proto}, "meta protocol": {"ip"}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
+		"ip protocol": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
 	}
-	return nil, false
-}
-
-func (w *nftWalk) payload(protocol, field string) ([]string, bool) {
-	switch {
-	case protocol == "ip6" || protocol == "icmp" || protocol == "icmpv6":
-		return []string{""}, true // there is none
-	case protocol == "ip" && field == "saddr" && w.p.Src.IsValid():
-		return []string{w.p.Src.String()}, true
-	case protocol == "ip" && field == "daddr" && w.p.Dst.IsValid():
-		return []string{w.p.Dst.String()}, true
-	case protocol == "ip" && field == "protocol":
-		return []string{w.p.Proto}, true
-	case protocol != "th" && protocol != "ip" && protocol != w.p.Proto:
-		return []string{""}, true // another protocol's
-	case field == "dport":
-		return []string{strconv.Itoa(int(w.p.DPort))}, true
-	case field == "sport" && w.p.SPort != 0:
-		return []string{strconv.Itoa(int(w.p.SPort))}, true
+	add := func(known bool, word string, keys ...string) {
+		for _, key := range keys {
+			if known {
+				words[key] = []string{word}
+			}
+		}
 	}
-	return nil, false
-}
-
-func (w *nftWalk) ct(key string) ([]string, bool) {
-	switch key {
-	case "state":
-		if w.p.Reply {
-			return []string{"established"}, true
-		}
-		return []string{"new"}, true
-	case "status":
-		values := []string{"none"}
-		if w.p.Translated {
-			values = append(values, "dnat")
-		}
-		if w.p.Reply {
-			values = append(values, "seen-reply", "assured", "confirmed")
-		}
-		return values, true
-	case "mark":
-		return []string{"0"}, true
+	add(p.In != "", p.In, "meta iif", "meta iifname")
+	add(p.Out != "", p.Out, "meta oif", "meta oifname")
+	add(p.Src.IsValid(), p.Src.String(), "ip saddr")
+	add(p.Dst.IsValid(), p.Dst.String(), "ip daddr")
+	add(true, strconv.Itoa(int(p.DPort)), "th dport", p.Proto+" dport")
+	add(p.SPort != 0, strconv.Itoa(int(p.SPort)), "th sport", p.Proto+" sport")
+	add(p.ToHost, "local", "fib type")
+	add(p.Reply, "established", "ct state")
+	if p.Translated {
+		words["ct status"] = append(words["ct status"], "dnat")
 	}
-	return nil, false
+	if p.Reply {
+		words["ct status"] = append(words["ct status"], "seen-reply", "assured", "confirmed")
+	}
+	return words
 }
 
 // equal says whether one of the values is the right side of a condition: a word, a number, a prefix, a range, a set of
