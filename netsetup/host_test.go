@@ -17,7 +17,13 @@ import (
 // onBackend runs a test on a host with one of iptables' two backends.
 func onBackend(t *testing.T, backend string, test func(t *testing.T, h *testHost)) {
 	t.Helper()
-	nstest.WithBackend(t, backend, func(t *testing.T) { test(t, newTestHost(t)) })
+	nstest.WithBackend(t, backend, nstest.SideBySide, func(t *testing.T) { test(t, newTestHost(t)) })
+}
+
+// alone does the same while no other test runs.
+func alone(t *testing.T, backend string, test func(t *testing.T, h *testHost)) {
+	t.Helper()
+	nstest.WithBackend(t, backend, nstest.Alone, func(t *testing.T) { test(t, newTestHost(t)) })
 }
 
 // testHost is a host with an external device and the veth of a box that is about to be started.

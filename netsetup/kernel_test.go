@@ -540,8 +540,8 @@ func testSweep(t *testing.T, h *testHost) {
 }
 
 // TestSpeed measures, and fails only where something costs ten times what it should.
-func TestSpeedNFT(t *testing.T)    { onBackend(t, "nft", testSpeed) }
-func TestSpeedLegacy(t *testing.T) { onBackend(t, "legacy", testSpeed) }
+func TestSpeedNFT(t *testing.T)    { alone(t, "nft", testSpeed) }
+func TestSpeedLegacy(t *testing.T) { alone(t, "legacy", testSpeed) }
 
 func testSpeed(t *testing.T, h *testHost) {
 	nstest.Shell(t, "ip link add sbr0 type bridge; ip link set veth8 master sbr0") // so that plans can be applied in one go

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	case "probe":
 		probe(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
 	default:
-		os.Exit(m.Run())
+		os.Exit(nstest.Main(m))
 	}
 }
 

@@ -29,30 +29,33 @@ const maxPID = 1 << 22
 // clockMargin is how much later than its lease a process may seem to have started and still be its owner.
 const clockMargin = 2 * time.Second
 
-// lockWait bounds the wait for the lock of a lease directory, which the plugin holds for milliseconds.
-const lockWait = time.Second
-
 // CollectLeases removes the leases whose owner is dead, and gives the paths it removed. A lease is a file of the
 // host-local plugin, named after an address, in one of dirs or in a directory below it. Apptainer's owners are pids
 // (the box's init); an owner of any other form is another runtime's, and its leases stay. Of the owner's cached CNI
 // results the same holds. Leases are left behind when an instance's processes were killed, and they block its address,
 // or every start with the same pid. Directories that do not exist are empty ones. Errors do not stop it.
 func CollectLeases(dirs ...string) ([]string, error) {
-	return collectLeases(dirs, cniResults)
+	return collector{results: cniResults, lockWait: time.Second}.collect(dirs)
 }
 
-func collectLeases(dirs []string, results string) ([]string, error) {
+// collector collects what dead processes left with CNI.
+type collector struct {
+	results  string        // the directory of cached results
+	lockWait time.Duration // bounds the wait for the lock of a lease directory, which the plugin holds for milliseconds
+}
+
+func (c collector) collect(dirs []string) ([]string, error) {
 	leases, err := leasesBelow(dirs...)
 	errs := []error{err}
 	var removed []string
 	for _, l := range leases {
-		done, err := l.collect()
+		done, err := l.collect(c.lockWait)
 		if done {
 			removed = append(removed, l.path)
 		}
 		errs = append(errs, err)
 	}
-	cached, err := collectResults(results)
+	cached, err := collectResults(c.results)
 	return append(removed, cached...), errors.Join(append(errs, err)...)
 }
 
@@ -144,11 +147,11 @@ func readDir(dir string) ([]fs.DirEntry, error) {
 }
 
 // collect removes the lease if its owner is dead, and says whether it did.
-func (l lease) collect() (bool, error) {
+func (l lease) collect(lockWait time.Duration) (bool, error) {
 	if dead, err := l.dead(); !dead || err != nil {
 		return false, err
 	}
-	unlock, err := lockLeases(filepath.Dir(l.path))
+	unlock, err := lockLeases(filepath.Dir(l.path), lockWait)
 	if err != nil {
 		return false, err
 	}
@@ -216,7 +219,7 @@ func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 
 // lockLeases takes the lock that host-local takes around each change, and gives the function that returns it. Without
 // a lock file nothing has ever been leased there, and there is nobody to keep out.
-func lockLeases(dir string) (unlock func(), err error) {
+func lockLeases(dir string, wait time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() {}, nil
@@ -224,7 +227,7 @@ func lockLeases(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking leases: %w", err)
 	}
-	for deadline := time.Now().Add(lockWait); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = f.Close() }, nil

@@ -16,6 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// lockWait is enough to find out that nobody lets go of a lock, and longer than the holder in the test keeps the lock.
+const lockWait = 300 * time.Millisecond
+
+func collecting(results string) collector { return collector{results: results, lockWait: lockWait} }
+
 // sleeper starts a process that lives until the test ends or stop is called.
 func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
 	t.Helper()
@@ -87,7 +92,7 @@ func TestCollectLeases(t *testing.T) {
 		"results/podman-f6d0b7c0aa57-eth0":                `{"containerId":"f6d0b7c0aa57"}`,
 		"results/half-written-eth0":                       `{"containerId":"`,
 	})
-	removed, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")}, filepath.Join(root, "results"))
+	removed, err := collecting(filepath.Join(root, "results")).collect([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +120,7 @@ results/my-net-%d-eth1`, dead, dead)
 	if got := strings.ReplaceAll(strings.Join(removed, "\n"), root+"/", ""); got != wantRemoved {
 		t.Errorf("said to have removed:\n%s\nwant:\n%s", got, wantRemoved)
 	}
-	if again, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var")}, filepath.Join(root, "results")); len(again) > 0 || err != nil {
+	if again, err := collecting(filepath.Join(root, "results")).collect([]string{filepath.Join(root, "run"), filepath.Join(root, "var")}); len(again) > 0 || err != nil {
 		t.Errorf("the second time: %v, %v", again, err)
 	}
 }
@@ -140,7 +145,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+	if _, err := collecting(filepath.Join(root, "none")).collect([]string{root}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := tree(t, root), "boxrun-sbr0/10.22.0.3\nboxrun-sbr0/10.22.0.4"; got != want {
@@ -149,6 +154,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 }
 
 func TestCollectLeasesWaitsForTheLock(t *testing.T) {
+	t.Parallel()
 	dead := owned(deadPID(t))
 	root := writeFiles(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
 	lock, err := os.Open(filepath.Join(root, "net/lock"))
@@ -159,7 +165,7 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	_, err = collectLeases([]string{root}, filepath.Join(root, "none"))
+	_, err = collecting(filepath.Join(root, "none")).collect([]string{root})
 	want := fmt.Sprintf("locking leases with %s/net/lock: resource temporarily unavailable", root)
 	if got := fmt.Sprint(err); got != want {
 		t.Errorf("while it is held:\ngot  %s\nwant %s", got, want)
@@ -167,17 +173,18 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 
 	// The holder gives the address to a living process and lets go: the lease must stay.
 	alive, _ := sleeper(t)
-	time.AfterFunc(100*time.Millisecond, func() {
+	time.AfterFunc(lockWait/6, func() {
 		_ = os.WriteFile(filepath.Join(root, "net/10.22.0.2"), []byte(owned(alive)), 0o644)
 		lock.Close()
 	})
-	removed, err := collectLeases([]string{root}, filepath.Join(root, "none"))
+	removed, err := collecting(filepath.Join(root, "none")).collect([]string{root})
 	if len(removed) > 0 || err != nil {
 		t.Errorf("given to another meanwhile: removed %v, %v", removed, err)
 	}
 }
 
 func TestCollectLeasesWhileTheyVanish(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	dead := owned(deadPID(t))
 	done := make(chan struct{})
@@ -198,7 +205,7 @@ func TestCollectLeasesWhileTheyVanish(t *testing.T) {
 	})
 	n := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/16")}
 	for deadline := time.Now().Add(time.Second / 2); time.Now().Before(deadline); {
-		if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+		if _, err := collecting(filepath.Join(root, "none")).collect([]string{root}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, nil, root); err != nil {

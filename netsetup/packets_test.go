@@ -15,7 +15,7 @@ func TestPacketsLegacy(t *testing.T) { onPackets(t, "legacy", testPackets) }
 
 func onPackets(t *testing.T, backend string, test func(t *testing.T, l *lab)) {
 	t.Helper()
-	nstest.WithBackend(t, backend, func(t *testing.T) { test(t, newLab(t)) })
+	nstest.WithBackend(t, backend, nstest.SideBySide, func(t *testing.T) { test(t, newLab(t)) })
 }
 
 // The questions, by what they are about.

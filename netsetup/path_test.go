@@ -27,12 +27,15 @@ func testOutsider(t *testing.T, l *lab) {
 	if !benchmark().Contains(o.Addr) || !benchmark().Contains(o.Gateway) {
 		t.Errorf("addresses %v and %v, want some of %v", o.Addr, o.Gateway, benchmark())
 	}
-	for _, test := range []struct{ to, want string }{
-		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr)},
-		{"192.0.2.1:8081", "no answer"}, // allow_from does not name it
-		{"10.22.0.8:80", "no answer"},
+	for _, test := range []struct {
+		to, want string
+		limit    time.Duration
+	}{
+		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr), 3 * time.Second},
+		{"192.0.2.1:8081", "no answer", 200 * time.Millisecond}, // allow_from does not name it
+		{"10.22.0.8:80", "no answer", 200 * time.Millisecond},
 	} {
-		if got := askFrom(t, o, test.to); got != test.want {
+		if got := askFrom(t, o, test.to, test.limit); got != test.want {
 			t.Errorf("from outside to %s: got %q, want %q", test.to, got, test.want)
 		}
 	}
@@ -54,9 +57,9 @@ func testOutsider(t *testing.T, l *lab) {
 }
 
 // askFrom gives the answer of a server of the lab.
-func askFrom(t *testing.T, o *Outsider, to string) string {
+func askFrom(t *testing.T, o *Outsider, to string, limit time.Duration) string {
 	t.Helper()
-	conn, err := o.Dial(timeout(t, 1500*time.Millisecond), "tcp4", to)
+	conn, err := o.Dial(timeout(t, limit), "tcp4", to)
 	if err != nil {
 		return "no answer"
 	}
@@ -161,10 +164,11 @@ func TestWayOut(t *testing.T) {
 		t.Errorf("gateway: got %v, %v, want 10.22.0.1", gateway, err)
 	}
 	for _, test := range []struct {
-		addr string
-		want bool
-	}{{"10.22.0.1", true}, {"10.22.0.77", false}} {
-		got, err := Neighbour(t.Context(), pid, netip.MustParseAddr(test.addr))
+		addr  string
+		want  bool
+		limit time.Duration
+	}{{"10.22.0.1", true, 3 * time.Second}, {"10.22.0.77", false, 200 * time.Millisecond}} {
+		got, err := Neighbour(timeout(t, test.limit), pid, netip.MustParseAddr(test.addr))
 		if got != test.want || err != nil {
 			t.Errorf("%s answers: got %v, %v, want %v", test.addr, got, err, test.want)
 		}

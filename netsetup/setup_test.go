@@ -139,7 +139,7 @@ func TestDeeds(t *testing.T) {
 	}
 }
 
-func TestSetupOnAHost(t *testing.T) { nstest.WithBackend(t, "nft", testSetupOnAHost) }
+func TestSetupOnAHost(t *testing.T) { nstest.WithBackend(t, "nft", nstest.SideBySide, testSetupOnAHost) }
 
 func testSetupOnAHost(t *testing.T) {
 	h := newTestHost(t)

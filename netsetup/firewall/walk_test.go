@@ -13,6 +13,8 @@ import (
 	"boxrun/netsetup/rules"
 )
 
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+
 // outcome is an Outcome as text: what happened, by which rule, and what may have happened.
 func outcome(o Outcome) string {
 	text := "passes"
@@ -107,7 +109,7 @@ func TestWalk(t *testing.T) {
 
 // The kernel obeys both backends, so a rule of the one that nobody looks at counts, and is named by the program that has it.
 func TestWalkOfBothBackends(t *testing.T) {
-	nstest.WithBackend(t, "nft", func(t *testing.T) {
+	nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
 		if _, err := exec.LookPath("iptables-legacy"); err != nil {
 			nstest.CannotRun(t, "no iptables-legacy here: %v", err)
 		}
@@ -219,7 +221,7 @@ func TestTranslationByPriority(t *testing.T) {
 		{-110, "dnat ip to tcp dport map { 80 : 192.0.2.2, 8888 : 192.0.2.3 }", own}, // of any other port it is no rule
 	} {
 		t.Run(fmt.Sprint(test.priority, test.rule), func(t *testing.T) {
-			nstest.WithBackend(t, "nft", func(t *testing.T) {
+			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
 				nstest.Shell(t, "nft flush ruleset; iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80; "+
 					fmt.Sprintf("nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority %d; }; "+
 						"add rule inet site pre %s'", test.priority, test.rule))

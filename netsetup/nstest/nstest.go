@@ -1,7 +1,10 @@
+// Package nstest runs tests in network namespaces of their own: it gives a test what stands for a host, with one or the
+// other backend of iptables, and needs no root. Only tests import the package. Begin with [InNamespace].
 package nstest
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,28 +15,60 @@ import (
 	"time"
 )
 
-// namespaceVariable tells the re-run test binary which test it is run for.
+// namespaceVariable tells the test binary that runs again which test to run.
 const namespaceVariable = "BOXRUN_TEST_IN_NAMESPACE"
 
-// InNamespace says whether the caller runs in network and mount namespaces of its own, as root there, with lo up and
-// an empty /run. If not, it runs this one test again in such, and takes over its result. So a test begins with
+// Company says whether other tests may run at the same time.
+type Company int
+
+const (
+	SideBySide Company = iota
+	Alone              // for a test that measures time
+)
+
+// parallel is how many tests run side by side: most of them wait, for packets that do not come.
+const parallel = "8"
+
+// Main runs the tests of a package, eight side by side unless the flag -parallel says otherwise. TestMain exits with the
+// code that Main returns.
+func Main(m *testing.M) (code int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", parallel); err != nil {
+			panic(err) // there is no such flag any more
+		}
+	}
+	return m.Run()
+}
+
+// InNamespace reports whether the caller runs in network and mount namespaces of its own, as root there, with lo up and
+// an empty /run. If not, InNamespace runs the one test again in such namespaces, beside other tests, and takes over the
+// result. So a test begins with
 //
 //	if !InNamespace(t) {
 //		return
 //	}
-//
-// and needs no root. It must not be called from a subtest.
 func InNamespace(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(namespaceVariable) == t.Name() {
+	return inNamespace(t, SideBySide)
+}
+
+func inNamespace(t *testing.T, company Company) bool {
+	t.Helper()
+	if inside(t) {
 		Run(t, "mount", "-t", "tmpfs", "tmpfs", "/run") // iptables-legacy keeps a lock there
 		Run(t, "ip", "link", "set", "lo", "up")
 		return true
 	}
+	if company == SideBySide {
+		t.Parallel()
+	}
 	if out, err := exec.Command("unshare", "-rnm", "true").CombinedOutput(); err != nil {
 		CannotRun(t, "no namespaces here: unshare -rnm: %v: %s", err, bytes.TrimSpace(out))
 	}
-	again := exec.Command("unshare", "-rnm", os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=60s")
+	again := exec.Command("unshare", "-rnm", os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=180s")
 	again.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
 	out, err := again.CombinedOutput()
 	t.Logf("in a namespace:\n%s", out)
@@ -48,7 +83,10 @@ func InNamespace(t *testing.T) bool {
 	return false
 }
 
-// CannotRun skips the test, or fails it where CI has promised that all tests run.
+// inside reports whether the test is the one that runs again.
+func inside(t *testing.T) bool { return os.Getenv(namespaceVariable) == t.Name() }
+
+// CannotRun skips the test, or fails the test where CI has promised to run all tests.
 func CannotRun(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -57,7 +95,7 @@ func CannotRun(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// Run runs a command that must succeed, and gives its output without the last newline.
+// Run runs a command that must succeed, and returns its output without the last newline.
 func Run(t *testing.T, argv ...string) string {
 	t.Helper()
 	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
@@ -67,7 +105,7 @@ func Run(t *testing.T, argv ...string) string {
 	return strings.TrimSuffix(string(out), "\n")
 }
 
-// Shell runs a script that must succeed.
+// Shell runs a script of bash that must succeed, and returns its output without the last newline.
 func Shell(t *testing.T, script string) string {
 	t.Helper()
 	return Run(t, "bash", "-ec", script)
@@ -83,12 +121,23 @@ exec %[1]s %[2]s "$@"
 `
 
 // WithBackend runs a test with one of iptables' two backends, in namespaces of its own.
-func WithBackend(t *testing.T, backend string, test func(t *testing.T)) {
+func WithBackend(t *testing.T, backend string, company Company, test func(t *testing.T)) {
 	t.Helper()
 	multi := "/usr/sbin/xtables-" + backend + "-multi"
 	if _, err := os.Stat(multi); err != nil {
 		CannotRun(t, "no iptables-%s here: %v", backend, err)
 	}
+	if inside(t) {
+		t.Setenv("PATH", toolsOf(t, multi)+":/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	if inNamespace(t, company) {
+		test(t)
+	}
+}
+
+// toolsOf returns a directory with the programs of iptables as one backend has them.
+func toolsOf(t *testing.T, multi string) string {
+	t.Helper()
 	dir := t.TempDir()
 	for _, tool := range []string{"iptables", "iptables-restore", "ip6tables"} {
 		if err := os.Symlink(multi, filepath.Join(dir, tool)); err != nil {
@@ -100,14 +149,10 @@ func WithBackend(t *testing.T, backend string, test func(t *testing.T)) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("PATH", dir+":/usr/sbin:/usr/bin:/sbin:/bin")
-	if !InNamespace(t) {
-		return
-	}
-	test(t)
+	return dir
 }
 
-// WaitFor waits until ok, for ten seconds at most.
+// WaitFor waits until ok returns true, for ten seconds at most.
 func WaitFor(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
