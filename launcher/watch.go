@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 
+	"boxrun/netsetup"
+
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
 )
-
-// firewalldName is firewalld's name on D-Bus, and that of its interface.
-const firewalldName = "org.fedoraproject.FirewallD1"
 
 // Watch has systemd run "boxrun repair" whenever firewalld was reloaded, until ctx ends. It is the one process of boxrun's
 // that is resident, so it does nothing itself.
@@ -21,7 +20,7 @@ func (l *Launcher) Watch(ctx context.Context) error {
 	}
 	defer bus.Close()
 	// D-Bus checks the sender: anybody may send a signal of that name.
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalldName), dbus.WithMatchInterface(firewalldName),
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(netsetup.FirewalldName), dbus.WithMatchInterface(netsetup.FirewalldName),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
 		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
@@ -39,7 +38,7 @@ func (l *Launcher) Watch(ctx context.Context) error {
 			if !open {
 				return errors.New("D-Bus went away")
 			}
-			if signal.Name != firewalldName+".Reloaded" {
+			if signal.Name != netsetup.FirewalldName+".Reloaded" {
 				continue // that the bus has given us a name
 			}
 			if err := repairNow(ctx); err != nil {

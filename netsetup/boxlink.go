@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Link is how a box is connected, read where it cannot lie: inside its network namespace and from the bridge's side.
+// Link is how a box is connected, as seen from inside the box's network namespace and from the host's bridge.
 type Link struct {
 	Addr      netip.Prefix // the global IPv4 address of the interface inside
 	Name      string       // the interface inside
@@ -20,13 +20,13 @@ type Link struct {
 	VethIndex int
 }
 
-// ErrNoAddress says that a process is there, but its network has no address yet, or none any more.
+// ErrNoAddress says of a process that its network has no address, not yet or no longer.
 var ErrNoAddress = errors.New("no address")
 
-// BoxLink gives the address and the veth of the interface ifname in the network namespace of a process: the box's
-// init, never Apptainer's master, which lives in the host's. It is os.ErrNotExist where there is no such process, and
-// ErrNoAddress where the interface or its address is missing. An interface whose other end is no veth on a bridge of
-// the caller's namespace is an error.
+// BoxLink returns the address and the veth of the interface ifname in the network namespace of a process. The process
+// is the box's init; Apptainer's master lives in the host's network. The error wraps os.ErrNotExist where there is no
+// such process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth on a
+// bridge of the caller's namespace is an error, too.
 func BoxLink(pid int, ifname string) (Link, error) {
 	link := Link{Name: ifname}
 	err := lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) error {
@@ -53,8 +53,8 @@ func BoxLink(pid int, ifname string) (Link, error) {
 	return link, nil
 }
 
-// lookInto calls do with the network namespace of a process and a netlink handle of that namespace. The error of a process
-// that is gone wraps os.ErrNotExist.
+// lookInto calls do with the network namespace of a process and a netlink handle of the namespace. For a process that
+// is gone the error wraps os.ErrNotExist.
 func lookInto(pid int, do func(ns netns.NsHandle, h *netlink.Handle) error) error {
 	ns, err := openNetns(pid)
 	if err != nil {
@@ -69,7 +69,8 @@ func lookInto(pid int, do func(ns netns.NsHandle, h *netlink.Handle) error) erro
 	return do(ns, h)
 }
 
-// openNetns opens the network namespace of a process. For one that is gone, a zombie included, it is os.ErrNotExist.
+// openNetns opens the network namespace of a process. For a process that is gone, or a zombie, the error wraps
+// os.ErrNotExist.
 func openNetns(pid int) (netns.NsHandle, error) {
 	ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if errors.Is(err, unix.ESRCH) {
@@ -81,7 +82,7 @@ func openNetns(pid int) (netns.NsHandle, error) {
 	return ns, nil
 }
 
-// globalAddr gives the first global IPv4 address of a link, primary before secondary ones as the kernel lists them.
+// globalAddr returns the first global IPv4 address of a link, primary before secondary ones as the kernel lists them.
 func globalAddr(h *netlink.Handle, link netlink.Link) (netip.Prefix, error) {
 	addrs, err := addrList(h, link, netlink.FAMILY_V4)
 	if err != nil {
@@ -95,8 +96,8 @@ func globalAddr(h *netlink.Handle, link netlink.Link) (netip.Prefix, error) {
 	return netip.Prefix{}, ErrNoAddress
 }
 
-// hostEnd finds the veth that eth, a link of the namespace box, is the other end of. Indexes are per namespace, so a
-// link of that index proves nothing: it must name eth's index and box's namespace in its turn.
+// hostEnd finds the peer of eth, a veth of the namespace box, on a bridge of the host. Indexes are per namespace, so
+// the link with the peer's index proves nothing: the link must name eth's index and box's namespace in turn.
 func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
@@ -127,7 +128,8 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	return attrs, nil
 }
 
-// processAddrs gives the addresses in the network namespace of a process. For one that is gone it is os.ErrNotExist.
+// processAddrs returns the addresses in the network namespace of a process. For a process that is gone the error wraps
+// os.ErrNotExist.
 func processAddrs(pid int) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
@@ -143,7 +145,7 @@ func processAddrs(pid int) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// prefixOf converts; nil and a mask with holes give the zero Prefix.
+// prefixOf converts a network. The result for nil, and for a mask with holes, is the zero Prefix.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}

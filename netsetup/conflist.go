@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conflist is the file that tells Apptainer's CNI plugins about the bridge.
+// Conflist is the file by which Apptainer's CNI plugins know the bridge.
 type Conflist struct {
 	Path   string `json:"path"`
-	Leases string `json:"leases"` // the directory in which the host-local plugin keeps the network's leases
+	Leases string `json:"leases"` // the directory of the host-local plugin for the network's leases
 	Text   string `json:"text"`
 }
 
-// conflist builds the file. Each plugin costs start time, so there is only the one that makes the veth: ports, masquerade
+// conflist builds the file. Each plugin costs start time, so there is only the plugin for the veth: ports, masquerade
 // and firewall are boxrun's own rules.
 func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
@@ -82,7 +82,8 @@ func (c *Conflist) check(*Kernel) ([]string, error) {
 	return nil, err
 }
 
-// ensure writes the file at once and whole: Apptainer gives up on a directory in which it cannot parse one.
+// ensure writes the file at once and whole: if Apptainer cannot parse a file of a directory, Apptainer gives up on the
+// directory.
 func (c *Conflist) ensure(*Kernel) error {
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o755); err != nil {
 		return err
@@ -103,7 +104,8 @@ func (c *Conflist) undo(*Kernel) error {
 	return errors.Join(errs...)
 }
 
-// removeLeases removes what host-local leaves in a network's directory. A lease in it is somebody's: then all stays.
+// removeLeases removes what host-local leaves in a network's directory. A lease there is somebody's: then the
+// directory stays.
 func removeLeases(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flows are the tracked connections that a box's rules decided on. A connection stays translated, or not translated, as
-// it was at its first packet, so those made under other rules must be forgotten.
+// Flows are the tracked connections that a box's rules decided on. A connection stays translated, or untranslated, as
+// at its first packet, so connections made under other rules must be forgotten.
 type Flows struct {
 	Box   netip.Addr  `json:"box"`
 	Ports []HostPorts `json:"ports,omitempty"`
@@ -24,8 +24,8 @@ type HostPorts struct {
 	Last  uint16     `json:"last"`
 }
 
-// commands are what forget does, as nearly as conntrack(8) says it, which fails where it finds nothing to delete. At the
-// end only what went to the box matters.
+// commands are the nearest that conntrack(8) has to forget. conntrack fails where there is nothing to delete. At the
+// end only connections to and from the box matter.
 func (f *Flows) commands() (up, down []string) {
 	if f == nil {
 		return nil, nil
@@ -53,12 +53,12 @@ func (p HostPorts) command() string {
 type direction int
 
 const (
-	toBox    direction = iota // connections that others began
-	bothWays                  // connections that the box began as well
+	toBox    direction = iota // connections begun by others
+	bothWays                  // and connections begun by the box
 )
 
-// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel that cannot list
-// connections tracks no connection that matters.
+// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel without a
+// list of connections tracks none.
 func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil

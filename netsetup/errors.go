@@ -5,7 +5,7 @@ import (
 	"io/fs"
 )
 
-// ignore returns nil for an error that wraps one of targets, and any other error as it is.
+// ignore returns nil for an error that wraps a target, and any other error as is.
 func ignore(err error, targets ...error) error {
 	for _, target := range targets {
 		if errors.Is(err, target) {

@@ -19,8 +19,8 @@ type External struct {
 	Addrs []netip.Addr // its global IPv4 addresses
 }
 
-// DefaultExternal gives the interface of the IPv4 default route with the lowest metric. Without a default route it is
-// the zero External and no error: the host is on its own, its boxes are still reachable from it and its networks.
+// DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
+// DefaultExternal returns the zero External and no error: boxes can still be reached from the host and its networks.
 func DefaultExternal() (External, error) {
 	h, err := openRoute(netns.None())
 	if err != nil {
@@ -38,8 +38,8 @@ func DefaultExternal() (External, error) {
 	return externalOf(h, link)
 }
 
-// ExternalNamed gives an interface by its name, or by one of its alternative names. The error of one that does not
-// exist lists those that do.
+// ExternalNamed returns an interface by its name, or by an alternative name. The error for a name that does not exist
+// lists the interfaces of the host.
 func ExternalNamed(name string) (External, error) {
 	h, err := openRoute(netns.None())
 	if err != nil {
@@ -60,7 +60,7 @@ func ExternalNamed(name string) (External, error) {
 	return External{}, noInterface(name, names)
 }
 
-// LocalAddrs gives all IPv4 addresses of the host, 127.0.0.1 included.
+// LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) {
 	h, err := openRoute(netns.None())
 	if err != nil {
@@ -81,7 +81,7 @@ func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
 	return addrs, err
 }
 
-// IsLocal says whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"
+// IsLocal reports whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"
 // asks: all of 127.0.0.0/8, and what an interface has or a route of type local says.
 func IsLocal(addr netip.Addr) (bool, error) {
 	h, err := openRoute(netns.None())
@@ -90,7 +90,7 @@ func IsLocal(addr netip.Addr) (bool, error) {
 	}
 	defer h.Close()
 	routes, err := h.RouteGet(addr.AsSlice())
-	var none unix.Errno // there is no way there, or one that is closed
+	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) {
 		return false, nil
 	}
@@ -100,7 +100,7 @@ func IsLocal(addr netip.Addr) (bool, error) {
 	return slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL }), nil
 }
 
-// defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.
+// defaultLink returns the index of the interface of the best default route of the main table, 0 where there is none.
 func defaultLink(h *netlink.Handle) (int, error) {
 	routes, err := defaultRoutes(h)
 	if err != nil {
@@ -144,7 +144,7 @@ func noInterface(name string, names []string) error {
 	return fmt.Errorf("no interface %q: there are %s", name, strings.Join(names, ", "))
 }
 
-// distance counts the single-byte edits that make b of a (Levenshtein).
+// distance counts the edits of single bytes from a to b (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Features turns off a device's offload: some NICs drop forwarded packets whose checksum a virtual device left to them.
+// Features turns off a device's offload: some NICs drop forwarded packets when a virtual device left the checksum to
+// them.
 type Features struct {
 	Device string   `json:"device"`
-	Before []string `json:"before,omitempty"` // those that were on, by the kernel's names
+	Before []string `json:"before,omitempty"` // the features that were on, by the kernel's names
 }
 
 // offload is what is turned off, in the words of ethtool(8).
 const offload = "tx off rx off sg off gso off"
 
-// offloads tells whether ethtool(8) counts a feature, by the kernel's name, among tx, rx, sg and gso.
+// offloads reports whether ethtool(8) counts a feature, by the kernel's name, among tx, rx, sg and gso.
 func offloads(feature string) bool {
 	return strings.HasPrefix(feature, "tx-checksum-") || // tx
 		feature == "rx-checksum" || // rx
@@ -38,30 +39,30 @@ func (f *Features) commands() (up, down []string) {
 	return []string{fmt.Sprintf("ethtool -K %s %s", f.Device, offload)}, down
 }
 
-// record notes just what is asked for: turning these off drags others off with them, and turning them on again brings
-// those back.
+// record notes only the features asked for. Turning these off drags others off, and turning these on again brings the
+// others back.
 func (f *Features) record(k *Kernel) (err error) {
 	f.Before, err = f.turnedOn(k)
 	return ignore(err, unix.ENODEV)
 }
 
-// turnedOn returns the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
-// counts is whether it is wanted: a bridge's is in force only while its ports have it too.
+// turnedOn returns the features asked for that are on and not fixed by the driver. A feature counts as on if somebody
+// wants the feature on: on a bridge a feature is in force only while all ports have the feature.
 func (f *Features) turnedOn(k *Kernel) ([]string, error) {
-	return f.those(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
+	return f.among(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
 }
 
-// Kept gives the features among those asked for that stay on though nobody wants them, or that the driver has fixed.
-// Apply and Drift leave them aside, as nothing can be done: boxes work all the same on most hosts.
+// Kept returns the features asked for that stay on against everybody's wish, or because the driver has fixed them.
+// Apply and Drift leave such features aside, as nothing can be done: boxes work all the same on most hosts.
 func (f *Features) Kept(k *Kernel) ([]string, error) {
-	kept, err := f.those(k, func(s ethtool.FeatureState) bool {
+	kept, err := f.among(k, func(s ethtool.FeatureState) bool {
 		return s.Active && (!s.Requested || !s.Available || s.NeverChanged)
 	})
 	return kept, ignore(err, unix.ENODEV)
 }
 
-// those gives the device's features among those asked for in the states that are wanted, sorted.
-func (f *Features) those(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]string, error) {
+// among returns the features of the device that are asked for and in a wanted state, sorted.
+func (f *Features) among(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]string, error) {
 	states, err := k.eth.FeaturesWithState(f.Device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
@@ -87,7 +88,8 @@ func (f *Features) check(k *Kernel) ([]string, error) {
 	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(names, ", "))}, nil
 }
 
-// ensure leaves on what the device refuses to turn off: check tells of it, and most boxes never need it.
+// ensure leaves on what the device refuses to turn off: check tells of such features, and most boxes never need them
+// off.
 func (f *Features) ensure(k *Kernel) error {
 	names, err := f.turnedOn(k)
 	if err != nil || len(names) == 0 {

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hairpin lets the bridge send a frame back out of the port it came in by. Without it a box cannot reach its own
-// published address while bridge-nf-call-iptables is 1: the translation then happens on the bridge, which the frame
-// never leaves. The CNI plugin's promiscMode does not help there, and it refuses hairpinMode beside promiscMode.
+// Hairpin is the step that lets the bridge send a frame back out of the port of its arrival. Without hairpin a box
+// cannot reach its own published address while bridge-nf-call-iptables is 1: the translation then happens on the
+// bridge, and the frame never leaves the bridge. The CNI plugin's promiscMode does not help there, and the plugin
+// refuses hairpinMode beside promiscMode.
 type Hairpin struct {
-	Veth string `json:"veth"`          // dies with the box, and the setting with it
-	Was  bool   `json:"was,omitempty"` // it was on before
+	Veth string `json:"veth"`          // dies with the box, and so does the setting
+	Was  bool   `json:"was,omitempty"` // hairpin was on before
 }
 
 // String names the port.
@@ -34,7 +35,7 @@ func (h *Hairpin) record(k *Kernel) error {
 	return err
 }
 
-// hairpin tells whether it is on. A device that is no bridge's port has none.
+// hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
 func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
 	var info netlink.Protinfo
 	_, err := dump(func() (none []struct{}, err error) {
@@ -78,5 +79,5 @@ func (h *Hairpin) undo(k *Kernel) error {
 	if h.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
 		return err // gone, or taken off its bridge
 	}
-	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // it may go with its box at any moment
+	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // the veth may go with its box at any moment
 }

@@ -7,15 +7,15 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Holding is one thing that boxrun holds on the host.
+// Holding is a thing of boxrun's on the host.
 type Holding struct {
 	Owner string   `json:"owner"` // setup, host, or the name of a bridge or box
 	What  string   `json:"what"`
-	Rules []string `json:"rules,omitempty"` // those of the kernel that carry the owner's mark, as typed
-	Drift []string `json:"drift"`           // in what it is not in place; empty where it is
+	Rules []string `json:"rules,omitempty"` // the rules of the kernel with the owner's mark, as typed
+	Drift []string `json:"drift"`           // in what ways the thing is out of place
 }
 
-// Holdings gives what the plan holds on the host, in the order of work. It never writes.
+// Holdings returns what the plan holds on the host, in the order of work. It never writes.
 func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 	var all []Holding
 	for _, s := range p.steps() {
@@ -43,7 +43,7 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 	return all, nil
 }
 
-// idle tells of a step that has nothing to do on this host: firewalld does not run, or iptables has no modules.
+// idle reports whether a step has nothing to do on this host, as firewalld does not run, or iptables has no modules.
 func idle(k *Kernel, s step) (bool, error) {
 	switch s := s.(type) {
 	case *File:

@@ -35,7 +35,7 @@ const (
 	prefixFilter = "BOXRUN-FW-"
 )
 
-// marked is a rule with its owner's mark, in the order in which iptables prints it: matches, comment, target.
+// marked returns a rule with its owner's mark, in iptables' order: matches, comment, target.
 func marked(owner, matches, target string) string {
 	if matches != "" {
 		matches += " "
@@ -43,7 +43,7 @@ func marked(owner, matches, target string) string {
 	return fmt.Sprintf("%s-m comment --comment %s -j %s", matches, owner, target)
 }
 
-// Host plans what serves all bridges. It depends on nothing but the host.
+// Host plans what serves all bridges. The plan depends on nothing but the host.
 func Host() Plan {
 	const owner = "boxrun:host"
 	return Plan{
@@ -82,8 +82,8 @@ func hostRules(owner string) []Rule {
 	}
 }
 
-// hostModules are what kernels load late or, in a container, not at all. br_netfilter is not among them: nothing here
-// needs it, and it would push the traffic of other bridges into other people's rules.
+// hostModules are modules that the kernel loads late or, in a container, not at all. br_netfilter is left out: nothing
+// here needs br_netfilter, and the module would push the traffic of other bridges into other people's rules.
 func hostModules() []Modules {
 	return []Modules{
 		{Names: []string{"bridge"}},
@@ -91,8 +91,8 @@ func hostModules() []Modules {
 	}
 }
 
-// forwarding makes the host a router. Changing it makes the kernel reset accept_redirects for all devices, and
-// forwarding for each.
+// forwarding makes the host a router. With a change of the setting the kernel resets accept_redirects for all devices,
+// and forwarding for each device.
 func forwarding() Sysctl {
 	return Sysctl{
 		Key:   "net.ipv4.ip_forward",
@@ -101,9 +101,9 @@ func forwarding() Sysctl {
 	}
 }
 
-// Bridge plans one bridge: the device, the file by which Apptainer finds it, and its rules in the chains of [Host],
-// which must be in place. The device's route_localnet, which 127.0.0.1 published to a box needs, comes after the guard
-// that keeps boxes from the host's own 127.0.0.1.
+// Bridge plans a bridge: the device, the file by which Apptainer finds the bridge, and its rules in the chains of
+// [Host]. The plan of Host must be in place. The device's route_localnet is needed for ports published on 127.0.0.1.
+// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
 func Bridge(n Network) Plan {
 	p := Plan{
 		Owner:    "boxrun:" + n.Bridge,
@@ -119,7 +119,7 @@ func Bridge(n Network) Plan {
 	return p
 }
 
-// bridgeRules gives a bridge's rules, what protects first.
+// bridgeRules returns a bridge's rules, what protects first.
 func bridgeRules(n Network) []Rule {
 	owner := "boxrun:" + n.Bridge
 	in, out := "-i "+n.Bridge, "-o "+n.Bridge
@@ -136,14 +136,14 @@ func bridgeRules(n Network) []Rule {
 	}
 }
 
-// translated matches what was sent to a published address and now goes to a box, from a source whose answer would not
-// come back the same way.
+// translated matches packets sent to a published address that now go to a box, from a source to which the box's answer
+// would take another way.
 func translated(from string, subnet netip.Prefix) string {
 	return fmt.Sprintf("-s %s -d %s -m conntrack --ctstate DNAT", from, subnet)
 }
 
-// device gives the bridge a MAC made of its address, as CNI does: unique among the host's bridges, and the same each
-// time, so that neighbours' ARP entries stay true.
+// device returns the bridge, with a MAC made of its address, as CNI does: unique among the host's bridges, and the
+// same each time, so that neighbours' ARP entries stay true.
 func device(n Network) *Device {
 	gw := n.Gateway().As4()
 	return &Device{

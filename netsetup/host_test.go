@@ -111,7 +111,7 @@ func (h *testHost) apply() {
 	}
 }
 
-// stored gives a plan as it comes back from a file.
+// stored returns a plan as it comes back from a file.
 func stored(t *testing.T, p Plan) Plan {
 	t.Helper()
 	text, err := json.Marshal(p)
@@ -125,7 +125,7 @@ func stored(t *testing.T, p Plan) Plan {
 	return back
 }
 
-// dumpHost gives all of the host that boxrun could change: the rules of all tables, links, addresses, routes,
+// dumpHost returns all of the host that boxrun could change: the rules of all tables, links, addresses, routes,
 // features, sysctls, and the files of its run directory. Built-in tables and chains without rules are left out:
 // iptables makes them when they are first looked at.
 func dumpHost(t *testing.T) string {

@@ -341,7 +341,7 @@ func (l *lab) expect(p labProbe, want, when string) {
 // policy sets the policy of FORWARD.
 func (l *lab) policy(policy string) { nstest.Shell(l.t, "iptables -P FORWARD "+policy) }
 
-// bridgeNetfilter says whether bridged frames pass through iptables.
+// bridgeNetfilter reports whether bridged frames pass through iptables.
 func (l *lab) bridgeNetfilter(on bool) bool {
 	path := "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	value := strconv.Itoa(map[bool]int{true: 1}[on])

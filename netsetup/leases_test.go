@@ -39,7 +39,7 @@ func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
 	return cmd.Process.Pid, stop
 }
 
-// deadPID gives the pid of a process that has ended.
+// deadPID returns the pid of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	pid, stop := sleeper(t)

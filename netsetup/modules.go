@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Modules are kernel modules. Undo leaves them: the kernel itself loads such modules at the first use, and others may be
-// using them by then.
+// Modules are kernel modules. Undo leaves them loaded: the kernel itself loads such modules at the first use, and
+// others may be using them by then.
 type Modules struct {
 	Names  []string `json:"names"`
 	Legacy bool     `json:"legacy,omitempty"` // only the legacy backend of iptables needs them
-	Absent []string `json:"absent,omitempty"` // those that were not loaded before
+	Absent []string `json:"absent,omitempty"` // modules that were not loaded before
 }
 
 // String names the modules.
@@ -45,8 +45,8 @@ func (m *Modules) check(*Kernel) ([]string, error) {
 	return []string{"not loaded: kernel modules " + strings.Join(loadable, " ")}, nil
 }
 
-// loadable gives the modules that are needed, not loaded, and there to be loaded. A kernel that has one built in, or a
-// container that sees no modules, is no error: what needs it will say so.
+// loadable returns the modules that are needed, not loaded, and on disk. A module built into the kernel is no error,
+// nor is a container without modules: whoever needs the module will complain.
 func (m *Modules) loadable() ([]string, error) {
 	var loadable []string
 	for _, name := range m.Names {
@@ -69,7 +69,7 @@ func (m *Modules) loadable() ([]string, error) {
 	return loadable, nil
 }
 
-// onDisk looks for a module among those of the running kernel.
+// onDisk looks for a module among the modules of the running kernel.
 func onDisk(name string) (bool, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -98,7 +98,7 @@ func (m *Modules) ensure(*Kernel) error {
 
 func (m *Modules) undo(*Kernel) error { return nil }
 
-// settle tells that the modules stay, and forgets that they were not there.
+// settle returns a line for the modules that stay, and forgets them.
 func (m *Modules) settle() []string {
 	if len(m.Absent) == 0 {
 		return nil

@@ -216,7 +216,7 @@ func (l *lab) breakRule(f fault, covered map[string]bool) string {
 	return ""
 }
 
-// allRules gives the rules of all plans as breakRule names them.
+// allRules returns the rules of all plans as breakRule names them.
 func (l *lab) allRules() []string {
 	var all []string
 	for _, p := range l.plans {

@@ -56,7 +56,7 @@ func testOutsider(t *testing.T, l *lab) {
 	}
 }
 
-// askFrom gives the answer of a server of the lab.
+// askFrom returns the answer of a server of the lab.
 func askFrom(t *testing.T, o *Outsider, to string, limit time.Duration) string {
 	t.Helper()
 	conn, err := o.Dial(timeout(t, limit), "tcp4", to)
@@ -179,7 +179,7 @@ func TestWayOut(t *testing.T) {
 	}
 }
 
-// timeout gives a context that ends with the test or after d.
+// timeout returns a context that ends with the test or after d.
 func timeout(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)

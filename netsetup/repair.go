@@ -8,8 +8,8 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// RepairCommands gives what a person would type into bash to put in place what is not, on the host as it is: Commands
-// for what of the plan is missing, none where all is in place. It never writes. The plan was recorded before.
+// RepairCommands returns what a person would type into bash to put in place what of the plan is out of place, none
+// where all is in place. It never writes. The plan must be recorded.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
 	err := p.eachDrifted(k, func(s step, _ []string) error {
@@ -30,8 +30,8 @@ type repairer interface {
 	repairCommands(k *Kernel) ([]string, error)
 }
 
-// repairCommands feeds iptables-restore what ensure feeds it; where nothing of the rules is there, it is the commands
-// that a person can read better.
+// repairCommands feeds iptables-restore the same as ensure does. Where none of the rules is there, the commands are
+// the ones easier to read: those of a clean host.
 func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
 	e, err := r.repair(k)
 	if err != nil {
@@ -46,7 +46,7 @@ func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
 	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...), nil
 }
 
-// absent says whether the kernel has none of the chains and rules.
+// absent reports whether the kernel has none of the chains and rules.
 func (r *ruleset) absent(k *Kernel) (bool, error) {
 	have, err := k.rules()
 	if err != nil {
@@ -61,16 +61,16 @@ func (r *ruleset) absent(k *Kernel) (bool, error) {
 	return !chain && !rule, nil
 }
 
-// repairCommands mends a bridge that is there, and makes one that is not.
+// repairCommands repairs a bridge that is there, and makes a bridge that is not.
 func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	up, _ := d.commands()
 	link, err := k.linkByName(d.Name)
 	if err != nil || link == nil || d.Found != nil {
 		return up, err
 	}
-	mend := fmt.Sprintf("ip link set %s address %s", d.Name, d.MAC)
+	attrs := fmt.Sprintf("ip link set %s address %s", d.Name, d.MAC)
 	if d.MTU > 0 {
-		mend += fmt.Sprintf(" mtu %d", d.MTU)
+		attrs += fmt.Sprintf(" mtu %d", d.MTU)
 	}
-	return []string{mend + " alias " + d.Alias + " up", fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name)}, nil
+	return []string{attrs + " alias " + d.Alias + " up", fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name)}, nil
 }

@@ -14,10 +14,10 @@ type Chain struct {
 	Table  string   `json:"table"`
 	Name   string   `json:"name"`
 	Shared bool     `json:"shared,omitempty"` // other plans put rules there; the chain goes when the last rule has gone
-	Rules  []string `json:"rules,omitempty"`  // all rules of a chain that is not shared
+	Rules  []string `json:"rules,omitempty"`  // all rules, unless the chain is shared
 }
 
-// Rule is a rule in a chain that the plan of the rule does not own: a built-in chain, or a shared chain of another plan.
+// Rule is a rule in a chain of others: a built-in chain, or a shared chain of another plan.
 type Rule struct {
 	Table string `json:"table"`
 	Chain string `json:"chain"`
@@ -25,7 +25,7 @@ type Rule struct {
 	Spec  string `json:"spec"`
 }
 
-// ruleset is the step that puts a plan's chains and rules in place, in one transaction per table.
+// ruleset is the step for a plan's chains and rules, in a transaction per table.
 type ruleset struct {
 	owner  string
 	chains []Chain
@@ -85,7 +85,7 @@ func (r *ruleset) check(k *Kernel) ([]string, error) {
 	return e.drift, err
 }
 
-// ensure repairs everything in one go, and then ends the connections that were made under other rules.
+// ensure repairs everything in a single transaction per table, and then ends the connections made under other rules.
 func (r *ruleset) ensure(k *Kernel) error {
 	e, err := r.repair(k)
 	if err != nil || len(e.drift) == 0 {
@@ -151,7 +151,7 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 	return e, nil
 }
 
-// repair makes a chain that is missing, and fills a chain anew that holds other rules than the chain should.
+// repair makes a missing chain, and fills a chain anew if the chain holds other rules than it should.
 func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 	exists := have.Has(c.Table, c.Name)
 	if !exists {
@@ -213,7 +213,7 @@ func textsOf(list []rules.Rule) []string {
 	return texts
 }
 
-// without returns the texts of list that other has not.
+// without returns the texts of list that other lacks.
 func without(list, other []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
@@ -228,8 +228,8 @@ func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
 	return true, nil
 }
 
-// text returns the rule as the kernel's list of the chain has the rule. The text is boxrun's, or what this version of
-// iptables makes of boxrun's: a rule with the same comment and target, if iptables says that boxrun's rule exists.
+// text returns the rule as listed by the kernel: boxrun's text, or what this version of iptables makes of boxrun's
+// text. The latter is a rule with the same comment and target, if iptables says that boxrun's rule exists.
 func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
 	own := rules.ParseRule(rules.Normal(r.Spec))
 	i := slices.IndexFunc(list, func(rule rules.Rule) bool {
@@ -244,8 +244,7 @@ func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
 	return list[i].Text, nil
 }
 
-// repair adds a rule that is missing, and moves a rule to the front where others have put their rules first. The rules of
-// others stay as they are.
+// repair adds a missing rule, and moves a rule to the front if others have put rules first. The rules of others stay.
 func (r Rule) repair(list []rules.Rule, text string, e *edits) {
 	copies := 0
 	for _, rule := range list {
@@ -274,14 +273,14 @@ const overtaken = " has other rules before: "
 // Overtaken reports of a line of [Plan.Drift] whether the rule is in place, but behind rules of others.
 func Overtaken(drift string) bool { return strings.Contains(drift, overtaken) }
 
-// place is a chain that a plan puts rules into.
+// place is a chain with rules of a plan.
 type place struct{ table, chain string }
 
 func (r Rule) place() place { return place{r.Table, r.Chain} }
 
-// repairStrays drops rules that are not wanted from the chains that the plan puts rules into: rules with the plan's mark,
-// and jumps to the plan's chains. Such is the jump for an address that a box no longer has, or a jump that lets too much
-// through. Wanted are the texts of the plan's rules in each chain.
+// repairStrays drops unwanted rules from the chains with rules of the plan: rules with the plan's mark, and jumps to
+// the plan's chains. Such is the jump for an address the box no longer has, or a jump that lets too much through.
+// Wanted are the texts of the plan's rules in each chain.
 func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *edits) {
 	for _, rule := range r.rules {
 		at := rule.place()
@@ -299,8 +298,9 @@ func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *
 	}
 }
 
-// undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is there,
-// so nothing need be recorded. One transaction does all; where the transaction fails, each thing is tried by itself.
+// undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is
+// there, so nothing need be recorded. A single transaction per table does all; where a transaction fails, each thing
+// is tried by itself.
 func (r *ruleset) undo(k *Kernel) error {
 	have, err := k.rules()
 	if err != nil {
@@ -339,8 +339,8 @@ func (r *ruleset) removal(have rules.Tables) edits {
 	return e
 }
 
-// removes reports whether a rule is to be deleted: the rule jumps to one of the plan's chains, or has the plan's mark and
-// stands where the plan puts rules. Rules in the plan's chains are flushed with the chains.
+// removes reports whether a rule is to be deleted: a jump to a chain of the plan, or a rule with the plan's mark in a
+// chain the plan puts rules into. Rules in the plan's own chains are flushed with the chains.
 func (r *ruleset) removes(table, chain string, rule rules.Rule) bool {
 	if r.owns(table, chain) {
 		return false
@@ -349,7 +349,7 @@ func (r *ruleset) removes(table, chain string, rule rules.Rule) bool {
 	return r.owns(table, rule.Target) || rule.Comment() == r.owner && slices.ContainsFunc(r.rules, here)
 }
 
-// owns reports whether a chain is one of the plan's.
+// owns reports whether a chain is the plan's own.
 func (r *ruleset) owns(table, chain string) bool {
 	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Table == table && c.Name == chain })
 }
@@ -359,7 +359,7 @@ func (r *ruleset) inUse(have rules.Tables) bool {
 	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Shared && len(have.Rules(c.Table, c.Name)) > 0 })
 }
 
-// removeSingly removes what removal asks for one by one, past errors.
+// removeSingly does the edits of removal one by one, past errors.
 func (k *Kernel) removeSingly(e edits) error {
 	k.Reread()
 	var errs []error

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by `up` as well; the plan makes
-// it true before any boxrun has run, and lets others that manage the host know.
+// Setup is what the plan for reboots depends on. Whatever boxes need, "up" sets as well; the plan sets the same before
+// any boxrun has run, and tells others who manage the host.
 type Setup struct {
 	Etc       string    // /etc
 	Bridges   []Network // of these the names and Offload count
 	Devices   []string  // of the IPv4 default routes
-	Legacy    bool      // iptables is the one whose tables are kernel modules of their own
-	Ethtool   string    // path of ethtool(8), "" where it is not installed
+	Legacy    bool      // iptables has the legacy backend: tables are kernel modules
+	Ethtool   string    // path of ethtool(8), "" where not installed
 	Firewalld bool      // firewalld is installed
-	Zoned     []string  // bridges for firewalld's zone: not those that the administrator has put into another
+	Zoned     []string  // bridges for firewalld's zone, without those in another zone by the administrator's wish
 }
 
 // The files below Etc. Their names never change: what an older boxrun wrote is found by them.
@@ -48,7 +48,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	return s, errors.Join(err, legacyErr, lookErr, zonesErr)
 }
 
-// hasFirewalld says whether firewalld is installed: its package brings both directories.
+// hasFirewalld reports whether firewalld is installed: its package brings both directories.
 func hasFirewalld(etc string) bool {
 	return isDir(filepath.Join(etc, filepath.Dir(zoneFile))) && isDir(filepath.Join(etc, filepath.Dir(policyFile)))
 }
@@ -58,7 +58,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// Plan plans the setup. A directory that is missing is none of boxrun's to make: nothing reads it on this host.
+// Plan plans the setup. A missing directory stays missing: nothing reads the directory on this host.
 func (s Setup) Plan() Plan {
 	p := Plan{Owner: "boxrun:setup", Sysctls: s.sysctls(), Modules: s.modules()}
 	for _, f := range s.files() {
@@ -72,8 +72,8 @@ func (s Setup) Plan() Plan {
 	return p
 }
 
-// Deeds gives a line for each thing that Apply will do to put the plan in place, worded for when it is done: none where all
-// is. It never writes. The plan was recorded just before, so that it knows what was there.
+// Deeds returns a line for each thing Apply will do, in the past tense, none where all is in place. It never writes.
+// The plan must be recorded just before, so that the lines can tell what was there.
 func (p Plan) Deeds(k *Kernel) ([]string, error) {
 	var deeds []string
 	err := p.eachDrifted(k, func(s step, _ []string) error {
@@ -104,7 +104,7 @@ func deed(s step) string {
 	return fmt.Sprintf("set up %v", s)
 }
 
-// Missing gives a line for each thing that cannot be kept over reboots on this host. Boxes work without it.
+// Missing returns a line for each thing out of reach on this host after reboots. Boxes work without these.
 func (s Setup) Missing() []string {
 	var missing []string
 	for _, name := range []string{sysctlFile, modulesFile, udevFile} {
@@ -122,13 +122,13 @@ func (s Setup) file(name, text string) File {
 	return File{Path: filepath.Join(s.Etc, name), Text: text}
 }
 
-// files gives what is read at boot. Udev's has no text where there is nothing to turn off.
+// files returns the files read at boot. Udev's has no text where there is nothing to turn off.
 func (s Setup) files() []File {
 	return []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
 }
 
-// sysctls are those that boxes need of the whole host. Reverse path filtering is set to loose for all devices, those to
-// come and the one that leads out, as the greater of a device's own value and that for all is in force.
+// sysctls are the settings of the whole host for boxes. Reverse path filtering is loose for all devices, devices to
+// come and the device that leads out: in force is the greater of a device's own value and the value for all.
 func (s Setup) sysctls() []Sysctl {
 	list := []Sysctl{forwarding()}
 	for _, device := range append([]string{"all", "default"}, s.Devices...) {
@@ -146,7 +146,7 @@ func (s Setup) sysctlText() string {
 	return b.String()
 }
 
-// modules leaves out those of the legacy backend where the host has the other.
+// modules leaves out the modules of the legacy backend where the host has the other backend.
 func (s Setup) modules() []Modules {
 	return slices.DeleteFunc(hostModules(), func(m Modules) bool { return m.Legacy && !s.Legacy })
 }
@@ -159,8 +159,8 @@ func (s Setup) modulesText() string {
 	return text
 }
 
-// udevText gives a rule for each bridge whose offload is turned off; "" where there is none. It goes by names: a bridge
-// that a box is started on by hand, or that the host's own configuration makes at boot, has no mark of boxrun's.
+// udevText returns a rule for each bridge whose offload is turned off; "" where there is none. Rules go by names: a
+// bridge made by hand, or by the host's own configuration at boot, has no mark of boxrun's.
 func (s Setup) udevText() string {
 	var rules strings.Builder
 	for _, n := range s.Bridges {
@@ -175,7 +175,7 @@ func (s Setup) udevText() string {
 	return setupComment + "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n" + rules.String()
 }
 
-// unzoned gives the bridges that no other zone of firewalld's permanent configuration has.
+// unzoned returns the bridges outside all other zones of firewalld's permanent configuration.
 func unzoned(etc string, bridges []Network) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(etc, "firewalld/zones/*.xml"))
 	if err != nil {
@@ -201,7 +201,7 @@ func unzoned(etc string, bridges []Network) ([]string, error) {
 	return names, nil
 }
 
-// SetupFiles gives the files below etc that a setup has left, boxrun's mark in them.
+// SetupFiles returns the files of a setup below etc: the files with boxrun's mark.
 func SetupFiles(etc string) ([]string, error) {
 	var found []string
 	for _, f := range allSetupFiles(etc) {
@@ -224,8 +224,8 @@ func allSetupFiles(etc string) []File {
 	return files
 }
 
-// SetupRemoval plans nothing but what Undo of it takes away: every file that a setup may have left below etc, and what
-// firewalld took from them.
+// SetupRemoval returns a plan only for Undo: every file a setup may have left below etc, and what firewalld took from
+// the files.
 func SetupRemoval(etc string) Plan {
 	files := allSetupFiles(etc)
 	return Plan{

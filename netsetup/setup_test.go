@@ -11,7 +11,7 @@ import (
 	"boxrun/netsetup/nstest"
 )
 
-// emptyEtc gives an /etc with the directories that programs read, and no files in them.
+// emptyEtc returns an /etc with the directories that programs read, and no files in them.
 func emptyEtc(t *testing.T, dirs ...string) string {
 	t.Helper()
 	etc := t.TempDir()
@@ -139,7 +139,9 @@ func TestDeeds(t *testing.T) {
 	}
 }
 
-func TestSetupOnAHost(t *testing.T) { nstest.WithBackend(t, "nft", nstest.SideBySide, testSetupOnAHost) }
+func TestSetupOnAHost(t *testing.T) {
+	nstest.WithBackend(t, "nft", nstest.SideBySide, testSetupOnAHost)
+}
 
 func testSetupOnAHost(t *testing.T) {
 	h := newTestHost(t)

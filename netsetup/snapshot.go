@@ -19,29 +19,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Snapshot is the host's network at one moment: links, addresses, routes, routing rules, the firewall, sysctls. It leaves
-// out what comes and goes by itself, and what carries boxrun's name, as other boxes may come up meanwhile.
+// Snapshot is the host's network at a moment: links, addresses, routes, routing rules, the firewall, sysctls. Left out
+// are things that come and go by themselves, and things with boxrun's name, as other boxes may come up meanwhile.
 type Snapshot struct {
-	facts []fact // in the order in which they can be set: a link before its addresses
+	facts []fact // in an order for setting them: a link before its addresses
 }
 
-// fact is one thing about the host.
+// fact is a thing about the host.
 type fact struct {
 	thing string // "address 192.0.2.1/24 on eth0": once in a snapshot
-	on    string // the thing without which it is not; "" for none
-	value string // "" where being there is all there is to it
-	set   string // the command that makes it so; "" where none does
-	unset string // the command that takes it away; "" where none does
+	on    string // another thing without which this thing cannot be; "" for none
+	value string // "" for a thing that is there or not
+	set   string // the command to have the thing with the value; "" for none
+	unset string // the command to take the thing away; "" for none
 }
 
-// Change is one difference between two snapshots.
+// Change is a difference between two snapshots.
 type Change struct {
 	What   string // "address 192.0.2.1/24 on eth0 is gone"
-	Revert string // the command that takes it back; "" where none does
+	Revert string // the command to take the change back; "" for none
 }
 
-// Look takes a snapshot of the network namespace of the process. A part of it that the host has no program for
-// (iptables, nft) is left out.
+// Look takes a snapshot of the network namespace of the process. A part without a program on the host (iptables, nft)
+// is left out.
 func Look() (Snapshot, error) {
 	var s Snapshot
 	for _, part := range []func() ([]fact, error){devices, firewallFacts, netSysctls} {
@@ -54,7 +54,7 @@ func Look() (Snapshot, error) {
 	return s, nil
 }
 
-// Changes gives what has changed since s was taken. The commands go in the order given: what is new is taken away, last
+// Changes returns the changes since s was taken. The commands go in the order given: what is new is taken away, last
 // first, then what is gone or different is restored, first first.
 func (s Snapshot) Changes(now Snapshot) []Change {
 	before, after := byThing(s.facts), byThing(now.facts)
@@ -87,7 +87,7 @@ func byThing(facts []fact) map[string]fact {
 	return m
 }
 
-// changed says from what to what, where that is a matter of a few words.
+// changed says from what to what, where a few words suffice.
 func changed(from, to string) string {
 	if strings.Contains(from+to, "\n") {
 		return " is different"
@@ -95,7 +95,7 @@ func changed(from, to string) string {
 	return fmt.Sprintf(" is %s, was %s", to, from)
 }
 
-// devices gives links, addresses, routes and routing rules.
+// devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
 	h, err := openRoute(netns.None())
 	if err != nil {
@@ -125,7 +125,8 @@ func devices() ([]fact, error) {
 	return append(facts, routing...), err
 }
 
-// passing says of a link that it is another container's, or boxrun's own bridge: they come and go while a box boots.
+// passing reports whether a link is another container's, or boxrun's own bridge: such links come and go while a box
+// boots.
 func passing(l netlink.Link) bool {
 	a := l.Attrs()
 	return strings.HasPrefix(a.Alias, "boxrun:") || l.Type() == "veth" && a.MasterIndex != 0 && a.NetNsID >= 0
@@ -164,7 +165,7 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 	return append(facts, property("state", state, state))
 }
 
-// addrFact leaves out what the kernel makes of itself: link-local and temporary addresses of IPv6.
+// addrFact leaves out addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
 	prefix := prefixOf(a.IPNet)
 	if !prefix.IsValid() || prefix.Addr().Is6() && (prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0) {
@@ -182,7 +183,7 @@ func addrFact(a netlink.Addr, link string) fact {
 	}
 }
 
-// routingFacts gives the routes that lead over the links named, and the routing rules, of both families.
+// routingFacts returns the routes over the named links, and the routing rules, of both families.
 func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	var facts []fact
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -204,7 +205,7 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	return facts, nil
 }
 
-// ipFact is a thing that "ip OBJECT add WORDS" makes and "ip OBJECT del WORDS" takes away.
+// ipFact is a thing made by "ip OBJECT add WORDS" and taken away by "ip OBJECT del WORDS".
 func ipFact(family int, object, name, words string) fact {
 	command, of := "ip ", ""
 	if family == netlink.FAMILY_V6 {
@@ -215,7 +216,7 @@ func ipFact(family int, object, name, words string) fact {
 	}
 }
 
-// routeFact leaves out the routes that the kernel makes with an address.
+// routeFact leaves out the routes made by the kernel for an address.
 func routeFact(r netlink.Route, family int, names map[int]string) fact {
 	kinds := map[int]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit "}
 	kind, known := kinds[r.Type]
@@ -230,7 +231,7 @@ func routeFact(r netlink.Route, family int, names map[int]string) fact {
 	return f
 }
 
-// routeWords gives a route as ip-route(8) takes it.
+// routeWords returns a route in the words of ip-route(8).
 func routeWords(r netlink.Route, names map[int]string) string {
 	words := "default"
 	if dst := prefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
@@ -262,7 +263,7 @@ func wordsIf(needed bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// ruleFact gives a rule as ip-rule(8) takes it.
+// ruleFact returns a rule in the words of ip-rule(8).
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
 	words += wordsIf(r.Invert, " not") + " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
@@ -284,17 +285,17 @@ func orAll(p netip.Prefix) string {
 	return p.String()
 }
 
-// firewallFacts returns the chains and rules of iptables and ip6tables, and the tables of nft but those of iptables.
+// firewallFacts returns the chains and rules of iptables and ip6tables, and all tables of nft but iptables' own.
 func firewallFacts() ([]fact, error) {
 	var facts []fact
-	var known []string // tables of nft that iptables has told of
+	var known []string // tables of nft told of by iptables
 	for _, family := range []string{"ip", "ip6"} {
 		program := family + "tables" // iptables, ip6tables
 		out, err := runIfThere(program + "-save")
 		if err != nil {
 			return nil, err
 		}
-		tables, _ := rules.Parse(program, out) // nft tells of a table that iptables cannot read
+		tables, _ := rules.Parse(program, out) // nft tells of tables iptables cannot read
 		for _, t := range tables {
 			facts = append(facts, filterFacts(t)...)
 		}
@@ -308,7 +309,7 @@ func firewallFacts() ([]fact, error) {
 	return append(facts, tableFacts(out, known)...), err
 }
 
-// runIfThere gives what a program prints, nothing where the host has no such program.
+// runIfThere returns the output of a program, "" where the host has no such program.
 func runIfThere(name string, args ...string) (string, error) {
 	if _, err := exec.LookPath(name); err != nil {
 		return "", nil
@@ -316,7 +317,7 @@ func runIfThere(name string, args ...string) (string, error) {
 	return rules.Run("", name, args...)
 }
 
-// filterFacts returns the chains and rules of a table, but boxrun's. A rule that is there twice is two facts.
+// filterFacts returns the chains and rules of a table, but boxrun's. The same rule twice is two facts.
 func filterFacts(t *rules.Table) []fact {
 	var facts []fact
 	command := t.Program + " -t " + t.Name + " "
@@ -345,8 +346,8 @@ func filterFacts(t *rules.Table) []fact {
 	return facts
 }
 
-// chainFact returns a chain, or the policy of a built-in chain. A built-in chain with the policy ACCEPT that appears with
-// its table makes no difference.
+// chainFact returns a chain, or the policy of a built-in chain. A built-in chain with the policy ACCEPT appears with
+// its table and makes no difference.
 func chainFact(command string, c *rules.Chain) fact {
 	if c.Policy == "-" {
 		return fact{thing: "chain " + command + c.Name, set: command + "-N " + c.Name, unset: command + "-X " + c.Name}
@@ -360,11 +361,11 @@ func chainFact(command string, c *rules.Chain) fact {
 	return f
 }
 
-// tableFacts reads the output of nft list ruleset, but for the tables that are known.
+// tableFacts reads the output of nft list ruleset, but for the known tables.
 func tableFacts(text string, known []string) []fact {
 	var facts []fact
 	for _, block := range strings.SplitAfter(text, "\n}\n") {
-		at := strings.Index("\n"+block, "\ntable ") // behind what nft remarks on it
+		at := strings.Index("\n"+block, "\ntable ") // behind nft's remarks on the table
 		if at < 0 {
 			continue
 		}
@@ -381,8 +382,8 @@ func tableFacts(text string, known []string) []fact {
 	return facts
 }
 
-// netSysctls gives the settings below net. Those of one device that comes or goes are no difference; what cannot be read
-// is none either.
+// netSysctls returns the settings below net. Settings of a device that comes or goes are no difference, nor are
+// settings that cannot be read.
 func netSysctls() ([]fact, error) {
 	const dir = "/proc/sys/net"
 	var facts []fact

@@ -9,9 +9,9 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Sweep removes the chains of boxes whose names are not in known, with the jumps to them, and the rules of bridges that
-// do not exist: what a service that saves rules has brought back at boot, or a boxrun without its state has left. It
-// gives a word for each of them: "box web", "bridge sbr0".
+// Sweep removes the chains of boxes not in known, with the jumps to the chains, and the rules of bridges that do not
+// exist. Such rules are brought back at boot by a service that saves rules, or left by a boxrun without its state.
+// Sweep returns a word for each: "box web", "bridge sbr0".
 func Sweep(k *Kernel, known []string) ([]string, error) {
 	k.Reread()
 	found, err := leftovers(k, known)
@@ -26,7 +26,7 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 	return words, errors.Join(errs...)
 }
 
-// Leftovers returns what Sweep would remove, in the same words. It changes nothing.
+// Leftovers returns the same words as Sweep and changes nothing.
 func Leftovers(k *Kernel, known []string) ([]string, error) {
 	found, err := leftovers(k, known)
 	var words []string
@@ -36,7 +36,7 @@ func Leftovers(k *Kernel, known []string) ([]string, error) {
 	return words, err
 }
 
-// leftover is a box or a bridge that has rules and is not there.
+// leftover is a box or a bridge with rules and nothing else.
 type leftover struct {
 	kind, name string
 	rules      *ruleset
@@ -62,7 +62,7 @@ func leftovers(k *Kernel, known []string) ([]leftover, error) {
 	return found, err
 }
 
-// strangers gives the names of the boxes that have a chain but are not known, sorted.
+// strangers returns the names of unknown boxes with a chain, sorted.
 func strangers(have rules.Tables, known []string) []string {
 	var names []string
 	for _, t := range have {
@@ -77,11 +77,11 @@ func strangers(have rules.Tables, known []string) []string {
 	return names
 }
 
-// bridgePlaces gives a rule for each chain that a bridge's plan puts rules into.
+// bridgePlaces returns a rule for each chain with rules of a bridge's plan.
 func bridgePlaces() []Rule { return bridgeRules(Network{}) }
 
-// goneBridges gives the bridges that have rules and no device. The device is made before its rules and deleted after
-// them, so such rules are nobody's.
+// goneBridges returns the bridges with rules and no device. The device is made before its rules and deleted after the
+// rules, so such rules are nobody's.
 func (k *Kernel) goneBridges(have rules.Tables) ([]string, error) {
 	var gone []string
 	for _, place := range bridgePlaces() {

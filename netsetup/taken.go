@@ -2,10 +2,9 @@ package netsetup
 
 import "boxrun/netsetup/firewall"
 
-// Taken returns who has one of the host's ports already: processes that listen on the port, and rules of others that send
-// the port elsewhere. boxrun's own rules are left out: the state of the boxes says who holds a port by them. Rules of
-// native nftables and of the other backend of iptables are left out, too: firewall.State.Translation tells which rule
-// comes first.
+// Taken returns who has any of the host's ports already: processes that listen on a port, and rules of others that
+// send a port elsewhere. boxrun's own rules are left out, as the state of the boxes tells who holds a port by them.
+// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation.
 func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	holders, err := Listeners(ports)
 	if err != nil {

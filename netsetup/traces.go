@@ -10,24 +10,24 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Traces is everything in the host's network that carries boxrun's name. It is found by the names alone, so that a host
-// can be cleared of boxrun when all records are lost.
+// Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
+// cleared of boxrun when all records are lost.
 type Traces struct {
 	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices that boxrun made
-	Guarded []string // devices of others that boxrun has rules for
+	Bridges []string // devices made by boxrun
+	Guarded []string // devices of others with rules of boxrun's
 }
 
-// Trace is a rule of boxrun's, or one of its chains.
+// Trace is a rule or a chain of boxrun's.
 type Trace struct {
 	Owner string // host, or the name of a bridge or box
-	Tool  string // iptables, or the name of the one with the other backend
+	Tool  string // iptables, or the iptables of the other backend
 	Table string
 	Chain string
 	Spec  string // "" for the chain itself
 }
 
-// String gives the rule as typed.
+// String returns the rule as typed.
 func (t Trace) String() string {
 	if t.Spec == "" {
 		return fmt.Sprintf("%s -t %s -N %s", t.Tool, t.Table, t.Chain)
@@ -35,7 +35,7 @@ func (t Trace) String() string {
 	return fmt.Sprintf("%s -t %s -A %s %s", t.Tool, t.Table, t.Chain, t.Spec)
 }
 
-// FindTraces looks for all that carries boxrun's name. It never writes.
+// FindTraces looks for everything with boxrun's name. It never writes.
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
 	k.Reread()
@@ -95,8 +95,7 @@ func chainOwner(chain string) string {
 	return "host"
 }
 
-// boxOf returns the name of the box that a chain belongs to, and false for the chains of boxrun that all boxes share and
-// the chains of others.
+// boxOf returns the name of the box of a chain, and false for chains of others and for chains of all boxes.
 func boxOf(chain string) (string, bool) {
 	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
 		return name, true
@@ -104,7 +103,7 @@ func boxOf(chain string) (string, bool) {
 	return strings.CutPrefix(chain, prefixFilter)
 }
 
-// tracedBridges gives the devices that have boxrun's alias, and those of others for which there are rules.
+// tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
 func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err error) {
 	links, err := linkList(k.link)
 	if err != nil {
@@ -122,7 +121,7 @@ func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err erro
 	return made, guarded, nil
 }
 
-// Names gives the bridges that the traces speak of, those that are gone included.
+// Names returns the bridges of the traces, also bridges that are gone.
 func (t Traces) Names() []string {
 	names := slices.Concat(t.Bridges, t.Guarded)
 	for _, r := range t.Rules {
@@ -134,7 +133,7 @@ func (t Traces) Names() []string {
 	return slices.Compact(names)
 }
 
-// Without gives the traces but those of the owners named. What is in the backend that iptables does not use stays.
+// Without returns the traces of all but the named owners. Traces in the other backend than iptables' stay.
 func (t Traces) Without(owners []string) Traces {
 	known := func(name string) bool { return slices.Contains(owners, name) }
 	return Traces{
@@ -144,7 +143,7 @@ func (t Traces) Without(owners []string) Traces {
 	}
 }
 
-// PortsOn gives the devices on a bridge: what runs there would lose its network with it.
+// PortsOn returns the devices on a bridge: who runs there would lose the network together with the bridge.
 func PortsOn(k *Kernel, bridge string) ([]string, error) {
 	link, err := k.linkByName(bridge)
 	if link == nil || err != nil {
@@ -153,7 +152,7 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 	return k.ports(link)
 }
 
-// Commands gives what a person would type to remove the traces.
+// Commands returns what a person would type to remove the traces.
 func (t Traces) Commands() []string {
 	var lines []string
 	for _, b := range t.Guarded {
@@ -173,11 +172,12 @@ func (t Traces) Commands() []string {
 	return lines
 }
 
-// Remove removes the traces, past errors. What kept others from the host's 127.0.0.1 goes after what opened it.
+// Remove removes the traces, past errors. The guard of the host's 127.0.0.1 goes after the setting that opened
+// 127.0.0.1.
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
 	for _, b := range t.Guarded {
-		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0"))) // what it was is not known: the kernel's default
+		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0"))) // the earlier value is unknown: the kernel's default
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
@@ -206,7 +206,7 @@ func (t Traces) tools() []string {
 	return tools
 }
 
-// removal gives the lines that remove the rules of one tool: jumps first, as a chain can go when no rule leads to it.
+// removal returns the lines to remove the rules of a tool: jumps first, as a chain can go when no rule leads there.
 func (t Traces) removal(tool string) edits {
 	var e edits
 	for _, verb := range []string{"-D", "-F", "-X"} {
@@ -224,7 +224,7 @@ func (t Traces) removal(tool string) edits {
 	return e
 }
 
-// tables gives the tables that are edited, what publishes before what protects.
+// tables returns the edited tables: tables that publish before tables that protect.
 func (e *edits) tables() []string {
 	order := tableOrder()
 	for table := range e.lines {

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NameServers gives the servers that the text of a resolv.conf names, as the C library reads it: three at most.
+// NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
 func NameServers(text string) []netip.Addr {
 	servers := parseResolvConf(text).Servers
 	return servers[:min(3, len(servers))]
 }
 
-// DefaultGateway gives where the IPv4 default route of a process's network leads, the zero Addr where there is none.
+// DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
 	var gateway netip.Addr
 	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
@@ -34,11 +34,11 @@ func DefaultGateway(pid int) (netip.Addr, error) {
 	return gateway, nil
 }
 
-// discard is the port of a service that throws away what it gets (RFC 863). Nobody need listen.
+// discard is the port of a service that throws packets away (RFC 863). Nobody need listen.
 const discard = 9
 
-// Neighbour says whether an address on the wire of a process's network answers the kernel's question who has it, within a
-// second: no firewall keeps it from that.
+// Neighbour reports whether an address on the wire of a process's network answers the kernel's question who has the
+// address, within a second or until ctx ends. No firewall keeps a neighbour from answering.
 func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	conn, err := DialFrom(ctx, pid, "udp4", netip.AddrPortFrom(addr, discard).String())
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
@@ -60,7 +60,7 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	return false, nil
 }
 
-// knows says whether a neighbour has answered.
+// knows reports whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (known bool, err error) {
 	err = lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
 		entries, err := neighList(h, 0, netlink.FAMILY_V4)

@@ -9,26 +9,27 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Asked is a range of host ports that somebody wants to publish.
+// Asked is a range of host ports to be published.
 type Asked struct {
 	IP          netip.Addr // zero: every address of the host
 	Proto       string     // tcp | udp
 	First, Last uint16
 }
 
-// Diversion is a rule of others that already sends a port elsewhere.
+// Diversion is a rule of others that sends a port elsewhere.
 type Diversion struct {
-	Asked int    // index of the range asked for that the rule takes ports of
-	Port  uint16 // the lowest port of the range that the rule takes
-	By    string // the rule, with the program that seems to have made it: "a DNAT rule of Docker: -A DOCKER ..."
+	Asked int    // index of the range among the ranges asked for
+	Port  uint16 // the lowest port of the range taken by the rule
+	By    string // the rule and its likely maker: "a DNAT rule of Docker: -A DOCKER ..."
 }
 
-// Diversions returns the rules of others in the table nat that already send ports of asked elsewhere.
+// Diversions returns the rules of others in the table nat that send ports of asked elsewhere. boxrun's rules are left
+// out.
 //
-// Diversions follows the jumps from PREROUTING and OUTPUT, so a rule in a chain that nothing leads to takes no port, and a
-// rule without ports of its own (Kubernetes) takes the ports of the rules that lead to it. boxrun's rules are left out. A
-// rule for all ports of all addresses is a transparent proxy and takes no port. Local are the host's addresses: a rule for
-// other destinations, such as a cluster's, takes no host port. With no local addresses every destination counts.
+// Diversions follows the jumps from PREROUTING and OUTPUT. So a rule in a chain without jumps to the chain takes no
+// port, and a rule without ports of its own (Kubernetes) takes the ports of the jumps on the way. A rule for all ports
+// of all addresses is a transparent proxy and takes no port. Local are the host's addresses: a rule for other
+// destinations, such as a cluster's, takes no host port. With no local addresses every destination counts.
 func Diversions(nat *rules.Table, asked []Asked, local ...netip.Addr) []Diversion {
 	w := foreignWalk{nat: nat, asked: asked, local: local}
 	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
@@ -45,8 +46,8 @@ type selection struct {
 	not   []netip.Prefix // destinations left out
 }
 
-// selectionOf returns the packets that a rule is for. A condition that is not known here selects all packets. Elsewhere is
-// true for a rule that is only for destinations outside the host.
+// selectionOf returns the packets a rule is for. An unknown condition selects all packets. Elsewhere is true for a
+// rule for destinations outside the host only.
 func selectionOf(r rules.Rule) (s selection, elsewhere bool) {
 	for _, m := range r.Matches {
 		switch m.Name {
@@ -81,7 +82,7 @@ func parsePrefix(value string) netip.Prefix {
 	return netip.PrefixFrom(addr, addr.BitLen())
 }
 
-// and narrows a selection by the selection of the next rule on the way. It returns false where no packet is left.
+// and narrows a selection by the selection of the next rule on the way, and returns false where no packet is left.
 func (s selection) and(t selection) (selection, bool) {
 	if s.proto == "" {
 		s.proto = t.proto
@@ -103,7 +104,7 @@ func (s selection) and(t selection) (selection, bool) {
 	return s, s.ports == nil || len(s.ports) > 0
 }
 
-// takes returns the lowest of the ports asked for that the selected packets are sent to.
+// takes returns the lowest port asked for among the ports of the selected packets.
 func (s selection) takes(a Asked, local []netip.Addr) (port uint16, taken bool) {
 	if s.proto != "" && s.proto != a.Proto || s.ports == nil && !s.dst.IsValid() || !s.reaches(a.IP, local) {
 		return 0, false
@@ -141,7 +142,7 @@ type foreignWalk struct {
 // maxJumps bounds the way through chains. The kernel refuses loops, but the listing may be of two moments.
 const maxJumps = 16
 
-// follow looks at the rules of others in a chain that packets of s reach.
+// follow looks at the rules of others in a chain. The packets of s reach the chain.
 func (w *foreignWalk) follow(chain string, s selection, depth int) {
 	if depth > maxJumps {
 		return
@@ -159,7 +160,7 @@ func (w *foreignWalk) follow(chain string, s selection, depth int) {
 	}
 }
 
-// add notes the ports that a rule takes. Most rules are reached both from PREROUTING and from OUTPUT, and noted once.
+// add notes the ports taken by a rule. Most rules are reached both from PREROUTING and from OUTPUT, and noted once.
 func (w *foreignWalk) add(chain string, r rules.Rule, s selection) {
 	for i, a := range w.asked {
 		port, taken := s.takes(a, w.local)
@@ -170,7 +171,7 @@ func (w *foreignWalk) add(chain string, r rules.Rule, s selection) {
 	}
 }
 
-// describe names a rule, and the program that seems to have made the rule.
+// describe names a rule and the likely maker of the rule.
 func describe(chain string, r rules.Rule) string {
 	maker := ""
 	for _, m := range managers() {

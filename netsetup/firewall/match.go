@@ -9,7 +9,7 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// truth is whether a packet matches: a rule may look at what is not known here.
+// truth is whether a packet matches. A rule may look at something that is not known here: perhaps.
 type truth int
 
 const (
@@ -25,10 +25,10 @@ func truthOf(b bool) truth {
 	return no
 }
 
-// not keeps perhaps as it is.
+// not turns yes into no, and keeps perhaps.
 func (a truth) not() truth { return yes - a }
 
-// matches asks all conditions: one that is not met decides.
+// matches asks all conditions of a rule. All must be met.
 func matches(r rules.Rule, p Packet) truth {
 	result := yes
 	for _, m := range r.Matches {
@@ -41,7 +41,7 @@ func matches(r rules.Rule, p Packet) truth {
 	return result
 }
 
-// meets asks one condition, before its "!".
+// meets asks a single condition, before its "!".
 func meets(m rules.Match, p Packet) truth {
 	value := m.Value()
 	switch m.Name {
@@ -81,7 +81,7 @@ func meets(m rules.Match, p Packet) truth {
 	return perhaps
 }
 
-// within says whether an address is in a prefix. An address that is not known may be.
+// within reports whether an address is in a prefix; perhaps for an unknown address.
 func within(value string, addr netip.Addr) truth {
 	if !addr.IsValid() {
 		return perhaps
@@ -89,7 +89,7 @@ func within(value string, addr netip.Addr) truth {
 	return truthOf(parsePrefix(value).Contains(addr))
 }
 
-// deviceName is a device as a rule names it: a "+" at the end stands for any rest.
+// deviceName is a device as named by a rule: a "+" at the end stands for any rest.
 type deviceName string
 
 func (d deviceName) is(name string) truth {
@@ -107,7 +107,7 @@ func portIfKnown(value string, port uint16) truth {
 	return truthOf(portAmong(value, port))
 }
 
-// inState says whether the connection is in one of the states.
+// inState reports whether the connection is in any of the states.
 func (p Packet) inState(states []string) bool {
 	state := "NEW"
 	if p.Reply {
@@ -150,7 +150,7 @@ func flagsMatch(values []string, p Packet) truth {
 	return truthOf(len(set) == 1 && set[0] == flag)
 }
 
-// markMatches compares with the mark a packet has when nobody has set one, 0.
+// markMatches compares with 0, the mark of a packet that nobody marked.
 func markMatches(value string) truth {
 	mark, _, _ := strings.Cut(value, "/")
 	n, err := strconv.ParseUint(mark, 0, 32)

@@ -26,7 +26,7 @@ func parseSpans(value string) []span {
 	return spans
 }
 
-// allBut returns the ports that are not in spans.
+// allBut returns the ports outside spans.
 func allBut(spans []span) []span {
 	rest := []span{{0, 65535}}
 	for _, s := range spans {
@@ -35,7 +35,7 @@ func allBut(spans []span) []span {
 	return rest
 }
 
-// intersect returns the ports that are in both lists. The spans are never nil.
+// intersect returns the ports in both lists. The spans are never nil.
 func intersect(a, b []span) []span {
 	both := []span{}
 	for _, x := range a {

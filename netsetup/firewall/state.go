@@ -9,18 +9,18 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// State is every rule of the host that packets may meet, at one moment: those of iptables in both backends, as the kernel
-// obeys both, and those of native nftables.
+// State is all rules of the host at one moment: the rules of iptables in both backends, as the kernel obeys both, and
+// the rules of native nftables.
 type State struct {
-	Backend string // of the iptables that boxrun uses: rules.NFT or rules.Legacy
+	Backend string // of boxrun's iptables: rules.NFT or rules.Legacy
 	Version string // what "iptables -V" prints
 	Native  bool   // native nftables could be looked at: nft is installed
 	tables  rules.Tables
 	nft     nftRules
 }
 
-// Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Rules of
-// another tool that is not installed, nft or the iptables of the other backend, are left out.
+// Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
+// nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
 	backend, version, err := rules.InUse()
 	if err != nil {
@@ -51,8 +51,8 @@ func ignoreIncompatible(err error) error {
 	return err
 }
 
-// Mixed says how many rules there are in the backend of iptables that boxrun does not use, boxrun's and others', as text
-// for a person; "" where there are none. The kernel obeys both backends.
+// Mixed says how many rules, boxrun's and others', there are in the backend of iptables that boxrun does not use: text
+// for a person, "" where there are none. The kernel obeys both backends.
 func (s State) Mixed() string {
 	other := rules.Legacy
 	if s.Backend == rules.Legacy {
@@ -81,7 +81,7 @@ func (s State) Mixed() string {
 	return ""
 }
 
-// managers are programs that manage rules, and how the names of their chains begin.
+// managers are programs with rules of their own, and how the names of their chains begin.
 func managers() []struct{ prefix, name string } {
 	return []struct{ prefix, name string }{
 		{"DOCKER", "Docker"}, {"ufw-", "ufw"}, {"KUBE-", "Kubernetes"}, {"NETAVARK", "podman"}, {"CNI-", "CNI portmap"},
@@ -89,7 +89,7 @@ func managers() []struct{ prefix, name string } {
 	}
 }
 
-// Managers returns the names of the programs that have chains on the host: Docker, ufw, firewalld and others.
+// Managers returns the names of the programs with chains on the host: Docker, ufw, firewalld and others.
 func (s State) Managers() []string {
 	var found []string
 	for _, m := range managers() {

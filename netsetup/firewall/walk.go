@@ -9,13 +9,13 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Packet is what rules look at.
+// Packet is the packet as rules see the packet.
 type Packet struct {
 	In, Out      string // devices; Out is "" before routing
 	Src, Dst     netip.Addr
 	Proto        string // tcp | udp
 	SPort, DPort uint16
-	Reply        bool // of a connection that was let through: state ESTABLISHED; otherwise its first packet, NEW
+	Reply        bool // of an accepted connection, state ESTABLISHED; else the first packet of a connection, NEW
 	Translated   bool // the destination of its connection was translated: state DNAT
 	ToHost       bool // Dst is an address of the host
 }
@@ -23,10 +23,10 @@ type Packet struct {
 // Outcome is how the walk of a packet through rules ended.
 type Outcome struct {
 	Dropped bool
-	Rule    string   // what dropped it, or translated it, as a person would type or list it
+	Rule    string   // what dropped or translated the packet, as a person would type or list the rule
 	To      string   // where a translation sends it, in iptables' words: "10.22.0.2:80"
-	Unsure  []string // rules that drop it or not, by what is not known here: a mark, a set, the time
-	Rivals  []string // rules that translate it where they are asked before Rule: see Translation
+	Unsure  []string // rules that may drop the packet, depending on something unknown here: a mark, a set, the time
+	Rivals  []string // rules that translate the packet if asked before Rule: see Translation
 }
 
 // end is what a rule or a chain does with a packet.
@@ -40,16 +40,16 @@ const (
 	decidesNot            // a program outside the kernel decides
 )
 
-// course is what a packet has met so far.
+// course is what happened to a packet so far.
 type course struct {
 	p      Packet
-	doubts int // how many conditions on the way here depend on what is not known
+	doubts int // how many conditions on the way here depend on something unknown
 	out    Outcome
-	maybe  bool // a rule that may have accepted the packet was passed
+	maybe  bool // a rule was passed that may have accepted the packet
 }
 
-// meets notes what a rule does that the packet matches, and returns whether the packet goes on. Where there are doubts
-// nothing that the rule does is certain, so the packet goes on. To is where a translation leads.
+// meets notes the effect of a rule on the packet, and returns whether the packet goes on. If there are doubts on the
+// way, the effect is uncertain and the packet goes on. To is where a translation leads.
 func (c *course) meets(e end, rule, to string) end {
 	switch {
 	case e == decidesNot, e == drops && c.doubts > 0:
@@ -64,8 +64,8 @@ func (c *course) meets(e end, rule, to string) end {
 	return e
 }
 
-// finish returns the outcome of a built-in chain that ended with e. Policy names the policy of a chain that drops what no
-// rule decides on, "" for a chain that accepts.
+// finish returns the outcome of a built-in chain that ended with e. Policy names the policy of a chain that drops by
+// default, "" for a chain that accepts.
 func (c *course) finish(e end, policy string) Outcome {
 	if e == goesOn && policy != "" {
 		e, c.out.Rule = drops, policy
@@ -77,7 +77,7 @@ func (c *course) finish(e end, policy string) Outcome {
 	return c.out
 }
 
-// walk is one packet on its way through the chains of one table of iptables.
+// walk is a packet on its way through the chains of a table of iptables.
 type walk struct {
 	course
 	t *rules.Table
@@ -117,7 +117,7 @@ func (w *walk) chain(name string, depth int) end {
 	return goesOn
 }
 
-// rule does what a rule says that the packet matches, or may match.
+// rule does what a rule says. The packet matches the rule, or may match.
 func (w *walk) rule(chain string, r rules.Rule, depth int) end {
 	command := w.t.Command(chain, r)
 	switch r.Target {
@@ -130,12 +130,12 @@ func (w *walk) rule(chain string, r rules.Rule, depth int) end {
 	case "NFQUEUE", "TPROXY":
 		return w.meets(decidesNot, command, "")
 	}
-	return w.chain(r.Target, depth+1) // RETURN, a chain, or a target that lets the packet go on: LOG, MARK, TCPMSS
+	return w.chain(r.Target, depth+1) // RETURN, a chain, or a target after which the packet goes on: LOG, MARK, TCPMSS
 }
 
-// Forwarded walks a packet that the host forwards: in by p.In, translated to the address and port given (the zero
-// AddrPort where it is not), out by p.Out. It tells the first rule that drops it, of iptables in either backend or of
-// native nftables.
+// Forwarded walks a packet through the host: in by p.In, translated to the given address and port (the zero AddrPort
+// for no translation), out by p.Out. The outcome names the first rule to drop the packet, of either backend of
+// iptables or of native nftables.
 func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 	before, after := p, p
 	before.Out = ""
@@ -162,7 +162,7 @@ func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 	return Outcome{Unsure: unsure}
 }
 
-// at walks a packet through all rules of one hook.
+// at walks a packet through all rules of a hook.
 func (s State) at(hook string, names []string, p Packet) Outcome {
 	var unsure []string
 	for _, name := range names {
@@ -182,10 +182,12 @@ func (s State) at(hook string, names []string, p Packet) Outcome {
 	return o
 }
 
-// Translation tells which rule translates the destination of a new packet, and to where; no Rule where none does. The
-// hook is prerouting, or output for packets of the host itself. The first translation counts, and chains are asked by
-// priority. Of several at one, the one that was made last is asked first, which cannot be seen: Rule is boxrun's then, if it
-// has one there, and Rivals are the others.
+// Translation returns which rule translates the destination of a new packet, and to where; no Rule where none does.
+// The hook is prerouting, or output for packets of the host itself.
+//
+// The first translation counts, and chains are asked by priority. Of several chains with the same priority the newest
+// is asked first, and their age cannot be seen: then Rule is boxrun's, if boxrun has a rule there, and Rivals are the
+// others.
 func (s State) Translation(hook string, p Packet) Outcome {
 	before := s.nft.only(func(c nftChain) bool { return c.Prio < dstnat }).through(hook, "nat", p)
 	after := s.nft.only(func(c nftChain) bool { return c.Prio > dstnat }).through(hook, "nat", p)

@@ -14,7 +14,7 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// nftRules are the chains of native nftables that IPv4 packets meet, those of iptables' nft backend left out.
+// nftRules are the chains of native nftables for IPv4 packets. The chains of iptables' nft backend are left out.
 type nftRules struct {
 	tables []string
 	base   []nftChain // of the host's hooks, by priority
@@ -34,8 +34,8 @@ type nftRule struct {
 	Expr                 []nftExpr
 }
 
-// nftExpr is one expression by its name. Of what nft has no JSON for, as a jump to a chain without a name, it prints the text:
-// such is empty here, and lets a packet go on.
+// nftExpr is an expression by its name. Where nft has no JSON for an expression, such as a jump to a chain without a
+// name, nft prints text: such an expression is empty here, and lets a packet go on.
 type nftExpr map[string]json.RawMessage
 
 func (e *nftExpr) UnmarshalJSON(text []byte) error {
@@ -45,7 +45,7 @@ func (e *nftExpr) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*map[string]json.RawMessage)(e))
 }
 
-// nftObject is one element of what "nft -j list ruleset" prints.
+// nftObject is an element of the output of "nft -j list ruleset".
 type nftObject struct {
 	Table *struct{ Family, Name string }
 	Chain *nftChain
@@ -59,7 +59,7 @@ type nftSet struct {
 	Elem                []json.RawMessage
 }
 
-// readNFT reads the native rules. It returns false where nft is not installed.
+// readNFT reads the native rules, and returns false where nft is not installed.
 func readNFT() (native nftRules, installed bool, err error) {
 	if _, err := exec.LookPath("nft"); errors.Is(err, exec.ErrNotFound) {
 		return nftRules{}, false, nil
@@ -114,13 +114,13 @@ func (c nftChain) ofIptables() bool {
 	return c.Family == "ip" && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
 }
 
-// only gives the rules with those of the base chains that keep says yes to.
+// only returns the rules with fewer base chains: the chains for which keep returns true.
 func (n nftRules) only(keep func(nftChain) bool) nftRules {
 	n.base = slices.DeleteFunc(slices.Clone(n.base), func(c nftChain) bool { return !keep(c) })
 	return n
 }
 
-// nftWalk is one packet on its way through one base chain.
+// nftWalk is a packet on its way through a base chain.
 type nftWalk struct {
 	course
 	n     nftRules
@@ -128,7 +128,8 @@ type nftWalk struct {
 	words map[string][]string // of the packet: see wordsOf
 }
 
-// through walks the base chains of a hook. kind is filter or nat; a chain that accepts is done, the others go on.
+// through walks the base chains of a hook. The kind is filter or nat. After a chain that accepts, the next chain is
+// asked.
 func (n nftRules) through(hook, kind string, p Packet) Outcome {
 	var all Outcome
 	for _, c := range n.base {
@@ -168,7 +169,7 @@ func (w *nftWalk) chain(name string, depth int) end {
 	return goesOn
 }
 
-// rule runs the expressions of a rule from left to right; left says that the chain is not gone on with.
+// rule runs the expressions of a rule from left to right. Left reports whether the packet leaves the chain.
 func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
 	before := w.doubts
 	defer func() { w.doubts = before }()
@@ -204,7 +205,7 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 	case "drop", "reject":
 		e = drops
 	case "dnat", "redirect":
-		if bytes.Contains(raw, []byte(`"map"`)) { // a key that is not in the map ends the rule
+		if bytes.Contains(raw, []byte(`"map"`)) { // a key outside the map ends the rule
 			return goesOn, false
 		}
 		e = translates
@@ -224,7 +225,7 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 	return w.meets(e, r.String(), ""), false
 }
 
-// vmap looks the packet up among verdicts. A key that is not known here may lead to any of them.
+// vmap looks the packet up among verdicts. An unknown key may lead to any of them.
 func (w *nftWalk) vmap(r nftRule, raw json.RawMessage, depth int) (end, bool) {
 	var m struct {
 		Key  json.RawMessage
@@ -269,7 +270,7 @@ func (w *nftWalk) verdict(r nftRule, raw json.RawMessage, hit truth, depth int) 
 	return goesOn, false
 }
 
-// match asks one condition.
+// match asks a condition.
 func (w *nftWalk) match(raw json.RawMessage) truth {
 	var m struct {
 		Op          string
@@ -291,8 +292,8 @@ func (w *nftWalk) match(raw json.RawMessage) truth {
 	return perhaps
 }
 
-// value returns what the packet has where a condition looks: sometimes several words, as a connection has a state and may
-// be translated. It returns false where that is not known.
+// value returns what the packet has where a condition looks: sometimes several words, as a connection has a state and
+// may be translated. It returns false for something unknown.
 func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
 	var left struct {
 		Meta    *struct{ Key string }
@@ -310,7 +311,7 @@ func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
 	case left.Payload != nil:
 		key = left.Payload.Protocol + " " + left.Payload.Field
 		if !slices.Contains([]string{"ip", "th", w.p.Proto}, left.Payload.Protocol) {
-			return []string{""}, true // a header that the packet has not
+			return []string{""}, true // the packet has no such header
 		}
 	case left.CT != nil:
 		key = "ct " + left.CT.Key
@@ -321,7 +322,7 @@ func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
 	return values, known
 }
 
-// wordsOf returns what is known of a packet, by the words with which nft asks: "ip saddr", "ct state".
+// wordsOf returns what is known of a packet, by the words of nft's questions: "ip saddr", "ct state".
 func wordsOf(p Packet) map[string][]string {
 	words := map[string][]string{
 		"meta l4proto": {p.Proto}, "meta protocol": {"ip"}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
@@ -351,8 +352,8 @@ func wordsOf(p Packet) map[string][]string {
 	return words
 }
 
-// equal says whether one of the values is the right side of a condition: a word, a number, a prefix, a range, a set of
-// these, or a set by its name.
+// equal reports whether any of the values is the right side of a condition: a word, a number, a prefix, a range, a set
+// of these, or a set by its name.
 func (w *nftWalk) equal(values []string, right json.RawMessage) truth {
 	var word string
 	if json.Unmarshal(right, &word) == nil && strings.HasPrefix(word, "@") {
@@ -395,7 +396,7 @@ func (w *nftWalk) among(values []string, list []json.RawMessage) truth {
 	return result
 }
 
-// elements gives those of an anonymous set or map, or of one named "@name".
+// elements returns the elements of an anonymous set or map, or of a set named "@name".
 func (w *nftWalk) elements(raw json.RawMessage) []json.RawMessage {
 	var name string
 	if json.Unmarshal(raw, &name) == nil {
@@ -408,7 +409,7 @@ func (w *nftWalk) elements(raw json.RawMessage) []json.RawMessage {
 	return nil
 }
 
-// scalar gives a word or a number as text.
+// scalar returns a word or a number as text.
 func scalar(raw json.RawMessage) string {
 	var word string
 	if json.Unmarshal(raw, &word) == nil {
@@ -455,7 +456,7 @@ func inRange(values []string, first, last string) truth {
 	return no
 }
 
-// String gives the rule by its place; nft prints it with "nft -a list chain".
+// String names the rule by its place. "nft -a list chain" prints the rule's words.
 func (r nftRule) String() string {
 	return fmt.Sprintf("nft rule %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
 }

@@ -1,5 +1,5 @@
-// Package nstest runs tests in network namespaces of their own: it gives a test what stands for a host, with one or the
-// other backend of iptables, and needs no root. Only tests import the package. Begin with [InNamespace].
+// Package nstest runs tests in network namespaces of their own, as root there: a test gets a stand-in for a host, with
+// either backend of iptables. Only tests import the package. Begin with [InNamespace].
 package nstest
 
 import (
@@ -15,22 +15,22 @@ import (
 	"time"
 )
 
-// namespaceVariable tells the test binary that runs again which test to run.
+// namespaceVariable names the test to run again for the test binary in namespaces.
 const namespaceVariable = "BOXRUN_TEST_IN_NAMESPACE"
 
-// Company says whether other tests may run at the same time.
+// Company reports whether other tests may run at the same time.
 type Company int
 
 const (
 	SideBySide Company = iota
-	Alone              // for a test that measures time
+	Alone              // for tests of speed
 )
 
-// parallel is how many tests run side by side: most of them wait, for packets that do not come.
+// parallel is how many tests run side by side: most tests wait, for packets that do not come.
 const parallel = "8"
 
-// Main runs the tests of a package, eight side by side unless the flag -parallel says otherwise. TestMain exits with the
-// code that Main returns.
+// Main runs the tests of a package, eight side by side unless the flag -parallel says otherwise, and returns the exit
+// code.
 func Main(m *testing.M) (code int) {
 	flag.Parse()
 	given := false
@@ -43,9 +43,9 @@ func Main(m *testing.M) (code int) {
 	return m.Run()
 }
 
-// InNamespace reports whether the caller runs in network and mount namespaces of its own, as root there, with lo up and
-// an empty /run. If not, InNamespace runs the one test again in such namespaces, beside other tests, and takes over the
-// result. So a test begins with
+// InNamespace reports whether the caller runs in network and mount namespaces of its own, as root there, with lo up
+// and an empty /run. If not, InNamespace runs the test again in such namespaces, beside other tests, and takes over
+// the result. So a test begins with
 //
 //	if !InNamespace(t) {
 //		return
@@ -83,7 +83,7 @@ func inNamespace(t *testing.T, company Company) bool {
 	return false
 }
 
-// inside reports whether the test is the one that runs again.
+// inside reports whether the test is the test run again.
 func inside(t *testing.T) bool { return os.Getenv(namespaceVariable) == t.Name() }
 
 // CannotRun skips the test, or fails the test where CI has promised to run all tests.
@@ -95,7 +95,7 @@ func CannotRun(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// Run runs a command that must succeed, and returns its output without the last newline.
+// Run runs a command and returns its output without the last newline. A command that fails fails the test.
 func Run(t *testing.T, argv ...string) string {
 	t.Helper()
 	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
@@ -105,7 +105,7 @@ func Run(t *testing.T, argv ...string) string {
 	return strings.TrimSuffix(string(out), "\n")
 }
 
-// Shell runs a script of bash that must succeed, and returns its output without the last newline.
+// Shell runs a script of bash and returns its output without the last newline. A script that fails fails the test.
 func Shell(t *testing.T, script string) string {
 	t.Helper()
 	return Run(t, "bash", "-ec", script)
@@ -120,7 +120,7 @@ const saveScript = `#!/bin/sh
 exec %[1]s %[2]s "$@"
 `
 
-// WithBackend runs a test with one of iptables' two backends, in namespaces of its own.
+// WithBackend runs a test with a backend of iptables, nft or legacy, in namespaces of its own.
 func WithBackend(t *testing.T, backend string, company Company, test func(t *testing.T)) {
 	t.Helper()
 	multi := "/usr/sbin/xtables-" + backend + "-multi"
@@ -135,7 +135,7 @@ func WithBackend(t *testing.T, backend string, company Company, test func(t *tes
 	}
 }
 
-// toolsOf returns a directory with the programs of iptables as one backend has them.
+// toolsOf returns a directory with the programs of a backend of iptables.
 func toolsOf(t *testing.T, multi string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -9,10 +9,10 @@ import (
 const (
 	MarkPrefix  = "boxrun:"    // of comments of rules, and of aliases of bridges
 	ChainPrefix = "BOXRUN-"    // of chains
-	DNATPrefix  = "BOXRUN-DN-" // of the chain in nat that publishes a box's ports; the box's name follows
+	DNATPrefix  = "BOXRUN-DN-" // of the chain in nat with a box's ports; the box's name follows
 )
 
-// Rule is one rule of a chain, taken apart.
+// Rule is a rule of a chain, taken apart.
 type Rule struct {
 	Text    string  // as Normal writes the rule, without "-A CHAIN"
 	Printed string  // as iptables-save printed the rule, without "-A CHAIN"
@@ -23,7 +23,7 @@ type Rule struct {
 	Packets uint64  // how many packets met the rule; 0 where no counters were printed
 }
 
-// Match is one condition of a rule: "! --dport 80:90".
+// Match is a condition of a rule: "! --dport 80:90".
 type Match struct {
 	Not    bool
 	Name   string // "--dport"
@@ -38,7 +38,7 @@ func (m Match) Value() string {
 	return m.Values[0]
 }
 
-// ParseRule takes a rule apart in the order in which iptables-save prints the parts: conditions, the target, options of
+// ParseRule takes a rule apart. The parts must be in the order of iptables-save: conditions, the target, options of
 // the target. Text and Printed are the text as given.
 func ParseRule(text string) Rule {
 	r := Rule{Text: text, Printed: text}
@@ -90,8 +90,8 @@ func (r Rule) Comment() string {
 // Marked reports whether the comment of the rule is a mark of boxrun's.
 func (r Rule) Marked() bool { return strings.HasPrefix(r.Comment(), MarkPrefix) }
 
-// Ours reports whether the rule is boxrun's: a rule with boxrun's mark, or a jump to a chain of boxrun's that lost its
-// mark.
+// Ours reports whether the rule is boxrun's: a rule with boxrun's mark, or a jump without the mark to a chain of
+// boxrun's.
 func (r Rule) Ours() bool { return r.Marked() || strings.HasPrefix(r.Target, ChainPrefix) }
 
 // Ours reports whether a rule of any firewall is boxrun's. The rule is a command as typed: a rule in a chain of boxrun's
@@ -102,9 +102,9 @@ func Ours(command string) bool {
 	})
 }
 
-// Normal rewrites a rule, boxrun's or as iptables-save printed it, so that the same rule has the same text: iptables adds
-// /32 to addresses, -m tcp to -p tcp, and quotes. The parts must be in the order in which iptables prints them:
-// addresses, devices, protocol, matches, target.
+// Normal rewrites a rule, boxrun's or as printed by iptables-save, so that the same rule has the same text: iptables
+// adds /32 to addresses, -m tcp to -p tcp, and quotes. The parts must be in iptables' order: addresses, devices,
+// protocol, matches, target.
 func Normal(rule string) string {
 	var out []string
 	for _, word := range Split(rule) {
@@ -153,7 +153,7 @@ func Split(line string) []string {
 	return words
 }
 
-// quote is the inverse of Split for one word.
+// quote is the inverse of Split for a word.
 func quote(word string) string {
 	if word != "" && !strings.ContainsAny(word, " \"\\'") {
 		return word

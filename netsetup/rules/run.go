@@ -19,8 +19,8 @@ const (
 // ErrNoIptables is in the chain of the error where iptables is not installed.
 var ErrNoIptables = errors.New("iptables is not installed")
 
-// InUse returns the backend of the iptables that is found in $PATH, and what "iptables -V" prints. The error wraps
-// ErrNoIptables where there is no iptables-save.
+// InUse returns the backend of the iptables in $PATH, and what "iptables -V" prints. The error wraps ErrNoIptables
+// where there is no iptables-save.
 func InUse() (backend, version string, err error) {
 	if _, err := exec.LookPath("iptables-save"); err != nil {
 		return "", "", fmt.Errorf("%w: %w", ErrNoIptables, err)
@@ -35,8 +35,9 @@ func InUse() (backend, version string, err error) {
 	return Legacy, strings.TrimSpace(version), nil
 }
 
-// Save reads the tables of the backend that program ("iptables", "iptables-legacy") changes. Options are those of
-// iptables-save: "-c" for counters. Reading does not bring a table to life, as "iptables -S" does with the legacy backend.
+// Save reads the tables of a backend. Program is the backend's: "iptables", "iptables-legacy" or "iptables-nft".
+// Options are options of iptables-save: "-c" for counters. Reading does not bring a table to life, as "iptables -S"
+// does with the legacy backend. Errors are as of Parse.
 func Save(program string, options ...string) (Tables, error) {
 	out, err := Run("", program+"-save", options...)
 	if err != nil {
@@ -45,8 +46,8 @@ func Save(program string, options ...string) (Tables, error) {
 	return Parse(program, out)
 }
 
-// SaveOther reads the tables of the backend that iptables does not use, given the backend in use. There are none where
-// the program of the other backend is not installed or its tables were never used.
+// SaveOther reads the tables of the other backend than the backend in use. There are none where the other backend is
+// not installed or was never used.
 func SaveOther(used string, options ...string) (Tables, error) {
 	program := "iptables-" + NFT
 	if used == NFT {
@@ -65,13 +66,13 @@ func legacyUsed() bool {
 	return err == nil && len(names) > 0
 }
 
-// Run runs a program, feeds stdin to it and returns what it printed to stdout. The error of a program that failed has the
-// command line, the exit status and what the program printed to stderr, on one line.
+// Run runs a program, feeds stdin to the program and returns its output. If the program fails, the error has the
+// command line, the exit status and what the program printed to stderr, on a single line.
 func Run(stdin, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, which undoes what it began
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, to undo what was begun
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err,
 			strings.Join(strings.Fields(stderr.String()), " "))

@@ -11,7 +11,7 @@ import (
 // Tables are the tables of one or both backends of iptables, in the order in which iptables-save printed the tables.
 type Tables []*Table
 
-// Table is one table of one backend.
+// Table is a table of a backend.
 type Table struct {
 	Program string // changes the rules: "iptables" for the backend in use, "iptables-legacy" or "iptables-nft" else
 	Name    string
@@ -19,7 +19,7 @@ type Table struct {
 	byName  map[string]*Chain
 }
 
-// Chain is one chain of a table.
+// Chain is a chain of a table.
 type Chain struct {
 	Name   string
 	Policy string // ACCEPT or DROP for a built-in chain, "-" for any other
@@ -30,8 +30,8 @@ type Chain struct {
 var ErrIncompatible = errors.New("iptables cannot read it")
 
 // Parse reads the output of iptables-save, with or without counters. Program is the iptables of the same backend. The
-// tables are never nil; a table that was never used is absent. Where iptables could not show a table, Parse returns the
-// other tables and an error that wraps ErrIncompatible.
+// tables are never nil; a table never used is absent. Where iptables could not show a table, Parse returns the other
+// tables and an error that wraps ErrIncompatible.
 func Parse(program, text string) (Tables, error) {
 	tables := Tables{}
 	var err error
@@ -75,7 +75,7 @@ func (t *Table) read(line string) {
 	c.Rules = append(c.Rules, r)
 }
 
-// chain returns the chain of that name, and adds a chain that is not there yet.
+// chain returns the chain of that name, and adds a missing chain.
 func (t *Table) chain(name string) *Chain {
 	if t.byName[name] == nil {
 		t.byName[name] = &Chain{Name: name}
