@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +23,9 @@ func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving .
 	return freeAddr(n, want, taken, leaving, filepath.Join(n.Dir, "leases"), cniLeases)
 }
 
-func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr, leaseDirs ...string) (netip.Addr, error) {
+func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr,
+	leaseDirs ...string,
+) (netip.Addr, error) {
 	held, err := heldAddrs(n, leaseDirs)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
@@ -109,11 +110,7 @@ func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 // on a quiet host (gc_thresh1). So a learnt entry counts only while the bridge knows a port for the MAC address. The
 // bridge forgets the MAC address together with the port. Otherwise a box could not come back to its own fixed address.
 func neighbours(n Network) (map[netip.Addr]claim, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := hostRoute()
 	held := map[netip.Addr]claim{}
 	bridge, err := h.LinkByName(n.Bridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {

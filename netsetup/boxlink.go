@@ -102,11 +102,7 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
 	}
-	host, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer host.Close()
+	host := hostRoute()
 	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, errors.New("it is not in the host's network")

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/firewall"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -12,16 +14,8 @@ import (
 // Flows are the tracked connections that a box's rules decided on. A connection stays translated, or untranslated, as
 // at its first packet, so connections made under other rules must be forgotten.
 type Flows struct {
-	Box   netip.Addr  `json:"box"`
-	Ports []HostPorts `json:"ports,omitempty"`
-}
-
-// HostPorts are published ports of the host.
-type HostPorts struct {
-	Proto string     `json:"proto"`
-	IP    netip.Addr `json:"ip"` // zero: any address of the host
-	First uint16     `json:"first"`
-	Last  uint16     `json:"last"`
+	Box   netip.Addr       `json:"box"`
+	Ports []firewall.Ports `json:"ports,omitempty"`
 }
 
 // commands are the nearest that conntrack(8) has to forget. conntrack fails where there is nothing to delete. At the
@@ -30,15 +24,16 @@ func (f *Flows) commands() (up, down []string) {
 	if f == nil {
 		return nil, nil
 	}
-	down = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; conntrack -D -s %[1]s; } >/dev/null 2>&1 || true", f.Box)}
-	up = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; } >/dev/null 2>&1 || true", f.Box)}
+	to := fmt.Sprintf("conntrack -D -d %[1]s; conntrack -D -r %[1]s", f.Box)
+	up = []string{fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", to)}
+	down = []string{fmt.Sprintf("{ %s; conntrack -D -s %s; } >/dev/null 2>&1 || true", to, f.Box)}
 	for _, p := range f.Ports {
-		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", p.command()))
+		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", deletion(p)))
 	}
 	return up, down
 }
 
-func (p HostPorts) command() string {
+func deletion(p firewall.Ports) string {
 	dst := ""
 	if p.IP.IsValid() {
 		dst = " -d " + p.IP.String()
@@ -46,7 +41,8 @@ func (p HostPorts) command() string {
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}
-	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done", p.First, p.Last, p.Proto, dst)
+	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done",
+		p.First, p.Last, p.Proto, dst)
 }
 
 // direction is which connections of a box are forgotten.
@@ -76,7 +72,8 @@ func (k *Kernel) forgetFlows(match flowMatch) error {
 		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 		return none, err
 	})
-	if ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) != nil { // a kernel without tracking
+	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
+	if err != nil {
 		return fmt.Errorf("deleting tracked connections: %w", err)
 	}
 	return nil

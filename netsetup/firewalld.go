@@ -57,15 +57,14 @@ func (z *Zone) String() string { return "firewalld's zone of " + z.Device }
 
 // commands do nothing where firewalld does not run or is not installed.
 func (z *Zone) commands() (up, down []string) {
-	up = []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --get-zone-of-interface=%[1]s 2>/dev/null; then
-  firewall-cmd -q --zone=%[2]s --change-interface=%[1]s 2>/dev/null || firewall-cmd -q --zone=%[3]s --change-interface=%[1]s
-fi`, z.Device, zoneName, trustedZone)}
+	const unbound = "if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q%s --get-zone-of-interface=%s 2>/dev/null; then\n"
+	up = []string{fmt.Sprintf(unbound+"  firewall-cmd -q --zone=%s --change-interface=%[2]s 2>/dev/null ||"+
+		" firewall-cmd -q --zone=%[4]s --change-interface=%[2]s\nfi", "", z.Device, zoneName, trustedZone)}
 	if z.Before != "" {
 		return up, nil
 	}
-	return up, []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --permanent --get-zone-of-interface=%[1]s 2>/dev/null; then
-  firewall-cmd -q --zone=$(firewall-cmd --get-zone-of-interface=%[1]s) --remove-interface=%[1]s
-fi`, z.Device)}
+	return up, []string{fmt.Sprintf(unbound+"  firewall-cmd -q --zone=$(firewall-cmd --get-zone-of-interface=%[2]s)"+
+		" --remove-interface=%[2]s\nfi", " --permanent", z.Device)}
 }
 
 func (z *Zone) record(*Kernel) error {
@@ -323,12 +322,15 @@ func withFirewalld(do func(*firewalld) error) error {
 // runs reports whether firewalld is on the bus and looks after this network namespace. The bus of containers shows the
 // host's firewalld, too, where containers see the host's bus.
 func (f *firewalld) runs(ctx context.Context) (bool, error) {
+	ask := func(question string, answer any) error {
+		return f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, FirewalldName).Store(answer)
+	}
 	var owned bool
-	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, FirewalldName).Store(&owned); err != nil || !owned {
+	if err := ask("NameHasOwner", &owned); err != nil || !owned {
 		return false, err
 	}
 	var pid uint32
-	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, FirewalldName).Store(&pid); err != nil {
+	if err := ask("GetConnectionUnixProcessID", &pid); err != nil {
 		return false, err
 	}
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
@@ -429,8 +431,10 @@ func (f *firewalld) bindings() (map[string]string, error) {
 func (f *firewalld) reloadable() error {
 	var differ []string
 	for _, kind := range []struct{ list, get, byName, getPermanent string }{
-		{zoneInterface + ".getZones", zoneInterface + ".getZoneSettings2", configInterface + ".getZoneByName", configInterface + ".zone.getSettings2"},
-		{policyInterface + ".getPolicies", policyInterface + ".getPolicySettings", configInterface + ".getPolicyByName", configInterface + ".policy.getSettings"},
+		{zoneInterface + ".getZones", zoneInterface + ".getZoneSettings2",
+			configInterface + ".getZoneByName", configInterface + ".zone.getSettings2"},
+		{policyInterface + ".getPolicies", policyInterface + ".getPolicySettings",
+			configInterface + ".getPolicyByName", configInterface + ".policy.getSettings"},
 	} {
 		names, err := f.list(kind.list)
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 //	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
 //
-// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came or was mended last.
+// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came or was repaired last.
 const (
 	chainDNAT  = "BOXRUN-DNAT"
 	chainSNAT  = "BOXRUN-SNAT"

@@ -101,7 +101,7 @@ func (h *testHost) drift() string {
 	return strings.Join(lines, "\n")
 }
 
-// apply mends what drifted.
+// apply repairs what drifted.
 func (h *testHost) apply() {
 	h.t.Helper()
 	for _, p := range h.plans {

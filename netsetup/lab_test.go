@@ -222,7 +222,7 @@ func (l *lab) add(p Plan) {
 	l.plans = append(l.plans, &p)
 }
 
-// apply mends everything.
+// apply repairs everything.
 func (l *lab) apply() {
 	l.t.Helper()
 	l.k.Reread()

@@ -44,7 +44,7 @@ func CollectLeases(dirs ...string) ([]string, error) {
 // collector collects what dead processes left with CNI.
 type collector struct {
 	results  string        // the directory of cached results
-	lockWait time.Duration // bounds the wait for the lock of a lease directory; the plugin holds the lock for milliseconds
+	lockWait time.Duration // for the lock of a lease directory; the plugin holds the lock for milliseconds
 }
 
 func (c collector) collect(dirs []string) ([]string, error) {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,11 +13,7 @@ import (
 // interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
 // Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+	h := hostRoute()
 	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)

@@ -43,11 +43,7 @@ func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 // OpenOutsider makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
 // end the process.
 func OpenOutsider(mtu int) (*Outsider, error) {
-	host, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: host}
+	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: hostRoute()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -192,7 +188,6 @@ func (o *Outsider) Listen(ctx context.Context, network, address string) (l net.L
 
 // Close takes the Outsider away, and what the host's connection tracking remembers of the Outsider.
 func (o *Outsider) Close() error {
-	defer o.host.Close()
 	var errs []error
 	link, err := o.host.LinkByName(o.Device)
 	if err == nil {
@@ -223,11 +218,7 @@ func (o *Outsider) forget() error {
 // SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
 // some time later.
 func SweepOutsiders() ([]string, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := hostRoute()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)

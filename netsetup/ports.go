@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"boxrun/netsetup/firewall"
 )
 
 // Ports plans a box: its two chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
@@ -25,13 +27,18 @@ func Ports(b Box) Plan {
 	}
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
-		p.Flows.Ports = append(p.Flows.Ports, HostPorts{r.Proto, r.HostIP, r.Host, r.last(r.Host)})
+		p.Flows.Ports = append(p.Flows.Ports, r.onHost())
 	}
 	return p
 }
 
 // last returns the last port of the range from first on.
 func (p Port) last(first uint16) uint16 { return first + p.Count - 1 }
+
+// onHost returns the ports of the host.
+func (p Port) onHost() firewall.Ports {
+	return firewall.Ports{Proto: p.Proto, IP: p.HostIP, First: p.Host, Last: p.last(p.Host)}
+}
 
 // On returns ports as published on the addresses of an interface. A port without an address of its own comes once for
 // every address, and so not at all where there are no addresses.

@@ -2,10 +2,7 @@ package netsetup
 
 import (
 	"fmt"
-	"slices"
 	"strings"
-
-	"boxrun/netsetup/rules"
 )
 
 // RepairCommands returns what a person would type into bash to put in place what of the plan is out of place, none
@@ -37,28 +34,13 @@ func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	up, _ := r.commands()
-	if none, err := r.absent(k); none || err != nil {
-		return up, err
+	if !e.found {
+		up, _ := r.commands()
+		return up, nil
 	}
 	input := strings.Join(e.input(tableOrder()), "\n")
 	flows, _ := r.flows.commands()
 	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...), nil
-}
-
-// absent reports whether the kernel has none of the chains and rules.
-func (r *ruleset) absent(k *Kernel) (bool, error) {
-	have, err := k.rules()
-	if err != nil {
-		return false, err
-	}
-	chain := slices.ContainsFunc(r.chains, func(c Chain) bool { return have.Has(c.Table, c.Name) })
-	rule := slices.ContainsFunc(r.rules, func(want Rule) bool {
-		return slices.ContainsFunc(have.Rules(want.Table, want.Chain), func(rule rules.Rule) bool {
-			return rule.Text == rules.Normal(want.Spec)
-		})
-	})
-	return !chain && !rule, nil
 }
 
 // repairCommands repairs a bridge that is there, and makes a bridge that is not.
@@ -72,5 +54,8 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	if d.MTU > 0 {
 		attrs += fmt.Sprintf(" mtu %d", d.MTU)
 	}
-	return []string{attrs + " alias " + d.Alias + " up", fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name)}, nil
+	return []string{
+		attrs + " alias " + d.Alias + " up",
+		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),
+	}, nil
 }

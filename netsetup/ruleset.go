@@ -101,6 +101,7 @@ func (r *ruleset) ensure(k *Kernel) error {
 type edits struct {
 	drift []string
 	lines map[string][]string
+	found bool // some chain or rule of the plan is there
 }
 
 func (e *edits) add(table, format string, args ...any) {
@@ -154,6 +155,7 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 // repair makes a missing chain, and fills a chain anew if the chain holds other rules than it should.
 func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 	exists := have.Has(c.Table, c.Name)
+	e.found = e.found || exists
 	if !exists {
 		e.note("chain %s/%s is missing", c.Table, c.Name)
 	}
@@ -252,6 +254,7 @@ func (r Rule) repair(list []rules.Rule, text string, e *edits) {
 			copies++
 		}
 	}
+	e.found = e.found || copies > 0
 	switch {
 	case copies == 0:
 		e.note("chain %s/%s lacks the rule: %s", r.Table, r.Chain, r.Spec)

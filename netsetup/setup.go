@@ -67,7 +67,8 @@ func (s Setup) Plan() Plan {
 		}
 	}
 	if s.Firewalld {
-		p.Firewalld = &PermanentZone{Zone: s.file(zoneFile, zoneText(s.Zoned)), Policy: s.file(policyFile, policyText()), Bridges: s.Zoned}
+		zone, policy := s.file(zoneFile, zoneText(s.Zoned)), s.file(policyFile, policyText())
+		p.Firewalld = &PermanentZone{Zone: zone, Policy: policy, Bridges: s.Zoned}
 	}
 	return p
 }
@@ -113,7 +114,8 @@ func (s Setup) Missing() []string {
 		}
 	}
 	if s.Ethtool == "" {
-		missing = append(missing, fmt.Sprintf("%s is not written, as ethtool is not installed: up turns offload off by itself", filepath.Join(s.Etc, udevFile)))
+		missing = append(missing, filepath.Join(s.Etc, udevFile)+
+			" is not written, as ethtool is not installed: up turns offload off by itself")
 	}
 	return missing
 }
@@ -162,17 +164,18 @@ func (s Setup) modulesText() string {
 // udevText returns a rule for each bridge whose offload is turned off; "" where there is none. Rules go by names: a
 // bridge made by hand, or by the host's own configuration at boot, has no mark of boxrun's.
 func (s Setup) udevText() string {
-	var rules strings.Builder
+	var lines strings.Builder
 	for _, n := range s.Bridges {
 		if n.Offload && s.Ethtool != "" {
-			fmt.Fprintf(&rules, "ACTION==\"add\", SUBSYSTEM==\"net\", ENV{DEVTYPE}==\"bridge\", KERNEL==\"%s\", RUN+=\"%s -K $name %s\"\n",
+			fmt.Fprintf(&lines, `ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", RUN+="%s -K $name %s"`+"\n",
 				n.Bridge, s.Ethtool, offload)
 		}
 	}
-	if rules.Len() == 0 {
+	if lines.Len() == 0 {
 		return ""
 	}
-	return setupComment + "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n" + rules.String()
+	const why = "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n"
+	return setupComment + why + lines.String()
 }
 
 // unzoned returns the bridges outside all other zones of firewalld's permanent configuration.

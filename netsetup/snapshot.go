@@ -15,7 +15,6 @@ import (
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,11 +96,7 @@ func changed(from, to string) string {
 
 // devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := hostRoute()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
@@ -168,14 +163,16 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 // addrFact leaves out addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
 	prefix := prefixOf(a.IPNet)
-	if !prefix.IsValid() || prefix.Addr().Is6() && (prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0) {
+	passes := prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0
+	if !prefix.IsValid() || prefix.Addr().Is6() && passes {
 		return fact{}
 	}
 	words := prefix.String()
 	if a.Peer != nil && prefixOf(a.Peer) != prefix {
 		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
 	}
-	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast) + wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
+	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
+	more += wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
 	return fact{
 		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
 		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
@@ -218,7 +215,9 @@ func ipFact(family int, object, name, words string) fact {
 
 // routeFact leaves out the routes made by the kernel for an address.
 func routeFact(r netlink.Route, family int, names map[int]string) fact {
-	kinds := map[int]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit "}
+	kinds := map[int]string{
+		unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit ",
+	}
 	kind, known := kinds[r.Type]
 	via := names[r.LinkIndex]
 	if !known || r.Protocol == unix.RTPROT_KERNEL || r.LinkIndex != 0 && via == "" {
@@ -242,7 +241,7 @@ func routeWords(r netlink.Route, names map[int]string) string {
 	words += wordsIf(r.Src != nil, " src %s", r.Src)
 	words += wordsIf(r.Priority != 0, " metric %d", r.Priority)
 	words += wordsIf(r.MTU != 0, " mtu %d", r.MTU)
-	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes RTPROT_BOOT without the word
+	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
 	words += wordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
 	words += wordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {

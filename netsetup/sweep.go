@@ -3,6 +3,7 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -44,14 +45,22 @@ type leftover struct {
 
 func (l leftover) String() string { return l.kind + " " + l.name }
 
-// leftovers returns boxes, then bridges.
+// leftovers returns boxes that have a chain and are unknown, sorted, then bridges.
 func leftovers(k *Kernel, known []string) ([]leftover, error) {
 	have, err := k.rules()
 	if err != nil {
 		return nil, err
 	}
+	boxes := map[string]bool{}
+	for _, t := range have {
+		for _, c := range t.Chains {
+			if name, ok := boxOf(c.Name); ok && !slices.Contains(known, name) {
+				boxes[name] = true
+			}
+		}
+	}
 	var found []leftover
-	for _, name := range strangers(have, known) {
+	for _, name := range slices.Sorted(maps.Keys(boxes)) {
 		p := Ports(Box{Name: name}) // the rules of a box are found by its name alone
 		found = append(found, leftover{"box", name, &ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}})
 	}
@@ -60,21 +69,6 @@ func leftovers(k *Kernel, known []string) ([]leftover, error) {
 		found = append(found, leftover{"bridge", name, &ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}})
 	}
 	return found, err
-}
-
-// strangers returns the names of unknown boxes with a chain, sorted.
-func strangers(have rules.Tables, known []string) []string {
-	var names []string
-	for _, t := range have {
-		for _, c := range t.Chains {
-			name, ok := boxOf(c.Name)
-			if ok && !slices.Contains(known, name) && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // bridgePlaces returns a rule for each chain with rules of a bridge's plan.

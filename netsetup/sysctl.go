@@ -20,7 +20,7 @@ type Setting struct {
 type Sysctl struct {
 	Key    string    `json:"key"` // net.ipv4.ip_forward
 	Value  string    `json:"value"`
-	Drags  []string  `json:"drags,omitempty"`  // paths, * for any device, of settings the kernel resets when this setting changes
+	Drags  []string  `json:"drags,omitempty"`  // paths (* is any device) the kernel resets with this key
 	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
 }
 

@@ -18,9 +18,9 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked := make([]firewall.Asked, len(ports))
+	asked := make([]firewall.Ports, len(ports))
 	for i, p := range ports {
-		asked[i] = firewall.Asked{IP: p.HostIP, Proto: p.Proto, First: p.Host, Last: p.last(p.Host)}
+		asked[i] = p.onHost()
 	}
 	for _, d := range firewall.Diversions(tables.Table("nat"), asked, local...) {
 		p := ports[d.Asked]

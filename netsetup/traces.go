@@ -35,6 +35,9 @@ func (t Trace) String() string {
 	return fmt.Sprintf("%s -t %s -A %s %s", t.Tool, t.Table, t.Chain, t.Spec)
 }
 
+// guards reports whether the trace is a rule for a bridge: each bridge has a rule in the chain of guards.
+func (t Trace) guards() bool { return t.Chain == chainGuard && t.Spec != "" }
+
 // FindTraces looks for everything with boxrun's name. It never writes.
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
@@ -59,8 +62,8 @@ func FindTraces(k *Kernel) (Traces, error) {
 // tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules; tables and chains come sorted.
 func tracesAmong(have rules.Tables) []Trace {
 	var found []Trace
-	tables := slices.SortedStableFunc(slices.Values(have), func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) })
-	for _, t := range tables {
+	byName := func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) }
+	for _, t := range slices.SortedStableFunc(slices.Values(have), byName) {
 		for _, c := range t.Sorted() {
 			ours := strings.HasPrefix(c.Name, rules.ChainPrefix)
 			if ours {
@@ -114,7 +117,7 @@ func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err erro
 		switch {
 		case strings.HasPrefix(l.Attrs().Alias, rules.MarkPrefix):
 			made = append(made, name)
-		case slices.ContainsFunc(traces, func(t Trace) bool { return t.Chain == chainGuard && t.Owner == name && t.Spec != "" }):
+		case slices.ContainsFunc(traces, func(t Trace) bool { return t.guards() && t.Owner == name }):
 			guarded = append(guarded, name)
 		}
 	}
@@ -125,7 +128,7 @@ func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err erro
 func (t Traces) Names() []string {
 	names := slices.Concat(t.Bridges, t.Guarded)
 	for _, r := range t.Rules {
-		if r.Chain == chainGuard && r.Spec != "" {
+		if r.guards() {
 			names = append(names, r.Owner)
 		}
 	}
@@ -136,8 +139,9 @@ func (t Traces) Names() []string {
 // Without returns the traces of all but the named owners. Traces in the other backend than iptables' stay.
 func (t Traces) Without(owners []string) Traces {
 	known := func(name string) bool { return slices.Contains(owners, name) }
+	inUse := func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }
 	return Traces{
-		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }),
+		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
 	}
@@ -177,7 +181,8 @@ func (t Traces) Commands() []string {
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
 	for _, b := range t.Guarded {
-		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0"))) // the earlier value is unknown: the kernel's default
+		// The earlier value is unknown, so this is the kernel's default.
+		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0")))
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)

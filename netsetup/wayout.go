@@ -51,7 +51,9 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	if _, err := conn.Write(nil); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
 		return false, nil // no way there
 	}
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		known, err := knows(pid, addr)
 		if known || err != nil {
 			return known, err

@@ -9,11 +9,12 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Asked is a range of host ports to be published.
-type Asked struct {
-	IP          netip.Addr // zero: every address of the host
-	Proto       string     // tcp | udp
-	First, Last uint16
+// Ports is a range of host ports, to be published or published.
+type Ports struct {
+	Proto string     `json:"proto"` // tcp | udp
+	IP    netip.Addr `json:"ip"`    // zero: every address of the host
+	First uint16     `json:"first"`
+	Last  uint16     `json:"last"`
 }
 
 // Diversion is a rule of others that sends a port elsewhere.
@@ -30,7 +31,7 @@ type Diversion struct {
 // port, and a rule without ports of its own (Kubernetes) takes the ports of the jumps on the way. A rule for all ports
 // of all addresses is a transparent proxy and takes no port. Local are the host's addresses: a rule for other
 // destinations, such as a cluster's, takes no host port. With no local addresses every destination counts.
-func Diversions(nat *rules.Table, asked []Asked, local ...netip.Addr) []Diversion {
+func Diversions(nat *rules.Table, asked []Ports, local ...netip.Addr) []Diversion {
 	w := foreignWalk{nat: nat, asked: asked, local: local}
 	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
 		w.follow(chain, selection{}, 0)
@@ -105,7 +106,7 @@ func (s selection) and(t selection) (selection, bool) {
 }
 
 // takes returns the lowest port asked for among the ports of the selected packets.
-func (s selection) takes(a Asked, local []netip.Addr) (port uint16, taken bool) {
+func (s selection) takes(a Ports, local []netip.Addr) (port uint16, taken bool) {
 	if s.proto != "" && s.proto != a.Proto || s.ports == nil && !s.dst.IsValid() || !s.reaches(a.IP, local) {
 		return 0, false
 	}
@@ -134,7 +135,7 @@ func (s selection) reaches(addr netip.Addr, local []netip.Addr) bool {
 // foreignWalk collects diversions on the way through the chains of nat.
 type foreignWalk struct {
 	nat   *rules.Table
-	asked []Asked
+	asked []Ports
 	local []netip.Addr
 	found []Diversion
 }

@@ -67,7 +67,7 @@ const (
 -A BOXRUN-DN-web -p tcp -m tcp --dport 8080 -m comment --comment "boxrun:web" -j DNAT --to-destination 10.22.0.2:80`
 )
 
-func tcpPort(port uint16) Asked { return Asked{Proto: "tcp", First: port, Last: port} }
+func tcpPort(port uint16) Ports { return Ports{Proto: "tcp", First: port, Last: port} }
 
 // natTable reads lines of "iptables -t nat -S". The rules keep the text that iptables printed.
 func natTable(t *testing.T, lines string) *rules.Table {
@@ -82,16 +82,16 @@ func natTable(t *testing.T, lines string) *rules.Table {
 }
 
 func TestDiversions(t *testing.T) {
-	hostIP := func(a Asked, ip string) Asked {
+	hostIP := func(a Ports, ip string) Ports {
 		a.IP = netip.MustParseAddr(ip)
 		return a
 	}
-	many := Asked{Proto: "tcp", First: 9005, Last: 9104}
-	dns := Asked{Proto: "udp", First: 53, Last: 53}
+	many := Ports{Proto: "tcp", First: 9005, Last: 9104}
+	dns := Ports{Proto: "udp", First: 53, Last: 53}
 	const docker8080 = "8080/tcp a DNAT rule of Docker: -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
 	for _, test := range []struct {
 		name, rules string
-		port        Asked
+		port        Ports
 		want        string
 	}{
 		{"docker", dockerRules, tcpPort(8080), docker8080},
@@ -130,7 +130,7 @@ func TestDiversions(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			local := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.7")}
-			got := takenLines(t, test.rules, []Asked{test.port}, local...)
+			got := takenLines(t, test.rules, []Ports{test.port}, local...)
 			if got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
@@ -141,13 +141,13 @@ func TestDiversions(t *testing.T) {
 func TestDiversionsWithoutLocalAddresses(t *testing.T) {
 	const rule = "-A PREROUTING -d 198.51.100.9/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.5"
 	want := "80/tcp a DNAT rule: " + rule
-	if got := takenLines(t, rule, []Asked{tcpPort(80)}); got != want {
+	if got := takenLines(t, rule, []Ports{tcpPort(80)}); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
 // takenLines writes one diversion a line.
-func takenLines(t *testing.T, lines string, asked []Asked, local ...netip.Addr) string {
+func takenLines(t *testing.T, lines string, asked []Ports, local ...netip.Addr) string {
 	t.Helper()
 	var taken []string
 	for _, d := range Diversions(natTable(t, lines), asked, local...) {
@@ -176,7 +176,7 @@ func TestDiversionsAsIptablesSays(t *testing.T) {
 				nstest.Run(t, append([]string{iptables, "-t", "nat"}, strings.Fields(rule)...)...)
 			}
 			got := takenLines(t, nstest.Run(t, iptables, "-t", "nat", "-S"),
-				[]Asked{tcpPort(8080), {Proto: "tcp", First: 95, Last: 144}, tcpPort(120)})
+				[]Ports{tcpPort(8080), {Proto: "tcp", First: 95, Last: 144}, tcpPort(120)})
 			want := "8080/tcp a DNAT rule of Docker: -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\n" +
 				"100/tcp a REDIRECT rule: -A PREROUTING -p tcp -m multiport --dports 90,100:110 -j REDIRECT --to-ports 9"
 			if got != want {

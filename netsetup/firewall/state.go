@@ -35,9 +35,9 @@ func Read() (State, error) {
 	if ignoreIncompatible(err) != nil {
 		return s, err
 	}
-	s.tables = append(used, other...)
+	s.tables = slices.Concat(used, other)
 	if backend != rules.NFT {
-		s.tables = append(other, used...)
+		s.tables = slices.Concat(other, used)
 	}
 	s.nft, s.Native, err = readNFT()
 	return s, err

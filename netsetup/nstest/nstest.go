@@ -68,7 +68,8 @@ func inNamespace(t *testing.T, company Company) bool {
 	if out, err := exec.Command("unshare", "-rnm", "true").CombinedOutput(); err != nil {
 		CannotRun(t, "no namespaces here: unshare -rnm: %v: %s", err, bytes.TrimSpace(out))
 	}
-	again := exec.Command("unshare", "-rnm", os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=180s")
+	this := "-test.run=^" + regexp.QuoteMeta(t.Name()) + "$"
+	again := exec.Command("unshare", "-rnm", os.Args[0], this, "-test.v", "-test.timeout=180s")
 	again.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
 	out, err := again.CombinedOutput()
 	t.Logf("in a namespace:\n%s", out)
@@ -145,7 +146,8 @@ func toolsOf(t *testing.T, multi string) string {
 		}
 	}
 	for _, tool := range []string{"iptables-save", "ip6tables-save"} {
-		if err := os.WriteFile(filepath.Join(dir, tool), []byte(fmt.Sprintf(saveScript, multi, tool)), 0o755); err != nil {
+		script := fmt.Sprintf(saveScript, multi, tool)
+		if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
