@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ type nftRules struct {
 	tables []string
 	base   []nftChain // of the host's hooks, by priority
 	chains map[string][]nftRule
-	sets   map[string][]json.RawMessage
+	sets   map[string][]node
 }
 
 type nftChain struct {
@@ -28,21 +27,12 @@ type nftChain struct {
 	Prio                int
 }
 
+// nftRule is a rule with its expressions. Where nft has no JSON for an expression, such as a jump to a chain without a
+// name, nft prints a word: such an expression lets a packet go on.
 type nftRule struct {
 	Family, Table, Chain string
 	Handle               int
-	Expr                 []nftExpr
-}
-
-// nftExpr is an expression by its name. Where nft has no JSON for an expression, such as a jump to a chain without a
-// name, nft prints text: such an expression is empty here, and lets a packet go on.
-type nftExpr map[string]json.RawMessage
-
-func (e *nftExpr) UnmarshalJSON(text []byte) error {
-	if len(text) > 0 && text[0] != '{' {
-		return nil
-	}
-	return json.Unmarshal(text, (*map[string]json.RawMessage)(e))
+	Expr                 []node
 }
 
 // nftObject is an element of the output of "nft -j list ruleset".
@@ -56,7 +46,7 @@ type nftObject struct {
 
 type nftSet struct {
 	Family, Table, Name string
-	Elem                []json.RawMessage
+	Elem                []node
 }
 
 // readNFT reads the native rules, and returns false where nft is not installed.
@@ -79,7 +69,7 @@ func parseNFT(text []byte) (nftRules, error) {
 	if err := json.Unmarshal(text, &listing); err != nil {
 		return nftRules{}, fmt.Errorf("reading what nft -j list ruleset printed: %w", err)
 	}
-	r := nftRules{chains: map[string][]nftRule{}, sets: map[string][]json.RawMessage{}}
+	r := nftRules{chains: map[string][]nftRule{}, sets: map[string][]node{}}
 	for _, o := range listing.Nftables {
 		r.add(o)
 	}
@@ -174,19 +164,19 @@ func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
 	before := w.doubts
 	defer func() { w.doubts = before }()
 	for _, expr := range r.Expr {
-		for kind, raw := range expr {
+		for kind, of := range expr.fields {
 			switch kind {
 			case "match":
-				switch w.match(raw) {
+				switch w.match(of) {
 				case no:
 					return goesOn, false
 				case perhaps:
 					w.doubts++
 				}
 			case "vmap":
-				e, left = w.vmap(r, raw, depth)
+				e, left = w.vmap(r, of, depth)
 			default:
-				e, left = w.statement(r, kind, raw, depth)
+				e, left = w.statement(r, kind, of, depth)
 			}
 			if e != goesOn || left {
 				return e, left
@@ -197,7 +187,7 @@ func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
 }
 
 // statement does what ends a rule. Any other statement (counter, log, limit) lets the packet go on.
-func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth int) (e end, left bool) {
+func (w *nftWalk) statement(r nftRule, kind string, of node, depth int) (e end, left bool) {
 	sure := w.doubts == 0
 	switch kind {
 	case "accept":
@@ -205,7 +195,7 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 	case "drop", "reject":
 		e = drops
 	case "dnat", "redirect":
-		if bytes.Contains(raw, []byte(`"map"`)) { // a key outside the map ends the rule
+		if of.holds("map") { // a key outside the map ends the rule
 			return goesOn, false
 		}
 		e = translates
@@ -214,11 +204,7 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 	case "return":
 		return goesOn, sure
 	case "jump", "goto":
-		var to struct{ Target string }
-		if json.Unmarshal(raw, &to) == nil {
-			e = w.chain(to.Target, depth+1)
-		}
-		return e, kind == "goto" && sure
+		return w.chain(of.at("target").word, depth+1), kind == "goto" && sure
 	default:
 		return goesOn, false
 	}
@@ -226,28 +212,20 @@ func (w *nftWalk) statement(r nftRule, kind string, raw json.RawMessage, depth i
 }
 
 // vmap looks the packet up among verdicts. An unknown key may lead to any of them.
-func (w *nftWalk) vmap(r nftRule, raw json.RawMessage, depth int) (end, bool) {
-	var m struct {
-		Key  json.RawMessage
-		Data json.RawMessage
-	}
-	if json.Unmarshal(raw, &m) != nil {
-		return goesOn, false
-	}
-	value, known := w.value(m.Key)
-	for _, element := range w.elements(m.Data) {
-		var pair []json.RawMessage
-		if json.Unmarshal(element, &pair) != nil || len(pair) != 2 {
+func (w *nftWalk) vmap(r nftRule, m node, depth int) (end, bool) {
+	values, known := w.value(m.at("key"))
+	for _, pair := range w.elements(m.at("data")) {
+		if len(pair.list) != 2 {
 			continue
 		}
 		hit := perhaps
 		if known {
-			hit = w.equal(value, pair[0])
+			hit = w.equal(values, pair.list[0])
 		}
 		if hit == no {
 			continue
 		}
-		if e, left := w.verdict(r, pair[1], hit, depth); e != goesOn || left {
+		if e, left := w.verdict(r, pair.list[1], hit, depth); e != goesOn || left {
 			return e, left
 		}
 	}
@@ -255,68 +233,49 @@ func (w *nftWalk) vmap(r nftRule, raw json.RawMessage, depth int) (end, bool) {
 }
 
 // verdict does what an element of a map says.
-func (w *nftWalk) verdict(r nftRule, raw json.RawMessage, hit truth, depth int) (e end, left bool) {
-	var verdict map[string]json.RawMessage
-	if json.Unmarshal(raw, &verdict) != nil {
-		return goesOn, false
-	}
+func (w *nftWalk) verdict(r nftRule, verdict node, hit truth, depth int) (e end, left bool) {
 	if hit == perhaps {
 		w.doubts++
 		defer func() { w.doubts-- }()
 	}
-	for kind, value := range verdict {
-		return w.statement(r, kind, value, depth)
+	for kind, of := range verdict.fields {
+		return w.statement(r, kind, of, depth)
 	}
 	return goesOn, false
 }
 
 // match asks a condition.
-func (w *nftWalk) match(raw json.RawMessage) truth {
-	var m struct {
-		Op          string
-		Left, Right json.RawMessage
-	}
-	if json.Unmarshal(raw, &m) != nil {
-		return perhaps
-	}
-	value, known := w.value(m.Left)
+func (w *nftWalk) match(condition node) truth {
+	values, known := w.value(condition.at("left"))
 	if !known {
 		return perhaps
 	}
-	switch m.Op {
+	switch condition.at("op").word {
 	case "==", "in", "":
-		return w.equal(value, m.Right)
+		return w.equal(values, condition.at("right"))
 	case "!=":
-		return w.equal(value, m.Right).not()
+		return w.equal(values, condition.at("right")).not()
 	}
 	return perhaps
 }
 
 // value returns what the packet has where a condition looks: sometimes several words, as a connection has a state and
 // may be translated. It returns false for something unknown.
-func (w *nftWalk) value(raw json.RawMessage) (values []string, known bool) {
-	var left struct {
-		Meta    *struct{ Key string }
-		Payload *struct{ Protocol, Field string }
-		CT      *struct{ Key string }
-		Fib     *struct{ Result string }
-	}
-	if json.Unmarshal(raw, &left) != nil {
-		return nil, false
-	}
+func (w *nftWalk) value(left node) (values []string, known bool) {
 	key := ""
 	switch {
-	case left.Meta != nil:
-		key = "meta " + left.Meta.Key
-	case left.Payload != nil:
-		key = left.Payload.Protocol + " " + left.Payload.Field
-		if !slices.Contains([]string{"ip", "th", w.p.Proto}, left.Payload.Protocol) {
+	case left.has("meta"):
+		key = "meta " + left.at("meta", "key").word
+	case left.has("payload"):
+		protocol := left.at("payload", "protocol").word
+		if !slices.Contains([]string{"ip", "th", w.p.Proto}, protocol) {
 			return []string{""}, true // the packet has no such header
 		}
-	case left.CT != nil:
-		key = "ct " + left.CT.Key
-	case left.Fib != nil:
-		key = "fib " + left.Fib.Result
+		key = protocol + " " + left.at("payload", "field").word
+	case left.has("ct"):
+		key = "ct " + left.at("ct", "key").word
+	case left.has("fib"):
+		key = "fib " + left.at("fib", "result").word
 	}
 	values, known = w.words[key]
 	return values, known
@@ -354,41 +313,25 @@ func wordsOf(p Packet) map[string][]string {
 
 // equal reports whether any of the values is the right side of a condition: a word, a number, a prefix, a range, a set
 // of these, or a set by its name.
-func (w *nftWalk) equal(values []string, right json.RawMessage) truth {
-	var word string
-	if json.Unmarshal(right, &word) == nil && strings.HasPrefix(word, "@") {
-		return w.among(values, w.elements(right))
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(right, &list) == nil {
-		return w.among(values, list)
-	}
-	var r struct {
-		Prefix *struct {
-			Addr string
-			Len  int
-		}
-		Range []json.RawMessage
-		Set   []json.RawMessage
-		Elem  *struct{ Val json.RawMessage }
-	}
-	if json.Unmarshal(right, &r) != nil {
-		return truthOf(slices.ContainsFunc(values, func(v string) bool { return sameWord(v, scalar(right)) }))
-	}
+func (w *nftWalk) equal(values []string, right node) truth {
 	switch {
-	case r.Set != nil:
-		return w.among(values, r.Set)
-	case r.Elem != nil:
-		return w.equal(values, r.Elem.Val)
-	case r.Prefix != nil:
-		return inPrefix(values, fmt.Sprintf("%s/%d", r.Prefix.Addr, r.Prefix.Len))
-	case len(r.Range) == 2:
-		return inRange(values, scalar(r.Range[0]), scalar(r.Range[1]))
+	case strings.HasPrefix(right.word, "@"), right.has("set"):
+		return w.among(values, w.elements(right))
+	case right.word != "":
+		return truthOf(slices.ContainsFunc(values, func(v string) bool { return sameWord(v, right.word) }))
+	case right.list != nil:
+		return w.among(values, right.list)
+	case right.has("elem"):
+		return w.equal(values, right.at("elem", "val"))
+	case right.has("prefix"):
+		return inPrefix(values, right.at("prefix", "addr").word+"/"+right.at("prefix", "len").word)
+	case len(right.at("range").list) == 2:
+		return inRange(values, right.at("range").list[0].word, right.at("range").list[1].word)
 	}
 	return perhaps
 }
 
-func (w *nftWalk) among(values []string, list []json.RawMessage) truth {
+func (w *nftWalk) among(values []string, list []node) truth {
 	result := no
 	for _, element := range list {
 		result = max(result, w.equal(values, element))
@@ -397,25 +340,11 @@ func (w *nftWalk) among(values []string, list []json.RawMessage) truth {
 }
 
 // elements returns the elements of an anonymous set or map, or of a set named "@name".
-func (w *nftWalk) elements(raw json.RawMessage) []json.RawMessage {
-	var name string
-	if json.Unmarshal(raw, &name) == nil {
-		return w.n.sets[nftKey(w.base.Family, w.base.Table, strings.TrimPrefix(name, "@"))]
+func (w *nftWalk) elements(set node) []node {
+	if set.word != "" {
+		return w.n.sets[nftKey(w.base.Family, w.base.Table, strings.TrimPrefix(set.word, "@"))]
 	}
-	var anonymous struct{ Set []json.RawMessage }
-	if json.Unmarshal(raw, &anonymous) == nil {
-		return anonymous.Set
-	}
-	return nil
-}
-
-// scalar returns a word or a number as text.
-func scalar(raw json.RawMessage) string {
-	var word string
-	if json.Unmarshal(raw, &word) == nil {
-		return word
-	}
-	return string(raw)
+	return set.at("set").list
 }
 
 // sameWord compares; a device may end in a "*".

@@ -18,9 +18,10 @@ import (
 // namespaceVariable names the test to run again for the test binary in namespaces.
 const namespaceVariable = "BOXRUN_TEST_IN_NAMESPACE"
 
-// Company reports whether other tests may run at the same time.
+// Company says whether other tests may run at the same time.
 type Company int
 
+// Other tests may run at the same time, or may not.
 const (
 	SideBySide Company = iota
 	Alone              // for tests of speed
