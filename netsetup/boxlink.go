@@ -37,14 +37,18 @@ func BoxLink(pid int, ifname string) (Link, error) {
 		if err != nil {
 			return fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
 		}
-		if link.Addr, err = globalAddr(inside, eth); err != nil {
+		addrs, err := globalAddrs(inside, eth)
+		if err == nil && len(addrs) == 0 {
+			err = ErrNoAddress
+		}
+		if err != nil {
 			return fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
 		}
 		veth, err := hostEnd(ns, eth)
 		if err != nil {
 			return fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
 		}
-		link.Veth, link.VethIndex = veth.Name, veth.Index
+		link.Addr, link.Veth, link.VethIndex = addrs[0], veth.Name, veth.Index
 		return nil
 	})
 	if err != nil {
@@ -82,18 +86,16 @@ func openNetns(pid int) (netns.NsHandle, error) {
 	return ns, nil
 }
 
-// globalAddr returns the first global IPv4 address of a link, primary before secondary ones as the kernel lists them.
-func globalAddr(h *netlink.Handle, link netlink.Link) (netip.Prefix, error) {
-	addrs, err := addrList(h, link, netlink.FAMILY_V4)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("listing addresses: %w", err)
-	}
-	for _, a := range addrs {
+// globalAddrs returns the global IPv4 addresses of a link, primary before secondary as the kernel lists addresses.
+func globalAddrs(h *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
+	list, err := addrList(h, link, netlink.FAMILY_V4)
+	var prefixes []netip.Prefix
+	for _, a := range list {
 		if p := prefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
-			return p, nil
+			prefixes = append(prefixes, p)
 		}
 	}
-	return netip.Prefix{}, ErrNoAddress
+	return prefixes, err
 }
 
 // hostEnd finds the peer of eth, a veth of the namespace box, on a bridge of the host. Indexes are per namespace, so

@@ -100,15 +100,13 @@ func defaultLink(h *netlink.Handle) (int, error) {
 
 // externalOf completes a link with its addresses.
 func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
-	list, err := addrList(h, link, netlink.FAMILY_V4)
+	prefixes, err := globalAddrs(h, link)
 	if err != nil {
 		return External{}, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
 	}
 	e := External{Name: link.Attrs().Name, MTU: link.Attrs().MTU}
-	for _, a := range list {
-		if addr := prefixOf(a.IPNet).Addr(); a.Scope == unix.RT_SCOPE_UNIVERSE && addr.IsValid() {
-			e.Addrs = append(e.Addrs, addr)
-		}
+	for _, p := range prefixes {
+		e.Addrs = append(e.Addrs, p.Addr())
 	}
 	return e, nil
 }

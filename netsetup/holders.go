@@ -57,14 +57,19 @@ func Listeners(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	owners := socketOwners(hits)
+	var sockets []socket
+	for _, h := range hits {
+		sockets = append(sockets, h.socket)
+	}
+	owners := socketOwners(sockets)
 	var holders []Holder
 	for _, h := range hits {
 		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
-		if pid := owners[h.socket.inode]; pid != 0 {
+		if pid := owners[h.socket.link()]; pid != 0 {
 			holder.By, holder.PID = processName(pid), pid
 		}
-		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 { // a socket of the kernel's is a server: WireGuard's
+		// A socket without a process is the kernel's, and a server: WireGuard's.
+		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 {
 			holder.Passing = first <= h.socket.port && h.socket.port <= last
 		}
 		if !slices.Contains(holders, holder) { // many processes listen on IPv4 and on IPv6
@@ -110,11 +115,15 @@ func match(ports []Port, sockets []socket) []hit {
 
 // socket is a socket that waits for packets of anyone.
 type socket struct {
+	proto  string
 	addr   netip.Addr
 	port   uint16
 	v6only bool
 	inode  uint32
 }
+
+// link is what a process's /proc/PID/fd has for the socket.
+func (s socket) link() string { return fmt.Sprintf("socket:[%d]", s.inode) }
 
 // serves reports whether the socket gets what is sent to an IPv4 address of the host; the zero Addr stands for any.
 func (s socket) serves(addr netip.Addr) bool {
@@ -155,6 +164,7 @@ func listening(proto string) ([]socket, error) {
 			if err != nil {
 				return nil, err
 			}
+			s.proto = proto
 			sockets = append(sockets, s)
 		}
 	}
@@ -206,13 +216,13 @@ func parseSocket(b []byte) (socket, error) {
 	return s, nil
 }
 
-// socketOwners finds the process of each socket by inode. Of several processes, such as a server's workers, the
-// process with the lowest pid counts, but not systemd, as systemd keeps the sockets passed on to services. What cannot
-// be read belongs to processes that are gone or hidden from the caller.
-func socketOwners(hits []hit) map[uint32]int {
+// socketOwners finds the process of each socket, by the socket's link in /proc; 0 for none. Of several processes, such
+// as a server's workers, the process with the lowest pid counts, but not systemd, as systemd keeps the sockets passed
+// on to services. What cannot be read belongs to processes that are gone or hidden from the caller.
+func socketOwners(sockets []socket) map[string]int {
 	owners := map[string]int{}
-	for _, h := range hits {
-		owners[fmt.Sprintf("socket:[%d]", h.socket.inode)] = 0
+	for _, s := range sockets {
+		owners[s.link()] = 0
 	}
 	for _, pid := range processes() {
 		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -223,11 +233,7 @@ func socketOwners(hits []hit) map[uint32]int {
 			}
 		}
 	}
-	byInode := map[uint32]int{}
-	for _, h := range hits {
-		byInode[h.socket.inode] = owners[fmt.Sprintf("socket:[%d]", h.socket.inode)]
-	}
-	return byInode
+	return owners
 }
 
 // processes returns the pids of all processes, lowest first.

@@ -24,7 +24,7 @@ func (s Server) Serves(addr netip.Addr) bool {
 // sockets serve nobody here.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
-	var hits []hit
+	var found []socket
 	for _, proto := range []string{"tcp", "udp"} {
 		var sockets []socket
 		err := InNetworkOf(pid, func() (err error) {
@@ -36,20 +36,20 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 		}
 		for _, s := range sockets {
 			if asked(ports, proto, s.port) && (s.addr.Is4() || s.serves(netip.Addr{})) {
-				hits = append(hits, hit{port: Port{Proto: proto}, socket: s})
+				found = append(found, s)
 			}
 		}
 	}
-	owners := socketOwners(hits)
-	for _, h := range hits {
-		s := Server{Addr: h.socket.addr, Port: h.socket.port, Proto: h.port.Proto, By: "a process"}
-		if s.Addr.Is6() {
-			s.Addr = netip.IPv4Unspecified()
+	owners := socketOwners(found)
+	for _, s := range found {
+		server := Server{Addr: s.addr, Port: s.port, Proto: s.proto, By: "a process"}
+		if s.addr.Is6() {
+			server.Addr = netip.IPv4Unspecified()
 		}
-		if owner := owners[h.socket.inode]; owner != 0 {
-			s.By = processName(owner)
+		if owner := owners[s.link()]; owner != 0 {
+			server.By = processName(owner)
 		}
-		servers = append(servers, s)
+		servers = append(servers, server)
 	}
 	return servers, nil
 }

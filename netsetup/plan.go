@@ -49,40 +49,36 @@ type step interface {
 
 // steps returns the plan's steps in the order of work. The steps point into p, so record writes there.
 func (p *Plan) steps() []step {
-	var steps []step
-	for i := range p.Files {
-		steps = append(steps, &p.Files[i])
-	}
-	for i := range p.Modules {
-		steps = append(steps, &p.Modules[i])
-	}
-	for i := range p.Sysctls {
-		steps = append(steps, &p.Sysctls[i])
-	}
-	steps = appendStep(steps, p.ReversePath)
-	steps = appendStep(steps, p.Firewalld)
-	steps = appendStep(steps, p.Device)
-	steps = appendStep(steps, p.Zone)
-	steps = appendStep(steps, p.Conflist)
-	steps = appendStep(steps, p.Features)
-	steps = appendStep(steps, p.Hairpin)
+	var ruleset []step
 	if len(p.Chains)+len(p.Rules) > 0 {
-		steps = append(steps, p.ruleset())
+		ruleset = []step{p.ruleset()}
 	}
-	return appendStep(steps, p.Localnet)
+	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
+		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
+		ruleset, stepIf(p.Localnet))
 }
 
-// appendStep appends s where the plan has the step. S is a pointer type: a nil pointer in an interface would not
-// compare as nil.
-func appendStep[S interface {
-	comparable
+// stepOfEach returns pointers to the elements of a list as steps.
+func stepOfEach[T any, P interface {
+	*T
 	step
-}](steps []step, s S) []step {
-	var none S
-	if s == none {
-		return steps
+}](list []T) []step {
+	var steps []step
+	for i := range list {
+		steps = append(steps, P(&list[i]))
 	}
-	return append(steps, s)
+	return steps
+}
+
+// stepIf returns the step of a plan that has the step: a nil pointer in an interface would not compare as nil.
+func stepIf[T any, P interface {
+	*T
+	step
+}](s P) []step {
+	if s == nil {
+		return nil
+	}
+	return []step{s}
 }
 
 // Commands returns what a person would type into bash to have the same on a clean host. An entry may span lines.
