@@ -110,7 +110,7 @@ func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 // on a quiet host (gc_thresh1). So a learnt entry counts only while the bridge knows a port for the MAC address. The
 // bridge forgets the MAC address together with the port. Otherwise a box could not come back to its own fixed address.
 func neighbours(n Network) (map[netip.Addr]claim, error) {
-	h := hostRoute()
+	h := ofHost()
 	held := map[netip.Addr]claim{}
 	bridge, err := h.LinkByName(n.Bridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {

@@ -20,7 +20,8 @@ type Link struct {
 	VethIndex int
 }
 
-// ErrNoAddress says of a process that its network has no address, not yet or no longer.
+// ErrNoAddress is in the chain of the error where a process is there, but its network has no address, not yet or no
+// longer.
 var ErrNoAddress = errors.New("no address")
 
 // BoxLink returns the address and the veth of the interface ifname in the network namespace of a process. The process
@@ -104,7 +105,7 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
 	}
-	host := hostRoute()
+	host := ofHost()
 	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, errors.New("it is not in the host's network")

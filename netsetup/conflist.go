@@ -82,8 +82,7 @@ func (c *Conflist) check(*Kernel) ([]string, error) {
 	return nil, err
 }
 
-// ensure writes the file at once and whole: if Apptainer cannot parse a file of a directory, Apptainer gives up on the
-// directory.
+// ensure writes the file at once and whole: Apptainer gives up on a directory with a file that it cannot parse.
 func (c *Conflist) ensure(*Kernel) error {
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o755); err != nil {
 		return err

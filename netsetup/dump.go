@@ -61,12 +61,12 @@ func dump[T any](ask func() ([]T, error)) (list []T, err error) {
 	return list, err
 }
 
-// hostRoute returns a handle for links, addresses, routes and neighbours of the caller's network namespace. The handle opens
-// a socket for each request, so there is nothing to close.
-func hostRoute() *netlink.Handle { return &netlink.Handle{} }
+// ofHost returns a handle for links, addresses, routes, neighbours and tracked connections of the caller's network
+// namespace. The handle opens a socket for each request, so there is nothing to close.
+func ofHost() *netlink.Handle { return &netlink.Handle{} }
 
-// openRoute returns such a handle for the network namespace ns. Close the handle after use. The library enters ns only to
-// open the socket, on a locked thread, and leaves at once.
+// openRoute returns a handle for links, addresses, routes and neighbours of the network namespace ns. Close the handle
+// after use. The library enters ns only to open the socket, on a locked thread, and leaves at once.
 func openRoute(ns netns.NsHandle) (*netlink.Handle, error) {
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {

@@ -21,7 +21,7 @@ type External struct {
 // DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
 // DefaultExternal returns the zero External and no error: boxes can still be reached from the host and its networks.
 func DefaultExternal() (External, error) {
-	h := hostRoute()
+	h := ofHost()
 	index, err := defaultLink(h)
 	if index == 0 || err != nil {
 		return External{}, err
@@ -36,7 +36,7 @@ func DefaultExternal() (External, error) {
 // ExternalNamed returns an interface by its name, or by an alternative name. The error for a name that does not exist
 // lists the interfaces of the host.
 func ExternalNamed(name string) (External, error) {
-	h := hostRoute()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return External{}, fmt.Errorf("listing links: %w", err)
@@ -53,7 +53,7 @@ func ExternalNamed(name string) (External, error) {
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) {
-	return localAddrs(hostRoute())
+	return localAddrs(ofHost())
 }
 
 func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
@@ -67,10 +67,10 @@ func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
 	return addrs, err
 }
 
-// IsLocal reports whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"
-// asks: all of 127.0.0.0/8, and what an interface has or a route of type local says.
+// IsLocal reports whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type
+// LOCAL" asks: all of 127.0.0.0/8, the addresses of interfaces, and what a route of type local says.
 func IsLocal(addr netip.Addr) (bool, error) {
-	h := hostRoute()
+	h := ofHost()
 	routes, err := h.RouteGet(addr.AsSlice())
 	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) {

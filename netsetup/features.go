@@ -46,8 +46,8 @@ func (f *Features) record(k *Kernel) (err error) {
 	return ignore(err, unix.ENODEV)
 }
 
-// turnedOn returns the features asked for that are on and not fixed by the driver. A feature counts as on if somebody
-// wants the feature on: on a bridge a feature is in force only while all ports have the feature.
+// turnedOn returns the features asked for that are on and not fixed by the driver. What counts is whether a feature is
+// requested: a bridge's feature is in force only while all of its ports have it too.
 func (f *Features) turnedOn(k *Kernel) ([]string, error) {
 	return f.among(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
 }

@@ -35,7 +35,7 @@ func TestADeviceThatRefusesFeatures(t *testing.T) {
 			t.Errorf("%s: got the error %v, want it to go on without them", device.name, err)
 		}
 		if drift, err := p.Drift(k); len(drift) > 0 || err != nil {
-			t.Errorf("%s: drifted: %q, %v, want nothing that could be mended", device.name, drift, err)
+			t.Errorf("%s: drifted: %q, %v, want nothing that could be repaired", device.name, drift, err)
 		}
 		kept, err := p.Features.Kept(k)
 		if got := strings.Join(kept, " "); got != device.kept || err != nil {

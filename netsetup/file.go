@@ -116,8 +116,8 @@ func writeWhole(path, temp, text string) error {
 	return err
 }
 
-// temp is the path of the temporary file. Programs read the directory by the ends of names, so they pass the temporary
-// file over.
+// temp is the path of the temporary file. The programs that read the directory go by the ends of names, so they pass
+// the temporary file over.
 func (f *File) temp() string {
 	return filepath.Join(filepath.Dir(f.Path), "."+filepath.Base(f.Path)+".new")
 }
@@ -135,7 +135,7 @@ func (f *File) undo(*Kernel) error {
 	return errors.Join(err, readOnly(os.Remove(f.Path)))
 }
 
-// readOnly adds to an error that the file system is read-only, where so.
+// readOnly wraps the error of a read-only file system in ErrReadOnly, and returns any other error as it is.
 func readOnly(err error) error {
 	if errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)

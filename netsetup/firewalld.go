@@ -57,7 +57,8 @@ func (z *Zone) String() string { return "firewalld's zone of " + z.Device }
 
 // commands do nothing where firewalld does not run or is not installed.
 func (z *Zone) commands() (up, down []string) {
-	const unbound = "if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q%s --get-zone-of-interface=%s 2>/dev/null; then\n"
+	const unbound = "if firewall-cmd -q --state 2>/dev/null &&" +
+		" ! firewall-cmd -q%s --get-zone-of-interface=%s 2>/dev/null; then\n"
 	up = []string{fmt.Sprintf(unbound+"  firewall-cmd -q --zone=%s --change-interface=%[2]s 2>/dev/null ||"+
 		" firewall-cmd -q --zone=%[4]s --change-interface=%[2]s\nfi", "", z.Device, zoneName, trustedZone)}
 	if z.Before != "" {
@@ -282,7 +283,7 @@ func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 	return f, nil
 }
 
-// errBusHangs says of a D-Bus that it takes a connection and then falls silent.
+// errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
 var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
 
 // DialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after DialBus has
@@ -461,7 +462,8 @@ func (f *firewalld) reloadable() error {
 
 // ErrUnsaved is in the chain of the error where firewalld would have to be reloaded, and what runs of these zones or
 // policies is not what is configured.
-var ErrUnsaved = errors.New("firewalld runs with other settings than its permanent ones, and a reload would change them")
+var ErrUnsaved = errors.New(
+	"firewalld runs with other settings than its permanent ones, and a reload would change them")
 
 // same reports whether a zone or policy runs as configured, devices aside: many programs bind devices at run time.
 func (f *firewalld) same(name, get, byName, getPermanent string) (bool, error) {

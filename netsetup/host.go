@@ -9,7 +9,7 @@ import (
 
 // The way of a packet, in iptables' words. Names and comments never change: what an older boxrun left is found by them.
 //
-//	nat     PREROUTING  ! -d 127.0.0.0/8 to this host -> BOXRUN-DNAT    first, or a neighbour reaches what is on 127.0.0.1
+//	nat     PREROUTING  ! -d 127.0.0.0/8 to this host -> BOXRUN-DNAT    first, or a neighbour reaches what is on lo
 //	nat     OUTPUT      to this host                  -> BOXRUN-DNAT    first
 //	nat     BOXRUN-DNAT       -> BOXRUN-DN-box                          DNAT to the box
 //	nat     POSTROUTING -> BOXRUN-SNAT                                  MASQUERADE: out, hairpin and localhost
@@ -20,7 +20,8 @@ import (
 //	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
 //
-// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came or was repaired last.
+// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came, or was repaired,
+// last.
 const (
 	chainDNAT  = "BOXRUN-DNAT"
 	chainSNAT  = "BOXRUN-SNAT"
@@ -123,12 +124,13 @@ func Bridge(n Network) Plan {
 func bridgeRules(n Network) []Rule {
 	owner := "boxrun:" + n.Bridge
 	in, out := "-i "+n.Bridge, "-o "+n.Bridge
+	const established = " -m conntrack --ctstate RELATED,ESTABLISHED"
 	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
 	return []Rule{
 		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
-		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+" -m conntrack --ctstate RELATED,ESTABLISHED", "ACCEPT")},
+		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},
 		{Table: "filter", Chain: chainOut, Spec: marked(owner, in, "ACCEPT")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", n.Subnet), "MASQUERADE")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(n.Subnet.String(), n.Subnet), "MASQUERADE")},

@@ -14,7 +14,6 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
@@ -42,23 +41,15 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
-	link, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, fmt.Errorf("opening netlink: %w", err)
-	}
 	eth, err := ethtool.NewEthtool()
 	if err != nil {
-		link.Close()
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: link, eth: eth, ipt: ipt}, nil
+	return &Kernel{link: ofHost(), eth: eth, ipt: ipt}, nil
 }
 
 // Close closes what Open opened.
-func (k *Kernel) Close() {
-	k.link.Close()
-	k.eth.Close()
-}
+func (k *Kernel) Close() { k.eth.Close() }
 
 // Reread makes the next look at the rules a fresh look. Call Reread when others had time to change the rules.
 func (k *Kernel) Reread() { k.tables = nil }

@@ -158,7 +158,7 @@ func testDrift(t *testing.T, h *testHost) {
 		sameHost(t, d.name+": after looking", glance(t), damaged)
 		h.apply()
 		if got := h.drift(); got != "" {
-			t.Errorf("%s: not mended:\n%s", d.name, got)
+			t.Errorf("%s: not repaired:\n%s", d.name, got)
 		}
 	}
 	nstest.Shell(t, "iptables -t nat -D PREROUTING -i nobody -j ACCEPT; iptables -t nat -D OUTPUT -o nobody -j ACCEPT")

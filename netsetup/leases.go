@@ -220,8 +220,8 @@ func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 	return slices.Contains(addrs, addr), nil
 }
 
-// lockLeases takes host-local's lock, which host-local takes around each change, and returns the function to unlock.
-// Without a lock file nothing has ever been leased there, and there is nobody to keep out.
+// lockLeases takes the lock that host-local takes around each change, and returns the function that lets go. Without a
+// lock file nothing has ever been leased there, and there is nobody to keep out.
 func lockLeases(dir string, wait time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,7 +13,7 @@ import (
 // interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
 // Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
-	h := hostRoute()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)

@@ -15,7 +15,6 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // Outsider is a throw-away network behind a veth of the host. It stands for a client outside: a connection from the
@@ -33,8 +32,8 @@ type Outsider struct {
 // The host's ends are named after the process they belong to.
 const outsiderPrefix = "boxrun-d"
 
-// outsiderMTU is the MTU of the client itself. So the client sends segments too large for the host's end unless told
-// by BOXRUN-MSS.
+// outsiderMTU is the MTU of the client itself, so the client sends segments too large for the host's end unless
+// BOXRUN-MSS tells it.
 const outsiderMTU = 1500
 
 // benchmark is kept for testing networks (RFC 2544): nobody's packets go there.
@@ -43,7 +42,7 @@ func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 // OpenOutsider makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
 // end the process.
 func OpenOutsider(mtu int) (*Outsider, error) {
-	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: hostRoute()}
+	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: ofHost()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -204,12 +203,7 @@ func (o *Outsider) Close() error {
 
 // forget deletes the tracked connections of the outsider, whichever end began them.
 func (o *Outsider) forget() error {
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	k := Kernel{link: h}
-	defer h.Close()
+	k := Kernel{link: o.host}
 	return k.forgetFlows(func(f *netlink.ConntrackFlow) bool {
 		return addrOf(f.Forward.SrcIP) == o.Addr || addrOf(f.Forward.DstIP) == o.Addr
 	})
@@ -218,7 +212,7 @@ func (o *Outsider) forget() error {
 // SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
 // some time later.
 func SweepOutsiders() ([]string, error) {
-	h := hostRoute()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)

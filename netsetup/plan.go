@@ -70,7 +70,8 @@ func stepOfEach[T any, P interface {
 	return steps
 }
 
-// stepIf returns the step of a plan that has the step: a nil pointer in an interface would not compare as nil.
+// stepIf returns the step where the plan has it, and nothing for nil: a nil pointer in an interface would not compare
+// as nil.
 func stepIf[T any, P interface {
 	*T
 	step
@@ -170,11 +171,11 @@ func (p Plan) Undo(k *Kernel) error {
 	return errors.Join(errs...)
 }
 
-// ErrInUse says of a plan that others rely on the plan.
+// ErrInUse is in the chain of the error of Undo where others have rules in the plan's shared chains.
 var ErrInUse = errors.New("others have rules in the plan's chains")
 
-// inUse reports whether other plans rely on this plan. Where the rules cannot be read, undo goes on: the step of the
-// rules says why.
+// inUse reports whether other plans rely on this plan. It returns false where the rules cannot be read: then the step
+// of the rules says why.
 func (p Plan) inUse(k *Kernel) bool {
 	k.Reread()
 	have, err := k.rules()

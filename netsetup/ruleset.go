@@ -36,7 +36,8 @@ type ruleset struct {
 // ruleset returns the step for the chains and rules of the plan.
 func (p Plan) ruleset() *ruleset { return &ruleset{p.Owner, p.Chains, p.Rules, p.Flows} }
 
-// tableOrder returns the tables in the order of writing: what protects comes before what publishes. Undo goes backwards.
+// tableOrder returns the tables in the order of writing: what protects comes before what publishes. Undo goes
+// backwards.
 func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
 func (r *ruleset) String() string { return "the rules of " + r.owner }

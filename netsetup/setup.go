@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Setup is what the plan for reboots depends on. Whatever boxes need, "up" sets as well; the plan sets the same before
-// any boxrun has run, and tells others who manage the host.
+// Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by "up" as well. The plan sets
+// the same before any boxrun has run, and lets others who manage the host know.
 type Setup struct {
 	Etc       string    // /etc
 	Bridges   []Network // of these the names and Offload count
@@ -105,7 +105,7 @@ func deed(s step) string {
 	return fmt.Sprintf("set up %v", s)
 }
 
-// Missing returns a line for each thing out of reach on this host after reboots. Boxes work without these.
+// Missing returns a line for each thing that cannot be kept over reboots on this host. Boxes work without them.
 func (s Setup) Missing() []string {
 	var missing []string
 	for _, name := range []string{sysctlFile, modulesFile, udevFile} {
@@ -129,8 +129,9 @@ func (s Setup) files() []File {
 	return []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
 }
 
-// sysctls are the settings of the whole host for boxes. Reverse path filtering is loose for all devices, devices to
-// come and the device that leads out: in force is the greater of a device's own value and the value for all.
+// sysctls are the settings of the whole host that boxes need. Reverse path filtering is set to loose for all devices,
+// for devices to come and for the device that leads out, as the greater of a device's own value and the value for all
+// is in force.
 func (s Setup) sysctls() []Sysctl {
 	list := []Sysctl{forwarding()}
 	for _, device := range append([]string{"all", "default"}, s.Devices...) {
@@ -141,7 +142,8 @@ func (s Setup) sysctls() []Sysctl {
 
 func (s Setup) sysctlText() string {
 	var b strings.Builder
-	b.WriteString(setupComment + "# The host forwards for boxes, and takes packets by another way than their answers go.\n")
+	b.WriteString(setupComment +
+		"# The host forwards for boxes, and takes packets by another way than their answers go.\n")
 	for _, setting := range s.sysctls() {
 		fmt.Fprintf(&b, "%s = %s\n", setting.Key, setting.Value)
 	}
@@ -167,8 +169,8 @@ func (s Setup) udevText() string {
 	var lines strings.Builder
 	for _, n := range s.Bridges {
 		if n.Offload && s.Ethtool != "" {
-			fmt.Fprintf(&lines, `ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", RUN+="%s -K $name %s"`+"\n",
-				n.Bridge, s.Ethtool, offload)
+			fmt.Fprintf(&lines, `ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", `+
+				`RUN+="%s -K $name %s"`+"\n", n.Bridge, s.Ethtool, offload)
 		}
 	}
 	if lines.Len() == 0 {

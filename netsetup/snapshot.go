@@ -96,7 +96,7 @@ func changed(from, to string) string {
 
 // devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
-	h := hostRoute()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
@@ -216,7 +216,8 @@ func ipFact(family int, object, name, words string) fact {
 // routeFact leaves out the routes made by the kernel for an address.
 func routeFact(r netlink.Route, family int, names map[int]string) fact {
 	kinds := map[int]string{
-		unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit ",
+		unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ",
+		unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit ",
 	}
 	kind, known := kinds[r.Type]
 	via := names[r.LinkIndex]

@@ -142,7 +142,8 @@ func (r *ReversePath) check(k *Kernel) ([]string, error) {
 	strict, err := r.strict(k)
 	var drift []string
 	for _, s := range strict {
-		drift = append(drift, fmt.Sprintf("sysctl %s is %s, so that strict reverse path filtering is in force", s.Key, s.Value))
+		const format = "sysctl %s is %s, so that strict reverse path filtering is in force"
+		drift = append(drift, fmt.Sprintf(format, s.Key, s.Value))
 	}
 	return drift, err
 }

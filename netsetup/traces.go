@@ -59,7 +59,8 @@ func FindTraces(k *Kernel) (Traces, error) {
 	return found, err
 }
 
-// tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules; tables and chains come sorted.
+// tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules. Tables and chains come
+// sorted.
 func tracesAmong(have rules.Tables) []Trace {
 	var found []Trace
 	byName := func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) }
@@ -204,11 +205,9 @@ func (t Traces) Remove(k *Kernel) error {
 func (t Traces) tools() []string {
 	var tools []string
 	for _, r := range t.Rules {
-		if !slices.Contains(tools, r.Tool) {
-			tools = append(tools, r.Tool)
-		}
+		tools = append(tools, r.Tool)
 	}
-	return tools
+	return slices.Compact(tools)
 }
 
 // removal returns the lines to remove the rules of a tool: jumps first, as a chain can go when no rule leads there.

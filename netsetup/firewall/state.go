@@ -114,8 +114,8 @@ func (s State) Policy() string {
 	return "ACCEPT"
 }
 
-// Translated returns how many connections boxrun's rules have sent to a box since the rules were made, by the first host
-// port of each rule.
+// Translated returns how many connections boxrun's rules have sent to a box since the rules were made, by the first
+// host port of each rule.
 func (s State) Translated(box string) map[uint16]uint64 {
 	counts := map[uint16]uint64{}
 	for _, t := range s.tables {

@@ -283,7 +283,9 @@ func (w *nftWalk) value(left node) (values []string, known bool) {
 
 // wordsOf returns what is known of a packet, by the words of nft's questions: "ip saddr", "ct state".
 func wordsOf(p Packet) map[string][]string {
+	port := []string{strconv.Itoa(int(p.DPort))}
 	words := map[string][]string{
+		"th dport": port, p.Proto + " dport": port,
 		"meta l4proto": {p.Proto}, "meta protocol": {"ip"}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
 		"ip protocol": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
 	}
@@ -298,7 +300,6 @@ func wordsOf(p Packet) map[string][]string {
 	add(p.Out != "", p.Out, "meta oif", "meta oifname")
 	add(p.Src.IsValid(), p.Src.String(), "ip saddr")
 	add(p.Dst.IsValid(), p.Dst.String(), "ip daddr")
-	add(true, strconv.Itoa(int(p.DPort)), "th dport", p.Proto+" dport")
 	add(p.SPort != 0, strconv.Itoa(int(p.SPort)), "th sport", p.Proto+" sport")
 	add(p.ToHost, "local", "fib type")
 	add(p.Reply, "established", "ct state")

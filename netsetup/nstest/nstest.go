@@ -113,7 +113,8 @@ func Shell(t *testing.T, script string) string {
 	return Run(t, "bash", "-ec", script)
 }
 
-// saveScript names the tables where the legacy backend cannot list them: the kernel shows their names to real root only.
+// saveScript names the tables where the legacy backend cannot list them: the kernel shows their names to real root
+// only.
 const saveScript = `#!/bin/sh
 ! [ -e /proc/net/ip_tables_names ] || cat /proc/net/ip_tables_names >/dev/null 2>&1 || {
 	for table in raw mangle nat filter; do %[1]s %[2]s -t $table || exit; done

@@ -94,8 +94,8 @@ func (r Rule) Marked() bool { return strings.HasPrefix(r.Comment(), MarkPrefix) 
 // boxrun's.
 func (r Rule) Ours() bool { return r.Marked() || strings.HasPrefix(r.Target, ChainPrefix) }
 
-// Ours reports whether a rule of any firewall is boxrun's. The rule is a command as typed: a rule in a chain of boxrun's
-// counts, too.
+// Ours reports whether a rule of any firewall is boxrun's. The rule is a command as typed: a rule in a chain of
+// boxrun's counts, too.
 func Ours(command string) bool {
 	return ParseRule(command).Marked() || slices.ContainsFunc(Split(command), func(word string) bool {
 		return strings.HasPrefix(word, ChainPrefix)
