@@ -53,7 +53,6 @@ func conflist(n Network) *Conflist {
 	}
 }
 
-// String names the file.
 func (c *Conflist) String() string { return c.Path }
 
 func (c *Conflist) commands() (up, down []string) {

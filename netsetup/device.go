@@ -29,7 +29,6 @@ type Found struct {
 	Before    []Setting `json:"before,omitempty"`
 }
 
-// String names the bridge.
 func (d *Device) String() string { return "bridge " + d.Name }
 
 func (d *Device) commands() (up, down []string) {

@@ -28,7 +28,6 @@ func offloads(feature string) bool {
 		feature == "tx-generic-segmentation" // gso
 }
 
-// String names the device.
 func (f *Features) String() string { return "offload of " + f.Device }
 
 // commands do not fail to restore what has gone: a veth dies with its box.

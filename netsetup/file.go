@@ -28,7 +28,6 @@ type File struct {
 	Before *string `json:"before,omitempty"` // an older text of boxrun's: undo brings the text back
 }
 
-// String names the file by its path.
 func (f *File) String() string { return f.Path }
 
 func (f *File) commands() (up, down []string) {

@@ -52,7 +52,6 @@ type Zone struct {
 	Before string `json:"before,omitempty"` // the bridge's zone before, "" for none
 }
 
-// String names the device.
 func (z *Zone) String() string { return "firewalld's zone of " + z.Device }
 
 // commands do nothing where firewalld does not run or is not installed.
@@ -150,7 +149,6 @@ type PermanentZone struct {
 	Bridges []string `json:"bridges"`
 }
 
-// String names the zone.
 func (p *PermanentZone) String() string { return "firewalld's zone " + zoneName }
 
 const reloadCommand = "! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q --reload"

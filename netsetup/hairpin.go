@@ -17,7 +17,6 @@ type Hairpin struct {
 	Was  bool   `json:"was,omitempty"` // hairpin was on before
 }
 
-// String names the port.
 func (h *Hairpin) String() string { return "hairpin of " + h.Veth }
 
 // commands do not fail where the veth has gone with its box.

@@ -20,7 +20,6 @@ type Modules struct {
 	Absent []string `json:"absent,omitempty"` // modules that were not loaded before
 }
 
-// String names the modules.
 func (m *Modules) String() string { return "kernel modules " + strings.Join(m.Names, " ") }
 
 // commands do not fail where the modules are part of the kernel and there is nothing to load.

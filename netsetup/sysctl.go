@@ -24,7 +24,6 @@ type Sysctl struct {
 	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
 }
 
-// String names the setting by its key.
 func (s *Sysctl) String() string { return "sysctl " + s.Key }
 
 func (s *Sysctl) commands() (up, down []string) {
@@ -93,7 +92,6 @@ type ReversePath struct {
 	Before []Setting `json:"before,omitempty"`
 }
 
-// String names the step.
 func (r *ReversePath) String() string { return "sysctl rp_filter" }
 
 // commands look at the value in force: the greater of a device's own value and the value for all devices.
