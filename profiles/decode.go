@@ -87,7 +87,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
-	entries(top, "secrets", p.Secrets, secretName, top.doc.path) // the launcher checks the files at the start
+	take(top, "secrets", &p.Secrets, entries(secretName, text(d.path))) // the launcher checks the files at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)
 	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())

@@ -8,7 +8,7 @@ import (
 
 // decode reads [apptainer]. limited says whether [resources] limits the box.
 func (a *Apptainer) decode(s *section, limited bool) {
-	many(s, "args", &a.Args, passedThrough)
+	take(s, "args", &a.Args, texts(passedThrough))
 	for i, arg := range a.Args {
 		if limited && strings.HasPrefix(arg, "--apply-cgroups=") {
 			s.refuse(at("args", i), "must not have --apply-cgroups beside [resources]: Apptainer takes one of the two")
