@@ -23,10 +23,7 @@ var (
 // boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a
 // line, as the text is not at fault.
 func (d *document) boxName(file string) string {
-	name := nameOf(file)
-	if d.instance != "" {
-		name += "-" + d.instance
-	}
+	name := Ref{file, d.instance}.box()
 	if err := CheckName(name); err != nil {
 		d.refuse("", "the box's name, which is the file's, %v, got %s", err, quoted(name))
 	}
