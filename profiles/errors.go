@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -32,13 +33,7 @@ func (e Error) Error() string {
 type Errors []Error
 
 // Error returns a line for each mistake.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i := range e {
-		lines[i] = e[i].Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (e Errors) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
 // Unwrap lets errors.As find a single Error.
 func (e Errors) Unwrap() []error {
