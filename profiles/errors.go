@@ -3,7 +3,6 @@ package profiles
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -17,16 +16,14 @@ type Error struct {
 
 // Error returns "file:line: key: message", without the unknown parts.
 func (e Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
+	place := e.File
 	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
+		place += fmt.Sprintf(":%d", e.Line)
 	}
 	if e.Key != "" {
-		b.WriteString(": " + e.Key)
+		place += ": " + e.Key
 	}
-	b.WriteString(": " + e.Message)
-	return b.String()
+	return place + ": " + e.Message
 }
 
 // Errors holds all mistakes in a profile, in the order of the lines. Returned as an error, Errors is never empty.

@@ -88,12 +88,14 @@ func whole[T any](parse func(int64) (T, error)) reader[T] {
 // text returns a reader of strings.
 func text[T any](parse func(string) (T, error)) reader[T] { return checked(expanded, parse) }
 
-// expanded reads a string, and expands %i.
+// expanded reads a string, and expands %i. Control characters are refused, except newlines and tabs: no value needs
+// control characters, and values reach argument lists, files and terminals.
 func expanded(s *section, name string, raw any) (string, bool) {
 	return checked(typed[string]("a string in quotes"), func(written string) (string, error) {
 		full, err := expand(written, s.doc.instance)
-		if err == nil {
-			err = printable(full)
+		control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+		if err == nil && strings.ContainsFunc(full, control) {
+			err = errors.New("must not have control characters")
 		}
 		return full, err
 	})(s, name, raw)
@@ -138,15 +140,6 @@ func entries(check func(key string, value any) error, read reader[string]) reade
 		}
 		return values, ok
 	}
-}
-
-// printable refuses control characters, except newlines and tabs. No value needs control characters, and values reach
-// argument lists, files and terminals.
-func printable(s string) error {
-	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
-		return errors.New("must not have control characters")
-	}
-	return nil
 }
 
 // optional returns a parser that takes "" as the zero value, meaning the default.

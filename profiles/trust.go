@@ -43,31 +43,21 @@ func Trusted(file string, invoker int) error {
 	if err != nil {
 		return fmt.Errorf("finding the directory of %s: %w", file, err)
 	}
-	t := truster{file, invoker}
-	err = Way(abs, t.check)
+	err = Way(abs, func(path string, info fs.FileInfo) error {
+		owner := int(info.Sys().(*syscall.Stat_t).Uid)
+		if owner != 0 && owner != invoker {
+			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
+		}
+		if who := writers(info.Mode()); who != "" {
+			return &TrustError{file, path, "is writable for " + who, "chmod go-w " + path}
+		}
+		return nil
+	})
 	var untrusted *TrustError
 	if err != nil && !errors.As(err, &untrusted) {
 		return fmt.Errorf("checking who can write %s: %w", file, err)
 	}
 	return err
-}
-
-// A truster judges the files, directories and links on the way to a file.
-type truster struct {
-	file    string
-	invoker int
-}
-
-// check refuses a file, directory or link that others can change.
-func (t truster) check(path string, info fs.FileInfo) error {
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if owner != 0 && owner != t.invoker {
-		return &TrustError{t.file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
-	}
-	if who := writers(info.Mode()); who != "" {
-		return &TrustError{t.file, path, "is writable for " + who, "chmod go-w " + path}
-	}
-	return nil
 }
 
 func chown(path string, info fs.FileInfo) string {
