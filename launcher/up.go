@@ -100,12 +100,12 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
 	}
-	watch, err := network.WatchHost(p)
+	before, err := network.LookAtHost(p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := l.bringUp(ctx, k, p, o)
-	changes, lookErr := watch.Changes()
+	changes, lookErr := before.Difference()
 	up.Host = changes
 	return up, errors.Join(err, lookErr)
 }
@@ -142,7 +142,7 @@ func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, 
 		err = network.Settle(ctx, l.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, l.Store, b, p)
 		mended = append(mended, held...)
@@ -282,7 +282,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p p
 	}
 	booted := l.connect(ctx, k, b, cli)
 	if booted == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

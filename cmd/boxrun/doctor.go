@@ -55,7 +55,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 		return err
 	}
 	if f.fix {
-		if err := a.mend(ctx, l); err != nil {
+		if err := a.repairAll(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -72,10 +72,10 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// mend says what was mended on stderr: the result is the checks.
-func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
-	mended, err := l.Mend(ctx)
-	for _, line := range mended {
+// repairAll says what was repaired on stderr: the result is the checks.
+func (a *app) repairAll(ctx context.Context, l *launcher.Launcher) error {
+	done, err := l.RepairAll(ctx)
+	for _, line := range done.Lines {
 		a.note("mended: " + line)
 	}
 	return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -47,6 +48,20 @@ func (s *Store) Notef(format string, args ...any) { s.Note(fmt.Sprintf(format, a
 // LockBox takes the lock of a single box. While another process holds the lock, LockBox notes the holder.
 func (s *Store) LockBox(ctx context.Context, name string) (func(), error) {
 	return s.Lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
+}
+
+// ErrBusy is the error for a box another boxrun works on.
+var ErrBusy = errors.New("another boxrun works on it")
+
+// TryLockBox is LockBox without waiting: the error is ErrBusy while another process holds the lock.
+func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
+	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, ErrBusy)
+	defer cancel()
+	unlock, err := Lock(now, s.Path("locks"), "box-"+name, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	return func() { unlock(); s.RemoveEmpty("locks", "") }, nil
 }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function

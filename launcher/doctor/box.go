@@ -88,7 +88,7 @@ func addressCheck(b *box.Box) Check {
 	case err != nil:
 		return broken(err)
 	case moved != "":
-		return fail("what is published goes to an address the box does not have", network.MendCommand, "%s", moved)
+		return fail("what is published goes to an address the box does not have", network.RepairCommand, "%s", moved)
 	}
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
 }
@@ -125,7 +125,7 @@ func (d *doctor) hostsCheck(b *box.Box) Check {
 	case err != nil:
 		return broken(err)
 	case line != "":
-		return fail("boxes of one bridge find each other by name", network.MendCommand, "%s", line)
+		return fail("boxes of one bridge find each other by name", network.RepairCommand, "%s", line)
 	}
 	return pass("as the boxes are")
 }
@@ -235,13 +235,13 @@ func (d *doctor) translation(b *box.Box, p profiles.Port) Check {
 	to, _, _ := strings.Cut(o.To, ":")
 	switch {
 	case o.Rule == "":
-		return fail(why, network.MendCommand, "no rule sends the port to the box")
+		return fail(why, network.RepairCommand, "no rule sends the port to the box")
 	case !netsetup.Ours(o.Rule):
-		return fail(why, network.Removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
+		return fail(why, network.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
 	case to != b.Addr.String():
-		return fail(why, network.MendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
+		return fail(why, network.RepairCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	case len(o.Rivals) > 0:
-		return warn("of two rules at one place in the kernel the one that was made last decides", network.Removal(o.Rivals[0]),
+		return warn("of two rules at one place in the kernel the one that was made last decides", network.RemovalHint(o.Rivals[0]),
 			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
 	}
 	return contested(b, p, o)
@@ -342,7 +342,7 @@ func (d *doctor) connection(ctx context.Context, b *box.Box, p profiles.Port) Ch
 	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
 	defer cancel()
 	if err := try(ctx, p.Proto, d.outsider.Dial, to); err == nil && p.Proto == "tcp" {
-		return fail("allow_from is to keep others out", network.MendCommand, "a client that allow_from does not name got through to %s", to)
+		return fail("allow_from is to keep others out", network.RepairCommand, "a client that allow_from does not name got through to %s", to)
 	}
 	return pass("a client that allow_from does not name is kept out")
 }

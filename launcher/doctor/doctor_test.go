@@ -141,11 +141,11 @@ FAIL from outside: no route to host; fix: see the checks of this port above`)
 
 func TestDropped(t *testing.T) {
 	for _, test := range []struct{ rule, want string }{
-		{"iptables -t filter -P FORWARD DROP", network.MendCommand},
-		{"iptables -t filter -A FORWARD -o sbr0 -j DROP", network.MendCommand},
+		{"iptables -t filter -P FORWARD DROP", network.RepairCommand},
+		{"iptables -t filter -A FORWARD -o sbr0 -j DROP", network.RepairCommand},
 		{"iptables-legacy -t filter -A FORWARD -o sbr0 -j DROP", "iptables-legacy -t filter -D FORWARD -o sbr0 -j DROP"},
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
-		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.MendCommand},
+		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.RepairCommand},
 	} {
 		testkit.WantText(t, dropped(netsetup.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
 	}
@@ -174,8 +174,8 @@ func TestJudge(t *testing.T) {
 		offload.judge([]string{pushed, "offload of sbr0 is on: tx-checksum-ip-generic"}, nil).text(),
 		offload.judge(nil, []string{"rx-checksum", "tx-scatter-gather"}).text(),
 	}
-	testkit.WantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+network.MendCommand+"\n"+
-		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+network.MendCommand+"\n"+
+	testkit.WantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+network.RepairCommand+"\n"+
+		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+network.RepairCommand+"\n"+
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
 
@@ -311,9 +311,9 @@ func TestRemovalOfRules(t *testing.T) {
 	for rule, want := range map[string]string{
 		"nft rule inet site pre handle 5":                  "publish another host port, or remove that rule: nft delete rule inet site pre handle 5",
 		"iptables-legacy -t nat -A PREROUTING -j REDIRECT": "publish another host port, or remove that rule: iptables-legacy -t nat -D PREROUTING -j REDIRECT",
-		"iptables -t nat -A PREROUTING -j REDIRECT":        network.MendCommand,
+		"iptables -t nat -A PREROUTING -j REDIRECT":        network.RepairCommand,
 	} {
-		if got := network.Removal(rule); got != want {
+		if got := network.RemovalHint(rule); got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
 		}
 	}

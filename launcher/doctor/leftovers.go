@@ -102,7 +102,7 @@ func (d *doctor) leases(context.Context) Check {
 	if len(stale) == 0 {
 		return pass("none without an owner")
 	}
-	return warn("they block addresses, and now and then a start", network.MendCommand, "their owners are dead: %s", say.Listed(stale, 3))
+	return warn("they block addresses, and now and then a start", network.RepairCommand, "their owners are dead: %s", say.Listed(stale, 3))
 }
 
 // rulesOfNobody gives rules of boxrun for boxes and bridges that are not there.
@@ -119,7 +119,7 @@ func (d *doctor) rulesOfNobody(context.Context) Check {
 	if len(names) == 0 {
 		return pass("none of boxrun's without a box")
 	}
-	return fail("they take packets for ports that nobody answers", network.MendCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
+	return fail("they take packets for ports that nobody answers", network.RepairCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
 }
 
 // The scripts that came before boxrun wrote these. They are named, not removed: nobody knows who else relies on them.
@@ -185,7 +185,7 @@ func (d *doctor) deadDNAT(context.Context) Check {
 		return pass("none")
 	}
 	return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
-		network.Deletion(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+		network.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
 }
 
 // wideForward looks for a rule that forwards everything for everybody, such as people typed when their instances had no way
@@ -199,7 +199,7 @@ func (d *doctor) wideForward(context.Context) Check {
 	if len(rules) == 0 {
 		return pass("none")
 	}
-	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.Deletion(rules[0]), "%s", rules[0])
+	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.DeleteCommand(rules[0]), "%s", rules[0])
 }
 
 // deadAddress says whether the destination is on a network of boxes and nobody's.
@@ -225,12 +225,12 @@ func (d *doctor) deadAddress(to string) bool {
 // dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules in the same backend none is
 // asked before boxrun's own, once those stand first.
 func dropped(o netsetup.Outcome, bridge string) Check {
-	fix := network.Remedy(o.Rule, bridge)
+	fix := network.PassHint(o.Rule, bridge)
 	switch {
 	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
-		fix = network.MendCommand
+		fix = network.RepairCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
-		fix = network.Deletion(o.Rule)
+		fix = network.DeleteCommand(o.Rule)
 	}
 	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
 }

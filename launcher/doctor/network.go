@@ -149,9 +149,9 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 func (t topic) judge(drift, kept []string) Check {
 	switch {
 	case slices.ContainsFunc(drift, func(line string) bool { return !netsetup.Overtaken(line) }):
-		return fail(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
+		return fail(t.why, network.RepairCommand, "%s", strings.Join(drift, "; "))
 	case len(drift) > 0: // whether these are in the way of a box is told with the box
-		return warn(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
+		return warn(t.why, network.RepairCommand, "%s", strings.Join(drift, "; "))
 	case len(kept) > 0:
 		return warn(t.why, "", "a driver does not let it be turned off: %s", strings.Join(kept, ", "))
 	}
@@ -184,7 +184,7 @@ func (d *doctor) conflists(context.Context) Check {
 	}
 	for _, file := range files {
 		if _, err := readConflist(file); err != nil {
-			return fail("Apptainer gives up on a directory with such a file", network.MendCommand, "%v", err)
+			return fail("Apptainer gives up on a directory with such a file", network.RepairCommand, "%v", err)
 		}
 	}
 	switch len(files) {
@@ -312,7 +312,7 @@ func (d *doctor) firewalld(context.Context) []Check {
 
 // setup tells what is kept over reboots: nothing need be.
 func (d *doctor) setup(context.Context) Check {
-	files, err := netsetup.SetupFiles(d.path(network.Etc))
+	files, err := netsetup.SetupFiles(d.path("etc"))
 	if err != nil {
 		return broken(err)
 	}

@@ -51,7 +51,7 @@ func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
 	case err != nil:
 		return broken(err)
 	case !answers:
-		return fail(why, network.MendCommand, "%s, the bridge, does not answer the box (ARP)", want)
+		return fail(why, network.RepairCommand, "%s, the bridge, does not answer the box (ARP)", want)
 	}
 	return pass("%s answers", want)
 }
@@ -91,10 +91,10 @@ func (d *doctor) transfer(ctx context.Context, b *box.Box) Check {
 	const hangs = "connections open, and hang with the first large packet: TLS, git, apt, database dumps"
 	switch {
 	case errors.Join(err, result.err) != nil:
-		return fail(hangs, network.MendCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
+		return fail(hangs, network.RepairCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
 			d.outsider.MTU, errors.Join(err, result.err))
 	case result.from != d.outsider.Gateway:
-		return fail("answers to what boxes send do not come back", network.MendCommand, "packets of the box arrive from %s, not from the host's address", result.from)
+		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", result.from)
 	}
 	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, d.outsider.MTU)
 }
@@ -111,7 +111,7 @@ func (d *doctor) noWayOut(b *box.Box, err error) Check {
 			return dropped(o, bridge)
 		}
 	}
-	return fail("the box reaches nothing outside", network.MendCommand, "a connection out of the box was not opened: %v", err)
+	return fail("the box reaches nothing outside", network.RepairCommand, "a connection out of the box was not opened: %v", err)
 }
 
 // sideResult is how the far side of a transfer saw it.
@@ -224,7 +224,7 @@ func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error
 	if o.Dropped {
 		return dropped(o, bridge)
 	}
-	return fail(why, network.MendCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
+	return fail(why, network.RepairCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
 }
 
 // askTime is how long a name server may take.

@@ -186,10 +186,10 @@ func removeTraces(l *launcher.Launcher, k *netsetup.Kernel) error {
 		zone := netsetup.Plan{Zone: &netsetup.Zone{Device: bridge}}
 		errs = append(errs, zone.Undo(k))
 	}
-	if files, err := netsetup.SetupFiles(network.Etc); err == nil && len(files) > 0 {
+	if files, err := netsetup.SetupFiles(etc); err == nil && len(files) > 0 {
 		l.Notef("stays until the next boot: the sysctls and modules of the host setup")
 	}
-	setup := netsetup.SetupRemoval(network.Etc)
+	setup := netsetup.SetupRemoval(etc)
 	err = errors.Join(append(errs, setup.Undo(k))...)
 	if errors.Is(err, netsetup.ErrReadOnly) {
 		return fault.Refused("make it writable, then again", "%v", err)
@@ -244,12 +244,12 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 		return nil, err
 	}
 	lines = append(lines, units...)
-	setup, err := netsetup.SetupFiles(network.Etc)
+	setup, err := netsetup.SetupFiles(etc)
 	if err != nil {
 		return nil, err
 	}
 	if len(setup) > 0 {
-		lines = append(lines, netsetup.SetupRemoval(network.Etc).UndoCommands()...)
+		lines = append(lines, netsetup.SetupRemoval(etc).UndoCommands()...)
 	}
 	if files.Exists(l.Dir) || len(lines) > 0 { // a stopping box gives back its lease there
 		lines = append(lines, "rm -rf "+files.Quote(l.Dir))

@@ -19,6 +19,9 @@ import (
 	"boxrun/profiles"
 )
 
+// etc is the directory with the host's configuration.
+const etc = "/etc"
+
 // SetupResult is the result of a host setup.
 type SetupResult struct {
 	Changed []string // changes made; empty: all was in place, and nothing was changed
@@ -107,7 +110,7 @@ func setup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) (net
 	if err != nil {
 		return netsetup.Setup{}, netsetup.Plan{}, err
 	}
-	s, err := netsetup.LookSetup(k, network.Etc, setupBridges(ps, boxes))
+	s, err := netsetup.LookSetup(k, etc, setupBridges(ps, boxes))
 	if err != nil {
 		return s, netsetup.Plan{}, err
 	}
@@ -195,7 +198,7 @@ func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, erro
 
 // setupHeld returns what a host setup has put in place; nil if there was no setup.
 func setupHeld(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) ([]netsetup.Holding, error) {
-	files, err := netsetup.SetupFiles(network.Etc)
+	files, err := netsetup.SetupFiles(etc)
 	if len(files) == 0 || err != nil {
 		return nil, err
 	}

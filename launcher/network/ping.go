@@ -5,15 +5,30 @@ import (
 	"os"
 	"strings"
 
+	"boxrun/launcher/box"
 	"boxrun/netsetup"
 )
 
-// PingGroups is what systemd sets on a machine of its own: all groups. A box's systemd-sysctl is masked.
+// PingGroups is the value of net.ipv4.ping_group_range set by systemd on a machine of its own: all groups. In a box,
+// systemd-sysctl is masked.
 const PingGroups = "0 2147483647"
 
-// AllowPing lets every user in the network of a box's init ping without capabilities, which an image may have lost and
-// file systems mounted nosuid do not give. The setting is of that network and goes with it. It gives the one before.
-func AllowPing(pid int) (was string, err error) {
+// RepairPing lets every user in a box on a bridge ping again, and returns a line if not every user could.
+func RepairPing(b *box.Box) ([]string, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	was, err := allowPing(b.Init.PID)
+	if err != nil || was == PingGroups {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", was)}, nil
+}
+
+// allowPing lets every user in the network of a box's init ping without capabilities: an image may have lost ping's
+// capabilities, and file systems mounted nosuid give none. The setting vanishes with the network. allowPing returns
+// the setting from before.
+func allowPing(pid int) (was string, err error) {
 	const file = "/proc/sys/net/ipv4/ping_group_range"
 	err = netsetup.InNetworkOf(pid, func() error {
 		text, err := os.ReadFile(file)

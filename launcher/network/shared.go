@@ -14,15 +14,12 @@ import (
 	"boxrun/netsetup"
 )
 
-// Etc is the directory with the host's configuration.
-const Etc = "/etc"
-
 // The undo logs of the network shared by boxes: each file holds a netsetup.Plan.
 func HostFile(s *box.Store) string { return s.Path("host.json") }
 
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. raise returns what was out of place. The
+// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
 // caller holds the network's lock.
 func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
 	k.Reread() // who had the lock before may have written since the ports were checked
@@ -52,11 +49,11 @@ func ensure(s *box.Store, k *netsetup.Kernel, file string, build func() netsetup
 	if err != nil {
 		return nil, err
 	}
-	return mend(k, plan)
+	return repair(k, plan)
 }
 
-// mend repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
-func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
+// repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
+func repair(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	drift, err := p.Drift(k)
 	if err != nil || len(drift) == 0 {
 		return nil, err
@@ -64,7 +61,7 @@ func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	return drift, p.Apply(k)
 }
 
-// Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. settle
+// Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. Settle
 // also adds the new box's name to the hosts files on its bridge.
 func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 	if !b.Bridged() {
@@ -88,7 +85,7 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
-// the last bridge the host's. forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
+// the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
 // sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
 // all of the network.
 func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
@@ -105,7 +102,7 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(Sweep(s, k, others), Lower(s, k, others)); err != nil {
+	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
 	if err := files.RemoveIfThere(s.BoxFile(name)); err != nil {
@@ -131,21 +128,51 @@ func removeUnfinished(s *box.Store) {
 	}
 }
 
-// Sweep removes the rules of boxes without a state: a saved firewall may bring such rules back at boot. The caller
-// holds the network's lock. A box gets its state under the same lock, before its rules.
+// Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed
+// doctors, and names of gone boxes in hosts files. Clean returns a line for each, and goes on past errors.
+func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, error) {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	boxes, err := s.All()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, file := range CollectLeases(s) {
+		lines = append(lines, "removed the lease of a dead owner: "+file)
+	}
+	k.Reread()
+	swept, sweepErr := netsetup.Sweep(k, box.Names(boxes))
+	for _, name := range swept {
+		lines = append(lines, sweptLine(name))
+	}
+	devices, deviceErr := netsetup.SweepOutsiders()
+	for _, name := range devices {
+		lines = append(lines, "removed what a killed doctor left: "+name)
+	}
+	lowerErr := lower(s, k, boxes)
+	names, nameErr := conf.TellNames(s)
+	return append(lines, names...), errors.Join(sweepErr, deviceErr, lowerErr, nameErr)
+}
+
+// Sweep removes the rules of boxes without a state, and notes each box: a saved firewall may bring such rules back at
+// boot. The caller holds the network's lock. A box gets its state under the same lock, before its rules.
 func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	swept, err := netsetup.Sweep(k, box.Names(boxes))
 	for _, name := range swept {
-		s.Notef("%s", SweptLine(name))
+		s.Notef("%s", sweptLine(name))
 	}
 	return err
 }
 
-// SweptLine is the message for a name returned by netsetup.Sweep.
-func SweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
+// sweptLine is the message for a name returned by netsetup.Sweep.
+func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// Lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
-func Lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
+// lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
+func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	files, err := filepath.Glob(s.Path("bridges", "*.json"))
 	if err != nil {
 		return err
