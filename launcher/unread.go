@@ -60,6 +60,14 @@ func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
 	return errors.Join(l.remove(b), units.Wait(ctx))
 }
 
+// StopCommands returns the commands to stop a box, and to wait until Apptainer's master has cleaned up.
+func StopCommands(b *box.Box) []string {
+	return []string{
+		fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
+		fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID),
+	}
+}
+
 // Strays returns the running instances of boxrun's without a record of boxrun's. Apptainer's records list the
 // candidates. An instance belongs to boxrun if it is on a bridge made by boxrun, in a service of boxrun's, or named in
 // unread. others are the devices on boxrun's bridges without an instance.

@@ -74,3 +74,12 @@ func Wrap(doing string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
+
+// Each calls do for each element of list, past errors, and returns all errors joined.
+func Each[T any](list []T, do func(T) error) error {
+	errs := make([]error, len(list))
+	for i, element := range list {
+		errs[i] = do(element)
+	}
+	return errors.Join(errs...)
+}
