@@ -23,7 +23,7 @@ import (
 	"boxrun/profiles"
 )
 
-// text gives a check as a person would write it down.
+// text returns a check as a person would write it down.
 func (c Check) text() string {
 	text := fmt.Sprintf("%s %s", c.Status, c.Found)
 	if c.Fix != "" {
@@ -40,7 +40,7 @@ func texts(checks []Check) string {
 	return strings.Join(lines, "\n")
 }
 
-// Looks are made side by side, told in order, and none holds up the others.
+// Looks run at the same time, their checks come in order, and a slow look does not delay the others.
 func TestExamine(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -155,7 +155,7 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// What is built in cannot be written to.
+// A person cannot write to a built-in profile, so the fix must not say so.
 func TestFixOfNames(t *testing.T) {
 	for file, want := range map[string]string{
 		"/etc/boxrun/profiles/web.toml": "set network.dns in /etc/boxrun/profiles/web.toml, and boxrun restart web",
@@ -179,7 +179,7 @@ func TestJudge(t *testing.T) {
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
 
-// seeded gives a doctor of a host with files.
+// seeded returns a doctor of a host with files.
 func seeded(t *testing.T, files map[string]string) *doctor {
 	t.Helper()
 	root := t.TempDir()
@@ -246,7 +246,7 @@ func TestConntrack(t *testing.T) {
 	}
 }
 
-// On a cloud's machine a box that is right in every way may still not be reached.
+// On a machine in a cloud, clients may fail to reach a box although everything on the host is right.
 func TestHintCloud(t *testing.T) {
 	d := seeded(t, map[string]string{"sys/class/dmi/id/sys_vendor": "Amazon EC2\n"})
 	b := &box.Box{Name: "web"}

@@ -17,24 +17,24 @@ import (
 	"boxrun/launcher/say"
 )
 
-// Copy is one copy between a box and the host.
+// Copy describes a copy between a box and the host.
 type Copy struct {
 	Box     string
 	Inside  string // path in the box, from its root
 	Outside string // path on the host
-	In      bool   // to the box, and not from it
+	In      bool   // direction: true copies into the box, false out of the box
 }
 
-// transfer is what one side of a copy depends on. Both sides are boxrun: one packs what there is at Source into a tar
-// stream, the other unpacks it. In the box it is boxrun's own executable too (enter.go), so an image needs no tar, and
-// what is a link in the box leads where it leads there.
+// transfer holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
+// stream, the receiving side unpacks the stream at Target. In the box boxrun's own executable runs too (enter.go), so
+// an image needs no tar, and links in the box are resolved inside the box.
 type transfer struct {
 	Source, Target string
-	Unpack         bool // this side is the target's
+	Unpack         bool // this side receives
 }
 
-// run does this side's part: a packing side writes to out, an unpacking one reads from in. What could not be copied for
-// what it is gets a line on notes.
+// run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
+// copied, such as sockets, get a line on notes.
 func (t transfer) run(in io.Reader, out, notes io.Writer) error {
 	if t.Unpack {
 		return unpack(in, t.Source, t.Target)
@@ -42,7 +42,7 @@ func (t transfer) run(in io.Reader, out, notes io.Writer) error {
 	return pack(out, notes, t.Source)
 }
 
-// inside does the box's part; the box's root is the process's own.
+// inside does the part of the box, in a process whose root is the box's root.
 func (t transfer) inside() error {
 	unix.Umask(0)
 	if err := os.Chdir("/"); err != nil {
@@ -54,10 +54,10 @@ func (t transfer) inside() error {
 	return nil
 }
 
-// RunCopy copies a file or a directory with all below it, as "cp -a" does: owners by their numbers, modes, times, symbolic
-// and hard links are kept. Where the target is a directory the copy goes into it under its own name, a directory given
-// as "DIR/." with its contents; else it becomes the target, whose parent has to be there. Directories that are there
-// are merged, files are replaced. ErrNotFound: the box is not up.
+// RunCopy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
+// are kept. If the target is a directory, the copy goes into the target under its own name; of a source "DIR/." only
+// the contents go there. Otherwise the copy becomes the target, and the parent directory of the target must exist.
+// Existing directories are merged, existing files are replaced. The error is ErrNotFound where the box is not up.
 func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
 	b, err := s.Find(c.Box)
 	if err != nil {
@@ -86,7 +86,8 @@ func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
 	return err
 }
 
-// copyBeside runs the box's part of a copy, and the host's at the same time.
+// copyBeside runs the box's side and the host's side of a copy at the same time, connected by the pipe of r and w.
+// The messages of both sides go to notes.
 func copyBeside(ctx context.Context, s *box.Store, b *box.Box, e Command, r, w *os.File, notes *bytes.Buffer) error {
 	own := transfer{e.copy.Source, e.copy.Target, !e.copy.Unpack}
 	var ownNotes bytes.Buffer
@@ -94,7 +95,7 @@ func copyBeside(ctx context.Context, s *box.Store, b *box.Box, e Command, r, w *
 	go func() {
 		err := own.run(r, w, &ownNotes)
 		if own.Unpack {
-			r.Close() // the box's side must not wait for a reader who gave up
+			r.Close() // otherwise the box's side would wait for a reader that has given up
 		} else {
 			w.Close()
 		}
@@ -111,8 +112,8 @@ func copyBeside(ctx context.Context, s *box.Store, b *box.Box, e Command, r, w *
 	return joinSides(b.Name, code, err, ownErr)
 }
 
-// joinSides gives why a copy failed. Where both sides have a reason, that of a pipe which broke, or ended early, is the
-// other's.
+// joinSides returns the reason why a copy failed. An error about a broken pipe or an early end on the host is only
+// the effect of an error in the box, so the error of the box takes precedence.
 func joinSides(box string, code int, inside, outside error) error {
 	if inside == nil && code != 0 {
 		inside = fmt.Errorf("copying in box %q: it ended with %d", box, code)
@@ -128,19 +129,23 @@ func joinSides(box string, code int, inside, outside error) error {
 	return inside
 }
 
-// NotUp is the error of a box that there is state of and that does not run.
+// NotUp returns the error for a box that has a state on the host but does not run.
 func NotUp(b *box.Box) error {
 	return &fault.Problem{Kind: fault.ErrNotFound,
 		Text: fmt.Sprintf("box %q is %s", b.Name, b.State()),
 		Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
 }
 
-// contents says whether a source means what is in a directory, and not the directory: it ends in "/.".
+// contents says whether a source means the contents of a directory, not the directory itself: such a source is "." or
+// "/", or ends in "/.".
 func contents(source string) bool {
 	return source == "." || strings.HasSuffix(source, "/.") || path.Clean(source) == "/"
 }
 
-// placeFor gives where what is at source goes when target is named for it, and whether it is a directory.
+// placeFor returns the path where the copy of source goes, given the target a person named. isDir says whether source
+// is a directory. If target is a directory, the path is inside target, or target itself for the contents of a
+// directory. Otherwise the path is target. Errors are: a directory copied onto a file, and a target ending in "/"
+// that is not a directory.
 func placeFor(source, target string, isDir bool) (string, error) {
 	info, err := os.Stat(target)
 	switch {

@@ -21,13 +21,13 @@ import (
 	"boxrun/launcher/box"
 )
 
-// RefOf gives what entering the box depends on.
+// RefOf returns what boxrun needs to know to enter the box.
 func RefOf(s *box.Store, b *box.Box) Ref {
 	return Ref{Name: b.Name, PID: b.Init.PID, Conf: s.Conf(), Home: s.Home, Record: b.Record, Dir: s.BoxDir(b.Name)}
 }
 
-// Run runs a command in a box that is up, and gives its exit code; with an error, one of CodeBoxrun, CodeNotRunable
-// and CodeNotFound. ErrNotFound: the box is not up.
+// Run runs a command in a box that is up, and returns the exit code of the command. With an error the code is
+// CodeBoxrun, CodeNotRunable or CodeNotFound. The error is ErrNotFound where the box is not up.
 func Run(ctx context.Context, s *box.Store, name string, e Command) (code int, err error) {
 	b, err := s.Find(name)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"boxrun/profiles"
 )
 
-// CollectLeases removes the leases of the dead, and gives their paths. Some may be another runtime's: what is wrong with
-// those keeps no box of boxrun's from going or coming, and is said.
+// CollectLeases removes the leases of dead owners and returns their paths. Some leases may belong to another runtime.
+// Errors with leases are therefore only warnings: they stop no box of boxrun's from starting or stopping.
 func CollectLeases(s *box.Store) []string {
 	removed, err := netsetup.CollectLeases(LeaseDirs(s)...)
 	for _, e := range fault.Joined(err) {
