@@ -44,6 +44,7 @@ func (s *Store) Path(elem ...string) string {
 // Conf is the path of boxrun's apptainer.conf, with the directory of boxrun's conflists.
 func (s *Store) Conf() string { return s.Path("apptainer.conf") }
 
+// Notef shows one line to the person at the terminal.
 func (s *Store) Notef(format string, args ...any) { s.Note(fmt.Sprintf(format, args...)) }
 
 // LockBox takes the lock of a single box. While another process holds the lock, LockBox notes the holder.
@@ -58,19 +59,17 @@ var ErrBusy = errors.New("another boxrun works on it")
 func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
 	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, ErrBusy)
 	defer cancel()
-	unlock, err := Lock(now, s.Path("locks"), "box-"+name, func(string) {})
-	if err != nil {
-		return nil, err
-	}
-	return func() { unlock(); s.RemoveEmpty("locks", "") }, nil
+	return s.lock(now, "box-"+name, func(string) {})
 }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
 // gives the lock back and removes the directory of locks if empty.
 func (s *Store) Lock(ctx context.Context, file, what string) (func(), error) {
-	unlock, err := Lock(ctx, s.Path("locks"), file, func(holder string) {
-		s.Notef("waiting for %s, which works on %s", holder, what)
-	})
+	return s.lock(ctx, file, func(holder string) { s.Notef("waiting for %s, which works on %s", holder, what) })
+}
+
+func (s *Store) lock(ctx context.Context, file string, onWait func(holder string)) (func(), error) {
+	unlock, err := Lock(ctx, s.Path("locks"), file, onWait)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
@@ -46,7 +45,7 @@ func TestExamine(t *testing.T) {
 	defer cancel()
 	never := make(chan struct{})
 	met := make(chan struct{})
-	got := examine(ctx, []look{
+	got := run(ctx, []look{
 		one("host", "first", func(context.Context) Check { <-met; return pass("fine") }),
 		{"host", "second", func(context.Context) []Check {
 			close(met)
@@ -179,8 +178,8 @@ func TestJudge(t *testing.T) {
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
 
-// seeded returns a doctor of a host with files.
-func seeded(t *testing.T, files map[string]string) *doctor {
+// seeded returns the facts of a host with files.
+func seeded(t *testing.T, files map[string]string) *facts {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -189,8 +188,8 @@ func seeded(t *testing.T, files map[string]string) *doctor {
 			t.Fatal(err)
 		}
 	}
-	return &doctor{
-		l: &launcher.Launcher{Store: &box.Store{Dir: filepath.Join(root, "run"), Home: root}}, root: root,
+	return &facts{
+		store: &box.Store{Dir: filepath.Join(root, "run"), Home: root}, root: root,
 		apptainer: func() (apptainerFacts, error) {
 			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},
@@ -209,11 +208,12 @@ func TestSeedConflist(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := seeded(t, map[string]string{test.file: test.text})
-			testkit.WantText(t, d.seedConflist(t.Context()).text(), test.want)
+			testkit.WantText(t, leftoverLooks{d}.seedConflist(t.Context()).text(), test.want)
 		})
 	}
 	d := seeded(t, map[string]string{"etc/cni/net.d/10.conflist": "{"})
-	if c := d.seedConflist(t.Context()); c.Status != Warn || !strings.Contains(c.Found, "10.conflist") {
+	c := leftoverLooks{d}.seedConflist(t.Context())
+	if c.Status != Warn || !strings.Contains(c.Found, "10.conflist") {
 		t.Errorf("of a file that is cut: got %s, want it named", c.text())
 	}
 }
@@ -221,11 +221,11 @@ func TestSeedConflist(t *testing.T) {
 func TestConflists(t *testing.T) {
 	const good = `{"name": "boxrun-sbr0", "plugins": [{"type": "bridge", "bridge": "sbr0"}]}`
 	d := seeded(t, map[string]string{"run/cni/boxrun-sbr0.conflist": good})
-	if got := d.conflists(t.Context()); got.Status != Pass {
+	if got := (networkLooks{d}).conflists(t.Context()); got.Status != Pass {
 		t.Errorf("of a good one: got %s", got.text())
 	}
 	d = seeded(t, map[string]string{"run/cni/boxrun-sbr0.conflist": good, "run/cni/aaa.conflist": good[:20]})
-	if got := d.conflists(t.Context()); got.Status != Fail || !strings.Contains(got.Found, "aaa.conflist") {
+	if got := (networkLooks{d}).conflists(t.Context()); got.Status != Fail || !strings.Contains(got.Found, "aaa.conflist") {
 		t.Errorf("beside one that is cut: got %s, want it named", got.text())
 	}
 }
@@ -242,7 +242,7 @@ func TestConntrack(t *testing.T) {
 			files["proc/sys/net/netfilter/nf_conntrack_count"] = test.count + "\n"
 			files["proc/sys/net/netfilter/nf_conntrack_max"] = "1000\n"
 		}
-		testkit.WantText(t, seeded(t, files).conntrack(t.Context()).text(), test.want)
+		testkit.WantText(t, hostLooks{seeded(t, files)}.conntrack(t.Context()).text(), test.want)
 	}
 }
 
@@ -285,7 +285,7 @@ func TestMandatoryAccess(t *testing.T) {
 		{map[string]string{apparmor: "N\n"}, "PASS neither"},
 		{nil, "PASS neither"},
 	} {
-		testkit.WantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
+		testkit.WantText(t, hostLooks{seeded(t, test.files)}.mandatoryAccess(t.Context()).text(), test.want)
 	}
 }
 
