@@ -69,7 +69,7 @@ func (s *Store) Lock(ctx context.Context, file, what string) (func(), error) {
 }
 
 func (s *Store) lock(ctx context.Context, file string, onWait func(holder string)) (func(), error) {
-	unlock, err := Lock(ctx, s.Path("locks"), file, onWait)
+	unlock, err := takeLock(ctx, s.Path("locks"), file, onWait)
 	if err != nil {
 		return nil, err
 	}

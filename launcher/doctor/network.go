@@ -55,14 +55,9 @@ func (l networkLooks) shared(context.Context) []Check {
 // sharedPlans returns the plans of the host and of the bridges as they were applied. Before the first up the list is
 // empty.
 func sharedPlans(s *box.Store) ([]netsetup.Plan, error) {
-	files, err := filepath.Glob(s.Path("bridges", "*.json"))
-	if err != nil {
-		return nil, err
-	}
 	var plans []netsetup.Plan
-	for _, file := range append([]string{network.HostFile(s)}, files...) {
-		var p netsetup.Plan
-		err := box.ReadJSON(file, &p)
+	for _, file := range append([]string{network.HostFile(s)}, s.Records("bridges/*.json")...) {
+		p, err := network.ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

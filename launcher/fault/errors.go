@@ -68,6 +68,7 @@ func Refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// Wrap says in an error what was being done; nil stays nil.
 func Wrap(doing string, err error) error {
 	if err == nil {
 		return nil

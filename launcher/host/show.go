@@ -83,9 +83,7 @@ func readPlans(l *launcher.Launcher) (plans []netsetup.Plan, unread []netsetup.H
 // owner yet, readPlan names the box.
 func readPlan(file string) (netsetup.Plan, error) {
 	if filepath.Base(filepath.Dir(file)) != "boxes" {
-		plan := netsetup.Plan{}
-		err := box.ReadJSON(file, &plan)
-		return plan, err
+		return network.ReadPlan(file)
 	}
 	b := box.Box{}
 	err := box.ReadJSON(file, &b)

@@ -163,11 +163,10 @@ func PlansOf(s *box.Store, b *box.Box) ([]netsetup.Plan, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	plans := make([]netsetup.Plan, 2, 3)
-	for i, file := range []string{HostFile(s), BridgeFile(s, b.Profile.Network.Bridge)} {
-		if err := box.ReadJSON(file, &plans[i]); err != nil {
-			return nil, err
-		}
+	host, err := ReadPlan(HostFile(s))
+	if err != nil {
+		return nil, err
 	}
-	return append(plans, b.Ports), nil
+	bridge, err := ReadPlan(BridgeFile(s, b.Profile.Network.Bridge))
+	return []netsetup.Plan{host, bridge, b.Ports}, err
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
@@ -14,28 +15,35 @@ import (
 	"boxrun/netsetup"
 )
 
-// The undo logs of the network shared by boxes: each file holds a netsetup.Plan.
+// HostFile is the undo log of the host's part in the network shared by boxes: a netsetup.Plan as applied.
 func HostFile(s *box.Store) string { return s.Path("host.json") }
 
+// BridgeFile is the undo log of a bridge.
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
+
+// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
+func ReadPlan(file string) (netsetup.Plan, error) {
+	plan := netsetup.Plan{}
+	err := box.ReadJSON(file, &plan)
+	return plan, err
+}
 
 // Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
 // caller holds the network's lock.
 func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
 	k.Reread() // who had the lock before may have written since the ports were checked
-	host, err := ensure(s, k, HostFile(s), netsetup.Host)
+	host, err := ensure(k, HostFile(s), netsetup.Host)
 	if err != nil {
 		return nil, err
 	}
-	bridge, err := ensure(s, k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
+	bridge, err := ensure(k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
 	return append(host, bridge...), err
 }
 
 // ensure applies the plan with the undo log file. Without a log, ensure builds the plan and records the host's state in
 // a new log first. Otherwise ensure returns what was out of place.
-func ensure(s *box.Store, k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
-	plan := netsetup.Plan{}
-	err := box.ReadJSON(file, &plan)
+func ensure(k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
+	plan, err := ReadPlan(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		plan = build()
 		if err := plan.Record(k); err != nil {
@@ -72,8 +80,8 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	plan := netsetup.Plan{}
-	if err := box.ReadJSON(HostFile(s), &plan); err != nil {
+	plan, err := ReadPlan(HostFile(s))
+	if err != nil {
 		return err
 	}
 	plan.Settle()
@@ -120,9 +128,8 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 // removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
 // network's lock, and no box is left.
 func removeUnfinished(s *box.Store) {
-	for _, dir := range []string{"", "boxes", "bridges"} {
-		left, _ := filepath.Glob(s.Path(dir, ".*.new")) // the pattern is well-formed
-		for _, file := range left {
+	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
+		for _, file := range s.Records(pattern) {
 			_ = os.Remove(file) // a file that stays only keeps its directory
 		}
 	}
@@ -173,27 +180,16 @@ func sweptLine(name string) string { return "removed the rules of " + name + ", 
 
 // lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	files, err := filepath.Glob(s.Path("bridges", "*.json"))
-	if err != nil {
-		return err
-	}
-	needed := map[string]bool{}
-	for _, b := range boxes {
-		if b.Bridged() {
-			needed[b.Profile.Network.Bridge] = true
-		}
-	}
-	var left int
-	for _, file := range files {
-		if needed[box.NameOf(file)] {
-			left++
-			continue
-		}
-		if err := undo(s, k, file); err != nil {
+	last := true
+	for _, file := range s.Records("bridges/*.json") {
+		needed := func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file }
+		if slices.ContainsFunc(boxes, needed) {
+			last = false
+		} else if err := undo(s, k, file); err != nil {
 			return err
 		}
 	}
-	if left > 0 {
+	if !last {
 		return nil
 	}
 	return undo(s, k, HostFile(s))
@@ -202,11 +198,11 @@ func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 // undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
 // undo. Chains used by others stay, with the log, so a later down finds them again.
 func undo(s *box.Store, k *netsetup.Kernel, file string) error {
-	plan := netsetup.Plan{}
-	if err := box.ReadJSON(file, &plan); err != nil {
+	plan, err := ReadPlan(file)
+	if err != nil {
 		return files.IgnoreNotExist(err)
 	}
-	err := plan.Undo(k)
+	err = plan.Undo(k)
 	if errors.Is(err, netsetup.ErrInUse) {
 		s.Notef("stays: boxrun's chains, others have rules in them")
 		return nil

@@ -201,7 +201,7 @@ func trips(b *box.Box, external netsetup.External) []trip {
 // ofFirewalld reports whether a rule is in firewalld's table of nftables.
 func ofFirewalld(rule string) bool { return strings.Contains(rule, " inet firewalld ") }
 
-// Remedy returns advice for the administrator on letting a bridge's traffic pass the rule.
+// PassHint returns advice for the administrator on how to let a bridge's traffic pass a rule.
 func PassHint(rule, bridge string) string {
 	words := strings.Fields(rule)
 	switch {
