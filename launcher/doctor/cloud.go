@@ -45,11 +45,11 @@ func (f *facts) cloud() string {
 
 // securityGroup warns of ports without any connection so far. The box has passed all checks on this host.
 func (f *facts) securityGroup(cloud string, b *box.Box) Check {
-	rules, err := f.firewall()
+	fw, err := f.firewall()
 	if err != nil {
 		return broken(err)
 	}
-	counts := rules.Translated(b.Name)
+	counts := fw.Translated(b.Name)
 	var silent []string
 	for _, p := range b.Profile.Network.Ports {
 		if counts[p.Host] == 0 && !p.HostIP.IsLoopback() {

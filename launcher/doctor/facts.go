@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
@@ -24,7 +25,7 @@ type facts struct {
 	unread []string   // boxes with unreadable records
 
 	// read at the first use
-	firewall  func() (netsetup.Firewall, error)
+	firewall  func() (firewall.State, error)
 	apptainer func() (apptainerFacts, error)
 	external  func() (netsetup.External, error)
 
@@ -40,7 +41,7 @@ func newFacts(l *launcher.Launcher) (*facts, error) {
 	}
 	return &facts{
 		store: l.Store, root: "/", boxes: boxes, unread: l.UnreadBoxes(),
-		firewall:  sync.OnceValues(netsetup.ReadFirewall),
+		firewall:  sync.OnceValues(firewall.Read),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),
 		noOutside: "no box is to be reached",

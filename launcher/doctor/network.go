@@ -16,6 +16,8 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // networkLooks looks at what boxrun sets up for all boxes, and at other programs that change the host's network.
@@ -148,7 +150,7 @@ func (l networkLooks) overlaps(context.Context) Check {
 func (l networkLooks) rulesOfOthers(context.Context) []Check {
 	f, err := l.firewall()
 	if err != nil {
-		if errors.Is(err, netsetup.ErrNoIptables) {
+		if errors.Is(err, rules.ErrNoIptables) {
 			return []Check{fail("boxes are connected by rules", "install the package iptables", "%v", err)}
 		}
 		return []Check{broken(err)}
@@ -167,7 +169,7 @@ func (l networkLooks) rulesOfOthers(context.Context) []Check {
 }
 
 // otherBackend returns the name of the iptables command for the backend f does not use.
-func otherBackend(f netsetup.Firewall) string {
+func otherBackend(f firewall.State) string {
 	if f.Backend == "nft" {
 		return "iptables-legacy"
 	}
@@ -175,7 +177,7 @@ func otherBackend(f netsetup.Firewall) string {
 }
 
 // manager reports whether rules of the program name, a manager of the firewall, are on the host.
-func manager(f netsetup.Firewall, name string) Check {
+func manager(f firewall.State, name string) Check {
 	c := pass("no rules of it here")
 	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
@@ -234,7 +236,7 @@ func (l networkLooks) setup(context.Context) Check {
 
 // outwards walks a packet from each bridge with a running box out of the host, and looks for rules that drop the
 // packet. A rule with conditions unknown to boxrun is a warning.
-func (l networkLooks) outwards(f netsetup.Firewall) Check {
+func (l networkLooks) outwards(f firewall.State) Check {
 	const name = "other rules that drop"
 	if !f.Native {
 		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
@@ -244,7 +246,7 @@ func (l networkLooks) outwards(f netsetup.Firewall) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(netsetup.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
 			return dropped(o, n.Bridge).named(name)
 		}
@@ -272,15 +274,15 @@ func (l networkLooks) bridgeNetfilter(context.Context) Check {
 // dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
 // rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
 // asks no other rule before them.
-func dropped(o netsetup.Outcome, bridge string) Check {
+func dropped(o firewall.Outcome, bridge string) Check {
 	fix := network.PassHint(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
 		fix = network.RepairCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = network.DeleteCommand(o.Rule)
 	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
 }
 
 // somewhere returns an address reserved for documentation. The address stands for the world outside when packets are

@@ -23,6 +23,7 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 )
 
 // outward returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
@@ -109,7 +110,7 @@ func (b boxLooks) noWayOut(err error) Check {
 	f, ruleErr := b.firewall()
 	if ruleErr == nil {
 		bridge := b.Profile.Network.Bridge
-		o := f.Forwarded(netsetup.Packet{
+		o := f.Forwarded(firewall.Packet{
 			In: bridge, Out: b.outsider.Device, Src: b.Addr, Dst: b.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
@@ -221,7 +222,7 @@ func (b boxLooks) silentServers(servers []netip.Addr, box, host error, fix strin
 		return broken(err)
 	}
 	bridge := b.Profile.Network.Bridge
-	o := f.Forwarded(netsetup.Packet{In: bridge, Out: b.device(), Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	o := f.Forwarded(firewall.Packet{In: bridge, Out: b.device(), Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
 		return dropped(o, bridge)
 	}

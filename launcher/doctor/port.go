@@ -15,6 +15,8 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -112,13 +114,13 @@ func (p portLooks) dnat(context.Context) Check {
 	switch {
 	case o.Rule == "":
 		return fail(why, network.RepairCommand, "no rule sends the port to the box")
-	case !netsetup.Ours(o.Rule):
-		return fail(why, network.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
+	case !rules.Ours(o.Rule):
+		return fail(why, network.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
 	case to != p.Addr.String():
 		return fail(why, network.RepairCommand, "sent to %s, and the box is at %s", o.To, p.Addr)
 	case len(o.Rivals) > 0:
 		return warn("of two rules at one place in the kernel the one that was made last decides", network.RemovalHint(o.Rivals[0]),
-			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
+			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return p.contested(o)
 }
@@ -133,7 +135,7 @@ func unreachable(nowhere string, err error) Check {
 
 // contested says whether another program on the host listens on the same host port. Such a program gets no
 // connections: the rule sends them all to the box.
-func (p portLooks) contested(o netsetup.Outcome) Check {
+func (p portLooks) contested(o firewall.Outcome) Check {
 	ports, err := network.PublishedPorts(p.Profile.Network, p.Port)
 	if err != nil {
 		return broken(err)
@@ -174,7 +176,7 @@ func (p portLooks) forward(context.Context) Check {
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
-	back := f.Forwarded(netsetup.Packet{
+	back := f.Forwarded(firewall.Packet{
 		In: bridge, Out: way.device, Src: p.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, noTranslation())
@@ -223,8 +225,8 @@ func (p portLooks) entrance() (entrance, error) {
 }
 
 // packet returns the first packet of a connection through the entrance.
-func (e entrance) packet(p profiles.Port) netsetup.Packet {
-	return netsetup.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
+func (e entrance) packet(p profiles.Port) firewall.Packet {
+	return firewall.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
 }
 
 // connectTimeout limits the time of a connection made by the doctor. Such connections do not leave the host.

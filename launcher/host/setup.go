@@ -151,5 +151,5 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 	if err := plan.Record(k); err != nil {
 		return nil, setupProblem(err)
 	}
-	return plan.PendingCommands(k)
+	return plan.RepairCommands(k)
 }

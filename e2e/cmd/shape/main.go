@@ -27,7 +27,7 @@ func limitsOf(dir string) limits {
 	switch {
 	case dir == "netsetup":
 		return limits{lines: 6000, files: 40}
-	case strings.HasPrefix(dir, "launcher/"):
+	case strings.HasPrefix(dir, "launcher/"), strings.HasPrefix(dir, "netsetup/"):
 		return limits{lines: 2500, files: 25}
 	}
 	return limits{lines: 3300, files: 40}
