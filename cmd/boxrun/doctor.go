@@ -90,20 +90,20 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		}
 		return doctor.SelfTest(ctx, l, hello)
 	case len(names) == 0:
-		return doctor.Examine(ctx, l, "", nil)
+		return doctor.Examine(ctx, l, doctor.Subject{})
 	}
 	name := profiles.BoxName(names[0])
 	p, err := a.profile(names[0])
 	if err != nil {
 		return examineBox(ctx, l, name, err)
 	}
-	return doctor.Examine(ctx, l, name, &p)
+	return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
 }
 
 // examineBox examines a box as it was started, for a profile that is gone or has become invalid. Without such a box,
 // examineBox returns the profile's error cause, unless there is no profile either.
 func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
-	checks, err := doctor.Examine(ctx, l, name, nil)
+	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name})
 	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
 		return nil, cause
 	}

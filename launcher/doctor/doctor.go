@@ -10,15 +10,20 @@ import (
 	"boxrun/profiles"
 )
 
-// Examine examines the host, and the path of packets into and out of the box name, port by port. With name "" all
-// boxes are examined. p is the profile of that name, or nil: for a profile without a box the checks say what up would
-// refuse.
+// Subject is what to examine beside the host: a box, or all boxes for the zero Subject.
+type Subject struct {
+	Name    string            // of the box
+	Profile *profiles.Profile // of that name; nil where no profile is at hand
+}
+
+// Examine examines the host, and the path of packets into and out of the subject, port by port. For a profile without
+// a box the checks say what up would refuse.
 //
 // Nothing is changed. To see connections pass, Examine makes a network of its own, and removes it before it returns.
-// The error is ErrNotFound where there is neither a box nor a profile of that name.
-func Examine(ctx context.Context, l *launcher.Launcher, name string, p *profiles.Profile) ([]Check, error) {
-	if name != "" && p == nil {
-		if _, err := l.Find(name); err != nil {
+// The error is ErrNotFound where there is neither a box nor a profile of the subject's name.
+func Examine(ctx context.Context, l *launcher.Launcher, s Subject) ([]Check, error) {
+	if s.Name != "" && s.Profile == nil {
+		if _, err := l.Find(s.Name); err != nil {
 			return nil, err
 		}
 	}
@@ -26,19 +31,16 @@ func Examine(ctx context.Context, l *launcher.Launcher, name string, p *profiles
 	if err != nil {
 		return nil, err
 	}
-	subjects := f.boxes
-	if name != "" {
-		subjects = slices.DeleteFunc(slices.Clone(f.boxes), func(b *box.Box) bool { return b.Name != name })
-	}
+	boxes := slices.DeleteFunc(slices.Clone(f.boxes), func(b *box.Box) bool { return s.Name != "" && b.Name != s.Name })
 	looks := sharedLooks(f)
-	if len(subjects) == 0 && p != nil {
-		looks = append(looks, profileLook(l, *p))
+	if len(boxes) == 0 && s.Profile != nil {
+		looks = append(looks, profileLook(l, *s.Profile))
 	}
-	defer f.openOutside(subjects)()
-	for _, b := range subjects {
+	defer f.openOutside(boxes)()
+	for _, b := range boxes {
 		looks = append(looks, boxLooks{f, b}.list()...)
 	}
-	return f.hintCloud(pointed(run(ctx, looks)), subjects), nil
+	return f.hintCloud(pointed(run(ctx, looks)), boxes), nil
 }
 
 // sharedLooks returns the looks at everything but single boxes.

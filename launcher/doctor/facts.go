@@ -48,10 +48,10 @@ func newFacts(l *launcher.Launcher) (*facts, error) {
 	}, nil
 }
 
-// openOutside makes the network for test clients, if there is a running box on a bridge. The returned function
+// openOutside makes the network for test clients, if there is a running box on a bridge among boxes. The returned function
 // removes the network.
-func (f *facts) openOutside(subjects []*box.Box) (takeAway func()) {
-	if !slices.ContainsFunc(subjects, func(b *box.Box) bool { return b.Alive() && b.Bridged() }) {
+func (f *facts) openOutside(boxes []*box.Box) (takeAway func()) {
+	if !slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Alive() && b.Bridged() }) {
 		return func() {}
 	}
 	mtu := 1500

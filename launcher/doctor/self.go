@@ -27,7 +27,7 @@ func SelfTest(ctx context.Context, l *launcher.Launcher, hello profiles.Profile)
 	if err != nil && !errors.Is(err, fault.ErrNotReady) {
 		return notUp(ctx, l, p, err)
 	}
-	checks, err := Examine(ctx, l, p.Name, nil)
+	checks, err := Examine(ctx, l, Subject{Name: p.Name})
 	_, down := l.Down(context.WithoutCancel(ctx), p.Name, nil)
 	c := pass("stopped, and taken away")
 	if down != nil {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -70,7 +71,11 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	if err != nil {
 		return err
 	}
-	if err := r.refuse(force); err != nil {
+	err = r.refuseDevices()
+	if !force {
+		err = cmp.Or(err, r.refuseBoxes())
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.stop(ctx); err != nil {
@@ -84,19 +89,24 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	if r, err = lookReset(l, k, unread); err != nil {
 		return err
 	}
-	if err := r.refuse(false); err != nil {
+	if err := cmp.Or(r.refuseDevices(), r.refuseBoxes()); err != nil {
 		return err // a box came up in between
 	}
 	return errors.Join(r.undoPlans(), r.removeTraces(), r.removeFiles(), r.removeUnits(ctx))
 }
 
-// refuse refuses a reset, and names the obstacles: other devices on boxrun's bridges and, without force, boxes.
-func (r reset) refuse(force bool) error {
-	if len(r.others) > 0 {
-		return fault.Refused("stop what uses them first", "on the bridges that boxrun made are devices of others: %s", strings.Join(r.others, ", "))
+// refuseDevices refuses a reset under devices of others.
+func (r reset) refuseDevices() error {
+	if len(r.others) == 0 {
+		return nil
 	}
+	return fault.Refused("stop what uses them first", "on the bridges that boxrun made are devices of others: %s", strings.Join(r.others, ", "))
+}
+
+// refuseBoxes refuses a reset under boxes.
+func (r reset) refuseBoxes() error {
 	names := slices.Concat(r.boxes, box.Names(r.strays))
-	if len(names) == 0 || force {
+	if len(names) == 0 {
 		return nil
 	}
 	slices.Sort(names)
