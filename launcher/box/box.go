@@ -188,6 +188,17 @@ func (s *Store) All() ([]*Box, error) {
 	return boxes, errors.Join(errs...)
 }
 
+// Unread returns the names of the boxes with unreadable records.
+func (s *Store) Unread() []string {
+	var names []string
+	for _, file := range s.Records("boxes/*.json") {
+		if _, err := s.Load(NameOf(file)); errors.Is(err, ErrUnreadable) {
+			names = append(names, NameOf(file))
+		}
+	}
+	return names
+}
+
 // Others returns every box except the named box.
 func (s *Store) Others(name string) ([]*Box, error) {
 	boxes, err := s.All()

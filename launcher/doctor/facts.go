@@ -40,7 +40,7 @@ func newFacts(l *launcher.Launcher) (*facts, error) {
 		return nil, err
 	}
 	return &facts{
-		store: l.Store, root: "/", boxes: boxes, unread: l.UnreadBoxes(),
+		store: l.Store, root: "/", boxes: boxes, unread: l.Unread(),
 		firewall:  sync.OnceValues(firewall.Read),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),

@@ -66,7 +66,7 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 		return err
 	}
 	defer k.Close()
-	unread := l.UnreadBoxes() // while the records still exist
+	unread := l.Unread() // while the records still exist
 	r, err := lookReset(l, k, unread)
 	if err != nil {
 		return err
@@ -241,7 +241,7 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 		return nil, err
 	}
 	defer k.Close()
-	r, err := lookReset(l, k, l.UnreadBoxes())
+	r, err := lookReset(l, k, l.Unread())
 	if err != nil {
 		return nil, err
 	}
