@@ -260,7 +260,8 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 // service that clears up after the box.
 func (r reset) stopCommands() []string {
 	var lines []string
-	if files.Exists(filepath.Join(units.UnitDir, units.WatchUnit)) {
+	watched := func(file string) bool { return filepath.Base(file) == units.WatchUnit }
+	if slices.ContainsFunc(r.units, watched) {
 		lines = append(lines, "systemctl stop "+strings.Join(units.HealingUnits(), " "))
 	}
 	for _, b := range r.strays {
