@@ -137,7 +137,7 @@ func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.D
 // stop tells the box's init to stop, and waits until Apptainer's master has cleaned up. For a dead box stop does
 // nothing. killed is the killed of Stop.
 func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) (killed, err error) {
-	if b.Init.PID <= 1 || !box.SameBoot(b) {
+	if b.Init.PID <= 1 || !b.SameBoot() {
 		return nil, nil
 	}
 	b.Phase = box.Stopping

@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -38,9 +37,7 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
 	lines, undo := units.UnhookCommands(b)
 	if b.Alive() {
-		lines = append(lines,
-			fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
-			fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
+		lines = append(lines, StopCommands(b)...)
 	}
 	lines = append(lines, b.Ports.UndoCommands()...)
 	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)

@@ -32,15 +32,15 @@ type UpOptions struct {
 
 // Up is the outcome of an up.
 type Up struct {
-	Box     *box.Box
-	Started bool               // false: the box was up before
-	Mended  []string           // of a box up before: a line for each fault
-	Changed bool               // the profile differs from the profile of the start
-	Image   string             // of a box up before: fate of its image, "" for none: see ImageNow
-	Secrets []string           // of a box up before: names of secrets with changed files
-	Failed  []guest.FailedUnit // units that failed at boot, with their last log lines
-	Killed  error              // ErrKilled: a box to start anew did not stop by itself
-	Host    []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
+	Box      *box.Box
+	Started  bool               // false: the box was up before
+	Repaired []string           // of a box up before: a line for each fault
+	Changed  bool               // the profile differs from the profile of the start
+	Image    string             // of a box up before: fate of its image, "" for none: see ImageNow
+	Secrets  []string           // of a box up before: names of secrets with changed files
+	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
+	Killed   error              // ErrKilled: a box to start anew did not stop by itself
+	Host     []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
@@ -100,12 +100,12 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
 	}
-	watch, err := network.WatchHost(p)
+	before, err := network.LookAtHost(p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := l.bringUp(ctx, k, p, o)
-	changes, lookErr := watch.Changes()
+	changes, lookErr := before.Difference()
 	up.Host = changes
 	return up, errors.Join(err, lookErr)
 }
@@ -137,17 +137,17 @@ func (l *Launcher) finish(ctx context.Context, b *box.Box, p profiles.Profile, o
 
 // upAgain mends a running box, and waits until the box is ready.
 func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
-	mended, err := network.Repair(ctx, l.Store, k, b)
+	repaired, err := network.Repair(ctx, l.Store, k, b)
 	if err == nil {
 		err = network.Settle(ctx, l.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, l.Store, b, p)
-		mended = append(mended, held...)
+		repaired = append(repaired, held...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: !limits.MadeOf(l.Store, b, p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(l.Store, p)}
+	up := Up{Box: b, Repaired: repaired, Changed: !limits.MadeOf(l.Store, b, p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(l.Store, p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}
@@ -241,11 +241,11 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) 
 	if err := l.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	mended, err := network.Raise(l.Store, k, network.Of(l.Store, b))
+	repaired, err := network.Raise(l.Store, k, network.Of(l.Store, b))
 	if err != nil {
 		return err
 	}
-	for _, line := range mended {
+	for _, line := range repaired {
 		l.Notef("mended: %s", line)
 	}
 	if err := network.Sweep(l.Store, k, append(others, b)); err != nil {
@@ -282,7 +282,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p p
 	}
 	booted := l.connect(ctx, k, b, cli)
 	if booted == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

@@ -55,7 +55,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 		return err
 	}
 	if f.fix {
-		if err := a.mend(ctx, l); err != nil {
+		if err := a.repairAll(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -72,10 +72,10 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// mend mends what is boxrun's and prints the mends on stderr. The result of doctor on stdout is the checks.
-func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
-	mended, err := l.Mend(ctx)
-	for _, line := range mended {
+// repairAll repairs what is boxrun's and prints the repairs on stderr. The result of doctor on stdout is the checks.
+func (a *app) repairAll(ctx context.Context, l *launcher.Launcher) error {
+	done, err := l.RepairAll(ctx)
+	for _, line := range done.Lines {
 		a.note("mended: " + line)
 	}
 	return err
@@ -90,20 +90,20 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		}
 		return doctor.SelfTest(ctx, l, hello)
 	case len(names) == 0:
-		return doctor.Examine(ctx, l, "", nil)
+		return doctor.Examine(ctx, l, doctor.Subject{})
 	}
 	name := profiles.BoxName(names[0])
 	p, err := a.profile(names[0])
 	if err != nil {
 		return examineBox(ctx, l, name, err)
 	}
-	return doctor.Examine(ctx, l, name, &p)
+	return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
 }
 
 // examineBox examines a box as it was started, for a profile that is gone or has become invalid. Without such a box,
 // examineBox returns the profile's error cause, unless there is no profile either.
 func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
-	checks, err := doctor.Examine(ctx, l, name, nil)
+	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name})
 	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
 		return nil, cause
 	}

@@ -131,7 +131,7 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 // noteUp prints on stderr what up did. Nothing goes to stdout, as the result of up is the box and not a text.
 func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	name := up.Box.Name
-	for _, line := range up.Mended {
+	for _, line := range up.Repaired {
 		t.notef("%s: mended: %s", name, line)
 	}
 	switch {
@@ -140,7 +140,7 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 		for _, line := range network.Exposure(up.Box) {
 			t.notef("%s: %s", name, line)
 		}
-	case len(up.Mended) == 0:
+	case len(up.Repaired) == 0:
 		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	if up.Changed {

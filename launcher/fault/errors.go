@@ -68,9 +68,19 @@ func Refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// Wrap says in an error what was being done; nil stays nil.
 func Wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Each calls do for each element of list, past errors, and returns all errors joined.
+func Each[T any](list []T, do func(T) error) error {
+	errs := make([]error, len(list))
+	for i, element := range list {
+		errs[i] = do(element)
+	}
+	return errors.Join(errs...)
 }

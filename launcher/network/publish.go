@@ -112,7 +112,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := s.Save(b); err != nil {
 		return err
 	}
-	if _, err := AllowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
+	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
 	}
 	return b.Ports.Apply(k)
