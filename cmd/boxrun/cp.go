@@ -36,7 +36,7 @@ with a note.`,
 			if err := a.needRoot("cp"); err != nil {
 				return err
 			}
-			c, err := copyOf(words[0], words[1])
+			box, c, err := transferOf(words[0], words[1])
 			if err != nil {
 				return err
 			}
@@ -45,29 +45,31 @@ with a note.`,
 				return err
 			}
 			// As with exec, an interrupt reaches the process in the box first.
-			return enter.RunCopy(context.WithoutCancel(cmd.Context()), l.Store, c)
+			return enter.Copy(context.WithoutCancel(cmd.Context()), l.Store, box, c)
 		},
 	}
 }
 
-// copyOf reads the two sides of a copy, of which one is a box's.
-func copyOf(source, target string) (enter.Copy, error) {
+// transferOf reads the two sides of a copy, of which one is a box's.
+func transferOf(source, target string) (box string, t enter.Transfer, err error) {
 	from, inSource, fromBox := boxPath(source)
 	to, inTarget, toBox := boxPath(target)
 	if source == "" || target == "" || fromBox == toBox {
-		return enter.Copy{}, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
+		return "", t, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
 	}
-	c := enter.Copy{Box: from, Inside: inSource, Outside: target}
+	t = enter.Transfer{Source: inSource, Target: target}
+	box, inBox := from, &t.Source
 	if toBox {
-		c = enter.Copy{Box: to, Inside: inTarget, Outside: source, In: true}
+		t = enter.Transfer{Source: source, Target: inTarget, Into: true}
+		box, inBox = to, &t.Target
 	}
-	if c.Inside == "" {
-		return c, usageError{fmt.Errorf("there is no path behind the colon of %q", c.Box+":")}
+	if *inBox == "" {
+		return "", t, usageError{fmt.Errorf("there is no path behind the colon of %q", box+":")}
 	}
-	if !strings.HasPrefix(c.Inside, "/") {
-		c.Inside = "/" + c.Inside
+	if !strings.HasPrefix(*inBox, "/") {
+		*inBox = "/" + *inBox
 	}
-	return c, nil
+	return box, t, nil
 }
 
 // boxPath splits PROFILE:PATH. What has a slash or a dot before its first colon is a path of the host.

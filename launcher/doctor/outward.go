@@ -294,7 +294,7 @@ func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
 // pingAs gives ping's exit code and its last words.
 func (d *doctor) pingAs(ctx context.Context, b *box.Box, user string) (code int, said string, err error) {
 	var out bytes.Buffer
-	code, err = enter.RunIn(ctx, enter.RefOf(d.l.Store, b), enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
+	code, err = enter.RefOf(d.l.Store, b).Run(ctx, enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	return code, say.Printable(lines[len(lines)-1]), err
 }

@@ -8,63 +8,58 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/box"
-	"boxrun/launcher/fault"
 	"boxrun/launcher/say"
 )
 
-// Copy is one copy between a box and the host.
-type Copy struct {
-	Box     string
-	Inside  string // path in the box, from its root
-	Outside string // path on the host
-	In      bool   // to the box, and not from it
+// Transfer is a copy between a box and the host. A path in the box begins at the box's root.
+type Transfer struct {
+	Source, Target string
+	Into           bool // the target is in the box, and the source on the host; false: the other way round
 }
 
-// transfer is what one side of a copy depends on. Both sides are boxrun: one packs what there is at Source into a tar
-// stream, the other unpacks it. In the box it is boxrun's own executable too (enter.go), so an image needs no tar, and
+// side is one side of a copy. Both sides are boxrun: one packs what there is at Source into a tar
+// stream, the other unpacks it. In the box it is boxrun's own executable too (inside.go), so an image needs no tar, and
 // what is a link in the box leads where it leads there.
-type transfer struct {
+type side struct {
 	Source, Target string
 	Unpack         bool // this side is the target's
 }
 
 // run does this side's part: a packing side writes to out, an unpacking one reads from in. What could not be copied for
 // what it is gets a line on notes.
-func (t transfer) run(in io.Reader, out, notes io.Writer) error {
-	if t.Unpack {
-		return unpack(in, t.Source, t.Target)
+func (d side) run(in io.Reader, out, notes io.Writer) error {
+	if d.Unpack {
+		return unpack(in, d.Source, d.Target)
 	}
-	return pack(out, notes, t.Source)
+	return pack(out, notes, d.Source)
 }
 
 // inside does the box's part; the box's root is the process's own.
-func (t transfer) inside() error {
+func (d side) inside() error {
 	unix.Umask(0)
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if err := t.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
+	if err := d.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
 		return &failure{Code: 1, Text: "in the box: " + err.Error()}
 	}
 	return nil
 }
 
-// RunCopy copies a file or a directory with all below it, as "cp -a" does: owners by their numbers, modes, times, symbolic
+// Copy copies a file or a directory with all below it, as "cp -a" does: owners by their numbers, modes, times, symbolic
 // and hard links are kept. Where the target is a directory the copy goes into it under its own name, a directory given
 // as "DIR/." with its contents; else it becomes the target, whose parent has to be there. Directories that are there
 // are merged, files are replaced. ErrNotFound: the box is not up.
-func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
-	b, err := s.Find(c.Box)
+func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
+	b, err := Find(s, name)
 	if err != nil {
 		return err
-	}
-	if !b.Alive() {
-		return NotUp(b)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -72,43 +67,28 @@ func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
 	}
 	defer r.Close()
 	defer w.Close()
-	var notes bytes.Buffer
-	e := Command{Stderr: &notes}
-	if c.In {
-		e.copy, e.Stdin = &transfer{c.Outside, c.Inside, true}, r
+	var inNotes, outNotes bytes.Buffer
+	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{t.Source, t.Target, t.Into}}
+	boxEnd, hostEnd := w, r
+	if t.Into {
+		boxEnd, hostEnd = r, w
+		inside.Stdin = r
 	} else {
-		e.copy, e.Stdout = &transfer{c.Inside, c.Outside, false}, w
+		inside.Stdout = w
 	}
-	err = copyBeside(ctx, s, b, e, r, w, &notes)
-	for line := range strings.Lines(notes.String()) {
+	done := make(chan error, 1)
+	go func() {
+		err := side{t.Source, t.Target, !t.Into}.run(hostEnd, hostEnd, &outNotes)
+		hostEnd.Close() // the box's side must not wait for a host's side that gave up
+		done <- err
+	}()
+	code, err := RefOf(s, b).run(ctx, inside)
+	boxEnd.Close()
+	err = joinSides(b.Name, code, err, <-done)
+	for line := range strings.Lines(inNotes.String() + outNotes.String()) {
 		s.Note(say.Printable(strings.TrimSuffix(line, "\n")))
 	}
 	return err
-}
-
-// copyBeside runs the box's part of a copy, and the host's at the same time.
-func copyBeside(ctx context.Context, s *box.Store, b *box.Box, e Command, r, w *os.File, notes *bytes.Buffer) error {
-	own := transfer{e.copy.Source, e.copy.Target, !e.copy.Unpack}
-	var ownNotes bytes.Buffer
-	done := make(chan error, 1)
-	go func() {
-		err := own.run(r, w, &ownNotes)
-		if own.Unpack {
-			r.Close() // the box's side must not wait for a reader who gave up
-		} else {
-			w.Close()
-		}
-		done <- err
-	}()
-	code, err := RunIn(ctx, RefOf(s, b), e)
-	if own.Unpack {
-		w.Close()
-	} else {
-		r.Close()
-	}
-	ownErr := <-done
-	notes.Write(ownNotes.Bytes())
-	return joinSides(b.Name, code, err, ownErr)
 }
 
 // joinSides gives why a copy failed. Where both sides have a reason, that of a pipe which broke, or ended early, is the
@@ -117,22 +97,11 @@ func joinSides(box string, code int, inside, outside error) error {
 	if inside == nil && code != 0 {
 		inside = fmt.Errorf("copying in box %q: it ended with %d", box, code)
 	}
-	if errors.Is(outside, unix.EPIPE) || errors.Is(outside, os.ErrClosed) || errors.Is(outside, io.ErrUnexpectedEOF) || errors.Is(outside, io.EOF) {
-		if inside != nil {
-			return inside
-		}
+	broken := func(err error) bool { return errors.Is(outside, err) }
+	if outside == nil || inside != nil && slices.ContainsFunc([]error{unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF, io.EOF}, broken) {
+		return inside
 	}
-	if outside != nil {
-		return outside
-	}
-	return inside
-}
-
-// NotUp is the error of a box that there is state of and that does not run.
-func NotUp(b *box.Box) error {
-	return &fault.Problem{Kind: fault.ErrNotFound,
-		Text: fmt.Sprintf("box %q is %s", b.Name, b.State()),
-		Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
+	return outside
 }
 
 // contents says whether a source means what is in a directory, and not the directory: it ends in "/.".
