@@ -15,7 +15,8 @@ import (
 	"boxrun/launcher/guest"
 )
 
-// await waits until the box is ready, and notes in up which units failed at boot. ErrNotReady: it is not, and stays.
+// await waits until the box is ready, and stores in up.Failed which units failed at boot. o.Timeout, where set,
+// replaces the timeout of the profile. A box that is not ready in time stays up; the error is then ErrNotReady.
 func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) error {
 	want := b.Profile.Ready
 	timeout := want.Timeout
@@ -41,11 +42,11 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) e
 		Hint: fmt.Sprintf("the box stays up, to be looked at: \"boxrun shell %s\", \"boxrun logs %s\"", b.Name, b.Name)}
 }
 
-// tailTimeout bounds the look at one unit's journal.
+// tailTimeout limits how long reading the journal of a single unit may take.
 const tailTimeout = 5 * time.Second
 
-// tailOf gives a function that reads the end of a unit's journal in the box. What keeps it from that is what it gives
-// for the journal: the unit failed all the same.
+// tailOf returns a function for reading the last n lines of a unit's journal in the box. Where the journal cannot be
+// read, the function returns the reason as the only line: the failed unit is reported all the same.
 func (l *Launcher) tailOf(b *box.Box) func(context.Context, string, int) []string {
 	return func(ctx context.Context, unit string, n int) []string {
 		ctx, cancel := context.WithTimeout(ctx, tailTimeout)

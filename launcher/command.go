@@ -8,8 +8,9 @@ import (
 	"boxrun/launcher/units"
 )
 
-// run starts argv: as a service of the host's systemd, so that the box outlives the session, or as a child of ours where
-// that is in such a service itself, or there is no systemd. The command is killed when ctx ends.
+// run starts argv as a service of the host's systemd, so that the box outlives the session. argv is started as a
+// child of boxrun where boxrun itself runs in such a service, where the host has no systemd, and, with a warning,
+// where systemd cannot start the service. The command is killed when ctx ends.
 func (l *Launcher) run(ctx context.Context, b *box.Box, argv []string) (*apptainer.Command, error) {
 	path, err := apptainer.Look()
 	if err != nil {

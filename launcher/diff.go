@@ -13,17 +13,19 @@ import (
 	"boxrun/profiles"
 )
 
-// Diff is how a running box differs from what it would be if its profile were brought up now. It is empty where it does not.
+// Diff lists the differences between a running box and a box started now from its profile. All fields but Name are
+// empty where there are none.
 type Diff struct {
 	Name       string            `json:"name"`
 	Profile    []profiles.Change `json:"profile"`
-	Secrets    []string          `json:"secrets"`    // names of those whose files have changed
-	Image      string            `json:"image"`      // what has become of the image since the start: replaced, removed; "" for nothing
-	Definition string            `json:"definition"` // why the image should be built anew; "" where it should not
+	Secrets    []string          `json:"secrets"`    // names of secrets with changed files
+	Image      string            `json:"image"`      // change of the image since the start: replaced, removed; "" for none
+	Definition string            `json:"definition"` // the reason to build the image anew; "" for none
 	Drift      []string          `json:"drift"`      // what is out of place on the host
 }
 
-// Diff compares the box with the profile as it is now. ErrNotFound where there is no such box.
+// Diff compares the box with now, the profile as it is on the disk. The drift of the host is looked at only for a box
+// that is up. The error is ErrNotFound where there is no such box.
 func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) (Diff, error) {
 	b, err := l.Find(name)
 	if err != nil {
@@ -40,7 +42,8 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 	return d, err
 }
 
-// driftOf gives all that is out of place of a box that runs: rules and limits.
+// driftOf returns a line for everything out of place in a running box: rules of the host's network, and resource
+// limits.
 func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -55,8 +58,8 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	return append(NonNil(lines), limits...), err
 }
 
-// profileChanges gives the keys whose values have changed since the start. That values of variables have is all that is told
-// of those.
+// profileChanges returns the keys with changed values since the start. For environment variables the change says only
+// that values differ, and shows no values.
 func (l *Launcher) profileChanges(b *box.Box, now profiles.Profile) ([]profiles.Change, error) {
 	changes, err := profiles.Changes(b.Profile, now)
 	if err != nil {
@@ -70,7 +73,7 @@ func (l *Launcher) profileChanges(b *box.Box, now profiles.Profile) ([]profiles.
 	return NonNil(changes), nil
 }
 
-// NonNil gives the list, not nil, for JSON.
+// NonNil returns the list, or an empty list for nil: JSON would show nil as null.
 func NonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}

@@ -12,8 +12,8 @@ import (
 	"boxrun/profiles"
 )
 
-// Values of variables are not in the state, nor is anything that they could be guessed by: that one is another by now is told
-// by the file for root alone.
+// The state has neither the values of variables nor anything to guess them by. A changed value shows only in the file
+// readable by root alone.
 func TestProfileChangesOfABox(t *testing.T) {
 	at := func(env, ports string) profiles.Profile {
 		p, err := profiles.Parse("/profiles/web.toml", []byte("image = '/web.sif'\nnetwork.ports = ["+ports+"]\n[systemd]\nenvironment = {"+env+"}\n"), "")

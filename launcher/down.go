@@ -19,18 +19,21 @@ import (
 	"boxrun/netsetup"
 )
 
-// Down is what a down did.
+// Down is the result of a down.
 type Down struct {
 	Name    string
-	Found   bool   // false: there was nothing of the box
-	Left    bool   // run by systemd for a box that has ended: what is left to do another boxrun does, or did, or a person
-	Killed  bool   // at once, as a timeout of 0 asks
-	Overlay string // directory that was kept, "" where there is none
+	Found   bool   // false: the host had nothing of the box
+	Left    bool   // run by systemd after the end of the box: the rest is another boxrun's or a person's, or done
+	Killed  bool   // the box was killed at once, because the timeout was 0
+	Overlay string // directory that was kept, "" for none
 }
 
-// Down stops a box cleanly and takes away everything boxrun put on the host for it. It reads only the state, never the
-// profile; where it cannot read that, it goes by the box's name. timeout nil is the profile's stop_timeout, as it was at
-// the start; with 0 the box is killed at once. One that had to be killed when its time was over is down, with ErrKilled.
+// Down stops a box cleanly and removes everything boxrun has set up on the host for the box. Down reads only the
+// state, never the profile; where the state cannot be read, Down goes by the box's name. Without any trace of the box
+// Found is false, without an error.
+//
+// timeout limits how long the box may take to stop. nil means the profile's stop_timeout as of the start; 0 kills the
+// box at once. A box killed after its time has run out is down, and the error is ErrKilled.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
 	unlock, err := units.LockToStop(ctx, l.Store, name)
 	if errors.Is(err, units.ErrTakenDown) {
@@ -65,10 +68,11 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 	return l.clear(ctx, k, b, *timeout)
 }
 
+// stopTimeout returns the stop_timeout of the profile as of the start.
 func stopTimeout(b *box.Box) time.Duration { return b.Profile.Systemd.StopTimeout }
 
-// clear stops the box where it lives and removes all there is of it, however far its start or an earlier clear came.
-// The state goes last: until then the next command finds what is left.
+// clear stops the box if it lives, and removes everything boxrun has set up for the box, however far its start or an
+// earlier clear came. The state is removed last: until then the next command finds what is left.
 func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, timeout time.Duration) (Down, error) {
 	down := Down{Name: b.Name, Found: true, Overlay: b.Overlay()}
 	if b.MadeOverlay {
@@ -97,8 +101,8 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 	return down, nil
 }
 
-// orphan waits for a start whose boxrun was killed, or ends it, and adopts the box it made: left alone it would come
-// up later.
+// orphan waits for the rest of a start whose boxrun was killed, or ends the start, and adopts the box the start made.
+// Otherwise the box would come up later.
 func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 	if b.Init.PID > 1 {
 		return nil
@@ -111,13 +115,13 @@ func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 		return files.IgnoreNotExist(err)
 	}
 	if r.Verify() != nil {
-		return nil // of an instance long dead; remove takes it away
+		return nil // the instance is long dead; remove deletes the record
 	}
 	return adopt(b, r)
 }
 
-// stopWithUnits stops the box, and tells systemd so: before, or where the box is given longer than its services have to
-// stop, when it has stopped.
+// stopWithUnits stops the box, and tells systemd of the stop. Normally systemd is told first. If timeout is longer
+// than the time its services have to stop, systemd is told after the box has stopped.
 func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (killed error, services units.Stoppings, err error) {
 	long := timeout > stopTimeout(b)
 	if !long {
@@ -130,32 +134,32 @@ func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.D
 	return killed, services, err
 }
 
-// stop tells the box's init to go and waits until Apptainer's master has cleaned up. A box that is dead already needs
-// nothing. killed is as Stop has it.
+// stop tells the box's init to stop, and waits until Apptainer's master has cleaned up. For a dead box stop does
+// nothing. killed is the killed of Stop.
 func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) (killed, err error) {
 	if b.Init.PID <= 1 || !box.SameBoot(b) {
 		return nil, nil
 	}
 	b.Phase = box.Stopping
-	if err := files.IgnoreFull(l.Save(b)); err != nil { // it is for ps, and for nobody's safety
+	if err := files.IgnoreFull(l.Save(b)); err != nil { // only ps needs the saved phase, and safety does not depend on the phase
 		return nil, err
 	}
 	return guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
 }
 
-// remove takes away the lease of the box, and its files.
+// remove removes the lease and the files of the box.
 func (l *Launcher) remove(b *box.Box) error {
 	network.CollectLeases(l.Store)
 	return l.removeOwn(b)
 }
 
-// removeOwn takes away the files of the box: Apptainer's record and logs of it, and what was prepared for it.
+// removeOwn removes the files of the box: Apptainer's record and logs, and the files boxrun prepared for the box.
 func (l *Launcher) removeOwn(b *box.Box) error {
 	return errors.Join(l.removeRecord(b), storage.RemoveMade(b), storage.DropImage(l.Store, b), os.RemoveAll(l.BoxDir(b.Name)))
 }
 
-// removeRecord takes away Apptainer's record and logs of the box, unless they are of another instance by now: without
-// them nobody could stop that one.
+// removeRecord removes Apptainer's record and logs of the box. If another instance has taken the name since, its
+// record and logs stay, with a note: without them nobody could stop the instance.
 func (l *Launcher) removeRecord(b *box.Box) error {
 	if b.Foreign() {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
@@ -164,7 +168,7 @@ func (l *Launcher) removeRecord(b *box.Box) error {
 	return errors.Join(os.RemoveAll(filepath.Dir(b.Record)), files.RemoveIfThere(b.Log), files.RemoveIfThere(b.OutLog()))
 }
 
-// adopt notes the processes of a running instance and the cgroup it has to itself.
+// adopt stores in b the processes of a running instance, and the cgroup of the instance.
 func adopt(b *box.Box, r apptainer.Record) error {
 	var err error
 	if b.Init, err = process.Open(r.PID); err != nil {

@@ -14,11 +14,13 @@ import (
 	"boxrun/netsetup"
 )
 
-// mendPatience is how long Mend waits for another boxrun that works on a box: that one mends it as well as Mend would.
+// mendPatience limits how long Mend waits for another boxrun that works on a box. The other boxrun repairs the box as
+// well as Mend would.
 const mendPatience = 3 * time.Second
 
-// Mend puts right what is boxrun's, of every box: what up does for one that runs, what down does for one that is dead;
-// then leases, rules and networks that no box needs. It gives a line for each thing it did, and goes on past errors.
+// Mend repairs what boxrun has set up, for all boxes. A running box is repaired as by up, and a dead box is cleared
+// away as by down. Then Mend removes leases, rules and networks that no box needs. Mend returns a line for each
+// repair, and continues after errors; the errors are joined.
 func (l *Launcher) Mend(ctx context.Context) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -26,7 +28,7 @@ func (l *Launcher) Mend(ctx context.Context) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, err := l.All()
-	if err != nil && !errors.Is(err, box.ErrUnreadable) { // which mendHost tells
+	if err != nil && !errors.Is(err, box.ErrUnreadable) { // mendHost reports ErrUnreadable
 		return nil, err
 	}
 	var mended []string
@@ -44,8 +46,8 @@ func (l *Launcher) Mend(ctx context.Context) ([]string, error) {
 	return append(mended, lines...), errors.Join(append(errs, err)...)
 }
 
-// mendBox mends one box, or clears it away where it is dead. One that another boxrun works on is left to that, and one that
-// systemd is about to start anew to systemd.
+// mendBox repairs a box, or clears a dead box away. It returns a line for each repair. Two kinds of boxes are left
+// alone: boxes another boxrun works on, and boxes systemd is about to start anew.
 func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string) ([]string, error) {
 	patience, cancel := context.WithTimeout(ctx, mendPatience)
 	defer cancel()
@@ -59,7 +61,7 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 	defer unlock()
 	b, err := l.Load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it went meanwhile
+		return nil, nil // the box went down meanwhile
 	}
 	if err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 	}
 	mended, err := network.Repair(ctx, l.Store, k, b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
-		return mended, nil // the checks name it: only a restart mends that
+		return mended, nil // only a restart repairs a lost address; the checks say so
 	}
 	if err != nil {
 		return mended, err
@@ -82,7 +84,7 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 	return append(mended, ping...), err
 }
 
-// mendPing lets every user of a box on a bridge ping, where net.ipv4.ping_group_range of the box's network lets not all.
+// mendPing makes ping work for every user of a box, if the box's ping works only for root.
 func mendPing(b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
@@ -94,8 +96,8 @@ func mendPing(b *box.Box) ([]string, error) {
 	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", was)}, nil
 }
 
-// mendHost takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of
-// killed doctors.
+// mendHost removes what no box needs: leases of dead owners, rules and bridges of boxes that are gone, and networks
+// of killed doctors. It also rewrites wrong names in boxes. It returns a line for each repair.
 func (l *Launcher) mendHost(ctx context.Context, k *netsetup.Kernel) ([]string, error) {
 	unlock, err := l.LockNetwork(ctx)
 	if err != nil {

@@ -10,19 +10,19 @@ import (
 	"boxrun/profiles"
 )
 
-// Start is all that the command line of one start depends on.
+// Start holds everything the command line of a start depends on.
 type Start struct {
-	Conf    string // the apptainer.conf that finds boxrun's conflists
+	Conf    string // the apptainer.conf with the path of boxrun's conflists
 	Profile profiles.Profile
-	Image   string // as Apptainer is given it: for a builtin image its sandbox
-	Network string // CNI network
+	Image   string // as given to Apptainer: for a builtin image its sandbox
+	Network string // name of the CNI network
 	Addr    netip.Addr
 	DNS     []netip.Addr // name servers
-	Binds   []string     // boxrun's own, in Apptainer's SRC:DST[:ro]; the profile's come after them
+	Binds   []string     // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
 }
 
-// Argv gives the command that starts the box. --no-home keeps the image's own /root, which Apptainer would hide.
-// systemd gets the whole cgroup tree, as /proc/self/cgroup is not namespaced.
+// Argv returns the command that starts the box. Apptainer would hide the image's own /root; --no-home keeps /root
+// visible. systemd gets the whole cgroup tree, because /proc/self/cgroup is not namespaced.
 func (s Start) Argv() []string {
 	p := s.Profile
 	argv := append([]string{"apptainer", "-c", s.Conf, "instance", "start", "--boot"}, s.networkFlags()...)
@@ -42,15 +42,17 @@ func (s Start) Argv() []string {
 	return append(argv, s.Image, p.Name)
 }
 
-// replaces says whether the profile binds something of its own where one of boxrun's binds goes: of two binds on one
-// path Apptainer takes the first.
+// replaces says whether the profile has a bind with the same target as bind, a bind of boxrun's own. boxrun's bind is
+// then left out: of two binds on the same path Apptainer takes the first.
 func (s Start) replaces(bind string) bool {
 	target := strings.Split(bind, ":")[1]
 	return slices.ContainsFunc(s.Profile.Storage.Binds, func(b profiles.Bind) bool { return b.Target == target })
 }
 
-// dns keeps Apptainer from the host's resolv.conf, which 1.5 would bind writable (addResolvConfMount), and whose absence is an
-// error to it: the file it makes of this is under boxrun's own.
+// dns returns the value of --dns: the name servers, or 127.0.0.1 where there are none. With the flag Apptainer leaves
+// the host's resolv.conf alone. Without the flag Apptainer 1.5 would bind the host's resolv.conf writable
+// (addResolvConfMount), and would fail where the host has no resolv.conf. In the box the file Apptainer makes from
+// --dns is covered by boxrun's own resolv.conf.
 func (s Start) dns() string {
 	if len(s.DNS) == 0 {
 		return "127.0.0.1"
@@ -62,7 +64,7 @@ func (s Start) dns() string {
 	return strings.Join(words, ",")
 }
 
-// rootFlags gives the writable layer: none is Apptainer's default, a read-only root.
+// rootFlags returns the flags for the writable layer. No flags mean Apptainer's default, a read-only root.
 func rootFlags(s profiles.Storage) []string {
 	switch s.Root {
 	case "overlay":
@@ -74,6 +76,7 @@ func rootFlags(s profiles.Storage) []string {
 	}
 }
 
+// bindFlag returns a bind of the profile as the value of --bind: SRC:DST or SRC:DST:ro.
 func bindFlag(b profiles.Bind) string {
 	if b.ReadOnly {
 		return b.Source + ":" + b.Target + ":ro"
@@ -81,12 +84,12 @@ func bindFlag(b profiles.Bind) string {
 	return b.Source + ":" + b.Target
 }
 
-// Environment is all that Apptainer's command line gets of ours, and with it the box's init (SetContainerEnv in
-// internal/pkg/util/env). HOME pins Apptainer's directory; container= as a plain variable is how systemd learns where it
-// runs (https://systemd.io/CONTAINER_INTERFACE), and Apptainer never sets it.
+// Environment returns all variables Apptainer's command line gets from boxrun. The box's init gets the same variables
+// (SetContainerEnv in internal/pkg/util/env). HOME pins Apptainer's directory. systemd learns from the plain variable
+// container= where it runs (https://systemd.io/CONTAINER_INTERFACE), and Apptainer never sets this variable.
 func Environment(home string) []string { return append(CommonEnvironment(home), "container=apptainer") }
 
-// CommonEnvironment is what everything that boxrun runs on the host has in common.
+// CommonEnvironment returns the variables for every program boxrun runs on the host. home is the value of HOME.
 func CommonEnvironment(home string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -96,12 +99,14 @@ func CommonEnvironment(home string) []string {
 	}
 }
 
-// RecordPath gives where Apptainer will write the record of the instance (GetDir in internal/pkg/instance).
+// RecordPath returns the path where Apptainer will write the record of the instance (GetDir in
+// internal/pkg/instance).
 func RecordPath(home, hostname, name string) string {
 	return filepath.Join(home, ".apptainer", "instances", "app", hostname, "root", name, name+".json")
 }
 
-// LogPath gives the instance's .err log, which Apptainer only ever appends to (SetLogFile in internal/pkg/instance).
+// LogPath returns the path of the instance's .err log. Apptainer only ever appends to this log (SetLogFile in
+// internal/pkg/instance).
 func LogPath(home, hostname, name string) string {
 	return filepath.Join(home, ".apptainer", "instances", "logs", hostname, "root", name+".err")
 }

@@ -74,7 +74,7 @@ func TestStartArgv(t *testing.T) {
 	}
 }
 
-// Nothing of ours reaches Apptainer, and through it the box's init, but what is named here.
+// Apptainer, and through Apptainer the box's init, gets only the variables named here from boxrun.
 func TestEnvironmentIsMinimal(t *testing.T) {
 	t.Setenv("APPTAINER_BIND", "/etc")
 	t.Setenv("NOTIFY_SOCKET", "/run/notify")

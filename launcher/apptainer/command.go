@@ -15,7 +15,7 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// Command is one run of "apptainer instance start".
+// Command is a run of "apptainer instance start".
 type Command struct {
 	Name    string        // of the instance
 	image   string        // of the box's profile, for hints
@@ -26,7 +26,7 @@ type Command struct {
 	Stderr *bytes.Buffer
 	Done   chan struct{} // closed when the command has ended
 	Err    error         // valid once done is closed
-	Leave  func()        // ends the wait for it; nil for a child of ours
+	Leave  func()        // ends the wait for the command; nil for a child of boxrun
 }
 
 // NewCommand returns a command that does not run yet. image is that of the profile, for hints; the lines of this start begin
@@ -38,8 +38,8 @@ func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Co
 	}
 }
 
-// Run starts argv in a process group of its own, so that a Ctrl-C reaches boxrun, which rolls back, and not the start.
-// The command is killed when ctx ends.
+// Run starts argv as a child of boxrun in a process group of its own. A Ctrl-C then reaches boxrun, which rolls
+// back, and not the command.
 func (c *Command) Run(ctx context.Context, home, path string, argv []string) error {
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
@@ -47,7 +47,7 @@ func (c *Command) Run(ctx context.Context, home, path string, argv []string) err
 	cmd.Dir = "/"
 	cmd.Stderr = c.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second // the master may hold stderr open when the command line was killed
+	cmd.WaitDelay = time.Second // Apptainer's master may hold stderr open after the command line was killed
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("running %s: %w", path, err)
 	}
@@ -58,8 +58,9 @@ func (c *Command) Run(ctx context.Context, home, path string, argv []string) err
 	return nil
 }
 
-// AwaitRecord waits for Apptainer's record of a live instance at path, while the command runs. It looks every 2 ms: the
-// file appears some 200 ms before the command ends, and boxrun has work to do in that time.
+// AwaitRecord waits until Apptainer's record at path names a live instance, and returns the record. record stops waiting
+// when the command or ctx ends. The file is read every 2 ms: it appears some 200 ms before the command ends, and
+// boxrun has work to do in this time.
 func (c *Command) AwaitRecord(ctx context.Context, path string) (Record, error) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -81,8 +82,8 @@ func (c *Command) AwaitRecord(ctx context.Context, path string) (Record, error) 
 	}
 }
 
-// Left leaves a command line that systemd runs to end in its own time: it has nothing more to do but to sleep. false: it
-// is a child of ours, which has to be reaped.
+// Left stops waiting for a command that systemd runs, and returns true: the command has nothing left to do but sleep.
+// For a child of boxrun left returns false, because the caller has to reap the child.
 func (c *Command) Left() bool {
 	if c.Leave == nil {
 		return false
@@ -91,7 +92,8 @@ func (c *Command) Left() bool {
 	return true
 }
 
-// Wait reaps the command, and gives the cause where it failed: the end of ctx, where that is what killed it.
+// Wait waits for the end of the command, reaps a child of boxrun, and returns the error of a failed start. Where the
+// end of ctx killed the command, the error tells so.
 func (c *Command) Wait(ctx context.Context) error {
 	<-c.Done
 	if c.Err == nil {
@@ -103,7 +105,8 @@ func (c *Command) Wait(ctx context.Context) error {
 	return c.Failed(c.Err)
 }
 
-// cut gives the error of a start that was not waited for any longer.
+// cut returns the error of a start that boxrun stopped waiting for: ErrNotStarted after a timeout, or cause itself,
+// such as a person's interrupt.
 func (c *Command) cut(cause error) error {
 	if !errors.Is(cause, context.DeadlineExceeded) {
 		return cause // a person's interrupt
@@ -112,8 +115,8 @@ func (c *Command) cut(cause error) error {
 		Text: fmt.Sprintf("%s: the box did not start within %s", c.Name, c.limit), Hint: Hint("", c.image)}
 }
 
-// Failed gives the error of a start that failed: the cause as Apptainer's log has it, or else what it said on stderr,
-// or else err.
+// Failed returns the error of a failed start. Its text is the cause found in Apptainer's log, else the cause found on
+// stderr, else err.
 func (c *Command) Failed(err error) error {
 	cause := Cause(c.logged())
 	if cause == "" {
@@ -125,8 +128,8 @@ func (c *Command) Failed(err error) error {
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
 }
 
-// logged gives what this start added to Apptainer's .err log; nothing where it cannot be read, as the caller has a
-// second best.
+// log returns what this start added to Apptainer's .err log. A log that cannot be read counts as empty, because the
+// caller can use stderr instead.
 func (c *Command) logged() string {
 	f, err := os.Open(c.log)
 	if err != nil {
@@ -140,7 +143,7 @@ func (c *Command) logged() string {
 	return string(text)
 }
 
-// Hint gives what to do about the commonest causes.
+// Hint returns the hint for a failed start, by its cause.
 func Hint(cause, image string) string {
 	if strings.Contains(cause, "no /sbin/init") {
 		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"

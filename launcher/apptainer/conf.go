@@ -11,9 +11,10 @@ import (
 	"strings"
 )
 
-// Configuration gives the site's apptainer.conf with CNI networks looked for in cniDir and, where the host is not run by
-// systemd, with cgroups made without asking one: else a box would have none of its own, and two boxes would share one
-// (setCgroups in internal/pkg/runtime/launch). All else is as the site has it.
+// Configuration returns the text of an apptainer.conf for boxrun, from site, the text of the site's own. Apptainer
+// then looks for CNI networks in cniDir. On a host without systemd Apptainer also makes cgroups without asking
+// systemd: otherwise a box would have no cgroup of its own, and two boxes would share a cgroup (setCgroups in
+// internal/pkg/runtime/launch). All other directives stay as the site has set them.
 func Configuration(site, cniDir string, systemdHost bool) string {
 	conf := setDirective(site, "cni configuration path", cniDir)
 	if !systemdHost {
@@ -22,8 +23,9 @@ func Configuration(site, cniDir string, systemdHost bool) string {
 	return conf
 }
 
-// setDirective sets a directive of an apptainer.conf, where its first line stood or, if it had none, at the end. Later
-// lines of it are dropped, comments stay.
+// setDirective returns conf, the text of an apptainer.conf, with the directive name set to value. The new line
+// replaces the first line of the directive, or is appended where conf has no line of the directive. Later lines of
+// the directive are dropped. Comments stay.
 func setDirective(conf, name, value string) string {
 	line := name + " = " + value + "\n"
 	var b strings.Builder
@@ -49,8 +51,9 @@ func setDirective(conf, name, value string) string {
 	return b.String()
 }
 
-// SiteConf gives the path of the configuration file of the apptainer at path: beside its installation's bin, in etc;
-// where it is not there, whatever it says itself.
+// SiteConf returns the path of the configuration file of the apptainer at path: the file in etc beside the bin
+// directory of the installation. Where this file does not exist, SiteConf returns what "apptainer buildcfg" answers.
+// Links in path are followed first. The errors are those of reading the file system and of running apptainer.
 func SiteConf(ctx context.Context, path string) (string, error) {
 	binary, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -71,7 +74,8 @@ func SiteConf(ctx context.Context, path string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// besideBin gives where an apptainer at path is configured by default: PREFIX/etc, and /etc where PREFIX is /usr.
+// besideBin returns the default place of the configuration file for an apptainer at path: below PREFIX/etc, and below
+// /etc where PREFIX is /usr.
 func besideBin(path string) string {
 	prefix := filepath.Dir(filepath.Dir(path))
 	if prefix == "/usr" {

@@ -12,12 +12,13 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// apptainerDirs is where apptainer is looked for beside $PATH: sudo's secure_path lacks some of these.
+// apptainerDirs returns the directories to look for apptainer in: $PATH, and some directories missing from sudo's
+// secure_path.
 func apptainerDirs() []string {
 	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/bin", "/usr/bin", "/opt/apptainer/bin")
 }
 
-// Look gives the path of the apptainer command.
+// Look returns the path of the apptainer command, or ErrRefused where apptainer is not installed.
 func Look() (string, error) {
 	for _, dir := range apptainerDirs() {
 		path := filepath.Join(dir, "apptainer")

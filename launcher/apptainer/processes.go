@@ -14,7 +14,7 @@ import (
 	"boxrun/launcher/process"
 )
 
-// OrphanTimeout is how long the rest of a start may take that nobody waits for any more: CNI gives up after 5 s.
+// OrphanTimeout limits the time for the rest of a start without a boxrun. CNI gives up after 5 s.
 const OrphanTimeout = 8 * time.Second
 
 // Processes are Apptainer's processes of one instance.

@@ -19,6 +19,7 @@ import (
 	"boxrun/profiles"
 )
 
+// Overlay returns the overlay directory of the profile, "" for other kinds of root.
 func (b *Box) Overlay() string {
 	if b.Profile.Storage.Root != "overlay" {
 		return ""
@@ -26,6 +27,7 @@ func (b *Box) Overlay() string {
 	return b.Profile.Storage.Overlay
 }
 
+// SameBoot says whether the state of b was written in this boot of the host.
 func SameBoot(b *Box) bool {
 	id, err := process.BootID()
 	return err == nil && id == b.BootID

@@ -12,6 +12,7 @@ import (
 	"boxrun/profiles"
 )
 
+// Names returns the names of the boxes, in order.
 func Names(boxes []*Box) []string {
 	list := make([]string, len(boxes))
 	for i, b := range boxes {

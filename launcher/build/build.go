@@ -20,28 +20,31 @@ import (
 	"boxrun/profiles"
 )
 
-// Options are the choices of one build.
+// Options are the choices for a build.
 type Options struct {
-	Force     bool      // replace the image of a box that is up, and a sandbox that is not as boxrun has built it
-	Outdated  bool      // build only where the image is missing, or is not known to be of the definition as it is now
-	Replacing string    // the box that is about to be started anew from the image, and may be up; "" for none
-	Version   string    // boxrun's own, for the record
-	Output    io.Writer // for what Apptainer and the definition's scripts say
+	Force     bool      // replace an image in use by a box that is up, and a sandbox that differs from what boxrun built
+	Outdated  bool      // build only if the image is missing, or not known to be built from the definition as it is now
+	Replacing string    // the box about to be started anew from the image; it may be up; "" for none
+	Version   string    // boxrun's own version, for the record
+	Output    io.Writer // receives the output of Apptainer and of the definition's scripts
 }
 
-// Build is what a build did.
+// Build says what a build did.
 type Build struct {
-	Image string // the path it is at, without links
-	Done  bool   // false: it was of its definition already
-	Kept  string // where the sandbox is that it has replaced under a box; "" for nowhere
+	Image string // path of the image, without links
+	Done  bool   // false: the image was up to date, and nothing was built
+	Kept  string // where the replaced sandbox is kept for a running box; "" for nowhere
 }
 
-// Run makes the profile's image from its definition, and puts it in place of what is there when it is complete: a build
-// that fails or is interrupted leaves the image as it was. It waits for another build of the same image. The image is a
-// SIF where its name ends in .sif, else a sandbox.
+// Run makes the profile's image from its definition. Only a complete image is put in place: after a build that
+// fails or is interrupted the old image is unchanged. The image is a SIF where its name ends in .sif, else a sandbox.
+// Build waits while another build of the same image runs.
 //
-// All that a build writes is in a directory beside the image, as only so the image can be swapped in at once; the directory
-// goes with the build, or that of a boxrun that was killed with the next build.
+// A build writes only to a directory beside the image, because the new image can be swapped in at once only on the
+// same file system. The directory is removed when the build ends. The directory of a killed boxrun is removed by the
+// next build.
+//
+// With o.Outdated and an image that is up to date, Build does nothing and Done is false.
 func Run(ctx context.Context, s *box.Store, p profiles.Profile, o Options) (Build, error) {
 	j, err := buildingOf(p)
 	if err != nil {
@@ -65,14 +68,15 @@ func Run(ctx context.Context, s *box.Store, p profiles.Profile, o Options) (Buil
 	return build(ctx, s, j, o)
 }
 
-// building is one image, as it is being built.
+// building describes the build of an image.
 type building struct {
 	profile profiles.Profile
 	recipe  recipe
-	image   string // where it is to be, without links
-	sandbox bool   // as a directory
+	image   string // the final path, without links
+	sandbox bool   // whether the image is a directory
 }
 
+// buildingOf returns the build of the profile's image. A profile without a definition is an error.
 func buildingOf(p profiles.Profile) (building, error) {
 	if p.Build.Definition == "" {
 		return building{}, fault.Invalid("name an Apptainer definition file there: definition = \"web.def\"",
@@ -82,13 +86,13 @@ func buildingOf(p profiles.Profile) (building, error) {
 	return building{profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif"}, nil
 }
 
-// work is the directory that holds all of a build until it is over.
+// work is the directory that holds everything a build writes until the build is over.
 func (j building) work() string {
 	dir, name := filepath.Split(j.image)
 	return filepath.Join(dir, "."+name+".build")
 }
 
-// made is what Apptainer is told to make. A SIF must be called one.
+// made is the path Apptainer is told to write the image to. For a SIF the name must end in .sif.
 func (j building) made() string {
 	if j.sandbox {
 		return filepath.Join(j.work(), "image")
@@ -96,10 +100,10 @@ func (j building) made() string {
 	return filepath.Join(j.work(), "image.sif")
 }
 
-// temporary is where Apptainer puts its temporary files: the whole image before it is packed.
+// temporary is the directory for Apptainer's temporary files: the whole unpacked image, before Apptainer packs it.
 func (j building) temporary() string { return filepath.Join(j.work(), "tmp") }
 
-// dir is where the definition is, and relative paths of its %files begin.
+// dir is the directory of the definition. Relative paths in %files of the definition start here.
 func (j building) dir() string {
 	if j.recipe.builtin() {
 		return filepath.Join(j.work(), "recipe")
@@ -109,13 +113,16 @@ func (j building) dir() string {
 
 func (j building) definition() string { return filepath.Join(j.dir(), j.recipe.fileName()) }
 
-// lockName is one for each image, however it is named.
+// lockName returns the name of the image's lock. The name is computed from the path without links, so all paths to an
+// image share its lock.
 func (j building) lockName() string {
 	sum := sha256.Sum256([]byte(j.image))
 	return "image-" + hex.EncodeToString(sum[:6])
 }
 
-// outdated says why the image should be built: "" where it is of the definition as it is now.
+// outdated returns the reason to build the image, "" where the image was built from the definition as it is now. A
+// missing image, an image without a valid record of boxrun's, a changed definition and a missing definition are
+// reasons.
 func (j building) outdated(ctx context.Context) (string, error) {
 	if _, err := os.Stat(j.image); errors.Is(err, fs.ErrNotExist) {
 		return "there is no image yet", nil
@@ -137,8 +144,8 @@ func (j building) outdated(ctx context.Context) (string, error) {
 	return "the definition has changed", nil
 }
 
-// Outdated says why the image of the profile should be built anew: "" where it is of its definition, or has none, or
-// the profile is not known.
+// Outdated returns the reason to build the image of the profile anew. The reason is "" where the image is up to
+// date, where the profile has no definition, and where p is nil because the profile is not known.
 func Outdated(ctx context.Context, p *profiles.Profile) (string, error) {
 	if p == nil || p.Build.Definition == "" {
 		return "", nil
@@ -150,13 +157,15 @@ func Outdated(ctx context.Context, p *profiles.Profile) (string, error) {
 	return j.outdated(ctx)
 }
 
-// refuseBuild looks for all that would keep the image from being built or put in place.
+// refuseBuild returns every reason, joined, why the image cannot be built or put in place. It changes nothing.
 func refuseBuild(s *box.Store, j building, o Options) error {
 	_, err := apptainer.Look()
 	_, unshareErr := lookUnshare()
 	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o, s.Search.Called(j.profile)), refuseUsed(s, j, o))
 }
 
+// refuseDefinition returns an error where the definition does not exist or cannot be used. Builtin definitions always
+// can.
 func (j building) refuseDefinition() error {
 	if j.recipe.builtin() {
 		return nil
@@ -173,7 +182,8 @@ func (j building) refuseDefinition() error {
 	return err
 }
 
-// refuseKind wants nothing, or an image of the kind that is to be built, in the image's place.
+// refuseKind returns an error where the image's place holds an image of the other kind: a file where the build makes
+// a directory, or a directory where the build makes a SIF.
 func (j building) refuseKind() error {
 	info, err := os.Stat(j.image)
 	if err != nil || info.IsDir() == j.sandbox {
@@ -187,8 +197,9 @@ func (j building) refuseKind() error {
 		"%s: image: the build makes a SIF, as its name says, and %q is a directory", j.profile.File, j.image)
 }
 
-// refuseStranger leaves a directory alone that is not as boxrun has built it: there may be somebody's work in it. called is
-// what a person calls the profile.
+// refuseStranger returns an error where the image's place holds a directory that differs from what boxrun built:
+// somebody's work may be in it. With o.Force there is no such error. called is what a person calls the profile, for
+// the hint.
 func (j building) refuseStranger(o Options, called string) error {
 	info, err := os.Stat(j.image)
 	if err != nil || !info.IsDir() || !j.sandbox || o.Force {
@@ -202,7 +213,8 @@ func (j building) refuseStranger(o Options, called string) error {
 		"%q is not as boxrun has built it: there may be work of yours in it", j.image)
 }
 
-// refuseUsed wants no box to run from the image. One that does would go on with the old image, and nobody would see.
+// refuseUsed returns an error where a box other than o.Replacing runs from the image, unless o.Force is set. Such a
+// box would go on with the old image, and nobody would notice.
 func refuseUsed(s *box.Store, j building, o Options) error {
 	if o.Force {
 		return nil
@@ -222,7 +234,8 @@ func refuseUsed(s *box.Store, j building, o Options) error {
 		list, list), "%s runs from %s", strings.Join(names, ", "), j.image)
 }
 
-// build builds in a place of its own, which is gone afterwards.
+// build makes the directory for the build, builds there, and removes the directory. After an error the directories
+// made above the image are removed too, if they are empty.
 func build(ctx context.Context, s *box.Store, j building, o Options) (Build, error) {
 	missing := files.MissingDirs([]string{filepath.Dir(j.image)})
 	done := Build{Image: j.image}
@@ -236,10 +249,10 @@ func build(ctx context.Context, s *box.Store, j building, o Options) (Build, err
 	return done, err
 }
 
-// buildIn builds in the place that begin has made, and swaps what was made with what is there.
+// buildIn runs the build in the directory made by begin, and puts the new image in place of the old.
 func buildIn(ctx context.Context, s *box.Store, j building, o Options) (Build, error) {
 	done := Build{Image: j.image}
-	fingerprint, err := j.recipe.fingerprint(ctx) // before: who edits the definition meanwhile has changed it since
+	fingerprint, err := j.recipe.fingerprint(ctx) // first: an edit during the build counts as a later change
 	if err != nil {
 		return done, err
 	}
@@ -258,8 +271,9 @@ func buildIn(ctx context.Context, s *box.Store, j building, o Options) (Build, e
 	return done, err
 }
 
-// place swaps the new image with what is there, once note has written down what it is. A box that came up while it was
-// built is found: boxes claim their images under the same lock, so none can come between the look and the swap.
+// place swaps the new image with the old image, after note has written the record of the new image. place holds the
+// lock under which boxes claim their images: a box that came up during the build is found here, and no box can come
+// up between this check and the swap.
 func place(ctx context.Context, s *box.Store, j building, o Options, note func() error) (kept string, err error) {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {

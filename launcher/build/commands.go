@@ -11,8 +11,9 @@ import (
 	"boxrun/profiles"
 )
 
-// Commands gives what a person would type into bash to have what Build gives, but for the record of what the image
-// was built from, and that a sandbox is replaced in two steps: not every mv can exchange.
+// Commands returns the bash commands for doing by hand what Build does, with two differences. The commands write
+// no record of what the image was built from. They replace a sandbox in two steps, because not every mv can exchange
+// two directories.
 func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 	j, err := buildingOf(p)
 	if err != nil {
@@ -39,7 +40,7 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 		"rm -rf "+files.Quote(j.work())), nil
 }
 
-// recipeCommands gives what a person would type to have what WriteAll makes.
+// recipeCommands returns the bash commands for doing by hand what WriteAll does.
 func recipeCommands(recipe []files.File, dir string) []string {
 	var lines []string
 	for _, f := range recipe {
@@ -52,8 +53,8 @@ func recipeCommands(recipe []files.File, dir string) []string {
 	return lines
 }
 
-// shownEnvironment gives the variables of a build in bash, those of proxies without their values: there may be a password
-// in them.
+// shownEnvironment returns the variables of a build, quoted for bash. The variables of proxies are shown without
+// their values, because there may be a password in them.
 func shownEnvironment(s *box.Store, j building) string {
 	var words []string
 	for _, v := range buildEnvironment(s, j) {

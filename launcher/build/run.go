@@ -21,8 +21,9 @@ import (
 	"boxrun/launcher/say"
 )
 
-// argv gives the command that builds with the apptainer at that path. It runs in process and mount namespaces of its own:
-// whatever ends it, all that the definition's scripts have started ends with it, and what they have mounted is gone.
+// argv returns the command for building with the apptainer at the given path. The build runs in process and mount
+// namespaces of its own: however the build ends, all processes started by the definition's scripts end with it, and
+// all their mounts are gone.
 func (j building) argv(apptainer string) []string {
 	argv := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", apptainer, "build"}
 	if j.sandbox {
@@ -31,8 +32,8 @@ func (j building) argv(apptainer string) []string {
 	return append(argv, j.made(), j.definition())
 }
 
-// buildEnvironment gives the variables of a build: those of a start but for container=, where Apptainer's temporary files
-// go, and the proxies of whoever runs boxrun, as a definition fetches things.
+// buildEnvironment returns the variables of a build: the variables of a start without container=, TMPDIR for
+// Apptainer's temporary files, and the proxies from the environment of boxrun, because definitions download files.
 func buildEnvironment(s *box.Store, j building) []string {
 	env := append(apptainer.CommonEnvironment(s.Home), "TMPDIR="+j.temporary())
 	for _, name := range proxyVariables() {
@@ -47,10 +48,12 @@ func proxyVariables() []string {
 	return []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"}
 }
 
-// runBuild runs Apptainer, and shows on out all it says. Its error is ErrBuild, or the cause of ctx's end.
+// runBuild runs Apptainer and copies all its output to out. The error is ErrBuild, or the cause of ctx where ctx
+// ended.
 //
-// It has no terminal to ask at, as its session is its own, which also keeps a Ctrl-C from it: boxrun ends it. With boxrun
-// it is killed too; the kernel sees that by the thread that has started it.
+// Apptainer runs in a session of its own, so it has no terminal to ask questions at. A Ctrl-C does not reach this
+// session either: boxrun ends the build. The kernel kills the build when boxrun is killed. The kernel ties this to
+// the thread that started the build, so the goroutine stays locked to its thread.
 func runBuild(ctx context.Context, s *box.Store, j building, out io.Writer) error {
 	unshare, err := lookUnshare()
 	if err != nil {
@@ -65,7 +68,7 @@ func runBuild(ctx context.Context, s *box.Store, j building, out io.Writer) erro
 	said := new(lastWords)
 	cmd.Stdout, cmd.Stderr = out, io.MultiWriter(out, said.lines())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 10 * time.Second // for all in its namespace to be gone
+	cmd.WaitDelay = 10 * time.Second // until all processes in its namespace are gone
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Run()
@@ -78,7 +81,8 @@ func runBuild(ctx context.Context, s *box.Store, j building, out io.Writer) erro
 	return j.failed(said.fatal, err)
 }
 
-// failed gives the error of a build that failed: Apptainer's last word, or else how it ended.
+// failed returns the error of a failed build. Its text is fatal, Apptainer's last word, or, where fatal is empty, how
+// the command ended.
 func (j building) failed(fatal string, err error) error {
 	hint := j.advice(fatal) + "; the image is as it was"
 	if fatal == "" {
@@ -87,10 +91,10 @@ func (j building) failed(fatal string, err error) error {
 	return &fault.Problem{Kind: fault.ErrBuild, Text: fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal), Hint: hint}
 }
 
-// advice says what to do about a build that gave up with that last word.
+// advice returns the hint for a build that ended with the message fatal.
 func (j building) advice(fatal string) string {
 	var fs unix.Statfs_t
-	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // blocks: what was left when it gave up
+	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // in blocks: the free space when the build gave up
 	switch {
 	case full || strings.Contains(strings.ToLower(fatal), "no space left"):
 		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too", filepath.Dir(j.image))
@@ -100,9 +104,10 @@ func (j building) advice(fatal string) string {
 	return "what it said is above"
 }
 
-// lastWords keeps the line in which Apptainer says why it gives up.
+// lastWords keeps the line in which Apptainer says why the build failed.
 type lastWords struct{ fatal string }
 
+// lines returns a writer for Apptainer's stderr. Text after "FATAL:" in a line goes to w.fatal.
 func (w *lastWords) lines() io.Writer {
 	return &say.LineWriter{Show: func(line string) error {
 		if _, why, ok := strings.Cut(say.Plain(line), "FATAL:"); ok {
@@ -112,7 +117,7 @@ func (w *lastWords) lines() io.Writer {
 	}}
 }
 
-// lookUnshare gives the path of unshare.
+// lookUnshare returns the path of unshare. A missing unshare is an error with the hint to install util-linux.
 func lookUnshare() (string, error) {
 	path, err := exec.LookPath("unshare")
 	if errors.Is(err, exec.ErrNotFound) {

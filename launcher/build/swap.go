@@ -18,8 +18,9 @@ import (
 	"boxrun/launcher/storage"
 )
 
-// begin makes an empty place to build in, after what a build that was killed has left. It is for root alone, as what is
-// half built may be without the modes that protect it.
+// begin removes the remains of a killed build and makes an empty directory to build in. Only root may enter the
+// directory, because a half-built image may not have the file modes yet that protect its contents. For a builtin
+// recipe begin also writes the recipe's files.
 func begin(s *box.Store, j building) error {
 	if err := clean(s, j); err != nil {
 		return err
@@ -36,8 +37,8 @@ func begin(s *box.Store, j building) error {
 	return j.recipe.unpack(j.dir())
 }
 
-// clean removes what builds of the image have left: the place they were in, and sandboxes kept for boxes that have
-// stopped. A sandbox that a box runs from is kept: without its files the box would be an empty shell that still runs.
+// clean removes what builds of the image left behind: their directory, and the sandboxes kept for boxes that have
+// stopped. A sandbox stays while a box runs from it: without its files the box would still run, as an empty shell.
 func clean(s *box.Store, j building) error {
 	boxes, err := s.All()
 	if err != nil {
@@ -50,7 +51,7 @@ func clean(s *box.Store, j building) error {
 	errs := []error{err, os.RemoveAll(j.work())}
 	for _, path := range kept {
 		id, err := box.Identify(path)
-		ours := err == nil && path == box.KeptImage(j.image, id.Inode) // and not somebody's own of a like name
+		ours := err == nil && path == box.KeptImage(j.image, id.Inode) // not somebody else's, of a similar name
 		if ours && !storage.RunFrom(boxes, j.image, id.Inode) {
 			errs = append(errs, os.RemoveAll(path))
 		}
@@ -58,7 +59,8 @@ func clean(s *box.Store, j building) error {
 	return fault.Wrap("clearing up after a build", errors.Join(errs...))
 }
 
-// keep takes the sandbox that was swapped out to where it can stay, if a box runs from it, and gives that path.
+// keep moves the replaced sandbox out of the build's directory if a box runs from it, and returns the new path.
+// Otherwise keep returns "".
 func (j building) keep(boxes []*box.Box) (string, error) {
 	id, err := box.Identify(j.made())
 	if err != nil || !j.sandbox || !storage.RunFrom(boxes, j.image, id.Inode) {
@@ -68,7 +70,8 @@ func (j building) keep(boxes []*box.Box) (string, error) {
 	return path, os.Rename(j.made(), path)
 }
 
-// kept lists the sandboxes that were kept, and what is named like them.
+// kept lists the sandboxes kept beside the image, and everything else with a similar name: the caller must check each
+// path.
 func (j building) kept() ([]string, error) {
 	dir, name := filepath.Split(j.image)
 	entries, err := os.ReadDir(dir)
@@ -81,8 +84,9 @@ func (j building) kept() ([]string, error) {
 	return paths, files.IgnoreNotExist(err)
 }
 
-// swap puts the new image in the place of what is there, at once: whoever starts a box gets the one or the other. It
-// gives where a sandbox is kept that a box runs from.
+// swap puts the new image in place of the old image atomically: a box started meanwhile gets either the old or the
+// new image. The returned path is where the old sandbox is kept for a box that runs from it, "" where no box does. A
+// file system that cannot exchange two directories is an error, and nothing is changed.
 func swap(s *box.Store, j building) (kept string, err error) {
 	_, err = os.Lstat(j.image)
 	if !j.sandbox || errors.Is(err, fs.ErrNotExist) {
@@ -103,7 +107,8 @@ func swap(s *box.Store, j building) (kept string, err error) {
 	return j.keep(boxes)
 }
 
-// sync has the new image on the disk before its name leads to it: after a power cut it might be empty. That may take long.
+// sync writes the new image to the disk before the image gets its final name: otherwise the image might be empty
+// after a power cut. This may take long.
 func (j building) sync() error {
 	file, err := os.Open(j.made())
 	if err != nil {
@@ -116,12 +121,13 @@ func (j building) sync() error {
 	return file.Sync()
 }
 
-// builtImage is what is known of an image that boxrun has built: the file IMAGE.boxrun.json beside it. It is not a label in
-// the image, as those are made by the definition; and not in boxrun's state, which the next boot empties.
+// builtImage is the record of an image boxrun has built, in the file IMAGE.boxrun.json beside the image. A label in
+// the image would not do, because the definition makes the labels. boxrun's state would not do, because the next boot
+// empties it.
 type builtImage struct {
-	Image       box.ImageID `json:"image"`           // the image it is about; where another is there by now, the record says nothing
-	Before      box.ImageID `json:"before,omitzero"` // the one of boxrun's that it was to replace, and that a kill may have left
-	Definition  string      `json:"definition"`      // as the profile named it
+	Image       box.ImageID `json:"image"`           // for any other image at the path the record is void
+	Before      box.ImageID `json:"before,omitzero"` // boxrun's image to be replaced, still there after a kill
+	Definition  string      `json:"definition"`      // as named in the profile
 	Fingerprint string      `json:"fingerprint"`     // of the recipe: see recipe.fingerprint
 	Built       time.Time   `json:"built"`
 	Apptainer   string      `json:"apptainer"` // versions
@@ -130,8 +136,9 @@ type builtImage struct {
 
 func builtFile(image string) string { return image + ".boxrun.json" }
 
-// readBuilt gives what is known of the image at a path without links. ok is false where boxrun did not build it, or it has
-// been replaced or changed since, or its record makes no sense: unlike boxrun's state it outlives power cuts and boxruns.
+// readBuilt returns the record of the image at a path without links. ok is false, without an error, where boxrun did
+// not build the image, where the image was replaced or changed since, and where the record cannot be decoded: unlike
+// boxrun's state the record outlives power cuts and versions of boxrun.
 func readBuilt(image string) (r builtImage, ok bool, err error) {
 	file, err := openRegular(builtFile(image))
 	if errors.Is(err, errNotRegular) {
@@ -152,7 +159,8 @@ func readBuilt(image string) (r builtImage, ok bool, err error) {
 	return r, err == nil && id.Is(r.Image), files.IgnoreNotExist(err)
 }
 
-// ownImage gives the identity of the image at a path without links if it is as boxrun has built it, else the zero one.
+// ownImage returns the identity of the image at a path without links, if the image is as boxrun built it. Otherwise
+// ownImage returns the zero identity.
 func ownImage(image string) (box.ImageID, error) {
 	r, ok, err := readBuilt(image)
 	if err != nil || ok {
@@ -165,8 +173,8 @@ func ownImage(image string) (box.ImageID, error) {
 	return id, nil
 }
 
-// note writes down what the image was built from that is about to be put in place: before, or a boxrun that is killed in
-// between leaves an image that it would not know again.
+// note writes the record of the new image before the image is put in place. In the other order, a boxrun killed in
+// between would leave an unknown image behind.
 func (j building) note(fingerprint, apptainer, boxrun string) error {
 	id, err := box.Identify(j.made())
 	if err != nil {

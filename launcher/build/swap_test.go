@@ -15,8 +15,8 @@ import (
 	"boxrun/profiles"
 )
 
-// A sandbox that was swapped out stays for as long as a box runs from it, or may: it is not known of one that an older
-// boxrun started. The box is this process.
+// A replaced sandbox stays while a box runs from it. A box started by an older boxrun may run from the sandbox too: its
+// state does not say. The box in this test is the test's own process.
 func TestASandboxIsKeptForItsBox(t *testing.T) {
 	for what, test := range map[string]struct {
 		known, runs bool
@@ -81,7 +81,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 	}
 }
 
-// runningBox gives a box that runs, of this process.
+// runningBox returns a box that runs; its processes are this process.
 func runningBox(t *testing.T, p profiles.Profile) *box.Box {
 	t.Helper()
 	b := &box.Box{Name: "web", Phase: box.Running, Profile: p}
@@ -94,7 +94,7 @@ func runningBox(t *testing.T, p profiles.Profile) *box.Box {
 	return b
 }
 
-// Whoever looks for the image while others are put in its place finds one, each time.
+// A reader finds an image at every moment while images are replaced.
 func TestTheImageIsNeverMissing(t *testing.T) {
 	for _, j := range []building{{image: filepath.Join(t.TempDir(), "web.sif")}, {image: filepath.Join(t.TempDir(), "web"), sandbox: true}} {
 		t.Run(filepath.Base(j.image), func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestTheImageIsNeverMissing(t *testing.T) {
 	}
 }
 
-// replaceImage makes what Apptainer would, and puts it in place.
+// replaceImage makes an image in Apptainer's place, and puts the image in place of the old.
 func replaceImage(l *box.Store, j building) error {
 	if err := os.MkdirAll(j.work(), 0o755); err != nil {
 		return err
@@ -143,7 +143,8 @@ func replaceImage(l *box.Store, j building) error {
 	return errors.Join(err, os.RemoveAll(j.work()))
 }
 
-// A box that claims the image before the build has the lock is seen by it, and keeps the image it is about to start from.
+// A box may claim the image before the build takes the lock. The build then finds the box, and the box keeps its
+// image.
 func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
 	waiting := make(chan string, 1)
 	l := &box.Store{Dir: t.TempDir(), Note: func(line string) { waiting <- line }}

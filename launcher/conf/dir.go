@@ -17,32 +17,35 @@ import (
 	"boxrun/profiles"
 )
 
-// Dir is what one box is told by way of files of the host that are bound over its own, read-only: the directory
-// DIR on the host, and in the box
+// Dir describes the configuration files of a box. The files are in the directory DIR on the host, and are bound
+// read-only over the box's own files:
 //
 //	DIR/masks          /etc/systemd/system.control            UNIT -> /dev/null, for units not to start
-//	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of its services
-//	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit for each, where the box has one
+//	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of the services
+//	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit per service, where the box has a limit
 //	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
-//	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  the same, where systemd-resolved runs
-//	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            the same, where it does not
-//	DIR/hosts          /etc/hosts                             its own name, and the boxes on its bridge
+//	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  name servers, where systemd-resolved runs
+//	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            name servers, where systemd-resolved does not run
+//	DIR/hosts          /etc/hosts                             the box's own name, and the boxes on its bridge
 //
-// system.control outranks /etc/systemd/system, where an administrator's own units are, and is otherwise used by
-// "systemctl set-property" alone, which therefore needs --runtime inside a box. Where the image's /etc/resolv.conf is a
-// link into /run, a bind on it lands there, and is hidden when systemd mounts its own /run: then
-// systemd-resolved makes the file from resolved.conf, and in a box without it systemd-tmpfiles copies ours there.
+// system.control has precedence over /etc/systemd/system, the directory of an administrator's own units. Otherwise
+// only "systemctl set-property" uses system.control, and therefore needs --runtime inside a box.
+//
+// Some images have an /etc/resolv.conf that is a link into /run. A bind on the link lands in /run, and is hidden when
+// systemd mounts its own /run. Then systemd-resolved makes the file from resolved.conf. In a box without
+// systemd-resolved, systemd-tmpfiles copies boxrun's resolv.conf there.
 type Dir struct {
-	Systemd     bool              // the box boots systemd: false leaves out all that is for it
-	Hosts       string            // its hosts file
-	Names       resolving         // what it asks for names
-	Environment map[string]string // of its services; names and values are checked by whoever decoded them
-	Mask        []string          // units, beside those of maskedUnits
+	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
+	Hosts       string            // content of the hosts file
+	Names       resolving         // name servers and search domains of the box
+	Environment map[string]string // of the services; the decoder has checked names and values
+	Mask        []string          // units to mask, beside maskedUnits
 	TasksHeld   bool              // resources.pids limits the box
 }
 
-// maskedUnits gives the units that no box may start, as they act on the kernel, which it shares with the host (/proc/sys
-// and /sys are writable in a box), or wait for its devices. In a template's name every instance is meant.
+// maskedUnits returns the units no box may start. Some act on the kernel, which the box shares with the host
+// (/proc/sys and /sys are writable in a box); others wait for devices of the host. The name of a template stands for
+// all its instances.
 func maskedUnits() []string {
 	return []string{
 		// Make events of, name and set up the host's devices.
@@ -69,7 +72,7 @@ func maskedUnits() []string {
 		"ntp.service",
 		"ntpsec.service",
 		"openntpd.service",
-		// Waits 90 s for a terminal of the host's that no box has.
+		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
 		"auditd.service",
@@ -80,7 +83,7 @@ func maskedUnits() []string {
 	}
 }
 
-// Files gives what the directory holds, in the order of Path within each kind.
+// Files returns the files of the directory. Files of the same kind are in the order of Path.
 func (c Dir) Files() []files.File {
 	var list []files.File
 	if c.Systemd {
@@ -102,6 +105,7 @@ func (c Dir) Files() []files.File {
 	return append(list, files.File{Path: "hosts", Content: c.Hosts, Mode: 0o644})
 }
 
+// masked returns the units to mask, boxrun's and the profile's, sorted and without duplicates.
 func (c Dir) masked() []string {
 	units := maskedUnits()
 	for _, u := range c.Mask {
@@ -111,7 +115,7 @@ func (c Dir) masked() []string {
 	return slices.Compact(units)
 }
 
-// Binds gives the binds that put dir into the box, in Apptainer's SRC:DST:ro.
+// Binds returns the binds for putting the files of dir into the box, in Apptainer's SRC:DST:ro.
 func (c Dir) Binds(dir string) []string {
 	targets := []struct{ path, target string }{
 		{"masks", "/etc/systemd/system.control"},
@@ -133,15 +137,16 @@ func (c Dir) Binds(dir string) []string {
 	return binds
 }
 
-// top gives the first element of a relative path.
+// top returns the first element of a relative path.
 func top(path string) string {
 	first, _, _ := strings.Cut(path, "/")
 	return first
 }
 
-// Write makes the directory dir be as c has it: twice is as good as once, and what c does not have is removed. A file
-// that is there with another content is written over in place, not replaced: it may be bound into the running box,
-// which would go on seeing the old one. The content goes in by one write, so that hardly anyone sees half of it.
+// Write makes the contents of the directory dir equal to c, and removes all other files from dir. Writing twice does
+// no harm. A file with other content is overwritten in place, not replaced: the file may be bound into the running
+// box, and after a replacement the box would go on seeing the old file. The content is written by a single system
+// call, so a reader hardly ever sees half of the content.
 func (c Dir) Write(dir string) error {
 	list := c.Files()
 	err := files.WriteAll(dir, list)
@@ -151,11 +156,12 @@ func (c Dir) Write(dir string) error {
 	return fault.Wrap("writing configuration of the box", err)
 }
 
-// environmentFile is that of a Dir with the values of variables, for root alone.
+// environmentFile is the file of a Dir with the values of the variables. Only root may read this file.
 const environmentFile = "system.conf"
 
-// ChangedEnvironment says whether p has other values for variables than the services of its running box were told. Whether it
-// has other variables is the hash's to say. Only root can look: to others nothing has changed.
+// ChangedEnvironment says whether the values of variables in p differ from the values written for the running box.
+// The names of the variables are not compared here: the hash of the profile covers them. Only root can read the
+// values; for other users nothing has changed.
 func ChangedEnvironment(s *box.Store, p profiles.Profile) bool {
 	if len(p.Systemd.Environment) == 0 || box.IsHello(p.Image) {
 		return false
@@ -167,7 +173,7 @@ func ChangedEnvironment(s *box.Store, p profiles.Profile) bool {
 	return err != nil || string(told) != environmentConf(p.Systemd.Environment)
 }
 
-// environmentConf gives a drop-in of systemd's system.conf that sets env for every service.
+// environmentConf returns a drop-in of systemd's system.conf for setting env in every service, sorted by name.
 func environmentConf(env map[string]string) string {
 	names := make([]string, 0, len(env))
 	for name := range env {
@@ -182,9 +188,9 @@ func environmentConf(env map[string]string) string {
 	return b.String()
 }
 
-// escapeEnvironment gives a value as it stands between double quotes in DefaultEnvironment=. A dollar sign means
-// nothing there. A % before a letter, a digit or another % would be a specifier, or one that does not exist, for which
-// systemd drops the whole variable: it is doubled. systemd before 249 knows no specifiers there and leaves it double.
+// escapeEnvironment returns value escaped for double quotes in DefaultEnvironment=. A dollar sign has no meaning
+// there. A % before a letter, a digit or another % would begin a specifier, so the % is doubled. For an unknown
+// specifier systemd drops the whole variable. systemd before 249 knows no specifiers there and keeps the doubled %.
 func escapeEnvironment(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
@@ -208,13 +214,13 @@ func escapeEnvironment(value string) string {
 	return b.String()
 }
 
-// isSpecifier says whether c has a meaning after a %, now or in a systemd to come.
+// isSpecifier says whether c has a meaning after a %, now or in a future systemd.
 func isSpecifier(c byte) bool {
 	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// resolvConf gives a resolv.conf. The C library reads no more than three servers, so no more are written. Without any
-// there is a file all the same: over it Apptainer's own would be seen.
+// resolvConf returns the content of a resolv.conf. Only three servers are written, because the C library reads no
+// more. The file is made even without any servers: otherwise the box would see Apptainer's own.
 func (r resolving) resolvConf() string {
 	if r.File != "" {
 		return r.File
@@ -233,8 +239,8 @@ func (r resolving) resolvConf() string {
 	return b.String()
 }
 
-// resolvedConf gives a drop-in of resolved.conf. Without servers of ours systemd-resolved would ask public ones that
-// are compiled into it.
+// resolvedConf returns a drop-in of resolved.conf. FallbackDNS= is empty, because without servers of ours
+// systemd-resolved would ask the public servers compiled into it.
 func (r resolving) resolvedConf() string {
 	servers := make([]string, len(r.Servers))
 	for i, server := range r.Servers {
@@ -247,11 +253,12 @@ func (r resolving) resolvedConf() string {
 	return text
 }
 
-// keptResolvConf is where a box has boxrun's resolv.conf whatever its own is linked to.
+// keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
 const keptResolvConf = "/etc/boxrun/resolv.conf"
 
-// tmpfilesConf gives a file of tmpfiles.d that copies boxrun's resolv.conf to where an image's may be linked to, unless
-// there is a file: whoever owns the place writes over the copy when he starts.
+// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles copies
+// boxrun's resolv.conf to the usual targets of such links, unless the target exists. A program that owns a target
+// overwrites the copy when it starts.
 func tmpfilesConf() string {
 	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
 	for _, path := range []string{
@@ -264,8 +271,8 @@ func tmpfilesConf() string {
 	return text
 }
 
-// hostsText gives the hosts file of a box with names of its own. Without an address of its own it finds itself at
-// 127.0.1.1, as on Debian.
+// hostsText returns the hosts file of a box with the given names. The other boxes follow with their names. Where addr is
+// invalid, the box's own names have the address 127.0.1.1, as on Debian.
 func hostsText(names []string, addr netip.Addr, others []neighbour) string {
 	if !addr.IsValid() {
 		addr = netip.AddrFrom4([4]byte{127, 0, 1, 1})

@@ -98,7 +98,7 @@ nameserver 192.0.2.1
 	})
 }
 
-// What systemd makes of these was looked at in a booted box: e2e does it again.
+// How systemd reads these values was checked in a booted box; an e2e test repeats the check.
 func TestEscapeEnvironment(t *testing.T) {
 	for _, test := range []struct{ value, want string }{
 		{`plain value`, `plain value`},
@@ -152,7 +152,7 @@ func TestConfDirIsWrittenTwice(t *testing.T) {
 	testkit.WantText(t, testkit.Tree(t, dir), before)
 }
 
-// A bind keeps the file it was made of: what a running box is to see must be written into that one.
+// A bind stays on the inode of its source: content for a running box must be written into the existing file.
 func TestConfDirOfARunningBox(t *testing.T) {
 	dir := t.TempDir()
 	c := webConf()

@@ -19,10 +19,14 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
-// boxLooks follows the packets of one box: in, port by port and in the order a packet goes, and out.
+// boxLooks returns the looks for a box. They follow a packet into the box, port by port and in the order of the
+// packet's way, and then a packet out of the box. A box that does not run has only the look at its state. A box
+// without a bridge has no rules, so only its listening ports are looked at.
 func (d *doctor) boxLooks(b *box.Box) []look {
 	looks := []look{one(b.Name, "state", func(ctx context.Context) Check { return stateCheck(ctx, b) })}
 	if !b.Alive() {
@@ -49,7 +53,7 @@ func (d *doctor) boxLooks(b *box.Box) []look {
 	return append(looks, d.outLooks(b)...)
 }
 
-// portName gives a port as people outside know it: 8080/tcp.
+// portName returns a port as seen from outside: "8080/tcp", or "8080-8089/tcp" for a range.
 func portName(p profiles.Port) string {
 	if p.Count > 1 {
 		return fmt.Sprintf("%d-%d/%s", p.Host, p.Host+p.Count-1, p.Proto)
@@ -57,7 +61,7 @@ func portName(p profiles.Port) string {
 	return fmt.Sprintf("%d/%s", p.Host, p.Proto)
 }
 
-// stateCheck says whether the box runs, and how its systemd is.
+// stateCheck says whether the box runs, and reports the state of the systemd in the box.
 func stateCheck(ctx context.Context, b *box.Box) Check {
 	if b.State() == box.Crashed {
 		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, box.Crashed)
@@ -79,7 +83,7 @@ func stateCheck(ctx context.Context, b *box.Box) Check {
 	return pass("running")
 }
 
-// addressCheck says whether the box is where its rules lead.
+// addressCheck says whether the box has the address to which its rules send packets.
 func addressCheck(b *box.Box) Check {
 	moved, err := network.Moved(b)
 	switch {
@@ -93,7 +97,7 @@ func addressCheck(b *box.Box) Check {
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
 }
 
-// rulesChecks compares the box's own rules and devices with its plan.
+// rulesChecks compares the rules and devices made for the box with its plan.
 func rulesChecks(b *box.Box) []Check {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -116,7 +120,8 @@ func rulesChecks(b *box.Box) []Check {
 	return checks
 }
 
-// hostsCheck says whether the box knows the others on its bridge by name.
+// hostsCheck says whether the hosts file of the box names the other boxes on its bridge. The check is skipped if the
+// state of any box cannot be read: that box may be on the bridge.
 func (d *doctor) hostsCheck(b *box.Box) Check {
 	line, err := conf.NamesDrift(d.l.Store, b, d.boxes)
 	switch {
@@ -130,7 +135,7 @@ func (d *doctor) hostsCheck(b *box.Box) Check {
 	return pass("as the boxes are")
 }
 
-// listens says who answers in the box.
+// listens says which program in the box listens on the port.
 func listens(b *box.Box, p profiles.Port) Check {
 	if nowhere, err := network.Nowhere(b, p); !b.Bridged() && (nowhere != "" || err != nil) {
 		return unreachable(nowhere, err)
@@ -146,7 +151,8 @@ func listens(b *box.Box, p profiles.Port) Check {
 	return listening(b.Name, p, addr, servers)
 }
 
-// listening judges the servers on a port of a box that has the address.
+// listening judges servers, the programs that listen on the port p in the box. A program counts if it serves addr;
+// for the unspecified addr any program counts. Of a range of ports a single answered port is enough.
 func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.Server) Check {
 	const why = "a packet that gets into the box is refused there"
 	var reached, by []string
@@ -175,14 +181,16 @@ func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.
 	return fail(why, "boxrun status "+box, "nothing listens on %d/%s in the box", p.Container, p.Proto)
 }
 
-// entrance is how clients outside come to a port.
+// entrance is the way of a client from outside to a port.
 type entrance struct {
 	device string
-	from   netip.Addr     // a client that may
-	to     netip.AddrPort // on the host
+	from   netip.Addr     // a client that allow_from admits
+	to     netip.AddrPort // address and port on the host
 }
 
-// entranceOf gives the address clients use, and a client that allow_from lets in.
+// entranceOf returns the way of a client to the port p. The interface is network.external, or the interface of the
+// host's default route. The address is the port's own in the profile, else the first address of the interface, else
+// the gateway of the bridge. The client is the first in allow_from, else an address of the world outside.
 func (d *doctor) entranceOf(b *box.Box, p profiles.Port) (entrance, error) {
 	n := b.Profile.Network
 	e, err := d.external()
@@ -197,7 +205,7 @@ func (d *doctor) entranceOf(b *box.Box, p profiles.Port) (entrance, error) {
 	if !addr.IsValid() && len(e.Addrs) > 0 {
 		addr = e.Addrs[0]
 	}
-	if !addr.IsValid() { // a host on its own
+	if !addr.IsValid() { // the host has no network
 		addr = network.Of(d.l.Store, b).Gateway()
 		way.device = "eth0"
 	}
@@ -208,12 +216,12 @@ func (d *doctor) entranceOf(b *box.Box, p profiles.Port) (entrance, error) {
 	return way, nil
 }
 
-// packet is the first of a connection through the entrance.
-func (e entrance) packet(p profiles.Port) netsetup.Packet {
-	return netsetup.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
+// packet returns the first packet of a connection through the entrance.
+func (e entrance) packet(p profiles.Port) firewall.Packet {
+	return firewall.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
 }
 
-// translation says which rule sends the port where.
+// translation says which rule sends packets for the port, and to which address.
 func (d *doctor) translation(b *box.Box, p profiles.Port) Check {
 	f, err := d.firewall()
 	if err != nil {
@@ -236,18 +244,18 @@ func (d *doctor) translation(b *box.Box, p profiles.Port) Check {
 	switch {
 	case o.Rule == "":
 		return fail(why, network.MendCommand, "no rule sends the port to the box")
-	case !netsetup.Ours(o.Rule):
-		return fail(why, network.Removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
+	case !rules.Ours(o.Rule):
+		return fail(why, network.Removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
 	case to != b.Addr.String():
 		return fail(why, network.MendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	case len(o.Rivals) > 0:
 		return warn("of two rules at one place in the kernel the one that was made last decides", network.Removal(o.Rivals[0]),
-			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
+			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return contested(b, p, o)
 }
 
-// unreachable judges a port that is published nowhere.
+// unreachable judges a port without any address on the host. nowhere says why.
 func unreachable(nowhere string, err error) Check {
 	if err != nil {
 		return broken(err)
@@ -255,8 +263,9 @@ func unreachable(nowhere string, err error) Check {
 	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere)
 }
 
-// contested says whether something else waits for the same port, and gets nothing.
-func contested(b *box.Box, p profiles.Port, o netsetup.Outcome) Check {
+// contested says whether another program on the host listens on the same host port. Such a program gets no
+// connections: the rule sends them all to the box.
+func contested(b *box.Box, p profiles.Port, o firewall.Outcome) Check {
 	ports, err := network.PublishedPorts(b.Profile.Network, p)
 	if err != nil {
 		return broken(err)
@@ -273,7 +282,8 @@ func contested(b *box.Box, p profiles.Port, o netsetup.Outcome) Check {
 	return pass("to %s", o.To)
 }
 
-// inwards walks the first packet of a connection through the port to the box, and the answer back.
+// inwards walks the first packet of a connection to the box through the rules for forwarded packets, and then the
+// answer back.
 func (d *doctor) inwards(b *box.Box, p profiles.Port) Check {
 	if p.HostIP.IsLoopback() {
 		return skip("published on 127.0.0.1: the host's own packets are not forwarded")
@@ -296,7 +306,7 @@ func (d *doctor) inwards(b *box.Box, p profiles.Port) Check {
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
-	back := f.Forwarded(netsetup.Packet{
+	back := f.Forwarded(firewall.Packet{
 		In: bridge, Out: way.device, Src: b.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, noTranslation())
@@ -309,10 +319,12 @@ func (d *doctor) inwards(b *box.Box, p profiles.Port) Check {
 	return pass("accepted both ways")
 }
 
-// connectTimeout is how long a connection of the doctor's own may take: it does not leave the host.
+// connectTimeout limits the time of a connection made by Doctor. Such connections do not leave the host.
 const connectTimeout = 2 * time.Second
 
-// connection makes a real one, from a network that stands for a client outside, or from the host where only that may.
+// connection opens a real connection to the port. The client is in the network made by openOutside, which stands for
+// clients outside. A port on 127.0.0.1 admits only the host, so there the host is the client. Where allow_from
+// excludes the client, the connection must fail.
 func (d *doctor) connection(ctx context.Context, b *box.Box, p profiles.Port) Check {
 	way, err := d.entranceOf(b, p)
 	if err != nil {
@@ -347,7 +359,7 @@ func (d *doctor) connection(ctx context.Context, b *box.Box, p profiles.Port) Ch
 	return pass("a client that allow_from does not name is kept out")
 }
 
-// openPort gives a host port of the range behind which something listens, 0 where nothing does.
+// openPort returns a host port of the range p with a server in the box behind it, 0 where nothing listens.
 func openPort(b *box.Box, p profiles.Port) (uint16, error) {
 	servers, err := netsetup.Servers(b.Init.PID, []netsetup.Port{netsetup.Port(p)})
 	for _, s := range servers {
@@ -358,9 +370,11 @@ func openPort(b *box.Box, p profiles.Port) (uint16, error) {
 	return 0, err
 }
 
+// dialer opens a connection, from the network of the host, a box or the outsider.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// try connects. Of udp, an empty packet that is not refused is all there is to see.
+// try opens a connection and closes it. For udp try sends an empty packet: success means only that within 200 ms
+// nobody refused the packet.
 func try(ctx context.Context, proto string, dial dialer, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -384,13 +398,13 @@ func try(ctx context.Context, proto string, dial dialer, to string) error {
 	return nil
 }
 
-// seeAbove is what to do about a connection that does not come about.
+// seeAbove is the fix for a connection that failed.
 const seeAbove = "see the checks of this port above"
 
-// seeElsewhere is what to do where the checks of its port found nothing.
+// seeElsewhere is the fix where the other checks of the port found nothing.
 const seeElsewhere = "none of the checks of this port tells why: see what takes the packets with \"nft monitor trace\" or tcpdump"
 
-// pointed corrects what is to be done about connections that no other check of their port explains.
+// pointed replaces the fix seeAbove by seeElsewhere for connections that no other check of the same port explains.
 func pointed(checks []Check) []Check {
 	for i, c := range checks {
 		port, isConnection := strings.CutSuffix(c.Name, " connection")
@@ -404,7 +418,7 @@ func pointed(checks []Check) []Check {
 	return checks
 }
 
-// tried judges a connection.
+// tried judges an attempt to connect. way says from where and to where.
 func tried(proto, way string, err error) Check {
 	switch {
 	case err == nil && proto == "udp":
@@ -419,7 +433,8 @@ func tried(proto, way string, err error) Check {
 	return fail("clients do not get through", seeAbove, "%s: %v", way, err)
 }
 
-// hintCloud tells of what no look from inside can see: on a cloud's machine packets are filtered before they come in.
+// hintCloud adds a check for each box with ports and without failures, if the host is a machine in a cloud. A cloud
+// filters packets before they reach the machine, and no look from inside the machine can see this.
 func (d *doctor) hintCloud(checks []Check, boxes []*box.Box) []Check {
 	cloud := d.cloud()
 	if cloud == "" {
@@ -436,7 +451,7 @@ func (d *doctor) hintCloud(checks []Check, boxes []*box.Box) []Check {
 	return checks
 }
 
-// cloud gives the name of the cloud whose machine the host is, or "".
+// cloud returns the name of the cloud the host is in, or "".
 func (d *doctor) cloud() string {
 	for _, file := range []string{"sys_vendor", "product_version", "product_name", "bios_vendor", "chassis_asset_tag"} {
 		text, err := d.line("sys/class/dmi/id/" + file)
@@ -455,7 +470,7 @@ func (d *doctor) cloud() string {
 	return ""
 }
 
-// securityGroup is for a box that this host does everything right for. Nothing that arrived is worth a warning.
+// securityGroup warns of ports without any connection so far. The box has passed all checks on this host.
 func (d *doctor) securityGroup(cloud string, b *box.Box) Check {
 	f, err := d.firewall()
 	if err != nil {
@@ -476,5 +491,5 @@ func (d *doctor) securityGroup(cloud string, b *box.Box) Check {
 		"on %s, and no connection to %s has arrived yet", cloud, strings.Join(silent, ", "))
 }
 
-// notThere says whether err is that a thing is not there, in the box or on the host.
+// notThere says whether err means that a file does not exist, in the box or on the host.
 func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) }

@@ -14,14 +14,15 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
-// Verdict is what a check came to.
+// Verdict is the result of a check.
 type Verdict string
 
-// A Warn is worth knowing; with a Fail some box does not work, or cannot. A Skip could not be looked at, or has no
-// meaning here.
+// A Warn is worth knowing. After a Fail some box does not work, or cannot start. A Skip means the check could not be
+// made, or has no meaning here.
 const (
 	Pass Verdict = "PASS"
 	Warn Verdict = "WARN"
@@ -29,14 +30,14 @@ const (
 	Skip Verdict = "SKIP"
 )
 
-// Check is one thing that was looked at.
+// Check is the result of looking at a single thing.
 type Check struct {
 	Area   string  `json:"area"` // host, network, leftovers, or the box's name
 	Name   string  `json:"name"`
 	Status Verdict `json:"status"`
 	Found  string  `json:"found"`
-	Why    string  `json:"why,omitempty"` // it matters
-	Fix    string  `json:"fix,omitempty"` // the one command that mends it
+	Why    string  `json:"why,omitempty"` // why the finding matters
+	Fix    string  `json:"fix,omitempty"` // the command that repairs the finding
 }
 
 func pass(format string, args ...any) Check {
@@ -55,35 +56,36 @@ func fail(why, fix, format string, args ...any) Check {
 	return Check{Status: Fail, Found: fmt.Sprintf(format, args...), Why: why, Fix: fix}
 }
 
-// broken is a check that could not be made.
+// broken returns a check that could not be made because of err.
 func broken(err error) Check {
 	return Check{Status: Fail, Found: "could not be looked at: " + err.Error(), Fix: fault.HintOf(err)}
 }
 
-// named gives the check a name of its own among several of one look.
+// named returns the check with a name, for looks with several checks.
 func (c Check) named(name string) Check {
 	c.Name = name
 	return c
 }
 
-// look is one small function that looks at something. Of several checks each has a name; one alone gets the look's.
+// look is a small function that examines a part of the host. A look with several checks names each of them; a single
+// check gets the name of the look.
 type look struct {
 	area, name string
 	run        func(context.Context) []Check
 }
 
-// one makes a look of a function that comes to one check.
+// one returns a look for a function with a single check.
 func one(area, name string, run func(context.Context) Check) look {
 	return look{area, name, func(ctx context.Context) []Check { return []Check{run(ctx)} }}
 }
 
-// lookTimeout bounds each look; they are made side by side.
+// lookTimeout limits the time of each look. Looks run at the same time.
 const lookTimeout = 4 * time.Second
 
-// looking bounds how many looks there are at once: many of them run programs.
+// looking limits how many looks run at the same time: many looks run programs.
 const looking = 12
 
-// examine makes all looks, and gives their checks in the order of the looks.
+// examine runs all looks, and returns their checks in the order of the looks.
 func examine(ctx context.Context, looks []look) []Check {
 	results := make([][]Check, len(looks))
 	places := make(chan struct{}, looking)
@@ -99,7 +101,8 @@ func examine(ctx context.Context, looks []look) []Check {
 	return slices.Concat(results...)
 }
 
-// examine makes the look, but does not wait for one that hangs in a system call.
+// examine runs the look for at most lookTimeout. A look that hangs in a system call is not waited for, and becomes a
+// failed check.
 func (l look) examine(ctx context.Context) []Check {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -120,22 +123,23 @@ func (l look) examine(ctx context.Context) []Check {
 	return checks
 }
 
-// doctor is one examination.
+// doctor holds everything for a run of Doctor.
 type doctor struct {
 	l     *launcher.Launcher
-	root  string     // "/", where files of the host are looked for
-	boxes []*box.Box // all there is state of, by name
+	root  string     // "/"; files of the host are read below this directory
+	boxes []*box.Box // all boxes with a readable state, by name
 
-	unread []string // names of boxes whose records cannot be read
+	unread []string // boxes with unreadable records
 
-	// what several looks need, read once
-	firewall  func() (netsetup.Firewall, error)
+	// what several looks need; read at the first use
+	firewall  func() (firewall.State, error)
 	apptainer func() (apptainerFacts, error)
 	external  func() (netsetup.External, error)
-	outsider  *netsetup.Outsider // nil where it could not be made
-	noOutside string             // why
+	outsider  *netsetup.Outsider // nil where the network could not be made
+	noOutside string             // why outsider is nil
 }
 
+// newDoctor reads the boxes. Unreadable boxes are not an error: their names go to unread.
 func newDoctor(l *launcher.Launcher) (*doctor, error) {
 	boxes, err := l.All()
 	if err != nil && !errors.Is(err, box.ErrUnreadable) {
@@ -143,17 +147,19 @@ func newDoctor(l *launcher.Launcher) (*doctor, error) {
 	}
 	return &doctor{
 		l: l, root: "/", boxes: boxes, unread: l.UnreadBoxes(),
-		firewall:  sync.OnceValues(netsetup.ReadFirewall),
+		firewall:  sync.OnceValues(firewall.Read),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),
 		noOutside: "no box is to be reached",
 	}, nil
 }
 
-// Examine examines the host and, of the box named or with "" of all, the way of packets in and out, port by port. Of a
-// profile p that is not up it tells what up would refuse; without such it is nil. Nothing is changed; to see
-// connections through it makes a network of its own for a moment, which nothing is left of. ErrNotFound where there is
-// neither a box nor a profile of that name.
+// Examine examines the host, and the path of packets into and out of the box name, port by port. With name "" all
+// boxes are examined. p is the profile of that name, or nil: for a profile without a box the checks say what up would
+// refuse.
+//
+// Nothing is changed. To see connections pass, Doctor makes a network of its own, and removes it before it returns.
+// The error is ErrNotFound where there is neither a box nor a profile of that name.
 func Examine(ctx context.Context, l *launcher.Launcher, name string, p *profiles.Profile) ([]Check, error) {
 	if name != "" && p == nil {
 		if _, err := l.Find(name); err != nil {
@@ -176,7 +182,7 @@ func Examine(ctx context.Context, l *launcher.Launcher, name string, p *profiles
 	return d.hintCloud(pointed(examine(ctx, looks)), subjects), nil
 }
 
-// subjects gives the boxes to examine.
+// subjects returns the boxes to examine: the box name, or all boxes for "".
 func (d *doctor) subjects(name string) []*box.Box {
 	var subjects []*box.Box
 	for _, b := range d.boxes {
@@ -187,8 +193,8 @@ func (d *doctor) subjects(name string) []*box.Box {
 	return subjects
 }
 
-// openOutside makes the network that clients are played from, where there is a box to be reached. The function it gives
-// takes it away.
+// openOutside makes the network for test clients, if there is a running box on a bridge. The returned function
+// removes the network.
 func (d *doctor) openOutside(subjects []*box.Box) (takeAway func()) {
 	if !slices.ContainsFunc(subjects, func(b *box.Box) bool { return b.Alive() && b.Bridged() }) {
 		return func() {}
@@ -210,7 +216,7 @@ func (d *doctor) openOutside(subjects []*box.Box) (takeAway func()) {
 	}
 }
 
-// profileLook tells what up would refuse of a profile that is not up.
+// profileLook reports what up would refuse for a profile without a box.
 func (d *doctor) profileLook(p profiles.Profile) look {
 	return look{p.Name, "profile", func(context.Context) []Check {
 		k, err := network.OpenKernel()
@@ -230,7 +236,7 @@ func (d *doctor) profileLook(p profiles.Profile) look {
 	}}
 }
 
-// Failed says whether one of the checks did.
+// Failed says whether any of the checks has the status Fail.
 func Failed(checks []Check) bool {
 	return slices.ContainsFunc(checks, func(c Check) bool { return c.Status == Fail })
 }

@@ -20,10 +20,11 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
-// text gives a check as a person would write it down.
+// text returns a check as a person would write it down.
 func (c Check) text() string {
 	text := fmt.Sprintf("%s %s", c.Status, c.Found)
 	if c.Fix != "" {
@@ -40,7 +41,7 @@ func texts(checks []Check) string {
 	return strings.Join(lines, "\n")
 }
 
-// Looks are made side by side, told in order, and none holds up the others.
+// Looks run at the same time, their checks come in order, and a slow look does not delay the others.
 func TestExamine(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -147,15 +148,15 @@ func TestDropped(t *testing.T) {
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
 		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.MendCommand},
 	} {
-		testkit.WantText(t, dropped(netsetup.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
+		testkit.WantText(t, dropped(firewall.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
 	}
-	got := dropped(netsetup.Outcome{Dropped: true, Rule: "nft chain inet site forward { policy drop; }"}, "sbr0").Fix
+	got := dropped(firewall.Outcome{Dropped: true, Rule: "nft chain inet site forward { policy drop; }"}, "sbr0").Fix
 	if want := `insert rule inet site forward iifname "sbr0" accept`; !strings.Contains(got, want) {
 		t.Errorf("got the fix %q, want in it: %s", got, want)
 	}
 }
 
-// What is built in cannot be written to.
+// A person cannot write to a built-in profile, so the fix must not say so.
 func TestFixOfNames(t *testing.T) {
 	for file, want := range map[string]string{
 		"/etc/boxrun/profiles/web.toml": "set network.dns in /etc/boxrun/profiles/web.toml, and boxrun restart web",
@@ -179,7 +180,7 @@ func TestJudge(t *testing.T) {
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
 
-// seeded gives a doctor of a host with files.
+// seeded returns a doctor of a host with files.
 func seeded(t *testing.T, files map[string]string) *doctor {
 	t.Helper()
 	root := t.TempDir()
@@ -194,7 +195,7 @@ func seeded(t *testing.T, files map[string]string) *doctor {
 		apptainer: func() (apptainerFacts, error) {
 			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},
-		firewall: func() (netsetup.Firewall, error) { return netsetup.Firewall{}, nil },
+		firewall: func() (firewall.State, error) { return firewall.State{}, nil },
 	}
 }
 
@@ -246,7 +247,7 @@ func TestConntrack(t *testing.T) {
 	}
 }
 
-// On a cloud's machine a box that is right in every way may still not be reached.
+// On a machine in a cloud, clients may fail to reach a box although everything on the host is right.
 func TestHintCloud(t *testing.T) {
 	d := seeded(t, map[string]string{"sys/class/dmi/id/sys_vendor": "Amazon EC2\n"})
 	b := &box.Box{Name: "web"}

@@ -23,7 +23,7 @@ import (
 	"boxrun/netsetup"
 )
 
-// hostLooks looks at what boxrun needs of the host and does not set up.
+// hostLooks returns the looks at what boxrun needs of the host but does not set up.
 func (d *doctor) hostLooks() []look {
 	const area = "host"
 	return []look{
@@ -41,13 +41,14 @@ func (d *doctor) hostLooks() []look {
 	}
 }
 
-// What boxes need: pidfds and openat2 make it safe to signal a box and to look into it. Debian 10 and RHEL 8 have less,
-// and boxes work there.
+// From goodKernel on, Linux has pidfds and openat2: they make it safe to signal a box and to look into a box. Debian 10
+// and RHEL 8 have older kernels, and boxes work there.
 const (
 	oldestKernel = "4.18"
 	goodKernel   = "5.6"
 )
 
+// kernel judges the version of the kernel.
 func (d *doctor) kernel(context.Context) Check {
 	release, err := d.line("proc/sys/kernel/osrelease")
 	switch {
@@ -61,23 +62,24 @@ func (d *doctor) kernel(context.Context) Check {
 	return pass("%s", release)
 }
 
-// older compares the first two numbers of versions.
+// older says whether the first two numbers of version are smaller than the first two of than.
 func older(version, than string) bool {
 	a, b := numbers(version), numbers(than)
 	return slices.Compare(a[:2], b[:2]) < 0
 }
 
-// numbers gives the first three numbers in a version such as 6.1.0-13-amd64.
+// numbers returns the first three numbers of a version such as 6.1.0-13-amd64. Missing numbers are 0.
 func numbers(version string) []int {
 	fields := strings.FieldsFunc(version, func(r rune) bool { return r < '0' || r > '9' })
 	n := make([]int, 3)
 	for i := range min(3, len(fields)) {
-		n[i], _ = strconv.Atoi(fields[i]) // digits alone; one that overflows is newer than all
+		n[i], _ = strconv.Atoi(fields[i]) // only digits; an overflow counts as newer than all
 	}
 	return n
 }
 
-// features are those without which no box starts, or none of some kind.
+// features looks for kernel features. Without namespaces and overlay no box starts. Without loop devices and squashfs
+// no box of a SIF starts.
 func (d *doctor) features(context.Context) Check {
 	var missing []string
 	for _, ns := range []string{"net", "mnt", "pid", "uts", "ipc", "cgroup"} {
@@ -97,7 +99,7 @@ func (d *doctor) features(context.Context) Check {
 	return pass("namespaces, overlay, loop devices and squashfs")
 }
 
-// filesystem says whether the kernel has one, or a module to be loaded for it.
+// filesystem says whether the kernel has the file system, or has a module for loading the file system.
 func (d *doctor) filesystem(name string) bool {
 	text, err := os.ReadFile(d.path("proc/filesystems"))
 	if err == nil && slices.Contains(strings.Fields(string(text)), name) {
@@ -107,8 +109,8 @@ func (d *doctor) filesystem(name string) bool {
 	return err == nil && loadable
 }
 
-// privileges looks for capabilities that the kernel withholds even from root, as some virtual machines and containers
-// do: Apptainer asks for all of them.
+// privileges looks for capabilities the kernel withholds even from root, as in some virtual machines and containers.
+// Apptainer asks for all capabilities unless its configuration says otherwise.
 func (d *doctor) privileges(context.Context) Check {
 	status, err := os.ReadFile(d.path("proc/self/status"))
 	if err != nil {
@@ -134,7 +136,8 @@ func (d *doctor) privileges(context.Context) Check {
 		"root, but the kernel withholds %d capabilities", missing)
 }
 
-// withheld counts the capabilities up to last that are not in the bounding set of a /proc/PID/status.
+// withheld returns how many of the capabilities 0 to last are missing from the bounding set. status is the text of a
+// /proc/PID/status.
 func withheld(status, last string) (int, error) {
 	n, err := strconv.Atoi(last)
 	if err != nil {
@@ -149,7 +152,7 @@ func withheld(status, last string) (int, error) {
 	return 0, errors.New("no CapBnd in /proc/self/status")
 }
 
-// apptainerFacts is what apptainer says of itself, and the site of it.
+// apptainerFacts is what apptainer reports about its build, and the site's configuration of Apptainer.
 type apptainerFacts struct {
 	Path     string
 	Version  string
@@ -159,7 +162,8 @@ type apptainerFacts struct {
 	site     map[string]string // directives of its configuration file
 }
 
-// readApptainer asks apptainer how it was built.
+// readApptainer runs "apptainer buildcfg" and reads the configuration file named there. A missing configuration file
+// is no error.
 func readApptainer() (apptainerFacts, error) {
 	path, err := apptainer.Look()
 	if err != nil {
@@ -179,7 +183,8 @@ func readApptainer() (apptainerFacts, error) {
 	return a, files.IgnoreNotExist(err)
 }
 
-// assignments reads lines of the form NAME = VALUE; of several of a name the last one counts.
+// assignments reads lines of the form NAME = VALUE. If a name occurs several times, the last value counts. Comments
+// are skipped.
 func assignments(text string) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -190,7 +195,7 @@ func assignments(text string) map[string]string {
 	return values
 }
 
-// conf gives a directive of the site's apptainer.conf, or what holds without it.
+// conf returns the value of a directive in the site's apptainer.conf, or the default known to boxrun, else "".
 func (a apptainerFacts) conf(name string) string {
 	if value, ok := a.site[name]; ok {
 		return value
@@ -198,6 +203,7 @@ func (a apptainerFacts) conf(name string) string {
 	return map[string]string{"root default capabilities": "full"}[name]
 }
 
+// apptainerVersion judges the version of Apptainer.
 func (d *doctor) apptainerVersion(context.Context) Check {
 	a, err := d.apptainer()
 	if err != nil {
@@ -213,7 +219,7 @@ func (d *doctor) apptainerVersion(context.Context) Check {
 	return pass("%s at %s", a.Version, a.Path)
 }
 
-// suid says what many expect to need.
+// suid always passes. The check tells people that starter-suid, expected by many, is not needed.
 func (d *doctor) suid(context.Context) Check {
 	const needless = "starter-suid is not needed: boxes are started by root"
 	a, err := d.apptainer()
@@ -226,13 +232,15 @@ func (d *doctor) suid(context.Context) Check {
 	return pass(needless + ", and it is not installed")
 }
 
-// plugins looks for the two CNI plugins that boxrun's networks use, where Apptainer does.
+// plugins looks for the two CNI plugins of boxrun's networks, in the directories Apptainer searches. The directory
+// with the fewest missing plugins is reported.
 func (d *doctor) plugins(context.Context) Check {
 	a, err := d.apptainer()
 	if err != nil {
 		return skip("apptainer cannot be asked")
 	}
-	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"} // Apptainer's, Debian's, Fedora's
+	// The default directories of Apptainer, Debian and Fedora.
+	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"}
 	if dir := a.conf("cni plugin path"); dir != "" {
 		dirs = []string{dir}
 	}
@@ -249,14 +257,15 @@ func (d *doctor) plugins(context.Context) Check {
 		"no %s in %s", strings.Join(missing, ", "), where)
 }
 
-// absentPlugins gives those of the two plugins that a directory does not have.
+// absentPlugins returns which of the two plugins are missing from the directory dir or not executable.
 func (d *doctor) absentPlugins(dir string) []string {
 	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
 		return unix.Access(filepath.Join(d.root, dir, plugin), unix.X_OK) == nil
 	})
 }
 
-// cgroup looks at the version, and at what may be given to boxes.
+// cgroup judges the version of cgroups, the controllers available to boxes, and whether each running box has a cgroup
+// of its own.
 func (d *doctor) cgroup(context.Context) Check {
 	var s unix.Statfs_t
 	dir := d.path("sys/fs/cgroup")
@@ -288,7 +297,7 @@ func (d *doctor) cgroup(context.Context) Check {
 	return pass("version 2, %s; controllers: %s", by, controllers)
 }
 
-// sharedCgroups gives the boxes that run and have no cgroup of their own.
+// sharedCgroups returns the names of running boxes without a cgroup of their own.
 func (d *doctor) sharedCgroups() []string {
 	var names []string
 	for _, b := range d.boxes {
@@ -299,13 +308,13 @@ func (d *doctor) sharedCgroups() []string {
 	return names
 }
 
-// Disk space below which a look says so.
+// With less than tightSpace bytes free a look warns; with less than noSpace it fails.
 const (
 	tightSpace = 1 << 30
 	noSpace    = 64 << 20
 )
 
-// space looks at the file systems that boxes write to.
+// space judges the free space on the file systems boxes write to.
 func (d *doctor) space(context.Context) Check {
 	dirs := []string{d.l.Dir, "/var/lib/boxrun", "/tmp"}
 	for _, b := range d.boxes {
@@ -336,7 +345,7 @@ func (d *doctor) space(context.Context) Check {
 	return least
 }
 
-// freeSpace gives the bytes left on a file system, and whether it has run out of inodes.
+// freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
 func freeSpace(dir string) (free uint64, full bool, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -345,7 +354,7 @@ func freeSpace(dir string) (free uint64, full bool, err error) {
 	return s.Bavail * uint64(s.Bsize), s.Files > 0 && s.Ffree == 0, nil
 }
 
-// size gives bytes in the largest fitting unit.
+// size returns n bytes as text, in the largest unit with a number of at least 10.
 func size(n uint64) string {
 	switch {
 	case n >= 10<<30:
@@ -356,7 +365,8 @@ func size(n uint64) string {
 	return fmt.Sprintf("%d KiB", n>>10)
 }
 
-// resolver looks for name servers that a box can ask.
+// resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
+// behind the stub must be known.
 func (d *doctor) resolver(context.Context) Check {
 	r, err := netsetup.HostResolvers()
 	if err != nil {
@@ -376,6 +386,7 @@ func (d *doctor) resolver(context.Context) Check {
 	return pass("%s from %s", addrsText(r.Servers), r.Source)
 }
 
+// addrsText lists at most four addresses.
 func addrsText[A fmt.Stringer](addrs []A) string {
 	words := make([]string, len(addrs))
 	for i, a := range addrs {
@@ -384,7 +395,8 @@ func addrsText[A fmt.Stringer](addrs []A) string {
 	return say.Listed(words, 4)
 }
 
-// mandatoryAccess tells where to look when a box is denied something root may do.
+// mandatoryAccess always passes. The check tells where to look when a box may not do something that root normally may
+// do.
 func (d *doctor) mandatoryAccess(context.Context) Check {
 	if enforce, err := d.line("sys/fs/selinux/enforce"); err == nil {
 		if enforce == "1" {
@@ -398,7 +410,8 @@ func (d *doctor) mandatoryAccess(context.Context) Check {
 	return pass("neither")
 }
 
-// conntrack looks at the table without room in which new connections are dropped.
+// conntrack judges how full the table of tracked connections is. The kernel drops new connections when the table is
+// full.
 func (d *doctor) conntrack(context.Context) Check {
 	count, errCount := d.number("proc/sys/net/netfilter/nf_conntrack_count")
 	limit, errLimit := d.number("proc/sys/net/netfilter/nf_conntrack_max")
@@ -419,12 +432,13 @@ func (d *doctor) conntrack(context.Context) Check {
 	return fail(why, fix, "%d of %d connections", count, limit)
 }
 
-// line gives the text of a small file below the root, trimmed.
+// line returns the text of a small file below d.root, without spaces around.
 func (d *doctor) line(name string) (string, error) {
 	text, err := os.ReadFile(d.path(name))
 	return strings.TrimSpace(string(text)), err
 }
 
+// number returns the number in a small file below d.root.
 func (d *doctor) number(name string) (int, error) {
 	text, err := d.line(name)
 	if err != nil {

@@ -15,9 +15,11 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
-// leftoverLooks looks for what is left of boxes, and of the scripts that people had before boxrun.
+// leftoverLooks returns the looks for leftovers of boxes, and of the scripts people used before boxrun.
 func (d *doctor) leftoverLooks() []look {
 	const area = "leftovers"
 	return []look{
@@ -33,7 +35,8 @@ func (d *doctor) leftoverLooks() []look {
 	}
 }
 
-// deadBoxes gives boxes that boxrun knows and that do not run, or of which it knows no more than that they are there.
+// deadBoxes reports crashed boxes, and boxes with unreadable records. While a record is unreadable, no other box can
+// start.
 func (d *doctor) deadBoxes(context.Context) Check {
 	if len(d.unread) > 0 {
 		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+d.unread[0],
@@ -51,10 +54,11 @@ func (d *doctor) deadBoxes(context.Context) Check {
 	return fail("their rules still take packets for their ports", "boxrun up "+dead[0], "crashed: %s", strings.Join(dead, ", "))
 }
 
-// known gives the names of all boxes that there is a record of.
+// known returns the names of all boxes with a record, readable or not.
 func (d *doctor) known() []string { return append(box.Names(d.boxes), d.unread...) }
 
-// instances compares Apptainer's records with boxrun's state.
+// instances compares Apptainer's records with boxrun's state. The check reports running boxes without a record,
+// records of dead instances, and instances boxrun did not start.
 func (d *doctor) instances(context.Context) Check {
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -94,6 +98,7 @@ func (d *doctor) instances(context.Context) Check {
 	return pass("the same that boxrun knows")
 }
 
+// leases reports leases of addresses whose owners are dead.
 func (d *doctor) leases(context.Context) Check {
 	stale, err := netsetup.StaleLeases(network.LeaseDirs(d.l.Store)...)
 	if err != nil {
@@ -105,7 +110,7 @@ func (d *doctor) leases(context.Context) Check {
 	return warn("they block addresses, and now and then a start", network.MendCommand, "their owners are dead: %s", say.Listed(stale, 3))
 }
 
-// rulesOfNobody gives rules of boxrun for boxes and bridges that are not there.
+// rulesOfNobody reports rules of boxrun for boxes and bridges that do not exist.
 func (d *doctor) rulesOfNobody(context.Context) Check {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -122,7 +127,8 @@ func (d *doctor) rulesOfNobody(context.Context) Check {
 	return fail("they take packets for ports that nobody answers", network.MendCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
 }
 
-// The scripts that came before boxrun wrote these. They are named, not removed: nobody knows who else relies on them.
+// The next checks report files written by the scripts people used before boxrun. boxrun names the files and does not
+// remove them: nobody knows who else relies on them.
 
 func (d *doctor) seedSysctl(context.Context) Check {
 	const file = "/etc/sysctl.d/99-apptainer-universal.conf"
@@ -134,6 +140,7 @@ func (d *doctor) seedUdev(context.Context) Check {
 	return d.seedFile(file, "it turns off the offload of every veth of the machine, other people's containers included")
 }
 
+// seedFile warns if file exists. why says what the file does.
 func (d *doctor) seedFile(file, why string) Check {
 	if _, err := os.Lstat(d.path(file)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +151,8 @@ func (d *doctor) seedFile(file, why string) Check {
 	return warn(why, "rm "+file, "%s", file)
 }
 
-// seedConflist looks for the network my_bridge wherever an Apptainer may look.
+// seedConflist looks for the network my_bridge of the scripts in all directories where an Apptainer may look for
+// networks. An unreadable conflist is reported too.
 func (d *doctor) seedConflist(context.Context) Check {
 	dirs := []string{"/etc/apptainer/network", "/usr/local/etc/apptainer/network", "/etc/singularity/network", "/etc/cni/net.d"}
 	if a, err := d.apptainer(); err == nil {
@@ -170,8 +178,8 @@ func (d *doctor) seedConflist(context.Context) Check {
 	return pass("no network my_bridge")
 }
 
-// deadDNAT looks for rules, such as people typed with the address a box had that day, that send ports to an address on a
-// network of boxes that nobody has.
+// deadDNAT looks for rules that send ports to an unused address in a network of boxes. People typed such rules with
+// the address a box had at the time.
 func (d *doctor) deadDNAT(context.Context) Check {
 	f, err := d.firewall()
 	if err != nil {
@@ -188,8 +196,8 @@ func (d *doctor) deadDNAT(context.Context) Check {
 		network.Deletion(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
 }
 
-// wideForward looks for a rule that forwards everything for everybody, such as people typed when their instances had no way
-// out. The policy ACCEPT tells nothing: it is the kernel's own.
+// wideForward looks for a rule that forwards everything for everybody. People typed such a rule when their instances
+// could not reach the outside. The policy ACCEPT is not reported, because ACCEPT is the kernel's own default.
 func (d *doctor) wideForward(context.Context) Check {
 	f, err := d.firewall()
 	if err != nil {
@@ -202,7 +210,8 @@ func (d *doctor) wideForward(context.Context) Check {
 	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.Deletion(rules[0]), "%s", rules[0])
 }
 
-// deadAddress says whether the destination is on a network of boxes and nobody's.
+// deadAddress says whether to, the destination of a DNAT rule, is in a network of boxes and belongs to neither a
+// running box nor a lease.
 func (d *doctor) deadAddress(to string) bool {
 	text, _, _ := strings.Cut(strings.Fields(to)[0], ":")
 	addr, err := netip.ParseAddr(text)
@@ -222,20 +231,23 @@ func (d *doctor) deadAddress(to string) bool {
 	return false
 }
 
-// dropped is the check of a packet from or to a bridge that a rule drops. Of filter's rules in the same backend none is
-// asked before boxrun's own, once those stand first.
-func dropped(o netsetup.Outcome, bridge string) Check {
+// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
+// rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
+// asks no other rule before them.
+func dropped(o firewall.Outcome, bridge string) Check {
 	fix := network.Remedy(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
 		fix = network.MendCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = network.Deletion(o.Rule)
 	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
 }
 
-// somewhere is an address of the world outside, kept for documentation: rules are walked with it, nothing is sent there.
+// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
+// walked through the rules; nothing is sent to the address.
 func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
 
+// noTranslation is the zero address and port: the packet keeps its destination.
 func noTranslation() netip.AddrPort { return netip.AddrPort{} }

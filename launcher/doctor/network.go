@@ -16,10 +16,13 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
-// networkLooks looks at what boxrun sets up for all boxes, and at who else has a say in the host's network.
+// networkLooks returns the looks at what boxrun sets up for all boxes, and at other programs that change the host's
+// network.
 func (d *doctor) networkLooks() []look {
 	const area = "network"
 	return []look{
@@ -33,15 +36,16 @@ func (d *doctor) networkLooks() []look {
 	}
 }
 
-// topic is a part of a plan that has a check of its own.
+// topic is a part of a plan with a check of its own.
 type topic struct {
 	name string
-	good string // what is found where nothing has drifted
+	good string // what the check reports without drift
 	why  string
 	part func(netsetup.Plan) netsetup.Plan
 }
 
-// sharedTopics takes the plans of host and bridges apart.
+// sharedTopics divides the plans of the host and of the bridges into topics. beforeUp relies on the order of the
+// first three.
 func sharedTopics() []topic {
 	return []topic{
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
@@ -72,7 +76,7 @@ func sharedTopics() []topic {
 	}
 }
 
-// rulesOf gives the chains and rules of one table.
+// rulesOf returns the part of p with the chains and rules of a table.
 func rulesOf(p netsetup.Plan, table string) netsetup.Plan {
 	return netsetup.Plan{
 		Owner:  p.Owner,
@@ -81,7 +85,8 @@ func rulesOf(p netsetup.Plan, table string) netsetup.Plan {
 	}
 }
 
-// shared compares what all boxes share with its plans. Before the first up there are none: then it tells what up will do.
+// shared compares everything boxes share on the host with the plans applied for them. Before the first up there are
+// no plans, and the checks say what up will set.
 func (d *doctor) shared(context.Context) []Check {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -102,7 +107,8 @@ func (d *doctor) shared(context.Context) []Check {
 	return checks
 }
 
-// sharedPlans gives the plans of the host and of the bridges, as applied.
+// sharedPlans returns the plans of the host and of the bridges as they were applied. Before the first up the list is
+// empty.
 func sharedPlans(l *launcher.Launcher) ([]netsetup.Plan, error) {
 	files, err := filepath.Glob(l.Path("bridges", "*.json"))
 	if err != nil {
@@ -123,7 +129,7 @@ func sharedPlans(l *launcher.Launcher) ([]netsetup.Plan, error) {
 	return plans, nil
 }
 
-// check gives the drift of the topic's part of all plans.
+// check compares the topic's part of all plans with the host.
 func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 	var drift, kept []string
 	for _, p := range plans {
@@ -145,12 +151,13 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 	return t.judge(drift, kept).named(t.name)
 }
 
-// judge tells of what is out of place, or else of offload that a driver keeps on.
+// judge makes the check from drift, the lines of what is out of place, and kept, the devices whose drivers keep
+// offload on. drift comes first.
 func (t topic) judge(drift, kept []string) Check {
 	switch {
 	case slices.ContainsFunc(drift, func(line string) bool { return !netsetup.Overtaken(line) }):
 		return fail(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
-	case len(drift) > 0: // whether these are in the way of a box is told with the box
+	case len(drift) > 0: // only other rules before boxrun's: the checks of each box say whether they are in its way
 		return warn(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
 	case len(kept) > 0:
 		return warn(t.why, "", "a driver does not let it be turned off: %s", strings.Join(kept, ", "))
@@ -158,7 +165,7 @@ func (t topic) judge(drift, kept []string) Check {
 	return pass("%s", t.good)
 }
 
-// beforeUp tells of a host without boxes what the first up has to set.
+// beforeUp returns the checks for a host without boxes. They pass, and say what the first up will set.
 func beforeUp(k *netsetup.Kernel) []Check {
 	var checks []Check
 	for _, t := range sharedTopics()[:3] {
@@ -175,8 +182,8 @@ func beforeUp(k *netsetup.Kernel) []Check {
 	return checks
 }
 
-// conflists reads every file that Apptainer reads on its way to the network of a box: one that cannot be read and sorts
-// before it ends the start (LoadConfList in libcni).
+// conflists reads every file Apptainer reads to find the network of a box. Apptainer fails to start the box if a file
+// cannot be read that sorts before the file of the network (LoadConfList in libcni).
 func (d *doctor) conflists(context.Context) Check {
 	files, err := filepath.Glob(d.l.Path("cni", "*.conflist"))
 	if err != nil {
@@ -196,12 +203,13 @@ func (d *doctor) conflists(context.Context) Check {
 	return pass("%d in %s are valid", len(files), d.l.Path("cni"))
 }
 
-// conflist is what boxrun reads of a CNI network's configuration.
+// conflist holds the keys boxrun reads of a CNI network's configuration.
 type conflist struct {
 	Name    string
 	Plugins []struct{ Type, Bridge string }
 }
 
+// readConflist reads a conflist. A file without a name or without plugins is an error, as for Apptainer.
 func readConflist(file string) (conflist, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -217,7 +225,8 @@ func readConflist(file string) (conflist, error) {
 	return c, nil
 }
 
-// overlaps looks at the subnets of boxes, or at the default one.
+// overlaps looks for subnets on the host that overlap the subnets of boxes, or the default subnet where there are no
+// boxes.
 func (d *doctor) overlaps(context.Context) Check {
 	var texts []string
 	for _, n := range d.networks() {
@@ -230,7 +239,8 @@ func (d *doctor) overlaps(context.Context) Check {
 	return pass("%s overlaps nothing", strings.Join(texts, ", "))
 }
 
-// networks gives the networks of the boxes, each once; without boxes the default one.
+// networks returns the networks of the boxes without duplicates. Where no box is on a bridge, the default network is
+// returned.
 func (d *doctor) networks() []netsetup.Network {
 	var networks []netsetup.Network
 	for _, b := range d.boxes {
@@ -244,11 +254,12 @@ func (d *doctor) networks() []netsetup.Network {
 	return networks
 }
 
-// rulesOfOthers tells who else writes rules. Whether they are in the way of a box is told with the box.
+// rulesOfOthers reports other programs that write firewall rules. The checks of each box say whether such rules are
+// in its way.
 func (d *doctor) rulesOfOthers(context.Context) []Check {
 	f, err := d.firewall()
 	if err != nil {
-		if errors.Is(err, netsetup.ErrNoIptables) {
+		if errors.Is(err, rules.ErrNoIptables) {
 			return []Check{fail("boxes are connected by rules", "install the package iptables", "%v", err)}
 		}
 		return []Check{broken(err)}
@@ -266,15 +277,16 @@ func (d *doctor) rulesOfOthers(context.Context) []Check {
 	return append(checks, d.outwards(f))
 }
 
-func otherBackend(f netsetup.Firewall) string {
+// otherBackend returns the name of the iptables command for the backend f does not use.
+func otherBackend(f firewall.State) string {
 	if f.Backend == "nft" {
 		return "iptables-legacy"
 	}
 	return "iptables-nft"
 }
 
-// manager tells of one program that manages the firewall.
-func (d *doctor) manager(f netsetup.Firewall, name string) Check {
+// manager reports whether rules of the program name, a manager of the firewall, are on the host.
+func (d *doctor) manager(f firewall.State, name string) Check {
 	c := pass("no rules of it here")
 	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
@@ -285,7 +297,7 @@ func (d *doctor) manager(f netsetup.Firewall, name string) Check {
 	return c.named(strings.ToLower(name))
 }
 
-// firewalld tells what a firewalld that runs makes of each bridge.
+// firewalld reports how a running firewalld treats each bridge.
 func (d *doctor) firewalld(context.Context) []Check {
 	var checks []Check
 	for _, n := range d.networks() {
@@ -300,7 +312,7 @@ func (d *doctor) firewalld(context.Context) []Check {
 				"set StrictForwardPorts=no in /etc/firewalld/firewalld.conf, and \"firewall-cmd --reload\"",
 				"StrictForwardPorts=yes in /etc/firewalld/firewalld.conf"))
 		case view.Zone == "":
-			checks = append(checks, pass("%s is in no zone", n.Bridge)) // where boxes are on it, "zone" has failed
+			checks = append(checks, pass("%s is in no zone", n.Bridge)) // with boxes on the bridge, "zone" has failed
 		case view.Trusting:
 			checks = append(checks, warn("boxes reach every port of this host", "boxrun host setup", "%s is in zone %s", n.Bridge, view.Zone))
 		default:
@@ -310,7 +322,8 @@ func (d *doctor) firewalld(context.Context) []Check {
 	return checks
 }
 
-// setup tells what is kept over reboots: nothing need be.
+// setup reports which files of "boxrun host setup" are on the host. None are needed, because up sets what boxes need.
+// Other sysctl files that override the setup at boot are a warning.
 func (d *doctor) setup(context.Context) Check {
 	files, err := netsetup.SetupFiles(d.path(network.Etc))
 	if err != nil {
@@ -330,8 +343,9 @@ func (d *doctor) setup(context.Context) Check {
 	return pass("%s", say.Listed(files, 4))
 }
 
-// outwards walks a packet from each bridge out of the host, and looks for rules that drop it.
-func (d *doctor) outwards(f netsetup.Firewall) Check {
+// outwards walks a packet from each bridge with a running box out of the host, and looks for rules that drop the
+// packet. A rule with conditions unknown to boxrun is a warning.
+func (d *doctor) outwards(f firewall.State) Check {
 	const name = "other rules that drop"
 	if !f.Native {
 		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
@@ -345,7 +359,7 @@ func (d *doctor) outwards(f netsetup.Firewall) Check {
 		if !slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(netsetup.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
 			return dropped(o, n.Bridge).named(name)
 		}
@@ -357,7 +371,8 @@ func (d *doctor) outwards(f netsetup.Firewall) Check {
 	return pass("none in the way of boxes").named(name)
 }
 
-// bridgeNetfilter tells of the module that sends frames between boxes through iptables.
+// bridgeNetfilter reports whether br_netfilter is loaded, the module that sends frames between boxes through
+// iptables.
 func (d *doctor) bridgeNetfilter(context.Context) Check {
 	value, err := d.line("proc/sys/net/bridge/bridge-nf-call-iptables")
 	switch {

@@ -22,9 +22,11 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 )
 
-// outLooks follows what a box sends: to the gateway, out of the host, by name, in bulk.
+// outLooks returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
+// ping.
 func (d *doctor) outLooks(b *box.Box) []look {
 	return []look{
 		one(b.Name, "out gateway", func(ctx context.Context) Check { return d.gateway(ctx, b) }),
@@ -34,7 +36,7 @@ func (d *doctor) outLooks(b *box.Box) []look {
 	}
 }
 
-// gateway looks for the box's default route, and for the bridge behind it.
+// gateway checks that the default route of the box is its bridge, and that the bridge answers the box.
 func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
 	want := network.Of(d.l.Store, b).Gateway()
 	have, err := netsetup.DefaultGateway(b.Init.PID)
@@ -56,6 +58,7 @@ func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
 	return pass("%s answers", want)
 }
 
+// orNone returns the address as text, "none" for an invalid address.
 func orNone(a netip.Addr) string {
 	if !a.IsValid() {
 		return "none"
@@ -63,11 +66,12 @@ func orNone(a netip.Addr) string {
 	return a.String()
 }
 
-// transferSize is what goes each way: many segments of any size, and little for a virtual wire.
+// transferSize is the number of bytes sent in each direction: many segments whatever their size, and little for a
+// virtual wire.
 const transferSize = 256 << 10
 
-// transfer has the box send a lot to a client outside whose path has a smaller MTU, and back: what is masqueraded
-// wrongly, dropped or too large shows.
+// transfer sends transferSize bytes from the box to a client outside whose path has a smaller MTU, and as many back.
+// Packets masqueraded wrongly, dropped or too large make the check fail.
 func (d *doctor) transfer(ctx context.Context, b *box.Box) Check {
 	if d.outsider == nil {
 		return skip("no client network: %s", d.noOutside)
@@ -99,12 +103,13 @@ func (d *doctor) transfer(ctx context.Context, b *box.Box) Check {
 	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, d.outsider.MTU)
 }
 
-// noWayOut says why a connection out of the box did not come to be.
+// noWayOut explains err, the error of a connection from the box to the outside. If a rule drops the packet, the check
+// names the rule.
 func (d *doctor) noWayOut(b *box.Box, err error) Check {
 	f, ruleErr := d.firewall()
 	if ruleErr == nil {
 		bridge := b.Profile.Network.Bridge
-		o := f.Forwarded(netsetup.Packet{
+		o := f.Forwarded(firewall.Packet{
 			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
@@ -114,12 +119,14 @@ func (d *doctor) noWayOut(b *box.Box, err error) Check {
 	return fail("the box reaches nothing outside", network.MendCommand, "a connection out of the box was not opened: %v", err)
 }
 
-// sideResult is how the far side of a transfer saw it.
+// sideResult is the result of a transfer at the far side.
 type sideResult struct {
-	from netip.Addr // who connected
+	from netip.Addr // address of the client
 	err  error
 }
 
+// farSide accepts a connection, receives transferSize bytes and sends as many back. The end of ctx ends the wait for
+// a client.
 func farSide(ctx context.Context, l net.Listener) sideResult {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -135,7 +142,8 @@ func farSide(ctx context.Context, l net.Listener) sideResult {
 	return sideResult{from.Addr().Unmap(), exchange(ctx, conn, false)}
 }
 
-// exchange sends and receives, in this order or the other.
+// exchange sends transferSize bytes and receives as many. first says whether sending comes first. The deadline of ctx
+// applies to both.
 func exchange(ctx context.Context, conn net.Conn, first bool) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
@@ -156,7 +164,7 @@ func exchange(ctx context.Context, conn net.Conn, first bool) error {
 	return firstOf(receive, send)
 }
 
-// firstOf runs steps until one fails.
+// firstOf runs the steps in order until a step fails.
 func firstOf(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -166,7 +174,7 @@ func firstOf(steps ...func() error) error {
 	return nil
 }
 
-// names asks the box's own name servers, from the box.
+// names asks the name servers in the box's resolv.conf, from inside the box.
 func (d *doctor) names(ctx context.Context, b *box.Box) Check {
 	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
 	const why = "names do not resolve in the box"
@@ -184,7 +192,8 @@ func (d *doctor) names(ctx context.Context, b *box.Box) Check {
 	inBox := func(ctx context.Context, network, address string) (net.Conn, error) {
 		return netsetup.DialFrom(ctx, b.Init.PID, network, address)
 	}
-	// The host asks at the same time: whose fault it is, is known when there is no answer.
+	// The host asks the same servers at the same time. Without an answer to the box, the answer to the host shows
+	// where the fault is.
 	host := make(chan error, 1)
 	go func() { host <- askAny(ctx, new(net.Dialer).DialContext, servers) }()
 	err = askAny(ctx, inBox, servers)
@@ -194,7 +203,8 @@ func (d *doctor) names(ctx context.Context, b *box.Box) Check {
 	return d.silentServers(b, servers, err, <-host, fix)
 }
 
-// fixOfNames says how a box comes by name servers that answer. A built-in profile is none that a person can write to.
+// fixOfNames returns the fix for a box without name servers that answer. A person cannot write to a built-in profile,
+// so there the fix is the host's resolv.conf.
 func fixOfNames(b *box.Box) string {
 	if strings.HasPrefix(b.Profile.File, "builtin:") {
 		return "give the host name servers that answer, in /etc/resolv.conf"
@@ -202,7 +212,9 @@ func fixOfNames(b *box.Box) string {
 	return "set network.dns in " + b.Profile.File + ", and boxrun restart " + b.Name
 }
 
-// silentServers says whether it is the box's way, or the servers. 127.0.0.1 is another one in the box than on the host.
+// silentServers says whether no answer came because of the box's way to the servers, or because of the servers. box
+// and host are the errors of asking from each. A server on 127.0.0.1 is inside the box, and is not the host's server
+// of this address.
 func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error, fix string) Check {
 	const why = "names do not resolve in the box"
 	if servers[0].IsLoopback() {
@@ -220,17 +232,17 @@ func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error
 	if e, err := d.external(); err == nil && e.Name != "" {
 		out = e.Name
 	}
-	o := f.Forwarded(netsetup.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	o := f.Forwarded(firewall.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
 		return dropped(o, bridge)
 	}
 	return fail(why, network.MendCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
 }
 
-// askTime is how long a name server may take.
+// askTime limits the time for a name server to answer.
 const askTime = 1200 * time.Millisecond
 
-// askAny asks all servers at once; one that answers is enough. The error is that of the first.
+// askAny asks all servers at once, and returns nil if any server answers. Otherwise the error is the first server's.
 func askAny(ctx context.Context, dial dialer, servers []netip.Addr) error {
 	errs := make([]error, len(servers))
 	var all sync.WaitGroup
@@ -244,7 +256,7 @@ func askAny(ctx context.Context, dial dialer, servers []netip.Addr) error {
 	return errs[0]
 }
 
-// ask asks one server for the servers of the root: any answer will do, a refusal among them.
+// ask asks a server for the name servers of the root zone. Any answer counts, even a refusal.
 func ask(ctx context.Context, dial dialer, server netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -264,14 +276,15 @@ func ask(ctx context.Context, dial dialer, server netip.Addr) error {
 	case ctx.Err() != nil:
 		return errors.New("no answer")
 	case errors.As(err, &answer) && (answer.IsNotFound || strings.Contains(answer.Err, "misbehaving")):
-		return nil // it said no, or that it cannot tell: it is there
+		return nil // a refusal, or an answer that the server cannot tell: the server exists
 	case strings.Contains(err.Error(), "connection refused"):
 		return unix.ECONNREFUSED
 	}
 	return err
 }
 
-// ping runs the box's ping as nobody, to the box itself: what keeps users from it is in the box.
+// ping runs the box's ping as the user nobody. The target is the box itself, because everything that can forbid a
+// user to ping is in the box.
 func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
 	code, said, err := d.pingAs(ctx, b, "65534:65534")
 	switch {
@@ -291,7 +304,7 @@ func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
 		"and net.ipv4.ping_group_range lets no group send: %s", said)
 }
 
-// pingAs gives ping's exit code and its last words.
+// pingAs runs ping in the box as user. It returns the exit code, and the last line of the output.
 func (d *doctor) pingAs(ctx context.Context, b *box.Box, user string) (code int, said string, err error) {
 	var out bytes.Buffer
 	code, err = enter.RefOf(d.l.Store, b).Run(ctx, enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
@@ -299,7 +312,8 @@ func (d *doctor) pingAs(ctx context.Context, b *box.Box, user string) (code int,
 	return code, say.Printable(lines[len(lines)-1]), err
 }
 
-// readInBox reads a file of a box as a process in it would find it, following links there and nowhere else.
+// readInBox reads at most 64 KiB of a file in a box, as a process in the box would see the file. Links are followed
+// inside the box and cannot lead out of the box.
 func readInBox(pid int, path string) (string, error) {
 	root, err := unix.Open(process.ProcFile(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"boxrun/profiles"
 )
 
-// SelfTest examines the host with a box of the profile hello, the built-in one, which is up for the time of it: under a
-// name and on a host port that nobody has, and on the bridge that boxes are on already. The last check tells whether it
-// could be taken away again.
+// SelfTest examines the host with a temporary box of hello, the built-in profile. The box has an unused name and an
+// unused host port, and is on a bridge of existing boxes, if there are any. The last check says whether the box could
+// be removed again. Where the box does not come up, the checks are those of the host and the reason.
 func SelfTest(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) ([]Check, error) {
 	p, err := selfProfile(ctx, l, hello)
 	if err != nil {
@@ -37,7 +37,7 @@ func SelfTest(ctx context.Context, l *launcher.Launcher, hello profiles.Profile)
 	return append(checks, c), err
 }
 
-// notUp gives the checks of the host, and why the box did not come up.
+// notUp returns the checks of the host, and a check for each reason why the box did not come up.
 func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause error) ([]Check, error) {
 	d, err := newDoctor(l)
 	if err != nil {
@@ -53,7 +53,7 @@ func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause 
 	return checks, nil
 }
 
-// selfProfile fits hello to this host.
+// selfProfile returns the profile hello with a name, a port and a network that fit this host.
 func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) (profiles.Profile, error) {
 	boxes, err := l.All()
 	if err != nil {
@@ -76,7 +76,7 @@ func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profi
 	return p, nil
 }
 
-// freePort gives a tcp port that nobody listens on.
+// freePort returns a tcp port of the host with no listener. The kernel chooses the port.
 func freePort(ctx context.Context) (uint16, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "0.0.0.0:0")
 	if err != nil {

@@ -16,23 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file packs a tree into a tar stream and unpacks it, for "boxrun cp". The first entry, ".", is what was named; the
-// names of the others are relative to it.
+// A tar stream of "boxrun cp" begins with the entry "." for the source itself. The names of all other entries are
+// relative to the source.
 
-// packer writes a tree.
+// packer writes a file or a directory tree as a tar stream.
 type packer struct {
 	out   *tar.Writer
 	notes io.Writer
-	seen  map[inode]string // files with several names, by the first one
+	seen  map[inode]string // for files with several names: the name written first
 }
 
+// inode identifies a file on the host or in the box.
 type inode struct{ dev, ino uint64 }
 
-// pack writes what is at source, a link as a link, and ends the stream. Sockets and devices are left out, with a line on
-// notes.
+// pack writes the tree at source as a tar stream to out, and ends the stream. Symbolic links are written as links.
+// Sockets and devices are left out, with a line on notes. After an error the stream has no end, so the other side
+// notices the error.
 func pack(out, notes io.Writer, source string) error {
 	p := packer{tar.NewWriter(out), notes, map[inode]string{}}
-	if contents(source) || strings.HasSuffix(source, "/") { // not the link, but where it leads
+	if contents(source) || strings.HasSuffix(source, "/") { // copy the directory behind a link
 		var err error
 		if source, err = filepath.EvalSymlinks(source); err != nil {
 			return err
@@ -42,7 +44,7 @@ func pack(out, notes io.Writer, source string) error {
 	err := filepath.WalkDir(source, func(path string, _ fs.DirEntry, err error) error {
 		var failed *fs.PathError
 		if errors.As(err, &failed) {
-			return fmt.Errorf("copying %s: %w", path, failed.Err) // which system call it was helps nobody
+			return fmt.Errorf("copying %s: %w", path, failed.Err) // without the name of the system call, which helps nobody
 		}
 		if err != nil {
 			return err
@@ -54,12 +56,13 @@ func pack(out, notes io.Writer, source string) error {
 		return p.add(path, name)
 	})
 	if err != nil {
-		return err // without an end, which tells the other side
+		return err // no Close: the missing end tells the other side
 	}
 	return p.out.Close()
 }
 
-// add writes one file under name. A file that vanished meanwhile is an error: the copy is not of what was named.
+// add writes the file at path under name. A file that vanished meanwhile is an error, because the copy would then be
+// incomplete.
 func (p packer) add(path, name string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -72,7 +75,7 @@ func (p packer) add(path, name string) error {
 	if !info.Mode().IsRegular() {
 		return p.addSpecial(path, name, info)
 	}
-	// Nothing is followed, and nothing waited for, where the file was replaced by a link or a pipe meanwhile.
+	// If a link or a pipe has replaced the file meanwhile, open neither follows the link nor waits for the pipe.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -87,7 +90,7 @@ func (p packer) add(path, name string) error {
 	return p.addRegular(f, name, info)
 }
 
-// addSpecial writes a directory, a link or a named pipe.
+// addSpecial writes a directory, a symbolic link or a named pipe.
 func (p packer) addSpecial(path, name string, info fs.FileInfo) error {
 	link := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
@@ -103,8 +106,8 @@ func (p packer) addSpecial(path, name string, info fs.FileInfo) error {
 	return p.out.WriteHeader(h)
 }
 
-// addRegular writes a file, or the name it was written under before. One that grows meanwhile is cut, one that shrinks
-// is an error.
+// addRegular writes a regular file, or a hard link to the name the file was written under before. A file that grows
+// meanwhile is cut off at its size in info. A file that shrinks meanwhile is an error.
 func (p packer) addRegular(f *os.File, name string, info fs.FileInfo) error {
 	h, err := headerOf(info, name, "")
 	if err != nil {
@@ -124,7 +127,8 @@ func (p packer) addRegular(f *os.File, name string, info fs.FileInfo) error {
 	return err
 }
 
-// linked notes a file that has several names; again says that it has been written, as first.
+// linked records the first name of a file with several names. For a file already written, again is true and first is
+// the name in the stream.
 func (p packer) linked(info fs.FileInfo, name string) (first string, again bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || stat.Nlink < 2 {
@@ -138,7 +142,8 @@ func (p packer) linked(info fs.FileInfo, name string) (first string, again bool)
 	return first, again
 }
 
-// headerOf gives the header of a file; its owner is numbers alone, as the names of another system mean nothing here.
+// headerOf returns the header of a file. The header has only the numbers of owner and group, because the names of
+// another system mean nothing here.
 func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
 	h, err := tar.FileInfoHeader(info, link)
 	if err != nil {
@@ -149,19 +154,20 @@ func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
 	return h, nil
 }
 
-// unpacker makes a tree. It works below one directory and cannot leave it, whatever the stream says: who packed may be
-// root in a box.
+// unpacker makes a directory tree from a tar stream. It works below root and cannot leave root, whatever the stream
+// says: the sender may be root in a box.
 type unpacker struct {
 	root *os.Root
-	dirs []*tar.Header // those whose mode and times come when all is in them
+	dirs []*tar.Header // directories that get mode and times at the end, when they are full
 }
 
-// unpack makes of the stream what was named as source, at target or in it. A stream without its end is an error.
+// unpack makes the tree of the stream at target, or inside target as placeFor decides. source is what the sender was
+// told to send. A stream without an end is an error.
 func unpack(in io.Reader, source, target string) error {
 	stream := tar.NewReader(in)
 	first, err := stream.Next()
 	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF // the other side says why
+		return io.ErrUnexpectedEOF // the other side reports the reason
 	}
 	if err != nil {
 		return err
@@ -173,71 +179,53 @@ func unpack(in io.Reader, source, target string) error {
 	if err != nil {
 		return err
 	}
-	if first.Typeflag != tar.TypeDir {
-		return unpackOne(stream, first, place)
-	}
-	return unpackTree(stream, first, place)
+	return unpackAt(stream, first, place)
 }
 
-// unpackOne makes one file that is no directory.
-func unpackOne(stream *tar.Reader, h *tar.Header, place string) error {
-	root, err := os.OpenRoot(filepath.Dir(place))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	h.Name = filepath.Base(place)
-	u := unpacker{root: root}
-	if err := u.add(stream, h); err != nil {
-		return err
-	}
-	return atEnd(stream)
-}
-
-// unpackTree makes a directory, or takes the one that is there, and all below it.
-func unpackTree(stream *tar.Reader, top *tar.Header, place string) error {
-	if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	root, err := os.OpenRoot(place)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	u := unpacker{root: root, dirs: []*tar.Header{top}}
-	for {
-		h, err := stream.Next()
-		if errors.Is(err, io.EOF) {
-			return u.finish()
-		}
-		if err == nil {
-			err = u.add(stream, h)
-		}
-		if err != nil {
+// unpackAt makes the file of header first at place, and all other files of the stream below. An existing directory is
+// used. After a file other than a directory, the stream must end.
+func unpackAt(stream *tar.Reader, first *tar.Header, place string) error {
+	dir, isDir := filepath.Dir(place), first.Typeflag == tar.TypeDir
+	if isDir {
+		dir = place
+		if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
-}
-
-// atEnd wants nothing more to come.
-func atEnd(stream *tar.Reader) error {
-	h, err := stream.Next()
-	if errors.Is(err, io.EOF) {
-		return nil
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = fmt.Errorf("copying: unexpected %q", h.Name)
+	defer root.Close()
+	u := unpacker{root: root}
+	if isDir {
+		u.dirs = append(u.dirs, first)
+	} else {
+		first.Name = filepath.Base(place)
+		err = u.add(stream, first)
+	}
+	for err == nil {
+		var h *tar.Header
+		h, err = stream.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return u.finish()
+		case err == nil && !isDir:
+			err = fmt.Errorf("copying: unexpected %q", h.Name)
+		case err == nil:
+			err = u.add(stream, h)
+		}
 	}
 	return err
 }
 
-// add makes one file of the tree.
+// add makes the file of header h below the root. A name leading out of the root is an error.
 func (u *unpacker) add(stream *tar.Reader, h *tar.Header) error {
 	if !filepath.IsLocal(h.Name) {
 		return fmt.Errorf("copying: %q leads out of the copy", h.Name)
 	}
 	err := u.make(stream, h)
-	var failed *fs.PathError // its path is relative
+	var failed *fs.PathError // the path in this error is relative
 	if errors.As(err, &failed) {
 		err = failed.Err
 	}
@@ -247,7 +235,8 @@ func (u *unpacker) add(stream *tar.Reader, h *tar.Header) error {
 	return nil
 }
 
-// make makes one file, in place of another one that is there.
+// make makes the file of header h. A directory is merged with an existing directory. Any other file replaces an
+// existing file, or an empty directory.
 func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	if h.Typeflag == tar.TypeDir {
 		u.dirs = append(u.dirs, h)
@@ -272,7 +261,8 @@ func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	return fmt.Errorf("it is of type %q", h.Typeflag)
 }
 
-// makeDir makes a directory that only we may enter until it is finished. A link to one is none.
+// makeDir makes a directory, with mode 0700 until finish. An existing directory is kept. A link to a directory is an
+// error.
 func (u *unpacker) makeDir(name string) error {
 	err := u.root.Mkdir(name, 0o700)
 	if !errors.Is(err, os.ErrExist) {
@@ -285,6 +275,8 @@ func (u *unpacker) makeDir(name string) error {
 	return err
 }
 
+// addRegular makes a regular file with the content of the stream. The file is new: make has removed a file of the
+// same name.
 func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 	f, err := u.root.OpenFile(h.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -295,7 +287,7 @@ func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 		err = f.Chown(h.Uid, h.Gid)
 	}
 	if err == nil {
-		err = f.Chmod(h.FileInfo().Mode()) // after the owner, whose change takes the set-user-id bit
+		err = f.Chmod(h.FileInfo().Mode()) // after Chown, which clears the set-user-id bit
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
@@ -303,6 +295,7 @@ func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
 }
 
+// addPipe makes a named pipe.
 func (u *unpacker) addPipe(h *tar.Header) error {
 	err := u.at(h.Name, func(dir int, name string) error { return unix.Mkfifoat(dir, name, 0o600) })
 	if err == nil {
@@ -314,7 +307,7 @@ func (u *unpacker) addPipe(h *tar.Header) error {
 	return u.root.Chmod(h.Name, h.FileInfo().Mode())
 }
 
-// dress gives a file its owner and its time without following it.
+// dress sets owner and time of a file, without following a link.
 func (u *unpacker) dress(h *tar.Header) error {
 	if err := u.root.Lchown(h.Name, h.Uid, h.Gid); err != nil {
 		return err
@@ -325,7 +318,8 @@ func (u *unpacker) dress(h *tar.Header) error {
 	})
 }
 
-// at calls do with the directory of name and its last element, for system calls that os.Root has not.
+// at calls do with a descriptor of name's directory and the last element of name, for system calls missing from
+// os.Root.
 func (u *unpacker) at(name string, do func(dir int, name string) error) error {
 	dir, err := u.root.Open(filepath.Dir(name))
 	if err != nil {
@@ -335,7 +329,8 @@ func (u *unpacker) at(name string, do func(dir int, name string) error) error {
 	return do(int(dir.Fd()), filepath.Base(name))
 }
 
-// finish gives the directories their owners, modes and times, the innermost first: what is put into one changes its time.
+// finish sets owners, modes and times of the directories, the innermost first, because a new file in a directory
+// changes the directory's time.
 func (u *unpacker) finish() error {
 	for _, h := range slices.Backward(u.dirs) {
 		if err := u.root.Chown(h.Name, h.Uid, h.Gid); err != nil {

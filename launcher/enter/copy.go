@@ -20,19 +20,19 @@ import (
 // Transfer is a copy between a box and the host. A path in the box begins at the box's root.
 type Transfer struct {
 	Source, Target string
-	Into           bool // the target is in the box, and the source on the host; false: the other way round
+	Into           bool // direction: true copies into the box, false out of the box
 }
 
-// side is one side of a copy. Both sides are boxrun: one packs what there is at Source into a tar
-// stream, the other unpacks it. In the box it is boxrun's own executable too (inside.go), so an image needs no tar, and
-// what is a link in the box leads where it leads there.
+// side holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
+// stream, the receiving side unpacks the stream at Target. In the box boxrun's own executable runs too (inside.go), so
+// an image needs no tar, and links in the box are resolved inside the box.
 type side struct {
 	Source, Target string
-	Unpack         bool // this side is the target's
+	Unpack         bool // this side receives
 }
 
-// run does this side's part: a packing side writes to out, an unpacking one reads from in. What could not be copied for
-// what it is gets a line on notes.
+// run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
+// copied, such as sockets, get a line on notes.
 func (d side) run(in io.Reader, out, notes io.Writer) error {
 	if d.Unpack {
 		return unpack(in, d.Source, d.Target)
@@ -40,7 +40,7 @@ func (d side) run(in io.Reader, out, notes io.Writer) error {
 	return pack(out, notes, d.Source)
 }
 
-// inside does the box's part; the box's root is the process's own.
+// inside does the part of the box, in a process whose root is the box's root.
 func (d side) inside() error {
 	unix.Umask(0)
 	if err := os.Chdir("/"); err != nil {
@@ -52,10 +52,10 @@ func (d side) inside() error {
 	return nil
 }
 
-// Copy copies a file or a directory with all below it, as "cp -a" does: owners by their numbers, modes, times, symbolic
-// and hard links are kept. Where the target is a directory the copy goes into it under its own name, a directory given
-// as "DIR/." with its contents; else it becomes the target, whose parent has to be there. Directories that are there
-// are merged, files are replaced. ErrNotFound: the box is not up.
+// Copy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
+// are kept. If the target is a directory, the copy goes into the target under its own name; of a source "DIR/." only
+// the contents go there. Otherwise the copy becomes the target, and the parent directory of the target must exist.
+// Existing directories are merged, existing files are replaced. The error is ErrNotFound where the box is not up.
 func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	b, err := Find(s, name)
 	if err != nil {
@@ -91,8 +91,8 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	return err
 }
 
-// joinSides gives why a copy failed. Where both sides have a reason, that of a pipe which broke, or ended early, is the
-// other's.
+// joinSides returns the reason why a copy failed. An error about a broken pipe or an early end on the host is only
+// the effect of an error in the box, so the error of the box takes precedence.
 func joinSides(box string, code int, inside, outside error) error {
 	if inside == nil && code != 0 {
 		inside = fmt.Errorf("copying in box %q: it ended with %d", box, code)
@@ -104,12 +104,16 @@ func joinSides(box string, code int, inside, outside error) error {
 	return outside
 }
 
-// contents says whether a source means what is in a directory, and not the directory: it ends in "/.".
+// contents says whether a source means the contents of a directory, not the directory itself: such a source is "." or
+// "/", or ends in "/.".
 func contents(source string) bool {
 	return source == "." || strings.HasSuffix(source, "/.") || path.Clean(source) == "/"
 }
 
-// placeFor gives where what is at source goes when target is named for it, and whether it is a directory.
+// placeFor returns the path where the copy of source goes, given the target a person named. isDir says whether source
+// is a directory. If target is a directory, the path is inside target, or target itself for the contents of a
+// directory. Otherwise the path is target. Errors are: a directory copied onto a file, and a target ending in "/"
+// that is not a directory.
 func placeFor(source, target string, isDir bool) (string, error) {
 	info, err := os.Stat(target)
 	switch {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// stream gives a tar stream of headers with these bodies, in which everything is ours.
+// stream returns a tar stream of headers with these bodies; all files belong to the user of the test.
 func stream(t *testing.T, files ...tar.Header) *bytes.Buffer {
 	t.Helper()
 	var out bytes.Buffer
@@ -34,7 +34,7 @@ func stream(t *testing.T, files ...tar.Header) *bytes.Buffer {
 	return &out
 }
 
-// Who packs may be root in a box, with a boxrun of his own: nothing he says leads out of the copy's directory.
+// The sender may be root in a box, with a boxrun of its own: no stream may lead out of the copy's directory.
 func TestUnpackStaysBelowTheTarget(t *testing.T) {
 	dir, link, file := byte(tar.TypeDir), byte(tar.TypeSymlink), byte(tar.TypeReg)
 	top := tar.Header{Name: ".", Typeflag: dir}
@@ -67,7 +67,7 @@ func TestUnpackStaysBelowTheTarget(t *testing.T) {
 	}
 }
 
-// A link in the stream under the name of a file that comes later is replaced by that file.
+// If a link and a later file in the stream have the same name, the file replaces the link.
 func TestUnpackReplacesLinks(t *testing.T) {
 	above := t.TempDir()
 	victim := filepath.Join(above, "victim")

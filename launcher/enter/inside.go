@@ -184,7 +184,7 @@ func (e entry) execute(u user, env []string) error {
 	if errors.Is(err, unix.ENOENT) { // the file exists; the interpreter in its first line or header is missing
 		err = errors.New("its interpreter is missing")
 	}
-	return &failure{CodeNotRunable, fmt.Sprintf("%s: %v", path, err)}
+	return &failure{CodeNotRunnable, fmt.Sprintf("%s: %v", path, err)}
 }
 
 // command returns the program's path and its argv. The argv[0] of a login shell begins with "-".
@@ -198,7 +198,7 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 }
 
 // lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
-// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunable.
+// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunnable.
 func lookCommand(name, search string) (string, error) {
 	if err := os.Setenv("PATH", search); err != nil {
 		return "", err
@@ -212,6 +212,6 @@ func lookCommand(name, search string) (string, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return "", &failure{CodeNotFound, fmt.Sprintf("%s: no such file in the box", name)}
 	default:
-		return "", &failure{CodeNotRunable, fmt.Sprintf("%s: %v", name, errors.Unwrap(err))}
+		return "", &failure{CodeNotRunnable, fmt.Sprintf("%s: %v", name, errors.Unwrap(err))}
 	}
 }

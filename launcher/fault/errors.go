@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Joined takes errors apart that were joined; none where err is nil.
+// Joined splits an error made by errors.Join into its parts. For nil the result is empty.
 func Joined(err error) []error {
 	if err == nil {
 		return nil

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is one file of a Dir, or a link.
+// File is a file of a Dir, or a symbolic link.
 type File struct {
-	Path    string // relative
+	Path    string // relative to the directory of the Dir
 	Content string
 	Link    string // target of a link; Content is "" then
 	Mode    os.FileMode
 }
 
-// WriteAll makes files below dir, and the directories that they are in.
+// WriteAll makes files below dir, and their directories.
 func WriteAll(dir string, list []File) error {
 	for _, f := range list {
 		path := filepath.Join(dir, f.Path)
@@ -34,6 +34,8 @@ func WriteAll(dir string, list []File) error {
 	return nil
 }
 
+// Write makes the file or link at path. A link that is there is left as it is, and a file with the same content is
+// not written.
 func (f File) Write(path string) error {
 	if f.Link != "" {
 		err := os.Symlink(f.Link, path)
@@ -52,7 +54,7 @@ func (f File) Write(path string) error {
 	return overwrite(path, []byte(f.Content))
 }
 
-// overwrite gives an existing file a new content and keeps its inode.
+// overwrite replaces the content of an existing file and keeps the inode of the file.
 func overwrite(path string, content []byte) error {
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -65,7 +67,7 @@ func overwrite(path string, content []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// RemoveOthers removes what is below dir and not one of files.
+// RemoveOthers removes all files below dir that are not in files. Directories stay.
 func RemoveOthers(dir string, files []File) error {
 	wanted := map[string]bool{}
 	for _, f := range files {

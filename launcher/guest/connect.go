@@ -14,10 +14,11 @@ import (
 	"boxrun/launcher/process"
 )
 
-// connectInBox connects to the unix socket that the descriptor socket (O_PATH) names, as a process of the PID namespace
-// of the process pid. Nobody else will do: systemd refuses a peer whose pid it cannot see ("Incoming private connection
-// from unprivileged client, refusing: No data available"), and the kernel tells it who called connect, not who writes
-// later. So a child born in that namespace connects a descriptor that boxrun goes on to use.
+// connectInBox connects to the unix socket named by the descriptor socket (O_PATH), from a process in the PID
+// namespace of the process pid. systemd refuses a peer if it cannot see the peer's pid ("Incoming private connection
+// from unprivileged client, refusing: No data available"). The kernel tells systemd the caller of connect, not the
+// process that writes later. So a child born in the PID namespace connects a descriptor, and boxrun then uses this
+// descriptor.
 func connectInBox(pid, socket int) (net.Conn, error) {
 	ns, err := os.Open(process.ProcFile(pid, "ns/pid"))
 	if err != nil {
@@ -29,15 +30,15 @@ func connectInBox(pid, socket int) (net.Conn, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	f := os.NewFile(uintptr(fd), "the box's systemd socket")
-	defer f.Close() // FileConn has a copy
+	defer f.Close() // net.FileConn duplicates the descriptor
 	if err := connectFrom(int(ns.Fd()), fd, "/proc/self/fd/"+strconv.Itoa(socket)); err != nil {
 		return nil, err
 	}
 	return net.FileConn(f)
 }
 
-// connectFrom connects fd to path by a process of the PID namespace ns, and waits for that process. fd is non-blocking,
-// so that the process ends even if nobody accepts.
+// connectFrom has a process of the PID namespace ns connect fd to path, and waits for this process. fd is
+// non-blocking, so that the process ends even if nobody accepts the connection.
 func connectFrom(ns, fd int, path string) error {
 	addr := unix.RawSockaddrUnix{Family: unix.AF_UNIX}
 	if len(path) >= len(addr.Path) {
@@ -51,8 +52,9 @@ func connectFrom(ns, fd int, path string) error {
 	return <-result
 }
 
-// forkConnect has a child connect fd. The children of the thread are born in the box meanwhile; where that cannot be
-// undone, the thread stays locked, and ends with the goroutine.
+// forkConnect has a child in the PID namespace ns connect fd. After the first setns all children of the thread are
+// born in ns. Where the second setns fails, the thread stays locked and ends with the goroutine, so no other code
+// forks from it.
 func forkConnect(ns, fd int, addr *unix.RawSockaddrUnix) error {
 	own, err := os.Open("/proc/self/ns/pid")
 	if err != nil {
@@ -74,7 +76,7 @@ func forkConnect(ns, fd int, addr *unix.RawSockaddrUnix) error {
 	return connected(child)
 }
 
-// connected waits for the child of cloneConnect, and gives connect's error.
+// connected waits for the child of cloneConnect, and returns the error of the child's connect.
 func connected(child int) error {
 	var status unix.WaitStatus
 	_, err := unix.Wait4(child, &status, 0, nil)
@@ -92,9 +94,9 @@ func connected(child int) error {
 	return nil
 }
 
-// cloneConnect makes a child that connects fd to addr and ends with connect's error number as its status; it returns in
-// the parent alone. The child has one thread of this process and no Go runtime: as in os/exec between fork and exec,
-// nothing but raw system calls may happen in it.
+// cloneConnect makes a child for connecting fd to addr. The child exits with the error number of connect as its
+// status; cloneConnect returns only in the parent. The child has a single thread and no Go runtime: as in os/exec
+// between fork and exec, only raw system calls may happen in the child.
 func cloneConnect(fd int, addr *unix.RawSockaddrUnix) (child int, errno unix.Errno) {
 	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {

@@ -15,7 +15,7 @@ import (
 	"boxrun/launcher/say"
 )
 
-// KilledProblem says why a box had to be killed: errSlow or errDeaf.
+// KilledProblem returns the error ErrKilled for why, which is errSlow or errDeaf.
 func KilledProblem(name string, timeout time.Duration, why error) error {
 	if errors.Is(why, errDeaf) {
 		return &fault.Problem{Kind: fault.ErrKilled, Text: name + " was killed: " + errDeaf.Error(),

@@ -17,7 +17,8 @@ import (
 	"boxrun/launcher/files"
 )
 
-// logs gives Apptainer's files about the box: what init said, and why it did not start.
+// logs returns Apptainer's two log files of the box, from where this start began to write. They hold the output of
+// init, and the reason of a failed start.
 func logs(b *box.Box) []logFile {
 	return []logFile{{Path: b.Log, From: b.LogFrom}, {Path: b.OutLog(), From: b.OutFrom}}
 }

@@ -8,11 +8,13 @@ import (
 	"boxrun/netsetup"
 )
 
-// PingGroups is what systemd sets on a machine of its own: all groups. A box's systemd-sysctl is masked.
+// PingGroups stands for all groups: systemd sets the same value on a machine of its own. In a box systemd-sysctl is
+// masked.
 const PingGroups = "0 2147483647"
 
-// AllowPing lets every user in the network of a box's init ping without capabilities, which an image may have lost and
-// file systems mounted nosuid do not give. The setting is of that network and goes with it. It gives the one before.
+// AllowPing lets every user ping without capabilities, in the network namespace of the process pid, a box's init. The
+// image's ping may have lost its capability, and a file system mounted nosuid grants none. The setting belongs to the
+// network namespace and disappears with the namespace. was is the old setting.
 func AllowPing(pid int) (was string, err error) {
 	const file = "/proc/sys/net/ipv4/ping_group_range"
 	err = netsetup.InNetworkOf(pid, func() error {

@@ -9,11 +9,12 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
-// CollectLeases removes the leases of the dead, and gives their paths. Some may be another runtime's: what is wrong with
-// those keeps no box of boxrun's from going or coming, and is said.
+// CollectLeases removes the leases of dead owners and returns their paths. Some leases may belong to another runtime.
+// Errors with leases are therefore only warnings: they stop no box of boxrun's from starting or stopping.
 func CollectLeases(s *box.Store) []string {
 	removed, err := netsetup.CollectLeases(LeaseDirs(s)...)
 	for _, e := range fault.Joined(err) {
@@ -37,7 +38,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 // OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
 func OpenKernel() (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
-	if errors.Is(err, netsetup.ErrNoIptables) {
+	if errors.Is(err, rules.ErrNoIptables) {
 		return nil, fault.Refused("install the package iptables", "%v", err)
 	}
 	return k, err

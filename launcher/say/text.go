@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Listed gives a list as a sentence has it, at most n of it.
+// Listed joins at most n words by commas, and counts the others.
 func Listed(words []string, n int) string {
 	if len(words) > n {
 		return fmt.Sprintf("%s and %d more", strings.Join(words[:n], ", "), len(words)-n)

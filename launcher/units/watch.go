@@ -10,10 +10,9 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
-)
 
-// firewalldName is firewalld's name on D-Bus, and the name of firewalld's interface.
-const firewalldName = "org.fedoraproject.FirewallD1"
+	"boxrun/netsetup"
+)
 
 // Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
 // process of boxrun, and so leaves the work to systemd.
@@ -24,7 +23,7 @@ func Watch(ctx context.Context, s *box.Store) error {
 	}
 	defer bus.Close()
 	// D-Bus checks the sender: anybody may send a signal with this name.
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalldName), dbus.WithMatchInterface(firewalldName),
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(netsetup.FirewalldName), dbus.WithMatchInterface(netsetup.FirewalldName),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
 		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
@@ -42,7 +41,7 @@ func Watch(ctx context.Context, s *box.Store) error {
 			if !open {
 				return errors.New("D-Bus went away")
 			}
-			if signal.Name != firewalldName+".Reloaded" {
+			if signal.Name != netsetup.FirewalldName+".Reloaded" {
 				continue // the bus announces our own name
 			}
 			if err := repairNow(ctx); err != nil {
