@@ -44,9 +44,9 @@ func Find(s *box.Store, name string) (*box.Box, error) {
 
 // The exit codes for a command that did not run, after chroot(1) and podman-exec(1).
 const (
-	CodeBoxrun     = 125 // boxrun itself failed: no such box or user or directory, Apptainer refused
+	CodeBoxrun      = 125 // boxrun itself failed: no such box or user or directory, Apptainer refused
 	CodeNotRunnable = 126 // the command was found, but is a directory or not executable
-	CodeNotFound   = 127 // the box has no such command
+	CodeNotFound    = 127 // the box has no such command
 )
 
 // Command is a command to run in a box. The process inside gets all fields but the streams.
