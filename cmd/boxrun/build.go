@@ -70,7 +70,7 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 	o.Version, o.Output = version, a.err
 	began := time.Now()
 	done, err := build.Run(ctx, l.Store, p, o)
-	if done.Done {
+	if done.Built {
 		a.notef("%s: built %s in %.1fs", p.Name, done.Image, time.Since(began).Seconds())
 	}
 	if done.Kept != "" && o.Replacing == "" {

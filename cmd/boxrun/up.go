@@ -121,7 +121,7 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 	}
 	if p.Build.Definition == "" {
 		a.notef("%s: has no [build], and uses its image as it is", p.Name)
-	} else if err := a.build(ctx, p, build.Options{Outdated: true, Replacing: p.Name}); err != nil {
+	} else if err := a.build(ctx, p, build.Options{IfNeeded: true, Replacing: p.Name}); err != nil {
 		return err
 	}
 	o.Replace = true
