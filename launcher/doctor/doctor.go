@@ -229,7 +229,7 @@ func (d *doctor) profileLook(p profiles.Profile) look {
 			return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
 		}
 		var checks []Check
-		for _, e := range fault.Joined(err) {
+		for _, e := range fault.Split(err) {
 			checks = append(checks, fail("boxrun up refuses it", fault.HintOf(e), "%v", e))
 		}
 		return checks

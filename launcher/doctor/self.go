@@ -45,7 +45,7 @@ func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause 
 	}
 	d.boxes = box.Without(d.boxes, p.Name)
 	checks := examine(ctx, append(append(d.hostLooks(), d.networkLooks()...), d.leftoverLooks()...))
-	for _, e := range fault.Joined(cause) {
+	for _, e := range fault.Split(cause) {
 		c := fail("no box works here, then", fault.HintOf(e), "%v", e)
 		c.Area, c.Name = p.Name, "up"
 		checks = append(checks, c)
