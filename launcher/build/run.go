@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -68,7 +69,7 @@ func (j building) run(ctx context.Context) error {
 	}}
 	cmd := exec.CommandContext(ctx, unshare, j.argv(apptainer)[1:]...)
 	env, proxies := j.environment()
-	cmd.Env, cmd.Dir = append(env, proxies...), j.dir()
+	cmd.Env, cmd.Dir = slices.Concat(env, proxies), j.dir()
 	cmd.Stdout, cmd.Stderr = j.Output, io.MultiWriter(j.Output, stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second // until all processes in its namespace are gone
