@@ -40,12 +40,8 @@ with a note.`,
 			if err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
 			// As with exec, an interrupt reaches the process in the box first.
-			return enter.Copy(context.WithoutCancel(cmd.Context()), l.Store, box, c)
+			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
 	}
 }
@@ -96,7 +92,7 @@ func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]stri
 	if fromBox || strings.ContainsAny(word, ":/.") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	names, _ := a.boxNames(nil, true) // names that could be read are returned beside an error
+	names, _ := a.boxNames() // names that could be read are returned beside an error
 	files, err := filepath.Glob(word + "*")
 	if err != nil {
 		files = nil // word is no valid pattern, and so no file's name
