@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -193,15 +194,19 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 		path = u.loginShell()
 		return path, []string{"-" + filepath.Base(path)}, nil
 	}
-	path, err = lookCommand(e.Argv[0], valueOf(env, "PATH"))
+	path, err = lookCommand(e.Argv[0], env)
 	return path, e.Argv, err
 }
 
-// lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
+// lookCommand finds a command in the directories of the PATH in env, or at its own path if name has a slash. The process
 // looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunnable.
-func lookCommand(name, search string) (string, error) {
-	if err := os.Setenv("PATH", search); err != nil {
-		return "", err
+func lookCommand(name string, env []string) (string, error) {
+	for _, v := range env {
+		if search, ok := strings.CutPrefix(v, "PATH="); ok {
+			if err := os.Setenv("PATH", search); err != nil {
+				return "", err
+			}
+		}
 	}
 	path, err := exec.LookPath(name)
 	switch {

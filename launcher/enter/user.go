@@ -137,16 +137,6 @@ func (e entry) environ(u user, lang string) []string {
 	return env
 }
 
-// valueOf returns the value of a variable in env; "" if unset.
-func valueOf(env []string, name string) string {
-	for _, v := range env {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // boxLang returns the language set in the box, as a login there would have. The host's language may not be installed in
 // the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
 func boxLang() string {
