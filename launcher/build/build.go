@@ -87,7 +87,9 @@ func buildingOf(p profiles.Profile) (building, error) {
 			"%s: build.definition: is not set, so there is nothing to build from", p.File)
 	}
 	image := files.Resolved(p.Image)
-	return building{profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif"}, nil
+	return building{
+		profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif",
+	}, nil
 }
 
 // work is the directory that holds everything a build writes until the build is over.
@@ -194,8 +196,9 @@ func (j building) refuseKind() error {
 		return files.IgnoreNotExist(err)
 	}
 	if j.sandbox {
-		return fault.Invalid("call the image "+filepath.Base(j.image)+".sif, or remove the file", "%s: image: the build makes a directory, as its name "+
-			"does not end in .sif, and %q is a file", j.profile.File, j.image)
+		return fault.Invalid("call the image "+filepath.Base(j.image)+".sif, or remove the file",
+			"%s: image: the build makes a directory, as its name does not end in .sif, and %q is a file",
+			j.profile.File, j.image)
 	}
 	return fault.Invalid("give the image a name without .sif, or remove the directory",
 		"%s: image: the build makes a SIF, as its name says, and %q is a directory", j.profile.File, j.image)
@@ -232,9 +235,9 @@ func (j building) refuseUsed() error {
 	if len(names) == 0 {
 		return err
 	}
-	list := strings.Join(names, " ")
-	return fault.Refused(fmt.Sprintf("run \"boxrun down %s\" first, or \"boxrun up --build %s\", which starts it anew; with --force it keeps the old image",
-		list, list), "%s runs from %s", strings.Join(names, ", "), j.image)
+	hint := fmt.Sprintf("run \"boxrun down %[1]s\" first, or \"boxrun up --build %[1]s\", which starts it anew; "+
+		"with --force it keeps the old image", strings.Join(names, " "))
+	return fault.Refused(hint, "%s runs from %s", strings.Join(names, ", "), j.image)
 }
 
 // build makes the directory for the build, builds there, and removes the directory. After an error the directories
@@ -270,7 +273,9 @@ func (j building) buildIn(ctx context.Context) (kept string, err error) {
 	if err := j.sync(); err != nil {
 		return "", fmt.Errorf("writing the new image: %w", err)
 	}
-	return j.place(ctx, builtImage{Definition: j.recipe.Definition, Fingerprint: fingerprint, Apptainer: version, Boxrun: j.Version})
+	return j.place(ctx, builtImage{
+		Definition: j.recipe.Definition, Fingerprint: fingerprint, Apptainer: version, Boxrun: j.Version,
+	})
 }
 
 // place writes the record r of the new image, and swaps the new image with the old image. place holds the lock under

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,8 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 		"mkdir -m 700 " + files.QuoteAll([]string{j.work(), j.temporary()}),
 	}
 	lines = append(lines, recipeCommands(recipe, j.dir())...)
-	lines = append(lines, "(cd "+files.Quote(j.dir())+" && env -i "+j.shownEnvironment()+" "+files.QuoteAll(j.argv("apptainer"))+" < /dev/null)")
+	lines = append(lines, fmt.Sprintf("(cd %s && env -i %s %s < /dev/null)",
+		files.Quote(j.dir()), j.shownEnvironment(), files.QuoteAll(j.argv("apptainer"))))
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
 		lines = append(lines, "mv -T "+files.QuoteAll([]string{j.image, filepath.Join(j.work(), "old")}))
 	}

@@ -91,7 +91,8 @@ func (j building) failed(fatal string, err error) error {
 	if fatal == "" {
 		fatal = fmt.Sprintf("apptainer build failed: %v", err)
 	}
-	return &fault.Problem{Kind: fault.ErrBuild, Text: fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal), Hint: hint}
+	text := fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal)
+	return &fault.Problem{Kind: fault.ErrBuild, Text: text, Hint: hint}
 }
 
 // advice returns the hint for a build that ended with the message fatal.
@@ -100,7 +101,8 @@ func (j building) advice(fatal string) string {
 	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // in blocks: the free space when the build gave up
 	switch {
 	case full || strings.Contains(strings.ToLower(fatal), "no space left"):
-		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too", filepath.Dir(j.image))
+		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too",
+			filepath.Dir(j.image))
 	case strings.Contains(fatal, "debootstrap is not in PATH"):
 		return "install the package debootstrap (Rocky Linux and its kin have it in EPEL)"
 	}

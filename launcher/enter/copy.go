@@ -97,8 +97,9 @@ func joinSides(box string, code int, inside, outside error) error {
 	if inside == nil && code != 0 {
 		inside = fmt.Errorf("copying in box %q: it ended with %d", box, code)
 	}
-	broken := func(err error) bool { return errors.Is(outside, err) }
-	if outside == nil || inside != nil && slices.ContainsFunc([]error{unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF, io.EOF}, broken) {
+	effects := []error{unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF, io.EOF}
+	effect := slices.ContainsFunc(effects, func(err error) bool { return errors.Is(outside, err) })
+	if outside == nil || inside != nil && effect {
 		return inside
 	}
 	return outside
