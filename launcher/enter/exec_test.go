@@ -201,8 +201,9 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	testkit.WantText(t, whenReady(ctx, Command{Argv: sh(waits)}, cancel), "code 143\n\n")
 	ctx, cancel = context.WithCancel(t.Context())
 	const grace = 300 * time.Millisecond
-	began := time.Now()
-	testkit.WantText(t, whenReady(ctx, Command{Argv: sh(`trap "" TERM; ` + waits), grace: grace}, cancel), "code 137\n\n")
+	var began time.Time
+	end := func() { began = time.Now(); cancel() }
+	testkit.WantText(t, whenReady(ctx, Command{Argv: sh(`trap "" TERM; ` + waits), grace: grace}, end), "code 137\n\n")
 	if took := time.Since(began); took < grace || took >= endTimeout {
 		t.Errorf("it was killed after %v, want a little more than %v", took, grace)
 	}

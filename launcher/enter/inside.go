@@ -198,8 +198,9 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 	return path, e.Argv, err
 }
 
-// lookCommand finds a command in the directories of the PATH in env, or at its own path if name has a slash. The process
-// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunnable.
+// lookCommand finds a command in the directories of the PATH in env, or at its own path if name has a slash. The
+// process looks with the rights it has at the moment, the user's. The error is a failure with CodeNotFound or
+// CodeNotRunnable.
 func lookCommand(name string, env []string) (string, error) {
 	for _, v := range env {
 		if search, ok := strings.CutPrefix(v, "PATH="); ok {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPty returns both ends of a new terminal of the devpts mounted on dir. For a box dir is the box's own devpts: there
-// the terminal has a name (/dev/pts/0). With a terminal of the host, ttyname, tmux and su say "not a tty" inside. The
-// host's terminal also stays out of the box's reach.
+// openPty returns both ends of a new terminal of the devpts mounted on dir. For a box dir is the box's own devpts, and
+// the terminal has a name in the box (/dev/pts/0): with a terminal of the host, ttyname, tmux and su say "not a tty"
+// inside. The host's terminal also stays out of the box's reach.
 func openPty(dir string) (master, slave *os.File, err error) {
 	path := filepath.Join(dir, "ptmx")
 	// Non-blocking before os.NewFile sees the descriptor: then reads accept a deadline, and Fd keeps the mode.
