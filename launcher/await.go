@@ -52,7 +52,7 @@ func (l *Launcher) tailOf(b *box.Box) func(context.Context, string, int) []strin
 		ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 		defer cancel()
 		var out bytes.Buffer
-		_, err := enter.RunIn(ctx, enter.RefOf(l.Store, b), enter.Command{
+		_, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{
 			Argv:   []string{"journalctl", "--no-pager", "-q", "-o", "cat", "-n", strconv.Itoa(n), "-u", unit},
 			Stdout: &out, Stderr: &out,
 		})

@@ -36,7 +36,7 @@ exit code is 1 where something failed.`,
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}
 			}
-			if err := a.needRootFor("doctor", names); err != nil {
+			if err := a.needRoot("doctor", names...); err != nil {
 				return err
 			}
 			return a.doctor(cmd.Context(), names, f)
@@ -50,10 +50,7 @@ exit code is 1 where something failed.`,
 
 // doctor examines the host and boxes, and prints the checks. With f.fix it mends first. A failed check is exit code 1.
 func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
+	l := a.launcher()
 	if f.fix {
 		if err := a.repairAll(ctx, l); err != nil {
 			return err

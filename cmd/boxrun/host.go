@@ -34,16 +34,9 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
   boxrun host setup`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			if dryRun {
-				commands, err := host.SetupCommands(l, a.hostProfiles())
-				if err != nil {
-					return err
-				}
-				return a.lines(commands)
+				return a.commands(host.SetupCommands(l, a.hostProfiles()))
 			}
 			if err := a.needRoot("host setup"); err != nil {
 				return err
@@ -103,10 +96,7 @@ and of each whether it is in place or drifted.`,
 			if err := a.needRoot("host show"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			held, err := host.Show(l, a.hostProfiles())
 			if err != nil {
 				return err
@@ -160,16 +150,9 @@ unless --force has it take them down first.`,
 			if err := a.needRoot("host reset"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			if dryRun {
-				commands, err := host.ResetCommands(l)
-				if err != nil {
-					return err
-				}
-				return a.lines(commands)
+				return a.commands(host.ResetCommands(l))
 			}
 			if err := host.Reset(cmd.Context(), l, force); err != nil {
 				return err

@@ -52,11 +52,7 @@ started the box anew. "boxrun status" and --json tell more.`,
 // listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
 // could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
-	l, err := a.launcher()
-	if err != nil {
-		return nil, err
-	}
-	boxes, unread := l.List()
+	boxes, unread := a.launcher().List()
 	if unread != nil || !all {
 		return boxes, unread
 	}

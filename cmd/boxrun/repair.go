@@ -17,11 +17,7 @@ reloaded, where a box is enabled.`,
 			if err := a.needRoot("repair"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
-			done, err := l.Repair(cmd.Context())
+			done, err := a.launcher().Repair(cmd.Context())
 			for _, line := range done.Lines {
 				a.notef("mended: %s", line)
 			}

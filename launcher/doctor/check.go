@@ -67,7 +67,7 @@ func Failed(checks []Check) bool {
 // failures returns a failed check for each error joined in err.
 func failures(err error, why string) []Check {
 	var checks []Check
-	for _, e := range fault.Joined(err) {
+	for _, e := range fault.Split(err) {
 		checks = append(checks, fail(why, fault.HintOf(e), "%v", e))
 	}
 	return checks

@@ -269,9 +269,9 @@ func TestHintCloud(t *testing.T) {
 
 func TestJoined(t *testing.T) {
 	one, two, three := errors.New("one"), errors.New("two"), errors.New("three")
-	got := fault.Joined(errors.Join(one, errors.Join(two, three)))
+	got := fault.Split(errors.Join(one, errors.Join(two, three)))
 	testkit.WantText(t, fmt.Sprint(got), "[one two three]")
-	testkit.WantText(t, fmt.Sprint(fault.Joined(one)), "[one]")
+	testkit.WantText(t, fmt.Sprint(fault.Split(one)), "[one]")
 }
 
 func TestMandatoryAccess(t *testing.T) {

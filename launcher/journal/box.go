@@ -85,7 +85,7 @@ func showLogs(ctx context.Context, b enter.Ref, o Query, files []logFile, out, e
 		if o.Colours {
 			e.Env = []string{"SYSTEMD_COLORS=1"}
 		}
-		return enter.RunIn(ctx, b, e)
+		return b.Run(ctx, e)
 	}
 	if err := o.refuseFiles(b.Name); err != nil {
 		return enter.CodeBoxrun, err

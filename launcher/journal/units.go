@@ -11,12 +11,9 @@ import (
 // Units returns the units loaded by a box's systemd, sorted by name: only these can have written log lines. Error:
 // ErrNotFound if the box is not up.
 func Units(ctx context.Context, store *box.Store, name string) ([]guest.Unit, error) {
-	b, err := store.Find(name)
+	b, err := enter.Find(store, name)
 	if err != nil {
 		return nil, err
-	}
-	if !b.Alive() {
-		return nil, enter.NotUp(b)
 	}
 	s, err := guest.Dial(ctx, b.Init.PID)
 	if err != nil {

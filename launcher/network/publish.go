@@ -17,7 +17,7 @@ import (
 // Errors with leases are therefore only warnings: they stop no box of boxrun's from starting or stopping.
 func CollectLeases(s *box.Store) []string {
 	removed, err := netsetup.CollectLeases(LeaseDirs(s)...)
-	for _, e := range fault.Joined(err) {
+	for _, e := range fault.Split(err) {
 		s.Notef("warning: %v", e)
 	}
 	return removed
