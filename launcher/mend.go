@@ -67,7 +67,7 @@ func (l *Launcher) mendBox(ctx context.Context, k *netsetup.Kernel, name string)
 		return nil, err
 	}
 	if b.Phase != box.Running || !b.Alive() {
-		if units.Watches(ctx, l.Store, b) {
+		if units.Supervises(ctx, b) {
 			return nil, nil
 		}
 		_, err := l.clear(ctx, k, b, rollbackTimeout)

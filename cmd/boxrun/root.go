@@ -19,6 +19,7 @@ import (
 type app struct {
 	*terminal
 	stateDir string // --state-dir
+	caller   box.Caller
 	search   profiles.Search
 }
 
@@ -26,7 +27,7 @@ type app struct {
 const profilesFlag = "profiles"
 
 func newRoot(t *terminal) *cobra.Command {
-	a := &app{terminal: t}
+	a := &app{terminal: t, caller: units.ReadCaller()}
 	a.search = a.searchPath()
 	root := &cobra.Command{
 		Use:   "boxrun",
@@ -91,7 +92,7 @@ func wrapped(template string) string {
 
 // searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.
 func (a *app) searchPath() profiles.Search {
-	if units.RunBySystemd() {
+	if a.caller.ForEnabled() {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
@@ -113,6 +114,6 @@ func (a *app) launcher() (*launcher.Launcher, error) {
 	}
 	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
 	return &launcher.Launcher{
-		Store: &box.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Search: a.search}, Live: a.live,
+		Store: &box.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Caller: a.caller, Search: a.search}, Live: a.live,
 	}, err
 }

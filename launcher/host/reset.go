@@ -51,7 +51,7 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 
 // stopHealing stops the services that would put back what a reset removes.
 func stopHealing(ctx context.Context) error {
-	files, err := units.UnitFiles()
+	files, err := units.Files()
 	if len(files) == 0 || err != nil || !units.Booted() {
 		return err
 	}
@@ -60,22 +60,22 @@ func stopHealing(ctx context.Context) error {
 		return err
 	}
 	defer host.Close()
-	return host.StopHealing(ctx)
+	return host.StopRepairers(ctx)
 }
 
 // removeAllUnits disables all boxes, removes the units, and makes systemd forget them. systemd itself removes the
 // links, and the directories made for them.
 func removeAllUnits(ctx context.Context, l *launcher.Launcher) error {
-	if files, err := units.UnitFiles(); len(files) == 0 || err != nil {
+	if files, err := units.Files(); len(files) == 0 || err != nil {
 		return err
 	}
-	unlock, err := units.LockUnits(ctx, l.Store)
+	unlock, err := units.Lock(ctx, l.Store)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	files, err := units.UnitFiles()
-	return errors.Join(err, units.RemoveUnitFiles(ctx, files))
+	files, err := units.Files()
+	return errors.Join(err, units.RemoveFiles(ctx, files))
 }
 
 // refuseReset refuses a reset, and names the obstacles: other devices on boxrun's bridges and, without force, boxes.
@@ -261,8 +261,8 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 func stopCommands(l *launcher.Launcher, k *netsetup.Kernel, known []string) ([]string, error) {
 	strays, _, err := l.Strays(k, l.UnreadBoxes())
 	var lines []string
-	if files.Exists(filepath.Join(units.UnitDir, units.WatchUnit)) {
-		lines = append(lines, "systemctl stop "+strings.Join(units.HealingUnits(), " "))
+	if files.Exists(filepath.Join(units.Dir, units.WatchUnit)) {
+		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
 	for _, b := range strays {
 		if !slices.Contains(known, b.Name) {
@@ -276,7 +276,7 @@ func stopCommands(l *launcher.Launcher, k *netsetup.Kernel, known []string) ([]s
 
 // unitCommands returns commands to disable every box and to remove the units.
 func unitCommands() ([]string, error) {
-	paths, err := units.UnitFiles()
+	paths, err := units.Files()
 	if len(paths) == 0 || err != nil {
 		return nil, err
 	}

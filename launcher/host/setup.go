@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,7 +148,7 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	if os.Geteuid() != 0 {
+	if !l.Caller.Root {
 		return plan.Commands(), nil
 	}
 	if err := plan.Record(k); err != nil {
@@ -183,7 +182,7 @@ func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, erro
 	if err != nil {
 		return held, err
 	}
-	units, err := units.UnitFiles()
+	units, err := units.Files()
 	if err != nil {
 		return held, err
 	}

@@ -8,16 +8,42 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
 
-	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 )
+
+// firewalls returns the services that flush or replace rules.
+func firewalls() []string {
+	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
+		"firewalld.service", "docker.service"}
+}
+
+// repairUnit returns the service that repairs after a firewall.
+func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
+
+// Repairers returns the services that put rules back.
+func Repairers() []string {
+	units := []string{WatchUnit}
+	for _, firewall := range firewalls() {
+		units = append(units, repairUnit(firewall))
+	}
+	return units
+}
+
+// StopRepairers stops the services that put rules back.
+func (h *Host) StopRepairers(ctx context.Context) error {
+	var errs []error
+	for _, unit := range Repairers() {
+		errs = append(errs, h.stop(ctx, unit).wait(ctx))
+	}
+	return errors.Join(errs...)
+}
 
 // firewalldName is firewalld's name on D-Bus, and the name of firewalld's interface.
 const firewalldName = "org.fedoraproject.FirewallD1"
 
 // Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
 // process of boxrun, and so leaves the work to systemd.
-func Watch(ctx context.Context, s *box.Store) error {
+func Watch(ctx context.Context) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
@@ -60,14 +86,11 @@ func repairNow(ctx context.Context) error {
 	}
 	defer host.Close()
 	unit := repairUnit("firewalld.service")
-	return fault.Wrap("restarting "+unit, host.Ask(ctx, func(ctx context.Context) error {
-		_, err := host.Conn.RestartUnitContext(ctx, unit, "replace", nil)
-		return err
-	}))
+	return fault.Wrap("restarting "+unit, host.job(ctx, host.RestartUnitContext, unit, "replace", nil))
 }
 
 // startWatch starts the watch if firewalld runs.
-func startWatch(ctx context.Context, s *box.Store) error {
+func startWatch(ctx context.Context) error {
 	host, err := Dial(ctx)
 	if err != nil {
 		return err
@@ -77,5 +100,5 @@ func startWatch(ctx context.Context, s *box.Store) error {
 	if err != nil || state != "active" {
 		return fault.Wrap("asking systemd for firewalld", err)
 	}
-	return fault.Wrap("starting "+WatchUnit, host.startUnit(ctx, WatchUnit))
+	return fault.Wrap("starting "+WatchUnit, host.start(ctx, WatchUnit))
 }
