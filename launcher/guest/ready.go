@@ -29,13 +29,6 @@ type Readiness struct {
 // tailLines is the number of journal lines to show for a failed unit.
 const tailLines = 5
 
-// ready is the result of a successful wait.
-type ready struct {
-	State  string // of the box's systemd: running or degraded; "" for another init
-	Failed []FailedUnit
-	Took   time.Duration
-}
-
 // FailedUnit is a failed unit with its last log lines.
 type FailedUnit struct {
 	Unit string
@@ -63,15 +56,15 @@ func after(d time.Duration) string {
 
 func (n *NotReady) Unwrap() error { return fault.ErrNotReady }
 
-// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. Units
-// that failed at boot (State degraded) are no error unless Units names them. A box with another init only has to pass
-// the other checks.
+// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. It
+// returns the units that failed at boot, which are no error unless Units names them. A box with another init only has
+// to pass the other checks.
 //
 // Errors: a *NotReady (ErrNotReady) after Timeout, or at once when the box can no longer become ready; ErrNotStarted
 // when the box's init ends; the cause when ctx ends.
-func (r Readiness) Wait(ctx context.Context) (ready, error) {
+func (r Readiness) Wait(ctx context.Context) ([]FailedUnit, error) {
 	if !r.Addr.IsValid() && len(r.TCP)+len(r.HTTP) > 0 {
-		return ready{}, errors.New("the box has no address at which the host could look for its ports")
+		return nil, errors.New("the box has no address at which the host could look for its ports")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -133,23 +126,23 @@ func (v *view) lacks(unmet, waiting string) {
 
 // run looks at the box until it is ready, Timeout is over, or waiting is hopeless. The last look comes after Timeout
 // and covers every check, so the error is complete.
-func (w *wait) run(ctx context.Context) (ready, error) {
+func (w *wait) run(ctx context.Context) ([]FailedUnit, error) {
 	defer w.close()
 	for {
 		v := view{last: time.Since(w.began) >= w.Timeout}
 		w.look(ctx, &v)
 		if ctx.Err() != nil {
-			return ready{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		if !w.Init.Alive() { // the view of a dead box says nothing
-			return ready{}, initEnded()
+			return nil, initEnded()
 		}
 		if len(v.unmet) == 0 {
 			failed, _ := w.failed(ctx, v.state) // ready, even if the failed units cannot be listed
-			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, nil
+			return failed, nil
 		}
 		if v.last || v.hopeless {
-			return ready{}, w.notReady(ctx, v)
+			return nil, w.notReady(ctx, v)
 		}
 		w.live.Say(v.waiting)
 		rest := w.Timeout - time.Since(w.began)
@@ -218,7 +211,7 @@ func (w *wait) connect(ctx context.Context) (err error) {
 // lookBoot looks at the progress of the boot, and at the units.
 func (w *wait) lookBoot(ctx context.Context, v *view) error {
 	var err error
-	if v.state, err = w.systemd.State(ctx); err != nil {
+	if v.state, err = w.systemd.state(ctx); err != nil {
 		return err
 	}
 	booted := false
@@ -240,7 +233,7 @@ func (w *wait) lookBoot(ctx context.Context, v *view) error {
 
 // lookJobs names the unit that holds up the boot.
 func (w *wait) lookJobs(ctx context.Context, v *view) error {
-	unit, since, err := w.systemd.Starting(ctx)
+	unit, since, err := w.systemd.starting(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,7 +251,7 @@ func (w *wait) lookUnits(ctx context.Context, v *view, booted bool) error {
 	if len(w.Units) == 0 {
 		return nil
 	}
-	units, err := w.systemd.Active(ctx, w.Units)
+	units, err := w.systemd.active(ctx, w.Units)
 	if err != nil {
 		return err
 	}
@@ -292,9 +285,12 @@ func (u unitStatus) unmet() string {
 }
 
 func (w *wait) lookProbes(ctx context.Context, v *view) {
+	runProbes(ctx, w.probes)
 	took := say.Seconds(time.Since(w.began))
-	for _, unmet := range runProbes(ctx, w.probes) {
-		v.lacks(unmet.says, unmet.what+took)
+	for _, p := range w.probes {
+		if p.err != nil {
+			v.lacks(p.what+" "+probeText(p.err), p.what+took)
+		}
 	}
 }
 
@@ -303,7 +299,7 @@ func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	if state != "degraded" || w.systemd == nil {
 		return nil, nil
 	}
-	units, err := w.systemd.Failed(ctx)
+	units, err := w.systemd.failed(ctx)
 	failed := make([]FailedUnit, len(units))
 	for i, u := range units {
 		failed[i] = FailedUnit{Unit: u, Log: w.tail(ctx, u)}

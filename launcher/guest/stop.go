@@ -169,7 +169,7 @@ func (s stopping) narrate(ctx context.Context) {
 
 func stopLine(ctx context.Context, s *Systemd, took time.Duration) string {
 	if s != nil {
-		if unit, since, err := s.Stopping(ctx); err == nil && unit != "" {
+		if unit, since, err := s.stopping(ctx); err == nil && unit != "" {
 			return "waiting for " + unit + " to stop" + say.Seconds(since)
 		}
 	}

@@ -108,9 +108,9 @@ func ask[T any](ctx context.Context, what string, question func(context.Context)
 	return answer, fault.Wrap("asking the box's systemd for "+what, err)
 }
 
-// State returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
+// state returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
 // stopping.
-func (s *Systemd) State(ctx context.Context) (string, error) {
+func (s *Systemd) state(ctx context.Context) (string, error) {
 	p, err := ask(ctx, "its state", s.conn.SystemStateContext)
 	if err != nil {
 		return "", err
@@ -122,8 +122,8 @@ func (s *Systemd) State(ctx context.Context) (string, error) {
 	return say.Printable(state), nil
 }
 
-// Failed returns the failed units, sorted.
-func (s *Systemd) Failed(ctx context.Context) ([]string, error) {
+// failed returns the failed units, sorted.
+func (s *Systemd) failed(ctx context.Context) ([]string, error) {
 	units, err := ask(ctx, "failed units", func(ctx context.Context) ([]systemdbus.UnitStatus, error) {
 		return s.conn.ListUnitsFilteredContext(ctx, []string{"failed"})
 	})
@@ -144,13 +144,13 @@ const (
 	stopBegan  = "ActiveExitTimestampMonotonic"
 )
 
-// Starting returns the unit that has been starting for longest, and for how long. unit is "" for none.
-func (s *Systemd) Starting(ctx context.Context) (unit string, took time.Duration, err error) {
+// starting returns the unit that has been starting for longest, and for how long. unit is "" for none.
+func (s *Systemd) starting(ctx context.Context) (unit string, took time.Duration, err error) {
 	return s.longest(ctx, startBegan, func(job string) bool { return job != "stop" })
 }
 
-// Stopping returns the unit that has been stopping for longest, and for how long. unit is "" for none.
-func (s *Systemd) Stopping(ctx context.Context) (unit string, took time.Duration, err error) {
+// stopping returns the unit that has been stopping for longest, and for how long. unit is "" for none.
+func (s *Systemd) stopping(ctx context.Context) (unit string, took time.Duration, err error) {
 	return s.longest(ctx, stopBegan, func(job string) bool { return job == "stop" })
 }
 
@@ -206,9 +206,9 @@ type unitStatus struct {
 	Since  time.Duration // of an activating unit: for how long
 }
 
-// Active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
+// active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
 // has Load not-found.
-func (s *Systemd) Active(ctx context.Context, units []string) ([]unitStatus, error) {
+func (s *Systemd) active(ctx context.Context, units []string) ([]unitStatus, error) {
 	names := make([]string, len(units))
 	for i, u := range units {
 		names[i] = UnitName(u)
@@ -285,9 +285,9 @@ func Inside(ctx context.Context, pid int) (state string, failed []string, err er
 		return "", nil, err
 	}
 	defer s.Close()
-	if state, err = s.State(ctx); err != nil {
+	if state, err = s.state(ctx); err != nil {
 		return "", nil, err
 	}
-	failed, err = s.Failed(ctx)
+	failed, err = s.failed(ctx)
 	return state, failed, err
 }

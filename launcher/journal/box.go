@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/files"
+	"boxrun/launcher/guest"
 )
 
 // logs returns Apptainer's two log files of the box, from where this start began to write. They hold the output of
@@ -178,4 +179,22 @@ func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) er
 		case <-tick.C:
 		}
 	}
+}
+
+// Units returns the units loaded by a box's systemd, sorted by name: only these can have written log lines. Error:
+// ErrNotFound if the box is not up.
+func Units(ctx context.Context, store *box.Store, name string) ([]guest.Unit, error) {
+	b, err := store.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	if !b.Alive() {
+		return nil, enter.NotUp(b)
+	}
+	s, err := guest.Dial(ctx, b.Init.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return s.Units(ctx)
 }

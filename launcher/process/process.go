@@ -157,10 +157,12 @@ func ParentOf(pid int) (int, error) {
 	return s.parent, err
 }
 
+// ProcFile returns the path of a file in the directory of a process in /proc.
 func ProcFile(pid int, name string) string {
 	return filepath.Join("/proc", strconv.Itoa(pid), name)
 }
 
+// OwnedByRoot reports whether a process belongs to root.
 func OwnedByRoot(pid int) bool {
 	info, err := os.Stat(ProcFile(pid, ""))
 	if err != nil {

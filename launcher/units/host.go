@@ -27,14 +27,9 @@ func Dial(ctx context.Context) (*Host, error) {
 
 // Ask asks a question within AskTimeout. A hanging systemd may still have taken the connection.
 func (h *Host) Ask(ctx context.Context, question func(context.Context) error) error {
-	return within(ctx, guest.AskTimeout, question)
-}
-
-// within calls do with a context limited to limit.
-func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, guest.AskTimeout)
 	defer cancel()
-	return do(ctx)
+	return question(ctx)
 }
 
 // reloadTimeout is how long systemd may take to read all units again, with its generators. systemctl has the same
@@ -43,7 +38,9 @@ const reloadTimeout = 90 * time.Second
 
 // reload makes systemd read its units again.
 func (h *Host) reload(ctx context.Context) error {
-	return fault.Wrap("having systemd read its units again", within(ctx, reloadTimeout, h.ReloadContext))
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	return fault.Wrap("having systemd read its units again", h.ReloadContext(ctx))
 }
 
 // toJob is a method of the connection that makes systemd start, restart or stop a unit, such as StartUnitContext.

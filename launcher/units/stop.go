@@ -133,6 +133,7 @@ func (s Stopping) Wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Close ends the connection to systemd.
 func (s Stopping) Close() {
 	if s.host != nil {
 		s.host.Close()

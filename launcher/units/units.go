@@ -51,13 +51,17 @@ var repairText string
 //go:embed boxrun-watch@.service
 var watchText string
 
+// Dir is where the units of enabled boxes are.
+const Dir = "/etc/systemd/system"
+
+// WatchUnit is the service that watches firewalld.
+const WatchUnit = "boxrun-watch@firewalld.service"
+
 const (
-	Dir            = "/etc/systemd/system" // the place of enabled units
 	unitRunDir     = "/run/systemd/system" // for a running box after its disable; the next boot empties it
 	templateUnit   = "boxrun@.service"
 	repairTemplate = "boxrun-repair@.service"
 	watchTemplate  = "boxrun-watch@.service" // with an @, unlike the service of a box named watch
-	WatchUnit      = "boxrun-watch@firewalld.service"
 	bootTarget     = "multi-user.target"
 )
 
