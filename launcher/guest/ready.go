@@ -23,7 +23,7 @@ type Readiness struct {
 	HTTP    []string // URLs that must answer 2xx or 3xx, in the form of profiles.Ready
 
 	Live func(string)                                           // shows the current wait; may be nil
-	Tail func(ctx context.Context, unit string, n int) []string // the last n lines of a unit's journal; may be nil
+	Tail func(ctx context.Context, unit string, n int) []string // the last n lines of a unit's journal
 }
 
 // tailLines is the number of journal lines to show for a failed unit.
@@ -302,16 +302,9 @@ func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	units, err := w.systemd.failed(ctx)
 	failed := make([]FailedUnit, len(units))
 	for i, u := range units {
-		failed[i] = FailedUnit{Unit: u, Log: w.tail(ctx, u)}
+		failed[i] = FailedUnit{Unit: u, Log: w.Tail(ctx, u, tailLines)}
 	}
 	return failed, err
-}
-
-func (w *wait) tail(ctx context.Context, unit string) []string {
-	if w.Tail == nil {
-		return nil
-	}
-	return w.Tail(ctx, unit, tailLines)
 }
 
 // notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed

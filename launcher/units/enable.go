@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -296,18 +295,19 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 	if err != nil || len(active) == 0 {
 		return err
 	}
-	files, err := sharedUnits(s, unitRunDir)
+	shared, err := sharedUnits(s, unitRunDir)
 	if err != nil {
 		return err
 	}
+	kept := shared[:1]
 	conf, err := os.ReadFile(dropInPath(Dir, unit))
-	if errors.Is(err, fs.ErrNotExist) {
-		return writeUnits(files[:1])
+	if err == nil {
+		kept = append(kept, unitFile{dropInPath(unitRunDir, unit), string(conf)})
 	}
-	if err != nil {
+	if err := files.IgnoreNotExist(err); err != nil {
 		return fmt.Errorf("reading unit: %w", err)
 	}
-	return writeUnits([]unitFile{files[0], {dropInPath(unitRunDir, unit), string(conf)}})
+	return writeUnits(kept)
 }
 
 // supervised returns the services of boxes that systemd supervises, or is about to.

@@ -206,7 +206,7 @@ func (h *Host) startTransient(ctx context.Context, unit string, properties []sys
 		if !isBusError(err, "UnitExists") || time.Since(began) > unitTimeout {
 			return fault.Wrap("starting "+unit, err)
 		}
-		if err := h.stop(ctx, unit).wait(ctx); err != nil {
+		if err := h.stop(ctx, unit).Wait(ctx); err != nil {
 			return err
 		}
 		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil { // until systemd forgets the service

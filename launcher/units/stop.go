@@ -14,31 +14,48 @@ import (
 	"boxrun/launcher/process"
 )
 
-// stopJob is the stop of one service that systemd was asked for.
+// Stopping is the stop of services that systemd was asked for.
+type Stopping struct {
+	host *Host // nil if systemd has no part in it
+	jobs []stopJob
+}
+
+// stopJob is the stop of one service.
 type stopJob struct {
-	host *Host
 	unit string
 	done chan string // receives the result of the job
 	err  error       // why nothing is to be waited for
 }
 
-// stop asks systemd to stop a service. A missing service counts as stopped.
-func (h *Host) stop(ctx context.Context, unit string) stopJob {
-	s := stopJob{host: h, unit: unit, done: make(chan string, 1)}
-	err := h.job(ctx, h.StopUnitContext, unit, "replace", s.done)
-	if isBusError(err, "NoSuchUnit") {
-		s.done <- "done"
-		return s
+// stop asks systemd to stop services. A missing service counts as stopped.
+func (h *Host) stop(ctx context.Context, units ...string) Stopping {
+	s := Stopping{host: h}
+	for _, unit := range units {
+		job := stopJob{unit: unit, done: make(chan string, 1)}
+		job.err = h.job(ctx, h.StopUnitContext, unit, "replace", job.done)
+		if isBusError(job.err, "NoSuchUnit") {
+			job.err = nil
+			job.done <- "done"
+		}
+		s.jobs = append(s.jobs, job)
 	}
-	s.err = fault.Wrap("stopping "+unit, err)
 	return s
 }
 
-// wait returns when the service has stopped. A "boxrun up" in the service may be waiting for a lock of ours, and may
-// not have listened yet when systemd told it to go. So wait repeats the signal.
-func (s stopJob) wait(ctx context.Context) error {
-	if s.err != nil {
-		return s.err
+// Wait returns when the services have stopped. Callers wait after the stop of the box.
+func (s Stopping) Wait(ctx context.Context) error {
+	var errs []error
+	for _, job := range s.jobs {
+		errs = append(errs, s.host.await(ctx, job))
+	}
+	return errors.Join(errs...)
+}
+
+// await returns when the service has stopped. A "boxrun up" in the service may be waiting for a lock of ours, and may
+// not have listened yet when systemd told it to go. So await repeats the signal.
+func (h *Host) await(ctx context.Context, job stopJob) error {
+	if job.err != nil {
+		return fault.Wrap("stopping "+job.unit, job.err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
 	defer cancel()
@@ -46,20 +63,21 @@ func (s stopJob) wait(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		select {
-		case <-s.done:
+		case <-job.done:
 			return nil
-		case <-again.C: // it fails where nothing runs any more
-			_ = s.host.KillUnitWithTarget(ctx, s.unit, systemdbus.Main, int32(process.HaltSignal))
+		case <-again.C: // the signal fails where nothing runs any more
+			_ = h.KillUnitWithTarget(ctx, job.unit, systemdbus.Main, int32(process.HaltSignal))
 		case <-ctx.Done():
-			return fault.Wrap("waiting for the end of "+s.unit, context.Cause(ctx))
+			return fault.Wrap("waiting for the end of "+job.unit, context.Cause(ctx))
 		}
 	}
 }
 
-// Stopping is the stop of the services of a box on its way down.
-type Stopping struct {
-	host *Host // nil if systemd has no part in it
-	jobs []stopJob
+// Close ends the connection to systemd.
+func (s Stopping) Close() {
+	if s.host != nil {
+		s.host.Close()
+	}
 }
 
 // Stop tells the host's systemd about the intended end of the box. From then on systemd starts nothing anew, and
@@ -74,18 +92,12 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 		store.Notef("warning: %v", err) // the box goes all the same
 		return Stopping{}
 	}
-	s := Stopping{host: host}
 	own := store.Caller.Unit
 	if own == "" {
 		host.awaitStarted(ctx, Transient(b.Name))
 		host.wakeBus(ctx)
 	}
-	for _, unit := range unitsOf(b) {
-		if unit != own {
-			s.jobs = append(s.jobs, host.stop(ctx, unit))
-		}
-	}
-	return s
+	return host.stop(ctx, slices.DeleteFunc(unitsOf(b), func(unit string) bool { return unit == own })...)
 }
 
 // awaitStarted waits until a service has started: until then the command line is in its last sleep. If told to stop
@@ -124,22 +136,6 @@ func (h *Host) wakeBus(ctx context.Context) {
 	}
 }
 
-// Wait returns when the services have stopped. Callers wait after the stop of the box.
-func (s Stopping) Wait(ctx context.Context) error {
-	var errs []error
-	for _, job := range s.jobs {
-		errs = append(errs, job.wait(ctx))
-	}
-	return errors.Join(errs...)
-}
-
-// Close ends the connection to systemd.
-func (s Stopping) Close() {
-	if s.host != nil {
-		s.host.Close()
-	}
-}
-
 // ErrTakenDown says that the box to be stopped has ended while another boxrun works on it. The other boxrun does the
 // rest.
 var ErrTakenDown = errors.New("another boxrun takes the box down")
@@ -154,19 +150,11 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		awaitMaster(ctx, s, name)
+		for masterAlive(s, name) && process.Sleep(ctx, 20*time.Millisecond) == nil {
+		}
 		cancel(ErrTakenDown)
 	}()
 	return s.LockBox(ctx, name)
-}
-
-// awaitMaster returns when no master of the box runs.
-func awaitMaster(ctx context.Context, s *box.Store, name string) {
-	for masterAlive(s, name) {
-		if process.Sleep(ctx, 20*time.Millisecond) != nil {
-			return
-		}
-	}
 }
 
 func masterAlive(s *box.Store, name string) bool {

@@ -15,15 +15,13 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
 // Booted reports whether systemd runs the host, by the test of sd_booted(3).
-func Booted() bool {
-	_, err := os.Stat("/run/systemd/system")
-	return err == nil
-}
+func Booted() bool { return files.Exists("/run/systemd/system") }
 
 // The units of boxrun. On a host run by systemd, every box lives in one of two services:
 //
@@ -74,11 +72,8 @@ func startedBefore() []string {
 // Transient returns the service around Apptainer for a box started by hand.
 func Transient(box string) string { return "boxrun-" + box + ".service" }
 
-// Instance returns the service of an enabled box. The instance is the argument of "boxrun up": NAME or
-// NAME@INSTANCE.
-func Instance(p profiles.Profile) string {
-	return instanceOf(p.Word())
-}
+// Instance returns the service of an enabled box. The instance is the argument of "boxrun up": NAME or NAME@INSTANCE.
+func Instance(p profiles.Profile) string { return instanceOf(p.Word()) }
 
 // instanceOf returns the service for a word from profiles.Word. enable made the service's name the same way, so the
 // profile itself may be gone.
@@ -258,10 +253,7 @@ func EnabledAs(box string) string {
 // profile of the host has the same name.
 func Enabled(p profiles.Profile) bool {
 	ofHost := slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) || strings.HasPrefix(p.File, "builtin:")
-	if !ofHost {
-		return false
-	}
-	return startedAtBoot(Instance(p))
+	return ofHost && startedAtBoot(Instance(p))
 }
 
 // startedAtBoot reports whether the boot target has a link to unit.

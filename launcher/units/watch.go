@@ -31,11 +31,7 @@ func Repairers() []string {
 
 // StopRepairers stops the services that put rules back.
 func (h *Host) StopRepairers(ctx context.Context) error {
-	var errs []error
-	for _, unit := range Repairers() {
-		errs = append(errs, h.stop(ctx, unit).wait(ctx))
-	}
-	return errors.Join(errs...)
+	return h.stop(ctx, Repairers()...).Wait(ctx)
 }
 
 // firewalldName is firewalld's name on D-Bus, and the name of firewalld's interface.
