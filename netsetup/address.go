@@ -8,20 +8,24 @@ import (
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// FreeAddr gives the lowest address of n.Subnet that nobody holds: no lease, be it of boxrun's or of a network of
-// others (an instance started by hand may sit on the same bridge), no neighbour on the bridge, and none of taken, which
-// has the addresses of boxes with their names. Whoever holds those in leaving will have gone. With want it gives want or an
-// error that says who holds it. The network's own address, the gateway's and the broadcast
-// address are never given. It changes nothing; the caller holds the bridge's lock until the address is in use.
+// FreeAddr returns the lowest free address of n.Subnet for a box. An address is free if no lease holds the address, of
+// boxrun's or of any other network (an instance started by hand may sit on the same bridge), if no neighbour on the
+// bridge has the address, and if the address is not in taken, the addresses of boxes with the boxes' names. Leases and
+// neighbours do not hold the addresses in leaving, as their boxes are on the way out.
+//
+// If want is valid, FreeAddr returns want, or an error with the name of the holder. The addresses of the network
+// itself, of the gateway and of broadcasts are never free. FreeAddr changes nothing; the caller holds the bridge's
+// lock until the address is in use.
 func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
 	return freeAddr(n, want, taken, leaving, filepath.Join(n.Dir, "leases"), cniLeases)
 }
 
-func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr, leaseDirs ...string) (netip.Addr, error) {
+func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr,
+	leaseDirs ...string,
+) (netip.Addr, error) {
 	held, err := heldAddrs(n, leaseDirs)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
@@ -68,7 +72,7 @@ type claim struct {
 	neighbour net.HardwareAddr
 }
 
-// String names the holder, in words that follow "taken by".
+// String names the holder, in words for after "taken by".
 func (c claim) String() string {
 	switch {
 	case c.box != "":
@@ -86,7 +90,7 @@ func (c claim) String() string {
 	return fmt.Sprintf("the box with process %s (lease %s)", owner, c.lease)
 }
 
-// heldAddrs gives the addresses that leases and neighbours hold.
+// heldAddrs returns the addresses that leases and neighbours hold.
 func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 	held, err := neighbours(n)
 	if err != nil {
@@ -99,18 +103,14 @@ func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 	return held, err
 }
 
-// neighbours gives the addresses in use on the bridge, as far as the kernel has noticed. A bridge that does not exist
-// has none.
+// neighbours returns the addresses in use on the bridge, as far as the kernel has noticed. A bridge that does not
+// exist has none.
 //
-// The kernel remembers a neighbour long after it is gone: reachable for half a minute, stale for ever on a quiet host
-// (gc_thresh1). So an entry that was learnt counts only while the bridge knows a port for its MAC address, and that
-// knowledge goes with the port. Without this a box could not come back to its own fixed address.
+// The kernel remembers a neighbour long after the neighbour is gone: as reachable for half a minute, as stale for ever
+// on a quiet host (gc_thresh1). So a learnt entry counts only while the bridge knows a port for the MAC address. The
+// bridge forgets the MAC address together with the port. Otherwise a box could not come back to its own fixed address.
 func neighbours(n Network) (map[netip.Addr]claim, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := ofHost()
 	held := map[netip.Addr]claim{}
 	bridge, err := h.LinkByName(n.Bridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -141,7 +141,7 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	return held, nil
 }
 
-// learntMACs gives the MAC addresses a bridge knows a port for.
+// learntMACs returns the MAC addresses a bridge knows a port for.
 func learntMACs(h *netlink.Handle, bridge int) (map[string]bool, error) {
 	entries, err := neighList(h, 0, unix.AF_BRIDGE)
 	if err != nil {

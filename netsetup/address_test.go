@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 func mustAddr(s string) netip.Addr     { return netip.MustParseAddr(s) }
@@ -75,7 +77,7 @@ func TestFreeAddr(t *testing.T) {
 
 // TestFreeAddrAvoidsNeighbours has two boxes on a bridge that no lease tells of.
 func TestFreeAddrAvoidsNeighbours(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/29")}
@@ -87,24 +89,24 @@ func TestFreeAddrAvoidsNeighbours(t *testing.T) {
 	}
 	talk(t, "10.22.0.2", "REACHABLE")
 	talk(t, "10.22.0.3", "REACHABLE")
-	run(t, "ip", "neigh", "add", "10.22.0.4", "lladdr", "02:00:00:00:00:04", "dev", "sbr0", "nud", "permanent")
-	run(t, "ip", "neigh", "add", "10.22.0.5", "lladdr", "02:00:00:00:00:05", "dev", "sbr0", "nud", "stale") // nobody has it
-	run(t, "ip", "link", "add", "other", "type", "bridge")                                                  // not even if another
-	run(t, "ip", "link", "add", "vethc", "master", "other", "type", "veth", "peer", "name", "vethd")        // bridge knows the MAC
-	run(t, "bridge", "fdb", "add", "02:00:00:00:00:05", "dev", "vethc", "master", "static")
+	nstest.Run(t, "ip", "neigh", "add", "10.22.0.4", "lladdr", "02:00:00:00:00:04", "dev", "sbr0", "nud", "permanent")
+	nstest.Run(t, "ip", "neigh", "add", "10.22.0.5", "lladdr", "02:00:00:00:00:05", "dev", "sbr0", "nud", "stale") // nobody has it
+	nstest.Run(t, "ip", "link", "add", "other", "type", "bridge")                                                  // not even if another
+	nstest.Run(t, "ip", "link", "add", "vethc", "master", "other", "type", "veth", "peer", "name", "vethd")        // bridge knows the MAC
+	nstest.Run(t, "bridge", "fdb", "add", "02:00:00:00:00:05", "dev", "vethc", "master", "static")
 	talk(t, "10.22.0.6", "INCOMPLETE") // nobody answers
 	if got := free(n, "", nil); got != "10.22.0.5" {
-		t.Errorf("got %s, want 10.22.0.5\n%s", got, run(t, "ip", "neigh"))
+		t.Errorf("got %s, want 10.22.0.5\n%s", got, nstest.Run(t, "ip", "neigh"))
 	}
-	mac := strings.Fields(run(t, "ip", "neigh", "show", "10.22.0.2"))[4]
+	mac := strings.Fields(nstest.Run(t, "ip", "neigh", "show", "10.22.0.2"))[4]
 	if got, want := free(n, "10.22.0.2", nil), "address 10.22.0.2 is taken by a neighbour with MAC address "+mac; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 
 	// A quiet box stays in the table as stale; one that went away as well, but its address can be had at once.
-	run(t, "ip", "neigh", "change", "10.22.0.3", "dev", "sbr0", "nud", "stale")
-	run(t, "ip", "link", "del", "vetha")
-	if state := run(t, "ip", "neigh", "show", "10.22.0.2"); !strings.HasSuffix(strings.TrimSpace(state), "REACHABLE") {
+	nstest.Run(t, "ip", "neigh", "change", "10.22.0.3", "dev", "sbr0", "nud", "stale")
+	nstest.Run(t, "ip", "link", "del", "vetha")
+	if state := nstest.Run(t, "ip", "neigh", "show", "10.22.0.2"); !strings.HasSuffix(strings.TrimSpace(state), "REACHABLE") {
 		t.Fatalf("the kernel is expected to remember it, but has %q", state)
 	}
 	got := fmt.Sprint(free(n, "", nil), " ", free(n, "10.22.0.2", nil), " ", free(n, "", map[netip.Addr]string{mustAddr("10.22.0.2"): "db"}))
@@ -124,29 +126,29 @@ func talk(t *testing.T, addr, state string) {
 	if _, err := conn.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return strings.Contains(run(t, "ip", "neigh", "show", addr), state) })
+	nstest.WaitFor(t, func() bool { return strings.Contains(nstest.Run(t, "ip", "neigh", "show", addr), state) })
 }
 
 // testBridge makes the bridge of n in the test's namespace. Its MAC address is fixed as boxrun's are: when it changes,
 // which it would with the ports, the kernel forgets all neighbours.
 func testBridge(t *testing.T, n Network) {
 	t.Helper()
-	run(t, "ip", "link", "add", n.Bridge, "address", "02:00:00:00:00:01", "type", "bridge")
-	run(t, "ip", "addr", "add", netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()).String(), "dev", n.Bridge)
-	run(t, "ip", "link", "set", n.Bridge, "up")
+	nstest.Run(t, "ip", "link", "add", n.Bridge, "address", "02:00:00:00:00:01", "type", "bridge")
+	nstest.Run(t, "ip", "addr", "add", netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()).String(), "dev", n.Bridge)
+	nstest.Run(t, "ip", "link", "set", n.Bridge, "up")
 }
 
 // testBox makes what stands for a box: a process in a network of its own, with eth0 on the bridge by way of veth.
 func testBox(t *testing.T, n Network, veth, addr string) (pid int, stop func()) {
 	t.Helper()
 	pid, stop = sleeper(t, "unshare", "-n", "sleep", "60")
-	own := run(t, "readlink", "/proc/self/ns/net")
-	waitFor(t, func() bool { return run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", pid)) != own })
+	own := nstest.Run(t, "readlink", "/proc/self/ns/net")
+	nstest.WaitFor(t, func() bool { return nstest.Run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", pid)) != own })
 	in := func(argv ...string) {
-		run(t, append([]string{"nsenter", "-t", fmt.Sprint(pid), "-n", "ip"}, argv...)...)
+		nstest.Run(t, append([]string{"nsenter", "-t", fmt.Sprint(pid), "-n", "ip"}, argv...)...)
 	}
-	run(t, "ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(pid))
-	run(t, "ip", "link", "set", veth, "up", "master", n.Bridge)
+	nstest.Run(t, "ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(pid))
+	nstest.Run(t, "ip", "link", "set", veth, "up", "master", n.Bridge)
 	in("link", "set", "eth0", "up")
 	in("addr", "add", addr, "dev", "eth0")
 	return pid, stop

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Link is how a box is connected, read where it cannot lie: inside its network namespace and from the bridge's side.
+// Link is how a box is connected, as seen from inside the box's network namespace and from the host's bridge.
 type Link struct {
 	Addr      netip.Prefix // the global IPv4 address of the interface inside
 	Name      string       // the interface inside
@@ -20,44 +20,62 @@ type Link struct {
 	VethIndex int
 }
 
-// ErrNoAddress says that a process is there, but its network has no address yet, or none any more.
+// ErrNoAddress is in the chain of the error where a process is there, but its network has no address, not yet or no
+// longer.
 var ErrNoAddress = errors.New("no address")
 
-// BoxLink gives the address and the veth of the interface ifname in the network namespace of a process: the box's
-// init, never Apptainer's master, which lives in the host's. It is os.ErrNotExist where there is no such process, and
-// ErrNoAddress where the interface or its address is missing. An interface whose other end is no veth on a bridge of
-// the caller's namespace is an error.
+// BoxLink returns the address and the veth of the interface ifname in the network namespace of a process. The process
+// is the box's init; Apptainer's master lives in the host's network. The error wraps os.ErrNotExist where there is no
+// such process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth on a
+// bridge of the caller's namespace is an error, too.
 func BoxLink(pid int, ifname string) (Link, error) {
-	ns, err := openNetns(pid)
+	link := Link{Name: ifname}
+	err := lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) error {
+		eth, err := inside.LinkByName(ifname)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			return fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
+		}
+		if err != nil {
+			return fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
+		}
+		addrs, err := globalAddrs(inside, eth)
+		if err == nil && len(addrs) == 0 {
+			err = ErrNoAddress
+		}
+		if err != nil {
+			return fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
+		}
+		veth, err := hostEnd(ns, eth)
+		if err != nil {
+			return fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
+		}
+		link.Addr, link.Veth, link.VethIndex = addrs[0], veth.Name, veth.Index
+		return nil
+	})
 	if err != nil {
 		return Link{}, err
 	}
-	defer func() { _ = ns.Close() }()
-	inside, err := openRoute(ns)
-	if err != nil {
-		return Link{}, fmt.Errorf("entering the network of process %d: %w", pid, err)
-	}
-	defer inside.Close()
-
-	eth, err := inside.LinkByName(ifname)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
-	}
-	if err != nil {
-		return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
-	}
-	addr, err := globalAddr(inside, eth)
-	if err != nil {
-		return Link{}, fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
-	}
-	veth, err := hostEnd(ns, eth)
-	if err != nil {
-		return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
-	}
-	return Link{Addr: addr, Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
+	return link, nil
 }
 
-// openNetns opens the network namespace of a process. For one that is gone, a zombie included, it is os.ErrNotExist.
+// lookInto calls do with the network namespace of a process and a netlink handle of the namespace. For a process that
+// is gone the error wraps os.ErrNotExist.
+func lookInto(pid int, do func(ns netns.NsHandle, h *netlink.Handle) error) error {
+	ns, err := openNetns(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	h, err := openRoute(ns)
+	if err != nil {
+		return fmt.Errorf("entering the network of process %d: %w", pid, err)
+	}
+	defer h.Close()
+	return do(ns, h)
+}
+
+// openNetns opens the network namespace of a process. For a process that is gone, or a zombie, the error wraps
+// os.ErrNotExist.
 func openNetns(pid int) (netns.NsHandle, error) {
 	ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if errors.Is(err, unix.ESRCH) {
@@ -69,31 +87,25 @@ func openNetns(pid int) (netns.NsHandle, error) {
 	return ns, nil
 }
 
-// globalAddr gives the first global IPv4 address of a link, primary before secondary ones as the kernel lists them.
-func globalAddr(h *netlink.Handle, link netlink.Link) (netip.Prefix, error) {
-	addrs, err := addrList(h, link, netlink.FAMILY_V4)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("listing addresses: %w", err)
-	}
-	for _, a := range addrs {
+// globalAddrs returns the global IPv4 addresses of a link, primary before secondary as the kernel lists addresses.
+func globalAddrs(h *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
+	list, err := addrList(h, link, netlink.FAMILY_V4)
+	var prefixes []netip.Prefix
+	for _, a := range list {
 		if p := prefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
-			return p, nil
+			prefixes = append(prefixes, p)
 		}
 	}
-	return netip.Prefix{}, ErrNoAddress
+	return prefixes, err
 }
 
-// hostEnd finds the veth that eth, a link of the namespace box, is the other end of. Indexes are per namespace, so a
-// link of that index proves nothing: it must name eth's index and box's namespace in its turn.
+// hostEnd finds the peer of eth, a veth of the namespace box, on a bridge of the host. Indexes are per namespace, so
+// the link with the peer's index proves nothing: the link must name eth's index and box's namespace in turn.
 func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
 	}
-	host, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer host.Close()
+	host := ofHost()
 	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, errors.New("it is not in the host's network")
@@ -115,30 +127,24 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	return attrs, nil
 }
 
-// processAddrs gives the addresses in the network namespace of a process. For one that is gone it is os.ErrNotExist.
+// processAddrs returns the addresses in the network namespace of a process. For a process that is gone the error wraps
+// os.ErrNotExist.
 func processAddrs(pid int) ([]netip.Addr, error) {
-	ns, err := openNetns(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	h, err := openRoute(ns)
-	if err != nil {
-		return nil, fmt.Errorf("entering the network of process %d: %w", pid, err)
-	}
-	defer h.Close()
-	list, err := addrList(h, nil, netlink.FAMILY_ALL)
+	var addrs []netip.Addr
+	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
+		list, err := addrList(h, nil, netlink.FAMILY_ALL)
+		for _, a := range list {
+			addrs = append(addrs, prefixOf(a.IPNet).Addr())
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
-	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		addrs = append(addrs, prefixOf(a.IPNet).Addr())
 	}
 	return addrs, nil
 }
 
-// prefixOf converts; nil and a mask with holes give the zero Prefix.
+// prefixOf converts a network. The result for nil, and for a mask with holes, is the zero Prefix.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}

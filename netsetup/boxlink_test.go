@@ -6,10 +6,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 func TestBoxLink(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16")}
@@ -17,9 +19,9 @@ func TestBoxLink(t *testing.T) {
 	pid, stop := testBox(t, n, "vetha", "10.22.0.7/16")
 	in := func(argv ...string) {
 		t.Helper()
-		run(t, append([]string{"nsenter", "-t", fmt.Sprint(pid), "-n", "ip"}, argv...)...)
+		nstest.Run(t, append([]string{"nsenter", "-t", fmt.Sprint(pid), "-n", "ip"}, argv...)...)
 	}
-	index := strings.SplitN(run(t, "ip", "-o", "link", "show", "vetha"), ":", 2)[0]
+	index := strings.SplitN(nstest.Run(t, "ip", "-o", "link", "show", "vetha"), ":", 2)[0]
 	link := func() string {
 		l, err := BoxLink(pid, "eth0")
 		if err != nil {
@@ -48,7 +50,7 @@ func TestBoxLink(t *testing.T) {
 	}
 	in("addr", "add", "10.22.0.8/16", "dev", "eth0")
 	expect("changed inside", "10.22.0.8/16 eth0 vetha "+index)
-	run(t, "ip", "link", "set", "vetha", "nomaster")
+	nstest.Run(t, "ip", "link", "set", "vetha", "nomaster")
 	expect("off the bridge", `finding the other end of "eth0" of process PID: "vetha" is on no bridge`)
 
 	stop()
@@ -59,7 +61,7 @@ func TestBoxLink(t *testing.T) {
 
 // Each namespace counts its links for itself: the veth of a stranger may have the index that eth0 names as its peer's.
 func TestBoxLinkOfAnotherNamespace(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16")}
@@ -67,26 +69,26 @@ func TestBoxLinkOfAnotherNamespace(t *testing.T) {
 	testBox(t, n, "vetha", "10.22.0.2/16")
 	other, _ := testBox(t, n, "vethb", "10.22.0.3/16")
 	// The other's peer moves to a third namespace, where it keeps its index; a veth of ours then takes that index.
-	index := strings.SplitN(run(t, "ip", "-o", "link", "show", "vethb"), ":", 2)[0]
+	index := strings.SplitN(nstest.Run(t, "ip", "-o", "link", "show", "vethb"), ":", 2)[0]
 	third, _ := sleeper(t, "unshare", "-n", "sleep", "60")
-	own := run(t, "readlink", "/proc/self/ns/net")
-	waitFor(t, func() bool { return run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", third)) != own })
-	run(t, "ip", "link", "set", "vethb", "netns", fmt.Sprint(third))
+	own := nstest.Run(t, "readlink", "/proc/self/ns/net")
+	nstest.WaitFor(t, func() bool { return nstest.Run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", third)) != own })
+	nstest.Run(t, "ip", "link", "set", "vethb", "netns", fmt.Sprint(third))
 	want := fmt.Sprintf(`finding the other end of "eth0" of process %d: it is not in the host's network`, other)
 	if _, err := BoxLink(other, "eth0"); fmt.Sprint(err) != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	for _, peer := range []string{"name vethd", fmt.Sprintf("name eth1 netns %d", other)} {
-		run(t, "sh", "-ec", "ip link add vethc master sbr0 index "+index+" type veth peer "+peer)
+		nstest.Run(t, "sh", "-ec", "ip link add vethc master sbr0 index "+index+" type veth peer "+peer)
 		if _, err := BoxLink(other, "eth0"); fmt.Sprint(err) != want {
 			t.Errorf("with a stranger of that index, peer %s:\ngot  %v\nwant %s", peer, err, want)
 		}
-		run(t, "ip", "link", "del", "vethc")
+		nstest.Run(t, "ip", "link", "del", "vethc")
 	}
 }
 
 func TestBoxLinkOfTheHostsNetwork(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	_, err := BoxLink(os.Getpid(), "lo")

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conflist is the file that tells Apptainer's CNI plugins about the bridge.
+// Conflist is the file by which Apptainer's CNI plugins know the bridge.
 type Conflist struct {
 	Path   string `json:"path"`
-	Leases string `json:"leases"` // the directory in which the host-local plugin keeps the network's leases
+	Leases string `json:"leases"` // the directory of the host-local plugin for the network's leases
 	Text   string `json:"text"`
 }
 
-// conflist builds the file. Each plugin costs start time, so there is only the one that makes the veth: ports, masquerade
+// conflist builds the file. Each plugin costs start time, so there is only the plugin for the veth: ports, masquerade
 // and firewall are boxrun's own rules.
 func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
@@ -53,7 +53,6 @@ func conflist(n Network) *Conflist {
 	}
 }
 
-// String names the file.
 func (c *Conflist) String() string { return c.Path }
 
 func (c *Conflist) commands() (up, down []string) {
@@ -82,16 +81,12 @@ func (c *Conflist) check(*Kernel) ([]string, error) {
 	return nil, err
 }
 
-// ensure writes the file at once and whole: Apptainer gives up on a directory in which it cannot parse one.
+// ensure writes the file at once and whole: Apptainer gives up on a directory with a file that it cannot parse.
 func (c *Conflist) ensure(*Kernel) error {
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o755); err != nil {
 		return err
 	}
-	temp := c.Path + ".new"
-	if err := os.WriteFile(temp, []byte(c.Text), 0o644); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return os.Rename(temp, c.Path)
+	return writeWhole(c.Path, c.Path+".new", c.Text)
 }
 
 // undo removes the file, the leases directory if no address is leased, and the directories above if they are empty.
@@ -102,12 +97,13 @@ func (c *Conflist) undo(*Kernel) error {
 		removeLeases(c.Leases),
 	}
 	for _, dir := range []string{filepath.Dir(c.Path), filepath.Dir(c.Leases)} {
-		errs = append(errs, removeIfEmpty(dir))
+		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
 	}
 	return errors.Join(errs...)
 }
 
-// removeLeases removes what host-local leaves in a network's directory. A lease in it is somebody's: then all stays.
+// removeLeases removes what host-local leaves in a network's directory. A lease there is somebody's: then the
+// directory stays.
 func removeLeases(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -119,12 +115,4 @@ func removeLeases(dir string) error {
 		}
 	}
 	return os.RemoveAll(dir)
-}
-
-func removeIfEmpty(dir string) error {
-	err := os.Remove(dir)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return ignoreAbsent(err)
 }

@@ -1,44 +1,39 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+
+	"boxrun/netsetup/firewall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Flows are the tracked connections that a box's rules decided on. A connection stays translated, or not translated, as
-// it was at its first packet, so those made under other rules must be forgotten.
+// Flows are the tracked connections that a box's rules decided on. A connection stays translated, or untranslated, as
+// at its first packet, so connections made under other rules must be forgotten.
 type Flows struct {
-	Box   netip.Addr  `json:"box"`
-	Ports []HostPorts `json:"ports,omitempty"`
+	Box   netip.Addr       `json:"box"`
+	Ports []firewall.Ports `json:"ports,omitempty"`
 }
 
-// HostPorts are published ports of the host.
-type HostPorts struct {
-	Proto string     `json:"proto"`
-	IP    netip.Addr `json:"ip"` // zero: any address of the host
-	First uint16     `json:"first"`
-	Last  uint16     `json:"last"`
-}
-
-// commands are what forget does, as nearly as conntrack(8) says it, which fails where it finds nothing to delete. At the
-// end only what went to the box matters.
+// commands are the nearest that conntrack(8) has to forget. conntrack fails where there is nothing to delete. At the
+// end only connections to and from the box matter.
 func (f *Flows) commands() (up, down []string) {
 	if f == nil {
 		return nil, nil
 	}
-	down = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; conntrack -D -s %[1]s; } >/dev/null 2>&1 || true", f.Box)}
-	up = []string{fmt.Sprintf("{ conntrack -D -d %[1]s; conntrack -D -r %[1]s; } >/dev/null 2>&1 || true", f.Box)}
+	to := fmt.Sprintf("conntrack -D -d %[1]s; conntrack -D -r %[1]s", f.Box)
+	up = []string{fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", to)}
+	down = []string{fmt.Sprintf("{ %s; conntrack -D -s %s; } >/dev/null 2>&1 || true", to, f.Box)}
 	for _, p := range f.Ports {
-		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", p.command()))
+		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", deletion(p)))
 	}
 	return up, down
 }
 
-func (p HostPorts) command() string {
+func deletion(p firewall.Ports) string {
 	dst := ""
 	if p.IP.IsValid() {
 		dst = " -d " + p.IP.String()
@@ -46,20 +41,29 @@ func (p HostPorts) command() string {
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}
-	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done", p.First, p.Last, p.Proto, dst)
+	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done",
+		p.First, p.Last, p.Proto, dst)
 }
 
-// forget deletes the tracked connections (tcp and udp) to the box's ports and address; with outbound also those that
-// the box itself began. A kernel that cannot list connections tracks none that matter.
-func (k *Kernel) forget(f *Flows, outbound bool) error {
+// direction is which connections of a box are forgotten.
+type direction int
+
+const (
+	toBox    direction = iota // connections begun by others
+	bothWays                  // and connections begun by the box
+)
+
+// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel without a
+// list of connections tracks none.
+func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := k.localAddrs()
+	local, err := localAddrs(k.link)
 	if err != nil {
 		return err
 	}
-	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, outbound) })
+	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
 }
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
@@ -68,11 +72,7 @@ func (k *Kernel) forgetFlows(match flowMatch) error {
 		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 		return none, err
 	})
-	for _, unsupported := range []error{unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT} {
-		if errors.Is(err, unsupported) {
-			return nil
-		}
-	}
+	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
 	if err != nil {
 		return fmt.Errorf("deleting tracked connections: %w", err)
 	}
@@ -85,17 +85,17 @@ type flowMatch func(*netlink.ConntrackFlow) bool
 // MatchConntrackFlow is what netlink calls.
 func (m flowMatch) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return m(flow) }
 
-func (f *Flows) match(flow *netlink.ConntrackFlow, local map[netip.Addr]bool, outbound bool) bool {
+func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
 	from, to, answers := addrOf(flow.Forward.SrcIP), addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
 	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
 	if !known {
 		return false
 	}
-	if f.Box.IsValid() && (to == f.Box || answers == f.Box || outbound && from == f.Box) {
+	if f.Box.IsValid() && (to == f.Box || answers == f.Box || d == bothWays && from == f.Box) {
 		return true
 	}
 	for _, p := range f.Ports {
-		here := p.IP == to || !p.IP.IsValid() && (local[to] || to.IsLoopback())
+		here := p.IP == to || !p.IP.IsValid() && (slices.Contains(local, to) || to.IsLoopback())
 		if here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last {
 			return true
 		}
@@ -106,17 +106,4 @@ func (f *Flows) match(flow *netlink.ConntrackFlow, local map[netip.Addr]bool, ou
 func addrOf(ip []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(ip)
 	return a.Unmap()
-}
-
-// localAddrs gives the host's own addresses: a connection to the same port of another machine is none of ours.
-func (k *Kernel) localAddrs() (map[netip.Addr]bool, error) {
-	addrs, err := addrList(k.link, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's addresses: %w", err)
-	}
-	local := map[netip.Addr]bool{}
-	for _, a := range addrs {
-		local[addrOf(a.IP)] = true
-	}
-	return local, nil
 }

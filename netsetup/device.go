@@ -10,26 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Device is a bridge: made by boxrun, or taken as found. What boxrun makes has the plan's owner as its alias (`ip link`
-// shows it), so that it is known again even when every record of it is lost.
+// Device is a bridge, made by boxrun or taken as found. A bridge of boxrun's has the plan's owner as its alias, which
+// "ip link" shows, and so is known again even when all records are lost.
 type Device struct {
 	Name    string       `json:"name"`
 	Address netip.Prefix `json:"address"` // the bridge's own, with the length of the subnet
 	MTU     int          `json:"mtu,omitempty"`
-	MAC     string       `json:"mac"` // fixed: a bridge without one changes it as ports come and go
+	MAC     string       `json:"mac"` // fixed: else the MAC would change as ports come and go
 	Alias   string       `json:"alias"`
-	Found   *Found       `json:"found,omitempty"` // somebody else's bridge, which stays
+	Found   *Found       `json:"found,omitempty"` // somebody else's bridge: the bridge stays
 }
 
-// Found is how somebody else's bridge was when boxrun began to use it. The CNI bridge plugin sets the last two.
+// Found is how somebody else's bridge was before boxrun used the bridge. The CNI bridge plugin sets the last two.
 type Found struct {
 	Up        bool      `json:"up"`
-	Addressed bool      `json:"addressed"` // it had the address
+	Addressed bool      `json:"addressed"` // the bridge had the address
 	Promisc   bool      `json:"promisc"`
 	Before    []Setting `json:"before,omitempty"`
 }
 
-// String names the bridge.
 func (d *Device) String() string { return "bridge " + d.Name }
 
 func (d *Device) commands() (up, down []string) {
@@ -50,7 +49,7 @@ func (d *Device) commands() (up, down []string) {
 	}, []string{"ip link del " + d.Name}
 }
 
-// foundCommands are those for somebody else's bridge: what it lacks, and back.
+// foundCommands are the commands for somebody else's bridge: add what the bridge lacks, and take the same away.
 func (d *Device) foundCommands(address, raise string) (up, down []string) {
 	if !d.Found.Addressed {
 		up = append(up, address)
@@ -69,7 +68,7 @@ func (d *Device) foundCommands(address, raise string) (up, down []string) {
 	return up, down
 }
 
-// record refuses a device of the name that is no bridge, or has other addresses.
+// record refuses a device of the same name that is no bridge, or has other addresses.
 func (d *Device) record(k *Kernel) error {
 	d.Found = nil
 	link, err := k.linkByName(d.Name)
@@ -95,7 +94,7 @@ func (d *Device) record(k *Kernel) error {
 	return nil
 }
 
-// addressed tells whether the bridge has its address. Having others only is an error.
+// addressed reports whether the bridge has its address. A bridge with other addresses only is an error.
 func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, error) {
 	addrs, err := addrList(k.link, link, netlink.FAMILY_V4)
 	if err != nil {
@@ -137,7 +136,7 @@ func (d *Device) check(k *Kernel) ([]string, error) {
 	return append(drift, d.differences(link.Attrs())...), nil
 }
 
-// differences tells what of a bridge of boxrun's own is not as it was made.
+// differences returns a line for each way in which a bridge of boxrun's own differs from how boxrun made the bridge.
 func (d *Device) differences(a *netlink.LinkAttrs) []string {
 	var drift []string
 	if d.MTU > 0 && a.MTU != d.MTU {
@@ -158,7 +157,7 @@ func (d *Device) ensure(k *Kernel) error {
 		link, err = d.make(k)
 	}
 	if err == nil && d.Found == nil {
-		err = d.mend(k, link)
+		err = d.repairAttrs(k, link)
 	}
 	if err != nil {
 		return err
@@ -173,7 +172,7 @@ func (d *Device) ensure(k *Kernel) error {
 	return k.link.LinkSetUp(link)
 }
 
-// make makes the bridge with its alias, so that there is no moment in which it is nobody's.
+// make makes the bridge and its alias at once, so the bridge is never nobody's.
 func (d *Device) make(k *Kernel) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Alias, attrs.MTU = d.Name, d.Alias, d.MTU
@@ -184,8 +183,8 @@ func (d *Device) make(k *Kernel) (netlink.Link, error) {
 	return k.link.LinkByName(d.Name)
 }
 
-// mend sets what differences finds.
-func (d *Device) mend(k *Kernel, link netlink.Link) error {
+// repairAttrs sets what differences finds.
+func (d *Device) repairAttrs(k *Kernel, link netlink.Link) error {
 	var errs []error
 	a := link.Attrs()
 	if d.MTU > 0 && a.MTU != d.MTU {
@@ -201,7 +200,7 @@ func (d *Device) mend(k *Kernel, link netlink.Link) error {
 	return errors.Join(errs...)
 }
 
-// undo deletes a bridge that boxrun made, unless there is still a port on it: boxes may have been started on it by hand.
+// undo deletes a bridge made by boxrun, unless the bridge still has a port: boxes may have been started there by hand.
 func (d *Device) undo(k *Kernel) error {
 	link, err := k.linkByName(d.Name)
 	if link == nil || err != nil {
@@ -211,7 +210,7 @@ func (d *Device) undo(k *Kernel) error {
 		return d.restore(k, link)
 	}
 	if link.Attrs().Alias != d.Alias {
-		return nil // somebody made it after ours had gone
+		return nil // made by somebody else after boxrun's had gone
 	}
 	ports, err := k.ports(link)
 	if err != nil || len(ports) > 0 {
@@ -220,8 +219,8 @@ func (d *Device) undo(k *Kernel) error {
 	return k.link.LinkDel(link)
 }
 
-// restore makes somebody else's bridge what it was. While ports are on it, only the settings are: who has them may rely on
-// the rest by now.
+// restore makes somebody else's bridge what the bridge was. While there are ports on the bridge, restore only writes
+// the settings back: the ports may rely on the rest by now.
 func (d *Device) restore(k *Kernel, link netlink.Link) error {
 	ports, err := k.ports(link)
 	if err != nil || len(ports) > 0 {
@@ -248,7 +247,7 @@ func (d *Device) addr() *netlink.Addr {
 	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(d.Address.Bits(), a.BitLen())}}
 }
 
-// ports gives the devices that are ports of a bridge.
+// ports returns the devices that are ports of a bridge.
 func (k *Kernel) ports(bridge netlink.Link) ([]string, error) {
 	links, err := linkList(k.link)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,14 +18,10 @@ type External struct {
 	Addrs []netip.Addr // its global IPv4 addresses
 }
 
-// DefaultExternal gives the interface of the IPv4 default route with the lowest metric. Without a default route it is
-// the zero External and no error: the host is on its own, its boxes are still reachable from it and its networks.
+// DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
+// DefaultExternal returns the zero External and no error: boxes can still be reached from the host and its networks.
 func DefaultExternal() (External, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return External{}, err
-	}
-	defer h.Close()
+	h := ofHost()
 	index, err := defaultLink(h)
 	if index == 0 || err != nil {
 		return External{}, err
@@ -38,14 +33,10 @@ func DefaultExternal() (External, error) {
 	return externalOf(h, link)
 }
 
-// ExternalNamed gives an interface by its name, or by one of its alternative names. The error of one that does not
-// exist lists those that do.
+// ExternalNamed returns an interface by its name, or by an alternative name. The error for a name that does not exist
+// lists the interfaces of the host.
 func ExternalNamed(name string) (External, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return External{}, err
-	}
-	defer h.Close()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return External{}, fmt.Errorf("listing links: %w", err)
@@ -60,36 +51,28 @@ func ExternalNamed(name string) (External, error) {
 	return External{}, noInterface(name, names)
 }
 
-// LocalAddrs gives all IPv4 addresses of the host, 127.0.0.1 included.
+// LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	return localAddrs(ofHost())
+}
+
+func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
 	list, err := addrList(h, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses: %w", err)
-	}
 	var addrs []netip.Addr
 	for _, a := range list {
 		if addr := prefixOf(a.IPNet).Addr(); addr.IsValid() {
 			addrs = append(addrs, addr)
 		}
 	}
-	return addrs, nil
+	return addrs, err
 }
 
-// IsLocal says whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type LOCAL"
-// asks: all of 127.0.0.0/8, and what an interface has or a route of type local says.
+// IsLocal reports whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type
+// LOCAL" asks: all of 127.0.0.0/8, the addresses of interfaces, and what a route of type local says.
 func IsLocal(addr netip.Addr) (bool, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return false, err
-	}
-	defer h.Close()
+	h := ofHost()
 	routes, err := h.RouteGet(addr.AsSlice())
-	var none unix.Errno // there is no way there, or one that is closed
+	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) {
 		return false, nil
 	}
@@ -99,19 +82,16 @@ func IsLocal(addr netip.Addr) (bool, error) {
 	return slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL }), nil
 }
 
-// defaultLink gives the index of the interface of the best default route of the main table, 0 where there is none.
+// defaultLink returns the index of the interface of the best default route of the main table, 0 where there is none.
 func defaultLink(h *netlink.Handle) (int, error) {
-	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	routes, err := defaultRoutes(h)
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}
 	best, index := 0, 0
 	for _, r := range routes {
-		dst, via := prefixOf(r.Dst), routeLink(r)
-		if dst.IsValid() && dst.Bits() > 0 || via == 0 { // a VPN's "unreachable default" has no interface
-			continue
-		}
-		if index == 0 || r.Priority < best {
+		via := routeLink(r) // 0 of a VPN's "unreachable default"
+		if via != 0 && (index == 0 || r.Priority < best) {
 			best, index = r.Priority, via
 		}
 	}
@@ -120,15 +100,13 @@ func defaultLink(h *netlink.Handle) (int, error) {
 
 // externalOf completes a link with its addresses.
 func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
-	list, err := addrList(h, link, netlink.FAMILY_V4)
+	prefixes, err := globalAddrs(h, link)
 	if err != nil {
 		return External{}, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
 	}
 	e := External{Name: link.Attrs().Name, MTU: link.Attrs().MTU}
-	for _, a := range list {
-		if addr := prefixOf(a.IPNet).Addr(); a.Scope == unix.RT_SCOPE_UNIVERSE && addr.IsValid() {
-			e.Addrs = append(e.Addrs, addr)
-		}
+	for _, p := range prefixes {
+		e.Addrs = append(e.Addrs, p.Addr())
 	}
 	return e, nil
 }
@@ -146,7 +124,7 @@ func noInterface(name string, names []string) error {
 	return fmt.Errorf("no interface %q: there are %s", name, strings.Join(names, ", "))
 }
 
-// distance counts the single-byte edits that make b of a (Levenshtein).
+// distance counts the edits of single bytes from a to b (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

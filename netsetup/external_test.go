@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 // externalText is an External, or the error, on a line.
@@ -15,7 +17,7 @@ func externalText(e External, err error) string {
 }
 
 func TestExternal(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	expect := func(when, got, want string) {
@@ -38,22 +40,22 @@ func TestExternal(t *testing.T) {
 		"ip route add unreachable default metric 10",
 		"ip route add default via 198.51.100.2 metric 600",
 	} {
-		run(t, "sh", "-ec", command)
+		nstest.Run(t, "sh", "-ec", command)
 	}
 	expect("one default route", externalText(DefaultExternal()), `"wlan0" 1500 [198.51.100.1]`)
-	run(t, "ip", "route", "add", "default", "via", "192.0.2.2", "metric", "100")
+	nstest.Run(t, "ip", "route", "add", "default", "via", "192.0.2.2", "metric", "100")
 	expect("the better of two", externalText(DefaultExternal()), `"eth0" 9001 [192.0.2.1 192.0.2.7]`)
-	run(t, "ip", "route", "add", "default", "metric", "5", "nexthop", "via", "198.51.100.2", "nexthop", "via", "192.0.2.2")
+	nstest.Run(t, "ip", "route", "add", "default", "metric", "5", "nexthop", "via", "198.51.100.2", "nexthop", "via", "192.0.2.2")
 	expect("a route of two ways", externalText(DefaultExternal()), `"wlan0" 1500 [198.51.100.1]`)
 
 	expect("by name", externalText(ExternalNamed("wlan0")), `"wlan0" 1500 [198.51.100.1]`)
-	run(t, "ip", "link", "property", "add", "dev", "wlan0", "altname", "wlp2s0")
+	nstest.Run(t, "ip", "link", "property", "add", "dev", "wlan0", "altname", "wlp2s0")
 	expect("by another name", externalText(ExternalNamed("wlp2s0")), `"wlan0" 1500 [198.51.100.1]`)
-	run(t, "ip", "link", "add", "veth0a1b", "type", "veth", "peer", "name", "veth0a1c")
+	nstest.Run(t, "ip", "link", "add", "veth0a1b", "type", "veth", "peer", "name", "veth0a1c")
 	expect("a typing error", externalText(ExternalNamed("eht0")), `no interface "eht0", did you mean "eth0"? there are wlan0, eth0`)
 	expect("none like it", externalText(ExternalNamed("ib0.8001")), `no interface "ib0.8001": there are wlan0, eth0`)
-	run(t, "ip", "route", "add", "local", "203.0.113.0/28", "dev", "lo")
-	run(t, "ip", "route", "add", "blackhole", "203.0.113.64/28")
+	nstest.Run(t, "ip", "route", "add", "local", "203.0.113.0/28", "dev", "lo")
+	nstest.Run(t, "ip", "route", "add", "blackhole", "203.0.113.64/28")
 	for addr, want := range map[string]bool{"192.0.2.7": true, "127.0.0.2": true, "203.0.113.5": true,
 		"192.0.2.8": false, "203.0.113.65": false, "192.0.3.255": false} {
 		if got, err := IsLocal(netip.MustParseAddr(addr)); got != want || err != nil {

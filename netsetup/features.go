@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Features turns off a device's offload: some NICs drop forwarded packets whose checksum a virtual device left to them.
+// Features turns off a device's offload: some NICs drop forwarded packets when a virtual device left the checksum to
+// them.
 type Features struct {
 	Device string   `json:"device"`
-	Before []string `json:"before,omitempty"` // those that were on, by the kernel's names
+	Before []string `json:"before,omitempty"` // the features that were on, by the kernel's names
 }
 
 // offload is what is turned off, in the words of ethtool(8).
 const offload = "tx off rx off sg off gso off"
 
-// offloads tells whether ethtool(8) counts a feature, by the kernel's name, among tx, rx, sg and gso.
+// offloads reports whether ethtool(8) counts a feature, by the kernel's name, among tx, rx, sg and gso.
 func offloads(feature string) bool {
 	return strings.HasPrefix(feature, "tx-checksum-") || // tx
 		feature == "rx-checksum" || // rx
@@ -27,7 +28,6 @@ func offloads(feature string) bool {
 		feature == "tx-generic-segmentation" // gso
 }
 
-// String names the device.
 func (f *Features) String() string { return "offload of " + f.Device }
 
 // commands do not fail to restore what has gone: a veth dies with its box.
@@ -38,30 +38,30 @@ func (f *Features) commands() (up, down []string) {
 	return []string{fmt.Sprintf("ethtool -K %s %s", f.Device, offload)}, down
 }
 
-// record notes just what is asked for: turning these off drags others off with them, and turning them on again brings
-// those back.
+// record notes only the features asked for. Turning these off drags others off, and turning these on again brings the
+// others back.
 func (f *Features) record(k *Kernel) (err error) {
-	f.Before, err = f.on(k)
-	return ignoreNoDevice(err)
+	f.Before, err = f.turnedOn(k)
+	return ignore(err, unix.ENODEV)
 }
 
-// on gives the features among those asked for that are on and can be turned off: those fixed by the driver cannot. What
-// counts is whether it is wanted: a bridge's is in force only while its ports have it too.
-func (f *Features) on(k *Kernel) ([]string, error) {
-	return f.those(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
+// turnedOn returns the features asked for that are on and not fixed by the driver. What counts is whether a feature is
+// requested: a bridge's feature is in force only while all of its ports have it too.
+func (f *Features) turnedOn(k *Kernel) ([]string, error) {
+	return f.among(k, func(s ethtool.FeatureState) bool { return s.Requested && s.Available && !s.NeverChanged })
 }
 
-// Kept gives the features among those asked for that stay on though nobody wants them, or that the driver has fixed.
-// Apply and Drift leave them aside, as nothing can be done: boxes work all the same on most hosts.
+// Kept returns the features asked for that stay on against everybody's wish, or because the driver has fixed them.
+// Apply and Drift leave such features aside, as nothing can be done: boxes work all the same on most hosts.
 func (f *Features) Kept(k *Kernel) ([]string, error) {
-	kept, err := f.those(k, func(s ethtool.FeatureState) bool {
+	kept, err := f.among(k, func(s ethtool.FeatureState) bool {
 		return s.Active && (!s.Requested || !s.Available || s.NeverChanged)
 	})
-	return kept, ignoreNoDevice(err)
+	return kept, ignore(err, unix.ENODEV)
 }
 
-// those gives the device's features among those asked for in the states that are wanted, sorted.
-func (f *Features) those(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]string, error) {
+// among returns the features of the device that are asked for and in a wanted state, sorted.
+func (f *Features) among(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]string, error) {
 	states, err := k.eth.FeaturesWithState(f.Device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
@@ -77,48 +77,45 @@ func (f *Features) those(k *Kernel, wanted func(ethtool.FeatureState) bool) ([]s
 }
 
 func (f *Features) check(k *Kernel) ([]string, error) {
-	on, err := f.on(k)
+	names, err := f.turnedOn(k)
 	switch {
-	case ignoreNoDevice(err) == nil && err != nil:
+	case errors.Is(err, unix.ENODEV):
 		return []string{fmt.Sprintf("%s is missing, so its offload cannot be off", f.Device)}, nil
-	case err != nil || len(on) == 0:
+	case err != nil || len(names) == 0:
 		return nil, err
 	}
-	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(on, ", "))}, nil
+	return []string{fmt.Sprintf("offload of %s is on: %s", f.Device, strings.Join(names, ", "))}, nil
 }
 
-// ensure leaves on what the device refuses to turn off: check tells of it, and most boxes never need it.
+// ensure leaves on what the device refuses to turn off: check tells of such features, and most boxes never need them
+// off.
 func (f *Features) ensure(k *Kernel) error {
-	on, err := f.on(k)
-	if err != nil || len(on) == 0 {
+	names, err := f.turnedOn(k)
+	if err != nil || len(names) == 0 {
 		return err
 	}
-	err = f.change(k, on, false)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return nil
-	}
-	return err
+	return ignore(f.change(k, names, off), unix.EOPNOTSUPP, unix.EINVAL)
 }
 
 func (f *Features) undo(k *Kernel) error {
 	if len(f.Before) == 0 {
 		return nil
 	}
-	return ignoreNoDevice(f.change(k, f.Before, true))
+	return ignore(f.change(k, f.Before, on), unix.ENODEV)
 }
 
-func (f *Features) change(k *Kernel, names []string, on bool) error {
+// state is what a feature is changed to.
+type state bool
+
+const (
+	on  state = true
+	off state = false
+)
+
+func (f *Features) change(k *Kernel, names []string, to state) error {
 	config := map[string]bool{}
 	for _, name := range names {
-		config[name] = on
+		config[name] = bool(to)
 	}
 	return k.eth.Change(f.Device, config)
-}
-
-// ignoreNoDevice drops the error of a device that does not exist (yet, or any more).
-func ignoreNoDevice(err error) error {
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return err
 }

@@ -11,24 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setupMark is in every file that [Setup] puts below /etc. A file with it is boxrun's, whoever may have edited it since;
-// a file of the same name without it is somebody else's.
+// setupMark is in every file that [Setup] puts below /etc. A file with the mark is boxrun's, whoever edited the file
+// since; a file of the same name without the mark is somebody else's.
 const setupMark = "Written by \"boxrun host setup\""
 
-// ErrForeign is in the chain of the error where something stands in a file's place that is not boxrun's.
+// ErrForeign is in the chain of the error where something else than boxrun's file stands in a file's place.
 var ErrForeign = errors.New("something is there that boxrun did not write")
 
 // ErrReadOnly is in the chain of the error where a file cannot be put in place as the file system is read-only.
 var ErrReadOnly = errors.New("the file system is read-only")
 
-// File is a file of boxrun's own among the host's configuration: one that holds boxrun's mark.
+// File is a file of boxrun's among the host's configuration. The file holds boxrun's mark.
 type File struct {
 	Path   string  `json:"path"`
 	Text   string  `json:"text"`             // holds the mark; "" where the file is to be gone
-	Before *string `json:"before,omitempty"` // an older text of boxrun's, which undo brings back
+	Before *string `json:"before,omitempty"` // an older text of boxrun's: undo brings the text back
 }
 
-// String names the file by its path.
 func (f *File) String() string { return f.Path }
 
 func (f *File) commands() (up, down []string) {
@@ -52,7 +51,7 @@ func (f *File) record(*Kernel) error {
 	return ignoreAbsent(err)
 }
 
-// read gives the text of the file. Where it is not boxrun's, that is the error.
+// read returns the text of the file. The error wraps ErrForeign where the file is not boxrun's.
 func (f *File) read() (string, error) {
 	info, err := os.Lstat(f.Path)
 	if err != nil {
@@ -85,7 +84,7 @@ func (f *File) check(*Kernel) ([]string, error) {
 	return nil, nil
 }
 
-// ensure writes the file at once and whole, and leaves one alone that is not boxrun's.
+// ensure writes the file at once and whole. A file that is not boxrun's is an error and stays.
 func (f *File) ensure(*Kernel) error {
 	if _, err := f.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -97,29 +96,34 @@ func (f *File) ensure(*Kernel) error {
 }
 
 func (f *File) write(text string) error {
-	temp := f.temp()
-	err := os.WriteFile(temp, []byte(text), 0o644)
-	if err == nil {
-		err = os.Chmod(temp, 0o644) // whatever the umask
-	}
-	if err == nil {
-		err = os.Rename(temp, f.Path)
-	}
-	if err != nil {
-		return errors.Join(readOnly(err), ignoreAbsent(ignoreReadOnly(os.Remove(temp))))
-	}
-	return nil
+	return readOnly(writeWhole(f.Path, f.temp(), text))
 }
 
-// temp is where the file is written; the programs that read its directory do so by the end of the names, so they do not
-// take it for one of theirs.
+// writeWhole writes a file by way of a temporary file, so nobody reads half of the text. The file is readable for
+// everyone, whatever the umask. Where writing fails, the file at path is as before.
+func writeWhole(path, temp, text string) error {
+	err := os.WriteFile(temp, []byte(text), 0o644)
+	if err == nil {
+		err = os.Chmod(temp, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		err = errors.Join(err, ignore(os.Remove(temp), fs.ErrNotExist, unix.EROFS))
+	}
+	return err
+}
+
+// temp is the path of the temporary file. The programs that read the directory go by the ends of names, so they pass
+// the temporary file over.
 func (f *File) temp() string {
 	return filepath.Join(filepath.Dir(f.Path), "."+filepath.Base(f.Path)+".new")
 }
 
-// undo removes the file, or brings back the one that record found. One that is not boxrun's stays.
+// undo removes the file, or brings back the text found by record. A file that is not boxrun's stays.
 func (f *File) undo(*Kernel) error {
-	err := ignoreAbsent(ignoreReadOnly(os.Remove(f.temp())))
+	err := ignore(os.Remove(f.temp()), fs.ErrNotExist, unix.EROFS)
 	text, readErr := f.read()
 	switch {
 	case f.Before != nil && (readErr != nil || text != *f.Before):
@@ -130,17 +134,10 @@ func (f *File) undo(*Kernel) error {
 	return errors.Join(err, readOnly(os.Remove(f.Path)))
 }
 
-// readOnly says in words that a file system is read-only.
+// readOnly wraps the error of a read-only file system in ErrReadOnly, and returns any other error as it is.
 func readOnly(err error) error {
 	if errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	}
-	return err
-}
-
-func ignoreReadOnly(err error) error {
-	if errors.Is(err, unix.EROFS) {
-		return nil
 	}
 	return err
 }

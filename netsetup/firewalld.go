@@ -13,9 +13,9 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// firewalld keeps nftables chains of its own, which reject what is forwarded whatever iptables accepts, but for devices
-// in a zone that lets it pass. What the permanent configuration has not got is bound at run time to the zone trusted,
-// and then boxes reach all ports of the host.
+// firewalld keeps nftables chains of its own. The chains reject what is forwarded, whatever iptables accepts, except
+// for devices in a zone that lets forwarded packets pass. A bridge outside the permanent configuration is bound at run
+// time to the zone trusted, and then boxes reach all ports of the host.
 const (
 	zoneName    = "boxrun"
 	policyName  = "boxrun-out" // firewalld wants zones and policies to differ in name
@@ -25,7 +25,7 @@ const (
 // firewalldTimeout bounds each call; a reload of many rules takes seconds.
 const firewalldTimeout = 30 * time.Second
 
-// busTimeout bounds what D-Bus itself is asked; it answers at once, or hangs.
+// busTimeout bounds questions to D-Bus itself: D-Bus answers at once, or hangs.
 const busTimeout = 5 * time.Second
 
 // zoneText is the permanent zone: what its devices send to the host is rejected, ping and published ports excepted.
@@ -38,34 +38,33 @@ func zoneText(bridges []string) string {
 	return text + "  <forward/>\n</zone>\n"
 }
 
-// policyText is the permanent policy that lets boxes out.
+// policyText is the permanent policy by which boxes get out.
 func policyText() string {
 	return "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<policy target=\"ACCEPT\">\n  <short>boxrun-out</short>\n" +
 		"  <description>" + setupMark + "; boxrun host reset removes it. Lets boxes out.</description>\n" +
 		"  <ingress-zone name=\"boxrun\"/>\n  <egress-zone name=\"ANY\"/>\n</policy>\n"
 }
 
-// Zone is the step that has firewalld let a bridge's traffic pass, as long as it runs: where the bridge is in no zone, it
-// goes into that of the setup or, where there is none, into trusted. A zone that the administrator chose stays.
+// Zone is the step that has firewalld let a bridge's traffic pass, as long as firewalld runs. A bridge in no zone goes
+// into the setup's zone or, without a setup, into trusted. A zone chosen by the administrator stays.
 type Zone struct {
 	Device string `json:"device"`
-	Before string `json:"before,omitempty"` // the zone it was in, "" for none
+	Before string `json:"before,omitempty"` // the bridge's zone before, "" for none
 }
 
-// String names the device.
 func (z *Zone) String() string { return "firewalld's zone of " + z.Device }
 
 // commands do nothing where firewalld does not run or is not installed.
 func (z *Zone) commands() (up, down []string) {
-	up = []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --get-zone-of-interface=%[1]s 2>/dev/null; then
-  firewall-cmd -q --zone=%[2]s --change-interface=%[1]s 2>/dev/null || firewall-cmd -q --zone=%[3]s --change-interface=%[1]s
-fi`, z.Device, zoneName, trustedZone)}
+	const unbound = "if firewall-cmd -q --state 2>/dev/null &&" +
+		" ! firewall-cmd -q%s --get-zone-of-interface=%s 2>/dev/null; then\n"
+	up = []string{fmt.Sprintf(unbound+"  firewall-cmd -q --zone=%s --change-interface=%[2]s 2>/dev/null ||"+
+		" firewall-cmd -q --zone=%[4]s --change-interface=%[2]s\nfi", "", z.Device, zoneName, trustedZone)}
 	if z.Before != "" {
 		return up, nil
 	}
-	return up, []string{fmt.Sprintf(`if firewall-cmd -q --state 2>/dev/null && ! firewall-cmd -q --permanent --get-zone-of-interface=%[1]s 2>/dev/null; then
-  firewall-cmd -q --zone=$(firewall-cmd --get-zone-of-interface=%[1]s) --remove-interface=%[1]s
-fi`, z.Device)}
+	return up, []string{fmt.Sprintf(unbound+"  firewall-cmd -q --zone=$(firewall-cmd --get-zone-of-interface=%[2]s)"+
+		" --remove-interface=%[2]s\nfi", " --permanent", z.Device)}
 }
 
 func (z *Zone) record(*Kernel) error {
@@ -100,8 +99,8 @@ func (z *Zone) ensure(*Kernel) error {
 	})
 }
 
-// undo takes the bridge out of the zone that ensure put it into. A zone of the permanent configuration is somebody
-// else's wish.
+// undo takes the bridge out of the zone chosen by ensure. A zone of the permanent configuration is somebody else's
+// wish.
 func (z *Zone) undo(*Kernel) error {
 	if z.Before != "" {
 		return nil
@@ -119,14 +118,14 @@ func (z *Zone) undo(*Kernel) error {
 	})
 }
 
-// FirewalldView is what a firewalld that runs makes of a bridge.
+// FirewalldView is how a running firewalld treats a bridge.
 type FirewalldView struct {
 	Zone        string // the bridge's; "" for none
 	Trusting    bool   // the zone lets its devices reach every port of the host
 	StrictPorts bool   // only its own forwarded ports may be reached, and nobody else's
 }
 
-// LookFirewalld says what firewalld makes of a bridge; nil where it does not run.
+// LookFirewalld returns how firewalld treats a bridge; nil where no firewalld runs.
 func LookFirewalld(bridge string) (*FirewalldView, error) {
 	var view *FirewalldView
 	err := withFirewalld(func(f *firewalld) (err error) {
@@ -142,15 +141,14 @@ func LookFirewalld(bridge string) (*FirewalldView, error) {
 	return view, err
 }
 
-// PermanentZone is the step that makes bridges a zone of firewalld's permanent configuration, and has a firewalld that
-// runs take it in.
+// PermanentZone is the step that makes bridges a zone of firewalld's permanent configuration. A running firewalld
+// takes the zone in.
 type PermanentZone struct {
 	Zone    File     `json:"zone"`
 	Policy  File     `json:"policy"`
 	Bridges []string `json:"bridges"`
 }
 
-// String names the zone.
 func (p *PermanentZone) String() string { return "firewalld's zone " + zoneName }
 
 const reloadCommand = "! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q --reload"
@@ -161,8 +159,8 @@ func (p *PermanentZone) commands() (up, down []string) {
 	return append(append(zoneUp, policyUp...), reloadCommand), append(append(policyDown, zoneDown...), reloadCommand)
 }
 
-// record refuses what ensure could not do without harm to others: a reload of a firewalld that runs with other settings
-// than its permanent ones.
+// record refuses what ensure could not do without harm to others: to reload a firewalld that runs with other settings
+// than its permanent settings.
 func (p *PermanentZone) record(k *Kernel) error {
 	for _, f := range []*File{&p.Zone, &p.Policy} {
 		if err := f.record(k); err != nil {
@@ -190,7 +188,7 @@ func (p *PermanentZone) check(k *Kernel) ([]string, error) {
 
 // notTaken tells what the running firewalld has not taken in.
 func (p *PermanentZone) notTaken(f *firewalld) ([]string, error) {
-	policies, err := f.list(firewalldName + ".policy.getPolicies")
+	policies, err := f.list(FirewalldName + ".policy.getPolicies")
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +226,7 @@ func (p *PermanentZone) ensure(k *Kernel) error {
 	return f.reload(p.Bridges)
 }
 
-// undo removes the files, and has a firewalld that runs forget the zone.
+// undo removes the files, and makes a running firewalld forget the zone.
 func (p *PermanentZone) undo(k *Kernel) error {
 	files := errors.Join(p.Policy.undo(k), p.Zone.undo(k))
 	return errors.Join(files, withFirewalld(func(f *firewalld) error {
@@ -243,26 +241,28 @@ func (p *PermanentZone) undo(k *Kernel) error {
 	}))
 }
 
+// FirewalldName is firewalld's name on D-Bus, and the name of its interface.
+const FirewalldName = "org.fedoraproject.FirewallD1"
+
 const (
-	firewalldName   = "org.fedoraproject.FirewallD1"
 	firewalldPath   = "/org/fedoraproject/FirewallD1"
-	zoneInterface   = firewalldName + ".zone"
-	policyInterface = firewalldName + ".policy"
-	configInterface = firewalldName + ".config"
+	zoneInterface   = FirewalldName + ".zone"
+	policyInterface = FirewalldName + ".policy"
+	configInterface = FirewalldName + ".config"
 	configPath      = firewalldPath + "/config"
 )
 
-// firewalld is one that runs, on the system bus.
+// firewalld is a running firewalld, on the system bus.
 type firewalld struct{ bus *dbus.Conn }
 
-// openFirewalld gives the firewalld that looks after this network namespace, or nil where none runs. Whether one does is
-// not known, and so an error, where D-Bus does not answer.
+// openFirewalld returns the firewalld of this network namespace, or nil where none runs. Where D-Bus does not answer,
+// nobody knows whether firewalld runs, and openFirewalld returns an error.
 func openFirewalld() (*firewalld, error) { return openFirewalldWithin(busTimeout) }
 
 func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errBusHangs)
 	defer cancel()
-	bus, err := dialBus(ctx)
+	bus, err := DialBus(ctx, dbus.ConnectSystemBus)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -281,15 +281,16 @@ func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 	return f, nil
 }
 
-// errBusHangs says that there is a D-Bus which lets one connect and then says nothing.
+// errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
 var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
 
-// dialBus connects to the system bus before ctx ends. The library has no time limit for that; but it closes the
-// connection, and so ends any wait for it, when the context of its whole life ends.
-func dialBus(ctx context.Context) (*dbus.Conn, error) {
+// DialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after DialBus has
+// returned does not matter to the connection. The library has no time limit for connecting, but closes the connection,
+// and so ends any wait, when the context of the connection's whole life ends.
+func DialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, error)) (*dbus.Conn, error) {
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(life))
+	bus, err := dial(dbus.WithContext(life))
 	if err == nil && !stop() {
 		_ = bus.Close() // too late
 		err = ctx.Err()
@@ -317,26 +318,29 @@ func withFirewalld(do func(*firewalld) error) error {
 	return do(f)
 }
 
-// runs says whether firewalld is on the bus and looks after this network namespace. That of a host is on the bus of its
-// containers, too, where they see it.
+// runs reports whether firewalld is on the bus and looks after this network namespace. The bus of containers shows the
+// host's firewalld, too, where containers see the host's bus.
 func (f *firewalld) runs(ctx context.Context) (bool, error) {
+	ask := func(question string, answer any) error {
+		return f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, FirewalldName).Store(answer)
+	}
 	var owned bool
-	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, firewalldName).Store(&owned); err != nil || !owned {
+	if err := ask("NameHasOwner", &owned); err != nil || !owned {
 		return false, err
 	}
 	var pid uint32
-	if err := f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, firewalldName).Store(&pid); err != nil {
+	if err := ask("GetConnectionUnixProcessID", &pid); err != nil {
 		return false, err
 	}
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
-		return false, ignoreAbsent(err) // of a process of another PID namespace, or one that has just ended
+		return false, ignoreAbsent(err) // the process is of another PID namespace, or has just ended
 	}
 	ours, err := os.Readlink("/proc/self/ns/net")
 	return ours == theirs, err
 }
 
-// call calls a method of firewalld's and stores what it gives in result, unless that is nil.
+// call calls a method of firewalld's and stores the answer in result, unless result is nil.
 func (f *firewalld) call(result any, method string, args ...any) error {
 	return f.callAt(firewalldPath, result, method, args...)
 }
@@ -344,7 +348,7 @@ func (f *firewalld) call(result any, method string, args ...any) error {
 func (f *firewalld) callAt(path dbus.ObjectPath, result any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), firewalldTimeout)
 	defer cancel()
-	call := f.bus.Object(firewalldName, path).CallWithContext(ctx, method, 0, args...)
+	call := f.bus.Object(FirewalldName, path).CallWithContext(ctx, method, 0, args...)
 	if call.Err == nil && result != nil {
 		call.Err = call.Store(result)
 	}
@@ -358,17 +362,18 @@ func (f *firewalld) list(method string) (names []string, err error) {
 	return names, f.call(&names, method)
 }
 
-// zoneOf gives the zone that a device is in now; "" for none: then the default zone rules, which forwards nothing.
+// zoneOf returns the present zone of a device, "" for none: then the default zone rules, and forwards nothing.
 func (f *firewalld) zoneOf(device string) (zone string, err error) {
 	return zone, f.call(&zone, zoneInterface+".getZoneOfInterface", device)
 }
 
-// permanentZoneOf gives the zone that a device is in after the next reload.
+// permanentZoneOf returns the zone of a device after the next reload.
 func (f *firewalld) permanentZoneOf(device string) (zone string, err error) {
 	return zone, f.callAt(configPath, &zone, configInterface+".getZoneOfInterface", device)
 }
 
-// strictPorts tells whether firewalld rejects what others' rules have forwarded. Older ones have no such setting.
+// strictPorts reports whether firewalld rejects what others' rules have forwarded. An older firewalld has no such
+// setting.
 func (f *firewalld) strictPorts() (bool, error) {
 	var v dbus.Variant
 	err := f.callAt(configPath, &v, "org.freedesktop.DBus.Properties.Get", configInterface, "StrictForwardPorts")
@@ -379,8 +384,8 @@ func (f *firewalld) strictPorts() (bool, error) {
 	return v.Value() == "yes", err
 }
 
-// reload has firewalld read its permanent configuration. Devices that were bound to zones at run time stay there; bridges
-// go into boxrun's.
+// reload makes firewalld read its permanent configuration. Devices bound to zones at run time stay there; bridges go
+// into boxrun's zone.
 func (f *firewalld) reload(bridges []string) error {
 	bound, err := f.bindings()
 	if err != nil {
@@ -389,7 +394,7 @@ func (f *firewalld) reload(bridges []string) error {
 	for _, bridge := range bridges {
 		bound[bridge] = zoneName
 	}
-	if err := f.call(nil, firewalldName+".reload"); err != nil {
+	if err := f.call(nil, FirewalldName+".reload"); err != nil {
 		return err
 	}
 	now, err := f.bindings()
@@ -405,7 +410,7 @@ func (f *firewalld) reload(bridges []string) error {
 	return errors.Join(errs...)
 }
 
-// bindings gives the zones of devices.
+// bindings returns the zones of devices.
 func (f *firewalld) bindings() (map[string]string, error) {
 	var active map[string]map[string][]string
 	if err := f.call(&active, zoneInterface+".getActiveZones"); err != nil {
@@ -420,13 +425,15 @@ func (f *firewalld) bindings() (map[string]string, error) {
 	return bound, nil
 }
 
-// reloadable is an error where a reload would drop what somebody has set at run time only, or take in what somebody has
-// left for later.
+// reloadable returns an error where a reload would drop what somebody has set at run time only, or take in what
+// somebody has left for later.
 func (f *firewalld) reloadable() error {
 	var differ []string
 	for _, kind := range []struct{ list, get, byName, getPermanent string }{
-		{zoneInterface + ".getZones", zoneInterface + ".getZoneSettings2", configInterface + ".getZoneByName", configInterface + ".zone.getSettings2"},
-		{policyInterface + ".getPolicies", policyInterface + ".getPolicySettings", configInterface + ".getPolicyByName", configInterface + ".policy.getSettings"},
+		{zoneInterface + ".getZones", zoneInterface + ".getZoneSettings2",
+			configInterface + ".getZoneByName", configInterface + ".zone.getSettings2"},
+		{policyInterface + ".getPolicies", policyInterface + ".getPolicySettings",
+			configInterface + ".getPolicyByName", configInterface + ".policy.getSettings"},
 	} {
 		names, err := f.list(kind.list)
 		if err != nil {
@@ -453,9 +460,10 @@ func (f *firewalld) reloadable() error {
 
 // ErrUnsaved is in the chain of the error where firewalld would have to be reloaded, and what runs of these zones or
 // policies is not what is configured.
-var ErrUnsaved = errors.New("firewalld runs with other settings than its permanent ones, and a reload would change them")
+var ErrUnsaved = errors.New(
+	"firewalld runs with other settings than its permanent ones, and a reload would change them")
 
-// same says whether a zone or policy runs as it is configured, devices aside: those are bound at run time by many.
+// same reports whether a zone or policy runs as configured, devices aside: many programs bind devices at run time.
 func (f *firewalld) same(name, get, byName, getPermanent string) (bool, error) {
 	var running, permanent map[string]dbus.Variant
 	if err := f.call(&running, get, name); err != nil {

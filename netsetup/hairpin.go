@@ -5,17 +5,18 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// Hairpin lets the bridge send a frame back out of the port it came in by. Without it a box cannot reach its own
-// published address while bridge-nf-call-iptables is 1: the translation then happens on the bridge, which the frame
-// never leaves. The CNI plugin's promiscMode does not help there, and it refuses hairpinMode beside promiscMode.
+// Hairpin is the step that lets the bridge send a frame back out of the port of its arrival. Without hairpin a box
+// cannot reach its own published address while bridge-nf-call-iptables is 1: the translation then happens on the
+// bridge, and the frame never leaves the bridge. The CNI plugin's promiscMode does not help there, and the plugin
+// refuses hairpinMode beside promiscMode.
 type Hairpin struct {
-	Veth string `json:"veth"`          // dies with the box, and the setting with it
-	Was  bool   `json:"was,omitempty"` // it was on before
+	Veth string `json:"veth"`          // dies with the box, and so does the setting
+	Was  bool   `json:"was,omitempty"` // hairpin was on before
 }
 
-// String names the port.
 func (h *Hairpin) String() string { return "hairpin of " + h.Veth }
 
 // commands do not fail where the veth has gone with its box.
@@ -33,7 +34,7 @@ func (h *Hairpin) record(k *Kernel) error {
 	return err
 }
 
-// hairpin tells whether it is on. A device that is no bridge's port has none.
+// hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
 func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
 	var info netlink.Protinfo
 	_, err := dump(func() (none []struct{}, err error) {
@@ -77,5 +78,5 @@ func (h *Hairpin) undo(k *Kernel) error {
 	if h.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
 		return err // gone, or taken off its bridge
 	}
-	return ignoreNoDevice(k.link.LinkSetHairpin(link, false)) // it may go with its box at any moment
+	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // the veth may go with its box at any moment
 }

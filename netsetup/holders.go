@@ -18,22 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holder is what has a host port that a Port asks for.
+// Holder is who has a host port of a Port.
 type Holder struct {
-	Port   Port   // the one that asks
+	Port   Port   // who asks for the host port
 	Number uint16 // the host port, the lowest where a rule takes several
 	Proto  string
 	By     string // "nginx (pid 812)", or "a DNAT rule of Docker: -A DOCKER ..."
-	PID    int    // 0 where it is no process, or not known which
-	// A udp socket at a port of a range that the kernel gives to clients: in a second it may be gone, and others there.
+	PID    int    // 0 where the holder is no process, or an unknown process
+	// Passing marks a udp socket at a port from the range for clients: in a second the socket may be gone, and others
+	// there.
 	Passing bool
 }
 
-// Listeners gives the sockets of the caller's network namespace that listen on host ports of ports, first tcp then udp,
-// in the order of ports and then by number, naming the process. A Port without HostIP asks for every address, the host's
-// 127.0.0.1 included, so any socket holds it; one with HostIP is held by sockets on that address or on all. An IPv6 socket on
-// all addresses listens on IPv4 too unless it is v6-only. Of udp, sockets that are not connected count, be they
-// servers or clients. A process the caller cannot see is "another process".
+// Listeners returns the sockets of the caller's network namespace on host ports of ports: first tcp then udp, in the
+// order of ports and then by number, with the name of the process. A process the caller cannot see is "another
+// process".
+//
+// A Port without HostIP asks for every address, 127.0.0.1 included, so any socket holds the port. A Port with HostIP
+// is held by sockets on HostIP or on all addresses. An IPv6 socket on all addresses listens on IPv4 too unless the
+// socket is v6-only. Of udp, unconnected sockets count, be they servers or clients.
 func Listeners(ports []Port) ([]Holder, error) {
 	var hits []hit
 	for _, proto := range []string{"tcp", "udp"} {
@@ -50,39 +53,44 @@ func Listeners(ports []Port) ([]Holder, error) {
 	if len(hits) == 0 {
 		return nil, nil
 	}
-	clients, err := clientPorts()
+	first, last, err := clientPorts()
 	if err != nil {
 		return nil, err
 	}
-	owners := socketOwners(hits)
+	var sockets []socket
+	for _, h := range hits {
+		sockets = append(sockets, h.socket)
+	}
+	owners := socketOwners(sockets)
 	var holders []Holder
 	for _, h := range hits {
 		holder := Holder{Port: h.port, Number: h.socket.port, Proto: h.port.Proto, By: "another process"}
-		if pid := owners[h.socket.inode]; pid != 0 {
+		if pid := owners[h.socket.link()]; pid != 0 {
 			holder.By, holder.PID = processName(pid), pid
 		}
-		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 { // a socket of the kernel's is a server: WireGuard's
-			holder.Passing = clients.first <= int(h.socket.port) && int(h.socket.port) <= clients.last
+		// A socket without a process is the kernel's, and a server: WireGuard's.
+		if holder.PID != 0 && h.port.Proto == "udp" && h.port.Count > 1 {
+			holder.Passing = first <= h.socket.port && h.socket.port <= last
 		}
-		if !slices.Contains(holders, holder) { // one process listens on IPv4 and on IPv6
+		if !slices.Contains(holders, holder) { // many processes listen on IPv4 and on IPv6
 			holders = append(holders, holder)
 		}
 	}
 	return holders, nil
 }
 
-// clientPorts gives the ports of which the kernel takes one for a socket that names none; none where /proc does not tell.
-func clientPorts() (span, error) {
+// clientPorts returns the first and the last port of the kernel's range for sockets without a port of their own;
+// zeroes where /proc does not tell.
+func clientPorts() (first, last uint16, err error) {
 	const key = "net.ipv4.ip_local_port_range"
 	value, err := readSysctl(key)
 	if err != nil {
-		return span{}, ignoreAbsent(err)
+		return 0, 0, ignoreAbsent(err)
 	}
-	var s span
-	if _, err := fmt.Sscan(value, &s.first, &s.last); err != nil {
-		return s, fmt.Errorf("reading sysctl %s, %q: %w", key, value, err)
+	if _, err := fmt.Sscan(value, &first, &last); err != nil {
+		return 0, 0, fmt.Errorf("reading sysctl %s, %q: %w", key, value, err)
 	}
-	return s, nil
+	return first, last, nil
 }
 
 // hit is a socket on a port asked for.
@@ -91,7 +99,7 @@ type hit struct {
 	socket socket
 }
 
-// match pairs each port with the sockets that hold it.
+// match pairs each port with the sockets on the port.
 func match(ports []Port, sockets []socket) []hit {
 	var hits []hit
 	for _, p := range ports {
@@ -105,15 +113,19 @@ func match(ports []Port, sockets []socket) []hit {
 	return hits
 }
 
-// socket is one that waits for packets of anyone.
+// socket is a socket that waits for packets of anyone.
 type socket struct {
+	proto  string
 	addr   netip.Addr
 	port   uint16
 	v6only bool
 	inode  uint32
 }
 
-// serves says whether the socket gets what is sent to an IPv4 address of the host; the zero Addr stands for any.
+// link is what a process's /proc/PID/fd has for the socket.
+func (s socket) link() string { return fmt.Sprintf("socket:[%d]", s.inode) }
+
+// serves reports whether the socket gets what is sent to an IPv4 address of the host; the zero Addr stands for any.
 func (s socket) serves(addr netip.Addr) bool {
 	switch {
 	case s.addr.Is6() && s.addr.IsUnspecified():
@@ -124,14 +136,14 @@ func (s socket) serves(addr netip.Addr) bool {
 	return !addr.IsValid() || s.addr.IsUnspecified() || s.addr == addr
 }
 
-// TCP states of the kernel, which udp sockets share: an unconnected one is "closed".
+// TCP states of the kernel. Udp sockets share them: an unconnected udp socket is "closed".
 const (
 	stateClose  = 7
 	stateListen = 10
 )
 
-// listening asks the kernel for the sockets of a protocol that wait for anyone. It asks for these states only: a busy
-// host has a hundred thousand connections.
+// listening asks the kernel for the sockets of a protocol that wait for anyone, and for no others: a busy host has a
+// hundred thousand connections.
 func listening(proto string) ([]socket, error) {
 	number, state := byte(unix.IPPROTO_TCP), stateListen
 	if proto == "udp" {
@@ -152,10 +164,11 @@ func listening(proto string) ([]socket, error) {
 			if err != nil {
 				return nil, err
 			}
+			s.proto = proto
 			sockets = append(sockets, s)
 		}
 	}
-	slices.SortFunc(sockets, func(a, b socket) int { // the kernel's order is that of its hash
+	slices.SortFunc(sockets, func(a, b socket) int { // the kernel's order is the order of a hash
 		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.inode, b.inode))
 	})
 	return sockets, nil
@@ -177,7 +190,7 @@ func (r diagRequest) Serialize() []byte {
 	return b
 }
 
-// diagMessage is the size of struct inet_diag_msg of linux/inet_diag.h; attributes follow it.
+// diagMessage is the size of struct inet_diag_msg of linux/inet_diag.h. Attributes follow the struct.
 const diagMessage = 72
 
 // parseSocket reads an inet_diag_msg: family, state, two bytes, then local and remote port, local and remote address.
@@ -203,13 +216,13 @@ func parseSocket(b []byte) (socket, error) {
 	return s, nil
 }
 
-// socketOwners finds the process of each socket by inode. Of several, such as a server's workers, it is the one with
-// the lowest pid, but not systemd, which keeps the sockets it has passed on. What cannot be read belongs to processes
-// that are gone or that the caller may not see.
-func socketOwners(hits []hit) map[uint32]int {
+// socketOwners finds the process of each socket, by the socket's link in /proc; 0 for none. Of several processes, such
+// as a server's workers, the process with the lowest pid counts, but not systemd, as systemd keeps the sockets passed
+// on to services. What cannot be read belongs to processes that are gone or hidden from the caller.
+func socketOwners(sockets []socket) map[string]int {
 	owners := map[string]int{}
-	for _, h := range hits {
-		owners[fmt.Sprintf("socket:[%d]", h.socket.inode)] = 0
+	for _, s := range sockets {
+		owners[s.link()] = 0
 	}
 	for _, pid := range processes() {
 		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -220,14 +233,10 @@ func socketOwners(hits []hit) map[uint32]int {
 			}
 		}
 	}
-	byInode := map[uint32]int{}
-	for _, h := range hits {
-		byInode[h.socket.inode] = owners[fmt.Sprintf("socket:[%d]", h.socket.inode)]
-	}
-	return byInode
+	return owners
 }
 
-// processes gives the pids of all processes, lowest first.
+// processes returns the pids of all processes, lowest first.
 func processes() []int {
 	entries, _ := os.ReadDir("/proc")
 	var pids []int

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"boxrun/netsetup/nstest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -52,10 +54,10 @@ func listenMapped(t *testing.T, port int) {
 }
 
 func TestListeners(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
-	run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "lo")
+	nstest.Run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "lo")
 	reuse := [2]int{unix.SOL_SOCKET, unix.SO_REUSEPORT}
 	listen(t, "tcp4", "0.0.0.0:81")
 	listen(t, "tcp4", "127.0.0.1:82")
@@ -124,6 +126,17 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+func tcpPort(host uint16) Port { return Port{Host: host, Container: host, Count: 1, Proto: "tcp"} }
+
+// holderLines writes one holder a line.
+func holderLines(holders []Holder) string {
+	var lines []string
+	for _, h := range holders {
+		lines = append(lines, fmt.Sprintf("%d/%s %s", h.Number, h.Proto, h.By))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // portOn gives ports of one address, or of all for "".
 func portOn(proto, ip string, first, count uint16) Port {
 	p := Port{Host: first, Container: 1, Count: count, Proto: proto}
@@ -135,11 +148,11 @@ func portOn(proto, ip string, first, count uint16) Port {
 
 // A server's workers inherit its socket, and so does what systemd starts for one; a process elsewhere cannot be seen.
 func TestListenersNamesTheProcess(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	if _, err := os.Stat("/usr/bin/python3"); err != nil {
-		cannotRun(t, "no python3 to play a server: %v", err)
+		nstest.CannotRun(t, "no python3 to play a server: %v", err)
 	}
 	server := `import os, socket, time
 s = socket.create_server(("0.0.0.0", 81))
@@ -152,13 +165,13 @@ os.fork(); time.sleep(60)`
 		}
 		return holderLines(holders)
 	}
-	waitFor(t, func() bool { return holder() != "" })
+	nstest.WaitFor(t, func() bool { return holder() != "" })
 	if got, want := holder(), fmt.Sprintf("81/tcp python3 (pid %d)", pid); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	run(t, "mount", "-t", "tmpfs", "tmpfs", "/proc") // as if the processes were not to be seen
+	nstest.Run(t, "mount", "-t", "tmpfs", "tmpfs", "/proc") // as if the processes were not to be seen
 	if got, want := holder(), "81/tcp another process"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	run(t, "umount", "/proc")
+	nstest.Run(t, "umount", "/proc")
 }

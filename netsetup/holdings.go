@@ -3,17 +3,19 @@ package netsetup
 import (
 	"fmt"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
-// Holding is one thing that boxrun holds on the host.
+// Holding is a thing of boxrun's on the host.
 type Holding struct {
 	Owner string   `json:"owner"` // setup, host, or the name of a bridge or box
 	What  string   `json:"what"`
-	Rules []string `json:"rules,omitempty"` // those of the kernel that carry the owner's mark, as typed
-	Drift []string `json:"drift"`           // in what it is not in place; empty where it is
+	Rules []string `json:"rules,omitempty"` // the rules of the kernel with the owner's mark, as typed
+	Drift []string `json:"drift"`           // in what ways the thing is out of place
 }
 
-// Holdings gives what the plan holds on the host, in the order of work. It never writes.
+// Holdings returns what the plan holds on the host, in the order of work. It never writes.
 func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 	var all []Holding
 	for _, s := range p.steps() {
@@ -34,14 +36,14 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 			if err != nil {
 				return all, err
 			}
-			h.Rules = rulesOf(have, "iptables", p.Owner)
+			h.Rules = rulesOf(have, p.Owner)
 		}
 		all = append(all, h)
 	}
 	return all, nil
 }
 
-// idle tells of a step that has nothing to do on this host: firewalld does not run, or iptables has no modules.
+// idle reports whether a step has nothing to do on this host, as firewalld does not run, or iptables has no modules.
 func idle(k *Kernel, s step) (bool, error) {
 	switch s := s.(type) {
 	case *File:
@@ -52,37 +54,21 @@ func idle(k *Kernel, s step) (bool, error) {
 		f.close()
 		return f == nil, err
 	case *Modules:
-		legacy, err := k.legacy()
+		legacy, err := legacy()
 		return s.Legacy && !legacy, err
 	}
 	return false, nil
 }
 
-func ownerOf(mark string) string { return strings.TrimPrefix(mark, markPrefix) }
+func ownerOf(mark string) string { return strings.TrimPrefix(mark, rules.MarkPrefix) }
 
-// rulesOf gives the chains and rules of an owner as a person would type them with tool.
-func rulesOf(have tables, tool, owner string) []string {
-	var rules []string
-	for _, t := range tracesAmong(have, tool) {
+// rulesOf returns the chains and rules of an owner as a person would type them.
+func rulesOf(have rules.Tables, owner string) []string {
+	var typed []string
+	for _, t := range tracesAmong(have) {
 		if t.Owner == ownerOf(owner) {
-			rules = append(rules, t.String())
+			typed = append(typed, t.String())
 		}
 	}
-	return rules
-}
-
-// PendingCommands gives what a person would type to put in place what is not.
-func (p Plan) PendingCommands(k *Kernel) ([]string, error) {
-	var lines []string
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err != nil {
-			return lines, fmt.Errorf("checking %v: %w", s, err)
-		}
-		if len(drift) > 0 {
-			up, _ := s.commands()
-			lines = append(lines, up...)
-		}
-	}
-	return lines, nil
+	return typed
 }

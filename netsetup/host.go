@@ -3,11 +3,13 @@ package netsetup
 import (
 	"fmt"
 	"net/netip"
+
+	"boxrun/netsetup/rules"
 )
 
 // The way of a packet, in iptables' words. Names and comments never change: what an older boxrun left is found by them.
 //
-//	nat     PREROUTING  ! -d 127.0.0.0/8 to this host -> BOXRUN-DNAT    first, or a neighbour reaches what is on 127.0.0.1
+//	nat     PREROUTING  ! -d 127.0.0.0/8 to this host -> BOXRUN-DNAT    first, or a neighbour reaches what is on lo
 //	nat     OUTPUT      to this host                  -> BOXRUN-DNAT    first
 //	nat     BOXRUN-DNAT       -> BOXRUN-DN-box                          DNAT to the box
 //	nat     POSTROUTING -> BOXRUN-SNAT                                  MASQUERADE: out, hairpin and localhost
@@ -18,7 +20,8 @@ import (
 //	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
 //
-// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came or was mended last.
+// The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came, or was repaired,
+// last.
 const (
 	chainDNAT  = "BOXRUN-DNAT"
 	chainSNAT  = "BOXRUN-SNAT"
@@ -29,11 +32,11 @@ const (
 	chainGuard = "BOXRUN-GUARD"
 	chainMSS   = "BOXRUN-MSS"
 
-	prefixDNAT   = "BOXRUN-DN-" // and the box's name
+	prefixDNAT   = rules.DNATPrefix // and the box's name
 	prefixFilter = "BOXRUN-FW-"
 )
 
-// marked is a rule with its owner's mark, in the order in which iptables prints it: matches, comment, target.
+// marked returns a rule with its owner's mark, in iptables' order: matches, comment, target.
 func marked(owner, matches, target string) string {
 	if matches != "" {
 		matches += " "
@@ -41,7 +44,7 @@ func marked(owner, matches, target string) string {
 	return fmt.Sprintf("%s-m comment --comment %s -j %s", matches, owner, target)
 }
 
-// Host plans what serves all bridges. It depends on nothing but the host.
+// Host plans what serves all bridges. The plan depends on nothing but the host.
 func Host() Plan {
 	const owner = "boxrun:host"
 	return Plan{
@@ -80,8 +83,8 @@ func hostRules(owner string) []Rule {
 	}
 }
 
-// hostModules are what kernels load late or, in a container, not at all. br_netfilter is not among them: nothing here
-// needs it, and it would push the traffic of other bridges into other people's rules.
+// hostModules are modules that the kernel loads late or, in a container, not at all. br_netfilter is left out: nothing
+// here needs br_netfilter, and the module would push the traffic of other bridges into other people's rules.
 func hostModules() []Modules {
 	return []Modules{
 		{Names: []string{"bridge"}},
@@ -89,8 +92,8 @@ func hostModules() []Modules {
 	}
 }
 
-// forwarding makes the host a router. Changing it makes the kernel reset accept_redirects for all devices, and
-// forwarding for each.
+// forwarding makes the host a router. With a change of the setting the kernel resets accept_redirects for all devices,
+// and forwarding for each device.
 func forwarding() Sysctl {
 	return Sysctl{
 		Key:   "net.ipv4.ip_forward",
@@ -99,16 +102,16 @@ func forwarding() Sysctl {
 	}
 }
 
-// Bridge plans one bridge: the device, the file by which Apptainer finds it, and its rules in the chains of [Host],
-// which must be in place. The device's route_localnet, which 127.0.0.1 published to a box needs, comes after the guard
-// that keeps boxes from the host's own 127.0.0.1.
+// Bridge plans a bridge: the device, the file by which Apptainer finds the bridge, and its rules in the chains of
+// [Host]. The plan of Host must be in place. The device's route_localnet is needed for ports published on 127.0.0.1.
+// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
 func Bridge(n Network) Plan {
 	p := Plan{
 		Owner:    "boxrun:" + n.Bridge,
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
-		Localnet: &Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + n.Bridge + "/route_localnet"), Value: "1"},
+		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}
@@ -117,16 +120,17 @@ func Bridge(n Network) Plan {
 	return p
 }
 
-// bridgeRules gives a bridge's rules, what protects first.
+// bridgeRules returns a bridge's rules, what protects first.
 func bridgeRules(n Network) []Rule {
 	owner := "boxrun:" + n.Bridge
 	in, out := "-i "+n.Bridge, "-o "+n.Bridge
+	const established = " -m conntrack --ctstate RELATED,ESTABLISHED"
 	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
 	return []Rule{
 		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
-		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+" -m conntrack --ctstate RELATED,ESTABLISHED", "ACCEPT")},
+		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},
 		{Table: "filter", Chain: chainOut, Spec: marked(owner, in, "ACCEPT")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", n.Subnet), "MASQUERADE")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(n.Subnet.String(), n.Subnet), "MASQUERADE")},
@@ -134,14 +138,14 @@ func bridgeRules(n Network) []Rule {
 	}
 }
 
-// translated matches what was sent to a published address and now goes to a box, from a source whose answer would not
-// come back the same way.
+// translated matches packets sent to a published address that now go to a box, from a source to which the box's answer
+// would take another way.
 func translated(from string, subnet netip.Prefix) string {
 	return fmt.Sprintf("-s %s -d %s -m conntrack --ctstate DNAT", from, subnet)
 }
 
-// device gives the bridge a MAC made of its address, as CNI does: unique among the host's bridges, and the same each
-// time, so that neighbours' ARP entries stay true.
+// device returns the bridge, with a MAC made of its address, as CNI does: unique among the host's bridges, and the
+// same each time, so that neighbours' ARP entries stay true.
 func device(n Network) *Device {
 	gw := n.Gateway().As4()
 	return &Device{

@@ -10,46 +10,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 // onBackend runs a test on a host with one of iptables' two backends.
 func onBackend(t *testing.T, backend string, test func(t *testing.T, h *testHost)) {
 	t.Helper()
-	withBackend(t, backend, func(t *testing.T) { test(t, newTestHost(t)) })
+	nstest.WithBackend(t, backend, nstest.SideBySide, func(t *testing.T) { test(t, newTestHost(t)) })
 }
 
-// saveScript names the tables where the legacy backend cannot list them: the kernel shows their names to real root only.
-const saveScript = `#!/bin/sh
-! [ -e /proc/net/ip_tables_names ] || cat /proc/net/ip_tables_names >/dev/null 2>&1 || {
-	for table in raw mangle nat filter; do %[1]s %[2]s -t $table || exit; done
-	exit
-}
-exec %[1]s %[2]s "$@"
-`
-
-// withBackend runs a test with one of iptables' two backends, in namespaces of its own.
-func withBackend(t *testing.T, backend string, test func(t *testing.T)) {
+// alone does the same while no other test runs.
+func alone(t *testing.T, backend string, test func(t *testing.T, h *testHost)) {
 	t.Helper()
-	multi := "/usr/sbin/xtables-" + backend + "-multi"
-	if _, err := os.Stat(multi); err != nil {
-		cannotRun(t, "no iptables-%s here: %v", backend, err)
-	}
-	dir := t.TempDir()
-	for _, tool := range []string{"iptables", "iptables-restore", "ip6tables"} {
-		if err := os.Symlink(multi, filepath.Join(dir, tool)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tool := range []string{"iptables-save", "ip6tables-save"} {
-		if err := os.WriteFile(filepath.Join(dir, tool), []byte(fmt.Sprintf(saveScript, multi, tool)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PATH", dir+":/usr/sbin:/usr/bin:/sbin:/bin")
-	if !inNamespace(t) {
-		return
-	}
-	test(t)
+	nstest.WithBackend(t, backend, nstest.Alone, func(t *testing.T) { test(t, newTestHost(t)) })
 }
 
 // testHost is a host with an external device and the veth of a box that is about to be started.
@@ -62,7 +36,7 @@ type testHost struct {
 // newTestHost is strict about reverse paths, as Red Hat's hosts are, and was not a router.
 func newTestHost(t *testing.T) *testHost {
 	t.Helper()
-	shell(t, `
+	nstest.Shell(t, `
 		sysctl -qw net.ipv6.conf.default.disable_ipv6=1 # its addresses come and go by themselves
 		ip link add ext0 type veth peer name ext1
 		ip addr add 192.0.2.1/24 dev ext0
@@ -90,7 +64,7 @@ func (h *testHost) up() {
 	h.t.Helper()
 	for i, p := range h.plans {
 		if i == 2 {
-			shell(h.t, "ip link set veth8 master sbr0; ip link set veth8 up")
+			nstest.Shell(h.t, "ip link set veth8 master sbr0; ip link set veth8 up")
 		}
 		h.k.Reread()
 		if err := p.Record(h.k); err != nil {
@@ -105,7 +79,7 @@ func (h *testHost) up() {
 // down undoes the plans as they are read back from their state files.
 func (h *testHost) down() {
 	h.t.Helper()
-	shell(h.t, "ip link set veth8 nomaster; ip link set veth8 down")
+	nstest.Shell(h.t, "ip link set veth8 nomaster; ip link set veth8 down")
 	for _, p := range slices.Backward(h.plans) {
 		if err := stored(h.t, *p).Undo(h.k); err != nil {
 			h.t.Error(err)
@@ -127,7 +101,7 @@ func (h *testHost) drift() string {
 	return strings.Join(lines, "\n")
 }
 
-// apply mends what drifted.
+// apply repairs what drifted.
 func (h *testHost) apply() {
 	h.t.Helper()
 	for _, p := range h.plans {
@@ -137,7 +111,7 @@ func (h *testHost) apply() {
 	}
 }
 
-// stored gives a plan as it comes back from a file.
+// stored returns a plan as it comes back from a file.
 func stored(t *testing.T, p Plan) Plan {
 	t.Helper()
 	text, err := json.Marshal(p)
@@ -151,24 +125,18 @@ func stored(t *testing.T, p Plan) Plan {
 	return back
 }
 
-// shell runs a script that must succeed.
-func shell(t *testing.T, script string) string {
-	t.Helper()
-	return run(t, "bash", "-ec", script)
-}
-
-// dumpHost gives all of the host that boxrun could change: the rules of all tables, links, addresses, routes,
+// dumpHost returns all of the host that boxrun could change: the rules of all tables, links, addresses, routes,
 // features, sysctls, and the files of its run directory. Built-in tables and chains without rules are left out:
 // iptables makes them when they are first looked at.
 func dumpHost(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		fmt.Fprintf(&b, "== %s\n%s", save, withoutEmptyTables(run(t, save)))
+		fmt.Fprintf(&b, "== %s\n%s", save, withoutEmptyTables(nstest.Run(t, save)))
 	}
-	fmt.Fprintf(&b, "== nft\n%s", withoutEmptyChains(run(t, "nft", "list", "ruleset")))
+	fmt.Fprintf(&b, "== nft\n%s", withoutEmptyChains(nstest.Run(t, "nft", "list", "ruleset")))
 	timers := regexp.MustCompile(`\S+_timer +\S+|linkinfo|valid_lft.*`)
-	b.WriteString(timers.ReplaceAllString(shell(t, `
+	b.WriteString(timers.ReplaceAllString(nstest.Shell(t, `
 		echo == links; ip -d link; ip addr; bridge -d link
 		echo == routes; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
 		echo == features; for d in $(ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/\1/'); do echo $d; ethtool -k $d; done

@@ -6,25 +6,25 @@ import (
 	"path/filepath"
 )
 
-// Server is a process that waits for packets on a port inside a network.
+// Server is a process with a socket inside a network.
 type Server struct {
-	Addr  netip.Addr // it listens on; unspecified: on all
+	Addr  netip.Addr // of the socket; unspecified: all addresses
 	Port  uint16
 	Proto string
 	By    string // "nginx (pid 812)", as the host counts
 }
 
-// Serves says whether it gets what is sent to addr.
+// Serves reports whether the server gets packets to addr.
 func (s Server) Serves(addr netip.Addr) bool {
 	return s.Addr.IsUnspecified() || s.Addr == addr
 }
 
-// Servers gives who listens in the network of a process on one of the inner ports of ports, as the kernel tells it:
-// first tcp then udp. An IPv6 socket on all addresses counts as one on 0.0.0.0 unless it is v6-only; other IPv6 sockets
-// serve nobody here.
+// Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp
+// then udp. An IPv6 socket on all addresses counts as a socket on 0.0.0.0 unless the socket is v6-only. Other IPv6
+// sockets serve nobody here.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
-	var hits []hit
+	var found []socket
 	for _, proto := range []string{"tcp", "udp"} {
 		var sockets []socket
 		err := InNetworkOf(pid, func() (err error) {
@@ -36,25 +36,25 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 		}
 		for _, s := range sockets {
 			if asked(ports, proto, s.port) && (s.addr.Is4() || s.serves(netip.Addr{})) {
-				hits = append(hits, hit{port: Port{Proto: proto}, socket: s})
+				found = append(found, s)
 			}
 		}
 	}
-	owners := socketOwners(hits)
-	for _, h := range hits {
-		s := Server{Addr: h.socket.addr, Port: h.socket.port, Proto: h.port.Proto, By: "a process"}
-		if s.Addr.Is6() {
-			s.Addr = netip.IPv4Unspecified()
+	owners := socketOwners(found)
+	for _, s := range found {
+		server := Server{Addr: s.addr, Port: s.port, Proto: s.proto, By: "a process"}
+		if s.addr.Is6() {
+			server.Addr = netip.IPv4Unspecified()
 		}
-		if owner := owners[h.socket.inode]; owner != 0 {
-			s.By = processName(owner)
+		if owner := owners[s.link()]; owner != 0 {
+			server.By = processName(owner)
 		}
-		servers = append(servers, s)
+		servers = append(servers, server)
 	}
 	return servers, nil
 }
 
-// asked says whether an inner port is among ports.
+// asked reports whether an inner port is among ports.
 func asked(ports []Port, proto string, number uint16) bool {
 	for _, p := range ports {
 		if p.Proto == proto && p.Container <= number && number <= p.last(p.Container) {
@@ -64,7 +64,7 @@ func asked(ports []Port, proto string, number uint16) bool {
 	return false
 }
 
-// StaleLeases gives the leases that CollectLeases would remove, by path. It changes nothing.
+// StaleLeases returns the paths of the leases CollectLeases would remove. It changes nothing.
 func StaleLeases(dirs ...string) ([]string, error) {
 	leases, err := leasesBelow(dirs...)
 	if err != nil {
@@ -83,7 +83,7 @@ func StaleLeases(dirs ...string) ([]string, error) {
 	return stale, nil
 }
 
-// Held says whether an address of n is in use: by a lease whose owner lives, or by a neighbour on its bridge.
+// Held reports whether an address of n is in use: by a lease with a living owner, or by a neighbour on the bridge.
 func Held(n Network, addr netip.Addr) (bool, error) {
 	near, err := neighbours(n)
 	if err != nil {
@@ -101,5 +101,5 @@ func Held(n Network, addr netip.Addr) (bool, error) {
 	return false, err
 }
 
-// ModuleOnDisk says whether the running kernel has a module of that name to be loaded.
+// ModuleOnDisk reports whether the running kernel can load a module of the given name.
 func ModuleOnDisk(name string) (bool, error) { return onDisk(name) }

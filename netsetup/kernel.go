@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,100 +8,89 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// Kernel is what plans are applied to: the network namespace of the process. It keeps what iptables-save printed until
-// it writes, so that checking three plans costs one process. It is for one goroutine.
+// Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
+// keeps the rules it has read until it writes, so checking three plans costs a single process. A Kernel is for a
+// single goroutine.
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
 	ipt    *iptables.IPTables
-	tables tables // nil: to be read
+	tables rules.Tables // nil: to be read
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
 const lockSeconds = 30
 
-// ErrNoIptables is in the chain of Open's error where iptables is not installed.
-var ErrNoIptables = errors.New("iptables is not installed")
-
-// Open opens what the plans need of the kernel. Close it after use.
+// Open opens what the plans need of the kernel. Close the Kernel after use. The error wraps rules.ErrNoIptables where
+// iptables is not installed.
 func Open() (*Kernel, error) {
 	for _, name := range []string{"iptables", "iptables-save", "iptables-restore"} {
 		if _, err := exec.LookPath(name); err != nil {
-			return nil, fmt.Errorf("%w: no %s in %s", ErrNoIptables, name, os.Getenv("PATH"))
+			return nil, fmt.Errorf("%w: no %s in %s", rules.ErrNoIptables, name, os.Getenv("PATH"))
 		}
 	}
 	ipt, err := iptables.New(iptables.Timeout(lockSeconds))
 	if err != nil {
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
-	link, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, fmt.Errorf("opening netlink: %w", err)
-	}
 	eth, err := ethtool.NewEthtool()
 	if err != nil {
-		link.Close()
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: link, eth: eth, ipt: ipt}, nil
+	return &Kernel{link: ofHost(), eth: eth, ipt: ipt}, nil
 }
 
 // Close closes what Open opened.
-func (k *Kernel) Close() {
-	k.link.Close()
-	k.eth.Close()
-}
+func (k *Kernel) Close() { k.eth.Close() }
 
-// Reread makes the next look at the rules a fresh one. Call it when others had time to change them.
+// Reread makes the next look at the rules a fresh look. Call Reread when others had time to change the rules.
 func (k *Kernel) Reread() { k.tables = nil }
 
-// rules gives the rules of all tables in one listing. A table that was never used is absent, and reading does not
-// bring it to life, as `iptables -S` does on the legacy backend.
-func (k *Kernel) rules() (tables, error) {
+// rules returns the rules of all tables, read or kept. A table never used is absent.
+func (k *Kernel) rules() (rules.Tables, error) {
 	if k.tables != nil {
 		return k.tables, nil
 	}
 	var err error
 	for range saveTries {
-		var out string
-		if out, err = runProgram("", "iptables-save"); err != nil {
-			return nil, err
-		}
-		if k.tables, err = parseTables(out); err == nil {
+		var tables rules.Tables
+		if tables, err = rules.Save("iptables"); !errors.Is(err, rules.ErrIncompatible) {
+			k.tables = tables
 			break
 		}
 	}
 	return k.tables, err
 }
 
-// saveTries bounds how often tables are read that iptables calls incompatible: it does so, too, while another process
-// writes its first rules, as it looks at a table in several steps.
+// saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
+// another process writes its first rules, as iptables looks at a table in several steps.
 const saveTries = 5
 
-// exists asks iptables itself for a rule: its answer counts where the text of a listing differs from ours.
+// exists asks iptables itself for a rule: the answer counts where the text of a listing differs from boxrun's text.
 func (k *Kernel) exists(table, chain, spec string) (bool, error) {
 	ok, err := k.ipt.Exists(table, chain, strings.Fields(spec)...)
 	return ok, ignoreNotExist(err) // iptables -C fails where the target chain is missing
 }
 
-// legacy tells whether iptables is the one whose tables are kernel modules of their own.
-func (k *Kernel) legacy() (bool, error) {
-	out, err := runProgram("", "iptables", "-V")
-	return err == nil && !strings.Contains(out, "nf_tables"), err
+// legacy reports whether iptables has the backend whose tables are kernel modules of their own.
+func legacy() (bool, error) {
+	backend, _, err := rules.InUse()
+	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to iptables-restore; each table among them is one transaction. Its error has the line at fault.
+// restore feeds lines to iptables-restore. Each table among the lines is a transaction. The error ends with the line
+// at fault.
 func (k *Kernel) restore(lines []string) error {
 	k.Reread()
-	_, err := runProgram(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+	_, err := rules.Run(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
 		return nil
 	}
@@ -114,7 +102,7 @@ func (k *Kernel) restore(lines []string) error {
 	return err
 }
 
-// linkByName gives nil where there is no such link.
+// linkByName returns nil where there is no such link.
 func (k *Kernel) linkByName(name string) (netlink.Link, error) {
 	link, err := k.link.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -123,23 +111,11 @@ func (k *Kernel) linkByName(name string) (netlink.Link, error) {
 	return link, err
 }
 
-// ignoreNotExist drops iptables' complaint that a rule or chain is not there.
+// ignoreNotExist drops iptables' complaint about a rule or chain that is not there.
 func ignoreNotExist(err error) error {
 	var e *iptables.Error
 	if errors.As(err, &e) && e.IsNotExist() {
 		return nil
 	}
 	return err
-}
-
-// runProgram runs a program and gives what it printed. The error of one that failed has its name, status and stderr.
-func runProgram(stdin, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, which undoes what it began
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err, strings.Join(strings.Fields(stderr.String()), " "))
-	}
-	return stdout.String(), nil
 }

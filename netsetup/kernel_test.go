@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/netsetup/nstest"
 )
 
 func TestUpAndDownNFT(t *testing.T)    { onBackend(t, "nft", testUpAndDown) }
@@ -74,7 +76,7 @@ sysctl net.ipv4.conf.ext0.rp_filter stays 2 (it was 1)`
 		t.Errorf("settled:\ngot:\n%s\nwant:\n%s", got, want)
 	}
 	h.down()
-	if got, want := shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.ext0.rp_filter"), "1\n2"; got != want {
+	if got, want := nstest.Shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.ext0.rp_filter"), "1\n2"; got != want {
 		t.Errorf("after down, ip_forward and rp_filter: got %q, want %q", got, want)
 	}
 	if got := strings.Join(stored(t, *host).Stays, "\n"); got != want {
@@ -147,7 +149,7 @@ func testDrift(t *testing.T, h *testHost) {
 	before := dumpHost(t)
 	h.up()
 	for _, d := range damages() {
-		shell(t, d.script)
+		nstest.Shell(t, d.script)
 		h.k.Reread()
 		damaged := glance(t)
 		if got := h.drift(); got != d.want {
@@ -156,11 +158,11 @@ func testDrift(t *testing.T, h *testHost) {
 		sameHost(t, d.name+": after looking", glance(t), damaged)
 		h.apply()
 		if got := h.drift(); got != "" {
-			t.Errorf("%s: not mended:\n%s", d.name, got)
+			t.Errorf("%s: not repaired:\n%s", d.name, got)
 		}
 	}
-	shell(t, "iptables -t nat -D PREROUTING -i nobody -j ACCEPT; iptables -t nat -D OUTPUT -o nobody -j ACCEPT")
-	shell(t, "iptables -D FORWARD -i nobody -j DROP; sysctl -qw net.ipv4.conf.all.rp_filter=0")
+	nstest.Shell(t, "iptables -t nat -D PREROUTING -i nobody -j ACCEPT; iptables -t nat -D OUTPUT -o nobody -j ACCEPT")
+	nstest.Shell(t, "iptables -D FORWARD -i nobody -j DROP; sysctl -qw net.ipv4.conf.all.rp_filter=0")
 	h.down()
 	sameHost(t, "after down", dumpHost(t), before)
 }
@@ -168,7 +170,7 @@ func testDrift(t *testing.T, h *testHost) {
 // glance is a quick dump of what damages touch.
 func glance(t *testing.T) string {
 	t.Helper()
-	return withoutEmptyTables(run(t, "iptables-save")) + shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0; ethtool -k veth8
+	return withoutEmptyTables(nstest.Run(t, "iptables-save")) + nstest.Shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0; ethtool -k veth8
 		cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/{rp_filter,route_localnet}; ls -l /run/boxrun/cni`)
 }
 
@@ -179,7 +181,7 @@ func TestFlushLegacy(t *testing.T) { onBackend(t, "legacy", testFlush) }
 func testFlush(t *testing.T, h *testHost) {
 	h.up()
 	up := dumpHost(t)
-	shell(t, "for t in raw mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done")
+	nstest.Shell(t, "for t in raw mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done")
 	h.k.Reread()
 	h.apply()
 	sameHost(t, "after a reload", dumpHost(t), up)
@@ -206,17 +208,17 @@ func TestStrangersNFT(t *testing.T)    { onBackend(t, "nft", testStrangers) }
 func TestStrangersLegacy(t *testing.T) { onBackend(t, "legacy", testStrangers) }
 
 func testStrangers(t *testing.T, h *testHost) {
-	shell(t, strangersRules)
+	nstest.Shell(t, strangersRules)
 	before := dumpHost(t)
 	h.up()
-	shell(t, "iptables -I FORWARD -j DOCKER-USER; iptables -t nat -I PREROUTING -j DOCKER") // a restart of Docker
+	nstest.Shell(t, "iptables -I FORWARD -j DOCKER-USER; iptables -t nat -I PREROUTING -j DOCKER") // a restart of Docker
 	h.k.Reread()
 	h.apply()
-	if got, want := run(t, "iptables", "-S", "FORWARD", "1"),
+	if got, want := nstest.Run(t, "iptables", "-S", "FORWARD", "1"),
 		`-A FORWARD -m comment --comment "boxrun:host" -j BOXRUN-FWD`; got != want {
 		t.Errorf("first rule of FORWARD:\ngot  %s\nwant %s", got, want)
 	}
-	shell(t, "iptables -D FORWARD 2; iptables -t nat -D PREROUTING 2")
+	nstest.Shell(t, "iptables -D FORWARD 2; iptables -t nat -D PREROUTING 2")
 	h.down()
 	sameHost(t, "after down", dumpHost(t), before)
 }
@@ -233,7 +235,7 @@ func testFailedStep(t *testing.T, h *testHost) {
 			t.Fatal(err)
 		}
 	}
-	shell(t, "ip link set veth8 master sbr0")
+	nstest.Shell(t, "ip link set veth8 master sbr0")
 	err := errorsOf(h.plans[2].Record(h.k), h.plans[2].Apply(h.k))
 	const start = "setting up the rules of boxrun:coldfront: running iptables-restore --noflush -w 30: exit status 2: "
 	const end = ": -A BOXRUN-DN-coldfront -p tcp -j DNAT --to-destination nonsense"
@@ -264,22 +266,22 @@ func testTypedCommands(t *testing.T, h *testHost) {
 	h.down()
 	for i, p := range h.plans {
 		if i == 2 {
-			shell(t, "ip link set veth8 master sbr0; ip link set veth8 up")
+			nstest.Shell(t, "ip link set veth8 master sbr0; ip link set veth8 up")
 		}
-		shell(t, strings.Join(p.Commands(), "\n"))
+		nstest.Shell(t, strings.Join(p.Commands(), "\n"))
 	}
 	sameHost(t, "after typing the commands", withoutIndexes(dumpHost(t)), withoutIndexes(up))
 	if got := h.drift(); got != "" {
 		t.Errorf("after typing the commands, drifted:\n%s", got)
 	}
 	for i, p := range slices.Backward(h.plans) {
-		shell(t, strings.Join(p.UndoCommands(), "\n"))
+		nstest.Shell(t, strings.Join(p.UndoCommands(), "\n"))
 		if i == 2 {
-			shell(t, "ip link set veth8 nomaster; ip link set veth8 down")
+			nstest.Shell(t, "ip link set veth8 nomaster; ip link set veth8 down")
 		}
 	}
 	sameHost(t, "after typing the undo commands", dumpHost(t), before)
-	shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(h.plans[2].Commands()[2:], "\n")+"\nip link del veth8\n"+
+	nstest.Shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(h.plans[2].Commands()[2:], "\n")+"\nip link del veth8\n"+
 		strings.Join(h.plans[2].UndoCommands(), "\n")) // the box has gone, and its veth with it
 }
 
@@ -341,11 +343,11 @@ func testFoundBridge(t *testing.T, h *testHost) {
 		"ip addr add 10.22.0.1/16 brd + dev sbr0; sysctl -qw net.ipv4.conf.sbr0.route_localnet=1",
 		"ip link set sbr0 mtu 1400 promisc on; ethtool -K sbr0 tx off gso off",
 	} {
-		shell(t, "ip link add sbr0 address 02:00:00:00:00:01 type bridge; ip link set sbr0 up; "+
+		nstest.Shell(t, "ip link add sbr0 address 02:00:00:00:00:01 type bridge; ip link set sbr0 up; "+
 			"ip link set veth8 master sbr0; ip link set veth8 nomaster; "+found)
 		before := dumpHost(t)
 		h.up()
-		shell(t, "ip link set sbr0 promisc on; sysctl -qw net.ipv6.conf.sbr0.accept_ra=0")
+		nstest.Shell(t, "ip link set sbr0 promisc on; sysctl -qw net.ipv6.conf.sbr0.accept_ra=0")
 		h.k.Reread()
 		if got := h.drift(); got != "" {
 			t.Errorf("%s: drifted:\n%s", found, got)
@@ -353,14 +355,14 @@ func testFoundBridge(t *testing.T, h *testHost) {
 		h.down()
 		sameHost(t, found+": after down", dumpHost(t), before)
 		bridge := h.plans[1]
-		shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(bridge.Commands(), "\n"))
+		nstest.Shell(t, strings.Join(h.plans[0].Commands(), "\n")+"\n"+strings.Join(bridge.Commands(), "\n"))
 		h.k.Reread()
 		if drift, err := bridge.Drift(h.k); len(drift) > 0 || err != nil {
 			t.Errorf("%s: typed, drifted:\n%s\n%v", found, strings.Join(drift, "\n"), err)
 		}
-		shell(t, strings.Join(bridge.UndoCommands(), "\n")+"\n"+strings.Join(h.plans[0].UndoCommands(), "\n"))
+		nstest.Shell(t, strings.Join(bridge.UndoCommands(), "\n")+"\n"+strings.Join(h.plans[0].UndoCommands(), "\n"))
 		sameHost(t, found+": after typing the undo commands", dumpHost(t), before)
-		shell(t, "ip link del sbr0")
+		nstest.Shell(t, "ip link del sbr0")
 	}
 }
 
@@ -368,14 +370,14 @@ func TestFoundBridgeInUse(t *testing.T) { onBackend(t, "nft", testFoundBridgeInU
 
 // testFoundBridgeInUse has somebody else's box on somebody else's bridge at down.
 func testFoundBridgeInUse(t *testing.T, h *testHost) {
-	shell(t, "ip link add sbr0 address 02:00:00:00:00:01 type bridge")
+	nstest.Shell(t, "ip link add sbr0 address 02:00:00:00:00:01 type bridge")
 	h.up()
-	shell(t, "ip link add raw0 type veth peer name raw1; ip link set raw0 master sbr0")
+	nstest.Shell(t, "ip link add raw0 type veth peer name raw1; ip link set raw0 master sbr0")
 	h.down()
-	if got, want := shell(t, "ip -o -4 addr show up dev sbr0 | grep -o 10.22.0.1/16"), "10.22.0.1/16"; got != want {
+	if got, want := nstest.Shell(t, "ip -o -4 addr show up dev sbr0 | grep -o 10.22.0.1/16"), "10.22.0.1/16"; got != want {
 		t.Errorf("the bridge with a port on it: got address %q, want %q", got, want)
 	}
-	shell(t, "ip link del raw0; ip link del sbr0")
+	nstest.Shell(t, "ip link del raw0; ip link del sbr0")
 }
 
 func TestRefusedBridge(t *testing.T) { onBackend(t, "nft", testRefusedBridge) }
@@ -386,11 +388,11 @@ func testRefusedBridge(t *testing.T, h *testHost) {
 			"recording bridge sbr0: it exists with the address 10.5.0.1/24 instead of 10.22.0.1/16"},
 		{"ip link add sbr0 type veth peer name other", "recording bridge sbr0: it exists and is no bridge but a veth device"},
 	} {
-		shell(t, c.script)
+		nstest.Shell(t, c.script)
 		if err := h.plans[1].Record(h.k); err == nil || err.Error() != c.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.script, err, c.want)
 		}
-		shell(t, "ip link del sbr0")
+		nstest.Shell(t, "ip link del sbr0")
 	}
 }
 
@@ -400,12 +402,12 @@ func TestBridgeInUse(t *testing.T) { onBackend(t, "nft", testBridgeInUse) }
 func testBridgeInUse(t *testing.T, h *testHost) {
 	before := dumpHost(t)
 	h.up()
-	shell(t, "ip link add raw0 type veth peer name raw1; ip link set raw0 master sbr0")
+	nstest.Shell(t, "ip link add raw0 type veth peer name raw1; ip link set raw0 master sbr0")
 	h.down()
-	if got, want := shell(t, "ip -o -4 addr show sbr0 | grep -o 10.22.0.1/16"), "10.22.0.1/16"; got != want {
+	if got, want := nstest.Shell(t, "ip -o -4 addr show sbr0 | grep -o 10.22.0.1/16"), "10.22.0.1/16"; got != want {
 		t.Errorf("the bridge with a port on it: got address %q, want %q", got, want)
 	}
-	shell(t, "ip link del raw0")
+	nstest.Shell(t, "ip link del raw0")
 	h.up()
 	h.down()
 	sameHost(t, "after the last down", dumpHost(t), before)
@@ -420,7 +422,7 @@ func testUndoOfRunningBox(t *testing.T, h *testHost) {
 			t.Fatal(err)
 		}
 	}
-	shell(t, "ip link set veth8 master sbr0; ip link set veth8 up")
+	nstest.Shell(t, "ip link set veth8 master sbr0; ip link set veth8 up")
 	before := dumpHost(t)
 	p := h.plans[2]
 	if err := errorsOf(p.Record(h.k), p.Apply(h.k), stored(t, *p).Undo(h.k)); err != nil {
@@ -466,7 +468,7 @@ func testOtherSpelling(t *testing.T, h *testHost) {
 	if got := h.drift(); got != "" {
 		t.Errorf("drifted:\n%s", got)
 	}
-	shell(t, "iptables -t nat -D OUTPUT 1; iptables -t nat -D BOXRUN-DN-coldfront 1")
+	nstest.Shell(t, "iptables -t nat -D OUTPUT 1; iptables -t nat -D BOXRUN-DN-coldfront 1")
 	h.k.Reread()
 	if got, want := h.drift(), `chain nat/OUTPUT lacks the rule: -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT
 chain nat/BOXRUN-DN-coldfront lacks the rule: -d 127.0.0.1 -p tcp --dport 5432`; !strings.HasPrefix(got, want) {
@@ -480,7 +482,7 @@ func TestTwoBridgesLegacy(t *testing.T) { onBackend(t, "legacy", testTwoBridges)
 // testTwoBridges takes the host's plan back while the second bridge still needs it.
 func testTwoBridges(t *testing.T, h *testHost) {
 	before := dumpHost(t)
-	shell(t, "ip link add veth9 type veth peer name eth9")
+	nstest.Shell(t, "ip link add veth9 type veth peer name eth9")
 	h.up()
 	network, box := sbr0(), coldfront()
 	network.Bridge, network.Subnet = "sbr1", netip.MustParsePrefix("10.23.0.0/16")
@@ -489,7 +491,7 @@ func testTwoBridges(t *testing.T, h *testHost) {
 	if err := errorsOf(second.Record(h.k), second.Apply(h.k)); err != nil {
 		t.Fatal(err)
 	}
-	shell(t, "ip link set veth9 master sbr1")
+	nstest.Shell(t, "ip link set veth9 master sbr1")
 	ports := Ports(box)
 	if err := errorsOf(ports.Record(h.k), ports.Apply(h.k)); err != nil {
 		t.Fatal(err)
@@ -497,7 +499,7 @@ func testTwoBridges(t *testing.T, h *testHost) {
 	if got := h.drift(); got != "" {
 		t.Errorf("the second bridge made the first drift:\n%s", got)
 	}
-	shell(t, "ip link set veth8 nomaster; ip link set veth8 down")
+	nstest.Shell(t, "ip link set veth8 nomaster; ip link set veth8 down")
 	for _, p := range slices.Backward(h.plans) {
 		if err := p.Undo(h.k); errors.Is(err, ErrInUse) != (p == h.plans[0]) || err != nil && !errors.Is(err, ErrInUse) {
 			t.Errorf("undoing %s: got %v, want %v of the host's plan alone", p.Owner, err, ErrInUse)
@@ -507,9 +509,9 @@ func testTwoBridges(t *testing.T, h *testHost) {
 	if got := h.drift(); got != "" {
 		t.Errorf("after the first bridge went, drifted:\n%s", got)
 	}
-	shell(t, "ip link set veth9 nomaster")
+	nstest.Shell(t, "ip link set veth9 nomaster")
 	h.down()
-	shell(t, "ip link del veth9")
+	nstest.Shell(t, "ip link del veth9")
 	sameHost(t, "after down", dumpHost(t), before)
 }
 
@@ -538,11 +540,11 @@ func testSweep(t *testing.T, h *testHost) {
 }
 
 // TestSpeed measures, and fails only where something costs ten times what it should.
-func TestSpeedNFT(t *testing.T)    { onBackend(t, "nft", testSpeed) }
-func TestSpeedLegacy(t *testing.T) { onBackend(t, "legacy", testSpeed) }
+func TestSpeedNFT(t *testing.T)    { alone(t, "nft", testSpeed) }
+func TestSpeedLegacy(t *testing.T) { alone(t, "legacy", testSpeed) }
 
 func testSpeed(t *testing.T, h *testHost) {
-	shell(t, "ip link add sbr0 type bridge; ip link set veth8 master sbr0") // so that plans can be applied in one go
+	nstest.Shell(t, "ip link add sbr0 type bridge; ip link set veth8 master sbr0") // so that plans can be applied in one go
 	start := time.Now()
 	for _, p := range h.plans {
 		if err := errorsOf(p.Record(h.k), p.Apply(h.k)); err != nil {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/nstest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 	case "probe":
 		probe(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
 	default:
-		os.Exit(m.Run())
+		os.Exit(nstest.Main(m))
 	}
 }
 
@@ -187,7 +189,7 @@ func dbBox() Box {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	shell(t, labScript)
+	nstest.Shell(t, labScript)
 	k, err := Open()
 	if err != nil {
 		t.Fatal(err)
@@ -198,12 +200,12 @@ func newLab(t *testing.T) *lab {
 	n.Dir = t.TempDir()
 	l.add(Host())
 	l.add(Bridge(n))
-	shell(t, fmt.Sprintf(boxScript, "veth8", "web", "10.22.0.8"))
-	shell(t, fmt.Sprintf(boxScript, "veth9", "db", "10.22.0.9"))
+	nstest.Shell(t, fmt.Sprintf(boxScript, "veth8", "web", "10.22.0.8"))
+	nstest.Shell(t, fmt.Sprintf(boxScript, "veth9", "db", "10.22.0.9"))
 	l.add(Ports(webBox()))
 	l.add(Ports(dbBox()))
-	shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
-	shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
+	nstest.Shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
+	nstest.Shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
 	l.serve("", "tcp/127.0.0.1:9999")
 	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080")
 	l.serve("db", "tcp/10.22.0.9:80")
@@ -220,7 +222,7 @@ func (l *lab) add(p Plan) {
 	l.plans = append(l.plans, &p)
 }
 
-// apply mends everything.
+// apply repairs everything.
 func (l *lab) apply() {
 	l.t.Helper()
 	l.k.Reread()
@@ -337,9 +339,9 @@ func (l *lab) expect(p labProbe, want, when string) {
 }
 
 // policy sets the policy of FORWARD.
-func (l *lab) policy(policy string) { shell(l.t, "iptables -P FORWARD "+policy) }
+func (l *lab) policy(policy string) { nstest.Shell(l.t, "iptables -P FORWARD "+policy) }
 
-// bridgeNetfilter says whether bridged frames pass through iptables.
+// bridgeNetfilter reports whether bridged frames pass through iptables.
 func (l *lab) bridgeNetfilter(on bool) bool {
 	path := "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	value := strconv.Itoa(map[bool]int{true: 1}[on])

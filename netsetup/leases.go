@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where CNI's library and the host-local plugin keep what they were not told to keep elsewhere. It is on disk, so it
-// outlives a reboot.
+// Directories of CNI's library and of the host-local plugin, unless told otherwise. The directories are on disk, so
+// they outlive a reboot.
 const (
 	cniLeases  = "/var/lib/cni/networks" // NETWORK/ADDRESS, content "OWNER\r\nIFNAME"
 	cniResults = "/var/lib/cni/results"  // NETWORK-OWNER-IFNAME
@@ -29,35 +29,41 @@ const maxPID = 1 << 22
 // clockMargin is how much later than its lease a process may seem to have started and still be its owner.
 const clockMargin = 2 * time.Second
 
-// lockWait bounds the wait for the lock of a lease directory, which the plugin holds for milliseconds.
-const lockWait = time.Second
-
-// CollectLeases removes the leases whose owner is dead, and gives the paths it removed. A lease is a file of the
-// host-local plugin, named after an address, in one of dirs or in a directory below it. Apptainer's owners are pids
-// (the box's init); an owner of any other form is another runtime's, and its leases stay. Of the owner's cached CNI
-// results the same holds. Leases are left behind when an instance's processes were killed, and they block its address,
-// or every start with the same pid. Directories that do not exist are empty ones. Errors do not stop it.
+// CollectLeases removes the leases and the cached CNI results of dead owners, and returns the paths of what is
+// removed. Leases are left behind when an instance's processes are killed. A stale lease blocks its address, or every
+// start with the same pid.
+//
+// A lease is a file of the host-local plugin, named after an address, in a directory of dirs or in a directory below.
+// Apptainer's owners are pids (the box's init). An owner of any other form is another runtime's: such leases and
+// results stay. A directory that does not exist counts as empty. CollectLeases goes on past errors and returns them
+// joined.
 func CollectLeases(dirs ...string) ([]string, error) {
-	return collectLeases(dirs, cniResults)
+	return collector{results: cniResults, lockWait: time.Second}.collect(dirs)
 }
 
-func collectLeases(dirs []string, results string) ([]string, error) {
+// collector collects what dead processes left with CNI.
+type collector struct {
+	results  string        // the directory of cached results
+	lockWait time.Duration // for the lock of a lease directory; the plugin holds the lock for milliseconds
+}
+
+func (c collector) collect(dirs []string) ([]string, error) {
 	leases, err := leasesBelow(dirs...)
 	errs := []error{err}
 	var removed []string
 	for _, l := range leases {
-		done, err := l.collect()
+		done, err := l.collect(c.lockWait)
 		if done {
 			removed = append(removed, l.path)
 		}
 		errs = append(errs, err)
 	}
-	cached, err := collectResults(results)
+	cached, err := collectResults(c.results)
 	return append(removed, cached...), errors.Join(append(errs, err)...)
 }
 
-// collectResults removes the cached results in dir of processes that are gone. They block nothing, so those whose pid
-// has been reused may wait until that process is gone too.
+// collectResults removes the cached results in dir of processes that are gone. Results block nothing, so a result
+// whose pid is used again may wait until the next process is gone, too.
 func collectResults(dir string) ([]string, error) {
 	entries, err := readDir(dir)
 	errs := []error{err}
@@ -80,8 +86,8 @@ func collectResults(dir string) ([]string, error) {
 	return removed, errors.Join(errs...)
 }
 
-// resultOwner gives the pid that a cached result is of, or 0 where the owner is no pid, or the file is not whole: another
-// runtime's name for a container may look like a part of the file's name.
+// resultOwner returns the pid a cached result belongs to, or 0 where the owner is no pid or the file is not whole. The
+// file's name does not tell: another runtime's name for a container may look like a part of the name.
 func resultOwner(path string) (int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -96,13 +102,13 @@ func resultOwner(path string) (int, error) {
 	return parsePID(result.ContainerID), nil
 }
 
-// lease is a file that holds an address for its owner.
+// lease is a file by which an owner holds an address.
 type lease struct {
 	path string
 	addr netip.Addr
 }
 
-// leasesBelow gives the leases in dirs and in the directories one level below. What vanishes meanwhile is left out.
+// leasesBelow returns the leases in dirs and in the directories a level below. What vanishes meanwhile is left out.
 func leasesBelow(dirs ...string) ([]lease, error) {
 	var leases []lease
 	var errs []error
@@ -134,7 +140,7 @@ func leasesAmong(dir string, entries []fs.DirEntry) []lease {
 	return leases
 }
 
-// readDir lists a directory; one that does not exist is empty.
+// readDir lists a directory. A directory that does not exist is empty.
 func readDir(dir string) ([]fs.DirEntry, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -143,12 +149,12 @@ func readDir(dir string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// collect removes the lease if its owner is dead, and says whether it did.
-func (l lease) collect() (bool, error) {
+// collect removes the lease if its owner is dead, and reports whether the lease was removed.
+func (l lease) collect(lockWait time.Duration) (bool, error) {
 	if dead, err := l.dead(); !dead || err != nil {
 		return false, err
 	}
-	unlock, err := lockLeases(filepath.Dir(l.path))
+	unlock, err := lockLeases(filepath.Dir(l.path), lockWait)
 	if err != nil {
 		return false, err
 	}
@@ -164,9 +170,9 @@ func (l lease) collect() (bool, error) {
 	return err == nil, nil
 }
 
-// dead says whether the owner is certainly gone: no process has its pid, or one that is younger than the lease and
-// does not hold the address. The latter counts because a clock that was set forward makes every process look younger.
-// A lease that is gone has no dead owner.
+// dead reports whether the owner is certainly gone: no process has its pid, or the process with its pid is younger
+// than the lease and does not hold the address. The address counts because every process looks younger after a clock
+// was set forward. A lease that is gone has no dead owner.
 func (l lease) dead() (bool, error) {
 	owner, err := l.owner()
 	pid := parsePID(owner)
@@ -191,8 +197,8 @@ func (l lease) dead() (bool, error) {
 	return !holds && err == nil, err
 }
 
-// owner gives the first line of the lease: a pid for Apptainer's, a container's id for others, empty for one that is
-// being written or is gone.
+// owner returns the first line of the lease: a pid for Apptainer's, a container's id for others, "" for a lease half
+// written or gone.
 func (l lease) owner() (string, error) {
 	text, err := os.ReadFile(l.path)
 	if err != nil {
@@ -202,15 +208,10 @@ func (l lease) owner() (string, error) {
 	return strings.TrimSpace(owner), nil
 }
 
-// ignoreGone is nil for the errors of a file, or a process behind one, that is gone.
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	return err
-}
+// ignoreGone drops the error of a file, or of a process behind a file, that is gone.
+func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH) }
 
-// holdsAddr says whether the network of a process has an address. That of a process that is gone has none.
+// holdsAddr reports whether the network of a process has an address. A process that is gone has no address.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 	addrs, err := processAddrs(pid)
 	if err != nil {
@@ -219,9 +220,9 @@ func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 	return slices.Contains(addrs, addr), nil
 }
 
-// lockLeases takes the lock that host-local takes around each change, and gives the function that returns it. Without
-// a lock file nothing has ever been leased there, and there is nobody to keep out.
-func lockLeases(dir string) (unlock func(), err error) {
+// lockLeases takes the lock that host-local takes around each change, and returns the function that lets go. Without a
+// lock file nothing has ever been leased there, and there is nobody to keep out.
+func lockLeases(dir string, wait time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() {}, nil
@@ -229,7 +230,7 @@ func lockLeases(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking leases: %w", err)
 	}
-	for deadline := time.Now().Add(lockWait); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = f.Close() }, nil
@@ -240,7 +241,7 @@ func lockLeases(dir string) (unlock func(), err error) {
 	}
 }
 
-// parsePID gives the pid that text is, or 0 where it is none or not a box's: pid 1 is the host's init.
+// parsePID returns the pid in text, or 0 where text is no pid or not a box's: pid 1 is the host's init.
 func parsePID(text string) int {
 	pid, err := strconv.Atoi(text)
 	if err != nil || pid <= 1 || pid > maxPID || text[0] == '+' {
@@ -249,13 +250,13 @@ func parsePID(text string) int {
 	return pid
 }
 
-// exists says whether a process, or a zombie not yet waited for, has this pid.
+// exists reports whether a process, or a zombie not yet waited for, has this pid.
 func exists(pid int) bool {
 	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
-// processStart gives the time a process was started, by the clock as it is set now. The error of a process that does
-// not exist is fs.ErrNotExist.
+// processStart returns the start time of a process, by the clock as set now. The error for a process that does not
+// exist wraps fs.ErrNotExist.
 func processStart(pid int) (time.Time, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, unix.ESRCH) {
@@ -278,7 +279,7 @@ func processStart(pid int) (time.Time, error) {
 // tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on all architectures Go runs on.
 const tick = 10 * time.Millisecond
 
-// startTicks gives field 22 of /proc/PID/stat. The second field, the name in brackets, may hold blanks and brackets.
+// startTicks returns field 22 of /proc/PID/stat. The second field, the name in brackets, may hold blanks and brackets.
 func startTicks(stat string) (int64, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 {

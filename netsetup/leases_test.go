@@ -11,8 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/nstest"
+
 	"golang.org/x/sys/unix"
 )
+
+// lockWait is enough to find out that nobody lets go of a lock, and longer than the holder in the test keeps the lock.
+const lockWait = 300 * time.Millisecond
+
+func collecting(results string) collector { return collector{results: results, lockWait: lockWait} }
 
 // sleeper starts a process that lives until the test ends or stop is called.
 func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
@@ -32,7 +39,7 @@ func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
 	return cmd.Process.Pid, stop
 }
 
-// deadPID gives the pid of a process that has ended.
+// deadPID returns the pid of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	pid, stop := sleeper(t)
@@ -85,7 +92,7 @@ func TestCollectLeases(t *testing.T) {
 		"results/podman-f6d0b7c0aa57-eth0":                `{"containerId":"f6d0b7c0aa57"}`,
 		"results/half-written-eth0":                       `{"containerId":"`,
 	})
-	removed, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")}, filepath.Join(root, "results"))
+	removed, err := collecting(filepath.Join(root, "results")).collect([]string{filepath.Join(root, "run"), filepath.Join(root, "var"), filepath.Join(root, "none")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,20 +120,20 @@ results/my-net-%d-eth1`, dead, dead)
 	if got := strings.ReplaceAll(strings.Join(removed, "\n"), root+"/", ""); got != wantRemoved {
 		t.Errorf("said to have removed:\n%s\nwant:\n%s", got, wantRemoved)
 	}
-	if again, err := collectLeases([]string{filepath.Join(root, "run"), filepath.Join(root, "var")}, filepath.Join(root, "results")); len(again) > 0 || err != nil {
+	if again, err := collecting(filepath.Join(root, "results")).collect([]string{filepath.Join(root, "run"), filepath.Join(root, "var")}); len(again) > 0 || err != nil {
 		t.Errorf("the second time: %v, %v", again, err)
 	}
 }
 
 func TestCollectLeasesOfReusedPID(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	// One process has the pid of a dead box; the other is a box whose lease seems older than it is, because the clock
 	// was set forward after the start.
 	reused, _ := sleeper(t)
 	box, _ := sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
-	waitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
+	nstest.WaitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
 	root := writeFiles(t, map[string]string{
 		"boxrun-sbr0/10.22.0.2": owned(reused),
 		"boxrun-sbr0/10.22.0.3": owned(box),
@@ -138,7 +145,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+	if _, err := collecting(filepath.Join(root, "none")).collect([]string{root}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := tree(t, root), "boxrun-sbr0/10.22.0.3\nboxrun-sbr0/10.22.0.4"; got != want {
@@ -147,6 +154,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 }
 
 func TestCollectLeasesWaitsForTheLock(t *testing.T) {
+	t.Parallel()
 	dead := owned(deadPID(t))
 	root := writeFiles(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
 	lock, err := os.Open(filepath.Join(root, "net/lock"))
@@ -157,7 +165,7 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	_, err = collectLeases([]string{root}, filepath.Join(root, "none"))
+	_, err = collecting(filepath.Join(root, "none")).collect([]string{root})
 	want := fmt.Sprintf("locking leases with %s/net/lock: resource temporarily unavailable", root)
 	if got := fmt.Sprint(err); got != want {
 		t.Errorf("while it is held:\ngot  %s\nwant %s", got, want)
@@ -165,17 +173,18 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 
 	// The holder gives the address to a living process and lets go: the lease must stay.
 	alive, _ := sleeper(t)
-	time.AfterFunc(100*time.Millisecond, func() {
+	time.AfterFunc(lockWait/6, func() {
 		_ = os.WriteFile(filepath.Join(root, "net/10.22.0.2"), []byte(owned(alive)), 0o644)
 		lock.Close()
 	})
-	removed, err := collectLeases([]string{root}, filepath.Join(root, "none"))
+	removed, err := collecting(filepath.Join(root, "none")).collect([]string{root})
 	if len(removed) > 0 || err != nil {
 		t.Errorf("given to another meanwhile: removed %v, %v", removed, err)
 	}
 }
 
 func TestCollectLeasesWhileTheyVanish(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	dead := owned(deadPID(t))
 	done := make(chan struct{})
@@ -196,7 +205,7 @@ func TestCollectLeasesWhileTheyVanish(t *testing.T) {
 	})
 	n := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/16")}
 	for deadline := time.Now().Add(time.Second / 2); time.Now().Before(deadline); {
-		if _, err := collectLeases([]string{root}, filepath.Join(root, "none")); err != nil {
+		if _, err := collecting(filepath.Join(root, "none")).collect([]string{root}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, nil, root); err != nil {
@@ -225,15 +234,5 @@ func TestProcessStart(t *testing.T) {
 	_, err = processStart(deadPID(t))
 	if !os.IsNotExist(err) {
 		t.Errorf("of a dead process: got %v, want one that does not exist", err)
-	}
-}
-
-// waitFor waits until ok, for ten seconds at most.
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited for 10 s in vain")
-		}
 	}
 }

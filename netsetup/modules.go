@@ -7,18 +7,19 @@ import (
 	"path/filepath"
 	"strings"
 
+	"boxrun/netsetup/rules"
+
 	"golang.org/x/sys/unix"
 )
 
-// Modules are kernel modules. Undo leaves them: the kernel itself loads such modules at the first use, and others may be
-// using them by then.
+// Modules are kernel modules. Undo leaves them loaded: the kernel itself loads such modules at the first use, and
+// others may be using them by then.
 type Modules struct {
 	Names  []string `json:"names"`
 	Legacy bool     `json:"legacy,omitempty"` // only the legacy backend of iptables needs them
-	Absent []string `json:"absent,omitempty"` // those that were not loaded before
+	Absent []string `json:"absent,omitempty"` // modules that were not loaded before
 }
 
-// String names the modules.
 func (m *Modules) String() string { return "kernel modules " + strings.Join(m.Names, " ") }
 
 // commands do not fail where the modules are part of the kernel and there is nothing to load.
@@ -30,22 +31,22 @@ func (m *Modules) commands() (up, down []string) {
 	return []string{load}, nil
 }
 
-func (m *Modules) record(k *Kernel) (err error) {
-	m.Absent, err = m.loadable(k)
+func (m *Modules) record(*Kernel) (err error) {
+	m.Absent, err = m.loadable()
 	return err
 }
 
-func (m *Modules) check(k *Kernel) ([]string, error) {
-	loadable, err := m.loadable(k)
+func (m *Modules) check(*Kernel) ([]string, error) {
+	loadable, err := m.loadable()
 	if len(loadable) == 0 || err != nil {
 		return nil, err
 	}
 	return []string{"not loaded: kernel modules " + strings.Join(loadable, " ")}, nil
 }
 
-// loadable gives the modules that are needed, not loaded, and there to be loaded. A kernel that has one built in, or a
-// container that sees no modules, is no error: what needs it will say so.
-func (m *Modules) loadable(k *Kernel) ([]string, error) {
+// loadable returns the modules that are needed, not loaded, and on disk. A module built into the kernel is no error,
+// nor is a container without modules: whoever needs the module will complain.
+func (m *Modules) loadable() ([]string, error) {
 	var loadable []string
 	for _, name := range m.Names {
 		if _, err := os.Stat(filepath.Join("/sys/module", name)); err == nil {
@@ -60,14 +61,14 @@ func (m *Modules) loadable(k *Kernel) ([]string, error) {
 		}
 	}
 	if m.Legacy && len(loadable) > 0 {
-		if legacy, err := k.legacy(); !legacy {
+		if legacy, err := legacy(); !legacy {
 			return nil, err
 		}
 	}
 	return loadable, nil
 }
 
-// onDisk looks for a module among those of the running kernel.
+// onDisk looks for a module among the modules of the running kernel.
 func onDisk(name string) (bool, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -90,13 +91,13 @@ func onDisk(name string) (bool, error) {
 }
 
 func (m *Modules) ensure(*Kernel) error {
-	_, err := runProgram("", "modprobe", append([]string{"-a"}, m.Names...)...)
+	_, err := rules.Run("", "modprobe", append([]string{"-a"}, m.Names...)...)
 	return err
 }
 
 func (m *Modules) undo(*Kernel) error { return nil }
 
-// settle tells that the modules stay, and forgets that they were not there.
+// settle returns a line for the modules that stay, and forgets them.
 func (m *Modules) settle() []string {
 	if len(m.Absent) == 0 {
 		return nil

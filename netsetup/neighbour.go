@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForgetNeighbour makes the host ask anew who has addr on the bridge. A box that is started again gets its address
-// back, but not its MAC: while the host has other traffic on the bridge it would go on sending to the old one for as
-// long as an entry counts as reachable. No entry, or no such bridge, is nil.
+// ForgetNeighbour makes the host ask anew who has addr on the bridge. A box started again gets its address back, but
+// not its MAC. While the host has other traffic on the bridge, the host would send to the old MAC for as long as the
+// entry counts as reachable. Without such an entry, or without the bridge, ForgetNeighbour returns nil.
 func (k *Kernel) ForgetNeighbour(bridge string, addr netip.Addr) error {
 	link, err := k.linkByName(bridge)
 	if err != nil || link == nil {

@@ -5,27 +5,21 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// Overlap says why n cannot be put on this host, or nil: its bridge's name belongs to a device of another kind, the
-// bridge has another address than the gateway, or n.Subnet overlaps an address or a route of another interface. Such
-// a route would lose packets to the bridge, those of an administrator's own connection among them. Default routes do
-// not count. A bridge that does not exist is fine.
+// Overlap returns an error that says why n cannot be put on this host: the bridge's name belongs to a device of
+// another kind, the bridge has another address than the gateway, or n.Subnet overlaps an address or a route of another
+// interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
+// Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
-	names := map[int]string{}
+	names := namesOf(links)
 	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
 		if l.Attrs().Name == n.Bridge && l.Type() != "bridge" {
 			return fmt.Errorf("%q exists and is a %s device, not a bridge", n.Bridge, l.Type())
 		}
@@ -54,7 +48,7 @@ func overlappingAddr(h *netlink.Handle, n Network, names map[int]string) error {
 	return nil
 }
 
-// overlappingRoute looks at every table: a VPN's own table is asked before the main one.
+// overlappingRoute looks at every table: a VPN's own table is asked before the main table.
 func overlappingRoute(h *netlink.Handle, n Network, names map[int]string) error {
 	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -77,7 +71,7 @@ func isDefault(dst netip.Prefix) bool {
 	return !dst.IsValid() || dst.Bits() <= 1
 }
 
-// routeLink gives the index of the interface a route leads to, the first of several, or 0.
+// routeLink returns the index of the interface a route leads to, the first of several, or 0.
 func routeLink(r netlink.Route) int {
 	if r.LinkIndex == 0 && len(r.MultiPath) > 0 {
 		return r.MultiPath[0].LinkIndex
@@ -85,7 +79,7 @@ func routeLink(r netlink.Route) int {
 	return r.LinkIndex
 }
 
-// routeTarget names where a route leads: its interface, or what it does with packets instead.
+// routeTarget names where a route leads: the interface, or the fate of packets without an interface.
 func routeTarget(r netlink.Route, names map[int]string) string {
 	if index := routeLink(r); index != 0 {
 		return names[index]

@@ -4,20 +4,22 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 func TestOverlap(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16")}
-	run(t, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer")
-	run(t, "ip", "link", "set", "eth0", "up")
-	run(t, "ip", "link", "set", "peer", "up")
-	run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
-	run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
-	run(t, "ip", "route", "add", "0.0.0.0/1", "via", "192.0.2.3") // as OpenVPN puts it before the default route
-	run(t, "ip", "route", "add", "10.23.0.0/16", "via", "192.0.2.2")
+	nstest.Run(t, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer")
+	nstest.Run(t, "ip", "link", "set", "eth0", "up")
+	nstest.Run(t, "ip", "link", "set", "peer", "up")
+	nstest.Run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	nstest.Run(t, "ip", "route", "add", "default", "via", "192.0.2.2")
+	nstest.Run(t, "ip", "route", "add", "0.0.0.0/1", "via", "192.0.2.3") // as OpenVPN puts it before the default route
+	nstest.Run(t, "ip", "route", "add", "10.23.0.0/16", "via", "192.0.2.2")
 	for _, test := range []struct {
 		name, command, undo, want string
 	}{
@@ -47,14 +49,14 @@ func TestOverlap(t *testing.T) {
 			"subnet 10.22.0.0/16 of sbr0 overlaps 10.22.0.1/16 on sbr1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			run(t, "sh", "-ec", test.command)
+			nstest.Run(t, "sh", "-ec", test.command)
 			if got := fmt.Sprint(Overlap(n)); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
-			run(t, "sh", "-ec", test.undo)
+			nstest.Run(t, "sh", "-ec", test.undo)
 		})
 	}
-	if got := run(t, "ip", "-br", "link"); strings.Contains(got, "sbr") {
+	if got := nstest.Run(t, "ip", "-br", "link"); strings.Contains(got, "sbr") {
 		t.Errorf("the cases did not clean up, or Overlap made something:\n%s", got)
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Overruled gives a line, with file and number, for each setting of the setup's sysctl file that another file takes back at
-// every boot, as systemd-sysctl reads it later. Nothing where there is no such file of boxrun's. root is "/".
+// Overruled returns a line, with file and number, for each setting of the setup's sysctl file that another file takes
+// back at every boot, as systemd-sysctl reads the other file later. Without a sysctl file of boxrun's there are no
+// lines. Root is "/".
 //
-// By sysctl.d(5) files are read in the order of their names, whichever directory they are in, and one hides those of its
+// By sysctl.d(5) files are read in the order of their names, in whatever directory, and a file hides files of the same
 // name in later directories. A pattern, "net.ipv4.conf.*.rp_filter", does not change what some file sets by name.
 func Overruled(root string) ([]string, error) {
 	own := filepath.Join(root, "etc", sysctlFile)
@@ -33,7 +34,7 @@ func Overruled(root string) ([]string, error) {
 			continue
 		}
 		settings, err := readSettings(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) { // neither of which is read at boot
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) { // neither is read at boot
 			return nil, err
 		}
 		for _, s := range settings {
@@ -49,7 +50,7 @@ func Overruled(root string) ([]string, error) {
 	return lines, nil
 }
 
-// undoes says whether another value than ours does harm: of reverse path filtering only the strict one.
+// undoes reports whether another value than boxrun's does harm: of reverse path filtering only the strict value.
 func undoes(s Setting, ours string) bool {
 	if strings.HasSuffix(s.Key, ".rp_filter") {
 		return s.Value == "1"
@@ -57,7 +58,7 @@ func undoes(s Setting, ours string) bool {
 	return s.Value != ours
 }
 
-// sysctlFiles gives what systemd-sysctl reads, in its order.
+// sysctlFiles returns the files systemd-sysctl reads, in its order.
 func sysctlFiles(root string) ([]string, error) {
 	byName := map[string]string{}
 	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {
@@ -79,14 +80,14 @@ func sysctlFiles(root string) ([]string, error) {
 	return files, nil
 }
 
-// placed is a setting and the line it is on: FILE:NUMBER.
+// placed is a setting and its line: FILE:NUMBER.
 type placed struct {
 	Setting
 	where string
 }
 
-// readSettings reads a file of sysctl.d(5). Keys are written with dots, and that of forwarding on all devices as
-// net.ipv4.ip_forward, which it is.
+// readSettings reads a file of sysctl.d(5). Keys come with dots. Forwarding on all devices comes as
+// net.ipv4.ip_forward, its other name.
 func readSettings(file string) ([]placed, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/rules"
 )
 
 func TestPacketsNFT(t *testing.T)    { onPackets(t, "nft", testPackets) }
@@ -12,7 +15,7 @@ func TestPacketsLegacy(t *testing.T) { onPackets(t, "legacy", testPackets) }
 
 func onPackets(t *testing.T, backend string, test func(t *testing.T, l *lab)) {
 	t.Helper()
-	withBackend(t, backend, func(t *testing.T) { test(t, newLab(t)) })
+	nstest.WithBackend(t, backend, nstest.SideBySide, func(t *testing.T) { test(t, newLab(t)) })
 }
 
 // The questions, by what they are about.
@@ -193,18 +196,19 @@ func testFaults(t *testing.T, l *lab) {
 func (l *lab) breakRule(f fault, covered map[string]bool) string {
 	l.t.Helper()
 	if f.script != "" {
-		shell(l.t, f.script)
+		nstest.Shell(l.t, f.script)
 		return f.script
 	}
 	have, err := l.k.rules()
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	for _, rule := range have[f.table][f.chain] {
+	for _, r := range have.Rules(f.table, f.chain) {
+		rule := r.Text
 		if strings.Contains(rule+" ", f.rule+" ") || strings.Contains(rule, f.rule) && strings.HasSuffix(f.rule, " ") {
 			name := f.table + "/" + f.chain + " " + rule
 			covered[name] = true
-			shell(l.t, fmt.Sprintf("iptables -t %s -D %s %s", f.table, f.chain, rule))
+			nstest.Shell(l.t, fmt.Sprintf("iptables -t %s -D %s %s", f.table, f.chain, rule))
 			return name
 		}
 	}
@@ -212,17 +216,17 @@ func (l *lab) breakRule(f fault, covered map[string]bool) string {
 	return ""
 }
 
-// allRules gives the rules of all plans as breakRule names them.
+// allRules returns the rules of all plans as breakRule names them.
 func (l *lab) allRules() []string {
 	var all []string
 	for _, p := range l.plans {
 		for _, c := range p.Chains {
 			for _, rule := range c.Rules {
-				all = append(all, c.Table+"/"+c.Name+" "+normal(rule))
+				all = append(all, c.Table+"/"+c.Name+" "+rules.Normal(rule))
 			}
 		}
 		for _, r := range p.Rules {
-			all = append(all, r.Table+"/"+r.Chain+" "+normal(r.Spec))
+			all = append(all, r.Table+"/"+r.Chain+" "+rules.Normal(r.Spec))
 		}
 	}
 	return all
@@ -243,15 +247,15 @@ const lanScript = `
 // testTrafficOfOthers has the host forward between two networks that are none of boxrun's: nothing of it is accepted,
 // translated or clamped beside what the host's own rules say.
 func testTrafficOfOthers(t *testing.T, l *lab) {
-	shell(t, lanScript)
+	nstest.Shell(t, lanScript)
 	l.serve("lan", "tcp/203.0.113.2:80", "tcp/203.0.113.2:8080")
 	across, samePort := labProbe{"client", "tcp", "", "203.0.113.2:80"}, labProbe{"client", "tcp", "", "203.0.113.2:8080"}
 	l.policy("ACCEPT")
 	l.expect(across, "192.0.2.2 to port 80, mss 1400", "policy ACCEPT")
 	l.expect(samePort, "192.0.2.2 to port 8080", "policy ACCEPT")
-	shell(t, "iptables -A FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP")
+	nstest.Shell(t, "iptables -A FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP")
 	l.expect(across, noAnswer, "replies dropped by the host's own rule")
-	shell(t, "iptables -D FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP; "+
+	nstest.Shell(t, "iptables -D FORWARD -d 192.0.2.2 -i lan0 -m conntrack --ctstate ESTABLISHED -j DROP; "+
 		"iptables -A FORWARD -i lan0 -m conntrack --ctstate ESTABLISHED -j ACCEPT")
 	l.policy("DROP")
 	l.expect(across, noAnswer, "policy DROP")

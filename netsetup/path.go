@@ -15,17 +15,16 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
-// Outsider is a throw-away network behind a veth of the host: it stands for a client outside, so that a connection from
-// it takes the way that a stranger's takes. Its namespace has no name, so it dies, and the veth with it, with the
-// process that made it, however that ends.
+// Outsider is a throw-away network behind a veth of the host. It stands for a client outside: a connection from the
+// Outsider takes the way of a stranger's. Its namespace has no name, so the namespace and the veth die with the
+// process, however the process ends.
 type Outsider struct {
 	Addr    netip.Addr // the client's
 	Gateway netip.Addr // the host's, on the veth
 	Device  string     // the host's end
-	MTU     int        // of the host's end: below what Ethernet has, as on many a way through the world
+	MTU     int        // of the host's end: below Ethernet's, as on many a way through the world
 	ns      netns.NsHandle
 	host    *netlink.Handle
 }
@@ -33,20 +32,17 @@ type Outsider struct {
 // The host's ends are named after the process they belong to.
 const outsiderPrefix = "boxrun-d"
 
-// outsiderMTU is what the client itself has, so that it sends segments too large for the host's end unless BOXRUN-MSS
-// tells it.
+// outsiderMTU is the MTU of the client itself, so the client sends segments too large for the host's end unless
+// BOXRUN-MSS tells it.
 const outsiderMTU = 1500
 
 // benchmark is kept for testing networks (RFC 2544): nobody's packets go there.
 func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 
-// OpenOutsider makes one. mtu is that of the way it stands for; Close it, or end the process.
+// OpenOutsider makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
+// end the process.
 func OpenOutsider(mtu int) (*Outsider, error) {
-	host, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: host}
+	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: ofHost()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -78,8 +74,8 @@ func (o *Outsider) open() error {
 	return o.openInside()
 }
 
-// openInside gives the client its address, and the host for a way to everywhere. It segments and sums itself, as a
-// machine behind a wire has to.
+// openInside sets up the client: its address, and the host as the way to everywhere. The client segments and sums
+// itself, as a machine behind a wire must.
 func (o *Outsider) openInside() error {
 	inside, err := openRoute(o.ns)
 	if err != nil {
@@ -110,7 +106,8 @@ func (o *Outsider) openInside() error {
 	})
 }
 
-// raiseLink gives a link its mtu, an address of a network of two, and sets it up. Zeroes leave things as they are.
+// raiseLink sets the MTU of a link, adds an address in a network of two, and sets the link up. Zeroes leave things as
+// they are.
 func raiseLink(h *netlink.Handle, name string, mtu int, addr netip.Addr) error {
 	link, err := h.LinkByName(name)
 	if err != nil {
@@ -130,8 +127,8 @@ func raiseLink(h *netlink.Handle, name string, mtu int, addr netip.Addr) error {
 	return h.LinkSetUp(link)
 }
 
-// awaitUp waits until the kernel has noticed that both ends of a link are up: what is sent before is lost, and sent again
-// a second later. It is a matter of milliseconds; where it is not, connections tell.
+// awaitUp waits until the kernel has noticed that both ends of a link are up, a matter of milliseconds. Earlier
+// packets would be lost, and sent again a second later. If the wait ends in vain, connections tell.
 func awaitUp(h *netlink.Handle, name string) {
 	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		link, err := h.LinkByName(name)
@@ -141,8 +138,8 @@ func awaitUp(h *netlink.Handle, name string) {
 	}
 }
 
-// pickAddrs finds a network of two addresses that no route of the host leads to. It begins with a place of the process's
-// own, as another doctor may be at work.
+// pickAddrs finds a network of two addresses without a route of the host. The search begins at a place of the
+// process's own, as another doctor may be at work.
 func (o *Outsider) pickAddrs() error {
 	routes, err := routeList(o.host, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -165,7 +162,7 @@ func (o *Outsider) pickAddrs() error {
 	return fmt.Errorf("the host has routes to all of %v", benchmark())
 }
 
-// nthNetwork gives the n-th network of four addresses in p.
+// nthNetwork returns the n-th network of four addresses in p.
 func nthNetwork(p netip.Prefix, n int) netip.Prefix {
 	b := p.Addr().As4()
 	b[1] += byte(n >> 14)
@@ -188,9 +185,8 @@ func (o *Outsider) Listen(ctx context.Context, network, address string) (l net.L
 	return l, err
 }
 
-// Close takes it away, and what the host's connection tracking remembers of it.
+// Close takes the Outsider away, and what the host's connection tracking remembers of the Outsider.
 func (o *Outsider) Close() error {
-	defer o.host.Close()
 	var errs []error
 	link, err := o.host.LinkByName(o.Device)
 	if err == nil {
@@ -207,24 +203,16 @@ func (o *Outsider) Close() error {
 
 // forget deletes the tracked connections of the outsider, whichever end began them.
 func (o *Outsider) forget() error {
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	k := Kernel{link: h}
-	defer h.Close()
+	k := Kernel{link: o.host}
 	return k.forgetFlows(func(f *netlink.ConntrackFlow) bool {
 		return addrOf(f.Forward.SrcIP) == o.Addr || addrOf(f.Forward.DstIP) == o.Addr
 	})
 }
 
-// SweepOutsiders removes those whose process is gone, and gives their names. The kernel does the same, some time later.
+// SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
+// some time later.
 func SweepOutsiders() ([]string, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
@@ -243,8 +231,8 @@ func SweepOutsiders() ([]string, error) {
 	return swept, errors.Join(errs...)
 }
 
-// InNetworkOf runs do in the network of a process: sockets it opens, and what it reads of /proc/sys/net, are of that
-// network. What do starts in other goroutines is not.
+// InNetworkOf runs do in the network of a process: sockets opened by do, and /proc/sys/net as read by do, belong to
+// the network. Other goroutines started by do are not in the network.
 func InNetworkOf(pid int, do func() error) error {
 	ns, err := openNetns(pid)
 	if err != nil {
@@ -264,7 +252,7 @@ func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, 
 	return dialIn(ctx, ns, network, address)
 }
 
-// dialIn opens the socket on a thread that is in ns. For an address in numbers the library asks nobody and starts no
+// dialIn opens the socket on a thread in ns. For an address in numbers the library asks nobody and starts no
 // goroutine.
 func dialIn(ctx context.Context, ns netns.NsHandle, network, address string) (conn net.Conn, err error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
@@ -286,8 +274,8 @@ func inNetwork(ns netns.NsHandle, do func() error) error {
 	})
 }
 
-// inThread runs do on a thread that is put back into the caller's network afterwards; where that fails it stays locked,
-// and ends with its goroutine.
+// inThread runs do on a thread of its own and puts the thread back into the caller's network. Where putting back
+// fails, the thread stays locked and ends with its goroutine.
 func inThread(do func() error) error {
 	result := make(chan error, 1)
 	go func() {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/netsetup/nstest"
 )
 
 func TestOutsiderNFT(t *testing.T)    { onPackets(t, "nft", testOutsider) }
@@ -25,12 +27,15 @@ func testOutsider(t *testing.T, l *lab) {
 	if !benchmark().Contains(o.Addr) || !benchmark().Contains(o.Gateway) {
 		t.Errorf("addresses %v and %v, want some of %v", o.Addr, o.Gateway, benchmark())
 	}
-	for _, test := range []struct{ to, want string }{
-		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr)},
-		{"192.0.2.1:8081", "no answer"}, // allow_from does not name it
-		{"10.22.0.8:80", "no answer"},
+	for _, test := range []struct {
+		to, want string
+		limit    time.Duration
+	}{
+		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr), 3 * time.Second},
+		{"192.0.2.1:8081", "no answer", 200 * time.Millisecond}, // allow_from does not name it
+		{"10.22.0.8:80", "no answer", 200 * time.Millisecond},
 	} {
-		if got := askFrom(t, o, test.to); got != test.want {
+		if got := askFrom(t, o, test.to, test.limit); got != test.want {
 			t.Errorf("from outside to %s: got %q, want %q", test.to, got, test.want)
 		}
 	}
@@ -46,15 +51,15 @@ func testOutsider(t *testing.T, l *lab) {
 		t.Error(err)
 	}
 	sameHost(t, "after the outsider", dumpHost(t), before)
-	if got := shell(t, "conntrack -L 2>/dev/null | grep -c 198.18 || true"); got != "0" {
+	if got := nstest.Shell(t, "conntrack -L 2>/dev/null | grep -c 198.18 || true"); got != "0" {
 		t.Errorf("%s tracked connections of the outsider are left", got)
 	}
 }
 
-// askFrom gives the answer of a server of the lab.
-func askFrom(t *testing.T, o *Outsider, to string) string {
+// askFrom returns the answer of a server of the lab.
+func askFrom(t *testing.T, o *Outsider, to string, limit time.Duration) string {
 	t.Helper()
-	conn, err := o.Dial(timeout(t, 1500*time.Millisecond), "tcp4", to)
+	conn, err := o.Dial(timeout(t, limit), "tcp4", to)
 	if err != nil {
 		return "no answer"
 	}
@@ -70,11 +75,11 @@ func askFrom(t *testing.T, o *Outsider, to string) string {
 
 // What a killed doctor left is swept; what belongs to a process that lives, or to somebody else, is not.
 func TestSweepOutsiders(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	own := fmt.Sprintf("%s%d", outsiderPrefix, os.Getpid())
-	shell(t, `
+	nstest.Shell(t, `
 		ip link add boxrun-d4000000 type veth peer name a; ip link set boxrun-d4000000 alias boxrun:doctor
 		ip link add boxrun-d4000001 type veth peer name b
 		ip link add `+own+` type veth peer name c; ip link set `+own+` alias boxrun:doctor`)
@@ -85,7 +90,7 @@ func TestSweepOutsiders(t *testing.T) {
 	if got, want := fmt.Sprint(swept), "[boxrun-d4000000]"; got != want {
 		t.Errorf("swept %s, want %s", got, want)
 	}
-	got := strings.Fields(shell(t, "ip -br link show type veth | cut -d @ -f 1"))
+	got := strings.Fields(nstest.Shell(t, "ip -br link show type veth | cut -d @ -f 1"))
 	slices.Sort(got)
 	want := []string{"b", "boxrun-d4000001", own, "c"}
 	if slices.Sort(want); !slices.Equal(got, want) {
@@ -94,10 +99,10 @@ func TestSweepOutsiders(t *testing.T) {
 }
 
 func TestPickAddrs(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
-	shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up; ip route add 198.18.0.0/15 dev up0")
+	nstest.Shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up; ip route add 198.18.0.0/15 dev up0")
 	if o, err := OpenOutsider(1200); err == nil || !strings.Contains(err.Error(), "198.18.0.0/15") {
 		t.Errorf("on a host that routes all of it: got %v, %v, want an error that says so", o, err)
 	}
@@ -113,15 +118,15 @@ func TestPickAddrs(t *testing.T) {
 
 // Who listens is told by the kernel of the network asked about, with the process that does.
 func TestServers(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	l := &lab{t: t}
-	shell(t, "ip netns add box; ip -n box link set lo up")
+	nstest.Shell(t, "ip netns add box; ip -n box link set lo up")
 	l.serve("box", "tcp/127.0.0.1:80", "tcp/0.0.0.0:81", "udp/0.0.0.0:53")
 	l.serve("", "tcp/0.0.0.0:82")
 	pid := 0
-	if _, err := fmt.Sscan(shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
+	if _, err := fmt.Sscan(nstest.Shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
 		t.Fatal(err)
 	}
 	servers, err := Servers(pid, []Port{
@@ -141,17 +146,17 @@ func TestServers(t *testing.T) {
 }
 
 func TestWayOut(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	l := &lab{t: t}
-	shell(t, `
+	nstest.Shell(t, `
 		ip netns add box; ip -n box link set lo up
 		ip link add sbr0 type bridge; ip addr add 10.22.0.1/16 dev sbr0; ip link set sbr0 up`)
-	shell(t, fmt.Sprintf(boxScript, "veth8", "box", "10.22.0.8"))
+	nstest.Shell(t, fmt.Sprintf(boxScript, "veth8", "box", "10.22.0.8"))
 	l.serve("box", "tcp/127.0.0.1:80")
 	pid := 0
-	if _, err := fmt.Sscan(shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
+	if _, err := fmt.Sscan(nstest.Shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
 		t.Fatal(err)
 	}
 	gateway, err := DefaultGateway(pid)
@@ -159,21 +164,22 @@ func TestWayOut(t *testing.T) {
 		t.Errorf("gateway: got %v, %v, want 10.22.0.1", gateway, err)
 	}
 	for _, test := range []struct {
-		addr string
-		want bool
-	}{{"10.22.0.1", true}, {"10.22.0.77", false}} {
-		got, err := Neighbour(t.Context(), pid, netip.MustParseAddr(test.addr))
+		addr  string
+		want  bool
+		limit time.Duration
+	}{{"10.22.0.1", true, 3 * time.Second}, {"10.22.0.77", false, 200 * time.Millisecond}} {
+		got, err := Neighbour(timeout(t, test.limit), pid, netip.MustParseAddr(test.addr))
 		if got != test.want || err != nil {
 			t.Errorf("%s answers: got %v, %v, want %v", test.addr, got, err, test.want)
 		}
 	}
-	shell(t, "ip -n box route del default")
+	nstest.Shell(t, "ip -n box route del default")
 	if gateway, err := DefaultGateway(pid); gateway.IsValid() || err != nil {
 		t.Errorf("without one: got %v, %v, want none", gateway, err)
 	}
 }
 
-// timeout gives a context that ends with the test or after d.
+// timeout returns a context that ends with the test or after d.
 func timeout(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)

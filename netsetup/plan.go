@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Plan is what boxrun does to the host's network, as data: it is printed (Commands), stored (its JSON is the undo log),
-// applied, checked and undone from this one value. The order of the fields is the order of work; undo runs backwards.
+// Plan is what boxrun does to the host's network, as data: printed (Commands), stored (its JSON is the undo log),
+// applied, checked and undone from the same value. The order of the fields is the order of work; undo runs backwards.
 //
-// There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of one bridge, [Ports]
-// one box.
+// There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of a bridge, [Ports] a
+// single box.
 type Plan struct {
 	Owner       string         `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
 	Files       []File         `json:"files,omitempty"`
@@ -23,68 +23,66 @@ type Plan struct {
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
 	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
-	Chains      []Chain        `json:"chains,omitempty"` // these three are one step, one transaction of iptables
+	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
-	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before it
+	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before the guard
 	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
 }
 
-// step is one thing a plan does to the host.
+// step is a single thing a plan does to the host.
 type step interface {
 	// String names the thing, for errors.
 	String() string
-	// commands are what a person would type to set the thing up on a clean host, and to take it back.
+	// commands are what a person would type to set the thing up on a clean host, and to take the thing back.
 	commands() (up, down []string)
-	// record notes what undo must restore. It refuses what ensure could not set right, and changes nothing.
+	// record notes what undo must restore, and changes nothing. It refuses what ensure could not set right.
 	record(k *Kernel) error
-	// check gives a line for each way in which the thing is not in place, and never writes. A thing of which not
-	// even the device exists is out of place, and no error.
+	// check returns a line for each way in which the thing is out of place, and never writes. A thing without even its
+	// device is out of place, and no error.
 	check(k *Kernel) ([]string, error)
-	// ensure puts the thing in place, whatever part of it is there.
+	// ensure puts the thing in place, whatever part of the thing is there.
 	ensure(k *Kernel) error
-	// undo restores what record noted. What is not there any more is nil.
+	// undo restores what record noted. For a thing that is gone, undo returns nil.
 	undo(k *Kernel) error
 }
 
-// steps gives the plan's steps in the order of work. They point into p, so that record writes there.
+// steps returns the plan's steps in the order of work. The steps point into p, so record writes there.
 func (p *Plan) steps() []step {
-	var steps []step
-	for i := range p.Files {
-		steps = append(steps, &p.Files[i])
-	}
-	for i := range p.Modules {
-		steps = append(steps, &p.Modules[i])
-	}
-	for i := range p.Sysctls {
-		steps = append(steps, &p.Sysctls[i])
-	}
-	steps = appendStep(steps, p.ReversePath)
-	steps = appendStep(steps, p.Firewalld)
-	steps = appendStep(steps, p.Device)
-	steps = appendStep(steps, p.Zone)
-	steps = appendStep(steps, p.Conflist)
-	steps = appendStep(steps, p.Features)
-	steps = appendStep(steps, p.Hairpin)
+	var ruleset []step
 	if len(p.Chains)+len(p.Rules) > 0 {
-		steps = append(steps, &ruleset{p.Owner, p.Chains, p.Rules, p.Flows})
+		ruleset = []step{p.ruleset()}
 	}
-	return appendStep(steps, p.Localnet)
+	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
+		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
+		ruleset, stepIf(p.Localnet))
 }
 
-// appendStep appends s where the plan has it. S is a pointer type; a nil one in an interface would not compare as nil.
-func appendStep[S interface {
-	comparable
+// stepOfEach returns pointers to the elements of a list as steps.
+func stepOfEach[T any, P interface {
+	*T
 	step
-}](steps []step, s S) []step {
-	var none S
-	if s == none {
-		return steps
+}](list []T) []step {
+	var steps []step
+	for i := range list {
+		steps = append(steps, P(&list[i]))
 	}
-	return append(steps, s)
+	return steps
 }
 
-// Commands gives what a person would type into bash to have the same on a clean host. An entry may span lines.
+// stepIf returns the step where the plan has it, and nothing for nil: a nil pointer in an interface would not compare
+// as nil.
+func stepIf[T any, P interface {
+	*T
+	step
+}](s P) []step {
+	if s == nil {
+		return nil
+	}
+	return []step{s}
+}
+
+// Commands returns what a person would type into bash to have the same on a clean host. An entry may span lines.
 func (p Plan) Commands() []string {
 	var lines []string
 	for _, s := range p.steps() {
@@ -94,8 +92,8 @@ func (p Plan) Commands() []string {
 	return lines
 }
 
-// UndoCommands gives what a person would type to take the plan back. What only Record knows (the values that sysctls
-// and features had) is among them if p was recorded.
+// UndoCommands returns what a person would type to take the plan back. If p was recorded, the commands restore what
+// only Record knows: the earlier values of sysctls and features.
 func (p Plan) UndoCommands() []string {
 	var lines []string
 	for _, s := range slices.Backward(p.steps()) {
@@ -105,9 +103,10 @@ func (p Plan) UndoCommands() []string {
 	return lines
 }
 
-// Record notes in p what Undo must restore. Call it once, on a plan fresh from its builder, before anything is
-// touched, and store p: a plan recorded when it is already in place would take boxrun's own work for the host's. It
-// changes nothing, and refuses what could not be set up (a bridge of that name with another address).
+// Record notes in p what Undo must restore, and changes nothing on the host. Call Record once, on a plan fresh from
+// its builder, before anything is touched, and store p: a plan recorded when already in place would take boxrun's own
+// work for the host's. Record refuses a plan that could not be set up, such as a bridge whose name is in use with
+// another address.
 func (p *Plan) Record(k *Kernel) error {
 	for _, s := range p.steps() {
 		if err := s.record(k); err != nil {
@@ -117,21 +116,32 @@ func (p *Plan) Record(k *Kernel) error {
 	return nil
 }
 
-// Drift gives one line for each thing out of place; none means all is in place. It never writes.
+// Drift returns a line for each thing out of place, none where all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	for _, s := range p.steps() {
-		lines, err := s.check(k)
-		if err != nil {
-			return drift, fmt.Errorf("checking %v: %w", s, err)
-		}
+	err := p.eachDrifted(k, func(_ step, lines []string) error {
 		drift = append(drift, lines...)
-	}
-	return drift, nil
+		return nil
+	})
+	return drift, err
 }
 
-// Apply puts in place what is not, and so repairs drift too. Where nothing has drifted it writes nothing and starts no
-// process that does. It stops at the first error; Undo then takes back what was done.
+// eachDrifted calls do with each step out of place and the lines from check, and stops at the first error.
+func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) error {
+	for _, s := range p.steps() {
+		drift, err := s.check(k)
+		if err == nil && len(drift) > 0 {
+			err = do(s, drift)
+		}
+		if err != nil {
+			return fmt.Errorf("checking %v: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
+// and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
 	for _, s := range p.steps() {
 		drift, err := s.check(k)
@@ -145,9 +155,9 @@ func (p Plan) Apply(k *Kernel) error {
 	return nil
 }
 
-// Undo takes the plan back, last step first, past errors, and gives them joined. What is not there is no error, so it
-// is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is left as it is,
-// with ErrInUse: that of [Host] goes with the last bridge, whoever undoes it.
+// Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no
+// error, so Undo is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is
+// left alone, with ErrInUse: the plan of [Host] goes with the last bridge, whoever undoes the bridge.
 func (p Plan) Undo(k *Kernel) error {
 	if p.inUse(k) {
 		return ErrInUse
@@ -161,20 +171,20 @@ func (p Plan) Undo(k *Kernel) error {
 	return errors.Join(errs...)
 }
 
-// ErrInUse says that others rely on what a plan did.
+// ErrInUse is in the chain of the error of Undo where others have rules in the plan's shared chains.
 var ErrInUse = errors.New("others have rules in the plan's chains")
 
-// inUse tells whether other plans rely on this one. Where the rules cannot be read, undo goes on: its own step says why.
+// inUse reports whether other plans rely on this plan. It returns false where the rules cannot be read: then the step
+// of the rules says why.
 func (p Plan) inUse(k *Kernel) bool {
 	k.Reread()
 	have, err := k.rules()
-	r := ruleset{chains: p.Chains}
-	return err == nil && r.inUse(have)
+	return err == nil && p.ruleset().inUse(have)
 }
 
-// Settle is called when all is up: from here on others may rely on what the host forwards, so those settings are no
-// longer restored. It gives a line for each that differs from before, and keeps the lines in p.Stays for the day of
-// the Undo.
+// Settle returns a line for each setting of the host that differs from before. Call Settle when all is up: from here
+// on others may rely on what the host forwards, so the settings are no longer restored. Settle keeps the lines in
+// p.Stays for the day of the Undo.
 func (p *Plan) Settle() []string {
 	for i := range p.Modules {
 		p.Stays = append(p.Stays, p.Modules[i].settle()...)

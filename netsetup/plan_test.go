@@ -112,24 +112,6 @@ func TestPortRules(t *testing.T) {
 	}
 }
 
-func TestNormal(t *testing.T) {
-	for _, c := range []struct{ printed, want string }{
-		{`-s 10.0.0.1/32 -d 10.0.0.0/8 -p tcp -m tcp --dport 80 -j ACCEPT`, `-s 10.0.0.1 -d 10.0.0.0/8 -p tcp --dport 80 -j ACCEPT`},
-		{`! -d 10.0.0.1/32 -p udp -m udp ! --sport 5 -j X`, `! -d 10.0.0.1 -p udp ! --sport 5 -j X`},
-		{`-m comment --comment "boxrun:web" -j X`, `-m comment --comment boxrun:web -j X`},
-		{`-m comment --comment "mine, \"yours\" \\" -j X`, `-m comment --comment "mine, \"yours\" \\" -j X`},
-		{`-m comment --comment "" -j X`, `-m comment --comment "" -j X`},
-		{`-p tcp -m conntrack --ctstate DNAT`, `-p tcp -m conntrack --ctstate DNAT`},
-	} {
-		if got := normal(c.printed); got != c.want {
-			t.Errorf("%s:\ngot  %s\nwant %s", c.printed, got, c.want)
-		}
-		if got := normal(c.want); got != c.want {
-			t.Errorf("%s is not normal: it becomes %s", c.want, got)
-		}
-	}
-}
-
 func TestStoredPlans(t *testing.T) {
 	for _, p := range []Plan{Host(), Bridge(sbr0()), Ports(coldfront())} {
 		got, want := stored(t, p), p

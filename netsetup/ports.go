@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"boxrun/netsetup/firewall"
 )
 
-// Ports plans one box: its two chains, the jumps to them from those of [Host], and its veth. A range of ports is one
-// rule, as are single ones that lie side by side: a new connection passes each rule of each box.
+// Ports plans a box: its two chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
+// single rule, and so are single ports side by side: a new connection passes each rule of each box.
 func Ports(b Box) Plan {
 	p := Plan{Owner: "boxrun:" + b.Name, Hairpin: &Hairpin{Veth: b.Veth}}
 	if b.Offload {
@@ -25,16 +27,21 @@ func Ports(b Box) Plan {
 	}
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
-		p.Flows.Ports = append(p.Flows.Ports, HostPorts{r.Proto, r.HostIP, r.Host, r.last(r.Host)})
+		p.Flows.Ports = append(p.Flows.Ports, r.onHost())
 	}
 	return p
 }
 
-// last gives the last port of the range that begins at first.
+// last returns the last port of the range from first on.
 func (p Port) last(first uint16) uint16 { return first + p.Count - 1 }
 
-// On gives ports as they are published on the addresses of one interface: each that has no address of its own once for
-// every one of them, and so not at all where there are none.
+// onHost returns the ports of the host.
+func (p Port) onHost() firewall.Ports {
+	return firewall.Ports{Proto: p.Proto, IP: p.HostIP, First: p.Host, Last: p.last(p.Host)}
+}
+
+// On returns ports as published on the addresses of an interface. A port without an address of its own comes once for
+// every address, and so not at all where there are no addresses.
 func On(addrs []netip.Addr, ports ...Port) []Port {
 	var all []Port
 	for _, p := range ports {
@@ -49,8 +56,8 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 	return all
 }
 
-// ranges gives the ports, and those that lie side by side as one. The order does not
-// depend on the profile's, but that ports of one address come before those of any.
+// ranges returns the ports, with ports side by side joined. Ports of a single address come before ports of any
+// address; otherwise the order does not depend on the profile's.
 func (b Box) ranges() []Port {
 	var ports []Port
 	for _, p := range b.Ports {
@@ -65,7 +72,7 @@ func (b Box) ranges() []Port {
 	return mergePorts(ports)
 }
 
-// mergePorts joins each port with the one after it where both go to the same distance.
+// mergePorts joins each port with the next port where both go to the same distance.
 func mergePorts(ports []Port) []Port {
 	var merged []Port
 	for _, p := range ports {
@@ -81,8 +88,8 @@ func mergePorts(ports []Port) []Port {
 	return merged
 }
 
-// dnatRules translate. A range that keeps its numbers needs no port in the target; one that does not is given with the
-// port it is counted from.
+// dnatRules returns the rules that translate. A range that keeps its numbers needs no port in the target; any other
+// range has the port to count from.
 func (b Box) dnatRules(ranges []Port) []string {
 	var rules []string
 	for _, r := range ranges {
@@ -103,8 +110,8 @@ func (b Box) dnatRules(ranges []Port) []string {
 	return rules
 }
 
-// filterRules accept what was translated, from those who may; let boxes of one bridge talk as one network; and drop the
-// rest. A box may always reach its own ports.
+// filterRules returns the rules that accept translated packets from whoever may send them, let boxes of a bridge talk
+// as a single network, and drop the rest. A box may always reach its own ports.
 func (b Box) filterRules(ranges []Port) []string {
 	const published = " -m conntrack --ctstate DNAT"
 	owner := "boxrun:" + b.Name
@@ -128,8 +135,8 @@ func (b Box) filterRules(ranges []Port) []string {
 		marked(owner, "", "DROP"))
 }
 
-// insideRanges gives the ports inside the box that others may reach, each once, however many of the host lead there. What
-// is published on 127.0.0.1 is for the host itself, whose packets do not pass FORWARD.
+// insideRanges returns the ports inside the box for others to reach, each once, however many ports of the host lead
+// there. Ports published on 127.0.0.1 are for the host itself, and the host's packets do not pass FORWARD.
 func insideRanges(ranges []Port) []Port {
 	var inside []Port
 	for _, r := range ranges {

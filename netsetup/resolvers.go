@@ -11,18 +11,20 @@ import (
 	"strings"
 )
 
-// Resolvers are the name servers that a box can ask.
+// Resolvers are the name servers a box can ask.
 type Resolvers struct {
 	Servers []netip.Addr
 	Search  []string // domains
 	Source  string   // the file the servers were found in; empty where there are none
 }
 
-// HostResolvers gives the name servers the host's own answers come from. A stub on 127.0.0.53 cannot be reached from
-// a box, so where /etc/resolv.conf names nothing else the files are read in which systemd-resolved and NetworkManager
-// keep the real ones. Servers that a box with its one IPv4 address cannot reach are left out: loopback and IPv6 ones.
-// IPv4's link-local 169.254.0.0/16 stays; clouds have their resolvers there and the host forwards to it. Where nothing
-// is left, Servers is empty and there is no error; the box needs to be told.
+// HostResolvers returns the name servers of the host's own answers. Where nothing is left, Servers is empty and there
+// is no error: somebody must tell the box.
+//
+// A stub on 127.0.0.53 cannot be reached from a box. So where /etc/resolv.conf names only a stub, HostResolvers reads
+// the files in which systemd-resolved and NetworkManager keep the real servers. Servers out of reach of a box with its
+// single IPv4 address are left out: loopback and IPv6 servers. IPv4's link-local 169.254.0.0/16 stays, as clouds have
+// their resolvers there and the host forwards to them.
 func HostResolvers() (Resolvers, error) {
 	return hostResolvers("/")
 }
@@ -53,7 +55,7 @@ func hostResolvers(root string) (Resolvers, error) {
 	return Resolvers{Search: search}, nil
 }
 
-// unreachable holds for name servers of no use to a box. The address 0.0.0.0 stands for the machine that asks.
+// unreachable reports whether a name server is of no use to a box. The address 0.0.0.0 stands for the machine asking.
 func unreachable(a netip.Addr) bool {
 	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
 }
@@ -90,7 +92,7 @@ func untilComment(values []string) []string {
 	return values
 }
 
-// appendServer adds the first value, if it is an address that is not there yet. A zone, as in fe80::1%eth0, is kept.
+// appendServer adds the first value, if the value is a new address. A zone, as in fe80::1%eth0, is kept.
 func appendServer(servers []netip.Addr, values []string) []netip.Addr {
 	if len(values) == 0 {
 		return servers
@@ -102,7 +104,7 @@ func appendServer(servers []netip.Addr, values []string) []netip.Addr {
 	return append(servers, addr)
 }
 
-// domains drops the root, with which systemd-resolved says that there are none.
+// domains drops the root: systemd-resolved writes the root where there are no domains.
 func domains(values []string) []string {
 	return slices.DeleteFunc(values, func(d string) bool { return d == "." })
 }

@@ -3,28 +3,29 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // Chain is a chain of boxrun's own.
 type Chain struct {
 	Table  string   `json:"table"`
 	Name   string   `json:"name"`
-	Shared bool     `json:"shared,omitempty"` // other plans put their rules there, and it goes when it is empty
-	Rules  []string `json:"rules,omitempty"`  // all rules of a chain that is not shared
+	Shared bool     `json:"shared,omitempty"` // other plans put rules there; the chain goes when the last rule has gone
+	Rules  []string `json:"rules,omitempty"`  // all rules, unless the chain is shared
 }
 
-// Rule is a rule in a chain that this plan does not own: a built-in one, or a shared one of another plan.
+// Rule is a rule in a chain of others: a built-in chain, or a shared chain of another plan.
 type Rule struct {
 	Table string `json:"table"`
 	Chain string `json:"chain"`
-	First bool   `json:"first,omitempty"` // must come before everybody else's; otherwise the place does not matter
+	First bool   `json:"first,omitempty"` // must come before everybody else's rules; else the place does not matter
 	Spec  string `json:"spec"`
 }
 
-// ruleset is the step that puts a plan's chains and rules in place, all in one transaction per table.
+// ruleset is the step for a plan's chains and rules, in a transaction per table.
 type ruleset struct {
 	owner  string
 	chains []Chain
@@ -32,12 +33,16 @@ type ruleset struct {
 	flows  *Flows
 }
 
-// tableOrder is the order in which tables are written: what protects comes before what publishes. Undo goes backwards.
+// ruleset returns the step for the chains and rules of the plan.
+func (p Plan) ruleset() *ruleset { return &ruleset{p.Owner, p.Chains, p.Rules, p.Flows} }
+
+// tableOrder returns the tables in the order of writing: what protects comes before what publishes. Undo goes
+// backwards.
 func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
 func (r *ruleset) String() string { return "the rules of " + r.owner }
 
-func (r *ruleset) record(*Kernel) error { return nil } // what is ours carries our name
+func (r *ruleset) record(*Kernel) error { return nil } // rules carry their owner's mark
 
 func (r *ruleset) commands() (up, down []string) {
 	for _, c := range r.chains {
@@ -64,7 +69,7 @@ func (r *ruleset) commands() (up, down []string) {
 	return append(up, flowsUp...), append(down, flowsDown...)
 }
 
-// typed is an iptables command as typed.
+// typed returns an iptables command as a person types the command.
 func typed(table, verb, chain, spec string) string {
 	return strings.TrimSpace(strings.Join([]string{"iptables -w -t", table, verb, chain, spec}, " "))
 }
@@ -81,7 +86,7 @@ func (r *ruleset) check(k *Kernel) ([]string, error) {
 	return e.drift, err
 }
 
-// ensure mends all in one go, and then ends the connections that were made under other rules.
+// ensure repairs everything in a single transaction per table, and then ends the connections made under other rules.
 func (r *ruleset) ensure(k *Kernel) error {
 	e, err := r.repair(k)
 	if err != nil || len(e.drift) == 0 {
@@ -90,27 +95,28 @@ func (r *ruleset) ensure(k *Kernel) error {
 	if err := k.restore(e.input(tableOrder())); err != nil {
 		return err
 	}
-	return k.forget(r.flows, false)
+	return k.forget(r.flows, toBox)
 }
 
-// edits is what is out of place and the lines of iptables-restore that set it right, by table.
+// edits is what is out of place, and the lines of iptables-restore that set things right, by table.
 type edits struct {
 	drift []string
 	lines map[string][]string
+	found bool // some chain or rule of the plan is there
 }
 
-func (e *edits) add(table, line string) {
+func (e *edits) add(table, format string, args ...any) {
 	if e.lines == nil {
 		e.lines = map[string][]string{}
 	}
-	e.lines[table] = append(e.lines[table], line)
+	e.lines[table] = append(e.lines[table], fmt.Sprintf(format, args...))
 }
 
 func (e *edits) note(format string, args ...any) {
 	e.drift = append(e.drift, fmt.Sprintf(format, args...))
 }
 
-// input gives the lines as iptables-restore reads them, tables in the order given.
+// input returns the lines as iptables-restore reads them, tables in the order given.
 func (e *edits) input(order []string) []string {
 	var input []string
 	for _, table := range order {
@@ -121,7 +127,7 @@ func (e *edits) input(order []string) []string {
 	return input
 }
 
-// repair compares the kernel's rules with the plan's.
+// repair compares the kernel's rules with the plan's, and returns what to change.
 func (r *ruleset) repair(k *Kernel) (edits, error) {
 	var e edits
 	have, err := k.rules()
@@ -133,50 +139,51 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 			return e, err
 		}
 	}
-	var texts []string
+	wanted := map[place][]string{}
 	for _, rule := range r.rules {
-		rules, _ := have.chain(rule.Table, rule.Chain)
-		text, err := rule.text(k, rules)
+		list := have.Rules(rule.Table, rule.Chain)
+		text, err := rule.text(k, list)
 		if err != nil {
 			return e, err
 		}
-		rule.repair(rules, text, &e)
-		texts = append(texts, text)
+		rule.repair(list, text, &e)
+		wanted[rule.place()] = append(wanted[rule.place()], text)
 	}
-	r.repairStrays(have, texts, &e)
+	r.repairStrays(have, wanted, &e)
 	return e, nil
 }
 
-// repair makes a missing chain and swaps one that holds other rules than it should.
-func (c Chain) repair(k *Kernel, have tables, e *edits) error {
-	rules, exists := have.chain(c.Table, c.Name)
+// repair makes a missing chain, and fills a chain anew if the chain holds other rules than it should.
+func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
+	exists := have.Has(c.Table, c.Name)
+	e.found = e.found || exists
 	if !exists {
 		e.note("chain %s/%s is missing", c.Table, c.Name)
 	}
 	if c.Shared && !exists {
-		e.add(c.Table, "-N "+c.Name)
+		e.add(c.Table, "-N %s", c.Name)
 	}
 	if c.Shared {
 		return nil
 	}
 	if exists {
-		same, err := c.compare(k, rules, e)
+		same, err := c.compare(k, have.Rules(c.Table, c.Name), e)
 		if same || err != nil {
 			return err
 		}
 	}
-	e.add(c.Table, fmt.Sprintf(":%s - [0:0]", c.Name)) // makes it, or empties it, in the same transaction
+	e.add(c.Table, ":%s - [0:0]", c.Name) // makes the chain, or empties the chain, in the same transaction
 	for _, spec := range c.Rules {
-		e.add(c.Table, fmt.Sprintf("-A %s %s", c.Name, spec))
+		e.add(c.Table, "-A %s %s", c.Name, spec)
 	}
 	return nil
 }
 
-// compare tells whether the chain holds its rules, in their order and no others, and notes what differs.
-func (c Chain) compare(k *Kernel, have []string, e *edits) (bool, error) {
-	want := make([]string, len(c.Rules))
+// compare reports whether the chain holds its rules and no others, in order, and notes what differs.
+func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
+	have, want := textsOf(list), make([]string, len(c.Rules))
 	for i, spec := range c.Rules {
-		want[i] = normal(spec)
+		want[i] = rules.Normal(spec)
 	}
 	if slices.Equal(have, want) {
 		return true, nil
@@ -185,7 +192,7 @@ func (c Chain) compare(k *Kernel, have []string, e *edits) (bool, error) {
 	if len(lacking) > 0 && len(lacking) == len(foreign) {
 		printed, err := k.allExist(c.Table, c.Name, lacking)
 		if printed || err != nil {
-			return printed, err // this version of iptables prints them otherwise
+			return printed, err // this version of iptables prints the rules in other words
 		}
 	}
 	for _, rule := range lacking {
@@ -200,105 +207,104 @@ func (c Chain) compare(k *Kernel, have []string, e *edits) (bool, error) {
 	return false, nil
 }
 
-// without gives those of list that are not in other.
+// textsOf returns the texts of rules.
+func textsOf(list []rules.Rule) []string {
+	texts := make([]string, len(list))
+	for i, rule := range list {
+		texts[i] = rule.Text
+	}
+	return texts
+}
+
+// without returns the texts of list that other lacks.
 func without(list, other []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
 
-// allExist asks iptables for each rule until one is missing.
-func (k *Kernel) allExist(table, chain string, rules []string) (bool, error) {
-	for _, rule := range rules {
-		if ok, err := k.exists(table, chain, rule); !ok || err != nil {
+// allExist asks iptables for each rule until a rule is missing.
+func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
+	for _, spec := range specs {
+		if ok, err := k.exists(table, chain, spec); !ok || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// text gives the rule as the listing has it. That is ours, or what this version of iptables makes of it: a rule with the
-// same comment and target, if iptables says that ours exists.
-func (r Rule) text(k *Kernel, rules []string) (string, error) {
-	own := normal(r.Spec)
-	i := slices.IndexFunc(rules, func(rule string) bool {
-		return comment(rule) == comment(own) && target(rule) == target(own)
+// text returns the rule as listed by the kernel: boxrun's text, or what this version of iptables makes of boxrun's
+// text. The latter is a rule with the same comment and target, if iptables says that boxrun's rule exists.
+func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
+	own := rules.ParseRule(rules.Normal(r.Spec))
+	i := slices.IndexFunc(list, func(rule rules.Rule) bool {
+		return rule.Comment() == own.Comment() && rule.Target == own.Target
 	})
-	if i < 0 || slices.Contains(rules, own) {
-		return own, nil
+	if i < 0 || slices.ContainsFunc(list, func(rule rules.Rule) bool { return rule.Text == own.Text }) {
+		return own.Text, nil
 	}
 	if ok, err := k.exists(r.Table, r.Chain, r.Spec); !ok || err != nil {
-		return own, err
+		return own.Text, err
 	}
-	return rules[i], nil
+	return list[i].Text, nil
 }
 
-// repair adds a rule that is missing and moves one that others have put theirs before. Theirs stay as they are.
-func (r Rule) repair(rules []string, text string, e *edits) {
+// repair adds a missing rule, and moves a rule to the front if others have put rules first. The rules of others stay.
+func (r Rule) repair(list []rules.Rule, text string, e *edits) {
 	copies := 0
-	for _, rule := range rules {
-		if rule == text {
+	for _, rule := range list {
+		if rule.Text == text {
 			copies++
 		}
 	}
+	e.found = e.found || copies > 0
 	switch {
 	case copies == 0:
 		e.note("chain %s/%s lacks the rule: %s", r.Table, r.Chain, r.Spec)
 	case copies > 1:
 		e.note("chain %s/%s has %d times the rule: %s", r.Table, r.Chain, copies, r.Spec)
-	case r.First && rules[0] != text:
+	case r.First && list[0].Text != text:
 		e.note("chain %s/%s"+overtaken+"%s", r.Table, r.Chain, r.Spec)
 	default:
 		return
 	}
 	for range copies {
-		e.add(r.Table, fmt.Sprintf("-D %s %s", r.Chain, text))
+		e.add(r.Table, "-D %s %s", r.Chain, text)
 	}
-	e.add(r.Table, fmt.Sprintf("%s %s %s", r.verb(), r.Chain, r.Spec))
+	e.add(r.Table, "%s %s %s", r.verb(), r.Chain, r.Spec)
 }
 
 const overtaken = " has other rules before: "
 
-// Overtaken says of a line that Drift gave whether its rule is in place, and others were put before it.
+// Overtaken reports of a line of [Plan.Drift] whether the rule is in place, but behind rules of others.
 func Overtaken(drift string) bool { return strings.Contains(drift, overtaken) }
 
-// repairStrays drops, where the plan puts rules, those with its mark or to its chains that are not in the plan: the jump
-// for an address that a box no longer has, or one that lets too much through. The texts are those of the plan's rules,
-// in order.
-func (r *ruleset) repairStrays(have tables, texts []string, e *edits) {
-	for _, place := range r.places() {
-		rules, _ := have.chain(place.Table, place.Chain)
-		for _, rule := range rules {
-			ours := comment(rule) == r.owner || r.owns(place.Table, target(rule))
-			if ours && !r.wants(place, rule, texts) {
-				e.note("chain %s/%s has a rule that is out of date: %s", place.Table, place.Chain, rule)
-				e.add(place.Table, fmt.Sprintf("-D %s %s", place.Chain, rule))
+// place is a chain with rules of a plan.
+type place struct{ table, chain string }
+
+func (r Rule) place() place { return place{r.Table, r.Chain} }
+
+// repairStrays drops unwanted rules from the chains with rules of the plan: rules with the plan's mark, and jumps to
+// the plan's chains. Such is the jump for an address the box no longer has, or a jump that lets too much through.
+// Wanted are the texts of the plan's rules in each chain.
+func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *edits) {
+	for _, rule := range r.rules {
+		at := rule.place()
+		texts, first := wanted[at]
+		if delete(wanted, at); !first {
+			continue
+		}
+		for _, other := range have.Rules(at.table, at.chain) {
+			ours := other.Comment() == r.owner || r.owns(at.table, other.Target)
+			if ours && !slices.Contains(texts, other.Text) {
+				e.note("chain %s/%s has a rule that is out of date: %s", at.table, at.chain, other.Text)
+				e.add(at.table, "-D %s %s", at.chain, other.Text)
 			}
 		}
 	}
 }
 
-// wants tells whether a rule in the chain of place is one of the plan's.
-func (r *ruleset) wants(place Rule, rule string, texts []string) bool {
-	for i, want := range r.rules {
-		if want.Table == place.Table && want.Chain == place.Chain && texts[i] == rule {
-			return true
-		}
-	}
-	return false
-}
-
-// places gives one rule for each chain that the plan puts rules into.
-func (r *ruleset) places() []Rule {
-	var places []Rule
-	for _, rule := range r.rules {
-		if !slices.ContainsFunc(places, func(p Rule) bool { return p.Table == rule.Table && p.Chain == rule.Chain }) {
-			places = append(places, rule)
-		}
-	}
-	return places
-}
-
-// undo removes the rules with the plan's mark, every jump to its chains, and the chains. It goes by what is there, so
-// it needs no record. One transaction does it; where that fails, each thing is tried by itself.
+// undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is
+// there, so nothing need be recorded. A single transaction per table does all; where a transaction fails, each thing
+// is tried by itself.
 func (r *ruleset) undo(k *Kernel) error {
 	have, err := k.rules()
 	if err != nil {
@@ -312,52 +318,52 @@ func (r *ruleset) undo(k *Kernel) error {
 			err = k.removeSingly(e)
 		}
 	}
-	return errors.Join(err, k.forget(r.flows, true))
+	return errors.Join(err, k.forget(r.flows, bothWays))
 }
 
-// removal gives the lines that remove the plan's rules and chains.
-func (r *ruleset) removal(have tables) edits {
+// removal returns the lines that remove the plan's rules and chains.
+func (r *ruleset) removal(have rules.Tables) edits {
 	var e edits
-	for _, table := range tableOrder() {
-		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
-			for _, rule := range have[table][chain] {
-				if r.removes(table, chain, rule) {
-					e.add(table, fmt.Sprintf("-D %s %s", chain, rule))
+	for _, t := range have {
+		for _, c := range t.Chains {
+			for _, rule := range c.Rules {
+				if r.removes(t.Name, c.Name, rule) {
+					e.add(t.Name, "-D %s %s", c.Name, rule.Text)
 				}
 			}
 		}
 	}
-	for _, verb := range []string{"-F", "-X"} { // a chain can go when no rule jumps to it
+	for _, verb := range []string{"-F", "-X"} { // a chain can go when no rule jumps to the chain
 		for _, c := range r.chains {
-			if _, exists := have.chain(c.Table, c.Name); exists {
-				e.add(c.Table, verb+" "+c.Name)
+			if have.Has(c.Table, c.Name) {
+				e.add(c.Table, "%s %s", verb, c.Name)
 			}
 		}
 	}
 	return e
 }
 
-// removes tells whether a rule is to be deleted: it jumps to one of the plan's chains, or has the plan's mark and stands
-// where the plan puts rules. Rules in the plan's chains are flushed with them.
-func (r *ruleset) removes(table, chain, rule string) bool {
+// removes reports whether a rule is to be deleted: a jump to a chain of the plan, or a rule with the plan's mark in a
+// chain the plan puts rules into. Rules in the plan's own chains are flushed with the chains.
+func (r *ruleset) removes(table, chain string, rule rules.Rule) bool {
 	if r.owns(table, chain) {
 		return false
 	}
-	here := func(p Rule) bool { return p.Table == table && p.Chain == chain }
-	return r.owns(table, target(rule)) || comment(rule) == r.owner && slices.ContainsFunc(r.rules, here)
+	here := func(p Rule) bool { return p.place() == place{table, chain} }
+	return r.owns(table, rule.Target) || rule.Comment() == r.owner && slices.ContainsFunc(r.rules, here)
 }
 
-// owns tells whether a chain is one of the plan's.
+// owns reports whether a chain is the plan's own.
 func (r *ruleset) owns(table, chain string) bool {
 	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Table == table && c.Name == chain })
 }
 
-// inUse tells whether other plans have rules in this one's shared chains.
-func (r *ruleset) inUse(have tables) bool {
-	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Shared && len(have[c.Table][c.Name]) > 0 })
+// inUse reports whether other plans have rules in the shared chains of this plan.
+func (r *ruleset) inUse(have rules.Tables) bool {
+	return slices.ContainsFunc(r.chains, func(c Chain) bool { return c.Shared && len(have.Rules(c.Table, c.Name)) > 0 })
 }
 
-// removeSingly does what removal asks for one by one, past errors.
+// removeSingly does the edits of removal one by one, past errors.
 func (k *Kernel) removeSingly(e edits) error {
 	k.Reread()
 	var errs []error
@@ -368,7 +374,7 @@ func (k *Kernel) removeSingly(e edits) error {
 			var err error
 			switch verb {
 			case "-D":
-				err = k.ipt.Delete(table, chain, splitQuoted(spec)...)
+				err = k.ipt.Delete(table, chain, rules.Split(spec)...)
 			case "-F":
 				err = k.ipt.ClearChain(table, chain)
 			case "-X":

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by `up` as well; the plan makes
-// it true before any boxrun has run, and lets others that manage the host know.
+// Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by "up" as well. The plan sets
+// the same before any boxrun has run, and lets others who manage the host know.
 type Setup struct {
 	Etc       string    // /etc
 	Bridges   []Network // of these the names and Offload count
 	Devices   []string  // of the IPv4 default routes
-	Legacy    bool      // iptables is the one whose tables are kernel modules of their own
-	Ethtool   string    // path of ethtool(8), "" where it is not installed
+	Legacy    bool      // iptables has the legacy backend: tables are kernel modules
+	Ethtool   string    // path of ethtool(8), "" where not installed
 	Firewalld bool      // firewalld is installed
-	Zoned     []string  // bridges for firewalld's zone: not those that the administrator has put into another
+	Zoned     []string  // bridges for firewalld's zone, without those in another zone by the administrator's wish
 }
 
 // The files below Etc. Their names never change: what an older boxrun wrote is found by them.
@@ -39,7 +39,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	var err, legacyErr, zonesErr error
 	s.Zoned, zonesErr = unzoned(etc, bridges)
 	s.Devices, err = k.defaultDevices()
-	s.Legacy, legacyErr = k.legacy()
+	s.Legacy, legacyErr = legacy()
 	path, lookErr := exec.LookPath("ethtool")
 	if errors.Is(lookErr, exec.ErrNotFound) {
 		lookErr = nil
@@ -48,7 +48,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	return s, errors.Join(err, legacyErr, lookErr, zonesErr)
 }
 
-// hasFirewalld says whether firewalld is installed: its package brings both directories.
+// hasFirewalld reports whether firewalld is installed: its package brings both directories.
 func hasFirewalld(etc string) bool {
 	return isDir(filepath.Join(etc, filepath.Dir(zoneFile))) && isDir(filepath.Join(etc, filepath.Dir(policyFile)))
 }
@@ -58,7 +58,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// Plan plans the setup. A directory that is missing is none of boxrun's to make: nothing reads it on this host.
+// Plan plans the setup. A missing directory stays missing: nothing reads the directory on this host.
 func (s Setup) Plan() Plan {
 	p := Plan{Owner: "boxrun:setup", Sysctls: s.sysctls(), Modules: s.modules()}
 	for _, f := range s.files() {
@@ -67,25 +67,21 @@ func (s Setup) Plan() Plan {
 		}
 	}
 	if s.Firewalld {
-		p.Firewalld = &PermanentZone{Zone: s.file(zoneFile, zoneText(s.Zoned)), Policy: s.file(policyFile, policyText()), Bridges: s.Zoned}
+		zone, policy := s.file(zoneFile, zoneText(s.Zoned)), s.file(policyFile, policyText())
+		p.Firewalld = &PermanentZone{Zone: zone, Policy: policy, Bridges: s.Zoned}
 	}
 	return p
 }
 
-// Deeds gives a line for each thing that Apply will do to put the plan in place, worded for when it is done: none where all
-// is. It never writes. The plan was recorded just before, so that it knows what was there.
+// Deeds returns a line for each thing Apply will do, in the past tense, none where all is in place. It never writes.
+// The plan must be recorded just before, so that the lines can tell what was there.
 func (p Plan) Deeds(k *Kernel) ([]string, error) {
 	var deeds []string
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err != nil {
-			return nil, fmt.Errorf("checking %v: %w", s, err)
-		}
-		if len(drift) > 0 {
-			deeds = append(deeds, deed(s))
-		}
-	}
-	return deeds, nil
+	err := p.eachDrifted(k, func(s step, _ []string) error {
+		deeds = append(deeds, deed(s))
+		return nil
+	})
+	return deeds, err
 }
 
 // deed says what the ensure of a step does where the step is not in place.
@@ -109,7 +105,7 @@ func deed(s step) string {
 	return fmt.Sprintf("set up %v", s)
 }
 
-// Missing gives a line for each thing that cannot be kept over reboots on this host. Boxes work without it.
+// Missing returns a line for each thing that cannot be kept over reboots on this host. Boxes work without them.
 func (s Setup) Missing() []string {
 	var missing []string
 	for _, name := range []string{sysctlFile, modulesFile, udevFile} {
@@ -118,7 +114,8 @@ func (s Setup) Missing() []string {
 		}
 	}
 	if s.Ethtool == "" {
-		missing = append(missing, fmt.Sprintf("%s is not written, as ethtool is not installed: up turns offload off by itself", filepath.Join(s.Etc, udevFile)))
+		missing = append(missing, filepath.Join(s.Etc, udevFile)+
+			" is not written, as ethtool is not installed: up turns offload off by itself")
 	}
 	return missing
 }
@@ -127,31 +124,33 @@ func (s Setup) file(name, text string) File {
 	return File{Path: filepath.Join(s.Etc, name), Text: text}
 }
 
-// files gives what is read at boot. Udev's has no text where there is nothing to turn off.
+// files returns the files read at boot. Udev's has no text where there is nothing to turn off.
 func (s Setup) files() []File {
 	return []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
 }
 
-// sysctls are those that boxes need of the whole host. Reverse path filtering is set to loose for all devices, those to
-// come and the one that leads out, as the greater of a device's own value and that for all is in force.
+// sysctls are the settings of the whole host that boxes need. Reverse path filtering is set to loose for all devices,
+// for devices to come and for the device that leads out, as the greater of a device's own value and the value for all
+// is in force.
 func (s Setup) sysctls() []Sysctl {
 	list := []Sysctl{forwarding()}
 	for _, device := range append([]string{"all", "default"}, s.Devices...) {
-		list = append(list, Sysctl{Key: keyOf("/proc/sys/net/ipv4/conf/" + device + "/rp_filter"), Value: "2"})
+		list = append(list, Sysctl{Key: deviceKey(device, "rp_filter"), Value: "2"})
 	}
 	return list
 }
 
 func (s Setup) sysctlText() string {
 	var b strings.Builder
-	b.WriteString(setupComment + "# The host forwards for boxes, and takes packets by another way than their answers go.\n")
+	b.WriteString(setupComment +
+		"# The host forwards for boxes, and takes packets by another way than their answers go.\n")
 	for _, setting := range s.sysctls() {
 		fmt.Fprintf(&b, "%s = %s\n", setting.Key, setting.Value)
 	}
 	return b.String()
 }
 
-// modules leaves out those of the legacy backend where the host has the other.
+// modules leaves out the modules of the legacy backend where the host has the other backend.
 func (s Setup) modules() []Modules {
 	return slices.DeleteFunc(hostModules(), func(m Modules) bool { return m.Legacy && !s.Legacy })
 }
@@ -164,23 +163,24 @@ func (s Setup) modulesText() string {
 	return text
 }
 
-// udevText gives a rule for each bridge whose offload is turned off; "" where there is none. It goes by names: a bridge
-// that a box is started on by hand, or that the host's own configuration makes at boot, has no mark of boxrun's.
+// udevText returns a rule for each bridge whose offload is turned off; "" where there is none. Rules go by names: a
+// bridge made by hand, or by the host's own configuration at boot, has no mark of boxrun's.
 func (s Setup) udevText() string {
-	var rules strings.Builder
+	var lines strings.Builder
 	for _, n := range s.Bridges {
 		if n.Offload && s.Ethtool != "" {
-			fmt.Fprintf(&rules, "ACTION==\"add\", SUBSYSTEM==\"net\", ENV{DEVTYPE}==\"bridge\", KERNEL==\"%s\", RUN+=\"%s -K $name %s\"\n",
-				n.Bridge, s.Ethtool, offload)
+			fmt.Fprintf(&lines, `ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", `+
+				`RUN+="%s -K $name %s"`+"\n", n.Bridge, s.Ethtool, offload)
 		}
 	}
-	if rules.Len() == 0 {
+	if lines.Len() == 0 {
 		return ""
 	}
-	return setupComment + "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n" + rules.String()
+	const why = "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n"
+	return setupComment + why + lines.String()
 }
 
-// unzoned gives the bridges that no other zone of firewalld's permanent configuration has.
+// unzoned returns the bridges outside all other zones of firewalld's permanent configuration.
 func unzoned(etc string, bridges []Network) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(etc, "firewalld/zones/*.xml"))
 	if err != nil {
@@ -206,7 +206,7 @@ func unzoned(etc string, bridges []Network) ([]string, error) {
 	return names, nil
 }
 
-// SetupFiles gives the files below etc that a setup has left, boxrun's mark in them.
+// SetupFiles returns the files of a setup below etc: the files with boxrun's mark.
 func SetupFiles(etc string) ([]string, error) {
 	var found []string
 	for _, f := range allSetupFiles(etc) {
@@ -229,8 +229,8 @@ func allSetupFiles(etc string) []File {
 	return files
 }
 
-// SetupRemoval plans nothing but what Undo of it takes away: every file that a setup may have left below etc, and what
-// firewalld took from them.
+// SetupRemoval returns a plan only for Undo: every file a setup may have left below etc, and what firewalld took from
+// the files.
 func SetupRemoval(etc string) Plan {
 	files := allSetupFiles(etc)
 	return Plan{

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
-// emptyEtc gives an /etc with the directories that programs read, and no files in them.
+// emptyEtc returns an /etc with the directories that programs read, and no files in them.
 func emptyEtc(t *testing.T, dirs ...string) string {
 	t.Helper()
 	etc := t.TempDir()
@@ -137,7 +139,9 @@ func TestDeeds(t *testing.T) {
 	}
 }
 
-func TestSetupOnAHost(t *testing.T) { withBackend(t, "nft", testSetupOnAHost) }
+func TestSetupOnAHost(t *testing.T) {
+	nstest.WithBackend(t, "nft", nstest.SideBySide, testSetupOnAHost)
+}
 
 func testSetupOnAHost(t *testing.T) {
 	h := newTestHost(t)
@@ -163,7 +167,7 @@ func testSetupOnAHost(t *testing.T) {
 		t.Errorf("done: got\n%s\nwant\n%s", got, want)
 	}
 	want := "1 2 2 2"
-	if got := strings.ReplaceAll(shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.{all,default,ext0}.rp_filter"), "\n", " "); got != want {
+	if got := strings.ReplaceAll(nstest.Shell(t, "sysctl -n net.ipv4.ip_forward net.ipv4.conf.{all,default,ext0}.rp_filter"), "\n", " "); got != want {
 		t.Errorf("ip_forward and rp_filter: got %s, want %s", got, want)
 	}
 	if drift, err := s.Plan().Drift(h.k); len(drift) > 0 || err != nil {
@@ -172,7 +176,7 @@ func testSetupOnAHost(t *testing.T) {
 	if deeds, err := s.Plan().Deeds(h.k); len(deeds) > 0 || err != nil {
 		t.Errorf("after the setup, to be done: %v, %v", deeds, err)
 	}
-	if lines, err := s.Plan().PendingCommands(h.k); len(lines) > 0 || err != nil {
+	if lines, err := s.Plan().RepairCommands(h.k); len(lines) > 0 || err != nil {
 		t.Errorf("after the setup, pending: %v, %v", lines, err)
 	}
 	if err := p.Undo(h.k); err != nil {
@@ -206,7 +210,7 @@ func TestSetupRemoval(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got, want := run(t, "find", etc, "-type", "f"), theirs; got != want {
+	if got, want := nstest.Run(t, "find", etc, "-type", "f"), theirs; got != want {
 		t.Errorf("left: got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -266,23 +270,23 @@ func TestFile(t *testing.T) {
 
 // A read-only file system is named, for ensure and for undo.
 func TestFileOnReadOnly(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	f := File{Path: "/run/etc/90.conf", Text: setupMark + "\n"}
-	shell(t, "mkdir /run/etc; mount -t tmpfs tmpfs /run/etc")
+	nstest.Shell(t, "mkdir /run/etc; mount -t tmpfs tmpfs /run/etc")
 	if err := f.ensure(nil); err != nil {
 		t.Fatal(err)
 	}
 	f.Text += "more\n"
-	shell(t, "mount -o remount,ro /run/etc")
+	nstest.Shell(t, "mount -o remount,ro /run/etc")
 	if err := f.ensure(nil); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("ensure: %v, want that the file system is read-only", err)
 	}
 	if err := f.undo(nil); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("undo: %v, want that the file system is read-only", err)
 	}
-	shell(t, "rm /run/etc/90.conf 2> /dev/null || mount -o remount,rw /run/etc; rm -f /run/etc/90.conf; mount -o remount,ro /run/etc")
+	nstest.Shell(t, "rm /run/etc/90.conf 2> /dev/null || mount -o remount,rw /run/etc; rm -f /run/etc/90.conf; mount -o remount,ro /run/etc")
 	if err := f.undo(nil); err != nil {
 		t.Errorf("undo of nothing: %v", err)
 	}

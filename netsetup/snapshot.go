@@ -12,37 +12,38 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/rules"
+
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// Snapshot is the host's network at one moment: links, addresses, routes, routing rules, the firewall, sysctls. It leaves
-// out what comes and goes by itself, and what carries boxrun's name, as other boxes may come up meanwhile.
+// Snapshot is the host's network at a moment: links, addresses, routes, routing rules, the firewall, sysctls. Left out
+// are things that come and go by themselves, and things with boxrun's name, as other boxes may come up meanwhile.
 type Snapshot struct {
-	facts []fact // in the order in which they can be set: a link before its addresses
+	facts []fact // in an order for setting them: a link before its addresses
 }
 
-// fact is one thing about the host.
+// fact is a thing about the host.
 type fact struct {
 	thing string // "address 192.0.2.1/24 on eth0": once in a snapshot
-	on    string // the thing without which it is not; "" for none
-	value string // "" where being there is all there is to it
-	set   string // the command that makes it so; "" where none does
-	unset string // the command that takes it away; "" where none does
+	on    string // another thing without which this thing cannot be; "" for none
+	value string // "" for a thing that is there or not
+	set   string // the command to have the thing with the value; "" for none
+	unset string // the command to take the thing away; "" for none
 }
 
-// Change is one difference between two snapshots.
+// Change is a difference between two snapshots.
 type Change struct {
 	What   string // "address 192.0.2.1/24 on eth0 is gone"
-	Revert string // the command that takes it back; "" where none does
+	Revert string // the command to take the change back; "" for none
 }
 
-// Look takes a snapshot of the network namespace of the process. A part of it that the host has no program for
-// (iptables, nft) is left out.
+// Look takes a snapshot of the network namespace of the process. A part without a program on the host (iptables, nft)
+// is left out.
 func Look() (Snapshot, error) {
 	var s Snapshot
-	for _, part := range []func() ([]fact, error){devices, firewall, netSysctls} {
+	for _, part := range []func() ([]fact, error){devices, firewallFacts, netSysctls} {
 		facts, err := part()
 		if err != nil {
 			return Snapshot{}, fmt.Errorf("looking at the host's network: %w", err)
@@ -52,7 +53,7 @@ func Look() (Snapshot, error) {
 	return s, nil
 }
 
-// Changes gives what has changed since s was taken. The commands go in the order given: what is new is taken away, last
+// Changes returns the changes since s was taken. The commands go in the order given: what is new is taken away, last
 // first, then what is gone or different is restored, first first.
 func (s Snapshot) Changes(now Snapshot) []Change {
 	before, after := byThing(s.facts), byThing(now.facts)
@@ -85,7 +86,7 @@ func byThing(facts []fact) map[string]fact {
 	return m
 }
 
-// changed says from what to what, where that is a matter of a few words.
+// changed says from what to what, where a few words suffice.
 func changed(from, to string) string {
 	if strings.Contains(from+to, "\n") {
 		return " is different"
@@ -93,21 +94,14 @@ func changed(from, to string) string {
 	return fmt.Sprintf(" is %s, was %s", to, from)
 }
 
-// devices gives links, addresses, routes and routing rules.
+// devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
-	h, err := openRoute(netns.None())
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
+	h := ofHost()
 	links, err := linkList(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
+	names := namesOf(links)
 	var facts []fact
 	links = slices.DeleteFunc(links, passing)
 	for _, l := range links {
@@ -122,22 +116,15 @@ func devices() ([]fact, error) {
 			facts = appendFact(facts, addrFact(a, l.Attrs().Name))
 		}
 	}
-	routing, err := routingFacts(h, kept(links))
+	routing, err := routingFacts(h, namesOf(links))
 	return append(facts, routing...), err
 }
 
-// passing says of a link that it is another container's, or boxrun's own bridge: they come and go while a box boots.
+// passing reports whether a link is another container's, or boxrun's own bridge: such links come and go while a box
+// boots.
 func passing(l netlink.Link) bool {
 	a := l.Attrs()
 	return strings.HasPrefix(a.Alias, "boxrun:") || l.Type() == "veth" && a.MasterIndex != 0 && a.NetNsID >= 0
-}
-
-func kept(links []netlink.Link) map[int]string {
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	return names
 }
 
 // appendFact leaves out the zero fact.
@@ -173,23 +160,19 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 	return append(facts, property("state", state, state))
 }
 
-// addrFact leaves out what the kernel makes of itself: link-local and temporary addresses of IPv6.
+// addrFact leaves out addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
 	prefix := prefixOf(a.IPNet)
-	if !prefix.IsValid() || prefix.Addr().Is6() && (prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0) {
+	passes := prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0
+	if !prefix.IsValid() || prefix.Addr().Is6() && passes {
 		return fact{}
 	}
 	words := prefix.String()
 	if a.Peer != nil && prefixOf(a.Peer) != prefix {
 		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
 	}
-	more := ""
-	if a.Broadcast != nil {
-		more += " brd " + a.Broadcast.String()
-	}
-	if a.Label != "" && a.Label != link {
-		more += " label " + a.Label
-	}
+	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
+	more += wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
 	return fact{
 		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
 		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
@@ -197,7 +180,7 @@ func addrFact(a netlink.Addr, link string) fact {
 	}
 }
 
-// routingFacts gives the routes that lead over the links named, and the routing rules, of both families.
+// routingFacts returns the routes over the named links, and the routing rules, of both families.
 func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	var facts []fact
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -219,60 +202,49 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	return facts, nil
 }
 
-func ipCommand(family int) string {
+// ipFact is a thing made by "ip OBJECT add WORDS" and taken away by "ip OBJECT del WORDS".
+func ipFact(family int, object, name, words string) fact {
+	command, of := "ip ", ""
 	if family == netlink.FAMILY_V6 {
-		return "ip -6"
+		command, of = "ip -6 ", "IPv6 "
 	}
-	return "ip"
+	return fact{
+		thing: of + name + " " + words, set: command + object + " add " + words, unset: command + object + " del " + words,
+	}
 }
 
-// routeFact leaves out the routes that the kernel makes with an address.
+// routeFact leaves out the routes made by the kernel for an address.
 func routeFact(r netlink.Route, family int, names map[int]string) fact {
-	kinds := map[int]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit "}
+	kinds := map[int]string{
+		unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ",
+		unix.RTN_UNREACHABLE: "unreachable ", unix.RTN_PROHIBIT: "prohibit ",
+	}
 	kind, known := kinds[r.Type]
 	via := names[r.LinkIndex]
 	if !known || r.Protocol == unix.RTPROT_KERNEL || r.LinkIndex != 0 && via == "" {
 		return fact{}
 	}
-	words := kind + routeWords(r, names)
-	f := fact{thing: "route " + words, set: ipCommand(family) + " route add " + words, unset: ipCommand(family) + " route del " + words}
-	if family == netlink.FAMILY_V6 {
-		f.thing = "IPv6 " + f.thing
-	}
+	f := ipFact(family, "route", "route", kind+routeWords(r, names))
 	if via != "" {
 		f.on = "link " + via
 	}
 	return f
 }
 
-// routeWords gives a route as ip-route(8) takes it.
+// routeWords returns a route in the words of ip-route(8).
 func routeWords(r netlink.Route, names map[int]string) string {
 	words := "default"
 	if dst := prefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
 		words = dst.String()
 	}
 	words += hopWords(r.Gw, names[r.LinkIndex])
-	if r.Table != unix.RT_TABLE_MAIN && r.Table != 0 {
-		words += fmt.Sprintf(" table %d", r.Table)
-	}
-	if r.Src != nil {
-		words += " src " + r.Src.String()
-	}
-	if r.Priority != 0 {
-		words += fmt.Sprintf(" metric %d", r.Priority)
-	}
-	if r.MTU != 0 {
-		words += fmt.Sprintf(" mtu %d", r.MTU)
-	}
-	if r.Protocol != unix.RTPROT_BOOT { // which is what ip-route takes without one
-		words += fmt.Sprintf(" proto %d", r.Protocol)
-	}
-	if r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil {
-		words += " scope link"
-	}
-	if r.Flags&unix.RTNH_F_ONLINK != 0 {
-		words += " onlink"
-	}
+	words += wordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
+	words += wordsIf(r.Src != nil, " src %s", r.Src)
+	words += wordsIf(r.Priority != 0, " metric %d", r.Priority)
+	words += wordsIf(r.MTU != 0, " mtu %d", r.MTU)
+	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
+	words += wordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
+	words += wordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {
 		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
 	}
@@ -280,44 +252,30 @@ func routeWords(r netlink.Route, names map[int]string) string {
 }
 
 func hopWords(gateway net.IP, link string) string {
-	words := ""
-	if gateway != nil {
-		words += " via " + gateway.String()
-	}
-	if link != "" {
-		words += " dev " + link
-	}
-	return words
+	return wordsIf(gateway != nil, " via %s", gateway) + wordsIf(link != "", " dev %s", link)
 }
 
-// ruleFact gives a rule as ip-rule(8) takes it.
+// wordsIf formats words of a command where they are needed, and returns "" where they are not.
+func wordsIf(needed bool, format string, args ...any) string {
+	if !needed {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// ruleFact returns a rule in the words of ip-rule(8).
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
-	if r.Invert {
-		words += " not"
-	}
-	words += " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
-	if r.IifName != "" {
-		words += " iif " + r.IifName
-	}
-	if r.OifName != "" {
-		words += " oif " + r.OifName
-	}
+	words += wordsIf(r.Invert, " not") + " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
+	words += wordsIf(r.IifName != "", " iif %s", r.IifName) + wordsIf(r.OifName != "", " oif %s", r.OifName)
 	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
 		words += fmt.Sprintf(" fwmark %#x", r.Mark)
 		if r.Mask != nil {
 			words += fmt.Sprintf("/%#x", *r.Mask)
 		}
 	}
-	if r.SuppressPrefixlen >= 0 {
-		words += fmt.Sprintf(" suppress_prefixlength %d", r.SuppressPrefixlen)
-	}
-	words += fmt.Sprintf(" lookup %d", r.Table)
-	f := fact{thing: "routing rule " + words, set: ipCommand(family) + " rule add " + words, unset: ipCommand(family) + " rule del " + words}
-	if family == netlink.FAMILY_V6 {
-		f.thing = "IPv6 " + f.thing
-	}
-	return f
+	words += wordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
+	return ipFact(family, "rule", "routing rule", words+fmt.Sprintf(" lookup %d", r.Table))
 }
 
 func orAll(p netip.Prefix) string {
@@ -327,18 +285,20 @@ func orAll(p netip.Prefix) string {
 	return p.String()
 }
 
-// firewall gives the chains and rules of iptables and ip6tables, and the tables of nft but those that iptables keeps
-// there.
-func firewall() ([]fact, error) {
+// firewallFacts returns the chains and rules of iptables and ip6tables, and all tables of nft but iptables' own.
+func firewallFacts() ([]fact, error) {
 	var facts []fact
-	var known []string // tables of nft that iptables has told
+	var known []string // tables of nft told of by iptables
 	for _, family := range []string{"ip", "ip6"} {
 		program := family + "tables" // iptables, ip6tables
 		out, err := runIfThere(program + "-save")
 		if err != nil {
 			return nil, err
 		}
-		facts = append(facts, filterFacts(program, out)...)
+		tables, _ := rules.Parse(program, out) // nft tells of tables iptables cannot read
+		for _, t := range tables {
+			facts = append(facts, filterFacts(t)...)
+		}
 		if strings.Contains(out, "(nf_tables)") {
 			for _, table := range []string{"filter", "nat", "mangle", "raw", "security"} {
 				known = append(known, family+" "+table)
@@ -349,36 +309,33 @@ func firewall() ([]fact, error) {
 	return append(facts, tableFacts(out, known)...), err
 }
 
-// runIfThere gives what a program prints, nothing where the host has no such program.
+// runIfThere returns the output of a program, "" where the host has no such program.
 func runIfThere(name string, args ...string) (string, error) {
 	if _, err := exec.LookPath(name); err != nil {
 		return "", nil
 	}
-	return runProgram("", name, args...)
+	return rules.Run("", name, args...)
 }
 
-// filterFacts reads the output of iptables-save. A rule that is there twice is two things. What is boxrun's is left out.
-func filterFacts(program, text string) []fact {
+// filterFacts returns the chains and rules of a table, but boxrun's. The same rule twice is two facts.
+func filterFacts(t *rules.Table) []fact {
 	var facts []fact
-	table := ""
-	times, place := map[string]int{}, map[string]int{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		command := program + " -t " + table + " "
-		switch {
-		case strings.HasPrefix(line, "*"):
-			table = line[1:]
-		case strings.HasPrefix(line, ":") && !strings.HasPrefix(line, ":BOXRUN-"):
-			facts = append(facts, chainFact(command, line[1:]))
-		case strings.HasPrefix(line, "-A "):
-			chain, rule, _ := strings.Cut(line[3:], " ")
-			place[command+chain]++
-			if strings.Contains(line, "BOXRUN-") || strings.Contains(line, "boxrun:") {
+	command := t.Program + " -t " + t.Name + " "
+	for _, c := range t.Chains {
+		if !strings.HasPrefix(c.Name, rules.ChainPrefix) {
+			facts = append(facts, chainFact(command, c))
+		}
+	}
+	times := map[string]int{}
+	for _, c := range t.Chains {
+		for i, r := range c.Rules {
+			words := c.Name + " " + r.Printed
+			if strings.Contains(words, rules.ChainPrefix) || strings.Contains(words, rules.MarkPrefix) {
 				continue
 			}
 			f := fact{
-				thing: "rule " + command + line, unset: command + "-D " + line[3:],
-				set: fmt.Sprintf("%s-I %s %d %s", command, chain, place[command+chain], rule),
+				thing: "rule " + command + "-A " + words, unset: command + "-D " + words,
+				set: fmt.Sprintf("%s-I %s %d %s", command, c.Name, i+1, r.Printed),
 			}
 			if times[f.thing]++; times[f.thing] > 1 {
 				f.thing += fmt.Sprintf(" (number %d)", times[f.thing])
@@ -389,26 +346,26 @@ func filterFacts(program, text string) []fact {
 	return facts
 }
 
-// chainFact reads "NAME POLICY [COUNTERS]". A built-in chain that appears with its table is as good as it was without.
-func chainFact(command, line string) fact {
-	fields := strings.Fields(line)
-	if len(fields) < 2 || fields[1] == "-" {
-		return fact{thing: "chain " + command + fields[0], set: command + "-N " + fields[0], unset: command + "-X " + fields[0]}
+// chainFact returns a chain, or the policy of a built-in chain. A built-in chain with the policy ACCEPT appears with
+// its table and makes no difference.
+func chainFact(command string, c *rules.Chain) fact {
+	if c.Policy == "-" {
+		return fact{thing: "chain " + command + c.Name, set: command + "-N " + c.Name, unset: command + "-X " + c.Name}
 	}
-	f := fact{thing: "policy of " + command + fields[0], value: fields[1], set: command + "-P " + fields[0] + " " + fields[1]}
-	if fields[1] == "ACCEPT" {
+	f := fact{thing: "policy of " + command + c.Name, value: c.Policy, set: command + "-P " + c.Name + " " + c.Policy}
+	if c.Policy == "ACCEPT" {
 		f.on = "its own table" // never there: neither new nor gone is worth a word
 	} else {
-		f.unset = command + "-P " + fields[0] + " ACCEPT"
+		f.unset = command + "-P " + c.Name + " ACCEPT"
 	}
 	return f
 }
 
-// tableFacts reads the output of nft list ruleset, but for the tables that are known.
+// tableFacts reads the output of nft list ruleset, but for the known tables.
 func tableFacts(text string, known []string) []fact {
 	var facts []fact
 	for _, block := range strings.SplitAfter(text, "\n}\n") {
-		at := strings.Index("\n"+block, "\ntable ") // behind what nft remarks on it
+		at := strings.Index("\n"+block, "\ntable ") // behind nft's remarks on the table
 		if at < 0 {
 			continue
 		}
@@ -425,8 +382,8 @@ func tableFacts(text string, known []string) []fact {
 	return facts
 }
 
-// netSysctls gives the settings below net. Those of one device that comes or goes are no difference; what cannot be read
-// is none either.
+// netSysctls returns the settings below net. Settings of a device that comes or goes are no difference, nor are
+// settings that cannot be read.
 func netSysctls() ([]fact, error) {
 	const dir = "/proc/sys/net"
 	var facts []fact

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
 )
 
 // lookNow takes a snapshot that has to work.
@@ -49,10 +51,10 @@ nft add rule inet site in tcp dport 8080 drop
 // Whatever is done to a host by hand is told, and the commands told take it back: the host is as it was, and nothing is
 // left to tell.
 func TestChangesAreToldAndTakenBack(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
-	run(t, "sh", "-ec", snapshotHost)
+	nstest.Run(t, "sh", "-ec", snapshotHost)
 	for _, test := range []struct{ name, do, want string }{
 		{"nothing", "true", ""},
 		{"an address", "ip addr del 192.0.2.1/24 dev eth0; ip addr add 192.0.2.1/24 brd + dev eth0; ip addr add 192.0.2.77/24 dev eth0",
@@ -105,7 +107,7 @@ func TestChangesAreToldAndTakenBack(t *testing.T) {
 			""},
 	} {
 		before := lookNow(t)
-		run(t, "sh", "-ec", test.do)
+		nstest.Run(t, "sh", "-ec", test.do)
 		changes := before.Changes(lookNow(t))
 		if got := listed(changes); got != test.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", test.name, got, test.want)

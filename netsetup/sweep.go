@@ -3,93 +3,84 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
-// Sweep removes the chains of boxes whose names are not in known, with the jumps to them, and the rules of bridges that
-// do not exist: what a service that saves rules has brought back at boot, or a boxrun without its state has left. It
-// gives a word for each of them: "box web", "bridge sbr0".
+// Sweep removes the chains of boxes not in known, with the jumps to the chains, and the rules of bridges that do not
+// exist. Such rules are brought back at boot by a service that saves rules, or left by a boxrun without its state.
+// Sweep returns a word for each: "box web", "bridge sbr0".
 func Sweep(k *Kernel, known []string) ([]string, error) {
 	k.Reread()
-	boxes, bridges, err := leftovers(k, known)
+	found, err := leftovers(k, known)
 	errs := []error{err}
-	for _, name := range boxes {
-		errs = append(errs, sweeping("box "+name, sweepBox(k, name)))
+	var words []string
+	for _, l := range found {
+		words = append(words, l.String())
+		if err := l.rules.undo(k); err != nil {
+			errs = append(errs, fmt.Errorf("sweeping away %v: %w", l, err))
+		}
 	}
-	for _, name := range bridges {
-		r := ruleset{owner: "boxrun:" + name, rules: bridgePlaces()}
-		errs = append(errs, sweeping("bridge "+name, r.undo(k)))
-	}
-	return inWords(boxes, bridges), errors.Join(errs...)
+	return words, errors.Join(errs...)
 }
 
-// Leftovers gives what Sweep would remove, in the same words. It changes nothing.
+// Leftovers returns the same words as Sweep and changes nothing.
 func Leftovers(k *Kernel, known []string) ([]string, error) {
-	boxes, bridges, err := leftovers(k, known)
-	return inWords(boxes, bridges), err
+	found, err := leftovers(k, known)
+	var words []string
+	for _, l := range found {
+		words = append(words, l.String())
+	}
+	return words, err
 }
 
-// leftovers gives the names of what has rules and is not there.
-func leftovers(k *Kernel, known []string) (boxes, bridges []string, err error) {
+// leftover is a box or a bridge with rules and nothing else.
+type leftover struct {
+	kind, name string
+	rules      *ruleset
+}
+
+func (l leftover) String() string { return l.kind + " " + l.name }
+
+// leftovers returns boxes that have a chain and are unknown, sorted, then bridges.
+func leftovers(k *Kernel, known []string) ([]leftover, error) {
 	have, err := k.rules()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	bridges, err = k.goneBridges(have)
-	return strangers(have, known), bridges, err
-}
-
-func inWords(boxes, bridges []string) []string {
-	var words []string
-	for _, name := range boxes {
-		words = append(words, "box "+name)
-	}
-	for _, name := range bridges {
-		words = append(words, "bridge "+name)
-	}
-	return words
-}
-
-func sweeping(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("sweeping away %s: %w", what, err)
-}
-
-// sweepBox undoes a box's rules by its name alone: that is all they are found by.
-func sweepBox(k *Kernel, name string) error {
-	p := Ports(Box{Name: name})
-	r := ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}
-	return r.undo(k)
-}
-
-// strangers gives the names of the boxes that have a chain but are not known, sorted.
-func strangers(have tables, known []string) []string {
-	var names []string
-	for table, prefix := range map[string]string{"nat": prefixDNAT, "filter": prefixFilter} {
-		for chain := range have[table] {
-			name, ok := strings.CutPrefix(chain, prefix)
-			if ok && !slices.Contains(known, name) && !slices.Contains(names, name) {
-				names = append(names, name)
+	boxes := map[string]bool{}
+	for _, t := range have {
+		for _, c := range t.Chains {
+			if name, ok := boxOf(c.Name); ok && !slices.Contains(known, name) {
+				boxes[name] = true
 			}
 		}
 	}
-	slices.Sort(names)
-	return names
+	var found []leftover
+	for _, name := range slices.Sorted(maps.Keys(boxes)) {
+		p := Ports(Box{Name: name}) // the rules of a box are found by its name alone
+		found = append(found, leftover{"box", name, &ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}})
+	}
+	bridges, err := k.goneBridges(have)
+	for _, name := range bridges {
+		found = append(found, leftover{"bridge", name, &ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}})
+	}
+	return found, err
 }
 
-// bridgePlaces gives a rule for each chain that a bridge's plan puts rules into.
+// bridgePlaces returns a rule for each chain with rules of a bridge's plan.
 func bridgePlaces() []Rule { return bridgeRules(Network{}) }
 
-// goneBridges gives the bridges that have rules and no device. The device is made before its rules and deleted after
-// them, so such rules are nobody's.
-func (k *Kernel) goneBridges(have tables) ([]string, error) {
+// goneBridges returns the bridges with rules and no device. The device is made before its rules and deleted after the
+// rules, so such rules are nobody's.
+func (k *Kernel) goneBridges(have rules.Tables) ([]string, error) {
 	var gone []string
 	for _, place := range bridgePlaces() {
-		for _, rule := range have[place.Table][place.Chain] {
-			name, ok := strings.CutPrefix(comment(rule), "boxrun:")
+		for _, rule := range have.Rules(place.Table, place.Chain) {
+			name, ok := strings.CutPrefix(rule.Comment(), rules.MarkPrefix)
 			if !ok || slices.Contains(gone, name) {
 				continue
 			}

@@ -8,25 +8,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
 )
 
-// Setting is a sysctl and a value it had.
+// Setting is a sysctl and its value at some time.
 type Setting struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
 }
 
-// Sysctl is a kernel setting and the value it must have.
+// Sysctl is a kernel setting and the value to have.
 type Sysctl struct {
 	Key    string    `json:"key"` // net.ipv4.ip_forward
 	Value  string    `json:"value"`
-	Drags  []string  `json:"drags,omitempty"`  // paths, * for any device, that the kernel resets when this one changes
+	Drags  []string  `json:"drags,omitempty"`  // paths (* is any device) the kernel resets with this key
 	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
 }
 
-// String names the setting by its key.
 func (s *Sysctl) String() string { return "sysctl " + s.Key }
 
 func (s *Sysctl) commands() (up, down []string) {
@@ -38,8 +35,8 @@ func (s *Sysctl) commands() (up, down []string) {
 
 func (s Setting) typed() string { return fmt.Sprintf("sysctl -qw %s=%s", s.Key, s.Value) }
 
-// record notes nothing where the value is the wanted one already: then undo has nothing to restore. The key itself
-// comes first, as writing it resets the others.
+// record notes nothing where the setting has the value already: then undo has nothing to restore. The key itself comes
+// first, as writing the key resets the others.
 func (s *Sysctl) record(*Kernel) error {
 	s.Before = nil
 	old, err := readSysctl(s.Key)
@@ -79,7 +76,7 @@ func (s *Sysctl) ensure(*Kernel) error { return writeSysctl(s.Key, s.Value) }
 
 func (s *Sysctl) undo(*Kernel) error { return restoreSettings(s.Before) }
 
-// settle tells what stays, and forgets what it was.
+// settle returns a line for the setting, and forgets the earlier value.
 func (s *Sysctl) settle() []string {
 	var stays []string
 	for _, b := range s.Before[:min(1, len(s.Before))] { // the others follow from the first
@@ -89,16 +86,15 @@ func (s *Sysctl) settle() []string {
 	return stays
 }
 
-// ReversePath is the step that turns strict reverse path filtering (1) to loose (2), for the devices where it is in
-// force: strict, the kernel drops what reaches a box by another way than its answer takes.
+// ReversePath is the step from strict reverse path filtering (1) to loose (2), for the devices with strict filtering
+// in force. With strict filtering the kernel drops packets that reach a box by another way than the answers take.
 type ReversePath struct {
 	Before []Setting `json:"before,omitempty"`
 }
 
-// String names the step.
 func (r *ReversePath) String() string { return "sysctl rp_filter" }
 
-// commands look at the value in force, which is the greater of that for all devices and the device's own.
+// commands look at the value in force: the greater of a device's own value and the value for all devices.
 func (r *ReversePath) commands() (up, down []string) {
 	up = []string{`for i in all default $(ip -4 route show default | grep -o 'dev [^ ]*' | cut -d' ' -f2); do
   case $(sort -n /proc/sys/net/ipv4/conf/{all,$i}/rp_filter | tail -n1) in 1) sysctl -qw net/ipv4/conf/$i/rp_filter=2 ;; esac
@@ -114,8 +110,8 @@ func (r *ReversePath) record(k *Kernel) (err error) {
 	return err
 }
 
-// strict gives the settings that must change, with the values they have: writing 2 for all devices loosens each one,
-// so those after it need no change.
+// strict returns the settings to change, with their values. Writing 2 for all devices loosens each device, so the
+// settings after need no change.
 func (r *ReversePath) strict(k *Kernel) ([]Setting, error) {
 	devices, err := k.defaultDevices()
 	if err != nil {
@@ -124,12 +120,12 @@ func (r *ReversePath) strict(k *Kernel) ([]Setting, error) {
 	var strict []Setting
 	all := "0"
 	for _, dev := range append([]string{"all", "default"}, devices...) {
-		key := keyOf("/proc/sys/net/ipv4/conf/" + dev + "/rp_filter")
+		key := deviceKey(dev, "rp_filter")
 		value, err := readSysctl(key)
 		if err != nil {
 			return nil, err
 		}
-		if max(all, value) == "1" { // one digit each
+		if max(all, value) == "1" { // a digit each
 			strict = append(strict, Setting{key, value})
 			value = "2"
 		}
@@ -144,7 +140,8 @@ func (r *ReversePath) check(k *Kernel) ([]string, error) {
 	strict, err := r.strict(k)
 	var drift []string
 	for _, s := range strict {
-		drift = append(drift, fmt.Sprintf("sysctl %s is %s, so that strict reverse path filtering is in force", s.Key, s.Value))
+		const format = "sysctl %s is %s, so that strict reverse path filtering is in force"
+		drift = append(drift, fmt.Sprintf(format, s.Key, s.Value))
 	}
 	return drift, err
 }
@@ -177,19 +174,15 @@ func (r *ReversePath) settle() []string {
 	return stays
 }
 
-// defaultDevices gives the devices of the IPv4 default routes, each once.
+// defaultDevices returns the devices of the IPv4 default routes, each once.
 func (k *Kernel) defaultDevices() ([]string, error) {
-	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	routes, err := defaultRoutes(k.link)
 	if err != nil {
 		return nil, fmt.Errorf("reading the routes: %w", err)
 	}
 	var devices []string
 	for _, r := range routes {
-		ones := 0
-		if r.Dst != nil {
-			ones, _ = r.Dst.Mask.Size()
-		}
-		if ones > 0 || r.LinkIndex == 0 {
+		if r.LinkIndex == 0 {
 			continue
 		}
 		link, err := k.link.LinkByIndex(r.LinkIndex)
@@ -203,7 +196,7 @@ func (k *Kernel) defaultDevices() ([]string, error) {
 	return devices, nil
 }
 
-// restoreSettings writes back what differs. A device that has gone took its settings with it.
+// restoreSettings writes back what differs. A device that is gone took its settings along.
 func restoreSettings(before []Setting) error {
 	var errs []error
 	for _, b := range before {
@@ -221,7 +214,7 @@ func readSysctl(key string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// writeSysctl does not create: a key that is missing is an error that says so.
+// writeSysctl writes a setting. A missing key is an error, as the file is not created.
 func writeSysctl(key, value string) error {
 	f, err := os.OpenFile(procSys(key), os.O_WRONLY, 0)
 	if err != nil {
@@ -229,13 +222,6 @@ func writeSysctl(key, value string) error {
 	}
 	_, err = f.WriteString(value + "\n")
 	return errors.Join(err, f.Close())
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // procSys is the file of a setting.
@@ -246,7 +232,12 @@ func procSys(key string) string {
 	return filepath.Join("/proc/sys", key)
 }
 
-// keyOf is the setting of a file, as sysctl(8) takes it: with dots, unless there is a device with a dot in its name.
+// deviceKey returns the key of an IPv4 setting of a device. "all" and "default" are devices here.
+func deviceKey(device, setting string) string {
+	return keyOf("/proc/sys/net/ipv4/conf/" + device + "/" + setting)
+}
+
+// keyOf returns the setting of a file in the form of sysctl(8): with dots, unless a device has a dot in its name.
 func keyOf(path string) string {
 	key := strings.TrimPrefix(path, "/proc/sys/")
 	if strings.Contains(key, ".") {

@@ -1,31 +1,30 @@
 package netsetup
 
-import (
-	"maps"
-	"slices"
-)
+import "boxrun/netsetup/firewall"
 
-// Taken gives who has one of the host's ports already: processes that listen on it, and rules of others that send it
-// elsewhere. boxrun's own rules do not count: who holds a port by them is in the state of the boxes. Rules of native nftables
-// and of the other backend of iptables are no part of it: which come first is told by Firewall.Translation.
+// Taken returns who has any of the host's ports already: processes that listen on a port, and rules of others that
+// send a port elsewhere. boxrun's own rules are left out, as the state of the boxes tells who holds a port by them.
+// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation.
 func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
-	listeners, err := Listeners(ports)
+	holders, err := Listeners(ports)
 	if err != nil {
 		return nil, err
 	}
-	all, err := k.rules()
+	tables, err := k.rules()
 	if err != nil {
 		return nil, err
-	}
-	var lines []string
-	for _, chain := range slices.Sorted(maps.Keys(all["nat"])) {
-		for _, rule := range all["nat"][chain] {
-			lines = append(lines, "-A "+chain+" "+rule)
-		}
 	}
 	local, err := LocalAddrs()
 	if err != nil {
 		return nil, err
 	}
-	return append(listeners, ForeignDNAT(lines, ports, local...)...), nil
+	asked := make([]firewall.Ports, len(ports))
+	for i, p := range ports {
+		asked[i] = p.onHost()
+	}
+	for _, d := range firewall.Diversions(tables.Table("nat"), asked, local...) {
+		p := ports[d.Asked]
+		holders = append(holders, Holder{Port: p, Number: d.Port, Proto: p.Proto, By: d.By})
+	}
+	return holders, nil
 }

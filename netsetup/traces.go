@@ -3,37 +3,31 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
-// What carries boxrun's name. These never change: what an older boxrun left is found by them.
-const (
-	markPrefix  = "boxrun:" // of comments of rules, and aliases of bridges
-	chainPrefix = "BOXRUN-"
-)
-
-// Traces is everything in the host's network that carries boxrun's name. It is found by the names alone, so that a host
-// can be cleared of boxrun when all records are lost.
+// Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
+// cleared of boxrun when all records are lost.
 type Traces struct {
 	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices that boxrun made
-	Guarded []string // devices of others that boxrun has rules for
+	Bridges []string // devices made by boxrun
+	Guarded []string // devices of others with rules of boxrun's
 }
 
-// Trace is a rule of boxrun's, or one of its chains.
+// Trace is a rule or a chain of boxrun's.
 type Trace struct {
 	Owner string // host, or the name of a bridge or box
-	Tool  string // iptables, or the name of the one with the other backend
+	Tool  string // iptables, or the iptables of the other backend
 	Table string
 	Chain string
 	Spec  string // "" for the chain itself
 }
 
-// String gives the rule as typed.
+// String returns the rule as typed.
 func (t Trace) String() string {
 	if t.Spec == "" {
 		return fmt.Sprintf("%s -t %s -N %s", t.Tool, t.Table, t.Chain)
@@ -41,7 +35,10 @@ func (t Trace) String() string {
 	return fmt.Sprintf("%s -t %s -A %s %s", t.Tool, t.Table, t.Chain, t.Spec)
 }
 
-// FindTraces looks for all that carries boxrun's name. It never writes.
+// guards reports whether the trace is a rule for a bridge: each bridge has a rule in the chain of guards.
+func (t Trace) guards() bool { return t.Chain == chainGuard && t.Spec != "" }
+
+// FindTraces looks for everything with boxrun's name. It never writes.
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
 	k.Reread()
@@ -49,50 +46,33 @@ func FindTraces(k *Kernel) (Traces, error) {
 	if err != nil {
 		return found, err
 	}
-	found.Rules = tracesAmong(have, "iptables")
-	other, err := k.otherBackend()
+	backend, _, err := rules.InUse()
 	if err != nil {
 		return found, err
 	}
-	found.Rules = append(found.Rules, other...)
+	other, err := rules.SaveOther(backend) // an administrator may have switched with boxes up
+	if err != nil {
+		return found, err
+	}
+	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
 	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
 	return found, err
 }
 
-// otherBackend looks into the backend that iptables does not use now: an administrator may have switched with boxes up. None
-// where nobody used it, or its tool is not installed.
-func (k *Kernel) otherBackend() ([]Trace, error) {
-	legacy, err := k.legacy()
-	if err != nil {
-		return nil, err
-	}
-	tool := "iptables-nft"
-	if !legacy {
-		tool = "iptables-legacy"
-	}
-	if _, err := exec.LookPath(tool + "-save"); err != nil || !legacy && !legacyInUse() {
-		return nil, nil //nolint:nilerr // not installed
-	}
-	out, err := runProgram("", tool+"-save")
-	if err != nil {
-		return nil, err
-	}
-	have, err := parseTables(out)
-	return tracesAmong(have, tool), err
-}
-
-// tracesAmong gives boxrun's chains and rules: chains first, each with its rules.
-func tracesAmong(have tables, tool string) []Trace {
+// tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules. Tables and chains come
+// sorted.
+func tracesAmong(have rules.Tables) []Trace {
 	var found []Trace
-	for _, table := range slices.Sorted(maps.Keys(have)) {
-		for _, chain := range slices.Sorted(maps.Keys(have[table])) {
-			ours := strings.HasPrefix(chain, chainPrefix)
+	byName := func(a, b *rules.Table) int { return strings.Compare(a.Name, b.Name) }
+	for _, t := range slices.SortedStableFunc(slices.Values(have), byName) {
+		for _, c := range t.Sorted() {
+			ours := strings.HasPrefix(c.Name, rules.ChainPrefix)
 			if ours {
-				found = append(found, Trace{Owner: chainOwner(chain), Tool: tool, Table: table, Chain: chain})
+				found = append(found, Trace{chainOwner(c.Name), t.Program, t.Name, c.Name, ""})
 			}
-			for _, rule := range have[table][chain] {
-				if ours || marks(rule) || strings.HasPrefix(target(rule), chainPrefix) {
-					found = append(found, Trace{ruleOwner(chain, rule), tool, table, chain, rule})
+			for _, rule := range c.Rules {
+				if ours || rule.Ours() {
+					found = append(found, Trace{ruleOwner(c.Name, rule), t.Program, t.Name, c.Name, rule.Text})
 				}
 			}
 		}
@@ -100,31 +80,35 @@ func tracesAmong(have tables, tool string) []Trace {
 	return found
 }
 
-func marks(rule string) bool { return strings.HasPrefix(comment(rule), markPrefix) }
-
-// ruleOwner goes by the comment, and where that is not boxrun's by the chain.
-func ruleOwner(chain, rule string) string {
-	if marks(rule) {
-		return ownerOf(comment(rule))
-	}
-	if strings.HasPrefix(chain, chainPrefix) {
+// ruleOwner goes by the comment of a rule and, where the comment is not boxrun's, by the chain.
+func ruleOwner(chain string, rule rules.Rule) string {
+	switch {
+	case rule.Marked():
+		return ownerOf(rule.Comment())
+	case strings.HasPrefix(chain, rules.ChainPrefix):
 		return chainOwner(chain)
 	}
-	return chainOwner(target(rule))
+	return chainOwner(rule.Target)
 }
 
-// chainOwner gives the box of a box's chain, and host for the others.
+// chainOwner returns the box of a box's chain, and host for any other chain.
 func chainOwner(chain string) string {
-	for _, prefix := range []string{prefixDNAT, prefixFilter} {
-		if name, ok := strings.CutPrefix(chain, prefix); ok {
-			return name
-		}
+	if box, ok := boxOf(chain); ok {
+		return box
 	}
 	return "host"
 }
 
-// tracedBridges gives the devices that have boxrun's alias, and those of others for which there are rules.
-func (k *Kernel) tracedBridges(rules []Trace) (made, guarded []string, err error) {
+// boxOf returns the name of the box of a chain, and false for chains of others and for chains of all boxes.
+func boxOf(chain string) (string, bool) {
+	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
+		return name, true
+	}
+	return strings.CutPrefix(chain, prefixFilter)
+}
+
+// tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
+func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err error) {
 	links, err := linkList(k.link)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the links: %w", err)
@@ -132,20 +116,20 @@ func (k *Kernel) tracedBridges(rules []Trace) (made, guarded []string, err error
 	for _, l := range links {
 		name := l.Attrs().Name
 		switch {
-		case strings.HasPrefix(l.Attrs().Alias, markPrefix):
+		case strings.HasPrefix(l.Attrs().Alias, rules.MarkPrefix):
 			made = append(made, name)
-		case slices.ContainsFunc(rules, func(t Trace) bool { return t.Chain == chainGuard && t.Owner == name && t.Spec != "" }):
+		case slices.ContainsFunc(traces, func(t Trace) bool { return t.guards() && t.Owner == name }):
 			guarded = append(guarded, name)
 		}
 	}
 	return made, guarded, nil
 }
 
-// Names gives the bridges that the traces speak of, those that are gone included.
+// Names returns the bridges of the traces, also bridges that are gone.
 func (t Traces) Names() []string {
 	names := slices.Concat(t.Bridges, t.Guarded)
 	for _, r := range t.Rules {
-		if r.Chain == chainGuard && r.Spec != "" {
+		if r.guards() {
 			names = append(names, r.Owner)
 		}
 	}
@@ -153,17 +137,18 @@ func (t Traces) Names() []string {
 	return slices.Compact(names)
 }
 
-// Without gives the traces but those of the owners named. What is in the backend that iptables does not use stays.
+// Without returns the traces of all but the named owners. Traces in the other backend than iptables' stay.
 func (t Traces) Without(owners []string) Traces {
 	known := func(name string) bool { return slices.Contains(owners, name) }
+	inUse := func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }
 	return Traces{
-		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }),
+		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
 	}
 }
 
-// PortsOn gives the devices on a bridge: what runs there would lose its network with it.
+// PortsOn returns the devices on a bridge: who runs there would lose the network together with the bridge.
 func PortsOn(k *Kernel, bridge string) ([]string, error) {
 	link, err := k.linkByName(bridge)
 	if link == nil || err != nil {
@@ -172,11 +157,11 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 	return k.ports(link)
 }
 
-// Commands gives what a person would type to remove the traces.
+// Commands returns what a person would type to remove the traces.
 func (t Traces) Commands() []string {
 	var lines []string
 	for _, b := range t.Guarded {
-		lines = append(lines, Setting{localnetKey(b), "0"}.typed())
+		lines = append(lines, Setting{deviceKey(b, "route_localnet"), "0"}.typed())
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
@@ -192,16 +177,18 @@ func (t Traces) Commands() []string {
 	return lines
 }
 
-// Remove removes the traces, past errors. What kept others from the host's 127.0.0.1 goes after what opened it.
+// Remove removes the traces, past errors. The guard of the host's 127.0.0.1 goes after the setting that opened
+// 127.0.0.1.
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
 	for _, b := range t.Guarded {
-		errs = append(errs, ignoreAbsent(writeSysctl(localnetKey(b), "0"))) // what it was is not known: the kernel's default
+		// The earlier value is unknown, so this is the kernel's default.
+		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0")))
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
 		input := strings.Join(e.input(e.tables()), "\n") + "\n"
-		_, err := runProgram(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+		_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 		errs = append(errs, err)
 	}
 	k.Reread()
@@ -215,39 +202,33 @@ func (t Traces) Remove(k *Kernel) error {
 	return errors.Join(errs...)
 }
 
-func localnetKey(bridge string) string {
-	return keyOf("/proc/sys/net/ipv4/conf/" + bridge + "/route_localnet")
-}
-
 func (t Traces) tools() []string {
 	var tools []string
 	for _, r := range t.Rules {
-		if !slices.Contains(tools, r.Tool) {
-			tools = append(tools, r.Tool)
-		}
+		tools = append(tools, r.Tool)
 	}
-	return tools
+	return slices.Compact(tools)
 }
 
-// removal gives the lines that remove the rules of one tool: jumps first, as a chain can go when no rule leads to it.
+// removal returns the lines to remove the rules of a tool: jumps first, as a chain can go when no rule leads there.
 func (t Traces) removal(tool string) edits {
 	var e edits
 	for _, verb := range []string{"-D", "-F", "-X"} {
 		for _, r := range t.Rules {
-			ours := strings.HasPrefix(r.Chain, chainPrefix)
+			ours := strings.HasPrefix(r.Chain, rules.ChainPrefix)
 			switch {
 			case r.Tool != tool:
 			case verb == "-D" && !ours:
-				e.add(r.Table, fmt.Sprintf("-D %s %s", r.Chain, r.Spec))
+				e.add(r.Table, "-D %s %s", r.Chain, r.Spec)
 			case verb != "-D" && ours && r.Spec == "":
-				e.add(r.Table, verb+" "+r.Chain)
+				e.add(r.Table, "%s %s", verb, r.Chain)
 			}
 		}
 	}
 	return e
 }
 
-// tables gives the tables that are edited, what publishes before what protects.
+// tables returns the edited tables: tables that publish before tables that protect.
 func (e *edits) tables() []string {
 	order := tableOrder()
 	for table := range e.lines {

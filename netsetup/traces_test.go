@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/rules"
 )
 
 func TestTracesNFT(t *testing.T)    { onBackend(t, "nft", testTraces) }
@@ -11,9 +14,9 @@ func TestTracesLegacy(t *testing.T) { onBackend(t, "legacy", testTraces) }
 
 // testTraces loses every record, and clears the host by the names alone: once by Remove, once as typed.
 func testTraces(t *testing.T, h *testHost) {
-	shell(t, strangersRules)
-	shell(t, "iptables -F INPUT")                                               // where rules have boxrun's mark: what carries the name goes, whoever wrote it
-	shell(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.ext0.rp_filter=2") // these stay, as after any up
+	nstest.Shell(t, strangersRules)
+	nstest.Shell(t, "iptables -F INPUT")                                               // where rules have boxrun's mark: what carries the name goes, whoever wrote it
+	nstest.Shell(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.ext0.rp_filter=2") // these stay, as after any up
 	before := dumpHost(t)
 	for _, clear := range []struct {
 		name string
@@ -21,12 +24,12 @@ func testTraces(t *testing.T, h *testHost) {
 	}{
 		{"Remove", func(found Traces) error { return found.Remove(h.k) }},
 		{"the commands, typed,", func(found Traces) error {
-			shell(t, strings.Join(found.Commands(), "\n"))
+			nstest.Shell(t, strings.Join(found.Commands(), "\n"))
 			return nil
 		}},
 	} {
 		h.up()
-		shell(t, `iptables -A INPUT -m comment --comment boxrun:odd -j ACCEPT
+		nstest.Shell(t, `iptables -A INPUT -m comment --comment boxrun:odd -j ACCEPT
 			iptables -A FORWARD -j BOXRUN-FWD
 			iptables -t nat -N BOXRUN-DN-gone
 			ip link add gone type bridge; ip link set gone alias boxrun:gone`)
@@ -40,7 +43,7 @@ func testTraces(t *testing.T, h *testHost) {
 		if err := clear.by(found); err != nil {
 			t.Errorf("%s: %v", clear.name, err)
 		}
-		shell(t, "ip link set veth8 nomaster; ip link set veth8 down; ethtool -K veth8 tx on sg on gso on rx on; rm -r /run/boxrun/cni")
+		nstest.Shell(t, "ip link set veth8 nomaster; ip link set veth8 down; ethtool -K veth8 tx on sg on gso on rx on; rm -r /run/boxrun/cni")
 		sameHost(t, "after "+clear.name, dumpHost(t), before)
 		found, err = FindTraces(h.k)
 		if len(found.Rules)+len(found.Bridges)+len(found.Guarded) > 0 || err != nil {
@@ -53,7 +56,7 @@ func testTraces(t *testing.T, h *testHost) {
 func TestTracesOnAFoundBridge(t *testing.T) { onBackend(t, "nft", testTracesOnAFoundBridge) }
 
 func testTracesOnAFoundBridge(t *testing.T, h *testHost) {
-	shell(t, "ip link add sbr0 type bridge; ip addr add 10.22.0.1/16 dev sbr0; ip link set sbr0 up")
+	nstest.Shell(t, "ip link add sbr0 type bridge; ip addr add 10.22.0.1/16 dev sbr0; ip link set sbr0 up")
 	h.up()
 	found, err := FindTraces(h.k)
 	if err != nil {
@@ -65,14 +68,14 @@ func testTracesOnAFoundBridge(t *testing.T, h *testHost) {
 	if err := found.Remove(h.k); err != nil {
 		t.Error(err)
 	}
-	if got, want := shell(t, "ip -br link show sbr0 | cut -d ' ' -f 1; sysctl -n net.ipv4.conf.sbr0.route_localnet"), "sbr0\n0"; got != want {
+	if got, want := nstest.Shell(t, "ip -br link show sbr0 | cut -d ' ' -f 1; sysctl -n net.ipv4.conf.sbr0.route_localnet"), "sbr0\n0"; got != want {
 		t.Errorf("the bridge and its route_localnet: got %q, want %q", got, want)
 	}
 }
 
 // Whose rule it is stands in its comment; a chain's is told by its name.
 func TestTraceOwners(t *testing.T) {
-	have, err := parseTables(`*nat
+	have, err := rules.Parse("iptables", `*nat
 :PREROUTING ACCEPT [0:0]
 :BOXRUN-DN-web - [0:0]
 :BOXRUN-DNAT - [0:0]
@@ -87,7 +90,7 @@ COMMIT
 		t.Fatal(err)
 	}
 	var got []string
-	for _, trace := range tracesAmong(have, "iptables") {
+	for _, trace := range tracesAmong(have) {
 		got = append(got, trace.Owner+": "+trace.String())
 	}
 	want := `web: iptables -t nat -N BOXRUN-DN-web
@@ -105,7 +108,7 @@ func TestHoldings(t *testing.T) { onBackend(t, "nft", testHoldings) }
 
 func testHoldings(t *testing.T, h *testHost) {
 	h.up()
-	shell(t, "iptables -t nat -F BOXRUN-DN-coldfront; ip link set sbr0 down")
+	nstest.Shell(t, "iptables -t nat -F BOXRUN-DN-coldfront; ip link set sbr0 down")
 	h.k.Reread()
 	var got []string
 	for _, p := range h.plans {

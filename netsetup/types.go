@@ -2,7 +2,7 @@ package netsetup
 
 import "net/netip"
 
-// Network is one bridge and the addresses behind it.
+// Network is a bridge and the addresses behind the bridge.
 type Network struct {
 	Bridge  string       // device name, at most 15 characters
 	Subnet  netip.Prefix // masked; its first address is the bridge's
@@ -11,13 +11,13 @@ type Network struct {
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
 }
 
-// Gateway gives the bridge's own address: the first of the subnet.
+// Gateway returns the bridge's own address: the first of the subnet.
 func (n Network) Gateway() netip.Addr { return n.Subnet.Addr().Next() }
 
-// Name gives the CNI network's name, boxrun-BRIDGE.
+// Name returns the CNI network's name, boxrun-BRIDGE.
 func (n Network) Name() string { return "boxrun-" + n.Bridge }
 
-// Port publishes Count consecutive host ports, from Host on, as those of the box from Container on.
+// Port publishes Count consecutive host ports from Host on, as ports of the box from Container on.
 type Port struct {
 	HostIP    netip.Addr // zero: every address of the host
 	Host      uint16
@@ -26,7 +26,7 @@ type Port struct {
 	Proto     string // tcp | udp
 }
 
-// Box is what the rules of one box depend on.
+// Box is what the rules of a box depend on.
 type Box struct {
 	Name      string     // at most 18 characters of [a-z0-9-]
 	Bridge    string     // the device its veth hangs on

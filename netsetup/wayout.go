@@ -8,52 +8,37 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// NameServers gives the servers that the text of a resolv.conf names, as the C library reads it: three at most.
+// NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
 func NameServers(text string) []netip.Addr {
 	servers := parseResolvConf(text).Servers
 	return servers[:min(3, len(servers))]
 }
 
-// DefaultGateway gives where the IPv4 default route of a process's network leads, the zero Addr where there is none.
+// DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
-	var routes []netlink.Route
-	err := withHandleOf(pid, func(h *netlink.Handle) (err error) {
-		routes, err = routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+	var gateway netip.Addr
+	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
+		routes, err := defaultRoutes(h)
+		if len(routes) > 0 {
+			gateway = addrOf(routes[0].Gw)
+		}
 		return err
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)
 	}
-	for _, r := range routes {
-		if dst := prefixOf(r.Dst); !dst.IsValid() || dst.Bits() == 0 {
-			return addrOf(r.Gw), nil
-		}
-	}
-	return netip.Addr{}, nil
+	return gateway, nil
 }
 
-func withHandleOf(pid int, do func(*netlink.Handle) error) error {
-	ns, err := openNetns(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	h, err := openRoute(ns)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return do(h)
-}
-
-// discard is the port of a service that throws away what it gets (RFC 863). Nobody need listen.
+// discard is the port of a service that throws packets away (RFC 863). Nobody need listen.
 const discard = 9
 
-// Neighbour says whether an address on the wire of a process's network answers the kernel's question who has it, within a
-// second: no firewall keeps it from that.
+// Neighbour reports whether an address on the wire of a process's network answers the kernel's question who has the
+// address, within a second or until ctx ends. No firewall keeps a neighbour from answering.
 func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	conn, err := DialFrom(ctx, pid, "udp4", netip.AddrPortFrom(addr, discard).String())
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
@@ -66,7 +51,9 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	if _, err := conn.Write(nil); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
 		return false, nil // no way there
 	}
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		known, err := knows(pid, addr)
 		if known || err != nil {
 			return known, err
@@ -75,9 +62,9 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 	return false, nil
 }
 
-// knows says whether a neighbour has answered.
+// knows reports whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (known bool, err error) {
-	err = withHandleOf(pid, func(h *netlink.Handle) error {
+	err = lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
 		entries, err := neighList(h, 0, netlink.FAMILY_V4)
 		for _, e := range entries {
 			answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0

@@ -33,7 +33,8 @@ func nameServer(s string) (netip.Addr, error) {
 	return ip, err
 }
 
-// parsePrefix reads an IPv4 network and refuses an address inside one, of which nobody knows which half is the mistake.
+// parsePrefix reads an IPv4 network. An address with bits set behind the prefix length is refused: either half could be
+// the mistake.
 func parsePrefix(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -48,7 +49,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// clients reads who may reach the ports: a network, or one address for its /32.
+// clients reads who may reach the ports: a network, or an address as a /32.
 func clients(s string) (netip.Prefix, error) {
 	if strings.Contains(s, "/") {
 		return parsePrefix(s)
@@ -60,8 +61,8 @@ func clients(s string) (netip.Prefix, error) {
 	return netip.PrefixFrom(ip, ip.BitLen()), nil
 }
 
-// boxSubnet reads a network that boxes can live in: not of the ranges that RFC 6890 gives another meaning, and with room
-// for a bridge and a few boxes.
+// boxSubnet reads a network for boxes. The network must have room for a bridge and a few boxes, and must not overlap a
+// special range of RFC 6890.
 func boxSubnet(s string) (netip.Prefix, error) {
 	p, err := parsePrefix(s)
 	if err != nil {
@@ -84,7 +85,7 @@ func boxSubnet(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// last gives the broadcast address of an IPv4 network.
+// last returns the broadcast address of an IPv4 network.
 func last(p netip.Prefix) netip.Addr {
 	ip := p.Masked().Addr().As4()
 	for bit := p.Bits(); bit < 32; bit++ {

@@ -11,10 +11,11 @@ import (
 //go:embed builtin
 var builtins embed.FS
 
-// builtinPrefix begins the File of a built-in profile, and the image that boxrun makes itself.
+// builtinPrefix begins the File of a built-in profile, and the name of the image that boxrun makes itself.
 const builtinPrefix = "builtin:"
 
-// builtinText gives the text of a built-in profile by its File, "builtin:NAME"; fs.ErrNotExist where there is none.
+// builtinText returns the text of a built-in profile by its File, "builtin:NAME". A missing profile is an
+// fs.ErrNotExist.
 func builtinText(file string) ([]byte, error) {
 	text, err := builtins.ReadFile("builtin/" + strings.TrimPrefix(file, builtinPrefix) + ".toml")
 	if err != nil {
@@ -36,8 +37,8 @@ func builtinFiles() ([]string, error) {
 	return files, nil
 }
 
-// Recipe gives the files of a built-in recipe by the name that profiles have for it, "builtin:NAME". The definition is
-// NAME.def at its top.
+// Recipe returns the files of a built-in recipe. definition is the recipe's name in profiles, "builtin:NAME". The
+// definition file is NAME.def at the top.
 func Recipe(definition string) (fs.FS, error) {
 	name := strings.TrimPrefix(definition, builtinPrefix)
 	dir := "builtin/" + name

@@ -9,15 +9,15 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Change is a key with another value in one profile than in another.
+// Change is a key that has different values in two profiles.
 type Change struct {
 	Key string `json:"key"`
-	Old string `json:"old"` // in TOML; "" where the value is not to be shown
+	Old string `json:"old"` // in TOML; "" where the value must not be shown
 	New string `json:"new"`
-	How string `json:"how"` // changed | added | removed; the last two are for what has a name of its own: a variable, a secret
+	How string `json:"how"` // changed | added | removed; the last two for variables and secrets only
 }
 
-// String gives the change as "KEY: OLD -> NEW", or without values as "KEY: changed".
+// String returns the change as "KEY: OLD -> NEW", or as "KEY: changed" without values.
 func (c Change) String() string {
 	if c.Old == "" && c.New == "" {
 		return c.Key + ": " + c.How
@@ -25,9 +25,9 @@ func (c Change) String() string {
 	return c.Key + ": " + c.Old + " -> " + c.New
 }
 
-// Changes gives the keys in which now differs from old, in the order of the format. Values of variables and the places of
-// secrets are not told. Where the values of variables were taken out of old, Changes cannot tell whether they differ; and
-// [build] does not count, as the box is the same whatever its image was built from.
+// Changes returns the keys with different values in old and now, in the order of the format. Values of variables and
+// paths of secrets are not shown. Changes of the values of variables are not noticed, as old may have come without the
+// values. [build] does not count: the box is the same, whatever its image was built from.
 func Changes(old, now Profile) ([]Change, error) {
 	changes := named("systemd.environment", old.Systemd.Environment, now.Systemd.Environment, false)
 	changes = append(changes, named("secrets", old.Secrets, now.Secrets, true)...)
@@ -48,7 +48,7 @@ func Changes(old, now Profile) ([]Change, error) {
 	return changes, nil
 }
 
-// named gives the entries of a table that were added and removed, and with values those that have another value.
+// named returns the entries of a table that were added or removed, and with values also the changed entries.
 func named(table string, old, now map[string]string, values bool) []Change {
 	var changes []Change
 	for name, value := range now {
@@ -68,7 +68,7 @@ func named(table string, old, now map[string]string, values bool) []Change {
 	return changes
 }
 
-// values gives every key with its value in TOML, but for those that named and Changes are about.
+// values returns every key with its value in TOML, except the environment, the secrets and [build].
 func (p Profile) values() (map[string]string, error) {
 	p.Systemd.Environment, p.Secrets, p.Build = nil, nil, Build{}
 	text, err := p.TOML()
@@ -94,7 +94,7 @@ func flatten(into map[string]string, table string, raw map[string]any) {
 	}
 }
 
-// literal gives a value as TOML has it.
+// literal returns a value in TOML.
 func literal(value any) string {
 	var b bytes.Buffer
 	if err := toml.NewEncoder(&b).Encode(map[string]any{"v": value}); err != nil {
@@ -103,7 +103,7 @@ func literal(value any) string {
 	return strings.TrimSpace(strings.TrimPrefix(b.String(), "v = "))
 }
 
-// inOrder gives the order of the format; what has a name of its own comes by that.
+// inOrder returns a comparison by the order of the format. Entries of a table are ordered by name.
 func inOrder() func(a, b Change) int {
 	places := map[string]int{}
 	for i, e := range Reference() {

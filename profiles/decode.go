@@ -10,11 +10,11 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Parse turns the text of a file into a valid profile. The file's base name is the box's name, together with the
-// instance if that is not empty; relative paths in the text are relative to the directory the file was named in
-// (symbolic links are not followed), for a built-in profile to the current directory. Nothing is read but the text.
+// Parse turns the text of a file into a valid profile. The base name of file, with the instance unless empty, is the
+// name of the box. Relative paths in the text begin in the directory of file as named, without following symbolic
+// links; for a built-in profile in the current directory. Parse reads no files.
 //
-// What is wrong with the profile comes back as Errors, all of it, in the order of the file.
+// Mistakes in the profile are returned as Errors: all of them, in the order of the file.
 func Parse(file string, text []byte, instance string) (Profile, error) {
 	abs, err := absolute(file)
 	if err != nil {
@@ -22,7 +22,7 @@ func Parse(file string, text []byte, instance string) (Profile, error) {
 	}
 	d := &document{file: file, dir: filepath.Dir(abs), instance: instance, failed: map[string]bool{}}
 	raw := map[string]any{}
-	lines := strings.ReplaceAll(string(text), "\r\n", "\n") // TOML allows it, and no value is the better for a \r
+	lines := strings.ReplaceAll(string(text), "\r\n", "\n") // TOML allows \r\n, and no value needs a \r
 	if _, err := toml.Decode(lines, &raw); err != nil {
 		return Profile{}, syntaxError(file, lines, err)
 	}
@@ -40,7 +40,7 @@ func Parse(file string, text []byte, instance string) (Profile, error) {
 	return p, nil
 }
 
-// absolute gives the file's absolute path; that of a built-in profile is its name.
+// absolute returns the absolute path of file. A built-in profile keeps its name.
 func absolute(file string) (string, error) {
 	if strings.HasPrefix(file, builtinPrefix) {
 		return file, nil
@@ -52,7 +52,7 @@ func absolute(file string) (string, error) {
 	return abs, nil
 }
 
-// syntaxError gives the library's reason our form.
+// syntaxError turns an error of the toml library into Errors.
 func syntaxError(file, text string, err error) error {
 	var parse toml.ParseError
 	if !errors.As(err, &parse) {
@@ -63,13 +63,13 @@ func syntaxError(file, text string, err error) error {
 		message = "key " + rest
 	}
 	line := parse.Position.Line
-	if strings.HasSuffix(message, `'\n' instead`) { // the library has counted the newline that it stumbled over
+	if strings.HasSuffix(message, `'\n' instead`) { // the library has counted the offending newline
 		line = 1 + strings.Count(text[:min(parse.Position.Start, len(text))], "\n")
 	}
 	return Errors{{File: file, Line: max(1, line), Message: message}}
 }
 
-// visible drops control characters: the library has the end of the file as a zero byte in some messages.
+// visible drops control characters: in some messages the library shows the end of the file as a zero byte.
 func visible(r rune) rune {
 	if unicode.IsControl(r) {
 		return -1
@@ -87,7 +87,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
-	entries(top, "secrets", p.Secrets, secretName, top.doc.path) // whether the files fit is seen at the start
+	entries(top, "secrets", p.Secrets, secretName, top.doc.path) // the launcher checks the files at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)
 	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Default gives the profile that a file is decoded over. It has no name, file and image; the hostname and the overlay's
-// directory follow from the name.
+// Default returns the profile that a file is decoded over. The name, file and image are empty. The hostname and the
+// directory of the overlay are empty too, as fillNamed derives both from the name.
 func Default() Profile {
 	return Profile{
 		DependsOn: []string{},
@@ -25,7 +25,7 @@ func Default() Profile {
 		Systemd: Systemd{
 			Environment: map[string]string{},
 			Mask:        []string{},
-			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives one unit
+			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives a unit
 			Restart:     "on-failure",
 		},
 		Ready: Ready{
@@ -40,7 +40,7 @@ func Default() Profile {
 	}
 }
 
-// fillNamed sets what is derived from the box's name where the file said nothing.
+// fillNamed derives the hostname and the overlay from the box's name, where the file sets neither.
 func (p *Profile) fillNamed() {
 	if p.Hostname == "" {
 		p.Hostname = p.Name
@@ -50,6 +50,6 @@ func (p *Profile) fillNamed() {
 	}
 }
 
-// OwnDir gives the directory of the host that holds what a box of that name keeps: its overlay, if the profile names no other,
-// and whatever binds from below it the profile has.
+// OwnDir returns the directory of the host for the data of the box called name: the overlay, unless the profile names
+// another directory, and the sources of any binds below OwnDir.
 func OwnDir(name string) string { return filepath.Join("/var/lib/boxrun", name) }

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// profileName takes the name of another profile, NAME or NAME@INSTANCE: not a path, as each person's search path finds it.
+// profileName checks the name of another profile, NAME or NAME@INSTANCE. Paths are refused, as every person has an own
+// search path.
 func profileName(s string) (string, error) {
 	name, instance, err := cutInstance(s)
 	if err == nil {
@@ -22,7 +23,7 @@ func profileName(s string) (string, error) {
 	return s, nil
 }
 
-// checkDependsOn refuses a name given twice, and the profile's own.
+// checkDependsOn refuses a name given twice, and the profile's own name.
 func (p *Profile) checkDependsOn(s *section) {
 	for i, name := range p.DependsOn {
 		switch j := slices.Index(p.DependsOn, name); {
@@ -35,22 +36,23 @@ func (p *Profile) checkDependsOn(s *section) {
 	}
 }
 
-// Dependencies gives the profiles that p depends on, directly or not, each once, and after those that it depends on
-// itself. A profile that is not there, is invalid, or depends on itself in the end, is Errors of who names it.
+// Dependencies returns the profiles that p needs, directly or indirectly. Each profile occurs once, after its own
+// dependencies. A dependency that is missing, invalid, or part of a circle is returned as Errors of the profile naming
+// the dependency.
 func (s Search) Dependencies(p Profile) ([]Profile, error) {
-	s.Box = nil // what is up today is no profile tomorrow
+	s.Box = nil // a box that is up today is no profile tomorrow
 	w := dependencyWalk{search: s}
 	err := w.visit(p, []string{p.Name})
 	return w.order, err
 }
 
-// A dependencyWalk goes through profiles, to the bottom first.
+// A dependencyWalk collects dependencies depth first.
 type dependencyWalk struct {
 	search Search
 	order  []Profile
 }
 
-// visit adds what p depends on; chain has the names of the boxes on the way to it, and its own.
+// visit adds the dependencies of p. chain lists the boxes on the way to p, including p.
 func (w *dependencyWalk) visit(p Profile, chain []string) error {
 	for i, name := range p.DependsOn {
 		box := BoxName(name)

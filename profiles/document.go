@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// A document is a file while it is being decoded.
+// A document is a file during decoding.
 type document struct {
 	file     string
-	dir      string // relative paths start here; "." for a built-in profile
+	dir      string // start of relative paths; "." for a built-in profile
 	instance string
 	spots    map[string]spot
 	sections []*section
@@ -19,13 +19,13 @@ type document struct {
 	failed   map[string]bool // paths with a fault
 }
 
-// A fault is an Error with what is needed to sort it.
+// A fault is an Error with the offset needed to sort errors.
 type fault struct {
 	Error
 	offset int
 }
 
-// refuse notes what is wrong with the value at path.
+// refuse records what is wrong with the value at path.
 func (d *document) refuse(path, format string, args ...any) {
 	at := d.spot(path)
 	d.failed[path] = true
@@ -34,7 +34,8 @@ func (d *document) refuse(path, format string, args ...any) {
 	})
 }
 
-// spot finds a path in the text, or what it is part of.
+// spot returns the place of path in the text, or the place of the closest table or list around path. A path without any
+// place is the zero spot.
 func (d *document) spot(path string) spot {
 	for path != "" {
 		if at, ok := d.spots[path]; ok {
@@ -45,10 +46,10 @@ func (d *document) spot(path string) spot {
 	return spot{}
 }
 
-// errors gives all faults in the order of the text.
+// errors returns all faults in the order of the text.
 func (d *document) errors() Errors {
 	slices.SortStableFunc(d.found, func(a, b fault) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.offset, b.offset)) // what has no line comes first
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.offset, b.offset)) // faults without a line come first
 	})
 	all := make(Errors, len(d.found))
 	for i := range d.found {
@@ -57,7 +58,7 @@ func (d *document) errors() Errors {
 	return all
 }
 
-// section begins the decoding of a table. The tables asked for, and the keys asked of them, are the format.
+// section begins the decoding of a table. The format consists of the tables and keys asked for.
 func (d *document) section(path string, raw map[string]any) *section {
 	s := &section{doc: d, path: path, raw: raw}
 	d.sections = append(d.sections, s)
@@ -81,7 +82,8 @@ func (d *document) refuseUnknown() {
 	}
 }
 
-// unknown says that s has no such key and what may have been meant: a key of s spelled alike, or one of another table.
+// unknown says that s has no key called name, with a guess at what was meant: a similar key of s, or a key of this name
+// in another table.
 func unknown(name string, s *section, all []string) string {
 	meant := ""
 	if near := nearest(name, s.known); near != "" {

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Error is one thing wrong with a profile.
+// Error is a mistake in a profile.
 type Error struct {
-	File    string `json:"file"`    // as it was named
-	Line    int    `json:"line"`    // from 1; 0 where no line of the file is at fault, as with a missing key
+	File    string `json:"file"`    // as named by the caller
+	Line    int    `json:"line"`    // from 1; 0 where no line is at fault, as with a missing key
 	Key     string `json:"key"`     // such as "network.ports[1]"; empty for syntax errors
-	Message string `json:"message"` // the rule and the value that breaks it
+	Message string `json:"message"` // the rule and the offending value
 }
 
-// Error gives "file:line: key: message", leaving out what is not known.
+// Error returns "file:line: key: message", without the unknown parts.
 func (e Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -28,10 +28,10 @@ func (e Error) Error() string {
 	return b.String()
 }
 
-// Errors is everything wrong with one profile, in the order of its lines. It is never empty when returned as an error.
+// Errors holds all mistakes in a profile, in the order of the lines. Returned as an error, Errors is never empty.
 type Errors []Error
 
-// Error gives one line for each.
+// Error returns a line for each mistake.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i := range e {
@@ -49,7 +49,7 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// shown renders a decoded TOML value for a message, on one line and not too long.
+// shown renders a decoded TOML value for a message, on a single short line.
 func shown(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -66,7 +66,7 @@ func shown(value any) string {
 	return fmt.Sprintf("a %T", value)
 }
 
-// quoted gives s in quotes, cut where it would fill the screen.
+// quoted returns s in quotes, cut after 80 characters.
 func quoted(s string) string {
 	const most = 80 // characters
 	if r := []rune(s); len(r) > most {

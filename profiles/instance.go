@@ -8,8 +8,8 @@ import (
 
 var errNoInstance = errors.New("has %i, which stands for the instance of a profile started as NAME@INSTANCE")
 
-// expand replaces %i by the instance and %% by a single %, as systemd does in its units: any other letter or digit behind
-// a % is an error, so that more can be given a meaning later, and a % before anything else is just that.
+// expand replaces %i by the instance and %% by a single %, as systemd does in units. Any other letter or digit after a
+// % is an error, to keep room for future meanings. A % before anything else stays.
 func expand(s, instance string) (string, error) {
 	if !strings.Contains(s, "%") {
 		return s, nil
@@ -37,7 +37,7 @@ func expand(s, instance string) (string, error) {
 	return b.String(), nil
 }
 
-// escape undoes expand: what it gives expands to s.
+// escape undoes expand: expand turns the result back into s.
 func escape(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
 func isAlphanumeric(c byte) bool {

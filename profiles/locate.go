@@ -10,16 +10,16 @@ import (
 // A spot is a place in a file.
 type spot struct {
 	line   int // from 1
-	offset int // in bytes, to tell apart what is on one line
+	offset int // in bytes; distinguishes places on the same line
 }
 
-// locate finds every key, table and array element of a TOML text by its path, such as "network.ports[1]". The toml
-// library keeps the lines of keys to itself and knows none of array elements. The text must have been parsed without an
-// error before; of any other text it finds something or nothing, but it always ends.
+// locate finds every key, table and array element of a TOML text, by paths such as "network.ports[1]". The toml library
+// does not export the lines of keys and has no lines of array elements. The text must have been parsed without an error
+// before. For any other text the result is arbitrary, but locate always ends.
 func locate(text string) map[string]spot {
 	s := scanner{text: text, line: 1, spots: map[string]spot{}, elements: map[string]int{}}
 	for _, bom := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
-		if strings.HasPrefix(text, bom) { // the library skips them too
+		if strings.HasPrefix(text, bom) { // the library skips byte order marks too
 			s.pos = len(bom)
 		}
 	}
@@ -33,7 +33,7 @@ type scanner struct {
 	pos      int
 	line     int
 	spots    map[string]spot
-	elements map[string]int // how many [[headers]] there were of a path
+	elements map[string]int // number of [[headers]] so far, by path
 }
 
 func (s *scanner) document() {
@@ -47,7 +47,7 @@ func (s *scanner) document() {
 	}
 }
 
-// header reads [a.b] or [[a.b]] and gives the path of the keys below it.
+// header reads [a.b] or [[a.b]] and returns the path of the table.
 func (s *scanner) header() string {
 	at, many := s.here(), strings.HasPrefix(s.text[s.pos:], "[[")
 	s.skip("[")
@@ -64,7 +64,7 @@ func (s *scanner) header() string {
 	return element
 }
 
-// resolve joins the keys of a header; below an array of tables its last element is meant.
+// resolve joins the keys of a header to a path. Below an array of tables the path leads into the last element.
 func (s *scanner) resolve(keys []key) string {
 	path := ""
 	for i, k := range keys {
@@ -88,11 +88,11 @@ func (s *scanner) pair(table string) {
 	s.skip("=")
 	s.value(path)
 	if s.pos == start {
-		s.advance(1) // not TOML: go on, but never stand still
+		s.advance(1) // not TOML: always make progress
 	}
 }
 
-// A key is one part of a dotted key.
+// A key is a part of a dotted key.
 type key struct {
 	name string
 	spot spot
@@ -117,7 +117,7 @@ func (s *scanner) keys() []key {
 	}
 }
 
-// name reads one part of a dotted key, bare or in quotes.
+// name reads a part of a dotted key, bare or in quotes.
 func (s *scanner) name() (string, bool) {
 	if c := s.peek(); c == '"' || c == '\'' {
 		return unquote(s.quoted()), true
@@ -131,16 +131,17 @@ func (s *scanner) name() (string, bool) {
 	return rest[:end], end > 0
 }
 
-// unquote gives the string that a TOML string literal stands for; the library knows the escapes.
+// unquote returns the string that a TOML string literal stands for. The toml library decodes the escapes. An unfinished
+// literal is returned as it is.
 func unquote(literal string) string {
 	var v struct{ K string }
 	if _, err := toml.Decode("k = "+literal, &v); err != nil {
-		return literal // an unfinished literal of a text that is not TOML
+		return literal // an unfinished literal, in a text that is not TOML
 	}
 	return v.K
 }
 
-// value reads what is behind the equals sign.
+// value reads the value after an equals sign.
 func (s *scanner) value(path string) {
 	s.space()
 	switch s.peek() {
@@ -155,7 +156,7 @@ func (s *scanner) value(path string) {
 	}
 }
 
-// array reads [a, b], which may have newlines and comments anywhere.
+// array reads [a, b]. Newlines and comments may stand anywhere.
 func (s *scanner) array(path string) {
 	s.advance(1)
 	for i := 0; s.element(); i++ {
@@ -168,7 +169,7 @@ func (s *scanner) array(path string) {
 	}
 }
 
-// inline reads {a = 1, b.c = 2}; TOML 1.1 allows newlines and comments here too.
+// inline reads {a = 1, b.c = 2}. TOML 1.1 allows newlines and comments here too.
 func (s *scanner) inline(path string) {
 	s.advance(1)
 	for s.element() {
@@ -176,7 +177,8 @@ func (s *scanner) inline(path string) {
 	}
 }
 
-// element goes to the next element of an array or inline table, or behind its end.
+// element advances to the next element of an array or inline table and returns true, or advances past the end and
+// returns false.
 func (s *scanner) element() bool {
 	s.blank()
 	for s.peek() == ',' {
@@ -190,7 +192,7 @@ func (s *scanner) element() bool {
 	return !s.done()
 }
 
-// quoted reads a string of any of the four kinds and gives it with its quotes.
+// quoted reads a string of any of the four kinds and returns the string with its quotes.
 func (s *scanner) quoted() string {
 	start, quote := s.pos, s.text[s.pos:s.pos+1]
 	if long := strings.Repeat(quote, 3); strings.HasPrefix(s.text[s.pos:], long) {
@@ -199,7 +201,7 @@ func (s *scanner) quoted() string {
 	s.advance(len(quote))
 	for !s.done() && !strings.HasPrefix(s.text[s.pos:], quote) {
 		if s.peek() == '\\' && quote[0] == '"' {
-			s.advance(1) // the backslash; what it escapes goes with the next step
+			s.advance(1) // the backslash; the next step skips the escaped character
 		}
 		s.advance(1)
 	}
@@ -226,21 +228,21 @@ func (s *scanner) blank() {
 
 func (s *scanner) space() { s.skip(" \t") }
 
-// skip goes over any of the characters.
+// skip advances over any of chars.
 func (s *scanner) skip(chars string) {
 	for !s.done() && strings.IndexByte(chars, s.peek()) >= 0 {
 		s.advance(1)
 	}
 }
 
-// advance goes n bytes on, at most to the end, and counts the lines.
+// advance moves on by n bytes, at most to the end, and counts lines.
 func (s *scanner) advance(n int) {
 	end := min(s.pos+n, len(s.text))
 	s.line += strings.Count(s.text[s.pos:end], "\n")
 	s.pos = end
 }
 
-// peek gives the next byte, 0 at the end.
+// peek returns the next byte, 0 at the end.
 func (s *scanner) peek() byte {
 	if s.done() {
 		return 0
@@ -252,14 +254,14 @@ func (s *scanner) done() bool { return s.pos >= len(s.text) }
 
 func (s *scanner) here() spot { return spot{s.line, s.pos} }
 
-// mark keeps the first place where a path occurs.
+// mark records a path. The first place of a path is kept.
 func (s *scanner) mark(path string, at spot) {
 	if _, ok := s.spots[path]; !ok && path != "" {
 		s.spots[path] = at
 	}
 }
 
-// until gives the part of s before any of the characters.
+// until returns the part of s before any of chars.
 func until(s, chars string) string {
 	if i := strings.IndexAny(s, chars); i >= 0 {
 		return s[:i]
@@ -267,7 +269,7 @@ func until(s, chars string) string {
 	return s
 }
 
-// join adds a key to a path, quoted as TOML needs it.
+// join appends a key to a path, quoted where TOML needs quotes.
 func join(path, name string) string {
 	name = toml.Key{name}.String()
 	if path == "" {

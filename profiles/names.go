@@ -17,8 +17,8 @@ var (
 	unitNames   = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
 )
 
-// boxName gives the name of the box that a file makes, with the instance if there is one. A name that cannot be one is
-// refused without a line: it is not the text's fault.
+// boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a
+// line, as the text is not at fault.
 func (d *document) boxName(file string) string {
 	name := nameOf(file)
 	if d.instance != "" {
@@ -30,13 +30,13 @@ func (d *document) boxName(file string) string {
 	return name
 }
 
-// nameOf gives the name of the profile in a file.
+// nameOf returns the name of the profile in file.
 func nameOf(file string) string {
 	return strings.TrimSuffix(filepath.Base(strings.TrimPrefix(file, builtinPrefix)), ".toml")
 }
 
-// CheckName refuses what cannot be the name of a box or profile; the error states the rule. Names reach host names, chains
-// (28 characters, of which "BOXRUN-DN-" takes 10), units and paths.
+// CheckName refuses names that a box or profile cannot have. The error states the rule. Names become part of host
+// names, units, paths and chains. A chain has at most 28 characters, and "BOXRUN-DN-" takes 10.
 func CheckName(name string) error {
 	const most = 18
 	if !boxNames.MatchString(name) {
@@ -48,7 +48,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// bridgeName takes a name for a bridge that boxrun makes; the kernel allows 15 characters (IFNAMSIZ).
+// bridgeName checks the name of a bridge that boxrun makes. The kernel allows 15 characters (IFNAMSIZ).
 func bridgeName(s string) (string, error) {
 	if !bridgeNames.MatchString(s) || len(s) > 15 {
 		return "", errors.New("must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
@@ -56,7 +56,7 @@ func bridgeName(s string) (string, error) {
 	return s, nil
 }
 
-// deviceName takes the name of a device that others made, so it is less strict than bridgeName.
+// deviceName checks the name of a device that others made, less strictly than bridgeName.
 func deviceName(s string) (string, error) {
 	if !deviceNames.MatchString(s) || len(s) > 15 {
 		return "", errors.New("must be the name of a network device, at most 15 characters")
@@ -64,7 +64,8 @@ func deviceName(s string) (string, error) {
 	return s, nil
 }
 
-// hostName takes what RFC 1123 allows, dots included, and Linux can set (HOST_NAME_MAX). Apptainer refuses others too.
+// hostName checks a host name: RFC 1123, dots included, within the length of Linux (HOST_NAME_MAX). Apptainer refuses
+// other names too.
 func hostName(s string) (string, error) {
 	const most = 64
 	if !dotted(s) || len(s) > most {
@@ -73,7 +74,7 @@ func hostName(s string) (string, error) {
 	return s, nil
 }
 
-// domainName takes a search domain for resolv.conf.
+// domainName checks a search domain for resolv.conf.
 func domainName(s string) (string, error) {
 	if name := strings.TrimSuffix(s, "."); !dotted(name) || len(name) > 253 {
 		return "", errors.New("must be a domain name, such as \"example.org\"")
@@ -81,7 +82,7 @@ func domainName(s string) (string, error) {
 	return s, nil
 }
 
-// dotted tells whether s is labels of RFC 1123 with dots between.
+// dotted reports whether s consists of labels of RFC 1123 separated by dots.
 func dotted(s string) bool {
 	for label := range strings.SplitSeq(s, ".") {
 		if !labels.MatchString(label) || len(label) > 63 {
@@ -91,7 +92,8 @@ func dotted(s string) bool {
 	return true
 }
 
-// unitName takes the name of a systemd unit as systemd.unit(5) has it; a template such as "getty@.service" too.
+// unitName checks the name of a systemd unit by the rules of systemd.unit(5). A template such as "getty@.service"
+// passes.
 func unitName(s string) (string, error) {
 	const most = 255
 	if !unitNames.MatchString(s) || len(s) > most {
@@ -104,7 +106,7 @@ func unitName(s string) (string, error) {
 	return "", errors.New("must end in a type of unit, such as \".service\"")
 }
 
-// startedUnit takes the name of a unit that can be active, which a template cannot.
+// startedUnit checks the name of a unit that can be active. A template cannot.
 func startedUnit(s string) (string, error) {
 	if strings.Contains(s, "@.") {
 		return "", errors.New("is a template: name an instance of it, such as \"getty@tty1.service\"")
@@ -112,7 +114,7 @@ func startedUnit(s string) (string, error) {
 	return unitName(s)
 }
 
-// oneLine takes a text without line breaks.
+// oneLine refuses text with line breaks.
 func oneLine(s string) (string, error) {
 	if strings.Contains(s, "\n") {
 		return "", errors.New("must be a single line")

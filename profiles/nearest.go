@@ -1,12 +1,12 @@
 package profiles
 
-// nearest gives the word that was probably meant, or "" where none is close enough: at most two letters wrong, and never
-// more than half of them. Of equally near words the first wins.
+// nearest returns the word of words that was probably meant, or "" where none is close enough. At most two letters may
+// be wrong, and at most half of the letters. Among equally near words the first wins.
 func nearest(word string, words []string) string {
 	best, least := "", min(2, len(word)/2)+1
 	for _, w := range words {
 		if max(len(w)-len(word), len(word)-len(w)) >= least {
-			continue // no nearer than that, and a word may be as long as the file
+			continue // no nearer than least, and w may be as long as the file
 		}
 		if d := distance(word, w); d < least {
 			best, least = w, d
@@ -15,7 +15,7 @@ func nearest(word string, words []string) string {
 	return best
 }
 
-// distance counts the letters to insert, delete or replace to get from a to b (Levenshtein's).
+// distance counts the letters to insert, delete or replace to get from a to b (Levenshtein distance).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

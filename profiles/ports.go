@@ -15,8 +15,8 @@ import (
 //	8080:80/tcp                      Apptainer's
 //	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
 //
-// The protocol is tcp where none is named. 0.0.0.0 is every address, as without one. The error states the rule that s
-// breaks, without s.
+// The protocol is tcp by default. 0.0.0.0 means every address, as does leaving out the address. The error states the
+// rule that s breaks, without s.
 func ParsePort(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
@@ -44,7 +44,7 @@ func ParsePort(s string) (Port, error) {
 	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto}, nil
 }
 
-// cutProto takes the protocol off either end.
+// cutProto cuts the protocol off either end of s.
 func cutProto(s string) (rest, proto string, err error) {
 	rest, behind, found := strings.Cut(s, "/")
 	before, ports, leading := strings.Cut(rest, ":")
@@ -68,7 +68,8 @@ func cutProto(s string) (rest, proto string, err error) {
 	return "", "", fmt.Errorf("must have the protocol tcp or udp, not %q", proto)
 }
 
-// cutHostIP takes the host's address off the front: all that is before the last two ports.
+// cutHostIP cuts the host's address off the front of s: everything before the last two ports. ip is zero where s has no
+// address or 0.0.0.0.
 func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	if strings.HasPrefix(s, "[") {
 		return netip.Addr{}, "", bracketed(s)
@@ -97,7 +98,8 @@ func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	return ip, rest, nil
 }
 
-// bracketed says what is wrong with a port that begins with an IPv6 address in brackets: at best that it comes too early.
+// bracketed returns what is wrong with a port that begins with an IPv6 address in brackets: a mistake in the address,
+// else that IPv6 is not supported yet.
 func bracketed(s string) error {
 	inside, rest, closed := strings.Cut(s[1:], "]")
 	ip, err := netip.ParseAddr(inside)
@@ -138,12 +140,12 @@ func parsePortNumber(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// String gives the port for people: 127.0.0.1:8080->80/tcp, or 0.0.0.0:9000-9100->9000-9100/udp for every address.
+// String returns the port for people: 127.0.0.1:8080->80/tcp, or 0.0.0.0:9000-9100->9000-9100/udp for every address.
 func (p Port) String() string {
 	return fmt.Sprintf("%s:%s->%s/%s", p.address(), p.ports(p.Host), p.ports(p.Container), p.Proto)
 }
 
-// MarshalTOML gives the port as profiles have it.
+// MarshalTOML returns the port as profiles write ports.
 func (p Port) MarshalTOML() ([]byte, error) {
 	s := fmt.Sprintf("%s:%s/%s", p.ports(p.Host), p.ports(p.Container), p.Proto)
 	if p.HostIP.IsValid() {
@@ -159,7 +161,7 @@ func (p Port) address() string {
 	return "0.0.0.0"
 }
 
-// ports gives the Count ports from first on.
+// ports returns p.Count ports from first on, as "80" or "9000-9100".
 func (p Port) ports(first uint16) string {
 	if p.Count == 1 {
 		return strconv.Itoa(int(first))
@@ -167,8 +169,8 @@ func (p Port) ports(first uint16) string {
 	return fmt.Sprintf("%d-%d", first, first+p.Count-1)
 }
 
-// Overlap gives the first port of the host that both publish at the same protocol and address; every address of the host
-// is also each of them. ok is false where there is none.
+// Overlap returns the first port of the host that both p and q publish at the same protocol and address. A port at
+// every address overlaps with any address. ok is false without an overlap.
 func (p Port) Overlap(q Port) (port uint16, ok bool) {
 	if p.Proto != q.Proto || p.HostIP.IsValid() && q.HostIP.IsValid() && p.HostIP != q.HostIP {
 		return 0, false

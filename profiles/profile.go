@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations have been
-// parsed, paths made absolute, %i expanded, and defaults filled in. Lists and maps are never nil.
+// Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations are parsed, paths
+// are absolute, %i is expanded, and defaults are filled in. Lists and maps are never nil.
 //
 // The toml tags are the format itself: what is decoded, what "profile show" prints, what the template explains.
 type Profile struct {
@@ -40,8 +40,8 @@ type Network struct {
 	Mode      string         `json:"mode" toml:"mode"`
 	Bridge    string         `json:"bridge" toml:"bridge"`
 	Subnet    netip.Prefix   `json:"subnet" toml:"subnet"` // masked
-	MTU       int            `json:"mtu" toml:"mtu"`       // bytes; 0: that of the external interface
-	IP        netip.Addr     `json:"ip" toml:"ip"`         // zero: the next free one
+	MTU       int            `json:"mtu" toml:"mtu"`       // bytes; 0: the MTU of the external interface
+	IP        netip.Addr     `json:"ip" toml:"ip"`         // zero: the next free address
 	External  string         `json:"external" toml:"external"`
 	Ports     []Port         `json:"ports" toml:"ports"`
 	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
@@ -50,7 +50,7 @@ type Network struct {
 	Offload   string         `json:"offload" toml:"offload"` // off | keep
 }
 
-// Port publishes Count consecutive ports of the host, from Host on, as those of the box from Container on.
+// Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.
 type Port struct {
 	HostIP    netip.Addr `json:"host_ip"` // zero: every address of the host
 	Host      uint16     `json:"host"`
@@ -59,21 +59,21 @@ type Port struct {
 	Proto     string     `json:"proto"` // tcp | udp
 }
 
-// Storage says what the box's root is written to, and what of the host it sees.
+// Storage says where the writes to the box's root go, and which paths of the host the box sees.
 type Storage struct {
 	Root    string `json:"root" toml:"root"`       // tmpfs | read-only | overlay
 	Overlay string `json:"overlay" toml:"overlay"` // absolute directory; never empty when Root is overlay
 	Binds   []Bind `json:"binds" toml:"binds"`
 }
 
-// Bind is one path of the host seen inside the box.
+// Bind is a path of the host that is visible inside the box.
 type Bind struct {
 	Source   string `json:"source"` // absolute
 	Target   string `json:"target"` // absolute
 	ReadOnly bool   `json:"read_only"`
 }
 
-// Systemd is what the systemd inside the box is told.
+// Systemd holds settings of the systemd inside the box.
 type Systemd struct {
 	Environment map[string]string `json:"environment" toml:"environment"`
 	Mask        []string          `json:"mask" toml:"mask"`
@@ -81,10 +81,10 @@ type Systemd struct {
 	Restart     string            `json:"restart" toml:"restart"`
 }
 
-// Resources limits the whole box; what is 0 is not limited.
+// Resources limits the whole box. A value of 0 is no limit.
 type Resources struct {
-	Memory Memory  `json:"memory" toml:"memory"` // swap is not to be had beside it
-	CPUs   float64 `json:"cpus" toml:"cpus"`     // time of that many processors, in hundredths
+	Memory Memory  `json:"memory" toml:"memory"` // the box gets no swap beyond this
+	CPUs   float64 `json:"cpus" toml:"cpus"`     // processor time, in processors with two decimals
 	PIDs   int     `json:"pids" toml:"pids"`     // processes and threads
 }
 
@@ -97,7 +97,7 @@ type Ready struct {
 	Hint    string        `json:"hint" toml:"hint"`
 }
 
-// Build says what the image is built from.
+// Build names the source of the image.
 type Build struct {
 	Definition string `json:"definition" toml:"definition"` // absolute path of a definition file, or "builtin:NAME"
 }
@@ -107,7 +107,7 @@ type Apptainer struct {
 	Args []string `json:"args" toml:"args"`
 }
 
-// Hooks are commands run inside the box, each with its arguments and never empty.
+// Hooks are commands run inside the box. Each command is a list with its arguments, and never empty.
 type Hooks struct {
 	PostUp [][]string `json:"post_up" toml:"post_up"` // in this order, when the box is ready
 }

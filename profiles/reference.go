@@ -12,12 +12,12 @@ import (
 type Entry struct {
 	Key     string // such as "network.ports"; of a table "network"
 	Type    string // such as "list of strings"; of a table "table"
-	Default string // in TOML; "" for a table, and for the one key without a default
-	About   string // what it is for, in one paragraph; of a table it may be ""
+	Default string // in TOML; "" for a table, and for image, the only key without a default
+	About   string // the purpose, in a paragraph; may be "" for a table
 }
 
-// Reference describes the whole format, in its order. Keys and types are those of Profile, text and defaults those of the
-// template.
+// Reference describes the whole format, in the order of the template. Keys and types come from Profile, text and
+// defaults from the template.
 func Reference() []Entry {
 	types := map[string]string{}
 	collectTypes(types, reflect.TypeFor[Profile](), "")
@@ -29,7 +29,7 @@ var (
 	templateKey   = regexp.MustCompile(`^(#?)([a-z_]+) = (.*)$`)
 )
 
-// parseTemplate reads the template: a comment describes the table or the key that follows it.
+// parseTemplate reads the template. A comment describes the table or key that follows.
 func parseTemplate(types map[string]string) []Entry {
 	var entries []Entry
 	var about []string
@@ -59,7 +59,7 @@ func parseTemplate(types map[string]string) []Entry {
 	return entries
 }
 
-// collectTypes gives each key below a table of the format its type, in words.
+// collectTypes records the type in words of each key of s, below table.
 func collectTypes(types map[string]string, s reflect.Type, table string) {
 	for i := range s.NumField() {
 		f := s.Field(i)

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Memory is an amount of memory in bytes; 0: none is given.
+// Memory is an amount of memory in bytes; 0 means not given.
 type Memory uint64
 
-// The least that a box is limited to: below, no init gets anywhere.
+// The lowest limits of a box. Below these no init can work.
 const (
 	leastMemory Memory = 16 << 20
 	leastPIDs          = 8
@@ -19,10 +19,11 @@ const (
 
 const mostPIDs = 1 << 22 // the kernel's PID_MAX_LIMIT
 
-// memoryUnits are systemd's, each 1024 times the one before.
+// memoryUnits are the units of systemd, each 1024 times the unit before.
 const memoryUnits = "KMGT"
 
-// ParseMemory reads an amount as systemd writes it: bytes, or with K, M, G or T behind the number. "" is 0.
+// ParseMemory reads an amount as systemd writes amounts: a number of bytes, or a number followed by K, M, G or T. "" is
+// 0.
 func ParseMemory(s string) (Memory, error) {
 	if s == "" {
 		return 0, nil
@@ -41,7 +42,7 @@ func ParseMemory(s string) (Memory, error) {
 	return Memory(n << shift), nil
 }
 
-// String gives the amount as ParseMemory reads it, in the largest unit that keeps the number whole.
+// String returns the amount in the form of ParseMemory, in the largest unit that keeps the number whole; "" for 0.
 func (m Memory) String() string {
 	if m == 0 {
 		return ""
@@ -87,7 +88,7 @@ func boxPIDs(n int64) error {
 	return nil
 }
 
-// decodeCPUs takes 2 as well as 1.5.
+// decodeCPUs decodes cpus, a whole number or a fraction.
 func (r *Resources) decodeCPUs(s *section) {
 	raw, ok := s.take("cpus")
 	if !ok {
@@ -110,7 +111,8 @@ func (r *Resources) decodeCPUs(s *section) {
 	r.CPUs = cpus
 }
 
-// boxCPUs wants hundredths: systemd keeps whole percents of a processor.
+// boxCPUs checks a number of processors. The smallest step is a hundredth, as systemd keeps whole percents of a
+// processor.
 func boxCPUs(cpus float64) error {
 	const most = 8192 // the kernel's NR_CPUS
 	hundredths := cpus * 100
@@ -125,5 +127,5 @@ func boxCPUs(cpus float64) error {
 	return nil
 }
 
-// Limited says whether anything is limited.
+// Limited reports whether any resource is limited.
 func (r Resources) Limited() bool { return r != Resources{} }

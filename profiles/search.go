@@ -14,23 +14,24 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// ErrNotFound says that no profile has the name that was asked for.
+// ErrNotFound says that no profile has the requested name.
 var ErrNotFound = errors.New("no such profile")
 
-// here is the current directory among the directories of a Search.
+// here is the current directory in Search.Dirs.
 const here = "."
 
-// Search is where profiles are looked for by name.
+// Search says where to look for profiles by name.
 type Search struct {
 	Dirs []string // first hit wins; the built-in profiles come last
 
-	// Box gives the profile that the box of a name was started from, if there is one, for a name that no profile has; nil
-	// where boxes are not asked.
+	// Box returns the profile that the box called name was started from; ok is false without such a box. Find asks Box
+	// for names without a profile. Box is nil where boxes are not asked.
 	Box func(name string) (Ref, bool)
 }
 
-// FromEnvironment gives the search path: the current directory, those of $BOXRUN_PROFILES (separated by colons), boxrun's
-// in $XDG_CONFIG_HOME or ~/.config, and the host's.
+// FromEnvironment returns the search path of a person, in this order: the current directory, the directories of
+// $BOXRUN_PROFILES (separated by colons), boxrun's directory in $XDG_CONFIG_HOME or ~/.config, and the host's
+// directories.
 func FromEnvironment() Search {
 	dirs := []string{here}
 	for _, dir := range filepath.SplitList(os.Getenv("BOXRUN_PROFILES")) {
@@ -38,13 +39,13 @@ func FromEnvironment() Search {
 			dirs = append(dirs, dir)
 		}
 	}
-	if config, err := os.UserConfigDir(); err == nil { // without a home there is none
+	if config, err := os.UserConfigDir(); err == nil { // without a home there is no such directory
 		dirs = append(dirs, filepath.Join(config, "boxrun", "profiles"))
 	}
 	return Search{Dirs: append(dirs, OfHost().Dirs...)}
 }
 
-// With gives a search that looks into dirs as well, where it looks into those of a person.
+// With returns a search that also looks into dirs: after the current directory, before all other directories.
 func (s Search) With(dirs []string) Search {
 	at := 0
 	if len(s.Dirs) > 0 && s.Dirs[0] == here {
@@ -54,8 +55,8 @@ func (s Search) With(dirs []string) Search {
 	return s
 }
 
-// Kept gives the directories of the search that are there and in which a person keeps profiles: neither the current one nor
-// the host's. The paths are absolute.
+// Kept returns the existing directories in which a person keeps profiles, as absolute paths. The current directory and
+// the host's are left out.
 func (s Search) Kept() []string {
 	var kept []string
 	for _, dir := range s.Dirs {
@@ -70,18 +71,20 @@ func (s Search) Kept() []string {
 	return kept
 }
 
-// OfHost gives where the host's own profiles are, those that may be started at boot.
+// OfHost returns a search of the host's own directories. Only profiles from there, and built-in profiles, may be
+// started at boot.
 func OfHost() Search {
 	return Search{Dirs: []string{"/etc/boxrun/profiles", "/usr/share/boxrun/profiles"}}
 }
 
-// A Ref is a profile that was found: a file and the instance to start it as.
+// A Ref names a profile: a file, and the instance to start.
 type Ref struct {
 	File     string // a path, or "builtin:NAME"
 	Instance string // "" for none
 }
 
-// String gives what Find finds again anywhere, FILE or FILE@INSTANCE, if File is absolute or built in.
+// String returns FILE or FILE@INSTANCE. Find finds the profile again by this word from any directory, if File is
+// absolute or built in.
 func (r Ref) String() string {
 	if r.Instance == "" {
 		return r.File
@@ -89,22 +92,22 @@ func (r Ref) String() string {
 	return r.File + "@" + r.Instance
 }
 
-// Ref gives where the profile was read from, and as which instance.
+// Ref returns the file and the instance the profile was read from.
 func (p Profile) Ref() Ref {
 	return Ref{File: p.File, Instance: strings.TrimPrefix(strings.TrimPrefix(p.Name, nameOf(p.File)), "-")}
 }
 
-// Word gives what a person would call the profile by: NAME or NAME@INSTANCE.
+// Word returns the name a person uses for the profile: NAME or NAME@INSTANCE.
 func (p Profile) Word() string {
 	r := p.Ref()
 	r.File = nameOf(r.File)
 	return r.String()
 }
 
-// Find looks for the profile that a person named: a path (with a slash or ending in .toml), "builtin:NAME", or a name on
-// the search path; each may have an instance behind an @. What no profile is called may be a box: one that runs as an
-// instance, or from a path. A path is taken as it is, whether there is such a file or not.
-// A name that is nowhere is an ErrNotFound; a directory that cannot be searched is an error too.
+// Find looks for the profile that a person named by arg: a path (with a slash or ending in .toml), "builtin:NAME", or a
+// name on the search path. Each form may end in @INSTANCE. A path is returned as given, even if there is no such file.
+// A name without a profile may be the name of a box, such as a box started as an instance or from a path; s.Box then
+// returns the profile. A name found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
 func (s Search) Find(arg string) (Ref, error) {
 	name, instance, err := cutInstance(arg)
 	if err != nil {
@@ -134,13 +137,13 @@ func (s Search) Find(arg string) (Ref, error) {
 	return Ref{}, s.notFound(name)
 }
 
-// absent tells whether err means that dir has no profiles. One may stand in a directory that one cannot read, as under
-// "sudo -u": that is no reason to fail.
+// absent reports whether err means that dir has no profiles. The current directory may be unreadable, as under "sudo
+// -u", and then counts as a directory without profiles.
 func absent(dir string, err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || dir == here && errors.Is(err, fs.ErrPermission)
 }
 
-// cutInstance splits NAME@INSTANCE. An @ in a directory's or file's name is not meant.
+// cutInstance splits NAME@INSTANCE. An @ in the name of a directory, or in a path ending in .toml, separates nothing.
 func cutInstance(arg string) (name, instance string, err error) {
 	i := strings.LastIndexByte(arg, '@')
 	if i < 0 || strings.Contains(arg[i:], "/") || strings.HasSuffix(arg, ".toml") {
@@ -152,8 +155,7 @@ func cutInstance(arg string) (name, instance string, err error) {
 	return arg[:i], arg[i+1:], nil
 }
 
-// Word gives the short word, NAME or NAME@INSTANCE, for what arg, as Find takes it, stands for, whether there is such a
-// profile or not.
+// Word returns the short form, NAME or NAME@INSTANCE, of an arg that Find takes. The profile need not exist.
 func Word(arg string) string {
 	file, instance, err := cutInstance(arg)
 	if err != nil {
@@ -162,7 +164,7 @@ func Word(arg string) string {
 	return Ref{nameOf(file), instance}.String()
 }
 
-// BoxName gives the name of the box that arg, as Find takes it, stands for, whether there is such a profile or not.
+// BoxName returns the name of the box for an arg that Find takes. The profile need not exist.
 func BoxName(arg string) string {
 	file, instance, err := cutInstance(arg)
 	if err != nil {
@@ -174,17 +176,18 @@ func BoxName(arg string) string {
 	return nameOf(file)
 }
 
-// notFound says that there is no profile of a name, and which may have been meant.
+// notFound returns an ErrNotFound for name, with a guess at the name that was meant.
 func (s Search) notFound(name string) error {
 	return fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
 }
 
-// DidYouMean gives a guess at the one of names, or at the profile, that was meant by name, to stand behind an error; "" where
-// none is near, or where there is a profile of just that name. Of two that are as near it is the one of names.
+// DidYouMean guesses what was meant by name, among names and the profiles, and returns text to append to an error. The
+// text is "" where nothing is near, or where a profile has exactly this name. Between equally near words, names win
+// over profiles.
 func (s Search) DidYouMean(name string, names ...string) string {
 	found, err := s.List()
 	if err != nil {
-		found = nil // what cannot be listed cannot be suggested
+		found = nil // profiles that cannot be listed cannot be suggested
 	}
 	for _, f := range found {
 		if f.Name == name {
@@ -198,7 +201,8 @@ func (s Search) DidYouMean(name string, names ...string) string {
 	return ""
 }
 
-// Called gives what a person is to call a profile that was read: its word where that finds it, else its file.
+// Called returns how a person is to name a profile that was read: the word of the profile if Find finds the same file
+// by the word, else the file.
 func (s Search) Called(p Profile) string {
 	word := p.Word()
 	ref, err := s.Find(word)
@@ -220,7 +224,7 @@ func (s Search) Load(arg string) (Profile, error) {
 	return ref.Read()
 }
 
-// Read reads and checks the profile. A file that is not there is an ErrNotFound; a profile with mistakes is Errors.
+// Read reads and checks the profile. A missing file is an ErrNotFound; a profile with mistakes is Errors.
 func (r Ref) Read() (Profile, error) {
 	text, err := readText(r.File)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -232,8 +236,9 @@ func (r Ref) Read() (Profile, error) {
 	return Parse(r.File, text, r.Instance)
 }
 
-// Hidden gives the built-in profile, as "builtin:NAME", that an empty file hides by its name; "" where it is not empty or
-// there is none. "boxrun profile show NAME > NAME.toml" leaves such a file: the shell empties it before boxrun looks.
+// Hidden returns the built-in profile, as "builtin:NAME", that an empty file hides by having the same name. Hidden
+// returns "" where the file is not empty or no built-in profile has the name. "boxrun profile show NAME > NAME.toml"
+// leaves such a file: the shell empties the file before boxrun looks.
 func Hidden(file string) string {
 	name := builtinPrefix + nameOf(file)
 	info, err := os.Stat(file)
@@ -246,17 +251,17 @@ func Hidden(file string) string {
 	return name
 }
 
-// readText gives the text of a file or built-in profile.
+// readText returns the text of a file or built-in profile.
 func readText(file string) ([]byte, error) {
 	if strings.HasPrefix(file, builtinPrefix) {
 		return builtinText(file)
 	}
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for somebody to write
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO would wait for a writer
 	if err != nil {
 		return nil, fmt.Errorf("reading profile: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat() // of what is read, whatever takes its place meanwhile
+	info, err := f.Stat() // of the open file, as another may take its place meanwhile
 	if err == nil {
 		err = plain(info)
 	}
@@ -270,7 +275,7 @@ func readText(file string) ([]byte, error) {
 	return text, nil
 }
 
-// plain refuses what cannot be a profile, and might keep a reader waiting: pipes, devices, huge files.
+// plain refuses files that cannot be profiles and might keep a reader waiting: pipes, devices, huge files.
 func plain(info fs.FileInfo) error {
 	const most = 1 << 20 // bytes
 	if !info.Mode().IsRegular() {
@@ -286,15 +291,15 @@ func plain(info fs.FileInfo) error {
 type Found struct {
 	Name        string `json:"name"`
 	File        string `json:"file"`                  // a path, or "builtin:NAME"
-	Description string `json:"description"`           // "" where it has none or is invalid
-	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that is taken for the name instead of this
+	Description string `json:"description"`           // "" without a description or for an invalid profile
+	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that takes precedence under this name
 	Error       string `json:"error,omitempty"`       // Err as text
 	Err         error  `json:"-"`                     // what is wrong with the profile; nil if nothing
 }
 
-// List gives all profiles on the search path, in its order and by name within a directory. A directory that is not there
-// has none; one that cannot be read is an error. In the current directory a TOML file without an image is taken for
-// somebody else's and left out.
+// List returns all profiles on the search path, in the order of the path and by name within a directory. A missing
+// directory has no profiles; an unreadable directory is an error. In the current directory a TOML file without an image
+// is taken for somebody else's file and left out.
 func (s Search) List() ([]Found, error) {
 	var files []string
 	for _, dir := range s.Dirs {
@@ -338,7 +343,8 @@ func profileFiles(dir string) ([]string, error) {
 	return files, nil
 }
 
-// hasImage tells whether a TOML file is meant to be a profile. If that cannot be told, it is, so that its error is shown.
+// hasImage reports whether a TOML file is meant to be a profile. A file that cannot be read or parsed counts as a
+// profile, so that List shows the error.
 func hasImage(file string) bool {
 	text, err := readText(file)
 	if err != nil {
@@ -352,7 +358,7 @@ func hasImage(file string) bool {
 	return ok
 }
 
-// find reads one profile for a list. A template is read as an instance of some name, so that its %i is no mistake.
+// find reads a profile for List. A template is read as an instance with an arbitrary name, so that %i is no mistake.
 func find(file string) Found {
 	f := Found{Name: nameOf(file), File: file}
 	p, err := Ref{File: file}.Read()
@@ -367,7 +373,7 @@ func find(file string) Found {
 	return f
 }
 
-// isTemplate tells whether a profile only lacks an instance.
+// isTemplate reports whether a profile lacks only an instance.
 func isTemplate(err error) bool {
 	var all Errors
 	return errors.As(err, &all) && slices.ContainsFunc(all, func(e Error) bool {

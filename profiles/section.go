@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// A section is one table of a document.
+// A section is a table of a document.
 type section struct {
 	doc   *document
 	path  string // "" for the top
@@ -17,14 +17,14 @@ type section struct {
 	known []string // the keys asked for
 }
 
-// take gives the raw value of a key and notes that the format has it.
+// take returns the raw value of a key and records the key as part of the format.
 func (s *section) take(name string) (any, bool) {
 	s.known = append(s.known, name)
 	v, ok := s.raw[name]
 	return v, ok
 }
 
-// refuse notes what is wrong with the value of name, which may also be an element such as "ports[1]".
+// refuse records what is wrong with the value of name. name may be an element such as "ports[1]".
 func (s *section) refuse(name, format string, args ...any) {
 	if s.path != "" {
 		name = s.path + "." + name
@@ -32,12 +32,12 @@ func (s *section) refuse(name, format string, args ...any) {
 	s.doc.refuse(name, format, args...)
 }
 
-// valid tells whether nothing was wrong with these keys, so that rules over several of them make sense.
+// valid reports whether all the keys decoded without a mistake. Rules over several keys make sense only then.
 func (s *section) valid(names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return s.doc.failed[join(s.path, name)] })
 }
 
-// table gives the table called name, an empty one where the file has none.
+// table returns the table called name. A missing table is an empty table; a value of another type is refused.
 func (s *section) table(name string) *section {
 	raw := map[string]any{}
 	if v, ok := s.take(name); ok {
@@ -50,12 +50,13 @@ func (s *section) table(name string) *section {
 	return s.doc.section(join(s.path, name), raw)
 }
 
-// wrongType refuses a value of another type than want, such as "a string".
+// wrongType refuses a value that has another type than want, such as "a string".
 func (s *section) wrongType(name, want string, got any) {
 	s.refuse(name, "must be %s, got %s", want, shown(got))
 }
 
-// one decodes a string key with parse, whose error states the rule without the value.
+// one decodes a string key with parse. The error of parse states the rule without the value. A missing key leaves into
+// as it is.
 func one[T any](s *section, name string, into *T, parse func(string) (T, error)) {
 	if raw, ok := s.take(name); ok {
 		if v, ok := element(s, name, raw, parse); ok {
@@ -64,8 +65,8 @@ func one[T any](s *section, name string, into *T, parse func(string) (T, error))
 	}
 }
 
-// many decodes a list of strings, each with parse. What parse refused stays in the list as a zero value, so that an
-// element's index is the one in the file.
+// many decodes a list of strings, each with parse. A refused element stays in the list as a zero value, so that indexes
+// equal the indexes in the file.
 func many[T any](s *section, name string, into *[]T, parse func(string) (T, error)) {
 	if raw, ok := s.list(name, "a list of strings"); ok {
 		*into = make([]T, len(raw))
@@ -75,8 +76,8 @@ func many[T any](s *section, name string, into *[]T, parse func(string) (T, erro
 	}
 }
 
-// entries decodes a table of strings whose keys are free, each value with parse. The error of check, which is given what
-// stands behind the key too, states the rule for keys.
+// entries decodes a table of strings with free keys, each value with parse. check gets the key and its raw value, and
+// its error states the rule for keys.
 func entries(s *section, name string, into map[string]string, check func(key string, value any) error,
 	parse func(string) (string, error)) {
 	raw, ok := s.take(name)
@@ -100,7 +101,7 @@ func entries(s *section, name string, into map[string]string, check func(key str
 	}
 }
 
-// list gives the raw elements of a list key.
+// list returns the raw elements of a list key. ok is false for a missing key and for a value that is no list.
 func (s *section) list(name, want string) ([]any, bool) {
 	raw, ok := s.take(name)
 	if !ok {
@@ -113,10 +114,10 @@ func (s *section) list(name, want string) ([]any, bool) {
 	return values, ok
 }
 
-// at names an element of a list.
+// at returns the name of an element of a list.
 func at(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
 
-// element decodes one string with parse, expanding %i first. Where it refuses, the value is the zero one.
+// element decodes a string with parse, after expanding %i. For a refused string the value is zero and ok false.
 func element[T any](s *section, name string, raw any, parse func(string) (T, error)) (value T, ok bool) {
 	written, ok := raw.(string)
 	if !ok {
@@ -138,8 +139,8 @@ func element[T any](s *section, name string, raw any, parse func(string) (T, err
 	return parsed, true
 }
 
-// printable refuses control characters, but for the newline and the tab of longer texts: no value needs one, and values
-// reach argument lists, files and terminals.
+// printable refuses control characters, except newlines and tabs. No value needs control characters, and values reach
+// argument lists, files and terminals.
 func printable(s string) error {
 	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
 		return errors.New("must not have control characters")
@@ -147,7 +148,7 @@ func printable(s string) error {
 	return nil
 }
 
-// optional lets a parser take "" as the zero value, which stands for the default.
+// optional returns a parser that takes "" as the zero value, meaning the default.
 func optional[T any](parse func(string) (T, error)) func(string) (T, error) {
 	return func(s string) (value T, err error) {
 		if s == "" {
@@ -157,10 +158,10 @@ func optional[T any](parse func(string) (T, error)) func(string) (T, error) {
 	}
 }
 
-// prose takes any text.
+// prose accepts any text.
 func prose(s string) (string, error) { return s, nil }
 
-// choice takes one of a few words.
+// choice returns a parser that accepts words only.
 func choice(words ...string) func(string) (string, error) {
 	return func(s string) (string, error) {
 		if slices.Contains(words, s) {
@@ -171,7 +172,7 @@ func choice(words ...string) func(string) (string, error) {
 	}
 }
 
-// whole decodes a whole number; check's error states the rule.
+// whole decodes a whole number. The error of check states the rule.
 func whole(s *section, name string, into *int, check func(int64) error) {
 	if raw, ok := s.take(name); ok {
 		if n, ok := number(s, name, raw, check); ok {
@@ -180,7 +181,7 @@ func whole(s *section, name string, into *int, check func(int64) error) {
 	}
 }
 
-// number decodes one whole number, a key's or a list's.
+// number decodes a whole number, of a key or of an element of a list.
 func number(s *section, name string, raw any, check func(int64) error) (int64, bool) {
 	n, ok := raw.(int64)
 	if !ok {
@@ -194,7 +195,7 @@ func number(s *section, name string, raw any, check func(int64) error) (int64, b
 	return n, true
 }
 
-// between takes numbers from least to most.
+// between returns a check that accepts numbers from least to most.
 func between(least, most int64) func(int64) error {
 	return func(n int64) error {
 		if n < least || n > most {

@@ -10,7 +10,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// TOML gives the effective profile, every key with its value: read as a file of the same name it is the same profile.
+// TOML returns the effective profile, with every key and value. Read from a file of the same name, the text is the same
+// profile.
 func (p Profile) TOML() ([]byte, error) {
 	var b bytes.Buffer
 	enc := toml.NewEncoder(&b)
@@ -18,25 +19,25 @@ func (p Profile) TOML() ([]byte, error) {
 	if err := enc.Encode(p); err != nil {
 		return nil, fmt.Errorf("encoding profile %s: %w", p.Name, err)
 	}
-	return []byte(escape(b.String())), nil // a % can stand in a value only: no key has one
+	return []byte(escape(b.String())), nil // a % occurs in values only: no key has one
 }
 
-// Hash gives a fingerprint of everything that makes the box: where two differ, the box must be made anew to be what the
-// profile says. Where the profile was found does not count, nor what its image is built from, nor the values of variables:
-// whoever reads the hash could try short ones. It is the SHA-256 of the profile's JSON, in hexadecimal.
+// Hash returns a fingerprint of everything that makes the box. When two hashes differ, the box must be made anew to
+// match the profile. The hash ignores the file of the profile, what the image is built from, and the values of
+// variables: a reader of the hash could guess short values. Hash is the SHA-256 of the profile's JSON, in hexadecimal.
 func (p Profile) Hash() string {
 	p = p.WithoutValues()
 	p.File, p.Build = "", Build{}
 	b, err := json.Marshal(p)
 	if err != nil {
-		b = []byte(err.Error()) // a number without a JSON form, which no valid profile has: still a fingerprint of its own
+		b = []byte(err.Error()) // no valid profile has a number without a JSON form; the text still makes a fingerprint
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
-// WithoutValues gives the profile for everyone to read, whoever may read its file: the variables of systemd.environment
-// have their names and no values.
+// WithoutValues returns the profile with the names of the variables of systemd.environment, but without their values.
+// Anyone may read the result, whoever may read the file.
 func (p Profile) WithoutValues() Profile {
 	names := make(map[string]string, len(p.Systemd.Environment))
 	for name := range p.Systemd.Environment {

@@ -8,7 +8,8 @@ import (
 //go:embed template.toml
 var template string
 
-// Template gives the text of a new profile called name: it is valid, and has every key with its default as a comment.
+// Template returns the text of a new profile called name. The text is valid and has every key, with the default as a
+// comment.
 func Template(name string) string {
 	return strings.ReplaceAll(template, "NAME", name)
 }

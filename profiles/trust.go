@@ -15,26 +15,26 @@ type TrustError struct {
 	File    string // the profile
 	Path    string // what others can write: the profile, a directory above it, or a symbolic link on the way
 	Problem string // how
-	Hint    string // the command that puts it right
+	Hint    string // the command that repairs this
 }
 
 func (e *TrustError) Error() string {
 	return fmt.Sprintf("not using %s as root: %s %s", e.File, e.Path, e.Problem)
 }
 
-// RootAlone is the invoking user that Trusted is told of where there is none: nobody is at the terminal at boot.
+// RootAlone is the invoker for Trusted when no user invokes boxrun: nobody is at the terminal at boot.
 const RootAlone = -1
 
-// Trusted refuses, with a TrustError, a profile that anybody but root and the invoking user could have written, because
-// root does what it says: the file, every directory above it, every symbolic link on the way and every directory above
-// what it leads to must be owned by one of the two, and be writable for nobody else. invoker is a user id, or RootAlone. A
-// built-in profile is trusted.
+// Trusted refuses a profile, with a TrustError, if anybody except root and the invoking user could have written the
+// profile: root does what a profile says. The following must belong to root or to invoker and be writable for nobody
+// else: the file, every directory above the file, every symbolic link on the way, and every directory above the target
+// of a link. invoker is a user id, or RootAlone. A built-in profile is trusted.
 //
-// A directory with the sticky bit, such as /tmp, may be writable for others: in it nobody but the owner of an entry (and
-// that of the directory) can rename or remove it, and who owns the entry is checked. An access control list shows as the
-// group's bits of the mode, so it is seen too.
+// A directory with the sticky bit, such as /tmp, may be writable for others. In such a directory only the owner of an
+// entry (and the owner of the directory) can rename or remove the entry, and Trusted checks the owner of the entry. An
+// access control list shows in the group bits of the mode, so Trusted sees access control lists too.
 //
-// What was found holds while nobody whom it trusts changes something: no other can.
+// The result holds until root or invoker changes something. Nobody else can.
 func Trusted(file string, invoker int) error {
 	if strings.HasPrefix(file, builtinPrefix) {
 		return nil
@@ -52,13 +52,13 @@ func Trusted(file string, invoker int) error {
 	return err
 }
 
-// A truster judges what is on the way to a file.
+// A truster judges the files, directories and links on the way to a file.
 type truster struct {
 	file    string
 	invoker int
 }
 
-// check refuses one file, directory or link that others can change.
+// check refuses a file, directory or link that others can change.
 func (t truster) check(path string, info fs.FileInfo) error {
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
 	if owner != 0 && owner != t.invoker {
@@ -77,11 +77,12 @@ func chown(path string, info fs.FileInfo) string {
 	return "chown root " + path
 }
 
-// Way goes to a file, an absolute path, as the kernel does, and has check see all that it comes over, first to last: every
-// directory from / on, every symbolic link, every directory above what that leads to, and the file. No path that check is
-// given has a link in it but as its last part. Some come more than once. The first error ends it.
+// Way walks to file, an absolute path, as the kernel does, and calls check for everything on the way, first to last:
+// every directory from / on, every symbolic link, every directory above the target of a link, and the file. In the
+// paths given to check, only the last part may be a link. Way may call check several times for a path. The first error
+// ends the walk.
 func Way(file string, check func(path string, info fs.FileInfo) error) error {
-	w := way{check: check, links: 40} // as many as the kernel follows (MAXSYMLINKS)
+	w := way{check: check, links: 40} // the limit of the kernel (MAXSYMLINKS)
 	return w.walk("/", strings.Split(file, "/"))
 }
 
@@ -90,7 +91,7 @@ type way struct {
 	links int // how many more symbolic links are followed
 }
 
-// walk checks dir, which has no symbolic links, then goes on from it along the names.
+// walk checks dir, a path without symbolic links, then walks on from dir along names.
 func (w *way) walk(dir string, names []string) error {
 	if err := w.look(dir); err != nil {
 		return err
@@ -99,7 +100,7 @@ func (w *way) walk(dir string, names []string) error {
 		if name == "" || name == "." {
 			continue
 		}
-		dir = filepath.Join(dir, name) // for ".." this is right, as dir has no links
+		dir = filepath.Join(dir, name) // correct for ".." too, as dir has no links
 		if err := w.look(dir); err != nil {
 			return err
 		}
@@ -115,7 +116,7 @@ func (w *way) walk(dir string, names []string) error {
 	return nil
 }
 
-// follow goes on where a link leads to, with the names behind it.
+// follow walks on at the target of a link, and then along rest.
 func (w *way) follow(link, target string, rest []string) error {
 	if w.links--; w.links < 0 {
 		return syscall.ELOOP
@@ -135,7 +136,7 @@ func (w *way) look(path string) error {
 	return w.check(path, info)
 }
 
-// writers names who besides the owner can write, "" for nobody. A link has no mode of its own.
+// writers names who can write besides the owner; "" for nobody. A link has no mode of its own, so nobody can.
 func writers(mode fs.FileMode) string {
 	switch {
 	case mode&fs.ModeSymlink != 0, mode.IsDir() && mode&fs.ModeSticky != 0:

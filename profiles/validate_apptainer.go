@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// decode reads [apptainer] of a box that is limited by [resources], or is not.
+// decode reads [apptainer]. limited says whether [resources] limits the box.
 func (a *Apptainer) decode(s *section, limited bool) {
 	many(s, "args", &a.Args, passedThrough)
 	for i, arg := range a.Args {
@@ -16,9 +16,9 @@ func (a *Apptainer) decode(s *section, limited bool) {
 	}
 }
 
-// passedThrough takes one argument for "apptainer instance start": a flag, with its value behind = if it has one. A value
-// as an argument of its own is refused, and so is a flag without the value it needs: it would swallow the next of
-// boxrun's own arguments.
+// passedThrough checks an argument for "apptainer instance start": a flag, with any value after an =. A value as an
+// argument of its own is refused. So is a flag that lacks its value, as the flag would swallow the next of boxrun's own
+// arguments.
 func passedThrough(arg string) (string, error) {
 	switch {
 	case strings.ContainsAny(arg, "\n"):
@@ -41,10 +41,10 @@ func checkLong(arg string) error {
 			return f.check(hasValue)
 		}
 	}
-	return nil // of a newer Apptainer: let it judge
+	return nil // a flag of a newer Apptainer, for Apptainer to judge
 }
 
-// checkShort checks letters as Apptainer reads them: each a flag, until one takes the rest for its value.
+// checkShort checks letters as Apptainer reads letters: each is a flag, until a flag takes the rest as its value.
 func checkShort(letters string) error {
 	for i, letter := range letters {
 		f, known := shortFlag(string(letter))
@@ -74,8 +74,8 @@ func shortFlag(letter string) (apptainerFlag, bool) {
 // An apptainerFlag is a flag of "apptainer instance start" that must not be passed, needs a value, or has a letter.
 type apptainerFlag struct {
 	long, short string
-	value       bool   // it takes one
-	instead     string // why it is refused
+	value       bool   // the flag takes a value
+	instead     string // why the flag is refused
 }
 
 func (f apptainerFlag) check(hasValue bool) error {
@@ -88,7 +88,7 @@ func (f apptainerFlag) check(hasValue bool) error {
 	return nil
 }
 
-// apptainerFlags lists those of Apptainer 1.4.5 ("apptainer instance start --help") that there is something to say of.
+// apptainerFlags lists the flags of Apptainer 1.4.5 ("apptainer instance start --help") that need a check.
 func apptainerFlags() []apptainerFlag {
 	const (
 		network = "set the keys of [network]"
@@ -98,7 +98,7 @@ func apptainerFlags() []apptainerFlag {
 		uid0    = "booting needs real root"
 	)
 	return []apptainerFlag{
-		// what boxrun sets
+		// set by boxrun
 		{long: "boot", instead: "boxrun sets it"},
 		{long: "net", short: "n", instead: network},
 		{long: "network", instead: network},
@@ -119,7 +119,7 @@ func apptainerFlags() []apptainerFlag {
 		{long: "cpus", instead: "set resources.cpus"},
 		{long: "pids-limit", instead: "set resources.pids"},
 
-		// what does not work with --boot, or undoes it
+		// not working with --boot, or undoing it
 		{long: "contain", short: "c", instead: boot},
 		{long: "containall", short: "C", instead: env},
 		{long: "compat", instead: env},
@@ -131,7 +131,7 @@ func apptainerFlags() []apptainerFlag {
 		{long: "userns", short: "u", instead: uid0},
 		{long: "help", short: "h", instead: "it starts nothing"},
 
-		// what may be passed
+		// allowed
 		{long: "ipc", short: "i"}, {long: "scratch", short: "S", value: true},
 		{long: "workdir", short: "W", value: true}, {long: "add-caps", value: true}, {long: "app", value: true},
 		{long: "apply-cgroups", value: true}, {long: "authfile", value: true}, {long: "blkio-weight", value: true},

@@ -14,7 +14,7 @@ func (h *Hooks) decode(s *section) {
 	}
 }
 
-// argv decodes a command and its arguments. There is no shell between: who wants one names it.
+// argv decodes a command and its arguments. boxrun starts no shell: a command that needs a shell names the shell.
 func argv(s *section, name string, raw any) []string {
 	words, ok := raw.([]any)
 	if !ok {
@@ -36,7 +36,7 @@ func argv(s *section, name string, raw any) []string {
 	return argv
 }
 
-// command takes what is to be executed: a path, or a name that is looked for in the box.
+// command checks the program to execute: a path, or a name to look up in the box.
 func command(s string) (string, error) {
 	if s == "" {
 		return "", errors.New("must name a command")

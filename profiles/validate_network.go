@@ -20,8 +20,8 @@ func (n *Network) decode(s *section) {
 	n.checkMode(s)
 }
 
-// checkMode refuses, where the box has no bridge, what is about one. A key that says its default is let pass, as
-// "profile show" prints them all.
+// checkMode refuses keys about a bridge where the box has no bridge. A key with its default value passes, as "profile
+// show" prints every key.
 func (n *Network) checkMode(s *section) {
 	if n.Mode == BridgeMode || !s.valid("mode") {
 		return
@@ -43,14 +43,14 @@ func (n *Network) checkMode(s *section) {
 	n.senseless(s, "search", len(n.Search) > 0, "the box reaches nobody")
 }
 
-// senseless refuses a key that is set to something else than its default, and means nothing in this mode.
+// senseless refuses a key that differs from its default (set) and has no meaning in this mode.
 func (n *Network) senseless(s *section, key string, set bool, why string) {
 	if set && s.valid(key) {
 		s.refuse(key, "means nothing with mode = %q: %s", n.Mode, why)
 	}
 }
 
-// checkHostPorts refuses ports that differ inside and outside: in the host's network they are one.
+// checkHostPorts refuses ports that differ inside and outside: in the host's network both are the same port.
 func (n *Network) checkHostPorts(s *section) {
 	for i, p := range n.Ports {
 		if p.Host != p.Container && s.valid(at("ports", i)) {
@@ -59,8 +59,9 @@ func (n *Network) checkHostPorts(s *section) {
 	}
 }
 
-// checkMTU takes 0 for the default. The least is what IPv6 can live with (RFC 8200 section 5): below it the kernel takes
-// IPv6 off the device, and no network in use is that narrow. The most is the kernel's ETH_MAX_MTU.
+// checkMTU checks an MTU in bytes; 0 means the default. The minimum is the least MTU of IPv6 (RFC 8200 section 5).
+// Below the minimum the kernel removes IPv6 from the device, and no network in use is that narrow. The maximum is the
+// kernel's ETH_MAX_MTU.
 func checkMTU(n int64) error {
 	if n != 0 && (n < 1280 || n > 65535) {
 		return errors.New("must be 0 or 1280 to 65535")

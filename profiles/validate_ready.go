@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// decode reads [ready]; masked are the units that will never be active, and mode is the network's.
+// decode reads [ready]. masked are the units that will never be active, and mode is the mode of the network.
 func (r *Ready) decode(s *section, masked []string, mode string) {
 	one(s, "timeout", &r.Timeout, duration)
 	many(s, "units", &r.Units, startedUnit)
@@ -23,7 +23,7 @@ func (r *Ready) decode(s *section, masked []string, mode string) {
 	}
 }
 
-// checkUnreached refuses checks that nobody could make of a box without a network.
+// checkUnreached refuses network checks for a box without a network.
 func (r *Ready) checkUnreached(s *section) {
 	const rule = "cannot be checked with network.mode = %q: name units"
 	if len(r.TCP) > 0 {
@@ -44,7 +44,7 @@ func (r *Ready) decodeTCP(s *section) {
 	}
 }
 
-// checkURL reads the address of a page; without a host it is the box's.
+// checkURL checks the URL of a page. A URL without a host means the box.
 func checkURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "" {

@@ -5,13 +5,13 @@ import (
 	"regexp"
 )
 
-// SecretsDir is where a box has its [secrets]. (Below /run systemd would hide them with a tmpfs of its own.)
+// SecretsDir is the directory of [secrets] in a box. Below /run, systemd would hide the secrets under a tmpfs.
 const SecretsDir = "/etc/secrets"
 
-// A secret's name is that of a file.
+// A secret's name is the name of a file.
 var secretNames = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.-]{0,63}$`)
 
-// secretName refuses what cannot be a secret's name. TOML takes a.b for a table a with a key b in it.
+// secretName refuses impossible names of secrets. TOML reads a.b as a table a with a key b.
 func secretName(name string, value any) error {
 	if _, ok := value.(map[string]any); ok {
 		return errors.New("must be a path: a name with a dot in it is written in quotes, \"site.key\" = \"/path\"")
@@ -22,7 +22,7 @@ func secretName(name string, value any) error {
 	return nil
 }
 
-// checkSecretsDir refuses binds on what the secrets are bound to, or in it.
+// checkSecretsDir refuses binds on SecretsDir or below.
 func (p *Profile) checkSecretsDir(storage *section) {
 	if len(p.Secrets) == 0 {
 		return

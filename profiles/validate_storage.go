@@ -31,7 +31,7 @@ func (d *document) overlay(s string) (string, error) {
 	return path, err
 }
 
-// bind reads SOURCE:TARGET[:ro|rw]. Apptainer's --bind splits at commas too, and takes a backslash for an escape.
+// bind reads SOURCE:TARGET[:ro|rw]. Apptainer's --bind also splits at commas, and a backslash is an escape there.
 func (d *document) bind(s string) (Bind, error) {
 	if strings.ContainsAny(s, `,\`) {
 		return Bind{}, errors.New("must not have a comma or backslash, which Apptainer's --bind gives a meaning")
@@ -56,7 +56,7 @@ func (d *document) bind(s string) (Bind, error) {
 	return Bind{Source: source, Target: target, ReadOnly: readOnly}, err
 }
 
-// bindTarget reads the path inside and refuses what would not be seen there, or would break the box.
+// bindTarget reads the path inside the box. Paths where a bind would be invisible or would break the box are refused.
 func bindTarget(s, source string) (string, error) {
 	if !filepath.IsAbs(s) || strings.ContainsAny(s, "\n\t") {
 		return "", errors.New("the target must be an absolute path")
@@ -76,10 +76,10 @@ func bindTarget(s, source string) (string, error) {
 	return target, nil
 }
 
-// A takenTarget is a path in the box where a bind is not seen, or does harm.
+// A takenTarget is a path in the box where a bind is invisible or does harm.
 type takenTarget struct {
 	path  string
-	below bool // so is all below it
+	below bool // everything below is taken too
 	why   string
 }
 
@@ -90,8 +90,8 @@ func (t takenTarget) where() string {
 	return t.path
 }
 
-// takenTargets says what was seen with Apptainer 1.4.5 and a box of Debian 12: binds below /run are hidden, below /tmp
-// they are seen and kept, and one on /tmp itself loses its files on the host (tmpfiles.d has "D /tmp").
+// takenTargets lists observations with Apptainer 1.4.5 and a box of Debian 12. Binds below /run are hidden. Binds below
+// /tmp are visible and kept, but a bind on /tmp itself loses its files on the host (tmpfiles.d has "D /tmp").
 func takenTargets() []takenTarget {
 	return []takenTarget{
 		{"/run", true, "where systemd mounts a tmpfs that hides it"},
@@ -108,10 +108,10 @@ func takenTargets() []takenTarget {
 	}
 }
 
-// below tells whether path is dir or inside it; both are clean.
+// below reports whether path is dir or inside dir. Both must be clean.
 func below(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
-// checkTargets refuses binds that hide each other: they are mounted in their order.
+// checkTargets refuses binds that hide each other. Binds are mounted in their order.
 func (st *Storage) checkTargets(s *section) {
 	for i, b := range st.Binds {
 		for j, earlier := range st.Binds[:i] {
@@ -130,7 +130,7 @@ func (st *Storage) checkTargets(s *section) {
 	}
 }
 
-// MarshalTOML gives the bind as profiles have it.
+// MarshalTOML returns the bind as profiles write binds.
 func (b Bind) MarshalTOML() ([]byte, error) {
 	mode := "rw"
 	if b.ReadOnly {

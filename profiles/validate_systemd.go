@@ -13,7 +13,7 @@ func (y *Systemd) decode(s *section) {
 	one(s, "restart", &y.Restart, choice("no", "on-failure"))
 }
 
-// variable refuses what cannot be the name of a variable.
+// variable refuses impossible names of variables.
 func variable(name string, _ any) error {
 	if !variables.MatchString(name) {
 		return errors.New("must be named with letters, digits and _, not beginning with a digit")

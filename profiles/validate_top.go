@@ -19,7 +19,7 @@ func (p *Profile) decodeTop(s *section) {
 	}
 }
 
-// image reads the path of a SIF file or sandbox directory, or "builtin:hello". It need not exist yet.
+// image reads the path of a SIF file or sandbox directory, or "builtin:hello". The file need not exist yet.
 func (d *document) image(s string) (string, error) {
 	if strings.HasPrefix(s, builtinPrefix) {
 		if s != builtinPrefix+"hello" {
@@ -33,7 +33,7 @@ func (d *document) image(s string) (string, error) {
 	return d.path(s)
 }
 
-// path reads a path of the host; a relative one begins in the profile's directory.
+// path reads a path of the host and returns an absolute path. A relative path begins in the profile's directory.
 func (d *document) path(s string) (string, error) {
 	switch {
 	case s == "":
@@ -46,13 +46,13 @@ func (d *document) path(s string) (string, error) {
 		return filepath.Clean(s), nil
 	}
 	abs, err := filepath.Abs(filepath.Join(d.dir, s))
-	if err != nil { // of a built-in profile, where the current directory has been removed
+	if err != nil { // a built-in profile, and the current directory has been removed
 		return "", fmt.Errorf("must be an absolute path here: %w", err)
 	}
 	return abs, nil
 }
 
-// decode reads [build] of a profile with an image.
+// decode reads [build] of a profile with this image.
 func (b *Build) decode(s *section, image string) {
 	one(s, "definition", &b.Definition, optional(s.doc.definition))
 	if b.Definition != "" && strings.HasPrefix(image, builtinPrefix) {

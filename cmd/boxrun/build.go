@@ -57,9 +57,10 @@ changed, and starts the box anew.`,
 	return cmd
 }
 
-// build builds the image of a profile and says so.
+// build builds the image of a profile and prints the result. A definition or directory that others could change is
+// refused.
 func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) error {
-	if err := a.trustBuild(p); err != nil {
+	if err := trustBuild(p); err != nil {
 		return err
 	}
 	l, err := a.launcher()
@@ -78,22 +79,22 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 	return err
 }
 
-// trustBuild refuses a definition, and a place to build in, that somebody else could change: what is there runs as root.
-func (a *app) trustBuild(p profiles.Profile) error {
+// trustBuild refuses a definition, or a directory of the image, that others could change. The definition runs as root.
+func trustBuild(p profiles.Profile) error {
 	paths := []string{p.Build.Definition, filepath.Dir(p.Image)}
 	if image, err := filepath.EvalSymlinks(p.Image); err == nil {
-		paths = append(paths, filepath.Dir(image)) // it is built beside what links lead to
+		paths = append(paths, filepath.Dir(image)) // the image is built beside the target of links
 	}
 	for _, path := range paths {
-		err := a.trustFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // which the launcher words better, or puts right
+		err := trustFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the launcher words absence better, or creates the place
 			return err
 		}
 	}
 	return nil
 }
 
-// printBuild prints what build would run for one profile.
+// printBuild prints the commands of build for a profile.
 func (a *app) printBuild(name string) error {
 	p, err := a.profile(name)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"boxrun/profiles"
 )
 
-// What a shell asks for when a person presses Tab. Whatever goes wrong, there is then nothing to offer, and nothing said.
+// Completions for a person who presses Tab in a shell. On any failure a completion offers nothing and prints nothing.
 
-// A completion gives what may stand in the place of word, behind args.
+// A completion returns words for the place of word, after args.
 type completion = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
 
-// completeProfiles completes the names of profiles, each once; a path to one is completed by the shell.
+// completeProfiles completes names of profiles, without those in args. The shell itself completes paths of profiles.
 func (a *app) completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	found, err := a.search.List()
 	if err != nil {
@@ -32,14 +32,14 @@ func (a *app) completeProfiles(_ *cobra.Command, args []string, _ string) ([]str
 	return names, cobra.ShellCompDirectiveDefault
 }
 
-// completeBoxes completes the names of boxes, each once.
+// completeBoxes completes names of boxes, without those in args.
 func (a *app) completeBoxes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	names, _ := a.boxNames(nil, true) // beside an error it gives what could be read
+	names, _ := a.boxNames(nil, true) // names that could be read are returned beside an error
 	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) })
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// first completes the first argument alone.
+// first limits a completion to the first argument.
 func first(complete completion) completion {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -52,8 +52,8 @@ func first(complete completion) completion {
 // unitsTimeout is how long a person waits for the completion of units.
 const unitsTimeout = time.Second
 
-// completeUnits completes the units of the boxes that are named, as their systemd has them, for root; of all boxes where
-// none is named yet, as in "logs -u UNIT web". Of a box that is named behind the flag shells do not tell.
+// completeUnits completes the units of the boxes in args, for root, as asked of the systemd in each box. Without args,
+// as in "logs -u UNIT web", the units of all boxes are offered: shells do not say which box follows the flag.
 func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	l, err := a.launcher()
 	if err != nil {
@@ -61,7 +61,7 @@ func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]str
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), unitsTimeout)
 	defer cancel()
-	names, _ := a.boxNames(args, len(args) == 0) // beside an error it gives what could be read
+	names, _ := a.boxNames(args, len(args) == 0) // names that could be read are returned beside an error
 	var units []string
 	for _, arg := range names {
 		all, err := journal.Units(ctx, l.Store, profiles.BoxName(arg))

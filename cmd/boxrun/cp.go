@@ -50,7 +50,8 @@ with a note.`,
 	}
 }
 
-// copyOf reads the two sides of a copy, of which one is a box's.
+// copyOf parses the source and the target of a copy. Exactly one side must be in a box; anything else is a usageError.
+// A path in the box is made absolute.
 func copyOf(source, target string) (enter.Copy, error) {
 	from, inSource, fromBox := boxPath(source)
 	to, inTarget, toBox := boxPath(target)
@@ -70,7 +71,8 @@ func copyOf(source, target string) (enter.Copy, error) {
 	return c, nil
 }
 
-// boxPath splits PROFILE:PATH. What has a slash or a dot before its first colon is a path of the host.
+// boxPath splits PROFILE:PATH and returns the name of the box and the path in it. A word with a slash or a dot before
+// its first colon is a path of the host: ok is false.
 func boxPath(word string) (box, path string, ok bool) {
 	name, path, ok := strings.Cut(word, ":")
 	if !ok || name == "" || strings.ContainsAny(name, "/.") {
@@ -79,7 +81,8 @@ func boxPath(word string) (box, path string, ok bool) {
 	return profiles.BoxName(name), path, true
 }
 
-// completeCopy completes the names of boxes up to the colon, and files of the host. One of the two sides is a box's.
+// completeCopy completes names of boxes up to the colon, and files of the host. Once the first side is in a box, only
+// files of the host are offered.
 func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if _, _, inBox := boxPath(word); inBox || len(args) > 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -91,10 +94,10 @@ func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]stri
 	if fromBox || strings.ContainsAny(word, ":/.") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	names, _ := a.boxNames(nil, true) // beside an error it gives what could be read
+	names, _ := a.boxNames(nil, true) // names that could be read are returned beside an error
 	files, err := filepath.Glob(word + "*")
 	if err != nil {
-		files = nil // no pattern, and so no file's name
+		files = nil // word is no valid pattern, and so no file's name
 	}
 	for i := range names {
 		names[i] += ":"

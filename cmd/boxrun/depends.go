@@ -9,15 +9,15 @@ import (
 	"boxrun/profiles"
 )
 
-// upNeeded brings up what a box depends on, and waits until all of it is ready: a box that is not there yet is as good
-// as none to whom needs it. Of one that is up already nothing is said.
+// upNeeded brings up the dependencies of p and waits until all are ready: a box that is not ready is of no use to p.
+// Dependencies already up and in order are not mentioned. An error names p and the dependency that failed.
 func (a *app) upNeeded(ctx context.Context, l *launcher.Launcher, p profiles.Profile) error {
 	needed, err := a.search.Dependencies(p)
 	if err != nil {
 		return err
 	}
 	for _, q := range needed {
-		if err := a.trust(q); err != nil {
+		if err := trust(q); err != nil {
 			return err
 		}
 	}

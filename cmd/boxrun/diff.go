@@ -50,7 +50,7 @@ The exit code is 0 whether there are differences or not.`,
 	return cmd
 }
 
-// diffRows lays differences out for a person: what differs, and how, one a line.
+// diffRows returns a row for each difference: what differs, and how.
 func diffRows(d launcher.Diff) [][]string {
 	var rows [][]string
 	for _, c := range d.Profile {

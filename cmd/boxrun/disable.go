@@ -32,7 +32,8 @@ again if it dies, until it goes down. With the last enabled box the units in
 	}
 }
 
-// disable takes the name as down does: the profile may be invalid by now, or gone, or hidden by another of its name.
+// disable stops starting a box at boot. Like down it needs only the name: the profile may be invalid, gone, or hidden
+// by another profile of the name.
 func (a *app) disable(ctx context.Context, arg string) error {
 	name := profiles.BoxName(arg)
 	l, err := a.launcher()
@@ -40,7 +41,7 @@ func (a *app) disable(ctx context.Context, arg string) error {
 		return err
 	}
 	if word := units.EnabledAs(name); name == arg && word != "" {
-		arg = word // the box's own name will do, as ps has it
+		arg = word // the box's own name works too, as ps prints the box
 	}
 	was, err := units.Disable(ctx, l.Store, arg)
 	if err != nil {
@@ -53,7 +54,8 @@ func (a *app) disable(ctx context.Context, arg string) error {
 	return nil
 }
 
-// notEnabled says that a box is not started at boot, which is fine where there is a profile of that name.
+// notEnabled reports a box that is not started at boot. With a profile of the name this is a note; without, an
+// ErrNotFound.
 func (a *app) notEnabled(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		return &fault.Problem{Kind: fault.ErrNotFound,

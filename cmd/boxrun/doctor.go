@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-// doctorFlags are the choices of one doctor.
+// doctorFlags are the flags of doctor.
 type doctorFlags struct{ fix, asJSON, selfTest bool }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -48,7 +48,7 @@ exit code is 1 where something failed.`,
 	return cmd
 }
 
-// doctor examines and prints. A check that failed is exit code 1.
+// doctor examines the host and boxes, and prints the checks. With f.fix it mends first. A failed check is exit code 1.
 func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	l, err := a.launcher()
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// mend says what was mended on stderr: the result is the checks.
+// mend mends what is boxrun's and prints the mends on stderr. The result of doctor on stdout is the checks.
 func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
 	mended, err := l.Mend(ctx)
 	for _, line := range mended {
@@ -95,13 +95,14 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 	name := profiles.BoxName(names[0])
 	p, err := a.profile(names[0])
 	if err != nil {
-		return a.examineBox(ctx, l, name, err)
+		return examineBox(ctx, l, name, err)
 	}
 	return doctor.Examine(ctx, l, name, &p)
 }
 
-// examineBox is for a box whose profile is gone, or is not valid any more: it is examined as it was started.
-func (a *app) examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
+// examineBox examines a box as it was started, for a profile that is gone or has become invalid. Without such a box,
+// examineBox returns the profile's error cause, unless there is no profile either.
+func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
 	checks, err := doctor.Examine(ctx, l, name, nil)
 	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
 		return nil, cause
@@ -109,10 +110,11 @@ func (a *app) examineBox(ctx context.Context, l *launcher.Launcher, name string,
 	return checks, err
 }
 
-// printChecks prints a line for each check, and below one that did not pass why it matters and what to do.
-func (a *app) printChecks(checks []doctor.Check, asJSON bool) error {
+// printChecks prints a line for each check. Below a check that did not pass it prints why the check matters and what to
+// do.
+func (t *terminal) printChecks(checks []doctor.Check, asJSON bool) error {
 	if asJSON {
-		return a.json(checks)
+		return t.json(checks)
 	}
 	area, name := 0, 0
 	count := map[doctor.Verdict]int{}
@@ -121,19 +123,19 @@ func (a *app) printChecks(checks []doctor.Check, asJSON bool) error {
 		count[c.Status]++
 	}
 	for _, c := range checks {
-		if _, err := fmt.Fprintf(a.out, "%s  %-*s  %-*s  %s\n", c.Status, area, c.Area, name, c.Name, c.Found); err != nil {
+		if _, err := fmt.Fprintf(t.out, "%s  %-*s  %-*s  %s\n", c.Status, area, c.Area, name, c.Name, c.Found); err != nil {
 			return err
 		}
 		for _, hint := range []struct{ label, text string }{{"why", c.Why}, {"fix", c.Fix}} {
 			if hint.text == "" {
 				continue
 			}
-			if _, err := fmt.Fprintf(a.out, "%s%s: %s\n", strings.Repeat(" ", 6), hint.label, hint.text); err != nil {
+			if _, err := fmt.Fprintf(t.out, "%s%s: %s\n", strings.Repeat(" ", 6), hint.label, hint.text); err != nil {
 				return err
 			}
 		}
 	}
-	a.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
+	t.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
 		count[doctor.Fail], count[doctor.Skip])
 	return nil
 }

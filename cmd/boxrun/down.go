@@ -67,7 +67,8 @@ Of several boxes those that depend on others go before these.`,
 	return cmd
 }
 
-// down takes one box down and says what was done.
+// down takes a box down and prints what was done. The path of a kept overlay goes to stdout. Where there is no box,
+// down returns NotUp. A box that had to be killed is down too, with the error ErrKilled.
 func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) error {
 	name := profiles.BoxName(arg)
 	l, err := a.launcher()
@@ -99,7 +100,7 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	return err
 }
 
-// NotUp says that a box is not up, which is fine where there is a profile of that name.
+// NotUp reports a box that is not up. With a profile of the name this is a note; without, an ErrNotFound.
 func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		return &fault.Problem{Kind: fault.ErrNotFound,
@@ -110,7 +111,8 @@ func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
 	return nil
 }
 
-// printDowns gives what prints what down would run for one box after the other.
+// printDowns returns a function that prints the commands of down for a box. The function remembers the boxes of earlier
+// calls, and treats them as down.
 func (a *app) printDowns() func(context.Context, string) error {
 	var gone []string // boxes that would be down by now
 	return func(_ context.Context, arg string) error {
@@ -131,7 +133,7 @@ func (a *app) printDowns() func(context.Context, string) error {
 	}
 }
 
-// boxNames gives the names as typed, or those of all boxes. Beside an error it gives those that could be read.
+// boxNames returns names, or with all the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames(names []string, all bool) ([]string, error) {
 	if !all {
 		return names, nil

@@ -36,7 +36,8 @@ the built-in ones: at boot nobody but root answers for a profile.`,
 	}
 }
 
-// enable has one box started at boot, and says what that means for now.
+// enable makes systemd start a box at boot, and prints what this means for now. For dependencies that are not enabled,
+// enable prints how to have them restarted too.
 func (a *app) enable(ctx context.Context, name string) error {
 	p, err := a.hostProfile(name)
 	if err != nil {
@@ -67,8 +68,9 @@ func (a *app) enable(ctx context.Context, name string) error {
 	return nil
 }
 
-// hostProfile reads a profile that may be started at boot, when there is nobody to answer for it but root: one of the
-// host's own directories, or built in.
+// hostProfile reads a profile for a start at boot. At boot nobody but root answers for a profile. So the profile must
+// be built in or come from a directory of the host, or the error is an ErrInvalid. The profile and its secrets must be
+// writable for root alone.
 func (a *app) hostProfile(name string) (profiles.Profile, error) {
 	ref, err := a.search.Find(name)
 	if err != nil {

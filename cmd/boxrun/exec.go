@@ -45,14 +45,15 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 	return cmd
 }
 
-// exec runs e in a box; the command's exit code becomes ours.
+// exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
+// why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 	l, err := a.launcher()
 	if err != nil {
 		return err
 	}
 	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
-	// An interrupt is for the command: it decides what comes of it.
+	// The command decides what an interrupt does.
 	code, err := enter.Run(context.WithoutCancel(cmd.Context()), l.Store, profiles.BoxName(arg), e)
 	if err != nil {
 		return execError{err, code}
@@ -63,7 +64,7 @@ func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 	return nil
 }
 
-// command gives the words after the box's name, without the "--" that may stand between.
+// command returns the words after the name of the box, without a "--" in front.
 func command(words []string) []string {
 	if words[0] == "--" {
 		return words[1:]

@@ -28,13 +28,13 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
-// codeError ends boxrun with a code and nothing more to say: that of a command in the box, or of a failure that was
-// reported already.
+// codeError ends boxrun with an exit code and no message. The code is that of a command in the box, or of a failure
+// already reported.
 type codeError int
 
 func (c codeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// execError is why a command in a box did not run, with the code for that.
+// execError is why a command in a box did not run, with the exit code for this failure.
 type execError struct {
 	error
 	code int
@@ -42,7 +42,8 @@ type execError struct {
 
 func (e execError) Unwrap() error { return e.error }
 
-// report prints the error that ended cmd, once and here only, and gives the exit code.
+// report prints the error that ended cmd and returns the exit code. Every error is printed once, and only by report. A
+// codeError is not printed.
 func (t *terminal) report(cmd *cobra.Command, err error) int {
 	t.live("")
 	var code codeError
@@ -56,7 +57,7 @@ func (t *terminal) report(cmd *cobra.Command, err error) int {
 	return exitCode(cmd, err)
 }
 
-// failAll prints errors, each with its hint behind it; one that several in a row have, once behind the last of them.
+// failAll prints errors, each followed by its hint. A hint shared by several errors in a row follows the last of them.
 func (t *terminal) failAll(cmd *cobra.Command, errs []error) {
 	for i, err := range errs {
 		advice := hint(cmd, err)
@@ -67,8 +68,8 @@ func (t *terminal) failAll(cmd *cobra.Command, errs []error) {
 	}
 }
 
-// parts takes errors apart that were joined, and nothing else: what is wrapped keeps the words around it, and a profile's
-// errors have one hint.
+// parts splits a joined error into its parts. Wrapped errors stay whole, to keep the words around them. The errors of a
+// profile stay together, as they share a hint.
 func parts(err error) []error {
 	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of err alone, not of what it wraps
 	if !ok {
@@ -92,7 +93,7 @@ func exitCode(cmd *cobra.Command, err error) int {
 	switch {
 	case errors.As(err, &exec):
 		return exec.code
-	case cmd.Name() == "exec": // all its other codes are the command's own
+	case cmd.Name() == "exec": // all other codes of exec belong to the command
 		return enter.CodeBoxrun
 	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, fault.ErrInvalid):
 		return exitUsage
@@ -108,7 +109,7 @@ func exitCode(cmd *cobra.Command, err error) int {
 	return exitFailed
 }
 
-// hint says what to do about err.
+// hint returns advice on what to do about err, "" for none.
 func hint(cmd *cobra.Command, err error) string {
 	var usage usageError
 	var invalid profiles.Errors
@@ -128,7 +129,8 @@ func hint(cmd *cobra.Command, err error) string {
 	return fault.HintOf(err)
 }
 
-// invalidHint says where the profile in file can be had from.
+// invalidHint returns advice for an invalid profile: how to fill an empty file that hides a built-in profile, else how
+// to get a profile with every key explained.
 func invalidHint(file string) string {
 	if hidden := profiles.Hidden(file); hidden != "" {
 		return fmt.Sprintf("%s is empty, and hides %s: \"boxrun profile show %s > %s\" fills it", file, hidden, hidden, file)
@@ -136,7 +138,7 @@ func invalidHint(file string) string {
 	return "\"boxrun profile init NAME\" writes a profile with every key explained"
 }
 
-// interruptHint says what an interrupted verb leaves.
+// interruptHint says what an interrupted verb leaves behind, "" for verbs that leave nothing.
 func interruptHint(cmd *cobra.Command) string {
 	switch cmd.Name() {
 	case "up":
@@ -149,7 +151,8 @@ func interruptHint(cmd *cobra.Command) string {
 	return ""
 }
 
-// args makes usage errors of what cobra's argument checks say, in words that show what is to be given.
+// args turns errors of cobra's argument checks into usage errors. For a command with verbs below, the message is
+// cobra's with a guess at the verb. For any other verb the message shows the usage line.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch err := check(cmd, args); {
@@ -163,9 +166,9 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// nearVerb gives a guess at the verb of cmd that was meant, to stand behind an error; "" where none is near.
+// nearVerb guesses which verb of cmd the user meant by word, as text to append to an error; "" where none is near.
 func nearVerb(cmd *cobra.Command, word string) string {
-	cmd.SuggestionsMinimumDistance = 1 + len(word)/5 // letters to change: two of four would make bash of tcsh
+	cmd.SuggestionsMinimumDistance = 1 + len(word)/5 // letters to change: two of four would turn tcsh into bash
 	near := cmd.SuggestionsFor(word)
 	if len(near) == 0 {
 		return ""

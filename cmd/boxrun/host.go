@@ -63,18 +63,18 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 	return cmd
 }
 
-// noteSetup says what a setup has done.
-func (a *app) noteSetup(changed []string) {
+// noteSetup prints what a setup changed.
+func (t *terminal) noteSetup(changed []string) {
 	for _, line := range changed {
-		a.note(line)
+		t.note(line)
 	}
 	if len(changed) == 0 {
-		a.note("the host is set up, nothing to change")
+		t.note("the host is set up, nothing to change")
 	}
 }
 
-// hostProfiles gives the profiles whose bridges a setup is for: those of the host, not of a person. One that cannot be
-// read is none of the setup's business.
+// hostProfiles returns the valid profiles of the host's own directories, not of a person's. A setup keeps the bridges
+// of these profiles. Profiles that cannot be read are skipped.
 func (a *app) hostProfiles() []profiles.Profile {
 	search := profiles.OfHost()
 	found, err := search.List()
@@ -125,7 +125,7 @@ and of each whether it is in place or drifted.`,
 	return cmd
 }
 
-// holdingRows gives a row a thing, and below it one for each way in which it drifted and each rule.
+// holdingRows returns a row for each holding, followed by a row for each drift and each rule of the holding.
 func holdingRows(held []netsetup.Holding) [][]string {
 	var rows [][]string
 	for _, h := range held {

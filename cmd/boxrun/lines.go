@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// linesFlag is a flag for how many lines to show; without it they are not counted.
+// linesFlag is a flag for how many lines to show. Without the flag given is nil, and the number is not limited.
 type linesFlag struct{ given *int }
 
-// Set refuses what is no number, negative ones, and more than journalctl can count.
+// Set parses text. Text that is no number, negative numbers, and numbers above journalctl's limit are refused.
 func (f *linesFlag) Set(text string) error {
 	n, err := strconv.ParseInt(text, 10, 32)
 	switch {
@@ -32,5 +32,5 @@ func (f *linesFlag) String() string {
 	return strconv.Itoa(*f.given)
 }
 
-// Type is what the help calls the value.
+// Type returns the name of the value in the help.
 func (f *linesFlag) Type() string { return "number" }

@@ -45,11 +45,12 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	cmd.Flags().StringVarP(&o.Unit, "unit", "u", "", "only lines of this `UNIT`")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only lines since this `TIME`, as journalctl takes it")
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
-	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // there is such a flag, and no other function for it
+	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // cannot fail: the flag exists and has no function yet
 	return cmd
 }
 
-// logs prints the logs of boxes.
+// logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
+// lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
 	names := make([]string, len(args))
 	for i, arg := range args {
@@ -72,7 +73,7 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 		_, err := out.WriteString(prefixes[line.Box] + line.Text + "\n")
 		return err
 	})
-	if errors.Is(err, syscall.EPIPE) { // "| head" has seen enough
+	if errors.Is(err, syscall.EPIPE) { // the reader went away, as "| head" does
 		return codeError(128 + int(syscall.SIGPIPE))
 	}
 	if err == nil && code != exitDone {
@@ -81,13 +82,13 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	return err
 }
 
-// colours says whether results may have colours: https://no-color.org.
+// colours reports whether results may have colours: https://no-color.org.
 func (t *terminal) colours() bool {
 	return term.IsTerminal(int(t.out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// logPrefixes gives what stands before the lines of each box: its name, all of one width, each of another colour as long as
-// there are enough.
+// logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When
+// coloured, the boxes have different colours as long as there are enough.
 func logPrefixes(names []string, coloured bool) map[string]string {
 	width := 0
 	for _, name := range names {

@@ -1,4 +1,3 @@
-// Command boxrun makes Apptainer containers that boot systemd as easy as docker compose up.
 package main
 
 import (
@@ -21,8 +20,9 @@ func main() {
 	os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
 }
 
-// run is the whole program: it gives the exit code. An interrupt ends the context of the verb, which undoes what it had
-// begun; so does the signal by which systemd stops a box's service, where that is still starting.
+// run runs the verb that args name and returns the exit code of boxrun. A signal ends the context of the verb, and the
+// verb then undoes what was begun. Besides an interrupt this includes launcher.HaltSignal, with which systemd stops the
+// service of a box that is still starting.
 func run(args []string, t *terminal) int {
 	ctx, stop := untilInterrupted()
 	defer stop()
@@ -35,8 +35,8 @@ func run(args []string, t *terminal) int {
 	return t.report(cmd, err)
 }
 
-// widenPath has programs be found where root's are, behind where the caller looks: on Debian the PATH of ordinary users,
-// of su and of cron leads to neither iptables nor sysctl.
+// widenPath appends root's directories of programs to $PATH. On Debian the PATH of ordinary users, of su and of cron
+// leads to neither iptables nor sysctl. Directories already in $PATH keep their place.
 func widenPath() error {
 	dirs := filepath.SplitList(os.Getenv("PATH"))
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
@@ -47,8 +47,8 @@ func widenPath() error {
 	return os.Setenv("PATH", strings.Join(dirs, string(filepath.ListSeparator)))
 }
 
-// untilInterrupted gives a context that ends with the first signal. From then on Ctrl-C ends boxrun at once; SIGHUP does
-// not, as a terminal that is closed sends two. What boxrun was started to ignore, as by nohup, stays ignored.
+// untilInterrupted returns a context that ends with the first signal. From then on Ctrl-C ends boxrun at once. SIGHUP
+// does not, as closing a terminal sends two. Signals that boxrun was started to ignore, as by nohup, stay ignored.
 func untilInterrupted() (ctx context.Context, stop context.CancelFunc) {
 	signals := slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 	ctx, stop = signal.NotifyContext(context.Background(), append(signals, process.HaltSignal)...)

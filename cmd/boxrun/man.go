@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	_ "embed" // for what the pages say beside the commands
+	_ "embed" // for text of the pages beyond the commands
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +18,8 @@ import (
 //go:embed man.md
 var manEnd string // of boxrun(1): exit codes, files, environment
 
-// manCommand writes the manual pages, for "make install" and for packages: boxrun is the one that knows its verbs.
-func (a *app) manCommand() *cobra.Command {
+// manCommand writes the manual pages, for "make install" and for packages. boxrun makes the pages from its own verbs.
+func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
 		Short:  "Write the manual pages to DIR/man1 and DIR/man5",
@@ -35,8 +35,8 @@ func (a *app) manCommand() *cobra.Command {
 	}
 }
 
-// manPages gives the text of each page by its file, such as "man1/boxrun-up.1". The month they carry is that of
-// $SOURCE_DATE_EPOCH, where it is set, else this one.
+// manPages returns the text of each page by its file, such as "man1/boxrun-up.1". The pages carry the month of
+// $SOURCE_DATE_EPOCH, or the current month where the variable is not set.
 func manPages(root *cobra.Command) (map[string]string, error) {
 	pages := map[string]string{}
 	for _, cmd := range shown(root) {
@@ -55,13 +55,13 @@ func manPages(root *cobra.Command) (map[string]string, error) {
 // seeAlso begins the last section of a page.
 const seeAlso = ".SH SEE ALSO\n"
 
-// sections renders sections without the title that a page begins with.
+// sections renders Markdown as sections of a page, without the title of a page.
 func sections(markdown string) string {
 	_, text, _ := strings.Cut(string(md2man.Render([]byte("# PAGE\n"+markdown))), ".SH ")
 	return ".SH " + text + "\n"
 }
 
-// shown gives cmd and all commands below it that help shows.
+// shown returns cmd and all commands below cmd that help shows.
 func shown(cmd *cobra.Command) []*cobra.Command {
 	cmds := []*cobra.Command{cmd}
 	for _, sub := range cmd.Commands() {
@@ -80,10 +80,11 @@ func manPage(cmd *cobra.Command) (string, error) {
 	return strings.TrimRight(manOptions(b.String(), cmd.Flags()), "\n") + ", \\fBboxrun.toml(5)\\fP\n", nil
 }
 
-// manOption is an option as cobra writes it: its names, its default as its value, and below it what it does.
+// manOption matches an option as cobra writes it: the names, the default in the place of the value, and the description
+// on the next line.
 var manOption = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB.*--([a-z-]+)\\fP).*\n\t(.*)$`)
 
-// manOptions shows the options of a page as other pages do: the name of the value in the place of its default.
+// manOptions writes the options of a page as other manual pages do: the name of the value replaces the default.
 func manOptions(page string, flags *pflag.FlagSet) string {
 	return manOption.ReplaceAllStringFunc(page, func(option string) string {
 		m := manOption.FindStringSubmatch(option)

@@ -13,21 +13,21 @@ import (
 	"boxrun/profiles"
 )
 
-// resolved gives for each profile that is valid what to name it by under sudo: where it was found. Where none is, there
-// is nothing to ask a password for, and the errors are returned.
-func (a *app) resolved(names []string) (map[string]string, error) {
+// resolved returns, for each valid profile in names, the file and instance to use under sudo. Profiles that only root
+// can read are left out. When every name fails, resolved returns the errors, to avoid asking for a password in vain.
+func resolved(search profiles.Search, names []string) (map[string]string, error) {
 	found := map[string]string{}
 	var errs []error
 	for _, name := range names {
-		p, err := a.search.Load(name)
+		p, err := search.Load(name)
 		if errors.Is(err, fs.ErrPermission) {
-			continue // for root to read
+			continue // root can read the profile
 		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		ref, err := a.search.Find(name)
+		ref, err := search.Find(name)
 		if err != nil {
 			return nil, err
 		}
@@ -40,17 +40,17 @@ func (a *app) resolved(names []string) (map[string]string, error) {
 	return found, nil
 }
 
-// trust refuses a profile that somebody other than root and the person at the terminal could have written, or could
-// give other secrets: it runs as root.
-func (a *app) trust(p profiles.Profile) error {
-	if err := a.trustFile(p.File); err != nil {
+// trust refuses a profile that anybody except root and the person at the terminal could have written, or could give
+// other secrets. The profile runs as root.
+func trust(p profiles.Profile) error {
+	if err := trustFile(p.File); err != nil {
 		return err
 	}
-	return trustSecrets(p, a.trustFile)
+	return trustSecrets(p, trustFile)
 }
 
-// trustSecrets refuses secrets that somebody whom trusted does not trust could put another file of root's in the place
-// of. The files themselves are the launcher's to judge: whether they are there, and root's alone.
+// trustSecrets refuses secrets whose path others could lead to another file. trusted judges a path. The launcher judges
+// the secret files themselves: whether they exist and belong to root alone.
 func trustSecrets(p profiles.Profile, trusted func(file string) error) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
 		err := trusted(p.Secrets[name])
@@ -65,14 +65,15 @@ func trustSecrets(p profiles.Profile, trusted func(file string) error) error {
 	return nil
 }
 
-// isFile says whether path is neither a directory nor a link: the end of a way.
+// isFile reports whether path ends in neither a directory nor a link.
 func isFile(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && !info.IsDir() && info.Mode()&fs.ModeSymlink == 0
 }
 
-// trustFile is trust for a profile's file, or its definition: that runs as root too.
-func (a *app) trustFile(file string) error {
+// trustFile refuses, as root, a profile or definition that others could have written: both run as root. $SUDO_UID names
+// the person at the terminal. Relative paths and built-in profiles pass, and without root everything does.
+func trustFile(file string) error {
 	if os.Geteuid() != 0 || !filepath.IsAbs(file) {
 		return nil
 	}

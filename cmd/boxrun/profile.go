@@ -146,7 +146,7 @@ explained and its default as a comment. Only image has to be set.`,
 	}
 }
 
-// writeNew writes a file that must not be there yet.
+// writeNew writes a new file. An existing file is an ErrRefused and stays as it is.
 func writeNew(file, text string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {

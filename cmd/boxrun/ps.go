@@ -49,7 +49,8 @@ started the box anew. "boxrun status" and --json tell more.`,
 	return cmd
 }
 
-// listed gives the boxes, and with all the profiles of which there is no box. Beside an error it gives what it could read.
+// listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
+// could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
 	l, err := a.launcher()
 	if err != nil {
@@ -74,8 +75,8 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	return boxes, err
 }
 
-// psRows lays boxes out below a header, for a terminal of 80 columns where names are not long. What makes a row wider
-// stands at its end.
+// psRows returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. Cells that
+// make a row wider stand at the end.
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
@@ -85,7 +86,7 @@ func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	return rows
 }
 
-// shownPorts leaves out what is usual: that a port is tcp, and bound to no address.
+// shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
 func shownPorts(ports []string) string {
 	short := make([]string, len(ports))
 	for i, p := range ports {
@@ -94,7 +95,7 @@ func shownPorts(ports []string) string {
 	return strings.Join(short, " ")
 }
 
-// shownImage gives the image without its directory.
+// shownImage returns the image without its directory, "-" for none.
 func shownImage(b launcher.Status) string {
 	if b.Image == "" {
 		return "-"
@@ -102,7 +103,8 @@ func shownImage(b launcher.Status) string {
 	return filepath.Base(b.Image)
 }
 
-// remarks tells of a box that is not what its profile and image would make it now, or was started anew.
+// remarks says in brackets what changed since the start of the box, and how often the box was started anew; "" for
+// neither.
 func remarks(b launcher.Status) string {
 	var words []string
 	if len(b.Changed) > 0 {
@@ -131,7 +133,8 @@ func orDash(s string) string {
 	return s
 }
 
-// uptime gives how long a box has run, in a unit of which there are two at least.
+// uptime returns how long a box has run, "-" for a box that does not run. The unit is the largest with a count of two
+// or more.
 func uptime(b launcher.Status, now time.Time) string {
 	if b.PID == 0 {
 		return "-"

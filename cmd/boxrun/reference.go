@@ -1,7 +1,7 @@
 package main
 
 import (
-	_ "embed" // for what stands before the keys
+	_ "embed" // for the text before the keys
 	"fmt"
 	"strings"
 
@@ -11,7 +11,7 @@ import (
 //go:embed profile.md
 var aboutProfiles string
 
-// manReference is boxrun.toml(5) in Markdown.
+// manReference returns boxrun.toml(5) in Markdown.
 func manReference() string {
 	return fmt.Sprintf("%% \"BOXRUN.TOML\" \"5\" \"\" \"boxrun %s\" \"boxrun\"\n", version) +
 		"# NAME\nboxrun.toml - the profile of a box\n\n# DESCRIPTION\n" +
@@ -19,7 +19,8 @@ func manReference() string {
 		"# SEE ALSO\n**boxrun(1)**, **boxrun-profile(1)**, **boxrun-up(1)**\n"
 }
 
-// keysPage describes every key of the format in Markdown, under a heading for each table; heading is the mark of these.
+// keysPage describes every key of the format in Markdown, with a heading for each table. heading is the mark of the
+// headings, such as "#".
 func keysPage(heading string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s Keys of the top level\n\n", heading)

@@ -26,8 +26,8 @@ What up would refuse is refused before the box goes down.`,
 	}
 }
 
-// restart takes the box down only where it can come up again: what is to be refused is refused before. A box that had
-// to be killed comes up all the same; the exit code tells.
+// restart takes a box down and up again. What up would refuse is refused before the box goes down. A box that had to be
+// killed comes up all the same, and the exit code tells of the kill.
 func (a *app) restart(ctx context.Context, name string) error {
 	return a.up(ctx, name, launcher.UpOptions{Anew: true})
 }

@@ -15,7 +15,7 @@ import (
 	"boxrun/profiles"
 )
 
-// app is what every verb works with.
+// app holds what all verbs share: the terminal, the directory of the records, and the search path of profiles.
 type app struct {
 	*terminal
 	stateDir string // --state-dir
@@ -23,7 +23,8 @@ type app struct {
 	search   profiles.Search
 }
 
-// profilesFlag is how sudo hands on where its user keeps profiles: it drops the environment.
+// profilesFlag is the hidden flag that tells boxrun under sudo where the user keeps profiles. sudo drops the
+// environment.
 const profilesFlag = "profiles"
 
 func newRoot(t *terminal) *cobra.Command {
@@ -60,21 +61,23 @@ away without a trace.`,
 	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.versionCommand(),
-		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), a.manCommand())
+		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), manCommand())
 	strictCompletion(root)
 	return root
 }
 
-// flagError says of a flag's value that is neither true nor false just that, and not which function of Go found it out.
+// flagError shortens the error of a boolean flag with a wrong value to "must be true or false". Other errors are
+// returned unchanged. Without flagError the message would name the Go function that failed.
 func flagError(err error) error {
-	var parsed *strconv.NumError // so it is called
+	var parsed *strconv.NumError // errors.As sets parsed
 	if !errors.As(err, &parsed) {
 		return err
 	}
 	return errors.New(strings.Replace(err.Error(), parsed.Error(), "must be true or false", 1))
 }
 
-// strictCompletion has cobra's own verb refuse a shell that it does not know: as it comes, it shows its help and succeeds.
+// strictCompletion makes cobra's own verb "completion" refuse an unknown shell. By default cobra prints the help of the
+// verb and succeeds.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -85,12 +88,13 @@ func strictCompletion(root *cobra.Command) {
 	}
 }
 
-// wrapped has the flags of a usage template fit a terminal of 80 columns, as all other help does.
+// wrapped makes the flags of a usage template fit 80 columns, as all other help does.
 func wrapped(template string) string {
 	return strings.ReplaceAll(template, "FlagUsages", "FlagUsagesWrapped 80")
 }
 
-// searchPath gives where profiles are looked for: for systemd, which starts boxes at boot, not where a person keeps some.
+// searchPath returns the search path of profiles. When systemd starts a box at boot, searchPath returns the directories
+// of the host alone, without those of a person. Otherwise names of boxes are looked up too.
 func (a *app) searchPath() profiles.Search {
 	if a.caller.ForEnabled() {
 		return profiles.OfHost()
@@ -106,7 +110,7 @@ func (a *app) searchPath() profiles.Search {
 	return search
 }
 
-// launcher gives the launcher the verbs work through.
+// launcher returns a launcher with the state directory, notes and search path of a.
 func (a *app) launcher() (*launcher.Launcher, error) {
 	exe, err := os.Executable()
 	if err != nil {

@@ -32,7 +32,7 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 			if err != nil {
 				return err
 			}
-			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), a.profileNow(names[0]))
+			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), profileNow(a.search, names[0]))
 			if err != nil {
 				return err
 			}
@@ -46,17 +46,16 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 	return cmd
 }
 
-// profileNow gives the profile as it is now, nil where it is not to be found or not valid: that is no reason to say
-// nothing of the box.
-func (a *app) profileNow(name string) *profiles.Profile {
-	p, err := a.search.Load(name)
+// profileNow returns the profile as it is now. A missing or invalid profile is nil: status still describes the box.
+func profileNow(search profiles.Search, name string) *profiles.Profile {
+	p, err := search.Load(name)
 	if err != nil {
 		return nil
 	}
 	return &p
 }
 
-// statusRows lays a box out for a person: a label and a value a line.
+// statusRows returns a label and a value for each line of status.
 func statusRows(d launcher.Detail, now time.Time) [][]string {
 	state := d.State
 	if d.PID != 0 {
@@ -83,7 +82,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	return append(rows, labelled("drifted:", d.Drift)...)
 }
 
-// changed says that the profile, or a secret's file, is not as it was at the start.
+// changed says that the profile or a secret's file changed since the start; "" where neither did.
 func changed(d launcher.Detail) string {
 	for _, what := range d.Changed {
 		if what == "profile" || what == "secrets" {
@@ -93,7 +92,7 @@ func changed(d launcher.Detail) string {
 	return ""
 }
 
-// atBoot says that another profile is started at boot than the box was started from.
+// atBoot says that the next boot starts another profile than the box was started from; "" otherwise.
 func atBoot(d launcher.Detail) string {
 	if d.AtBoot == "" || d.AtBoot == d.Profile {
 		return ""
@@ -101,7 +100,7 @@ func atBoot(d launcher.Detail) string {
 	return " (the next boot starts " + d.AtBoot + ")"
 }
 
-// ImageNow says what has become of the image, and of what it was built from.
+// ImageNow says how the image or its definition changed since the start; "" for no change.
 func imageNow(d launcher.Detail) string {
 	switch {
 	case d.ImageNow != "":
@@ -114,7 +113,7 @@ func imageNow(d launcher.Detail) string {
 	return ""
 }
 
-// labelled gives one row a line, the first with the label.
+// labelled returns a row for each line. The first row carries the label, the others an empty cell.
 func labelled(label string, lines []string) [][]string {
 	var rows [][]string
 	for _, line := range lines {

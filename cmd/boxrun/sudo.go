@@ -16,19 +16,19 @@ import (
 	"boxrun/launcher/files"
 )
 
-// needRoot makes sure that a verb runs as root: on a terminal it runs boxrun again under sudo. It returns only when we
-// are root, or cannot become it. From then on what is made is open to be read, whatever the umask of the person: records
-// are for everybody on the host, and the files of a box for its users.
+// needRoot makes sure that verb runs as root. On a terminal without root, boxrun replaces itself by boxrun under sudo.
+// needRoot returns nil as root, and an error where boxrun cannot become root. As root it also sets the umask to 022:
+// records are readable for everybody on the host and files of a box for its users, whatever the person's umask.
 func (a *app) needRoot(verb string) error { return a.needRootFor(verb, nil) }
 
-// needRootFor is needRoot for a verb that reads profiles: they are found here and named by their paths there, as sudo
-// drops the environment.
+// needRootFor is needRoot for a verb that reads the profiles in names. The profiles are found before sudo and handed on
+// by path, as sudo drops the environment.
 func (a *app) needRootFor(verb string, names []string) error {
 	if os.Geteuid() == 0 {
 		unix.Umask(0o022)
 		return nil
 	}
-	resolved, err := a.resolved(names)
+	found, err := resolved(a.search, names)
 	if err != nil {
 		return err
 	}
@@ -36,17 +36,17 @@ func (a *app) needRootFor(verb string, names []string) error {
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
 		return &fault.Problem{Kind: fault.ErrRefused, Text: verb + " needs root", Hint: "run it with sudo"}
 	}
-	exe, err := os.Executable() // some secure_path lack /usr/local/bin
+	exe, err := os.Executable() // the full path, as secure_path may lack /usr/local/bin
 	if err != nil {
 		return err
 	}
-	argv := underSudo(exe, verb, os.Args[1:], resolved, a.search.Kept())
+	argv := underSudo(exe, verb, os.Args[1:], found, a.search.Kept())
 	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }
 
-// underSudo gives the command that runs exe as root with args. What files has of them is named by its file; the verb
-// stays, though a profile may be called the same. dirs are where else profiles are looked for: those that others depend on.
+// underSudo returns the command that runs exe with args as root. Arguments found in files are replaced by their files.
+// The verb is kept even where a profile has the same name. dirs are further directories of profiles, for dependencies.
 func underSudo(exe, verb string, args []string, files map[string]string, dirs []string) []string {
 	argv := []string{"sudo", "--", exe}
 	if len(dirs) > 0 {

@@ -12,33 +12,33 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is all that boxrun prints with.
+// terminal is what boxrun prints with.
 //
 //	stdout   results and nothing else: tables, JSON, names, paths
 //	stderr   "boxrun: ..." for notes, "boxrun: error: ..." and then "boxrun: hint: ..." for what went wrong
-//	live     on a terminal one line on stderr that is written over; elsewhere a plain line when its subject changes,
+//	live     on a terminal a line on stderr that is written over; elsewhere a plain line when its subject changes,
 //	         once a step has taken a second
 //
-// No capitals at the start and no full stop at the end of a message.
+// Messages start without a capital and end without a full stop.
 type terminal struct {
 	in       *os.File
 	out, err *os.File
 	mu       sync.Mutex
 	isTTY    bool
-	subject  string    // of the live line that is showing or was printed last
-	began    time.Time // when the step that the live line is about began; zero between steps
+	subject  string    // of the latest live line
+	began    time.Time // when the step of the live line began; zero between steps
 }
 
 func newTerminal(in, out, err *os.File) *terminal {
 	return &terminal{in: in, out: out, err: err, isTTY: term.IsTerminal(int(err.Fd()))}
 }
 
-// interactive says whether a person can answer: stdin and stdout are terminals.
+// interactive reports whether a person can answer: stdin and stdout are terminals.
 func (t *terminal) interactive() bool {
 	return term.IsTerminal(int(t.in.Fd())) && term.IsTerminal(int(t.out.Fd()))
 }
 
-// note prints one line for the person at the terminal.
+// note prints a line for the person at the terminal.
 func (t *terminal) note(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,7 +48,7 @@ func (t *terminal) note(text string) {
 
 func (t *terminal) notef(format string, args ...any) { t.note(fmt.Sprintf(format, args...)) }
 
-// fail prints an error, each line of it as one, and its hint.
+// fail prints an error, each line of err as an error of its own, and the hint unless the hint is "".
 func (t *terminal) fail(err error, hint string) {
 	for _, line := range strings.Split(err.Error(), "\n") {
 		t.note("error: " + line)
@@ -58,8 +58,8 @@ func (t *terminal) fail(err error, hint string) {
 	}
 }
 
-// live shows what a long step is doing; "" ends it. The subject of a line is what stands before " (": elsewhere than on
-// a terminal the seconds that follow are not worth a line each.
+// live shows what a long step is doing; "" ends the step. The subject of a line is the part before " (". Away from a
+// terminal, a line is printed only when its subject changes: the seconds in brackets are not worth a line each.
 func (t *terminal) live(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,14 +90,23 @@ func (t *terminal) clearLive() {
 	t.subject = ""
 }
 
-// json prints a result for programs.
+// lines prints a result of lines, nothing for none.
+func (t *terminal) lines(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := t.out.WriteString(strings.Join(lines, "\n") + "\n")
+	return err
+}
+
+// json prints a result as JSON, for programs.
 func (t *terminal) json(v any) error {
 	enc := json.NewEncoder(t.out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
 
-// table prints rows below a header.
+// table prints rows below a header. Words of the header are its cells.
 func (t *terminal) table(header string, rows [][]string) error {
 	return t.columns(append([][]string{strings.Fields(header)}, rows...))
 }
@@ -105,7 +114,7 @@ func (t *terminal) table(header string, rows [][]string) error {
 // columns prints rows with their cells aligned.
 func (t *terminal) columns(rows [][]string) error { return t.spaced(3, rows) }
 
-// spaced is columns with so many blanks between them.
+// spaced prints rows with their cells aligned and at least gap blanks between columns.
 func (t *terminal) spaced(gap int, rows [][]string) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {

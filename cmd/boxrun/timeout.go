@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// timeoutFlag is a flag for how long to wait, as in 90s or 2m30s; a bare number is seconds, as other tools have it. 0 is not
-// at all, and without the flag it is the profile's to say.
+// timeoutFlag is a flag for how long to wait, as in 90s or 2m30s. A bare number is seconds, as in other tools. 0 means
+// no waiting. Without the flag given is nil, and the profile decides.
 type timeoutFlag struct{ given *time.Duration }
 
-// Set refuses what is no duration, and negative ones.
+// Set parses text. Text that is no duration, and negative durations, are refused.
 func (f *timeoutFlag) Set(text string) error {
 	if _, err := strconv.Atoi(text); err == nil {
 		text += "s"
@@ -33,5 +33,5 @@ func (f *timeoutFlag) String() string {
 	return f.given.String()
 }
 
-// Type is what the help calls the value.
+// Type returns the name of the value in the help.
 func (f *timeoutFlag) Type() string { return "duration" }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,18 +65,19 @@ is that of the first that failed.`,
 	return cmd
 }
 
-// each does one thing for every name. All are tried; the error returned is that of the first that failed, after those
-// of the others have been printed.
-func (a *app) each(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
+// each calls do for every name, in order, even after failures. With several names each prints the errors, and returns
+// the exit code of the first failure as a codeError. With a single name the error of do is returned unprinted. An
+// interrupt ends the loop.
+func (t *terminal) each(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
 	if len(names) == 1 {
 		return do(cmd.Context(), names[0])
 	}
 	code := exitDone
 	for _, name := range names {
-		if cmd.Context().Err() != nil { // an interrupt is for all of them
+		if cmd.Context().Err() != nil { // an interrupt stops all names
 			return context.Cause(cmd.Context())
 		}
-		if c := a.report(cmd, do(cmd.Context(), name)); code == exitDone {
+		if c := t.report(cmd, do(cmd.Context(), name)); code == exitDone {
 			code = c
 		}
 	}
@@ -87,7 +87,8 @@ func (a *app) each(cmd *cobra.Command, names []string, do func(context.Context, 
 	return nil
 }
 
-// up brings one box up and says what was done.
+// up brings up a box and the boxes it depends on, and prints what was done. The error joins the failure of the start
+// with up.Killed, the error of an old box that had to be killed.
 func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	p, err := a.profile(name)
 	if err != nil {
@@ -111,7 +112,8 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	return errors.Join(err, up.Killed)
 }
 
-// upBuilt is up with the image that its definition describes: it builds first where that is not what is there.
+// upBuilt builds the image of a profile where the image is missing or outdated, then brings the box up as with
+// --replace. A profile without [build] uses its image as it is.
 func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) error {
 	p, err := a.profile(name)
 	if err != nil {
@@ -126,39 +128,40 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 	return a.up(ctx, name, o)
 }
 
-// noteUp says on stderr what an up did: its result is the box, not a text.
-func (a *app) noteUp(up launcher.Up, took time.Duration) {
+// noteUp prints on stderr what up did. Nothing goes to stdout, as the result of up is the box and not a text.
+func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	name := up.Box.Name
 	for _, line := range up.Mended {
-		a.notef("%s: mended: %s", name, line)
+		t.notef("%s: mended: %s", name, line)
 	}
 	switch {
 	case up.Started:
-		a.notef("%s: started %s in %.1fs", name, up.Box.Where(), took.Seconds())
+		t.notef("%s: started %s in %.1fs", name, up.Box.Where(), took.Seconds())
 		for _, line := range network.Exposure(up.Box) {
-			a.notef("%s: %s", name, line)
+			t.notef("%s: %s", name, line)
 		}
 	case len(up.Mended) == 0:
-		a.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
+		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	if up.Changed {
-		a.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
+		t.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
 	}
 	if up.Image != "" {
-		a.notef("%s: its image was %s since the start: \"boxrun up --replace %s\" starts it anew", name, up.Image, name)
+		t.notef("%s: its image was %s since the start: \"boxrun up --replace %s\" starts it anew", name, up.Image, name)
 	}
 	for _, secret := range up.Secrets {
-		a.notef("%s: secrets.%s has changed since the start: \"boxrun up --replace %s\" starts it anew", name, secret, name)
+		t.notef("%s: secrets.%s has changed since the start: \"boxrun up --replace %s\" starts it anew", name, secret, name)
 	}
 	for _, failed := range up.Failed {
-		a.notef("%s: warning: %s failed", name, failed.Unit)
+		t.notef("%s: warning: %s failed", name, failed.Unit)
 		for _, line := range failed.Log {
-			a.note("    " + line)
+			t.note("    " + line)
 		}
 	}
 }
 
-// nothingTo says what an up that did nothing had no reason for. What has changed since the start is told after it.
+// nothingTo returns what to say of an up that did nothing: "nothing to mend" where something changed since the start
+// (noteUp prints the changes afterwards), else "nothing to change".
 func nothingTo(up launcher.Up) string {
 	if up.Changed || up.Image != "" || len(up.Secrets) > 0 {
 		return "nothing to mend"
@@ -166,28 +169,29 @@ func nothingTo(up launcher.Up) string {
 	return "nothing to change"
 }
 
-// noteNext says what there is to do next with a box that is up: what its profile hints at when it is ready, and what of
-// post_up has not run. Of a command that failed the error tells.
-func (a *app) noteNext(up launcher.Up, err error) {
+// noteNext prints what a person can do next with a box that is up: the profile's hint, unless the box is not ready, and
+// that post_up has not run. After a failed command of post_up the error says so, and noteNext is silent about post_up.
+func (t *terminal) noteNext(up launcher.Up, err error) {
 	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, fault.ErrNotReady) {
-		a.notef("%s: %s", up.Box.Name, hint)
+		t.notef("%s: %s", up.Box.Name, hint)
 	}
 	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, fault.ErrHook) {
-		a.notef("%s: post_up has not run: \"boxrun up %s\" runs it when the box is ready", name, name)
+		t.notef("%s: post_up has not run: \"boxrun up %s\" runs it when the box is ready", name, name)
 	}
 }
 
-// noteHost says what has changed of the host's network while a box booted in it, and how to take that back.
-func (a *app) noteHost(name string, up launcher.Up) {
+// noteHost prints what changed in the host's network while a box booted, and the commands to revert the changes.
+func (t *terminal) noteHost(name string, up launcher.Up) {
 	for _, c := range up.Host {
-		a.notef("%s: the host's network changed while it booted: %s", name, c.What)
+		t.notef("%s: the host's network changed while it booted: %s", name, c.What)
 		if c.Revert != "" {
-			a.note("    to take it back: " + c.Revert)
+			t.note("    to take it back: " + c.Revert)
 		}
 	}
 }
 
-// printUp prints what up would run for one profile, after those it depends on. The run knows what was printed before.
+// printUp prints the commands of up for a profile, after those for its dependencies. run remembers what earlier calls
+// have printed.
 func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
@@ -198,7 +202,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 		return err
 	}
 	for _, q := range needed {
-		if err := a.trust(q); err != nil {
+		if err := trust(q); err != nil {
 			return err
 		}
 		if err := a.printDependency(run, q, p); err != nil {
@@ -219,7 +223,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	return a.lines(append(first, commands...))
 }
 
-// printDependency prints what up would run for q, on which p depends.
+// printDependency prints the commands of up for q, a dependency of p. It prints nothing where there are none.
 func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error {
 	commands, err := run.Up(q, launcher.UpOptions{})
 	if err != nil {
@@ -232,19 +236,11 @@ func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error
 	return a.lines(append(append([]string{heading}, commands...), "# "+p.Name))
 }
 
-func (a *app) lines(lines []string) error {
-	if len(lines) == 0 {
-		return nil
-	}
-	_, err := a.out.WriteString(strings.Join(lines, "\n") + "\n")
-	return err
-}
-
-// profile finds and reads the profile a person named, and refuses one that somebody else may have written.
+// profile finds and reads the profile a person named. As root, a profile that others may have written is refused.
 func (a *app) profile(name string) (profiles.Profile, error) {
 	p, err := a.search.Load(name)
 	if err != nil {
 		return p, err
 	}
-	return p, a.trust(p)
+	return p, trust(p)
 }

@@ -9,7 +9,8 @@ import (
 	"boxrun/launcher/limits"
 )
 
-// usageLines gives a line for each resource of a box that runs: what the whole box uses, and what it is held to.
+// usageLines returns a line for memory, CPU and tasks of a running box: the use of the whole box, and its limit. A box
+// that does not run has no lines.
 func usageLines(d launcher.Detail) []string {
 	if d.PID == 0 {
 		return nil
@@ -27,8 +28,8 @@ func usageLines(d launcher.Detail) []string {
 	return lines
 }
 
-// shownMemory gives an amount of memory in the largest unit below it, with two digits at least; "-" where the host does not
-// count it.
+// shownMemory returns an amount of memory with at least two digits, in the largest unit not above the amount; "-" where
+// the host does not count memory.
 func shownMemory(u limits.Usage) string {
 	if u.Memory == 0 {
 		return "-"
@@ -44,7 +45,7 @@ func shownMemory(u limits.Usage) string {
 	return fmt.Sprintf("%.0f%c", amount, units[unit])
 }
 
-// shownCPU gives the time a box has had, as in "1m2.3s".
+// shownCPU returns the CPU time used by a box, as in "1m2.3s"; "-" for none.
 func shownCPU(u limits.Usage) string {
 	switch {
 	case u.CPU == 0:

@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker: see the Makefile.
+// The linker sets version: see the Makefile.
 var version = "dev" //nolint:gochecknoglobals // the linker knows no other place
 
 func (a *app) versionCommand() *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	"boxrun/launcher/units"
 )
 
-// watchCommand is what boxrun-watch@firewalld.service runs; nobody else has a use for it.
+// watchCommand waits for reloads of firewalld. Only boxrun-watch@firewalld.service runs this verb.
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "watch",

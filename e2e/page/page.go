@@ -1,4 +1,6 @@
-// Package page reads the fenced blocks of a Markdown page, for the tests that do what a page says.
+// Package page reads the fenced blocks of a Markdown page, for tests that do what a page says. The package knows the
+// form of blocks only. The tests decide what a block means, by its Kind and Section, and run the commands. Begin
+// reading at Blocks.
 package page
 
 import (
@@ -10,18 +12,18 @@ import (
 
 // Block is a fenced part of a page.
 type Block struct {
-	Page    string // its file's name
+	Page    string // name of the file
 	Line    int    // of the fence, counted from 1
-	Section string // the heading it is below
-	Kind    string // what stands behind the fence
+	Section string // the nearest heading above
+	Kind    string // text after the fence
 	Lines   []string
 }
 
-// At says where it is.
+// At returns the place of the block, FILE:LINE.
 func (b Block) At() string { return fmt.Sprintf("%s:%d", b.Page, b.Line) }
 
-// Blocks gives the fenced blocks of the page in file. Lines that are indented as code are refused: nothing says what they
-// are.
+// Blocks returns the fenced blocks of the page in file, in order. Code blocks made by indenting are refused, as nothing
+// states their kind. A block without an end is an error too.
 func Blocks(file string) ([]Block, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

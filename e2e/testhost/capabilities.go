@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// lowerCapabilities has the Apptainer of a root ask for no more capabilities than the machine has: it asks for all of them
-// and gives up where the machine lacks one, as some virtual machines and most containers do. Where none lacks, nothing is changed.
+// lowerCapabilities configures the Apptainer of root to ask only for capabilities that the machine has. By default
+// Apptainer asks for all capabilities and gives up where the machine lacks any, as some virtual machines and most
+// containers do. On a machine with all capabilities nothing is changed.
 func lowerCapabilities(root string) error {
 	held, err := boundingSet()
 	if err != nil {
@@ -44,8 +45,9 @@ func lowerCapabilities(root string) error {
 	return os.WriteFile(conf, []byte(changed), 0o644)
 }
 
-// letBuild puts a wrapper of Apptainer's build on a machine that lacks a capability. In a user namespace there are all;
-// but no device can be made in one, which debootstrap does without in what it takes for a container of Docker.
+// letBuild installs a wrapper for "apptainer build" on a machine that lacks a capability. A user namespace has all
+// capabilities, but no device can be made there. debootstrap does without devices in what looks like a Docker
+// container.
 const letBuild = `
 case $(grep CapBnd: /proc/self/status) in *1ffffffffff) exit;; esac
 touch /.dockerenv
@@ -56,8 +58,8 @@ exec unshare --user --mount --map-users=0,0,65536 --map-groups=0,0,65536 --setui
 END
 chmod 755 /usr/local/bin/apptainer`
 
-// LetBuild has the host's Apptainer build also on a machine that lacks a capability: the scripts of a definition get all
-// that there are, or it gives up, whatever its configuration says.
+// LetBuild makes "apptainer build" work on the host even if the machine lacks a capability. Without LetBuild, Apptainer
+// gives up on such a machine whatever its configuration: the scripts of a definition always get all capabilities.
 func (h *Host) LetBuild(ctx context.Context) error {
 	r, err := h.Exec(ctx, "sh", "-ec", letBuild)
 	if err == nil && r.Code != 0 {
@@ -66,7 +68,7 @@ func (h *Host) LetBuild(ctx context.Context) error {
 	return err
 }
 
-// boundingSet gives the capabilities that a process of this machine can have at most.
+// boundingSet returns the most capabilities a process of this machine can have, as a bit mask.
 func boundingSet() (uint64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

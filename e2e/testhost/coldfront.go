@@ -13,10 +13,11 @@ import (
 	"boxrun/profiles"
 )
 
-// ColdfrontImage is where the built-in profile coldfront has its image.
+// ColdfrontImage is the image of the built-in profile coldfront.
 const ColdfrontImage = "/var/lib/boxrun/coldfront/coldfront.sif"
 
-// ColdfrontRoot gives the directory of the machine that has the box coldfront as its recipe makes it.
+// ColdfrontRoot returns the directory on the machine with the root of the box coldfront, built from the recipe of the
+// profile. A root that is not cached is built first, and progress is called.
 func ColdfrontRoot(ctx context.Context, progress func(string)) (string, error) {
 	recipe, err := profiles.Recipe("builtin:coldfront")
 	if err != nil {
@@ -30,7 +31,7 @@ func ColdfrontRoot(ctx context.Context, progress func(string)) (string, error) {
 	return root, ensure(root, progress, func(partial string) error { return buildColdfront(ctx, recipe, partial) })
 }
 
-// sumOf gives a number for the names and contents of all files.
+// sumOf returns a checksum of the names and contents of all files.
 func sumOf(files fs.FS) (string, error) {
 	sum := sha256.New()
 	err := fs.WalkDir(files, ".", func(path string, e fs.DirEntry, err error) error {
@@ -44,7 +45,7 @@ func sumOf(files fs.FS) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:6]), err
 }
 
-// buildColdfront runs the recipe's script for machines with package mirrors alone.
+// buildColdfront runs the recipe's script sandbox.sh, for machines with nothing but package mirrors.
 func buildColdfront(ctx context.Context, recipe fs.FS, partial string) error {
 	dir, err := os.MkdirTemp("", "boxrun-coldfront-")
 	if err != nil {

@@ -14,10 +14,11 @@ import (
 //go:embed dump.sh
 var dumpScript string
 
-// Dump is all that boxrun may touch on a host, as text a person can read: a section per subject, without what changes by itself.
+// Dump is everything on a host that boxrun may touch, as text for people: a section for each subject, without the lines
+// that change by themselves.
 type Dump string
 
-// Dump takes the dump of a host; it changes nothing there.
+// Dump takes the dump of a host and changes nothing there.
 func (h *Host) Dump(ctx context.Context) (Dump, error) {
 	r, err := h.Exec(ctx, "sh", "-c", dumpScript)
 	if err != nil {
@@ -26,11 +27,11 @@ func (h *Host) Dump(ctx context.Context) (Dump, error) {
 	return Dump(steady(r.Stdout)), nil
 }
 
-// changesShown bounds what Diff shows of one section: a link that stays brings two hundred sysctls.
+// changesShown limits the lines Diff shows of a section: a leftover link brings two hundred sysctls.
 const changesShown = 12
 
-// Diff gives the lines that differ from d to later, with - and +, below the name of their section; empty where nothing
-// does. Lines that match a pattern of except are left out of both.
+// Diff returns the lines that differ between d and later, with - and +, below the names of their sections. Equal dumps
+// return "". Lines that match a pattern of except are left out of both.
 func (d Dump) Diff(later Dump, except ...string) string {
 	var differences strings.Builder
 	for _, name := range union(d.sections(), later.sections()) {
@@ -46,7 +47,7 @@ func (d Dump) Diff(later Dump, except ...string) string {
 	return differences.String()
 }
 
-// changed gives the lines that differ, with - and +.
+// changed returns the lines that differ, with - and +.
 func changed(before, after string) []string {
 	var lines []string
 	header := 3 // lines that name the texts
@@ -58,7 +59,7 @@ func changed(before, after string) []string {
 	return lines
 }
 
-// sections gives the names of the sections, in order.
+// sections returns the names of the sections, in order.
 func (d Dump) sections() []string {
 	var names []string
 	for line := range strings.Lines(string(d)) {
@@ -69,13 +70,13 @@ func (d Dump) sections() []string {
 	return names
 }
 
-// union gives the names in a, and then those only in b.
+// union returns the names in a, followed by the names only in b.
 func union(a, b []string) []string {
 	only := slices.DeleteFunc(b, func(name string) bool { return slices.Contains(a, name) })
 	return slices.Concat(a, only)
 }
 
-// Section gives the lines of one section, "" where there is none of that name.
+// Section returns the lines of the section called name, "" without such a section.
 func (d Dump) Section(name string) string {
 	_, rest, _ := strings.Cut("\n"+string(d), "\n== "+name+"\n")
 	if strings.HasPrefix(rest, "== ") {
@@ -88,7 +89,7 @@ func (d Dump) Section(name string) string {
 	return text
 }
 
-// without gives the lines of text that match no pattern.
+// without returns the lines of text that match no pattern.
 func without(text string, patterns []string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(text) {
@@ -122,7 +123,8 @@ var volatile = regexp.MustCompile(strings.Join([]string{
 
 var counters = regexp.MustCompile(`\[[0-9]+:[0-9]+\]$`)
 
-// steady takes out of a raw dump what changes by itself, and built-in tables left empty, as iptables makes them by looking.
+// steady drops from a raw dump the lines that change by themselves, and empty built-in tables, as iptables makes tables
+// by looking.
 func steady(raw string) string {
 	var kept []string
 	for _, line := range strings.Split(strings.TrimRight(raw, "\n"), "\n") {
@@ -133,12 +135,12 @@ func steady(raw string) string {
 	return strings.Join(withoutEmptyTables(kept), "\n") + "\n"
 }
 
-// untouched is a line inside a built-in table that nobody has written to, as iptables-save and as nft show it.
+// untouched matches lines inside a built-in table never written to, as shown by iptables-save and nft.
 var untouched = regexp.MustCompile(
 	`^(:[A-Z]+ ACCEPT \[0:0\]|\tchain [A-Z]+ \{|\t\ttype (filter|nat|route) hook .* policy accept;|\t\}|)$`)
 
-// withoutEmptyTables drops tables whose chains are all built in, empty and accepting: of iptables-save from "*nat" to
-// "COMMIT", of nft from "table ip nat {" to "}".
+// withoutEmptyTables drops tables with only built-in, empty and accepting chains. A table reaches from "*nat" to
+// "COMMIT" in iptables-save, from "table ip nat {" to "}" in nft.
 func withoutEmptyTables(lines []string) []string {
 	var kept []string
 	for len(lines) > 0 {
@@ -155,7 +157,7 @@ func withoutEmptyTables(lines []string) []string {
 	return kept
 }
 
-// tableLength gives the number of lines of the table that lines begin with, 0 where they begin with something else.
+// tableLength returns the number of lines of the table at the start of lines, 0 if lines begin with something else.
 func tableLength(lines []string) int {
 	end := ""
 	switch {

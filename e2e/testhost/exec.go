@@ -19,16 +19,16 @@ import (
 // Result is how a command ended.
 type Result struct {
 	Stdout, Stderr string
-	Code           int // its exit code; 128 and the signal where one ended it
+	Code           int // the exit code; 128 and the signal after death by a signal
 }
 
-// String gives the result as a person would have seen it.
+// String returns the result as a person would have seen it.
 func (r Result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout:\n%s\nstderr:\n%s", r.Code, r.Stdout, r.Stderr)
 }
 
-// Exec runs a command on the host as root, without a terminal and with an empty stdin, until it ends or ctx is done.
-// A command that says no is a Result; the error is for one that could not be run or did not end in time.
+// Exec runs a command on the host as root, without a terminal and with an empty stdin, until the command ends or ctx is
+// done. A failing command is a Result. The error is for a command that could not run or did not end in time.
 func (h *Host) Exec(ctx context.Context, argv ...string) (Result, error) {
 	return outcome(ctx, h.Command(ctx, argv...))
 }
@@ -38,13 +38,13 @@ func (h *Host) Client(ctx context.Context, argv ...string) (Result, error) {
 	return outcome(ctx, h.ClientCommand(ctx, argv...))
 }
 
-// Command gives the command that runs argv on the host as root, for the caller to connect and start. It has a process
-// group of its own, which is killed when ctx is done.
+// Command returns a command that runs argv on the host as root, for the caller to connect and start. The command has
+// its own process group, killed when ctx is done.
 func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	return h.enter(ctx, []string{"-m", "-u", "-i", "-n", "-p", "-C"}, argv)
 }
 
-// enter gives a command in these namespaces of the host, as nsenter has them.
+// enter returns a command that runs argv in namespaces of the host. namespaces are flags of nsenter.
 func (h *Host) enter(ctx context.Context, namespaces, argv []string) *exec.Cmd {
 	place := []string{"env", "-i", "-C", "/root"}
 	cmd := bounded(ctx, "nsenter", slices.Concat([]string{"-t", strconv.Itoa(h.init)}, namespaces, place, environment(), argv))
@@ -52,12 +52,12 @@ func (h *Host) enter(ctx context.Context, namespaces, argv []string) *exec.Cmd {
 	return cmd
 }
 
-// ClientCommand is Command for the client host, which has the machine's files.
+// ClientCommand is Command for the client host. The client has the files of the machine.
 func (h *Host) ClientCommand(ctx context.Context, argv ...string) *exec.Cmd {
 	return bounded(ctx, "nsenter", append([]string{"--net=" + netnsPath(clientName(h.name))}, argv...))
 }
 
-// environment is that of root's login on a Debian.
+// environment returns the environment of root's login on Debian.
 func environment() []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -65,8 +65,8 @@ func environment() []string {
 	}
 }
 
-// bounded gives a command whose whole process group ends with ctx, and whose Wait does not hang on a pipe that a
-// daemon kept open.
+// bounded returns a command with a process group that ends with ctx. Wait does not hang on a pipe that a daemon kept
+// open.
 func bounded(ctx context.Context, name string, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -109,7 +109,7 @@ func exitCode(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// Write makes a file of the host, and the directories above it.
+// Write makes a file of the host, and the directories above.
 func (h *Host) Write(ctx context.Context, path string, mode os.FileMode, content io.Reader) error {
 	cmd := h.Command(ctx, "install", "-D", "-m", fmt.Sprintf("%o", mode), "/dev/stdin", path)
 	cmd.Stdin = content
@@ -137,8 +137,8 @@ func (h *Host) Copy(ctx context.Context, src, dst string) error {
 	return h.Write(ctx, dst, info.Mode().Perm(), file)
 }
 
-// CopyTree copies a file or directory of the machine to the host, with all there is in it and to it, by way of the
-// host's disk.
+// CopyTree copies a file or directory of the machine to the host, with all contents and attributes. CopyTree writes to
+// the host's disk directly.
 func (h *Host) CopyTree(src, dst string) error {
 	place := h.file(dst)
 	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
@@ -147,7 +147,7 @@ func (h *Host) CopyTree(src, dst string) error {
 	return run("cp", "-aT", src, place)
 }
 
-// file gives where the machine has a file of the host's disk.
+// file returns where on the machine a file of the host's disk is.
 func (h *Host) file(path string) string {
 	if below, ok := strings.CutPrefix(path, "/var/"); ok {
 		return h.path("disk/var", below)

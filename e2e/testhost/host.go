@@ -28,33 +28,33 @@ const (
 // WebImage is where a host sees the root file system of the systemd and nginx box, read-only.
 const WebImage = "/srv/web"
 
-// bootTimeout is how long a host may take until its systemd says it is running; it takes about two seconds.
+// bootTimeout is how long a host may take until its systemd is running. A boot usually takes two seconds.
 const bootTimeout = 90 * time.Second
 
 //go:embed boot.sh
 var bootScript string
 
-// Host is one test host. It is up from New to Close but between Shutdown and Boot. Its methods are not for use by
-// several goroutines at once, but for Exec, Command and Client.
+// Host is a test host. The host is up from New to Close, except between Shutdown and Boot. Only Exec, Command and
+// Client may be called from several goroutines at once.
 type Host struct {
 	name   string
 	web    string   // root of the web box on the machine
 	cgroup string   // of all processes of the host
 	lock   *os.File // held while the owner lives, so that others do not sweep this host away
 
-	// while it is on:
-	init    int           // its PID 1, in the machine's PID namespace
+	// while the host is on:
+	init    int           // the host's PID 1, in the machine's PID namespace
 	session *os.File      // the cgroup of commands from outside: beside the host's units, as a login session is
-	ended   chan struct{} // closed when its PID 1 has ended
+	ended   chan struct{} // closed when the host's PID 1 has ended
 }
 
-// New builds the root file systems where they are not cached, sweeps what killed runs left, and boots a host of its own;
-// progress is told of the steps that take long. It needs root.
+// New boots a new host. First New sweeps the remains of killed runs, and builds the root file systems that are not
+// cached. progress is called before steps that take long. New needs root.
 func New(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, hostRecipe(), progress)
 }
 
-// NewWithNeighbours is New for a host on which firewalld, Docker and ufw are installed, and none of them runs.
+// NewWithNeighbours is New for a host with firewalld, Docker and ufw installed, and none of them running.
 func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, neighboursRecipe(), progress)
 }
@@ -102,7 +102,7 @@ func create(root, web string) (*Host, error) {
 	return h, nil
 }
 
-// claimName finds a free name, makes its directory and locks it.
+// claimName finds a free name, makes the host's directory and locks the name.
 func (h *Host) claimName() error {
 	h.name = fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), strings.ToLower(rand.Text()[:4]))
 	cgroups, err := cgroupMount()
@@ -117,8 +117,8 @@ func (h *Host) claimName() error {
 	return err
 }
 
-// mountDisk gives the host a root of its own above the shared one, and a /var that is no overlay: an overlay cannot be
-// the upper directory of another, and boxes keep theirs in /var/lib.
+// mountDisk gives the host a root of its own above the shared root, and a /var that is no overlay. An overlay cannot be
+// the upper directory of another overlay, and boxes keep overlays in /var/lib.
 func (h *Host) mountDisk(root string) error {
 	disk := h.path("disk")
 	if err := os.MkdirAll(disk, 0o755); err != nil {
@@ -139,14 +139,14 @@ func (h *Host) mountDisk(root string) error {
 	return run("cp", "-a", filepath.Join(root, "var"), h.path("disk/var"))
 }
 
-// fitToMachine writes the few files of a host that depend on where it runs.
+// fitToMachine writes the few files of a host that depend on the machine.
 func (h *Host) fitToMachine() error {
 	machineID := strings.ReplaceAll(randomUUID(), "-", "")
 	files := map[string]string{
 		"etc/hostname":    "host\n",
 		"etc/hosts":       "127.0.0.1 localhost\n" + HostAddr + " host\n" + ClientAddr + " client\n",
 		"etc/resolv.conf": "nameserver " + ClientAddr + "\n",
-		"etc/machine-id":  machineID + "\n", // without one systemd takes every boot for the first
+		"etc/machine-id":  machineID + "\n", // without a machine id, systemd takes every boot for the first
 	}
 	for name, text := range files {
 		if err := os.WriteFile(h.path("disk/root", name), []byte(text), 0o644); err != nil {
@@ -159,8 +159,8 @@ func (h *Host) fitToMachine() error {
 	return lowerCapabilities(h.path("disk/root"))
 }
 
-// Boot starts a host that is off and waits until its systemd has booted: with a network of its own, an empty /run and a
-// new boot id. The error of one that does not get there shows its console.
+// Boot starts a host that is off, and waits until its systemd has booted. The host has a network of its own, an empty
+// /run and a new boot id. The error of a failed boot shows the console.
 func (h *Host) Boot(ctx context.Context) error {
 	if err := h.makeWire(); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (h *Host) Boot(ctx context.Context) error {
 	return nil
 }
 
-// makeCgroup makes the cgroup of the host, and in it the one for commands from outside.
+// makeCgroup makes the cgroup of the host and, inside, the cgroup for commands from outside.
 func (h *Host) makeCgroup() error {
 	session := filepath.Join(h.cgroup, "session")
 	if err := os.MkdirAll(session, 0o755); err != nil {
@@ -223,8 +223,8 @@ func (h *Host) startInit() error {
 	return h.findInit(cmd.Process.Pid)
 }
 
-// superviseInit starts cmd and waits for it, on a thread that lives as long: the kernel sends Pdeathsig when the thread
-// that started a process ends, and Go ends idle threads.
+// superviseInit starts cmd and waits for cmd, on a thread that lives as long. The kernel sends Pdeathsig when the
+// thread that started a process ends, and Go ends idle threads.
 func superviseInit(cmd *exec.Cmd, started chan<- error, ended chan<- struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -236,8 +236,8 @@ func superviseInit(cmd *exec.Cmd, started chan<- error, ended chan<- struct{}) {
 	}
 }
 
-// findInit notes the host's PID 1, the only child of unshare, when it has become systemd. Before that its mounts are
-// still the machine's.
+// findInit records the host's PID 1, the only child of unshare, once PID 1 has become systemd. Before then the mounts
+// of PID 1 are still the machine's.
 func (h *Host) findInit(unshare int) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
@@ -248,7 +248,7 @@ func (h *Host) findInit(unshare int) error {
 		}
 		child, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", unshare, unshare))
 		if err != nil {
-			continue // ended in between: the select above tells
+			continue // ended in between; the select above notices
 		}
 		pid, err := strconv.Atoi(strings.TrimSpace(string(child)))
 		if err != nil {
@@ -262,7 +262,7 @@ func (h *Host) findInit(unshare int) error {
 	return fmt.Errorf("booting %s: no systemd after 10 s; its console:\n%s", h.name, h.console())
 }
 
-// awaitBooted waits until the host's systemd has nothing left to start.
+// awaitBooted waits until the host's systemd has nothing left to start. A failed unit is an error.
 func (h *Host) awaitBooted(ctx context.Context) error {
 	for {
 		r, err := h.Exec(ctx, "systemctl", "is-system-running")
@@ -292,7 +292,7 @@ func (h *Host) Reboot(ctx context.Context) error {
 	return h.Boot(ctx)
 }
 
-// Shutdown has the host's systemd stop everything and power off. Boot brings it back.
+// Shutdown makes the host's systemd stop everything and power off. Boot starts the host again.
 func (h *Host) Shutdown(ctx context.Context) error {
 	if _, err := h.Exec(ctx, "systemctl", "poweroff"); err != nil {
 		return err
@@ -305,9 +305,10 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	return h.cutPower()
 }
 
-// cutPower ends all processes of the host at once and takes its wire away; of a host that is off there are none.
+// cutPower kills all processes of the host at once and removes the wire. A host that is off has no processes, and this
+// is no error.
 func (h *Host) cutPower() error {
-	// The cgroup goes as well: Linux 6.13 and later kill a process that is cloned into a cgroup once killed.
+	// The cgroup goes as well: Linux 6.13 and later kill processes that are cloned into a cgroup once killed.
 	err := errors.Join(killCgroup(h.cgroup), removeCgroup(h.cgroup), removeWire(h.name))
 	if h.ended != nil {
 		<-h.ended
@@ -319,7 +320,7 @@ func (h *Host) cutPower() error {
 	return err
 }
 
-// Close ends the host and removes what the machine had for it. Closing twice is fine.
+// Close ends the host and removes everything the machine had for the host. Closing twice is fine.
 func (h *Host) Close() error {
 	if h.lock == nil {
 		return nil
@@ -330,7 +331,7 @@ func (h *Host) Close() error {
 	return err
 }
 
-// Name gives the host's name on the machine, for messages.
+// Name returns the host's name on the machine, for messages.
 func (h *Host) Name() string { return h.name }
 
 func (h *Host) console() string {
@@ -341,7 +342,7 @@ func (h *Host) console() string {
 	return tail(string(text), 20)
 }
 
-// dir is the host's directory on the machine.
+// dir returns the host's directory on the machine.
 func (h *Host) dir() string { return filepath.Join(stateDir, h.name) }
 
 func (h *Host) path(elem ...string) string {

@@ -13,7 +13,7 @@ import (
 //go:embed web.toml
 var webProfile string
 
-// Build builds boxrun and probe, static binaries, into the directory bin.
+// Build builds boxrun and probe, as static binaries, into the directory bin.
 func Build(ctx context.Context, bin string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -23,7 +23,7 @@ func Build(ctx context.Context, bin string) error {
 	return nil
 }
 
-// Install puts on the host what Build has left in bin, and a profile named web that runs WebImage.
+// Install copies to the host the programs Build left in bin, and a profile named web that runs WebImage.
 func (h *Host) Install(ctx context.Context, bin string) error {
 	for _, program := range []string{"boxrun", "probe"} {
 		if err := h.Copy(ctx, filepath.Join(bin, program), "/usr/local/bin/"+program); err != nil {

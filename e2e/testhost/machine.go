@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	prefix   = "boxrun-test-"     // of every name a host has on the machine
-	stateDir = "/run/boxrun-test" // a directory per host, and beside it NAME.owner, locked by the process it belongs to
+	prefix   = "boxrun-test-"     // begins every name of a host on the machine
+	stateDir = "/run/boxrun-test" // for each host a directory and, beside it, NAME.owner, locked by the owning process
 )
 
-// lockOwner takes the lock that says name is in use. It is the process's: the kernel drops it however the process ends,
-// and no command it starts inherits it.
+// lockOwner takes the lock of a name in use. The lock belongs to this process: the kernel drops the lock however the
+// process ends, and commands started by the process do not inherit the lock. A name locked by another process is an
+// EWOULDBLOCK.
 func lockOwner(name string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(stateDir, name+".owner"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -35,7 +36,7 @@ func lockOwner(name string) (*os.File, error) {
 	return file, nil
 }
 
-// sweep removes hosts whose owner has died. One whose owner lives is left alone, and so is every name without prefix.
+// sweep removes hosts with dead owners. Hosts with living owners are left alone, and so are names without prefix.
 func sweep() error {
 	owners, err := filepath.Glob(filepath.Join(stateDir, prefix+"*.owner"))
 	if err != nil {
@@ -63,7 +64,7 @@ func sweep() error {
 	return errors.Join(errs...)
 }
 
-// remove takes away a dead host's client, mounts and directory, in this order, going on past errors.
+// remove removes a dead host's client, mounts and directory, in this order, and goes on past errors.
 func remove(name string) error {
 	dir := filepath.Join(stateDir, name)
 	errs := []error{
@@ -72,12 +73,12 @@ func remove(name string) error {
 		unmount(filepath.Join(dir, "disk")),
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err // and keep the directory: something is still mounted in it
+		return err // keep the directory: something is still mounted there
 	}
 	return errors.Join(os.RemoveAll(dir), os.RemoveAll(dir+".owner"))
 }
 
-// unmount detaches what is mounted on dir; nothing there is no error.
+// unmount detaches the mount on dir. A dir without a mount is no error.
 func unmount(dir string) error {
 	err := unix.Unmount(dir, unix.MNT_DETACH)
 	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
@@ -86,7 +87,8 @@ func unmount(dir string) error {
 	return fmt.Errorf("unmounting %s: %w", dir, err)
 }
 
-// cgroupMount gives where the machine has cgroup2 mounted: beside version 1 hierarchies it is not /sys/fs/cgroup.
+// cgroupMount returns the mount point of cgroup2 on the machine. Beside version 1 hierarchies cgroup2 is not on
+// /sys/fs/cgroup.
 func cgroupMount() (string, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -106,7 +108,7 @@ func cgroupMount() (string, error) {
 	return "", errors.New("a test host needs cgroup2, and none is mounted here")
 }
 
-// killCgroup ends every process below cgroup and waits until they are gone. A cgroup that is not there has none.
+// killCgroup kills every process below cgroup and waits until all are gone. A missing cgroup has no processes.
 func killCgroup(cgroup string) error {
 	err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +129,7 @@ func killCgroup(cgroup string) error {
 	return fmt.Errorf("killing the processes of %s: some live 20 s later", cgroup)
 }
 
-// removeCgroup removes cgroup and all below it, which have no processes any more.
+// removeCgroup removes cgroup and all cgroups below. The cgroups must have no processes any more.
 func removeCgroup(cgroup string) error {
 	var dirs []string
 	err := filepath.WalkDir(cgroup, func(path string, entry fs.DirEntry, err error) error {
@@ -145,7 +147,7 @@ func removeCgroup(cgroup string) error {
 	return err
 }
 
-// run runs a command of the machine to its end, within a minute. The error carries what it was and what it said.
+// run runs a command of the machine to its end, within a minute. The error contains the command line and the output.
 func run(argv ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -7,16 +7,16 @@ import (
 	"io/fs"
 )
 
-// Online runs a command on the host as Exec does, but in the machine's network and with its name servers: the way to
-// what a host on its wire does not reach, Debian's mirrors and PyPI. GoOnline comes before it.
+// Online runs a command on the host as Exec does, but with the network and the name servers of the machine. So the
+// command reaches Debian's mirrors and PyPI, out of reach over the host's wire. Call GoOnline first.
 func (h *Host) Online(ctx context.Context, argv ...string) (Result, error) {
 	const withNames = `mount --bind /etc/machine.resolv.conf /etc/resolv.conf; exec "$@"`
 	argv = append([]string{"unshare", "--mount", "sh", "-ec", withNames, "sh"}, argv...)
 	return outcome(ctx, h.enter(ctx, []string{"-m", "-u", "-i", "-p", "-C"}, argv))
 }
 
-// GoOnline gives the host what commands of Online need of the machine: its name servers, the certificates that it trusts
-// and, where it has one, its pip.conf.
+// GoOnline copies to the host the files of the machine that Online needs: the name servers, the trusted certificates
+// and, if there is one, pip.conf.
 func (h *Host) GoOnline(ctx context.Context) error {
 	for _, file := range []struct{ src, dst string }{
 		{"/etc/resolv.conf", "/etc/machine.resolv.conf"},

@@ -5,14 +5,14 @@ import (
 	_ "embed"
 )
 
-// PostgresImage is where a host has the root of the systemd and PostgreSQL box, once it was added.
+// PostgresImage is the root of the systemd and PostgreSQL box on a host, after AddPostgres.
 const PostgresImage = "/srv/postgres"
 
 //go:embed postgres.finish.sh
 var postgresFinish string
 
-// postgresRecipe is a box with a database: Debian 12 with systemd and PostgreSQL 15. It asks systemd-resolved for
-// names.
+// postgresRecipe makes a box with a database: Debian 12 with systemd and PostgreSQL 15. The box asks systemd-resolved
+// for names.
 func postgresRecipe() recipe {
 	return recipe{
 		name: "postgres", suite: "bookworm",
@@ -21,7 +21,7 @@ func postgresRecipe() recipe {
 	}
 }
 
-// AddPostgres puts PostgresImage on the host's disk, building it first where it is not cached.
+// AddPostgres copies the root of the box to PostgresImage on the host. A root that is not cached is built first.
 func (h *Host) AddPostgres(ctx context.Context, progress func(string)) error {
 	root, err := postgresRecipe().ensure(ctx, progress)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CacheDir gives the directory that keeps built root file systems: $BOXRUN_TEST_CACHE, else /var/cache/boxrun-test.
+// CacheDir returns the directory of built root file systems: $BOXRUN_TEST_CACHE, else /var/cache/boxrun-test.
 func CacheDir() string {
 	if dir := os.Getenv("BOXRUN_TEST_CACHE"); dir != "" {
 		return dir
@@ -24,11 +24,11 @@ func CacheDir() string {
 	return "/var/cache/boxrun-test"
 }
 
-// recipe is what a root file system is made from.
+// recipe says how to make a root file system.
 type recipe struct {
 	name     string
 	suite    string
-	extra    string // a suite beside it, for what hostSetup pins; or none
+	extra    string // a further suite, for packages pinned by hostSetup; "" for none
 	packages string
 	setup    string // shell, run with the root as $1 before packages are installed
 	finish   string // shell, run with the root as $1 at the end
@@ -46,7 +46,7 @@ var neighboursFinish string
 //go:embed web.finish.sh
 var webFinish string
 
-// hostRecipe is Debian 13, but with Apptainer, which is in unstable only.
+// hostRecipe makes Debian 13 with Apptainer, a package of unstable only.
 func hostRecipe() recipe {
 	return recipe{
 		name: "host", suite: "trixie", extra: "sid",
@@ -56,7 +56,8 @@ func hostRecipe() recipe {
 	}
 }
 
-// neighboursRecipe is the host with what else manages a host's firewall. Nothing of it runs until a test starts it.
+// neighboursRecipe makes the host with other programs that manage a firewall. None of them runs until a test starts
+// them.
 func neighboursRecipe() recipe {
 	r := hostRecipe()
 	r.name = "neighbours"
@@ -65,7 +66,7 @@ func neighboursRecipe() recipe {
 	return r
 }
 
-// webRecipe is the box most tests run: Debian 12 with systemd and nginx.
+// webRecipe makes the box most tests run: Debian 12 with systemd and nginx.
 func webRecipe() recipe {
 	return recipe{
 		name: "web", suite: "bookworm",
@@ -74,20 +75,20 @@ func webRecipe() recipe {
 	}
 }
 
-// dir gives where the root built from r is kept: a directory per content of the recipe, so that a changed recipe is
-// built anew and an unchanged one never.
+// dir returns the directory for the root built from r. The name contains a checksum of the recipe, so that a changed
+// recipe is built anew and an unchanged recipe never.
 func (r recipe) dir() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", r))
 	return filepath.Join(CacheDir(), r.name+"-"+hex.EncodeToString(sum[:6]))
 }
 
-// ensure gives the directory of the root built from r, building it first where it is not there; progress says so.
+// ensure returns the directory of the root built from r. A missing root is built first, and progress is called.
 func (r recipe) ensure(ctx context.Context, progress func(string)) (string, error) {
 	return r.dir(), ensure(r.dir(), progress, func(partial string) error { return r.build(ctx, partial) })
 }
 
-// ensure has build make what is kept at path, unless it is there: beside its place, whence it is moved there when it is
-// complete. Processes that want the same wait for the one that builds it.
+// ensure calls build to make path, unless path exists. build works beside path, and the complete result is moved to
+// path. Processes that want the same path wait for the process that builds.
 func ensure(path string, progress func(string), build func(partial string) error) error {
 	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
 		return err
@@ -114,10 +115,9 @@ func ensure(path string, progress func(string), build func(partial string) error
 	return os.Rename(partial, path)
 }
 
-// build makes the root.
 func (r recipe) build(ctx context.Context, partial string) error {
 	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--include="+r.packages,
-		// A mirror's Release file of unstable may be past its date.
+		// The Release file of unstable on a mirror may be past its date.
 		"--aptopt=Acquire::Check-Valid-Until \"false\"",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--setup-hook=:; "+r.setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
@@ -137,7 +137,7 @@ func (r recipe) sources(mirror string) string {
 	return lines
 }
 
-// mirror gives the Debian mirror the machine's own apt uses, or deb.debian.org where it names none.
+// mirror returns the Debian mirror of the machine's own apt, or deb.debian.org where apt names none.
 func mirror(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)").Output()
 	if err == nil {
@@ -150,7 +150,7 @@ func mirror(ctx context.Context) string {
 	return "http://deb.debian.org/debian"
 }
 
-// tail gives the last n lines of text.
+// tail returns the last n lines of text.
 func tail(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")

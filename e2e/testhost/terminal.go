@@ -13,24 +13,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is a command on the host with a terminal of the host's, and a person at it.
+// Terminal is a command running on a terminal of the host, with a person at the terminal.
 type Terminal struct {
 	pty  *os.File
 	cmd  *exec.Cmd
 	done chan struct{} // closed when all output has been read
 
 	mu   sync.Mutex
-	text strings.Builder // what was shown and not yet expected
+	text strings.Builder // shown, and not yet taken by Expect
 }
 
-// Terminal starts a command on the host on a terminal of rows and columns. End it with Wait, in any case.
+// Terminal starts a command of the host on a new terminal of rows and columns. The caller must call Wait in any case.
 func (h *Host) Terminal(ctx context.Context, rows, columns uint16, argv ...string) (*Terminal, error) {
 	pty, tty, err := h.openTerminal()
 	if err != nil {
 		return nil, fmt.Errorf("opening a terminal of %s: %w", h.name, err)
 	}
 	defer tty.Close()
-	// The session is made on the host: of one made outside, a shell's job control would see process group 0.
+	// The session is made on the host. In a session made outside, a shell's job control would see process group 0.
 	cmd := h.Command(ctx, append([]string{"setsid", "--ctty", "--wait"}, argv...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	t := &Terminal{pty: pty, cmd: cmd, done: make(chan struct{})}
@@ -42,7 +42,7 @@ func (h *Host) Terminal(ctx context.Context, rows, columns uint16, argv ...strin
 	return t, nil
 }
 
-// openTerminal takes a new terminal from the host's own devpts, so that "tty" names it there.
+// openTerminal opens a new terminal of the host's own devpts, so that "tty" finds its name there.
 func (h *Host) openTerminal() (pty, tty *os.File, err error) {
 	pty, err = os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", h.init), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -58,7 +58,7 @@ func (h *Host) openTerminal() (pty, tty *os.File, err error) {
 	return pty, os.NewFile(peer, "tty"), nil
 }
 
-// read collects what the terminal shows until the last process that has it open is gone.
+// read collects what the terminal shows, until the last process with the terminal open is gone.
 func (t *Terminal) read() {
 	defer close(t.done)
 	chunk := make([]byte, 4096)
@@ -68,12 +68,12 @@ func (t *Terminal) read() {
 		t.text.Write(chunk[:n])
 		t.mu.Unlock()
 		if err != nil {
-			return // EIO: nobody has it open any more
+			return // EIO: nobody has the terminal open any more
 		}
 	}
 }
 
-// Type sends keys, as they are.
+// Type sends keys unchanged.
 func (t *Terminal) Type(keys string) error {
 	_, err := t.pty.WriteString(keys)
 	return err
@@ -84,7 +84,8 @@ func (t *Terminal) Resize(rows, columns uint16) error {
 	return unix.IoctlSetWinsize(int(t.pty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
 }
 
-// Expect waits until the terminal shows text, and forgets all up to its end. The error shows what is there instead.
+// Expect waits until the terminal shows text, then forgets everything up to the end of text. The error after within
+// shows the text on the terminal.
 func (t *Terminal) Expect(text string, within time.Duration) error {
 	for deadline := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
 		t.mu.Lock()
@@ -104,8 +105,8 @@ func (t *Terminal) Expect(text string, within time.Duration) error {
 	}
 }
 
-// Wait gives how the command ended, with what was shown and not expected as its stdout. One that has not ended within
-// that time is killed, which is an error.
+// Wait returns how the command ended. Stdout of the result is the text not taken by Expect. A command that runs longer
+// than within is killed, and this is an error.
 func (t *Terminal) Wait(within time.Duration) (Result, error) {
 	defer t.pty.Close()
 	timer := time.AfterFunc(within, func() { _ = t.cmd.Cancel() })
@@ -115,7 +116,7 @@ func (t *Terminal) Wait(within time.Duration) (Result, error) {
 	}
 	select {
 	case <-t.done:
-	case <-time.After(time.Second): // a daemon has the terminal open still
+	case <-time.After(time.Second): // a daemon still has the terminal open
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -8,7 +8,7 @@ import (
 //go:embed vm.finish.sh
 var vmFinish string
 
-// vmRecipe is the host with a kernel of its own, in /boot/vmlinuz.
+// vmRecipe makes the host with a kernel of its own, in /boot/vmlinuz.
 func vmRecipe() recipe {
 	r := hostRecipe()
 	r.name = "vm"
@@ -16,9 +16,9 @@ func vmRecipe() recipe {
 	return r
 }
 
-// VMRoots gives the directories of the root file systems that a virtual machine's disk is made of, building them where
-// they are not cached: that of the host with a kernel in /boot/vmlinuz, and that of the systemd and nginx box. Both are
-// for many to read: they may not be written to.
+// VMRoots returns the directories of the root file systems for the disk of a virtual machine: the host, with a kernel
+// in /boot/vmlinuz, and the systemd and nginx box. A root that is not cached is built first. Others read the
+// directories too, so the caller must not write there.
 func VMRoots(ctx context.Context, progress func(string)) (host, web string, err error) {
 	if host, err = vmRecipe().ensure(ctx, progress); err != nil {
 		return "", "", err

@@ -22,10 +22,10 @@ var stageScript string
 //go:embed init.sh
 var initScript string
 
-// bareInit is what the kernel is told to start in place of systemd.
+// bareInit tells the kernel to start the init of the stages in place of systemd.
 const bareInit = "init=/usr/local/lib/stages/init"
 
-// stageUnit runs a stage when all else has started.
+// stageUnit runs a stage after the end of the boot.
 const stageUnit = `[Unit]
 Description=What a test does here
 After=multi-user.target
@@ -34,8 +34,8 @@ ExecStart=/bin/bash /usr/local/lib/stages/run
 ExecStopPost=/bin/systemctl --no-block poweroff
 `
 
-// newDisk makes a disk in dir, with boxrun as it is in the file program and the stages, shell scripts by name, and gives
-// the kernel that boots from it. progress is told of steps that take long.
+// newDisk makes a disk in dir and returns the path of the kernel to boot. program is the file of boxrun, and stages are
+// shell scripts by name. progress is called before steps that take long.
 func newDisk(ctx context.Context, dir, program string, stages map[string]string, progress func(string)) (kernel string, err error) {
 	host, web, err := testhost.VMRoots(ctx, progress)
 	if err != nil {
@@ -56,16 +56,16 @@ func newDisk(ctx context.Context, dir, program string, stages map[string]string,
 	return filepath.Join(host, "boot/vmlinuz"), os.RemoveAll(work)
 }
 
-// disk gives where the disk of a machine is whose directory is dir.
+// disk returns the path of the disk of the machine in dir.
 func disk(dir string) string { return filepath.Join(dir, "disk.img") }
 
-// stage writes what the disk has beside the root file systems.
+// stage writes into dir the files the disk has besides the root file systems.
 func stage(dir, program string, stages map[string]string) error {
 	const lib, units = "usr/local/lib/stages", "etc/systemd/system"
 	files := map[string]string{
 		"etc/hostname":              "host\n",
 		"etc/hosts":                 "127.0.0.1 localhost host\n",
-		"etc/machine-id":            "0123456789abcdef0123456789abcdef\n", // without one every boot is the first
+		"etc/machine-id":            "0123456789abcdef0123456789abcdef\n", // without an id every boot is the first
 		lib + "/run":                stageScript,
 		units + "/stage.service":    stageUnit,
 		"etc/systemd/journald.conf": "[Journal]\nStorage=volatile\n",
@@ -96,7 +96,7 @@ func stage(dir, program string, stages map[string]string) error {
 	return write(filepath.Join(dir, "usr/local/bin/boxrun"), from, 0o755)
 }
 
-// write makes a file and the directories above it.
+// write makes a new file and the directories above. An existing file is an error.
 func write(path string, content io.Reader, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -11,27 +11,27 @@ import (
 	"syscall"
 )
 
-// machine is one virtual machine, with a directory of its own on the real one.
+// machine is a virtual machine, with a directory of its own on the real machine.
 type machine struct {
 	dir    string
 	kernel string
 }
 
-// newMachine makes a machine that is off, with the disk that newDisk makes.
+// newMachine makes a machine that is off. The arguments are described at newDisk.
 func newMachine(ctx context.Context, dir, program string, stages map[string]string, progress func(string)) (machine, error) {
 	kernel, err := newDisk(ctx, dir, program, stages, progress)
 	return machine{dir: dir, kernel: kernel}, err
 }
 
-// result is what one check of a stage has found.
+// result is the result of a check of a stage.
 type result struct {
 	Name   string
 	OK     bool
 	Output string // of the check
 }
 
-// run boots the machine, with more words on the kernel's command line, has it run a stage, and gives what the checks found
-// when it is off or restarts. A stage that was cut short is an error, which shows the console.
+// run boots the machine, runs a stage, and returns the results of the checks once the machine is off or restarts. words
+// are added to the kernel's command line. A stage that did not reach its end is an error with the console.
 func (m machine) run(ctx context.Context, stage string, words ...string) ([]result, error) {
 	words = append(words, "stage="+stage)
 	if err := m.qemu(ctx, strings.Join(words, " ")); err != nil {
@@ -48,11 +48,12 @@ func (m machine) run(ctx context.Context, stage string, words ...string) ([]resu
 	return results, nil
 }
 
-// qemu runs the machine until it is off, restarts, or ctx ends.
+// qemu runs the machine until the machine is off or restarts, or ctx ends.
 //
-// The emulator of QEMU 7.2 miscompiles cmpxchg16b, and the kernel crashes at random: the processor does without it, and
-// the kernel is told so. The disk is an NVMe one, as its driver is in Debian's cloud kernel and not a module, so that no initrd
-// is needed. A getty hangs up the first serial port: the results have the second.
+// The emulator of QEMU 7.2 miscompiles cmpxchg16b, and the kernel crashes at random. So the processor has no
+// cmpxchg16b, and the command line tells the kernel so. The disk is an NVMe disk: Debian's cloud kernel has the driver
+// built in, not as a module, and so needs no initrd. A getty hangs up the first serial port, so the results go to the
+// second.
 func (m machine) qemu(ctx context.Context, words string) error {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-accel", "tcg,thread=multi", "-cpu", "Haswell-noTSX,-cx16", "-smp", "2", "-m", "2048",
@@ -81,7 +82,7 @@ func (m machine) qemu(ctx context.Context, words string) error {
 
 func (m machine) path(name string) string { return filepath.Join(m.dir, name) }
 
-// console gives the last lines of the console; why there are none where it cannot be read.
+// console returns the last lines of the console, or the error where the console cannot be read.
 func (m machine) console() string {
 	text, err := os.ReadFile(m.path("console"))
 	if err != nil {
@@ -91,8 +92,8 @@ func (m machine) console() string {
 	return string(text[max(0, len(text)-most):])
 }
 
-// parse reads what a stage wrote: a line "ok NAME" or "not ok NAME" for each check, lines "# ..." with its output, and at
-// the end "done".
+// parse reads the output of a stage: a line "ok NAME" or "not ok NAME" for each check, lines "# ..." with the output of
+// the check, and "done" at the end. Without "done", done is false.
 func parse(text string) (results []result, done bool) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")

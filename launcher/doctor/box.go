@@ -19,6 +19,8 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -215,8 +217,8 @@ func (d *doctor) entranceOf(b *box.Box, p profiles.Port) (entrance, error) {
 }
 
 // packet returns the first packet of a connection through the entrance.
-func (e entrance) packet(p profiles.Port) netsetup.Packet {
-	return netsetup.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
+func (e entrance) packet(p profiles.Port) firewall.Packet {
+	return firewall.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
 }
 
 // translation says which rule sends packets for the port, and to which address.
@@ -242,13 +244,13 @@ func (d *doctor) translation(b *box.Box, p profiles.Port) Check {
 	switch {
 	case o.Rule == "":
 		return fail(why, network.MendCommand, "no rule sends the port to the box")
-	case !netsetup.Ours(o.Rule):
-		return fail(why, network.Removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", netsetup.RuleText(o.Rule))
+	case !rules.Ours(o.Rule):
+		return fail(why, network.Removal(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
 	case to != b.Addr.String():
 		return fail(why, network.MendCommand, "sent to %s, and the box is at %s", o.To, b.Addr)
 	case len(o.Rivals) > 0:
 		return warn("of two rules at one place in the kernel the one that was made last decides", network.Removal(o.Rivals[0]),
-			"to %s, unless this rule of others is asked first: %s", o.To, netsetup.RuleText(o.Rivals[0]))
+			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return contested(b, p, o)
 }
@@ -263,7 +265,7 @@ func unreachable(nowhere string, err error) Check {
 
 // contested says whether another program on the host listens on the same host port. Such a program gets no
 // connections: the rule sends them all to the box.
-func contested(b *box.Box, p profiles.Port, o netsetup.Outcome) Check {
+func contested(b *box.Box, p profiles.Port, o firewall.Outcome) Check {
 	ports, err := network.PublishedPorts(b.Profile.Network, p)
 	if err != nil {
 		return broken(err)
@@ -304,7 +306,7 @@ func (d *doctor) inwards(b *box.Box, p profiles.Port) Check {
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
-	back := f.Forwarded(netsetup.Packet{
+	back := f.Forwarded(firewall.Packet{
 		In: bridge, Out: way.device, Src: b.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, noTranslation())

@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
@@ -131,7 +132,7 @@ type doctor struct {
 	unread []string // boxes with unreadable records
 
 	// what several looks need; read at the first use
-	firewall  func() (netsetup.Firewall, error)
+	firewall  func() (firewall.State, error)
 	apptainer func() (apptainerFacts, error)
 	external  func() (netsetup.External, error)
 	outsider  *netsetup.Outsider // nil where the network could not be made
@@ -146,7 +147,7 @@ func newDoctor(l *launcher.Launcher) (*doctor, error) {
 	}
 	return &doctor{
 		l: l, root: "/", boxes: boxes, unread: l.UnreadBoxes(),
-		firewall:  sync.OnceValues(netsetup.ReadFirewall),
+		firewall:  sync.OnceValues(firewall.Read),
 		apptainer: sync.OnceValues(readApptainer),
 		external:  sync.OnceValues(netsetup.DefaultExternal),
 		noOutside: "no box is to be reached",

@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/profiles"
 )
 
@@ -147,9 +148,9 @@ func TestDropped(t *testing.T) {
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
 		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.MendCommand},
 	} {
-		testkit.WantText(t, dropped(netsetup.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
+		testkit.WantText(t, dropped(firewall.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
 	}
-	got := dropped(netsetup.Outcome{Dropped: true, Rule: "nft chain inet site forward { policy drop; }"}, "sbr0").Fix
+	got := dropped(firewall.Outcome{Dropped: true, Rule: "nft chain inet site forward { policy drop; }"}, "sbr0").Fix
 	if want := `insert rule inet site forward iifname "sbr0" accept`; !strings.Contains(got, want) {
 		t.Errorf("got the fix %q, want in it: %s", got, want)
 	}
@@ -194,7 +195,7 @@ func seeded(t *testing.T, files map[string]string) *doctor {
 		apptainer: func() (apptainerFacts, error) {
 			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},
-		firewall: func() (netsetup.Firewall, error) { return netsetup.Firewall{}, nil },
+		firewall: func() (firewall.State, error) { return firewall.State{}, nil },
 	}
 }
 

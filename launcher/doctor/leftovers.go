@@ -15,6 +15,8 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // leftoverLooks returns the looks for leftovers of boxes, and of the scripts people used before boxrun.
@@ -232,15 +234,15 @@ func (d *doctor) deadAddress(to string) bool {
 // dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
 // rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
 // asks no other rule before them.
-func dropped(o netsetup.Outcome, bridge string) Check {
+func dropped(o firewall.Outcome, bridge string) Check {
 	fix := network.Remedy(o.Rule, bridge)
 	switch {
-	case netsetup.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
 		fix = network.MendCommand
 	case strings.HasPrefix(o.Rule, "iptables"):
 		fix = network.Deletion(o.Rule)
 	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", netsetup.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
 }
 
 // somewhere returns an address reserved for documentation. The address stands for the world outside when packets are

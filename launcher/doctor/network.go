@@ -16,6 +16,8 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -257,7 +259,7 @@ func (d *doctor) networks() []netsetup.Network {
 func (d *doctor) rulesOfOthers(context.Context) []Check {
 	f, err := d.firewall()
 	if err != nil {
-		if errors.Is(err, netsetup.ErrNoIptables) {
+		if errors.Is(err, rules.ErrNoIptables) {
 			return []Check{fail("boxes are connected by rules", "install the package iptables", "%v", err)}
 		}
 		return []Check{broken(err)}
@@ -276,7 +278,7 @@ func (d *doctor) rulesOfOthers(context.Context) []Check {
 }
 
 // otherBackend returns the name of the iptables command for the backend f does not use.
-func otherBackend(f netsetup.Firewall) string {
+func otherBackend(f firewall.State) string {
 	if f.Backend == "nft" {
 		return "iptables-legacy"
 	}
@@ -284,7 +286,7 @@ func otherBackend(f netsetup.Firewall) string {
 }
 
 // manager reports whether rules of the program name, a manager of the firewall, are on the host.
-func (d *doctor) manager(f netsetup.Firewall, name string) Check {
+func (d *doctor) manager(f firewall.State, name string) Check {
 	c := pass("no rules of it here")
 	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
@@ -343,7 +345,7 @@ func (d *doctor) setup(context.Context) Check {
 
 // outwards walks a packet from each bridge with a running box out of the host, and looks for rules that drop the
 // packet. A rule with conditions unknown to boxrun is a warning.
-func (d *doctor) outwards(f netsetup.Firewall) Check {
+func (d *doctor) outwards(f firewall.State) Check {
 	const name = "other rules that drop"
 	if !f.Native {
 		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
@@ -357,7 +359,7 @@ func (d *doctor) outwards(f netsetup.Firewall) Check {
 		if !slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(netsetup.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
 			return dropped(o, n.Bridge).named(name)
 		}

@@ -22,6 +22,7 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 )
 
 // outLooks returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
@@ -108,7 +109,7 @@ func (d *doctor) noWayOut(b *box.Box, err error) Check {
 	f, ruleErr := d.firewall()
 	if ruleErr == nil {
 		bridge := b.Profile.Network.Bridge
-		o := f.Forwarded(netsetup.Packet{
+		o := f.Forwarded(firewall.Packet{
 			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
@@ -231,7 +232,7 @@ func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error
 	if e, err := d.external(); err == nil && e.Name != "" {
 		out = e.Name
 	}
-	o := f.Forwarded(netsetup.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	o := f.Forwarded(firewall.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
 		return dropped(o, bridge)
 	}

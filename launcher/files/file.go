@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a file of a ConfDir, or a symbolic link.
+// File is a file of a Dir, or a symbolic link.
 type File struct {
-	Path    string // relative to the directory of the ConfDir
+	Path    string // relative to the directory of the Dir
 	Content string
 	Link    string // target of a link; Content is "" then
 	Mode    os.FileMode

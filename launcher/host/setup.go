@@ -154,7 +154,7 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 	if err := plan.Record(k); err != nil {
 		return nil, setupProblem(err)
 	}
-	return plan.PendingCommands(k)
+	return plan.RepairCommands(k)
 }
 
 // Show returns everything boxrun holds on the host, and changes nothing: the setup, the plans in records, traces

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -37,7 +38,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 // OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
 func OpenKernel() (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
-	if errors.Is(err, netsetup.ErrNoIptables) {
+	if errors.Is(err, rules.ErrNoIptables) {
 		return nil, fault.Refused("install the package iptables", "%v", err)
 	}
 	return k, err

@@ -11,6 +11,8 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // MendCommand repairs everything that boxrun has set up.
@@ -87,7 +89,7 @@ func otherFirewalls(b *box.Box) ([]fault.Caution, error) {
 		return nil, err
 	}
 	said := firewalldSays(b, view)
-	f, err := netsetup.ReadFirewall()
+	f, err := firewall.Read()
 	if err != nil {
 		return said, err
 	}
@@ -127,18 +129,18 @@ func firewalldSays(b *box.Box, view *netsetup.FirewalldView) []fault.Caution {
 // shadowed returns cautions for published ports redirected, or perhaps redirected, by rules of others ahead of
 // boxrun's. Such rules come from native nftables or iptables' other backend, or are newer than the box: older rules in
 // iptables would have kept the box from starting.
-func shadowed(f netsetup.Firewall, b *box.Box, external netsetup.External) []fault.Caution {
+func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
 	var said []fault.Caution
 	for _, t := range trips(b, external) {
 		if !t.packet.ToHost {
 			continue
 		}
 		o := f.Translation("prerouting", t.packet)
-		if o.Rule != "" && !netsetup.Ours(o.Rule) {
-			said = append(said, fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, netsetup.RuleText(o.Rule)), Hint: Removal(o.Rule)})
+		if o.Rule != "" && !rules.Ours(o.Rule) {
+			said = append(said, fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, firewall.RuleText(o.Rule)), Hint: Removal(o.Rule)})
 		} else if len(o.Rivals) > 0 {
 			said = append(said, fault.Caution{
-				Text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, netsetup.RuleText(o.Rivals[0])),
+				Text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, firewall.RuleText(o.Rivals[0])),
 				Hint: Removal(o.Rivals[0])})
 		}
 	}
@@ -148,13 +150,13 @@ func shadowed(f netsetup.Firewall, b *box.Box, external netsetup.External) []fau
 // trip is a packet to or from the box, passing through the host.
 type trip struct {
 	what   string
-	packet netsetup.Packet
+	packet firewall.Packet
 	to     netip.AddrPort // destination of packets to a published port
 }
 
 // blocked returns a caution for each rule that drops packets the box needs. With strict, rules of firewalld are left
 // out: firewalldSays covers them.
-func blocked(f netsetup.Firewall, b *box.Box, external netsetup.External, strict bool) []fault.Caution {
+func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bool) []fault.Caution {
 	var said []fault.Caution
 	var rules []string
 	for _, t := range trips(b, external) {
@@ -164,7 +166,7 @@ func blocked(f netsetup.Firewall, b *box.Box, external netsetup.External, strict
 		}
 		rules = append(rules, rule)
 		said = append(said, fault.Caution{
-			Text: fmt.Sprintf("%s is dropped by %s", t.what, netsetup.RuleText(rule)),
+			Text: fmt.Sprintf("%s is dropped by %s", t.what, firewall.RuleText(rule)),
 			Hint: Remedy(rule, b.Profile.Network.Bridge)})
 	}
 	return said
@@ -188,19 +190,19 @@ func trips(b *box.Box, external netsetup.External) []trip {
 			at = external.Addrs[0]
 		}
 		all = append(all,
-			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), netsetup.Packet{
+			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: external.Name, Out: bridge, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true,
 			}, netip.AddrPortFrom(b.Addr, p.Container)},
-			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), netsetup.Packet{
+			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: bridge, Out: external.Name, Src: b.Addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 				Reply: true, Translated: true,
 			}, netip.AddrPort{}})
 	}
 	return append(all,
-		trip{"what the box sends out", netsetup.Packet{
+		trip{"what the box sends out", firewall.Packet{
 			In: bridge, Out: external.Name, Src: b.Addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
 		}, netip.AddrPort{}},
-		trip{"what others answer to the box", netsetup.Packet{
+		trip{"what others answer to the box", firewall.Packet{
 			In: external.Name, Out: bridge, Src: someone, Dst: b.Addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
 		}, netip.AddrPort{}})
 }

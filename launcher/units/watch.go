@@ -9,6 +9,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"boxrun/launcher/fault"
+	"boxrun/netsetup"
 )
 
 // firewalls returns the services that flush or replace rules.
@@ -34,9 +35,6 @@ func (h *Host) StopRepairers(ctx context.Context) error {
 	return h.stop(ctx, Repairers()...).Wait(ctx)
 }
 
-// firewalldName is firewalld's name on D-Bus, and the name of firewalld's interface.
-const firewalldName = "org.fedoraproject.FirewallD1"
-
 // Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
 // process of boxrun, and so leaves the work to systemd.
 func Watch(ctx context.Context) error {
@@ -46,7 +44,8 @@ func Watch(ctx context.Context) error {
 	}
 	defer bus.Close()
 	// D-Bus checks the sender: anybody may send a signal with this name.
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalldName), dbus.WithMatchInterface(firewalldName),
+	const firewalld = netsetup.FirewalldName // the name of its interface, too
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
 		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
@@ -64,7 +63,7 @@ func Watch(ctx context.Context) error {
 			if !open {
 				return errors.New("D-Bus went away")
 			}
-			if signal.Name != firewalldName+".Reloaded" {
+			if signal.Name != firewalld+".Reloaded" {
 				continue // the bus announces our own name
 			}
 			if err := repairNow(ctx); err != nil {

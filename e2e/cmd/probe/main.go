@@ -1,12 +1,13 @@
-// Command probe is both ends of the connections that tests make: it serves on ports and says who asked, and it asks.
-// One static binary runs the same on the machine, on the host, on the client and in a box.
+// Command probe is both ends of the connections that tests make. The server answers with its own address and the
+// caller's; the other verbs connect to a server. A single static binary runs on the machine, on the host, on the client
+// and in a box. Begin reading at probe.
 //
 //	probe serve NAME tcp/ADDR udp/ADDR ...    answers "NAME on LOCAL to REMOTE: TEXT"; ADDR may end in a range :LOW-HIGH
 //	probe tcp ADDR | probe udp ADDR           says hello to ADDR and prints the answer
 //	probe get URL                             prints status and body
-//	probe rate ADDR TIME                      prints how many tcp connections a second it made to ADDR in that time
+//	probe rate ADDR TIME                      makes tcp connections to ADDR for TIME and prints the number per second
 //
-// Asking takes two seconds at most and exits 1 when there is no answer, with the reason on stderr.
+// A question takes two seconds at most. Without an answer probe exits 1, with the reason on stderr.
 package main
 
 import (
@@ -49,7 +50,7 @@ func probe(args []string) error {
 	return fmt.Errorf("no such verb %q", args[0])
 }
 
-// ask sends one line and prints the line that comes back.
+// ask sends a line and prints the line that comes back.
 func ask(network, address string) error {
 	conn, err := net.DialTimeout(network, address, patience)
 	if err != nil {
@@ -70,10 +71,10 @@ func ask(network, address string) error {
 	return nil
 }
 
-// callers are enough to keep two processors busy.
+// callers is the number of parallel callers, enough to keep two processors busy.
 const callers = 4
 
-// rate has callers connect one time after the other, and prints how many connections a second they made.
+// rate makes connections to address from all callers at once, and prints the number of connections a second.
 func rate(address string, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: probe rate ADDR TIME")
@@ -98,7 +99,7 @@ func rate(address string, args []string) error {
 	return nil
 }
 
-// call connects until the end, and resets each connection at once, so that none lingers.
+// call connects until end, and counts the connections in made. Each connection is reset at once, so that none lingers.
 func call(address string, end time.Time, made *atomic.Int64) error {
 	for ; time.Now().Before(end); made.Add(1) {
 		conn, err := net.DialTimeout("tcp", address, patience)
@@ -125,7 +126,7 @@ func get(url string) error {
 	return err
 }
 
-// serve answers on every address of specs until it is killed; it says "ready" when all are open.
+// serve answers on every address of specs until killed. When all addresses are open, serve prints "ready".
 func serve(name string, specs []string) error {
 	failed := make(chan error)
 	for _, spec := range specs {
@@ -146,7 +147,7 @@ func serve(name string, specs []string) error {
 	return <-failed
 }
 
-// expand gives the addresses of "tcp/:9000-9010", one where there is no range.
+// expand returns the addresses of a spec such as "tcp/:9000-9010". A spec without a range has a single address.
 func expand(spec string) ([]string, error) {
 	_, address, _ := strings.Cut(spec, "/")
 	host, ports, err := net.SplitHostPort(address)
@@ -172,7 +173,7 @@ func expand(spec string) ([]string, error) {
 	return addresses, nil
 }
 
-// open listens on address and gives the loop that answers there.
+// open listens on address and returns the loop that answers there.
 func open(name, network, address string) (func() error, error) {
 	if network == "udp" {
 		conn, err := net.ListenPacket(network, address)

@@ -13,11 +13,11 @@ import (
 	"boxrun/e2e/testhost"
 )
 
-// crowd is how many boxes "boxrun ps" is measured with.
+// crowd is the number of boxes in the measurement of "boxrun ps".
 const crowd = 20
 
-// bench prints how long boxrun takes beside Apptainer alone. Runs of both are interleaved, and a ratio is the median of
-// those of the pairs, so that what slows the machine for a while slows both.
+// bench prints how long boxrun takes compared with Apptainer alone. Runs of both alternate, and a ratio is the median
+// of the ratios of the pairs. So a passing load on the machine slows both.
 func bench(ctx context.Context, h *testhost.Host, rounds int) error {
 	if err := writeBenchProfiles(ctx, h); err != nil {
 		return err
@@ -39,7 +39,8 @@ func bench(ctx context.Context, h *testhost.Host, rounds int) error {
 	return table.Flush()
 }
 
-// writeBenchProfiles writes profiles for a box like Apptainer's own: on a bridge of their own, as Apptainer never removes its.
+// writeBenchProfiles writes profiles of boxes similar to Apptainer's. The boxes have a bridge of their own, as
+// Apptainer never removes its bridge.
 func writeBenchProfiles(ctx context.Context, h *testhost.Host) error {
 	network := "[network]\nbridge = \"bench0\"\nsubnet = \"10.77.0.0/16\"\n"
 	for name, text := range map[string]string{
@@ -54,7 +55,7 @@ func writeBenchProfiles(ctx context.Context, h *testhost.Host) error {
 	return nil
 }
 
-// starts compares the start of a box with so many published ports.
+// starts compares the start of a box with ports published ports, and returns a row of the table.
 func starts(ctx context.Context, h *testhost.Host, rounds int, profile string, ports int, aim string) (string, error) {
 	up := "boxrun up --no-wait " + profile
 	raw := "apptainer instance start --boot --writable-tmpfs --bind /sys/fs/cgroup --net --network bridge --network-args " +
@@ -76,7 +77,7 @@ func starts(ctx context.Context, h *testhost.Host, rounds int, profile string, p
 		ports, median(ours), median(theirs), median(ratios), aim), nil
 }
 
-// portmaps gives what Apptainer takes to publish so many ports.
+// portmaps returns Apptainer's network arguments to publish n ports.
 func portmaps(n int) string {
 	if n == 1 {
 		return "portmap=8080:80/tcp"
@@ -88,7 +89,7 @@ func portmaps(n int) string {
 	return strings.Join(list, ",")
 }
 
-// upAgain measures an up that finds nothing to do.
+// upAgain measures an up of a box that is up already, with nothing to do.
 func upAgain(ctx context.Context, h *testhost.Host, rounds int) (string, error) {
 	const up = "boxrun up bench-one"
 	if _, err := timed(ctx, h, up, "true"); err != nil {
@@ -131,8 +132,8 @@ func repeated(ctx context.Context, h *testhost.Host, rounds int, line string) (t
 	return median(all), nil
 }
 
-// timed runs a line on the host, and then another, and gives how long the first took. The clock is the host's shell's: what
-// it costs to get into the host is not boxrun's.
+// timed runs line on the host, then after, and returns how long line took. The shell of the host measures the time, as
+// boxrun is not to blame for the time to enter the host.
 func timed(ctx context.Context, h *testhost.Host, line, after string) (time.Duration, error) {
 	script := "start=${EPOCHREALTIME/./}; " + line + " >&2; echo $((${EPOCHREALTIME/./} - start)); " + after + " >&2"
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)

@@ -11,13 +11,13 @@ import (
 	"boxrun/e2e/testhost"
 )
 
-// step is a line somebody types somewhere.
+// step is a line that a person types somewhere.
 type step struct {
 	where command
 	argv  []string
 }
 
-// command makes the command that runs argv on one of the two hosts.
+// command makes commands that run argv on the host or on the client.
 type command struct {
 	prompt string
 	make   func(context.Context, ...string) *exec.Cmd
@@ -45,7 +45,7 @@ func demo(ctx context.Context, h *testhost.Host) error {
 	return nil
 }
 
-// run shows the step as it would be typed, and what comes of it.
+// run prints the step as a person would type it, then the output and the time.
 func (s step) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -1,10 +1,11 @@
-// Command testhost boots a test host with boxrun on it, for people:
+// Command testhost boots a test host with boxrun installed, for people. Package testhost makes the host; this command
+// only uses the host. Begin reading at run.
 //
-//	testhost demo     shows boxrun at work, each step as it would be typed, and exits 1 at the first that fails
-//	testhost shell    gives a shell on the host; it is gone when the shell ends
+//	testhost demo     shows boxrun at work, each step as a person would type it, and exits 1 at the first failure
+//	testhost shell    opens a shell on the host; the host is removed when the shell ends
 //	testhost bench    measures boxrun against Apptainer alone, and prints a table
 //
-// It needs root, and bin/boxrun and bin/probe as "make build" leaves them.
+// The command needs root, and bin/boxrun and bin/probe as "make build" leaves them.
 package main
 
 import (
@@ -49,7 +50,7 @@ func run(args []string) error {
 	return withHost(ctx, *bin, verb)
 }
 
-// withHost boots a host with boxrun on it, has verb use it, and removes it.
+// withHost boots a host with the programs of bin installed, calls verb, and removes the host.
 func withHost(ctx context.Context, bin string, verb func(context.Context, *testhost.Host) error) error {
 	h, err := testhost.New(ctx, func(step string) { fmt.Fprintln(os.Stderr, "testhost:", step) })
 	if err != nil {
@@ -62,8 +63,8 @@ func withHost(ctx context.Context, bin string, verb func(context.Context, *testh
 	return errors.Join(err, h.Close())
 }
 
-// shell gives the caller's terminal a shell on the host. script makes that a terminal of the host's own, so that jobs and
-// "tty" work there.
+// shell runs a shell of the host on the caller's terminal. script gives the shell a terminal of the host, so that jobs
+// and "tty" work there.
 func shell(ctx context.Context, h *testhost.Host) error {
 	fmt.Printf("A host with boxrun and a profile named web. Its client is another terminal's\n"+
 		"    ip netns exec %s-c bash\nwhich reaches it as %s. Leave with exit.\n", h.Name(), testhost.HostAddr)

@@ -1,19 +1,21 @@
-package netsetup
+package firewall
 
 import (
 	"fmt"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
-// RuleText gives a rule that a walk named with its words, where it is named by its handle only ("nft rule inet site
-// forward handle 5"); any other, and one that has gone, as it is.
+// RuleText returns the words of a native rule named by its handle ("nft rule inet site forward handle 5"). Any other
+// rule, and a rule that is gone, comes back as given.
 func RuleText(rule string) string {
 	words := strings.Fields(rule)
 	if len(words) != 7 || words[1] != "rule" || words[5] != "handle" {
 		return rule
 	}
 	chain := words[2:5]
-	out, err := runProgram("", "nft", append([]string{"-a", "list", "chain"}, chain...)...)
+	out, err := rules.Run("", "nft", append([]string{"-a", "list", "chain"}, chain...)...)
 	if err != nil {
 		return rule
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package firewall
 
 import (
 	"fmt"
@@ -8,7 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/rules"
 )
+
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
 // outcome is an Outcome as text: what happened, by which rule, and what may have happened.
 func outcome(o Outcome) string {
@@ -23,6 +28,16 @@ func outcome(o Outcome) string {
 		text += "\nperhaps " + rule
 	}
 	return text
+}
+
+// parsed reads what iptables-save of the backend in use printed.
+func parsed(t *testing.T, save string) rules.Tables {
+	t.Helper()
+	tables, err := rules.Parse("iptables", save)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tables
 }
 
 // client is the first packet of one outside to a published port.
@@ -83,7 +98,7 @@ func TestWalk(t *testing.T) {
 		{"a SYN", forward("-A FORWARD -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP\n"), "passes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Firewall{tables: parseSave("nft", "iptables", test.save)}
+			f := State{tables: parsed(t, test.save)}
 			got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
 			if got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
@@ -94,12 +109,12 @@ func TestWalk(t *testing.T) {
 
 // The kernel obeys both backends, so a rule of the one that nobody looks at counts, and is named by the program that has it.
 func TestWalkOfBothBackends(t *testing.T) {
-	withBackend(t, "nft", func(t *testing.T) {
+	nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
 		if _, err := exec.LookPath("iptables-legacy"); err != nil {
-			cannotRun(t, "no iptables-legacy here: %v", err)
+			nstest.CannotRun(t, "no iptables-legacy here: %v", err)
 		}
-		shell(t, "iptables -A FORWARD -m comment --comment boxrun:host -j ACCEPT; iptables-legacy -A FORWARD -o sbr0 -j DROP")
-		f, err := ReadFirewall()
+		nstest.Shell(t, "iptables -A FORWARD -m comment --comment boxrun:host -j ACCEPT; iptables-legacy -A FORWARD -o sbr0 -j DROP")
+		f, err := Read()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +125,8 @@ func TestWalkOfBothBackends(t *testing.T) {
 		if got, want := f.Mixed(), "1 of others in the legacy backend"; got != want {
 			t.Errorf("mixed: got %q, want %q", got, want)
 		}
-		shell(t, "iptables-legacy -F")
-		if f, err = ReadFirewall(); err != nil || f.Mixed() != "" {
+		nstest.Shell(t, "iptables-legacy -F")
+		if f, err = Read(); err != nil || f.Mixed() != "" {
 			t.Errorf("without them: got %q, %v, want none", f.Mixed(), err)
 		}
 	})
@@ -130,12 +145,12 @@ func TestTranslation(t *testing.T) {
 		{"another one first", foreign + jump + ours, "to 10.22.0.99:80 by iptables -t nat " + strings.TrimSpace(strings.Replace(foreign, "-m tcp ", "", 1))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := Firewall{tables: parseSave("nft", "iptables", "*nat\n:PREROUTING ACCEPT [0:0]\n:BOXRUN-DNAT - [0:0]\n"+test.rules+"COMMIT\n")}
+			f := State{tables: parsed(t, "*nat\n:PREROUTING ACCEPT [0:0]\n:BOXRUN-DNAT - [0:0]\n"+test.rules+"COMMIT\n")}
 			o := f.Translation("prerouting", client())
 			if got := outcome(o); got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
 			}
-			if got, want := Ours(o.Rule), strings.Contains(test.want, "boxrun:web"); got != want {
+			if got, want := rules.Ours(o.Rule), strings.Contains(test.want, "boxrun:web"); got != want {
 				t.Errorf("boxrun's own: got %v, want %v", got, want)
 			}
 		})
@@ -144,7 +159,7 @@ func TestTranslation(t *testing.T) {
 
 // The kernel itself says whether what the walk says is so: each rule set is loaded, and read as doctor reads it.
 func TestWalkOfNative(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	const base = "table inet site {\n%s\nchain forward {\ntype filter hook forward priority 10; policy %s;\n%s\n}\n}\n"
@@ -169,14 +184,14 @@ func TestWalkOfNative(t *testing.T) {
 			if err := os.WriteFile(file, []byte("flush ruleset\n"+fmt.Sprintf(base, test.more, test.policy, test.rules)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			run(t, "nft", "-f", file)
-			f, err := ReadFirewall()
+			nstest.Run(t, "nft", "-f", file)
+			f, err := Read()
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80")))
 			if got = withoutHandle(got); got != test.want {
-				t.Errorf("got:\n%s\nwant:\n%s\nof\n%s", got, test.want, run(t, "nft", "list ruleset"))
+				t.Errorf("got:\n%s\nwant:\n%s\nof\n%s", got, test.want, nstest.Run(t, "nft", "list ruleset"))
 			}
 		})
 	}
@@ -206,11 +221,11 @@ func TestTranslationByPriority(t *testing.T) {
 		{-110, "dnat ip to tcp dport map { 80 : 192.0.2.2, 8888 : 192.0.2.3 }", own}, // of any other port it is no rule
 	} {
 		t.Run(fmt.Sprint(test.priority, test.rule), func(t *testing.T) {
-			withBackend(t, "nft", func(t *testing.T) {
-				shell(t, "nft flush ruleset; iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80; "+
+			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
+				nstest.Shell(t, "nft flush ruleset; iptables -t nat -A PREROUTING -p tcp --dport 8080 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80; "+
 					fmt.Sprintf("nft 'add table inet site; add chain inet site pre { type nat hook prerouting priority %d; }; "+
 						"add rule inet site pre %s'", test.priority, test.rule))
-				f, err := ReadFirewall()
+				f, err := Read()
 				if err != nil {
 					t.Fatal(err)
 				}

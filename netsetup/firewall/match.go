@@ -1,13 +1,15 @@
-package netsetup
+package firewall
 
 import (
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
-// truth is whether a packet matches: a rule may look at what is not known here.
+// truth is whether a packet matches. A rule may look at something that is not known here: perhaps.
 type truth int
 
 const (
@@ -23,86 +25,26 @@ func truthOf(b bool) truth {
 	return no
 }
 
-// not keeps perhaps as it is.
+// not turns yes into no, and keeps perhaps.
 func (a truth) not() truth { return yes - a }
 
-// walkRule is one rule of iptables-save, taken apart.
-type walkRule struct {
-	text    string // as normal writes it
-	options []option
-	target  string
-	goTo    bool   // -g: the packet does not come back
-	to      string // of DNAT
-	packets uint64 // the counter
-}
-
-// option is one condition: "! --dport 80:90".
-type option struct {
-	not    bool
-	name   string
-	values []string
-}
-
-// leaves holds for rules after which a chain is not gone on with, whatever they lead to.
-func (r walkRule) leaves() bool { return r.goTo || r.target == "RETURN" }
-
-// parseWalkRule takes a rule apart as iptables-save prints it: conditions, the target, the target's own options.
-func parseWalkRule(text string) walkRule {
-	r := walkRule{text: text}
-	words := splitQuoted(text)
-	for i := 0; i < len(words); i++ {
-		if words[i] == "-j" || words[i] == "-g" {
-			r.goTo = words[i] == "-g"
-			r.readTarget(words[i+1:])
-			return r
-		}
-		o := option{not: words[i] == "!"}
-		if o.not && i+1 < len(words) {
-			i++
-		}
-		o.name = words[i]
-		for i+1 < len(words) && !isOption(words[i+1]) {
-			i++
-			o.values = append(o.values, words[i])
-		}
-		r.options = append(r.options, o)
-	}
-	return r
-}
-
-func isOption(word string) bool {
-	return word == "!" || len(word) > 1 && word[0] == '-' && (word[1] < '0' || word[1] > '9')
-}
-
-func (r *walkRule) readTarget(words []string) {
-	if len(words) > 0 {
-		r.target = words[0]
-	}
-	if i := slices.IndexFunc(words, func(w string) bool { return w == "--to-destination" || w == "--to-ports" }); i >= 0 && i+1 < len(words) {
-		r.to = words[i+1]
-	}
-}
-
-// matches asks all conditions: one that is not met decides.
-func (r walkRule) matches(p Packet) truth {
+// matches asks all conditions of a rule. All must be met.
+func matches(r rules.Rule, p Packet) truth {
 	result := yes
-	for _, o := range r.options {
-		a := o.matches(p)
-		if o.not {
-			a = a.not()
+	for _, m := range r.Matches {
+		met := meets(m, p)
+		if m.Not {
+			met = met.not()
 		}
-		result = min(result, a)
+		result = min(result, met)
 	}
 	return result
 }
 
-// matches asks one condition, before its "!".
-func (o option) matches(p Packet) truth {
-	value := ""
-	if len(o.values) > 0 {
-		value = o.values[0]
-	}
-	switch o.name {
+// meets asks a single condition, before its "!".
+func meets(m rules.Match, p Packet) truth {
+	value := m.Value()
+	switch m.Name {
 	case "-m", "--comment", "--limit", "--limit-burst": // a limit is not reached by one packet
 		return yes
 	case "-s":
@@ -128,7 +70,7 @@ func (o option) matches(p Packet) truth {
 	case "--dst-type":
 		return addressType(value, p)
 	case "--tcp-flags":
-		return flagsMatch(o.values, p)
+		return flagsMatch(m.Values, p)
 	case "--syn":
 		return truthOf(p.Proto == "tcp" && !p.Reply)
 	case "--mark":
@@ -139,17 +81,15 @@ func (o option) matches(p Packet) truth {
 	return perhaps
 }
 
-// within says whether an address is in a prefix. An address that is not known may be.
+// within reports whether an address is in a prefix; perhaps for an unknown address.
 func within(value string, addr netip.Addr) truth {
 	if !addr.IsValid() {
 		return perhaps
 	}
-	var r natRule
-	r.readDestination(value, false)
-	return truthOf(r.takes.dst.IsValid() && r.takes.dst.Contains(addr))
+	return truthOf(parsePrefix(value).Contains(addr))
 }
 
-// deviceName is a device as a rule names it: a "+" at the end stands for any rest.
+// deviceName is a device as named by a rule: a "+" at the end stands for any rest.
 type deviceName string
 
 func (d deviceName) is(name string) truth {
@@ -157,11 +97,6 @@ func (d deviceName) is(name string) truth {
 		return truthOf(name != "" && strings.HasPrefix(name, prefix))
 	}
 	return truthOf(string(d) == name)
-}
-
-// portAmong says whether a port is in "80", "80:90" or a list of both.
-func portAmong(value string, port uint16) bool {
-	return slices.ContainsFunc(parseSpans(value, false), func(s span) bool { return s.first <= int(port) && int(port) <= s.last })
 }
 
 // portIfKnown does not know the source port of a connection yet to come.
@@ -172,7 +107,7 @@ func portIfKnown(value string, port uint16) truth {
 	return truthOf(portAmong(value, port))
 }
 
-// inState says whether the connection is in one of the states.
+// inState reports whether the connection is in any of the states.
 func (p Packet) inState(states []string) bool {
 	state := "NEW"
 	if p.Reply {
@@ -215,7 +150,7 @@ func flagsMatch(values []string, p Packet) truth {
 	return truthOf(len(set) == 1 && set[0] == flag)
 }
 
-// markMatches compares with the mark a packet has when nobody has set one, 0.
+// markMatches compares with 0, the mark of a packet that nobody marked.
 func markMatches(value string) truth {
 	mark, _, _ := strings.Cut(value, "/")
 	n, err := strconv.ParseUint(mark, 0, 32)

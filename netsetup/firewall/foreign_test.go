@@ -1,4 +1,4 @@
-package netsetup
+package firewall
 
 import (
 	"fmt"
@@ -6,6 +6,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/rules"
 )
 
 // What other tools leave in "iptables -t nat -S".
@@ -64,19 +67,31 @@ const (
 -A BOXRUN-DN-web -p tcp -m tcp --dport 8080 -m comment --comment "boxrun:web" -j DNAT --to-destination 10.22.0.2:80`
 )
 
-func tcpPort(host uint16) Port { return Port{Host: host, Container: host, Count: 1, Proto: "tcp"} }
+func tcpPort(port uint16) Ports { return Ports{Proto: "tcp", First: port, Last: port} }
 
-func TestForeignDNAT(t *testing.T) {
-	hostIP := func(p Port, ip string) Port {
-		p.HostIP = netip.MustParseAddr(ip)
-		return p
+// natTable reads lines of "iptables -t nat -S". The rules keep the text that iptables printed.
+func natTable(t *testing.T, lines string) *rules.Table {
+	t.Helper()
+	nat := parsed(t, "*nat\n"+lines)[0]
+	for _, c := range nat.Chains {
+		for i := range c.Rules {
+			c.Rules[i].Text = c.Rules[i].Printed
+		}
 	}
-	many := Port{Host: 9005, Container: 5, Count: 100, Proto: "tcp"}
-	dns := Port{Host: 53, Container: 53, Count: 1, Proto: "udp"}
+	return nat
+}
+
+func TestDiversions(t *testing.T) {
+	hostIP := func(a Ports, ip string) Ports {
+		a.IP = netip.MustParseAddr(ip)
+		return a
+	}
+	many := Ports{Proto: "tcp", First: 9005, Last: 9104}
+	dns := Ports{Proto: "udp", First: 53, Last: 53}
 	const docker8080 = "8080/tcp a DNAT rule of Docker: -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
 	for _, test := range []struct {
 		name, rules string
-		port        Port
+		port        Ports
 		want        string
 	}{
 		{"docker", dockerRules, tcpPort(8080), docker8080},
@@ -115,7 +130,7 @@ func TestForeignDNAT(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			local := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.7")}
-			got := holderLines(ForeignDNAT(strings.Split(test.rules, "\n"), []Port{test.port}, local...))
+			got := takenLines(t, test.rules, []Ports{test.port}, local...)
 			if got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
@@ -123,32 +138,33 @@ func TestForeignDNAT(t *testing.T) {
 	}
 }
 
-func TestForeignDNATWithoutLocalAddresses(t *testing.T) {
-	rules := []string{"-A PREROUTING -d 198.51.100.9/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.5"}
-	want := "80/tcp a DNAT rule: " + rules[0]
-	if got := holderLines(ForeignDNAT(rules, []Port{tcpPort(80)})); got != want {
+func TestDiversionsWithoutLocalAddresses(t *testing.T) {
+	const rule = "-A PREROUTING -d 198.51.100.9/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.5"
+	want := "80/tcp a DNAT rule: " + rule
+	if got := takenLines(t, rule, []Ports{tcpPort(80)}); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-// holderLines writes one holder a line.
-func holderLines(holders []Holder) string {
-	var lines []string
-	for _, h := range holders {
-		lines = append(lines, fmt.Sprintf("%d/%s %s", h.Number, h.Proto, h.By))
+// takenLines writes one diversion a line.
+func takenLines(t *testing.T, lines string, asked []Ports, local ...netip.Addr) string {
+	t.Helper()
+	var taken []string
+	for _, d := range Diversions(natTable(t, lines), asked, local...) {
+		taken = append(taken, fmt.Sprintf("%d/%s %s", d.Port, asked[d.Asked].Proto, d.By))
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(taken, "\n")
 }
 
 // The texts above are what the tools' rules look like; this is what iptables makes of them, with either backend.
-func TestForeignDNATAsIptablesSays(t *testing.T) {
-	if !inNamespace(t) {
+func TestDiversionsAsIptablesSays(t *testing.T) {
+	if !nstest.InNamespace(t) {
 		return
 	}
 	for _, iptables := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(iptables, func(t *testing.T) {
 			if _, err := exec.LookPath(iptables); err != nil {
-				cannotRun(t, "no %s here", iptables)
+				nstest.CannotRun(t, "no %s here", iptables)
 			}
 			for _, rule := range []string{
 				"-N DOCKER",
@@ -157,10 +173,10 @@ func TestForeignDNATAsIptablesSays(t *testing.T) {
 				"-A PREROUTING -p tcp -m multiport --dports 90,100:110 -j REDIRECT --to-ports 9",
 				"-A PREROUTING -p tcp --dport 120 -m comment --comment boxrun:web -j REDIRECT --to-ports 9",
 			} {
-				run(t, append([]string{iptables, "-t", "nat"}, strings.Fields(rule)...)...)
+				nstest.Run(t, append([]string{iptables, "-t", "nat"}, strings.Fields(rule)...)...)
 			}
-			rules := strings.Split(run(t, iptables, "-t", "nat", "-S"), "\n")
-			got := holderLines(ForeignDNAT(rules, []Port{tcpPort(8080), {Host: 95, Count: 50, Proto: "tcp"}, tcpPort(120)}))
+			got := takenLines(t, nstest.Run(t, iptables, "-t", "nat", "-S"),
+				[]Ports{tcpPort(8080), {Proto: "tcp", First: 95, Last: 144}, tcpPort(120)})
 			want := "8080/tcp a DNAT rule of Docker: -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\n" +
 				"100/tcp a REDIRECT rule: -A PREROUTING -p tcp -m multiport --dports 90,100:110 -j REDIRECT --to-ports 9"
 			if got != want {

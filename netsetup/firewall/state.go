@@ -1,0 +1,149 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"boxrun/netsetup/rules"
+)
+
+// State is all rules of the host at one moment: the rules of iptables in both backends, as the kernel obeys both, and
+// the rules of native nftables.
+type State struct {
+	Backend string // of boxrun's iptables: rules.NFT or rules.Legacy
+	Version string // what "iptables -V" prints
+	Native  bool   // native nftables could be looked at: nft is installed
+	tables  rules.Tables
+	nft     nftRules
+}
+
+// Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
+// nft, or the iptables of the other backend, is not installed, its rules are left out.
+func Read() (State, error) {
+	backend, version, err := rules.InUse()
+	if err != nil {
+		return State{}, err
+	}
+	s := State{Backend: backend, Version: version}
+	used, err := rules.Save("iptables", "-c")
+	if ignoreIncompatible(err) != nil {
+		return s, err
+	}
+	other, err := rules.SaveOther(backend, "-c")
+	if ignoreIncompatible(err) != nil {
+		return s, err
+	}
+	s.tables = slices.Concat(used, other)
+	if backend != rules.NFT {
+		s.tables = slices.Concat(other, used)
+	}
+	s.nft, s.Native, err = readNFT()
+	return s, err
+}
+
+// ignoreIncompatible drops the error of a table that iptables cannot show: nft shows the table.
+func ignoreIncompatible(err error) error {
+	if errors.Is(err, rules.ErrIncompatible) {
+		return nil
+	}
+	return err
+}
+
+// Mixed says how many rules, boxrun's and others', there are in the backend of iptables that boxrun does not use: text
+// for a person, "" where there are none. The kernel obeys both backends.
+func (s State) Mixed() string {
+	other := rules.Legacy
+	if s.Backend == rules.Legacy {
+		other = rules.NFT
+	}
+	ours, others := 0, 0
+	for _, t := range s.tables {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				switch {
+				case t.Program == "iptables": // the backend in use
+				case rules.Ours(t.Command(c.Name, r)):
+					ours++
+				default:
+					others++
+				}
+			}
+		}
+	}
+	switch {
+	case ours > 0:
+		return fmt.Sprintf("%d of boxrun and %d of others in the %s backend", ours, others, other)
+	case others > 0:
+		return fmt.Sprintf("%d of others in the %s backend", others, other)
+	}
+	return ""
+}
+
+// managers are programs with rules of their own, and how the names of their chains begin.
+func managers() []struct{ prefix, name string } {
+	return []struct{ prefix, name string }{
+		{"DOCKER", "Docker"}, {"ufw-", "ufw"}, {"KUBE-", "Kubernetes"}, {"NETAVARK", "podman"}, {"CNI-", "CNI portmap"},
+		{"LIBVIRT_", "libvirt"}, {"f2b-", "fail2ban"}, {"INPUT_ZONES", "firewalld"}, {"FORWARD_direct", "firewalld"},
+	}
+}
+
+// Managers returns the names of the programs with chains on the host: Docker, ufw, firewalld and others.
+func (s State) Managers() []string {
+	var found []string
+	for _, m := range managers() {
+		has := slices.ContainsFunc(s.tables, func(t *rules.Table) bool {
+			return slices.ContainsFunc(t.Chains, func(c *rules.Chain) bool { return strings.HasPrefix(c.Name, m.prefix) })
+		})
+		if has && !slices.Contains(found, m.name) {
+			found = append(found, m.name)
+		}
+	}
+	if slices.Contains(s.nft.tables, "firewalld") && !slices.Contains(found, "firewalld") {
+		found = append(found, "firewalld")
+	}
+	return found
+}
+
+// Policy returns the policy of FORWARD in filter: DROP where either backend has it, ACCEPT else.
+func (s State) Policy() string {
+	if slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "filter" && t.Drops("FORWARD") }) {
+		return "DROP"
+	}
+	return "ACCEPT"
+}
+
+// Translated returns how many connections boxrun's rules have sent to a box since the rules were made, by the first
+// host port of each rule.
+func (s State) Translated(box string) map[uint16]uint64 {
+	counts := map[uint16]uint64{}
+	for _, t := range s.tables {
+		if t.Name != "nat" {
+			continue
+		}
+		for _, r := range t.Rules(rules.DNATPrefix + box) {
+			for _, m := range r.Matches {
+				if spans := parseSpans(m.Value()); m.Name == "--dport" && len(spans) > 0 {
+					counts[uint16(spans[0].first)] += r.Packets
+				}
+			}
+		}
+	}
+	return counts
+}
+
+// Rules returns, as typed, the rules of others for which keep returns true. The chains of a table come sorted.
+func (s State) Rules(keep func(command string) bool) []string {
+	var found []string
+	for _, t := range s.tables {
+		for _, c := range t.Sorted() {
+			for _, r := range c.Rules {
+				if command := t.Command(c.Name, r); !rules.Ours(command) && keep(command) {
+					found = append(found, command)
+				}
+			}
+		}
+	}
+	return found
+}

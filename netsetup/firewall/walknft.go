@@ -1,0 +1,392 @@
+package firewall
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"boxrun/netsetup/rules"
+)
+
+// nftRules are the chains of native nftables for IPv4 packets. The chains of iptables' nft backend are left out.
+type nftRules struct {
+	tables []string
+	base   []nftChain // of the host's hooks, by priority
+	chains map[string][]nftRule
+	sets   map[string][]node
+}
+
+type nftChain struct {
+	Family, Table, Name string
+	Type, Hook, Policy  string
+	Prio                int
+}
+
+// nftRule is a rule with its expressions. Where nft has no JSON for an expression, such as a jump to a chain without a
+// name, nft prints a word: such an expression lets a packet go on.
+type nftRule struct {
+	Family, Table, Chain string
+	Handle               int
+	Expr                 []node
+}
+
+// nftObject is an element of the output of "nft -j list ruleset".
+type nftObject struct {
+	Table *struct{ Family, Name string }
+	Chain *nftChain
+	Rule  *nftRule
+	Set   *nftSet
+	Map   *nftSet
+}
+
+type nftSet struct {
+	Family, Table, Name string
+	Elem                []node
+}
+
+// readNFT reads the native rules, and returns false where nft is not installed.
+func readNFT() (native nftRules, installed bool, err error) {
+	if _, err := exec.LookPath("nft"); errors.Is(err, exec.ErrNotFound) {
+		return nftRules{}, false, nil
+	} else if err != nil {
+		return nftRules{}, false, err
+	}
+	out, err := rules.Run("", "nft", "-j", "list", "ruleset")
+	if err != nil {
+		return nftRules{}, false, err
+	}
+	native, err = parseNFT([]byte(out))
+	return native, err == nil, err
+}
+
+func parseNFT(text []byte) (nftRules, error) {
+	var listing struct{ Nftables []nftObject }
+	if err := json.Unmarshal(text, &listing); err != nil {
+		return nftRules{}, fmt.Errorf("reading what nft -j list ruleset printed: %w", err)
+	}
+	r := nftRules{chains: map[string][]nftRule{}, sets: map[string][]node{}}
+	for _, o := range listing.Nftables {
+		r.add(o)
+	}
+	slices.SortStableFunc(r.base, func(a, b nftChain) int { return a.Prio - b.Prio })
+	return r, nil
+}
+
+func (n *nftRules) add(o nftObject) {
+	switch {
+	case o.Table != nil:
+		n.tables = append(n.tables, o.Table.Name)
+	case o.Chain != nil && o.Chain.Hook != "" && meetsIPv4(o.Chain.Family) && !o.Chain.ofIptables():
+		n.base = append(n.base, *o.Chain)
+	case o.Rule != nil:
+		key := nftKey(o.Rule.Family, o.Rule.Table, o.Rule.Chain)
+		n.chains[key] = append(n.chains[key], *o.Rule)
+	case o.Set != nil:
+		n.sets[nftKey(o.Set.Family, o.Set.Table, o.Set.Name)] = o.Set.Elem
+	case o.Map != nil:
+		n.sets[nftKey(o.Map.Family, o.Map.Table, o.Map.Name)] = o.Map.Elem
+	}
+}
+
+func nftKey(family, table, name string) string { return family + " " + table + " " + name }
+
+func meetsIPv4(family string) bool { return family == "ip" || family == "inet" }
+
+// ofIptables knows the built-in chains of iptables' nft backend by their capitals. An admin's own table "filter" has a
+// chain "forward".
+func (c nftChain) ofIptables() bool {
+	tables := []string{"raw", "mangle", "nat", "filter", "security"}
+	return c.Family == "ip" && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
+}
+
+// only returns the rules with fewer base chains: the chains for which keep returns true.
+func (n nftRules) only(keep func(nftChain) bool) nftRules {
+	n.base = slices.DeleteFunc(slices.Clone(n.base), func(c nftChain) bool { return !keep(c) })
+	return n
+}
+
+// nftWalk is a packet on its way through a base chain.
+type nftWalk struct {
+	course
+	n     nftRules
+	base  nftChain
+	words map[string][]string // of the packet: see wordsOf
+}
+
+// through walks the base chains of a hook. The kind is filter or nat. After a chain that accepts, the next chain is
+// asked.
+func (n nftRules) through(hook, kind string, p Packet) Outcome {
+	var all Outcome
+	for _, c := range n.base {
+		if c.Hook != hook || c.Type != kind {
+			continue
+		}
+		o := n.throughChain(c, p)
+		all.Unsure = append(all.Unsure, o.Unsure...)
+		if o.Dropped || o.Rule != "" {
+			o.Unsure = all.Unsure
+			return o
+		}
+	}
+	return all
+}
+
+func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
+	w := nftWalk{course{p: p}, n, c, wordsOf(p)}
+	e := w.chain(c.Name, 0)
+	policy := ""
+	if c.Policy == "drop" {
+		policy = fmt.Sprintf("nft chain %s %s %s { policy drop; }", c.Family, c.Table, c.Name)
+	}
+	return w.finish(e, policy)
+}
+
+func (w *nftWalk) chain(name string, depth int) end {
+	if depth > maxJumps {
+		return goesOn
+	}
+	for _, r := range w.n.chains[nftKey(w.base.Family, w.base.Table, name)] {
+		e, left := w.rule(r, depth)
+		if e != goesOn || left {
+			return e
+		}
+	}
+	return goesOn
+}
+
+// rule runs the expressions of a rule from left to right. Left reports whether the packet leaves the chain.
+func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
+	before := w.doubts
+	defer func() { w.doubts = before }()
+	for _, expr := range r.Expr {
+		for kind, of := range expr.fields {
+			switch kind {
+			case "match":
+				switch w.match(of) {
+				case no:
+					return goesOn, false
+				case perhaps:
+					w.doubts++
+				}
+			case "vmap":
+				e, left = w.vmap(r, of, depth)
+			default:
+				e, left = w.statement(r, kind, of, depth)
+			}
+			if e != goesOn || left {
+				return e, left
+			}
+		}
+	}
+	return goesOn, false
+}
+
+// statement does what ends a rule. Any other statement (counter, log, limit) lets the packet go on.
+func (w *nftWalk) statement(r nftRule, kind string, of node, depth int) (e end, left bool) {
+	sure := w.doubts == 0
+	switch kind {
+	case "accept":
+		e = accepts
+	case "drop", "reject":
+		e = drops
+	case "dnat", "redirect":
+		if of.holds("map") { // a key outside the map ends the rule
+			return goesOn, false
+		}
+		e = translates
+	case "queue", "tproxy":
+		e = decidesNot
+	case "return":
+		return goesOn, sure
+	case "jump", "goto":
+		return w.chain(of.at("target").word, depth+1), kind == "goto" && sure
+	default:
+		return goesOn, false
+	}
+	return w.meets(e, r.String(), ""), false
+}
+
+// vmap looks the packet up among verdicts. An unknown key may lead to any of them.
+func (w *nftWalk) vmap(r nftRule, m node, depth int) (end, bool) {
+	values, known := w.value(m.at("key"))
+	for _, pair := range w.elements(m.at("data")) {
+		if len(pair.list) != 2 {
+			continue
+		}
+		hit := perhaps
+		if known {
+			hit = w.equal(values, pair.list[0])
+		}
+		if hit == no {
+			continue
+		}
+		if e, left := w.verdict(r, pair.list[1], hit, depth); e != goesOn || left {
+			return e, left
+		}
+	}
+	return goesOn, false
+}
+
+// verdict does what an element of a map says.
+func (w *nftWalk) verdict(r nftRule, verdict node, hit truth, depth int) (e end, left bool) {
+	if hit == perhaps {
+		w.doubts++
+		defer func() { w.doubts-- }()
+	}
+	for kind, of := range verdict.fields {
+		return w.statement(r, kind, of, depth)
+	}
+	return goesOn, false
+}
+
+// match asks a condition.
+func (w *nftWalk) match(condition node) truth {
+	values, known := w.value(condition.at("left"))
+	if !known {
+		return perhaps
+	}
+	switch condition.at("op").word {
+	case "==", "in", "":
+		return w.equal(values, condition.at("right"))
+	case "!=":
+		return w.equal(values, condition.at("right")).not()
+	}
+	return perhaps
+}
+
+// value returns what the packet has where a condition looks: sometimes several words, as a connection has a state and
+// may be translated. It returns false for something unknown.
+func (w *nftWalk) value(left node) (values []string, known bool) {
+	key := ""
+	switch {
+	case left.has("meta"):
+		key = "meta " + left.at("meta", "key").word
+	case left.has("payload"):
+		protocol := left.at("payload", "protocol").word
+		if !slices.Contains([]string{"ip", "th", w.p.Proto}, protocol) {
+			return []string{""}, true // the packet has no such header
+		}
+		key = protocol + " " + left.at("payload", "field").word
+	case left.has("ct"):
+		key = "ct " + left.at("ct", "key").word
+	case left.has("fib"):
+		key = "fib " + left.at("fib", "result").word
+	}
+	values, known = w.words[key]
+	return values, known
+}
+
+// wordsOf returns what is known of a packet, by the words of nft's questions: "ip saddr", "ct state".
+func wordsOf(p Packet) map[string][]string {
+	port := []string{strconv.Itoa(int(p.DPort))}
+	words := map[string][]string{
+		"th dport": port, p.Proto + " dport": port,
+		"meta l4proto": {p.Proto}, "meta protocol": {"ip"}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
+		"ip protocol": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
+	}
+	add := func(known bool, word string, keys ...string) {
+		for _, key := range keys {
+			if known {
+				words[key] = []string{word}
+			}
+		}
+	}
+	add(p.In != "", p.In, "meta iif", "meta iifname")
+	add(p.Out != "", p.Out, "meta oif", "meta oifname")
+	add(p.Src.IsValid(), p.Src.String(), "ip saddr")
+	add(p.Dst.IsValid(), p.Dst.String(), "ip daddr")
+	add(p.SPort != 0, strconv.Itoa(int(p.SPort)), "th sport", p.Proto+" sport")
+	add(p.ToHost, "local", "fib type")
+	add(p.Reply, "established", "ct state")
+	if p.Translated {
+		words["ct status"] = append(words["ct status"], "dnat")
+	}
+	if p.Reply {
+		words["ct status"] = append(words["ct status"], "seen-reply", "assured", "confirmed")
+	}
+	return words
+}
+
+// equal reports whether any of the values is the right side of a condition: a word, a number, a prefix, a range, a set
+// of these, or a set by its name.
+func (w *nftWalk) equal(values []string, right node) truth {
+	switch {
+	case strings.HasPrefix(right.word, "@"), right.has("set"):
+		return w.among(values, w.elements(right))
+	case right.word != "":
+		return truthOf(slices.ContainsFunc(values, func(v string) bool { return sameWord(v, right.word) }))
+	case right.list != nil:
+		return w.among(values, right.list)
+	case right.has("elem"):
+		return w.equal(values, right.at("elem", "val"))
+	case right.has("prefix"):
+		return inPrefix(values, right.at("prefix", "addr").word+"/"+right.at("prefix", "len").word)
+	case len(right.at("range").list) == 2:
+		return inRange(values, right.at("range").list[0].word, right.at("range").list[1].word)
+	}
+	return perhaps
+}
+
+func (w *nftWalk) among(values []string, list []node) truth {
+	result := no
+	for _, element := range list {
+		result = max(result, w.equal(values, element))
+	}
+	return result
+}
+
+// elements returns the elements of an anonymous set or map, or of a set named "@name".
+func (w *nftWalk) elements(set node) []node {
+	if set.word != "" {
+		return w.n.sets[nftKey(w.base.Family, w.base.Table, strings.TrimPrefix(set.word, "@"))]
+	}
+	return set.at("set").list
+}
+
+// sameWord compares; a device may end in a "*".
+func sameWord(value, word string) bool {
+	if prefix, ok := strings.CutSuffix(word, "*"); ok {
+		return strings.HasPrefix(value, prefix)
+	}
+	return value == word
+}
+
+func inPrefix(values []string, prefix string) truth {
+	p, err := netip.ParsePrefix(prefix)
+	if err != nil {
+		return perhaps
+	}
+	return truthOf(slices.ContainsFunc(values, func(v string) bool {
+		addr, err := netip.ParseAddr(v)
+		return err == nil && p.Contains(addr)
+	}))
+}
+
+// inRange compares ports or addresses.
+func inRange(values []string, first, last string) truth {
+	for _, v := range values {
+		n, errN := strconv.Atoi(v)
+		a, errA := strconv.Atoi(first)
+		b, errB := strconv.Atoi(last)
+		if errN == nil && errA == nil && errB == nil {
+			return truthOf(a <= n && n <= b)
+		}
+		addr, errN := netip.ParseAddr(v)
+		from, errA := netip.ParseAddr(first)
+		to, errB := netip.ParseAddr(last)
+		if errN == nil && errA == nil && errB == nil {
+			return truthOf(!addr.Less(from) && !to.Less(addr))
+		}
+	}
+	return no
+}
+
+// String names the rule by its place. "nft -a list chain" prints the rule's words.
+func (r nftRule) String() string {
+	return fmt.Sprintf("nft rule %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
+}

@@ -1,0 +1,81 @@
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+// The backends of iptables. The kernel obeys the rules of both.
+const (
+	NFT    = "nft"
+	Legacy = "legacy" // tables are kernel modules of their own
+)
+
+// ErrNoIptables is in the chain of the error where iptables is not installed.
+var ErrNoIptables = errors.New("iptables is not installed")
+
+// InUse returns the backend of the iptables in $PATH, and what "iptables -V" prints. The error wraps ErrNoIptables
+// where there is no iptables-save.
+func InUse() (backend, version string, err error) {
+	if _, err := exec.LookPath("iptables-save"); err != nil {
+		return "", "", fmt.Errorf("%w: %w", ErrNoIptables, err)
+	}
+	version, err = Run("", "iptables", "-V")
+	if err != nil {
+		return "", "", err
+	}
+	if strings.Contains(version, "nf_tables") {
+		return NFT, strings.TrimSpace(version), nil
+	}
+	return Legacy, strings.TrimSpace(version), nil
+}
+
+// Save reads the tables of a backend. Program is the backend's: "iptables", "iptables-legacy" or "iptables-nft".
+// Options are options of iptables-save: "-c" for counters. Reading does not bring a table to life, as "iptables -S"
+// does with the legacy backend. Errors are as of Parse.
+func Save(program string, options ...string) (Tables, error) {
+	out, err := Run("", program+"-save", options...)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(program, out)
+}
+
+// SaveOther reads the tables of the other backend than the backend in use. There are none where the other backend is
+// not installed or was never used.
+func SaveOther(used string, options ...string) (Tables, error) {
+	program := "iptables-" + NFT
+	if used == NFT {
+		program = "iptables-" + Legacy
+	}
+	if _, err := exec.LookPath(program + "-save"); err != nil || used == NFT && !legacyUsed() {
+		return nil, nil //nolint:nilerr // not installed
+	}
+	return Save(program, options...)
+}
+
+// legacyUsed reports whether the kernel has tables of the legacy backend. Asking iptables-legacy-save would load their
+// modules.
+func legacyUsed() bool {
+	names, err := os.ReadFile("/proc/net/ip_tables_names")
+	return err == nil && len(names) > 0
+}
+
+// Run runs a program, feeds stdin to the program and returns its output. If the program fails, the error has the
+// command line, the exit status and what the program printed to stderr, on a single line.
+func Run(stdin, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a control-C is for boxrun, to undo what was begun
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("running %s: %w: %s", strings.Join(cmd.Args, " "), err,
+			strings.Join(strings.Fields(stderr.String()), " "))
+	}
+	return stdout.String(), nil
+}

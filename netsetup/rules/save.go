@@ -1,0 +1,126 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Tables are the tables of one or both backends of iptables, in the order in which iptables-save printed the tables.
+type Tables []*Table
+
+// Table is a table of a backend.
+type Table struct {
+	Program string // changes the rules: "iptables" for the backend in use, "iptables-legacy" or "iptables-nft" else
+	Name    string
+	Chains  []*Chain // in the order of iptables-save
+	byName  map[string]*Chain
+}
+
+// Chain is a chain of a table.
+type Chain struct {
+	Name   string
+	Policy string // ACCEPT or DROP for a built-in chain, "-" for any other
+	Rules  []Rule
+}
+
+// ErrIncompatible is in the chain of Parse's error where iptables could not show a table.
+var ErrIncompatible = errors.New("iptables cannot read it")
+
+// Parse reads the output of iptables-save, with or without counters. Program is the iptables of the same backend. The
+// tables are never nil; a table never used is absent. Where iptables could not show a table, Parse returns the other
+// tables and an error that wraps ErrIncompatible.
+func Parse(program, text string) (Tables, error) {
+	tables := Tables{}
+	var err error
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		name, begins := strings.CutPrefix(line, "*")
+		switch {
+		case begins:
+			tables = append(tables, &Table{Program: program, Name: name, byName: map[string]*Chain{}})
+		case strings.HasPrefix(line, "# Table `") && strings.Contains(line, "incompatible"):
+			err = fmt.Errorf("%w: %s", ErrIncompatible, strings.TrimPrefix(line, "# "))
+		case len(tables) > 0:
+			tables[len(tables)-1].read(line)
+		}
+	}
+	return tables, err
+}
+
+// read takes in a line of a table: ":CHAIN POLICY [..]", "-A CHAIN RULE" or "[PACKETS:BYTES] -A CHAIN RULE".
+func (t *Table) read(line string) {
+	if chain, ok := strings.CutPrefix(line, ":"); ok {
+		if f := strings.Fields(chain); len(f) > 1 {
+			t.chain(f[0]).Policy = f[1]
+		}
+		return
+	}
+	var packets uint64
+	if counters, rest, ok := strings.Cut(line, "] "); ok && strings.HasPrefix(line, "[") {
+		count, _, _ := strings.Cut(counters[1:], ":")
+		packets, _ = strconv.ParseUint(count, 10, 64) // iptables-save prints numbers there
+		line = rest
+	}
+	rest, ok := strings.CutPrefix(line, "-A ")
+	if !ok {
+		return
+	}
+	name, printed, _ := strings.Cut(rest, " ")
+	r := ParseRule(Normal(printed))
+	r.Printed, r.Packets = printed, packets
+	c := t.chain(name)
+	c.Rules = append(c.Rules, r)
+}
+
+// chain returns the chain of that name, and adds a missing chain.
+func (t *Table) chain(name string) *Chain {
+	if t.byName[name] == nil {
+		t.byName[name] = &Chain{Name: name}
+		t.Chains = append(t.Chains, t.byName[name])
+	}
+	return t.byName[name]
+}
+
+// Rules returns the rules of a chain, none where there is no such chain. A nil table has no chains.
+func (t *Table) Rules(chain string) []Rule {
+	if t == nil || t.byName[chain] == nil {
+		return nil
+	}
+	return t.byName[chain].Rules
+}
+
+// Drops reports whether a built-in chain drops what no rule decides on.
+func (t *Table) Drops(chain string) bool {
+	return t.byName[chain] != nil && t.byName[chain].Policy == "DROP"
+}
+
+// Sorted returns the chains by name.
+func (t *Table) Sorted() []*Chain {
+	return slices.SortedFunc(slices.Values(t.Chains), func(a, b *Chain) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Command returns a rule of a chain as a person would type it to add the rule.
+func (t *Table) Command(chain string, r Rule) string {
+	return strings.TrimSpace(fmt.Sprintf("%s -t %s -A %s %s", t.Program, t.Name, chain, r.Text))
+}
+
+// Table returns the first table of that name, nil where there is none.
+func (t Tables) Table(name string) *Table {
+	i := slices.IndexFunc(t, func(table *Table) bool { return table.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return t[i]
+}
+
+// Rules returns the rules of a chain, none where there is no such chain.
+func (t Tables) Rules(table, chain string) []Rule { return t.Table(table).Rules(chain) }
+
+// Has reports whether a chain exists.
+func (t Tables) Has(table, chain string) bool {
+	found := t.Table(table)
+	return found != nil && found.byName[chain] != nil
+}
