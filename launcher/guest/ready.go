@@ -146,7 +146,8 @@ func (w *wait) run(ctx context.Context) ([]FailedUnit, error) {
 		}
 		w.live.Say(v.waiting)
 		rest := w.Timeout - time.Since(w.began)
-		_ = process.Sleep(ctx, min(rest, process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond))) // look sees ctx end
+		pause := process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond)
+		_ = process.Sleep(ctx, min(rest, pause)) // look sees ctx end
 	}
 }
 

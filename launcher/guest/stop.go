@@ -60,7 +60,9 @@ type stopping struct {
 //
 // cgroup is the box's own cgroup, from CgroupOf; "" for none. After a return without error the cgroup is gone. live
 // shows the current wait, as in "waiting for nginx.service to stop (3s)", and "" at the end.
-func Stop(ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string)) (killed, err error) {
+func Stop(
+	ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string),
+) (killed, err error) {
 	return stopping{init, master, cgroup, timeout, say.NewLive(live), usualTimes()}.run(ctx)
 }
 

@@ -156,13 +156,13 @@ func (s *Systemd) stopping(ctx context.Context) (unit string, took time.Duration
 
 // longest returns the unit whose job of a wanted type has been running for longest. began is the property with the
 // time of the job's begin.
-func (s *Systemd) longest(ctx context.Context, began string, wanted func(job string) bool) (string, time.Duration, error) {
+func (s *Systemd) longest(
+	ctx context.Context, began string, wanted func(job string) bool,
+) (unit string, took time.Duration, err error) {
 	jobs, err := ask(ctx, "its jobs", s.conn.ListJobsContext)
 	if err != nil {
 		return "", 0, err
 	}
-	var unit string
-	var took time.Duration
 	for _, j := range jobs {
 		if j.Status != "running" || !wanted(j.JobType) {
 			continue // a job in another state waits for other jobs itself
@@ -245,7 +245,8 @@ func (s *Systemd) status(ctx context.Context, name string, u systemdbus.UnitStat
 
 // UnitName completes the name of a service, as systemctl does.
 func UnitName(unit string) string {
-	kinds := []string{".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".device", ".swap", ".slice", ".scope"}
+	kinds := []string{".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".device", ".swap",
+		".slice", ".scope"}
 	if slices.Contains(kinds, filepath.Ext(unit)) {
 		return unit
 	}

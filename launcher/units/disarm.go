@@ -12,8 +12,8 @@ import (
 )
 
 // The commands of down --dry-run disarm the services of a box: they keep the services from running "boxrun down"
-// themselves, by a drop-in file for each service, removed by the last commands. If the commands are cut short, the files
-// stay.
+// themselves, by a drop-in file for each service, removed by the last commands. If the commands are cut short, the
+// files stay.
 
 // noStopFile is the path of the drop-in file for a service.
 func noStopFile(unit string) string { return filepath.Join(unitRunDir, unit+".d", "no-stop.conf") }

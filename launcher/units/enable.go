@@ -106,7 +106,8 @@ func Lock(ctx context.Context, s *box.Store) (func(), error) {
 // refuses.
 func hostForUnits(ctx context.Context) (*Host, error) {
 	if !Booted() {
-		return nil, fault.Refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")
+		return nil, fault.Refused("start boxes from what starts services here, with \"boxrun up\"",
+			"this host is not run by systemd")
 	}
 	return Dial(ctx)
 }
@@ -313,7 +314,8 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 // supervised returns the services of boxes that systemd supervises, or is about to.
 func (h *Host) supervised(ctx context.Context) (active []systemdbus.UnitStatus, err error) {
 	err = h.Ask(ctx, func(ctx context.Context) (err error) {
-		active, err = h.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+		states := []string{"active", "activating", "deactivating", "reloading"}
+		active, err = h.ListUnitsByPatternsContext(ctx, states, []string{"boxrun@*.service"})
 		return err
 	})
 	return active, fault.Wrap("listing boxes that systemd watches", err)

@@ -52,6 +52,7 @@ func downCommand(s *box.Store, name string) ([]string, error) {
 	return []string{exe, "--state-dir", s.Dir, "down", name}, err
 }
 
+// property returns a property of a unit, for systemd.
 func property(name string, value any) systemdbus.Property {
 	return systemdbus.Property{Name: name, Value: dbus.MakeVariant(value)}
 }
@@ -180,7 +181,7 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 	c.Leave = leave
 	go func() {
 		defer leave()
-		follow(ctx, left, s, c, host, stderr, done)
+		host.follow(ctx, left, c, s.Conf(), stderr, done)
 	}()
 	return nil
 }
@@ -197,7 +198,9 @@ func memoryFile(name string) (*os.File, error) {
 
 // startTransient starts a transient service. done receives the result of the job. A service of the same name, left by a
 // box with lost state, is stopped first.
-func (h *Host) startTransient(ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string) error {
+func (h *Host) startTransient(
+	ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string,
+) error {
 	for began := time.Now(); ; {
 		err := h.Ask(ctx, func(ctx context.Context) error {
 			_, err := h.StartTransientUnitContext(ctx, unit, "fail", properties, done)
@@ -216,12 +219,12 @@ func (h *Host) startTransient(ctx context.Context, unit string, properties []sys
 }
 
 // follow waits for the end of the command line, a job of systemd's, or until left ends. follow stores the outcome and
-// the command line's stderr in c.
-func follow(ctx, left context.Context, s *box.Store, c *apptainer.Command, host *Host, stderr *os.File, done <-chan string) {
+// the command line's stderr in c, and ends the connection. conf is the apptainer.conf of the command line.
+func (h *Host) follow(ctx, left context.Context, c *apptainer.Command, conf string, stderr *os.File, done <-chan string) {
 	defer close(c.Done)
-	defer host.Close()
+	defer h.Close()
 	defer stderr.Close()
-	result, err := awaitJob(ctx, left, s, c, host, done)
+	result, err := h.awaitJob(ctx, left, c.Name, conf, done)
 	if err == nil && result != "done" {
 		err = fmt.Errorf("%s: %s", Transient(c.Name), result)
 	}
@@ -231,7 +234,7 @@ func follow(ctx, left context.Context, s *box.Store, c *apptainer.Command, host 
 
 // awaitJob returns the result of the start. When ctx ends, awaitJob kills the command line. When systemd goes away
 // meanwhile, as it does to execute itself anew, awaitJob looks at the processes of the start instead.
-func awaitJob(ctx, left context.Context, s *box.Store, c *apptainer.Command, host *Host, done <-chan string) (string, error) {
+func (h *Host) awaitJob(ctx, left context.Context, name, conf string, done <-chan string) (string, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -246,11 +249,11 @@ func awaitJob(ctx, left context.Context, s *box.Store, c *apptainer.Command, hos
 			}
 			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), guest.AskTimeout)
 			defer cancel()
-			err := host.KillUnitWithTarget(after, Transient(c.Name), systemdbus.Control, int32(syscall.SIGKILL))
+			err := h.KillUnitWithTarget(after, Transient(name), systemdbus.Control, int32(syscall.SIGKILL))
 			return "", errors.Join(context.Cause(ctx), ignoreNoUnit(err))
 		case <-look.C:
-			if !host.Connected() {
-				return "done", apptainer.AwaitOrEnd(ctx, s.Conf(), c.Name, apptainer.OrphanTimeout)
+			if !h.Connected() {
+				return "done", apptainer.AwaitOrEnd(ctx, conf, name, apptainer.OrphanTimeout)
 			}
 		}
 	}
