@@ -31,8 +31,7 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) e
 		Init: b.Init, Addr: addr, Timeout: timeout, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP,
 		Live: l.Live, Tail: l.tailOf(b),
 	}
-	done, err := r.Wait(ctx)
-	up.Failed = done.Failed
+	up.Failed, err = r.Wait(ctx)
 	var late *guest.NotReady
 	if !errors.As(err, &late) {
 		return err

@@ -33,9 +33,9 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 
 // downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
 // needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
-// themselves (see UnhookCommands).
+// themselves (see DisarmCommands).
 func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
-	lines, undo := units.UnhookCommands(b)
+	lines, undo := units.DisarmCommands(b)
 	if b.Alive() {
 		lines = append(lines, StopCommands(b)...)
 	}

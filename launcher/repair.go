@@ -154,7 +154,7 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 // whole repairs a running box as up does. A dead box is cleared away, unless systemd is about to start the box anew.
 func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 	if b.Phase != box.Running || !b.Alive() {
-		if units.Watches(ctx, r.l.Store, b) {
+		if units.Supervises(ctx, b) {
 			return nil, nil
 		}
 		line := fmt.Sprintf("took away what was left of it: it was %s; \"boxrun up %s\" starts it anew", b.State(), b.Name)

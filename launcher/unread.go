@@ -108,7 +108,7 @@ func stray(s *box.Store, path string) (*box.Box, error) {
 	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // an instance in the host's network has no link
 		b.Veth = link.Veth
 	}
-	if unit := units.UnitOf(r.PPID); units.UnitIsOf(unit, r.Name) {
+	if unit := units.Of(r.PPID); units.IsOf(unit, r.Name) {
 		b.Unit = unit
 	}
 	return b, adopt(b, r)

@@ -51,7 +51,7 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 	if up.Box == nil || err != nil && !Stays(err) {
 		return up, err
 	}
-	return up, errors.Join(err, units.Watched(ctx, l.Store, up.Box, p))
+	return up, errors.Join(err, units.Supervise(ctx, l.Store, up.Box, p))
 }
 
 // Stays reports whether a box is up in spite of the error of an up.
@@ -64,7 +64,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return Up{}, err
 	}
 	defer unlock()
-	if err := units.HookAgain(ctx, l.Store, p.Name); err != nil {
+	if err := units.Rearm(ctx, p.Name); err != nil {
 		return Up{}, err
 	}
 	k, err := network.OpenKernel()
@@ -160,7 +160,7 @@ func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *box.Box
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
 	}
-	if b.Phase == box.Running && units.OwnUnit() == units.InstanceUnit(p) {
+	if b.Phase == box.Running && l.Caller.Unit == units.Instance(p) {
 		o.restarts = b.Restarts + 1
 	}
 	if words := l.changed(b, &p); len(words) > 0 {
@@ -201,7 +201,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err != nil {
 		return nil, err
 	}
-	b, err := l.New(p, units.UnitFor(p), mtu)
+	b, err := l.New(p, units.For(l.Caller, p), mtu)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type app struct {
 	*terminal
 	exe      string // path of boxrun itself
 	stateDir string // --state-dir, absolute: Apptainer is run somewhere else
+	caller   box.Caller
 	search   profiles.Search
 }
 
@@ -27,7 +28,7 @@ type app struct {
 const profilesFlag = "profiles"
 
 func newRoot(t *terminal, exe string) *cobra.Command {
-	a := &app{terminal: t, exe: exe, stateDir: box.StateDir}
+	a := &app{terminal: t, exe: exe, stateDir: box.StateDir, caller: units.ReadCaller()}
 	a.search = a.searchPath()
 	root := &cobra.Command{
 		Use:   "boxrun",
@@ -98,7 +99,7 @@ func wrapped(template string) string {
 // searchPath returns the search path of profiles. When systemd starts a box at boot, searchPath returns the directories
 // of the host alone, without those of a person. Otherwise names of boxes are looked up too.
 func (a *app) searchPath() profiles.Search {
-	if units.RunBySystemd() {
+	if a.caller.ForEnabled() {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
@@ -109,6 +110,6 @@ func (a *app) searchPath() profiles.Search {
 // launcher returns a launcher with the state directory, notes and search path of a.
 func (a *app) launcher() *launcher.Launcher {
 	return &launcher.Launcher{
-		Store: &box.Store{Dir: a.stateDir, Home: "/root", Exe: a.exe, Note: a.note, Search: a.search}, Live: a.live,
+		Store: &box.Store{Dir: a.stateDir, Home: "/root", Exe: a.exe, Note: a.note, Caller: a.caller, Search: a.search}, Live: a.live,
 	}
 }

@@ -14,7 +14,7 @@ func (a *app) watchCommand() *cobra.Command {
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return units.Watch(cmd.Context(), a.launcher().Store)
+			return units.Watch(cmd.Context())
 		},
 	}
 }

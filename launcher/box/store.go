@@ -30,6 +30,7 @@ type Store struct {
 	Exe  string       // path of boxrun's own executable, the init of builtin:hello
 	Note func(string) // shows one line to the person at the terminal
 
+	Caller Caller          // what runs this boxrun
 	Search profiles.Search // where profiles are looked for, to guess which name was meant
 }
 

@@ -150,7 +150,7 @@ func SecretCommands(s *box.Store, p profiles.Profile) []string {
 // Secrets added to p or removed since the start show in the hash of p instead. ChangedSecrets looks as root only, and
 // returns nil for others.
 func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
-	if os.Geteuid() != 0 {
+	if !s.Caller.Root {
 		return nil
 	}
 	var changed []string

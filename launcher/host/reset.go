@@ -53,7 +53,7 @@ func lookReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string) (reset
 	r.strays, r.others, strayErr = l.Strays(k, unread)
 	r.traces, traceErr = netsetup.FindTraces(k)
 	r.setup, setupErr = netsetup.SetupFiles(etc)
-	r.units, unitErr = units.UnitFiles()
+	r.units, unitErr = units.Files()
 	return r, errors.Join(strayErr, traceErr, setupErr, unitErr)
 }
 
@@ -132,7 +132,7 @@ func (r reset) stopRepairs(ctx context.Context) error {
 		return err
 	}
 	defer host.Close()
-	return host.StopHealing(ctx)
+	return host.StopRepairers(ctx)
 }
 
 // removeBroken removes unreadable records, because no verb would get past them. stopStrays finds their boxes by name.
@@ -224,13 +224,13 @@ func (r reset) removeUnits(ctx context.Context) error {
 	if len(r.units) == 0 {
 		return nil
 	}
-	unlock, err := units.LockUnits(ctx, r.l.Store)
+	unlock, err := units.Lock(ctx, r.l.Store)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	files, err := units.UnitFiles() // as they are under the lock
-	return errors.Join(err, units.RemoveUnitFiles(ctx, files))
+	files, err := units.Files() // as they are under the lock
+	return errors.Join(err, units.RemoveFiles(ctx, files))
 }
 
 // ResetCommands returns commands for bash with the effect of Reset: first for instances and traces without a record,
@@ -262,7 +262,7 @@ func (r reset) stopCommands() []string {
 	var lines []string
 	watched := func(file string) bool { return filepath.Base(file) == units.WatchUnit }
 	if slices.ContainsFunc(r.units, watched) {
-		lines = append(lines, "systemctl stop "+strings.Join(units.HealingUnits(), " "))
+		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
 	for _, b := range r.strays {
 		if !slices.Contains(r.boxes, b.Name) {

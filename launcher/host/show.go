@@ -40,7 +40,7 @@ func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, erro
 	if err != nil {
 		return held, err
 	}
-	units, err := units.UnitFiles()
+	units, err := units.Files()
 	if err != nil {
 		return held, err
 	}

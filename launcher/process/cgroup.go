@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/fault"
 )
 
 // scopeTimeout is how long the host's systemd may take to remove a scope that is empty.
@@ -22,8 +24,12 @@ func KillCgroup(init Process, cgroup string) error {
 	if cgroup == "" {
 		return nil
 	}
-	if now, err := CgroupOf(init.PID); err != nil || now != cgroup {
-		return ignoreDone(err)
+	now, err := CgroupOf(init.PID)
+	if errors.Is(err, os.ErrProcessDone) || err == nil && now != cgroup {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	f, err := os.OpenFile(filepath.Join(cgroup, "cgroup.kill"), os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,10 +39,7 @@ func KillCgroup(init Process, cgroup string) error {
 		return fmt.Errorf("killing the box's cgroup: %w", err)
 	}
 	_, err = f.WriteString("1")
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("killing the box's cgroup: %w", err)
-	}
-	return nil
+	return fault.Wrap("killing the box's cgroup", errors.Join(err, f.Close()))
 }
 
 // CgroupOf returns the directory of the box's own cgroup. pid is the box's init, a child of Apptainer's master. The
@@ -152,12 +155,4 @@ func RemoveTree(cgroup string) error {
 		return fmt.Errorf("removing cgroup %s: %w", cgroup, err)
 	}
 	return nil
-}
-
-// ignoreDone returns nil for os.ErrProcessDone, and other errors unchanged.
-func ignoreDone(err error) error {
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	return err
 }
