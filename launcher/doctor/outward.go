@@ -173,7 +173,7 @@ func (b boxLooks) names(ctx context.Context) Check {
 	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
 	const why = "names do not resolve in the box"
 	fix := fixOfNames(b.Box)
-	if notThere(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return fail(why, fix, "the box has no /etc/resolv.conf")
 	}
 	if err != nil {
@@ -321,6 +321,3 @@ func readInBox(pid int, path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(f, 1<<16))
 	return string(text), err
 }
-
-// notThere says whether err means that a file does not exist, in the box or on the host.
-func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) }

@@ -201,10 +201,7 @@ type entrance struct {
 // the gateway of the bridge. The client is the first in allow_from, else an address of the world outside.
 func (p portLooks) entrance() (entrance, error) {
 	n := p.Profile.Network
-	e, err := p.external()
-	if n.External != "" {
-		e, err = netsetup.ExternalNamed(n.External)
-	}
+	e, err := network.External(n)
 	if err != nil {
 		return entrance{}, err
 	}

@@ -71,6 +71,15 @@ func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, 
 	return addr, nil
 }
 
+// External returns the interface by which packets of a network leave the host: network.external, or the interface of
+// the host's default route.
+func External(n profiles.Network) (netsetup.External, error) {
+	if n.External == "" {
+		return netsetup.DefaultExternal()
+	}
+	return netsetup.ExternalNamed(n.External)
+}
+
 // externalNamed is netsetup.ExternalNamed with a hint if the interface is missing.
 func externalNamed(name string) (netsetup.External, error) {
 	external, err := netsetup.ExternalNamed(name)

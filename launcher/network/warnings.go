@@ -86,10 +86,7 @@ func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
 	if err != nil {
 		return said, err
 	}
-	external, err := netsetup.DefaultExternal()
-	if b.Profile.Network.External != "" {
-		external, err = netsetup.ExternalNamed(b.Profile.Network.External)
-	}
+	external, err := External(b.Profile.Network)
 	if err != nil || external.Name == "" {
 		return said, err // a host without an outside interface forwards nothing
 	}
