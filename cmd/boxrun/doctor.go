@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -119,18 +118,17 @@ func (t *terminal) printChecks(checks []doctor.Check, asJSON bool) error {
 		area, name = max(area, len(c.Area)), max(name, len(c.Name))
 		count[c.Status]++
 	}
+	var lines []string
 	for _, c := range checks {
-		if _, err := fmt.Fprintf(t.out, "%s  %-*s  %-*s  %s\n", c.Status, area, c.Area, name, c.Name, c.Found); err != nil {
-			return err
-		}
+		lines = append(lines, fmt.Sprintf("%s  %-*s  %-*s  %s", c.Status, area, c.Area, name, c.Name, c.Found))
 		for _, hint := range []struct{ label, text string }{{"why", c.Why}, {"fix", c.Fix}} {
-			if hint.text == "" {
-				continue
-			}
-			if _, err := fmt.Fprintf(t.out, "%s%s: %s\n", strings.Repeat(" ", 6), hint.label, hint.text); err != nil {
-				return err
+			if hint.text != "" {
+				lines = append(lines, "      "+hint.label+": "+hint.text)
 			}
 		}
+	}
+	if err := t.lines(lines); err != nil {
+		return err
 	}
 	t.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
 		count[doctor.Fail], count[doctor.Skip])

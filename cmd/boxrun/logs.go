@@ -52,10 +52,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
-	names := make([]string, len(args))
-	for i, arg := range args {
-		names[i] = profiles.BoxName(arg)
-	}
+	names := column(args, profiles.BoxName)
 	o.Colours = a.colours()
 	prefixes := map[string]string{}
 	if len(names) > 1 && !noPrefix {
