@@ -169,10 +169,7 @@ func (w *wait) patience() time.Duration {
 
 // lookSystemd adds what systemd reports. After an error the next look makes a new connection.
 func (w *wait) lookSystemd(ctx context.Context, v *view) {
-	err := w.connect(ctx)
-	if err == nil {
-		err = w.lookBoot(ctx, v)
-	}
+	err := w.lookBoot(ctx, v)
 	switch {
 	case err == nil:
 		return
@@ -202,23 +199,19 @@ func (w *wait) lookInit(v *view) {
 	}
 }
 
-func (w *wait) connect(ctx context.Context) (err error) {
-	if w.systemd == nil {
-		w.systemd, err = Dial(ctx, w.Init.PID)
-	}
-	return err
-}
-
 // lookBoot looks at the progress of the boot, and at the units.
 func (w *wait) lookBoot(ctx context.Context, v *view) error {
 	var err error
+	if w.systemd == nil {
+		if w.systemd, err = Dial(ctx, w.Init.PID); err != nil {
+			return err
+		}
+	}
 	if v.state, err = w.systemd.state(ctx); err != nil {
 		return err
 	}
-	booted := false
 	switch v.state {
 	case "running", "degraded":
-		booted = true
 	case "maintenance":
 		v.lacks("systemd is in maintenance mode, a rescue or emergency shell", "systemd to leave maintenance mode")
 		v.hopeless = true
@@ -229,7 +222,7 @@ func (w *wait) lookBoot(ctx context.Context, v *view) error {
 			return err
 		}
 	}
-	return w.lookUnits(ctx, v, booted)
+	return w.lookUnits(ctx, v)
 }
 
 // lookJobs names the unit that holds up the boot.
@@ -248,7 +241,7 @@ func (w *wait) lookJobs(ctx context.Context, v *view) error {
 
 // lookUnits looks at Units. After the boot a failed unit stays failed and a missing unit stays missing, so waiting is
 // hopeless.
-func (w *wait) lookUnits(ctx context.Context, v *view, booted bool) error {
+func (w *wait) lookUnits(ctx context.Context, v *view) error {
 	if len(w.Units) == 0 {
 		return nil
 	}
@@ -256,6 +249,7 @@ func (w *wait) lookUnits(ctx context.Context, v *view, booted bool) error {
 	if err != nil {
 		return err
 	}
+	booted := v.state == "running" || v.state == "degraded"
 	for _, u := range units {
 		switch u.Active {
 		case "active", "reloading", "refreshing":

@@ -190,10 +190,7 @@ func killBox(ctx context.Context, init process.Process, cgroup string) error {
 	if err := init.Kill(); err != nil {
 		return err
 	}
-	if err := init.Wait(ctx); err != nil {
-		return fmt.Errorf("waiting for the end of killed process %d: %w", init.PID, err)
-	}
-	return nil
+	return fault.Wrap(fmt.Sprintf("waiting for the end of killed process %d", init.PID), init.Wait(ctx))
 }
 
 // endMaster waits for Apptainer's master, and kills it if it hangs. The master hangs on a host without a system bus,

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 )
 
 // scopeTimeout is how long the host's systemd may take to remove a scope that is empty.
@@ -32,11 +33,8 @@ func KillCgroup(init Process, cgroup string) error {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(cgroup, "cgroup.kill"), os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("killing the box's cgroup: %w", err)
+		return fault.Wrap("killing the box's cgroup", files.IgnoreNotExist(err)) // before Linux 5.14
 	}
 	_, err = f.WriteString("1")
 	return fault.Wrap("killing the box's cgroup", errors.Join(err, f.Close()))
@@ -138,11 +136,8 @@ func populated(cgroup string) bool {
 // directory.
 func RemoveTree(cgroup string) error {
 	entries, err := os.ReadDir(cgroup)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("removing cgroup: %w", err)
+		return fault.Wrap("removing cgroup", files.IgnoreNotExist(err))
 	}
 	for _, e := range entries {
 		if e.IsDir() {
@@ -151,8 +146,5 @@ func RemoveTree(cgroup string) error {
 			}
 		}
 	}
-	if err := unix.Rmdir(cgroup); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("removing cgroup %s: %w", cgroup, err)
-	}
-	return nil
+	return fault.Wrap("removing cgroup "+cgroup, files.IgnoreNotExist(unix.Rmdir(cgroup)))
 }

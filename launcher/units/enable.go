@@ -115,10 +115,11 @@ func hostForUnits(ctx context.Context) (*Host, error) {
 // writeUnits writes unit files and makes missing directories. A file with the same content stays untouched.
 func writeUnits(units []unitFile) error {
 	for _, f := range units {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-			return fmt.Errorf("writing unit: %w", err)
+		err := os.MkdirAll(filepath.Dir(f.path), 0o755)
+		if err == nil {
+			err = files.ReplaceIfChanged(f.path, []byte(f.text), 0o644)
 		}
-		if err := files.ReplaceIfChanged(f.path, []byte(f.text), 0o644); err != nil {
+		if err != nil {
 			return fmt.Errorf("writing unit: %w", err)
 		}
 	}

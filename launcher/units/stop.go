@@ -150,7 +150,10 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		for masterAlive(s, name) && process.Sleep(ctx, 20*time.Millisecond) == nil {
+		for masterAlive(s, name) {
+			if process.Sleep(ctx, 20*time.Millisecond) != nil {
+				return
+			}
 		}
 		cancel(ErrTakenDown)
 	}()
