@@ -1,8 +1,10 @@
 package profiles
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
@@ -88,8 +90,6 @@ func boxSubnet(s string) (netip.Prefix, error) {
 // last returns the broadcast address of an IPv4 network.
 func last(p netip.Prefix) netip.Addr {
 	ip := p.Masked().Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		ip[bit/8] |= 1 << (7 - bit%8)
-	}
+	binary.BigEndian.PutUint32(ip[:], binary.BigEndian.Uint32(ip[:])|math.MaxUint32>>p.Bits())
 	return netip.AddrFrom4(ip)
 }

@@ -25,16 +25,12 @@ func builtinText(file string) ([]byte, error) {
 }
 
 // builtinFiles lists the built-in profiles, by name.
-func builtinFiles() ([]string, error) {
-	names, err := fs.Glob(builtins, "builtin/*.toml")
-	if err != nil {
-		return nil, fmt.Errorf("listing the built-in profiles: %w", err)
+func builtinFiles() []string {
+	files, _ := fs.Glob(builtins, "builtin/*.toml") // the only error is a mistake in the pattern
+	for i, file := range files {
+		files[i] = builtinPrefix + nameOf(file)
 	}
-	files := make([]string, len(names))
-	for i, name := range names {
-		files[i] = builtinPrefix + strings.TrimSuffix(strings.TrimPrefix(name, "builtin/"), ".toml")
-	}
-	return files, nil
+	return files
 }
 
 // Recipe returns the files of a built-in recipe. definition is the recipe's name in profiles, "builtin:NAME". The

@@ -1,12 +1,8 @@
 package profiles
 
 import (
-	"bytes"
-	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Change is a key that has different values in two profiles.
@@ -75,32 +71,16 @@ func (p Profile) values() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := map[string]any{}
-	if err := toml.Unmarshal(text, &raw); err != nil {
-		return nil, fmt.Errorf("reading profile %s again: %w", p.Name, err)
-	}
-	values := map[string]string{}
-	flatten(values, "", raw)
-	return values, nil
-}
-
-func flatten(into map[string]string, table string, raw map[string]any) {
-	for name, value := range raw {
-		if inner, ok := value.(map[string]any); ok {
-			flatten(into, join(table, name), inner)
-			continue
+	values, table := map[string]string{}, ""
+	for line := range strings.Lines(string(text)) { // the encoder writes each value on a line
+		name, value, pair := strings.Cut(strings.TrimSpace(line), " = ")
+		if pair {
+			values[join(table, name)] = value
+		} else {
+			table = strings.Trim(name, "[]")
 		}
-		into[join(table, name)] = literal(value)
 	}
-}
-
-// literal returns a value in TOML.
-func literal(value any) string {
-	var b bytes.Buffer
-	if err := toml.NewEncoder(&b).Encode(map[string]any{"v": value}); err != nil {
-		return fmt.Sprint(value)
-	}
-	return strings.TrimSpace(strings.TrimPrefix(b.String(), "v = "))
+	return values, nil
 }
 
 // inOrder returns a comparison by the order of the format. Entries of a table are ordered by name.

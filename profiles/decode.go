@@ -58,7 +58,8 @@ func syntaxError(file, text string, err error) error {
 	if !errors.As(err, &parse) {
 		return fmt.Errorf("decoding %s: %w", file, err)
 	}
-	message := strings.TrimSuffix(strings.Map(visible, parse.Message), ".")
+	// In some messages the library shows the end of the file as a zero byte.
+	message := strings.TrimSuffix(strings.Join(strings.FieldsFunc(parse.Message, unicode.IsControl), ""), ".")
 	if rest, ok := strings.CutPrefix(message, "Key "); ok {
 		message = "key " + rest
 	}
@@ -67,14 +68,6 @@ func syntaxError(file, text string, err error) error {
 		line = 1 + strings.Count(text[:min(parse.Position.Start, len(text))], "\n")
 	}
 	return Errors{{File: file, Line: max(1, line), Message: message}}
-}
-
-// visible drops control characters: in some messages the library shows the end of the file as a zero byte.
-func visible(r rune) rune {
-	if unicode.IsControl(r) {
-		return -1
-	}
-	return r
 }
 
 // decode reads every table of the format.
@@ -87,7 +80,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
-	entries(top, "secrets", p.Secrets, secretName, top.doc.path) // the launcher checks the files at the start
+	take(top, "secrets", &p.Secrets, entries(secretName, text(d.path))) // the launcher checks the files at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)
 	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())

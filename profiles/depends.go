@@ -2,7 +2,6 @@ package profiles
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -10,14 +9,8 @@ import (
 // profileName checks the name of another profile, NAME or NAME@INSTANCE. Paths are refused, as every person has an own
 // search path.
 func profileName(s string) (string, error) {
-	name, instance, err := cutInstance(s)
-	if err == nil {
-		err = CheckName(name)
-	}
-	if err == nil && instance != "" {
-		err = CheckName(name + "-" + instance)
-	}
-	if err != nil || strings.HasSuffix(s, "@") {
+	ref, err := parseRef(s)
+	if err != nil || CheckName(ref.File) != nil || CheckName(ref.box()) != nil {
 		return "", errors.New("must be the name of a profile, NAME or NAME@INSTANCE")
 	}
 	return s, nil
@@ -41,41 +34,32 @@ func (p *Profile) checkDependsOn(s *section) {
 // the dependency.
 func (s Search) Dependencies(p Profile) ([]Profile, error) {
 	s.Box = nil // a box that is up today is no profile tomorrow
-	w := dependencyWalk{search: s}
-	err := w.visit(p, []string{p.Name})
-	return w.order, err
+	return s.depend(nil, p, []string{p.Name})
 }
 
-// A dependencyWalk collects dependencies depth first.
-type dependencyWalk struct {
-	search Search
-	order  []Profile
-}
-
-// visit adds the dependencies of p. chain lists the boxes on the way to p, including p.
-func (w *dependencyWalk) visit(p Profile, chain []string) error {
+// depend adds the dependencies of p to known, depth first. chain lists the boxes on the way to p, including p.
+func (s Search) depend(known []Profile, p Profile, chain []string) ([]Profile, error) {
 	for i, name := range p.DependsOn {
 		box := BoxName(name)
-		known := func(q Profile) bool { return q.Name == box }
-		if slices.ContainsFunc(w.order, known) {
+		if slices.ContainsFunc(known, func(q Profile) bool { return q.Name == box }) {
 			continue
 		}
 		way := append(slices.Clone(chain), box)
 		if slices.Contains(chain, box) {
-			return p.wrongDependency(i, "goes in a circle: "+strings.Join(way, " needs "))
+			return nil, p.wrongDependency(i, "goes in a circle: "+strings.Join(way, " needs "))
 		}
-		q, err := w.search.Load(name)
+		q, err := s.Load(name)
 		if err != nil {
-			return p.wrongDependency(i, err.Error())
+			return nil, p.wrongDependency(i, err.Error())
 		}
-		if err := w.visit(q, way); err != nil {
-			return err
+		if known, err = s.depend(known, q, way); err != nil {
+			return nil, err
 		}
-		w.order = append(w.order, q)
+		known = append(known, q)
 	}
-	return nil
+	return known, nil
 }
 
 func (p Profile) wrongDependency(i int, message string) error {
-	return Errors{{File: p.File, Key: fmt.Sprintf("depends_on[%d]", i), Message: message}}
+	return Errors{{File: p.File, Key: at("depends_on", i), Message: message}}
 }

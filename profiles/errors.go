@@ -1,8 +1,8 @@
 package profiles
 
 import (
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -16,29 +16,21 @@ type Error struct {
 
 // Error returns "file:line: key: message", without the unknown parts.
 func (e Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
+	place := e.File
 	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
+		place += fmt.Sprintf(":%d", e.Line)
 	}
 	if e.Key != "" {
-		b.WriteString(": " + e.Key)
+		place += ": " + e.Key
 	}
-	b.WriteString(": " + e.Message)
-	return b.String()
+	return place + ": " + e.Message
 }
 
 // Errors holds all mistakes in a profile, in the order of the lines. Returned as an error, Errors is never empty.
 type Errors []Error
 
 // Error returns a line for each mistake.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i := range e {
-		lines[i] = e[i].Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (e Errors) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
 // Unwrap lets errors.As find a single Error.
 func (e Errors) Unwrap() []error {

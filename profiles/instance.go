@@ -1,45 +1,37 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
 var errNoInstance = errors.New("has %i, which stands for the instance of a profile started as NAME@INSTANCE")
 
+var percents = regexp.MustCompile(`%[%0-9A-Za-z]`)
+
 // expand replaces %i by the instance and %% by a single %, as systemd does in units. Any other letter or digit after a
 // % is an error, to keep room for future meanings. A % before anything else stays.
 func expand(s, instance string) (string, error) {
-	if !strings.Contains(s, "%") {
-		return s, nil
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
+	var first error
+	full := percents.ReplaceAllStringFunc(s, func(sign string) string {
+		switch {
+		case sign == "%%":
+			return "%"
+		case sign != "%i":
+			first = cmp.Or(first, fmt.Errorf("has %s, where only %%i and %%%% mean something", sign))
+		case instance == "":
+			first = cmp.Or(first, errNoInstance)
 		}
-		switch next := s[i+1]; {
-		case next == '%':
-			b.WriteByte('%')
-		case next == 'i' && instance == "":
-			return "", errNoInstance
-		case next == 'i':
-			b.WriteString(instance)
-		case isAlphanumeric(next):
-			return "", fmt.Errorf("has %%%c, where only %%i and %%%% mean something", next)
-		default:
-			b.WriteString(s[i : i+2])
-		}
-		i++
+		return instance
+	})
+	if first != nil {
+		return "", first
 	}
-	return b.String(), nil
+	return full, nil
 }
 
 // escape undoes expand: expand turns the result back into s.
 func escape(s string) string { return strings.ReplaceAll(s, "%", "%%") }
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-}

@@ -1,10 +1,11 @@
 package profiles
 
 import (
-	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // A spot is a place in a file.
@@ -13,260 +14,113 @@ type spot struct {
 	offset int // in bytes; distinguishes places on the same line
 }
 
-// locate finds every key, table and array element of a TOML text, by paths such as "network.ports[1]". The toml library
-// does not export the lines of keys and has no lines of array elements. The text must have been parsed without an error
-// before. For any other text the result is arbitrary, but locate always ends.
+// locate finds every key, table and array element of a TOML text, by paths such as "network.ports[1]". The library that
+// decodes profiles does not export the lines of keys and has no lines of array elements. Of a text that is not TOML,
+// locate finds what is above the mistake.
 func locate(text string) map[string]spot {
-	s := scanner{text: text, line: 1, spots: map[string]spot{}, elements: map[string]int{}}
 	for _, bom := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
-		if strings.HasPrefix(text, bom) { // the library skips byte order marks too
-			s.pos = len(bom)
+		if rest, ok := strings.CutPrefix(text, bom); ok { // the decoding library skips byte order marks too
+			text = strings.Repeat(" ", len(bom)) + rest
 		}
 	}
-	s.document()
-	return s.spots
+	l := locator{text: text, here: spot{line: 1}, spots: map[string]spot{}, elements: map[string]int{}}
+	l.parser.Reset([]byte(text))
+	table := ""
+	for l.parser.NextExpression() {
+		if e := l.parser.Expression(); e.Kind == unstable.KeyValue {
+			l.pair(table, e)
+		} else {
+			table = l.header(e)
+		}
+	}
+	return l.spots
 }
 
-// A scanner walks over a TOML text once.
-type scanner struct {
+// A locator walks over a TOML text once.
+type locator struct {
+	parser   unstable.Parser
 	text     string
-	pos      int
-	line     int
+	here     spot
 	spots    map[string]spot
 	elements map[string]int // number of [[headers]] so far, by path
 }
 
-func (s *scanner) document() {
-	table := ""
-	for s.blank(); !s.done(); s.blank() {
-		if s.peek() == '[' {
-			table = s.header()
-		} else {
-			s.pair(table)
+// header reads [a.b] or [[a.b]] and returns the path of the table. Below an array of tables the path leads into the
+// last element.
+func (l *locator) header(n *unstable.Node) string {
+	bracket := l.advance(int(n.Child().Raw.Offset) - 1)
+	path := ""
+	for key := n.Key(); key.Next(); {
+		path = l.key(path, key.Node())
+		if many := l.elements[path]; many > 0 && !key.IsLast() {
+			path = at(path, many-1)
 		}
 	}
-}
-
-// header reads [a.b] or [[a.b]] and returns the path of the table.
-func (s *scanner) header() string {
-	at, many := s.here(), strings.HasPrefix(s.text[s.pos:], "[[")
-	s.skip("[")
-	keys := s.keys()
-	s.skip("]")
-	path := s.resolve(keys)
-	s.mark(path, at)
-	if !many {
+	if n.Kind == unstable.Table {
 		return path
 	}
-	element := fmt.Sprintf("%s[%d]", path, s.elements[path])
-	s.elements[path]++
-	s.mark(element, at)
+	element := at(path, l.elements[path])
+	l.elements[path]++
+	l.mark(element, bracket)
 	return element
 }
 
-// resolve joins the keys of a header to a path. Below an array of tables the path leads into the last element.
-func (s *scanner) resolve(keys []key) string {
-	path := ""
-	for i, k := range keys {
-		path = join(path, k.name)
-		if n := s.elements[path]; n > 0 && i < len(keys)-1 {
-			path = fmt.Sprintf("%s[%d]", path, n-1)
-		}
-		s.mark(path, k.spot)
+// pair reads key = value.
+func (l *locator) pair(path string, n *unstable.Node) {
+	for key := n.Key(); key.Next(); {
+		path = l.key(path, key.Node())
 	}
+	l.next()
+	l.value(path, n.Value())
+}
+
+// key reads a part of a dotted key and returns the path with the part.
+func (l *locator) key(path string, n *unstable.Node) string {
+	path = join(path, string(n.Data))
+	l.mark(path, l.advance(int(n.Raw.Offset)))
+	l.advance(l.here.offset + int(n.Raw.Length))
 	return path
 }
 
-// pair reads key = value.
-func (s *scanner) pair(table string) {
-	start := s.pos
-	path := table
-	for _, k := range s.keys() {
-		path = join(path, k.name)
-		s.mark(path, k.spot)
+// value reads the value that begins here.
+func (l *locator) value(path string, n *unstable.Node) {
+	if n.Kind != unstable.Array && n.Kind != unstable.InlineTable {
+		l.advance(l.here.offset + int(n.Raw.Length))
+		return
 	}
-	s.skip("=")
-	s.value(path)
-	if s.pos == start {
-		s.advance(1) // not TOML: always make progress
-	}
-}
-
-// A key is a part of a dotted key.
-type key struct {
-	name string
-	spot spot
-}
-
-// keys reads a dotted key.
-func (s *scanner) keys() []key {
-	var keys []key
-	for {
-		s.space()
-		at := s.here()
-		name, ok := s.name()
-		if !ok {
-			return keys
+	l.advance(l.here.offset + 1) // the bracket
+	i := 0
+	for child := n.Children(); child.Next(); i++ {
+		if n.Kind == unstable.InlineTable {
+			l.pair(path, child.Node())
+			continue
 		}
-		keys = append(keys, key{name, at})
-		s.space()
-		if s.peek() != '.' {
-			return keys
-		}
-		s.advance(1)
+		element := at(path, i)
+		l.mark(element, l.next())
+		l.value(element, child.Node())
 	}
 }
 
-// name reads a part of a dotted key, bare or in quotes.
-func (s *scanner) name() (string, bool) {
-	if c := s.peek(); c == '"' || c == '\'' {
-		return unquote(s.quoted()), true
-	}
-	rest := s.text[s.pos:]
-	end := strings.IndexAny(rest, " \t\r\n.=[]{},#\"'")
-	if end < 0 {
-		end = len(rest)
-	}
-	s.advance(end)
-	return rest[:end], end > 0
+// gap is what stands between two values, or between a key and its value.
+var gap = regexp.MustCompile(`^(?:[\s=,\]}]|#.*)*`)
+
+// next advances to the next value. The parser has no places of arrays.
+func (l *locator) next() spot {
+	return l.advance(l.here.offset + len(gap.FindString(l.text[l.here.offset:])))
 }
 
-// unquote returns the string that a TOML string literal stands for. The toml library decodes the escapes. An unfinished
-// literal is returned as it is.
-func unquote(literal string) string {
-	var v struct{ K string }
-	if _, err := toml.Decode("k = "+literal, &v); err != nil {
-		return literal // an unfinished literal, in a text that is not TOML
-	}
-	return v.K
+// advance moves on to an offset and counts lines.
+func (l *locator) advance(offset int) spot {
+	l.here.line += strings.Count(l.text[l.here.offset:offset], "\n")
+	l.here.offset = offset
+	return l.here
 }
-
-// value reads the value after an equals sign.
-func (s *scanner) value(path string) {
-	s.space()
-	switch s.peek() {
-	case '[':
-		s.array(path)
-	case '{':
-		s.inline(path)
-	case '"', '\'':
-		s.quoted()
-	default:
-		s.advance(len(until(s.text[s.pos:], ",]}#\r\n")))
-	}
-}
-
-// array reads [a, b]. Newlines and comments may stand anywhere.
-func (s *scanner) array(path string) {
-	s.advance(1)
-	for i := 0; s.element(); i++ {
-		element, start := fmt.Sprintf("%s[%d]", path, i), s.pos
-		s.mark(element, s.here())
-		s.value(element)
-		if s.pos == start {
-			return
-		}
-	}
-}
-
-// inline reads {a = 1, b.c = 2}. TOML 1.1 allows newlines and comments here too.
-func (s *scanner) inline(path string) {
-	s.advance(1)
-	for s.element() {
-		s.pair(path)
-	}
-}
-
-// element advances to the next element of an array or inline table and returns true, or advances past the end and
-// returns false.
-func (s *scanner) element() bool {
-	s.blank()
-	for s.peek() == ',' {
-		s.advance(1)
-		s.blank()
-	}
-	if c := s.peek(); c == ']' || c == '}' {
-		s.advance(1)
-		return false
-	}
-	return !s.done()
-}
-
-// quoted reads a string of any of the four kinds and returns the string with its quotes.
-func (s *scanner) quoted() string {
-	start, quote := s.pos, s.text[s.pos:s.pos+1]
-	if long := strings.Repeat(quote, 3); strings.HasPrefix(s.text[s.pos:], long) {
-		quote = long
-	}
-	s.advance(len(quote))
-	for !s.done() && !strings.HasPrefix(s.text[s.pos:], quote) {
-		if s.peek() == '\\' && quote[0] == '"' {
-			s.advance(1) // the backslash; the next step skips the escaped character
-		}
-		s.advance(1)
-	}
-	s.advance(len(quote))
-	for len(quote) == 3 && s.peek() == quote[0] {
-		s.advance(1) // up to two quotes may stand before the closing three
-	}
-	return s.text[start:s.pos]
-}
-
-// blank skips white space, newlines and comments.
-func (s *scanner) blank() {
-	for !s.done() {
-		switch s.peek() {
-		case ' ', '\t', '\r', '\n':
-			s.advance(1)
-		case '#':
-			s.advance(len(until(s.text[s.pos:], "\n")))
-		default:
-			return
-		}
-	}
-}
-
-func (s *scanner) space() { s.skip(" \t") }
-
-// skip advances over any of chars.
-func (s *scanner) skip(chars string) {
-	for !s.done() && strings.IndexByte(chars, s.peek()) >= 0 {
-		s.advance(1)
-	}
-}
-
-// advance moves on by n bytes, at most to the end, and counts lines.
-func (s *scanner) advance(n int) {
-	end := min(s.pos+n, len(s.text))
-	s.line += strings.Count(s.text[s.pos:end], "\n")
-	s.pos = end
-}
-
-// peek returns the next byte, 0 at the end.
-func (s *scanner) peek() byte {
-	if s.done() {
-		return 0
-	}
-	return s.text[s.pos]
-}
-
-func (s *scanner) done() bool { return s.pos >= len(s.text) }
-
-func (s *scanner) here() spot { return spot{s.line, s.pos} }
 
 // mark records a path. The first place of a path is kept.
-func (s *scanner) mark(path string, at spot) {
-	if _, ok := s.spots[path]; !ok && path != "" {
-		s.spots[path] = at
+func (l *locator) mark(path string, at spot) {
+	if _, ok := l.spots[path]; !ok {
+		l.spots[path] = at
 	}
-}
-
-// until returns the part of s before any of chars.
-func until(s, chars string) string {
-	if i := strings.IndexAny(s, chars); i >= 0 {
-		return s[:i]
-	}
-	return s
 }
 
 // join appends a key to a path, quoted where TOML needs quotes.

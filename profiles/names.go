@@ -8,11 +8,14 @@ import (
 	"strings"
 )
 
+// label is a part of a host name (RFC 1123).
+const label = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
+
 var (
 	boxNames    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 	bridgeNames = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 	deviceNames = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	labels      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+	dotted      = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
 	variables   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	unitNames   = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
 )
@@ -20,10 +23,7 @@ var (
 // boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a
 // line, as the text is not at fault.
 func (d *document) boxName(file string) string {
-	name := nameOf(file)
-	if d.instance != "" {
-		name += "-" + d.instance
-	}
+	name := Ref{file, d.instance}.box()
 	if err := CheckName(name); err != nil {
 		d.refuse("", "the box's name, which is the file's, %v, got %s", err, quoted(name))
 	}
@@ -48,56 +48,42 @@ func CheckName(name string) error {
 	return nil
 }
 
-// bridgeName checks the name of a bridge that boxrun makes. The kernel allows 15 characters (IFNAMSIZ).
-func bridgeName(s string) (string, error) {
-	if !bridgeNames.MatchString(s) || len(s) > 15 {
-		return "", errors.New("must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
+// matching returns s, or an error with the rule that s breaks: s must match pattern, with at most most bytes.
+func matching(s string, pattern *regexp.Regexp, most int, rule string) (string, error) {
+	if !pattern.MatchString(s) || len(s) > most {
+		return "", errors.New(rule)
 	}
 	return s, nil
 }
 
+// bridgeName checks the name of a bridge that boxrun makes. The kernel allows 15 characters (IFNAMSIZ).
+func bridgeName(s string) (string, error) {
+	return matching(s, bridgeNames, 15,
+		"must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
+}
+
 // deviceName checks the name of a device that others made, less strictly than bridgeName.
 func deviceName(s string) (string, error) {
-	if !deviceNames.MatchString(s) || len(s) > 15 {
-		return "", errors.New("must be the name of a network device, at most 15 characters")
-	}
-	return s, nil
+	return matching(s, deviceNames, 15, "must be the name of a network device, at most 15 characters")
 }
 
 // hostName checks a host name: RFC 1123, dots included, within the length of Linux (HOST_NAME_MAX). Apptainer refuses
 // other names too.
 func hostName(s string) (string, error) {
-	const most = 64
-	if !dotted(s) || len(s) > most {
-		return "", fmt.Errorf("must be a host name: letters, digits, - and ., at most %d characters", most)
-	}
-	return s, nil
+	return matching(s, dotted, 64, "must be a host name: letters, digits, - and ., at most 64 characters")
 }
 
 // domainName checks a search domain for resolv.conf.
 func domainName(s string) (string, error) {
-	if name := strings.TrimSuffix(s, "."); !dotted(name) || len(name) > 253 {
-		return "", errors.New("must be a domain name, such as \"example.org\"")
-	}
-	return s, nil
-}
-
-// dotted reports whether s consists of labels of RFC 1123 separated by dots.
-func dotted(s string) bool {
-	for label := range strings.SplitSeq(s, ".") {
-		if !labels.MatchString(label) || len(label) > 63 {
-			return false
-		}
-	}
-	return true
+	_, err := matching(strings.TrimSuffix(s, "."), dotted, 253, "must be a domain name, such as \"example.org\"")
+	return s, err
 }
 
 // unitName checks the name of a systemd unit by the rules of systemd.unit(5). A template such as "getty@.service"
 // passes.
 func unitName(s string) (string, error) {
-	const most = 255
-	if !unitNames.MatchString(s) || len(s) > most {
-		return "", errors.New("must be the name of a unit, such as \"nginx.service\"")
+	if _, err := matching(s, unitNames, 255, "must be the name of a unit, such as \"nginx.service\""); err != nil {
+		return "", err
 	}
 	switch filepath.Ext(s) {
 	case ".service", ".socket", ".target", ".mount", ".automount", ".swap", ".timer", ".path", ".slice", ".scope", ".device":

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,11 +32,8 @@ func ParsePort(s string) (Port, error) {
 		container = host
 	}
 	from, err := parsePortRange(host)
-	if err != nil {
-		return Port{}, err
-	}
-	to, err := parsePortRange(container)
-	if err != nil {
+	to, errBehind := parsePortRange(container)
+	if err := cmp.Or(err, errBehind); err != nil {
 		return Port{}, err
 	}
 	if from.count != to.count {

@@ -68,9 +68,9 @@ func (m *Memory) UnmarshalText(text []byte) (err error) {
 
 // decode reads [resources].
 func (r *Resources) decode(s *section) {
-	one(s, "memory", &r.Memory, boxMemory)
-	whole(s, "pids", &r.PIDs, boxPIDs)
-	r.decodeCPUs(s)
+	take(s, "memory", &r.Memory, text(boxMemory))
+	take(s, "pids", &r.PIDs, whole(boxPIDs))
+	take(s, "cpus", &r.CPUs, decimal)
 }
 
 func boxMemory(text string) (Memory, error) {
@@ -81,50 +81,35 @@ func boxMemory(text string) (Memory, error) {
 	return m, err
 }
 
-func boxPIDs(n int64) error {
+func boxPIDs(n int64) (int, error) {
 	if n != 0 && (n < leastPIDs || n > mostPIDs) {
-		return fmt.Errorf("must be %d to %d, or 0 for no limit", leastPIDs, mostPIDs)
+		return 0, fmt.Errorf("must be %d to %d, or 0 for no limit", leastPIDs, mostPIDs)
 	}
-	return nil
+	return int(n), nil
 }
 
-// decodeCPUs decodes cpus, a whole number or a fraction.
-func (r *Resources) decodeCPUs(s *section) {
-	raw, ok := s.take("cpus")
-	if !ok {
-		return
+// decimal reads a number of processors, whole or a fraction.
+func decimal(s *section, name string, raw any) (float64, bool) {
+	if n, ok := raw.(int64); ok {
+		raw = float64(n)
 	}
-	var cpus float64
-	switch n := raw.(type) {
-	case float64:
-		cpus = n
-	case int64:
-		cpus = float64(n)
-	default:
-		s.wrongType("cpus", "a number", raw)
-		return
-	}
-	if err := boxCPUs(cpus); err != nil {
-		s.refuse("cpus", "%v, got %v", err, cpus)
-		return
-	}
-	r.CPUs = cpus
+	return checked(typed[float64]("a number"), boxCPUs)(s, name, raw)
 }
 
 // boxCPUs checks a number of processors. The smallest step is a hundredth, as systemd keeps whole percents of a
 // processor.
-func boxCPUs(cpus float64) error {
+func boxCPUs(cpus float64) (float64, error) {
 	const most = 8192 // the kernel's NR_CPUS
 	hundredths := cpus * 100
 	switch {
 	case cpus == 0:
-		return nil
+		return 0, nil
 	case math.IsNaN(cpus) || cpus < 0.01 || cpus > most:
-		return fmt.Errorf("must be 0.01 to %d, or 0 for no limit", most)
+		return 0, fmt.Errorf("must be 0.01 to %d, or 0 for no limit", most)
 	case math.Abs(hundredths-math.Round(hundredths)) > 1e-6:
-		return errors.New("must have at most two decimals")
+		return 0, errors.New("must have at most two decimals")
 	}
-	return nil
+	return cpus, nil
 }
 
 // Limited reports whether any resource is limited.

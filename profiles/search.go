@@ -33,12 +33,8 @@ type Search struct {
 // $BOXRUN_PROFILES (separated by colons), boxrun's directory in $XDG_CONFIG_HOME or ~/.config, and the host's
 // directories.
 func FromEnvironment() Search {
-	dirs := []string{here}
-	for _, dir := range filepath.SplitList(os.Getenv("BOXRUN_PROFILES")) {
-		if dir != "" {
-			dirs = append(dirs, dir)
-		}
-	}
+	named := filepath.SplitList(os.Getenv("BOXRUN_PROFILES"))
+	dirs := append([]string{here}, slices.DeleteFunc(named, func(dir string) bool { return dir == "" })...)
 	if config, err := os.UserConfigDir(); err == nil { // without a home there is no such directory
 		dirs = append(dirs, filepath.Join(config, "boxrun", "profiles"))
 	}
@@ -47,11 +43,7 @@ func FromEnvironment() Search {
 
 // With returns a search that also looks into dirs: after the current directory, before all other directories.
 func (s Search) With(dirs []string) Search {
-	at := 0
-	if len(s.Dirs) > 0 && s.Dirs[0] == here {
-		at = 1
-	}
-	s.Dirs = slices.Insert(slices.Clone(s.Dirs), at, dirs...)
+	s.Dirs = slices.Insert(slices.Clone(s.Dirs), slices.Index(s.Dirs, here)+1, dirs...)
 	return s
 }
 
@@ -92,49 +84,56 @@ func (r Ref) String() string {
 	return r.File + "@" + r.Instance
 }
 
+// word returns the name a person uses for the profile: NAME or NAME@INSTANCE.
+func (r Ref) word() string { return Ref{nameOf(r.File), r.Instance}.String() }
+
+// box returns the name of the profile's box: NAME or NAME-INSTANCE.
+func (r Ref) box() string {
+	if r.Instance == "" {
+		return nameOf(r.File)
+	}
+	return nameOf(r.File) + "-" + r.Instance
+}
+
 // Ref returns the file and the instance the profile was read from.
 func (p Profile) Ref() Ref {
 	return Ref{File: p.File, Instance: strings.TrimPrefix(strings.TrimPrefix(p.Name, nameOf(p.File)), "-")}
 }
 
 // Word returns the name a person uses for the profile: NAME or NAME@INSTANCE.
-func (p Profile) Word() string {
-	r := p.Ref()
-	r.File = nameOf(r.File)
-	return r.String()
-}
+func (p Profile) Word() string { return p.Ref().word() }
 
 // Find looks for the profile that a person named by arg: a path (with a slash or ending in .toml), "builtin:NAME", or a
 // name on the search path. Each form may end in @INSTANCE. A path is returned as given, even if there is no such file.
 // A name without a profile may be the name of a box, such as a box started as an instance or from a path; s.Box then
 // returns the profile. A name found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
 func (s Search) Find(arg string) (Ref, error) {
-	name, instance, err := cutInstance(arg)
-	if err != nil {
-		return Ref{}, err
-	}
-	if strings.HasPrefix(name, builtinPrefix) || strings.Contains(name, "/") || strings.HasSuffix(name, ".toml") {
-		return Ref{name, instance}, nil
+	ref, err := parseRef(arg)
+	name := ref.File
+	if err != nil || strings.HasPrefix(name, builtinPrefix) || strings.Contains(name, "/") ||
+		strings.HasSuffix(name, ".toml") {
+		return ref, err
 	}
 	for _, dir := range s.Dirs {
-		file := filepath.Join(dir, name+".toml")
-		_, err := os.Stat(file)
+		ref.File = filepath.Join(dir, name+".toml")
+		_, err := os.Stat(ref.File)
 		if err == nil && name != "" {
-			return Ref{file, instance}, nil
+			return ref, nil
 		}
 		if err != nil && !absent(dir, err) {
 			return Ref{}, fmt.Errorf("looking for profile %q: %w", name, err)
 		}
 	}
-	if _, err := builtinText(builtinPrefix + name); err == nil {
-		return Ref{builtinPrefix + name, instance}, nil
+	ref.File = builtinPrefix + name
+	if _, err := builtinText(ref.File); err == nil {
+		return ref, nil
 	}
-	if s.Box != nil && instance == "" {
+	if s.Box != nil && ref.Instance == "" {
 		if ref, ok := s.Box(name); ok {
 			return ref, nil
 		}
 	}
-	return Ref{}, s.notFound(name)
+	return Ref{}, fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
 }
 
 // absent reports whether err means that dir has no profiles. The current directory may be unreadable, as under "sudo
@@ -143,52 +142,41 @@ func absent(dir string, err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || dir == here && errors.Is(err, fs.ErrPermission)
 }
 
-// cutInstance splits NAME@INSTANCE. An @ in the name of a directory, or in a path ending in .toml, separates nothing.
-func cutInstance(arg string) (name, instance string, err error) {
+// parseRef splits NAME@INSTANCE. An @ in the name of a directory, or in a path ending in .toml, separates nothing.
+func parseRef(arg string) (Ref, error) {
 	i := strings.LastIndexByte(arg, '@')
 	if i < 0 || strings.Contains(arg[i:], "/") || strings.HasSuffix(arg, ".toml") {
-		return arg, "", nil
+		return Ref{File: arg}, nil
 	}
 	if err := CheckName(arg[i+1:]); err != nil {
-		return "", "", Errors{{File: arg, Message: fmt.Sprintf("the instance %v, got %q", err, arg[i+1:])}}
+		return Ref{}, Errors{{File: arg, Message: fmt.Sprintf("the instance %v, got %q", err, arg[i+1:])}}
 	}
-	return arg[:i], arg[i+1:], nil
+	return Ref{arg[:i], arg[i+1:]}, nil
 }
 
 // Word returns the short form, NAME or NAME@INSTANCE, of an arg that Find takes. The profile need not exist.
 func Word(arg string) string {
-	file, instance, err := cutInstance(arg)
+	ref, err := parseRef(arg)
 	if err != nil {
 		return nameOf(arg) // no profile has such a word
 	}
-	return Ref{nameOf(file), instance}.String()
+	return ref.word()
 }
 
 // BoxName returns the name of the box for an arg that Find takes. The profile need not exist.
 func BoxName(arg string) string {
-	file, instance, err := cutInstance(arg)
+	ref, err := parseRef(arg)
 	if err != nil {
 		return arg // no box has such a name
 	}
-	if instance != "" {
-		return nameOf(file) + "-" + instance
-	}
-	return nameOf(file)
-}
-
-// notFound returns an ErrNotFound for name, with a guess at the name that was meant.
-func (s Search) notFound(name string) error {
-	return fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
+	return ref.box()
 }
 
 // DidYouMean guesses what was meant by name, among names and the profiles, and returns text to append to an error. The
 // text is "" where nothing is near, or where a profile has exactly this name. Between equally near words, names win
 // over profiles.
 func (s Search) DidYouMean(name string, names ...string) string {
-	found, err := s.List()
-	if err != nil {
-		found = nil // profiles that cannot be listed cannot be suggested
-	}
+	found, _ := s.List() // profiles that cannot be listed cannot be suggested
 	for _, f := range found {
 		if f.Name == name {
 			return ""
@@ -205,14 +193,12 @@ func (s Search) DidYouMean(name string, names ...string) string {
 // by the word, else the file.
 func (s Search) Called(p Profile) string {
 	word := p.Word()
-	ref, err := s.Find(word)
-	if err != nil {
-		return p.Ref().String()
+	if ref, err := s.Find(word); err == nil {
+		if file, err := absolute(ref.File); err == nil && file == p.File {
+			return word
+		}
 	}
-	if file, err := absolute(ref.File); err != nil || file != p.File {
-		return p.Ref().String()
-	}
-	return word
+	return p.Ref().String()
 }
 
 // Load finds, reads and checks the profile that a person named. See Find and Read for the errors.
@@ -309,13 +295,9 @@ func (s Search) List() ([]Found, error) {
 		}
 		files = append(files, more...)
 	}
-	more, err := builtinFiles()
-	if err != nil {
-		return nil, err
-	}
 	first := map[string]string{}
 	found := []Found{}
-	for _, file := range append(files, more...) {
+	for _, file := range append(files, builtinFiles()...) {
 		f := find(file)
 		if earlier, ok := first[f.Name]; ok && earlier != file {
 			f.ShadowedBy = earlier
@@ -346,16 +328,12 @@ func profileFiles(dir string) ([]string, error) {
 // hasImage reports whether a TOML file is meant to be a profile. A file that cannot be read or parsed counts as a
 // profile, so that List shows the error.
 func hasImage(file string) bool {
+	var keys map[string]any
 	text, err := readText(file)
-	if err != nil {
-		return true
+	if err == nil {
+		err = toml.Unmarshal(text, &keys)
 	}
-	keys := map[string]any{}
-	if _, err := toml.Decode(string(text), &keys); err != nil {
-		return true
-	}
-	_, ok := keys["image"]
-	return ok
+	return err != nil || keys["image"] != nil
 }
 
 // find reads a profile for List. A template is read as an instance with an arbitrary name, so that %i is no mistake.

@@ -17,11 +17,20 @@ type section struct {
 	known []string // the keys asked for
 }
 
-// take returns the raw value of a key and records the key as part of the format.
-func (s *section) take(name string) (any, bool) {
+// A reader turns the raw value of a key or element called name into a T. A reader refuses every other value; ok is then
+// false, and value arbitrary.
+type reader[T any] func(s *section, name string, raw any) (value T, ok bool)
+
+// take reads a key and records the key as part of the format. A missing key or a refused value leaves into as it is.
+func take[T any](s *section, name string, into *T, read reader[T]) {
 	s.known = append(s.known, name)
-	v, ok := s.raw[name]
-	return v, ok
+	raw, ok := s.raw[name]
+	if !ok {
+		return
+	}
+	if value, ok := read(s, name, raw); ok {
+		*into = value
+	}
 }
 
 // refuse records what is wrong with the value of name. name may be an element such as "ports[1]".
@@ -37,115 +46,100 @@ func (s *section) valid(names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return s.doc.failed[join(s.path, name)] })
 }
 
-// table returns the table called name. A missing table is an empty table; a value of another type is refused.
+// table returns the table called name. A missing table is an empty table, and so is a refused one.
 func (s *section) table(name string) *section {
-	raw := map[string]any{}
-	if v, ok := s.take(name); ok {
-		if t, ok := v.(map[string]any); ok {
-			raw = t
-		} else {
-			s.refuse(name, "must be a table, got %s", shown(v))
-		}
-	}
+	var raw map[string]any
+	take(s, name, &raw, typed[map[string]any]("a table"))
 	return s.doc.section(join(s.path, name), raw)
 }
 
-// wrongType refuses a value that has another type than want, such as "a string".
-func (s *section) wrongType(name, want string, got any) {
-	s.refuse(name, "must be %s, got %s", want, shown(got))
-}
-
-// one decodes a string key with parse. The error of parse states the rule without the value. A missing key leaves into
-// as it is.
-func one[T any](s *section, name string, into *T, parse func(string) (T, error)) {
-	if raw, ok := s.take(name); ok {
-		if v, ok := element(s, name, raw, parse); ok {
-			*into = v
+// typed returns a reader of raw values of the type T, in words want.
+func typed[T any](want string) reader[T] {
+	return func(s *section, name string, raw any) (T, bool) {
+		value, ok := raw.(T)
+		if !ok {
+			s.refuse(name, "must be %s, got %s", want, shown(raw))
 		}
+		return value, ok
 	}
 }
 
-// many decodes a list of strings, each with parse. A refused element stays in the list as a zero value, so that indexes
+// checked returns a reader that turns the values of read into values of another type by parse. The error of parse
+// states the rule without the value.
+func checked[R, T any](read reader[R], parse func(R) (T, error)) reader[T] {
+	return func(s *section, name string, raw any) (value T, ok bool) {
+		from, ok := read(s, name, raw)
+		if !ok {
+			return value, false
+		}
+		value, err := parse(from)
+		if err != nil {
+			s.refuse(name, "%v, got %s", err, shown(raw))
+		}
+		return value, err == nil
+	}
+}
+
+// whole returns a reader of whole numbers.
+func whole[T any](parse func(int64) (T, error)) reader[T] {
+	return checked(typed[int64]("a whole number"), parse)
+}
+
+// text returns a reader of strings.
+func text[T any](parse func(string) (T, error)) reader[T] { return checked(expanded, parse) }
+
+// expanded reads a string, and expands %i. Control characters are refused, except newlines and tabs: no value needs
+// control characters, and values reach argument lists, files and terminals.
+func expanded(s *section, name string, raw any) (string, bool) {
+	return checked(typed[string]("a string in quotes"), func(written string) (string, error) {
+		full, err := expand(written, s.doc.instance)
+		control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+		if err == nil && strings.ContainsFunc(full, control) {
+			err = errors.New("must not have control characters")
+		}
+		return full, err
+	})(s, name, raw)
+}
+
+// texts returns a reader of lists of strings.
+func texts[T any](parse func(string) (T, error)) reader[[]T] {
+	return list("a list of strings", text(parse))
+}
+
+// list returns a reader of lists, in words want. A refused element stays in the list as a zero value, so that indexes
 // equal the indexes in the file.
-func many[T any](s *section, name string, into *[]T, parse func(string) (T, error)) {
-	if raw, ok := s.list(name, "a list of strings"); ok {
-		*into = make([]T, len(raw))
-		for i, value := range raw {
-			(*into)[i], _ = element(s, at(name, i), value, parse)
+func list[T any](want string, read reader[T]) reader[[]T] {
+	return func(s *section, name string, raw any) ([]T, bool) {
+		elements, ok := typed[[]any](want)(s, name, raw)
+		values := make([]T, len(elements))
+		for i, element := range elements {
+			if value, ok := read(s, at(name, i), element); ok {
+				values[i] = value
+			}
 		}
+		return values, ok
 	}
-}
-
-// entries decodes a table of strings with free keys, each value with parse. check gets the key and its raw value, and
-// its error states the rule for keys.
-func entries(s *section, name string, into map[string]string, check func(key string, value any) error,
-	parse func(string) (string, error)) {
-	raw, ok := s.take(name)
-	if !ok {
-		return
-	}
-	table, ok := raw.(map[string]any)
-	if !ok {
-		s.wrongType(name, "a table", raw)
-		return
-	}
-	for _, key := range slices.Sorted(maps.Keys(table)) {
-		path := join(name, key)
-		if err := check(key, table[key]); err != nil {
-			s.refuse(path, "%v", err)
-			continue
-		}
-		if value, ok := element(s, path, table[key], parse); ok {
-			into[key] = value
-		}
-	}
-}
-
-// list returns the raw elements of a list key. ok is false for a missing key and for a value that is no list.
-func (s *section) list(name, want string) ([]any, bool) {
-	raw, ok := s.take(name)
-	if !ok {
-		return nil, false
-	}
-	values, ok := raw.([]any)
-	if !ok {
-		s.wrongType(name, want, raw)
-	}
-	return values, ok
 }
 
 // at returns the name of an element of a list.
 func at(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
 
-// element decodes a string with parse, after expanding %i. For a refused string the value is zero and ok false.
-func element[T any](s *section, name string, raw any, parse func(string) (T, error)) (value T, ok bool) {
-	written, ok := raw.(string)
-	if !ok {
-		s.wrongType(name, "a string in quotes", raw)
-		return value, false
+// entries returns a reader of tables with free keys. check gets a key and its raw value, and its error states the rule
+// for keys.
+func entries(check func(key string, value any) error, read reader[string]) reader[map[string]string] {
+	return func(s *section, name string, raw any) (map[string]string, bool) {
+		table, ok := typed[map[string]any]("a table")(s, name, raw)
+		values := map[string]string{}
+		for _, key := range slices.Sorted(maps.Keys(table)) {
+			path := join(name, key)
+			if err := check(key, table[key]); err != nil {
+				s.refuse(path, "%v", err)
+			} else if value, ok := read(s, path, table[key]); ok {
+				values[key] = value
+			}
+		}
+		return values, ok
 	}
-	full, err := expand(written, s.doc.instance)
-	if err == nil {
-		err = printable(full)
-	}
-	var parsed T
-	if err == nil {
-		parsed, err = parse(full)
-	}
-	if err != nil {
-		s.refuse(name, "%v, got %s", err, quoted(written))
-		return value, false
-	}
-	return parsed, true
-}
-
-// printable refuses control characters, except newlines and tabs. No value needs control characters, and values reach
-// argument lists, files and terminals.
-func printable(s string) error {
-	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
-		return errors.New("must not have control characters")
-	}
-	return nil
 }
 
 // optional returns a parser that takes "" as the zero value, meaning the default.
@@ -158,9 +152,6 @@ func optional[T any](parse func(string) (T, error)) func(string) (T, error) {
 	}
 }
 
-// prose accepts any text.
-func prose(s string) (string, error) { return s, nil }
-
 // choice returns a parser that accepts words only.
 func choice(words ...string) func(string) (string, error) {
 	return func(s string) (string, error) {
@@ -169,38 +160,5 @@ func choice(words ...string) func(string) (string, error) {
 		}
 		last := len(words) - 1
 		return "", fmt.Errorf("must be %s or %s", strings.Join(words[:last], ", "), words[last])
-	}
-}
-
-// whole decodes a whole number. The error of check states the rule.
-func whole(s *section, name string, into *int, check func(int64) error) {
-	if raw, ok := s.take(name); ok {
-		if n, ok := number(s, name, raw, check); ok {
-			*into = int(n)
-		}
-	}
-}
-
-// number decodes a whole number, of a key or of an element of a list.
-func number(s *section, name string, raw any, check func(int64) error) (int64, bool) {
-	n, ok := raw.(int64)
-	if !ok {
-		s.wrongType(name, "a whole number", raw)
-		return 0, false
-	}
-	if err := check(n); err != nil {
-		s.refuse(name, "%v, got %d", err, n)
-		return 0, false
-	}
-	return n, true
-}
-
-// between returns a check that accepts numbers from least to most.
-func between(least, most int64) func(int64) error {
-	return func(n int64) error {
-		if n < least || n > most {
-			return fmt.Errorf("must be %d to %d", least, most)
-		}
-		return nil
 	}
 }

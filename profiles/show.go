@@ -3,7 +3,6 @@ package profiles
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -32,8 +31,7 @@ func (p Profile) Hash() string {
 	if err != nil {
 		b = []byte(err.Error()) // no valid profile has a number without a JSON form; the text still makes a fingerprint
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
 // WithoutValues returns the profile with the names of the variables of systemd.environment, but without their values.

@@ -43,31 +43,21 @@ func Trusted(file string, invoker int) error {
 	if err != nil {
 		return fmt.Errorf("finding the directory of %s: %w", file, err)
 	}
-	t := truster{file, invoker}
-	err = Way(abs, t.check)
+	err = Way(abs, func(path string, info fs.FileInfo) error {
+		owner := int(info.Sys().(*syscall.Stat_t).Uid)
+		if owner != 0 && owner != invoker {
+			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
+		}
+		if who := writers(info.Mode()); who != "" {
+			return &TrustError{file, path, "is writable for " + who, "chmod go-w " + path}
+		}
+		return nil
+	})
 	var untrusted *TrustError
 	if err != nil && !errors.As(err, &untrusted) {
 		return fmt.Errorf("checking who can write %s: %w", file, err)
 	}
 	return err
-}
-
-// A truster judges the files, directories and links on the way to a file.
-type truster struct {
-	file    string
-	invoker int
-}
-
-// check refuses a file, directory or link that others can change.
-func (t truster) check(path string, info fs.FileInfo) error {
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if owner != 0 && owner != t.invoker {
-		return &TrustError{t.file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
-	}
-	if who := writers(info.Mode()); who != "" {
-		return &TrustError{t.file, path, "is writable for " + who, "chmod go-w " + path}
-	}
-	return nil
 }
 
 func chown(path string, info fs.FileInfo) string {
@@ -82,58 +72,35 @@ func chown(path string, info fs.FileInfo) string {
 // paths given to check, only the last part may be a link. Way may call check several times for a path. The first error
 // ends the walk.
 func Way(file string, check func(path string, info fs.FileInfo) error) error {
-	w := way{check: check, links: 40} // the limit of the kernel (MAXSYMLINKS)
-	return w.walk("/", strings.Split(file, "/"))
-}
-
-type way struct {
-	check func(path string, info fs.FileInfo) error
-	links int // how many more symbolic links are followed
-}
-
-// walk checks dir, a path without symbolic links, then walks on from dir along names.
-func (w *way) walk(dir string, names []string) error {
-	if err := w.look(dir); err != nil {
-		return err
-	}
-	for i, name := range names {
-		if name == "" || name == "." {
-			continue
-		}
-		dir = filepath.Join(dir, name) // correct for ".." too, as dir has no links
-		if err := w.look(dir); err != nil {
-			return err
-		}
-		target, err := os.Readlink(dir)
-		if errors.Is(err, syscall.EINVAL) { // not a link
-			continue
-		}
+	path, names := "/", strings.Split(file, "/")
+	for links := 0; ; {
+		info, err := os.Lstat(path)
 		if err != nil {
 			return err
 		}
-		return w.follow(dir, target, names[i+1:])
+		if err := check(path, info); err != nil {
+			return err
+		}
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			if links++; links > 40 { // the limit of the kernel (MAXSYMLINKS)
+				return syscall.ELOOP
+			}
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			names = append(strings.Split(target, "/"), names...)
+			path = filepath.Dir(path)
+			if filepath.IsAbs(target) {
+				path = "/"
+			}
+		case len(names) == 0:
+			return nil
+		default:
+			path, names = filepath.Join(path, names[0]), names[1:] // correct for ".." too, as path has no links
+		}
 	}
-	return nil
-}
-
-// follow walks on at the target of a link, and then along rest.
-func (w *way) follow(link, target string, rest []string) error {
-	if w.links--; w.links < 0 {
-		return syscall.ELOOP
-	}
-	from := filepath.Dir(link)
-	if filepath.IsAbs(target) {
-		from = "/"
-	}
-	return w.walk(from, append(strings.Split(target, "/"), rest...))
-}
-
-func (w *way) look(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	return w.check(path, info)
 }
 
 // writers names who can write besides the owner; "" for nobody. A link has no mode of its own, so nobody can.

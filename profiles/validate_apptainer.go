@@ -3,12 +3,13 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // decode reads [apptainer]. limited says whether [resources] limits the box.
 func (a *Apptainer) decode(s *section, limited bool) {
-	many(s, "args", &a.Args, passedThrough)
+	take(s, "args", &a.Args, texts(passedThrough))
 	for i, arg := range a.Args {
 		if limited && strings.HasPrefix(arg, "--apply-cgroups=") {
 			s.refuse(at("args", i), "must not have --apply-cgroups beside [resources]: Apptainer takes one of the two")
@@ -36,18 +37,14 @@ func passedThrough(arg string) (string, error) {
 // checkLong checks flag or flag=value.
 func checkLong(arg string) error {
 	name, _, hasValue := strings.Cut(arg, "=")
-	for _, f := range apptainerFlags() {
-		if f.long == name {
-			return f.check(hasValue)
-		}
-	}
-	return nil // a flag of a newer Apptainer, for Apptainer to judge
+	f, _ := flagWhere(func(f apptainerFlag) bool { return f.long == name })
+	return f.check(hasValue) // Apptainer is to judge a flag of a newer Apptainer
 }
 
 // checkShort checks letters as Apptainer reads letters: each is a flag, until a flag takes the rest as its value.
 func checkShort(letters string) error {
 	for i, letter := range letters {
-		f, known := shortFlag(string(letter))
+		f, known := flagWhere(func(f apptainerFlag) bool { return f.short == string(letter) })
 		if !known {
 			return fmt.Errorf("has -%c, which is no flag of \"apptainer instance start\"", letter)
 		}
@@ -62,13 +59,14 @@ func checkShort(letters string) error {
 	return nil
 }
 
-func shortFlag(letter string) (apptainerFlag, bool) {
-	for _, f := range apptainerFlags() {
-		if f.short == letter {
-			return f, true
-		}
+// flagWhere returns the flag for which is reports true.
+func flagWhere(is func(apptainerFlag) bool) (flag apptainerFlag, known bool) {
+	flags := apptainerFlags()
+	i := slices.IndexFunc(flags, is)
+	if i < 0 {
+		return apptainerFlag{}, false
 	}
-	return apptainerFlag{}, false
+	return flags[i], true
 }
 
 // An apptainerFlag is a flag of "apptainer instance start" that must not be passed, needs a value, or has a letter.

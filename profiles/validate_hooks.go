@@ -4,36 +4,24 @@ import "errors"
 
 // decode reads [hooks].
 func (h *Hooks) decode(s *section) {
-	commands, ok := s.list("post_up", "a list of commands, each a list of strings")
-	if !ok {
-		return
-	}
-	h.PostUp = make([][]string, len(commands))
-	for i, command := range commands {
-		h.PostUp[i] = argv(s, at("post_up", i), command)
-	}
+	take(s, "post_up", &h.PostUp, list("a list of commands, each a list of strings", argv))
 }
 
-// argv decodes a command and its arguments. boxrun starts no shell: a command that needs a shell names the shell.
-func argv(s *section, name string, raw any) []string {
-	words, ok := raw.([]any)
-	if !ok {
-		s.wrongType(name, `a command as a list of strings, such as ["systemctl", "start", "web"]`, raw)
-		return nil
-	}
-	if len(words) == 0 {
+// argv reads a command and its arguments. boxrun starts no shell: a command that needs a shell names the shell.
+func argv(s *section, name string, raw any) ([]string, bool) {
+	words, ok := typed[[]any](`a command as a list of strings, such as ["systemctl", "start", "web"]`)(s, name, raw)
+	if ok && len(words) == 0 {
 		s.refuse(name, "must not be empty")
-		return nil
 	}
 	argv := make([]string, len(words))
 	for i, word := range words {
-		parse := prose
+		read := expanded
 		if i == 0 {
-			parse = command
+			read = text(command)
 		}
-		argv[i], _ = element(s, at(name, i), word, parse)
+		argv[i], _ = read(s, at(name, i), word)
 	}
-	return argv
+	return argv, ok
 }
 
 // command checks the program to execute: a path, or a name to look up in the box.

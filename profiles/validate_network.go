@@ -4,17 +4,17 @@ import "errors"
 
 // decode reads [network].
 func (n *Network) decode(s *section) {
-	one(s, "mode", &n.Mode, choice(BridgeMode, HostMode, NoneMode))
-	one(s, "bridge", &n.Bridge, bridgeName)
-	one(s, "subnet", &n.Subnet, boxSubnet)
-	whole(s, "mtu", &n.MTU, checkMTU)
-	one(s, "ip", &n.IP, optional(parseIPv4))
-	one(s, "external", &n.External, optional(deviceName))
-	many(s, "ports", &n.Ports, ParsePort)
-	many(s, "allow_from", &n.AllowFrom, clients)
-	many(s, "dns", &n.DNS, nameServer)
-	many(s, "search", &n.Search, domainName)
-	one(s, "offload", &n.Offload, choice("off", "keep"))
+	take(s, "mode", &n.Mode, text(choice(BridgeMode, HostMode, NoneMode)))
+	take(s, "bridge", &n.Bridge, text(bridgeName))
+	take(s, "subnet", &n.Subnet, text(boxSubnet))
+	take(s, "mtu", &n.MTU, whole(checkMTU))
+	take(s, "ip", &n.IP, text(optional(parseIPv4)))
+	take(s, "external", &n.External, text(optional(deviceName)))
+	take(s, "ports", &n.Ports, texts(ParsePort))
+	take(s, "allow_from", &n.AllowFrom, texts(clients))
+	take(s, "dns", &n.DNS, texts(nameServer))
+	take(s, "search", &n.Search, texts(domainName))
+	take(s, "offload", &n.Offload, text(choice("off", "keep")))
 	n.checkIP(s)
 	n.checkPorts(s)
 	n.checkMode(s)
@@ -62,11 +62,11 @@ func (n *Network) checkHostPorts(s *section) {
 // checkMTU checks an MTU in bytes; 0 means the default. The minimum is the least MTU of IPv6 (RFC 8200 section 5).
 // Below the minimum the kernel removes IPv6 from the device, and no network in use is that narrow. The maximum is the
 // kernel's ETH_MAX_MTU.
-func checkMTU(n int64) error {
+func checkMTU(n int64) (int, error) {
 	if n != 0 && (n < 1280 || n > 65535) {
-		return errors.New("must be 0 or 1280 to 65535")
+		return 0, errors.New("must be 0 or 1280 to 65535")
 	}
-	return nil
+	return int(n), nil
 }
 
 // checkIP refuses a fixed address that a box on the subnet cannot have.

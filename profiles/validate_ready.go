@@ -8,11 +8,11 @@ import (
 
 // decode reads [ready]. masked are the units that will never be active, and mode is the mode of the network.
 func (r *Ready) decode(s *section, masked []string, mode string) {
-	one(s, "timeout", &r.Timeout, duration)
-	many(s, "units", &r.Units, startedUnit)
-	r.decodeTCP(s)
-	many(s, "http", &r.HTTP, checkURL)
-	one(s, "hint", &r.Hint, prose)
+	take(s, "timeout", &r.Timeout, text(duration))
+	take(s, "units", &r.Units, texts(startedUnit))
+	take(s, "tcp", &r.TCP, list("a list of port numbers", whole(tcpPort)))
+	take(s, "http", &r.HTTP, texts(checkURL))
+	take(s, "hint", &r.Hint, expanded)
 	if mode == NoneMode {
 		r.checkUnreached(s)
 	}
@@ -26,7 +26,7 @@ func (r *Ready) decode(s *section, masked []string, mode string) {
 // checkUnreached refuses network checks for a box without a network.
 func (r *Ready) checkUnreached(s *section) {
 	const rule = "cannot be checked with network.mode = %q: name units"
-	if len(r.TCP) > 0 {
+	if slices.ContainsFunc(r.TCP, func(port uint16) bool { return port != 0 }) { // 0: refused already
 		s.refuse("tcp", rule, NoneMode)
 	}
 	if len(r.HTTP) > 0 {
@@ -34,14 +34,11 @@ func (r *Ready) checkUnreached(s *section) {
 	}
 }
 
-// decodeTCP reads a list of port numbers.
-func (r *Ready) decodeTCP(s *section) {
-	raw, _ := s.list("tcp", "a list of port numbers")
-	for i, value := range raw {
-		if n, ok := number(s, at("tcp", i), value, between(1, 65535)); ok {
-			r.TCP = append(r.TCP, uint16(n))
-		}
+func tcpPort(n int64) (uint16, error) {
+	if n < 1 || n > 65535 {
+		return 0, errors.New("must be 1 to 65535")
 	}
+	return uint16(n), nil
 }
 
 // checkURL checks the URL of a page. A URL without a host means the box.

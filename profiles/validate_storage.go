@@ -10,9 +10,9 @@ import (
 
 // decode reads [storage].
 func (st *Storage) decode(s *section) {
-	one(s, "root", &st.Root, choice("tmpfs", "read-only", "overlay"))
-	one(s, "overlay", &st.Overlay, optional(s.doc.overlay))
-	many(s, "binds", &st.Binds, s.doc.bind)
+	take(s, "root", &st.Root, text(choice("tmpfs", "read-only", "overlay")))
+	take(s, "overlay", &st.Overlay, text(optional(s.doc.overlay)))
+	take(s, "binds", &st.Binds, texts(s.doc.bind))
 	if st.Overlay != "" && st.Root != "overlay" && s.valid("root", "overlay") {
 		s.refuse("overlay", "is for root = \"overlay\", which here is %q", st.Root)
 	}

@@ -7,10 +7,10 @@ import (
 
 // decode reads [systemd].
 func (y *Systemd) decode(s *section) {
-	entries(s, "environment", y.Environment, variable, oneLine)
-	many(s, "mask", &y.Mask, unitName)
-	one(s, "stop_timeout", &y.StopTimeout, duration)
-	one(s, "restart", &y.Restart, choice("no", "on-failure"))
+	take(s, "environment", &y.Environment, entries(variable, text(oneLine)))
+	take(s, "mask", &y.Mask, texts(unitName))
+	take(s, "stop_timeout", &y.StopTimeout, text(duration))
+	take(s, "restart", &y.Restart, text(choice("no", "on-failure")))
 }
 
 // variable refuses impossible names of variables.

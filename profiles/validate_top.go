@@ -9,10 +9,10 @@ import (
 
 // decodeTop reads the keys above the first table.
 func (p *Profile) decodeTop(s *section) {
-	one(s, "description", &p.Description, oneLine)
-	one(s, "image", &p.Image, s.doc.image)
-	one(s, "hostname", &p.Hostname, optional(hostName))
-	many(s, "depends_on", &p.DependsOn, profileName)
+	take(s, "description", &p.Description, text(oneLine))
+	take(s, "image", &p.Image, text(s.doc.image))
+	take(s, "hostname", &p.Hostname, text(optional(hostName)))
+	take(s, "depends_on", &p.DependsOn, texts(profileName))
 	p.checkDependsOn(s)
 	if _, ok := s.raw["image"]; !ok {
 		s.refuse("image", "is missing, every profile needs one")
@@ -54,7 +54,7 @@ func (d *document) path(s string) (string, error) {
 
 // decode reads [build] of a profile with this image.
 func (b *Build) decode(s *section, image string) {
-	one(s, "definition", &b.Definition, optional(s.doc.definition))
+	take(s, "definition", &b.Definition, text(optional(s.doc.definition)))
 	if b.Definition != "" && strings.HasPrefix(image, builtinPrefix) {
 		s.refuse("definition", "is for an image of your own: boxrun makes %q itself", image)
 	}
