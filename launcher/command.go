@@ -17,7 +17,7 @@ func (l *Launcher) run(ctx context.Context, b *box.Box, argv []string) (*apptain
 		return nil, err
 	}
 	c := startCommandOf(b)
-	if b.Unit != "" && b.Unit != units.OwnUnit() {
+	if b.Unit != "" && b.Unit != l.Caller.Unit {
 		err := units.Run(ctx, l.Store, b, c, append([]string{path}, argv[1:]...))
 		if err == nil || ctx.Err() != nil {
 			return c, err

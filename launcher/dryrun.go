@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Name == p.Name }) {
 		return nil, nil
 	}
-	if os.Geteuid() != 0 {
+	if !d.l.Caller.Root {
 		return d.fresh(p, nil)
 	}
 	b, err := d.l.Load(p.Name)
@@ -93,7 +92,7 @@ func (d *DryRun) clear(b *box.Box) ([]string, error) {
 // others returns the boxes beside the named box, the boxes of earlier ups among them. A clean host has only the boxes
 // of earlier ups.
 func (d *DryRun) others(name string) ([]*box.Box, error) {
-	if os.Geteuid() != 0 {
+	if !d.l.Caller.Root {
 		return box.Without(d.boxes, name), nil
 	}
 	boxes, err := d.l.All()
@@ -157,12 +156,8 @@ func (l *Launcher) unitCommand(b *box.Box, argv []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	down, err := units.DownCommand(l.Store, b.Name)
-	if err != nil {
-		return "", err
-	}
 	argv[0] = path
-	return units.SystemdRun(units.TransientUnit(b.Name), units.TransientProperties(b, argv, down, apptainer.Environment(l.Home))), nil
+	return units.StartCommand(l.Store, b, argv)
 }
 
 // rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
@@ -250,11 +245,11 @@ func (d *DryRun) foresee(p profiles.Profile, old *box.Box, others []*box.Box) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := d.l.New(p, units.UnitFor(p), mtu)
+	b, err := d.l.New(p, units.For(d.l.Caller, p), mtu)
 	if err != nil {
 		return nil, nil, err
 	}
-	if os.Geteuid() == 0 {
+	if d.l.Caller.Root {
 		return d.foreseeHere(b, p, old, others)
 	}
 	if err := network.RefusePublished(p, others); err != nil || !b.Bridged() {

@@ -124,7 +124,7 @@ func secretOf(t *testing.T, content string) (profiles.Profile, string) {
 
 func TestCopiesOfSecrets(t *testing.T) {
 	p, path := secretOf(t, "hunter2")
-	l := &box.Store{Dir: t.TempDir()}
+	l := &box.Store{Dir: t.TempDir(), Caller: box.Caller{Root: true}}
 	for range 2 { // the second finds what a killed boxrun left
 		if err := WriteSecrets(l, p); err != nil {
 			t.Fatal(err)
