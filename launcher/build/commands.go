@@ -42,15 +42,11 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 
 // recipeCommands returns the bash commands for doing by hand what WriteAll does.
 func recipeCommands(recipe []files.File, dir string) []string {
-	var lines []string
-	for _, f := range recipe {
-		path := filepath.Join(dir, f.Path)
-		lines = append(lines, "mkdir -p "+files.Quote(filepath.Dir(path)), f.Command(dir))
-		if f.Mode == 0o755 {
-			lines = append(lines, "chmod 755 "+files.Quote(path))
-		}
+	var all []files.File
+	for _, f := range files.Below(dir, recipe) {
+		all = append(all, files.Dir(filepath.Dir(f.Path)), f)
 	}
-	return lines
+	return files.Set{Files: all}.Commands()
 }
 
 // shownEnvironment returns the variables of a build, quoted for bash. The variables of proxies are shown without
