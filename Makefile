@@ -12,7 +12,7 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check shape fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
+.PHONY: help build install deps check arch shape fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
 	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs a Debian mirror and PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
+	@echo 'make arch       boxrun for other architectures, with some tests under emulation (root; installs qemu-user)'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
 	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
@@ -58,6 +59,20 @@ check:
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt would change:'; gofmt -l .; exit 1; }
 	go vet ./...
 	GORACE=atexit_sleep_ms=0 go test $(RACE) -timeout 15m $(UNIT)
+
+# The architectures people run, as GOARCH:QEMU. The tests run emulated are of what depends on the architecture: sizes, the
+# order of bytes, raw system calls. Architectures of 32 bits are built alone.
+ARCHES   = arm64:aarch64 ppc64le:ppc64le riscv64:riscv64 s390x:s390x
+EMULATED = ./profiles ./netsetup/rules ./launcher/say ./launcher/apptainer
+arch:
+	@e2e/deps.sh arch
+	@for arch in $(ARCHES); do \
+		echo "GOARCH=$${arch%:*}"; export CGO_ENABLED=0 GOARCH=$${arch%:*}; \
+		go build -o /dev/null ./cmd/boxrun && \
+		go test -count=1 -exec qemu-$${arch#*:} $(EMULATED) && \
+		go test -count=1 -exec qemu-$${arch#*:} -run 'Systemd|Connection|LinksInABox' ./launcher/guest || exit 1; \
+	done
+	@for arch in 386 arm; do echo "GOARCH=$$arch"; CGO_ENABLED=0 GOARCH=$$arch go build -o /dev/null ./cmd/boxrun || exit 1; done
 
 # Every fuzz target for five seconds: go test takes one at a time.
 FUZZTIME ?= 5s

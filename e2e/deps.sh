@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what building and testing boxrun needs on a Debian, as root; with the word vm what its virtual machine needs
-# too, with the word coldfront what the test of the portal does. That test itself fetches from Debian's mirrors and PyPI: the
+# too, with the word arch the emulators of other architectures, with the word coldfront what the test of the portal does. That test itself fetches from Debian's mirrors and PyPI: the
 # image of the portal, and on its host the package debootstrap.
 # Quick where all of it is there.
 set -eu
@@ -25,6 +25,9 @@ need gcc gcc libc6-dev # for go test -race
 if [ "${1:-}" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86
 	need mke2fs e2fsprogs
+fi
+if [ "${1:-}" = arch ]; then
+	need qemu-s390x qemu-user
 fi
 if [ "${1:-}" = coldfront ]; then
 	need chromium chromium fonts-liberation

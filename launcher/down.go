@@ -42,7 +42,7 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 		return Down{}, err
 	}
 	defer unlock()
-	if err := units.HookAgain(ctx, l.Store, name); err != nil {
+	if err := units.Rearm(ctx, name); err != nil {
 		return Down{}, err
 	}
 	k, err := network.OpenKernel()
@@ -53,12 +53,12 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 	b, err := l.Load(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Down{Name: name, Left: units.UnitIsOf(units.OwnUnit(), name)}, network.Forget(ctx, l.Store, k, name)
+		return Down{Name: name, Left: units.IsOf(l.Caller.Unit, name)}, network.Forget(ctx, l.Store, k, name)
 	case errors.Is(err, box.ErrUnreadable):
 		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case err != nil:
 		return Down{}, err
-	case units.OthersBox(b), units.DiedUnseen(b):
+	case units.OthersBox(l.Caller, b), units.DiedUnseen(l.Caller, b):
 		return Down{Name: name, Left: true}, nil
 	}
 	if timeout == nil {
@@ -121,7 +121,7 @@ func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 
 // stopWithUnits stops the box, and tells systemd of the stop. Normally systemd is told first. If timeout is longer
 // than the time its services have to stop, systemd is told after the box has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (killed error, services units.Stoppings, err error) {
+func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (killed error, services units.Stopping, err error) {
 	long := timeout > stopTimeout(b)
 	if !long {
 		services = units.Stop(ctx, l.Store, b)
@@ -136,7 +136,7 @@ func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.D
 // stop tells the box's init to stop, and waits until Apptainer's master has cleaned up. For a dead box stop does
 // nothing. killed is the killed of Stop.
 func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) (killed, err error) {
-	if b.Init.PID <= 1 || !box.SameBoot(b) {
+	if b.Init.PID <= 1 || !b.SameBoot() {
 		return nil, nil
 	}
 	b.Phase = box.Stopping

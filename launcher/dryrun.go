@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 
+	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/files"
@@ -39,7 +39,7 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Name == p.Name }) {
 		return nil, nil
 	}
-	if os.Geteuid() != 0 {
+	if !d.l.Caller.Root {
 		return d.fresh(p, nil)
 	}
 	b, err := d.l.Load(p.Name)
@@ -87,7 +87,7 @@ func (d *DryRun) clear(b *box.Box) ([]string, error) {
 // others returns the boxes beside the named box, the boxes of earlier ups among them. A clean host has only the boxes
 // of earlier ups.
 func (d *DryRun) others(name string) ([]*box.Box, error) {
-	if os.Geteuid() != 0 {
+	if !d.l.Caller.Root {
 		return box.Without(d.boxes, name), nil
 	}
 	boxes, err := d.l.All()
@@ -104,7 +104,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 		return nil, err
 	}
 	var k *netsetup.Kernel // nil: the commands are for a clean host
-	if os.Geteuid() == 0 {
+	if d.l.Caller.Root {
 		if k, err = network.OpenKernel(); err != nil {
 			return nil, err
 		}
@@ -185,13 +185,12 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	for _, dirs := range w.dirs {
 		lines = append(lines, dirs.Command())
 	}
-	boot := "env -i " + files.QuoteAll(append(w.env, w.argv...))
+	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), w.argv...))
 	if w.box.Unit != "" {
-		down, err := units.DownCommand(l.Store, w.box.Name)
-		if err != nil {
+		var err error
+		if boot, err = units.StartCommand(l.Store, w.box, w.service()); err != nil {
 			return nil, err
 		}
-		boot = units.SystemdRun(units.TransientUnit(w.box.Name), units.TransientProperties(w.box, w.service(), down, w.env))
 	}
 	rules, err := rulesCommands(w.box)
 	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err

@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
@@ -32,13 +31,11 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 
 // downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
 // needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
-// themselves (see UnhookCommands).
+// themselves (see DisarmCommands).
 func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
-	lines, undo := units.UnhookCommands(b)
+	lines, undo := units.DisarmCommands(b)
 	if b.Alive() {
-		lines = append(lines,
-			fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
-			fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
+		lines = append(lines, StopCommands(b)...)
 	}
 	lines = append(lines, b.Ports.UndoCommands()...)
 	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)

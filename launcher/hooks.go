@@ -53,7 +53,7 @@ func (l *Launcher) runHook(ctx context.Context, b *box.Box, i int, argv []string
 	l.Notef("%s: %s", b.Name, step)
 	out := &say.LineWriter{Show: func(line string) error { l.Notef("    %s", say.Plain(line)); return nil }}
 	quiet := l.tellTime(ctx, fmt.Sprintf("%s: running post_up[%d]", b.Name, i))
-	code, err := enter.RunIn(ctx, enter.RefOf(l.Store, b), enter.Command{Argv: argv, Stdout: out, Stderr: out})
+	code, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{Argv: argv, Stdout: out, Stderr: out})
 	quiet()
 	err = errors.Join(err, out.End())
 	switch {
@@ -96,7 +96,7 @@ func (l *Launcher) hookCommands(b *box.Box, p profiles.Profile) []string {
 	if !b.HooksDue || len(p.Hooks.PostUp) == 0 {
 		return nil
 	}
-	argv := enter.RefOf(l.Store, b).EnterArgv()
+	argv := enter.RefOf(l.Store, b).Argv()
 	enter := append(apptainer.Environment(l.Home), argv[:len(argv)-1]...)
 	lines := []string{"# hooks.post_up, when the box is ready"}
 	for _, command := range p.Hooks.PostUp {

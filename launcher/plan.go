@@ -33,7 +33,7 @@ type facts struct {
 
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
-	f := facts{systemd: units.Booted(), unit: units.UnitFor(p)}
+	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
 	var siteErr, mtuErr, resolversErr, helloErr error
 	path, err := apptainer.Look()
 	if err == nil {
@@ -69,7 +69,6 @@ type wanted struct {
 	dirs      []storage.Dirs
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
-	env       []string
 }
 
 // plan returns what a start of box b puts on the host. The box's hosts file names its neighbours among boxes.
@@ -85,10 +84,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		start.Binds = append(start.Binds, f.hello.Binds(s.Exe)...)
 		sets = append(sets, f.hello.Root(start.Image))
 	}
-	return wanted{
-		box: b, files: sets, dirs: storage.Needed(p),
-		apptainer: f.apptainer, argv: start.Argv(), env: apptainer.Environment(s.Home),
-	}
+	return wanted{box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv()}
 }
 
 // apptainerConf returns boxrun's apptainer.conf: the site's own, changed so that Apptainer finds boxrun's conflists.

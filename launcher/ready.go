@@ -31,8 +31,7 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) e
 		Init: b.Init, Addr: addr, Timeout: timeout, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP,
 		Live: l.Live, Tail: l.tailOf(b),
 	}
-	done, err := r.Wait(ctx)
-	up.Failed = done.Failed
+	up.Failed, err = r.Wait(ctx)
 	var late *guest.NotReady
 	if !errors.As(err, &late) {
 		return err
@@ -52,7 +51,7 @@ func (l *Launcher) tailOf(b *box.Box) func(context.Context, string, int) []strin
 		ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 		defer cancel()
 		var out bytes.Buffer
-		_, err := enter.RunIn(ctx, enter.RefOf(l.Store, b), enter.Command{
+		_, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{
 			Argv:   []string{"journalctl", "--no-pager", "-q", "-o", "cat", "-n", strconv.Itoa(n), "-u", unit},
 			Stdout: &out, Stderr: &out,
 		})

@@ -14,7 +14,7 @@ func (l *Launcher) run(ctx context.Context, w wanted) (c *apptainer.Command, uni
 	b := w.box
 	c = apptainer.NewCommand(b.Name, b.Profile.Image, b.Log, b.LogFrom, units.BootTimeout(b.Profile))
 	unit = b.Unit
-	if unit != "" && unit != units.OwnUnit() {
+	if unit != "" && unit != l.Caller.Unit {
 		err := units.Run(ctx, l.Store, b, c, w.service())
 		if err == nil || ctx.Err() != nil {
 			return c, unit, err

@@ -19,17 +19,6 @@ import (
 	"boxrun/profiles"
 )
 
-// UnreadBoxes returns the names of the boxes with unreadable records.
-func (l *Launcher) UnreadBoxes() []string {
-	var names []string
-	for _, file := range l.Records("boxes/*.json") {
-		if _, err := l.Load(box.NameOf(file)); errors.Is(err, box.ErrUnreadable) {
-			names = append(names, box.NameOf(file))
-		}
-	}
-	return names
-}
-
 // clearUnread stops a box with an unreadable record, and removes everything found by the box's name.
 func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
 	strays, _, err := l.Strays(k, []string{name})
@@ -52,12 +41,20 @@ func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name str
 
 // StopStray stops an instance without a record, with the stop timeout of a default profile, and waits for its services.
 func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
-	units := units.Stop(ctx, l.Store, b)
-	defer units.Close()
+	services := units.Stop(ctx, l.Store, b)
+	defer services.Close()
 	if _, err := guest.Stop(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
 		return err
 	}
-	return errors.Join(l.remove(b), units.Wait(ctx))
+	return errors.Join(l.remove(b), services.Wait(ctx))
+}
+
+// StopCommands returns the commands to stop a box, and to wait until Apptainer's master has cleaned up.
+func StopCommands(b *box.Box) []string {
+	return []string{
+		fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
+		fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID),
+	}
 }
 
 // Strays returns the running instances of boxrun's without a record of boxrun's. Apptainer's records list the
@@ -80,7 +77,7 @@ func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Bo
 		return nil, nil, err
 	}
 	for _, path := range records {
-		b, err := l.stray(path)
+		b, err := stray(l.Store, path)
 		if err != nil {
 			continue // the record has no running instance
 		}
@@ -97,7 +94,7 @@ func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Bo
 
 // stray returns the running instance described by Apptainer's record at path. A record without a running instance is an
 // error.
-func (l *Launcher) stray(path string) (*box.Box, error) {
+func stray(s *box.Store, path string) (*box.Box, error) {
 	r, err := apptainer.ReadRecord(path)
 	if err == nil {
 		err = r.Verify()
@@ -106,12 +103,12 @@ func (l *Launcher) stray(path string) (*box.Box, error) {
 		return nil, err
 	}
 	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
-	b := &box.Box{Name: r.Name, Record: path, Log: apptainer.LogPath(l.Home, hostname, r.Name),
+	b := &box.Box{Name: r.Name, Record: path, Log: apptainer.LogPath(s.Home, hostname, r.Name),
 		Profile: profiles.Profile{Name: r.Name, File: fileOfBox(r.Name)}}
 	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // an instance in the host's network has no link
 		b.Veth = link.Veth
 	}
-	if unit := units.UnitOf(r.PPID); units.UnitIsOf(unit, r.Name) {
+	if unit := units.Of(r.PPID); units.IsOf(unit, r.Name) {
 		b.Unit = unit
 	}
 	return b, adopt(b, r)

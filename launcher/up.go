@@ -32,15 +32,15 @@ type UpOptions struct {
 
 // Up is the outcome of an up.
 type Up struct {
-	Box     *box.Box
-	Started bool               // false: the box was up before
-	Mended  []string           // of a box up before: a line for each fault
-	Changed bool               // the profile differs from the profile of the start
-	Image   string             // of a box up before: fate of its image, "" for none: see ImageNow
-	Secrets []string           // of a box up before: names of secrets with changed files
-	Failed  []guest.FailedUnit // units that failed at boot, with their last log lines
-	Killed  error              // ErrKilled: a box to start anew did not stop by itself
-	Host    []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
+	Box      *box.Box
+	Started  bool               // false: the box was up before
+	Repaired []string           // of a box up before: a line for each fault
+	Changed  bool               // the profile differs from the profile of the start
+	Image    string             // of a box up before: fate of its image, "" for none: see ImageNow
+	Secrets  []string           // of a box up before: names of secrets with changed files
+	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
+	Killed   error              // ErrKilled: a box to start anew did not stop by itself
+	Host     []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
@@ -51,7 +51,7 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 	if up.Box == nil || err != nil && !Stays(err) {
 		return up, err
 	}
-	return up, errors.Join(err, units.Watched(ctx, l.Store, up.Box, p))
+	return up, errors.Join(err, units.Supervise(ctx, l.Store, up.Box, p))
 }
 
 // Stays reports whether a box is up in spite of the error of an up.
@@ -64,7 +64,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return Up{}, err
 	}
 	defer unlock()
-	if err := units.HookAgain(ctx, l.Store, p.Name); err != nil {
+	if err := units.Rearm(ctx, p.Name); err != nil {
 		return Up{}, err
 	}
 	k, err := network.OpenKernel()
@@ -101,12 +101,12 @@ func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err != nil {
 		return Up{}, err
 	}
-	watch, err := network.WatchHost(p)
+	before, err := network.LookAtHost(p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := l.bringUp(ctx, k, p, f, o)
-	changes, lookErr := watch.Changes()
+	changes, lookErr := before.Difference()
 	up.Host = changes
 	return up, errors.Join(err, lookErr)
 }
@@ -138,17 +138,17 @@ func (l *Launcher) finish(ctx context.Context, b *box.Box, p profiles.Profile, o
 
 // upAgain mends a running box, and waits until the box is ready.
 func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
-	mended, err := network.Repair(ctx, l.Store, k, b)
+	repaired, err := network.Repair(ctx, l.Store, k, b)
 	if err == nil {
 		err = network.Settle(ctx, l.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, l.Store, b, p)
-		mended = append(mended, held...)
+		repaired = append(repaired, held...)
 	}
-	up := Up{Box: b, Mended: mended, Changed: !limits.MadeOf(l.Store, b, p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(l.Store, p)}
+	up := Up{Box: b, Repaired: repaired, Changed: !limits.MadeOf(l.Store, b, p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(l.Store, p)}
 	if err != nil || o.NoWait {
 		return up, err
 	}
@@ -161,7 +161,7 @@ func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *box.Box
 	if err := l.Refuse(k, p); err != nil {
 		return Up{}, err
 	}
-	if b.Phase == box.Running && units.OwnUnit() == units.InstanceUnit(p) {
+	if b.Phase == box.Running && l.Caller.Unit == units.Instance(p) {
 		o.restarts = b.Restarts + 1
 	}
 	if words := l.changed(b, &p); len(words) > 0 {
@@ -238,11 +238,11 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) 
 	if err := l.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	mended, err := network.Raise(l.Store, k, network.Of(l.Store, b))
+	repaired, err := network.Raise(l.Store, k, network.Of(l.Store, b))
 	if err != nil {
 		return err
 	}
-	for _, line := range mended {
+	for _, line := range repaired {
 		l.Notef("mended: %s", line)
 	}
 	if err := network.Sweep(l.Store, k, append(others, b)); err != nil {
@@ -285,7 +285,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p p
 	b.Unit = unit
 	booted := l.connect(ctx, k, b, cli)
 	if booted == nil {
-		network.WarnOfNeighbours(l.Store, b)
+		network.Warn(l.Store, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

@@ -40,10 +40,7 @@ changed, and starts the box anew.`,
 			if dryRun {
 				return a.each(cmd, names, func(_ context.Context, name string) error { return a.printBuild(name) })
 			}
-			if err := a.needRootFor("build", names); err != nil {
-				return err
-			}
-			return a.each(cmd, names, func(ctx context.Context, name string) error {
+			return a.eachAsRoot(cmd, names, func(ctx context.Context, name string) error {
 				p, err := a.profile(name)
 				if err != nil {
 					return err
@@ -63,14 +60,10 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 	if err := trustBuild(p); err != nil {
 		return err
 	}
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
 	o.Version, o.Output = version, a.err
 	began := time.Now()
-	done, err := build.Run(ctx, l.Store, p, o)
-	if done.Done {
+	done, err := build.Run(ctx, a.launcher().Store, p, o)
+	if done.Built {
 		a.notef("%s: built %s in %.1fs", p.Name, done.Image, time.Since(began).Seconds())
 	}
 	if done.Kept != "" && o.Replacing == "" {
@@ -100,13 +93,5 @@ func (a *app) printBuild(name string) error {
 	if err != nil {
 		return err
 	}
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
-	commands, err := build.Commands(l.Store, p)
-	if err != nil {
-		return err
-	}
-	return a.lines(commands)
+	return a.commands(build.Commands(a.launcher().Store, p))
 }

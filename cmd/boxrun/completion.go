@@ -34,7 +34,7 @@ func (a *app) completeProfiles(_ *cobra.Command, args []string, _ string) ([]str
 
 // completeBoxes completes names of boxes, without those in args.
 func (a *app) completeBoxes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	names, _ := a.boxNames(nil, true) // names that could be read are returned beside an error
+	names, _ := a.boxNames() // names that could be read are returned beside an error
 	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) })
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -55,19 +55,15 @@ const unitsTimeout = time.Second
 // completeUnits completes the units of the boxes in args, for root, as asked of the systemd in each box. Without args,
 // as in "logs -u UNIT web", the units of all boxes are offered: shells do not say which box follows the flag.
 func (a *app) completeUnits(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	l, err := a.launcher()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), unitsTimeout)
 	defer cancel()
-	names, _ := a.boxNames(args, len(args) == 0) // names that could be read are returned beside an error
+	names := args
+	if len(names) == 0 {
+		names, _ = a.boxNames() // names that could be read are returned beside an error
+	}
 	var units []string
 	for _, arg := range names {
-		all, err := journal.Units(ctx, l.Store, profiles.BoxName(arg))
-		if err != nil {
-			continue
-		}
+		all, _ := journal.Units(ctx, a.launcher().Store, profiles.BoxName(arg))
 		for _, u := range all {
 			if strings.HasPrefix(u.Name, word) && !slices.Contains(units, u.Name+"\t"+u.Description) {
 				units = append(units, u.Name+"\t"+u.Description)

@@ -36,39 +36,37 @@ with a note.`,
 			if err := a.needRoot("cp"); err != nil {
 				return err
 			}
-			c, err := copyOf(words[0], words[1])
-			if err != nil {
-				return err
-			}
-			l, err := a.launcher()
+			box, c, err := transferOf(words[0], words[1])
 			if err != nil {
 				return err
 			}
 			// As with exec, an interrupt reaches the process in the box first.
-			return enter.RunCopy(context.WithoutCancel(cmd.Context()), l.Store, c)
+			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
 	}
 }
 
-// copyOf parses the source and the target of a copy. Exactly one side must be in a box; anything else is a usageError.
-// A path in the box is made absolute.
-func copyOf(source, target string) (enter.Copy, error) {
+// transferOf parses the source and the target of a copy, and returns the name of the box too. Exactly one side must be
+// in a box; anything else is a usageError. A path in the box is made absolute.
+func transferOf(source, target string) (box string, t enter.Transfer, err error) {
 	from, inSource, fromBox := boxPath(source)
 	to, inTarget, toBox := boxPath(target)
 	if source == "" || target == "" || fromBox == toBox {
-		return enter.Copy{}, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
+		return "", t, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
 	}
-	c := enter.Copy{Box: from, Inside: inSource, Outside: target}
+	t = enter.Transfer{Source: inSource, Target: target}
+	box, inBox := from, &t.Source
 	if toBox {
-		c = enter.Copy{Box: to, Inside: inTarget, Outside: source, In: true}
+		t = enter.Transfer{Source: source, Target: inTarget, Into: true}
+		box, inBox = to, &t.Target
 	}
-	if c.Inside == "" {
-		return c, usageError{fmt.Errorf("there is no path behind the colon of %q", c.Box+":")}
+	if *inBox == "" {
+		return "", t, usageError{fmt.Errorf("there is no path behind the colon of %q", box+":")}
 	}
-	if !strings.HasPrefix(c.Inside, "/") {
-		c.Inside = "/" + c.Inside
+	if !strings.HasPrefix(*inBox, "/") {
+		*inBox = "/" + *inBox
 	}
-	return c, nil
+	return box, t, nil
 }
 
 // boxPath splits PROFILE:PATH and returns the name of the box and the path in it. A word with a slash or a dot before
@@ -94,7 +92,7 @@ func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]stri
 	if fromBox || strings.ContainsAny(word, ":/.") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	names, _ := a.boxNames(nil, true) // names that could be read are returned beside an error
+	names, _ := a.boxNames() // names that could be read are returned beside an error
 	files, err := filepath.Glob(word + "*")
 	if err != nil {
 		files = nil // word is no valid pattern, and so no file's name

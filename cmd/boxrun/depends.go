@@ -25,7 +25,7 @@ func (a *app) upNeeded(ctx context.Context, l *launcher.Launcher, p profiles.Pro
 		began := time.Now()
 		up, err := l.Up(ctx, q, launcher.UpOptions{})
 		a.live("")
-		if up.Box != nil && (up.Started || len(up.Mended) > 0) {
+		if up.Box != nil && (up.Started || len(up.Repaired) > 0) {
 			a.noteUp(up, time.Since(began))
 		}
 		if err != nil {

@@ -25,18 +25,14 @@ The exit code is 0 whether there are differences or not.`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRootFor("diff", names); err != nil {
-				return err
-			}
-			l, err := a.launcher()
-			if err != nil {
+			if err := a.needRoot("diff", names...); err != nil {
 				return err
 			}
 			p, err := a.search.Load(names[0])
 			if err != nil {
 				return err
 			}
-			d, err := l.Diff(cmd.Context(), profiles.BoxName(names[0]), p)
+			d, err := a.launcher().Diff(cmd.Context(), profiles.BoxName(names[0]), p)
 			if err != nil {
 				return err
 			}

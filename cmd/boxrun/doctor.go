@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +35,7 @@ exit code is 1 where something failed.`,
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}
 			}
-			if err := a.needRootFor("doctor", names); err != nil {
+			if err := a.needRoot("doctor", names...); err != nil {
 				return err
 			}
 			return a.doctor(cmd.Context(), names, f)
@@ -50,12 +49,9 @@ exit code is 1 where something failed.`,
 
 // doctor examines the host and boxes, and prints the checks. With f.fix it mends first. A failed check is exit code 1.
 func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
+	l := a.launcher()
 	if f.fix {
-		if err := a.mend(ctx, l); err != nil {
+		if err := a.repairAll(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -72,10 +68,10 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// mend mends what is boxrun's and prints the mends on stderr. The result of doctor on stdout is the checks.
-func (a *app) mend(ctx context.Context, l *launcher.Launcher) error {
-	mended, err := l.Mend(ctx)
-	for _, line := range mended {
+// repairAll repairs what is boxrun's and prints the repairs on stderr. The result of doctor on stdout is the checks.
+func (a *app) repairAll(ctx context.Context, l *launcher.Launcher) error {
+	done, err := l.RepairAll(ctx)
+	for _, line := range done.Lines {
 		a.note("mended: " + line)
 	}
 	return err
@@ -90,20 +86,20 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		}
 		return doctor.SelfTest(ctx, l, hello)
 	case len(names) == 0:
-		return doctor.Examine(ctx, l, "", nil)
+		return doctor.Examine(ctx, l, doctor.Subject{})
 	}
 	name := profiles.BoxName(names[0])
 	p, err := a.profile(names[0])
 	if err != nil {
 		return examineBox(ctx, l, name, err)
 	}
-	return doctor.Examine(ctx, l, name, &p)
+	return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
 }
 
 // examineBox examines a box as it was started, for a profile that is gone or has become invalid. Without such a box,
 // examineBox returns the profile's error cause, unless there is no profile either.
 func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
-	checks, err := doctor.Examine(ctx, l, name, nil)
+	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name})
 	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
 		return nil, cause
 	}
@@ -122,18 +118,17 @@ func (t *terminal) printChecks(checks []doctor.Check, asJSON bool) error {
 		area, name = max(area, len(c.Area)), max(name, len(c.Name))
 		count[c.Status]++
 	}
+	var lines []string
 	for _, c := range checks {
-		if _, err := fmt.Fprintf(t.out, "%s  %-*s  %-*s  %s\n", c.Status, area, c.Area, name, c.Name, c.Found); err != nil {
-			return err
-		}
+		lines = append(lines, fmt.Sprintf("%s  %-*s  %-*s  %s", c.Status, area, c.Area, name, c.Name, c.Found))
 		for _, hint := range []struct{ label, text string }{{"why", c.Why}, {"fix", c.Fix}} {
-			if hint.text == "" {
-				continue
-			}
-			if _, err := fmt.Fprintf(t.out, "%s%s: %s\n", strings.Repeat(" ", 6), hint.label, hint.text); err != nil {
-				return err
+			if hint.text != "" {
+				lines = append(lines, "      "+hint.label+": "+hint.text)
 			}
 		}
+	}
+	if err := t.lines(lines); err != nil {
+		return err
 	}
 	t.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
 		count[doctor.Fail], count[doctor.Skip])

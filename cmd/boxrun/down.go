@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) downCommand() *cobra.Command {
-	var timeout timeoutFlag
+	timeout := timeoutFlag()
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "down PROFILE... | --all",
@@ -42,16 +42,15 @@ Of several boxes those that depend on others go before these.`,
 					return err
 				}
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
+			var unread error
+			if all {
+				names, unread = a.boxNames()
 			}
-			names, unread := a.boxNames(names, all)
 			do := func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) }
 			if dryRun {
 				do = a.printDowns()
 			}
-			err = a.each(cmd, l.StopOrder(names), do)
+			err := a.each(cmd, a.launcher().StopOrder(names), do)
 			if err == nil {
 				return unread
 			}
@@ -61,21 +60,17 @@ Of several boxes those that depend on others go before these.`,
 			return err
 		},
 	}
-	cmd.Flags().VarP(&timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
+	cmd.Flags().VarP(timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
 	return cmd
 }
 
 // down takes a box down and prints what was done. The path of a kept overlay goes to stdout. Where there is no box,
-// down returns NotUp. A box that had to be killed is down too, with the error ErrKilled.
+// down reports so as notUp does. A box that had to be killed is down too, with the error ErrKilled.
 func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) error {
 	name := profiles.BoxName(arg)
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
-	down, err := l.Down(ctx, name, timeout)
+	down, err := a.launcher().Down(ctx, name, timeout)
 	a.live("")
 	if err != nil && !errors.Is(err, fault.ErrKilled) {
 		return err
@@ -84,7 +79,7 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 		return nil
 	}
 	if !down.Found {
-		return a.notUp(l, arg, name)
+		return a.notUp(arg, name)
 	}
 	if down.Killed {
 		a.notef("%s: is down, killed at once", name)
@@ -100,14 +95,19 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	return err
 }
 
-// NotUp reports a box that is not up. With a profile of the name this is a note; without, an ErrNotFound.
-func (a *app) notUp(l *launcher.Launcher, arg, name string) error {
+// notUp reports a box that is not up, as absent does.
+func (a *app) notUp(arg, name string) error {
+	return a.absent(arg, name, "is not up", "there is neither a box nor a profile named %q%s", "\"boxrun ps -a\" lists both")
+}
+
+// absent reports that a verb has nothing to do for the box that arg names. With a profile of the name this is a note,
+// "name: is". Without, this is an ErrNotFound with a hint: missing formats its text, from arg and a guess at the name.
+func (a *app) absent(arg, name, is, missing, hint string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
-		return &fault.Problem{Kind: fault.ErrNotFound,
-			Text: fmt.Sprintf("there is neither a box nor a profile named %q%s", arg, l.DidYouMean(name)),
-			Hint: "\"boxrun ps -a\" lists both"}
+		text := fmt.Sprintf(missing, arg, a.launcher().DidYouMean(name))
+		return &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: hint}
 	}
-	a.notef("%s: is not up", name)
+	a.notef("%s: %s", name, is)
 	return nil
 }
 
@@ -117,34 +117,19 @@ func (a *app) printDowns() func(context.Context, string) error {
 	var gone []string // boxes that would be down by now
 	return func(_ context.Context, arg string) error {
 		name := profiles.BoxName(arg)
-		l, err := a.launcher()
-		if err != nil {
-			return err
-		}
-		commands, err := l.DownCommands(name, gone...)
+		commands, err := a.launcher().DownCommands(name, gone...)
 		if errors.Is(err, fault.ErrNotFound) || slices.Contains(gone, name) {
-			return a.notUp(l, arg, name)
+			return a.notUp(arg, name)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			gone = append(gone, name)
 		}
-		gone = append(gone, name)
-		return a.lines(commands)
+		return a.commands(commands, err)
 	}
 }
 
-// boxNames returns names, or with all the names of all boxes. Beside an error boxNames returns the names it could read.
-func (a *app) boxNames(names []string, all bool) ([]string, error) {
-	if !all {
-		return names, nil
-	}
-	l, err := a.launcher()
-	if err != nil {
-		return nil, err
-	}
-	boxes, err := l.List()
-	for _, b := range boxes {
-		names = append(names, b.Name)
-	}
-	return names, err
+// boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
+func (a *app) boxNames() ([]string, error) {
+	boxes, err := a.launcher().List()
+	return column(boxes, func(b launcher.Status) string { return b.Name }), err
 }

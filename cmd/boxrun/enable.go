@@ -28,10 +28,7 @@ the built-in ones: at boot nobody but root answers for a profile.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRootFor("enable", names); err != nil {
-				return err
-			}
-			return a.each(cmd, names, a.enable)
+			return a.eachAsRoot(cmd, names, a.enable)
 		},
 	}
 }
@@ -47,11 +44,7 @@ func (a *app) enable(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
-	up, err := units.Enable(ctx, l.Store, p)
+	up, err := units.Enable(ctx, a.launcher().Store, p)
 	if err != nil {
 		return err
 	}

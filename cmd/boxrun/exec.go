@@ -48,13 +48,9 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
 // why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
 	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
 	// The command decides what an interrupt does.
-	code, err := enter.Run(context.WithoutCancel(cmd.Context()), l.Store, profiles.BoxName(arg), e)
+	code, err := enter.Run(context.WithoutCancel(cmd.Context()), a.launcher().Store, profiles.BoxName(arg), e)
 	if err != nil {
 		return execError{err, code}
 	}

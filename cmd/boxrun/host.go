@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/host"
@@ -34,16 +36,9 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
   boxrun host setup`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			if dryRun {
-				commands, err := host.SetupCommands(l, a.hostProfiles())
-				if err != nil {
-					return err
-				}
-				return a.lines(commands)
+				return a.commands(host.SetupCommands(l, a.hostProfiles()))
 			}
 			if err := a.needRoot("host setup"); err != nil {
 				return err
@@ -55,22 +50,17 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 			if err != nil {
 				return err
 			}
-			a.noteSetup(done.Changed)
+			for _, line := range done.Changed {
+				a.note(line)
+			}
+			if len(done.Changed) == 0 {
+				a.note("the host is set up, nothing to change")
+			}
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the files and commands, and change nothing")
 	return cmd
-}
-
-// noteSetup prints what a setup changed.
-func (t *terminal) noteSetup(changed []string) {
-	for _, line := range changed {
-		t.note(line)
-	}
-	if len(changed) == 0 {
-		t.note("the host is set up, nothing to change")
-	}
 }
 
 // hostProfiles returns the valid profiles of the host's own directories, not of a person's. A setup keeps the bridges
@@ -103,10 +93,7 @@ and of each whether it is in place or drifted.`,
 			if err := a.needRoot("host show"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			held, err := host.Show(l, a.hostProfiles())
 			if err != nil {
 				return err
@@ -134,11 +121,8 @@ func holdingRows(held []netsetup.Holding) [][]string {
 			state = "drifted"
 		}
 		rows = append(rows, []string{h.Owner, state, h.What})
-		for _, line := range h.Drift {
+		for _, line := range slices.Concat(h.Drift, h.Rules) {
 			rows = append(rows, []string{"", "", "  " + line})
-		}
-		for _, rule := range h.Rules {
-			rows = append(rows, []string{"", "", "  " + rule})
 		}
 	}
 	return rows
@@ -160,16 +144,9 @@ unless --force has it take them down first.`,
 			if err := a.needRoot("host reset"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
+			l := a.launcher()
 			if dryRun {
-				commands, err := host.ResetCommands(l)
-				if err != nil {
-					return err
-				}
-				return a.lines(commands)
+				return a.commands(host.ResetCommands(l))
 			}
 			if err := host.Reset(cmd.Context(), l, force); err != nil {
 				return err

@@ -17,8 +17,7 @@ func TestLinesFlag(t *testing.T) {
 		{"1.5", "must be a number"},
 		{"0x10", "must be a number"},
 	} {
-		var f linesFlag
-		if got := taken(&f, c.text); got != c.want {
+		if got := taken(linesFlag(), c.text); got != c.want {
 			t.Errorf("--lines %q: got %s, want %s", c.text, got, c.want)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	var o journal.Query
 	var noPrefix bool
-	var lines linesFlag
+	lines := linesFlag()
 	cmd := &cobra.Command{
 		Use:   "logs PROFILE...",
 		Short: "Print the journals of boxes",
@@ -41,7 +41,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&o.Follow, "follow", "f", false, "go on as lines come")
-	cmd.Flags().VarP(&lines, "lines", "n", "only the last `N` lines of each box; with 0 and -f, new ones alone")
+	cmd.Flags().VarP(lines, "lines", "n", "only the last `N` lines of each box; with 0 and -f, new ones alone")
 	cmd.Flags().StringVarP(&o.Unit, "unit", "u", "", "only lines of this `UNIT`")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only lines since this `TIME`, as journalctl takes it")
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
@@ -52,20 +52,13 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
-	names := make([]string, len(args))
-	for i, arg := range args {
-		names[i] = profiles.BoxName(arg)
-	}
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
+	names := column(args, profiles.BoxName)
 	o.Colours = a.colours()
 	prefixes := map[string]string{}
 	if len(names) > 1 && !noPrefix {
 		prefixes = logPrefixes(names, o.Colours)
 	}
-	code, err := journal.Show(ctx, l.Store, names, o, func(line journal.Line) error {
+	code, err := journal.Show(ctx, a.launcher().Store, names, o, func(line journal.Line) error {
 		out := a.out
 		if line.Problem {
 			out = a.err

@@ -26,8 +26,12 @@ func main() {
 func run(args []string, t *terminal) int {
 	ctx, stop := untilInterrupted()
 	defer stop()
-	root := newRoot(t)
-	if err := widenPath(); err != nil {
+	exe, err := os.Executable()
+	root := newRoot(t, exe)
+	if err == nil {
+		err = widenPath()
+	}
+	if err != nil {
 		return t.report(root, err)
 	}
 	root.SetArgs(args)

@@ -12,7 +12,7 @@ import (
 )
 
 func rootCommand() *cobra.Command {
-	root := newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr))
+	root := newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr), "")
 	root.InitDefaultHelpCmd()
 	return root
 }

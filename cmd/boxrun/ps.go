@@ -52,11 +52,7 @@ started the box anew. "boxrun status" and --json tell more.`,
 // listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
 // could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
-	l, err := a.launcher()
-	if err != nil {
-		return nil, err
-	}
-	boxes, unread := l.List()
+	boxes, unread := a.launcher().List()
 	if unread != nil || !all {
 		return boxes, unread
 	}
@@ -88,11 +84,9 @@ func psRows(boxes []launcher.Status, now time.Time) [][]string {
 
 // shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
 func shownPorts(ports []string) string {
-	short := make([]string, len(ports))
-	for i, p := range ports {
-		short[i] = strings.TrimSuffix(strings.TrimPrefix(p, "0.0.0.0:"), "/tcp")
-	}
-	return strings.Join(short, " ")
+	return strings.Join(column(ports, func(port string) string {
+		return strings.TrimSuffix(strings.TrimPrefix(port, "0.0.0.0:"), "/tcp")
+	}), " ")
 }
 
 // shownImage returns the image without its directory, "-" for none.
@@ -152,6 +146,7 @@ func uptime(b launcher.Status, now time.Time) string {
 	return fmt.Sprintf("%dd", d/day)
 }
 
+// column returns the cell of each row.
 func column[T any](rows []T, cell func(T) string) []string {
 	cells := make([]string, len(rows))
 	for i, row := range rows {

@@ -51,7 +51,7 @@ func TestReadmeListsTheVerbs(t *testing.T) {
 		}
 	}
 	var verbs []string
-	for _, cmd := range newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr)).Commands() {
+	for _, cmd := range newRoot(newTerminal(os.Stdin, os.Stdout, os.Stderr), "").Commands() {
 		if !cmd.Hidden {
 			verbs = append(verbs, cmd.Name())
 		}

@@ -17,12 +17,8 @@ reloaded, where a box is enabled.`,
 			if err := a.needRoot("repair"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
-			done, err := l.Repair(cmd.Context())
-			for _, line := range done.Mended {
+			done, err := a.launcher().Repair(cmd.Context())
+			for _, line := range done.Lines {
 				a.notef("mended: %s", line)
 			}
 			switch {
@@ -30,7 +26,7 @@ reloaded, where a box is enabled.`,
 				return err
 			case done.Boxes == 0:
 				a.note("no box is up")
-			case len(done.Mended) == 0:
+			case len(done.Lines) == 0:
 				a.note("all rules are in place")
 			}
 			return nil

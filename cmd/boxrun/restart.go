@@ -18,10 +18,7 @@ What up would refuse is refused before the box goes down.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRootFor("restart", names); err != nil {
-				return err
-			}
-			return a.each(cmd, names, a.restart)
+			return a.eachAsRoot(cmd, names, a.restart)
 		},
 	}
 }

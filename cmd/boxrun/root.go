@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,7 +17,9 @@ import (
 // app holds what all verbs share: the terminal, the directory of the records, and the search path of profiles.
 type app struct {
 	*terminal
-	stateDir string // --state-dir
+	exe      string // path of boxrun itself
+	stateDir string // --state-dir, absolute: Apptainer is run somewhere else
+	caller   box.Caller
 	search   profiles.Search
 }
 
@@ -26,8 +27,8 @@ type app struct {
 // environment.
 const profilesFlag = "profiles"
 
-func newRoot(t *terminal) *cobra.Command {
-	a := &app{terminal: t}
+func newRoot(t *terminal, exe string) *cobra.Command {
+	a := &app{terminal: t, exe: exe, stateDir: box.StateDir, caller: units.ReadCaller()}
 	a.search = a.searchPath()
 	root := &cobra.Command{
 		Use:   "boxrun",
@@ -43,7 +44,10 @@ away without a trace.`,
 		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.PersistentFlags().StringVar(&a.stateDir, "state-dir", box.StateDir, "where boxrun keeps what it knows of boxes")
+	root.PersistentFlags().Func("state-dir", "where boxrun keeps what it knows of boxes", func(dir string) (err error) {
+		a.stateDir, err = filepath.Abs(dir)
+		return err
+	})
 	_ = root.PersistentFlags().MarkHidden("state-dir")
 	root.PersistentFlags().Func(profilesFlag, "directories to look for profiles in", func(list string) error {
 		a.search = a.search.With(filepath.SplitList(list))
@@ -95,28 +99,17 @@ func wrapped(template string) string {
 // searchPath returns the search path of profiles. When systemd starts a box at boot, searchPath returns the directories
 // of the host alone, without those of a person. Otherwise names of boxes are looked up too.
 func (a *app) searchPath() profiles.Search {
-	if units.RunBySystemd() {
+	if a.caller.ForEnabled() {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
-	search.Box = func(name string) (profiles.Ref, bool) {
-		l, err := a.launcher()
-		if err != nil {
-			return profiles.Ref{}, false
-		}
-		return l.StartedFrom(name)
-	}
+	search.Box = func(name string) (profiles.Ref, bool) { return a.launcher().StartedFrom(name) }
 	return search
 }
 
 // launcher returns a launcher with the state directory, notes and search path of a.
-func (a *app) launcher() (*launcher.Launcher, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(a.stateDir) // Apptainer is run somewhere else
+func (a *app) launcher() *launcher.Launcher {
 	return &launcher.Launcher{
-		Store: &box.Store{Dir: dir, Home: "/root", Exe: exe, Note: a.note, Search: a.search}, Live: a.live,
-	}, err
+		Store: &box.Store{Dir: a.stateDir, Home: "/root", Exe: a.exe, Note: a.note, Caller: a.caller, Search: a.search}, Live: a.live,
+	}
 }

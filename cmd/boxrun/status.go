@@ -28,11 +28,7 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 			if err := a.needRoot("status"); err != nil {
 				return err
 			}
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
-			d, err := l.Status(cmd.Context(), profiles.BoxName(names[0]), profileNow(a.search, names[0]))
+			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), profileNow(a.search, names[0]))
 			if err != nil {
 				return err
 			}

@@ -19,11 +19,10 @@ import (
 // needRoot makes sure that verb runs as root. On a terminal without root, boxrun replaces itself by boxrun under sudo.
 // needRoot returns nil as root, and an error where boxrun cannot become root. As root it also sets the umask to 022:
 // records are readable for everybody on the host and files of a box for its users, whatever the person's umask.
-func (a *app) needRoot(verb string) error { return a.needRootFor(verb, nil) }
-
-// needRootFor is needRoot for a verb that reads the profiles in names. The profiles are found before sudo and handed on
-// by path, as sudo drops the environment.
-func (a *app) needRootFor(verb string, names []string) error {
+//
+// names are the profiles the verb reads. The profiles are found before sudo and handed on by path, as sudo drops the
+// environment.
+func (a *app) needRoot(verb string, names ...string) error {
 	if os.Geteuid() == 0 {
 		unix.Umask(0o022)
 		return nil
@@ -36,11 +35,8 @@ func (a *app) needRootFor(verb string, names []string) error {
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
 		return &fault.Problem{Kind: fault.ErrRefused, Text: verb + " needs root", Hint: "run it with sudo"}
 	}
-	exe, err := os.Executable() // the full path, as secure_path may lack /usr/local/bin
-	if err != nil {
-		return err
-	}
-	argv := underSudo(exe, verb, os.Args[1:], found, a.search.Kept())
+	// a.exe is the full path, as secure_path may lack /usr/local/bin.
+	argv := underSudo(a.exe, verb, os.Args[1:], found, a.search.Kept())
 	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }

@@ -99,6 +99,14 @@ func (t *terminal) lines(lines []string) error {
 	return err
 }
 
+// commands prints the commands of a dry run, and returns err instead if there is one.
+func (t *terminal) commands(commands []string, err error) error {
+	if err != nil {
+		return err
+	}
+	return t.lines(commands)
+}
+
 // json prints a result as JSON, for programs.
 func (t *terminal) json(v any) error {
 	enc := json.NewEncoder(t.out)

@@ -22,8 +22,7 @@ func TestTimeoutFlag(t *testing.T) {
 		{"-5", "must not be negative"},
 		{"5x", "must be a duration, such as 90s or 2m30s"},
 	} {
-		var f timeoutFlag
-		if got := taken(&f, c.text); got != c.want {
+		if got := taken(timeoutFlag(), c.text); got != c.want {
 			t.Errorf("--timeout %s: got %s, want %s", c.text, got, c.want)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 func (a *app) upCommand() *cobra.Command {
 	var o launcher.UpOptions
-	var timeout timeoutFlag
+	timeout := timeoutFlag()
 	var build, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "up PROFILE...",
@@ -39,17 +39,10 @@ is that of the first that failed.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
 			if dryRun {
-				l, err := a.launcher()
-				if err != nil {
-					return err
-				}
-				run := l.DryRun()
+				run := a.launcher().DryRun()
 				return a.each(cmd, names, func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })
 			}
-			if err := a.needRootFor("up", names); err != nil {
-				return err
-			}
-			return a.each(cmd, names, func(ctx context.Context, name string) error {
+			return a.eachAsRoot(cmd, names, func(ctx context.Context, name string) error {
 				if build {
 					return a.upBuilt(ctx, name, o)
 				}
@@ -58,7 +51,7 @@ is that of the first that failed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
-	cmd.Flags().Var(&timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
+	cmd.Flags().Var(timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
@@ -87,6 +80,14 @@ func (t *terminal) each(cmd *cobra.Command, names []string, do func(context.Cont
 	return nil
 }
 
+// eachAsRoot is each as root, for a verb that reads the profiles in names.
+func (a *app) eachAsRoot(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
+	if err := a.needRoot(cmd.Name(), names...); err != nil {
+		return err
+	}
+	return a.each(cmd, names, do)
+}
+
 // up brings up a box and the boxes it depends on, and prints what was done. The error joins the failure of the start
 // with up.Killed, the error of an old box that had to be killed.
 func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
@@ -94,10 +95,7 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := a.launcher()
-	if err != nil {
-		return err
-	}
+	l := a.launcher()
 	if err := a.upNeeded(ctx, l, p); err != nil {
 		return err
 	}
@@ -121,7 +119,7 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 	}
 	if p.Build.Definition == "" {
 		a.notef("%s: has no [build], and uses its image as it is", p.Name)
-	} else if err := a.build(ctx, p, build.Options{Outdated: true, Replacing: p.Name}); err != nil {
+	} else if err := a.build(ctx, p, build.Options{IfNeeded: true, Replacing: p.Name}); err != nil {
 		return err
 	}
 	o.Replace = true
@@ -131,7 +129,7 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 // noteUp prints on stderr what up did. Nothing goes to stdout, as the result of up is the box and not a text.
 func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	name := up.Box.Name
-	for _, line := range up.Mended {
+	for _, line := range up.Repaired {
 		t.notef("%s: mended: %s", name, line)
 	}
 	switch {
@@ -140,7 +138,7 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 		for _, line := range network.Exposure(up.Box) {
 			t.notef("%s: %s", name, line)
 		}
-	case len(up.Mended) == 0:
+	case len(up.Repaired) == 0:
 		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	if up.Changed {
@@ -217,10 +215,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 		}
 	}
 	commands, err := run.Up(p, o)
-	if err != nil {
-		return err
-	}
-	return a.lines(append(first, commands...))
+	return a.commands(append(first, commands...), err)
 }
 
 // printDependency prints the commands of up for q, a dependency of p. It prints nothing where there are none.

@@ -14,11 +14,7 @@ func (a *app) watchCommand() *cobra.Command {
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.launcher()
-			if err != nil {
-				return err
-			}
-			return units.Watch(cmd.Context(), l.Store)
+			return units.Watch(cmd.Context())
 		},
 	}
 }

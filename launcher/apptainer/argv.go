@@ -23,10 +23,12 @@ type Start struct {
 
 // Argv returns the command that starts the box. Apptainer would hide the image's own /root; --no-home keeps /root
 // visible. systemd gets the whole cgroup tree, because /proc/self/cgroup is not namespaced.
+// Apptainer would bind the host's time zone over the image's, writable: bind path = /etc/localtime is in the
+// apptainer.conf it comes with. --no-mount leaves that out.
 func (s Start) Argv() []string {
 	p := s.Profile
 	argv := append([]string{"apptainer", "-c", s.Conf, "instance", "start", "--boot"}, s.networkFlags()...)
-	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home")
+	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home", "--no-mount", "/etc/localtime")
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
 	for _, b := range s.Binds {

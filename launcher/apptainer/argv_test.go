@@ -10,7 +10,7 @@ import (
 
 func TestStartArgv(t *testing.T) {
 	const begin = "apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network boxrun-sbr0" +
-		" --network-args IP=10.22.0.2 --dns 192.0.2.1,192.0.2.2 --hostname web.example.org --no-home"
+		" --network-args IP=10.22.0.2 --dns 192.0.2.1,192.0.2.2 --hostname web.example.org --no-home --no-mount /etc/localtime"
 	tests := map[string]struct {
 		change func(*Start)
 		want   string
@@ -40,12 +40,12 @@ func TestStartArgv(t *testing.T) {
 		"the host's network": {
 			func(s *Start) { s.Profile.Network.Mode, s.DNS = profiles.HostMode, nil },
 			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --netns-path /proc/1/ns/net --dns 127.0.0.1" +
-				" --hostname web.example.org --no-home --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+				" --hostname web.example.org --no-home --no-mount /etc/localtime --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
 		},
 		"no network": {
 			func(s *Start) { s.Profile.Network.Mode, s.DNS = profiles.NoneMode, nil },
 			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 127.0.0.1" +
-				" --hostname web.example.org --no-home --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+				" --hostname web.example.org --no-home --no-mount /etc/localtime --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
 		},
 		"the profile's binds come after boxrun's, and its flags last": {
 			func(s *Start) {

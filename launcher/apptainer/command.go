@@ -29,7 +29,7 @@ type Command struct {
 	Leave  func()        // ends the wait for the command; nil for a child of boxrun
 }
 
-// NewCommand returns a command that does not run yet. image is that of the profile, for hints; the lines of this start begin
+// NewCommand returns a command that does not run yet. image is the profile's, for hints; the lines of this start begin
 // at the byte logFrom of the .err log; limit is how long the start may take.
 func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Command {
 	return &Command{
@@ -58,9 +58,9 @@ func (c *Command) Run(ctx context.Context, home, path string, argv []string) err
 	return nil
 }
 
-// AwaitRecord waits until Apptainer's record at path names a live instance, and returns the record. record stops waiting
-// when the command or ctx ends. The file is read every 2 ms: it appears some 200 ms before the command ends, and
-// boxrun has work to do in this time.
+// AwaitRecord waits until Apptainer's record at path names a live instance, and returns the record. AwaitRecord stops
+// waiting when the command or ctx ends. The file is read every 2 ms: it appears some 200 ms before the command ends,
+// and boxrun has work to do in this time.
 func (c *Command) AwaitRecord(ctx context.Context, path string) (Record, error) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -83,7 +83,7 @@ func (c *Command) AwaitRecord(ctx context.Context, path string) (Record, error) 
 }
 
 // Left stops waiting for a command that systemd runs, and returns true: the command has nothing left to do but sleep.
-// For a child of boxrun left returns false, because the caller has to reap the child.
+// For a child of boxrun Left returns false, because the caller has to reap the child.
 func (c *Command) Left() bool {
 	if c.Leave == nil {
 		return false
@@ -128,7 +128,7 @@ func (c *Command) Failed(err error) error {
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
 }
 
-// log returns what this start added to Apptainer's .err log. A log that cannot be read counts as empty, because the
+// logged returns what this start added to Apptainer's .err log. A log that cannot be read counts as empty, because the
 // caller can use stderr instead.
 func (c *Command) logged() string {
 	f, err := os.Open(c.log)

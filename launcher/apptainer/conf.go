@@ -54,11 +54,10 @@ func setDirective(conf, name, value string) string {
 	set := false
 	for old := range strings.Lines(conf) {
 		key, _, ok := strings.Cut(old, "=")
-		if !ok || strings.TrimSpace(key) != name {
+		switch {
+		case !ok || strings.TrimSpace(key) != name:
 			b.WriteString(old)
-			continue
-		}
-		if !set {
+		case !set:
 			b.WriteString(line)
 			set = true
 		}
@@ -67,10 +66,9 @@ func setDirective(conf, name, value string) string {
 		return b.String()
 	}
 	if conf != "" && !strings.HasSuffix(conf, "\n") {
-		b.WriteString("\n")
+		line = "\n" + line
 	}
-	b.WriteString(line)
-	return b.String()
+	return b.String() + line
 }
 
 // SiteConf returns the path of the configuration file of the apptainer at path: the file in etc beside the bin

@@ -12,15 +12,10 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// apptainerDirs returns the directories to look for apptainer in: $PATH, and some directories missing from sudo's
-// secure_path.
-func apptainerDirs() []string {
-	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/bin", "/usr/bin", "/opt/apptainer/bin")
-}
-
-// Look returns the path of the apptainer command, or ErrRefused where apptainer is not installed.
+// Look returns the path of the apptainer command, or ErrRefused where apptainer is not installed. Look also knows
+// directories missing from sudo's secure_path.
 func Look() (string, error) {
-	for _, dir := range apptainerDirs() {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/bin", "/usr/bin", "/opt/apptainer/bin") {
 		path := filepath.Join(dir, "apptainer")
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, nil

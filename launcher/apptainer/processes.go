@@ -3,6 +3,7 @@ package apptainer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +81,46 @@ func startsInstance(argv []string, name, conf string) bool {
 	return len(rest) > 4 && slices.Equal(rest[:4], []string{"-c", conf, "instance", "start"})
 }
 
+func (i Processes) all() []process.Process { return slices.Concat(i.CLI, i.Masters) }
+
+// underWay reports whether a start is under way: a command line runs, or a master is not past the start. During a
+// start the master is the child of a process with the same title, and then has a child with the same title. The last
+// step of a start turns this child into the box's init.
+func (i Processes) underWay() (bool, error) {
+	if len(i.CLI) > 0 {
+		return true, nil
+	}
+	for _, m := range i.Masters {
+		parent, err := process.ParentOf(m.PID)
+		if errors.Is(err, os.ErrProcessDone) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		isMaster := func(p process.Process) bool { return p.PID == parent }
+		if slices.ContainsFunc(i.Masters, isMaster) || !HasChild(m.PID) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// end kills the processes and waits until they are gone. The command line goes first, because it must not report a
+// success.
+func (i Processes) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, process.KillTimeout)
+	defer cancel()
+	var errs []error
+	for _, p := range i.all() {
+		errs = append(errs, p.Kill())
+	}
+	for _, p := range i.all() {
+		errs = append(errs, p.Wait(ctx))
+	}
+	return errors.Join(errs...)
+}
+
 // AwaitOrEnd waits until no start of the instance by boxrun (with -c conf) is under way. A start is over when the
 // command line has ended and the master, if any, has booted the box. After timeout, AwaitOrEnd kills an unfinished
 // start. A running instance is left alone.
@@ -90,8 +131,8 @@ func AwaitOrEnd(ctx context.Context, conf, name string, timeout time.Duration) e
 		if err != nil {
 			return err
 		}
-		settled, err := procs.settled()
-		if err != nil || settled {
+		underWay, err := procs.underWay()
+		if err != nil || !underWay {
 			return err
 		}
 		if time.Since(began) > timeout {
@@ -103,6 +144,7 @@ func AwaitOrEnd(ctx context.Context, conf, name string, timeout time.Duration) e
 	}
 }
 
+// HasChild reports whether a process has a child.
 func HasChild(pid int) bool {
 	tasks, err := filepath.Glob(process.ProcFile(pid, "task/*/children"))
 	if err != nil {

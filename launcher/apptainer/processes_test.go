@@ -93,7 +93,7 @@ func TestAwaitOrEnd(t *testing.T) {
 }
 
 // During a start the master's child goes by the master's name until it becomes the box's init.
-func TestStartIsNotSettledBeforeInit(t *testing.T) {
+func TestStartIsUnderWayBeforeInit(t *testing.T) {
 	if os.Getuid() != 0 {
 		testkit.Cannot(t, "processes of boxrun's are root's")
 	}
@@ -106,6 +106,6 @@ func TestStartIsNotSettledBeforeInit(t *testing.T) {
 		procs, err = FindProcesses(name, "")
 		return err == nil && len(procs.Masters) == 2 && HasChild(parent.PID)
 	})
-	settled, err := procs.settled()
-	testkit.WantText(t, fmt.Sprint(settled, err), "false <nil>")
+	underWay, err := procs.underWay()
+	testkit.WantText(t, fmt.Sprint(underWay, err), "true <nil>")
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +28,8 @@ func (b *Box) Overlay() string {
 	return b.Profile.Storage.Overlay
 }
 
-// SameBoot says whether the state of b was written in this boot of the host.
-func SameBoot(b *Box) bool {
+// SameBoot reports whether the box was started in this boot of the host.
+func (b *Box) SameBoot() bool {
 	id, err := process.BootID()
 	return err == nil && id == b.BootID
 }
@@ -47,6 +48,7 @@ func (b *Box) Foreign() bool {
 	return err == nil && r.PID != b.Init.PID && r.Verify() == nil
 }
 
+// IsHello reports whether an image is builtin:hello, which boxrun makes itself.
 func IsHello(image string) bool { return image == "builtin:hello" }
 
 // Phase is the stage of the work on a box. boxrun saves a phase before the work of the phase begins: the file left by a
@@ -101,13 +103,10 @@ type Box struct {
 }
 
 // Alive reports whether the box's init still runs, in this boot. A later process with the same number does not count.
-func (b *Box) Alive() bool {
-	id, err := process.BootID()
-	return err == nil && id == b.BootID && b.Init.PID > 1 && b.Init.Alive()
-}
+func (b *Box) Alive() bool { return b.SameBoot() && b.Init.PID > 1 && b.Init.Alive() }
 
 // State returns the box's phase, or crashed. A box has crashed if it should run and does not, or if nobody works on its
-// start or stop any more. state looks at the record and /proc alone, because ps is for everybody and the lock is
+// start or stop any more. State looks at the record and /proc alone, because ps is for everybody and the lock is
 // root's.
 func (b *Box) State() string {
 	if b.Phase == Running && !b.Alive() || b.Phase != Running && !b.attended() {
@@ -116,10 +115,11 @@ func (b *Box) State() string {
 	return string(b.Phase)
 }
 
+// Crashed is the State of a box that should run, start or stop, and does not.
 const Crashed = "crashed"
 
 // attended reports whether the boxrun at work on the start or stop still runs.
-func (b *Box) attended() bool { return SameBoot(b) && b.Worker.Alive() }
+func (b *Box) attended() bool { return b.SameBoot() && b.Worker.Alive() }
 
 // Ends reports whether the box's init ends within 500 ms. A killed process still exists for a while, without its
 // network.
@@ -129,6 +129,7 @@ func (b *Box) Ends(ctx context.Context) bool {
 	return b.Init.Wait(ctx) == nil
 }
 
+// BoxFile returns the path of the record of a box.
 func (s *Store) BoxFile(name string) string { return s.Path("boxes", name+".json") }
 
 // NameOf returns the name in a record's file name: of a box, a bridge, or an Apptainer instance.
@@ -191,20 +192,26 @@ func (s *Store) All() ([]*Box, error) {
 	return boxes, errors.Join(errs...)
 }
 
+// Unread returns the names of the boxes with unreadable records.
+func (s *Store) Unread() []string {
+	var names []string
+	for _, file := range s.Records("boxes/*.json") {
+		if _, err := s.Load(NameOf(file)); errors.Is(err, ErrUnreadable) {
+			names = append(names, NameOf(file))
+		}
+	}
+	return names
+}
+
 // Others returns every box except the named box.
 func (s *Store) Others(name string) ([]*Box, error) {
 	boxes, err := s.All()
 	return Without(boxes, name), err
 }
 
+// Without returns the boxes except the named box.
 func Without(boxes []*Box, name string) []*Box {
-	var others []*Box
-	for _, b := range boxes {
-		if b.Name != name {
-			others = append(others, b)
-		}
-	}
-	return others
+	return slices.DeleteFunc(slices.Clone(boxes), func(b *Box) bool { return b.Name == name })
 }
 
 // New returns the state of a box about to start. Environment values stay out of the state, because everyone can read

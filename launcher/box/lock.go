@@ -18,15 +18,15 @@ import (
 	"boxrun/launcher/say"
 )
 
-// Lock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
-// process ends. While another process holds the lock, lock waits until ctx ends, and calls onWait once for each holder
+// takeLock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
+// process ends. While another process holds the lock, takeLock waits until ctx ends, and calls onWait once for each holder
 // with a description of the holder. A missing directory is made.
 //
 // The lock is a flock on the file NAME.lock. unlock removes the file. A waiter whose file was removed meanwhile finds
 // another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
 // as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
 // Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
-func Lock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
+func takeLock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
 	for {
 		if ctx.Err() != nil { // checked before making a file: only a holder removes the file
 			return nil, fmt.Errorf("locking %s: %w", name, context.Cause(ctx))

@@ -21,11 +21,11 @@ func noWait(t *testing.T) func(string) {
 
 func TestLockKeepsOthersOut(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
-	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	unlock, err := takeLock(t.Context(), dir, "box-web", noWait(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := Lock(t.Context(), dir, "box-db", noWait(t)) // another name is another lock
+	free, err := takeLock(t.Context(), dir, "box-db", noWait(t)) // another name is another lock
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	var told []string
 	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
-	_, err = Lock(ctx, dir, "box-web", func(holder string) { told = append(told, holder) })
+	_, err = takeLock(ctx, dir, "box-web", func(holder string) { told = append(told, holder) })
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 	}
@@ -42,12 +42,12 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	testkit.WantText(t, strings.Join(told, "\n"), fmt.Sprintf("%s (pid %d)", strings.Join(argv, " "), os.Getpid()))
 
 	time.AfterFunc(50*time.Millisecond, unlock)
-	unlock2, err := Lock(t.Context(), dir, "box-web", func(string) {})
+	unlock2, err := takeLock(t.Context(), dir, "box-web", func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	unlock2()
-	unlock3, err := Lock(t.Context(), dir, "box-web", noWait(t)) // a lock given back is free at once
+	unlock3, err := takeLock(t.Context(), dir, "box-web", noWait(t)) // a lock given back is free at once
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestLockGivenUpLeavesNothing(t *testing.T) {
 	why := errors.New("not needed any more")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if _, err := Lock(ctx, dir, "box-web", noWait(t)); !errors.Is(err, why) {
+	if _, err := takeLock(ctx, dir, "box-web", noWait(t)); !errors.Is(err, why) {
 		t.Errorf("got %v, want %v", err, why)
 	}
 	if files.Exists(dir) {
@@ -70,7 +70,7 @@ func TestLockGivenUpLeavesNothing(t *testing.T) {
 
 func TestLockIsForRoot(t *testing.T) {
 	dir := t.TempDir()
-	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	unlock, err := takeLock(t.Context(), dir, "box-web", noWait(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestLockIsForRoot(t *testing.T) {
 // Apptainer passes inherited descriptors on to the box: a lock among them would live as long as the box.
 func TestLockIsNotInherited(t *testing.T) {
 	dir := t.TempDir()
-	unlock, err := Lock(t.Context(), dir, "box-web", noWait(t))
+	unlock, err := takeLock(t.Context(), dir, "box-web", noWait(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestLockHolder(t *testing.T) {
 	if dir == "" {
 		t.Skip("run by TestLockDiesWithItsHolder")
 	}
-	if _, err := Lock(t.Context(), dir, "box-web", noWait(t)); err != nil {
+	if _, err := takeLock(t.Context(), dir, "box-web", noWait(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "held"), nil, 0o644); err != nil {
@@ -126,7 +126,7 @@ func TestLockDiesWithItsHolder(t *testing.T) {
 	testkit.Eventually(t, "the other process has the lock", func() bool { _, err := os.Stat(filepath.Join(dir, "held")); return err == nil })
 
 	told := ""
-	unlock, err := Lock(t.Context(), dir, "box-web", func(holder string) {
+	unlock, err := takeLock(t.Context(), dir, "box-web", func(holder string) {
 		told = holder
 		cmd.Process.Kill()
 	})

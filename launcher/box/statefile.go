@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 )
 
@@ -26,20 +27,16 @@ type envelope struct {
 // holds the lock of the file's subject. Nothing is synced: /run does not outlive the kernel.
 func WriteJSON(path string, v any) error {
 	state, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("writing state file %s: %w", path, err)
+	if err == nil {
+		state, err = json.MarshalIndent(envelope{stateVersion, state}, "", "  ")
 	}
-	text, err := json.MarshalIndent(envelope{stateVersion, state}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing state file %s: %w", path, err)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("writing state file %s: %w", path, err)
+	if err == nil {
+		err = files.ReplaceFile(path, append(state, '\n'), 0o644)
 	}
-	if err := files.ReplaceFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing state file %s: %w", path, err)
-	}
-	return nil
+	return fault.Wrap("writing state file "+path, err)
 }
 
 // ReadJSON reads the state file path into v. Every error names the file. The error is os.ErrNotExist for a missing

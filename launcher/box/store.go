@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -29,6 +30,7 @@ type Store struct {
 	Exe  string       // path of boxrun's own executable, the init of builtin:hello
 	Note func(string) // shows one line to the person at the terminal
 
+	Caller Caller          // what runs this boxrun
 	Search profiles.Search // where profiles are looked for, to guess which name was meant
 }
 
@@ -43,6 +45,7 @@ func (s *Store) Path(elem ...string) string {
 // Conf is the path of boxrun's apptainer.conf, with the directory of boxrun's conflists.
 func (s *Store) Conf() string { return s.Path("apptainer.conf") }
 
+// Notef shows one line to the person at the terminal.
 func (s *Store) Notef(format string, args ...any) { s.Note(fmt.Sprintf(format, args...)) }
 
 // LockBox takes the lock of a single box. While another process holds the lock, LockBox notes the holder.
@@ -50,12 +53,24 @@ func (s *Store) LockBox(ctx context.Context, name string) (func(), error) {
 	return s.Lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
 }
 
+// ErrBusy is the error for a box another boxrun works on.
+var ErrBusy = errors.New("another boxrun works on it")
+
+// TryLockBox is LockBox without waiting: the error is ErrBusy while another process holds the lock.
+func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
+	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, ErrBusy)
+	defer cancel()
+	return s.lock(now, "box-"+name, func(string) {})
+}
+
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
 // gives the lock back and removes the directory of locks if empty.
 func (s *Store) Lock(ctx context.Context, file, what string) (func(), error) {
-	unlock, err := Lock(ctx, s.Path("locks"), file, func(holder string) {
-		s.Notef("waiting for %s, which works on %s", holder, what)
-	})
+	return s.lock(ctx, file, func(holder string) { s.Notef("waiting for %s, which works on %s", holder, what) })
+}
+
+func (s *Store) lock(ctx context.Context, file string, onWait func(holder string)) (func(), error) {
+	unlock, err := takeLock(ctx, s.Path("locks"), file, onWait)
 	if err != nil {
 		return nil, err
 	}

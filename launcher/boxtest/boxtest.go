@@ -17,14 +17,7 @@ func In(t testing.TB, mode string, ports ...string) *box.Box {
 	b := &box.Box{Name: "web", Phase: box.Running, Profile: profiles.Default()}
 	b.Profile.Name, b.Profile.Hostname, b.Profile.Network.Mode = "web", "web", mode
 	testkit.Ports(ports...)(&b.Profile)
-	var err error
-	if b.BootID, err = process.BootID(); err != nil {
-		t.Fatal(err)
-	}
-	if b.Init, err = process.Open(os.Getpid()); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return alive(t, b)
 }
 
 // At returns a box running at an address of a bridge.
@@ -32,6 +25,12 @@ func At(t testing.TB, name, addr, hostname, bridge string) *box.Box {
 	t.Helper()
 	b := Of(name, func(p *profiles.Profile) { p.Hostname, p.Network.Bridge = hostname, bridge })
 	b.Phase, b.Addr = box.Running, netip.MustParseAddr(addr)
+	return alive(t, b)
+}
+
+// alive gives a box this very process as its init.
+func alive(t testing.TB, b *box.Box) *box.Box {
+	t.Helper()
 	var err error
 	if b.BootID, err = process.BootID(); err != nil {
 		t.Fatal(err)

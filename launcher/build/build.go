@@ -23,67 +23,73 @@ import (
 // Options are the choices for a build.
 type Options struct {
 	Force     bool      // replace an image in use by a box that is up, and a sandbox that differs from what boxrun built
-	Outdated  bool      // build only if the image is missing, or not known to be built from the definition as it is now
+	IfNeeded  bool      // build only if the image is missing, or not known to be built from the definition as it is now
 	Replacing string    // the box about to be started anew from the image; it may be up; "" for none
 	Version   string    // boxrun's own version, for the record
 	Output    io.Writer // receives the output of Apptainer and of the definition's scripts
 }
 
-// Build says what a build did.
-type Build struct {
+// Result says what a build did.
+type Result struct {
 	Image string // path of the image, without links
-	Done  bool   // false: the image was up to date, and nothing was built
+	Built bool   // false: the image was up to date, or the build failed
 	Kept  string // where the replaced sandbox is kept for a running box; "" for nowhere
 }
 
 // Run makes the profile's image from its definition. Only a complete image is put in place: after a build that
 // fails or is interrupted the old image is unchanged. The image is a SIF where its name ends in .sif, else a sandbox.
-// Build waits while another build of the same image runs.
+// Run waits while another build of the same image runs.
 //
 // A build writes only to a directory beside the image, because the new image can be swapped in at once only on the
 // same file system. The directory is removed when the build ends. The directory of a killed boxrun is removed by the
 // next build.
 //
-// With o.Outdated and an image that is up to date, Build does nothing and Done is false.
-func Run(ctx context.Context, s *box.Store, p profiles.Profile, o Options) (Build, error) {
+// With o.IfNeeded and an image that is up to date, Run does nothing and Built is false.
+func Run(ctx context.Context, s *box.Store, p profiles.Profile, o Options) (Result, error) {
 	j, err := buildingOf(p)
 	if err != nil {
-		return Build{}, err
+		return Result{}, err
 	}
+	j.store, j.Options = s, o
 	unlock, err := s.Lock(ctx, j.lockName(), "image "+j.image)
 	if err != nil {
-		return Build{}, err
+		return Result{}, err
 	}
 	defer unlock()
-	if o.Outdated {
+	if o.IfNeeded {
 		why, err := j.outdated(ctx)
 		if err != nil || why == "" {
-			return Build{Image: j.image}, err
+			return Result{Image: j.image}, err
 		}
 		s.Notef("%s: building %s: %s", p.Name, j.image, why)
 	}
-	if err := refuseBuild(s, j, o); err != nil {
-		return Build{}, err
+	if err := j.refuse(); err != nil {
+		return Result{}, err
 	}
-	return build(ctx, s, j, o)
+	return j.build(ctx)
 }
 
 // building describes the build of an image.
 type building struct {
+	Options
+	store   *box.Store
 	profile profiles.Profile
 	recipe  recipe
 	image   string // the final path, without links
 	sandbox bool   // whether the image is a directory
 }
 
-// buildingOf returns the build of the profile's image. A profile without a definition is an error.
+// buildingOf returns the build of the profile's image, without store and options. A profile without a definition is an
+// error.
 func buildingOf(p profiles.Profile) (building, error) {
 	if p.Build.Definition == "" {
 		return building{}, fault.Invalid("name an Apptainer definition file there: definition = \"web.def\"",
 			"%s: build.definition: is not set, so there is nothing to build from", p.File)
 	}
 	image := files.Resolved(p.Image)
-	return building{profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif"}, nil
+	return building{
+		profile: p, recipe: recipe{p.Build.Definition}, image: image, sandbox: filepath.Ext(image) != ".sif",
+	}, nil
 }
 
 // work is the directory that holds everything a build writes until the build is over.
@@ -157,11 +163,11 @@ func Outdated(ctx context.Context, p *profiles.Profile) (string, error) {
 	return j.outdated(ctx)
 }
 
-// refuseBuild returns every reason, joined, why the image cannot be built or put in place. It changes nothing.
-func refuseBuild(s *box.Store, j building, o Options) error {
+// refuse returns every reason, joined, why the image cannot be built or put in place. It changes nothing.
+func (j building) refuse() error {
 	_, err := apptainer.Look()
 	_, unshareErr := lookUnshare()
-	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(o, s.Search.Called(j.profile)), refuseUsed(s, j, o))
+	return errors.Join(err, unshareErr, j.refuseDefinition(), j.refuseKind(), j.refuseStranger(), j.refuseUsed())
 }
 
 // refuseDefinition returns an error where the definition does not exist or cannot be used. Builtin definitions always
@@ -190,36 +196,36 @@ func (j building) refuseKind() error {
 		return files.IgnoreNotExist(err)
 	}
 	if j.sandbox {
-		return fault.Invalid("call the image "+filepath.Base(j.image)+".sif, or remove the file", "%s: image: the build makes a directory, as its name "+
-			"does not end in .sif, and %q is a file", j.profile.File, j.image)
+		return fault.Invalid("call the image "+filepath.Base(j.image)+".sif, or remove the file",
+			"%s: image: the build makes a directory, as its name does not end in .sif, and %q is a file",
+			j.profile.File, j.image)
 	}
 	return fault.Invalid("give the image a name without .sif, or remove the directory",
 		"%s: image: the build makes a SIF, as its name says, and %q is a directory", j.profile.File, j.image)
 }
 
 // refuseStranger returns an error where the image's place holds a directory that differs from what boxrun built:
-// somebody's work may be in it. With o.Force there is no such error. called is what a person calls the profile, for
-// the hint.
-func (j building) refuseStranger(o Options, called string) error {
+// somebody's work may be in it. With Force there is no such error.
+func (j building) refuseStranger() error {
 	info, err := os.Stat(j.image)
-	if err != nil || !info.IsDir() || !j.sandbox || o.Force {
+	if err != nil || !info.IsDir() || !j.sandbox || j.Force {
 		return files.IgnoreNotExist(err)
 	}
 	own, err := ownImage(j.image)
 	if err != nil || own.Known() {
 		return err
 	}
-	return fault.Refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", called),
+	return fault.Refused(fmt.Sprintf("\"boxrun build --force %s\" replaces it", j.store.Search.Called(j.profile)),
 		"%q is not as boxrun has built it: there may be work of yours in it", j.image)
 }
 
-// refuseUsed returns an error where a box other than o.Replacing runs from the image, unless o.Force is set. Such a
+// refuseUsed returns an error where a box other than Replacing runs from the image, unless Force is set. Such a
 // box would go on with the old image, and nobody would notice.
-func refuseUsed(s *box.Store, j building, o Options) error {
-	if o.Force {
+func (j building) refuseUsed() error {
+	if j.Force {
 		return nil
 	}
-	boxes, err := s.Others(o.Replacing)
+	boxes, err := j.store.Others(j.Replacing)
 	var names []string
 	for _, b := range boxes {
 		if storage.HoldsFiles(b) && files.Resolved(b.Profile.Image) == j.image {
@@ -229,62 +235,63 @@ func refuseUsed(s *box.Store, j building, o Options) error {
 	if len(names) == 0 {
 		return err
 	}
-	list := strings.Join(names, " ")
-	return fault.Refused(fmt.Sprintf("run \"boxrun down %s\" first, or \"boxrun up --build %s\", which starts it anew; with --force it keeps the old image",
-		list, list), "%s runs from %s", strings.Join(names, ", "), j.image)
+	hint := fmt.Sprintf("run \"boxrun down %[1]s\" first, or \"boxrun up --build %[1]s\", which starts it anew; "+
+		"with --force it keeps the old image", strings.Join(names, " "))
+	return fault.Refused(hint, "%s runs from %s", strings.Join(names, ", "), j.image)
 }
 
 // build makes the directory for the build, builds there, and removes the directory. After an error the directories
 // made above the image are removed too, if they are empty.
-func build(ctx context.Context, s *box.Store, j building, o Options) (Build, error) {
+func (j building) build(ctx context.Context) (Result, error) {
 	missing := files.MissingDirs([]string{filepath.Dir(j.image)})
-	done := Build{Image: j.image}
-	err := begin(s, j)
+	done := Result{Image: j.image}
+	err := j.begin()
 	if err == nil {
-		done, err = buildIn(ctx, s, j, o)
+		done.Kept, err = j.buildIn(ctx)
+		done.Built = err == nil
 	}
-	if err = errors.Join(err, clean(s, j)); err != nil {
+	if err = errors.Join(err, j.clean()); err != nil {
 		err = errors.Join(err, files.RemoveEmptyDirs(missing))
 	}
 	return done, err
 }
 
-// buildIn runs the build in the directory made by begin, and puts the new image in place of the old.
-func buildIn(ctx context.Context, s *box.Store, j building, o Options) (Build, error) {
-	done := Build{Image: j.image}
+// buildIn runs the build in the directory made by begin, and puts the new image in place of the old. The returned path
+// is swap's.
+func (j building) buildIn(ctx context.Context) (kept string, err error) {
 	fingerprint, err := j.recipe.fingerprint(ctx) // first: an edit during the build counts as a later change
 	if err != nil {
-		return done, err
+		return "", err
 	}
 	version, err := apptainer.Version(ctx)
 	if err != nil {
-		return done, err
+		return "", err
 	}
-	if err := runBuild(ctx, s, j, o.Output); err != nil {
-		return done, err
+	if err := j.run(ctx); err != nil {
+		return "", err
 	}
 	if err := j.sync(); err != nil {
-		return done, fmt.Errorf("writing the new image: %w", err)
+		return "", fmt.Errorf("writing the new image: %w", err)
 	}
-	done.Kept, err = place(ctx, s, j, o, func() error { return j.note(fingerprint, version, o.Version) })
-	done.Done = err == nil
-	return done, err
+	return j.place(ctx, builtImage{
+		Definition: j.recipe.Definition, Fingerprint: fingerprint, Apptainer: version, Boxrun: j.Version,
+	})
 }
 
-// place swaps the new image with the old image, after note has written the record of the new image. place holds the
-// lock under which boxes claim their images: a box that came up during the build is found here, and no box can come
-// up between this check and the swap.
-func place(ctx context.Context, s *box.Store, j building, o Options, note func() error) (kept string, err error) {
-	unlock, err := s.LockNetwork(ctx)
+// place writes the record r of the new image, and swaps the new image with the old image. place holds the lock under
+// which boxes claim their images: a box that came up during the build is found here, and no box can come up between
+// this check and the swap.
+func (j building) place(ctx context.Context, r builtImage) (kept string, err error) {
+	unlock, err := j.store.LockNetwork(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if err := refuseUsed(s, j, o); err != nil {
+	if err := j.refuseUsed(); err != nil {
 		return "", err
 	}
-	if err := note(); err != nil {
+	if err := j.note(r); err != nil {
 		return "", err
 	}
-	return swap(s, j)
+	return j.swap()
 }

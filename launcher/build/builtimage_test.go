@@ -14,7 +14,7 @@ import (
 // sandboxBuild gives a build of a sandbox below dir, and a function that stands for Apptainer: it makes the image.
 func sandboxBuild(t *testing.T, dir string) (j building, build func()) {
 	t.Helper()
-	j = building{profile: profiles.Profile{Name: "web", File: "web.toml"}, image: filepath.Join(dir, "web"), sandbox: true}
+	j = building{store: &box.Store{Dir: t.TempDir()}, profile: profiles.Profile{Name: "web", File: "web.toml"}, image: filepath.Join(dir, "web"), sandbox: true}
 	return j, func() {
 		t.Helper()
 		if err := os.MkdirAll(j.made(), 0o755); err != nil {
@@ -33,22 +33,21 @@ func knownAs(t *testing.T, j building) string {
 	if !ok {
 		r.Fingerprint = "unknown"
 	}
-	return fmt.Sprint(r.Fingerprint, " ", j.refuseStranger(Options{}, "web"))
+	return fmt.Sprint(r.Fingerprint, " ", j.refuseStranger())
 }
 
 // Whenever a build is killed, the next one knows the sandbox that is in place for boxrun's own, and never for that of another
 // definition. What is somebody else's stays somebody else's.
 func TestKilledWhileItPutsASandboxInPlace(t *testing.T) {
-	l := &box.Store{Dir: t.TempDir()}
 	j, build := sandboxBuild(t, t.TempDir())
 	stranger := fmt.Sprintf("unknown %q is not as boxrun has built it: there may be work of yours in it", j.image)
 	for i, want := range []string{"unknown <nil>", "one <nil>", "unknown <nil>", "two <nil>"} {
 		var err error
 		if i%2 == 0 {
 			build()
-			err = j.note([]string{"one", "two"}[i/2], "1.4.5", "dev")
+			err = j.note(builtImage{Fingerprint: []string{"one", "two"}[i/2]})
 		} else {
-			_, err = swap(l, j)
+			_, err = j.swap()
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -65,7 +64,7 @@ func TestKilledWhileItPutsASandboxInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, knownAs(t, j), stranger)
-	if err := j.note("three", "1.4.5", "dev"); err != nil { // as with --force
+	if err := j.note(builtImage{Fingerprint: "three"}); err != nil { // as with --force
 		t.Fatal(err)
 	}
 	testkit.WantText(t, knownAs(t, j), stranger)
@@ -87,7 +86,6 @@ func TestARecordThatMakesNoSense(t *testing.T) {
 }
 
 func TestCleaningUpAfterABuild(t *testing.T) {
-	l := &box.Store{Dir: t.TempDir()}
 	dir := t.TempDir()
 	j, build := sandboxBuild(t, dir)
 	build()
@@ -101,7 +99,7 @@ func TestCleaningUpAfterABuild(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, ".web.old-mine"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := clean(l, j); err != nil {
+	if err := j.clean(); err != nil {
 		t.Fatal(err)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))

@@ -1,9 +1,9 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"boxrun/launcher/box"
@@ -11,11 +11,16 @@ import (
 	"boxrun/profiles"
 )
 
-// Commands returns the bash commands for doing by hand what Build does, with two differences. The commands write
+// Commands returns the bash commands for doing by hand what Run does, with two differences. The commands write
 // no record of what the image was built from. They replace a sandbox in two steps, because not every mv can exchange
 // two directories.
 func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 	j, err := buildingOf(p)
+	if err != nil {
+		return nil, err
+	}
+	j.store = s
+	recipe, err := j.recipe.files()
 	if err != nil {
 		return nil, err
 	}
@@ -24,14 +29,9 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 		"mkdir -p " + files.Quote(filepath.Dir(j.image)),
 		"mkdir -m 700 " + files.QuoteAll([]string{j.work(), j.temporary()}),
 	}
-	if j.recipe.builtin() {
-		files, err := j.recipe.builtinFiles()
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, recipeCommands(files, j.dir())...)
-	}
-	lines = append(lines, "(cd "+files.Quote(j.dir())+" && env -i "+shownEnvironment(s, j)+" "+files.QuoteAll(j.argv("apptainer"))+" < /dev/null)")
+	lines = append(lines, unpacked(j.dir(), recipe).Commands()...)
+	lines = append(lines, fmt.Sprintf("(cd %s && env -i %s %s < /dev/null)",
+		files.Quote(j.dir()), j.shownEnvironment(), files.QuoteAll(j.argv("apptainer"))))
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
 		lines = append(lines, "mv -T "+files.QuoteAll([]string{j.image, filepath.Join(j.work(), "old")}))
 	}
@@ -40,26 +40,14 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 		"rm -rf "+files.Quote(j.work())), nil
 }
 
-// recipeCommands returns the bash commands for doing by hand what WriteAll does.
-func recipeCommands(recipe []files.File, dir string) []string {
-	var all []files.File
-	for _, f := range files.Below(dir, recipe) {
-		all = append(all, files.Dir(filepath.Dir(f.Path)), f)
-	}
-	return files.Set{Files: all}.Commands()
-}
-
 // shownEnvironment returns the variables of a build, quoted for bash. The variables of proxies are shown without
 // their values, because there may be a password in them.
-func shownEnvironment(s *box.Store, j building) string {
-	var words []string
-	for _, v := range buildEnvironment(s, j) {
+func (j building) shownEnvironment() string {
+	env, proxies := j.environment()
+	shown := files.QuoteAll(env)
+	for _, v := range proxies {
 		name, _, _ := strings.Cut(v, "=")
-		if slices.Contains(proxyVariables(), name) {
-			words = append(words, name+`="$`+name+`"`)
-			continue
-		}
-		words = append(words, files.Quote(v))
+		shown += " " + name + `="$` + name + `"`
 	}
-	return strings.Join(words, " ")
+	return shown
 }

@@ -46,10 +46,9 @@ func (r recipe) fileName() string {
 // because there may be many files.
 func (r recipe) fingerprint(ctx context.Context) (string, error) {
 	sum := sha256.New()
-	var err error
-	if r.builtin() {
-		err = r.sumBuiltin(sum)
-	} else {
+	list, err := r.files()
+	sumFiles(sum, list)
+	if !r.builtin() {
 		err = sumDefinition(ctx, sum, r.Definition)
 	}
 	if err != nil {
@@ -58,21 +57,11 @@ func (r recipe) fingerprint(ctx context.Context) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-func (r recipe) sumBuiltin(sum hash.Hash) error {
-	files, err := profiles.Recipe(r.Definition)
-	if err != nil {
-		return err
-	}
-	return sumFS(sum, files)
-}
-
-// sumFS adds all files of a file system to sum. Modes depend on contents (see filesIn), and would add nothing.
-func sumFS(sum hash.Hash, files fs.FS) error {
-	list, err := filesIn(files)
+// sumFiles adds the paths and contents of files to sum. Modes depend on contents (see filesIn), and would add nothing.
+func sumFiles(sum hash.Hash, list []files.File) {
 	for _, f := range list {
 		fmt.Fprintf(sum, "%q %q\n", f.Path, f.Content)
 	}
-	return err
 }
 
 // sumDefinition adds a definition's text, its host files, and the identities of its local base images. A missing base
@@ -254,22 +243,25 @@ func localImages(definition string) []string {
 	return images
 }
 
-// unpack writes the files of a built-in recipe to dir.
-func (r recipe) unpack(dir string) error {
-	list, err := r.builtinFiles()
-	if err != nil {
-		return err
+// files returns the files of a built-in recipe, by path; none for a definition on the host.
+func (r recipe) files() ([]files.File, error) {
+	if !r.builtin() {
+		return nil, nil
 	}
-	return fault.Wrap("unpacking the recipe", files.WriteAll(dir, list))
-}
-
-// builtinFiles returns the files of a built-in recipe, by path.
-func (r recipe) builtinFiles() ([]files.File, error) {
-	files, err := profiles.Recipe(r.Definition)
+	tree, err := profiles.Recipe(r.Definition)
 	if err != nil {
 		return nil, err
 	}
-	return filesIn(files)
+	return filesIn(tree)
+}
+
+// unpacked returns the files of a recipe in dir, each after its directory.
+func unpacked(dir string, recipe []files.File) files.Set {
+	set := files.Set{Doing: "unpacking the recipe"}
+	for _, f := range files.In(dir, recipe) {
+		set.Files = append(set.Files, files.Dir(filepath.Dir(f.Path)), f)
+	}
+	return set
 }
 
 // filesIn returns all files of a file system, by path. A file beginning with #! is executable: modes are not kept in

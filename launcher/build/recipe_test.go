@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
-	"boxrun/launcher/files"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -109,11 +108,14 @@ func TestFingerprint(t *testing.T) {
 
 // For a built-in recipe the path and the content of each file count. The files are those of the running binary.
 func TestFingerprintOfABuiltinRecipe(t *testing.T) {
-	sumOf := func(files fs.FS) string {
-		sum := sha256.New()
-		if err := sumFS(sum, files); err != nil {
+	sumOf := func(tree fs.FS) string {
+		t.Helper()
+		list, err := filesIn(tree)
+		if err != nil {
 			t.Fatal(err)
 		}
+		sum := sha256.New()
+		sumFiles(sum, list)
 		return hex.EncodeToString(sum.Sum(nil))
 	}
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
@@ -162,13 +164,13 @@ drwxr-xr-x root/etc/deep  ""
 -rw-r--r-- web.def  "Bootstrap: docker\n"
 `
 	dir := t.TempDir()
-	if err := files.WriteAll(dir, list); err != nil {
+	if err := unpacked(dir, list).Write(); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, testkit.Tree(t, dir), want)
 
 	typed := t.TempDir()
-	script := strings.Join(recipeCommands(list, typed), "\n")
+	script := strings.Join(unpacked(typed, list).Commands(), "\n")
 	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}

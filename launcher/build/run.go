@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
-	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/say"
 )
@@ -32,29 +32,26 @@ func (j building) argv(apptainer string) []string {
 	return append(argv, j.made(), j.definition())
 }
 
-// buildEnvironment returns the variables of a build: the variables of a start without container=, TMPDIR for
-// Apptainer's temporary files, and the proxies from the environment of boxrun, because definitions download files.
-func buildEnvironment(s *box.Store, j building) []string {
-	env := append(apptainer.CommonEnvironment(s.Home), "TMPDIR="+j.temporary())
-	for _, name := range proxyVariables() {
+// environment returns the variables of a build: the variables of a start without container=, TMPDIR for Apptainer's
+// temporary files, and the proxies from the environment of boxrun, because definitions download files.
+func (j building) environment() (env, proxies []string) {
+	for _, name := range []string{
+		"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
+		"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
+	} {
 		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
+			proxies = append(proxies, name+"="+value)
 		}
 	}
-	return env
+	return append(apptainer.CommonEnvironment(j.store.Home), "TMPDIR="+j.temporary()), proxies
 }
 
-func proxyVariables() []string {
-	return []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"}
-}
-
-// runBuild runs Apptainer and copies all its output to out. The error is ErrBuild, or the cause of ctx where ctx
-// ended.
+// run runs Apptainer and copies all its output to Output. The error is ErrBuild, or the cause of ctx where ctx ended.
 //
 // Apptainer runs in a session of its own, so it has no terminal to ask questions at. A Ctrl-C does not reach this
 // session either: boxrun ends the build. The kernel kills the build when boxrun is killed. The kernel ties this to
 // the thread that started the build, so the goroutine stays locked to its thread.
-func runBuild(ctx context.Context, s *box.Store, j building, out io.Writer) error {
+func (j building) run(ctx context.Context) error {
 	unshare, err := lookUnshare()
 	if err != nil {
 		return err
@@ -63,22 +60,28 @@ func runBuild(ctx context.Context, s *box.Store, j building, out io.Writer) erro
 	if err != nil {
 		return err
 	}
+	fatal := "" // the last line in which Apptainer says why the build failed
+	stderr := &say.LineWriter{Show: func(line string) error {
+		if _, why, ok := strings.Cut(say.Plain(line), "FATAL:"); ok {
+			fatal = strings.TrimSpace(why)
+		}
+		return nil
+	}}
 	cmd := exec.CommandContext(ctx, unshare, j.argv(apptainer)[1:]...)
-	cmd.Env, cmd.Dir = buildEnvironment(s, j), j.dir()
-	said := new(lastWords)
-	cmd.Stdout, cmd.Stderr = out, io.MultiWriter(out, said.lines())
+	env, proxies := j.environment()
+	cmd.Env, cmd.Dir = slices.Concat(env, proxies), j.dir()
+	cmd.Stdout, cmd.Stderr = j.Output, io.MultiWriter(j.Output, stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second // until all processes in its namespace are gone
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err = cmd.Run()
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
+	if err = cmd.Run(); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return j.failed(said.fatal, err)
+	if err != nil {
+		return j.failed(fatal, err)
+	}
+	return nil
 }
 
 // failed returns the error of a failed build. Its text is fatal, Apptainer's last word, or, where fatal is empty, how
@@ -88,7 +91,8 @@ func (j building) failed(fatal string, err error) error {
 	if fatal == "" {
 		fatal = fmt.Sprintf("apptainer build failed: %v", err)
 	}
-	return &fault.Problem{Kind: fault.ErrBuild, Text: fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal), Hint: hint}
+	text := fmt.Sprintf("%s: %s was not built: %s", j.profile.Name, j.image, fatal)
+	return &fault.Problem{Kind: fault.ErrBuild, Text: text, Hint: hint}
 }
 
 // advice returns the hint for a build that ended with the message fatal.
@@ -97,24 +101,12 @@ func (j building) advice(fatal string) string {
 	full := unix.Statfs(j.work(), &fs) == nil && fs.Bavail < 256 // in blocks: the free space when the build gave up
 	switch {
 	case full || strings.Contains(strings.ToLower(fatal), "no space left"):
-		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too", filepath.Dir(j.image))
+		return fmt.Sprintf("no space is left in %s, where a build needs room for the unpacked image too",
+			filepath.Dir(j.image))
 	case strings.Contains(fatal, "debootstrap is not in PATH"):
 		return "install the package debootstrap (Rocky Linux and its kin have it in EPEL)"
 	}
 	return "what it said is above"
-}
-
-// lastWords keeps the line in which Apptainer says why the build failed.
-type lastWords struct{ fatal string }
-
-// lines returns a writer for Apptainer's stderr. Text after "FATAL:" in a line goes to w.fatal.
-func (w *lastWords) lines() io.Writer {
-	return &say.LineWriter{Show: func(line string) error {
-		if _, why, ok := strings.Cut(say.Plain(line), "FATAL:"); ok {
-			w.fatal = strings.TrimSpace(why)
-		}
-		return nil
-	}}
 }
 
 // lookUnshare returns the path of unshare. A missing unshare is an error with the hint to install util-linux.

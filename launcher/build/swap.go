@@ -21,26 +21,28 @@ import (
 // begin removes the remains of a killed build and makes an empty directory to build in. Only root may enter the
 // directory, because a half-built image may not have the file modes yet that protect its contents. For a builtin
 // recipe begin also writes the recipe's files.
-func begin(s *box.Store, j building) error {
-	if err := clean(s, j); err != nil {
+func (j building) begin() error {
+	if err := j.clean(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(j.image), 0o755); err != nil {
+	err := os.MkdirAll(filepath.Dir(j.image), 0o755)
+	if err == nil {
+		err = errors.Join(os.Mkdir(j.work(), 0o700), os.Mkdir(j.temporary(), 0o700))
+	}
+	if err != nil {
 		return fmt.Errorf("making a place to build in: %w", err)
 	}
-	if err := errors.Join(os.Mkdir(j.work(), 0o700), os.Mkdir(j.temporary(), 0o700)); err != nil {
-		return fmt.Errorf("making a place to build in: %w", err)
+	list, err := j.recipe.files()
+	if err != nil {
+		return err
 	}
-	if !j.recipe.builtin() {
-		return nil
-	}
-	return j.recipe.unpack(j.dir())
+	return unpacked(j.dir(), list).Write()
 }
 
 // clean removes what builds of the image left behind: their directory, and the sandboxes kept for boxes that have
 // stopped. A sandbox stays while a box runs from it: without its files the box would still run, as an empty shell.
-func clean(s *box.Store, j building) error {
-	boxes, err := s.All()
+func (j building) clean() error {
+	boxes, err := j.store.All()
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (j building) kept() ([]string, error) {
 // swap puts the new image in place of the old image atomically: a box started meanwhile gets either the old or the
 // new image. The returned path is where the old sandbox is kept for a box that runs from it, "" where no box does. A
 // file system that cannot exchange two directories is an error, and nothing is changed.
-func swap(s *box.Store, j building) (kept string, err error) {
+func (j building) swap() (kept string, err error) {
 	_, err = os.Lstat(j.image)
 	if !j.sandbox || errors.Is(err, fs.ErrNotExist) {
 		return "", fault.Wrap("putting the new image in place", os.Rename(j.made(), j.image))
@@ -100,7 +102,7 @@ func swap(s *box.Store, j building) (kept string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("exchanging %s and %s: %w", j.made(), j.image, err)
 	}
-	boxes, err := s.All()
+	boxes, err := j.store.All()
 	if err != nil {
 		return "", err
 	}
@@ -173,19 +175,15 @@ func ownImage(image string) (box.ImageID, error) {
 	return id, nil
 }
 
-// note writes the record of the new image before the image is put in place. In the other order, a boxrun killed in
-// between would leave an unknown image behind.
-func (j building) note(fingerprint, apptainer, boxrun string) error {
-	id, err := box.Identify(j.made())
-	if err != nil {
+// note completes the record of the new image, and writes it before the image is put in place. In the other order, a
+// boxrun killed in between would leave an unknown image behind.
+func (j building) note(r builtImage) (err error) {
+	if r.Image, err = box.Identify(j.made()); err != nil {
 		return err
 	}
-	before, err := ownImage(j.image)
-	if err != nil {
+	if r.Before, err = ownImage(j.image); err != nil {
 		return err
 	}
-	return box.WriteJSON(builtFile(j.image), builtImage{
-		Image: id, Before: before, Definition: j.profile.Build.Definition, Fingerprint: fingerprint,
-		Built: time.Now().UTC().Truncate(time.Second), Apptainer: apptainer, Boxrun: boxrun,
-	})
+	r.Built = time.Now().UTC().Truncate(time.Second)
+	return box.WriteJSON(builtFile(j.image), r)
 }

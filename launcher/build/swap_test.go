@@ -35,6 +35,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			j.store = l
 			for _, dir := range []string{j.image, j.made(), j.temporary()} {
 				if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
 					t.Fatal(err)
@@ -52,7 +53,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			if err := l.Save(b); err != nil {
 				t.Fatal(err)
 			}
-			kept, err := swap(l, j)
+			kept, err := j.swap()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +61,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 				t.Errorf("kept in %q, want one %v", kept, test.kept)
 			}
 			for range 2 { // the end of this build, and the beginning of the next
-				if err := clean(l, j); err != nil {
+				if err := j.clean(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -73,7 +74,7 @@ func TestASandboxIsKeptForItsBox(t *testing.T) {
 			if err := l.Save(b); err != nil {
 				t.Fatal(err)
 			}
-			if err := clean(l, j); err != nil {
+			if err := j.clean(); err != nil {
 				t.Fatal(err)
 			}
 			testkit.WantText(t, strings.Join(testkit.Names(t, images), " "), "web")
@@ -98,8 +99,8 @@ func runningBox(t *testing.T, p profiles.Profile) *box.Box {
 func TestTheImageIsNeverMissing(t *testing.T) {
 	for _, j := range []building{{image: filepath.Join(t.TempDir(), "web.sif")}, {image: filepath.Join(t.TempDir(), "web"), sandbox: true}} {
 		t.Run(filepath.Base(j.image), func(t *testing.T) {
-			l := &box.Store{Dir: t.TempDir()}
-			if err := replaceImage(l, j); err != nil {
+			j.store = &box.Store{Dir: t.TempDir()}
+			if err := replaceImage(j); err != nil {
 				t.Fatal(err)
 			}
 			var over atomic.Bool
@@ -114,7 +115,7 @@ func TestTheImageIsNeverMissing(t *testing.T) {
 			})
 			var err error
 			for n := 0; n < 200 && err == nil; n++ {
-				err = replaceImage(l, j)
+				err = replaceImage(j)
 			}
 			over.Store(true)
 			watcher.Wait()
@@ -126,7 +127,7 @@ func TestTheImageIsNeverMissing(t *testing.T) {
 }
 
 // replaceImage makes an image in Apptainer's place, and puts the image in place of the old.
-func replaceImage(l *box.Store, j building) error {
+func replaceImage(j building) error {
 	if err := os.MkdirAll(j.work(), 0o755); err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func replaceImage(l *box.Store, j building) error {
 	if err != nil {
 		return err
 	}
-	_, err = swap(l, j)
+	_, err = j.swap()
 	return errors.Join(err, os.RemoveAll(j.work()))
 }
 
@@ -148,8 +149,8 @@ func replaceImage(l *box.Store, j building) error {
 func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
 	waiting := make(chan string, 1)
 	l := &box.Store{Dir: t.TempDir(), Note: func(line string) { waiting <- line }}
-	j := building{image: filepath.Join(t.TempDir(), "web.sif")}
-	if err := replaceImage(l, j); err != nil {
+	j := building{store: l, image: filepath.Join(t.TempDir(), "web.sif")}
+	if err := replaceImage(j); err != nil {
 		t.Fatal(err)
 	}
 	unlock, err := l.LockNetwork(t.Context())
@@ -158,7 +159,7 @@ func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
 	}
 	placed := make(chan error, 1)
 	go func() {
-		_, err := place(t.Context(), l, j, Options{}, func() error { return errors.New("it goes on") })
+		_, err := j.place(t.Context(), builtImage{})
 		placed <- err
 	}()
 	select {

@@ -145,7 +145,7 @@ func top(path string) string {
 // At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
 // inode when written anew.
 func (c Dir) At(dir string) files.Set {
-	list := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.Below(dir, c.Files())...)
+	list := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.In(dir, c.Files())...)
 	return files.Set{Doing: "writing configuration of the box", Files: list, Dir: dir}
 }
 

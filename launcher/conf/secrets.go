@@ -40,7 +40,8 @@ func refuseDisk(dir string) error {
 	if err := unix.Statfs(files.Existing(dir), &fs); err != nil {
 		return fmt.Errorf("looking at %s: %w", dir, err)
 	}
-	if fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+	// The field is signed on some machines, of 32 bits on others, and the larger magic number does not fit there.
+	if magic := uint32(fs.Type); magic != unix.TMPFS_MAGIC && magic != unix.RAMFS_MAGIC {
 		return fault.Refused("mount a tmpfs there", "[secrets]: %s is on a disk, where copies of them would outlive the box", dir)
 	}
 	return nil
@@ -131,7 +132,7 @@ func SecretBinds(s *box.Store, p profiles.Profile) []string {
 // Secrets added to p or removed since the start show in the hash of p instead. ChangedSecrets looks as root only, and
 // returns nil for others.
 func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
-	if os.Geteuid() != 0 {
+	if !s.Caller.Root {
 		return nil
 	}
 	var changed []string

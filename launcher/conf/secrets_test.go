@@ -127,7 +127,7 @@ func secretOf(t *testing.T, content string) (profiles.Profile, string) {
 
 func TestCopiesOfSecrets(t *testing.T) {
 	p, path := secretOf(t, "hunter2")
-	l := &box.Store{Dir: t.TempDir()}
+	l := &box.Store{Dir: t.TempDir(), Caller: box.Caller{Root: true}}
 	for range 2 { // the second finds what a killed boxrun left
 		contents, err := readSecrets(p)
 		if err := errors.Join(err, Secrets(l, p, contents).Write()); err != nil {

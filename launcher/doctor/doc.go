@@ -1,7 +1,8 @@
-// Package doctor looks at the host and at boxes and says what is wrong, as checks with a verdict, what was found, why
-// it matters and the command that mends it. Nothing is changed, but for a network namespace that plays an outside
-// client.
+// Package doctor looks at the host and at boxes and says what is wrong, as checks: a verdict, what was found, why the
+// finding matters, and the command that repairs it. The only change is a network namespace for a while, which plays an
+// outside client.
 //
-// Package doctor is above package launcher and repairs nothing itself. Begin with Examine; each file has the checks of
-// one subject.
+// Package doctor is above package launcher and repairs nothing itself. Begin with Examine. What several looks need is
+// in facts.go. Each other file has the looks of one subject: a list with the name of each check and the function behind
+// the name. A new check is a function and a line in the list.
 package doctor

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
@@ -47,7 +46,7 @@ func TestExamine(t *testing.T) {
 	defer cancel()
 	never := make(chan struct{})
 	met := make(chan struct{})
-	got := examine(ctx, []look{
+	got := run(ctx, []look{
 		one("host", "first", func(context.Context) Check { <-met; return pass("fine") }),
 		{"host", "second", func(context.Context) []Check {
 			close(met)
@@ -142,11 +141,11 @@ FAIL from outside: no route to host; fix: see the checks of this port above`)
 
 func TestDropped(t *testing.T) {
 	for _, test := range []struct{ rule, want string }{
-		{"iptables -t filter -P FORWARD DROP", network.MendCommand},
-		{"iptables -t filter -A FORWARD -o sbr0 -j DROP", network.MendCommand},
+		{"iptables -t filter -P FORWARD DROP", network.RepairCommand},
+		{"iptables -t filter -A FORWARD -o sbr0 -j DROP", network.RepairCommand},
 		{"iptables-legacy -t filter -A FORWARD -o sbr0 -j DROP", "iptables-legacy -t filter -D FORWARD -o sbr0 -j DROP"},
 		{"iptables -t raw -A PREROUTING -p tcp -j DROP", "iptables -t raw -D PREROUTING -p tcp -j DROP"},
-		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.MendCommand},
+		{"iptables -t filter -A BOXRUN-FW-web -m comment --comment boxrun:web -j DROP", network.RepairCommand},
 	} {
 		testkit.WantText(t, dropped(firewall.Outcome{Dropped: true, Rule: test.rule}, "sbr0").text(), "FAIL dropped by: "+test.rule+"; fix: "+test.want)
 	}
@@ -175,13 +174,13 @@ func TestJudge(t *testing.T) {
 		offload.judge([]string{pushed, "offload of sbr0 is on: tx-checksum-ip-generic"}, nil).text(),
 		offload.judge(nil, []string{"rx-checksum", "tx-scatter-gather"}).text(),
 	}
-	testkit.WantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+network.MendCommand+"\n"+
-		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+network.MendCommand+"\n"+
+	testkit.WantText(t, strings.Join(got, "\n"), "PASS off on the bridges\nWARN "+pushed+"; fix: "+network.RepairCommand+"\n"+
+		"FAIL "+pushed+"; offload of sbr0 is on: tx-checksum-ip-generic; fix: "+network.RepairCommand+"\n"+
 		"WARN a driver does not let it be turned off: rx-checksum, tx-scatter-gather")
 }
 
-// seeded returns a doctor of a host with files.
-func seeded(t *testing.T, files map[string]string) *doctor {
+// seeded returns the facts of a host with files.
+func seeded(t *testing.T, files map[string]string) *facts {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -190,8 +189,8 @@ func seeded(t *testing.T, files map[string]string) *doctor {
 			t.Fatal(err)
 		}
 	}
-	return &doctor{
-		l: &launcher.Launcher{Store: &box.Store{Dir: filepath.Join(root, "run"), Home: root}}, root: root,
+	return &facts{
+		store: &box.Store{Dir: filepath.Join(root, "run"), Home: root}, root: root,
 		apptainer: func() (apptainerFacts, error) {
 			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},
@@ -210,11 +209,12 @@ func TestSeedConflist(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := seeded(t, map[string]string{test.file: test.text})
-			testkit.WantText(t, d.seedConflist(t.Context()).text(), test.want)
+			testkit.WantText(t, leftoverLooks{d}.seedConflist(t.Context()).text(), test.want)
 		})
 	}
 	d := seeded(t, map[string]string{"etc/cni/net.d/10.conflist": "{"})
-	if c := d.seedConflist(t.Context()); c.Status != Warn || !strings.Contains(c.Found, "10.conflist") {
+	c := leftoverLooks{d}.seedConflist(t.Context())
+	if c.Status != Warn || !strings.Contains(c.Found, "10.conflist") {
 		t.Errorf("of a file that is cut: got %s, want it named", c.text())
 	}
 }
@@ -222,11 +222,11 @@ func TestSeedConflist(t *testing.T) {
 func TestConflists(t *testing.T) {
 	const good = `{"name": "boxrun-sbr0", "plugins": [{"type": "bridge", "bridge": "sbr0"}]}`
 	d := seeded(t, map[string]string{"run/cni/boxrun-sbr0.conflist": good})
-	if got := d.conflists(t.Context()); got.Status != Pass {
+	if got := (networkLooks{d}).conflists(t.Context()); got.Status != Pass {
 		t.Errorf("of a good one: got %s", got.text())
 	}
 	d = seeded(t, map[string]string{"run/cni/boxrun-sbr0.conflist": good, "run/cni/aaa.conflist": good[:20]})
-	if got := d.conflists(t.Context()); got.Status != Fail || !strings.Contains(got.Found, "aaa.conflist") {
+	if got := (networkLooks{d}).conflists(t.Context()); got.Status != Fail || !strings.Contains(got.Found, "aaa.conflist") {
 		t.Errorf("beside one that is cut: got %s, want it named", got.text())
 	}
 }
@@ -243,7 +243,7 @@ func TestConntrack(t *testing.T) {
 			files["proc/sys/net/netfilter/nf_conntrack_count"] = test.count + "\n"
 			files["proc/sys/net/netfilter/nf_conntrack_max"] = "1000\n"
 		}
-		testkit.WantText(t, seeded(t, files).conntrack(t.Context()).text(), test.want)
+		testkit.WantText(t, hostLooks{seeded(t, files)}.conntrack(t.Context()).text(), test.want)
 	}
 }
 
@@ -269,9 +269,9 @@ func TestHintCloud(t *testing.T) {
 
 func TestJoined(t *testing.T) {
 	one, two, three := errors.New("one"), errors.New("two"), errors.New("three")
-	got := fault.Joined(errors.Join(one, errors.Join(two, three)))
+	got := fault.Split(errors.Join(one, errors.Join(two, three)))
 	testkit.WantText(t, fmt.Sprint(got), "[one two three]")
-	testkit.WantText(t, fmt.Sprint(fault.Joined(one)), "[one]")
+	testkit.WantText(t, fmt.Sprint(fault.Split(one)), "[one]")
 }
 
 func TestMandatoryAccess(t *testing.T) {
@@ -286,7 +286,7 @@ func TestMandatoryAccess(t *testing.T) {
 		{map[string]string{apparmor: "N\n"}, "PASS neither"},
 		{nil, "PASS neither"},
 	} {
-		testkit.WantText(t, seeded(t, test.files).mandatoryAccess(t.Context()).text(), test.want)
+		testkit.WantText(t, hostLooks{seeded(t, test.files)}.mandatoryAccess(t.Context()).text(), test.want)
 	}
 }
 
@@ -312,9 +312,9 @@ func TestRemovalOfRules(t *testing.T) {
 	for rule, want := range map[string]string{
 		"nft rule inet site pre handle 5":                  "publish another host port, or remove that rule: nft delete rule inet site pre handle 5",
 		"iptables-legacy -t nat -A PREROUTING -j REDIRECT": "publish another host port, or remove that rule: iptables-legacy -t nat -D PREROUTING -j REDIRECT",
-		"iptables -t nat -A PREROUTING -j REDIRECT":        network.MendCommand,
+		"iptables -t nat -A PREROUTING -j REDIRECT":        network.RepairCommand,
 	} {
-		if got := network.Removal(rule); got != want {
+		if got := network.RemovalHint(rule); got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
 		}
 	}

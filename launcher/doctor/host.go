@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/bits"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,21 +24,23 @@ import (
 	"boxrun/netsetup"
 )
 
-// hostLooks returns the looks at what boxrun needs of the host but does not set up.
-func (d *doctor) hostLooks() []look {
+// hostLooks looks at what boxrun needs of the host but does not set up.
+type hostLooks struct{ *facts }
+
+func (h hostLooks) list() []look {
 	const area = "host"
 	return []look{
-		one(area, "kernel", d.kernel),
-		one(area, "kernel features", d.features),
-		one(area, "root", d.privileges),
-		one(area, "apptainer", d.apptainerVersion),
-		one(area, "suid", d.suid),
-		one(area, "cni plugins", d.plugins),
-		one(area, "cgroup", d.cgroup),
-		one(area, "disk space", d.space),
-		one(area, "resolver", d.resolver),
-		one(area, "selinux, apparmor", d.mandatoryAccess),
-		one(area, "conntrack", d.conntrack),
+		one(area, "kernel", h.kernel),
+		one(area, "kernel features", h.features),
+		one(area, "root", h.privileges),
+		one(area, "apptainer", h.apptainerVersion),
+		one(area, "suid", h.suid),
+		one(area, "cni plugins", h.plugins),
+		one(area, "cgroup", h.cgroup),
+		one(area, "disk space", h.space),
+		one(area, "resolver", h.resolver),
+		one(area, "selinux, apparmor", h.mandatoryAccess),
+		one(area, "conntrack", h.conntrack),
 	}
 }
 
@@ -49,8 +52,8 @@ const (
 )
 
 // kernel judges the version of the kernel.
-func (d *doctor) kernel(context.Context) Check {
-	release, err := d.line("proc/sys/kernel/osrelease")
+func (h hostLooks) kernel(context.Context) Check {
+	release, err := h.line("proc/sys/kernel/osrelease")
 	switch {
 	case err != nil:
 		return broken(err)
@@ -80,28 +83,28 @@ func numbers(version string) []int {
 
 // features looks for kernel features. Without namespaces and overlay no box starts. Without loop devices and squashfs
 // no box of a SIF starts.
-func (d *doctor) features(context.Context) Check {
+func (h hostLooks) features(context.Context) Check {
 	var missing []string
 	for _, ns := range []string{"net", "mnt", "pid", "uts", "ipc", "cgroup"} {
-		if _, err := os.Stat(d.path("proc/self/ns/" + ns)); err != nil {
+		if _, err := os.Stat(h.path("proc/self/ns/" + ns)); err != nil {
 			missing = append(missing, ns+" namespaces")
 		}
 	}
-	if !d.filesystem("overlay") {
+	if !h.filesystem("overlay") {
 		missing = append(missing, "overlay")
 	}
 	if len(missing) > 0 {
 		return fail("no box starts without them", "install a kernel that has them", "missing: %s", strings.Join(missing, ", "))
 	}
-	if _, err := os.Stat(d.path("dev/loop-control")); err != nil || !d.filesystem("squashfs") {
+	if _, err := os.Stat(h.path("dev/loop-control")); err != nil || !h.filesystem("squashfs") {
 		return warn("boxes of SIF files need them; sandbox directories do not", "modprobe -a loop squashfs", "missing: loop devices, or squashfs")
 	}
 	return pass("namespaces, overlay, loop devices and squashfs")
 }
 
 // filesystem says whether the kernel has the file system, or has a module for loading the file system.
-func (d *doctor) filesystem(name string) bool {
-	text, err := os.ReadFile(d.path("proc/filesystems"))
+func (h hostLooks) filesystem(name string) bool {
+	text, err := os.ReadFile(h.path("proc/filesystems"))
 	if err == nil && slices.Contains(strings.Fields(string(text)), name) {
 		return true
 	}
@@ -111,12 +114,12 @@ func (d *doctor) filesystem(name string) bool {
 
 // privileges looks for capabilities the kernel withholds even from root, as in some virtual machines and containers.
 // Apptainer asks for all capabilities unless its configuration says otherwise.
-func (d *doctor) privileges(context.Context) Check {
-	status, err := os.ReadFile(d.path("proc/self/status"))
+func (h hostLooks) privileges(context.Context) Check {
+	status, err := os.ReadFile(h.path("proc/self/status"))
 	if err != nil {
 		return broken(err)
 	}
-	last, err := d.line("proc/sys/kernel/cap_last_cap")
+	last, err := h.line("proc/sys/kernel/cap_last_cap")
 	if err != nil {
 		return broken(err)
 	}
@@ -124,7 +127,7 @@ func (d *doctor) privileges(context.Context) Check {
 	if err != nil {
 		return broken(err)
 	}
-	a, err := d.apptainer()
+	a, err := h.apptainer()
 	switch {
 	case missing == 0:
 		return pass("root, with all capabilities")
@@ -150,6 +153,235 @@ func withheld(status, last string) (int, error) {
 		}
 	}
 	return 0, errors.New("no CapBnd in /proc/self/status")
+}
+
+// apptainerVersion judges the version of Apptainer.
+func (h hostLooks) apptainerVersion(context.Context) Check {
+	a, err := h.apptainer()
+	if err != nil {
+		return fail("boxes are its instances", fault.HintOf(err), "%v", err)
+	}
+	const install = "install Apptainer 1.4 or newer: https://apptainer.org/docs/admin/main/installation.html"
+	switch {
+	case older(a.Version, "1.3"):
+		return fail("boxrun needs 1.3 or newer", install, "%s at %s", a.Version, a.Path)
+	case older(a.Version, "1.4"):
+		return pass("%s at %s; network.mode \"host\" needs 1.4", a.Version, a.Path)
+	}
+	return pass("%s at %s", a.Version, a.Path)
+}
+
+// suid always passes. The check tells people that starter-suid, expected by many, is not needed.
+func (h hostLooks) suid(context.Context) Check {
+	const needless = "starter-suid is not needed: boxes are started by root"
+	a, err := h.apptainer()
+	switch {
+	case err != nil:
+		return pass(needless)
+	case a.SUID:
+		return pass(needless + "; it is installed all the same")
+	}
+	return pass(needless + ", and it is not installed")
+}
+
+// plugins looks for the two CNI plugins of boxrun's networks, in the directories Apptainer searches. The directory
+// with the fewest missing plugins is reported.
+func (h hostLooks) plugins(context.Context) Check {
+	a, err := h.apptainer()
+	if err != nil {
+		return skip("apptainer cannot be asked")
+	}
+	// The default directories of Apptainer, Debian and Fedora.
+	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"}
+	if dir := a.conf("cni plugin path"); dir != "" {
+		dirs = []string{dir}
+	}
+	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
+	for _, dir := range dirs {
+		if absent := h.absentPlugins(dir); len(absent) < len(missing) {
+			missing, where = absent, dir
+		}
+	}
+	if len(missing) == 0 {
+		return pass("bridge and host-local in %s", where)
+	}
+	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
+		"no %s in %s", strings.Join(missing, ", "), where)
+}
+
+// absentPlugins returns which of the two plugins are missing from the directory dir or not executable.
+func (h hostLooks) absentPlugins(dir string) []string {
+	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
+		return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
+	})
+}
+
+// cgroup judges the version of cgroups, the controllers available to boxes, and whether each running box has a cgroup
+// of its own.
+func (h hostLooks) cgroup(context.Context) Check {
+	var s unix.Statfs_t
+	dir := h.path("sys/fs/cgroup")
+	if err := unix.Statfs(dir, &s); err != nil {
+		return broken(fmt.Errorf("looking at %s: %w", dir, err))
+	}
+	switch {
+	case s.Type != unix.CGROUP2_SUPER_MAGIC:
+		return warn("a systemd of version 256 or newer in a box needs cgroup2", "boot with systemd.unified_cgroup_hierarchy=1",
+			"version 1 or a mixture on /sys/fs/cgroup")
+	case s.Flags&unix.ST_RDONLY != 0:
+		return fail("the systemd in a box makes cgroups below its own", "mount -o remount,rw /sys/fs/cgroup", "version 2, read-only")
+	}
+	controllers, err := h.line("sys/fs/cgroup/cgroup.controllers")
+	if err != nil {
+		return broken(err)
+	}
+	by := "systemd delegates a scope to each box"
+	if !units.Booted() {
+		by = "no systemd on the host: each box has a cgroup below /apptainer"
+	}
+	if controllers == "" {
+		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
+	}
+	if shared := h.sharedCgroups(); len(shared) > 0 {
+		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
+			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
+	}
+	return pass("version 2, %s; controllers: %s", by, controllers)
+}
+
+// sharedCgroups returns the names of running boxes without a cgroup of their own.
+func (h hostLooks) sharedCgroups() []string {
+	var names []string
+	for _, b := range h.boxes {
+		if b.Alive() && b.Cgroup == "" {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+// With less than tightSpace bytes free a look warns; with less than noSpace it fails.
+const (
+	tightSpace = 1 << 30
+	noSpace    = 64 << 20
+)
+
+// space judges the free space on the file systems boxes write to.
+func (h hostLooks) space(context.Context) Check {
+	dirs := []string{h.store.Dir, "/var/lib/boxrun", "/tmp"}
+	for _, b := range h.boxes {
+		if dir := b.Overlay(); dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	least := Check{Status: Pass}
+	var texts []string
+	for _, dir := range dirs {
+		free, nodes, err := freeSpace(files.Existing(dir))
+		if err != nil {
+			return broken(err)
+		}
+		text := fmt.Sprintf("%s free below %s", size(free), dir)
+		texts = append(texts, text)
+		const why = "boxes keep there what they write: overlays, state, logs"
+		switch roomy := strings.HasPrefix(dir, h.store.Dir) && free > noSpace; { // a tmpfs need not be large
+		case free < noSpace || nodes:
+			return fail(why, "df -h "+dir, "%s", text)
+		case free < tightSpace && !roomy && least.Status == Pass:
+			least = warn(why, "df -h "+dir, "%s", text)
+		}
+	}
+	if least.Status == Pass {
+		return pass("%s", strings.Join(texts, ", "))
+	}
+	return least
+}
+
+// freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
+func freeSpace(dir string) (free uint64, full bool, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, false, fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	return s.Bavail * uint64(s.Bsize), s.Files > 0 && s.Ffree == 0, nil
+}
+
+// size returns n bytes as text, in the largest unit with a number of at least 10.
+func size(n uint64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+// resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
+// behind the stub must be known.
+func (h hostLooks) resolver(context.Context) Check {
+	r, err := netsetup.HostResolvers()
+	if err != nil {
+		return broken(err)
+	}
+	own, err := os.ReadFile(h.path("etc/resolv.conf"))
+	stub := err == nil && strings.Contains(string(own), "nameserver 127.")
+	const why = "a stub on the host's 127.0.0.1 is out of reach for boxes: names do not resolve in them"
+	switch {
+	case len(r.Servers) == 0 && stub:
+		return warn(why, "set network.dns in the profiles, e.g. dns = [\"192.0.2.53\"]", "/etc/resolv.conf names a stub, and the servers behind it are unknown")
+	case len(r.Servers) == 0:
+		return warn("names do not resolve in boxes", "set network.dns in the profiles", "the host has no name servers that a box can reach")
+	case stub:
+		return pass("/etc/resolv.conf names a stub; boxes get the servers behind it from %s: %s", r.Source, addrsText(r.Servers))
+	}
+	return pass("%s from %s", addrsText(r.Servers), r.Source)
+}
+
+// addrsText lists at most four addresses.
+func addrsText(addrs []netip.Addr) string {
+	words := make([]string, len(addrs))
+	for i, a := range addrs {
+		words[i] = a.String()
+	}
+	return say.Listed(words, 4)
+}
+
+// mandatoryAccess always passes. The check tells where to look when a box may not do something that root normally may
+// do.
+func (h hostLooks) mandatoryAccess(context.Context) Check {
+	if enforce, err := h.line("sys/fs/selinux/enforce"); err == nil {
+		if enforce == "1" {
+			return pass("SELinux is enforcing: \"ausearch -m avc -ts recent\" shows what it denied a box")
+		}
+		return pass("SELinux is permissive")
+	}
+	if enabled, err := h.line("sys/module/apparmor/parameters/enabled"); err == nil && enabled == "Y" {
+		return pass("AppArmor is on; root's boxes are not confined by it")
+	}
+	return pass("neither")
+}
+
+// conntrack judges how full the table of tracked connections is. The kernel drops new connections when the table is
+// full.
+func (h hostLooks) conntrack(context.Context) Check {
+	count, errCount := h.number("proc/sys/net/netfilter/nf_conntrack_count")
+	limit, errLimit := h.number("proc/sys/net/netfilter/nf_conntrack_max")
+	if err := errors.Join(errCount, errLimit); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return pass("connections are not tracked yet")
+		}
+		return broken(err)
+	}
+	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
+	const why = "a full table drops new connections, to boxes and all others"
+	switch {
+	case limit == 0 || count < limit*3/4:
+		return pass("%d connections tracked, room for %d", count, limit)
+	case count < limit*19/20:
+		return warn(why, fix, "%d of %d connections", count, limit)
+	}
+	return fail(why, fix, "%d of %d connections", count, limit)
 }
 
 // apptainerFacts is what apptainer reports about its build, and the site's configuration of Apptainer.
@@ -201,248 +433,4 @@ func (a apptainerFacts) conf(name string) string {
 		return value
 	}
 	return map[string]string{"root default capabilities": "full"}[name]
-}
-
-// apptainerVersion judges the version of Apptainer.
-func (d *doctor) apptainerVersion(context.Context) Check {
-	a, err := d.apptainer()
-	if err != nil {
-		return fail("boxes are its instances", fault.HintOf(err), "%v", err)
-	}
-	const install = "install Apptainer 1.4 or newer: https://apptainer.org/docs/admin/main/installation.html"
-	switch {
-	case older(a.Version, "1.3"):
-		return fail("boxrun needs 1.3 or newer", install, "%s at %s", a.Version, a.Path)
-	case older(a.Version, "1.4"):
-		return pass("%s at %s; network.mode \"host\" needs 1.4", a.Version, a.Path)
-	}
-	return pass("%s at %s", a.Version, a.Path)
-}
-
-// suid always passes. The check tells people that starter-suid, expected by many, is not needed.
-func (d *doctor) suid(context.Context) Check {
-	const needless = "starter-suid is not needed: boxes are started by root"
-	a, err := d.apptainer()
-	switch {
-	case err != nil:
-		return pass(needless)
-	case a.SUID:
-		return pass(needless + "; it is installed all the same")
-	}
-	return pass(needless + ", and it is not installed")
-}
-
-// plugins looks for the two CNI plugins of boxrun's networks, in the directories Apptainer searches. The directory
-// with the fewest missing plugins is reported.
-func (d *doctor) plugins(context.Context) Check {
-	a, err := d.apptainer()
-	if err != nil {
-		return skip("apptainer cannot be asked")
-	}
-	// The default directories of Apptainer, Debian and Fedora.
-	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"}
-	if dir := a.conf("cni plugin path"); dir != "" {
-		dirs = []string{dir}
-	}
-	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
-	for _, dir := range dirs {
-		if absent := d.absentPlugins(dir); len(absent) < len(missing) {
-			missing, where = absent, dir
-		}
-	}
-	if len(missing) == 0 {
-		return pass("bridge and host-local in %s", where)
-	}
-	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
-		"no %s in %s", strings.Join(missing, ", "), where)
-}
-
-// absentPlugins returns which of the two plugins are missing from the directory dir or not executable.
-func (d *doctor) absentPlugins(dir string) []string {
-	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
-		return unix.Access(filepath.Join(d.root, dir, plugin), unix.X_OK) == nil
-	})
-}
-
-// cgroup judges the version of cgroups, the controllers available to boxes, and whether each running box has a cgroup
-// of its own.
-func (d *doctor) cgroup(context.Context) Check {
-	var s unix.Statfs_t
-	dir := d.path("sys/fs/cgroup")
-	if err := unix.Statfs(dir, &s); err != nil {
-		return broken(fmt.Errorf("looking at %s: %w", dir, err))
-	}
-	switch {
-	case s.Type != unix.CGROUP2_SUPER_MAGIC:
-		return warn("a systemd of version 256 or newer in a box needs cgroup2", "boot with systemd.unified_cgroup_hierarchy=1",
-			"version 1 or a mixture on /sys/fs/cgroup")
-	case s.Flags&unix.ST_RDONLY != 0:
-		return fail("the systemd in a box makes cgroups below its own", "mount -o remount,rw /sys/fs/cgroup", "version 2, read-only")
-	}
-	controllers, err := d.line("sys/fs/cgroup/cgroup.controllers")
-	if err != nil {
-		return broken(err)
-	}
-	by := "systemd delegates a scope to each box"
-	if !units.Booted() {
-		by = "no systemd on the host: each box has a cgroup below /apptainer"
-	}
-	if controllers == "" {
-		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
-	}
-	if shared := d.sharedCgroups(); len(shared) > 0 {
-		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
-			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
-	}
-	return pass("version 2, %s; controllers: %s", by, controllers)
-}
-
-// sharedCgroups returns the names of running boxes without a cgroup of their own.
-func (d *doctor) sharedCgroups() []string {
-	var names []string
-	for _, b := range d.boxes {
-		if b.Alive() && b.Cgroup == "" {
-			names = append(names, b.Name)
-		}
-	}
-	return names
-}
-
-// With less than tightSpace bytes free a look warns; with less than noSpace it fails.
-const (
-	tightSpace = 1 << 30
-	noSpace    = 64 << 20
-)
-
-// space judges the free space on the file systems boxes write to.
-func (d *doctor) space(context.Context) Check {
-	dirs := []string{d.l.Dir, "/var/lib/boxrun", "/tmp"}
-	for _, b := range d.boxes {
-		if dir := b.Overlay(); dir != "" {
-			dirs = append(dirs, dir)
-		}
-	}
-	least := Check{Status: Pass}
-	var texts []string
-	for _, dir := range dirs {
-		free, nodes, err := freeSpace(files.Existing(dir))
-		if err != nil {
-			return broken(err)
-		}
-		text := fmt.Sprintf("%s free below %s", size(free), dir)
-		texts = append(texts, text)
-		const why = "boxes keep there what they write: overlays, state, logs"
-		switch roomy := strings.HasPrefix(dir, d.l.Dir) && free > noSpace; { // a tmpfs need not be large
-		case free < noSpace || nodes:
-			return fail(why, "df -h "+dir, "%s", text)
-		case free < tightSpace && !roomy && least.Status == Pass:
-			least = warn(why, "df -h "+dir, "%s", text)
-		}
-	}
-	if least.Status == Pass {
-		return pass("%s", strings.Join(texts, ", "))
-	}
-	return least
-}
-
-// freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
-func freeSpace(dir string) (free uint64, full bool, err error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, false, fmt.Errorf("looking at %s: %w", dir, err)
-	}
-	return s.Bavail * uint64(s.Bsize), s.Files > 0 && s.Ffree == 0, nil
-}
-
-// size returns n bytes as text, in the largest unit with a number of at least 10.
-func size(n uint64) string {
-	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%d GiB", n>>30)
-	case n >= 10<<20:
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d KiB", n>>10)
-}
-
-// resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
-// behind the stub must be known.
-func (d *doctor) resolver(context.Context) Check {
-	r, err := netsetup.HostResolvers()
-	if err != nil {
-		return broken(err)
-	}
-	own, err := os.ReadFile(d.path("etc/resolv.conf"))
-	stub := err == nil && strings.Contains(string(own), "nameserver 127.")
-	const why = "a stub on the host's 127.0.0.1 is out of reach for boxes: names do not resolve in them"
-	switch {
-	case len(r.Servers) == 0 && stub:
-		return warn(why, "set network.dns in the profiles, e.g. dns = [\"192.0.2.53\"]", "/etc/resolv.conf names a stub, and the servers behind it are unknown")
-	case len(r.Servers) == 0:
-		return warn("names do not resolve in boxes", "set network.dns in the profiles", "the host has no name servers that a box can reach")
-	case stub:
-		return pass("/etc/resolv.conf names a stub; boxes get the servers behind it from %s: %s", r.Source, addrsText(r.Servers))
-	}
-	return pass("%s from %s", addrsText(r.Servers), r.Source)
-}
-
-// addrsText lists at most four addresses.
-func addrsText[A fmt.Stringer](addrs []A) string {
-	words := make([]string, len(addrs))
-	for i, a := range addrs {
-		words[i] = a.String()
-	}
-	return say.Listed(words, 4)
-}
-
-// mandatoryAccess always passes. The check tells where to look when a box may not do something that root normally may
-// do.
-func (d *doctor) mandatoryAccess(context.Context) Check {
-	if enforce, err := d.line("sys/fs/selinux/enforce"); err == nil {
-		if enforce == "1" {
-			return pass("SELinux is enforcing: \"ausearch -m avc -ts recent\" shows what it denied a box")
-		}
-		return pass("SELinux is permissive")
-	}
-	if enabled, err := d.line("sys/module/apparmor/parameters/enabled"); err == nil && enabled == "Y" {
-		return pass("AppArmor is on; root's boxes are not confined by it")
-	}
-	return pass("neither")
-}
-
-// conntrack judges how full the table of tracked connections is. The kernel drops new connections when the table is
-// full.
-func (d *doctor) conntrack(context.Context) Check {
-	count, errCount := d.number("proc/sys/net/netfilter/nf_conntrack_count")
-	limit, errLimit := d.number("proc/sys/net/netfilter/nf_conntrack_max")
-	if err := errors.Join(errCount, errLimit); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return pass("connections are not tracked yet")
-		}
-		return broken(err)
-	}
-	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
-	const why = "a full table drops new connections, to boxes and all others"
-	switch {
-	case limit == 0 || count < limit*3/4:
-		return pass("%d connections tracked, room for %d", count, limit)
-	case count < limit*19/20:
-		return warn(why, fix, "%d of %d connections", count, limit)
-	}
-	return fail(why, fix, "%d of %d connections", count, limit)
-}
-
-// line returns the text of a small file below d.root, without spaces around.
-func (d *doctor) line(name string) (string, error) {
-	text, err := os.ReadFile(d.path(name))
-	return strings.TrimSpace(string(text)), err
-}
-
-// number returns the number in a small file below d.root.
-func (d *doctor) number(name string) (int, error) {
-	text, err := d.line(name)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(text)
 }

@@ -15,56 +15,58 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
-	"boxrun/netsetup/firewall"
-	"boxrun/netsetup/rules"
 )
 
-// leftoverLooks returns the looks for leftovers of boxes, and of the scripts people used before boxrun.
-func (d *doctor) leftoverLooks() []look {
+// leftoverLooks looks for leftovers of boxes, and of the scripts people used before boxrun.
+type leftoverLooks struct{ *facts }
+
+func (l leftoverLooks) list() []look {
 	const area = "leftovers"
 	return []look{
-		one(area, "boxes", d.deadBoxes),
-		one(area, "apptainer's instances", d.instances),
-		one(area, "leases", d.leases),
-		one(area, "rules", d.rulesOfNobody),
-		one(area, "seed sysctl", d.seedSysctl),
-		one(area, "seed udev rule", d.seedUdev),
-		one(area, "seed conflist", d.seedConflist),
-		one(area, "dead dnat", d.deadDNAT),
-		one(area, "wide forward", d.wideForward),
+		one(area, "boxes", l.deadBoxes),
+		one(area, "apptainer's instances", l.instances),
+		one(area, "leases", l.leases),
+		one(area, "rules", l.rulesOfNobody),
+		one(area, "seed sysctl", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
+			"it sets at every boot what boxrun sets where and while a box needs it")),
+		one(area, "seed udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
+			"it turns off the offload of every veth of the machine, other people's containers included")),
+		one(area, "seed conflist", l.seedConflist),
+		one(area, "dead dnat", l.deadDNAT),
+		one(area, "wide forward", l.wideForward),
 	}
 }
 
 // deadBoxes reports crashed boxes, and boxes with unreadable records. While a record is unreadable, no other box can
 // start.
-func (d *doctor) deadBoxes(context.Context) Check {
-	if len(d.unread) > 0 {
-		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+d.unread[0],
-			"this boxrun cannot read the records of: %s", strings.Join(d.unread, ", "))
+func (l leftoverLooks) deadBoxes(context.Context) Check {
+	if len(l.unread) > 0 {
+		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+l.unread[0],
+			"this boxrun cannot read the records of: %s", strings.Join(l.unread, ", "))
 	}
 	var dead []string
-	for _, b := range d.boxes {
+	for _, b := range l.boxes {
 		if b.State() == box.Crashed {
 			dead = append(dead, b.Name)
 		}
 	}
 	if len(dead) == 0 {
-		return pass("%d known, none crashed", len(d.boxes))
+		return pass("%d known, none crashed", len(l.boxes))
 	}
 	return fail("their rules still take packets for their ports", "boxrun up "+dead[0], "crashed: %s", strings.Join(dead, ", "))
 }
 
 // known returns the names of all boxes with a record, readable or not.
-func (d *doctor) known() []string { return append(box.Names(d.boxes), d.unread...) }
+func (l leftoverLooks) known() []string { return append(box.Names(l.boxes), l.unread...) }
 
 // instances compares Apptainer's records with boxrun's state. The check reports running boxes without a record,
 // records of dead instances, and instances boxrun did not start.
-func (d *doctor) instances(context.Context) Check {
+func (l leftoverLooks) instances(context.Context) Check {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return broken(err)
 	}
-	records, err := filepath.Glob(apptainer.RecordPath(d.l.Home, hostname, "*"))
+	records, err := filepath.Glob(apptainer.RecordPath(l.store.Home, hostname, "*"))
 	if err != nil {
 		return broken(err)
 	}
@@ -75,12 +77,12 @@ func (d *doctor) instances(context.Context) Check {
 		switch {
 		case err != nil || r.Verify() != nil:
 			stale = append(stale, name)
-		case !slices.Contains(d.known(), name):
+		case !slices.Contains(l.known(), name):
 			strangers = append(strangers, name)
 		}
 	}
 	var lost []string
-	for _, b := range d.boxes {
+	for _, b := range l.boxes {
 		if _, err := os.Stat(b.Record); b.Alive() && errors.Is(err, fs.ErrNotExist) {
 			lost = append(lost, b.Name)
 		}
@@ -99,72 +101,63 @@ func (d *doctor) instances(context.Context) Check {
 }
 
 // leases reports leases of addresses whose owners are dead.
-func (d *doctor) leases(context.Context) Check {
-	stale, err := netsetup.StaleLeases(network.LeaseDirs(d.l.Store)...)
+func (l leftoverLooks) leases(context.Context) Check {
+	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.store)...)
 	if err != nil {
 		return broken(err)
 	}
 	if len(stale) == 0 {
 		return pass("none without an owner")
 	}
-	return warn("they block addresses, and now and then a start", network.MendCommand, "their owners are dead: %s", say.Listed(stale, 3))
+	return warn("they block addresses, and now and then a start", network.RepairCommand, "their owners are dead: %s", say.Listed(stale, 3))
 }
 
 // rulesOfNobody reports rules of boxrun for boxes and bridges that do not exist.
-func (d *doctor) rulesOfNobody(context.Context) Check {
+func (l leftoverLooks) rulesOfNobody(context.Context) Check {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return broken(err)
 	}
 	defer k.Close()
-	names, err := netsetup.Leftovers(k, d.known())
+	names, err := netsetup.Leftovers(k, l.known())
 	if err != nil {
 		return broken(err)
 	}
 	if len(names) == 0 {
 		return pass("none of boxrun's without a box")
 	}
-	return fail("they take packets for ports that nobody answers", network.MendCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
+	return fail("they take packets for ports that nobody answers", network.RepairCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
 }
 
-// The next checks report files written by the scripts people used before boxrun. boxrun names the files and does not
-// remove them: nobody knows who else relies on them.
-
-func (d *doctor) seedSysctl(context.Context) Check {
-	const file = "/etc/sysctl.d/99-apptainer-universal.conf"
-	return d.seedFile(file, "it sets at every boot what boxrun sets where and while a box needs it")
-}
-
-func (d *doctor) seedUdev(context.Context) Check {
-	const file = "/etc/udev/rules.d/99-veth-offload.rules"
-	return d.seedFile(file, "it turns off the offload of every veth of the machine, other people's containers included")
-}
-
-// seedFile warns if file exists. why says what the file does.
-func (d *doctor) seedFile(file, why string) Check {
-	if _, err := os.Lstat(d.path(file)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+// seedFile returns a look for a file of the scripts people used before boxrun. why says what the file does. boxrun
+// names such files and does not remove them: nobody knows who else relies on them.
+func (l leftoverLooks) seedFile(file, why string) func(context.Context) Check {
+	return func(context.Context) Check {
+		_, err := os.Lstat(l.path(file))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return pass("no %s", file)
+		case err != nil:
+			return broken(err)
 		}
-		return broken(err)
+		return warn(why, "rm "+file, "%s", file)
 	}
-	return warn(why, "rm "+file, "%s", file)
 }
 
 // seedConflist looks for the network my_bridge of the scripts in all directories where an Apptainer may look for
 // networks. An unreadable conflist is reported too.
-func (d *doctor) seedConflist(context.Context) Check {
+func (l leftoverLooks) seedConflist(context.Context) Check {
 	dirs := []string{"/etc/apptainer/network", "/usr/local/etc/apptainer/network", "/etc/singularity/network", "/etc/cni/net.d"}
-	if a, err := d.apptainer(); err == nil {
+	if a, err := l.apptainer(); err == nil {
 		dirs = append(dirs, filepath.Join(filepath.Dir(a.ConfFile), "network"))
 		if dir := a.conf("cni configuration path"); dir != "" {
 			dirs = append(dirs, dir)
 		}
 	}
 	for _, dir := range dirs {
-		files, _ := filepath.Glob(d.path(filepath.Join(dir, "*.conflist"))) // the pattern is right
+		files, _ := filepath.Glob(l.path(filepath.Join(dir, "*.conflist"))) // the pattern is right
 		for _, file := range files {
-			shown := "/" + strings.TrimPrefix(strings.TrimPrefix(file, d.root), "/")
+			shown := "/" + strings.TrimPrefix(strings.TrimPrefix(file, l.root), "/")
 			c, err := readConflist(file)
 			switch {
 			case err != nil:
@@ -180,26 +173,26 @@ func (d *doctor) seedConflist(context.Context) Check {
 
 // deadDNAT looks for rules that send ports to an unused address in a network of boxes. People typed such rules with
 // the address a box had at the time.
-func (d *doctor) deadDNAT(context.Context) Check {
-	f, err := d.firewall()
+func (l leftoverLooks) deadDNAT(context.Context) Check {
+	f, err := l.firewall()
 	if err != nil {
 		return skip("the rules cannot be read")
 	}
 	rules := f.Rules(func(rule string) bool {
 		_, to, ok := strings.Cut(rule, "--to-destination ")
-		return ok && strings.Contains(rule, "-t nat") && d.deadAddress(to)
+		return ok && strings.Contains(rule, "-t nat") && l.deadAddress(to)
 	})
 	if len(rules) == 0 {
 		return pass("none")
 	}
 	return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
-		network.Deletion(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+		network.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
 }
 
 // wideForward looks for a rule that forwards everything for everybody. People typed such a rule when their instances
 // could not reach the outside. The policy ACCEPT is not reported, because ACCEPT is the kernel's own default.
-func (d *doctor) wideForward(context.Context) Check {
-	f, err := d.firewall()
+func (l leftoverLooks) wideForward(context.Context) Check {
+	f, err := l.firewall()
 	if err != nil {
 		return skip("the rules cannot be read")
 	}
@@ -207,22 +200,22 @@ func (d *doctor) wideForward(context.Context) Check {
 	if len(rules) == 0 {
 		return pass("none")
 	}
-	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.Deletion(rules[0]), "%s", rules[0])
+	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.DeleteCommand(rules[0]), "%s", rules[0])
 }
 
 // deadAddress says whether to, the destination of a DNAT rule, is in a network of boxes and belongs to neither a
 // running box nor a lease.
-func (d *doctor) deadAddress(to string) bool {
+func (l leftoverLooks) deadAddress(to string) bool {
 	text, _, _ := strings.Cut(strings.Fields(to)[0], ":")
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		return false
 	}
-	for _, n := range d.networks() {
+	for _, n := range l.networks() {
 		if !n.Subnet.Contains(addr) {
 			continue
 		}
-		if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
+		if slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
 			return false
 		}
 		held, err := netsetup.Held(n, addr)
@@ -230,24 +223,3 @@ func (d *doctor) deadAddress(to string) bool {
 	}
 	return false
 }
-
-// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
-// rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
-// asks no other rule before them.
-func dropped(o firewall.Outcome, bridge string) Check {
-	fix := network.Remedy(o.Rule, bridge)
-	switch {
-	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
-		fix = network.MendCommand
-	case strings.HasPrefix(o.Rule, "iptables"):
-		fix = network.Deletion(o.Rule)
-	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
-}
-
-// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
-// walked through the rules; nothing is sent to the address.
-func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
-
-// noTranslation is the zero address and port: the packet keeps its destination.
-func noTranslation() netip.AddrPort { return netip.AddrPort{} }

@@ -6,118 +6,60 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
-	"boxrun/profiles"
 )
 
-// networkLooks returns the looks at what boxrun sets up for all boxes, and at other programs that change the host's
-// network.
-func (d *doctor) networkLooks() []look {
+// networkLooks looks at what boxrun sets up for all boxes, and at other programs that change the host's network.
+type networkLooks struct{ *facts }
+
+func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
-		{area, "in place", d.shared},
-		one(area, "conflist", d.conflists),
-		one(area, "subnet", d.overlaps),
-		{area, "iptables", d.rulesOfOthers},
-		{area, "firewalld", d.firewalld},
-		one(area, "br_netfilter", d.bridgeNetfilter),
-		one(area, "over reboots", d.setup),
-	}
-}
-
-// topic is a part of a plan with a check of its own.
-type topic struct {
-	name string
-	good string // what the check reports without drift
-	why  string
-	part func(netsetup.Plan) netsetup.Plan
-}
-
-// sharedTopics divides the plans of the host and of the bridges into topics. beforeUp relies on the order of the
-// first three.
-func sharedTopics() []topic {
-	return []topic{
-		{"modules", "loaded, or built in", "rules and bridges are made of them",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Modules: p.Modules} }},
-		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Sysctls: p.Sysctls} }},
-		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{ReversePath: p.ReversePath} }},
-		{"bridge", "up, with its address", "boxes are connected by it",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Device: p.Device} }},
-		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Zone: p.Zone} }},
-		{"conflist file", "as written", "Apptainer finds the bridge by it",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Conflist: p.Conflist} }},
-		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Features: p.Features} }},
-		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
-			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "nat") }},
-		{"mss", "in place", "on a path with a smaller MTU connections open and then hang", func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "mangle") }},
-		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
-			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "filter") }},
-		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
-			func(p netsetup.Plan) netsetup.Plan {
-				guard := rulesOf(p, "raw")
-				guard.Localnet = p.Localnet
-				return guard
-			}},
-	}
-}
-
-// rulesOf returns the part of p with the chains and rules of a table.
-func rulesOf(p netsetup.Plan, table string) netsetup.Plan {
-	return netsetup.Plan{
-		Owner:  p.Owner,
-		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return c.Table != table }),
-		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return r.Table != table }),
+		{area, "in place", l.shared},
+		one(area, "conflist", l.conflists),
+		one(area, "subnet", l.overlaps),
+		{area, "iptables", l.rulesOfOthers},
+		{area, "firewalld", l.firewalld},
+		one(area, "br_netfilter", l.bridgeNetfilter),
+		one(area, "over reboots", l.setup),
 	}
 }
 
 // shared compares everything boxes share on the host with the plans applied for them. Before the first up there are
 // no plans, and the checks say what up will set.
-func (d *doctor) shared(context.Context) []Check {
+func (l networkLooks) shared(context.Context) []Check {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return []Check{broken(err)}
 	}
 	defer k.Close()
-	plans, err := sharedPlans(d.l)
+	plans, err := sharedPlans(l.store)
 	if err != nil {
 		return []Check{broken(err)}
 	}
 	if len(plans) == 0 {
 		return beforeUp(k)
 	}
-	var checks []Check
-	for _, t := range sharedTopics() {
-		checks = append(checks, t.check(k, plans))
-	}
-	return checks
+	return checkTopics(k, sharedTopics(), plans)
 }
 
 // sharedPlans returns the plans of the host and of the bridges as they were applied. Before the first up the list is
 // empty.
-func sharedPlans(l *launcher.Launcher) ([]netsetup.Plan, error) {
-	files, err := filepath.Glob(l.Path("bridges", "*.json"))
-	if err != nil {
-		return nil, err
-	}
+func sharedPlans(s *box.Store) ([]netsetup.Plan, error) {
 	var plans []netsetup.Plan
-	for _, file := range append([]string{network.HostFile(l.Store)}, files...) {
-		var p netsetup.Plan
-		err := box.ReadJSON(file, &p)
+	for _, file := range append([]string{network.HostFile(s)}, s.Records("bridges/*.json")...) {
+		p, err := network.ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -127,42 +69,6 @@ func sharedPlans(l *launcher.Launcher) ([]netsetup.Plan, error) {
 		plans = append(plans, p)
 	}
 	return plans, nil
-}
-
-// check compares the topic's part of all plans with the host.
-func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
-	var drift, kept []string
-	for _, p := range plans {
-		part := t.part(p)
-		lines, err := part.Drift(k)
-		if err != nil {
-			return broken(err).named(t.name)
-		}
-		drift = append(drift, lines...)
-		if part.Features == nil {
-			continue
-		}
-		names, err := part.Features.Kept(k)
-		if err != nil {
-			return broken(err).named(t.name)
-		}
-		kept = append(kept, names...)
-	}
-	return t.judge(drift, kept).named(t.name)
-}
-
-// judge makes the check from drift, the lines of what is out of place, and kept, the devices whose drivers keep
-// offload on. drift comes first.
-func (t topic) judge(drift, kept []string) Check {
-	switch {
-	case slices.ContainsFunc(drift, func(line string) bool { return !netsetup.Overtaken(line) }):
-		return fail(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
-	case len(drift) > 0: // only other rules before boxrun's: the checks of each box say whether they are in its way
-		return warn(t.why, network.MendCommand, "%s", strings.Join(drift, "; "))
-	case len(kept) > 0:
-		return warn(t.why, "", "a driver does not let it be turned off: %s", strings.Join(kept, ", "))
-	}
-	return pass("%s", t.good)
 }
 
 // beforeUp returns the checks for a host without boxes. They pass, and say what the first up will set.
@@ -184,14 +90,14 @@ func beforeUp(k *netsetup.Kernel) []Check {
 
 // conflists reads every file Apptainer reads to find the network of a box. Apptainer fails to start the box if a file
 // cannot be read that sorts before the file of the network (LoadConfList in libcni).
-func (d *doctor) conflists(context.Context) Check {
-	files, err := filepath.Glob(d.l.Path("cni", "*.conflist"))
+func (l networkLooks) conflists(context.Context) Check {
+	files, err := filepath.Glob(l.store.Path("cni", "*.conflist"))
 	if err != nil {
 		return broken(err)
 	}
 	for _, file := range files {
 		if _, err := readConflist(file); err != nil {
-			return fail("Apptainer gives up on a directory with such a file", network.MendCommand, "%v", err)
+			return fail("Apptainer gives up on a directory with such a file", network.RepairCommand, "%v", err)
 		}
 	}
 	switch len(files) {
@@ -200,7 +106,7 @@ func (d *doctor) conflists(context.Context) Check {
 	case 1:
 		return pass("%s is valid", files[0])
 	}
-	return pass("%d in %s are valid", len(files), d.l.Path("cni"))
+	return pass("%d in %s are valid", len(files), l.store.Path("cni"))
 }
 
 // conflist holds the keys boxrun reads of a CNI network's configuration.
@@ -227,9 +133,9 @@ func readConflist(file string) (conflist, error) {
 
 // overlaps looks for subnets on the host that overlap the subnets of boxes, or the default subnet where there are no
 // boxes.
-func (d *doctor) overlaps(context.Context) Check {
+func (l networkLooks) overlaps(context.Context) Check {
 	var texts []string
-	for _, n := range d.networks() {
+	for _, n := range l.networks() {
 		if err := netsetup.Overlap(n); err != nil {
 			return fail("packets for one of the two go to the other",
 				"choose another network.subnet and network.bridge in the profiles", "%v", err)
@@ -239,25 +145,10 @@ func (d *doctor) overlaps(context.Context) Check {
 	return pass("%s overlaps nothing", strings.Join(texts, ", "))
 }
 
-// networks returns the networks of the boxes without duplicates. Where no box is on a bridge, the default network is
-// returned.
-func (d *doctor) networks() []netsetup.Network {
-	var networks []netsetup.Network
-	for _, b := range d.boxes {
-		if n := network.Of(d.l.Store, b); b.Bridged() && !slices.Contains(networks, n) {
-			networks = append(networks, n)
-		}
-	}
-	if len(networks) == 0 {
-		networks = append(networks, network.Of(d.l.Store, &box.Box{Profile: profiles.Default()}))
-	}
-	return networks
-}
-
 // rulesOfOthers reports other programs that write firewall rules. The checks of each box say whether such rules are
 // in its way.
-func (d *doctor) rulesOfOthers(context.Context) []Check {
-	f, err := d.firewall()
+func (l networkLooks) rulesOfOthers(context.Context) []Check {
+	f, err := l.firewall()
 	if err != nil {
 		if errors.Is(err, rules.ErrNoIptables) {
 			return []Check{fail("boxes are connected by rules", "install the package iptables", "%v", err)}
@@ -272,9 +163,9 @@ func (d *doctor) rulesOfOthers(context.Context) []Check {
 	}
 	checks = append(checks, mixed)
 	for _, name := range []string{"Docker", "ufw"} {
-		checks = append(checks, d.manager(f, name))
+		checks = append(checks, manager(f, name))
 	}
-	return append(checks, d.outwards(f))
+	return append(checks, l.outwards(f))
 }
 
 // otherBackend returns the name of the iptables command for the backend f does not use.
@@ -286,7 +177,7 @@ func otherBackend(f firewall.State) string {
 }
 
 // manager reports whether rules of the program name, a manager of the firewall, are on the host.
-func (d *doctor) manager(f firewall.State, name string) Check {
+func manager(f firewall.State, name string) Check {
 	c := pass("no rules of it here")
 	switch here := slices.Contains(f.Managers(), name); {
 	case here && f.Policy() == "DROP":
@@ -298,9 +189,9 @@ func (d *doctor) manager(f firewall.State, name string) Check {
 }
 
 // firewalld reports how a running firewalld treats each bridge.
-func (d *doctor) firewalld(context.Context) []Check {
+func (l networkLooks) firewalld(context.Context) []Check {
 	var checks []Check
-	for _, n := range d.networks() {
+	for _, n := range l.networks() {
 		view, err := netsetup.LookFirewalld(n.Bridge)
 		switch {
 		case err != nil:
@@ -324,15 +215,15 @@ func (d *doctor) firewalld(context.Context) []Check {
 
 // setup reports which files of "boxrun host setup" are on the host. None are needed, because up sets what boxes need.
 // Other sysctl files that override the setup at boot are a warning.
-func (d *doctor) setup(context.Context) Check {
-	files, err := netsetup.SetupFiles(d.path(network.Etc))
+func (l networkLooks) setup(context.Context) Check {
+	files, err := netsetup.SetupFiles(l.path("etc"))
 	if err != nil {
 		return broken(err)
 	}
 	if len(files) == 0 {
 		return pass("nothing: up sets what boxes need each time; \"boxrun host setup\" has it set at boot")
 	}
-	overruled, err := netsetup.Overruled(d.root)
+	overruled, err := netsetup.Overruled(l.root)
 	if err != nil {
 		return broken(err)
 	}
@@ -345,21 +236,17 @@ func (d *doctor) setup(context.Context) Check {
 
 // outwards walks a packet from each bridge with a running box out of the host, and looks for rules that drop the
 // packet. A rule with conditions unknown to boxrun is a warning.
-func (d *doctor) outwards(f firewall.State) Check {
+func (l networkLooks) outwards(f firewall.State) Check {
 	const name = "other rules that drop"
 	if !f.Native {
 		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
 	}
-	out := "eth0"
-	if e, err := d.external(); err == nil && e.Name != "" {
-		out = e.Name
-	}
 	var blocked []string
-	for _, n := range d.networks() {
-		if !slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
+	for _, n := range l.networks() {
+		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: out, Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
 		if o.Dropped {
 			return dropped(o, n.Bridge).named(name)
 		}
@@ -373,8 +260,8 @@ func (d *doctor) outwards(f firewall.State) Check {
 
 // bridgeNetfilter reports whether br_netfilter is loaded, the module that sends frames between boxes through
 // iptables.
-func (d *doctor) bridgeNetfilter(context.Context) Check {
-	value, err := d.line("proc/sys/net/bridge/bridge-nf-call-iptables")
+func (l networkLooks) bridgeNetfilter(context.Context) Check {
+	value, err := l.line("proc/sys/net/bridge/bridge-nf-call-iptables")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return pass("not loaded, and not needed")
@@ -383,3 +270,24 @@ func (d *doctor) bridgeNetfilter(context.Context) Check {
 	}
 	return pass("loaded (bridge-nf-call-iptables = %s); boxes work with it and without", value)
 }
+
+// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
+// rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
+// asks no other rule before them.
+func dropped(o firewall.Outcome, bridge string) Check {
+	fix := network.PassHint(o.Rule, bridge)
+	switch {
+	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
+		fix = network.RepairCommand
+	case strings.HasPrefix(o.Rule, "iptables"):
+		fix = network.DeleteCommand(o.Rule)
+	}
+	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
+}
+
+// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
+// walked through the rules; nothing is sent to the address.
+func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
+
+// noTranslation is the zero address and port: the packet keeps its destination.
+func noTranslation() netip.AddrPort { return netip.AddrPort{} }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -25,20 +26,20 @@ import (
 	"boxrun/netsetup/firewall"
 )
 
-// outLooks returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
+// outward returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
 // ping.
-func (d *doctor) outLooks(b *box.Box) []look {
+func (b boxLooks) outward() []look {
 	return []look{
-		one(b.Name, "out gateway", func(ctx context.Context) Check { return d.gateway(ctx, b) }),
-		one(b.Name, "out transfer", func(ctx context.Context) Check { return d.transfer(ctx, b) }),
-		one(b.Name, "out names", func(ctx context.Context) Check { return d.names(ctx, b) }),
-		one(b.Name, "out ping as a user", func(ctx context.Context) Check { return d.ping(ctx, b) }),
+		one(b.Name, "out gateway", b.gateway),
+		one(b.Name, "out transfer", b.transfer),
+		one(b.Name, "out names", b.names),
+		one(b.Name, "out ping as a user", b.ping),
 	}
 }
 
 // gateway checks that the default route of the box is its bridge, and that the bridge answers the box.
-func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
-	want := network.Of(d.l.Store, b).Gateway()
+func (b boxLooks) gateway(ctx context.Context) Check {
+	want := network.Of(b.store, b.Box).Gateway()
 	have, err := netsetup.DefaultGateway(b.Init.PID)
 	const why = "nothing leaves the box without a way out"
 	switch {
@@ -53,7 +54,7 @@ func (d *doctor) gateway(ctx context.Context, b *box.Box) Check {
 	case err != nil:
 		return broken(err)
 	case !answers:
-		return fail(why, network.MendCommand, "%s, the bridge, does not answer the box (ARP)", want)
+		return fail(why, network.RepairCommand, "%s, the bridge, does not answer the box (ARP)", want)
 	}
 	return pass("%s answers", want)
 }
@@ -72,51 +73,51 @@ const transferSize = 256 << 10
 
 // transfer sends transferSize bytes from the box to a client outside whose path has a smaller MTU, and as many back.
 // Packets masqueraded wrongly, dropped or too large make the check fail.
-func (d *doctor) transfer(ctx context.Context, b *box.Box) Check {
-	if d.outsider == nil {
-		return skip("no client network: %s", d.noOutside)
+func (b boxLooks) transfer(ctx context.Context) Check {
+	if b.outsider == nil {
+		return skip("no client network: %s", b.noOutside)
 	}
-	l, err := d.outsider.Listen(ctx, "tcp4", netip.AddrPortFrom(d.outsider.Addr, 0).String())
+	listener, err := b.outsider.Listen(ctx, "tcp4", netip.AddrPortFrom(b.outsider.Addr, 0).String())
 	if err != nil {
 		return broken(err)
 	}
-	defer l.Close()
+	defer listener.Close()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	far := make(chan sideResult, 1)
-	go func() { far <- farSide(ctx, l) }()
-	near, err := netsetup.DialFrom(ctx, b.Init.PID, "tcp4", l.Addr().String())
+	go func() { far <- farSide(ctx, listener) }()
+	near, err := netsetup.DialFrom(ctx, b.Init.PID, "tcp4", listener.Addr().String())
 	if err != nil {
-		return d.noWayOut(b, err)
+		return b.noWayOut(err)
 	}
 	defer near.Close()
-	err = exchange(ctx, near, true)
+	err = exchange(ctx, near, send, receive)
 	result := <-far
 	const hangs = "connections open, and hang with the first large packet: TLS, git, apt, database dumps"
 	switch {
 	case errors.Join(err, result.err) != nil:
-		return fail(hangs, network.MendCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
-			d.outsider.MTU, errors.Join(err, result.err))
-	case result.from != d.outsider.Gateway:
-		return fail("answers to what boxes send do not come back", network.MendCommand, "packets of the box arrive from %s, not from the host's address", result.from)
+		return fail(hangs, network.RepairCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
+			b.outsider.MTU, errors.Join(err, result.err))
+	case result.from != b.outsider.Gateway:
+		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", result.from)
 	}
-	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, d.outsider.MTU)
+	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, b.outsider.MTU)
 }
 
 // noWayOut explains err, the error of a connection from the box to the outside. If a rule drops the packet, the check
 // names the rule.
-func (d *doctor) noWayOut(b *box.Box, err error) Check {
-	f, ruleErr := d.firewall()
+func (b boxLooks) noWayOut(err error) Check {
+	f, ruleErr := b.firewall()
 	if ruleErr == nil {
 		bridge := b.Profile.Network.Bridge
 		o := f.Forwarded(firewall.Packet{
-			In: bridge, Out: d.outsider.Device, Src: b.Addr, Dst: d.outsider.Addr, Proto: "tcp", DPort: 443,
+			In: bridge, Out: b.outsider.Device, Src: b.Addr, Dst: b.outsider.Addr, Proto: "tcp", DPort: 443,
 		}, noTranslation())
 		if o.Dropped {
 			return dropped(o, bridge)
 		}
 	}
-	return fail("the box reaches nothing outside", network.MendCommand, "a connection out of the box was not opened: %v", err)
+	return fail("the box reaches nothing outside", network.RepairCommand, "a connection out of the box was not opened: %v", err)
 }
 
 // sideResult is the result of a transfer at the far side.
@@ -139,47 +140,40 @@ func farSide(ctx context.Context, l net.Listener) sideResult {
 	if err != nil {
 		return sideResult{err: err}
 	}
-	return sideResult{from.Addr().Unmap(), exchange(ctx, conn, false)}
+	return sideResult{from.Addr().Unmap(), exchange(ctx, conn, receive, send)}
 }
 
-// exchange sends transferSize bytes and receives as many. first says whether sending comes first. The deadline of ctx
-// applies to both.
-func exchange(ctx context.Context, conn net.Conn, first bool) error {
+// exchange sends and receives in the given order, until a step fails. The deadline of ctx applies to all steps.
+func exchange(ctx context.Context, conn net.Conn, steps ...func(net.Conn) error) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return err
 		}
 	}
-	send := func() error {
-		_, err := conn.Write(make([]byte, transferSize))
-		return err
-	}
-	receive := func() error {
-		_, err := io.ReadFull(conn, make([]byte, transferSize))
-		return err
-	}
-	if first {
-		return firstOf(send, receive)
-	}
-	return firstOf(receive, send)
-}
-
-// firstOf runs the steps in order until a step fails.
-func firstOf(steps ...func() error) error {
 	for _, step := range steps {
-		if err := step(); err != nil {
+		if err := step(conn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func send(conn net.Conn) error {
+	_, err := conn.Write(make([]byte, transferSize))
+	return err
+}
+
+func receive(conn net.Conn) error {
+	_, err := io.ReadFull(conn, make([]byte, transferSize))
+	return err
+}
+
 // names asks the name servers in the box's resolv.conf, from inside the box.
-func (d *doctor) names(ctx context.Context, b *box.Box) Check {
+func (b boxLooks) names(ctx context.Context) Check {
 	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
 	const why = "names do not resolve in the box"
-	fix := fixOfNames(b)
-	if notThere(err) {
+	fix := fixOfNames(b.Box)
+	if errors.Is(err, fs.ErrNotExist) {
 		return fail(why, fix, "the box has no /etc/resolv.conf")
 	}
 	if err != nil {
@@ -200,7 +194,7 @@ func (d *doctor) names(ctx context.Context, b *box.Box) Check {
 	if err == nil {
 		return pass("%s answers", addrsText(servers))
 	}
-	return d.silentServers(b, servers, err, <-host, fix)
+	return b.silentServers(servers, err, <-host, fix)
 }
 
 // fixOfNames returns the fix for a box without name servers that answer. A person cannot write to a built-in profile,
@@ -215,7 +209,7 @@ func fixOfNames(b *box.Box) string {
 // silentServers says whether no answer came because of the box's way to the servers, or because of the servers. box
 // and host are the errors of asking from each. A server on 127.0.0.1 is inside the box, and is not the host's server
 // of this address.
-func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error, fix string) Check {
+func (b boxLooks) silentServers(servers []netip.Addr, box, host error, fix string) Check {
 	const why = "names do not resolve in the box"
 	if servers[0].IsLoopback() {
 		return fail(why, fix, "the box asks a stub on its own 127.0.0.1 that is not there: %v", box)
@@ -223,20 +217,16 @@ func (d *doctor) silentServers(b *box.Box, servers []netip.Addr, box, host error
 	if host != nil {
 		return warn(why+"; nor do they on the host by these servers", fix, "no answer from %s to the box, nor to the host: %v", addrsText(servers), box)
 	}
-	f, err := d.firewall()
+	f, err := b.firewall()
 	if err != nil {
 		return broken(err)
 	}
 	bridge := b.Profile.Network.Bridge
-	out := "eth0"
-	if e, err := d.external(); err == nil && e.Name != "" {
-		out = e.Name
-	}
-	o := f.Forwarded(firewall.Packet{In: bridge, Out: out, Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
+	o := f.Forwarded(firewall.Packet{In: bridge, Out: b.device(), Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
 	if o.Dropped {
 		return dropped(o, bridge)
 	}
-	return fail(why, network.MendCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
+	return fail(why, network.RepairCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
 }
 
 // askTime limits the time for a name server to answer.
@@ -285,8 +275,8 @@ func ask(ctx context.Context, dial dialer, server netip.Addr) error {
 
 // ping runs the box's ping as the user nobody. The target is the box itself, because everything that can forbid a
 // user to ping is in the box.
-func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
-	code, said, err := d.pingAs(ctx, b, "65534:65534")
+func (b boxLooks) ping(ctx context.Context) Check {
+	code, said, err := b.pingAs(ctx, "65534:65534")
 	switch {
 	case code == enter.CodeNotFound:
 		return skip("no ping in the image")
@@ -295,7 +285,7 @@ func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
 	case code == 0:
 		return pass("works")
 	}
-	if code, _, err := d.pingAs(ctx, b, "0"); err != nil || code != 0 {
+	if code, _, err := b.pingAs(ctx, "0"); err != nil || code != 0 {
 		return skip("ping does not work for root either: %s", said)
 	}
 	why := "users of the box see \"Operation not permitted\""
@@ -305,9 +295,9 @@ func (d *doctor) ping(ctx context.Context, b *box.Box) Check {
 }
 
 // pingAs runs ping in the box as user. It returns the exit code, and the last line of the output.
-func (d *doctor) pingAs(ctx context.Context, b *box.Box, user string) (code int, said string, err error) {
+func (b boxLooks) pingAs(ctx context.Context, user string) (code int, said string, err error) {
 	var out bytes.Buffer
-	code, err = enter.RunIn(ctx, enter.RefOf(d.l.Store, b), enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
+	code, err = enter.RefOf(b.store, b.Box).Run(ctx, enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	return code, say.Printable(lines[len(lines)-1]), err
 }

@@ -27,28 +27,25 @@ func SelfTest(ctx context.Context, l *launcher.Launcher, hello profiles.Profile)
 	if err != nil && !errors.Is(err, fault.ErrNotReady) {
 		return notUp(ctx, l, p, err)
 	}
-	checks, err := Examine(ctx, l, p.Name, nil)
+	checks, err := Examine(ctx, l, Subject{Name: p.Name})
 	_, down := l.Down(context.WithoutCancel(ctx), p.Name, nil)
 	c := pass("stopped, and taken away")
 	if down != nil {
 		c = fail("the host has what is left of it", "boxrun down "+p.Name, "%v", down)
 	}
-	c.Area, c.Name = p.Name, "down"
-	return append(checks, c), err
+	return append(checks, c.in(p.Name, "down")), err
 }
 
 // notUp returns the checks of the host, and a check for each reason why the box did not come up.
 func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause error) ([]Check, error) {
-	d, err := newDoctor(l)
+	f, err := newFacts(l)
 	if err != nil {
 		return nil, errors.Join(cause, err)
 	}
-	d.boxes = box.Without(d.boxes, p.Name)
-	checks := examine(ctx, append(append(d.hostLooks(), d.networkLooks()...), d.leftoverLooks()...))
-	for _, e := range fault.Joined(cause) {
-		c := fail("no box works here, then", fault.HintOf(e), "%v", e)
-		c.Area, c.Name = p.Name, "up"
-		checks = append(checks, c)
+	f.boxes = box.Without(f.boxes, p.Name)
+	checks := run(ctx, sharedLooks(f))
+	for _, c := range failures(cause, "no box works here, then") {
+		checks = append(checks, c.in(p.Name, "up"))
 	}
 	return checks, nil
 }

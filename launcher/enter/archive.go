@@ -65,36 +65,17 @@ func pack(out, notes io.Writer, source string) error {
 // incomplete.
 func (p packer) add(path, name string) error {
 	info, err := os.Lstat(path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0 {
+	case info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0:
 		fmt.Fprintf(p.notes, "left out %s: it is a socket or a device\n", path)
 		return nil
+	case info.Mode().IsRegular():
+		return p.addRegular(path, name)
 	}
-	if !info.Mode().IsRegular() {
-		return p.addSpecial(path, name, info)
-	}
-	// If a link or a pipe has replaced the file meanwhile, open neither follows the link nor waits for the pipe.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s was replaced while it was copied", path)
-	}
-	return p.addRegular(f, name, info)
-}
-
-// addSpecial writes a directory, a symbolic link or a named pipe.
-func (p packer) addSpecial(path, name string, info fs.FileInfo) error {
 	link := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
-		var err error
 		if link, err = os.Readlink(path); err != nil {
 			return err
 		}
@@ -107,8 +88,21 @@ func (p packer) addSpecial(path, name string, info fs.FileInfo) error {
 }
 
 // addRegular writes a regular file, or a hard link to the name the file was written under before. A file that grows
-// meanwhile is cut off at its size in info. A file that shrinks meanwhile is an error.
-func (p packer) addRegular(f *os.File, name string, info fs.FileInfo) error {
+// meanwhile is cut off at its size when it was opened. A file that shrinks meanwhile is an error.
+func (p packer) addRegular(path, name string) error {
+	// If a link or a pipe has replaced the file meanwhile, open neither follows the link nor waits for the pipe.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s was replaced while it was copied", path)
+	}
+	if err != nil {
+		return err
+	}
 	h, err := headerOf(info, name, "")
 	if err != nil {
 		return err
@@ -122,7 +116,7 @@ func (p packer) addRegular(f *os.File, name string, info fs.FileInfo) error {
 	}
 	_, err = io.CopyN(p.out, f, h.Size)
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s became shorter while it was copied", f.Name())
+		return fmt.Errorf("%s became shorter while it was copied", path)
 	}
 	return err
 }
@@ -179,60 +173,42 @@ func unpack(in io.Reader, source, target string) error {
 	if err != nil {
 		return err
 	}
-	if first.Typeflag != tar.TypeDir {
-		return unpackOne(stream, first, place)
-	}
-	return unpackTree(stream, first, place)
+	return unpackAt(stream, first, place)
 }
 
-// unpackOne makes a file that is not a directory at place. The stream must end after this file.
-func unpackOne(stream *tar.Reader, h *tar.Header, place string) error {
-	root, err := os.OpenRoot(filepath.Dir(place))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	h.Name = filepath.Base(place)
-	u := unpacker{root: root}
-	if err := u.add(stream, h); err != nil {
-		return err
-	}
-	return atEnd(stream)
-}
-
-// unpackTree makes the directory place, or uses the existing directory, and makes everything below.
-func unpackTree(stream *tar.Reader, top *tar.Header, place string) error {
-	if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	root, err := os.OpenRoot(place)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	u := unpacker{root: root, dirs: []*tar.Header{top}}
-	for {
-		h, err := stream.Next()
-		if errors.Is(err, io.EOF) {
-			return u.finish()
-		}
-		if err == nil {
-			err = u.add(stream, h)
-		}
-		if err != nil {
+// unpackAt makes the file of header first at place, and all other files of the stream below. An existing directory is
+// used. After a file other than a directory, the stream must end.
+func unpackAt(stream *tar.Reader, first *tar.Header, place string) error {
+	dir, isDir := filepath.Dir(place), first.Typeflag == tar.TypeDir
+	if isDir {
+		dir = place
+		if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
-}
-
-// atEnd returns an error unless the stream ends here.
-func atEnd(stream *tar.Reader) error {
-	h, err := stream.Next()
-	if errors.Is(err, io.EOF) {
-		return nil
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = fmt.Errorf("copying: unexpected %q", h.Name)
+	defer root.Close()
+	u := unpacker{root: root}
+	if isDir {
+		u.dirs = append(u.dirs, first)
+	} else {
+		first.Name = filepath.Base(place)
+		err = u.add(stream, first)
+	}
+	for err == nil {
+		var h *tar.Header
+		h, err = stream.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return u.finish()
+		case err == nil && !isDir:
+			err = fmt.Errorf("copying: unexpected %q", h.Name)
+		case err == nil:
+			err = u.add(stream, h)
+		}
 	}
 	return err
 }
@@ -263,20 +239,23 @@ func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	if err := u.root.Remove(h.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	var err error
 	switch h.Typeflag {
 	case tar.TypeReg:
 		return u.addRegular(stream, h)
 	case tar.TypeLink:
 		return u.root.Link(h.Linkname, h.Name)
 	case tar.TypeSymlink:
-		if err := u.root.Symlink(h.Linkname, h.Name); err != nil {
-			return err
-		}
-		return u.dress(h)
+		err = u.root.Symlink(h.Linkname, h.Name)
 	case tar.TypeFifo:
-		return u.addPipe(h)
+		err = u.at(h.Name, func(dir int, name string) error { return unix.Mkfifoat(dir, name, 0o600) })
+	default:
+		err = fmt.Errorf("it is of type %q", h.Typeflag)
 	}
-	return fmt.Errorf("it is of type %q", h.Typeflag)
+	if err != nil {
+		return err
+	}
+	return u.dress(h)
 }
 
 // makeDir makes a directory, with mode 0700 until finish. An existing directory is kept. A link to a directory is an
@@ -313,27 +292,21 @@ func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
 }
 
-// addPipe makes a named pipe.
-func (u *unpacker) addPipe(h *tar.Header) error {
-	err := u.at(h.Name, func(dir int, name string) error { return unix.Mkfifoat(dir, name, 0o600) })
-	if err == nil {
-		err = u.dress(h)
-	}
-	if err != nil {
-		return err
-	}
-	return u.root.Chmod(h.Name, h.FileInfo().Mode())
-}
-
-// dress sets owner and time of a file, without following a link.
+// dress sets owner, mode and time of a file; of a symbolic link, owner and time of the link itself.
 func (u *unpacker) dress(h *tar.Header) error {
 	if err := u.root.Lchown(h.Name, h.Uid, h.Gid); err != nil {
 		return err
 	}
-	at := unix.NsecToTimespec(h.ModTime.UnixNano())
-	return u.at(h.Name, func(dir int, name string) error {
-		return unix.UtimesNanoAt(dir, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)
-	})
+	if h.Typeflag == tar.TypeSymlink {
+		at := unix.NsecToTimespec(h.ModTime.UnixNano())
+		return u.at(h.Name, func(dir int, name string) error {
+			return unix.UtimesNanoAt(dir, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)
+		})
+	}
+	if err := u.root.Chmod(h.Name, h.FileInfo().Mode()); err != nil {
+		return err
+	}
+	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
 }
 
 // at calls do with a descriptor of name's directory and the last element of name, for system calls missing from
@@ -351,13 +324,7 @@ func (u *unpacker) at(name string, do func(dir int, name string) error) error {
 // changes the directory's time.
 func (u *unpacker) finish() error {
 	for _, h := range slices.Backward(u.dirs) {
-		if err := u.root.Chown(h.Name, h.Uid, h.Gid); err != nil {
-			return err
-		}
-		if err := u.root.Chmod(h.Name, h.FileInfo().Mode()); err != nil {
-			return err
-		}
-		if err := u.root.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil {
+		if err := u.dress(h); err != nil {
 			return err
 		}
 	}

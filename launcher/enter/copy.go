@@ -8,63 +8,58 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/box"
-	"boxrun/launcher/fault"
 	"boxrun/launcher/say"
 )
 
-// Copy describes a copy between a box and the host.
-type Copy struct {
-	Box     string
-	Inside  string // path in the box, from its root
-	Outside string // path on the host
-	In      bool   // direction: true copies into the box, false out of the box
+// Transfer is a copy between a box and the host. A path in the box begins at the box's root.
+type Transfer struct {
+	Source, Target string
+	Into           bool // direction: true copies into the box, false out of the box
 }
 
-// transfer holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
-// stream, the receiving side unpacks the stream at Target. In the box boxrun's own executable runs too (enter.go), so
+// side holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
+// stream, the receiving side unpacks the stream at Target. In the box boxrun's own executable runs too (inside.go), so
 // an image needs no tar, and links in the box are resolved inside the box.
-type transfer struct {
+type side struct {
 	Source, Target string
 	Unpack         bool // this side receives
 }
 
 // run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
 // copied, such as sockets, get a line on notes.
-func (t transfer) run(in io.Reader, out, notes io.Writer) error {
-	if t.Unpack {
-		return unpack(in, t.Source, t.Target)
+func (d side) run(in io.Reader, out, notes io.Writer) error {
+	if d.Unpack {
+		return unpack(in, d.Source, d.Target)
 	}
-	return pack(out, notes, t.Source)
+	return pack(out, notes, d.Source)
 }
 
 // inside does the part of the box, in a process whose root is the box's root.
-func (t transfer) inside() error {
+func (d side) inside() error {
 	unix.Umask(0)
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if err := t.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
+	if err := d.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
 		return &failure{Code: 1, Text: "in the box: " + err.Error()}
 	}
 	return nil
 }
 
-// RunCopy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
+// Copy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
 // are kept. If the target is a directory, the copy goes into the target under its own name; of a source "DIR/." only
 // the contents go there. Otherwise the copy becomes the target, and the parent directory of the target must exist.
 // Existing directories are merged, existing files are replaced. The error is ErrNotFound where the box is not up.
-func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
-	b, err := s.Find(c.Box)
+func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
+	b, err := Find(s, name)
 	if err != nil {
 		return err
-	}
-	if !b.Alive() {
-		return NotUp(b)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -72,44 +67,28 @@ func RunCopy(ctx context.Context, s *box.Store, c Copy) error {
 	}
 	defer r.Close()
 	defer w.Close()
-	var notes bytes.Buffer
-	e := Command{Stderr: &notes}
-	if c.In {
-		e.copy, e.Stdin = &transfer{c.Outside, c.Inside, true}, r
+	var inNotes, outNotes bytes.Buffer
+	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{t.Source, t.Target, t.Into}}
+	boxEnd, hostEnd := w, r
+	if t.Into {
+		boxEnd, hostEnd = r, w
+		inside.Stdin = r
 	} else {
-		e.copy, e.Stdout = &transfer{c.Inside, c.Outside, false}, w
+		inside.Stdout = w
 	}
-	err = copyBeside(ctx, s, b, e, r, w, &notes)
-	for line := range strings.Lines(notes.String()) {
+	done := make(chan error, 1)
+	go func() {
+		err := side{t.Source, t.Target, !t.Into}.run(hostEnd, hostEnd, &outNotes)
+		hostEnd.Close() // the box's side must not wait for a host's side that gave up
+		done <- err
+	}()
+	code, err := RefOf(s, b).run(ctx, inside)
+	boxEnd.Close()
+	err = joinSides(b.Name, code, err, <-done)
+	for line := range strings.Lines(inNotes.String() + outNotes.String()) {
 		s.Note(say.Printable(strings.TrimSuffix(line, "\n")))
 	}
 	return err
-}
-
-// copyBeside runs the box's side and the host's side of a copy at the same time, connected by the pipe of r and w.
-// The messages of both sides go to notes.
-func copyBeside(ctx context.Context, s *box.Store, b *box.Box, e Command, r, w *os.File, notes *bytes.Buffer) error {
-	own := transfer{e.copy.Source, e.copy.Target, !e.copy.Unpack}
-	var ownNotes bytes.Buffer
-	done := make(chan error, 1)
-	go func() {
-		err := own.run(r, w, &ownNotes)
-		if own.Unpack {
-			r.Close() // otherwise the box's side would wait for a reader that has given up
-		} else {
-			w.Close()
-		}
-		done <- err
-	}()
-	code, err := RunIn(ctx, RefOf(s, b), e)
-	if own.Unpack {
-		w.Close()
-	} else {
-		r.Close()
-	}
-	ownErr := <-done
-	notes.Write(ownNotes.Bytes())
-	return joinSides(b.Name, code, err, ownErr)
 }
 
 // joinSides returns the reason why a copy failed. An error about a broken pipe or an early end on the host is only
@@ -118,22 +97,12 @@ func joinSides(box string, code int, inside, outside error) error {
 	if inside == nil && code != 0 {
 		inside = fmt.Errorf("copying in box %q: it ended with %d", box, code)
 	}
-	if errors.Is(outside, unix.EPIPE) || errors.Is(outside, os.ErrClosed) || errors.Is(outside, io.ErrUnexpectedEOF) || errors.Is(outside, io.EOF) {
-		if inside != nil {
-			return inside
-		}
+	effects := []error{unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF, io.EOF}
+	effect := slices.ContainsFunc(effects, func(err error) bool { return errors.Is(outside, err) })
+	if outside == nil || inside != nil && effect {
+		return inside
 	}
-	if outside != nil {
-		return outside
-	}
-	return inside
-}
-
-// NotUp returns the error for a box that has a state on the host but does not run.
-func NotUp(b *box.Box) error {
-	return &fault.Problem{Kind: fault.ErrNotFound,
-		Text: fmt.Sprintf("box %q is %s", b.Name, b.State()),
-		Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
+	return outside
 }
 
 // contents says whether a source means the contents of a directory, not the directory itself: such a source is "." or

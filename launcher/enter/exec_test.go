@@ -54,7 +54,7 @@ func testBox() Ref { return Ref{Name: "web", PID: os.Getpid(), Conf: "/c.conf", 
 func runHere(ctx context.Context, b Ref, e Command) string {
 	var out, errOut bytes.Buffer
 	e.Stdout, e.Stderr = &out, &errOut
-	code, err := RunIn(ctx, b, e)
+	code, err := b.Run(ctx, e)
 	text := fmt.Sprintf("code %d\n%s", code, strings.ReplaceAll(out.String(), "\r\n", "\n"))
 	if errOut.Len() > 0 {
 		text += "stderr: " + errOut.String()
@@ -67,8 +67,8 @@ func runHere(ctx context.Context, b Ref, e Command) string {
 
 func sh(script string) []string { return []string{"sh", "-c", script} }
 
-func TestEnterArgv(t *testing.T) {
-	testkit.WantText(t, strings.Join(Ref{Name: "web"}.EnterArgv(), " "),
+func TestArgv(t *testing.T) {
+	testkit.WantText(t, strings.Join(Ref{Name: "web"}.Argv(), " "),
 		"apptainer -q exec --drop-caps CAP_SYS_BOOT,CAP_SYS_RAWIO --cwd / instance://web /proc/self/fd/3")
 }
 
@@ -172,6 +172,9 @@ func TestExecReadsATerminalWithoutHavingIt(t *testing.T) {
 	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("tty; cat"), Stdin: s.tty}), "code 0\nnot a tty\ntyped\n")
 }
 
+// waits is a program for sh: once the line is out, all processes of the group wait for a signal.
+const waits = `sh -c 'echo; exec sleep 100'`
+
 func TestExecPassesSignalsOn(t *testing.T) {
 	needRoot(t)
 	fakeApptainer(t)
@@ -180,13 +183,13 @@ func TestExecPassesSignalsOn(t *testing.T) {
 		send   unix.Signal
 		want   string
 	}{
-		"that the command answers":      {`trap 'exit 5' INT; echo; for i in $(seq 400); do sleep .05; done`, unix.SIGINT, "code 5\n\n"},
-		"to all of its process group":   {`echo; sleep 100; exit 6`, unix.SIGINT, "code 130\n\n"},
-		"SIGTERM":                       {`echo; sleep 100`, unix.SIGTERM, "code 143\n\n"},
-		"SIGHUP that the command minds": {`trap 'echo hup; exit 0' HUP; echo; for i in $(seq 400); do sleep .05; done`, unix.SIGHUP, "code 0\n\nhup\n"},
+		"that the command answers":      {`trap 'exit 5' INT; ` + waits, unix.SIGINT, "code 5\n\n"},
+		"to all of its process group":   {waits + `; exit 6`, unix.SIGINT, "code 130\n\n"},
+		"SIGTERM":                       {waits, unix.SIGTERM, "code 143\n\n"},
+		"SIGHUP that the command minds": {`trap 'echo hup; exit 0' HUP; ` + waits, unix.SIGHUP, "code 0\n\nhup\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testkit.WantText(t, whenReady(t.Context(), c.script, func() { unix.Kill(os.Getpid(), c.send) }), c.want)
+			testkit.WantText(t, whenReady(t.Context(), Command{Argv: sh(c.script)}, func() { unix.Kill(os.Getpid(), c.send) }), c.want)
 		})
 	}
 }
@@ -195,27 +198,29 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	needRoot(t)
 	fakeApptainer(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	testkit.WantText(t, whenReady(ctx, `echo; sleep 100`, cancel), "code 143\n\n")
+	testkit.WantText(t, whenReady(ctx, Command{Argv: sh(waits)}, cancel), "code 143\n\n")
 	ctx, cancel = context.WithCancel(t.Context())
-	began := time.Now()
-	testkit.WantText(t, whenReady(ctx, `trap "" TERM; echo; for i in $(seq 200); do sleep .1; done`, cancel), "code 137\n\n")
-	if took := time.Since(began); took < endTimeout || took > 2*endTimeout {
-		t.Errorf("it was killed after %v, want a little more than %v", took, endTimeout)
+	const grace = 300 * time.Millisecond
+	var began time.Time
+	end := func() { began = time.Now(); cancel() }
+	testkit.WantText(t, whenReady(ctx, Command{Argv: sh(`trap "" TERM; ` + waits), grace: grace}, end), "code 137\n\n")
+	if took := time.Since(began); took < grace || took >= endTimeout {
+		t.Errorf("it was killed after %v, want a little more than %v", took, grace)
 	}
 }
 
-// whenReady runs a script in the box, and calls act shortly after the script's first line of output: dash may lose a
-// SIGINT arriving while dash starts a program.
-func whenReady(ctx context.Context, script string, act func()) string {
-	var out firstWrite
-	out.act = func() { time.AfterFunc(200*time.Millisecond, act) }
-	code, err := RunIn(ctx, testBox(), Command{Argv: sh(script), Stdout: &out})
+// whenReady runs c in the box, and calls act once the command has written something.
+func whenReady(ctx context.Context, c Command, act func()) string {
+	out := firstWrite{act: act}
+	c.Stdout = &out
+	code, err := testBox().Run(ctx, c)
 	if err != nil {
 		return err.Error()
 	}
 	return fmt.Sprintf("code %d\n%s", code, out.text.String())
 }
 
+// firstWrite keeps what is written, and calls act at the first write.
 type firstWrite struct {
 	text bytes.Buffer
 	act  func()

@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,28 +30,20 @@ const (
 	lineFD    = 5 // packets to boxrun outside
 )
 
-// entry is the message to the process inside: the command to run and how, or a copy to do.
+// entry is the message to the process inside: the command to run, or a copy to do.
 type entry struct {
-	Argv  []string
-	Login bool
-	User  string
-	Dir   string
-	Env   []string
-	TTY   bool
-	Term  string    // value of TERM; "": unset
-	Copy  *transfer // the box's part of a copy, in place of a command
+	Command
+	Term string // value of TERM; "": unset
+	Copy *side  // the box's part of a copy, in place of a command
 }
 
-// entryOf returns the entry for e. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
-func entryOf(e Command) entry {
-	in := entry{Argv: e.Argv, Login: e.Login, User: e.User, Dir: e.Dir, Env: e.Env, TTY: e.TTY, Copy: e.copy}
-	if e.TTY {
-		in.Term = os.Getenv("TERM")
+// entryOf returns the entry for c. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
+func entryOf(c Command) entry {
+	e := entry{Command: c}
+	if c.TTY {
+		e.Term = cmp.Or(os.Getenv("TERM"), "xterm")
 	}
-	if e.TTY && in.Term == "" {
-		in.Term = "xterm"
-	}
-	return in
+	return e
 }
 
 // failure tells why a command was not executed, with the exit code to report.
@@ -135,8 +129,7 @@ func (e entry) run() error {
 	if err := e.enterDir(u); err != nil {
 		return err
 	}
-	env := e.environ(u, boxLang())
-	return e.execute(u, env)
+	return e.execute(u, e.environ(u, boxLang()))
 }
 
 // keepToSelf marks all files but standard input, output and error as closed on exec. Apptainer leaves some open as
@@ -189,12 +182,10 @@ func (e entry) execute(u user, env []string) error {
 		return err
 	}
 	err = syscall.Exec(path, argv, env)
-	switch {
-	case errors.Is(err, unix.ENOENT): // the file exists; the interpreter in its first line or header is missing
-		return &failure{CodeNotRunable, fmt.Sprintf("%s: its interpreter is missing", path)}
-	default:
-		return &failure{CodeNotRunable, fmt.Sprintf("%s: %v", path, err)}
+	if errors.Is(err, unix.ENOENT) { // the file exists; the interpreter in its first line or header is missing
+		err = errors.New("its interpreter is missing")
 	}
+	return &failure{CodeNotRunnable, fmt.Sprintf("%s: %v", path, err)}
 }
 
 // command returns the program's path and its argv. The argv[0] of a login shell begins with "-".
@@ -203,15 +194,20 @@ func (e entry) command(u user, env []string) (path string, argv []string, err er
 		path = u.loginShell()
 		return path, []string{"-" + filepath.Base(path)}, nil
 	}
-	path, err = lookCommand(e.Argv[0], valueOf(env, "PATH"))
+	path, err = lookCommand(e.Argv[0], env)
 	return path, e.Argv, err
 }
 
-// lookCommand finds a command in the directories of search, a PATH, or at its own path if name has a slash. The process
-// looks with the rights it has at the moment, the user's. Errors: a failure with CodeNotFound or CodeNotRunable.
-func lookCommand(name, search string) (string, error) {
-	if err := os.Setenv("PATH", search); err != nil {
-		return "", err
+// lookCommand finds a command in the directories of the PATH in env, or at its own path if name has a slash. The
+// process looks with the rights it has at the moment, the user's. The error is a failure with CodeNotFound or
+// CodeNotRunnable.
+func lookCommand(name string, env []string) (string, error) {
+	for _, v := range env {
+		if search, ok := strings.CutPrefix(v, "PATH="); ok {
+			if err := os.Setenv("PATH", search); err != nil {
+				return "", err
+			}
+		}
 	}
 	path, err := exec.LookPath(name)
 	switch {
@@ -222,6 +218,6 @@ func lookCommand(name, search string) (string, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return "", &failure{CodeNotFound, fmt.Sprintf("%s: no such file in the box", name)}
 	default:
-		return "", &failure{CodeNotRunable, fmt.Sprintf("%s: %v", name, errors.Unwrap(err))}
+		return "", &failure{CodeNotRunnable, fmt.Sprintf("%s: %v", name, errors.Unwrap(err))}
 	}
 }

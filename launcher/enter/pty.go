@@ -8,15 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPty returns both ends of a new terminal of the box with init pid. The terminal belongs to the box's own devpts
-// and has a name there (/dev/pts/0): with a terminal of the host, ttyname, tmux and su say "not a tty" inside. The
-// host's terminal also stays out of the box's reach.
-func openPty(pid int) (master, slave *os.File, err error) {
-	return openPtyIn(fmt.Sprintf("/proc/%d/root/dev/pts", pid))
-}
-
-// openPtyIn returns both ends of a new terminal of the devpts mounted on dir.
-func openPtyIn(dir string) (master, slave *os.File, err error) {
+// openPty returns both ends of a new terminal of the devpts mounted on dir. For a box dir is the box's own devpts, and
+// the terminal has a name in the box (/dev/pts/0): with a terminal of the host, ttyname, tmux and su say "not a tty"
+// inside. The host's terminal also stays out of the box's reach.
+func openPty(dir string) (master, slave *os.File, err error) {
 	path := filepath.Join(dir, "ptmx")
 	// Non-blocking before os.NewFile sees the descriptor: then reads accept a deadline, and Fd keeps the mode.
 	// O_NOFOLLOW keeps the box from leading the open elsewhere.

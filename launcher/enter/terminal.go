@@ -1,13 +1,13 @@
 package enter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -15,7 +15,7 @@ import (
 // terminal ties the pty of a command to the terminal boxrun was called from.
 type terminal struct {
 	master *os.File
-	screen *os.File // gives the pty its size; nil: no terminal, and the size stays 80x24
+	screen *os.File // the terminal a person looks at, gives the pty its size; nil: none, and the size stays 80x24
 	saved  *term.State
 	in     *os.File // typed or piped input; not closed
 	out    io.Writer
@@ -24,8 +24,8 @@ type terminal struct {
 // newTerminal readies master for a command. If in is a terminal, newTerminal puts in into raw mode: every key is for
 // the box. Close undoes the raw mode.
 func newTerminal(master, in *os.File, out io.Writer) (*terminal, error) {
-	t := &terminal{master: master, screen: screenOf(in, out), in: in, out: out}
-	if err := pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+	t := &terminal{master: master, screen: cmp.Or(terminalOf(in), terminalOf(out)), in: in, out: out}
+	if err := setSize(master, &unix.Winsize{Row: 24, Col: 80}); err != nil {
 		return nil, fmt.Errorf("setting the size of the box's terminal: %w", err)
 	}
 	if err := t.resize(); err != nil {
@@ -68,9 +68,9 @@ func (t *terminal) resize() error {
 	if t.screen == nil {
 		return nil
 	}
-	size, err := pty.GetsizeFull(t.screen)
-	if err == nil && size.Rows > 0 && size.Cols > 0 { // serial lines say 0x0
-		err = pty.Setsize(t.master, size)
+	size, err := unix.IoctlGetWinsize(int(t.screen.Fd()), unix.TIOCGWINSZ)
+	if err == nil && size.Row > 0 && size.Col > 0 { // serial lines say 0x0
+		err = setSize(t.master, size)
 	}
 	if err != nil {
 		return fmt.Errorf("giving the box's terminal the size of this one: %w", err)
@@ -163,18 +163,19 @@ func copyModes(master, from *os.File) error {
 	return nil
 }
 
-// screenOf returns the terminal a person looks at: in, or else out, or else nil.
-func screenOf(in *os.File, out io.Writer) *os.File {
-	if isTerminal(in) {
-		return in
-	}
-	if f, ok := out.(*os.File); ok && isTerminal(f) {
+func setSize(f *os.File, size *unix.Winsize) error {
+	return unix.IoctlSetWinsize(int(f.Fd()), unix.TIOCSWINSZ, size)
+}
+
+// terminalOf returns stream if it is a file and a terminal; nil otherwise.
+func terminalOf(stream any) *os.File {
+	if f, ok := stream.(*os.File); ok && f != nil && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil
 }
 
-func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+func isTerminal(stream any) bool { return terminalOf(stream) != nil }
 
 // input copies a file. The file may block for ever, as a terminal does, and the copying can be stopped all the same.
 type input struct {

@@ -3,7 +3,6 @@ package enter
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,19 +14,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/testkit"
 )
 
-// relayWord makes the test binary run the words after it on a terminal of their own, as RunIn does in a box.
+// relayWord makes the test binary run the words after it on a terminal of their own, as Ref.Run does in a box.
 const relayWord = "relay"
 
 func relay(argv []string) int {
 	signals, release := holdSignals()
 	defer release()
-	code, err := relayTo(signals, Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout})
+	code, err := relayTo(signals, Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, grace: 300 * time.Millisecond})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -36,32 +34,27 @@ func relay(argv []string) int {
 
 // relayTo runs a command of this machine on a new terminal of this machine. The step into the box is left out, so the
 // command gets its session and controlling terminal here.
-func relayTo(signals <-chan os.Signal, e Command) (int, error) {
-	master, slave, err := hostPty()
-	if err != nil {
-		return CodeBoxrun, err
-	}
+func relayTo(signals <-chan os.Signal, c Command) (int, error) {
 	l, err := newLine(entry{})
 	if err != nil {
 		return CodeBoxrun, err
 	}
-	cmd := exec.Command(e.Argv[0], e.Argv[1:]...)
+	defer l.close()
+	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	j := &job{cmd: cmd, line: l}
-	defer j.close()
-	if err := j.runOn(context.Background(), signals, master, slave, e); err != nil {
+	j := &job{cmd: cmd, line: l, signals: signals, grace: c.grace}
+	if err := j.runOnPty(context.Background(), c, hostPtys()); err != nil {
 		return CodeBoxrun, err
 	}
 	return exitCode(cmd.ProcessState), nil
 }
 
-// hostPty gives a terminal of this machine; /dev/pts/ptmx is for root only on many.
-func hostPty() (master, slave *os.File, err error) {
-	master, slave, err = openPtyIn("/dev/pts")
-	if errors.Is(err, os.ErrPermission) {
-		return openPtyIn("/dev")
+// hostPtys returns the directory with this machine's ptmx. /dev/pts/ptmx is for root only on many machines.
+func hostPtys() string {
+	if unix.Access("/dev/pts/ptmx", unix.R_OK|unix.W_OK) == nil {
+		return "/dev/pts"
 	}
-	return master, slave, err
+	return "/dev"
 }
 
 // screen is the terminal a person sits at, in front of boxrun.
@@ -70,18 +63,20 @@ type screen struct {
 	keys    *os.File // what is typed, and where the picture comes from
 	tty     *os.File // what boxrun has as its terminal
 	mu      sync.Mutex
+	changed *sync.Cond // of picture
 	picture bytes.Buffer
 }
 
 func newScreen(t *testing.T) *screen {
 	t.Helper()
-	keys, tty, err := hostPty()
+	keys, tty, err := openPty(hostPtys())
 	if err != nil {
 		testkit.Cannot(t, "no terminals here: %v", err)
 	}
 	s := &screen{t: t, keys: keys, tty: tty}
+	s.changed = sync.NewCond(&s.mu)
 	t.Cleanup(func() { tty.Close(); keys.Close() })
-	if err := pty.Setsize(tty, &pty.Winsize{Rows: 33, Cols: 101}); err != nil {
+	if err := setSize(tty, &unix.Winsize{Row: 33, Col: 101}); err != nil {
 		t.Fatal(err)
 	}
 	go func() { io.Copy(s, keys) }()
@@ -91,23 +86,31 @@ func newScreen(t *testing.T) *screen {
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.changed.Broadcast()
 	return s.picture.Write(p)
 }
 
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.ReplaceAll(s.picture.String(), "\r\n", "\n")
-}
-
-// await waits until the picture has text.
+// await waits until the picture has text, and fails the test after 10 s.
 func (s *screen) await(text string) {
 	s.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.String(), text); {
-		if time.Now().After(end) {
-			s.t.Fatalf("the screen shows:\n%s\nwant in it:\n%s", s, text)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock() // else the end could come between the look at ctx and Wait
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		shown := strings.ReplaceAll(s.picture.String(), "\r\n", "\n")
+		if strings.Contains(shown, text) {
+			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		if ctx.Err() != nil {
+			s.t.Fatalf("the screen shows:\n%s\nwant in it:\n%s", shown, text)
+		}
+		s.changed.Wait()
 	}
 }
 
@@ -167,7 +170,7 @@ func TestResizeReachesTheCommand(t *testing.T) {
 	cmd := s.boxrun(`trap 'stty size; exit 0' WINCH; echo ready; for i in $(seq 400); do sleep .05; done`)
 	startShell(t, cmd)
 	s.await("ready\n")
-	if err := pty.Setsize(s.tty, &pty.Winsize{Rows: 40, Cols: 120}); err != nil { // tells boxrun by itself
+	if err := setSize(s.tty, &unix.Winsize{Row: 40, Col: 120}); err != nil { // tells boxrun by itself
 		t.Fatal(err)
 	}
 	s.await("40 120\n")
@@ -187,7 +190,7 @@ func TestModesAreRestored(t *testing.T) {
 		"at SIGHUP":                    {script: `echo ready; read x`, end: sends(unix.SIGHUP), want: "exit status 129"},
 		"at SIGINT":                    {script: `echo ready; read x`, end: sends(unix.SIGINT), want: "exit status 129"},
 		"at SIGQUIT":                   {script: `echo ready; read x`, end: sends(unix.SIGQUIT), want: "exit status 129"},
-		"where the command minds no signal": {script: `trap '' HUP TERM; echo ready; for i in $(seq 200); do sleep .1; done`,
+		"where the command minds no signal": {script: `trap '' HUP TERM; echo ready; exec sleep 100`,
 			end: sends(unix.SIGTERM), want: "exit status 137"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,23 +243,26 @@ func TestOutputNobodyReads(t *testing.T) {
 }
 
 func TestLastOutputIsNotLost(t *testing.T) {
-	for _, survivor := range []string{"", "sleep 20 & "} { // which holds the terminal open
-		rounds := 100
-		if survivor != "" {
-			rounds = 10
-		}
-		for i := range rounds {
-			var out bytes.Buffer
-			code, err := relayTo(nil, Command{
-				Argv:   []string{"sh", "-c", `stty raw -echo; trap "" HUP; ` + survivor + `head -c 20000 /dev/zero | tr '\0' x; printf end; exit 4`},
-				Stdout: &out,
-			})
-			got := fmt.Sprintf("code %d, error %v, %d bytes, ending %q", code, err, out.Len(), tailOf(out.String(), 4))
-			testkit.WantText(t, got, `code 4, error <nil>, 20003 bytes, ending "xend"`)
-			if t.Failed() {
-				t.Fatalf("in round %d", i)
+	for name, c := range map[string]struct {
+		survivor string
+		rounds   int
+	}{
+		"that all have closed":      {"", 100},
+		"that a process keeps open": {"sleep 20 & ", 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			script := `stty raw -echo; trap "" HUP; ` + c.survivor + `head -c 20000 /dev/zero | tr '\0' x; printf end; exit 4`
+			for i := range c.rounds {
+				var out bytes.Buffer
+				code, err := relayTo(nil, Command{Argv: sh(script), Stdout: &out})
+				got := fmt.Sprintf("code %d, error %v, %d bytes, ending %q", code, err, out.Len(), tailOf(out.String(), 4))
+				testkit.WantText(t, got, `code 4, error <nil>, 20003 bytes, ending "xend"`)
+				if t.Failed() {
+					t.Fatalf("in round %d", i)
+				}
 			}
-		}
+		})
 	}
 }
 
@@ -264,10 +270,10 @@ func tailOf(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func TestPipedInputEnds(t *testing.T) {
 	for name, c := range map[string]struct{ input, script, want string }{
-		"with a line":             {"hi\n", `stty -echo; cat`, "hi\n"},
-		"in the middle of a line": {"hi", `stty -echo; cat`, "hi"},
-		"without anything":        {"", `cat; stty size`, "24 80\n"},
-		"in raw mode":             {"", `stty raw -echo; for i in $(seq 50); do head -c 1 | od -An -c | grep -q 004 && break; done; echo seen $((i < 50))`, "seen 1\n"},
+		"with a line":             {"hi\n", `stty -echo; echo; cat`, "hi\n"},
+		"in the middle of a line": {"hi", `stty -echo; echo; cat`, "hi"},
+		"without anything":        {"", `echo; cat; stty size`, "24 80\n"},
+		"in raw mode":             {"", `stty raw -echo; echo; for i in $(seq 50); do head -c 1 | od -An -c | grep -q 004 && break; done; echo seen $((i < 50))`, "seen 1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -276,10 +282,9 @@ func TestPipedInputEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			time.AfterFunc(100*time.Millisecond, func() { io.WriteString(w, c.input); w.Close() }) // after the stty
-			var out bytes.Buffer
-			code, err := relayTo(nil, Command{Argv: []string{"sh", "-c", c.script}, Stdin: r, Stdout: &out})
-			got := strings.Join(strings.Fields(strings.ReplaceAll(out.String(), "\r", "")), " ")
+			out := firstWrite{act: func() { io.WriteString(w, c.input); w.Close() }} // after the stty
+			code, err := relayTo(nil, Command{Argv: sh(c.script), Stdin: r, Stdout: &out})
+			got := strings.Join(strings.Fields(strings.ReplaceAll(out.text.String(), "\r", "")), " ")
 			want := strings.Join(strings.Fields(c.want), " ")
 			testkit.WantText(t, fmt.Sprintf("%s (code %d, error %v)", got, code, err), want+" (code 0, error <nil>)")
 		})
@@ -299,10 +304,8 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			t.Fatal(code, err)
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-	}
-	testkit.WantText(t, fmt.Sprint(runtime.NumGoroutine() > goroutines, openFiles(t)), fmt.Sprint(false, files))
+	testkit.Eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	testkit.WantText(t, fmt.Sprint(openFiles(t)), fmt.Sprint(files))
 }
 
 func openFiles(t *testing.T) int {
@@ -316,11 +319,11 @@ func openFiles(t *testing.T) int {
 
 func TestOpenPtyRefusesWhatIsNone(t *testing.T) {
 	dir := t.TempDir()
-	_, _, err := openPtyIn(dir)
+	_, _, err := openPty(dir)
 	testkit.WantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: no such file or directory")
 	if err := os.Symlink("/dev/null", dir+"/ptmx"); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = openPtyIn(dir)
+	_, _, err = openPty(dir)
 	testkit.WantText(t, fmt.Sprint(err), "opening a terminal of the box: open "+dir+"/ptmx: too many levels of symbolic links")
 }

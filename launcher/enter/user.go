@@ -1,10 +1,9 @@
 package enter
 
 import (
-	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -15,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file looks up users, commands' environments and languages in the box, for the process inside (enter.go).
+// This file looks up users, commands' environments and languages in the box, for the process inside (inside.go).
 
 // user is the user a command runs as.
 type user struct {
@@ -53,9 +52,7 @@ func ReadIfThere(path string) (string, error) {
 // parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an
 // error. If several names share a number, a name in spec decides whose shell counts.
 func parseUser(spec, passwd, group string) (user, error) {
-	if spec == "" {
-		spec = "0"
-	}
+	spec = cmp.Or(spec, "0")
 	root := &moby.ExecUser{Home: "/"}
 	found, err := moby.GetExecUser(spec, root, strings.NewReader(passwd), strings.NewReader(group))
 	switch {
@@ -127,12 +124,8 @@ const boxPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // environ returns the variables of a login on a machine, then the variables asked for. Of the caller's variables only
 // TERM is among them.
 func (e entry) environ(u user, lang string) []string {
-	shell := u.Shell
-	if shell == "" {
-		shell = "/bin/sh"
-	}
-	env := []string{"PATH=" + boxPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name, "SHELL=" + shell,
-		"LANG=" + lang}
+	env := []string{"PATH=" + boxPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name,
+		"SHELL=" + cmp.Or(u.Shell, "/bin/sh"), "LANG=" + lang}
 	if e.Term != "" {
 		env = append(env, "TERM="+e.Term)
 	}
@@ -144,38 +137,22 @@ func (e entry) environ(u user, lang string) []string {
 	return env
 }
 
-// valueOf returns the value of a variable in env; "" if unset.
-func valueOf(env []string, name string) string {
-	for _, v := range env {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // boxLang returns the language set in the box, as a login there would have. The host's language may not be installed in
 // the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
 func boxLang() string {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		lang := parseLang(f)
-		f.Close()
-		if lang != "" {
+		text, _ := os.ReadFile(path) // a login goes on without a file it cannot read
+		if lang := parseLang(string(text)); lang != "" {
 			return lang
 		}
 	}
 	return "C.UTF-8"
 }
 
-// parseLang returns the value of LANG from a file of shell assignments; "" if unset.
-func parseLang(r io.Reader) string {
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "LANG="); ok {
+// parseLang returns the value of LANG from shell assignments; "" if unset.
+func parseLang(text string) string {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "LANG="); ok {
 			return strings.Trim(value, `"'`)
 		}
 	}

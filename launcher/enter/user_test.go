@@ -59,7 +59,7 @@ func TestLoginShellFallsBack(t *testing.T) {
 
 func TestEnviron(t *testing.T) {
 	alice := user{Name: "alice", UID: 1000, Home: "/home/alice", Shell: "/bin/zsh"}
-	e := entry{Term: "xterm", Env: []string{"A=1", "LANG=de_DE.UTF-8", "A=2=3", "HOMEPAGE=x"}}
+	e := entry{Term: "xterm", Command: Command{Env: []string{"A=1", "LANG=de_DE.UTF-8", "A=2=3", "HOMEPAGE=x"}}}
 	testkit.WantText(t, strings.Join(e.environ(alice, "C.UTF-8"), "\n"), `PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 HOME=/home/alice
 USER=alice
@@ -77,6 +77,6 @@ func TestParseLang(t *testing.T) {
 		"# LANG=no\nLC_TIME=x\nLANG=\"C\"\n": "C",
 		"":                                   "",
 	} {
-		testkit.WantText(t, parseLang(strings.NewReader(text)), want)
+		testkit.WantText(t, parseLang(text), want)
 	}
 }

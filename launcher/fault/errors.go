@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Joined splits an error made by errors.Join into its parts. For nil the result is empty.
-func Joined(err error) []error {
+// Split returns the parts of an error made by errors.Join, in their order. For nil the result is empty.
+func Split(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -16,7 +16,7 @@ func Joined(err error) []error {
 	}
 	var all []error
 	for _, e := range several.Unwrap() {
-		all = append(all, Joined(e)...)
+		all = append(all, Split(e)...)
 	}
 	return all
 }
@@ -58,19 +58,29 @@ func HintOf(err error) string {
 // Caution is a warning to a person, with advice.
 type Caution struct{ Text, Hint string }
 
-// Invalid returns an ErrInvalid with a hint: the profile is wrong, or names something missing.
+// Invalid returns an ErrInvalid with a hint and a formatted text: the profile is wrong, or names something missing.
 func Invalid(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrInvalid, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Refused returns an ErrRefused with a hint: the host is not ready for the profile.
+// Refused returns an ErrRefused with a hint and a formatted text: the host is not ready for the profile.
 func Refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// Wrap returns err with the words on what was being done in front, "doing: err"; nil if err is nil.
 func Wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Each calls do for each element of list, past errors, and returns all errors joined.
+func Each[T any](list []T, do func(T) error) error {
+	errs := make([]error, len(list))
+	for i, element := range list {
+		errs[i] = do(element)
+	}
+	return errors.Join(errs...)
 }

@@ -27,17 +27,14 @@ type File struct {
 // Dir returns a directory readable by everyone.
 func Dir(path string) File { return File{Path: path, Mode: fs.ModeDir | 0o755} }
 
-// Below returns the files of a list with relative paths, as files below dir.
-func Below(dir string, list []File) []File {
-	below := slices.Clone(list)
-	for i := range below {
-		below[i].Path = filepath.Join(dir, below[i].Path)
+// In returns the files of a list with relative paths, as files in dir.
+func In(dir string, list []File) []File {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Path = filepath.Join(dir, list[i].Path)
 	}
-	return below
+	return list
 }
-
-// WriteAll makes the files of a list with relative paths below dir.
-func WriteAll(dir string, list []File) error { return Set{Files: Below(dir, list)}.Write() }
 
 // A Set is files of one purpose, in the order of writing.
 type Set struct {

@@ -98,7 +98,11 @@ func connected(child int) error {
 // status; cloneConnect returns only in the parent. The child has a single thread and no Go runtime: as in os/exec
 // between fork and exec, only raw system calls may happen in the child.
 func cloneConnect(fd int, addr *unix.RawSockaddrUnix) (child int, errno unix.Errno) {
-	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	flags, stack := uintptr(unix.SIGCHLD), uintptr(0)
+	if runtime.GOARCH == "s390x" { // takes the stack first: CONFIG_CLONE_BACKWARDS2, see clone(2)
+		flags, stack = stack, flags
+	}
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, flags, stack, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		return int(pid), errno
 	}

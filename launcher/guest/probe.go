@@ -21,53 +21,37 @@ import (
 type probe struct {
 	what string                          // "port 443", "http://10.22.0.2:80/"
 	try  func(ctx context.Context) error // nil if the answer was right
-	met  bool                            // answered; not to be tried again
+	err  error                           // of the last try; nil after a right answer
 }
 
-// unmet is a probe that has not had the right answer so far.
-type unmet struct {
-	what string
-	says string // "port 443 refuses connections"
-}
+var errNotTried = errors.New("not tried yet")
 
 // newProbes returns a probe for each port and each URL the box must answer at, ports first.
 func (r Readiness) newProbes() []*probe {
 	var probes []*probe
+	add := func(what string, try func(ctx context.Context) error) {
+		probes = append(probes, &probe{what, try, errNotTried})
+	}
 	for _, port := range r.TCP {
 		addr := netip.AddrPortFrom(r.Addr, port)
-		probes = append(probes, &probe{
-			what: fmt.Sprintf("port %d", port),
-			try:  func(ctx context.Context) error { return tryTCP(ctx, addr) },
-		})
+		add(fmt.Sprintf("port %d", port), func(ctx context.Context) error { return tryTCP(ctx, addr) })
 	}
 	for _, raw := range r.HTTP {
-		text := shownURL(raw, r.Addr)
-		probes = append(probes, &probe{
-			what: text,
-			try:  func(ctx context.Context) error { return tryHTTP(ctx, text, r.Addr) },
-		})
+		target := shownURL(raw, r.Addr)
+		add(target, func(ctx context.Context) error { return tryHTTP(ctx, target, r.Addr) })
 	}
 	return probes
 }
 
-// runProbes tries all probes not met yet, at once, and returns the probes still not met, in order. The caller limits
-// the time by ctx.
-func runProbes(ctx context.Context, probes []*probe) []unmet {
-	errs := make([]error, len(probes))
+// runProbes tries, at once, all probes without a right answer so far. The caller limits the time by ctx.
+func runProbes(ctx context.Context, probes []*probe) {
 	var all sync.WaitGroup
-	for i, p := range probes {
-		if !p.met {
-			all.Go(func() { errs[i] = p.try(ctx) })
+	for _, p := range probes {
+		if p.err != nil {
+			all.Go(func() { p.err = p.try(ctx) })
 		}
 	}
 	all.Wait()
-	var missing []unmet
-	for i, p := range probes {
-		if p.met = errs[i] == nil; !p.met {
-			missing = append(missing, unmet{what: p.what, says: p.what + " " + probeText(errs[i])})
-		}
-	}
-	return missing
 }
 
 // errStatus is an HTTP status other than 2xx and 3xx.

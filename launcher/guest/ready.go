@@ -23,18 +23,11 @@ type Readiness struct {
 	HTTP    []string // URLs that must answer 2xx or 3xx, in the form of profiles.Ready
 
 	Live func(string)                                           // shows the current wait; may be nil
-	Tail func(ctx context.Context, unit string, n int) []string // the last n lines of a unit's journal; may be nil
+	Tail func(ctx context.Context, unit string, n int) []string // the last n lines of a unit's journal
 }
 
 // tailLines is the number of journal lines to show for a failed unit.
 const tailLines = 5
-
-// ready is the result of a successful wait.
-type ready struct {
-	State  string // of the box's systemd: running or degraded; "" for another init
-	Failed []FailedUnit
-	Took   time.Duration
-}
 
 // FailedUnit is a failed unit with its last log lines.
 type FailedUnit struct {
@@ -63,15 +56,15 @@ func after(d time.Duration) string {
 
 func (n *NotReady) Unwrap() error { return fault.ErrNotReady }
 
-// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. Units
-// that failed at boot (State degraded) are no error unless Units names them. A box with another init only has to pass
-// the other checks.
+// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. It
+// returns the units that failed at boot, which are no error unless Units names them. A box with another init only has
+// to pass the other checks.
 //
 // Errors: a *NotReady (ErrNotReady) after Timeout, or at once when the box can no longer become ready; ErrNotStarted
 // when the box's init ends; the cause when ctx ends.
-func (r Readiness) Wait(ctx context.Context) (ready, error) {
+func (r Readiness) Wait(ctx context.Context) ([]FailedUnit, error) {
 	if !r.Addr.IsValid() && len(r.TCP)+len(r.HTTP) > 0 {
-		return ready{}, errors.New("the box has no address at which the host could look for its ports")
+		return nil, errors.New("the box has no address at which the host could look for its ports")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -80,30 +73,34 @@ func (r Readiness) Wait(ctx context.Context) (ready, error) {
 			cancel(initEnded())
 		}
 	}()
-	w := &watch{Readiness: r, began: time.Now(), probes: r.newProbes(), line: say.NewLive(r.Live)}
-	defer w.close()
-	return w.run(ctx)
+	return r.newWait().run(ctx)
 }
 
 func initEnded() error {
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: "the box's init ended while boxrun waited for it to be ready"}
 }
 
-// watch is a single wait for readiness.
-type watch struct {
+// wait is a single wait for readiness.
+type wait struct {
 	Readiness
 	began   time.Time
 	probes  []*probe
-	line    *say.Live
+	live    *say.Live
 	systemd *Systemd // nil until systemd answers, and for a box without systemd
+
+	leastLook time.Duration // time limit of a look near the end of the wait
 }
 
-func (w *watch) close() {
-	w.line.End()
+func (r Readiness) newWait() *wait {
+	return &wait{Readiness: r, began: time.Now(), probes: r.newProbes(), live: say.NewLive(r.Live), leastLook: time.Second}
+}
+
+func (w *wait) close() {
+	w.live.End()
 	w.disconnect()
 }
 
-func (w *watch) disconnect() {
+func (w *wait) disconnect() {
 	if w.systemd != nil {
 		w.systemd.Close()
 		w.systemd = nil
@@ -112,6 +109,7 @@ func (w *watch) disconnect() {
 
 // view is the result of a single look at the box.
 type view struct {
+	last     bool // no look will follow
 	state    string
 	unmet    []string // unmet checks
 	waiting  string   // for the live line
@@ -128,54 +126,50 @@ func (v *view) lacks(unmet, waiting string) {
 
 // run looks at the box until it is ready, Timeout is over, or waiting is hopeless. The last look comes after Timeout
 // and covers every check, so the error is complete.
-func (w *watch) run(ctx context.Context) (ready, error) {
+func (w *wait) run(ctx context.Context) ([]FailedUnit, error) {
+	defer w.close()
 	for {
-		late := time.Since(w.began) >= w.Timeout
-		v := w.look(ctx, late)
+		v := view{last: time.Since(w.began) >= w.Timeout}
+		w.look(ctx, &v)
 		if ctx.Err() != nil {
-			return ready{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		if !w.Init.Alive() { // the view of a dead box says nothing
-			return ready{}, initEnded()
+			return nil, initEnded()
 		}
 		if len(v.unmet) == 0 {
 			failed, _ := w.failed(ctx, v.state) // ready, even if the failed units cannot be listed
-			return ready{State: v.state, Failed: failed, Took: time.Since(w.began)}, nil
+			return failed, nil
 		}
-		if late || v.hopeless {
-			return ready{}, w.notReady(ctx, v)
+		if v.last || v.hopeless {
+			return nil, w.notReady(ctx, v)
 		}
-		w.line.Say(v.waiting)
+		w.live.Say(v.waiting)
 		rest := w.Timeout - time.Since(w.began)
-		_ = process.Sleep(ctx, min(rest, process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond))) // look sees ctx end
+		pause := process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond)
+		_ = process.Sleep(ctx, min(rest, pause)) // look sees ctx end
 	}
 }
 
-// look asks systemd first. It probes the ports only when systemd is content or waiting is hopeless, or with all set:
-// sshd counts probing connections, and takes them for an attack.
-func (w *watch) look(ctx context.Context, all bool) view {
+// look asks systemd first. It probes the ports only when systemd is content, or in the last look: sshd counts probing
+// connections, and takes them for an attack.
+func (w *wait) look(ctx context.Context, v *view) {
 	ctx, cancel := context.WithTimeout(ctx, w.patience())
 	defer cancel()
-	var v view
-	w.lookSystemd(ctx, &v)
-	if len(v.unmet) > 0 && !all && !v.hopeless {
-		return v
+	w.lookSystemd(ctx, v)
+	if len(v.unmet) == 0 || v.last || v.hopeless {
+		w.lookProbes(ctx, v)
 	}
-	w.lookProbes(ctx, &v)
-	return v
 }
 
 // patience returns the time limit of a single look. A box without answers must not delay the end of the wait.
-func (w *watch) patience() time.Duration {
-	return min(max(w.Timeout-time.Since(w.began), time.Second), 10*time.Second)
+func (w *wait) patience() time.Duration {
+	return min(max(w.Timeout-time.Since(w.began), w.leastLook), 10*time.Second)
 }
 
 // lookSystemd adds what systemd reports. After an error the next look makes a new connection.
-func (w *watch) lookSystemd(ctx context.Context, v *view) {
-	err := w.connect(ctx)
-	if err == nil {
-		err = w.lookBoot(ctx, v)
-	}
+func (w *wait) lookSystemd(ctx context.Context, v *view) {
+	err := w.lookBoot(ctx, v)
 	switch {
 	case err == nil:
 		return
@@ -191,7 +185,7 @@ func (w *watch) lookSystemd(ctx context.Context, v *view) {
 }
 
 // lookInit looks at an init without a systemd socket. A starting systemd will get a socket; another init never does.
-func (w *watch) lookInit(v *view) {
+func (w *wait) lookInit(v *view) {
 	is, err := runsSystemd(w.Init.PID)
 	switch {
 	case err != nil:
@@ -205,23 +199,19 @@ func (w *watch) lookInit(v *view) {
 	}
 }
 
-func (w *watch) connect(ctx context.Context) (err error) {
-	if w.systemd == nil {
-		w.systemd, err = Dial(ctx, w.Init.PID)
-	}
-	return err
-}
-
 // lookBoot looks at the progress of the boot, and at the units.
-func (w *watch) lookBoot(ctx context.Context, v *view) error {
+func (w *wait) lookBoot(ctx context.Context, v *view) error {
 	var err error
-	if v.state, err = w.systemd.State(ctx); err != nil {
+	if w.systemd == nil {
+		if w.systemd, err = Dial(ctx, w.Init.PID); err != nil {
+			return err
+		}
+	}
+	if v.state, err = w.systemd.state(ctx); err != nil {
 		return err
 	}
-	booted := false
 	switch v.state {
 	case "running", "degraded":
-		booted = true
 	case "maintenance":
 		v.lacks("systemd is in maintenance mode, a rescue or emergency shell", "systemd to leave maintenance mode")
 		v.hopeless = true
@@ -232,12 +222,12 @@ func (w *watch) lookBoot(ctx context.Context, v *view) error {
 			return err
 		}
 	}
-	return w.lookUnits(ctx, v, booted)
+	return w.lookUnits(ctx, v)
 }
 
 // lookJobs names the unit that holds up the boot.
-func (w *watch) lookJobs(ctx context.Context, v *view) error {
-	unit, since, err := w.systemd.Waiting(ctx, false)
+func (w *wait) lookJobs(ctx context.Context, v *view) error {
+	unit, since, err := w.systemd.starting(ctx)
 	if err != nil {
 		return err
 	}
@@ -251,14 +241,15 @@ func (w *watch) lookJobs(ctx context.Context, v *view) error {
 
 // lookUnits looks at Units. After the boot a failed unit stays failed and a missing unit stays missing, so waiting is
 // hopeless.
-func (w *watch) lookUnits(ctx context.Context, v *view, booted bool) error {
+func (w *wait) lookUnits(ctx context.Context, v *view) error {
 	if len(w.Units) == 0 {
 		return nil
 	}
-	units, err := w.systemd.Active(ctx, w.Units)
+	units, err := w.systemd.active(ctx, w.Units)
 	if err != nil {
 		return err
 	}
+	booted := v.state == "running" || v.state == "degraded"
 	for _, u := range units {
 		switch u.Active {
 		case "active", "reloading", "refreshing":
@@ -288,36 +279,32 @@ func (u unitStatus) unmet() string {
 	}
 }
 
-func (w *watch) lookProbes(ctx context.Context, v *view) {
+func (w *wait) lookProbes(ctx context.Context, v *view) {
+	runProbes(ctx, w.probes)
 	took := say.Seconds(time.Since(w.began))
-	for _, unmet := range runProbes(ctx, w.probes) {
-		v.lacks(unmet.says, unmet.what+took)
+	for _, p := range w.probes {
+		if p.err != nil {
+			v.lacks(p.what+" "+probeText(p.err), p.what+took)
+		}
 	}
 }
 
 // failed returns the failed units with the last lines of their logs, if state is degraded; otherwise none.
-func (w *watch) failed(ctx context.Context, state string) ([]FailedUnit, error) {
+func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	if state != "degraded" || w.systemd == nil {
 		return nil, nil
 	}
-	units, err := w.systemd.Failed(ctx)
+	units, err := w.systemd.failed(ctx)
 	failed := make([]FailedUnit, len(units))
 	for i, u := range units {
-		failed[i] = FailedUnit{Unit: u, Log: w.tail(ctx, u)}
+		failed[i] = FailedUnit{Unit: u, Log: w.Tail(ctx, u, tailLines)}
 	}
 	return failed, err
 }
 
-func (w *watch) tail(ctx context.Context, unit string) []string {
-	if w.Tail == nil {
-		return nil
-	}
-	return w.Tail(ctx, unit, tailLines)
-}
-
 // notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed
 // units, the unmet checks say enough.
-func (w *watch) notReady(ctx context.Context, v view) error {
+func (w *wait) notReady(ctx context.Context, v view) error {
 	failed, _ := w.failed(ctx, "degraded")
 	return &NotReady{Unmet: v.unmet, Failed: failed, Took: time.Since(w.began)}
 }

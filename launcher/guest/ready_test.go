@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/launcher/fault"
 	"boxrun/launcher/processtest"
-	"boxrun/launcher/say"
 	"boxrun/launcher/testkit"
 )
 
@@ -30,12 +31,22 @@ func box(t *testing.T) Readiness {
 	}
 }
 
-// closedPort gives a port that nobody listens on.
-func closedPort(t *testing.T) uint16 {
+// closedPort returns a port of 127.0.0.1 where nobody listens before open.
+func closedPort(t *testing.T) (number uint16, open func()) {
 	t.Helper()
-	l := listen(t, "127.0.0.1:0")
-	l.Close()
-	return port(t, l.Addr().String())
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(addr.(*unix.SockaddrInet4).Port), func() { unix.Listen(fd, 8) }
 }
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -58,34 +69,26 @@ func port(t *testing.T, addr string) uint16 {
 }
 
 func TestReadyWithoutSystemd(t *testing.T) {
-	got, err := box(t).Wait(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.State != "" || got.Took > 4*time.Second {
-		t.Errorf("got %+v", got)
+	t.Parallel()
+	began := time.Now()
+	failed, err := box(t).Wait(t.Context())
+	if err != nil || failed != nil || time.Since(began) > 4*time.Second {
+		t.Errorf("got %v, %v after %v, want ready at once", failed, err, time.Since(began))
 	}
 }
 
 func TestReadyWhenThePortAccepts(t *testing.T) {
+	t.Parallel()
 	r := box(t)
-	number := closedPort(t)
+	number, open := closedPort(t)
 	r.TCP = []uint16{number}
 	var lines []string
-	r.Live = func(line string) { lines = append(lines, line) }
-	go func() {
-		time.Sleep(300 * time.Millisecond)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", number))
-		if err == nil {
-			time.AfterFunc(5*time.Second, func() { l.Close() })
-		}
-	}()
-	got, err := r.Wait(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	r.Live = func(line string) {
+		lines = append(lines, line)
+		open()
 	}
-	if got.Took < 300*time.Millisecond {
-		t.Errorf("ready after %v, want 0.3s", got.Took)
+	if _, err := r.Wait(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	testkit.WantText(t, lines[0], fmt.Sprintf("waiting for port %d", number))
 	testkit.WantText(t, lines[len(lines)-1], "")
@@ -118,6 +121,7 @@ func server(t *testing.T, start func(http.Handler) *httptest.Server) (base *url.
 }
 
 func TestReadyWhenTheURLAnswers(t *testing.T) {
+	t.Parallel()
 	plain, asked := server(t, httptest.NewServer)
 	secure, askedSecurely := server(t, httptest.NewTLSServer)
 	p, s := plain.Port(), secure.Port()
@@ -140,11 +144,12 @@ func TestReadyWhenTheURLAnswers(t *testing.T) {
 }
 
 func TestNotReadyNamesEveryCheck(t *testing.T) {
+	t.Parallel()
 	plain, _ := server(t, httptest.NewServer)
-	closed := closedPort(t)
+	closed, _ := closedPort(t)
 	p := plain.Port()
 	r := box(t)
-	r.Timeout = 1200 * time.Millisecond
+	r.Timeout = 200 * time.Millisecond
 	r.Units = []string{"nginx.service"}
 	r.TCP = []uint16{port(t, plain.Host), closed}
 	r.HTTP = []string{
@@ -172,12 +177,15 @@ http://%%zz/ does not answer: invalid URL escape "%%zz"`, closed, p, p, closed, 
 
 // A port that accepts and says nothing must not hold up the end of the wait.
 func TestNotReadyInTime(t *testing.T) {
+	t.Parallel()
 	l := listen(t, "127.0.0.1:0")
 	r := box(t)
-	r.Timeout = 500 * time.Millisecond
+	r.Timeout = 50 * time.Millisecond
 	r.HTTP = []string{"http://:" + strconv.Itoa(int(port(t, l.Addr().String()))) + "/"}
 	began := time.Now()
-	_, err := r.Wait(t.Context())
+	w := r.newWait()
+	w.leastLook = r.Timeout
+	_, err := w.run(t.Context())
 	if !errors.Is(err, fault.ErrNotReady) || !strings.HasSuffix(err.Error(), "/ does not answer") {
 		t.Errorf("got %v, want that it does not answer", err)
 	}
@@ -187,9 +195,11 @@ func TestNotReadyInTime(t *testing.T) {
 }
 
 func TestBoxDiesBeforeItIsReady(t *testing.T) {
+	t.Parallel()
 	r := box(t)
-	r.TCP = []uint16{closedPort(t)}
-	time.AfterFunc(200*time.Millisecond, func() { r.Init.Kill() })
+	closed, _ := closedPort(t)
+	r.TCP = []uint16{closed}
+	r.Live = func(string) { r.Init.Kill() }
 	began := time.Now()
 	_, err := r.Wait(t.Context())
 	if !errors.Is(err, fault.ErrNotStarted) || time.Since(began) > r.Timeout {
@@ -199,6 +209,7 @@ func TestBoxDiesBeforeItIsReady(t *testing.T) {
 
 // A dead init has neither a socket nor an executable. This must not pass for a box with another init than systemd.
 func TestDeadBoxIsNotReady(t *testing.T) {
+	t.Parallel()
 	r := box(t)
 	if err := errors.Join(r.Init.Kill(), r.Init.Wait(t.Context())); err != nil {
 		t.Fatal(err)
@@ -209,17 +220,20 @@ func TestDeadBoxIsNotReady(t *testing.T) {
 }
 
 func TestWaitIsCalledOff(t *testing.T) {
+	t.Parallel()
 	r := box(t)
-	r.TCP = []uint16{closedPort(t)}
+	closed, _ := closedPort(t)
+	r.TCP = []uint16{closed}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")
-	time.AfterFunc(50*time.Millisecond, func() { cancel(interrupted) })
+	r.Live = func(string) { cancel(interrupted) }
 	if _, err := r.Wait(ctx); !errors.Is(err, interrupted) {
 		t.Errorf("got %v, want %v", err, interrupted)
 	}
 }
 
 func TestPortsWithoutAnAddress(t *testing.T) {
+	t.Parallel()
 	r := box(t)
 	r.Addr = netip.Addr{}
 	r.TCP = []uint16{80}
@@ -228,6 +242,7 @@ func TestPortsWithoutAnAddress(t *testing.T) {
 }
 
 func TestUnmetUnits(t *testing.T) {
+	t.Parallel()
 	var got []string
 	for _, u := range []unitStatus{
 		{Name: "a.service", Load: "not-found", Active: "inactive", Sub: "dead"},
@@ -248,6 +263,7 @@ unit f.service is inactive (dead)`)
 }
 
 func TestShownURL(t *testing.T) {
+	t.Parallel()
 	v4, v6 := netip.MustParseAddr("10.22.0.2"), netip.MustParseAddr("2001:db8::2")
 	for _, test := range []struct {
 		raw  string
@@ -263,18 +279,4 @@ func TestShownURL(t *testing.T) {
 	} {
 		testkit.WantText(t, shownURL(test.raw, test.addr), test.want)
 	}
-}
-
-func TestLiveLine(t *testing.T) {
-	var lines []string
-	l := say.NewLive(func(line string) { lines = append(lines, line) })
-	l.Say("a")
-	l.Say("b") // too soon
-	time.Sleep(110 * time.Millisecond)
-	l.Say("a") // nothing new
-	l.Say("b")
-	l.End()
-	time.Sleep(110 * time.Millisecond)
-	l.Say("c") // over
-	testkit.WantText(t, strings.Join(lines, "|"), "a|b|")
 }

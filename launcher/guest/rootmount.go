@@ -1,12 +1,12 @@
 package guest
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/fault"
 	"boxrun/launcher/process"
 )
 
@@ -25,10 +25,7 @@ func MakeRootBindable(pid int) error {
 	defer ns.Close()
 	result := make(chan error)
 	go func() { result <- privateRoot(int(ns.Fd())) }()
-	if err := <-result; err != nil {
-		return fmt.Errorf("making the box's root bindable: %w", err)
-	}
-	return nil
+	return fault.Wrap("making the box's root bindable", <-result)
 }
 
 // privateRoot makes the root of mount namespace ns private. The thread stays in the namespace and ends with the

@@ -26,13 +26,30 @@ func KilledProblem(name string, timeout time.Duration, why error) error {
 		Hint: "raise systemd.stop_timeout, or look at what hangs with \"boxrun logs\" before the next down"}
 }
 
-const (
-	handlerTimeout = 10 * time.Second       // for a starting init to be ready for the halt signal
-	forkTime       = time.Second            // longer than a fork takes on a busy machine
-	masterTimeout  = 15 * time.Second       // for Apptainer's master to clean up: CNI gets 5 s for all of it (pkg/network)
-	narrateAfter   = 300 * time.Millisecond // an idle box stops in less
-	nudgeEvery     = 50 * time.Millisecond
-)
+// times are the times that a stop takes from nowhere else. Tests use shorter times.
+type times struct {
+	handler time.Duration // for a starting init to be ready for the halt signal
+	fork    time.Duration // longer than a fork takes on a busy machine
+	cleanup time.Duration // for Apptainer's master to clean up
+	quiet   time.Duration // before the live line tells of the wait, and between two lines
+	nudge   time.Duration // between two nudges
+}
+
+// usualTimes returns the times for real boxes. An idle box stops in less than quiet. CNI gets 5 s for all of the clean
+// up (pkg/network).
+func usualTimes() times {
+	return times{handler: 10 * time.Second, fork: time.Second, cleanup: 15 * time.Second,
+		quiet: 300 * time.Millisecond, nudge: 50 * time.Millisecond}
+}
+
+// stopping is the stop of one box, with the arguments of Stop.
+type stopping struct {
+	init, master process.Process
+	cgroup       string
+	timeout      time.Duration
+	live         *say.Live
+	times
+}
 
 // Stop stops a box. It tells init to go, waits for at most timeout, and then kills the box's whole cgroup. After
 // this Stop waits until Apptainer's master has taken down the box's network and removed its own record, and kills a
@@ -43,37 +60,42 @@ const (
 //
 // cgroup is the box's own cgroup, from CgroupOf; "" for none. After a return without error the cgroup is gone. live
 // shows the current wait, as in "waiting for nginx.service to stop (3s)", and "" at the end.
-func Stop(ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string)) (killed, err error) {
-	line := say.NewLive(live)
-	defer line.End()
-	killed, err = stopInit(ctx, init, cgroup, timeout, line)
+func Stop(
+	ctx context.Context, init, master process.Process, cgroup string, timeout time.Duration, live func(string),
+) (killed, err error) {
+	return stopping{init, master, cgroup, timeout, say.NewLive(live), usualTimes()}.run(ctx)
+}
+
+func (s stopping) run(ctx context.Context) (killed, err error) {
+	defer s.live.End()
+	killed, err = s.stopInit(ctx)
 	if err != nil {
 		return killed, err
 	}
-	if err := endMaster(ctx, master, line); err != nil {
+	if err := s.endMaster(ctx); err != nil {
 		return killed, err
 	}
-	return killed, process.RemoveCgroup(ctx, cgroup)
+	return killed, process.RemoveCgroup(ctx, s.cgroup)
 }
 
-// stopInit halts the box, and kills a box still running after timeout, or with a deaf init.
-func stopInit(ctx context.Context, init process.Process, cgroup string, timeout time.Duration, line *say.Live) (killed, err error) {
-	soft, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
+// stopInit halts the box, and kills a box still running after the timeout, or with a deaf init.
+func (s stopping) stopInit(ctx context.Context) (killed, err error) {
+	soft, cancel := context.WithTimeoutCause(ctx, s.timeout, errSlow)
 	defer cancel()
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		narrateStop(soft, init.PID, line)
+		s.narrate(soft)
 	}()
-	go nudge(soft, init)
-	err = halt(soft, init)
+	go s.nudgeInit(soft)
+	err = s.halt(soft)
 	cancel()
-	<-told // so narrateStop says nothing after the return
+	<-told // so narrate says nothing after the return
 	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
 		return nil, err
 	}
-	line.Say("killing the box")
-	return err, killBox(ctx, init, cgroup)
+	s.live.Say("killing the box")
+	return err, killBox(ctx, s.init, s.cgroup)
 }
 
 // The reasons for killing a box.
@@ -86,28 +108,28 @@ var (
 // see the signal, so halt sends the signal when there is a handler. An init that has no handler for long, such as a
 // shell script, never will: halt returns errDeaf, because there is nothing to wait for. When ctx ends, halt returns the
 // cause.
-func halt(ctx context.Context, init process.Process) error {
-	if err := awaitHandler(ctx, init); err != nil {
+func (s stopping) halt(ctx context.Context) error {
+	if err := s.awaitHandler(ctx); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := init.Signal(process.HaltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := s.init.Signal(process.HaltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	return init.Wait(ctx)
+	return s.init.Wait(ctx)
 }
 
 // awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error
-// is errDeaf after handlerTimeout.
-func awaitHandler(ctx context.Context, init process.Process) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, handlerTimeout, errDeaf)
+// is errDeaf after the time for a handler.
+func (s stopping) awaitHandler(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, errDeaf)
 	defer cancel()
 	began := time.Now()
-	for without := began; init.Alive(); { // the last time it was seen without one
-		yes, brief := init.Handles(process.HaltSignal)
-		if yes && (!brief || time.Since(without) > forkTime) {
+	for without := began; s.init.Alive(); { // the last time init was seen without a handler
+		yes, brief := s.init.Handles(process.HaltSignal)
+		if yes && (!brief || time.Since(without) > s.fork) {
 			return nil
 		}
 		if !yes {
@@ -120,36 +142,36 @@ func awaitHandler(ctx context.Context, init process.Process) error {
 	return nil
 }
 
-// nudge makes systemd-shutdown, which systemd becomes at the end, look again whether the remaining processes have
+// nudgeInit makes systemd-shutdown, which systemd becomes at the end, look again whether the remaining processes have
 // ended. The kernel does not tell it about the end of processes from outside, such as the journalctl of "boxrun logs
 // -f", and its next look would come after ten seconds.
-func nudge(ctx context.Context, init process.Process) {
-	for process.Sleep(ctx, nudgeEvery) == nil {
-		exe, err := os.Readlink(process.ProcFile(init.PID, "exe"))
+func (s stopping) nudgeInit(ctx context.Context) {
+	for process.Sleep(ctx, s.nudge) == nil {
+		exe, err := os.Readlink(process.ProcFile(s.init.PID, "exe"))
 		if err == nil && filepath.Base(exe) == "systemd-shutdown" {
-			_ = init.Signal(unix.SIGCHLD) // an error means a finished init: all the better
+			_ = s.init.Signal(unix.SIGCHLD) // an error means a finished init: all the better
 		}
 	}
 }
 
-// narrateStop shows the unit the box's systemd waits for, until ctx ends.
-func narrateStop(ctx context.Context, pid int, line *say.Live) {
+// narrate shows the unit the box's systemd waits for, until ctx ends.
+func (s stopping) narrate(ctx context.Context) {
 	began := time.Now()
-	var s *Systemd
-	for process.Sleep(ctx, narrateAfter) == nil {
-		if s == nil {
-			s, _ = Dial(ctx, pid) // without a systemd the line says less
+	var systemd *Systemd
+	for process.Sleep(ctx, s.quiet) == nil {
+		if systemd == nil {
+			systemd, _ = Dial(ctx, s.init.PID) // without a systemd the line says less
 		}
-		line.Say(stopLine(ctx, s, time.Since(began)))
+		s.live.Say(stopLine(ctx, systemd, time.Since(began)))
 	}
-	if s != nil {
-		s.Close()
+	if systemd != nil {
+		systemd.Close()
 	}
 }
 
 func stopLine(ctx context.Context, s *Systemd, took time.Duration) string {
 	if s != nil {
-		if unit, since, err := s.Waiting(ctx, true); err == nil && unit != "" {
+		if unit, since, err := s.stopping(ctx); err == nil && unit != "" {
 			return "waiting for " + unit + " to stop" + say.Seconds(since)
 		}
 	}
@@ -168,25 +190,22 @@ func killBox(ctx context.Context, init process.Process, cgroup string) error {
 	if err := init.Kill(); err != nil {
 		return err
 	}
-	if err := init.Wait(ctx); err != nil {
-		return fmt.Errorf("waiting for the end of killed process %d: %w", init.PID, err)
-	}
-	return nil
+	return fault.Wrap(fmt.Sprintf("waiting for the end of killed process %d", init.PID), init.Wait(ctx))
 }
 
 // endMaster waits for Apptainer's master, and kills it if it hangs. The master hangs on a host without a system bus,
 // because it wants to tell systemd about the end of the scope. The box has stopped by then and loses nothing.
-func endMaster(ctx context.Context, master process.Process, line *say.Live) error {
-	soft, cancel := context.WithTimeout(ctx, masterTimeout)
+func (s stopping) endMaster(ctx context.Context) error {
+	soft, cancel := context.WithTimeout(ctx, s.cleanup)
 	defer cancel()
-	defer time.AfterFunc(narrateAfter, func() { line.Say("waiting for Apptainer to clean up") }).Stop()
-	if err := master.Wait(soft); err == nil || ctx.Err() != nil {
+	defer time.AfterFunc(s.quiet, func() { s.live.Say("waiting for Apptainer to clean up") }).Stop()
+	if err := s.master.Wait(soft); err == nil || ctx.Err() != nil {
 		return err
 	}
-	if err := master.Kill(); err != nil {
+	if err := s.master.Kill(); err != nil {
 		return err
 	}
 	hard, cancel := context.WithTimeout(ctx, process.KillTimeout)
 	defer cancel()
-	return master.Wait(hard)
+	return s.master.Wait(hard)
 }

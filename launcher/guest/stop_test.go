@@ -13,6 +13,7 @@ import (
 
 	"boxrun/launcher/process"
 	"boxrun/launcher/processtest"
+	"boxrun/launcher/say"
 	"boxrun/launcher/testkit"
 )
 
@@ -22,17 +23,26 @@ const cleanInit = `trap 'exit 0' 37; READY; while :; do sleep 0.05; done`
 // busyInit has a handler, and takes no notice.
 const busyInit = `trap : 37; READY; while :; do sleep 0.05; done`
 
-// waiter is a master: it ends when the process does.
-func waiter(t *testing.T, p process.Process) process.Process {
+// masterOf is a master: it ends when the process does.
+func masterOf(t *testing.T, p process.Process) process.Process {
 	t.Helper()
 	// A zombie counts as gone, so the script looks at the state.
 	return processtest.Shell(t, fmt.Sprintf(`READY; while grep -q 'State:.[^Z]' /proc/%d/status; do sleep 0.02; done`, p.PID))
 }
 
+// shortTimes are usualTimes, but an init is soon taken for deaf, and the live line comes soon.
+func shortTimes() times {
+	short := usualTimes()
+	short.handler, short.quiet = 300*time.Millisecond, 50*time.Millisecond
+	return short
+}
+
 func stop(t *testing.T, init, master process.Process, timeout time.Duration) (lines []string, took time.Duration, killed error) {
 	t.Helper()
 	began := time.Now()
-	killed, err := Stop(t.Context(), init, master, "", timeout, func(line string) { lines = append(lines, line) })
+	s := stopping{init: init, master: master, timeout: timeout, times: shortTimes()}
+	s.live = say.NewLive(func(line string) { lines = append(lines, line) })
+	killed, err := s.run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +53,9 @@ func stop(t *testing.T, init, master process.Process, timeout time.Duration) (li
 }
 
 func TestStopClean(t *testing.T) {
+	t.Parallel()
 	init := processtest.Shell(t, cleanInit)
-	lines, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
+	lines, took, killed := stop(t, init, masterOf(t, init), 10*time.Second)
 	if killed != nil {
 		t.Errorf("killed, as %v, after %q", killed, lines)
 	}
@@ -56,10 +67,11 @@ func TestStopClean(t *testing.T) {
 }
 
 func TestStopKillsAfterTimeout(t *testing.T) {
+	t.Parallel()
 	init := processtest.Shell(t, busyInit)
-	lines, took, killed := stop(t, init, waiter(t, init), 1500*time.Millisecond)
-	if !errors.Is(killed, errSlow) || took < 1500*time.Millisecond || took > 10*time.Second {
-		t.Errorf("killed, as %v, after %v, want %v after 1.5s", killed, took, errSlow)
+	lines, took, killed := stop(t, init, masterOf(t, init), 1200*time.Millisecond)
+	if !errors.Is(killed, errSlow) || took < 1200*time.Millisecond || took > 10*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 1.2s", killed, took, errSlow)
 	}
 	if len(lines) < 3 || lines[len(lines)-1] != "" {
 		t.Fatalf("got lines %q, want three and an empty one", lines)
@@ -70,20 +82,21 @@ func TestStopKillsAfterTimeout(t *testing.T) {
 
 // An init that is only just starting has no handler yet: the kernel would drop the signal.
 func TestStopWaitsForTheHandler(t *testing.T) {
-	init := processtest.Shell(t, `READY; sleep 0.3; trap 'exit 0' 37; while :; do sleep 0.05; done`)
-	_, took, killed := stop(t, init, waiter(t, init), 10*time.Second)
-	if killed != nil || took < 250*time.Millisecond {
-		t.Errorf("killed, as %v, after %v, want no kill after 0.3s", killed, took)
+	t.Parallel()
+	init := processtest.Shell(t, `READY; sleep 0.1; trap 'exit 0' 37; while :; do sleep 0.05; done`)
+	_, took, killed := stop(t, init, masterOf(t, init), 10*time.Second)
+	if killed != nil || took < 50*time.Millisecond {
+		t.Errorf("killed, as %v, after %v, want no kill after 0.1s", killed, took)
 	}
 }
 
 // An init that never has a handler is killed long before the stop timeout, and the error says why.
 func TestStopOfADeafInit(t *testing.T) {
-	t.Parallel() // it waits for handlerTimeout
+	t.Parallel()
 	init := processtest.Shell(t, `READY; while :; do sleep 0.05; done`)
-	_, took, killed := stop(t, init, waiter(t, init), time.Minute)
+	_, took, killed := stop(t, init, masterOf(t, init), time.Minute)
 	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
-		t.Errorf("killed, as %v, after %v, want %v after 10s", killed, took, errDeaf)
+		t.Errorf("killed, as %v, after %v, want %v after 0.3s", killed, took, errDeaf)
 	}
 	testkit.WantText(t, KilledProblem("web", time.Minute, killed).Error(),
 		"web was killed: its init takes no notice of SIGRTMIN+3, which tells a box to stop")
@@ -92,9 +105,10 @@ func TestStopOfADeafInit(t *testing.T) {
 
 // With a timeout of zero, init is killed at once, without a halt signal.
 func TestStopWithoutTime(t *testing.T) {
+	t.Parallel()
 	for _, script := range []string{cleanInit, `READY; while :; do sleep 0.05; done`} {
 		init := processtest.Shell(t, script)
-		_, took, killed := stop(t, init, waiter(t, init), 0)
+		_, took, killed := stop(t, init, masterOf(t, init), 0)
 		if !errors.Is(killed, errSlow) || took > 3*time.Second {
 			t.Errorf("killed, as %v, after %v, want %v at once", killed, took, errSlow)
 		}
@@ -102,36 +116,13 @@ func TestStopWithoutTime(t *testing.T) {
 }
 
 func TestStopIsCalledOff(t *testing.T) {
+	t.Parallel()
 	init := processtest.Shell(t, busyInit)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	killed, err := Stop(ctx, init, waiter(t, init), "", time.Minute, nil)
+	killed, err := Stop(ctx, init, masterOf(t, init), "", time.Minute, nil)
 	if killed != nil || !errors.Is(err, context.DeadlineExceeded) || !init.Alive() {
 		t.Errorf("killed %v, %v, alive %v; want nil, %v, true", killed, err, init.Alive(), context.DeadlineExceeded)
-	}
-}
-
-func TestOwnCgroup(t *testing.T) {
-	const session = "/user.slice/user-0.slice/session-3.scope"
-	for name, test := range map[string]struct {
-		path   string
-		others []string
-		want   string
-	}{
-		"a scope":                     {"/system.slice/apptainer-174.scope/init.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
-		"one of another init":         {"/system.slice/apptainer-174.scope", []string{session}, "/system.slice/apptainer-174.scope true"},
-		"without systemd on the host": {"/apptainer/174/init.scope", []string{"/"}, "/apptainer/174 true"},
-		"the caller's":                {session + "/init.scope", []string{session}, " false"},
-		"above the caller's":          {"/user.slice", []string{session}, " false"},
-		"a name that begins the same": {"/user.slice/user-0.slice/session-3", []string{session}, "/user.slice/user-0.slice/session-3 true"},
-		"the root":                    {"/", []string{session}, " false"},
-		"the root, with systemd":      {"/init.scope", []string{"/"}, " false"},
-		"outside of what is mounted":  {"/../../x", []string{"/"}, " false"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			own, ok := process.OwnCgroup(test.path, test.others)
-			testkit.WantText(t, fmt.Sprintf("%s %v", own, ok), test.want)
-		})
 	}
 }
 
@@ -163,6 +154,7 @@ func moveTo(t *testing.T, p process.Process, cgroup string) {
 
 // All of the box goes with its cgroup, and only what is in it.
 func TestStopKillsTheCgroup(t *testing.T) {
+	t.Parallel()
 	dir := ownScope(t)
 	init, service, stranger := processtest.Shell(t, busyInit), processtest.Shell(t, busyInit), processtest.Shell(t, busyInit)
 	moveTo(t, init, filepath.Join(dir, "init.scope"))
@@ -170,7 +162,7 @@ func TestStopKillsTheCgroup(t *testing.T) {
 	own, err := process.CgroupOf(init.PID)
 	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), dir+" <nil>")
 
-	killed, err := Stop(t.Context(), init, waiter(t, init), own, 100*time.Millisecond, nil)
+	killed, err := Stop(t.Context(), init, masterOf(t, init), own, 100*time.Millisecond, nil)
 	if !errors.Is(killed, errSlow) || err != nil {
 		t.Fatal(killed, err)
 	}
@@ -184,6 +176,7 @@ func TestStopKillsTheCgroup(t *testing.T) {
 
 // A cgroup that init is not in, by whatever mistake, is nothing to kill.
 func TestStopSparesAStrangersCgroup(t *testing.T) {
+	t.Parallel()
 	dir := ownScope(t)
 	init, stranger := processtest.Shell(t, busyInit), processtest.Shell(t, busyInit)
 	moveTo(t, stranger, dir)
@@ -192,14 +185,5 @@ func TestStopSparesAStrangersCgroup(t *testing.T) {
 	}
 	if init.Alive() || !stranger.Alive() {
 		t.Errorf("init alive %v, want false; stranger alive %v, want true", init.Alive(), stranger.Alive())
-	}
-}
-
-func TestCgroupOfTheCaller(t *testing.T) {
-	init := processtest.Shell(t, busyInit)
-	own, err := process.CgroupOf(init.PID)
-	testkit.WantText(t, fmt.Sprintf("%s %v", own, err), " <nil>") // it shares the test's
-	if _, err := process.CgroupOf(1 << 30); !errors.Is(err, os.ErrProcessDone) {
-		t.Errorf("got %v, want %v", err, os.ErrProcessDone)
 	}
 }

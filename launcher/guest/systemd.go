@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/fault"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 )
@@ -23,15 +25,9 @@ import (
 // or the box runs another init.
 var errNoSystemd = errors.New("the box's systemd cannot be asked: it has no socket")
 
-// AskTimeout limits each question to a box's systemd. A systemd frozen after an error of its own still has its socket.
-const AskTimeout = 5 * time.Second
-
 // Systemd is a connection to the systemd of a box, over the socket of the systemctl inside. The box makes up every
-// answer: names are made fit to print, and every call ends with its ctx, or after AskTimeout.
-type Systemd struct {
-	conn *systemdbus.Conn
-	stop context.CancelFunc
-}
+// answer: names are made fit to print, and every question ends with its ctx, or after AskTimeout.
+type Systemd struct{ conn Conn }
 
 // Dial connects to the systemd of a box. pid is the PID of this systemd on the host. The error is errNoSystemd
 // if the socket is missing, or nobody listens.
@@ -44,25 +40,16 @@ func Dial(ctx context.Context, pid int) (*Systemd, error) {
 		return nil, fmt.Errorf("opening the box's systemd socket: %w", err)
 	}
 	defer unix.Close(socket)
-
-	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
-	defer cancel()
-	// The connection has the context life. ctx limits the dialling alone.
-	life, stop := context.WithCancel(context.Background())
-	defer context.AfterFunc(ctx, stop)()
-	conn, err := systemdbus.NewConnection(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
-	if ctx.Err() != nil {
-		stop() // closes a half-made connection
-		return nil, fmt.Errorf("connecting to the box's systemd: %w", ctx.Err())
-	}
-	if err == nil {
-		return &Systemd{conn: conn, stop: stop}, nil
-	}
-	stop()
+	conn, err := Connect(ctx, func(life context.Context) (*systemdbus.Conn, error) {
+		return systemdbus.NewConnection(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
+	})
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return nil, errNoSystemd
 	}
-	return nil, fmt.Errorf("connecting to the box's systemd: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the box's systemd: %w", err)
+	}
+	return &Systemd{conn}, nil
 }
 
 // dialPrivate connects like systemctl run by root: authenticated by uid, and without Hello, because no bus is behind
@@ -111,19 +98,22 @@ func runsSystemd(pid int) (bool, error) {
 }
 
 // Close ends the connection.
-func (s *Systemd) Close() {
-	s.conn.Close()
-	s.stop()
-}
+func (s *Systemd) Close() { s.conn.Close() }
 
-// State returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
-// stopping.
-func (s *Systemd) State(ctx context.Context) (string, error) {
+// ask asks a question within AskTimeout. what names the wanted answer in the error.
+func ask[T any](ctx context.Context, what string, question func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	p, err := s.conn.SystemStateContext(ctx)
+	answer, err := question(ctx)
+	return answer, fault.Wrap("asking the box's systemd for "+what, err)
+}
+
+// state returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
+// stopping.
+func (s *Systemd) state(ctx context.Context) (string, error) {
+	p, err := ask(ctx, "its state", s.conn.SystemStateContext)
 	if err != nil {
-		return "", fmt.Errorf("asking the box's systemd for its state: %w", err)
+		return "", err
 	}
 	state, ok := p.Value.Value().(string)
 	if !ok {
@@ -132,13 +122,13 @@ func (s *Systemd) State(ctx context.Context) (string, error) {
 	return say.Printable(state), nil
 }
 
-// Failed returns the failed units, sorted.
-func (s *Systemd) Failed(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
-	defer cancel()
-	units, err := s.conn.ListUnitsFilteredContext(ctx, []string{"failed"})
+// failed returns the failed units, sorted.
+func (s *Systemd) failed(ctx context.Context) ([]string, error) {
+	units, err := ask(ctx, "failed units", func(ctx context.Context) ([]systemdbus.UnitStatus, error) {
+		return s.conn.ListUnitsFilteredContext(ctx, []string{"failed"})
+	})
 	if err != nil {
-		return nil, fmt.Errorf("asking the box's systemd for failed units: %w", err)
+		return nil, err
 	}
 	names := make([]string, len(units))
 	for i, u := range units {
@@ -148,42 +138,62 @@ func (s *Systemd) Failed(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Waiting returns the unit systemd has been waiting for longest, and for how long: a stopping unit if stop is set,
-// otherwise a starting unit. unit is "" if systemd waits for none.
-func (s *Systemd) Waiting(ctx context.Context, stop bool) (unit string, since time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
-	defer cancel()
-	jobs, err := s.conn.ListJobsContext(ctx)
-	if err != nil {
-		return "", 0, fmt.Errorf("asking the box's systemd for its jobs: %w", err)
-	}
-	for _, j := range jobs {
-		if j.Status != "running" || (j.JobType == "stop") != stop {
-			continue // a job in another state waits for other jobs itself
-		}
-		if d := s.lasts(ctx, j.Unit, stop); unit == "" || d > since {
-			unit, since = say.Printable(j.Unit), d
-		}
-	}
-	return unit, since, nil
+// The properties of a unit with the time its start, or its stop, began.
+const (
+	startBegan = "InactiveExitTimestampMonotonic"
+	stopBegan  = "ActiveExitTimestampMonotonic"
+)
+
+// starting returns the unit that has been starting for longest, and for how long. unit is "" for none.
+func (s *Systemd) starting(ctx context.Context) (unit string, took time.Duration, err error) {
+	return s.longest(ctx, startBegan, func(job string) bool { return job != "stop" })
 }
 
-// lasts returns how long a unit has been starting, or stopping; 0 if unknown.
-func (s *Systemd) lasts(ctx context.Context, unit string, stopping bool) time.Duration {
-	property := "InactiveExitTimestampMonotonic"
-	if stopping {
-		property = "ActiveExitTimestampMonotonic"
-	}
-	p, err := s.conn.GetUnitPropertyContext(ctx, unit, property)
+// stopping returns the unit that has been stopping for longest, and for how long. unit is "" for none.
+func (s *Systemd) stopping(ctx context.Context) (unit string, took time.Duration, err error) {
+	return s.longest(ctx, stopBegan, func(job string) bool { return job == "stop" })
+}
+
+// longest returns the unit whose job of a wanted type has been running for longest. began is the property with the
+// time of the job's begin.
+func (s *Systemd) longest(
+	ctx context.Context, began string, wanted func(job string) bool,
+) (unit string, took time.Duration, err error) {
+	jobs, err := ask(ctx, "its jobs", s.conn.ListJobsContext)
 	if err != nil {
-		return 0 // the job ended meanwhile
+		return "", 0, err
 	}
-	at, ok := p.Value.Value().(uint64) // µs of the monotonic clock; box and host share the clock
+	for _, j := range jobs {
+		if j.Status != "running" || !wanted(j.JobType) {
+			continue // a job in another state waits for other jobs itself
+		}
+		if d := s.since(ctx, j.Unit, began); unit == "" || d > took {
+			unit, took = say.Printable(j.Unit), d
+		}
+	}
+	return unit, took, nil
+}
+
+// since returns the time since the moment in a unit's property; 0 if unknown.
+func (s *Systemd) since(ctx context.Context, unit, name string) time.Duration {
+	at := property[uint64](ctx, s.conn.GetUnitPropertyContext, unit, name) // µs of the clock that box and host share
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil || !ok || at == 0 {
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil || at == 0 {
 		return 0
 	}
 	return max(0, time.Duration(now.Nano())-time.Duration(at)*time.Microsecond)
+}
+
+// getProperty asks for a property of a unit, such as systemdbus.Conn.GetUnitPropertyContext.
+type getProperty func(ctx context.Context, unit, name string) (*systemdbus.Property, error)
+
+// property returns a property that get asks for; the zero value if there is none, as after the end of the unit's job.
+func property[T any](ctx context.Context, get getProperty, unit, name string) (value T) {
+	p, err := ask(ctx, name, func(ctx context.Context) (*systemdbus.Property, error) { return get(ctx, unit, name) })
+	if err == nil {
+		value, _ = p.Value.Value().(T)
+	}
+	return value
 }
 
 // unitStatus is the state of a unit in systemd's words.
@@ -196,18 +206,18 @@ type unitStatus struct {
 	Since  time.Duration // of an activating unit: for how long
 }
 
-// Active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
+// active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
 // has Load not-found.
-func (s *Systemd) Active(ctx context.Context, units []string) ([]unitStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
-	defer cancel()
+func (s *Systemd) active(ctx context.Context, units []string) ([]unitStatus, error) {
 	names := make([]string, len(units))
 	for i, u := range units {
 		names[i] = UnitName(u)
 	}
-	list, err := s.conn.ListUnitsByNamesContext(ctx, names)
+	list, err := ask(ctx, "its units", func(ctx context.Context) ([]systemdbus.UnitStatus, error) {
+		return s.conn.ListUnitsByNamesContext(ctx, names)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("asking the box's systemd for its units: %w", err)
+		return nil, err
 	}
 	if len(list) != len(names) {
 		return nil, fmt.Errorf("asking the box's systemd for %d units: it answered with %d", len(names), len(list))
@@ -224,24 +234,61 @@ func (s *Systemd) status(ctx context.Context, name string, u systemdbus.UnitStat
 	status := unitStatus{
 		Name: name, Load: say.Printable(u.LoadState), Active: say.Printable(u.ActiveState), Sub: say.Printable(u.SubState),
 	}
-	if status.Active == "activating" {
-		status.Since = s.lasts(ctx, name, false)
-	}
-	if status.Active != "failed" || !strings.HasSuffix(name, ".service") {
-		return status
-	}
-	if p, err := s.conn.GetServicePropertyContext(ctx, name, "Result"); err == nil { // Result is optional
-		result, _ := p.Value.Value().(string)
-		status.Result = say.Printable(result)
+	switch {
+	case status.Active == "activating":
+		status.Since = s.since(ctx, name, startBegan)
+	case status.Active == "failed" && strings.HasSuffix(name, ".service"):
+		status.Result = say.Printable(property[string](ctx, s.conn.GetServicePropertyContext, name, "Result"))
 	}
 	return status
 }
 
 // UnitName completes the name of a service, as systemctl does.
 func UnitName(unit string) string {
-	kinds := []string{".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".device", ".swap", ".slice", ".scope"}
+	kinds := []string{".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".device", ".swap",
+		".slice", ".scope"}
 	if slices.Contains(kinds, filepath.Ext(unit)) {
 		return unit
 	}
 	return unit + ".service"
+}
+
+// Unit is a unit of a box's systemd.
+type Unit struct {
+	Name        string
+	Description string
+}
+
+// Units returns the units with the load state "loaded", sorted by name. systemd also lists units that do not exist,
+// known only from dependencies of others.
+func (s *Systemd) Units(ctx context.Context) ([]Unit, error) {
+	list, err := ask(ctx, "its units", s.conn.ListUnitsContext)
+	if err != nil {
+		return nil, err
+	}
+	var units []Unit
+	for _, u := range list {
+		if u.LoadState == "loaded" {
+			units = append(units, Unit{say.Printable(u.Name), say.Printable(u.Description)})
+		}
+	}
+	slices.SortFunc(units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })
+	return units, nil
+}
+
+// Inside asks the box's systemd for its state and failed units. Without a systemd the state is "none".
+func Inside(ctx context.Context, pid int) (state string, failed []string, err error) {
+	s, err := Dial(ctx, pid)
+	if errors.Is(err, errNoSystemd) {
+		return "none", []string{}, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	defer s.Close()
+	if state, err = s.state(ctx); err != nil {
+		return "", nil, err
+	}
+	failed, err = s.failed(ctx)
+	return state, failed, err
 }

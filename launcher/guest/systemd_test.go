@@ -15,21 +15,17 @@ import (
 
 	"boxrun/launcher/process"
 	"boxrun/launcher/processtest"
-	"boxrun/launcher/say"
 	"boxrun/launcher/testkit"
 )
 
 func TestUnitName(t *testing.T) {
+	t.Parallel()
 	var got []string
 	for _, unit := range []string{"nginx", "nginx.service", "ssh.socket", "getty@tty1", "my.app", "a.b.timer", "multi-user.target"} {
 		got = append(got, UnitName(unit))
 	}
 	testkit.WantText(t, strings.Join(got, " "),
 		"nginx.service nginx.service ssh.socket getty@tty1.service my.app.service a.b.timer multi-user.target")
-}
-
-func TestPrintable(t *testing.T) {
-	testkit.WantText(t, say.Printable("größe.service\x1b[2J\n\a\xff"), "größe.service?[2J??\ufffd")
 }
 
 // inPrivateRun runs a script as root of a user, mount and PID namespace, with a /run and a PID 1 of its own.
@@ -63,6 +59,7 @@ func inPrivateRun(t *testing.T, script string) process.Process {
 
 // A link in a box leads to a place in the box; whoever followed it here would open the host's.
 func TestLinksInABoxAreNotFollowed(t *testing.T) {
+	t.Parallel()
 	outside := filepath.Join(t.TempDir(), "private")
 	if err := os.WriteFile(outside, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -90,6 +87,7 @@ func TestLinksInABoxAreNotFollowed(t *testing.T) {
 }
 
 func TestNoSystemd(t *testing.T) {
+	t.Parallel()
 	abandoned := inPrivateRun(t, "true").PID
 	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", abandoned))
 	if err != nil {
@@ -115,7 +113,8 @@ func TestNoSystemd(t *testing.T) {
 	}
 }
 
-// systemd talks to processes of its own PID namespace alone.
+// systemd talks to processes of its own PID namespace alone. This test looks at all threads of the process, so it is
+// not parallel.
 func TestConnectionComesFromInsideTheBox(t *testing.T) {
 	if os.Getuid() != 0 {
 		testkit.Cannot(t, "only root can enter a namespace")
@@ -189,6 +188,7 @@ func strayThreads(t *testing.T) []string {
 
 // A systemd that froze still has its socket, and nobody who answers.
 func TestFrozenSystemd(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		testkit.Cannot(t, "only root can enter a namespace")
 	}
@@ -208,6 +208,7 @@ func TestFrozenSystemd(t *testing.T) {
 }
 
 func TestRunsSystemd(t *testing.T) {
+	t.Parallel()
 	p := processtest.Shell(t, "READY; exec sleep 60")
 	is, err := runsSystemd(p.PID)
 	testkit.WantText(t, fmt.Sprint(is, err), "false <nil>")

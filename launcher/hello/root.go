@@ -68,7 +68,7 @@ func (h Host) Root(dir string) files.Set {
 	for _, f := range helloFiles() {
 		list = append(list, files.File{Path: f.path, Content: f.content, Mode: 0o644})
 	}
-	return files.Set{Doing: "preparing the root of hello", Files: files.Below(dir, list)}
+	return files.Set{Doing: "preparing the root of hello", Files: files.In(dir, list)}
 }
 
 // helloFiles returns the sandbox's files. The empty files are mount points for binds of boxrun or Apptainer.

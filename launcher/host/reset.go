@@ -1,9 +1,9 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +19,46 @@ import (
 	"boxrun/profiles"
 )
 
-// Reset removes everything with boxrun's name, files and rules, even without records. While boxes are up, HostReset
-// refuses; with force, HostReset takes the boxes down first. It always refuses while a foreign device is on a bridge of
+// reset is everything of boxrun's on the host, as found by one look. A reset removes what its looks found; the dry run
+// prints the commands to remove the same.
+type reset struct {
+	l      *launcher.Launcher
+	k      *netsetup.Kernel
+	unread []string // names of the boxes with records unreadable before the reset
+
+	broken  []netsetup.Holding // unreadable records
+	plans   []netsetup.Plan    // of all other records
+	records []string           // names of the boxes with a readable record
+	boxes   []string           // records of boxes running or about to run
+	strays  []*box.Box         // running instances of boxrun's, with a record or without
+	others  []string           // devices of others on bridges made by boxrun
+	traces  netsetup.Traces    // of boxrun's name in the host's network
+	setup   []string           // files of a host setup
+	units   []string           // files of units, in an order fit for removal
+}
+
+// lookReset finds everything of boxrun's on the host. Running instances named in unread are boxrun's: they have or had
+// an unreadable record.
+func lookReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string) (reset, error) {
+	r := reset{l: l, k: k, unread: unread}
+	r.plans, r.broken = readPlans(l)
+	boxes, _ := l.All() // broken covers unreadable records
+	r.records = box.Names(boxes)
+	for _, b := range boxes {
+		if b.Alive() || b.Phase == box.Starting {
+			r.boxes = append(r.boxes, b.Name)
+		}
+	}
+	var strayErr, traceErr, setupErr, unitErr error
+	r.strays, r.others, strayErr = l.Strays(k, unread)
+	r.traces, traceErr = netsetup.FindTraces(k)
+	r.setup, setupErr = netsetup.SetupFiles(etc)
+	r.units, unitErr = units.Files()
+	return r, errors.Join(strayErr, traceErr, setupErr, unitErr)
+}
+
+// Reset removes everything with boxrun's name, files and rules, even without records. While boxes are up, Reset
+// refuses; with force, Reset takes the boxes down first. Reset always refuses while a foreign device is on a bridge of
 // boxrun's.
 func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	k, err := network.OpenKernel()
@@ -28,14 +66,19 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 		return err
 	}
 	defer k.Close()
-	unread := l.UnreadBoxes() // while the records still exist
-	if err := refuseReset(l, k, unread, force); err != nil {
+	unread := l.Unread() // while the records still exist
+	r, err := lookReset(l, k, unread)
+	if err != nil {
 		return err
 	}
-	if err := stopHealing(ctx); err != nil {
+	err = r.refuseDevices()
+	if !force {
+		err = cmp.Or(err, r.refuseBoxes())
+	}
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(removeUnreadable(ctx, l), downAll(ctx, l), stopStrays(ctx, l, k, unread)); err != nil {
+	if err := r.stop(ctx); err != nil {
 		return err
 	}
 	unlock, err := l.LockNetwork(ctx)
@@ -43,55 +86,27 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 		return err
 	}
 	defer unlock()
-	if err := refuseReset(l, k, unread, false); err != nil {
+	if r, err = lookReset(l, k, unread); err != nil {
+		return err
+	}
+	if err := cmp.Or(r.refuseDevices(), r.refuseBoxes()); err != nil {
 		return err // a box came up in between
 	}
-	return errors.Join(undoAll(l, k), removeTraces(l, k), removeFiles(l), removeAllUnits(ctx, l))
+	return errors.Join(r.undoPlans(), r.removeTraces(), r.removeFiles(), r.removeUnits(ctx))
 }
 
-// stopHealing stops the services that would put back what a reset removes.
-func stopHealing(ctx context.Context) error {
-	files, err := units.UnitFiles()
-	if len(files) == 0 || err != nil || !units.Booted() {
-		return err
+// refuseDevices refuses a reset under devices of others.
+func (r reset) refuseDevices() error {
+	if len(r.others) == 0 {
+		return nil
 	}
-	host, err := units.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	return host.StopHealing(ctx)
+	return fault.Refused("stop what uses them first", "on the bridges that boxrun made are devices of others: %s", strings.Join(r.others, ", "))
 }
 
-// removeAllUnits disables all boxes, removes the units, and makes systemd forget them. systemd itself removes the
-// links, and the directories made for them.
-func removeAllUnits(ctx context.Context, l *launcher.Launcher) error {
-	if files, err := units.UnitFiles(); len(files) == 0 || err != nil {
-		return err
-	}
-	unlock, err := units.LockUnits(ctx, l.Store)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	files, err := units.UnitFiles()
-	return errors.Join(err, units.RemoveUnitFiles(ctx, files))
-}
-
-// refuseReset refuses a reset, and names the obstacles: other devices on boxrun's bridges and, without force, boxes.
-func refuseReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string, force bool) error {
-	strays, others, err := l.Strays(k, unread)
-	if err != nil {
-		return err
-	}
-	if len(others) > 0 {
-		return fault.Refused("stop what uses them first", "on the bridges that boxrun made are devices of others: %s", strings.Join(others, ", "))
-	}
-	names := up(l)
-	for _, b := range strays {
-		names = append(names, b.Name)
-	}
-	if len(names) == 0 || force {
+// refuseBoxes refuses a reset under boxes.
+func (r reset) refuseBoxes() error {
+	names := slices.Concat(r.boxes, box.Names(r.strays))
+	if len(names) == 0 {
 		return nil
 	}
 	slices.Sort(names)
@@ -99,98 +114,90 @@ func refuseReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string, forc
 		"boxes are up: %s", strings.Join(slices.Compact(names), ", "))
 }
 
-// up returns the names of the boxes running or about to run. Unreadable records do not count.
-func up(l *launcher.Launcher) []string {
-	var names []string
-	for _, file := range l.Records("boxes/*.json") {
-		b, err := l.Load(box.NameOf(file))
-		if err == nil && (b.Alive() || b.Phase == box.Starting) {
-			names = append(names, b.Name)
-		}
+// stop stops the services that would put back what a reset removes, and all boxes.
+func (r reset) stop(ctx context.Context) error {
+	if err := r.stopRepairs(ctx); err != nil {
+		return err
 	}
-	return names
+	return errors.Join(r.removeBroken(ctx), r.downAll(ctx), r.stopStrays(ctx))
 }
 
-// removeUnreadable removes unreadable records, because no verb would get past them. HostReset finds their subjects by
-// name instead.
-func removeUnreadable(ctx context.Context, l *launcher.Launcher) error {
-	unlock, err := l.LockNetwork(ctx)
+// stopRepairs stops the services that run "boxrun repair".
+func (r reset) stopRepairs(ctx context.Context) error {
+	if len(r.units) == 0 || !units.Booted() {
+		return nil
+	}
+	host, err := units.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return host.StopRepairers(ctx)
+}
+
+// removeBroken removes unreadable records, because no verb would get past them. stopStrays finds their boxes by name.
+func (r reset) removeBroken(ctx context.Context) error {
+	unlock, err := r.l.LockNetwork(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	_, unread := readPlans(l)
-	var errs []error
-	for _, h := range unread {
-		errs = append(errs, files.RemoveIfThere(h.What))
-	}
-	return errors.Join(errs...)
+	return fault.Each(r.broken, func(h netsetup.Holding) error { return files.RemoveIfThere(h.What) })
 }
 
 // downAll takes running boxes down, and clears the remains of other boxes.
-func downAll(ctx context.Context, l *launcher.Launcher) error {
-	files := l.Records("boxes/*.json")
-	names := make([]string, len(files))
-	for i, file := range files {
-		names[i] = box.NameOf(file)
-	}
-	var errs []error
-	for _, name := range l.StopOrder(names) {
-		_, err := l.Down(ctx, name, nil)
-		if !errors.Is(err, fault.ErrKilled) {
-			errs = append(errs, err)
+func (r reset) downAll(ctx context.Context) error {
+	return fault.Each(r.l.StopOrder(r.records), func(name string) error {
+		_, err := r.l.Down(ctx, name, nil)
+		if errors.Is(err, fault.ErrKilled) {
+			return nil
 		}
-	}
-	return errors.Join(errs...)
+		return err
+	})
 }
 
-// stopStrays stops the boxes without a record, and waits for their services. The services run "boxrun down", so they
-// take locks. If a box had to be killed, systemd would start the box anew.
-func stopStrays(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, unread []string) error {
-	strays, _, err := l.Strays(k, unread)
+// stopStrays stops the instances left after downAll, and waits for their services. The services run "boxrun down", so
+// they take locks. If a box had to be killed, systemd would start the box anew.
+func (r reset) stopStrays(ctx context.Context) error {
+	strays, _, err := r.l.Strays(r.k, r.unread)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, b := range strays {
-		errs = append(errs, fault.Wrap("stopping "+b.Name, l.StopStray(ctx, b)))
-	}
-	return errors.Join(errs...)
+	return fault.Each(strays, func(b *box.Box) error { return fault.Wrap("stopping "+b.Name, r.l.StopStray(ctx, b)) })
 }
 
-// undoAll undoes all plans on record. The records know the earlier state of somebody else's bridge.
-func undoAll(l *launcher.Launcher, k *netsetup.Kernel) error {
-	plans, _ := readPlans(l) // removeTraces covers unreadable plans
-	var errs []error
-	for _, p := range slices.Backward(plans) {
-		k.Reread()
-		if err := p.Undo(k); !errors.Is(err, netsetup.ErrInUse) { // removeTraces removes the rules in use
-			errs = append(errs, err)
-		}
+// undoPlans undoes all plans on record. The records know the earlier state of somebody else's bridge.
+func (r reset) undoPlans() error {
+	slices.Reverse(r.plans)
+	return fault.Each(r.plans, func(p netsetup.Plan) error {
+		r.k.Reread()
+		err := p.Undo(r.k)
 		for _, line := range p.Stays {
-			l.Notef("stays: %s", line)
+			r.l.Notef("stays: %s", line)
 		}
-	}
-	return errors.Join(errs...)
+		if errors.Is(err, netsetup.ErrInUse) { // removeTraces removes the rules in use
+			return nil
+		}
+		return err
+	})
 }
 
-// removeTraces removes everything with boxrun's name: rules, bridges, firewalld's knowledge of the bridges, and the
-// files of a setup.
-func removeTraces(l *launcher.Launcher, k *netsetup.Kernel) error {
-	traces, err := netsetup.FindTraces(k)
+// removeTraces removes everything with boxrun's name left by undoPlans: rules, bridges, firewalld's knowledge of the
+// bridges, and the files of a setup.
+func (r reset) removeTraces() error {
+	traces, err := netsetup.FindTraces(r.k)
 	if err != nil {
 		return err
 	}
-	errs := []error{traces.Remove(k)}
-	for _, bridge := range append(traces.Names(), profiles.Default().Network.Bridge) {
+	bridges := append(traces.Names(), profiles.Default().Network.Bridge)
+	err = errors.Join(traces.Remove(r.k), fault.Each(bridges, func(bridge string) error {
 		zone := netsetup.Plan{Zone: &netsetup.Zone{Device: bridge}}
-		errs = append(errs, zone.Undo(k))
+		return zone.Undo(r.k)
+	}))
+	if len(r.setup) > 0 {
+		r.l.Notef("stays until the next boot: the sysctls and modules of the host setup")
 	}
-	if files, err := netsetup.SetupFiles(network.Etc); err == nil && len(files) > 0 {
-		l.Notef("stays until the next boot: the sysctls and modules of the host setup")
-	}
-	setup := netsetup.SetupRemoval(network.Etc)
-	err = errors.Join(append(errs, setup.Undo(k))...)
+	err = errors.Join(err, netsetup.SetupRemoval(etc).Undo(r.k))
 	if errors.Is(err, netsetup.ErrReadOnly) {
 		return fault.Refused("make it writable, then again", "%v", err)
 	}
@@ -198,58 +205,49 @@ func removeTraces(l *launcher.Launcher, k *netsetup.Kernel) error {
 }
 
 // removeFiles removes the state, and CNI's files about boxrun's networks. The lock held now is removed on its release.
-func removeFiles(l *launcher.Launcher) error {
+func (r reset) removeFiles() error {
 	results, err := filepath.Glob("/var/lib/cni/results/boxrun-*")
 	if err != nil {
 		return err
 	}
-	state, err := filepath.Glob(l.Path("*"))
+	return fault.Each(append(results, r.l.Records("*")...), func(path string) error {
+		if path == r.l.Path("locks") {
+			return nil
+		}
+		return os.RemoveAll(path)
+	})
+}
+
+// removeUnits disables all boxes, removes the units, and makes systemd forget them. systemd itself removes the links,
+// and the directories made for them.
+func (r reset) removeUnits(ctx context.Context) error {
+	if len(r.units) == 0 {
+		return nil
+	}
+	unlock, err := units.Lock(ctx, r.l.Store)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, path := range append(results, state...) {
-		if path != l.Path("locks") {
-			errs = append(errs, os.RemoveAll(path))
-		}
-	}
-	return errors.Join(errs...)
+	defer unlock()
+	files, err := units.Files() // as they are under the lock
+	return errors.Join(err, units.RemoveFiles(ctx, files))
 }
 
-// ResetCommands returns commands for bash with the effect of HostReset: first for instances and traces without a
-// record, then "boxrun down", then for the setup.
+// ResetCommands returns commands for bash with the effect of Reset: first for instances and traces without a record,
+// then "boxrun down", then for the setup.
 func ResetCommands(l *launcher.Launcher) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	traces, err := netsetup.FindTraces(k)
+	r, err := lookReset(l, k, l.Unread())
 	if err != nil {
 		return nil, err
 	}
-	names := up(l)
-	lines, err := stopCommands(l, k, names)
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		lines = append(lines, anyway(traces.Commands(), len(lines) > 0)...)
-	} else {
-		plans, _ := readPlans(l)
-		lines = append(append(lines, traces.Without(ownersOf(plans)).Commands()...), "boxrun down "+files.QuoteAll(names))
-	}
-	units, err := unitCommands()
-	if err != nil {
-		return nil, err
-	}
-	lines = append(lines, units...)
-	setup, err := netsetup.SetupFiles(network.Etc)
-	if err != nil {
-		return nil, err
-	}
-	if len(setup) > 0 {
-		lines = append(lines, netsetup.SetupRemoval(network.Etc).UndoCommands()...)
+	lines := slices.Concat(r.stopCommands(), r.unitCommands())
+	if len(r.setup) > 0 {
+		lines = append(lines, netsetup.SetupRemoval(etc).UndoCommands()...)
 	}
 	if files.Exists(l.Dir) || len(lines) > 0 { // a stopping box gives back its lease there
 		lines = append(lines, "rm -rf "+files.Quote(l.Dir))
@@ -257,34 +255,44 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 	return lines, nil
 }
 
-// stopCommands returns commands to stop the boxes without a record, except the known boxes.
-func stopCommands(l *launcher.Launcher, k *netsetup.Kernel, known []string) ([]string, error) {
-	strays, _, err := l.Strays(k, l.UnreadBoxes())
+// stopCommands returns commands to stop all boxes, and to remove the traces without a record. If all traces are without
+// a record and instances are stopped, the commands succeed even for vanished traces: a box stopped by hand may have a
+// service that clears up after the box.
+func (r reset) stopCommands() []string {
 	var lines []string
-	if files.Exists(filepath.Join(units.UnitDir, units.WatchUnit)) {
-		lines = append(lines, "systemctl stop "+strings.Join(units.HealingUnits(), " "))
+	watched := func(file string) bool { return filepath.Base(file) == units.WatchUnit }
+	if slices.ContainsFunc(r.units, watched) {
+		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
-	for _, b := range strays {
-		if !slices.Contains(known, b.Name) {
-			lines = append(lines,
-				fmt.Sprintf("kill -s RTMIN+3 %d", b.Init.PID),
-				fmt.Sprintf("while [ -e /proc/%d ]; do sleep 0.1; done", b.Master.PID))
+	for _, b := range r.strays {
+		if !slices.Contains(r.boxes, b.Name) {
+			lines = append(lines, launcher.StopCommands(b)...)
 		}
 	}
-	return lines, err
+	if len(r.boxes) > 0 {
+		abandoned := r.traces.Without(ownersOf(r.plans)).Commands()
+		return append(append(lines, abandoned...), "boxrun down "+files.QuoteAll(r.boxes))
+	}
+	anyway := ""
+	if len(lines) > 0 {
+		anyway = " || true"
+	}
+	for _, line := range r.traces.Commands() {
+		lines = append(lines, line+anyway)
+	}
+	return lines
 }
 
 // unitCommands returns commands to disable every box and to remove the units.
-func unitCommands() ([]string, error) {
-	paths, err := units.UnitFiles()
-	if len(paths) == 0 || err != nil {
-		return nil, err
+func (r reset) unitCommands() []string {
+	if len(r.units) == 0 {
+		return nil
 	}
 	var lines []string
-	if enabled := units.EnabledAmong(paths); len(enabled) > 0 {
+	if enabled := units.EnabledAmong(r.units); len(enabled) > 0 {
 		lines = append(lines, "systemctl disable -q "+files.QuoteAll(enabled))
 	}
-	for _, file := range paths {
+	for _, file := range r.units {
 		switch {
 		case strings.HasSuffix(filepath.Dir(file), ".wants"): // systemctl has removed the link
 		case strings.HasSuffix(file, ".d"):
@@ -293,18 +301,5 @@ func unitCommands() ([]string, error) {
 			lines = append(lines, "rm -f "+files.Quote(file))
 		}
 	}
-	return append(lines, "systemctl daemon-reload"), nil
-}
-
-// anyway lets commands succeed, if yes is set, even when what they remove is gone: a box stopped by hand may have a
-// service that clears up after it.
-func anyway(lines []string, yes bool) []string {
-	if !yes {
-		return lines
-	}
-	var all []string
-	for _, line := range lines {
-		all = append(all, line+" || true")
-	}
-	return all
+	return append(lines, "systemctl daemon-reload")
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,10 +12,12 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
-	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
+
+// etc is the directory with the host's configuration.
+const etc = "/etc"
 
 // SetupResult is the result of a host setup.
 type SetupResult struct {
@@ -25,8 +25,8 @@ type SetupResult struct {
 	Missing []string // settings this host cannot keep over reboots; boxes work without them
 }
 
-// Setup sets up the host for the boxes of these profiles, now and over reboots. HostSetup can be repeated. If
-// HostSetup fails, the host is as before. Errors of kind ErrRefused tell of a read-only /etc, of files of others in the
+// Setup sets up the host for the boxes of these profiles, now and over reboots. Setup can be repeated. If Setup
+// fails, the host is as before. Errors of kind ErrRefused tell of a read-only /etc, of files of others in the
 // way, or of unsaved rules in firewalld.
 func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (SetupResult, error) {
 	k, err := network.OpenKernel()
@@ -34,7 +34,7 @@ func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (Se
 		return SetupResult{}, err
 	}
 	defer k.Close()
-	done, err := setUp(ctx, l, k, ps)
+	done, err := applySetup(ctx, l, k, ps)
 	if err != nil {
 		return done, err
 	}
@@ -49,19 +49,19 @@ func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (Se
 	return done, err
 }
 
-// setUp applies the plan of the setup, under the network's lock. If nothing is out of place, nothing is applied. A plan
-// that fails halfway is undone.
-func setUp(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) (SetupResult, error) {
+// applySetup applies the plan of the setup, under the network's lock. If nothing is out of place, nothing is applied. A
+// plan that fails halfway is undone.
+func applySetup(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) (SetupResult, error) {
 	unlock, err := l.LockNetwork(ctx)
 	if err != nil {
 		return SetupResult{}, err
 	}
 	defer unlock()
-	s, plan, err := setup(l, k, ps)
+	s, err := lookSetup(l, k, ps)
 	if err != nil {
 		return SetupResult{}, err
 	}
-	done := SetupResult{Missing: s.Missing()}
+	plan, done := s.Plan(), SetupResult{Missing: s.Missing()}
 	if err := plan.Record(k); err != nil {
 		return done, setupProblem(err)
 	}
@@ -96,29 +96,24 @@ func reloadProblem(err error) error {
 		"%v", err)
 }
 
-// setup returns the setup of this host and its plan. The bridge of a box with an unreadable record is left out, with a
-// warning.
-func setup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Setup, netsetup.Plan, error) {
+// lookSetup returns the setup of this host. The bridge of a box with an unreadable record is left out, with a warning.
+func lookSetup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) (netsetup.Setup, error) {
 	boxes, err := l.All()
 	if errors.Is(err, box.ErrUnreadable) {
 		l.Notef("warning: the bridge of a box is left out: %v", err)
 		err = nil
 	}
 	if err != nil {
-		return netsetup.Setup{}, netsetup.Plan{}, err
+		return netsetup.Setup{}, err
 	}
-	s, err := netsetup.LookSetup(k, network.Etc, setupBridges(ps, boxes))
-	if err != nil {
-		return s, netsetup.Plan{}, err
-	}
-	return s, s.Plan(), nil
+	return netsetup.LookSetup(k, etc, setupBridges(ps, boxes))
 }
 
 // setupBridges returns the default bridge and the bridges of the profiles and of the given boxes, each once, sorted by
 // name. If several profiles differ about a bridge, the first decides: profiles go before boxes, and both before the
 // default.
 func setupBridges(ps []profiles.Profile, boxes []*box.Box) []netsetup.Network {
-	wanted := []profiles.Network{}
+	var wanted []profiles.Network
 	for _, p := range ps {
 		wanted = append(wanted, p.Network)
 	}
@@ -137,7 +132,7 @@ func setupBridges(ps []profiles.Profile, boxes []*box.Box) []netsetup.Network {
 	return bridges
 }
 
-// SetupCommands returns the bash commands to type in place of HostSetup. As root, the commands cover only what is
+// SetupCommands returns the bash commands to type in place of Setup. As root, the commands cover only what is
 // out of place. Other users cannot look at the host and get all commands.
 func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel()
@@ -145,10 +140,11 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 		return nil, err
 	}
 	defer k.Close()
-	_, plan, err := setup(l, k, ps)
+	s, err := lookSetup(l, k, ps)
 	if err != nil {
 		return nil, err
 	}
+	plan := s.Plan()
 	if os.Geteuid() != 0 {
 		return plan.Commands(), nil
 	}
@@ -156,159 +152,4 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 		return nil, setupProblem(err)
 	}
 	return plan.RepairCommands(k)
-}
-
-// Show returns everything boxrun holds on the host, and changes nothing: the setup, the plans in records, traces
-// without a record, units, and files of the state. An unreadable record is shown as drifted.
-func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, error) {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return nil, err
-	}
-	defer k.Close()
-	held, err := setupHeld(l, k, ps)
-	if err != nil {
-		return nil, err
-	}
-	plans, unread := readPlans(l)
-	held = append(held, unread...)
-	for _, plan := range plans {
-		more, err := plan.Holdings(k)
-		if err != nil {
-			return held, err
-		}
-		held = append(held, more...)
-	}
-	left, err := leftBehind(k, plans)
-	if err != nil {
-		return held, err
-	}
-	units, err := units.UnitFiles()
-	if err != nil {
-		return held, err
-	}
-	for _, file := range units {
-		left = append(left, netsetup.Holding{Owner: "units", What: file, Drift: []string{}})
-	}
-	return launcher.NonNil(append(append(held, left...), filesHeld(l, held)...)), nil
-}
-
-// setupHeld returns what a host setup has put in place; nil if there was no setup.
-func setupHeld(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) ([]netsetup.Holding, error) {
-	files, err := netsetup.SetupFiles(network.Etc)
-	if len(files) == 0 || err != nil {
-		return nil, err
-	}
-	_, plan, err := setup(l, k, ps)
-	if err != nil {
-		return nil, err
-	}
-	return plan.Holdings(k)
-}
-
-// readPlans returns the plans of all records, and a holding for each unreadable record. The host, each bridge and each
-// box have a record.
-func readPlans(l *launcher.Launcher) (plans []netsetup.Plan, unread []netsetup.Holding) {
-	for _, pattern := range []string{"host.json", "bridges/*.json", "boxes/*.json"} {
-		for _, file := range l.Records(pattern) {
-			plan, err := readPlan(file)
-			if err != nil {
-				unread = append(unread, netsetup.Holding{Owner: "state", What: file, Drift: []string{err.Error()}})
-				continue
-			}
-			plans = append(plans, plan)
-		}
-	}
-	return plans, unread
-}
-
-// readPlan reads the plan in a record. The record of a box holds more than the plan of its ports. If this plan has no
-// owner yet, readPlan names the box.
-func readPlan(file string) (netsetup.Plan, error) {
-	plan := netsetup.Plan{}
-	if filepath.Base(filepath.Dir(file)) != "boxes" {
-		return plan, box.ReadJSON(file, &plan)
-	}
-	b := box.Box{}
-	err := box.ReadJSON(file, &b)
-	plan = b.Ports
-	if plan.Owner == "" {
-		plan.Owner = "boxrun:" + b.Name
-	}
-	return plan, err
-}
-
-// leftBehind returns what carries boxrun's name and belongs to no plan: rules, grouped by owner and tool, and bridges.
-// "boxrun host reset" removes such things.
-func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, error) {
-	traces, err := netsetup.FindTraces(k)
-	if err != nil {
-		return nil, err
-	}
-	traces = traces.Without(ownersOf(plans))
-	var left []netsetup.Holding
-	for _, t := range traces.Rules {
-		what := fmt.Sprintf("the rules of boxrun:%s in %s", t.Owner, t.Tool)
-		i := slices.IndexFunc(left, func(h netsetup.Holding) bool { return h.What == what })
-		if i < 0 {
-			left, i = append(left, abandoned(t.Owner, what)), len(left)
-		}
-		left[i].Rules = append(left[i].Rules, t.String())
-	}
-	for _, b := range traces.Bridges {
-		left = append(left, abandoned(b, "bridge "+b))
-	}
-	return left, nil
-}
-
-// abandoned returns a holding for something of boxrun's without a record.
-func abandoned(owner, what string) netsetup.Holding {
-	return netsetup.Holding{Owner: owner, What: what, Drift: []string{"in no record of boxrun's: \"boxrun host reset\" removes it"}}
-}
-
-// ownersOf returns the owners of plans, without the prefix "boxrun:".
-func ownersOf(plans []netsetup.Plan) []string {
-	var owners []string
-	for _, p := range plans {
-		owners = append(owners, strings.TrimPrefix(p.Owner, "boxrun:"))
-	}
-	return owners
-}
-
-// filesHeld returns the files below the state directory missing from held. A box's directory counts as a single file.
-func filesHeld(l *launcher.Launcher, held []netsetup.Holding) []netsetup.Holding {
-	var files []netsetup.Holding
-	_ = filepath.WalkDir(l.Dir, func(path string, d fs.DirEntry, err error) error {
-		known := slices.ContainsFunc(held, func(h netsetup.Holding) bool { return h.What == path })
-		switch {
-		case err != nil:
-			return nil //nolint:nilerr // the file has just gone, so boxrun does not hold the file
-		case d.IsDir() && path == l.Path("locks"), d.IsDir() && filepath.Dir(path) == l.Path("boxes"):
-			files = append(files, dirHeld(l, path)...)
-			return filepath.SkipDir
-		case !d.IsDir() && !known:
-			files = append(files, netsetup.Holding{Owner: fileOwner(l, path), What: path, Drift: []string{}})
-		}
-		return nil
-	})
-	return files
-}
-
-// dirHeld returns a box's directory as a single holding. The directory of locks gives nil: locks are held for a moment
-// only, and not worth a line.
-func dirHeld(l *launcher.Launcher, dir string) []netsetup.Holding {
-	if dir == l.Path("locks") {
-		return nil
-	}
-	return []netsetup.Holding{{Owner: filepath.Base(dir), What: dir + "/", Drift: []string{}}}
-}
-
-// fileOwner returns the box or bridge a file is about, taken from the path; "host" for a file at the top.
-func fileOwner(l *launcher.Launcher, path string) string {
-	rest, _ := filepath.Rel(l.Dir, path) // both are absolute
-	parts := strings.Split(rest, string(filepath.Separator))
-	if len(parts) == 1 {
-		return "host"
-	}
-	return strings.TrimPrefix(strings.TrimSuffix(parts[1], filepath.Ext(parts[1])), "boxrun-")
 }

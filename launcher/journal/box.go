@@ -3,10 +3,8 @@ package journal
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +13,8 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/files"
+	"boxrun/launcher/guest"
+	"boxrun/launcher/process"
 )
 
 // logs returns Apptainer's two log files of the box, from where this start began to write. They hold the output of
@@ -76,16 +76,16 @@ type logFile struct {
 	From int64 // offset in bytes of this start's lines; Apptainer only appends
 }
 
-// showLogs writes the wanted lines of a box to out: from the box's journal, or from files if the box has no journal or
+// showLog writes the wanted lines of a box to out: from the box's journal, or from files if the box has no journal or
 // does not run (b.PID is 0). The code is journalctl's; with an error the code is 125. Following stops when the box or
 // ctx ends; neither is an error.
-func showLogs(ctx context.Context, b enter.Ref, o Query, files []logFile, out, errOut io.Writer) (code int, err error) {
+func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, errOut io.Writer) (code int, err error) {
 	if b.PID != 0 && hasJournal(b.PID) {
 		e := enter.Command{Argv: o.argv(), Stdout: out, Stderr: errOut}
 		if o.Colours {
 			e.Env = []string{"SYSTEMD_COLORS=1"}
 		}
-		return enter.RunIn(ctx, b, e)
+		return b.Run(ctx, e)
 	}
 	if err := o.refuseFiles(b.Name); err != nil {
 		return enter.CodeBoxrun, err
@@ -115,26 +115,18 @@ func (o Query) refuseFiles(box string) error {
 
 // hasJournal reports whether systemd's journal runs in the box.
 func hasJournal(pid int) bool {
-	return files.Exists(fmt.Sprintf("/proc/%d/root/run/systemd/journal/socket", pid))
-}
-
-// text returns the lines of this start in the file; nil if there is no file.
-func (f logFile) text() ([]byte, error) {
-	file, err := os.Open(f.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
+	return files.Exists(process.ProcFile(pid, "root/run/systemd/journal/socket"))
 }
 
 // tail writes the last lines of this start, all for -1, and moves From to the end of the file. The next tail thus
-// writes what Apptainer has appended since.
+// writes what Apptainer has appended since. A missing file has no lines.
 func (f *logFile) tail(out io.Writer, lines int) error {
-	text, err := f.text()
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return files.IgnoreNotExist(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
 	if err != nil {
 		return err
 	}
@@ -163,7 +155,7 @@ func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) er
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
-		alive := files.Exists(fmt.Sprintf("/proc/%d", pid)) // before reading: what it wrote last is not to be missed
+		alive := files.Exists(process.ProcFile(pid, "")) // before the last words of the box are read
 		for i := range logs {
 			if err := logs[i].tail(out, -1); err != nil {
 				return err
@@ -178,4 +170,19 @@ func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) er
 		case <-tick.C:
 		}
 	}
+}
+
+// Units returns the units loaded by a box's systemd, sorted by name: only these can have written log lines. Error:
+// ErrNotFound if the box is not up.
+func Units(ctx context.Context, store *box.Store, name string) ([]guest.Unit, error) {
+	b, err := enter.Find(store, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := guest.Dial(ctx, b.Init.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return s.Units(ctx)
 }

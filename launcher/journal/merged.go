@@ -26,7 +26,7 @@ type Line struct {
 
 // Show shows the logs of boxes: the journal of each, or Apptainer's files for a box without a journal or a crashed box.
 // Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
-// start. With Follow, Logs goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
+// start. With Follow, Show goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
 //
 // The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
 // box is missing, and the error of show.
@@ -39,7 +39,7 @@ func Show(ctx context.Context, store *box.Store, names []string, o Query, show f
 		noteCrash(store, b)
 	}
 	if len(boxes) == 1 {
-		s := newLogStream(store, boxes[0], o)
+		s := newStream(store, boxes[0], o)
 		s.show = show
 		s.run(ctx)
 		noteEnd(ctx, store, s)
@@ -71,9 +71,9 @@ func mergedLogs(ctx context.Context, store *box.Store, boxes []*box.Box, o Query
 	o.timed, o.Colours = true, false
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	streams := make([]*logStream, len(boxes))
+	streams := make([]*stream, len(boxes))
 	for i, b := range boxes {
-		streams[i] = newLogStream(store, b, o)
+		streams[i] = newStream(store, b, o)
 		streams[i].start(running)
 	}
 	if o.Follow {
@@ -95,7 +95,7 @@ func mergedLogs(ctx context.Context, store *box.Store, boxes []*box.Box, o Query
 
 // resultOf returns the first code other than 0, and all errors, of ended streams. If ctx has ended, the code is
 // codeInterrupted and the error nil.
-func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
+func resultOf(ctx context.Context, streams []*stream) (code int, err error) {
 	if ctx.Err() != nil {
 		return codeInterrupted, nil
 	}
@@ -112,8 +112,8 @@ func resultOf(ctx context.Context, streams []*logStream) (code int, err error) {
 // codeInterrupted is a shell's exit code for a command ended by control-C.
 const codeInterrupted = 130
 
-// logStream is the log of a single box while being read.
-type logStream struct {
+// stream is the log of a single box while being read.
+type stream struct {
 	box   *box.Box
 	ref   enter.Ref
 	logs  Query
@@ -125,9 +125,9 @@ type logStream struct {
 	at    time.Time // time of the last line
 }
 
-// newLogStream returns a stream for the log of b, not yet running. The log of a dead box comes from Apptainer's files.
-func newLogStream(store *box.Store, b *box.Box, o Query) *logStream {
-	s := &logStream{box: b, ref: enter.RefOf(store, b), logs: o, at: b.Started, lines: make(chan Line), done: make(chan struct{})}
+// newStream returns a stream for the log of b, not yet running. The log of a dead box comes from Apptainer's files.
+func newStream(store *box.Store, b *box.Box, o Query) *stream {
+	s := &stream{box: b, ref: enter.RefOf(store, b), logs: o, at: b.Started, lines: make(chan Line), done: make(chan struct{})}
 	if !b.Alive() {
 		s.ref.PID = 0
 	}
@@ -135,7 +135,7 @@ func newLogStream(store *box.Store, b *box.Box, o Query) *logStream {
 }
 
 // start makes the stream send its lines over the channel lines until ctx ends.
-func (s *logStream) start(ctx context.Context) {
+func (s *stream) start(ctx context.Context) {
 	s.show = func(line Line) error {
 		select {
 		case s.lines <- line:
@@ -152,7 +152,7 @@ func (s *logStream) start(ctx context.Context) {
 }
 
 // run shows the lines until the log ends. The end of a box while following its log is not an error.
-func (s *logStream) run(ctx context.Context) {
+func (s *stream) run(ctx context.Context) {
 	var one sync.Mutex // out and problems are written to concurrently
 	show := func(line Line) error {
 		one.Lock()
@@ -163,7 +163,7 @@ func (s *logStream) run(ctx context.Context) {
 	problems := &say.LineWriter{Show: func(text string) error {
 		return show(Line{Box: s.box.Name, Text: say.Plain(text), Problem: true})
 	}}
-	s.code, s.err = showLogs(ctx, s.ref, s.logs, logs(s.box), out, problems)
+	s.code, s.err = showLog(ctx, s.ref, s.logs, logs(s.box), out, problems)
 	if err := errors.Join(out.End(), problems.End()); s.err == nil && err != nil {
 		s.code, s.err = enter.CodeBoxrun, err
 	}
@@ -173,12 +173,12 @@ func (s *logStream) run(ctx context.Context) {
 }
 
 // boxEnded reports whether the stream's box has ended or is about to.
-func (s *logStream) boxEnded(ctx context.Context) bool {
+func (s *stream) boxEnded(ctx context.Context) bool {
 	return s.ref.PID == 0 || !s.box.Alive() || s.box.Ends(ctx)
 }
 
 // noteEnd notes why following a log has stopped. There is no note after an error, or when ctx has ended.
-func noteEnd(ctx context.Context, store *box.Store, s *logStream) {
+func noteEnd(ctx context.Context, store *box.Store, s *stream) {
 	if !s.logs.Follow || ctx.Err() != nil || s.err != nil || s.code != 0 {
 		return
 	}
@@ -202,10 +202,10 @@ func noteCrash(s *box.Store, b *box.Box) {
 	s.Notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
 }
 
-// line makes a LogLine of text, after cutting the time from the front. A line without a time continues a message and
+// line makes a Line of text, after cutting the time from the front. A line without a time continues a message and
 // gets the time of the line before. A time in the future, as after a clock was set back, counts as now: otherwise the
 // line would be held until then.
-func (s *logStream) line(text string) Line {
+func (s *stream) line(text string) Line {
 	if !s.logs.timed {
 		return Line{Box: s.box.Name, Text: s.fit(text)}
 	}
@@ -219,7 +219,7 @@ func (s *logStream) line(text string) Line {
 }
 
 // fit returns a line safe for a terminal, with colours if wanted.
-func (s *logStream) fit(text string) string {
+func (s *stream) fit(text string) string {
 	if s.logs.Colours {
 		return say.Coloured(text)
 	}
@@ -241,7 +241,7 @@ func parseTime(text string) (at time.Time, rest string, ok bool) {
 }
 
 // showInOrder merges the lines of streams by time until all streams end. Each stream's own lines are in order already.
-func showInOrder(streams []*logStream, show func(Line) error) error {
+func showInOrder(streams []*stream, show func(Line) error) error {
 	heads := make([]*Line, len(streams))
 	for {
 		first := -1
@@ -273,21 +273,21 @@ const (
 
 // showAsTheyCome shows lines in order of time until the last stream ends. Each line is held for gatherFor, so older
 // lines of other boxes can arrive first. The end of a stream releases all lines held, and is noted after them.
-func showAsTheyCome(ctx context.Context, s *box.Store, streams []*logStream, show func(Line) error) error {
+func showAsTheyCome(ctx context.Context, s *box.Store, streams []*stream, show func(Line) error) error {
 	began, tick := time.Now(), time.NewTicker(gatherEvery)
 	defer tick.Stop()
 	all := gather(ctx, streams)
 	var held []Line
 	for {
-		var ended *logStream
+		var ended *stream
 		select {
-		case news, ok := <-all:
+		case n, ok := <-all:
 			if !ok {
 				_, err := showUntil(time.Now(), held, show)
 				return err
 			}
-			if ended = news.ended; ended == nil {
-				held = append(held, news.line)
+			if ended = n.ended; ended == nil {
+				held = append(held, n.line)
 				continue
 			}
 		case <-tick.C:
@@ -324,18 +324,18 @@ func showUntil(until time.Time, lines []Line, show func(Line) error) (rest []Lin
 	return nil, nil
 }
 
-// logNews is either a line of a stream, or a stream that has ended after its last line.
-type logNews struct {
+// news is either a line of a stream, or a stream that has ended after its last line.
+type news struct {
 	line  Line
-	ended *logStream
+	ended *stream
 }
 
 // gather returns a channel with the lines of all streams and their ends, as they come, until ctx ends.
-func gather(ctx context.Context, streams []*logStream) <-chan logNews {
-	all := make(chan logNews)
-	send := func(news logNews) {
+func gather(ctx context.Context, streams []*stream) <-chan news {
+	all := make(chan news)
+	send := func(n news) {
 		select {
-		case all <- news:
+		case all <- n:
 		case <-ctx.Done():
 		}
 	}
@@ -343,10 +343,10 @@ func gather(ctx context.Context, streams []*logStream) <-chan logNews {
 	for _, s := range streams {
 		open.Go(func() {
 			for line := range s.lines {
-				send(logNews{line: line})
+				send(news{line: line})
 			}
 			<-s.done
-			send(logNews{ended: s})
+			send(news{ended: s})
 		})
 	}
 	go func() {

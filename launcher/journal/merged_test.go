@@ -32,10 +32,10 @@ func TestParseTime(t *testing.T) {
 }
 
 // streamsOf returns streams of lines "SECOND text", each stream of its own box and read to its end.
-func streamsOf(ctx context.Context, o Query, boxes ...[]string) []*logStream {
-	var streams []*logStream
+func streamsOf(ctx context.Context, o Query, boxes ...[]string) []*stream {
+	var streams []*stream
 	for i, lines := range boxes {
-		s := &logStream{box: &box.Box{Name: string(rune('a' + i))}, logs: o, lines: make(chan Line), done: make(chan struct{})}
+		s := &stream{box: &box.Box{Name: string(rune('a' + i))}, logs: o, lines: make(chan Line), done: make(chan struct{})}
 		s.at = time.Unix(50, 0)
 		s.logs.timed = true
 		streams = append(streams, s)
@@ -119,7 +119,7 @@ func TestYoungLinesWait(t *testing.T) {
 // What a box says before its clock is set back is shown all the same.
 func TestLinesFromTheFuture(t *testing.T) {
 	var got strings.Builder
-	s := &logStream{box: &box.Box{Name: "a"}, logs: Query{timed: true}}
+	s := &stream{box: &box.Box{Name: "a"}, logs: Query{timed: true}}
 	line := s.line("9999999999.000000 soon")
 	rest, err := showUntil(time.Now(), []Line{line}, shownTo(&got))
 	testkit.WantText(t, fmt.Sprint(got.String(), err, len(rest)), "a|39 soon\n<nil> 0")

@@ -1,7 +1,8 @@
 // Package network puts a box on the host's network, by plans of package netsetup: raises what boxes share, finds the
-// box's address in its namespace, publishes ports, finds drift and repairs it, and takes away what no box needs any
+// box's address in its namespace, publishes ports, finds drift and repairs drift, and takes away what no box needs any
 // more.
 //
-// Package network keeps no rules of its own: a rule is made in netsetup. Begin with Raise and Publish; the repair is
-// in repair.go, what a profile may not ask for in refuse.go.
+// Package network keeps no rules of its own: a rule is made in netsetup. Begin with Raise in shared.go and Publish in
+// publish.go; the repair is in repair.go, what a profile may not ask for in refuse.go, what is worth a warning in
+// warnings.go.
 package network

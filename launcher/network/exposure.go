@@ -2,35 +2,35 @@ package network
 
 import (
 	"boxrun/launcher/box"
+	"boxrun/profiles"
 )
 
-// Exposure says, for each port, who can reach the port.
+// Exposure says, for each port of a box, who can reach the port.
 func Exposure(b *box.Box) []string {
 	n := b.Profile.Network
 	lines := make([]string, len(n.Ports))
 	for i, p := range n.Ports {
-		if !b.Bridged() {
+		if b.Bridged() {
+			lines[i] = p.String() + " " + exposed(n, p)
+		} else {
 			lines[i] = b.ShownPort(p) + " in the host's own network: the host's firewall decides who reaches it"
-			continue
 		}
-		lines[i] = p.String() + " " + exposedTo(n.External, p.HostIP.IsValid(), p.HostIP.IsLoopback(), len(n.AllowFrom) > 0)
 	}
 	return lines
 }
 
-// exposedTo says who can reach a port of a box on a bridge. bound means a port with its own host address, restricted a
-// profile with allow_from.
-func exposedTo(external string, bound, loopback, restricted bool) string {
+// exposed says who can reach a port of a box on a bridge.
+func exposed(n profiles.Network, p profiles.Port) string {
 	where := "on ALL addresses of the host"
 	switch {
-	case loopback:
+	case p.HostIP.IsLoopback():
 		return "from this host only"
-	case bound:
+	case p.HostIP.IsValid():
 		where = "on that address"
-	case external != "":
-		where = "on the addresses of " + external
+	case n.External != "":
+		where = "on the addresses of " + n.External
 	}
-	if restricted {
+	if len(n.AllowFrom) > 0 {
 		return where + ", for allow_from only"
 	}
 	return where + ", for anyone who can route to it"

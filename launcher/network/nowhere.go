@@ -12,7 +12,7 @@ import (
 )
 
 // Nowhere returns the reason nobody can reach a port: the host lacks the address the port is published on. The address
-// may still come, from a VPN or a DHCP server, and go again. nowhere returns "" for a port published on an existing
+// may still come, from a VPN or a DHCP server, and go again. Nowhere returns "" for a port published on an existing
 // address.
 func Nowhere(b *box.Box, p profiles.Port) (string, error) {
 	n := b.Profile.Network
@@ -33,7 +33,7 @@ func Nowhere(b *box.Box, p profiles.Port) (string, error) {
 	return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
 }
 
-// NowhereHint is the advice for all ports found by nowhere.
+// NowhereHint is the advice for all ports found by Nowhere.
 const NowhereHint = "correct the profile, or give the host the address and run \"boxrun up\" again"
 
 // cautionsOfNowhere returns a caution for each published port on a missing address, without duplicates.

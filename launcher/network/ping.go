@@ -5,17 +5,30 @@ import (
 	"os"
 	"strings"
 
+	"boxrun/launcher/box"
 	"boxrun/netsetup"
 )
 
-// PingGroups stands for all groups: systemd sets the same value on a machine of its own. In a box systemd-sysctl is
-// masked.
+// PingGroups is the value of net.ipv4.ping_group_range set by systemd on a machine of its own: all groups. In a box,
+// systemd-sysctl is masked.
 const PingGroups = "0 2147483647"
 
-// AllowPing lets every user ping without capabilities, in the network namespace of the process pid, a box's init. The
-// image's ping may have lost its capability, and a file system mounted nosuid grants none. The setting belongs to the
-// network namespace and disappears with the namespace. was is the old setting.
-func AllowPing(pid int) (was string, err error) {
+// RepairPing lets every user in a box on a bridge ping again, and returns a line if not every user could.
+func RepairPing(b *box.Box) ([]string, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	was, err := allowPing(b.Init.PID)
+	if err != nil || was == PingGroups {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", was)}, nil
+}
+
+// allowPing lets every user in the network of a box's init ping without capabilities: an image may have lost ping's
+// capabilities, and file systems mounted nosuid give none. The setting vanishes with the network. allowPing returns
+// the setting from before.
+func allowPing(pid int) (was string, err error) {
 	const file = "/proc/sys/net/ipv4/ping_group_range"
 	err = netsetup.InNetworkOf(pid, func() error {
 		text, err := os.ReadFile(file)

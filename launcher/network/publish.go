@@ -17,7 +17,7 @@ import (
 // Errors with leases are therefore only warnings: they stop no box of boxrun's from starting or stopping.
 func CollectLeases(s *box.Store) []string {
 	removed, err := netsetup.CollectLeases(LeaseDirs(s)...)
-	for _, e := range fault.Joined(err) {
+	for _, e := range fault.Split(err) {
 		s.Notef("warning: %v", e)
 	}
 	return removed
@@ -71,6 +71,15 @@ func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, 
 	return addr, nil
 }
 
+// External returns the interface by which packets of a network leave the host: network.external, or the interface of
+// the host's default route.
+func External(n profiles.Network) (netsetup.External, error) {
+	if n.External == "" {
+		return netsetup.DefaultExternal()
+	}
+	return netsetup.ExternalNamed(n.External)
+}
+
 // externalNamed is netsetup.ExternalNamed with a hint if the interface is missing.
 func externalNamed(name string) (netsetup.External, error) {
 	external, err := netsetup.ExternalNamed(name)
@@ -112,7 +121,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := s.Save(b); err != nil {
 		return err
 	}
-	if _, err := AllowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
+	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
 	}
 	return b.Ports.Apply(k)

@@ -12,26 +12,25 @@ import (
 	"boxrun/netsetup"
 )
 
-// Repair mends a running box: the shared network, the box's own rules, the address in the rules, and the names boxes
-// know of each other. It returns a line for each fault.
+// Repair repairs the network of a running box: the network shared with other boxes, the box's own rules, the address in
+// the rules, and the names boxes know of each other. Repair returns a line for each fault.
 func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	mended, err := RepairShared(ctx, s, k, b)
+	shared, err := RepairShared(ctx, s, k, b)
 	if err != nil {
-		return mended, err
+		return shared, err
 	}
 	rules, err := RepairRules(s, k, b)
-	mended = append(mended, rules...)
 	if err != nil {
-		return mended, err
+		return append(shared, rules...), err
 	}
 	names, err := RepairNames(ctx, s)
-	return append(mended, names...), err
+	return slices.Concat(shared, rules, names), err
 }
 
-// RepairShared mends the network shared with other boxes.
+// RepairShared repairs the network a box shares with other boxes.
 func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
@@ -41,8 +40,9 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 	return Raise(s, k, Of(s, b))
 }
 
-// RepairRules mends the box's own rules and leads them to the box's present address. New rules replace the old rules in
-// a single transaction: a box is never without the rule to drop unpublished traffic.
+// RepairRules repairs the box's own rules and leads them to the box's present address. New rules replace the old rules in
+// a single transaction: a box is never without the rule to drop unpublished traffic. The error is ErrNoAddress for a
+// box without an address: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	moved, err := Moved(b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
@@ -53,7 +53,7 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		return nil, err
 	}
 	if moved == "" {
-		return mend(k, b.Ports)
+		return repair(k, b.Ports)
 	}
 	old := b.Ports
 	if err := Publish(s, k, b); err != nil {
@@ -71,7 +71,7 @@ func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
 	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
 }
 
-// RepairNames mends the boxes' hosts files. Callers first make sure of the box's address.
+// RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.
 func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
@@ -163,11 +163,10 @@ func PlansOf(s *box.Store, b *box.Box) ([]netsetup.Plan, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	plans := make([]netsetup.Plan, 2, 3)
-	for i, file := range []string{HostFile(s), BridgeFile(s, b.Profile.Network.Bridge)} {
-		if err := box.ReadJSON(file, &plans[i]); err != nil {
-			return nil, err
-		}
+	host, err := ReadPlan(HostFile(s))
+	if err != nil {
+		return nil, err
 	}
-	return append(plans, b.Ports), nil
+	bridge, err := ReadPlan(BridgeFile(s, b.Profile.Network.Bridge))
+	return []netsetup.Plan{host, bridge, b.Ports}, err
 }

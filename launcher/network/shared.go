@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
@@ -14,31 +15,35 @@ import (
 	"boxrun/netsetup"
 )
 
-// Etc is the directory with the host's configuration.
-const Etc = "/etc"
-
-// The undo logs of the network shared by boxes: each file holds a netsetup.Plan.
+// HostFile is the undo log of the host's part in the network shared by boxes: a netsetup.Plan as applied.
 func HostFile(s *box.Store) string { return s.Path("host.json") }
 
+// BridgeFile is the undo log of a bridge.
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. raise returns what was out of place. The
+// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
+func ReadPlan(file string) (netsetup.Plan, error) {
+	plan := netsetup.Plan{}
+	err := box.ReadJSON(file, &plan)
+	return plan, err
+}
+
+// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
 // caller holds the network's lock.
 func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
 	k.Reread() // who had the lock before may have written since the ports were checked
-	host, err := ensure(s, k, HostFile(s), netsetup.Host)
+	host, err := ensure(k, HostFile(s), netsetup.Host)
 	if err != nil {
 		return nil, err
 	}
-	bridge, err := ensure(s, k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
+	bridge, err := ensure(k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
 	return append(host, bridge...), err
 }
 
 // ensure applies the plan with the undo log file. Without a log, ensure builds the plan and records the host's state in
 // a new log first. Otherwise ensure returns what was out of place.
-func ensure(s *box.Store, k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
-	plan := netsetup.Plan{}
-	err := box.ReadJSON(file, &plan)
+func ensure(k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
+	plan, err := ReadPlan(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		plan = build()
 		if err := plan.Record(k); err != nil {
@@ -52,11 +57,11 @@ func ensure(s *box.Store, k *netsetup.Kernel, file string, build func() netsetup
 	if err != nil {
 		return nil, err
 	}
-	return mend(k, plan)
+	return repair(k, plan)
 }
 
-// mend repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
-func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
+// repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
+func repair(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	drift, err := p.Drift(k)
 	if err != nil || len(drift) == 0 {
 		return nil, err
@@ -64,7 +69,7 @@ func mend(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 	return drift, p.Apply(k)
 }
 
-// Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. settle
+// Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. Settle
 // also adds the new box's name to the hosts files on its bridge.
 func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 	if !b.Bridged() {
@@ -75,8 +80,8 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	plan := netsetup.Plan{}
-	if err := box.ReadJSON(HostFile(s), &plan); err != nil {
+	plan, err := ReadPlan(HostFile(s))
+	if err != nil {
 		return err
 	}
 	plan.Settle()
@@ -88,7 +93,7 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
-// the last bridge the host's. forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
+// the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
 // sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
 // all of the network.
 func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
@@ -105,7 +110,7 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(Sweep(s, k, others), Lower(s, k, others)); err != nil {
+	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
 	if err := files.RemoveIfThere(s.BoxFile(name)); err != nil {
@@ -123,50 +128,68 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 // removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
 // network's lock, and no box is left.
 func removeUnfinished(s *box.Store) {
-	for _, dir := range []string{"", "boxes", "bridges"} {
-		left, _ := filepath.Glob(s.Path(dir, ".*.new")) // the pattern is well-formed
-		for _, file := range left {
+	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
+		for _, file := range s.Records(pattern) {
 			_ = os.Remove(file) // a file that stays only keeps its directory
 		}
 	}
 }
 
-// Sweep removes the rules of boxes without a state: a saved firewall may bring such rules back at boot. The caller
-// holds the network's lock. A box gets its state under the same lock, before its rules.
+// Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed
+// doctors, and names of gone boxes in hosts files. Clean returns a line for each, and goes on past errors.
+func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, error) {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	boxes, err := s.All()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, file := range CollectLeases(s) {
+		lines = append(lines, "removed the lease of a dead owner: "+file)
+	}
+	k.Reread()
+	swept, sweepErr := netsetup.Sweep(k, box.Names(boxes))
+	for _, name := range swept {
+		lines = append(lines, sweptLine(name))
+	}
+	devices, deviceErr := netsetup.SweepOutsiders()
+	for _, name := range devices {
+		lines = append(lines, "removed what a killed doctor left: "+name)
+	}
+	lowerErr := lower(s, k, boxes)
+	names, nameErr := conf.TellNames(s)
+	return append(lines, names...), errors.Join(sweepErr, deviceErr, lowerErr, nameErr)
+}
+
+// Sweep removes the rules of boxes without a state, and notes each box: a saved firewall may bring such rules back at
+// boot. The caller holds the network's lock. A box gets its state under the same lock, before its rules.
 func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	swept, err := netsetup.Sweep(k, box.Names(boxes))
 	for _, name := range swept {
-		s.Notef("%s", SweptLine(name))
+		s.Notef("%s", sweptLine(name))
 	}
 	return err
 }
 
-// SweptLine is the message for a name returned by netsetup.Sweep.
-func SweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
+// sweptLine is the message for a name returned by netsetup.Sweep.
+func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// Lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
-func Lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	files, err := filepath.Glob(s.Path("bridges", "*.json"))
-	if err != nil {
-		return err
-	}
-	needed := map[string]bool{}
-	for _, b := range boxes {
-		if b.Bridged() {
-			needed[b.Profile.Network.Bridge] = true
-		}
-	}
-	var left int
-	for _, file := range files {
-		if needed[box.NameOf(file)] {
-			left++
-			continue
-		}
-		if err := undo(s, k, file); err != nil {
+// lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
+func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
+	last := true
+	for _, file := range s.Records("bridges/*.json") {
+		needed := func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file }
+		if slices.ContainsFunc(boxes, needed) {
+			last = false
+		} else if err := undo(s, k, file); err != nil {
 			return err
 		}
 	}
-	if left > 0 {
+	if !last {
 		return nil
 	}
 	return undo(s, k, HostFile(s))
@@ -175,11 +198,11 @@ func Lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 // undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
 // undo. Chains used by others stay, with the log, so a later down finds them again.
 func undo(s *box.Store, k *netsetup.Kernel, file string) error {
-	plan := netsetup.Plan{}
-	if err := box.ReadJSON(file, &plan); err != nil {
+	plan, err := ReadPlan(file)
+	if err != nil {
 		return files.IgnoreNotExist(err)
 	}
-	err := plan.Undo(k)
+	err = plan.Undo(k)
 	if errors.Is(err, netsetup.ErrInUse) {
 		s.Notef("stays: boxrun's chains, others have rules in them")
 		return nil

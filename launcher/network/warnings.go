@@ -15,63 +15,49 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// MendCommand repairs everything that boxrun has set up.
-const MendCommand = "boxrun doctor --fix"
+// RepairCommand repairs everything of boxrun's on the host.
+const RepairCommand = "boxrun doctor --fix"
 
-// Removal returns the fix for a rule of others that takes a port. Rules of iptables are in the same tables as
-// boxrun's, where boxrun can put its own rule first. Other rules a person must remove, or publish another port.
-func Removal(rule string) string {
+// RemovalHint returns advice for the administrator on a rule that takes a port. For a rule in one of boxrun's own
+// tables the advice is RepairCommand: boxrun can put its rule first there.
+func RemovalHint(rule string) string {
 	words := strings.Fields(rule)
 	switch {
 	case words[0] == "nft" && len(words) == 7:
 		return fmt.Sprintf("publish another host port, or remove that rule: nft delete %s", strings.Join(words[1:], " "))
 	case words[0] != "iptables":
-		return "publish another host port, or remove that rule: " + Deletion(rule)
+		return "publish another host port, or remove that rule: " + DeleteCommand(rule)
 	}
-	return MendCommand
+	return RepairCommand
 }
 
-// Deletion turns the command that adds a rule into the command that deletes the rule.
-func Deletion(rule string) string {
+// DeleteCommand returns the command that deletes a rule; rule is the command that adds the rule.
+func DeleteCommand(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// WarnOfNeighbours warns of other firewalls of the host that treat the box's packets differently from the profile.
-// Other firewalls may decide after boxrun's rules: a drop in an nftables chain of another table is final, and only the
-// administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
-//
-// WarnOfNeighbours also warns of ports published on addresses the host lacks, of published ports used by clients on the
-// host, and of files written by two boxes.
-func WarnOfNeighbours(s *box.Store, b *box.Box) {
-	cautions, err := cautionsOfNowhere(b)
-	if err != nil {
-		cautions = append(cautions, fault.Caution{Text: fmt.Sprintf("ports may be published on addresses that this host has not: %v", err)})
+// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: ports
+// published on addresses the host lacks, published ports used by clients on the host, files written by two boxes, and
+// other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
+// final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
+func Warn(s *box.Store, b *box.Box) {
+	var cautions []fault.Caution
+	for _, look := range []struct {
+		find  func(*box.Box) ([]fault.Caution, error)
+		blind string // what may be wrong if find fails
+	}{
+		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
+		{cautionsOfClients, "published ports may be in use on the host"},
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
+		{cautionsOfFirewalls, "other firewalls of this host may be in the way"},
+	} {
+		found, err := look.find(b)
+		cautions = append(cautions, found...)
+		if err != nil {
+			cautions = append(cautions, fault.Caution{Text: fmt.Sprintf("%s: %v", look.blind, err)})
+		}
 	}
-	clients, err := cautionsOfClients(b)
-	if err != nil {
-		clients = append(clients, fault.Caution{Text: fmt.Sprintf("published ports may be in use on the host: %v", err)})
-	}
-	trees, err := treesOf(s, b)
-	if err != nil {
-		trees = append(trees, fault.Caution{Text: fmt.Sprintf("other boxes may have this one's files: %v", err)})
-	}
-	firewalls, err := otherFirewalls(b)
-	if err != nil {
-		firewalls = append(firewalls, fault.Caution{Text: fmt.Sprintf("other firewalls of this host may be in the way: %v", err)})
-	}
-	warn(s, b, slices.Concat(cautions, clients, trees, firewalls))
-}
-
-// treesOf returns the cautions about files shared between the box and others.
-func treesOf(s *box.Store, b *box.Box) ([]fault.Caution, error) {
-	others, err := s.Others(b.Name)
-	said, lookErr := storage.SharedTrees(b, others)
-	return said, errors.Join(err, lookErr)
-}
-
-// warn notes each caution. Consecutive cautions with the same hint share a single hint line.
-func warn(s *box.Store, b *box.Box, cautions []fault.Caution) {
-	for i, c := range cautions {
+	for i, c := range cautions { // consecutive cautions with the same hint share a line for the hint
 		s.Notef("%s: warning: %s", b.Name, c.Text)
 		if last := i+1 == len(cautions); c.Hint != "" && (last || cautions[i+1].Hint != c.Hint) {
 			s.Notef("hint: %s", c.Hint)
@@ -79,8 +65,15 @@ func warn(s *box.Store, b *box.Box, cautions []fault.Caution) {
 	}
 }
 
-// otherFirewalls returns cautions about firewalls of others; nil for a box without a bridge.
-func otherFirewalls(b *box.Box) ([]fault.Caution, error) {
+// cautionsOfTrees returns a caution for each directory the box shares with another box.
+func cautionsOfTrees(s *box.Store, b *box.Box) ([]fault.Caution, error) {
+	others, err := s.Others(b.Name)
+	said, lookErr := storage.SharedTrees(b, others)
+	return said, errors.Join(err, lookErr)
+}
+
+// cautionsOfFirewalls returns cautions about firewalls of others; nil for a box without a bridge.
+func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
@@ -93,10 +86,7 @@ func otherFirewalls(b *box.Box) ([]fault.Caution, error) {
 	if err != nil {
 		return said, err
 	}
-	external, err := netsetup.DefaultExternal()
-	if b.Profile.Network.External != "" {
-		external, err = netsetup.ExternalNamed(b.Profile.Network.External)
-	}
+	external, err := External(b.Profile.Network)
 	if err != nil || external.Name == "" {
 		return said, err // a host without an outside interface forwards nothing
 	}
@@ -137,11 +127,11 @@ func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.
 		}
 		o := f.Translation("prerouting", t.packet)
 		if o.Rule != "" && !rules.Ours(o.Rule) {
-			said = append(said, fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, firewall.RuleText(o.Rule)), Hint: Removal(o.Rule)})
+			said = append(said, fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, firewall.RuleText(o.Rule)), Hint: RemovalHint(o.Rule)})
 		} else if len(o.Rivals) > 0 {
 			said = append(said, fault.Caution{
 				Text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, firewall.RuleText(o.Rivals[0])),
-				Hint: Removal(o.Rivals[0])})
+				Hint: RemovalHint(o.Rivals[0])})
 		}
 	}
 	return said
@@ -167,7 +157,7 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 		rules = append(rules, rule)
 		said = append(said, fault.Caution{
 			Text: fmt.Sprintf("%s is dropped by %s", t.what, firewall.RuleText(rule)),
-			Hint: Remedy(rule, b.Profile.Network.Bridge)})
+			Hint: PassHint(rule, b.Profile.Network.Bridge)})
 	}
 	return said
 }
@@ -210,8 +200,8 @@ func trips(b *box.Box, external netsetup.External) []trip {
 // ofFirewalld reports whether a rule is in firewalld's table of nftables.
 func ofFirewalld(rule string) bool { return strings.Contains(rule, " inet firewalld ") }
 
-// Remedy returns advice for the administrator on letting a bridge's traffic pass the rule.
-func Remedy(rule, bridge string) string {
+// PassHint returns advice for the administrator on how to let a bridge's traffic pass a rule.
+func PassHint(rule, bridge string) string {
 	words := strings.Fields(rule)
 	switch {
 	case ofFirewalld(rule):

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 )
 
 // scopeTimeout is how long the host's systemd may take to remove a scope that is empty.
@@ -22,21 +25,19 @@ func KillCgroup(init Process, cgroup string) error {
 	if cgroup == "" {
 		return nil
 	}
-	if now, err := CgroupOf(init.PID); err != nil || now != cgroup {
-		return ignoreDone(err)
-	}
-	f, err := os.OpenFile(filepath.Join(cgroup, "cgroup.kill"), os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	now, err := CgroupOf(init.PID)
+	if errors.Is(err, os.ErrProcessDone) || err == nil && now != cgroup {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("killing the box's cgroup: %w", err)
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(cgroup, "cgroup.kill"), os.O_WRONLY, 0)
+	if err != nil {
+		return fault.Wrap("killing the box's cgroup", files.IgnoreNotExist(err)) // before Linux 5.14
 	}
 	_, err = f.WriteString("1")
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("killing the box's cgroup: %w", err)
-	}
-	return nil
+	return fault.Wrap("killing the box's cgroup", errors.Join(err, f.Close()))
 }
 
 // CgroupOf returns the directory of the box's own cgroup. pid is the box's init, a child of Apptainer's master. The
@@ -135,11 +136,8 @@ func populated(cgroup string) bool {
 // directory.
 func RemoveTree(cgroup string) error {
 	entries, err := os.ReadDir(cgroup)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("removing cgroup: %w", err)
+		return fault.Wrap("removing cgroup", files.IgnoreNotExist(err))
 	}
 	for _, e := range entries {
 		if e.IsDir() {
@@ -148,16 +146,5 @@ func RemoveTree(cgroup string) error {
 			}
 		}
 	}
-	if err := unix.Rmdir(cgroup); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("removing cgroup %s: %w", cgroup, err)
-	}
-	return nil
-}
-
-// ignoreDone returns nil for os.ErrProcessDone, and other errors unchanged.
-func ignoreDone(err error) error {
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	return err
+	return fault.Wrap("removing cgroup "+cgroup, files.IgnoreNotExist(unix.Rmdir(cgroup)))
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"boxrun/launcher/fault"
 )
 
 // BootID returns the host's boot ID, different for each boot.
@@ -54,13 +56,11 @@ func (p Process) Signal(sig syscall.Signal) error {
 		return fmt.Errorf("signalling process %d: %w", p.PID, err)
 	}
 	defer found.Release() //nolint:errcheck // only fails with nothing to release
-	if !p.Alive() {
-		return fmt.Errorf("signalling process %d: %w", p.PID, os.ErrProcessDone)
+	err = os.ErrProcessDone
+	if p.Alive() {
+		err = found.Signal(sig)
 	}
-	if err := found.Signal(sig); err != nil {
-		return fmt.Errorf("signalling process %d: %w", p.PID, err)
-	}
-	return nil
+	return fault.Wrap(fmt.Sprintf("signalling process %d", p.PID), err)
 }
 
 // Kill ends the process at once. A process already gone is no error.
@@ -157,10 +157,12 @@ func ParentOf(pid int) (int, error) {
 	return s.parent, err
 }
 
+// ProcFile returns the path of a file in the directory of a process in /proc.
 func ProcFile(pid int, name string) string {
 	return filepath.Join("/proc", strconv.Itoa(pid), name)
 }
 
+// OwnedByRoot reports whether a process belongs to root.
 func OwnedByRoot(pid int) bool {
 	info, err := os.Stat(ProcFile(pid, ""))
 	if err != nil {

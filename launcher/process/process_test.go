@@ -108,16 +108,6 @@ func handles(p Process, sig syscall.Signal) bool {
 	return yes && !brief
 }
 
-// running starts a program as testkit.Running does.
-func running(t *testing.T, argv0, path string, args ...string) Process {
-	t.Helper()
-	p, err := Open(testkit.Running(t, argv0, path, args...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // shell runs a script as testkit.Shell does.
 func shell(t *testing.T, script string) Process {
 	t.Helper()

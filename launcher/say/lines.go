@@ -16,7 +16,7 @@ type LineWriter struct {
 // longestLine limits the bytes kept of an unfinished line. A longer line is shown in parts.
 const longestLine = 64 * 1024
 
-// Write returns the error of Show, if any.
+// Write shows the lines ended so far, and returns the error of Show.
 func (w *LineWriter) Write(p []byte) (int, error) {
 	w.rest = append(w.rest, p...)
 	for {
@@ -31,7 +31,7 @@ func (w *LineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// End shows the last line if it has no line end.
+// End shows the last line if it has no line end, and returns the error of Show.
 func (w *LineWriter) End() error {
 	if len(w.rest) == 0 {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Live shows a changing line to a person: at most every 100 ms, and only new text.
+// Live shows a changing line to a person: at most every 100 ms, and only new text. Goroutines may share a Live.
 type Live struct {
 	show func(string) // nil: nobody is looking
 
@@ -15,10 +15,10 @@ type Live struct {
 	at   time.Time
 }
 
-// NewLive returns a Live showing its text by show.
+// NewLive returns a Live calling show with each text, and with "" to remove the line. A nil show shows nothing.
 func NewLive(show func(string)) *Live { return &Live{show: show} }
 
-// Say shows text, or drops text coming too early; callers of say call again soon.
+// Say shows text, or drops text coming too early; callers call Say again soon.
 func (l *Live) Say(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

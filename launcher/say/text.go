@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Listed joins at most n words by commas, and counts the others.
+// Listed returns the first n words joined by commas, and "and M more" if there are more words.
 func Listed(words []string, n int) string {
 	if len(words) > n {
 		return fmt.Sprintf("%s and %d more", strings.Join(words[:n], ", "), len(words)-n)

@@ -142,7 +142,7 @@ func boundOverlay(b, owner *box.Box) ([]fault.Caution, error) {
 }
 
 // HoldsFiles reports whether the box may have its files open now. A crashed box has not; a starting box may soon.
-func HoldsFiles(b *box.Box) bool { return b.Alive() || b.Phase == box.Starting && box.SameBoot(b) }
+func HoldsFiles(b *box.Box) bool { return b.Alive() || b.Phase == box.Starting && b.SameBoot() }
 
 // sameDir reports whether two paths lead to the same directory, or would if the directory were made.
 func sameDir(a, b string) bool {

@@ -56,8 +56,8 @@ func Running(t testing.TB, argv0, path string, args ...string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
 	})
 	return cmd.Process.Pid
 }
@@ -74,9 +74,9 @@ func Shell(t testing.TB, script string) int {
 // Wait returns how a command ended. The command is killed after 15 s.
 func Wait(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
-	timer := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
-	cmd.Wait()
+	_ = cmd.Wait() // the state says how
 	return cmd.ProcessState.String()
 }
 

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 	"golang.org/x/sys/unix"
 
@@ -20,8 +20,9 @@ import (
 	"boxrun/profiles"
 )
 
-// RemoveUnitFiles is removeAllUnits for a part of UnitFiles.
-func RemoveUnitFiles(ctx context.Context, files []string) error {
+// RemoveFiles makes systemd disable the units started by links among files, which are some or all of Files, removes
+// the files, and makes systemd forget failures of boxrun's services.
+func RemoveFiles(ctx context.Context, files []string) error {
 	if !Booted() {
 		return removeAll(files)
 	}
@@ -30,7 +31,7 @@ func RemoveUnitFiles(ctx context.Context, files []string) error {
 		return errors.Join(err, removeAll(files))
 	}
 	defer host.Close()
-	err = host.disableUnits(ctx, EnabledAmong(files))
+	err = host.disable(ctx, EnabledAmong(files))
 	return errors.Join(fault.Wrap("disabling boxes", err), removeAll(files), host.reload(ctx),
 		host.forgetFailures(ctx, "boxrun@*.service", "boxrun-*.service"))
 }
@@ -60,8 +61,8 @@ func EnabledAmong(files []string) []string {
 }
 
 // Enable makes systemd start a box at boot, start the box again after its death, and put rules back taken away by a
-// firewall. A running box is watched from now on; a stopped box stays stopped. up reports whether the box runs. Enable
-// can be repeated, as after an edit of the profile.
+// firewall. A running box is supervised from now on; a stopped box stays stopped. up reports whether the box runs.
+// Enable can be repeated, as after an edit of the profile.
 func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
 	if err := profiles.Trusted(s.Exe, profiles.RootAlone); err != nil {
 		return false, err
@@ -69,43 +70,44 @@ func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err
 	if err := enable(ctx, s, p); err != nil {
 		return false, err
 	}
-	return watchNow(ctx, s, p)
+	return superviseNow(ctx, s, p)
 }
 
 // enable makes systemd start a box at boot.
 func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
-	host, err := hostForUnits(ctx, s)
+	host, err := hostForUnits(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	unlock, err := LockUnits(ctx, s)
+	unlock, err := Lock(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	files, err := sharedUnits(s, UnitDir)
+	files, err := sharedUnits(s, Dir)
 	if err != nil {
 		return err
 	}
-	if err := writeUnits(append(files, dropIn(UnitDir, p))); err != nil {
+	if err := writeUnits(append(files, dropIn(Dir, p))); err != nil {
 		return err
 	}
-	return host.enable(ctx, append(HealingUnits(), InstanceUnit(p))...)
+	return host.enable(ctx, append(Repairers(), Instance(p))...)
 }
 
-// LockUnits takes the lock of two things: the units common to all enabled boxes, and the list of enabled boxes. The
+// Lock takes the lock of two things: the units common to all enabled boxes, and the list of enabled boxes. The
 // last box to be disabled removes these units. A holder keeps the lock no longer than systemd takes to read the units,
 // and takes no other lock meanwhile.
-func LockUnits(ctx context.Context, s *box.Store) (func(), error) {
+func Lock(ctx context.Context, s *box.Store) (func(), error) {
 	return s.Lock(ctx, "units", "what starts boxes at boot")
 }
 
 // hostForUnits connects to the host's systemd, to write or remove units. On a host run by another init, hostForUnits
 // refuses.
-func hostForUnits(ctx context.Context, s *box.Store) (*Host, error) {
+func hostForUnits(ctx context.Context) (*Host, error) {
 	if !Booted() {
-		return nil, fault.Refused("start boxes from what starts services here, with \"boxrun up\"", "this host is not run by systemd")
+		return nil, fault.Refused("start boxes from what starts services here, with \"boxrun up\"",
+			"this host is not run by systemd")
 	}
 	return Dial(ctx)
 }
@@ -113,10 +115,11 @@ func hostForUnits(ctx context.Context, s *box.Store) (*Host, error) {
 // writeUnits writes unit files and makes missing directories. A file with the same content stays untouched.
 func writeUnits(units []unitFile) error {
 	for _, f := range units {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-			return fmt.Errorf("writing unit: %w", err)
+		err := os.MkdirAll(filepath.Dir(f.path), 0o755)
+		if err == nil {
+			err = files.ReplaceIfChanged(f.path, []byte(f.text), 0o644)
 		}
-		if err := files.ReplaceIfChanged(f.path, []byte(f.text), 0o644); err != nil {
+		if err != nil {
 			return fmt.Errorf("writing unit: %w", err)
 		}
 	}
@@ -126,7 +129,7 @@ func writeUnits(units []unitFile) error {
 // enable makes systemd start units together with the targets in their [Install] sections, and read unit files again.
 func (h *Host) enable(ctx context.Context, units ...string) error {
 	err := h.Ask(ctx, func(ctx context.Context) error {
-		_, _, err := h.Conn.EnableUnitFilesContext(ctx, units, false, true)
+		_, _, err := h.EnableUnitFilesContext(ctx, units, false, true)
 		return err
 	})
 	if err != nil {
@@ -135,26 +138,66 @@ func (h *Host) enable(ctx context.Context, units ...string) error {
 	return h.reload(ctx)
 }
 
-// watchNow starts watching a running box and a running firewalld. up reports whether the box runs.
-func watchNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
-	if err := startWatch(ctx, s); err != nil {
+// superviseNow makes systemd supervise a running box, and watch a running firewalld. up reports whether the box runs.
+func superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
+	if err := startWatch(ctx); err != nil {
 		return false, err
 	}
 	b, err := s.Load(p.Name)
 	if err != nil || b.Phase != box.Running || !b.Alive() {
 		return false, files.IgnoreNotExist(err)
 	}
-	return true, Watched(ctx, s, b, p)
+	return true, Supervise(ctx, s, b, p)
+}
+
+// Supervises reports whether systemd supervises an enabled box: the service is up, or between two starts, and learns of
+// the box's end, or knows already.
+func Supervises(ctx context.Context, b *box.Box) bool {
+	if !Booted() {
+		return false
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer host.Close()
+	state, err := host.activeState(ctx, Instance(b.Profile))
+	return err == nil && state != "inactive" && state != "failed"
+}
+
+// Supervise makes systemd supervise a running box if its profile is enabled. If systemd ran this boxrun, Supervise
+// tells systemd that the box is up.
+func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
+	unit := Instance(p)
+	if s.Caller.Unit == unit {
+		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
+		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
+	}
+	if !Booted() || !Enabled(p) {
+		return nil
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	if err := refresh(ctx, s, host, p); err != nil {
+		return err
+	}
+	_ = host.Ask(ctx, func(ctx context.Context) error { // fails without a failure to reset
+		return host.ResetFailedUnitContext(ctx, unit)
+	})
+	return fault.Wrap("having systemd watch "+b.Name, host.start(ctx, unit))
 }
 
 // refresh rewrites the settings of boxrun@.service for a changed profile.
 func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) error {
-	f := dropIn(UnitDir, p)
+	f := dropIn(Dir, p)
 	old, err := os.ReadFile(f.path)
 	if err == nil && bytes.Equal(old, []byte(f.text)) {
 		return nil
 	}
-	unlock, err := LockUnits(ctx, s)
+	unlock, err := Lock(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -169,22 +212,22 @@ func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) 
 }
 
 // Disable takes back the work of Enable. was reports whether there was anything to take back. The box is left as it is:
-// a running box keeps running, and is watched, until the box goes down. Disabling the last box removes the units common
-// to all. arg is a person's name for the profile; the profile may be invalid by now, or gone.
+// a running box keeps running, and is supervised, until the box goes down. Disabling the last box removes the units
+// common to all. arg is a person's name for the profile; the profile may be invalid by now, or gone.
 func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error) {
-	if files, err := UnitFiles(); err == nil && len(files) == 0 {
+	if files, err := Files(); err == nil && len(files) == 0 {
 		return false, nil
 	}
-	unlock, err := LockUnits(ctx, s)
+	unlock, err := Lock(ctx, s)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
 	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
-		return false, sweepUnits(ctx, s)
+		return false, sweepUnits(ctx)
 	}
-	host, err := hostForUnits(ctx, s)
+	host, err := hostForUnits(ctx)
 	if err != nil {
 		return true, err
 	}
@@ -194,14 +237,14 @@ func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error
 		return true, err
 	}
 	if last {
-		if err := host.StopHealing(ctx); err != nil {
+		if err := host.StopRepairers(ctx); err != nil {
 			return true, err
 		}
 	}
 	if err := keepRunning(ctx, s, host, unit); err != nil {
 		return true, err
 	}
-	if err := host.disableUnits(ctx, gone); err != nil {
+	if err := host.disable(ctx, gone); err != nil {
 		return true, fmt.Errorf("disabling %v: %w", gone, err)
 	}
 	if err := removeUnits(unit, last); err != nil {
@@ -212,27 +255,27 @@ func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error
 
 // sweepUnits removes the common units left by a killed disable. It leaves them while a box is enabled, or while a box
 // runs by them, because somebody may have enabled the box in another way.
-func sweepUnits(ctx context.Context, s *box.Store) error {
+func sweepUnits(ctx context.Context) error {
 	enabled, err := enabledUnits()
 	if err != nil || len(enabled) > 0 || !Booted() {
 		return err
 	}
-	host, err := hostForUnits(ctx, s)
+	host, err := hostForUnits(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	if active, err := host.watchedUnits(ctx); err != nil || len(active) > 0 {
+	if active, err := host.supervised(ctx); err != nil || len(active) > 0 {
 		return err
 	}
-	files, err := UnitFiles()
+	files, err := Files()
 	files = slices.DeleteFunc(files, func(file string) bool {
-		return !strings.HasPrefix(file, UnitDir+"/") || strings.Contains(file, ".service.d")
+		return !strings.HasPrefix(file, Dir+"/") || strings.Contains(file, ".service.d")
 	})
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	return errors.Join(host.StopHealing(ctx), RemoveUnitFiles(ctx, files))
+	return errors.Join(host.StopRepairers(ctx), RemoveFiles(ctx, files))
 }
 
 // leaving returns the units to disable together with this unit, and whether this unit is the last.
@@ -244,34 +287,36 @@ func leaving(unit string) (units []string, last bool, err error) {
 	if slices.ContainsFunc(enabled, func(other string) bool { return other != unit }) {
 		return []string{unit}, false, nil
 	}
-	return append(HealingUnits(), unit), true, nil
+	return append(Repairers(), unit), true, nil
 }
 
 // keepRunning copies to /run what systemd needs for an orderly stop of the running box, and of any other box of the
 // template.
 func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) error {
-	active, err := host.watchedUnits(ctx)
+	active, err := host.supervised(ctx)
 	if err != nil || len(active) == 0 {
 		return err
 	}
-	files, err := sharedUnits(s, unitRunDir)
+	shared, err := sharedUnits(s, unitRunDir)
 	if err != nil {
 		return err
 	}
-	conf, err := os.ReadFile(dropInPath(UnitDir, unit))
-	if errors.Is(err, fs.ErrNotExist) {
-		return writeUnits(files[:1])
+	kept := shared[:1]
+	conf, err := os.ReadFile(dropInPath(Dir, unit))
+	if err == nil {
+		kept = append(kept, unitFile{dropInPath(unitRunDir, unit), string(conf)})
 	}
-	if err != nil {
+	if err := files.IgnoreNotExist(err); err != nil {
 		return fmt.Errorf("reading unit: %w", err)
 	}
-	return writeUnits([]unitFile{files[0], {dropInPath(unitRunDir, unit), string(conf)}})
+	return writeUnits(kept)
 }
 
-// watchedUnits returns the services of boxes systemd watches, or is about to watch.
-func (h *Host) watchedUnits(ctx context.Context) (active []systemdbus.UnitStatus, err error) {
+// supervised returns the services of boxes that systemd supervises, or is about to.
+func (h *Host) supervised(ctx context.Context) (active []systemdbus.UnitStatus, err error) {
 	err = h.Ask(ctx, func(ctx context.Context) (err error) {
-		active, err = h.Conn.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "deactivating", "reloading"}, []string{"boxrun@*.service"})
+		states := []string{"active", "activating", "deactivating", "reloading"}
+		active, err = h.ListUnitsByPatternsContext(ctx, states, []string{"boxrun@*.service"})
 		return err
 	})
 	return active, fault.Wrap("listing boxes that systemd watches", err)
@@ -279,12 +324,10 @@ func (h *Host) watchedUnits(ctx context.Context) (active []systemdbus.UnitStatus
 
 // removeUnits removes the files of a disabled box. After the last box, removeUnits removes the common files too.
 func removeUnits(unit string, last bool) error {
-	conf := dropInPath(UnitDir, unit)
-	errs := []error{files.RemoveIfThere(conf), files.RemoveIfThere(filepath.Dir(conf))}
+	conf := dropInPath(Dir, unit)
+	gone := []string{conf, filepath.Dir(conf)}
 	if last {
-		for _, unit := range []string{templateUnit, repairTemplate, watchTemplate} {
-			errs = append(errs, files.RemoveIfThere(filepath.Join(UnitDir, unit)))
-		}
+		gone = append(gone, files.Below(Dir, []string{templateUnit, repairTemplate, watchTemplate})...)
 	}
-	return errors.Join(errs...)
+	return removeAll(gone)
 }

@@ -15,22 +15,20 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
 // Booted reports whether systemd runs the host, by the test of sd_booted(3).
-func Booted() bool {
-	_, err := os.Stat("/run/systemd/system")
-	return err == nil
-}
+func Booted() bool { return files.Exists("/run/systemd/system") }
 
 // The units of boxrun. On a host run by systemd, every box lives in one of two services:
 //
-//	boxrun-NAME.service   transient: made by the "boxrun up" of the box, gone with the box (transient.go)
-//	boxrun@NAME.service   of an enabled box: starts it at boot, and also watches it after a start by hand
+//	boxrun-NAME.service   transient: made by the "boxrun up" of the box, gone with the box (service.go)
+//	boxrun@NAME.service   of an enabled box: starts it at boot, and also supervises it after a start by hand
 //
-// More services put back rules taken away by a firewall (units_heal.go):
+// More services put back rules taken away by a firewall (watch.go):
 //
 //	boxrun-repair@FIREWALL.service   runs "boxrun repair" after every start, restart or reload of FIREWALL
 //	boxrun-watch@firewalld.service   does so after every reload firewalld reports on D-Bus: no job of systemd's
@@ -51,33 +49,19 @@ var repairText string
 //go:embed boxrun-watch@.service
 var watchText string
 
+// Dir is where the units of enabled boxes are.
+const Dir = "/etc/systemd/system"
+
+// WatchUnit is the service that watches firewalld.
+const WatchUnit = "boxrun-watch@firewalld.service"
+
 const (
-	UnitDir        = "/etc/systemd/system" // the place of enabled units
 	unitRunDir     = "/run/systemd/system" // for a running box after its disable; the next boot empties it
 	templateUnit   = "boxrun@.service"
 	repairTemplate = "boxrun-repair@.service"
 	watchTemplate  = "boxrun-watch@.service" // with an @, unlike the service of a box named watch
-	WatchUnit      = "boxrun-watch@firewalld.service"
 	bootTarget     = "multi-user.target"
 )
-
-// firewalls returns the services that flush or replace rules.
-func firewalls() []string {
-	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
-		"firewalld.service", "docker.service"}
-}
-
-// repairUnit returns the service that repairs after a firewall.
-func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
-
-// HealingUnits returns the services that put rules back.
-func HealingUnits() []string {
-	units := []string{WatchUnit}
-	for _, firewall := range firewalls() {
-		units = append(units, repairUnit(firewall))
-	}
-	return units
-}
 
 // startedBefore returns the units to start before a box, and so to stop after the box. A box needs the network, D-Bus
 // (for Apptainer to make and end its scope), and remote mounts. A firewall started later would take rules away.
@@ -85,33 +69,27 @@ func startedBefore() []string {
 	return append([]string{"network-online.target", "remote-fs.target", "dbus.service"}, firewalls()...)
 }
 
-// TransientUnit returns the service around Apptainer for a box started by hand.
-func TransientUnit(box string) string { return "boxrun-" + box + ".service" }
+// Transient returns the service around Apptainer for a box started by hand.
+func Transient(box string) string { return "boxrun-" + box + ".service" }
 
-// InstanceUnit returns the service of an enabled box. The instance is the argument of "boxrun up": NAME or
-// NAME@INSTANCE.
-func InstanceUnit(p profiles.Profile) string {
-	return instanceOf(p.Word())
-}
+// Instance returns the service of an enabled box. The instance is the argument of "boxrun up": NAME or NAME@INSTANCE.
+func Instance(p profiles.Profile) string { return instanceOf(p.Word()) }
 
 // instanceOf returns the service for a word from profiles.Word. enable made the service's name the same way, so the
 // profile itself may be gone.
 func instanceOf(word string) string { return "boxrun@" + word + ".service" }
 
-// unitsOf returns the services that may hold or watch the box.
-func unitsOf(b *box.Box) []string { return []string{TransientUnit(b.Name), InstanceUnit(b.Profile)} }
+// unitsOf returns the services that may hold or supervise the box.
+func unitsOf(b *box.Box) []string { return []string{Transient(b.Name), Instance(b.Profile)} }
 
-// UnitIsOf reports whether a service belongs to the named box.
-func UnitIsOf(unit, box string) bool {
+// IsOf reports whether a service belongs to the named box.
+func IsOf(unit, box string) bool {
 	arg, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "boxrun@")
-	return unit == TransientUnit(box) || ok && profiles.BoxName(arg) == box
+	return unit == Transient(box) || ok && profiles.BoxName(arg) == box
 }
 
-// OwnUnit returns the boxrun service around this process; "" for none.
-func OwnUnit() string { return UnitOf(os.Getpid()) }
-
-// UnitOf returns the boxrun service around a process; "" for none.
-func UnitOf(pid int) string {
+// Of returns the boxrun service around a process; "" for none.
+func Of(pid int) string {
 	text, err := os.ReadFile(process.ProcFile(pid, "cgroup"))
 	if err != nil {
 		return ""
@@ -125,8 +103,23 @@ func UnitOf(pid int) string {
 	return ""
 }
 
-// RunBySystemd reports whether systemd runs this boxrun for an enabled box, with no person there.
-func RunBySystemd() bool { return strings.HasPrefix(OwnUnit(), "boxrun@") }
+// For returns the service a box of the profile will live in; "" on a host not run by systemd.
+func For(c box.Caller, p profiles.Profile) string {
+	switch {
+	case c.Unit == Instance(p):
+		return c.Unit
+	case Booted():
+		return Transient(p.Name)
+	}
+	return ""
+}
+
+// ReadCaller returns what runs this boxrun. systemd tells the commands that stop a service of the service's main
+// process, in variables (systemd.exec(5), systemd.service(5)).
+func ReadCaller() box.Caller {
+	_, ended := os.LookupEnv("EXIT_CODE")
+	return box.Caller{Root: os.Geteuid() == 0, Unit: Of(os.Getpid()), MainPID: os.Getenv("MAINPID"), Ended: ended}
+}
 
 // stopGrace is the time a box's service may take to stop beyond the time of the box: for Apptainer and boxrun to clean
 // up.
@@ -181,7 +174,7 @@ func dropIn(dir string, p profiles.Profile) unitFile {
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)
-	return unitFile{dropInPath(dir, InstanceUnit(p)), withoutEmpty(fill.Replace(profileText))}
+	return unitFile{dropInPath(dir, Instance(p)), withoutEmpty(fill.Replace(profileText))}
 }
 
 // dropInPath returns the path of a unit's settings below dir.
@@ -203,7 +196,7 @@ func withoutEmpty(text string) string {
 func dependencyUnits(p profiles.Profile) []string {
 	var units []string
 	for _, arg := range p.DependsOn {
-		units = append(units, instanceOf(arg), TransientUnit(profiles.BoxName(arg)))
+		units = append(units, instanceOf(arg), Transient(profiles.BoxName(arg)))
 	}
 	return units
 }
@@ -242,14 +235,14 @@ func wholeSeconds(d time.Duration) string {
 }
 
 // wantsLink returns the link to make systemd start unit together with by.
-func wantsLink(by, unit string) string { return filepath.Join(UnitDir, by+".wants", unit) }
+func wantsLink(by, unit string) string { return filepath.Join(Dir, by+".wants", unit) }
 
 // EnabledAs returns the profile started at boot as the named box, as NAME or NAME@INSTANCE; "" for none. The profile is
 // the host's, whatever profile the running box was started from.
 func EnabledAs(box string) string {
 	enabled, _ := enabledUnits() // the pattern is well-formed
 	for _, unit := range enabled {
-		if UnitIsOf(unit, box) {
+		if IsOf(unit, box) {
 			return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
 		}
 	}
@@ -260,10 +253,7 @@ func EnabledAs(box string) string {
 // profile of the host has the same name.
 func Enabled(p profiles.Profile) bool {
 	ofHost := slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) || strings.HasPrefix(p.File, "builtin:")
-	if !ofHost {
-		return false
-	}
-	return startedAtBoot(InstanceUnit(p))
+	return ofHost && startedAtBoot(Instance(p))
 }
 
 // startedAtBoot reports whether the boot target has a link to unit.
@@ -284,16 +274,16 @@ func enabledUnits() ([]string, error) {
 	return links, nil
 }
 
-// UnitFiles returns every existing file and directory enable may have made: units, settings for profiles, and the links
+// Files returns every existing file and directory enable may have made: units, settings for profiles, and the links
 // to start units. Remains of a typed down cut short are included. The list is in an order fit for removal.
-func UnitFiles() ([]string, error) {
+func Files() ([]string, error) {
 	all := noStopFiles()
 	for _, file := range slices.Clone(all) {
 		if dir := filepath.Dir(file); strings.HasPrefix(filepath.Base(dir), "boxrun-") { // others: see below
 			all = append(all, dir)
 		}
 	}
-	for _, dir := range []string{UnitDir, unitRunDir} {
+	for _, dir := range []string{Dir, unitRunDir} {
 		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/" + WatchUnit,
 			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchTemplate} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))

@@ -95,11 +95,11 @@ WantedBy=%i.service
 	}
 }
 
-// TestHealingUnitsAreNoBoxes wants names that no box's service can have.
-func TestHealingUnitsAreNoBoxes(t *testing.T) {
-	for _, unit := range HealingUnits() {
+// TestRepairersAreNoBoxes wants names that no box's service can have.
+func TestRepairersAreNoBoxes(t *testing.T) {
+	for _, unit := range Repairers() {
 		box := strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun-"), ".service")
-		if TransientUnit(box) != unit || profiles.CheckName(box) == nil {
+		if Transient(box) != unit || profiles.CheckName(box) == nil {
 			t.Errorf("a box may be named %q, and its service %s", box, unit)
 		}
 	}
@@ -114,7 +114,7 @@ func TestInstanceUnit(t *testing.T) {
 		{"hello", "builtin:hello", "boxrun@hello.service"},
 		{"selftest-1", "builtin:hello", "boxrun@hello@selftest-1.service"},
 	} {
-		testkit.WantText(t, InstanceUnit(profiles.Profile{Name: test.name, File: test.file}), test.want)
+		testkit.WantText(t, Instance(profiles.Profile{Name: test.name, File: test.file}), test.want)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 func TestTransientServiceIsTheTemplate(t *testing.T) {
 	p := unitProfile()
 	b := &box.Box{Name: p.Name, Profile: p}
-	properties := TransientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b"})
+	properties := transientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b"})
 	var got strings.Builder
 	for _, property := range properties {
 		got.WriteString(property.Name + " " + property.Value.String() + "\n")
@@ -232,8 +232,8 @@ RequiresMountsFor ["/srv/web.sif", "/var/lib/boxrun/web-1/overlay", "/srv/50% \"
 func TestTransientServiceAsCommand(t *testing.T) {
 	p := unitProfile()
 	b := &box.Box{Name: p.Name, Profile: p}
-	properties := TransientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b", "C=d e"})
-	testkit.WantText(t, SystemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
+	properties := transientProperties(b, []string{"/usr/bin/apptainer", "$HOME"}, []string{"/usr/local/bin/boxrun", "down", "web-1"}, []string{"A=b", "C=d e"})
+	testkit.WantText(t, systemdRun("boxrun-web-1.service", properties), `systemd-run -q --unit=boxrun-web-1.service -p 'Description=box web-1 of boxrun' -p Type=forking `+
 		`-p 'After=network-online.target remote-fs.target dbus.service nftables.service iptables.service ufw.service `+
 		`netfilter-persistent.service firewalld.service docker.service boxrun@db.service boxrun-db.service boxrun@cache@a.service boxrun-cache-a.service' `+
 		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' `+
@@ -289,13 +289,13 @@ func TestUnitsOfBoxes(t *testing.T) {
 			t.Errorf("%s of %s: got %s, want %s", c.name, c.file, got, c.want)
 		}
 		for _, unit := range units {
-			if !UnitIsOf(unit, c.name) || UnitIsOf(unit, "web-2") {
+			if !IsOf(unit, c.name) || IsOf(unit, "web-2") {
 				t.Errorf("%s is not told to be of %s alone", unit, c.name)
 			}
 		}
 	}
 	for _, other := range []string{"", "boxrun-repair@web.service", "boxrun-web.scope", "web.service"} {
-		if UnitIsOf(other, "web") {
+		if IsOf(other, "web") {
 			t.Errorf("%q is told to be of web", other)
 		}
 	}

@@ -8,22 +8,44 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
 
-	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
-
 	"boxrun/netsetup"
 )
 
+// firewalls returns the services that flush or replace rules.
+func firewalls() []string {
+	return []string{"nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
+		"firewalld.service", "docker.service"}
+}
+
+// repairUnit returns the service that repairs after a firewall.
+func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
+
+// Repairers returns the services that put rules back.
+func Repairers() []string {
+	units := []string{WatchUnit}
+	for _, firewall := range firewalls() {
+		units = append(units, repairUnit(firewall))
+	}
+	return units
+}
+
+// StopRepairers stops the services that put rules back.
+func (h *Host) StopRepairers(ctx context.Context) error {
+	return h.stop(ctx, Repairers()...).Wait(ctx)
+}
+
 // Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
 // process of boxrun, and so leaves the work to systemd.
-func Watch(ctx context.Context, s *box.Store) error {
+func Watch(ctx context.Context) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
 	}
 	defer bus.Close()
 	// D-Bus checks the sender: anybody may send a signal with this name.
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(netsetup.FirewalldName), dbus.WithMatchInterface(netsetup.FirewalldName),
+	const firewalld = netsetup.FirewalldName // the name of its interface, too
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
 		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
@@ -41,7 +63,7 @@ func Watch(ctx context.Context, s *box.Store) error {
 			if !open {
 				return errors.New("D-Bus went away")
 			}
-			if signal.Name != netsetup.FirewalldName+".Reloaded" {
+			if signal.Name != firewalld+".Reloaded" {
 				continue // the bus announces our own name
 			}
 			if err := repairNow(ctx); err != nil {
@@ -59,14 +81,11 @@ func repairNow(ctx context.Context) error {
 	}
 	defer host.Close()
 	unit := repairUnit("firewalld.service")
-	return fault.Wrap("restarting "+unit, host.Ask(ctx, func(ctx context.Context) error {
-		_, err := host.Conn.RestartUnitContext(ctx, unit, "replace", nil)
-		return err
-	}))
+	return fault.Wrap("restarting "+unit, host.job(ctx, host.RestartUnitContext, unit, "replace", nil))
 }
 
 // startWatch starts the watch if firewalld runs.
-func startWatch(ctx context.Context, s *box.Store) error {
+func startWatch(ctx context.Context) error {
 	host, err := Dial(ctx)
 	if err != nil {
 		return err
@@ -76,5 +95,5 @@ func startWatch(ctx context.Context, s *box.Store) error {
 	if err != nil || state != "active" {
 		return fault.Wrap("asking systemd for firewalld", err)
 	}
-	return fault.Wrap("starting "+WatchUnit, host.startUnit(ctx, WatchUnit))
+	return fault.Wrap("starting "+WatchUnit, host.start(ctx, WatchUnit))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,8 +11,9 @@ import (
 	"boxrun/launcher/files"
 )
 
-// The commands of down --dry-run keep the services of a box from running "boxrun down" themselves, by a drop-in file
-// for each service, removed by the last commands. If the commands are cut short, the files stay.
+// The commands of down --dry-run disarm the services of a box: they keep the services from running "boxrun down"
+// themselves, by a drop-in file for each service, removed by the last commands. If the commands are cut short, the
+// files stay.
 
 // noStopFile is the path of the drop-in file for a service.
 func noStopFile(unit string) string { return filepath.Join(unitRunDir, unit+".d", "no-stop.conf") }
@@ -24,9 +24,9 @@ func noStopFiles() []string {
 	return files
 }
 
-// UnhookCommands returns commands that keep the services watching the box from running "boxrun down" when its init
-// ends, and the commands to undo this. Both are nil on a host without systemd.
-func UnhookCommands(b *box.Box) (lines, undo []string) {
+// DisarmCommands returns commands that keep the services of the box from running "boxrun down" when its init ends, and
+// the commands to undo this. Both are nil on a host without systemd.
+func DisarmCommands(b *box.Box) (lines, undo []string) {
 	if !Booted() {
 		return nil, nil
 	}
@@ -39,17 +39,15 @@ func UnhookCommands(b *box.Box) (lines, undo []string) {
 	return append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
 }
 
-// HookAgain removes the drop-in files left for the named box by commands cut short, so the box's services run "boxrun
+// Rearm removes the drop-in files left for the named box by commands cut short, so the box's services run "boxrun
 // down" again. The caller holds the box's lock.
-func HookAgain(ctx context.Context, s *box.Store, name string) error {
+func Rearm(ctx context.Context, name string) error {
 	var errs []error
 	for _, file := range noStopFiles() {
 		dir := filepath.Dir(file)
-		if !UnitIsOf(strings.TrimSuffix(filepath.Base(dir), ".d"), name) {
-			continue
+		if IsOf(strings.TrimSuffix(filepath.Base(dir), ".d"), name) {
+			errs = append(errs, removeAll([]string{file, dir}))
 		}
-		errs = append(errs, files.RemoveIfThere(file))
-		_ = os.Remove(dir) // fails, as desired, for a directory with other content
 	}
 	if len(errs) == 0 || !Booted() {
 		return errors.Join(errs...)

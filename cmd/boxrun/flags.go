@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// optional is a flag whose absence means something: given is nil then.
+type optional[T any] struct {
+	given *T
+	parse func(text string) (T, error)
+	kind  string // name of the value in the help
+}
+
+// Set parses text. The error is that of parse, and leaves the flag as it was.
+func (f *optional[T]) Set(text string) error {
+	v, err := f.parse(text)
+	if err == nil {
+		f.given = &v
+	}
+	return err
+}
+
+func (f *optional[T]) String() string {
+	if f.given == nil {
+		return ""
+	}
+	return fmt.Sprint(*f.given)
+}
+
+func (f *optional[T]) Type() string { return f.kind }
+
+// linesFlag returns a flag for how many lines to show. Without the flag the number is not limited.
+func linesFlag() *optional[int] { return &optional[int]{parse: parseLines, kind: "number"} }
+
+// parseLines refuses text that is no number, negative numbers, and numbers above journalctl's limit.
+func parseLines(text string) (int, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		err = errors.New("must be a number")
+	case n < 0:
+		err = errors.New("must not be negative")
+	case err != nil:
+		err = errors.New("must be at most " + strconv.Itoa(math.MaxInt32))
+	}
+	return int(n), err
+}
+
+// timeoutFlag returns a flag for how long to wait. Without the flag the profile decides.
+func timeoutFlag() *optional[time.Duration] {
+	return &optional[time.Duration]{parse: parseTimeout, kind: "duration"}
+}
+
+// parseTimeout reads a duration, as in 90s or 2m30s. A bare number is seconds, as in other tools. 0 means no waiting.
+// Negative durations are refused.
+func parseTimeout(text string) (time.Duration, error) {
+	if _, err := strconv.Atoi(text); err == nil {
+		text += "s"
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("must be a duration, such as 90s or 2m30s")
+	}
+	if d < 0 {
+		return 0, errors.New("must not be negative")
+	}
+	return d, nil
+}

@@ -1,0 +1,52 @@
+package apptainer
+
+import (
+	"testing"
+
+	"boxrun/launcher/testkit"
+)
+
+// The logs are those of Apptainer 1.4.5.
+func TestStartCause(t *testing.T) {
+	const noise = "ERROR:   container cleanup failed: no instance found with name web\n"
+	const starter = "\nFATAL:   while executing starter: failed to start instance: while running " +
+		"/usr/lib/x86_64-linux-gnu/apptainer/bin/starter: exit status 255\n"
+	for name, c := range map[string]struct{ log, want string }{
+		"no init": {"FATAL:   exec /sbin/init failed: a shared library is likely missing in the image\n" + noise,
+			"the image has no /sbin/init, or not the interpreter it needs"},
+		"an init that is not executable": {"FATAL:   exec /sbin/init failed: permission denied\n" + noise,
+			"the image's /sbin/init cannot be executed: permission denied"},
+		"an init that dies":                      {"dying\n", "dying"},
+		"an init that dies, on the command line": {"dying\n" + starter, "dying"},
+		"an address outside": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
+			"failed to allocate all requested IPs: 10.99.0.2\n", "the address 10.99.0.2 is not in the bridge's subnet"},
+		"an address in use": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
+			"failed to allocate for range 0: requested IP address 10.22.0.77 is not available in range set " +
+			"10.22.0.1-10.22.255.254\n", "the address 10.22.0.77 is taken by another box"},
+		"a lease left over": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
+			"failed to allocate for range 0: 10.22.0.7 has been allocated to 34, duplicate allocation is not allowed\n",
+			"the address 10.22.0.7 is leased to a box that is gone"},
+		"a network unknown": {noise + "FATAL:   container creation failed: network setup failed: no net configuration " +
+			"with name \"boxrun-x\" in /run/boxrun/cni\n",
+			`network setup failed: no net configuration with name "boxrun-x" in /run/boxrun/cni`},
+		"a bind without source": {noise + "FATAL:   container creation failed: mount hook function failure: mount " +
+			"/nosuch->/mnt error: while mounting /nosuch: mount source /nosuch doesn't exist\n",
+			"the bind's source /nosuch does not exist"},
+		"limits without a controller": {noise + "FATAL:   container creation failed: while applying cgroups config: " +
+			"while setting cgroup limits: openat2 /sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory\n",
+			"the resource limits cannot be set: while setting cgroup limits: openat2 " +
+				"/sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory"},
+		"a capability missing": {"\x1b[91mERROR  : Requesting capability set 0x000001ffffbdffff while permitted capability " +
+			"set is 0x000001fffeffffff\n\x1b[0m", "the kernel lacks a capability that Apptainer asks for " +
+			`(see "root default capabilities" in apptainer.conf)`},
+		"noise of the network plugins": {"ERROR:   could not delete networks: plugin type=\"firewall\" failed (delete): x\n" +
+			noise + "FATAL:   container creation failed: error while setting network arguments: badly formatted\n" + starter,
+			"error while setting network arguments: badly formatted"},
+		"an image that is none": {"FATAL:   While checking container encryption: could not open image /x.sif: image format " +
+			"not recognized\n", "While checking container encryption: could not open image /x.sif: image format not recognized"},
+		"nothing": {"", ""},
+		"success": {"INFO:    instance started successfully\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) { testkit.WantText(t, Cause(c.log), c.want) })
+	}
+}

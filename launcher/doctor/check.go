@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"boxrun/launcher/fault"
+)
+
+// Verdict is the result of a check.
+type Verdict string
+
+// A Warn is worth knowing. After a Fail some box does not work, or cannot start. A Skip means the check could not be
+// made, or has no meaning here.
+const (
+	Pass Verdict = "PASS"
+	Warn Verdict = "WARN"
+	Fail Verdict = "FAIL"
+	Skip Verdict = "SKIP"
+)
+
+// Check is the result of looking at a single thing.
+type Check struct {
+	Area   string  `json:"area"` // host, network, leftovers, or the box's name
+	Name   string  `json:"name"`
+	Status Verdict `json:"status"`
+	Found  string  `json:"found"`
+	Why    string  `json:"why,omitempty"` // why the finding matters
+	Fix    string  `json:"fix,omitempty"` // the command that repairs the finding
+}
+
+func pass(format string, args ...any) Check {
+	return Check{Status: Pass, Found: fmt.Sprintf(format, args...)}
+}
+
+func skip(format string, args ...any) Check {
+	return Check{Status: Skip, Found: fmt.Sprintf(format, args...)}
+}
+
+func warn(why, fix, format string, args ...any) Check {
+	return Check{Status: Warn, Found: fmt.Sprintf(format, args...), Why: why, Fix: fix}
+}
+
+func fail(why, fix, format string, args ...any) Check {
+	return Check{Status: Fail, Found: fmt.Sprintf(format, args...), Why: why, Fix: fix}
+}
+
+// broken returns a check that could not be made because of err.
+func broken(err error) Check {
+	return Check{Status: Fail, Found: "could not be looked at: " + err.Error(), Fix: fault.HintOf(err)}
+}
+
+// named returns the check with a name, for looks with several checks.
+func (c Check) named(name string) Check {
+	c.Name = name
+	return c
+}
+
+// Failed says whether any of the checks has the status Fail.
+func Failed(checks []Check) bool {
+	return slices.ContainsFunc(checks, func(c Check) bool { return c.Status == Fail })
+}
+
+// failures returns a failed check for each error joined in err.
+func failures(err error, why string) []Check {
+	var checks []Check
+	for _, e := range fault.Split(err) {
+		checks = append(checks, fail(why, fault.HintOf(e), "%v", e))
+	}
+	return checks
+}
+
+// in returns the check with an area and a name, for checks outside a look.
+func (c Check) in(area, name string) Check {
+	c.Area, c.Name = area, name
+	return c
+}
+
+// look is a small function that examines a part of the host. A look with several checks names each of them; a single
+// check gets the name of the look.
+type look struct {
+	area, name string
+	run        func(context.Context) []Check
+}
+
+// one returns a look for a function with a single check.
+func one(area, name string, run func(context.Context) Check) look {
+	return look{area, name, func(ctx context.Context) []Check { return []Check{run(ctx)} }}
+}
+
+// lookTimeout limits the time of each look. Looks run at the same time.
+const lookTimeout = 4 * time.Second
+
+// looking limits how many looks run at the same time: many looks run programs.
+const looking = 12
+
+// run runs all looks, and returns their checks in the order of the looks.
+func run(ctx context.Context, looks []look) []Check {
+	results := make([][]Check, len(looks))
+	places := make(chan struct{}, looking)
+	var all sync.WaitGroup
+	for i, l := range looks {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			results[i] = l.limited(ctx)
+		})
+	}
+	all.Wait()
+	return slices.Concat(results...)
+}
+
+// limited runs the look for at most lookTimeout. A look that hangs in a system call is not waited for, and becomes a
+// failed check.
+func (l look) limited(ctx context.Context) []Check {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	done := make(chan []Check, 1)
+	go func() { done <- l.run(ctx) }()
+	var checks []Check
+	select {
+	case checks = <-done:
+	case <-ctx.Done():
+		checks = []Check{fail("the host is overloaded, or the kernel holds somebody up", "", "took longer than %s", lookTimeout)}
+	}
+	for i := range checks {
+		checks[i].Area = l.area
+		if checks[i].Name == "" {
+			checks[i].Name = l.name
+		}
+	}
+	return checks
+}

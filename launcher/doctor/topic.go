@@ -1,0 +1,103 @@
+package doctor
+
+import (
+	"slices"
+	"strings"
+
+	"boxrun/launcher/network"
+	"boxrun/netsetup"
+)
+
+// topic is a part of a plan with a check of its own.
+type topic struct {
+	name string
+	good string // what the check reports without drift
+	why  string
+	part func(netsetup.Plan) netsetup.Plan
+}
+
+// checkTopics compares all topics of all plans with the host.
+func checkTopics(k *netsetup.Kernel, topics []topic, plans []netsetup.Plan) []Check {
+	checks := make([]Check, len(topics))
+	for i, t := range topics {
+		checks[i] = t.check(k, plans)
+	}
+	return checks
+}
+
+// check compares the topic's part of all plans with the host.
+func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
+	var drift, kept []string
+	for _, p := range plans {
+		part := t.part(p)
+		lines, err := part.Drift(k)
+		if err != nil {
+			return broken(err).named(t.name)
+		}
+		drift = append(drift, lines...)
+		if part.Features == nil {
+			continue
+		}
+		names, err := part.Features.Kept(k)
+		if err != nil {
+			return broken(err).named(t.name)
+		}
+		kept = append(kept, names...)
+	}
+	return t.judge(drift, kept).named(t.name)
+}
+
+// judge makes the check from drift, the lines of what is out of place, and kept, the devices whose drivers keep
+// offload on. drift comes first.
+func (t topic) judge(drift, kept []string) Check {
+	switch {
+	case slices.ContainsFunc(drift, func(line string) bool { return !netsetup.Overtaken(line) }):
+		return fail(t.why, network.RepairCommand, "%s", strings.Join(drift, "; "))
+	case len(drift) > 0: // only other rules before boxrun's: the checks of each box say whether they are in its way
+		return warn(t.why, network.RepairCommand, "%s", strings.Join(drift, "; "))
+	case len(kept) > 0:
+		return warn(t.why, "", "a driver does not let it be turned off: %s", strings.Join(kept, ", "))
+	}
+	return pass("%s", t.good)
+}
+
+// sharedTopics divides the plans of the host and of the bridges into topics. beforeUp relies on the order of the
+// first three.
+func sharedTopics() []topic {
+	return []topic{
+		{"modules", "loaded, or built in", "rules and bridges are made of them",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Modules: p.Modules} }},
+		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Sysctls: p.Sysctls} }},
+		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{ReversePath: p.ReversePath} }},
+		{"bridge", "up, with its address", "boxes are connected by it",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Device: p.Device} }},
+		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Zone: p.Zone} }},
+		{"conflist file", "as written", "Apptainer finds the bridge by it",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Conflist: p.Conflist} }},
+		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
+			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Features: p.Features} }},
+		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
+			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "nat") }},
+		{"mss", "in place", "on a path with a smaller MTU connections open and then hang", func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "mangle") }},
+		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
+			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "filter") }},
+		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
+			func(p netsetup.Plan) netsetup.Plan {
+				guard := rulesOf(p, "raw")
+				guard.Localnet = p.Localnet
+				return guard
+			}},
+	}
+}
+
+// rulesOf returns the part of p with the chains and rules of a table.
+func rulesOf(p netsetup.Plan, table string) netsetup.Plan {
+	return netsetup.Plan{
+		Owner:  p.Owner,
+		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return c.Table != table }),
+		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return r.Table != table }),
+	}
+}

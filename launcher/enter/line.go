@@ -1,0 +1,124 @@
+package enter
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// line is the connection between boxrun outside the box and boxrun inside. The process inside gets a description of the
+// command, and sends two packets back at most: the first when the process runs, the second if the command could not be
+// executed.
+type line struct {
+	far     []*os.File // files 3 and up of the process inside, see inside.go
+	near    int        // socket of boxrun outside
+	process int        // PID of the command as the host counts; 0: no packet yet
+	text    []byte     // the second packet
+}
+
+// newLine opens a line. Its files include boxrun's executable, to be run inside the box.
+func newLine(e entry) (*line, error) {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, fmt.Errorf("opening boxrun's own executable: %w", err)
+	}
+	spec, err := inMemory(e)
+	if err != nil {
+		exe.Close()
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		exe.Close()
+		spec.Close()
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	l := &line{near: pair[0], far: []*os.File{exe, spec, os.NewFile(uintptr(pair[1]), "line")}}
+	// With SO_PASSCRED the kernel adds the sender's PID, as the host counts, to each packet.
+	if err := unix.SetsockoptInt(l.near, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		l.close()
+		return nil, os.NewSyscallError("setsockopt SO_PASSCRED", err)
+	}
+	return l, nil
+}
+
+// inMemory returns a file without a name (memfd) holding e. The values of e, secrets among them, thus appear in no
+// process list.
+func inMemory(e entry) (*os.File, error) {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("boxrun-entry", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "entry")
+	if _, err := f.WriteAt(text, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// started closes the far end in this process: from then on the process inside holds the only copy, and its exit closes
+// the line.
+func (l *line) started() {
+	for _, f := range l.far {
+		f.Close()
+	}
+}
+
+func (l *line) close() {
+	l.started()
+	unix.Close(l.near)
+}
+
+// pid returns the PID of the process in the box, as the host counts; 0 if the process has not reported yet. The process
+// leads its own process group.
+func (l *line) pid() int {
+	l.hear()
+	return l.process
+}
+
+// end returns why the command could not be executed; a failure without text if the command was executed.
+func (l *line) end() (failure, error) {
+	for l.hear() {
+	}
+	var f failure
+	if len(l.text) == 0 {
+		return f, nil
+	}
+	err := json.Unmarshal(l.text, &f)
+	return f, err
+}
+
+// hear receives a packet if there is any, without waiting, and reports whether there was one.
+func (l *line) hear() bool {
+	buf, oob := make([]byte, 64*1024), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	n, oobn, _, _, err := unix.Recvmsg(l.near, buf, oob, unix.MSG_DONTWAIT)
+	if err != nil || n == 0 {
+		return false
+	}
+	if l.process == 0 {
+		l.process = senderOf(oob[:oobn])
+	} else {
+		l.text = buf[:n]
+	}
+	return true
+}
+
+// senderOf returns the PID from the credentials in a packet's control message; 0 if there are none.
+func senderOf(oob []byte) int {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) == 0 {
+		return 0
+	}
+	who, err := unix.ParseUnixCredentials(&messages[0])
+	if err != nil {
+		return 0
+	}
+	return int(who.Pid)
+}

@@ -1,0 +1,174 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
+	"boxrun/launcher/network"
+	"boxrun/launcher/units"
+	"boxrun/netsetup"
+)
+
+// Repaired is the outcome of a repair.
+type Repaired struct {
+	Boxes int      // how many running boxes were looked at
+	Lines []string // a line for each repaired fault
+}
+
+// Repair puts back rules that others took away from running boxes, and touches no box. Repair goes on past errors. An
+// unreadable record is an error, but the other boxes are repaired.
+func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
+	k, err := network.OpenKernel()
+	if err != nil {
+		return Repaired{}, err
+	}
+	defer k.Close()
+	boxes, unread := l.All()
+	r := &repairs{l: l, k: k, verb: "repairing", errs: []error{unread}}
+	r.each(ctx, boxes, r.rules)
+	if len(r.bridges) > 0 {
+		names, err := network.RepairNames(ctx, l.Store)
+		r.note("", names, err)
+	}
+	return r.done, errors.Join(r.errs...)
+}
+
+// RepairAll repairs everything of boxrun's: what up repairs of a running box, and what down takes away of a dead box,
+// and then the leases, rules and networks that no box needs. RepairAll goes on past errors, and leaves a box alone
+// that another boxrun works on for longer: the other boxrun repairs the box as well.
+func (l *Launcher) RepairAll(ctx context.Context) (Repaired, error) {
+	k, err := network.OpenKernel()
+	if err != nil {
+		return Repaired{}, err
+	}
+	defer k.Close()
+	boxes, err := l.All()
+	if err != nil && !errors.Is(err, box.ErrUnreadable) { // network.Clean returns unreadable records
+		return Repaired{}, err
+	}
+	r := &repairs{l: l, k: k, verb: "mending", patience: 3 * time.Second}
+	r.each(ctx, boxes, r.whole)
+	lines, err := network.Clean(ctx, l.Store, k)
+	r.done.Lines = append(r.done.Lines, lines...)
+	return r.done, errors.Join(append(r.errs, err)...)
+}
+
+// repairs goes from box to box, and repairs each under the lock of the box: the rules of a box belong to the holder of
+// its lock.
+type repairs struct {
+	l        *Launcher
+	k        *netsetup.Kernel
+	verb     string        // of errors
+	patience time.Duration // for a box in the hands of another boxrun; 0: as long as the other boxrun takes
+	bridges  []string      // of the boxes so far: what boxes share is repaired once for each bridge
+	done     Repaired
+	errs     []error
+}
+
+// note keeps the result for a box, or for everything boxes share if name is "".
+func (r *repairs) note(name string, lines []string, err error) {
+	for _, line := range lines {
+		if name != "" {
+			line = name + ": " + line
+		}
+		r.done.Lines = append(r.done.Lines, line)
+	}
+	if name == "" {
+		name = "what boxes share"
+	}
+	r.errs = append(r.errs, fault.Wrap(r.verb+" "+name, err))
+}
+
+// repairBox repairs a box, and returns a line for each fault. The caller holds the lock of the box.
+type repairBox func(context.Context, *box.Box) ([]string, error)
+
+// each repairs the boxes. A box in the hands of another boxrun comes last, because the other boxrun may be waiting for
+// the box to be ready.
+func (r *repairs) each(ctx context.Context, boxes []*box.Box, repair repairBox) {
+	var busy []string
+	for _, b := range boxes {
+		unlock, err := r.l.TryLockBox(ctx, b.Name)
+		if errors.Is(err, box.ErrBusy) {
+			busy = append(busy, b.Name)
+			continue
+		}
+		r.locked(ctx, b.Name, unlock, err, repair)
+	}
+	for _, name := range busy {
+		unlock, err := r.wait(ctx, name)
+		if !errors.Is(err, box.ErrBusy) {
+			r.locked(ctx, name, unlock, err, repair)
+		}
+	}
+}
+
+// wait takes the lock of a busy box. The error is ErrBusy when the patience is over.
+func (r *repairs) wait(ctx context.Context, name string) (func(), error) {
+	if r.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.patience, box.ErrBusy)
+		defer cancel()
+	}
+	return r.l.LockBox(ctx, name)
+}
+
+// locked repairs a box, and gives the lock of the box back. err is the error of taking the lock.
+func (r *repairs) locked(ctx context.Context, name string, unlock func(), err error, repair repairBox) {
+	if err != nil {
+		r.note(name, nil, err)
+		return
+	}
+	defer unlock()
+	b, err := r.l.Load(name)
+	if err != nil {
+		r.note(name, nil, files.IgnoreNotExist(err)) // the box may have gone meanwhile
+		return
+	}
+	lines, err := repair(ctx, b)
+	r.note(name, lines, err)
+}
+
+// rules repairs the rules of a running box, and before them the network the box shares with others.
+func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
+	if b.Phase != box.Running || !b.Alive() {
+		return nil, nil
+	}
+	r.done.Boxes++
+	if !b.Bridged() {
+		return nil, nil
+	}
+	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {
+		lines, err := network.RepairShared(ctx, r.l.Store, r.k, b)
+		r.note("", lines, err)
+		r.bridges = append(r.bridges, bridge)
+	}
+	return network.RepairRules(r.l.Store, r.k, b)
+}
+
+// whole repairs a running box as up does. A dead box is cleared away, unless systemd is about to start the box anew.
+func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
+	if b.Phase != box.Running || !b.Alive() {
+		if units.Supervises(ctx, b) {
+			return nil, nil
+		}
+		line := fmt.Sprintf("took away what was left of it: it was %s; \"boxrun up %s\" starts it anew", b.State(), b.Name)
+		_, err := r.l.clear(ctx, r.k, b, rollbackTimeout)
+		return []string{line}, err
+	}
+	r.done.Boxes++
+	lines, err := network.Repair(ctx, r.l.Store, r.k, b)
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		return lines, nil // a check of the doctor's names the box: only a restart repairs that
+	}
+	if err != nil {
+		return lines, err
+	}
+	ping, err := network.RepairPing(b)
+	return append(lines, ping...), err
+}

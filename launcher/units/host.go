@@ -1,0 +1,108 @@
+package units
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	systemdbus "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+
+	"boxrun/launcher/fault"
+	"boxrun/launcher/guest"
+)
+
+// Host is a connection to the host's systemd, over the socket of root's systemctl. No bus daemon needs to be up.
+type Host struct{ guest.Conn }
+
+// Dial connects to the host's systemd, within AskTimeout.
+func Dial(ctx context.Context) (*Host, error) {
+	conn, err := guest.Connect(ctx, systemdbus.NewSystemdConnectionContext)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
+	}
+	return &Host{conn}, nil
+}
+
+// Ask asks a question within AskTimeout. A hanging systemd may still have taken the connection.
+func (h *Host) Ask(ctx context.Context, question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, guest.AskTimeout)
+	defer cancel()
+	return question(ctx)
+}
+
+// reloadTimeout is how long systemd may take to read all units again, with its generators. systemctl has the same
+// limit.
+const reloadTimeout = 90 * time.Second
+
+// reload makes systemd read its units again.
+func (h *Host) reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	return fault.Wrap("having systemd read its units again", h.ReloadContext(ctx))
+}
+
+// toJob is a method of the connection that makes systemd start, restart or stop a unit, such as StartUnitContext.
+type toJob func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
+
+// job asks systemd for a job on a unit. mode is what to do about other jobs on the unit: "replace" or "fail". done
+// receives the result of the job; nil if nobody waits for the result.
+func (h *Host) job(ctx context.Context, to toJob, unit, mode string, done chan<- string) error {
+	return h.Ask(ctx, func(ctx context.Context) error {
+		_, err := to(ctx, unit, mode, done)
+		return err
+	})
+}
+
+// start asks systemd to start a service, and does not wait for the start.
+func (h *Host) start(ctx context.Context, unit string) error {
+	return h.job(ctx, h.StartUnitContext, unit, "replace", nil)
+}
+
+// disable makes systemd remove the links that start the units.
+func (h *Host) disable(ctx context.Context, units []string) error {
+	return h.Ask(ctx, func(ctx context.Context) error {
+		_, err := h.DisableUnitFilesContext(ctx, units, false)
+		return err
+	})
+}
+
+// forgetFailures makes systemd list no failed service that matches a pattern, such as a service whose file is gone.
+func (h *Host) forgetFailures(ctx context.Context, patterns ...string) error {
+	return h.Ask(ctx, func(ctx context.Context) error {
+		failed, err := h.ListUnitsByPatternsContext(ctx, []string{"failed"}, patterns)
+		errs := []error{err}
+		for _, unit := range failed {
+			errs = append(errs, ignoreNoUnit(h.ResetFailedUnitContext(ctx, unit.Name)))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// activeState returns the state of a unit, such as "active"; "inactive" for a missing unit.
+func (h *Host) activeState(ctx context.Context, unit string) (state any, err error) {
+	err = h.Ask(ctx, func(ctx context.Context) error {
+		p, err := h.GetUnitPropertyContext(ctx, unit, "ActiveState")
+		if err == nil {
+			state = p.Value.Value()
+		}
+		return err
+	})
+	return state, err
+}
+
+// unitTimeout is how long systemd may take to end a service without processes.
+const unitTimeout = 5 * time.Second
+
+func isBusError(err error, name string) bool {
+	var bus dbus.Error
+	return errors.As(err, &bus) && bus.Name == "org.freedesktop.systemd1."+name
+}
+
+func ignoreNoUnit(err error) error {
+	if isBusError(err, "NoSuchUnit") || isBusError(err, "NoSuchProcess") {
+		return nil
+	}
+	return err
+}

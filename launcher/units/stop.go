@@ -1,0 +1,180 @@
+package units
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	systemdbus "github.com/coreos/go-systemd/v22/dbus"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
+)
+
+// Stopping is the stop of services that systemd was asked for.
+type Stopping struct {
+	host *Host // nil if systemd has no part in it
+	jobs []stopJob
+}
+
+// stopJob is the stop of one service.
+type stopJob struct {
+	unit string
+	done chan string // receives the result of the job
+	err  error       // why nothing is to be waited for
+}
+
+// stop asks systemd to stop services. A missing service counts as stopped.
+func (h *Host) stop(ctx context.Context, units ...string) Stopping {
+	s := Stopping{host: h}
+	for _, unit := range units {
+		job := stopJob{unit: unit, done: make(chan string, 1)}
+		job.err = h.job(ctx, h.StopUnitContext, unit, "replace", job.done)
+		if isBusError(job.err, "NoSuchUnit") {
+			job.err = nil
+			job.done <- "done"
+		}
+		s.jobs = append(s.jobs, job)
+	}
+	return s
+}
+
+// Wait returns when the services have stopped. Callers wait after the stop of the box.
+func (s Stopping) Wait(ctx context.Context) error {
+	var errs []error
+	for _, job := range s.jobs {
+		errs = append(errs, s.host.await(ctx, job))
+	}
+	return errors.Join(errs...)
+}
+
+// await returns when the service has stopped. A "boxrun up" in the service may be waiting for a lock of ours, and may
+// not have listened yet when systemd told it to go. So await repeats the signal.
+func (h *Host) await(ctx context.Context, job stopJob) error {
+	if job.err != nil {
+		return fault.Wrap("stopping "+job.unit, job.err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-job.done:
+			return nil
+		case <-again.C: // the signal fails where nothing runs any more
+			_ = h.KillUnitWithTarget(ctx, job.unit, systemdbus.Main, int32(process.HaltSignal))
+		case <-ctx.Done():
+			return fault.Wrap("waiting for the end of "+job.unit, context.Cause(ctx))
+		}
+	}
+}
+
+// Close ends the connection to systemd.
+func (s Stopping) Close() {
+	if s.host != nil {
+		s.host.Close()
+	}
+}
+
+// Stop tells the host's systemd about the intended end of the box. From then on systemd starts nothing anew, and
+// if this boxrun were killed, the services' own "boxrun down" would finish the work. The service around this process is
+// left out, because systemd knows about its stop.
+func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
+	if !Booted() {
+		return Stopping{}
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		store.Notef("warning: %v", err) // the box goes all the same
+		return Stopping{}
+	}
+	own := store.Caller.Unit
+	if own == "" {
+		host.awaitStarted(ctx, Transient(b.Name))
+		host.wakeBus(ctx)
+	}
+	return host.stop(ctx, slices.DeleteFunc(unitsOf(b), func(unit string) bool { return unit == own })...)
+}
+
+// awaitStarted waits until a service has started: until then the command line is in its last sleep. If told to stop
+// earlier, systemd would not know Apptainer's master yet, and would kill it.
+func (h *Host) awaitStarted(ctx context.Context, unit string) {
+	for began := time.Now(); time.Since(began) < unitTimeout; {
+		state, err := h.activeState(ctx, unit)
+		if err != nil || state != "activating" || process.Sleep(ctx, 5*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// wakeBus starts the system's bus if the bus does not run and its socket waits for a caller. Apptainer's master calls
+// the bus at its end, to have systemd end the box's scope. Boxes are started after the bus, and so stopped before the
+// bus. So systemd would hold back the start of the bus until the stop of the box's service is over, and this stop waits
+// for the master.
+func (h *Host) wakeBus(ctx context.Context) {
+	bus, err := h.activeState(ctx, "dbus.service")
+	if err != nil || bus == "active" {
+		return
+	}
+	socket, err := h.activeState(ctx, "dbus.socket")
+	if err != nil || socket != "active" {
+		return
+	}
+	done := make(chan string, 1)
+	if err := h.job(ctx, h.StartUnitContext, "dbus.service", "fail", done); err != nil {
+		return // endMaster waits for the master, and kills a hanging master
+	}
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// ErrTakenDown says that the box to be stopped has ended while another boxrun works on it. The other boxrun does the
+// rest.
+var ErrTakenDown = errors.New("another boxrun takes the box down")
+
+// LockToStop takes the lock of a box to take the box down. systemd runs boxrun to stop a service, also after the
+// service's box has ended. Then LockToStop does not wait for another boxrun at work on the remains, because the other
+// boxrun may be waiting for this service. The error is ErrTakenDown in this case.
+func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
+	if !IsOf(s.Caller.Unit, name) {
+		return s.LockBox(ctx, name)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for masterAlive(s, name) {
+			if process.Sleep(ctx, 20*time.Millisecond) != nil {
+				return
+			}
+		}
+		cancel(ErrTakenDown)
+	}()
+	return s.LockBox(ctx, name)
+}
+
+func masterAlive(s *box.Store, name string) bool {
+	b, err := s.Load(name)
+	return err == nil && b.Master.PID > 1 && b.Master.Alive()
+}
+
+// OthersBox reports whether systemd is stopping a service without b inside: the service was for an earlier box, already
+// taken down, and b is the next box. If the service only supervises b, the service's main process is b's master, and
+// OthersBox returns false.
+func OthersBox(c box.Caller, b *box.Box) bool {
+	return slices.Contains(unitsOf(b), c.Unit) && c.Unit != b.Unit && c.MainPID != strconv.Itoa(b.Master.PID)
+}
+
+// DiedUnseen reports whether systemd stops the service of a box that died while the command line was in its last sleep.
+// If the master is gone by the end of the sleep, systemd has no process to watch, and considers the work of the service
+// done. The box has crashed all the same.
+func DiedUnseen(c box.Caller, b *box.Box) bool {
+	return c.Unit == Transient(b.Name) && b.Phase == box.Running && !b.Alive() && !c.Ended && c.MainPID == ""
+}
