@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -145,7 +144,7 @@ func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error
 		return nil, err
 	}
 	plan := s.Plan()
-	if os.Geteuid() != 0 {
+	if !l.Caller.Root {
 		return plan.Commands(), nil
 	}
 	if err := plan.Record(k); err != nil {
