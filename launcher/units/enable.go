@@ -174,9 +174,8 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 // refresh rewrites the settings of boxrun@.service for a changed profile.
 func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) error {
 	f := dropIn(Dir, p)
-	old, err := os.ReadFile(f.Path)
-	if err == nil && string(old) == f.Content {
-		return nil
+	if written, err := f.IsWritten(); written || err != nil {
+		return err
 	}
 	unlock, err := Lock(ctx, s)
 	if err != nil {
