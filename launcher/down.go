@@ -122,7 +122,9 @@ func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 
 // stopWithUnits stops the box, and tells systemd of the stop. Normally systemd is told first. If timeout is longer
 // than the time its services have to stop, systemd is told after the box has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (killed error, services units.Stopping, err error) {
+func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (
+	killed error, services units.Stopping, err error,
+) {
 	long := timeout > stopTimeout(b)
 	if !long {
 		services = units.Stop(ctx, l.Store, b)
@@ -141,7 +143,8 @@ func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) 
 		return nil, nil
 	}
 	b.Phase = box.Stopping
-	if err := files.IgnoreFull(l.Save(b)); err != nil { // only ps needs the saved phase, and safety does not depend on the phase
+	// Only ps needs the saved phase, and safety does not depend on the phase.
+	if err := files.IgnoreFull(l.Save(b)); err != nil {
 		return nil, err
 	}
 	return guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)

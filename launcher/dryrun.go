@@ -215,7 +215,8 @@ func rulesCommands(b *box.Box) ([]string, error) {
 func findVeth(b *box.Box) []string {
 	return []string{
 		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
-		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
+		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
+			`/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
 	}
 }

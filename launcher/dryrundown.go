@@ -85,5 +85,6 @@ func (l *Launcher) lastOf(b *box.Box, others []*box.Box) []string {
 		return nil
 	}
 	own := []string{network.BridgeFile(l.Store, b.Profile.Network.Bridge), network.HostFile(l.Store)}
-	return slices.DeleteFunc(network.Unneeded(l.Store, others), func(file string) bool { return !slices.Contains(own, file) })
+	stranger := func(file string) bool { return !slices.Contains(own, file) }
+	return slices.DeleteFunc(network.Unneeded(l.Store, others), stranger)
 }

@@ -33,7 +33,9 @@ func TestPlanOfABox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "ln -sfn /dev/null ") || strings.HasPrefix(line, "cat ") })
+	lines = slices.DeleteFunc(lines, func(line string) bool {
+		return strings.HasPrefix(line, "ln -sfn /dev/null ") || strings.HasPrefix(line, "cat ")
+	})
 	testkit.WantText(t, strings.Join(lines, "\n"), `mkdir -p /run/boxrun
 sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path *=/d' /etc/apptainer/apptainer.conf > /run/boxrun/apptainer.conf
 mkdir -p /run/boxrun/boxes/web/conf/masks

@@ -52,7 +52,8 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 // warnOfNames warns of a box without a name server.
 func (l *Launcher) warnOfNames(b *box.Box, f facts) {
 	if f.resolvers.Unknown {
-		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", b.Name)
+		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
+			"hint: set network.dns", b.Name)
 	}
 }
 

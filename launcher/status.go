@@ -88,8 +88,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: statusOf(b), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: network.Exposure(b),
-		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
+		Status: statusOf(b), Failed: []string{}, Drift: []string{},
+		Limits: b.Profile.Resources, Exposure: network.Exposure(b), ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
 	d.Definition, err = build.Outdated(ctx, now)

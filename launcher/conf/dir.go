@@ -156,7 +156,10 @@ func ChangedEnvironment(s *box.Store, p profiles.Profile) bool {
 	if len(p.Systemd.Environment) == 0 || box.IsHello(p.Image) {
 		return false
 	}
-	told := files.File{Path: filepath.Join(s.ConfDir(p.Name), environmentFile), Content: environmentConf(p.Systemd.Environment)}
+	told := files.File{
+		Path:    filepath.Join(s.ConfDir(p.Name), environmentFile),
+		Content: environmentConf(p.Systemd.Environment),
+	}
 	written, err := told.IsWritten()
 	return !written && !errors.Is(err, fs.ErrPermission)
 }

@@ -118,7 +118,8 @@ func NamesDrift(s *box.Store, b *box.Box, boxes []*box.Box) (string, error) {
 	if written {
 		return "", nil
 	}
-	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are", b.Name, b.Profile.Network.Bridge), nil
+	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are",
+		b.Name, b.Profile.Network.Bridge), nil
 }
 
 // Resolvers is the configuration of name resolution in a box.
