@@ -90,7 +90,7 @@ func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
 		properties[i] = m.property()
 	}
 	return fault.Wrap("limiting "+scope, host.Ask(ctx, func(ctx context.Context) error {
-		return host.Conn.SetUnitPropertiesContext(ctx, scope, true, properties...)
+		return host.SetUnitPropertiesContext(ctx, scope, true, properties...)
 	}))
 }
 
