@@ -28,7 +28,7 @@ func TestProfileChangesOfABox(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := conf.Dir{Systemd: true, Environment: map[string]string{"TOKEN": "secret", "TZ": "UTC"}}
-	if err := errors.Join(l.Save(b), told.Write(l.ConfDir(b.Name))); err != nil {
+	if err := errors.Join(l.Save(b), told.At(l.ConfDir(b.Name)).Write()); err != nil {
 		t.Fatal(err)
 	}
 	if b, err = l.Load(b.Name); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -102,9 +101,9 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 }
 
 // orphan waits for the rest of a start whose boxrun was killed, or ends the start, and adopts the box the start made.
-// Otherwise the box would come up later.
+// Otherwise the box would come up later. A stranger's instance is not the box.
 func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
-	if b.Init.PID > 1 {
+	if b.Init.PID > 1 || b.Stranger {
 		return nil
 	}
 	if err := apptainer.AwaitOrEnd(ctx, l.Conf(), b.Name, apptainer.OrphanTimeout); err != nil {
@@ -153,19 +152,33 @@ func (l *Launcher) remove(b *box.Box) error {
 	return l.removeOwn(b)
 }
 
-// removeOwn removes the files of the box: Apptainer's record and logs, and the files boxrun prepared for the box.
+// removeOwn removes the files of the box, and notes if another instance keeps its own.
 func (l *Launcher) removeOwn(b *box.Box) error {
-	return errors.Join(l.removeRecord(b), storage.RemoveMade(b), storage.DropImage(l.Store, b), os.RemoveAll(l.BoxDir(b.Name)))
-}
-
-// removeRecord removes Apptainer's record and logs of the box. If another instance has taken the name since, its
-// record and logs stay, with a note: without them nobody could stop the instance.
-func (l *Launcher) removeRecord(b *box.Box) error {
 	if b.Foreign() {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
-		return nil
 	}
-	return errors.Join(os.RemoveAll(filepath.Dir(b.Record)), files.RemoveIfThere(b.Log), files.RemoveIfThere(b.OutLog()))
+	left, err := l.leftovers(b)
+	errs := []error{err}
+	for _, r := range left {
+		errs = append(errs, r.Do())
+	}
+	return errors.Join(errs...)
+}
+
+// leftovers returns the removal of the files of the box: Apptainer's record and logs, and the files boxrun prepared for
+// the box. If another instance has taken the name since, its record and logs stay: without them nobody could stop the
+// instance.
+func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
+	var left []files.Removal
+	if !b.Foreign() {
+		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
+	}
+	left = append(left, storage.Made(b)...)
+	kept, err := storage.KeptFor(l.Store, b)
+	if kept != "" {
+		left = append(left, files.Removal{Paths: []string{kept}})
+	}
+	return append(left, files.Removal{Paths: []string{l.BoxDir(b.Name)}}), err
 }
 
 // adopt stores in b the processes of a running instance, and the cgroup of the instance.

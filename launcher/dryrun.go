@@ -6,19 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
-	"boxrun/launcher/conf"
 	"boxrun/launcher/files"
-	"boxrun/launcher/hello"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
-	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -108,56 +103,97 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, shared, err := d.foresee(p, old, others)
+	var k *netsetup.Kernel // nil: the commands are for a clean host
+	if d.l.Caller.Root {
+		if k, err = network.OpenKernel(); err != nil {
+			return nil, err
+		}
+		defer k.Close()
+	}
+	f, err := d.examine(k, p, others)
 	if err != nil {
 		return nil, err
 	}
-	c, err := conf.Told(d.l.Store, b, p, others)
+	b, err := d.l.New(p, f.unit, f.mtu)
 	if err != nil {
 		return nil, err
 	}
-	prepare, err := d.l.prepareCommands(b, p, c)
+	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err
 	}
-	start, err := d.l.startCommands(b, p, c)
-	if err != nil {
-		return nil, err
-	}
-	rules, err := rulesCommands(b)
+	w := plan(d.l.Store, p, b, others, f)
+	d.l.warnOfNames(b, f)
+	start, err := d.l.startCommands(w)
 	if err != nil {
 		return nil, err
 	}
 	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
-	names := d.l.nameCommands(b, others, append(slices.Clone(others), b))
-	return slices.Concat(shared, prepare, start, rules, names, d.l.hookCommands(b, p)), nil
+	names := namesAround(d.l.Store, b, others, append(slices.Clone(others), b)).Commands()
+	return slices.Concat(shared, start, names, d.l.hookCommands(b, p)), nil
 }
 
-// startCommands returns the command that boots the box, the same as run executes, and then the commands for the booted
-// box.
-func (l *Launcher) startCommands(b *box.Box, p profiles.Profile, c conf.Dir) ([]string, error) {
-	s, err := l.startOf(b, p, c)
-	if err != nil {
+// examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups
+// may be in the way.
+func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box) (facts, error) {
+	if k == nil {
+		f, err := d.l.look(p)
+		return f, errors.Join(err, network.RefusePublished(p, others))
+	}
+	examine := d.l.examine
+	if slices.Contains(d.built, p.Name) {
+		examine = d.l.examineBuilt
+	}
+	f, err := examine(k, p)
+	return f, errors.Join(err, refuseAmong(p, d.boxes))
+}
+
+// reserve gives the box the address that up would reserve, and returns the commands for the network shared with other
+// boxes. The address of old is free again for the new box.
+func (d *DryRun) reserve(k *netsetup.Kernel, b, old *box.Box, others []*box.Box) (lines []string, err error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	n, want, taken := network.Of(d.l.Store, b), b.Profile.Network.IP, network.AddrsOf(others)
+	var leaving []netip.Addr
+	if old != nil {
+		leaving = append(leaving, old.Addr)
+	}
+	if k == nil {
+		b.Addr = cleanAddr(n, want, taken)
+	} else if b.Addr, err = network.FreeAddr(n, want, taken, leaving...); err != nil {
 		return nil, err
 	}
-	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), s.Argv()...))
-	if b.Unit != "" {
-		if boot, err = l.unitCommand(b, s.Argv()); err != nil {
+	for _, s := range d.sharedPlans(b) {
+		missing, err := d.raise(k, s)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, missing...)
+	}
+	return lines, nil
+}
+
+// startCommands returns the commands in place of prepare and boot: files and directories, Apptainer's command line, and
+// what follows in the booted box.
+func (l *Launcher) startCommands(w wanted) ([]string, error) {
+	var lines []string
+	for _, set := range w.files {
+		lines = append(lines, set.Commands()...)
+	}
+	for _, dirs := range w.dirs {
+		lines = append(lines, dirs.Command())
+	}
+	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), w.argv...))
+	if w.box.Unit != "" {
+		var err error
+		if boot, err = units.StartCommand(l.Store, w.box, w.service()); err != nil {
 			return nil, err
 		}
 	}
-	return slices.Concat([]string{boot}, rootCommands(b), limits.StartCommands(b)), nil
-}
-
-// unitCommand returns the systemd-run command line that creates the box's transient service.
-func (l *Launcher) unitCommand(b *box.Box, argv []string) (string, error) {
-	path, err := apptainer.Look()
-	if err != nil {
-		return "", err
-	}
-	argv[0] = path
-	return units.StartCommand(l.Store, b, argv)
+	rules, err := rulesCommands(w.box)
+	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err
 }
 
 // rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
@@ -174,61 +210,6 @@ func rulesCommands(b *box.Box) ([]string, error) {
 	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
 }
 
-// nameCommands returns the commands that rewrite the hosts files of others on the bridge of b when b comes or goes, as
-// TellNames does. The new files name the given boxes.
-func (l *Launcher) nameCommands(b *box.Box, others, boxes []*box.Box) []string {
-	var lines []string
-	for _, other := range others {
-		if b.Bridged() && conf.Named(other) && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
-			lines = append(lines, files.File{Path: "hosts", Content: conf.HostsOf(other, boxes)}.Command(l.ConfDir(other.Name)))
-		}
-	}
-	return lines
-}
-
-// prepareCommands returns the commands to write the files of prepare.
-func (l *Launcher) prepareCommands(b *box.Box, p profiles.Profile, c conf.Dir) ([]string, error) {
-	site, err := l.site()
-	if err != nil {
-		return nil, err
-	}
-	lines := confCommands(site, l.Conf(), l.Path("cni"), units.Booted())
-	dir := l.ConfDir(b.Name)
-	lines = append(lines, "mkdir -p "+files.Quote(filepath.Join(dir, "masks")))
-	for _, f := range c.Files() {
-		lines = append(lines, f.Command(dir))
-	}
-	lines = append(lines, conf.SecretCommands(l.Store, p)...)
-	if box.IsHello(p.Image) {
-		lines = append(lines, hello.Commands(l.HelloRoot(b.Name))...)
-	}
-	if p.Storage.Root == "overlay" {
-		lines = append(lines, "mkdir -p "+files.Quote(p.Storage.Overlay))
-	}
-	if own := storage.OwnSources(p); len(own) > 0 {
-		lines = append(lines, "mkdir -p "+files.QuoteAll(own))
-	}
-	return lines, nil
-}
-
-// confCommands returns the commands to write Apptainer's configuration, with the content of Configuration: sed removes
-// each directive from the site's file and appends boxrun's value.
-func confCommands(site, conf, cniDir string, systemdHost bool) []string {
-	set := []string{"cni configuration path = " + cniDir}
-	if !systemdHost {
-		set = append(set, "systemd cgroups = no")
-	}
-	edit := "sed"
-	for _, directive := range set {
-		name, _, _ := strings.Cut(directive, " =")
-		edit += " -e " + files.Quote("$a"+directive) + " -e " + files.Quote("/^"+name+" *=/d")
-	}
-	return []string{
-		"mkdir -p " + files.Quote(filepath.Dir(conf)),
-		edit + " " + files.Quote(site) + " > " + files.Quote(conf),
-	}
-}
-
 // findVeth returns three commands. The first reads the PID of the box's init from Apptainer's record of the box, into
 // PID. The second finds the host's end of the box's veth pair, as VETH. The third lets users of the box ping.
 func findVeth(b *box.Box) []string {
@@ -237,33 +218,6 @@ func findVeth(b *box.Box) []string {
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
 	}
-}
-
-// foresee returns the box as up would reserve it, and the commands for the network shared with other boxes.
-func (d *DryRun) foresee(p profiles.Profile, old *box.Box, others []*box.Box) (*box.Box, []string, error) {
-	mtu, err := network.BridgeMTU(p.Network)
-	if err != nil {
-		return nil, nil, err
-	}
-	b, err := d.l.New(p, units.For(d.l.Caller, p), mtu)
-	if err != nil {
-		return nil, nil, err
-	}
-	if d.l.Caller.Root {
-		return d.foreseeHere(b, p, old, others)
-	}
-	if err := network.RefusePublished(p, others); err != nil || !b.Bridged() {
-		return b, nil, err
-	}
-	b.Addr = cleanAddr(network.Of(d.l.Store, b), p.Network.IP, network.AddrsOf(others))
-	var lines []string
-	for _, s := range d.sharedPlans(b) {
-		if !d.raised[s.file] {
-			lines = append(lines, s.plan.Commands()...)
-		}
-		d.raised[s.file] = true
-	}
-	return b, lines, nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address
@@ -293,45 +247,16 @@ func (d *DryRun) sharedPlans(b *box.Box) []sharedPlan {
 	}
 }
 
-// foreseeHere is foresee for root, who can look at this host. The address of old is free again for the new box.
-func (d *DryRun) foreseeHere(b *box.Box, p profiles.Profile, old *box.Box, others []*box.Box) (*box.Box, []string, error) {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer k.Close()
-	refuse := d.l.Refuse
-	if slices.Contains(d.built, p.Name) {
-		refuse = d.l.refuseBuilt
-	}
-	if err := errors.Join(refuse(k, p), refuseAmong(p, d.boxes)); err != nil || !b.Bridged() {
-		return b, nil, err
-	}
-	var leaving []netip.Addr
-	if old != nil {
-		leaving = append(leaving, old.Addr)
-	}
-	if b.Addr, err = network.FreeAddr(network.Of(d.l.Store, b), p.Network.IP, network.AddrsOf(others), leaving...); err != nil {
-		return nil, nil, err
-	}
-	var lines []string
-	for _, s := range d.sharedPlans(b) {
-		missing, err := d.raise(k, s)
-		if err != nil {
-			return nil, nil, err
-		}
-		lines = append(lines, missing...)
-	}
-	return b, lines, nil
-}
-
 // raise returns the commands for the parts of a shared plan not in place by now: none if this run has put the plan in
-// place before, all if this run has undone the plan, otherwise whatever the kernel lacks.
+// place before, all on a clean host or if this run has undone the plan, otherwise whatever the kernel lacks.
 func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
 	up, known := d.raised[s.file]
 	d.raised[s.file] = true
-	if up {
+	switch {
+	case up:
 		return nil, nil
+	case k == nil:
+		return s.plan.Commands(), nil
 	}
 	if err := s.plan.Record(k); err != nil {
 		return nil, err

@@ -3,13 +3,11 @@ package launcher
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/launcher/network"
-	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 )
@@ -47,33 +45,15 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 	if len(stale) > 0 {
 		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}
-	files, err := l.removeCommands(b)
+	left, err := l.leftovers(b)
 	if err != nil {
 		return nil, err
 	}
+	for _, r := range left {
+		lines = append(lines, r.Command())
+	}
 	shared, err := l.forgetCommands(b, others)
-	return slices.Concat(lines, files, shared, undo), err
-}
-
-// removeCommands returns the commands to remove the files of the box, as removeOwn does. Apptainer's record and logs
-// stay if they belong to another instance by now.
-func (l *Launcher) removeCommands(b *box.Box) ([]string, error) {
-	var lines []string
-	if !b.Foreign() {
-		lines = append(lines, "rm -rf "+files.QuoteAll([]string{filepath.Dir(b.Record), b.Log, b.OutLog()}))
-	}
-	if b.MadeOverlay && b.Overlay() != "" {
-		lines = append(lines, "rm -rf "+files.Quote(b.Overlay()))
-	}
-	if made := slices.Clone(b.MadeDirs); len(made) > 0 {
-		slices.Reverse(made)
-		lines = append(lines, files.RemoveEmptyCommand(made...))
-	}
-	kept, err := storage.KeptFor(l.Store, b)
-	if kept != "" {
-		lines = append(lines, "rm -rf "+files.Quote(kept))
-	}
-	return append(lines, "rm -rf "+files.Quote(l.BoxDir(b.Name))), err
+	return slices.Concat(lines, shared, undo), err
 }
 
 // forgetCommands returns the commands to end the state of the box and undo the shared network no box in others needs,
@@ -93,7 +73,7 @@ func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, erro
 	}
 	lines = append(lines, "rm -f "+files.Quote(l.BoxFile(b.Name)))
 	if len(others) > 0 {
-		return append(lines, l.nameCommands(b, others, others)...), nil
+		return append(lines, namesAround(l.Store, b, others, others).Commands()...), nil
 	}
 	return append(lines, "rm -f "+files.Quote(l.Conf()),
 		files.RemoveEmptyCommand(l.Path("boxes"), l.Path("bridges"), l.Path("cni"), l.Path("leases"), l.Dir)), nil

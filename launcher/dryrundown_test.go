@@ -29,8 +29,8 @@ func killedStart(t *testing.T, root string) (*Launcher, *box.Box) {
 	})
 	b.Record, b.Log = filepath.Join(root, "apps/web/web.json"), filepath.Join(root, "logs/web.err")
 	files := []string{b.Record, b.Log, b.OutLog(), b.Profile.Image + "/sbin/init", filepath.Join(l.ConfDir("web"), "hosts"), l.Conf()}
-	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib"), 0o755), l.Save(b), storage.MakeOverlay(l.Store, b, b.Profile),
-		storage.MakeDirs(l.Store, b, b.Profile, "storage.binds", []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")})); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "lib"), 0o755), l.Save(b), storage.Needed(b.Profile)[0].Make(l.Store, b),
+		storage.Dirs{Key: "storage.binds", Paths: []string{filepath.Join(root, "lib/shared/web"), filepath.Join(root, "lib/web/data")}}.Make(l.Store, b)); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range append(files, b.Overlay()+"/upper/f", filepath.Join(root, "lib/shared/other")) {
@@ -61,15 +61,19 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 	}
 
 	l, b = killedStart(t, root)
-	files, err := l.removeCommands(b)
+	left, err := l.leftovers(b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var lines []string
+	for _, r := range left {
+		lines = append(lines, r.Command())
 	}
 	shared, err := l.forgetCommands(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := strings.Join(append(files, shared...), "\n")
+	script := strings.Join(append(lines, shared...), "\n")
 	if out, err := exec.CommandContext(t.Context(), "bash", "-ec", script).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("typing\n%s\n%v: %s", script, err, out)
 	}
@@ -86,5 +90,5 @@ func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, strings.Join(lines, "\n"), "rm -f "+l.BoxFile("web")+"\n"+
-		files.File{Path: "hosts", Content: conf.HostsOf(db, []*box.Box{db})}.Command(l.ConfDir("db")))
+		conf.HostsFile(l.Store, db, []*box.Box{db}).Command())
 }

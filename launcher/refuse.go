@@ -20,17 +20,26 @@ import (
 // Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
 // reports every problem found.
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
-	return errors.Join(storage.RefuseImage(p, l.Search), l.refuseBuilt(k, p))
+	_, err := l.examine(k, p)
+	return err
 }
 
-// refuseBuilt is refuse for a profile whose image is built before the start.
-func (l *Launcher) refuseBuilt(k *netsetup.Kernel, p profiles.Profile) error {
-	_, err := apptainer.Look()
+// examine is Refuse, and returns the facts for a start.
+func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
+	f, err := l.examineBuilt(k, p)
+	return f, errors.Join(storage.RefuseImage(p, l.Search), err)
+}
+
+// examineBuilt is examine for a profile whose image is built before the start.
+func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
+	f, err := l.look(p)
 	others, loadErr := l.Others(p.Name)
 	own, ownErr := l.Load(p.Name)
-	return errors.Join(err, loadErr, files.IgnoreNotExist(ownErr),
+	var secretErr error
+	f.secrets, secretErr = conf.ReadSecrets(l.Store, p)
+	return f, errors.Join(err, loadErr, files.IgnoreNotExist(ownErr),
 		storage.RefuseBinds(p),
-		conf.RefuseSecrets(l.Store, p),
+		secretErr,
 		storage.RefuseOverlay(p, others),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name),
@@ -38,6 +47,13 @@ func (l *Launcher) refuseBuilt(k *netsetup.Kernel, p profiles.Profile) error {
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, own, others),
 	)
+}
+
+// warnOfNames warns of a box without a name server.
+func (l *Launcher) warnOfNames(b *box.Box, f facts) {
+	if f.resolvers.Unknown {
+		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", b.Name)
+	}
 }
 
 // refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself

@@ -97,22 +97,23 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 
 // upNew starts a box of which nothing exists yet.
 func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
-	if err := l.Refuse(k, p); err != nil {
+	f, err := l.examine(k, p)
+	if err != nil {
 		return Up{}, err
 	}
 	before, err := network.LookAtHost(p)
 	if err != nil {
 		return Up{}, err
 	}
-	up, err := l.bringUp(ctx, k, p, o)
+	up, err := l.bringUp(ctx, k, p, f, o)
 	changes, lookErr := before.Difference()
 	up.Host = changes
 	return up, errors.Join(err, lookErr)
 }
 
 // bringUp starts a box and waits for the box to be ready.
-func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
-	b, err := l.start(ctx, k, p, o)
+func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, f facts, o UpOptions) (Up, error) {
+	b, err := l.start(ctx, k, p, f, o)
 	if err != nil {
 		return Up{}, l.rollback(ctx, k, b, err)
 	}
@@ -196,12 +197,8 @@ const rollbackTimeout = 10 * time.Second
 
 // start takes a box from nothing to phase running. With an error, start returns the box to clear, or nil if nothing was
 // begun.
-func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (*box.Box, error) {
-	mtu, err := network.BridgeMTU(p.Network)
-	if err != nil {
-		return nil, err
-	}
-	b, err := l.New(p, units.For(l.Caller, p), mtu)
+func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, f facts, o UpOptions) (*box.Box, error) {
+	b, err := l.New(p, f.unit, f.mtu)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +206,7 @@ func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Pro
 	if err := l.reserve(ctx, k, b); err != nil {
 		return b, err
 	}
-	if err := l.boot(ctx, k, b, p); err != nil {
+	if err := l.boot(ctx, k, b, p, f); err != nil {
 		return b, err
 	}
 	b.Phase, b.MadeOverlay, b.MadeDirs = box.Running, false, nil
@@ -269,17 +266,23 @@ func refuseAmong(p profiles.Profile, others []*box.Box) error {
 // boot runs Apptainer, and puts the box's rules in place while the command line still sleeps. The command line returns
 // 200 ms after the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). If the command line is
 // our child, boot reaps the child before returning; otherwise systemd does.
-func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile) error {
-	s, err := l.prepare(b, p)
+func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, f facts) error {
+	boxes, err := l.All()
 	if err != nil {
+		return err
+	}
+	w := plan(l.Store, p, b, boxes, f)
+	l.warnOfNames(b, f)
+	if err := w.prepare(l.Store); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(p))
 	defer cancel()
-	cli, err := l.run(ctx, b, s.Argv())
+	cli, unit, err := l.run(ctx, w)
 	if err != nil {
 		return err
 	}
+	b.Unit = unit
 	booted := l.connect(ctx, k, b, cli)
 	if booted == nil {
 		network.Warn(l.Store, b)

@@ -14,7 +14,7 @@ func Default() Profile {
 		Network: Network{
 			Mode:      BridgeMode,
 			Bridge:    "sbr0",
-			Subnet:    netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 22, 0, 0}), 16),
+			Subnet:    netip.MustParsePrefix("10.22.0.0/16"),
 			Ports:     []Port{},
 			AllowFrom: []netip.Prefix{},
 			DNS:       []netip.Addr{},

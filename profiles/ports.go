@@ -117,13 +117,10 @@ func parsePortRange(s string) (portRange, error) {
 		return portRange{first, 1}, err
 	}
 	last, err := parsePortNumber(high)
-	if err != nil {
-		return portRange{}, err
+	if err == nil && last < first {
+		err = fmt.Errorf("must have ranges that go up, not %d-%d", first, last)
 	}
-	if last < first {
-		return portRange{}, fmt.Errorf("must have ranges that go up, not %d-%d", first, last)
-	}
-	return portRange{first, last - first + 1}, nil
+	return portRange{first, last - first + 1}, err
 }
 
 // parsePortNumber reads a number from 1 to 65535.
@@ -140,7 +137,11 @@ func parsePortNumber(s string) (uint16, error) {
 
 // String returns the port for people: 127.0.0.1:8080->80/tcp, or 0.0.0.0:9000-9100->9000-9100/udp for every address.
 func (p Port) String() string {
-	return fmt.Sprintf("%s:%s->%s/%s", p.address(), p.ports(p.Host), p.ports(p.Container), p.Proto)
+	ip := p.HostIP
+	if !ip.IsValid() {
+		ip = netip.IPv4Unspecified()
+	}
+	return fmt.Sprintf("%s:%s->%s/%s", ip, p.ports(p.Host), p.ports(p.Container), p.Proto)
 }
 
 // MarshalTOML returns the port as profiles write ports.
@@ -150,13 +151,6 @@ func (p Port) MarshalTOML() ([]byte, error) {
 		s = p.HostIP.String() + ":" + s
 	}
 	return []byte(strconv.Quote(s)), nil
-}
-
-func (p Port) address() string {
-	if p.HostIP.IsValid() {
-		return p.HostIP.String()
-	}
-	return "0.0.0.0"
 }
 
 // ports returns p.Count ports from first on, as "80" or "9000-9100".

@@ -61,8 +61,7 @@ func parseTemplate(types map[string]string) []Entry {
 
 // collectTypes records the type in words of each key of s, below table.
 func collectTypes(types map[string]string, s reflect.Type, table string) {
-	for i := range s.NumField() {
-		f := s.Field(i)
+	for f := range s.Fields() {
 		tag := f.Tag.Get("toml")
 		if tag == "-" {
 			continue

@@ -74,17 +74,15 @@ func (n *Network) checkIP(s *section) {
 	if !n.IP.IsValid() || !s.valid("ip", "subnet") {
 		return
 	}
-	switch n.IP {
-	case n.Subnet.Addr():
+	switch {
+	case n.IP == n.Subnet.Addr():
 		s.refuse("ip", "must not be the address of the subnet itself, got %q", n.IP)
-	case n.Subnet.Addr().Next():
+	case n.IP == n.Subnet.Addr().Next():
 		s.refuse("ip", "must not be the first of the subnet, which is the bridge's, got %q", n.IP)
-	case last(n.Subnet):
+	case n.IP == last(n.Subnet):
 		s.refuse("ip", "must not be the subnet's broadcast address, got %q", n.IP)
-	default:
-		if !n.Subnet.Contains(n.IP) {
-			s.refuse("ip", "must be in the subnet %s, got %q", n.Subnet, n.IP)
-		}
+	case !n.Subnet.Contains(n.IP):
+		s.refuse("ip", "must be in the subnet %s, got %q", n.Subnet, n.IP)
 	}
 }
 

@@ -24,11 +24,8 @@ func secretName(name string, value any) error {
 
 // checkSecretsDir refuses binds on SecretsDir or below.
 func (p *Profile) checkSecretsDir(storage *section) {
-	if len(p.Secrets) == 0 {
-		return
-	}
 	for i, b := range p.Storage.Binds {
-		if below(b.Target, SecretsDir) {
+		if len(p.Secrets) > 0 && below(b.Target, SecretsDir) {
 			storage.refuse(at("binds", i), "the target must not be in %s, where the box has its [secrets]", SecretsDir)
 		}
 	}

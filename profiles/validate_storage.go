@@ -69,8 +69,12 @@ func bindTarget(s, source string) (string, error) {
 		return target, nil // a device: Apptainer adds it to the box's own /dev, under the same name only
 	}
 	for _, taken := range takenTargets() {
+		where := taken.path
+		if taken.below {
+			where = "in " + where
+		}
 		if target == taken.path || taken.below && below(target, taken.path) {
-			return "", fmt.Errorf("the target must not be %s, %s", taken.where(), taken.why)
+			return "", fmt.Errorf("the target must not be %s, %s", where, taken.why)
 		}
 	}
 	return target, nil
@@ -81,13 +85,6 @@ type takenTarget struct {
 	path  string
 	below bool // everything below is taken too
 	why   string
-}
-
-func (t takenTarget) where() string {
-	if t.below {
-		return "in " + t.path
-	}
-	return t.path
 }
 
 // takenTargets lists observations with Apptainer 1.4.5 and a box of Debian 12. Binds below /run are hidden. Binds below

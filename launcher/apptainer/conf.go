@@ -9,18 +9,40 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"boxrun/launcher/files"
 )
 
-// Configuration returns the text of an apptainer.conf for boxrun, from site, the text of the site's own. Apptainer
-// then looks for CNI networks in cniDir. On a host without systemd Apptainer also makes cgroups without asking
-// systemd: otherwise a box would have no cgroup of its own, and two boxes would share a cgroup (setCgroups in
-// internal/pkg/runtime/launch). All other directives stay as the site has set them.
+// Configuration returns the text of an apptainer.conf for boxrun, from site, the text of the site's own, with the
+// directives changed. All other directives stay as the site has set them.
 func Configuration(site, cniDir string, systemdHost bool) string {
-	conf := setDirective(site, "cni configuration path", cniDir)
-	if !systemdHost {
-		conf = setDirective(conf, "systemd cgroups", "no")
+	for _, d := range directives(cniDir, systemdHost) {
+		site = setDirective(site, d.name, d.value)
 	}
-	return conf
+	return site
+}
+
+// EditCommand returns a sed command that prints the text of Configuration for the file site: sed removes each directive,
+// and appends boxrun's value.
+func EditCommand(site, cniDir string, systemdHost bool) string {
+	edit := "sed"
+	for _, d := range directives(cniDir, systemdHost) {
+		edit += " -e " + files.Quote("$a"+d.name+" = "+d.value) + " -e " + files.Quote("/^"+d.name+" *=/d")
+	}
+	return edit + " " + files.Quote(site)
+}
+
+type directive struct{ name, value string }
+
+// directives returns what boxrun sets in an apptainer.conf. Apptainer then looks for CNI networks in cniDir. On a host
+// without systemd Apptainer also makes cgroups without asking systemd: otherwise a box would have no cgroup of its own,
+// and two boxes would share a cgroup (setCgroups in internal/pkg/runtime/launch).
+func directives(cniDir string, systemdHost bool) []directive {
+	set := []directive{{"cni configuration path", cniDir}}
+	if !systemdHost {
+		set = append(set, directive{"systemd cgroups", "no"})
+	}
+	return set
 }
 
 // setDirective returns conf, the text of an apptainer.conf, with the directive name set to value. The new line

@@ -38,6 +38,9 @@ func (b *Box) SameBoot() bool {
 // an instance of the same name by hand after the box had ended. For a box still starting, with its init unknown, a
 // running instance counts as the box's own.
 func (b *Box) Foreign() bool {
+	if b.Stranger {
+		return true
+	}
 	if b.Phase == Starting && b.Init.PID <= 1 {
 		return false
 	}
@@ -96,6 +99,7 @@ type Box struct {
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
 	Foreseen bool // in a DryRun: the box would run by now
+	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make
 }
 
 // Alive reports whether the box's init still runs, in this boot. A later process with the same number does not count.

@@ -29,7 +29,7 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 		"mkdir -p " + files.Quote(filepath.Dir(j.image)),
 		"mkdir -m 700 " + files.QuoteAll([]string{j.work(), j.temporary()}),
 	}
-	lines = append(lines, recipeCommands(recipe, j.dir())...)
+	lines = append(lines, unpacked(j.dir(), recipe).Commands()...)
 	lines = append(lines, fmt.Sprintf("(cd %s && env -i %s %s < /dev/null)",
 		files.Quote(j.dir()), j.shownEnvironment(), files.QuoteAll(j.argv("apptainer"))))
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
@@ -38,19 +38,6 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 	return append(lines,
 		"mv -T "+files.QuoteAll([]string{j.made(), j.image}),
 		"rm -rf "+files.Quote(j.work())), nil
-}
-
-// recipeCommands returns the bash commands for doing by hand what WriteAll does.
-func recipeCommands(recipe []files.File, dir string) []string {
-	var lines []string
-	for _, f := range recipe {
-		path := filepath.Join(dir, f.Path)
-		lines = append(lines, "mkdir -p "+files.Quote(filepath.Dir(path)), f.Command(dir))
-		if f.Mode == 0o755 {
-			lines = append(lines, "chmod 755 "+files.Quote(path))
-		}
-	}
-	return lines
 }
 
 // shownEnvironment returns the variables of a build, quoted for bash. The variables of proxies are shown without

@@ -255,6 +255,15 @@ func (r recipe) files() ([]files.File, error) {
 	return filesIn(tree)
 }
 
+// unpacked returns the files of a recipe in dir, each after its directory.
+func unpacked(dir string, recipe []files.File) files.Set {
+	set := files.Set{Doing: "unpacking the recipe"}
+	for _, f := range files.In(dir, recipe) {
+		set.Files = append(set.Files, files.Dir(filepath.Dir(f.Path)), f)
+	}
+	return set
+}
+
 // filesIn returns all files of a file system, by path. A file beginning with #! is executable: modes are not kept in
 // the binary.
 func filesIn(tree fs.FS) ([]files.File, error) {

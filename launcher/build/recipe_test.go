@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
-	"boxrun/launcher/files"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -165,13 +164,13 @@ drwxr-xr-x root/etc/deep  ""
 -rw-r--r-- web.def  "Bootstrap: docker\n"
 `
 	dir := t.TempDir()
-	if err := files.WriteAll(dir, list); err != nil {
+	if err := unpacked(dir, list).Write(); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, testkit.Tree(t, dir), want)
 
 	typed := t.TempDir()
-	script := strings.Join(recipeCommands(list, typed), "\n")
+	script := strings.Join(unpacked(typed, list).Commands(), "\n")
 	if out, err := exec.Command("bash", "-euc", "umask 022\n"+script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\nof:\n%s", err, out, script)
 	}

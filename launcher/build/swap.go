@@ -36,7 +36,7 @@ func (j building) begin() error {
 	if err != nil {
 		return err
 	}
-	return fault.Wrap("unpacking the recipe", files.WriteAll(j.dir(), list))
+	return unpacked(j.dir(), list).Write()
 }
 
 // clean removes what builds of the image left behind: their directory, and the sandboxes kept for boxes that have

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
-	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/profiles"
@@ -37,7 +36,7 @@ import (
 type Dir struct {
 	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
 	Hosts       string            // content of the hosts file
-	Names       resolving         // name servers and search domains of the box
+	Names       Resolvers         // name servers and search domains of the box
 	Environment map[string]string // of the services; the decoder has checked names and values
 	Mask        []string          // units to mask, beside maskedUnits
 	TasksHeld   bool              // resources.pids limits the box
@@ -143,17 +142,11 @@ func top(path string) string {
 	return first
 }
 
-// Write makes the contents of the directory dir equal to c, and removes all other files from dir. Writing twice does
-// no harm. A file with other content is overwritten in place, not replaced: the file may be bound into the running
-// box, and after a replacement the box would go on seeing the old file. The content is written by a single system
-// call, so a reader hardly ever sees half of the content.
-func (c Dir) Write(dir string) error {
-	list := c.Files()
-	err := files.WriteAll(dir, list)
-	if err == nil {
-		err = files.RemoveOthers(dir, list)
-	}
-	return fault.Wrap("writing configuration of the box", err)
+// At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
+// inode when written anew.
+func (c Dir) At(dir string) files.Set {
+	list := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.In(dir, c.Files())...)
+	return files.Set{Doing: "writing configuration of the box", Files: list, Dir: dir}
 }
 
 // environmentFile is the file of a Dir with the values of the variables. Only root may read this file.
@@ -221,7 +214,7 @@ func isSpecifier(c byte) bool {
 
 // resolvConf returns the content of a resolv.conf. Only three servers are written, because the C library reads no
 // more. The file is made even without any servers: otherwise the box would see Apptainer's own.
-func (r resolving) resolvConf() string {
+func (r Resolvers) resolvConf() string {
 	if r.File != "" {
 		return r.File
 	}
@@ -241,7 +234,7 @@ func (r resolving) resolvConf() string {
 
 // resolvedConf returns a drop-in of resolved.conf. FallbackDNS= is empty, because without servers of ours
 // systemd-resolved would ask the public servers compiled into it.
-func (r resolving) resolvedConf() string {
+func (r Resolvers) resolvedConf() string {
 	servers := make([]string, len(r.Servers))
 	for i, server := range r.Servers {
 		servers[i] = server.String()

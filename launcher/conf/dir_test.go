@@ -19,7 +19,7 @@ func webConf() Dir {
 		Systemd: true,
 		Hosts: hostsText([]string{"web.example.org", "web"}, netip.MustParseAddr("10.22.0.2"),
 			[]neighbour{{netip.MustParseAddr("10.22.0.3"), []string{"db", "db.example.org"}}}),
-		Names: resolving{
+		Names: Resolvers{
 			Servers: []netip.Addr{
 				netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
 				netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.4"),
@@ -67,7 +67,7 @@ func TestConfDirOfLittle(t *testing.T) {
 	t.Run("another init", func(t *testing.T) {
 		c := Dir{
 			Hosts: hostsText([]string{"hello"}, netip.MustParseAddr("10.22.0.3"), nil),
-			Names: resolving{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
+			Names: Resolvers{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}},
 		}
 		testkit.WantText(t, listing(c), `== resolv.conf -rw-r--r--
 # Written by boxrun.
@@ -121,7 +121,7 @@ func TestEscapeEnvironment(t *testing.T) {
 func TestConfDirIsWrittenTwice(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "boxes", "web")
 	for range 2 {
-		if err := webConf().Write(dir); err != nil {
+		if err := webConf().At(dir).Write(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -146,7 +146,7 @@ func TestConfDirIsWrittenTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := webConf().Write(dir); err != nil {
+	if err := webConf().At(dir).Write(); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, testkit.Tree(t, dir), before)
@@ -156,7 +156,7 @@ func TestConfDirIsWrittenTwice(t *testing.T) {
 func TestConfDirOfARunningBox(t *testing.T) {
 	dir := t.TempDir()
 	c := webConf()
-	if err := c.Write(dir); err != nil {
+	if err := c.At(dir).Write(); err != nil {
 		t.Fatal(err)
 	}
 	bound, err := os.Open(filepath.Join(dir, "hosts"))
@@ -165,7 +165,7 @@ func TestConfDirOfARunningBox(t *testing.T) {
 	}
 	defer bound.Close()
 	c.Hosts = "127.0.0.1 localhost\n"
-	if err := c.Write(dir); err != nil {
+	if err := c.At(dir).Write(); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 1000)

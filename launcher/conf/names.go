@@ -66,6 +66,11 @@ func namesOf(hostname string) []string {
 	return names
 }
 
+// HostsFile returns the file bound over b's /etc/hosts. Its content names the neighbours of b among boxes.
+func HostsFile(s *box.Store, b *box.Box, boxes []*box.Box) files.File {
+	return files.File{Path: filepath.Join(s.ConfDir(b.Name), "hosts"), Content: HostsOf(b, boxes), Mode: 0o644}
+}
+
 // HostsOf returns the content of b's hosts file, naming the neighbours of b among boxes.
 func HostsOf(b *box.Box, boxes []*box.Box) string {
 	own := namesOf(b.Profile.Hostname)
@@ -96,7 +101,7 @@ func TellNames(s *box.Store) ([]string, error) {
 		line, err := NamesDrift(s, b, boxes)
 		if err == nil && line != "" {
 			told = append(told, line)
-			err = files.File{Content: HostsOf(b, boxes), Mode: 0o644}.Write(hostsFile(s, b.Name))
+			err = HostsFile(s, b, boxes).Write()
 		}
 		errs = append(errs, err)
 	}
@@ -105,49 +110,41 @@ func TellNames(s *box.Store) ([]string, error) {
 
 // NamesDrift returns a line about the hosts file of a box if the file does not match boxes; "" if the file does.
 func NamesDrift(s *box.Store, b *box.Box, boxes []*box.Box) (string, error) {
-	have, err := enter.ReadIfThere(hostsFile(s, b.Name))
+	want := HostsFile(s, b, boxes)
+	have, err := enter.ReadIfThere(want.Path)
 	if err != nil {
 		return "", fmt.Errorf("reading the hosts file of box %s: %w", b.Name, err)
 	}
-	if have == HostsOf(b, boxes) {
+	if have == want.Content {
 		return "", nil
 	}
 	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are", b.Name, b.Profile.Network.Bridge), nil
 }
 
-// hostsFile is the path of the file bound over a box's /etc/hosts.
-func hostsFile(s *box.Store, name string) string { return filepath.Join(s.ConfDir(name), "hosts") }
-
-// resolving is the configuration of name resolution in a box.
-type resolving struct {
+// Resolvers is the configuration of name resolution in a box.
+type Resolvers struct {
 	Servers []netip.Addr
 	Search  []string
 	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
+	Unknown bool   // the host has no server for the box: a reason to warn, as the box may not need names
 }
 
-// resolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even 127.0.0.53;
-// on a bridge the host's upstream servers. If there are none, resolvers only warns: the box may not need names, and no
-// servers would be right everywhere.
-func resolvers(s *box.Store, p profiles.Profile) (resolving, error) {
+// LookResolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even
+// 127.0.0.53; on a bridge the host's upstream servers.
+func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	n := p.Network
 	switch {
 	case len(n.DNS) > 0:
-		return resolving{Servers: n.DNS, Search: n.Search}, nil
+		return Resolvers{Servers: n.DNS, Search: n.Search}, nil
 	case n.Mode == profiles.NoneMode:
-		return resolving{}, nil
+		return Resolvers{}, nil
 	case n.Mode == profiles.HostMode && len(n.Search) == 0:
 		text, err := enter.ReadIfThere("/etc/resolv.conf")
-		return resolving{File: text}, err
+		return Resolvers{File: text}, err
 	}
 	host, err := netsetup.HostResolvers()
-	if err != nil {
-		return resolving{}, err
-	}
-	if len(host.Servers) == 0 {
-		s.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", p.Name)
-	}
 	if len(n.Search) > 0 {
 		host.Search = n.Search
 	}
-	return resolving{Servers: host.Servers, Search: host.Search}, nil
+	return Resolvers{Servers: host.Servers, Search: host.Search, Unknown: err == nil && len(host.Servers) == 0}, err
 }

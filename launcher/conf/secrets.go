@@ -24,13 +24,14 @@ import (
 // maxSecret limits the size of a secret in bytes, to systemd's limit. The copy is held in memory.
 const maxSecret = 1 << 20
 
-// RefuseSecrets requires every file to be readable by root alone, and the directory of the copies to be in memory.
-func RefuseSecrets(s *box.Store, p profiles.Profile) error {
+// ReadSecrets returns the contents of a profile's secrets by name. Every file must be readable by root alone, and the
+// directory of the copies in memory: the error reports every problem.
+func ReadSecrets(s *box.Store, p profiles.Profile) (map[string][]byte, error) {
 	if len(p.Secrets) == 0 {
-		return nil
+		return nil, nil
 	}
-	_, err := readSecrets(p)
-	return errors.Join(err, refuseDisk(s.Dir))
+	contents, err := readSecrets(p)
+	return contents, errors.Join(err, refuseDisk(s.Dir))
 }
 
 // refuseDisk requires dir to be in memory.
@@ -104,25 +105,19 @@ func refuseOpen(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// WriteSecrets makes the box's copies.
-func WriteSecrets(s *box.Store, p profiles.Profile) error {
+// Secrets returns the box's copies of the profile's secrets, with the given contents by name.
+func Secrets(s *box.Store, p profiles.Profile, contents map[string][]byte) files.Set {
 	if len(p.Secrets) == 0 {
-		return nil
-	}
-	contents, err := readSecrets(p)
-	if err != nil {
-		return err
+		return files.Set{}
 	}
 	dir := s.SecretsDir(p.Name)
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Dir(dir), 0o755), os.Mkdir(dir, 0o700)); err != nil {
-		return fmt.Errorf("copying secrets: %w", err)
+	list := []files.File{{Path: dir, Mode: fs.ModeDir | 0o700}}
+	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
+		path := filepath.Join(dir, name)
+		list = append(list, files.File{Path: path, Content: string(contents[name]), Mode: 0o400,
+			Typed: "install -m 400 " + files.QuoteAll([]string{p.Secrets[name], path})})
 	}
-	for name, content := range contents {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o400); err != nil {
-			return fmt.Errorf("copying secrets: %w", err)
-		}
-	}
-	return nil
+	return files.Set{Doing: "copying secrets", Files: list, Dir: dir}
 }
 
 // SecretBinds returns the bind of the copies into the box.
@@ -131,19 +126,6 @@ func SecretBinds(s *box.Store, p profiles.Profile) []string {
 		return nil
 	}
 	return []string{s.SecretsDir(p.Name) + ":" + profiles.SecretsDir + ":ro"}
-}
-
-// SecretCommands returns the commands to make the copies.
-func SecretCommands(s *box.Store, p profiles.Profile) []string {
-	if len(p.Secrets) == 0 {
-		return nil
-	}
-	dir := s.SecretsDir(p.Name)
-	lines := []string{"install -d -m 700 " + files.Quote(dir)}
-	for _, name := range slices.Sorted(maps.Keys(p.Secrets)) {
-		lines = append(lines, fmt.Sprintf("install -m 400 %s %s", files.Quote(p.Secrets[name]), files.Quote(filepath.Join(dir, name))))
-	}
-	return lines
 }
 
 // ChangedSecrets returns the names of p's secrets with other contents than the running box's copies, or unreadable now.

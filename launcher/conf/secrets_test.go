@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -101,12 +102,14 @@ func TestFilesThatAreNoSecrets(t *testing.T) {
 func TestSecretCommands(t *testing.T) {
 	l := &box.Store{Dir: "/run/boxrun"}
 	p := profiles.Profile{Name: "web", Secrets: map[string]string{"site.key": "/root/a key", "password": "/root/pw"}}
-	testkit.WantText(t, strings.Join(SecretCommands(l, p), "\n"), `install -d -m 700 /run/boxrun/boxes/web/secrets
+	testkit.WantText(t, strings.Join(Secrets(l, p, nil).Commands(), "\n"), `install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 /root/pw /run/boxrun/boxes/web/secrets/password
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/site.key`)
 	testkit.WantText(t, fmt.Sprint(SecretBinds(l, p)), "[/run/boxrun/boxes/web/secrets:/etc/secrets:ro]")
 	p.Secrets = nil
-	testkit.WantText(t, fmt.Sprint(SecretCommands(l, p), SecretBinds(l, p), RefuseSecrets(l, p), WriteSecrets(l, p)), "[] [] <nil> <nil>")
+	_, err := ReadSecrets(l, p)
+	none := Secrets(l, p, nil)
+	testkit.WantText(t, fmt.Sprint(none.Commands(), SecretBinds(l, p), err, none.Write()), "[] [] <nil> <nil>")
 }
 
 // secretOf gives a profile with one secret, in a file of root's.
@@ -126,7 +129,8 @@ func TestCopiesOfSecrets(t *testing.T) {
 	p, path := secretOf(t, "hunter2")
 	l := &box.Store{Dir: t.TempDir(), Caller: box.Caller{Root: true}}
 	for range 2 { // the second finds what a killed boxrun left
-		if err := WriteSecrets(l, p); err != nil {
+		contents, err := readSecrets(p)
+		if err := errors.Join(err, Secrets(l, p, contents).Write()); err != nil {
 			t.Fatal(err)
 		}
 	}

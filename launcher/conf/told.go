@@ -44,12 +44,8 @@ func networkManagers() []string {
 	}
 }
 
-// Told returns the configuration the box gets by files. Its hosts file names the neighbours among boxes.
-func Told(s *box.Store, b *box.Box, p profiles.Profile, boxes []*box.Box) (Dir, error) {
-	names, err := resolvers(s, p)
-	if err != nil {
-		return Dir{}, err
-	}
+// Told returns the configuration that the box gets by files. Its hosts file names the neighbours among boxes.
+func Told(b *box.Box, p profiles.Profile, names Resolvers, boxes []*box.Box) Dir {
 	c := Dir{
 		Systemd: !box.IsHello(p.Image), Hosts: HostsOf(b, boxes), Names: names,
 		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask, TasksHeld: p.Resources.PIDs > 0,
@@ -57,5 +53,5 @@ func Told(s *box.Store, b *box.Box, p profiles.Profile, boxes []*box.Box) (Dir, 
 	if p.Network.Mode == profiles.HostMode {
 		c.Mask = slices.Concat(networkManagers(), c.Mask)
 	}
-	return c, nil
+	return c
 }

@@ -19,6 +19,34 @@ func Below(dir string, names []string) []string {
 	return paths
 }
 
+// A Removal takes files and directories away. Do removes them, Command is what a person types to remove the same.
+// Whatever is missing by then is no error.
+type Removal struct {
+	Paths   []string
+	IfEmpty bool // the paths are directories, and stay if something is inside; false: they go with everything inside
+}
+
+// Do removes the paths, in this order, and goes on past errors.
+func (r Removal) Do() error {
+	var errs []error
+	for _, path := range r.Paths {
+		if !r.IfEmpty {
+			errs = append(errs, os.RemoveAll(path))
+		} else if err := os.Remove(path); !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, IgnoreNotExist(err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Command returns the bash command for the removal.
+func (r Removal) Command() string {
+	if r.IfEmpty {
+		return RemoveEmptyCommand(r.Paths...)
+	}
+	return "rm -rf " + QuoteAll(r.Paths)
+}
+
 // RemoveEmptyCommand returns the command to remove the given directories, in this order. Directories missing by then or
 // not empty are no error.
 func RemoveEmptyCommand(dirs ...string) string {
@@ -61,12 +89,11 @@ func MissingDirs(dirs []string) []string {
 }
 
 // RemoveEmptyDirs removes directories returned by MissingDirs and made since. Directories with content stay.
-func RemoveEmptyDirs(dirs []string) error {
-	var errs []error
-	for _, dir := range slices.Backward(dirs) {
-		if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) {
-			errs = append(errs, IgnoreNotExist(err))
-		}
-	}
-	return errors.Join(errs...)
+func RemoveEmptyDirs(dirs []string) error { return Unmade(dirs).Do() }
+
+// Unmade returns the removal of directories returned by MissingDirs and made since.
+func Unmade(dirs []string) Removal {
+	backwards := slices.Clone(dirs)
+	slices.Reverse(backwards)
+	return Removal{Paths: backwards, IfEmpty: true}
 }

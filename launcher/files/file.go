@@ -7,55 +7,114 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// File is a file of a Dir, or a symbolic link.
+// A File is a file, link or directory as wanted on the host. Write makes the file, Command is what a person types to
+// make the same.
 type File struct {
-	Path    string // relative to the directory of the Dir
+	Path    string
 	Content string
-	Link    string // target of a link; Content is "" then
-	Mode    os.FileMode
+	Link    string      // target of a link; Content is "" then
+	Mode    fs.FileMode // with fs.ModeDir: a directory; without meaning for a link
+	Typed   string      // command with the same effect, for a content not to be shown; "": a here-document
+	Whole   bool        // replaced by rename, for readers at any time; false: the inode stays, for a bind into a box
 }
 
-// WriteAll makes files below dir, and their directories.
-func WriteAll(dir string, list []File) error {
-	for _, f := range list {
-		path := filepath.Join(dir, f.Path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := f.Write(path); err != nil {
+// Dir returns a directory readable by everyone.
+func Dir(path string) File { return File{Path: path, Mode: fs.ModeDir | 0o755} }
+
+// In returns the files of a list with relative paths, as files in dir.
+func In(dir string, list []File) []File {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Path = filepath.Join(dir, list[i].Path)
+	}
+	return list
+}
+
+// A Set is files of one purpose, in the order of writing.
+type Set struct {
+	Doing string // what writing the files is, for errors, as in "copying secrets"
+	Files []File
+	Dir   string // directory for no other files: Write removes the others; "": there is none
+}
+
+// Write makes the files of the set. Writing twice does no harm.
+func (s Set) Write() error {
+	err := s.write()
+	if err != nil && s.Doing != "" {
+		err = fmt.Errorf("%s: %w", s.Doing, err)
+	}
+	return err
+}
+
+func (s Set) write() error {
+	for _, f := range s.Files {
+		if err := f.Write(); err != nil {
 			return err
 		}
 	}
-	return nil
+	if s.Dir == "" {
+		return nil
+	}
+	return s.removeOthers()
 }
 
-// Write makes the file or link at path. A link that is there is left as it is, and a file with the same content is
-// not written.
-func (f File) Write(path string) error {
-	if f.Link != "" {
-		err := os.Symlink(f.Link, path)
+// removeOthers removes all files in the directory of the set that are not in the set. Directories stay.
+func (s Set) removeOthers() error {
+	return filepath.WalkDir(s.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || slices.ContainsFunc(s.Files, func(f File) bool { return f.Path == path }) {
+			return err
+		}
+		return os.Remove(path)
+	})
+}
+
+// Commands returns the bash commands that write the files of the set. A single command makes directories next to each
+// other.
+func (s Set) Commands() []string {
+	var lines []string
+	for i, f := range s.Files {
+		if i > 0 && f.isPlainDir() && s.Files[i-1].isPlainDir() {
+			lines[len(lines)-1] += " " + Quote(f.Path)
+			continue
+		}
+		lines = append(lines, f.Command())
+	}
+	return lines
+}
+
+// Write makes the file, and the directories above. An existing link, directory, or file with the same content is left
+// alone. Another content goes in by a single write, so that hardly anyone sees half of the content.
+func (f File) Write() error {
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+		return err
+	}
+	switch {
+	case f.Mode.IsDir():
+		return os.MkdirAll(f.Path, f.Mode.Perm())
+	case f.Link != "":
+		err := os.Symlink(f.Link, f.Path)
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		return err
+	case f.Whole || !Exists(f.Path):
+		return ReplaceIfChanged(f.Path, []byte(f.Content), f.Mode)
 	}
-	old, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ReplaceFile(path, []byte(f.Content), f.Mode)
-	}
-	if err != nil || string(old) == f.Content {
-		return err
-	}
-	return overwrite(path, []byte(f.Content))
+	return overwrite(f.Path, []byte(f.Content))
 }
 
-// overwrite replaces the content of an existing file and keeps the inode of the file.
+// overwrite replaces the content of an existing file, unless the content is the same, and keeps the inode of the file.
 func overwrite(path string, content []byte) error {
+	old, err := os.ReadFile(path)
+	if err != nil || bytes.Equal(old, content) {
+		return err
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -67,28 +126,35 @@ func overwrite(path string, content []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// RemoveOthers removes all files below dir that are not in files. Directories stay.
-func RemoveOthers(dir string, files []File) error {
-	wanted := map[string]bool{}
-	for _, f := range files {
-		wanted[filepath.Join(dir, f.Path)] = true
+func (f File) isPlainDir() bool { return f.Mode == fs.ModeDir|0o755 }
+
+// Command returns the bash command that writes the file. A file of mode 0600 has this mode before the content is
+// written.
+func (f File) Command() string {
+	path := Quote(f.Path)
+	switch {
+	case f.Typed != "":
+		return f.Typed
+	case f.Link != "":
+		return fmt.Sprintf("ln -sfn %s %s", Quote(f.Link), path)
+	case f.isPlainDir():
+		return "mkdir -p " + path
+	case f.Mode.IsDir():
+		return fmt.Sprintf("install -d -m %o %s", f.Mode.Perm(), path)
 	}
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || wanted[path] {
-			return err
-		}
-		return os.Remove(path)
-	})
+	switch write := hereDocument(path, f.Content); f.Mode {
+	case 0o600:
+		return fmt.Sprintf("install -m 600 /dev/null %s\n%s", path, write)
+	case 0o755:
+		return fmt.Sprintf("%s\nchmod 755 %s", write, path)
+	default:
+		return write
+	}
 }
 
-// Command returns the bash command that writes the file below dir: a here-document, or ln for a link. A file of mode
-// 0600 has this mode before the content is written.
-func (f File) Command(dir string) string {
-	path := Quote(filepath.Join(dir, f.Path))
-	if f.Link != "" {
-		return fmt.Sprintf("ln -sfn %s %s", f.Link, path)
-	}
-	content := f.Content
+// hereDocument returns the command that writes content to a path quoted for bash. A missing line end is added to the
+// last line.
+func hereDocument(path, content string) string {
 	if content != "" && !strings.HasSuffix(content, "\n") {
 		content += "\n"
 	}
@@ -96,11 +162,7 @@ func (f File) Command(dir string) string {
 	for strings.Contains("\n"+content, "\n"+end+"\n") {
 		end += "_"
 	}
-	write := fmt.Sprintf("cat > %s <<'%s'\n%s%s", path, end, content, end)
-	if f.Mode == 0o600 {
-		return fmt.Sprintf("install -m 600 /dev/null %s\n%s", path, write)
-	}
-	return write
+	return fmt.Sprintf("cat > %s <<'%s'\n%s%s", path, end, content, end)
 }
 
 // Exists reports whether path leads to something, after following links.

@@ -2,6 +2,7 @@ package hello
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -212,13 +213,8 @@ func TestHelloLivesWithoutItsPage(t *testing.T) {
 
 func TestHelloRootHasEveryMountPoint(t *testing.T) {
 	dir := t.TempDir()
-	if err := Make(dir); err != nil {
-		t.Fatal(err)
-	}
-	binds, err := Binds("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
+	host := makeRoot(t, dir)
+	binds := host.Binds("/proc/self/exe")
 	for _, want := range []string{"/proc/self/exe:/sbin/init:ro", "/usr:/usr:ro"} {
 		if !slices.Contains(binds, want) {
 			t.Errorf("got binds:\n%s\nwant among them:\n%s", strings.Join(binds, "\n"), want)
@@ -230,6 +226,16 @@ func TestHelloRootHasEveryMountPoint(t *testing.T) {
 	}
 	testkit.WantText(t, kindOf(filepath.Join(dir, "sbin")), " directory") // a link would put init into the host's /usr
 	testkit.WantText(t, fmt.Sprint(os.Readlink(filepath.Join(dir, "bin"))), fmt.Sprint(os.Readlink("/bin")))
+}
+
+// makeRoot makes the sandbox of builtin:hello in dir.
+func makeRoot(t *testing.T, dir string) Host {
+	t.Helper()
+	host, err := Look()
+	if err := errors.Join(err, host.Root(dir).Write()); err != nil {
+		t.Fatal(err)
+	}
+	return host
 }
 
 func kindOf(path string) string {
@@ -247,9 +253,7 @@ func kindOf(path string) string {
 // Boxes may run from the root while another one starts.
 func TestHelloRootIsNotDisturbed(t *testing.T) {
 	dir := t.TempDir()
-	if err := Make(dir); err != nil {
-		t.Fatal(err)
-	}
+	makeRoot(t, dir)
 	if err := os.Remove(filepath.Join(dir, "etc/group")); err != nil { // as if boxrun had been killed halfway
 		t.Fatal(err)
 	}
@@ -258,9 +262,7 @@ func TestHelloRootIsNotDisturbed(t *testing.T) {
 	if err := os.Chtimes(passwd, old, old); err != nil {
 		t.Fatal(err)
 	}
-	if err := Make(dir); err != nil {
-		t.Fatal(err)
-	}
+	makeRoot(t, dir)
 	info, err := os.Stat(passwd)
 	if err != nil {
 		t.Fatal(err)

@@ -135,7 +135,7 @@ resources.cpus: the box's cgroup has no cpu.max`)
 	if err != nil {
 		t.Error(err)
 	}
-	if _, err := holdToLimits(t.Context(), b); !errors.Is(err, fault.ErrRefused) {
+	if err := HoldAtStart(t.Context(), b); !errors.Is(err, fault.ErrRefused) {
 		t.Errorf("got %v, want a refusal: the box cannot be limited", err)
 	}
 }
@@ -160,10 +160,11 @@ func TestLimitAnew(t *testing.T) {
 echo max > CGROUP/memory.swap.max
 echo max > CGROUP/pids.max
 echo '50000 100000' > CGROUP/cpu.max`)
-	done, err := limitTo(t.Context(), l, b, now)
-	if err != nil {
+	w, err := pendingOf(l, b, &now)
+	if err := errors.Join(err, w.apply(t.Context(), l, b, now.Hash())); err != nil {
 		t.Fatal(err)
 	}
+	done := w.lines
 	testkit.WantText(t, strings.Join(done, "\n"), strings.Join(ahead, "\n"))
 	testkit.WantText(t, strings.Join(done, "\n"), `resources.memory: no limit any more, it was "33554432"
 resources.pids: no limit any more, it was "50"

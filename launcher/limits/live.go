@@ -23,34 +23,44 @@ import (
 // Drift returns a line for each limit of the box's profile not in place, or a single line if the box has no
 // cgroup of its own.
 func Drift(b *box.Box) ([]string, error) {
-	if !b.Profile.Resources.Limited() {
-		return nil, nil
+	_, lines, err := drifted(b.Cgroup, b.Profile.Resources)
+	return lines, err
+}
+
+// drifted returns the limits of r missing from a cgroup, with a line for each. For a box without a cgroup of its own
+// there is nothing to set, and a single line.
+func drifted(cgroup string, r profiles.Resources) (limits []limit, lines []string, err error) {
+	if cgroup == "" && r.Limited() {
+		return nil, []string{"resources: the box has no cgroup of its own"}, nil
 	}
-	if b.Cgroup == "" {
-		return []string{"resources: the box has no cgroup of its own"}, nil
-	}
-	var lines []string
-	for _, m := range limitsOf(b.Profile.Resources) {
-		line, err := m.drift(b.Cgroup)
+	for _, m := range limitsOf(r) {
+		line, err := m.drift(cgroup)
 		if err != nil {
-			return lines, err
+			return limits, lines, err
 		}
 		if line != "" {
-			lines = append(lines, line)
+			limits, lines = append(limits, m), append(lines, line)
 		}
 	}
-	return lines, nil
+	return limits, lines, nil
 }
 
 // HoldAtStart makes sure of the limits given to Apptainer at the start. Apptainer does not pass a swap limit of 0 on
-// to systemd, and systemd would lift this limit the next time it writes the scope's files.
+// to systemd, and systemd would lift this limit the next time it writes the scope's files. The error is ErrRefused if a
+// limit is not in place afterwards.
 func HoldAtStart(ctx context.Context, b *box.Box) error {
-	if b.Profile.Resources.Limited() && scope(b) != "" {
-		if err := setLimits(ctx, b, ownLimits(b)); err != nil {
-			return err
-		}
+	if err := setLimits(ctx, b, ownLimits(b)); err != nil {
+		return err
 	}
-	_, err := holdToLimits(ctx, b)
+	return refuseDrift(b)
+}
+
+// refuseDrift returns ErrRefused for a box with limits out of place.
+func refuseDrift(b *box.Box) error {
+	left, err := Drift(b)
+	if err == nil && len(left) > 0 {
+		err = fault.Refused("take the limit out of [resources]", "%s: limiting the box: %s", b.Name, strings.Join(left, "; "))
+	}
 	return err
 }
 
@@ -59,30 +69,13 @@ func ownLimits(b *box.Box) []limit {
 	return slices.DeleteFunc(limitsOf(b.Profile.Resources), func(m limit) bool { return !m.set() })
 }
 
-// holdToLimits puts the box's limits in place and returns a line for each limit found out of place. A limit still out
-// of place afterwards is an error, of kind ErrRefused. A box without its own cgroup has every limit out of place.
-func holdToLimits(ctx context.Context, b *box.Box) ([]string, error) {
-	drift, err := Drift(b)
-	if err != nil || len(drift) == 0 {
-		return nil, err
-	}
-	if b.Cgroup != "" {
-		err = setLimits(ctx, b, ownLimits(b))
-	}
-	if err != nil {
-		return nil, err
-	}
-	left, err := Drift(b)
-	if err == nil && len(left) > 0 {
-		err = fault.Refused("take the limit out of [resources]", "%s: limiting the box: %s", b.Name, strings.Join(left, "; "))
-	}
-	return drift, err
-}
-
 // setLimits sets limits of the box's cgroup. If the host's systemd made the cgroup, setLimits asks systemd: after a
 // direct write, systemd would write its own values back at the next reload. Without systemd, setLimits writes the
-// cgroup's files.
+// cgroup's files. A box without a cgroup of its own is left alone.
 func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
+	if b.Cgroup == "" || len(limits) == 0 {
+		return nil
+	}
 	scope := scope(b)
 	if scope == "" {
 		return writeLimits(b.Cgroup, limits)
@@ -97,7 +90,7 @@ func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
 		properties[i] = m.property()
 	}
 	return fault.Wrap("limiting "+scope, host.Ask(ctx, func(ctx context.Context) error {
-		return host.Conn.SetUnitPropertiesContext(ctx, scope, true, properties...)
+		return host.SetUnitPropertiesContext(ctx, scope, true, properties...)
 	}))
 }
 
@@ -135,32 +128,61 @@ func MadeOf(s *box.Store, b *box.Box, p profiles.Profile) bool {
 	return b.Hash == p.Hash() && !conf.ChangedEnvironment(s, p)
 }
 
-// HoldAnew puts the limits of p on a running box if p differs from the profile the box was started with in nothing but
-// limits. Otherwise HoldAnew restores the box's own limits. It returns a line for each limit found out of place.
-func HoldAnew(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
-	if !MadeOf(s, b, p) || b.Hash == p.Hash() {
-		return holdToLimits(ctx, b)
-	}
-	if err := Refuse(p); err != nil {
-		return nil, err
-	}
-	return limitTo(ctx, s, b, p)
+// pending is what the next up does about the limits of a running box.
+type pending struct {
+	want   profiles.Resources
+	limits []limit  // to set: the limits out of place, and first the limits to lift
+	lines  []string // what is to be done, for a person
 }
 
-// limitTo lifts the limits absent from p from a running box, and puts the limits of p in place.
-func limitTo(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
-	gone, lines := lifted(b.Profile.Resources, p.Resources)
-	if len(gone) > 0 && b.Cgroup != "" {
-		if err := setLimits(ctx, b, gone); err != nil {
+// pendingOf returns what there is to do for the profile as it is now; nil: the profile cannot be read. If the profile
+// differs from the profile of the start in nothing but limits, the box gets the new limits. Otherwise the box keeps its
+// own.
+func pendingOf(s *box.Store, b *box.Box, now *profiles.Profile) (pending, error) {
+	w := pending{want: b.Profile.Resources}
+	if now != nil && MadeOf(s, b, *now) {
+		w.want = now.Resources
+		w.limits, w.lines = lifted(b.Profile.Resources, w.want)
+	}
+	limits, lines, err := drifted(b.Cgroup, w.want)
+	w.limits, w.lines = append(w.limits, limits...), append(w.lines, lines...)
+	return w, err
+}
+
+// apply sets the pending limits, and saves new limits with hash, the hash of the profile with these limits. The error is
+// ErrRefused if a limit is not in place afterwards.
+func (w pending) apply(ctx context.Context, s *box.Store, b *box.Box, hash string) error {
+	if err := setLimits(ctx, b, w.limits); err != nil {
+		return err
+	}
+	if w.want != b.Profile.Resources {
+		b.Profile.Resources, b.Hash = w.want, hash
+		if err := s.Save(b); err != nil {
+			return err
+		}
+	}
+	return refuseDrift(b)
+}
+
+// HoldAnew puts the limits in place that a running box should have by the profile p: see pendingOf. HoldAnew returns a
+// line for each limit found out of place or lifted.
+func HoldAnew(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
+	w, err := pendingOf(s, b, &p)
+	if err != nil {
+		return nil, err
+	}
+	if w.want != b.Profile.Resources {
+		if err := Refuse(p); err != nil {
 			return nil, err
 		}
 	}
-	b.Profile.Resources, b.Hash = p.Resources, p.Hash()
-	if err := s.Save(b); err != nil {
-		return lines, err
-	}
-	set, err := holdToLimits(ctx, b)
-	return append(lines, set...), err
+	return w.lines, w.apply(ctx, s, b, p.Hash())
+}
+
+// Ahead returns a line for each limit the next up would put in place on the box, as HoldAnew does.
+func Ahead(s *box.Store, b *box.Box, now *profiles.Profile) ([]string, error) {
+	w, err := pendingOf(s, b, now)
+	return w.lines, err
 }
 
 // lifted returns the limits set by old but not by next, with the value "no limit", and a line for each key.
@@ -176,20 +198,6 @@ func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 		}
 	}
 	return gone, lines
-}
-
-// Ahead returns a line for each limit the next up would put in place on the box. now is the profile as it is now;
-// nil if the profile cannot be read. If now differs in more than limits, or is nil, the box's own limits count, as for
-// HoldAnew.
-func Ahead(s *box.Store, b *box.Box, now *profiles.Profile) ([]string, error) {
-	if now == nil || !MadeOf(s, b, *now) || b.Hash == now.Hash() {
-		return Drift(b)
-	}
-	_, lines := lifted(b.Profile.Resources, now.Resources)
-	ahead := *b
-	ahead.Profile.Resources = now.Resources
-	set, err := Drift(&ahead)
-	return append(lines, set...), err
 }
 
 // StartCommands returns the commands to type in place of HoldAtStart; nil without limits or without systemd on
@@ -208,23 +216,12 @@ func StartCommands(b *box.Box) []string {
 // Commands returns the commands to type in place of HoldAnew, for a running box: systemctl for a scope, otherwise
 // writes to the cgroup's files.
 func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
-	want := b.Profile.Resources
-	var limits []limit
-	if MadeOf(s, b, p) {
-		want = p.Resources
-		limits, _ = lifted(b.Profile.Resources, want)
-	}
-	for _, m := range limitsOf(want) {
-		line, err := m.drift(b.Cgroup)
-		if err != nil {
-			return nil, err
-		}
-		if line != "" {
-			limits = append(limits, m)
-		}
+	w, err := pendingOf(s, b, &p)
+	if err != nil {
+		return nil, err
 	}
 	var lines []string
-	for _, m := range limits {
+	for _, m := range w.limits {
 		if scope := scope(b); scope != "" {
 			lines = append(lines, fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment()))
 			continue

@@ -12,22 +12,18 @@ import (
 )
 
 // RefuseNetwork requires a bridge with the same settings as for other boxes on the bridge, a subnet in use by nobody
-// else, and an existing external interface.
+// else.
 func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 	n := p.Network
 	if n.Mode != profiles.BridgeMode {
 		return nil
-	}
-	mtu, err := BridgeMTU(n)
-	if err != nil {
-		return err
 	}
 	for _, b := range others {
 		if err := Agree(n, b); err != nil {
 			return err
 		}
 	}
-	if err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, MTU: mtu}); err != nil {
+	if err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet}); err != nil {
 		return fault.Refused("choose another network.subnet, and with it another network.bridge", "%s: network.subnet: %v", p.File, err)
 	}
 	return nil

@@ -25,15 +25,6 @@ func KeptFor(s *box.Store, b *box.Box) (string, error) {
 	return kept, nil
 }
 
-// DropImage removes the sandbox kept for this box alone.
-func DropImage(s *box.Store, b *box.Box) error {
-	kept, err := KeptFor(s, b)
-	if err != nil || kept == "" {
-		return err
-	}
-	return os.RemoveAll(kept)
-}
-
 // RunFrom reports whether any of boxes runs from the sandbox with the given inode, at path image when the box started.
 // A box started by an older boxrun has no known image and counts as running from the sandbox.
 func RunFrom(boxes []*box.Box, image string, inode uint64) bool {

@@ -3,7 +3,6 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -156,27 +155,4 @@ func sameDir(a, b string) bool {
 	}
 	second, err := os.Stat(b)
 	return err == nil && os.SameFile(first, second) // compares device and inode: either path may be a bind mount
-}
-
-// MakeOverlay makes the directory of the box's overlay. A directory missing before is recorded before being made, so
-// that a failed start leaves none behind.
-func MakeOverlay(s *box.Store, b *box.Box, p profiles.Profile) error {
-	dir := b.Overlay()
-	if dir == "" {
-		return nil
-	}
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		b.MadeOverlay = true
-	}
-	return MakeDirs(s, b, p, "storage.overlay", []string{dir})
-}
-
-// RemoveMade removes what a failed start made: its overlay, and its directories if empty.
-func RemoveMade(b *box.Box) error {
-	if b.MadeOverlay && b.Overlay() != "" {
-		if err := os.RemoveAll(b.Overlay()); err != nil {
-			return err
-		}
-	}
-	return files.RemoveEmptyDirs(b.MadeDirs)
 }

@@ -69,14 +69,14 @@ func TestOverlayOfAFailedStart(t *testing.T) {
 	dir := filepath.Join(there, "made/too/data")
 	b := boxtest.Of("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", dir })
 	for _, want := range []bool{false, true} {
-		if err := MakeOverlay(l, b, b.Profile); err != nil {
+		if err := makeDirs(l, b, Needed(b.Profile)...); err != nil {
 			t.Fatal(err)
 		}
 		saved, err := l.Load("web")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := RemoveMade(saved); err != nil || files.Exists(dir) != want {
+		if err := removeMade(saved); err != nil || files.Exists(dir) != want {
 			t.Errorf("got %v, there %v, want no error and %v", err, files.Exists(dir), want)
 		}
 		if files.Exists(filepath.Join(there, "made")) != want || !files.Exists(there) {
@@ -100,13 +100,13 @@ func TestOverlayWhoseNoteCannotBeSaved(t *testing.T) {
 	}
 	l := &box.Store{Dir: filepath.Join(root, "full")}
 	b := boxtest.Of("web", func(p *profiles.Profile) { p.Storage.Root, p.Storage.Overlay = "overlay", filepath.Join(root, "data") })
-	testkit.WantText(t, said(MakeOverlay(l, b, b.Profile)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
+	testkit.WantText(t, said(makeDirs(l, b, Needed(b.Profile)...)), "writing state file "+root+"/full/boxes/web.json: mkdir "+root+"/full: not a directory -> ")
 	if files.Exists(b.Overlay()) {
 		t.Error("the overlay was made, which nothing would remove")
 	}
 	l.Dir = root
 	b.Profile.Storage.Overlay = filepath.Join(root, "full/data")
-	testkit.WantText(t, said(MakeOverlay(l, b, b.Profile)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
+	testkit.WantText(t, said(makeDirs(l, b, Needed(b.Profile)...)), b.Profile.File+": storage.overlay: mkdir "+root+"/full/data: not a directory"+
 		" -> name another directory")
 }
 

@@ -33,17 +33,41 @@ func madeAtStart(p profiles.Profile, source string) bool {
 	return errors.Is(err, fs.ErrNotExist) && slices.Contains(OwnSources(p), source)
 }
 
-// MakeDirs makes the missing directories of dirs, with the directories above. key is the profile's key for dirs, for
-// messages. MakeDirs saves the list of directories before making them, so a failed start leaves none behind. Another
-// start may be failing and remove a shared directory while it is still empty: MakeDirs then makes and lists the
-// directory again. Error: ErrInvalid if a directory can never be made.
-func MakeDirs(s *box.Store, b *box.Box, p profiles.Profile, key string, dirs []string) error {
+// Dirs are directories that a start makes where they are missing.
+type Dirs struct {
+	Key   string // the profile's key for the directories, for messages
+	Paths []string
+}
+
+// Needed returns the directories that a box of the profile writes: its overlay, and its own sources of binds.
+func Needed(p profiles.Profile) []Dirs {
+	var needed []Dirs
+	if p.Storage.Root == "overlay" {
+		needed = append(needed, Dirs{overlayKey, []string{p.Storage.Overlay}})
+	}
+	if own := OwnSources(p); len(own) > 0 {
+		needed = append(needed, Dirs{"storage.binds", own})
+	}
+	return needed
+}
+
+const overlayKey = "storage.overlay"
+
+// Command returns the bash command that makes the directories.
+func (d Dirs) Command() string { return "mkdir -p " + files.QuoteAll(d.Paths) }
+
+// Make makes the missing directories, with the directories above. Make saves the list of directories before making them,
+// and whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove
+// a shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
+// directory can never be made.
+func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
 	for try := 1; ; try++ {
-		missing := files.MissingDirs(dirs)
+		missing := files.MissingDirs(d.Paths)
 		if len(missing) == 0 {
 			return nil
 		}
+		b.MadeOverlay = b.MadeOverlay || d.Key == overlayKey
 		b.MadeDirs = append(b.MadeDirs, missing...)
 		if err := s.Save(b); err != nil {
 			return err
@@ -54,9 +78,21 @@ func MakeDirs(s *box.Store, b *box.Box, p profiles.Profile, key string, dirs []s
 		}
 		switch {
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
-			return fault.Invalid("name another directory", "%s: %s: %v", p.File, key, err)
+			return fault.Invalid("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
 		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed
-			return fmt.Errorf("%s: %s: %w", p.File, key, err)
+			return fmt.Errorf("%s: %s: %w", b.Profile.File, d.Key, err)
 		}
 	}
+}
+
+// Made returns what a failed start made: its overlay, and its directories if empty.
+func Made(b *box.Box) []files.Removal {
+	var made []files.Removal
+	if b.MadeOverlay && b.Overlay() != "" {
+		made = append(made, files.Removal{Paths: []string{b.Overlay()}})
+	}
+	if len(b.MadeDirs) > 0 {
+		made = append(made, files.Unmade(b.MadeDirs))
+	}
+	return made
 }

@@ -61,7 +61,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		{"web/data/kept", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\ndrwxr-xr-x web  \"\"\ndrwxr-xr-x web/data  \"\"\n-rw------- web/data/kept  \"\"\n"},
 	} {
 		b := boxtest.Of("web", func(*profiles.Profile) {})
-		if err := MakeDirs(l, b, b.Profile, "storage.binds", dirs); err != nil {
+		if err := makeDirs(l, b, Dirs{"storage.binds", dirs}); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(dirs[1]); err != nil || info.Mode().Perm() != 0o755 {
@@ -76,11 +76,29 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := RemoveMade(saved); err != nil {
+		if err := removeMade(saved); err != nil {
 			t.Error(err)
 		}
 		testkit.WantText(t, testkit.Tree(t, root), test.want)
 	}
+}
+
+// makeDirs makes directories as a start of the box.
+func makeDirs(s *box.Store, b *box.Box, dirs ...Dirs) error {
+	var errs []error
+	for _, d := range dirs {
+		errs = append(errs, d.Make(s, b))
+	}
+	return errors.Join(errs...)
+}
+
+// removeMade removes what a failed start of the box made.
+func removeMade(b *box.Box) error {
+	var errs []error
+	for _, r := range Made(b) {
+		errs = append(errs, r.Do())
+	}
+	return errors.Join(errs...)
 }
 
 // Other failing starts remove the directory shared by boxes while the directory is empty. A start then makes the
@@ -101,10 +119,10 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	for range 300 {
 		b := boxtest.Of("web", func(*profiles.Profile) {})
 		dir := filepath.Join(shared, "web/data")
-		if err := MakeDirs(l, b, b.Profile, "storage.binds", []string{dir}); err != nil || !files.Exists(dir) {
+		if err := makeDirs(l, b, Dirs{"storage.binds", []string{dir}}); err != nil || !files.Exists(dir) {
 			t.Fatalf("got %v, there %v, want no error and true", err, files.Exists(dir))
 		}
-		if err := RemoveMade(b); err != nil {
+		if err := removeMade(b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,6 +141,6 @@ func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := boxtest.Of("web", func(*profiles.Profile) {})
-	testkit.WantText(t, said(MakeDirs(l, b, b.Profile, "storage.binds", []string{link + "/web"})),
+	testkit.WantText(t, said(makeDirs(l, b, Dirs{"storage.binds", []string{link + "/web"}})),
 		b.Profile.File+": storage.binds: mkdir "+link+"/web: no such file or directory -> name another directory")
 }

@@ -1,0 +1,135 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/files"
+	"boxrun/launcher/hello"
+	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
+	"boxrun/profiles"
+)
+
+// facts are what a start depends on beside the profile and the other boxes: looked up once, before any change.
+type facts struct {
+	apptainer string // path of the command
+	site      string // path of the site's apptainer.conf
+	siteText  string // content of the site's apptainer.conf
+	systemd   bool   // systemd runs the host
+	unit      string // service the box will live in; "" for none
+	mtu       int    // of the box's bridge; 0 for none
+	resolvers conf.Resolvers
+	hello     hello.Host        // zero for an image other than builtin:hello
+	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
+}
+
+// look looks the facts up, except the secrets. The error reports every problem found.
+func (l *Launcher) look(p profiles.Profile) (facts, error) {
+	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
+	var siteErr, mtuErr, resolversErr, helloErr error
+	path, err := apptainer.Look()
+	if err == nil {
+		f.apptainer = path
+		siteErr = f.lookSite()
+	}
+	f.mtu, mtuErr = network.BridgeMTU(p.Network)
+	f.resolvers, resolversErr = conf.LookResolvers(p)
+	if box.IsHello(p.Image) {
+		f.hello, helloErr = hello.Look()
+	}
+	return f, errors.Join(err, siteErr, mtuErr, resolversErr, helloErr)
+}
+
+// lookSite reads the site's apptainer.conf.
+func (f *facts) lookSite() (err error) {
+	if f.site, err = apptainer.SiteConf(context.Background(), f.apptainer); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(f.site)
+	if err != nil {
+		return fmt.Errorf("reading the site's configuration of Apptainer: %w", err)
+	}
+	f.siteText = string(text)
+	return nil
+}
+
+// wanted is all that a start puts on the host for a box with an address: prepare and boot make it so, commands prints
+// the same. The rules of the box come later: they need the address and the veth that the box has got in the end.
+type wanted struct {
+	box       *box.Box
+	files     []files.Set
+	dirs      []storage.Dirs
+	apptainer string   // path of the command
+	argv      []string // command line that boots the box, from "apptainer" on
+}
+
+// plan returns what a start of box b puts on the host. The box's hosts file names its neighbours among boxes.
+func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f facts) wanted {
+	told, dir := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name)
+	start := apptainer.Start{
+		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
+		Binds: append(told.Binds(dir), conf.SecretBinds(s, p)...),
+	}
+	sets := []files.Set{f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets)}
+	if box.IsHello(p.Image) {
+		start.Image = s.HelloRoot(b.Name)
+		start.Binds = append(start.Binds, f.hello.Binds(s.Exe)...)
+		sets = append(sets, f.hello.Root(start.Image))
+	}
+	return wanted{box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv()}
+}
+
+// apptainerConf returns boxrun's apptainer.conf: the site's own, changed so that Apptainer finds boxrun's conflists.
+func (f facts) apptainerConf(s *box.Store) files.Set {
+	path, cni := s.Conf(), s.Path("cni")
+	return files.Set{Files: []files.File{files.Dir(filepath.Dir(path)), {
+		Path: path, Mode: 0o644, Whole: true,
+		Content: apptainer.Configuration(f.siteText, cni, f.systemd),
+		Typed:   apptainer.EditCommand(f.site, cni, f.systemd) + " > " + files.Quote(path),
+	}}}
+}
+
+// service returns the command line for systemd, which wants a path.
+func (w wanted) service() []string { return append([]string{w.apptainer}, w.argv[1:]...) }
+
+// prepare writes the files and makes the directories of a start. It also removes Apptainer's record of a dead instance
+// of the box's name. A live instance of the name is refused, and marked in the box for the clearing to spare it.
+func (w wanted) prepare(s *box.Store) error {
+	for _, set := range w.files {
+		if err := set.Write(); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, dirs := range w.dirs {
+		errs = append(errs, dirs.Make(s, w.box))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {
+		w.box.Stranger = true
+		return foreignInstance(w.box.Name)
+	}
+	return os.RemoveAll(filepath.Dir(w.box.Record))
+}
+
+// namesAround returns the hosts files of others on the bridge of b, as they are when b comes or goes: they name the
+// given boxes.
+func namesAround(s *box.Store, b *box.Box, others, boxes []*box.Box) files.Set {
+	var set files.Set
+	for _, other := range others {
+		if b.Bridged() && conf.Named(other) && other.Profile.Network.Bridge == b.Profile.Network.Bridge {
+			set.Files = append(set.Files, conf.HostsFile(s, other, boxes))
+		}
+	}
+	return set
+}
