@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
@@ -158,11 +159,7 @@ func (l *Launcher) removeOwn(b *box.Box) error {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
 	}
 	left, err := l.leftovers(b)
-	errs := []error{err}
-	for _, r := range left {
-		errs = append(errs, r.Do())
-	}
-	return errors.Join(errs...)
+	return errors.Join(err, fault.Each(left, files.Removal.Do))
 }
 
 // leftovers returns the removal of the files of the box: Apptainer's record and logs, and the files boxrun prepared for

@@ -10,6 +10,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/hello"
 	"boxrun/launcher/network"
@@ -108,11 +109,7 @@ func (w wanted) prepare(s *box.Store) error {
 			return err
 		}
 	}
-	var errs []error
-	for _, dirs := range w.dirs {
-		errs = append(errs, dirs.Make(s, w.box))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := fault.Each(w.dirs, func(d storage.Dirs) error { return d.Make(s, w.box) }); err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

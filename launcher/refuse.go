@@ -42,7 +42,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		secretErr,
 		storage.RefuseOverlay(p, others),
 		limits.Refuse(p),
-		l.refuseInstance(p.Name),
+		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, own, others),
@@ -56,11 +56,11 @@ func (l *Launcher) warnOfNames(b *box.Box, f facts) {
 	}
 }
 
-// refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself
-// is cleared before the start.
-func (l *Launcher) refuseInstance(name string) error {
-	if b, err := l.Load(name); err == nil {
-		if b.Foreign() {
+// refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself,
+// own, is cleared before the start; nil: there is no box.
+func (l *Launcher) refuseInstance(name string, own *box.Box) error {
+	if own != nil {
+		if own.Foreign() {
 			return foreignInstance(name)
 		}
 		return nil

@@ -102,20 +102,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	if d.State != string(box.Running) {
 		return d, nil
 	}
-	k, err := network.OpenKernel()
+	drift, err := l.driftOf(b, now)
 	if err != nil {
 		return d, err
 	}
-	defer k.Close()
-	drift, err := network.Drift(l.Store, k, b)
-	if err != nil {
-		return d, err
-	}
-	limits, err := limits.Ahead(l.Store, b, now)
-	if err != nil {
-		return d, err
-	}
-	d.Drift = append(append(d.Drift, drift...), limits...)
+	d.Drift = drift
 	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
 	return d, err
 }

@@ -23,7 +23,7 @@ func Below(dir string, names []string) []string {
 // Whatever is missing by then is no error.
 type Removal struct {
 	Paths   []string
-	IfEmpty bool // the paths are directories, and stay if something is inside; false: they go with everything inside
+	IfEmpty bool // a directory with something inside stays; false: it goes with everything inside
 }
 
 // Do removes the paths, in this order, and goes on past errors.
@@ -87,9 +87,6 @@ func MissingDirs(dirs []string) []string {
 	}
 	return missing
 }
-
-// RemoveEmptyDirs removes directories returned by MissingDirs and made since. Directories with content stay.
-func RemoveEmptyDirs(dirs []string) error { return Unmade(dirs).Do() }
 
 // Unmade returns the removal of directories returned by MissingDirs and made since.
 func Unmade(dirs []string) Removal {
