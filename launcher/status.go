@@ -89,7 +89,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: statusOf(b), Failed: []string{}, Drift: []string{},
-		Limits: b.Profile.Resources, Exposure: network.Exposure(b), ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
+		Limits: b.Profile.Resources, Exposure: network.Exposure(b),
+		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
 	d.Definition, err = build.Outdated(ctx, now)
