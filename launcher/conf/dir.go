@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
@@ -44,61 +43,63 @@ type Dir struct {
 // all its instances.
 func maskedUnits() []string {
 	return []string{
-		// Make events of, name and set up the host's devices.
-		"systemd-udevd.service",
-		"systemd-udevd-control.socket",
-		"systemd-udevd-kernel.socket",
-		"systemd-udevd-varlink.socket",
-		"systemd-udev-trigger.service",
-		"systemd-udev-settle.service",
-		"udev.service", // systemd-udevd, to Debian
-		// Set sysctls, load modules, register interpreters.
-		"systemd-sysctl.service",
-		"procps.service", // systemd-sysctl, to Debian and Ubuntu
-		"systemd-modules-load.service",
-		"kmod.service", // systemd-modules-load, to Debian
-		"systemd-binfmt.service",
-		"proc-sys-fs-binfmt_misc.automount",
-		"proc-sys-fs-binfmt_misc.mount",
+		// Make events of, name and set up the host's devices. Debian calls systemd-udevd udev.
+		"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
+		"systemd-udevd-varlink.socket", "systemd-udev-trigger.service", "systemd-udev-settle.service", "udev.service",
+		// Set sysctls (procps to Debian and Ubuntu), load modules (kmod to Debian), register interpreters.
+		"systemd-sysctl.service", "procps.service", "systemd-modules-load.service", "kmod.service",
+		"systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount",
 		// Set the clock.
-		"systemd-timesyncd.service",
-		"chronyd.service",
-		"chrony.service",
-		"ntpd.service",
-		"ntp.service",
-		"ntpsec.service",
-		"openntpd.service",
+		"systemd-timesyncd.service", "chronyd.service", "chrony.service", "ntpd.service", "ntp.service",
+		"ntpsec.service", "openntpd.service",
 		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
-		"auditd.service",
-		"systemd-journald-audit.socket",
+		"auditd.service", "systemd-journald-audit.socket",
 		// Tune interrupts and the scheduler.
-		"irqbalance.service",
-		"tuned.service",
+		"irqbalance.service", "tuned.service",
 	}
 }
 
-// Files returns the files of the directory. Files of the same kind are in the order of Path.
+// A bound is a file of the directory, and the paths in the box for its binds.
+type bound struct {
+	file    files.File
+	targets []string
+}
+
+// bounds returns the files of the directory, except the masks.
+func (c Dir) bounds() []bound {
+	var all []bound
+	add := func(path, content string, mode fs.FileMode, targets ...string) {
+		all = append(all, bound{files.File{Path: path, Content: content, Mode: mode}, targets})
+	}
+	if c.Systemd && len(c.Environment) > 0 { // not for everyone on the host to read
+		add(environmentFile, environmentConf(c.Environment), 0o600, "/etc/systemd/system.conf.d/90-boxrun.conf")
+	}
+	if c.Systemd && c.TasksHeld {
+		add("tasks.conf", tasksConf(), 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
+	}
+	add("resolv.conf", c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
+	if c.Systemd {
+		add("resolved.conf", c.Names.resolvedConf(), 0o644, "/etc/systemd/resolved.conf.d/90-boxrun.conf")
+		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
+	}
+	add("hosts", c.Hosts, 0o644, "/etc/hosts")
+	return all
+}
+
+// Files returns the files of the directory: first the masks, sorted by name.
 func (c Dir) Files() []files.File {
 	var list []files.File
 	if c.Systemd {
 		for _, unit := range c.masked() {
 			list = append(list, files.File{Path: "masks/" + unit, Link: "/dev/null"})
 		}
-		if len(c.Environment) > 0 { // not for everyone on the host to read
-			list = append(list, files.File{Path: environmentFile, Content: environmentConf(c.Environment), Mode: 0o600})
-		}
-		if c.TasksHeld {
-			list = append(list, files.File{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
-		}
 	}
-	list = append(list, files.File{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
-	if c.Systemd {
-		list = append(list, files.File{Path: "resolved.conf", Content: c.Names.resolvedConf(), Mode: 0o644},
-			files.File{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
+	for _, b := range c.bounds() {
+		list = append(list, b.file)
 	}
-	return append(list, files.File{Path: "hosts", Content: c.Hosts, Mode: 0o644})
+	return list
 }
 
 // masked returns the units to mask, boxrun's and the profile's, sorted and without duplicates.
@@ -113,30 +114,17 @@ func (c Dir) masked() []string {
 
 // Binds returns the binds for putting the files of dir into the box, in Apptainer's SRC:DST:ro.
 func (c Dir) Binds(dir string) []string {
-	targets := []struct{ path, target string }{
-		{"masks", "/etc/systemd/system.control"},
-		{environmentFile, "/etc/systemd/system.conf.d/90-boxrun.conf"},
-		{"tasks.conf", "/etc/systemd/system.conf.d/91-boxrun.conf"},
-		{"resolv.conf", "/etc/resolv.conf"},
-		{"resolv.conf", keptResolvConf},
-		{"resolved.conf", "/etc/systemd/resolved.conf.d/90-boxrun.conf"},
-		{"tmpfiles.conf", "/etc/tmpfiles.d/boxrun.conf"},
-		{"hosts", "/etc/hosts"},
-	}
-	list := c.Files()
 	var binds []string
-	for _, t := range targets {
-		if slices.ContainsFunc(list, func(f files.File) bool { return top(f.Path) == t.path }) {
-			binds = append(binds, filepath.Join(dir, t.path)+":"+t.target+":ro")
+	add := func(path, target string) { binds = append(binds, filepath.Join(dir, path)+":"+target+":ro") }
+	if c.Systemd {
+		add("masks", "/etc/systemd/system.control")
+	}
+	for _, b := range c.bounds() {
+		for _, target := range b.targets {
+			add(b.file.Path, target)
 		}
 	}
 	return binds
-}
-
-// top returns the first element of a relative path.
-func top(path string) string {
-	first, _, _ := strings.Cut(path, "/")
-	return first
 }
 
 // At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
