@@ -45,7 +45,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
 		network.RefuseNetwork(p, others),
-		network.RefusePorts(k, p, own, others),
+		network.RefusePorts(k, p, f.external, own, others),
 	)
 }
 
