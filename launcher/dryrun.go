@@ -196,8 +196,9 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err
 }
 
-// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
-// that set the shell variable VETH come first (findVeth).
+// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
+// reads the PID of the box's init from Apptainer's record of the box, the second finds the host's end of the box's veth
+// pair, and the third lets users of the box ping.
 func rulesCommands(b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
@@ -207,18 +208,12 @@ func rulesCommands(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
-}
-
-// findVeth returns three commands. The first reads the PID of the box's init from Apptainer's record of the box, into
-// PID. The second finds the host's end of the box's veth pair, as VETH. The third lets users of the box ping.
-func findVeth(b *box.Box) []string {
-	return []string{
+	return append([]string{
 		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
 			`/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
-	}
+	}, netsetup.Ports(rules).Commands()...), nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address

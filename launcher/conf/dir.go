@@ -77,7 +77,7 @@ func (c Dir) bounds() []bound {
 		add(environmentFile, environmentConf(c.Environment), 0o600, "/etc/systemd/system.conf.d/90-boxrun.conf")
 	}
 	if c.Systemd && c.TasksHeld {
-		add("tasks.conf", tasksConf(), 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
+		add("tasks.conf", tasksConf, 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
 	}
 	add("resolv.conf", c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
 	if c.Systemd {

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,23 +10,16 @@ import (
 
 // The texts of the files of a Dir.
 
-// tasksConf returns a drop-in for the system.conf of a box with a limit on pids. Without the drop-in, systemd in the
-// box would hold every unit, and also init together with commands from outside, to 15% of the box's limit.
-func tasksConf() string {
-	return "# Written by boxrun: [resources] pids of the profile holds for the whole box.\n" +
-		"[Manager]\nDefaultTasksMax=infinity\n"
-}
+// tasksConf is a drop-in for the system.conf of a box with a limit on pids. Without the drop-in, systemd in the box would
+// hold every unit, and also init together with commands from outside, to 15% of the box's limit.
+const tasksConf = "# Written by boxrun: [resources] pids of the profile holds for the whole box.\n" +
+	"[Manager]\nDefaultTasksMax=infinity\n"
 
 // environmentConf returns a drop-in of systemd's system.conf for setting env in every service, sorted by name.
 func environmentConf(env map[string]string) string {
-	names := make([]string, 0, len(env))
-	for name := range env {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var b strings.Builder
 	b.WriteString("# Written by boxrun: [systemd] environment of the profile.\n[Manager]\n")
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(&b, "DefaultEnvironment=\"%s=%s\"\n", name, escapeEnvironment(env[name]))
 	}
 	return b.String()
@@ -114,7 +108,7 @@ func tmpfilesConf() string {
 	return text
 }
 
-// hostsText returns the hosts file of a box with the given names. The other boxes follow with their names. Where addr is
+// hostsText returns the hosts file of a box with the given names. The other boxes follow with their names. If addr is
 // invalid, the box's own names have the address 127.0.1.1, as on Debian.
 func hostsText(names []string, addr netip.Addr, others []neighbour) string {
 	if !addr.IsValid() {

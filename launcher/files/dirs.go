@@ -10,15 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Below returns the paths of names in dir.
-func Below(dir string, names []string) []string {
-	paths := make([]string, len(names))
-	for i, name := range names {
-		paths[i] = filepath.Join(dir, name)
-	}
-	return paths
-}
-
 // A Removal takes files and directories away. Do removes them, Command is what a person types to remove the same.
 // Whatever is missing by then is no error.
 type Removal struct {

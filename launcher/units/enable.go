@@ -307,7 +307,9 @@ func removeUnits(unit string, last bool) error {
 	conf := dropInPath(Dir, unit)
 	gone := []string{conf, filepath.Dir(conf)}
 	if last {
-		gone = append(gone, files.Below(Dir, []string{templateUnit, repairTemplate, watchTemplate})...)
+		for _, file := range []string{templateUnit, repairTemplate, watchTemplate} {
+			gone = append(gone, filepath.Join(Dir, file))
+		}
 	}
 	return removeAll(gone)
 }
