@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
+	"boxrun/netsetup"
 )
 
 // Verdict is the result of a check.
@@ -89,6 +91,18 @@ type look struct {
 // one returns a look for a function with a single check.
 func one(area, name string, run func(context.Context) Check) look {
 	return look{area, name, func(ctx context.Context) []Check { return []Check{run(ctx)} }}
+}
+
+// withKernel returns the function of a look that needs the kernel's view of the network.
+func withKernel(run func(*netsetup.Kernel) []Check) func(context.Context) []Check {
+	return func(context.Context) []Check {
+		k, err := network.OpenKernel()
+		if err != nil {
+			return []Check{broken(err)}
+		}
+		defer k.Close()
+		return run(k)
+	}
 }
 
 // lookTimeout limits the time of each look. Looks run at the same time.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/say"
@@ -68,14 +69,13 @@ func (h hostLooks) kernel(context.Context) Check {
 // older says whether the first two numbers of version are smaller than the first two of than.
 func older(version, than string) bool {
 	a, b := numbers(version), numbers(than)
-	return slices.Compare(a[:2], b[:2]) < 0
+	return slices.Compare(a[:], b[:]) < 0
 }
 
-// numbers returns the first three numbers of a version such as 6.1.0-13-amd64. Missing numbers are 0.
-func numbers(version string) []int {
+// numbers returns the first two numbers of a version such as 6.1.0-13-amd64. Missing numbers are 0.
+func numbers(version string) (n [2]int) {
 	fields := strings.FieldsFunc(version, func(r rune) bool { return r < '0' || r > '9' })
-	n := make([]int, 3)
-	for i := range min(3, len(fields)) {
+	for i := range min(len(n), len(fields)) {
 		n[i], _ = strconv.Atoi(fields[i]) // only digits; an overflow counts as newer than all
 	}
 	return n
@@ -242,22 +242,11 @@ func (h hostLooks) cgroup(context.Context) Check {
 	if controllers == "" {
 		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
 	}
-	if shared := h.sharedCgroups(); len(shared) > 0 {
+	if shared := h.names(func(b *box.Box) bool { return b.Alive() && b.Cgroup == "" }); len(shared) > 0 {
 		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
 			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
 	}
 	return pass("version 2, %s; controllers: %s", by, controllers)
-}
-
-// sharedCgroups returns the names of running boxes without a cgroup of their own.
-func (h hostLooks) sharedCgroups() []string {
-	var names []string
-	for _, b := range h.boxes {
-		if b.Alive() && b.Cgroup == "" {
-			names = append(names, b.Name)
-		}
-	}
-	return names
 }
 
 // With less than tightSpace bytes free a look warns; with less than noSpace it fails.

@@ -26,7 +26,7 @@ type networkLooks struct{ *facts }
 func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
-		{area, "in place", l.shared},
+		{area, "in place", withKernel(l.shared)},
 		one(area, "conflist", l.conflists),
 		one(area, "subnet", l.overlaps),
 		{area, "iptables", l.rulesOfOthers},
@@ -38,12 +38,7 @@ func (l networkLooks) list() []look {
 
 // shared compares everything boxes share on the host with the plans applied for them. Before the first up there are
 // no plans, and the checks say what up will set.
-func (l networkLooks) shared(context.Context) []Check {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return []Check{broken(err)}
-	}
-	defer k.Close()
+func (l networkLooks) shared(k *netsetup.Kernel) []Check {
 	plans, err := sharedPlans(l.store)
 	if err != nil {
 		return []Check{broken(err)}
