@@ -2,7 +2,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +55,15 @@ func fail(why, fix, format string, args ...any) Check {
 // broken returns a check that could not be made because of err.
 func broken(err error) Check {
 	return Check{Status: Fail, Found: "could not be looked at: " + err.Error(), Fix: fault.HintOf(err)}
+}
+
+// unread returns a check of a file that could not be read because of err. The check passes where there is no such
+// file, and absent is what was found.
+func unread(err error, absent string) Check {
+	if errors.Is(err, fs.ErrNotExist) {
+		return pass("%s", absent)
+	}
+	return broken(err)
 }
 
 // named returns the check with a name, for looks with several checks.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/bits"
 	"net/netip"
 	"os"
@@ -357,10 +356,7 @@ func (h hostLooks) conntrack(context.Context) Check {
 	count, errCount := h.number("proc/sys/net/netfilter/nf_conntrack_count")
 	limit, errLimit := h.number("proc/sys/net/netfilter/nf_conntrack_max")
 	if err := errors.Join(errCount, errLimit); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return pass("connections are not tracked yet")
-		}
-		return broken(err)
+		return unread(err, "connections are not tracked yet")
 	}
 	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
 	const why = "a full table drops new connections, to boxes and all others"

@@ -121,12 +121,8 @@ func (l leftoverLooks) rulesOfNobody(k *netsetup.Kernel) []Check {
 // names such files and does not remove them: nobody knows who else relies on them.
 func (l leftoverLooks) seedFile(file, why string) func(context.Context) Check {
 	return func(context.Context) Check {
-		_, err := os.Lstat(l.path(file))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return pass("no %s", file)
-		case err != nil:
-			return broken(err)
+		if _, err := os.Lstat(l.path(file)); err != nil {
+			return unread(err, "no "+file)
 		}
 		return warn(why, "rm "+file, "%s", file)
 	}
@@ -202,15 +198,11 @@ func (l leftoverLooks) deadAddress(to string) bool {
 	if err != nil {
 		return false
 	}
-	for _, n := range l.networks() {
-		if !n.Subnet.Contains(addr) {
-			continue
-		}
-		if slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
-			return false
-		}
-		held, err := netsetup.Held(n, addr)
-		return !held && err == nil
+	networks := l.networks()
+	i := slices.IndexFunc(networks, func(n netsetup.Network) bool { return n.Subnet.Contains(addr) })
+	if i < 0 || slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
+		return false
 	}
-	return false
+	held, err := netsetup.Held(networks[i], addr)
+	return !held && err == nil
 }
