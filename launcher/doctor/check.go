@@ -57,9 +57,9 @@ func broken(err error) Check {
 	return Check{Status: Fail, Found: "could not be looked at: " + err.Error(), Fix: fault.HintOf(err)}
 }
 
-// unread returns a check of a file that could not be read because of err. The check passes where there is no such
+// unreadable returns a check of a file that could not be read because of err. The check passes where there is no such
 // file, and absent is what was found.
-func unread(err error, absent string) Check {
+func unreadable(err error, absent string) Check {
 	if errors.Is(err, fs.ErrNotExist) {
 		return pass("%s", absent)
 	}

@@ -195,9 +195,13 @@ func (h hostLooks) plugins(context.Context) Check {
 	if dir := a.conf("cni plugin path"); dir != "" {
 		dirs = []string{dir}
 	}
-	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
+	wanted := []string{"bridge", "host-local"}
+	missing, where := wanted, strings.Join(dirs, ", ")
 	for _, dir := range dirs {
-		if absent := h.absentPlugins(dir); len(absent) < len(missing) {
+		absent := slices.DeleteFunc(slices.Clone(wanted), func(plugin string) bool {
+			return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
+		})
+		if len(absent) < len(missing) {
 			missing, where = absent, dir
 		}
 	}
@@ -206,13 +210,6 @@ func (h hostLooks) plugins(context.Context) Check {
 	}
 	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
 		"no %s in %s", strings.Join(missing, ", "), where)
-}
-
-// absentPlugins returns which of the two plugins are missing from the directory dir or not executable.
-func (h hostLooks) absentPlugins(dir string) []string {
-	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
-		return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
-	})
 }
 
 // cgroup judges the version of cgroups, the controllers available to boxes, and whether each running box has a cgroup
@@ -262,7 +259,7 @@ func (h hostLooks) space(context.Context) Check {
 			dirs = append(dirs, dir)
 		}
 	}
-	least := Check{Status: Pass}
+	var tight []Check
 	var texts []string
 	for _, dir := range dirs {
 		free, nodes, err := freeSpace(files.Existing(dir))
@@ -275,14 +272,11 @@ func (h hostLooks) space(context.Context) Check {
 		switch roomy := strings.HasPrefix(dir, h.store.Dir) && free > noSpace; { // a tmpfs need not be large
 		case free < noSpace || nodes:
 			return fail(why, "df -h "+dir, "%s", text)
-		case free < tightSpace && !roomy && least.Status == Pass:
-			least = warn(why, "df -h "+dir, "%s", text)
+		case free < tightSpace && !roomy:
+			tight = append(tight, warn(why, "df -h "+dir, "%s", text))
 		}
 	}
-	if least.Status == Pass {
-		return pass("%s", strings.Join(texts, ", "))
-	}
-	return least
+	return append(tight, pass("%s", strings.Join(texts, ", ")))[0] // the first file system that is tight
 }
 
 // freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
@@ -356,7 +350,7 @@ func (h hostLooks) conntrack(context.Context) Check {
 	count, errCount := h.number("proc/sys/net/netfilter/nf_conntrack_count")
 	limit, errLimit := h.number("proc/sys/net/netfilter/nf_conntrack_max")
 	if err := errors.Join(errCount, errLimit); err != nil {
-		return unread(err, "connections are not tracked yet")
+		return unreadable(err, "connections are not tracked yet")
 	}
 	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
 	const why = "a full table drops new connections, to boxes and all others"

@@ -122,7 +122,7 @@ func (l leftoverLooks) rulesOfNobody(k *netsetup.Kernel) []Check {
 func (l leftoverLooks) seedFile(file, why string) func(context.Context) Check {
 	return func(context.Context) Check {
 		if _, err := os.Lstat(l.path(file)); err != nil {
-			return unread(err, "no "+file)
+			return unreadable(err, "no "+file)
 		}
 		return warn(why, "rm "+file, "%s", file)
 	}

@@ -259,7 +259,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 func (l networkLooks) bridgeNetfilter(context.Context) Check {
 	value, err := l.line("proc/sys/net/bridge/bridge-nf-call-iptables")
 	if err != nil {
-		return unread(err, "not loaded, and not needed")
+		return unreadable(err, "not loaded, and not needed")
 	}
 	return pass("loaded (bridge-nf-call-iptables = %s); boxes work with it and without", value)
 }

@@ -46,8 +46,12 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 	case err != nil:
 		return broken(err)
 	case have != want:
+		shown := "none"
+		if have.IsValid() {
+			shown = have.String()
+		}
 		return fail(why, fmt.Sprintf("boxrun exec %s -- ip route replace default via %s", b.Name, want),
-			"the box's default route is %s, and its bridge is %s", orNone(have), want)
+			"the box's default route is %s, and its bridge is %s", shown, want)
 	}
 	answers, err := netsetup.Neighbour(ctx, b.Init.PID, want)
 	switch {
@@ -57,14 +61,6 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 		return fail(why, network.RepairCommand, "%s, the bridge, does not answer the box (ARP)", want)
 	}
 	return pass("%s answers", want)
-}
-
-// orNone returns the address as text, "none" for an invalid address.
-func orNone(a netip.Addr) string {
-	if !a.IsValid() {
-		return "none"
-	}
-	return a.String()
 }
 
 // transferSize is the number of bytes sent in each direction: many segments whatever their size, and little for a
