@@ -35,7 +35,7 @@ func (b boxLooks) list() []look {
 	}
 	looks = append(looks,
 		one(b.Name, "address", b.address),
-		look{b.Name, "rules", b.rules},
+		look{b.Name, "rules", withKernel(b.rules)},
 		one(b.Name, "names of others", b.hosts))
 	for _, p := range b.Profile.Network.Ports {
 		looks = append(looks, portLooks{b, p}.list()...)
@@ -80,12 +80,7 @@ func (b boxLooks) address(context.Context) Check {
 }
 
 // rules compares the rules and devices made for the box with its plan.
-func (b boxLooks) rules(context.Context) []Check {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return []Check{broken(err)}
-	}
-	defer k.Close()
+func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 	return checkTopics(k, []topic{
 		{"rules", "in place", "they let in what is published, and nothing else", func(p netsetup.Plan) netsetup.Plan {
 			return netsetup.Plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules}

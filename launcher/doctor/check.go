@@ -2,12 +2,16 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
+	"boxrun/netsetup"
 )
 
 // Verdict is the result of a check.
@@ -53,6 +57,15 @@ func broken(err error) Check {
 	return Check{Status: Fail, Found: "could not be looked at: " + err.Error(), Fix: fault.HintOf(err)}
 }
 
+// unreadable returns a check of a file that could not be read because of err. The check passes where there is no such
+// file, and absent is what was found.
+func unreadable(err error, absent string) Check {
+	if errors.Is(err, fs.ErrNotExist) {
+		return pass("%s", absent)
+	}
+	return broken(err)
+}
+
 // named returns the check with a name, for looks with several checks.
 func (c Check) named(name string) Check {
 	c.Name = name
@@ -89,6 +102,18 @@ type look struct {
 // one returns a look for a function with a single check.
 func one(area, name string, run func(context.Context) Check) look {
 	return look{area, name, func(ctx context.Context) []Check { return []Check{run(ctx)} }}
+}
+
+// withKernel returns the function of a look that needs the kernel's view of the network.
+func withKernel(run func(*netsetup.Kernel) []Check) func(context.Context) []Check {
+	return func(context.Context) []Check {
+		k, err := network.OpenKernel()
+		if err != nil {
+			return []Check{broken(err)}
+		}
+		defer k.Close()
+		return run(k)
+	}
 }
 
 // lookTimeout limits the time of each look. Looks run at the same time.

@@ -6,7 +6,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
-	"boxrun/launcher/network"
+	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
@@ -50,16 +50,10 @@ func sharedLooks(f *facts) []look {
 
 // profileLook reports what up would refuse for a profile without a box.
 func profileLook(l *launcher.Launcher, p profiles.Profile) look {
-	return look{p.Name, "profile", func(context.Context) []Check {
-		k, err := network.OpenKernel()
-		if err != nil {
-			return []Check{broken(err)}
+	return look{p.Name, "profile", withKernel(func(k *netsetup.Kernel) []Check {
+		if err := l.Refuse(k, p); err != nil {
+			return failures(err, "boxrun up refuses it")
 		}
-		defer k.Close()
-		err = l.Refuse(k, p)
-		if err == nil {
-			return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
-		}
-		return failures(err, "boxrun up refuses it")
-	}}
+		return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
+	})}
 }

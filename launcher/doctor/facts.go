@@ -86,6 +86,11 @@ func (f *facts) networks() []netsetup.Network {
 	return networks
 }
 
+// names returns the names of the boxes that has holds for.
+func (f *facts) names(has func(*box.Box) bool) []string {
+	return box.Names(slices.DeleteFunc(slices.Clone(f.boxes), func(b *box.Box) bool { return !has(b) }))
+}
+
 func (f *facts) path(name string) string { return filepath.Join(f.root, name) }
 
 // line returns the text of a small file below f.root, without spaces around.

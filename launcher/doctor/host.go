@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/bits"
 	"net/netip"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/say"
@@ -68,14 +68,13 @@ func (h hostLooks) kernel(context.Context) Check {
 // older says whether the first two numbers of version are smaller than the first two of than.
 func older(version, than string) bool {
 	a, b := numbers(version), numbers(than)
-	return slices.Compare(a[:2], b[:2]) < 0
+	return slices.Compare(a[:], b[:]) < 0
 }
 
-// numbers returns the first three numbers of a version such as 6.1.0-13-amd64. Missing numbers are 0.
-func numbers(version string) []int {
+// numbers returns the first two numbers of a version such as 6.1.0-13-amd64. Missing numbers are 0.
+func numbers(version string) (n [2]int) {
 	fields := strings.FieldsFunc(version, func(r rune) bool { return r < '0' || r > '9' })
-	n := make([]int, 3)
-	for i := range min(3, len(fields)) {
+	for i := range min(len(n), len(fields)) {
 		n[i], _ = strconv.Atoi(fields[i]) // only digits; an overflow counts as newer than all
 	}
 	return n
@@ -196,9 +195,13 @@ func (h hostLooks) plugins(context.Context) Check {
 	if dir := a.conf("cni plugin path"); dir != "" {
 		dirs = []string{dir}
 	}
-	missing, where := []string{"bridge", "host-local"}, strings.Join(dirs, ", ")
+	wanted := []string{"bridge", "host-local"}
+	missing, where := wanted, strings.Join(dirs, ", ")
 	for _, dir := range dirs {
-		if absent := h.absentPlugins(dir); len(absent) < len(missing) {
+		absent := slices.DeleteFunc(slices.Clone(wanted), func(plugin string) bool {
+			return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
+		})
+		if len(absent) < len(missing) {
 			missing, where = absent, dir
 		}
 	}
@@ -207,13 +210,6 @@ func (h hostLooks) plugins(context.Context) Check {
 	}
 	return fail("Apptainer connects a box by them", "install the package containernetworking-plugins, or set \"cni plugin path\" in "+a.ConfFile,
 		"no %s in %s", strings.Join(missing, ", "), where)
-}
-
-// absentPlugins returns which of the two plugins are missing from the directory dir or not executable.
-func (h hostLooks) absentPlugins(dir string) []string {
-	return slices.DeleteFunc([]string{"bridge", "host-local"}, func(plugin string) bool {
-		return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
-	})
 }
 
 // cgroup judges the version of cgroups, the controllers available to boxes, and whether each running box has a cgroup
@@ -242,22 +238,11 @@ func (h hostLooks) cgroup(context.Context) Check {
 	if controllers == "" {
 		controllers = "none: the memory, cpus and pids of boxes cannot be limited"
 	}
-	if shared := h.sharedCgroups(); len(shared) > 0 {
+	if shared := h.names(func(b *box.Box) bool { return b.Alive() && b.Cgroup == "" }); len(shared) > 0 {
 		return warn("systemds that share a cgroup stop each other's services", "boxrun restart "+shared[0],
 			"version 2; without a cgroup of their own: %s", strings.Join(shared, ", "))
 	}
 	return pass("version 2, %s; controllers: %s", by, controllers)
-}
-
-// sharedCgroups returns the names of running boxes without a cgroup of their own.
-func (h hostLooks) sharedCgroups() []string {
-	var names []string
-	for _, b := range h.boxes {
-		if b.Alive() && b.Cgroup == "" {
-			names = append(names, b.Name)
-		}
-	}
-	return names
 }
 
 // With less than tightSpace bytes free a look warns; with less than noSpace it fails.
@@ -274,7 +259,7 @@ func (h hostLooks) space(context.Context) Check {
 			dirs = append(dirs, dir)
 		}
 	}
-	least := Check{Status: Pass}
+	var tight []Check
 	var texts []string
 	for _, dir := range dirs {
 		free, nodes, err := freeSpace(files.Existing(dir))
@@ -287,14 +272,11 @@ func (h hostLooks) space(context.Context) Check {
 		switch roomy := strings.HasPrefix(dir, h.store.Dir) && free > noSpace; { // a tmpfs need not be large
 		case free < noSpace || nodes:
 			return fail(why, "df -h "+dir, "%s", text)
-		case free < tightSpace && !roomy && least.Status == Pass:
-			least = warn(why, "df -h "+dir, "%s", text)
+		case free < tightSpace && !roomy:
+			tight = append(tight, warn(why, "df -h "+dir, "%s", text))
 		}
 	}
-	if least.Status == Pass {
-		return pass("%s", strings.Join(texts, ", "))
-	}
-	return least
+	return append(tight, pass("%s", strings.Join(texts, ", ")))[0] // the first file system that is tight
 }
 
 // freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
@@ -368,10 +350,7 @@ func (h hostLooks) conntrack(context.Context) Check {
 	count, errCount := h.number("proc/sys/net/netfilter/nf_conntrack_count")
 	limit, errLimit := h.number("proc/sys/net/netfilter/nf_conntrack_max")
 	if err := errors.Join(errCount, errLimit); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return pass("connections are not tracked yet")
-		}
-		return broken(err)
+		return unreadable(err, "connections are not tracked yet")
 	}
 	fix := fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*limit)
 	const why = "a full table drops new connections, to boxes and all others"

@@ -26,7 +26,7 @@ func (l leftoverLooks) list() []look {
 		one(area, "boxes", l.deadBoxes),
 		one(area, "apptainer's instances", l.instances),
 		one(area, "leases", l.leases),
-		one(area, "rules", l.rulesOfNobody),
+		{area, "rules", withKernel(l.rulesOfNobody)},
 		one(area, "seed sysctl", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
 			"it sets at every boot what boxrun sets where and while a box needs it")),
 		one(area, "seed udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
@@ -44,12 +44,7 @@ func (l leftoverLooks) deadBoxes(context.Context) Check {
 		return fail("while nobody knows what they need of the host, no other box can start", "boxrun down "+l.unread[0],
 			"this boxrun cannot read the records of: %s", strings.Join(l.unread, ", "))
 	}
-	var dead []string
-	for _, b := range l.boxes {
-		if b.State() == box.Crashed {
-			dead = append(dead, b.Name)
-		}
-	}
+	dead := l.names(func(b *box.Box) bool { return b.State() == box.Crashed })
 	if len(dead) == 0 {
 		return pass("%d known, none crashed", len(l.boxes))
 	}
@@ -81,12 +76,10 @@ func (l leftoverLooks) instances(context.Context) Check {
 			strangers = append(strangers, name)
 		}
 	}
-	var lost []string
-	for _, b := range l.boxes {
-		if _, err := os.Stat(b.Record); b.Alive() && errors.Is(err, fs.ErrNotExist) {
-			lost = append(lost, b.Name)
-		}
-	}
+	lost := l.names(func(b *box.Box) bool {
+		_, err := os.Stat(b.Record)
+		return b.Alive() && errors.Is(err, fs.ErrNotExist)
+	})
 	switch {
 	case len(lost) > 0:
 		return fail("nobody can enter them: exec and shell go by Apptainer's record", "boxrun restart "+lost[0],
@@ -113,32 +106,23 @@ func (l leftoverLooks) leases(context.Context) Check {
 }
 
 // rulesOfNobody reports rules of boxrun for boxes and bridges that do not exist.
-func (l leftoverLooks) rulesOfNobody(context.Context) Check {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return broken(err)
-	}
-	defer k.Close()
+func (l leftoverLooks) rulesOfNobody(k *netsetup.Kernel) []Check {
 	names, err := netsetup.Leftovers(k, l.known())
-	if err != nil {
-		return broken(err)
+	switch {
+	case err != nil:
+		return []Check{broken(err)}
+	case len(names) == 0:
+		return []Check{pass("none of boxrun's without a box")}
 	}
-	if len(names) == 0 {
-		return pass("none of boxrun's without a box")
-	}
-	return fail("they take packets for ports that nobody answers", network.RepairCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))
+	return []Check{fail("they take packets for ports that nobody answers", network.RepairCommand, "rules of boxrun for what does not exist: %s", strings.Join(names, ", "))}
 }
 
 // seedFile returns a look for a file of the scripts people used before boxrun. why says what the file does. boxrun
 // names such files and does not remove them: nobody knows who else relies on them.
 func (l leftoverLooks) seedFile(file, why string) func(context.Context) Check {
 	return func(context.Context) Check {
-		_, err := os.Lstat(l.path(file))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return pass("no %s", file)
-		case err != nil:
-			return broken(err)
+		if _, err := os.Lstat(l.path(file)); err != nil {
+			return unreadable(err, "no "+file)
 		}
 		return warn(why, "rm "+file, "%s", file)
 	}
@@ -174,33 +158,36 @@ func (l leftoverLooks) seedConflist(context.Context) Check {
 // deadDNAT looks for rules that send ports to an unused address in a network of boxes. People typed such rules with
 // the address a box had at the time.
 func (l leftoverLooks) deadDNAT(context.Context) Check {
+	sends := func(rule string) bool {
+		_, to, ok := strings.Cut(rule, "--to-destination ")
+		return ok && strings.Contains(rule, "-t nat") && l.deadAddress(to)
+	}
+	return l.noRules(sends, func(rules []string) Check {
+		return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
+			network.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+	})
+}
+
+// noRules passes where no rule on the host is bad. Otherwise judge gets the bad rules.
+func (l leftoverLooks) noRules(bad func(rule string) bool, judge func(rules []string) Check) Check {
 	f, err := l.firewall()
 	if err != nil {
 		return skip("the rules cannot be read")
 	}
-	rules := f.Rules(func(rule string) bool {
-		_, to, ok := strings.Cut(rule, "--to-destination ")
-		return ok && strings.Contains(rule, "-t nat") && l.deadAddress(to)
-	})
-	if len(rules) == 0 {
-		return pass("none")
+	if rules := f.Rules(bad); len(rules) > 0 {
+		return judge(rules)
 	}
-	return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
-		network.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+	return pass("none")
 }
 
 // wideForward looks for a rule that forwards everything for everybody. People typed such a rule when their instances
 // could not reach the outside. The policy ACCEPT is not reported, because ACCEPT is the kernel's own default.
 func (l leftoverLooks) wideForward(context.Context) Check {
-	f, err := l.firewall()
-	if err != nil {
-		return skip("the rules cannot be read")
-	}
-	rules := f.Rules(func(rule string) bool { return strings.HasSuffix(rule, " -t filter -A FORWARD -j ACCEPT") })
-	if len(rules) == 0 {
-		return pass("none")
-	}
-	return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it", network.DeleteCommand(rules[0]), "%s", rules[0])
+	wide := func(rule string) bool { return strings.HasSuffix(rule, " -t filter -A FORWARD -j ACCEPT") }
+	return l.noRules(wide, func(rules []string) Check {
+		return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it",
+			network.DeleteCommand(rules[0]), "%s", rules[0])
+	})
 }
 
 // deadAddress says whether to, the destination of a DNAT rule, is in a network of boxes and belongs to neither a
@@ -211,15 +198,11 @@ func (l leftoverLooks) deadAddress(to string) bool {
 	if err != nil {
 		return false
 	}
-	for _, n := range l.networks() {
-		if !n.Subnet.Contains(addr) {
-			continue
-		}
-		if slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
-			return false
-		}
-		held, err := netsetup.Held(n, addr)
-		return !held && err == nil
+	networks := l.networks()
+	i := slices.IndexFunc(networks, func(n netsetup.Network) bool { return n.Subnet.Contains(addr) })
+	if i < 0 || slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Alive() && b.Addr == addr }) {
+		return false
 	}
-	return false
+	held, err := netsetup.Held(networks[i], addr)
+	return !held && err == nil
 }

@@ -26,7 +26,7 @@ type networkLooks struct{ *facts }
 func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
-		{area, "in place", l.shared},
+		{area, "in place", withKernel(l.shared)},
 		one(area, "conflist", l.conflists),
 		one(area, "subnet", l.overlaps),
 		{area, "iptables", l.rulesOfOthers},
@@ -38,12 +38,7 @@ func (l networkLooks) list() []look {
 
 // shared compares everything boxes share on the host with the plans applied for them. Before the first up there are
 // no plans, and the checks say what up will set.
-func (l networkLooks) shared(context.Context) []Check {
-	k, err := network.OpenKernel()
-	if err != nil {
-		return []Check{broken(err)}
-	}
-	defer k.Close()
+func (l networkLooks) shared(k *netsetup.Kernel) []Check {
 	plans, err := sharedPlans(l.store)
 	if err != nil {
 		return []Check{broken(err)}
@@ -155,25 +150,27 @@ func (l networkLooks) rulesOfOthers(context.Context) []Check {
 		}
 		return []Check{broken(err)}
 	}
-	checks := []Check{pass("%s", f.Version).named("iptables backend")}
-	mixed := pass("none").named("rules in the other backend")
-	if text := f.Mixed(); text != "" {
-		mixed = warn("the kernel obeys both backends; programs and people see one of them",
-			otherBackend(f)+"-save shows them; move them over, or change the backend: update-alternatives --config iptables", "%s", text).named(mixed.Name)
+	return []Check{
+		pass("%s", f.Version).named("iptables backend"),
+		mixed(f).named("rules in the other backend"),
+		manager(f, "Docker"),
+		manager(f, "ufw"),
+		l.outwards(f).named("other rules that drop"),
 	}
-	checks = append(checks, mixed)
-	for _, name := range []string{"Docker", "ufw"} {
-		checks = append(checks, manager(f, name))
-	}
-	return append(checks, l.outwards(f))
 }
 
-// otherBackend returns the name of the iptables command for the backend f does not use.
-func otherBackend(f firewall.State) string {
-	if f.Backend == "nft" {
-		return "iptables-legacy"
+// mixed reports rules in the backend of iptables that f does not use.
+func mixed(f firewall.State) Check {
+	text := f.Mixed()
+	if text == "" {
+		return pass("none")
 	}
-	return "iptables-nft"
+	other := "iptables-nft"
+	if f.Backend == "nft" {
+		other = "iptables-legacy"
+	}
+	return warn("the kernel obeys both backends; programs and people see one of them",
+		other+"-save shows them; move them over, or change the backend: update-alternatives --config iptables", "%s", text)
 }
 
 // manager reports whether rules of the program name, a manager of the firewall, are on the host.
@@ -237,36 +234,32 @@ func (l networkLooks) setup(context.Context) Check {
 // outwards walks a packet from each bridge with a running box out of the host, and looks for rules that drop the
 // packet. A rule with conditions unknown to boxrun is a warning.
 func (l networkLooks) outwards(f firewall.State) Check {
-	const name = "other rules that drop"
 	if !f.Native {
-		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed").named(name)
+		return warn("rules of native nftables cannot be looked at", "install the package nftables", "nft is not installed")
 	}
 	var blocked []string
 	for _, n := range l.networks() {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, noTranslation())
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
-			return dropped(o, n.Bridge).named(name)
+			return dropped(o, n.Bridge)
 		}
 		blocked = append(blocked, o.Unsure...)
 	}
 	if len(blocked) > 0 {
-		return warn("these look at what boxrun does not know, and may drop packets of boxes", "", "%s", say.Listed(blocked, 3)).named(name)
+		return warn("these look at what boxrun does not know, and may drop packets of boxes", "", "%s", say.Listed(blocked, 3))
 	}
-	return pass("none in the way of boxes").named(name)
+	return pass("none in the way of boxes")
 }
 
 // bridgeNetfilter reports whether br_netfilter is loaded, the module that sends frames between boxes through
 // iptables.
 func (l networkLooks) bridgeNetfilter(context.Context) Check {
 	value, err := l.line("proc/sys/net/bridge/bridge-nf-call-iptables")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return pass("not loaded, and not needed")
-	case err != nil:
-		return broken(err)
+	if err != nil {
+		return unreadable(err, "not loaded, and not needed")
 	}
 	return pass("loaded (bridge-nf-call-iptables = %s); boxes work with it and without", value)
 }
@@ -288,6 +281,3 @@ func dropped(o firewall.Outcome, bridge string) Check {
 // somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
 // walked through the rules; nothing is sent to the address.
 func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
-
-// noTranslation is the zero address and port: the packet keeps its destination.
-func noTranslation() netip.AddrPort { return netip.AddrPort{} }

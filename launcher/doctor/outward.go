@@ -46,8 +46,12 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 	case err != nil:
 		return broken(err)
 	case have != want:
+		shown := "none"
+		if have.IsValid() {
+			shown = have.String()
+		}
 		return fail(why, fmt.Sprintf("boxrun exec %s -- ip route replace default via %s", b.Name, want),
-			"the box's default route is %s, and its bridge is %s", orNone(have), want)
+			"the box's default route is %s, and its bridge is %s", shown, want)
 	}
 	answers, err := netsetup.Neighbour(ctx, b.Init.PID, want)
 	switch {
@@ -57,14 +61,6 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 		return fail(why, network.RepairCommand, "%s, the bridge, does not answer the box (ARP)", want)
 	}
 	return pass("%s answers", want)
-}
-
-// orNone returns the address as text, "none" for an invalid address.
-func orNone(a netip.Addr) string {
-	if !a.IsValid() {
-		return "none"
-	}
-	return a.String()
 }
 
 // transferSize is the number of bytes sent in each direction: many segments whatever their size, and little for a
@@ -84,22 +80,27 @@ func (b boxLooks) transfer(ctx context.Context) Check {
 	defer listener.Close()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	far := make(chan sideResult, 1)
-	go func() { far <- farSide(ctx, listener) }()
+	var from netip.Addr
+	far := make(chan error, 1)
+	go func() {
+		var err error
+		from, err = farSide(ctx, listener)
+		far <- err
+	}()
 	near, err := netsetup.DialFrom(ctx, b.Init.PID, "tcp4", listener.Addr().String())
 	if err != nil {
 		return b.noWayOut(err)
 	}
 	defer near.Close()
 	err = exchange(ctx, near, send, receive)
-	result := <-far
+	err = errors.Join(err, <-far)
 	const hangs = "connections open, and hang with the first large packet: TLS, git, apt, database dumps"
 	switch {
-	case errors.Join(err, result.err) != nil:
+	case err != nil:
 		return fail(hangs, network.RepairCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
-			b.outsider.MTU, errors.Join(err, result.err))
-	case result.from != b.outsider.Gateway:
-		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", result.from)
+			b.outsider.MTU, err)
+	case from != b.outsider.Gateway:
+		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", from)
 	}
 	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, b.outsider.MTU)
 }
@@ -107,48 +108,43 @@ func (b boxLooks) transfer(ctx context.Context) Check {
 // noWayOut explains err, the error of a connection from the box to the outside. If a rule drops the packet, the check
 // names the rule.
 func (b boxLooks) noWayOut(err error) Check {
-	f, ruleErr := b.firewall()
-	if ruleErr == nil {
-		bridge := b.Profile.Network.Bridge
-		o := f.Forwarded(firewall.Packet{
-			In: bridge, Out: b.outsider.Device, Src: b.Addr, Dst: b.outsider.Addr, Proto: "tcp", DPort: 443,
-		}, noTranslation())
-		if o.Dropped {
-			return dropped(o, bridge)
+	if f, ruleErr := b.firewall(); ruleErr == nil {
+		to := firewall.Packet{Out: b.outsider.Device, Dst: b.outsider.Addr, Proto: "tcp", DPort: 443}
+		if o := b.leaving(f, to); o.Dropped {
+			return dropped(o, b.Profile.Network.Bridge)
 		}
 	}
 	return fail("the box reaches nothing outside", network.RepairCommand, "a connection out of the box was not opened: %v", err)
 }
 
-// sideResult is the result of a transfer at the far side.
-type sideResult struct {
-	from netip.Addr // address of the client
-	err  error
+// leaving walks a packet of the box through the rules. The packet has no interface and address to come from yet.
+func (b boxLooks) leaving(f firewall.State, packet firewall.Packet) firewall.Outcome {
+	packet.In, packet.Src = b.Profile.Network.Bridge, b.Addr
+	return f.Forwarded(packet, netip.AddrPort{})
 }
 
 // farSide accepts a connection, receives transferSize bytes and sends as many back. The end of ctx ends the wait for
-// a client.
-func farSide(ctx context.Context, l net.Listener) sideResult {
+// a client. farSide returns the address of the client.
+func farSide(ctx context.Context, l net.Listener) (netip.Addr, error) {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	conn, err := l.Accept()
 	if err != nil {
-		return sideResult{err: err}
+		return netip.Addr{}, err
 	}
 	defer conn.Close()
 	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
-		return sideResult{err: err}
+		return netip.Addr{}, err
 	}
-	return sideResult{from.Addr().Unmap(), exchange(ctx, conn, receive, send)}
+	return from.Addr().Unmap(), exchange(ctx, conn, receive, send)
 }
 
 // exchange sends and receives in the given order, until a step fails. The deadline of ctx applies to all steps.
 func exchange(ctx context.Context, conn net.Conn, steps ...func(net.Conn) error) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
+	deadline, _ := ctx.Deadline() // the zero time is no deadline
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
 	}
 	for _, step := range steps {
 		if err := step(conn); err != nil {
@@ -221,10 +217,8 @@ func (b boxLooks) silentServers(servers []netip.Addr, box, host error, fix strin
 	if err != nil {
 		return broken(err)
 	}
-	bridge := b.Profile.Network.Bridge
-	o := f.Forwarded(firewall.Packet{In: bridge, Out: b.device(), Src: b.Addr, Dst: servers[0], Proto: "udp", DPort: 53}, noTranslation())
-	if o.Dropped {
-		return dropped(o, bridge)
+	if o := b.leaving(f, firewall.Packet{Out: b.device(), Dst: servers[0], Proto: "udp", DPort: 53}); o.Dropped {
+		return dropped(o, b.Profile.Network.Bridge)
 	}
 	return fail(why, network.RepairCommand, "%s answers the host, and not the box: %v", addrsText(servers), box)
 }

@@ -179,7 +179,7 @@ func (p portLooks) forward(context.Context) Check {
 	back := f.Forwarded(firewall.Packet{
 		In: bridge, Out: way.device, Src: p.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
-	}, noTranslation())
+	}, netip.AddrPort{})
 	if back.Dropped {
 		return dropped(back, bridge)
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
@@ -80,6 +79,6 @@ func freePort(ctx context.Context) (uint16, error) {
 		return 0, fmt.Errorf("looking for a free port: %w", err)
 	}
 	defer l.Close()
-	addr, err := netip.ParseAddrPort(strings.TrimSpace(l.Addr().String()))
+	addr, err := netip.ParseAddrPort(l.Addr().String())
 	return addr.Port(), err
 }

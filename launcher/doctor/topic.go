@@ -20,7 +20,7 @@ type topic struct {
 func checkTopics(k *netsetup.Kernel, topics []topic, plans []netsetup.Plan) []Check {
 	checks := make([]Check, len(topics))
 	for i, t := range topics {
-		checks[i] = t.check(k, plans)
+		checks[i] = t.check(k, plans).named(t.name)
 	}
 	return checks
 }
@@ -31,20 +31,16 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 	for _, p := range plans {
 		part := t.part(p)
 		lines, err := part.Drift(k)
+		var names []string
+		if err == nil && part.Features != nil {
+			names, err = part.Features.Kept(k)
+		}
 		if err != nil {
-			return broken(err).named(t.name)
+			return broken(err)
 		}
-		drift = append(drift, lines...)
-		if part.Features == nil {
-			continue
-		}
-		names, err := part.Features.Kept(k)
-		if err != nil {
-			return broken(err).named(t.name)
-		}
-		kept = append(kept, names...)
+		drift, kept = append(drift, lines...), append(kept, names...)
 	}
-	return t.judge(drift, kept).named(t.name)
+	return t.judge(drift, kept)
 }
 
 // judge makes the check from drift, the lines of what is out of place, and kept, the devices whose drivers keep
