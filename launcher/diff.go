@@ -38,13 +38,13 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 	if d.Definition, err = build.Outdated(ctx, &now); err != nil || !b.Alive() {
 		return d, err
 	}
-	d.Drift, err = l.driftOf(b)
+	d.Drift, err = l.driftOf(b, nil)
 	return d, err
 }
 
-// driftOf returns a line for everything out of place in a running box: rules of the host's network, and resource
-// limits.
-func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
+// driftOf returns a line for everything out of place in a running box: its rules on the host, and its limits by the
+// profile as it is now; nil: by the profile of the start.
+func (l *Launcher) driftOf(b *box.Box, now *profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	limits, err := limits.Drift(b)
+	limits, err := limits.Ahead(l.Store, b, now)
 	return append(NonNil(lines), limits...), err
 }
 

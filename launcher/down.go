@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
@@ -121,7 +122,9 @@ func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 
 // stopWithUnits stops the box, and tells systemd of the stop. Normally systemd is told first. If timeout is longer
 // than the time its services have to stop, systemd is told after the box has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (killed error, services units.Stopping, err error) {
+func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (
+	killed error, services units.Stopping, err error,
+) {
 	long := timeout > stopTimeout(b)
 	if !long {
 		services = units.Stop(ctx, l.Store, b)
@@ -140,7 +143,8 @@ func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) 
 		return nil, nil
 	}
 	b.Phase = box.Stopping
-	if err := files.IgnoreFull(l.Save(b)); err != nil { // only ps needs the saved phase, and safety does not depend on the phase
+	// Only ps needs the saved phase, and safety does not depend on the phase.
+	if err := files.IgnoreFull(l.Save(b)); err != nil {
 		return nil, err
 	}
 	return guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
@@ -158,11 +162,7 @@ func (l *Launcher) removeOwn(b *box.Box) error {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
 	}
 	left, err := l.leftovers(b)
-	errs := []error{err}
-	for _, r := range left {
-		errs = append(errs, r.Do())
-	}
-	return errors.Join(errs...)
+	return errors.Join(err, fault.Each(left, files.Removal.Do))
 }
 
 // leftovers returns the removal of the files of the box: Apptainer's record and logs, and the files boxrun prepared for

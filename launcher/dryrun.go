@@ -165,7 +165,7 @@ func (d *DryRun) reserve(k *netsetup.Kernel, b, old *box.Box, others []*box.Box)
 	} else if b.Addr, err = network.FreeAddr(n, want, taken, leaving...); err != nil {
 		return nil, err
 	}
-	for _, s := range d.sharedPlans(b) {
+	for _, s := range network.SharedPlans(d.l.Store, n) {
 		missing, err := d.raise(k, s)
 		if err != nil {
 			return nil, err
@@ -196,8 +196,9 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err
 }
 
-// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The commands
-// that set the shell variable VETH come first (findVeth).
+// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
+// reads the PID of the box's init from Apptainer's record of the box, the second finds the host's end of the box's veth
+// pair, and the third lets users of the box ping.
 func rulesCommands(b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
@@ -207,17 +208,12 @@ func rulesCommands(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	return append(findVeth(b), netsetup.Ports(rules).Commands()...), nil
-}
-
-// findVeth returns three commands. The first reads the PID of the box's init from Apptainer's record of the box, into
-// PID. The second finds the host's end of the box's veth pair, as VETH. The third lets users of the box ping.
-func findVeth(b *box.Box) []string {
-	return []string{
+	return append([]string{
 		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
-		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice + `/iflink)" /sys/class/net/*/ifindex)))`,
+		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
+			`/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
-	}
+	}, netsetup.Ports(rules).Commands()...), nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address
@@ -233,38 +229,24 @@ func cleanAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string)
 	return addr
 }
 
-// sharedPlan is a plan shared by several boxes, with the path of its undo log.
-type sharedPlan struct {
-	file string
-	plan netsetup.Plan
-}
-
-// sharedPlans returns the plans behind the box's network, in the order of applying: the host's, then the bridge's.
-func (d *DryRun) sharedPlans(b *box.Box) []sharedPlan {
-	return []sharedPlan{
-		{network.HostFile(d.l.Store), netsetup.Host()},
-		{network.BridgeFile(d.l.Store, b.Profile.Network.Bridge), netsetup.Bridge(network.Of(d.l.Store, b))},
-	}
-}
-
 // raise returns the commands for the parts of a shared plan not in place by now: none if this run has put the plan in
 // place before, all on a clean host or if this run has undone the plan, otherwise whatever the kernel lacks.
-func (d *DryRun) raise(k *netsetup.Kernel, s sharedPlan) ([]string, error) {
-	up, known := d.raised[s.file]
-	d.raised[s.file] = true
+func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
+	up, known := d.raised[s.File]
+	d.raised[s.File] = true
 	switch {
 	case up:
 		return nil, nil
 	case k == nil:
-		return s.plan.Commands(), nil
+		return s.Plan.Commands(), nil
 	}
-	if err := s.plan.Record(k); err != nil {
+	if err := s.Plan.Record(k); err != nil {
 		return nil, err
 	}
 	if known {
-		return s.plan.Commands(), nil
+		return s.Plan.Commands(), nil
 	}
-	return s.plan.RepairCommands(k)
+	return s.Plan.RepairCommands(k)
 }
 
 // repairCommands returns the commands to repair a running box: its rules, its limits, and post_up if due. A box found

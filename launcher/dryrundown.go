@@ -79,23 +79,12 @@ func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, erro
 		files.RemoveEmptyCommand(l.Path("boxes"), l.Path("bridges"), l.Path("cni"), l.Path("leases"), l.Dir)), nil
 }
 
-// lastOf returns the undo logs needed by this box alone: the bridge's if none of others is on the same bridge, and also
-// the host's if none is on any bridge.
+// lastOf returns the undo logs of the network that this box needs, and none of others.
 func (l *Launcher) lastOf(b *box.Box, others []*box.Box) []string {
 	if !b.Bridged() {
 		return nil
 	}
-	own, last := network.BridgeFile(l.Store, b.Profile.Network.Bridge), true
-	for _, other := range others {
-		if other.Bridged() {
-			last = false
-			if network.BridgeFile(l.Store, other.Profile.Network.Bridge) == own {
-				return nil
-			}
-		}
-	}
-	if !last {
-		return []string{own}
-	}
-	return []string{own, network.HostFile(l.Store)}
+	own := []string{network.BridgeFile(l.Store, b.Profile.Network.Bridge), network.HostFile(l.Store)}
+	stranger := func(file string) bool { return !slices.Contains(own, file) }
+	return slices.DeleteFunc(network.Unneeded(l.Store, others), stranger)
 }

@@ -44,7 +44,7 @@ func TestForeignInstanceKeepsItsRecord(t *testing.T) {
 	if err := errors.Join(os.WriteFile(b.Record, []byte(text), 0o644), l.Save(b)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.refuseInstance(name); !errors.Is(err, fault.ErrRefused) {
+	if err := l.refuseInstance(name, b); !errors.Is(err, fault.ErrRefused) {
 		t.Errorf("got %v, want %v", err, fault.ErrRefused)
 	}
 	if err := l.removeOwn(b); err != nil || !files.Exists(b.Record) {

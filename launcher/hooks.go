@@ -72,8 +72,8 @@ func (l *Launcher) runHook(ctx context.Context, b *box.Box, i int, argv []string
 // hookFailed returns an ErrHook with the given text, and advice on how to look at the box and run post_up again.
 func hookFailed(b *box.Box, text string) error {
 	return &fault.Problem{Kind: fault.ErrHook, Text: text,
-		Hint: fmt.Sprintf("the box stays up, to be looked at with \"boxrun shell %s\"; \"boxrun up %s\" runs post_up again from the first",
-			b.Name, b.Name)}
+		Hint: fmt.Sprintf("the box stays up, to be looked at with \"boxrun shell %s\"; "+
+			"\"boxrun up %[1]s\" runs post_up again from the first", b.Name)}
 }
 
 // tellTime shows, every second, how long a step has been running, until quiet is called or ctx ends.

@@ -10,22 +10,25 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/hello"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
+	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
 // facts are what a start depends on beside the profile and the other boxes: looked up once, before any change.
 type facts struct {
-	apptainer string // path of the command
-	site      string // path of the site's apptainer.conf
-	siteText  string // content of the site's apptainer.conf
-	systemd   bool   // systemd runs the host
-	unit      string // service the box will live in; "" for none
-	mtu       int    // of the box's bridge; 0 for none
+	apptainer string            // path of the command
+	site      string            // path of the site's apptainer.conf
+	siteText  string            // content of the site's apptainer.conf
+	systemd   bool              // systemd runs the host
+	unit      string            // service the box will live in; "" for none
+	external  netsetup.External // interface from which packets of the box leave the host; zero for none
+	mtu       int               // of the box's bridge; 0 for none
 	resolvers conf.Resolvers
 	hello     hello.Host        // zero for an image other than builtin:hello
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
@@ -34,18 +37,20 @@ type facts struct {
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var siteErr, mtuErr, resolversErr, helloErr error
+	var siteErr, externalErr, mtuErr, resolversErr, helloErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
 		siteErr = f.lookSite()
 	}
-	f.mtu, mtuErr = network.BridgeMTU(p.Network)
+	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
+		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
+	}
 	f.resolvers, resolversErr = conf.LookResolvers(p)
 	if box.IsHello(p.Image) {
 		f.hello, helloErr = hello.Look()
 	}
-	return f, errors.Join(err, siteErr, mtuErr, resolversErr, helloErr)
+	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr)
 }
 
 // lookSite reads the site's apptainer.conf.
@@ -108,11 +113,7 @@ func (w wanted) prepare(s *box.Store) error {
 			return err
 		}
 	}
-	var errs []error
-	for _, dirs := range w.dirs {
-		errs = append(errs, dirs.Make(s, w.box))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := fault.Each(w.dirs, func(d storage.Dirs) error { return d.Make(s, w.box) }); err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

@@ -42,25 +42,26 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		secretErr,
 		storage.RefuseOverlay(p, others),
 		limits.Refuse(p),
-		l.refuseInstance(p.Name),
+		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
 		network.RefuseNetwork(p, others),
-		network.RefusePorts(k, p, own, others),
+		network.RefusePorts(k, p, f.external, own, others),
 	)
 }
 
 // warnOfNames warns of a box without a name server.
 func (l *Launcher) warnOfNames(b *box.Box, f facts) {
 	if f.resolvers.Unknown {
-		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; hint: set network.dns", b.Name)
+		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
+			"hint: set network.dns", b.Name)
 	}
 }
 
-// refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself
-// is cleared before the start.
-func (l *Launcher) refuseInstance(name string) error {
-	if b, err := l.Load(name); err == nil {
-		if b.Foreign() {
+// refuseInstance refuses if somebody started an Apptainer instance of this name by hand. An instance of the box itself,
+// own, is cleared before the start; nil: there is no box.
+func (l *Launcher) refuseInstance(name string, own *box.Box) error {
+	if own != nil {
+		if own.Foreign() {
 			return foreignInstance(name)
 		}
 		return nil

@@ -133,7 +133,8 @@ func TestRefuseABridgeClaimedMeanwhile(t *testing.T) {
 	if err := l.Save(old); err != nil {
 		t.Fatal(err)
 	}
-	err := l.reserve(t.Context(), nil, boxtest.Of("new", func(*profiles.Profile) {}))
+	u := &upRun{Launcher: l}
+	err := u.reserve(t.Context(), boxtest.Of("new", func(*profiles.Profile) {}))
 	if err == nil || !errors.Is(err, fault.ErrRefused) {
 		t.Fatalf("got %v, want %v", err, fault.ErrRefused)
 	}

@@ -7,9 +7,9 @@ import (
 	"boxrun/launcher/units"
 )
 
-// run starts Apptainer: as a service of the host's systemd, so that the box outlives the session, or as a child of ours
-// where that is in such a service itself, or there is no systemd. run returns the service around Apptainer, "" for none.
-// The command is killed when ctx ends.
+// run starts Apptainer as a service of the host's systemd, so that the box outlives the session. If boxrun itself runs
+// in the box's service, or there is no systemd, Apptainer is a child of boxrun. run returns the service around
+// Apptainer, "" for none. The command is killed when ctx ends.
 func (l *Launcher) run(ctx context.Context, w wanted) (c *apptainer.Command, unit string, err error) {
 	b := w.box
 	c = apptainer.NewCommand(b.Name, b.Profile.Image, b.Log, b.LogFrom, units.BootTimeout(b.Profile))

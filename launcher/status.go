@@ -88,7 +88,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: statusOf(b), Failed: []string{}, Drift: []string{}, Limits: b.Profile.Resources, Exposure: network.Exposure(b),
+		Status: statusOf(b), Failed: []string{}, Drift: []string{},
+		Limits: b.Profile.Resources, Exposure: network.Exposure(b),
 		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
@@ -102,20 +103,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	if d.State != string(box.Running) {
 		return d, nil
 	}
-	k, err := network.OpenKernel()
+	drift, err := l.driftOf(b, now)
 	if err != nil {
 		return d, err
 	}
-	defer k.Close()
-	drift, err := network.Drift(l.Store, k, b)
-	if err != nil {
-		return d, err
-	}
-	limits, err := limits.Ahead(l.Store, b, now)
-	if err != nil {
-		return d, err
-	}
-	d.Drift = append(append(d.Drift, drift...), limits...)
+	d.Drift = drift
 	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
 	return d, err
 }

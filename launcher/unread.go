@@ -105,7 +105,8 @@ func stray(s *box.Store, path string) (*box.Box, error) {
 	hostname := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(path))))
 	b := &box.Box{Name: r.Name, Record: path, Log: apptainer.LogPath(s.Home, hostname, r.Name),
 		Profile: profiles.Profile{Name: r.Name, File: fileOfBox(r.Name)}}
-	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil { // an instance in the host's network has no link
+	// An instance in the host's network has no link.
+	if link, err := netsetup.BoxLink(r.PID, network.BoxDevice); err == nil {
 		b.Veth = link.Veth
 	}
 	if unit := units.Of(r.PPID); units.IsOf(unit, r.Name) {

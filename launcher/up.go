@@ -26,8 +26,6 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
-
-	restarts int // systemd's starts of the box since somebody brought the box up, this start included
 }
 
 // Up is the outcome of an up.
@@ -73,21 +71,31 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 	defer k.Close()
 
+	u := &upRun{Launcher: l, k: k, p: p, o: o}
 	b, err := l.Load(p.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return l.upNew(ctx, k, p, o)
+		return u.fresh(ctx)
 	case err != nil:
 		return Up{}, err
 	case l.staysUp(b, p, o):
-		up, err := l.upAgain(ctx, k, b, p, o)
+		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
 		}
-		return l.upInstead(ctx, k, b, p, o) // the box was dying as we came
+		return u.instead(ctx, b) // the box was dying as we came
 	default:
-		return l.upInstead(ctx, k, b, p, o)
+		return u.instead(ctx, b)
 	}
+}
+
+// An upRun is one up at work, under the lock of its box.
+type upRun struct {
+	*Launcher
+	k        *netsetup.Kernel
+	p        profiles.Profile
+	o        UpOptions
+	restarts int // systemd's starts of the box since somebody brought the box up, this start included
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
@@ -95,89 +103,92 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
 }
 
-// upNew starts a box of which nothing exists yet.
-func (l *Launcher) upNew(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, o UpOptions) (Up, error) {
-	f, err := l.examine(k, p)
+// fresh starts a box of which nothing exists yet.
+func (u *upRun) fresh(ctx context.Context) (Up, error) {
+	f, err := u.examine(u.k, u.p)
 	if err != nil {
 		return Up{}, err
 	}
-	before, err := network.LookAtHost(p)
+	before, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
 	}
-	up, err := l.bringUp(ctx, k, p, f, o)
+	up, err := u.bringUp(ctx, f)
 	changes, lookErr := before.Difference()
 	up.Host = changes
 	return up, errors.Join(err, lookErr)
 }
 
 // bringUp starts a box and waits for the box to be ready.
-func (l *Launcher) bringUp(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, f facts, o UpOptions) (Up, error) {
-	b, err := l.start(ctx, k, p, f, o)
+func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
+	b, err := u.start(ctx, f)
 	if err != nil {
-		return Up{}, l.rollback(ctx, k, b, err)
+		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
-	if o.NoWait {
+	if u.o.NoWait {
 		return up, nil
 	}
-	err = l.finish(ctx, b, p, o, &up)
+	err = u.finish(ctx, b, &up)
 	if err != nil && !Stays(err) { // the box died, or a person gave up
-		return up, l.rollback(ctx, k, b, err)
+		return up, u.rollback(ctx, b, err)
 	}
 	return up, err
 }
 
 // finish waits until the box is ready, and runs post_up if due.
-func (l *Launcher) finish(ctx context.Context, b *box.Box, p profiles.Profile, o UpOptions, up *Up) error {
-	if err := l.await(ctx, b, o, up); err != nil {
+func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
+	if err := u.await(ctx, b, u.o, up); err != nil {
 		return err
 	}
-	return l.runHooks(ctx, b, p)
+	return u.runHooks(ctx, b, u.p)
 }
 
-// upAgain mends a running box, and waits until the box is ready.
-func (l *Launcher) upAgain(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
-	repaired, err := network.Repair(ctx, l.Store, k, b)
+// again repairs a running box, and waits until the box is ready.
+func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
+	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
-		err = network.Settle(ctx, l.Store, b) // in case the boxrun of the start did not come to this
+		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.Warn(l.Store, b)
+		network.Warn(u.Store, b)
 		var held []string
-		held, err = limits.HoldAnew(ctx, l.Store, b, p)
+		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		repaired = append(repaired, held...)
 	}
-	up := Up{Box: b, Repaired: repaired, Changed: !limits.MadeOf(l.Store, b, p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(l.Store, p)}
-	if err != nil || o.NoWait {
+	up := Up{
+		Box: b, Repaired: repaired,
+		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
+	}
+	if err != nil || u.o.NoWait {
 		return up, err
 	}
-	return up, l.finish(ctx, b, p, o, &up)
+	return up, u.finish(ctx, b, &up)
 }
 
-// upInstead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old
-// box still stands. For a running box upInstead prints what has changed.
-func (l *Launcher) upInstead(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, o UpOptions) (Up, error) {
-	if err := l.Refuse(k, p); err != nil {
+// instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box
+// still stands. For a running box, instead notes what has changed.
+func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
+	if err := u.Refuse(u.k, u.p); err != nil {
 		return Up{}, err
 	}
-	if b.Phase == box.Running && l.Caller.Unit == units.Instance(p) {
-		o.restarts = b.Restarts + 1
+	if b.Phase == box.Running && u.Caller.Unit == units.Instance(u.p) {
+		u.restarts = b.Restarts + 1
 	}
-	if words := l.changed(b, &p); len(words) > 0 {
-		l.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
+	if words := u.changed(b, &u.p); len(words) > 0 {
+		u.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
-	_, killed := l.clear(ctx, k, b, stopTimeout(b))
+	_, killed := u.clear(ctx, u.k, b, stopTimeout(b))
 	if killed != nil && !errors.Is(killed, fault.ErrKilled) {
 		return Up{}, killed
 	}
-	up, err := l.upNew(ctx, k, p, o)
+	up, err := u.fresh(ctx)
 	up.Killed = killed
 	return up, err
 }
 
 // rollback clears a box after a failed start. Rolling back is the work of down; an interrupt does not cut it short.
-func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *box.Box, cause error) error {
+func (u *upRun) rollback(ctx context.Context, b *box.Box, cause error) error {
 	if b == nil {
 		return cause
 	}
@@ -185,7 +196,7 @@ func (l *Launcher) rollback(ctx context.Context, k *netsetup.Kernel, b *box.Box,
 	if b.Phase == box.Running { // the box's services run, and may have begun to write
 		timeout = stopTimeout(b)
 	}
-	_, err := l.clear(context.WithoutCancel(ctx), k, b, timeout)
+	_, err := u.clear(context.WithoutCancel(ctx), u.k, b, timeout)
 	if errors.Is(err, fault.ErrKilled) {
 		err = nil // a box that failed to start owes nobody a clean end
 	}
@@ -197,34 +208,34 @@ const rollbackTimeout = 10 * time.Second
 
 // start takes a box from nothing to phase running. With an error, start returns the box to clear, or nil if nothing was
 // begun.
-func (l *Launcher) start(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, f facts, o UpOptions) (*box.Box, error) {
-	b, err := l.New(p, f.unit, f.mtu)
+func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
+	b, err := u.New(u.p, f.unit, f.mtu)
 	if err != nil {
 		return nil, err
 	}
-	b.Restarts = o.restarts
-	if err := l.reserve(ctx, k, b); err != nil {
+	b.Restarts = u.restarts
+	if err := u.reserve(ctx, b); err != nil {
 		return b, err
 	}
-	if err := l.boot(ctx, k, b, p, f); err != nil {
+	if err := u.boot(ctx, b, f); err != nil {
 		return b, err
 	}
 	b.Phase, b.MadeOverlay, b.MadeDirs = box.Running, false, nil
-	if err := l.Save(b); err != nil {
+	if err := u.Save(b); err != nil {
 		return b, err
 	}
-	return b, network.Settle(ctx, l.Store, b)
+	return b, network.Settle(ctx, u.Store, b)
 }
 
 // reserve raises the network, and saves the box with an address that no other box has. From then on the box's image is
 // in use.
-func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) error {
-	unlock, err := l.LockNetwork(ctx)
+func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
+	unlock, err := u.LockNetwork(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	others, err := l.Others(b.Name)
+	others, err := u.Others(b.Name)
 	if err != nil {
 		return err
 	}
@@ -235,23 +246,23 @@ func (l *Launcher) reserve(ctx context.Context, k *netsetup.Kernel, b *box.Box) 
 	if err := b.NoteImage(b.Profile.Image); err != nil {
 		return err
 	}
-	if err := l.Save(b); err != nil || !b.Bridged() {
+	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	repaired, err := network.Raise(l.Store, k, network.Of(l.Store, b))
+	repaired, err := network.Raise(u.Store, u.k, network.Of(u.Store, b))
 	if err != nil {
 		return err
 	}
 	for _, line := range repaired {
-		l.Notef("mended: %s", line)
+		u.Notef("mended: %s", line)
 	}
-	if err := network.Sweep(l.Store, k, append(others, b)); err != nil {
+	if err := network.Sweep(u.Store, u.k, append(others, b)); err != nil {
 		return err
 	}
-	if b.Addr, err = network.Address(l.Store, b, others); err != nil {
+	if b.Addr, err = network.Address(u.Store, b, others); err != nil {
 		return err
 	}
-	return l.Save(b)
+	return u.Save(b)
 }
 
 // refuseAmong refuses what the profile needs and another box has: a port, a bridge with other settings, an overlay.
@@ -266,26 +277,26 @@ func refuseAmong(p profiles.Profile, others []*box.Box) error {
 // boot runs Apptainer, and puts the box's rules in place while the command line still sleeps. The command line returns
 // 200 ms after the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). If the command line is
 // our child, boot reaps the child before returning; otherwise systemd does.
-func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p profiles.Profile, f facts) error {
-	boxes, err := l.All()
+func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
+	boxes, err := u.All()
 	if err != nil {
 		return err
 	}
-	w := plan(l.Store, p, b, boxes, f)
-	l.warnOfNames(b, f)
-	if err := w.prepare(l.Store); err != nil {
+	w := plan(u.Store, u.p, b, boxes, f)
+	u.warnOfNames(b, f)
+	if err := w.prepare(u.Store); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(p))
+	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))
 	defer cancel()
-	cli, unit, err := l.run(ctx, w)
+	cli, unit, err := u.run(ctx, w)
 	if err != nil {
 		return err
 	}
 	b.Unit = unit
-	booted := l.connect(ctx, k, b, cli)
+	booted := u.connect(ctx, b, cli)
 	if booted == nil {
-		network.Warn(l.Store, b)
+		network.Warn(u.Store, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil
@@ -303,7 +314,7 @@ func (l *Launcher) boot(ctx context.Context, k *netsetup.Kernel, b *box.Box, p p
 }
 
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.
-func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *box.Box, cli *apptainer.Command) error {
+func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command) error {
 	r, err := cli.AwaitRecord(ctx, b.Record)
 	if err != nil {
 		return err
@@ -311,7 +322,7 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *box.Box, 
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
-	if err := l.Save(b); err != nil {
+	if err := u.Save(b); err != nil {
 		return err
 	}
 	if err := guest.MakeRootBindable(b.Init.PID); err != nil {
@@ -320,5 +331,5 @@ func (l *Launcher) connect(ctx context.Context, k *netsetup.Kernel, b *box.Box, 
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
 	}
-	return network.Publish(l.Store, k, b)
+	return network.Publish(u.Store, u.k, b)
 }

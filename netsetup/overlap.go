@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -14,34 +15,37 @@ import (
 // Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
 	h := ofHost()
+	addrs, err := addrList(h, nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("listing addresses: %w", err)
+	}
+	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("listing routes: %w", err)
+	}
+	// The links come last: another boxrun may make the bridge in between, and the names must hold every link that an
+	// address was seen on. A link without a name has gone meanwhile.
 	links, err := linkList(h)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
-	names := namesOf(links)
 	for _, l := range links {
 		if l.Attrs().Name == n.Bridge && l.Type() != "bridge" {
 			return fmt.Errorf("%q exists and is a %s device, not a bridge", n.Bridge, l.Type())
 		}
 	}
-	if err := overlappingAddr(h, n, names); err != nil {
-		return err
-	}
-	return overlappingRoute(h, n, names)
+	names := namesOf(links)
+	return cmp.Or(overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
 }
 
-func overlappingAddr(h *netlink.Handle, n Network, names map[int]string) error {
-	addrs, err := addrList(h, nil, netlink.FAMILY_V4)
-	if err != nil {
-		return fmt.Errorf("listing addresses: %w", err)
-	}
+func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) error {
 	gateway := netip.PrefixFrom(n.Gateway(), n.Subnet.Bits())
 	for _, a := range addrs {
 		addr, link := prefixOf(a.IPNet), names[a.LinkIndex]
 		switch {
 		case link == n.Bridge && addr != gateway:
 			return fmt.Errorf("bridge %s has the address %v, not %v", n.Bridge, addr, gateway)
-		case link != n.Bridge && addr.Overlaps(n.Subnet):
+		case link != "" && link != n.Bridge && addr.Overlaps(n.Subnet):
 			return fmt.Errorf("subnet %v of %s overlaps %v on %s", n.Subnet, n.Bridge, addr, link)
 		}
 	}
@@ -49,17 +53,13 @@ func overlappingAddr(h *netlink.Handle, n Network, names map[int]string) error {
 }
 
 // overlappingRoute looks at every table: a VPN's own table is asked before the main table.
-func overlappingRoute(h *netlink.Handle, n Network, names map[int]string) error {
-	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return fmt.Errorf("listing routes: %w", err)
-	}
+func overlappingRoute(n Network, routes []netlink.Route, names map[int]string) error {
 	for _, r := range routes {
 		dst := prefixOf(r.Dst)
 		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(n.Subnet) {
 			continue
 		}
-		if via := routeTarget(r, names); via != n.Bridge {
+		if via := routeTarget(r, names); via != "" && via != n.Bridge {
 			return fmt.Errorf("subnet %v of %s overlaps the route to %v by %s", n.Subnet, n.Bridge, dst, via)
 		}
 	}

@@ -2,8 +2,12 @@ package netsetup
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"boxrun/netsetup/nstest"
 )
@@ -58,5 +62,23 @@ func TestOverlap(t *testing.T) {
 	}
 	if got := nstest.Run(t, "ip", "-br", "link"); strings.Contains(got, "sbr") {
 		t.Errorf("the cases did not clean up, or Overlap made something:\n%s", got)
+	}
+}
+
+// A link that has gone between two looks at the host has no name, and keeps no box from starting.
+func TestOverlapWithALinkThatHasGone(t *testing.T) {
+	n := Network{Bridge: "sbr0", Subnet: netip.MustParsePrefix("10.22.0.0/16")}
+	inside := &net.IPNet{IP: net.IPv4(10, 22, 0, 1).To4(), Mask: net.CIDRMask(16, 32)}
+	addrs := []netlink.Addr{{IPNet: inside, LinkIndex: 7}}
+	routes := []netlink.Route{{Dst: inside, LinkIndex: 7}}
+	for name, want := range map[string]string{"": "<nil> <nil>", "sbr0": "<nil> <nil>",
+		"tun0": "subnet 10.22.0.0/16 of sbr0 overlaps 10.22.0.1/16 on tun0 subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.0.1/16 by tun0"} {
+		names := map[int]string{}
+		if name != "" {
+			names[7] = name
+		}
+		if got := fmt.Sprint(overlappingAddr(n, addrs, names), " ", overlappingRoute(n, routes, names)); got != want {
+			t.Errorf("%q: got %s, want %s", name, got, want)
+		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"boxrun/launcher/files"
 	"boxrun/launcher/process"
 	"boxrun/launcher/testkit"
 )
@@ -144,33 +143,6 @@ func self(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func TestReplaceIfChanged(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "apptainer.conf")
-	inode := func(content string) os.FileInfo {
-		t.Helper()
-		if err := files.ReplaceIfChanged(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		testkit.WantText(t, string(got), content)
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return info
-	}
-	first, same, other := inode("a\n"), inode("a\n"), inode("b\n")
-	if !os.SameFile(first, same) {
-		t.Error("a file with the same content was replaced")
-	}
-	if os.SameFile(first, other) {
-		t.Error("a file was written over in place, where its readers see half of it")
-	}
 }
 
 // Whatever a state file holds, reading it gives an error or a state that is written and read the same.

@@ -251,7 +251,7 @@ func (j building) build(ctx context.Context) (Result, error) {
 		done.Built = err == nil
 	}
 	if err = errors.Join(err, j.clean()); err != nil {
-		err = errors.Join(err, files.RemoveEmptyDirs(missing))
+		err = errors.Join(err, files.Unmade(missing).Do())
 	}
 	return done, err
 }

@@ -2,13 +2,9 @@ package conf
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
@@ -47,61 +43,63 @@ type Dir struct {
 // all its instances.
 func maskedUnits() []string {
 	return []string{
-		// Make events of, name and set up the host's devices.
-		"systemd-udevd.service",
-		"systemd-udevd-control.socket",
-		"systemd-udevd-kernel.socket",
-		"systemd-udevd-varlink.socket",
-		"systemd-udev-trigger.service",
-		"systemd-udev-settle.service",
-		"udev.service", // systemd-udevd, to Debian
-		// Set sysctls, load modules, register interpreters.
-		"systemd-sysctl.service",
-		"procps.service", // systemd-sysctl, to Debian and Ubuntu
-		"systemd-modules-load.service",
-		"kmod.service", // systemd-modules-load, to Debian
-		"systemd-binfmt.service",
-		"proc-sys-fs-binfmt_misc.automount",
-		"proc-sys-fs-binfmt_misc.mount",
+		// Make events of, name and set up the host's devices. Debian calls systemd-udevd udev.
+		"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
+		"systemd-udevd-varlink.socket", "systemd-udev-trigger.service", "systemd-udev-settle.service", "udev.service",
+		// Set sysctls (procps to Debian and Ubuntu), load modules (kmod to Debian), register interpreters.
+		"systemd-sysctl.service", "procps.service", "systemd-modules-load.service", "kmod.service",
+		"systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount",
 		// Set the clock.
-		"systemd-timesyncd.service",
-		"chronyd.service",
-		"chrony.service",
-		"ntpd.service",
-		"ntp.service",
-		"ntpsec.service",
-		"openntpd.service",
+		"systemd-timesyncd.service", "chronyd.service", "chrony.service", "ntpd.service", "ntp.service",
+		"ntpsec.service", "openntpd.service",
 		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
-		"auditd.service",
-		"systemd-journald-audit.socket",
+		"auditd.service", "systemd-journald-audit.socket",
 		// Tune interrupts and the scheduler.
-		"irqbalance.service",
-		"tuned.service",
+		"irqbalance.service", "tuned.service",
 	}
 }
 
-// Files returns the files of the directory. Files of the same kind are in the order of Path.
+// A bound is a file of the directory, and the paths in the box for its binds.
+type bound struct {
+	file    files.File
+	targets []string
+}
+
+// bounds returns the files of the directory, except the masks.
+func (c Dir) bounds() []bound {
+	var all []bound
+	add := func(path, content string, mode fs.FileMode, targets ...string) {
+		all = append(all, bound{files.File{Path: path, Content: content, Mode: mode}, targets})
+	}
+	if c.Systemd && len(c.Environment) > 0 { // not for everyone on the host to read
+		add(environmentFile, environmentConf(c.Environment), 0o600, "/etc/systemd/system.conf.d/90-boxrun.conf")
+	}
+	if c.Systemd && c.TasksHeld {
+		add("tasks.conf", tasksConf, 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
+	}
+	add("resolv.conf", c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
+	if c.Systemd {
+		add("resolved.conf", c.Names.resolvedConf(), 0o644, "/etc/systemd/resolved.conf.d/90-boxrun.conf")
+		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
+	}
+	add("hosts", c.Hosts, 0o644, "/etc/hosts")
+	return all
+}
+
+// Files returns the files of the directory: first the masks, sorted by name.
 func (c Dir) Files() []files.File {
 	var list []files.File
 	if c.Systemd {
 		for _, unit := range c.masked() {
 			list = append(list, files.File{Path: "masks/" + unit, Link: "/dev/null"})
 		}
-		if len(c.Environment) > 0 { // not for everyone on the host to read
-			list = append(list, files.File{Path: environmentFile, Content: environmentConf(c.Environment), Mode: 0o600})
-		}
-		if c.TasksHeld {
-			list = append(list, files.File{Path: "tasks.conf", Content: tasksConf(), Mode: 0o644})
-		}
 	}
-	list = append(list, files.File{Path: "resolv.conf", Content: c.Names.resolvConf(), Mode: 0o644})
-	if c.Systemd {
-		list = append(list, files.File{Path: "resolved.conf", Content: c.Names.resolvedConf(), Mode: 0o644},
-			files.File{Path: "tmpfiles.conf", Content: tmpfilesConf(), Mode: 0o644})
+	for _, b := range c.bounds() {
+		list = append(list, b.file)
 	}
-	return append(list, files.File{Path: "hosts", Content: c.Hosts, Mode: 0o644})
+	return list
 }
 
 // masked returns the units to mask, boxrun's and the profile's, sorted and without duplicates.
@@ -116,30 +114,17 @@ func (c Dir) masked() []string {
 
 // Binds returns the binds for putting the files of dir into the box, in Apptainer's SRC:DST:ro.
 func (c Dir) Binds(dir string) []string {
-	targets := []struct{ path, target string }{
-		{"masks", "/etc/systemd/system.control"},
-		{environmentFile, "/etc/systemd/system.conf.d/90-boxrun.conf"},
-		{"tasks.conf", "/etc/systemd/system.conf.d/91-boxrun.conf"},
-		{"resolv.conf", "/etc/resolv.conf"},
-		{"resolv.conf", keptResolvConf},
-		{"resolved.conf", "/etc/systemd/resolved.conf.d/90-boxrun.conf"},
-		{"tmpfiles.conf", "/etc/tmpfiles.d/boxrun.conf"},
-		{"hosts", "/etc/hosts"},
-	}
-	list := c.Files()
 	var binds []string
-	for _, t := range targets {
-		if slices.ContainsFunc(list, func(f files.File) bool { return top(f.Path) == t.path }) {
-			binds = append(binds, filepath.Join(dir, t.path)+":"+t.target+":ro")
+	add := func(path, target string) { binds = append(binds, filepath.Join(dir, path)+":"+target+":ro") }
+	if c.Systemd {
+		add("masks", "/etc/systemd/system.control")
+	}
+	for _, b := range c.bounds() {
+		for _, target := range b.targets {
+			add(b.file.Path, target)
 		}
 	}
 	return binds
-}
-
-// top returns the first element of a relative path.
-func top(path string) string {
-	first, _, _ := strings.Cut(path, "/")
-	return first
 }
 
 // At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
@@ -159,122 +144,10 @@ func ChangedEnvironment(s *box.Store, p profiles.Profile) bool {
 	if len(p.Systemd.Environment) == 0 || box.IsHello(p.Image) {
 		return false
 	}
-	told, err := os.ReadFile(filepath.Join(s.ConfDir(p.Name), environmentFile))
-	if errors.Is(err, fs.ErrPermission) {
-		return false
+	told := files.File{
+		Path:    filepath.Join(s.ConfDir(p.Name), environmentFile),
+		Content: environmentConf(p.Systemd.Environment),
 	}
-	return err != nil || string(told) != environmentConf(p.Systemd.Environment)
-}
-
-// environmentConf returns a drop-in of systemd's system.conf for setting env in every service, sorted by name.
-func environmentConf(env map[string]string) string {
-	names := make([]string, 0, len(env))
-	for name := range env {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	b.WriteString("# Written by boxrun: [systemd] environment of the profile.\n[Manager]\n")
-	for _, name := range names {
-		fmt.Fprintf(&b, "DefaultEnvironment=\"%s=%s\"\n", name, escapeEnvironment(env[name]))
-	}
-	return b.String()
-}
-
-// escapeEnvironment returns value escaped for double quotes in DefaultEnvironment=. A dollar sign has no meaning
-// there. A % before a letter, a digit or another % would begin a specifier, so the % is doubled. For an unknown
-// specifier systemd drops the whole variable. systemd before 249 knows no specifiers there and keeps the doubled %.
-func escapeEnvironment(value string) string {
-	var b strings.Builder
-	for i := range len(value) {
-		switch c := value[i]; c {
-		case '\\', '"':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case '\n':
-			b.WriteString(`\n`)
-		case '\t':
-			b.WriteString(`\t`)
-		case '%':
-			b.WriteByte(c)
-			if i+1 < len(value) && isSpecifier(value[i+1]) {
-				b.WriteByte(c)
-			}
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// isSpecifier says whether c has a meaning after a %, now or in a future systemd.
-func isSpecifier(c byte) bool {
-	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
-
-// resolvConf returns the content of a resolv.conf. Only three servers are written, because the C library reads no
-// more. The file is made even without any servers: otherwise the box would see Apptainer's own.
-func (r Resolvers) resolvConf() string {
-	if r.File != "" {
-		return r.File
-	}
-	var b strings.Builder
-	b.WriteString("# Written by boxrun.\n")
-	if len(r.Servers) == 0 {
-		b.WriteString("# No name server is known.\n")
-	}
-	for _, server := range r.Servers[:min(len(r.Servers), 3)] {
-		fmt.Fprintf(&b, "nameserver %s\n", server)
-	}
-	if len(r.Search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Search, " "))
-	}
-	return b.String()
-}
-
-// resolvedConf returns a drop-in of resolved.conf. FallbackDNS= is empty, because without servers of ours
-// systemd-resolved would ask the public servers compiled into it.
-func (r Resolvers) resolvedConf() string {
-	servers := make([]string, len(r.Servers))
-	for i, server := range r.Servers {
-		servers[i] = server.String()
-	}
-	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\nFallbackDNS=\n"
-	if len(r.Search) > 0 {
-		text += "Domains=" + strings.Join(r.Search, " ") + "\n"
-	}
-	return text
-}
-
-// keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
-const keptResolvConf = "/etc/boxrun/resolv.conf"
-
-// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles copies
-// boxrun's resolv.conf to the usual targets of such links, unless the target exists. A program that owns a target
-// overwrites the copy when it starts.
-func tmpfilesConf() string {
-	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
-	for _, path := range []string{
-		"/run/systemd/resolve/stub-resolv.conf",
-		"/run/systemd/resolve/resolv.conf",
-		"/run/NetworkManager/resolv.conf",
-	} {
-		text += "C " + path + " 0644 - - - " + keptResolvConf + "\n"
-	}
-	return text
-}
-
-// hostsText returns the hosts file of a box with the given names. The other boxes follow with their names. Where addr is
-// invalid, the box's own names have the address 127.0.1.1, as on Debian.
-func hostsText(names []string, addr netip.Addr, others []neighbour) string {
-	if !addr.IsValid() {
-		addr = netip.AddrFrom4([4]byte{127, 0, 1, 1})
-	}
-	var b strings.Builder
-	b.WriteString("# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
-	fmt.Fprintf(&b, "%s %s\n", addr, strings.Join(names, " "))
-	for _, other := range others {
-		fmt.Fprintf(&b, "%s %s\n", other.Addr, strings.Join(other.Names, " "))
-	}
-	return b.String()
+	written, err := told.IsWritten()
+	return !written && !errors.Is(err, fs.ErrPermission)
 }

@@ -111,14 +111,15 @@ func TellNames(s *box.Store) ([]string, error) {
 // NamesDrift returns a line about the hosts file of a box if the file does not match boxes; "" if the file does.
 func NamesDrift(s *box.Store, b *box.Box, boxes []*box.Box) (string, error) {
 	want := HostsFile(s, b, boxes)
-	have, err := enter.ReadIfThere(want.Path)
+	written, err := want.IsWritten()
 	if err != nil {
 		return "", fmt.Errorf("reading the hosts file of box %s: %w", b.Name, err)
 	}
-	if have == want.Content {
+	if written {
 		return "", nil
 	}
-	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are", b.Name, b.Profile.Network.Bridge), nil
+	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are",
+		b.Name, b.Profile.Network.Bridge), nil
 }
 
 // Resolvers is the configuration of name resolution in a box.

@@ -42,7 +42,8 @@ func refuseDisk(dir string) error {
 	}
 	// The field is signed on some machines, of 32 bits on others, and the larger magic number does not fit there.
 	if magic := uint32(fs.Type); magic != unix.TMPFS_MAGIC && magic != unix.RAMFS_MAGIC {
-		return fault.Refused("mount a tmpfs there", "[secrets]: %s is on a disk, where copies of them would outlive the box", dir)
+		return fault.Refused("mount a tmpfs there",
+			"[secrets]: %s is on a disk, where copies of them would outlive the box", dir)
 	}
 	return nil
 }
@@ -100,7 +101,8 @@ func refuseOpen(path string, info fs.FileInfo) error {
 		return fault.Refused(fmt.Sprintf("chown root %s", files.Quote(path)), "%q does not belong to root", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fault.Refused(fmt.Sprintf("chmod 600 %s", files.Quote(path)), "%q has mode %04o: not root alone can read or change it", path, mode)
+		return fault.Refused(fmt.Sprintf("chmod 600 %s", files.Quote(path)),
+			"%q has mode %04o: not root alone can read or change it", path, mode)
 	}
 	return nil
 }

@@ -1,7 +1,124 @@
 package conf
 
-// tasksConf returns a drop-in for the system.conf of a box with a limit on pids. Without the drop-in, systemd in the
-// box would hold every unit, and also init together with commands from outside, to 15% of the box's limit.
-func tasksConf() string {
-	return "# Written by boxrun: [resources] pids of the profile holds for the whole box.\n[Manager]\nDefaultTasksMax=infinity\n"
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// The texts of the files of a Dir.
+
+// tasksConf is a drop-in for the system.conf of a box with a limit on pids. Without the drop-in, systemd in the box would
+// hold every unit, and also init together with commands from outside, to 15% of the box's limit.
+const tasksConf = "# Written by boxrun: [resources] pids of the profile holds for the whole box.\n" +
+	"[Manager]\nDefaultTasksMax=infinity\n"
+
+// environmentConf returns a drop-in of systemd's system.conf for setting env in every service, sorted by name.
+func environmentConf(env map[string]string) string {
+	var b strings.Builder
+	b.WriteString("# Written by boxrun: [systemd] environment of the profile.\n[Manager]\n")
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&b, "DefaultEnvironment=\"%s=%s\"\n", name, escapeEnvironment(env[name]))
+	}
+	return b.String()
+}
+
+// escapeEnvironment returns value escaped for double quotes in DefaultEnvironment=. A dollar sign has no meaning
+// there. A % before a letter, a digit or another % would begin a specifier, so the % is doubled. For an unknown
+// specifier systemd drops the whole variable. systemd before 249 knows no specifiers there and keeps the doubled %.
+func escapeEnvironment(value string) string {
+	var b strings.Builder
+	for i := range len(value) {
+		switch c := value[i]; c {
+		case '\\', '"':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case '\n':
+			b.WriteString(`\n`)
+		case '\t':
+			b.WriteString(`\t`)
+		case '%':
+			b.WriteByte(c)
+			if i+1 < len(value) && isSpecifier(value[i+1]) {
+				b.WriteByte(c)
+			}
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// isSpecifier says whether c has a meaning after a %, now or in a future systemd.
+func isSpecifier(c byte) bool {
+	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// resolvConf returns the content of a resolv.conf. Only three servers are written, because the C library reads no
+// more. The file is made even without any servers: otherwise the box would see Apptainer's own.
+func (r Resolvers) resolvConf() string {
+	if r.File != "" {
+		return r.File
+	}
+	var b strings.Builder
+	b.WriteString("# Written by boxrun.\n")
+	if len(r.Servers) == 0 {
+		b.WriteString("# No name server is known.\n")
+	}
+	for _, server := range r.Servers[:min(len(r.Servers), 3)] {
+		fmt.Fprintf(&b, "nameserver %s\n", server)
+	}
+	if len(r.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Search, " "))
+	}
+	return b.String()
+}
+
+// resolvedConf returns a drop-in of resolved.conf. FallbackDNS= is empty, because without servers of ours
+// systemd-resolved would ask the public servers compiled into it.
+func (r Resolvers) resolvedConf() string {
+	servers := make([]string, len(r.Servers))
+	for i, server := range r.Servers {
+		servers[i] = server.String()
+	}
+	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\nFallbackDNS=\n"
+	if len(r.Search) > 0 {
+		text += "Domains=" + strings.Join(r.Search, " ") + "\n"
+	}
+	return text
+}
+
+// keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
+const keptResolvConf = "/etc/boxrun/resolv.conf"
+
+// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles copies
+// boxrun's resolv.conf to the usual targets of such links, unless the target exists. A program that owns a target
+// overwrites the copy when it starts.
+func tmpfilesConf() string {
+	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
+	for _, path := range []string{
+		"/run/systemd/resolve/stub-resolv.conf",
+		"/run/systemd/resolve/resolv.conf",
+		"/run/NetworkManager/resolv.conf",
+	} {
+		text += "C " + path + " 0644 - - - " + keptResolvConf + "\n"
+	}
+	return text
+}
+
+// hostsText returns the hosts file of a box with the given names. The other boxes follow with their names. If addr is
+// invalid, the box's own names have the address 127.0.1.1, as on Debian.
+func hostsText(names []string, addr netip.Addr, others []neighbour) string {
+	if !addr.IsValid() {
+		addr = netip.AddrFrom4([4]byte{127, 0, 1, 1})
+	}
+	var b strings.Builder
+	b.WriteString("# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
+	fmt.Fprintf(&b, "%s %s\n", addr, strings.Join(names, " "))
+	for _, other := range others {
+		fmt.Fprintf(&b, "%s %s\n", other.Addr, strings.Join(other.Names, " "))
+	}
+	return b.String()
 }

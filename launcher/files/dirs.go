@@ -10,20 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Below returns the paths of names in dir.
-func Below(dir string, names []string) []string {
-	paths := make([]string, len(names))
-	for i, name := range names {
-		paths[i] = filepath.Join(dir, name)
-	}
-	return paths
-}
-
 // A Removal takes files and directories away. Do removes them, Command is what a person types to remove the same.
 // Whatever is missing by then is no error.
 type Removal struct {
 	Paths   []string
-	IfEmpty bool // the paths are directories, and stay if something is inside; false: they go with everything inside
+	IfEmpty bool // a directory with something inside stays; false: it goes with everything inside
 }
 
 // Do removes the paths, in this order, and goes on past errors.
@@ -87,9 +78,6 @@ func MissingDirs(dirs []string) []string {
 	}
 	return missing
 }
-
-// RemoveEmptyDirs removes directories returned by MissingDirs and made since. Directories with content stay.
-func RemoveEmptyDirs(dirs []string) error { return Unmade(dirs).Do() }
 
 // Unmade returns the removal of directories returned by MissingDirs and made since.
 func Unmade(dirs []string) Removal {

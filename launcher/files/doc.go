@@ -1,5 +1,6 @@
-// Package files writes files from data and prints the same data as commands, and has what package os lacks: replacing
-// a file at once, removing what may be absent, quoting for bash.
+// Package files has files as data: a Set is written, printed as commands for a person, and compared; a Removal is done
+// or printed. Package files also has what package os lacks: replacing a file at once, removing what may be absent,
+// quoting for bash.
 //
-// Package files knows no box and no profile, and imports no other room. Begin with File and Quote.
+// Package files knows no box and no profile, and imports no other room. Begin with Set, File and Quote.
 package files

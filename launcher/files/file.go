@@ -1,7 +1,6 @@
 package files
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,6 +87,12 @@ func (s Set) Commands() []string {
 	return lines
 }
 
+// IsWritten reports whether the host has the file with this content. A missing file is no error.
+func (f File) IsWritten() (bool, error) {
+	have, err := os.ReadFile(f.Path)
+	return err == nil && string(have) == f.Content, IgnoreNotExist(err)
+}
+
 // Write makes the file, and the directories above. An existing link, directory, or file with the same content is left
 // alone. Another content goes in by a single write, so that hardly anyone sees half of the content.
 func (f File) Write() error {
@@ -103,18 +108,19 @@ func (f File) Write() error {
 			return nil
 		}
 		return err
+	}
+	written, err := f.IsWritten()
+	switch {
+	case err != nil || written:
+		return err
 	case f.Whole || !Exists(f.Path):
-		return ReplaceIfChanged(f.Path, []byte(f.Content), f.Mode)
+		return ReplaceFile(f.Path, []byte(f.Content), f.Mode)
 	}
 	return overwrite(f.Path, []byte(f.Content))
 }
 
-// overwrite replaces the content of an existing file, unless the content is the same, and keeps the inode of the file.
+// overwrite replaces the content of an existing file, and keeps the inode of the file.
 func overwrite(path string, content []byte) error {
-	old, err := os.ReadFile(path)
-	if err != nil || bytes.Equal(old, content) {
-		return err
-	}
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -235,13 +241,4 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 		err = errors.Join(err, undo)
 	}
 	return err
-}
-
-// ReplaceIfChanged is ReplaceFile, but leaves a file with the same content alone.
-func ReplaceIfChanged(path string, content []byte, mode os.FileMode) error {
-	old, err := os.ReadFile(path)
-	if err == nil && bytes.Equal(old, content) {
-		return nil
-	}
-	return ReplaceFile(path, content, mode)
 }

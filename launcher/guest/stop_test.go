@@ -133,7 +133,7 @@ func ownScope(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(process.CgroupMount(), path, "boxrun-test-"+strconv.Itoa(os.Getpid()))
+	dir := filepath.Join(process.CgroupMount(), path, "boxrun-"+testkit.UniqueName(t))
 	if err := os.MkdirAll(filepath.Join(dir, "init.scope"), 0o755); err != nil || process.CgroupMount() == "" {
 		testkit.Cannot(t, "no cgroup can be made here: %v", err)
 	}

@@ -57,6 +57,16 @@ func inPrivateRun(t *testing.T, script string) process.Process {
 	return p
 }
 
+// listenInBox listens on the socket of the box's systemd.
+func listenInBox(t *testing.T, box process.Process) net.Listener {
+	t.Helper()
+	l, err := net.Listen("unix", process.ProcFile(box.PID, "root/run/systemd/private"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // A link in a box leads to a place in the box; whoever followed it here would open the host's.
 func TestLinksInABoxAreNotFollowed(t *testing.T) {
 	t.Parallel()
@@ -88,11 +98,9 @@ func TestLinksInABoxAreNotFollowed(t *testing.T) {
 
 func TestNoSystemd(t *testing.T) {
 	t.Parallel()
-	abandoned := inPrivateRun(t, "true").PID
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", abandoned))
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := inPrivateRun(t, "true")
+	abandoned := box.PID
+	l := listenInBox(t, box)
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
 	for name, pid := range map[string]int{
@@ -120,10 +128,7 @@ func TestConnectionComesFromInsideTheBox(t *testing.T) {
 		testkit.Cannot(t, "only root can enter a namespace")
 	}
 	box := inPrivateRun(t, "true")
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", box.PID))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenInBox(t, box)
 	defer l.Close()
 	socket, err := openInBox(box.PID, "run", "systemd", "private")
 	if err != nil {
@@ -193,15 +198,12 @@ func TestFrozenSystemd(t *testing.T) {
 		testkit.Cannot(t, "only root can enter a namespace")
 	}
 	box := inPrivateRun(t, "true")
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/%d/root/run/systemd/private", box.PID))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenInBox(t, box)
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	_, err = Dial(ctx, box.PID)
+	_, err := Dial(ctx, box.PID)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
 		t.Errorf("got %v after %v, want %v at once", err, time.Since(began), context.DeadlineExceeded)
 	}

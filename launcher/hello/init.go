@@ -110,7 +110,9 @@ func withoutPort(addr string) string {
 
 // rows returns the page's lines, as label and value.
 func (p page) rows() [][2]string {
-	return [][2]string{{"box", p.Box}, {"address", p.Addr}, {"asked at", p.Asked}, {"asked by", p.From}, {"up", p.Up.String()}}
+	return [][2]string{
+		{"box", p.Box}, {"address", p.Addr}, {"asked at", p.Asked}, {"asked by", p.From}, {"up", p.Up.String()},
+	}
 }
 
 func (p page) text() string {

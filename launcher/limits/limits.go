@@ -38,7 +38,8 @@ const cpuPeriod = 100_000 // microseconds
 
 // limitsOf returns all limits boxrun knows. Limits absent from r have the value "no limit".
 func limitsOf(r profiles.Resources) []limit {
-	memory, swap, cpu, tasks := uint64(math.MaxUint64), uint64(math.MaxUint64), uint64(math.MaxUint64), uint64(math.MaxUint64)
+	const none = uint64(math.MaxUint64)
+	memory, swap, cpu, tasks := none, none, none, none
 	if r.Memory > 0 {
 		page := uint64(os.Getpagesize())
 		memory, swap = uint64(r.Memory)/page*page, 0 // the kernel counts whole pages
@@ -138,7 +139,8 @@ func missingControllers(p profiles.Profile, have []string) error {
 		if !m.set() || m.Optional || slices.Contains(have, m.Controller) {
 			continue
 		}
-		errs = append(errs, fault.Refused("take resources."+m.Key+" out, or have the kernel, or what this host runs in, hand the controller down",
+		errs = append(errs, fault.Refused(
+			"take resources."+m.Key+" out, or have the kernel, or what this host runs in, hand the controller down",
 			"%s: resources.%s: there is no %s controller here: cgroup.controllers has %q",
 			p.File, m.Key, m.Controller, strings.Join(have, " ")))
 	}

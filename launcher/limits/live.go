@@ -90,7 +90,7 @@ func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
 		properties[i] = m.property()
 	}
 	return fault.Wrap("limiting "+scope, host.Ask(ctx, func(ctx context.Context) error {
-		return host.Conn.SetUnitPropertiesContext(ctx, scope, true, properties...)
+		return host.SetUnitPropertiesContext(ctx, scope, true, properties...)
 	}))
 }
 
@@ -149,8 +149,8 @@ func pendingOf(s *box.Store, b *box.Box, now *profiles.Profile) (pending, error)
 	return w, err
 }
 
-// apply sets the pending limits, and saves new limits with hash, the hash of the profile with these limits. The error is
-// ErrRefused if a limit is not in place afterwards.
+// apply sets the pending limits, and saves new limits with hash, the hash of the profile with these limits. The error
+// is ErrRefused if a limit is not in place afterwards.
 func (w pending) apply(ctx context.Context, s *box.Store, b *box.Box, hash string) error {
 	if err := setLimits(ctx, b, w.limits); err != nil {
 		return err
@@ -226,7 +226,8 @@ func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
 			lines = append(lines, fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment()))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(filepath.Join(b.Cgroup, m.File))))
+		path := filepath.Join(b.Cgroup, m.File)
+		lines = append(lines, fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(path)))
 	}
 	return lines, nil
 }

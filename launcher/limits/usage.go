@@ -3,6 +3,7 @@ package limits
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,39 +26,25 @@ func UsageOf(b *box.Box) Usage {
 		return Usage{}
 	}
 	return Usage{
-		Memory: readCount(b.Cgroup, "memory.current"),
-		CPU:    time.Duration(cpuMicroseconds(b.Cgroup)) * time.Microsecond,
-		Tasks:  int(readCount(b.Cgroup, "pids.current")),
+		Memory: count(b.Cgroup, "memory.current", ""),
+		CPU:    time.Duration(count(b.Cgroup, "cpu.stat", "usage_usec")) * time.Microsecond, // with or without a cpu controller
+		Tasks:  int(count(b.Cgroup, "pids.current", "")),
 	}
 }
 
-// readCount returns the number in a file of a cgroup; 0 if there is none.
-func readCount(cgroup, file string) uint64 {
+// count returns the number in a file of a cgroup: the first, or with a word the number after the word. count returns 0
+// for a missing file or number.
+func count(cgroup, file, word string) uint64 {
 	text, err := os.ReadFile(filepath.Join(cgroup, file))
 	if err != nil {
 		return 0
 	}
-	return number(strings.TrimSpace(string(text)))
-}
-
-// cpuMicroseconds returns the CPU time used by a cgroup. The kernel counts this time with or without the cpu
-// controller.
-func cpuMicroseconds(cgroup string) uint64 {
-	text, err := os.ReadFile(filepath.Join(cgroup, "cpu.stat"))
-	if err != nil {
+	words := strings.Fields(string(text))
+	at := slices.Index(words, word) + 1 // 0: the word is not there, or none is asked for
+	if at >= len(words) {
 		return 0
 	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			return number(strings.TrimSpace(value))
-		}
-	}
-	return 0
-}
-
-// number parses a number written by the kernel; 0 if text is no number.
-func number(text string) uint64 {
-	n, err := strconv.ParseUint(text, 10, 64)
+	n, err := strconv.ParseUint(words[at], 10, 64)
 	if err != nil {
 		return 0
 	}

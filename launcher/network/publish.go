@@ -144,15 +144,22 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 // With network.external, other ports are on the interface's present addresses; otherwise everywhere. If the interface
 // is missing, PublishedPorts returns an error, and other ports as everywhere.
 func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
-	all := HostPorts(ports)
 	if n.External == "" {
-		return all, nil
+		return HostPorts(ports), nil
 	}
 	external, err := externalNamed(n.External)
 	if err != nil {
-		return all, err
+		return HostPorts(ports), err
 	}
-	return netsetup.On(external.Addrs, all...), nil
+	return publishedOn(n, external, ports), nil
+}
+
+// publishedOn is PublishedPorts for an external interface looked up before.
+func publishedOn(n profiles.Network, external netsetup.External, ports []profiles.Port) []netsetup.Port {
+	if n.External == "" {
+		return HostPorts(ports)
+	}
+	return netsetup.On(external.Addrs, HostPorts(ports)...)
 }
 
 // HostPorts returns a profile's ports as netsetup takes them.
@@ -164,18 +171,22 @@ func HostPorts(ports []profiles.Port) []netsetup.Port {
 	return out
 }
 
-// BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the outgoing
-// interface's, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
-func BridgeMTU(n profiles.Network) (int, error) {
+// ExternalAtStart is External with a hint if network.external is missing; zero without a bridge.
+func ExternalAtStart(n profiles.Network) (netsetup.External, error) {
+	switch {
+	case n.Mode != profiles.BridgeMode:
+		return netsetup.External{}, nil
+	case n.External != "":
+		return externalNamed(n.External)
+	}
+	return netsetup.DefaultExternal()
+}
+
+// BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the MTU of external, the
+// result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
+func BridgeMTU(n profiles.Network, external netsetup.External) (int, error) {
 	if n.Mode != profiles.BridgeMode {
 		return 0, nil
-	}
-	external, err := netsetup.DefaultExternal()
-	if n.External != "" {
-		external, err = externalNamed(n.External)
-	}
-	if err != nil {
-		return 0, err
 	}
 	if n.MTU == 0 || external.MTU == 0 {
 		return max(n.MTU, external.MTU), nil

@@ -52,15 +52,14 @@ func Agree(n profiles.Network, b *box.Box) error {
 
 // RefusePorts requires host ports free of other boxes, of listening processes, and of other people's DNAT. Ports held
 // by a running box of the same name (own, nil for none) do not count: they will be free when the box is replaced.
-func RefusePorts(k *netsetup.Kernel, p profiles.Profile, own *box.Box, others []*box.Box) error {
+// external is the result of ExternalAtStart.
+func RefusePorts(
+	k *netsetup.Kernel, p profiles.Profile, external netsetup.External, own *box.Box, others []*box.Box,
+) error {
 	if err := RefusePublished(p, others); err != nil {
 		return err
 	}
-	ports, err := PublishedPorts(p.Network, p.Network.Ports...)
-	if err != nil {
-		return nil //nolint:nilerr // RefuseNetwork reports a missing interface
-	}
-	holders, err := k.Taken(ports)
+	holders, err := k.Taken(publishedOn(p.Network, external, p.Network.Ports))
 	if err != nil {
 		return err
 	}

@@ -28,31 +28,43 @@ func ReadPlan(file string) (netsetup.Plan, error) {
 	return plan, err
 }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
-// caller holds the network's lock.
-func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) ([]string, error) {
-	k.Reread() // who had the lock before may have written since the ports were checked
-	host, err := ensure(k, HostFile(s), netsetup.Host)
-	if err != nil {
-		return nil, err
-	}
-	bridge, err := ensure(k, BridgeFile(s, n.Bridge), func() netsetup.Plan { return netsetup.Bridge(n) })
-	return append(host, bridge...), err
+// A Shared is a plan that boxes have in common, and the path of its undo log.
+type Shared struct {
+	File string
+	Plan netsetup.Plan
 }
 
-// ensure applies the plan with the undo log file. Without a log, ensure builds the plan and records the host's state in
-// a new log first. Otherwise ensure returns what was out of place.
-func ensure(k *netsetup.Kernel, file string, build func() netsetup.Plan) ([]string, error) {
-	plan, err := ReadPlan(file)
+// SharedPlans returns the plans behind the boxes on a bridge, in the order of applying: the host's, then the bridge's.
+func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
+	return []Shared{{HostFile(s), netsetup.Host()}, {BridgeFile(s, n.Bridge), netsetup.Bridge(n)}}
+}
+
+// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
+// caller holds the network's lock.
+func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
+	for _, shared := range SharedPlans(s, n) {
+		lines, err := shared.ensure(k)
+		if err != nil {
+			return nil, err
+		}
+		repaired = append(repaired, lines...)
+	}
+	return repaired, nil
+}
+
+// ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
+// Otherwise ensure returns what was out of place.
+func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
+	plan, err := ReadPlan(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		plan = build()
-		if err := plan.Record(k); err != nil {
+		if err := s.Plan.Record(k); err != nil {
 			return nil, err
 		}
-		if err := box.WriteJSON(file, plan); err != nil {
+		if err := box.WriteJSON(s.File, s.Plan); err != nil {
 			return nil, err
 		}
-		return nil, plan.Apply(k)
+		return nil, s.Plan.Apply(k)
 	}
 	if err != nil {
 		return nil, err
@@ -178,21 +190,27 @@ func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 // sweptLine is the message for a name returned by netsetup.Sweep.
 func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// lower undoes the bridges without a box in boxes, and the host's part if no bridge is left.
+// Unneeded returns the undo logs that none of boxes needs, in the order of undoing: of bridges, and the host's if no box
+// is on a bridge.
+func Unneeded(s *box.Store, boxes []*box.Box) []string {
+	needed := func(file string) bool {
+		return slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file })
+	}
+	unneeded := slices.DeleteFunc(s.Records("bridges/*.json"), needed)
+	if slices.ContainsFunc(boxes, (*box.Box).Bridged) {
+		return unneeded
+	}
+	return append(unneeded, HostFile(s))
+}
+
+// lower undoes the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	last := true
-	for _, file := range s.Records("bridges/*.json") {
-		needed := func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file }
-		if slices.ContainsFunc(boxes, needed) {
-			last = false
-		} else if err := undo(s, k, file); err != nil {
+	for _, file := range Unneeded(s, boxes) {
+		if err := undo(s, k, file); err != nil {
 			return err
 		}
 	}
-	if !last {
-		return nil
-	}
-	return undo(s, k, HostFile(s))
+	return nil
 }
 
 // undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to

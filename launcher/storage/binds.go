@@ -20,7 +20,8 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	}
 	info, err := os.Stat(p.Image)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Invalid(missingImageHint(p, search.Called(p)), "%s: image: no such file or directory: %q", p.File, p.Image)
+		return fault.Invalid(missingImageHint(p, search.Called(p)),
+			"%s: image: no such file or directory: %q", p.File, p.Image)
 	}
 	if err != nil {
 		return err
@@ -61,7 +62,8 @@ func RefuseBinds(p profiles.Profile) error {
 	var errs []error
 	for i, b := range p.Storage.Binds {
 		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
-			errs = append(errs, fault.Invalid("make it, or take the bind out", "%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
+			errs = append(errs, fault.Invalid("make it, or take the bind out",
+				"%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
 			continue
 		}
 		errs = append(errs, RefuseThrough(p, fmt.Sprintf("storage.binds[%d]", i), b.Source))

@@ -28,7 +28,8 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 		return fault.Invalid("name another directory as overlay", "%s: storage.overlay: %q is not a directory", p.File, dir)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fault.Invalid("name another directory as overlay", "%s: storage.overlay: %q cannot be written: %v", p.File, overlay, err)
+		return fault.Invalid("name another directory as overlay",
+			"%s: storage.overlay: %q cannot be written: %v", p.File, overlay, err)
 	}
 	var on unix.Statfs_t
 	if err := unix.Statfs(dir, &on); err != nil {
@@ -134,7 +135,8 @@ func boundOverlay(b, owner *box.Box) ([]fault.Caution, error) {
 		}
 		if how != "" {
 			said = append(said, fault.Caution{
-				Text: fmt.Sprintf("%q, which box %q can write, %s the overlay of box %q: what both write is lost, or worse", bind.Source, b.Name, how, owner.Name),
+				Text: fmt.Sprintf("%q, which box %q can write, %s the overlay of box %q: what both write is lost, or worse",
+					bind.Source, b.Name, how, owner.Name),
 				Hint: fmt.Sprintf("bind it with :ro, or another directory, in %s", b.Profile.File)})
 		}
 	}

@@ -56,9 +56,9 @@ const overlayKey = "storage.overlay"
 // Command returns the bash command that makes the directories.
 func (d Dirs) Command() string { return "mkdir -p " + files.QuoteAll(d.Paths) }
 
-// Make makes the missing directories, with the directories above. Make saves the list of directories before making them,
-// and whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove
-// a shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
+// Make makes the missing directories, with the directories above. Before making directories, Make saves their list, and
+// whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove a
+// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
 // directory can never be made.
 func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain

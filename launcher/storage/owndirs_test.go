@@ -14,6 +14,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/boxtest"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
@@ -85,20 +86,12 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 
 // makeDirs makes directories as a start of the box.
 func makeDirs(s *box.Store, b *box.Box, dirs ...Dirs) error {
-	var errs []error
-	for _, d := range dirs {
-		errs = append(errs, d.Make(s, b))
-	}
-	return errors.Join(errs...)
+	return fault.Each(dirs, func(d Dirs) error { return d.Make(s, b) })
 }
 
 // removeMade removes what a failed start of the box made.
 func removeMade(b *box.Box) error {
-	var errs []error
-	for _, r := range Made(b) {
-		errs = append(errs, r.Do())
-	}
-	return errors.Join(errs...)
+	return fault.Each(Made(b), files.Removal.Do)
 }
 
 // Other failing starts remove the directory shared by boxes while the directory is empty. A start then makes the
@@ -111,7 +104,7 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	others.Go(func() {
 		for ctx.Err() == nil {
 			made := files.MissingDirs([]string{shared})
-			if err := errors.Join(files.Mkdirs(made), files.RemoveEmptyDirs(made)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := errors.Join(files.Mkdirs(made), files.Unmade(made).Do()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Error(err)
 			}
 		}
@@ -128,7 +121,7 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	}
 	cancel()
 	others.Wait()
-	if err := files.RemoveEmptyDirs([]string{shared}); err != nil || files.Exists(shared) {
+	if err := files.Unmade([]string{shared}).Do(); err != nil || files.Exists(shared) {
 		t.Errorf("got %v, there %v, want no error and false", err, files.Exists(shared))
 	}
 }

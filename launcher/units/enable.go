@@ -1,7 +1,6 @@
 package units
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
-	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
@@ -38,15 +36,7 @@ func RemoveFiles(ctx context.Context, files []string) error {
 
 // removeAll removes files and directories. Missing files are no error. A directory stays if an administrator has put
 // files there.
-func removeAll(paths []string) error {
-	var errs []error
-	for _, file := range paths {
-		if err := files.RemoveIfThere(file); !errors.Is(err, unix.ENOTEMPTY) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
+func removeAll(paths []string) error { return files.Removal{Paths: paths, IfEmpty: true}.Do() }
 
 // EnabledAmong returns the units started by links among files.
 func EnabledAmong(files []string) []string {
@@ -113,17 +103,8 @@ func hostForUnits(ctx context.Context) (*Host, error) {
 }
 
 // writeUnits writes unit files and makes missing directories. A file with the same content stays untouched.
-func writeUnits(units []unitFile) error {
-	for _, f := range units {
-		err := os.MkdirAll(filepath.Dir(f.path), 0o755)
-		if err == nil {
-			err = files.ReplaceIfChanged(f.path, []byte(f.text), 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("writing unit: %w", err)
-		}
-	}
-	return nil
+func writeUnits(units []files.File) error {
+	return files.Set{Doing: "writing unit", Files: units}.Write()
 }
 
 // enable makes systemd start units together with the targets in their [Install] sections, and read unit files again.
@@ -193,9 +174,8 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 // refresh rewrites the settings of boxrun@.service for a changed profile.
 func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) error {
 	f := dropIn(Dir, p)
-	old, err := os.ReadFile(f.path)
-	if err == nil && bytes.Equal(old, []byte(f.text)) {
-		return nil
+	if written, err := f.IsWritten(); written || err != nil {
+		return err
 	}
 	unlock, err := Lock(ctx, s)
 	if err != nil {
@@ -205,7 +185,7 @@ func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) 
 	if !Enabled(p) { // disabled meanwhile
 		return nil
 	}
-	if err := writeUnits([]unitFile{f}); err != nil {
+	if err := writeUnits([]files.File{f}); err != nil {
 		return err
 	}
 	return host.reload(ctx)
@@ -304,7 +284,7 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 	kept := shared[:1]
 	conf, err := os.ReadFile(dropInPath(Dir, unit))
 	if err == nil {
-		kept = append(kept, unitFile{dropInPath(unitRunDir, unit), string(conf)})
+		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), string(conf)))
 	}
 	if err := files.IgnoreNotExist(err); err != nil {
 		return fmt.Errorf("reading unit: %w", err)
@@ -327,7 +307,9 @@ func removeUnits(unit string, last bool) error {
 	conf := dropInPath(Dir, unit)
 	gone := []string{conf, filepath.Dir(conf)}
 	if last {
-		gone = append(gone, files.Below(Dir, []string{templateUnit, repairTemplate, watchTemplate})...)
+		for _, file := range []string{templateUnit, repairTemplate, watchTemplate} {
+			gone = append(gone, filepath.Join(Dir, file))
+		}
 	}
 	return removeAll(gone)
 }

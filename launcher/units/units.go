@@ -133,11 +133,13 @@ func BootTimeout(p profiles.Profile) time.Duration { return max(p.Ready.Timeout,
 // for dependencies.
 const startGrace = time.Minute
 
-// unitFile is a file of systemd's written by boxrun.
-type unitFile struct{ path, text string }
+// unitFile returns a file of systemd's.
+func unitFile(path, text string) files.File {
+	return files.File{Path: path, Content: text, Mode: 0o644, Whole: true}
+}
 
 // sharedUnits returns the units common to all enabled boxes, below dir.
-func sharedUnits(s *box.Store, dir string) ([]unitFile, error) {
+func sharedUnits(s *box.Store, dir string) ([]files.File, error) {
 	exe, err := unitPath(s.Exe)
 	if err != nil {
 		return nil, err
@@ -146,10 +148,10 @@ func sharedUnits(s *box.Store, dir string) ([]unitFile, error) {
 		"@BOXRUN@", exe,
 		"@AFTER@", strings.Join(startedBefore(), " "),
 	)
-	return []unitFile{
-		{filepath.Join(dir, templateUnit), fill.Replace(templateText)},
-		{filepath.Join(dir, repairTemplate), fill.Replace(repairText)},
-		{filepath.Join(dir, watchTemplate), fill.Replace(watchText)},
+	return []files.File{
+		unitFile(filepath.Join(dir, templateUnit), fill.Replace(templateText)),
+		unitFile(filepath.Join(dir, repairTemplate), fill.Replace(repairText)),
+		unitFile(filepath.Join(dir, watchTemplate), fill.Replace(watchText)),
 	}, nil
 }
 
@@ -165,7 +167,7 @@ func unitPath(exe string) (string, error) {
 }
 
 // dropIn returns the settings of boxrun@.service for a single profile, as a file below dir.
-func dropIn(dir string, p profiles.Profile) unitFile {
+func dropIn(dir string, p profiles.Profile) files.File {
 	fill := strings.NewReplacer(
 		"@FILE@", p.File,
 		"@AFTER@", strings.Join(dependencyUnits(p), " "),
@@ -174,7 +176,7 @@ func dropIn(dir string, p profiles.Profile) unitFile {
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)
-	return unitFile{dropInPath(dir, Instance(p)), withoutEmpty(fill.Replace(profileText))}
+	return unitFile(dropInPath(dir, Instance(p)), withoutEmpty(fill.Replace(profileText)))
 }
 
 // dropInPath returns the path of a unit's settings below dir.

@@ -89,7 +89,7 @@ RestartSec=1s
 WantedBy=%i.service
 `,
 	} {
-		if got := files[i].path + "\n" + files[i].text; got != want {
+		if got := files[i].Path + "\n" + files[i].Content; got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	}
@@ -143,7 +143,7 @@ TimeoutStartSec=240s
 TimeoutStopSec=32s
 Restart=no
 `
-	if got := f.path + "\n" + f.text; got != want {
+	if got := f.Path + "\n" + f.Content; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -160,7 +160,7 @@ TimeoutStartSec=240s
 TimeoutStopSec=150s
 Restart=on-failure
 `
-	if got := dropIn("", p).text; got != want {
+	if got := dropIn("", p).Content; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -180,7 +180,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	firewalld := unitFile{filepath.Join(dir, "firewalld.service"), "[Service]\nExecStart=/bin/true\n"}
+	firewalld := unitFile(filepath.Join(dir, "firewalld.service"), "[Service]\nExecStart=/bin/true\n")
 	if err := writeUnits(append(files, firewalld, dropIn(dir, unitProfile()))); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func setting(t *testing.T, key string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options, err := unit.DeserializeOptions(strings.NewReader(files[0].text))
+	options, err := unit.DeserializeOptions(strings.NewReader(files[0].Content))
 	if err != nil {
 		t.Fatal(err)
 	}

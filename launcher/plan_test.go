@@ -1,0 +1,53 @@
+package launcher
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/boxtest"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/testkit"
+	"boxrun/profiles"
+)
+
+// A plan follows from its facts alone, so it is printed for a host that is not this one.
+func TestPlanOfABox(t *testing.T) {
+	l := &Launcher{Store: &box.Store{Dir: "/run/boxrun", Home: "/root"}}
+	b := boxtest.Of("web", func(p *profiles.Profile) {
+		p.Network.Mode, p.Image, p.Hostname = profiles.NoneMode, "/srv/web", "web"
+		p.Storage.Root, p.Storage.Overlay = "overlay", "/srv/changes"
+		p.Secrets = map[string]string{"key": "/root/a key"}
+	})
+	b.Record = "/root/web.json"
+	w := plan(l.Store, b.Profile, b, nil, facts{
+		apptainer: "/opt/apptainer/bin/apptainer", site: "/etc/apptainer/apptainer.conf", siteText: "allow setuid = yes\n", systemd: true,
+		resolvers: conf.Resolvers{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}},
+		secrets:   map[string][]byte{"key": []byte("hunter2")},
+	})
+	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\n")
+	testkit.WantText(t, w.files[2].Files[1].Content, "hunter2")
+	lines, err := l.startCommands(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines = slices.DeleteFunc(lines, func(line string) bool {
+		return strings.HasPrefix(line, "ln -sfn /dev/null ") || strings.HasPrefix(line, "cat ")
+	})
+	testkit.WantText(t, strings.Join(lines, "\n"), `mkdir -p /run/boxrun
+sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path *=/d' /etc/apptainer/apptainer.conf > /run/boxrun/apptainer.conf
+mkdir -p /run/boxrun/boxes/web/conf/masks
+install -d -m 700 /run/boxrun/boxes/web/secrets
+install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
+mkdir -p /srv/changes
+`+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
+		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
+		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/systemd/system.control:ro `+
+		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
+		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
+		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+
+		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro /srv/web web
+nsenter -t $(jq .pid /root/web.json) -m mount --make-private /`)
+}
