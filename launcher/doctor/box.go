@@ -82,13 +82,12 @@ func (b boxLooks) address(context.Context) Check {
 // rules compares the rules and devices made for the box with its plan.
 func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 	return checkTopics(k, []topic{
-		{"rules", "in place", "they let in what is published, and nothing else", func(p netsetup.Plan) netsetup.Plan {
-			return netsetup.Plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules}
-		}},
+		{"rules", "in place", "they let in what is published, and nothing else",
+			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Features: p.Features} }},
+			func(p plan) plan { return plan{Features: p.Features} }},
 		{"hairpin", "on", "a box does not reach its own published ports without it",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Hairpin: p.Hairpin} }},
+			func(p plan) plan { return plan{Hairpin: p.Hairpin} }},
 	}, []netsetup.Plan{b.Ports})
 }
 

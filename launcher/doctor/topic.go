@@ -8,12 +8,14 @@ import (
 	"boxrun/netsetup"
 )
 
+type plan = netsetup.Plan
+
 // topic is a part of a plan with a check of its own.
 type topic struct {
 	name string
 	good string // what the check reports without drift
 	why  string
-	part func(netsetup.Plan) netsetup.Plan
+	part func(plan) plan
 }
 
 // checkTopics compares all topics of all plans with the host.
@@ -62,26 +64,26 @@ func (t topic) judge(drift, kept []string) Check {
 func sharedTopics() []topic {
 	return []topic{
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Modules: p.Modules} }},
+			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Sysctls: p.Sysctls} }},
+			func(p plan) plan { return plan{Sysctls: p.Sysctls} }},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{ReversePath: p.ReversePath} }},
+			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Device: p.Device} }},
+			func(p plan) plan { return plan{Device: p.Device} }},
 		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Zone: p.Zone} }},
+			func(p plan) plan { return plan{Zone: p.Zone} }},
 		{"conflist file", "as written", "Apptainer finds the bridge by it",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Conflist: p.Conflist} }},
+			func(p plan) plan { return plan{Conflist: p.Conflist} }},
 		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
-			func(p netsetup.Plan) netsetup.Plan { return netsetup.Plan{Features: p.Features} }},
+			func(p plan) plan { return plan{Features: p.Features} }},
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
-			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "nat") }},
-		{"mss", "in place", "on a path with a smaller MTU connections open and then hang", func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "mangle") }},
+			func(p plan) plan { return rulesOf(p, "nat") }},
+		{"mss", "in place", "on a path with a smaller MTU connections open and then hang", func(p plan) plan { return rulesOf(p, "mangle") }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
-			func(p netsetup.Plan) netsetup.Plan { return rulesOf(p, "filter") }},
+			func(p plan) plan { return rulesOf(p, "filter") }},
 		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
-			func(p netsetup.Plan) netsetup.Plan {
+			func(p plan) plan {
 				guard := rulesOf(p, "raw")
 				guard.Localnet = p.Localnet
 				return guard
