@@ -10,8 +10,7 @@ import (
 )
 
 func (a *app) diffCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return a.withJSON(&cobra.Command{
 		Use:   "diff PROFILE",
 		Short: "Show how a running box differs from its profile and image",
 		Long: `diff compares a box that is up with what "boxrun up" would make now: keys of
@@ -36,14 +35,9 @@ The exit code is 0 whether there are differences or not.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(d)
-			}
-			return a.columns(diffRows(d))
+			return a.result(d, 3, diffRows(d))
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
 
 // diffRows returns a row for each difference: what differs, and how.

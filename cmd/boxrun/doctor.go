@@ -14,11 +14,11 @@ import (
 )
 
 // doctorFlags are the flags of doctor.
-type doctorFlags struct{ fix, asJSON, selfTest bool }
+type doctorFlags struct{ fix, selfTest bool }
 
 func (a *app) doctorCommand() *cobra.Command {
 	var f doctorFlags
-	cmd := &cobra.Command{
+	cmd := a.withJSON(&cobra.Command{
 		Use:   "doctor [PROFILE]",
 		Short: "Check the host, and the way to a box port by port",
 		Long: `doctor looks at everything boxes need of the host, and follows packets to each
@@ -40,9 +40,8 @@ exit code is 1 where something failed.`,
 			}
 			return a.doctor(cmd.Context(), names, f)
 		},
-	}
+	})
 	cmd.Flags().BoolVar(&f.fix, "fix", false, "mend what is boxrun's before checking: rules, leases, what dead boxes left")
-	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&f.selfTest, "self-test", false, "bring up the built-in hello box for it, and take it down again")
 	return cmd
 }
@@ -59,7 +58,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printChecks(checks, f.asJSON); err != nil {
+	if err := a.printChecks(checks); err != nil {
 		return err
 	}
 	if doctor.Failed(checks) {
@@ -108,8 +107,8 @@ func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause er
 
 // printChecks prints a line for each check. Below a check that did not pass it prints why the check matters and what to
 // do.
-func (t *terminal) printChecks(checks []doctor.Check, asJSON bool) error {
-	if asJSON {
+func (t *terminal) printChecks(checks []doctor.Check) error {
+	if t.asJSON {
 		return t.json(checks)
 	}
 	area, name := 0, 0

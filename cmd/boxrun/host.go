@@ -81,8 +81,7 @@ func (a *app) hostProfiles() []profiles.Profile {
 }
 
 func (a *app) hostShowCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return a.withJSON(&cobra.Command{
 		Use:   "show",
 		Short: "Show all that boxrun holds on the host, in place or drifted",
 		Long: `show prints all that boxrun holds on the host, rules, links, sysctls and files,
@@ -98,23 +97,18 @@ and of each whether it is in place or drifted.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(held)
-			}
-			if len(held) == 0 {
+			if len(held) == 0 && !a.asJSON {
 				a.note("boxrun holds nothing on this host")
 				return nil
 			}
-			return a.table("OWNER STATE WHAT", holdingRows(held))
+			return a.result(held, 3, holdingRows(held))
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
 
-// holdingRows returns a row for each holding, followed by a row for each drift and each rule of the holding.
+// holdingRows returns a header and a row for each holding, followed by a row for each drift and each rule of the holding.
 func holdingRows(held []netsetup.Holding) [][]string {
-	var rows [][]string
+	rows := [][]string{{"OWNER", "STATE", "WHAT"}}
 	for _, h := range held {
 		state := "in place"
 		if len(h.Drift) > 0 {

@@ -26,8 +26,7 @@ boxrun.toml(5), and in the file that "boxrun profile init NAME" writes.`,
 }
 
 func (a *app) profileListCommand() *cobra.Command {
-	var asJSON, quiet bool
-	cmd := &cobra.Command{
+	cmd := a.withJSON(&cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the profiles that are found, and where",
@@ -42,35 +41,28 @@ is the one that counts.`,
 			if err != nil {
 				return err
 			}
-			switch {
-			case asJSON:
-				return a.json(found)
-			case quiet:
-				return a.lines(column(found, func(f profiles.Found) string { return f.Name }))
-			}
-			return a.table("NAME FILE DESCRIPTION", profileRows(found))
+			return a.result(found, 3, profileRows(found))
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	})
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
 	return cmd
 }
 
+// profileRows returns a header and a row for each profile.
 func profileRows(found []profiles.Found) [][]string {
-	rows := make([][]string, len(found))
-	for i, f := range found {
+	rows := [][]string{{"NAME", "FILE", "DESCRIPTION"}}
+	for _, f := range found {
 		about := f.Description
 		if f.Err != nil {
 			about = "invalid: \"boxrun profile check " + f.Name + "\" says why"
 		}
-		rows[i] = []string{f.Name, f.File, about}
+		rows = append(rows, []string{f.Name, f.File, about})
 	}
 	return rows
 }
 
 func (a *app) profileShowCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return a.withJSON(&cobra.Command{
 		Use:   "show PROFILE",
 		Short: "Print a profile with all its effective values",
 		Long: `show prints a profile with every key and the value that holds: defaults filled
@@ -84,7 +76,7 @@ in, paths absolute, %i replaced.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if a.asJSON {
 				return a.json(p)
 			}
 			text, err := p.TOML()
@@ -94,9 +86,7 @@ in, paths absolute, %i replaced.`,
 			_, err = a.out.Write(text)
 			return err
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
 
 func (a *app) profileCheckCommand() *cobra.Command {

@@ -14,8 +14,8 @@ import (
 )
 
 func (a *app) psCommand() *cobra.Command {
-	var asJSON, quiet, all bool
-	cmd := &cobra.Command{
+	var all bool
+	cmd := a.withJSON(&cobra.Command{
 		Use:     "ps",
 		Aliases: []string{"ls", "list"},
 		Short:   "List the boxes",
@@ -34,17 +34,10 @@ started the box anew. "boxrun status" and --json tell more.`,
 			if err != nil && len(boxes) == 0 {
 				return err
 			}
-			switch {
-			case asJSON:
-				return errors.Join(err, a.json(boxes))
-			case quiet:
-				return errors.Join(err, a.lines(column(boxes, func(s launcher.Status) string { return s.Name })))
-			}
-			return errors.Join(err, a.spaced(2, psRows(boxes, time.Now())))
+			return errors.Join(err, a.result(boxes, 2, psRows(boxes, time.Now())))
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	})
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also profiles that are not up")
 	return cmd
 }

@@ -13,8 +13,7 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return a.withJSON(&cobra.Command{
 		Use:   "status PROFILE",
 		Short: "Tell all about one box: its systemd, its rules, who can reach it",
 		Long: `status tells all about one box: the state of its systemd and units that failed,
@@ -32,14 +31,9 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(d)
-			}
-			return a.columns(statusRows(d, time.Now()))
+			return a.result(d, 3, statusRows(d, time.Now()))
 		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	})
 }
 
 // profileNow returns the profile as it is now. A missing or invalid profile is nil: status still describes the box.

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -21,12 +22,12 @@ import (
 //
 // Messages start without a capital and end without a full stop.
 type terminal struct {
-	in       *os.File
-	out, err *os.File
-	mu       sync.Mutex
-	isTTY    bool
-	subject  string    // of the latest live line
-	began    time.Time // when the step of the live line began; zero between steps
+	in, out, err  *os.File
+	asJSON, quiet bool // --json and --quiet
+	mu            sync.Mutex
+	isTTY         bool
+	subject       string    // of the latest live line
+	began         time.Time // when the step of the live line began; zero between steps
 }
 
 func newTerminal(in, out, err *os.File) *terminal {
@@ -114,13 +115,23 @@ func (t *terminal) json(v any) error {
 	return enc.Encode(v)
 }
 
-// table prints rows below a header. Words of the header are its cells.
-func (t *terminal) table(header string, rows [][]string) error {
-	return t.columns(append([][]string{strings.Fields(header)}, rows...))
+// withJSON returns cmd with the flag --json.
+func (t *terminal) withJSON(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
+	return cmd
 }
 
-// columns prints rows with their cells aligned.
-func (t *terminal) columns(rows [][]string) error { return t.spaced(3, rows) }
+// result prints v as JSON with --json, the first cells of the rows below the header with --quiet, and else the rows as
+// spaced does.
+func (t *terminal) result(v any, gap int, rows [][]string) error {
+	switch {
+	case t.asJSON:
+		return t.json(v)
+	case t.quiet:
+		return t.lines(column(rows[1:], func(row []string) string { return row[0] }))
+	}
+	return t.spaced(gap, rows)
+}
 
 // spaced prints rows with their cells aligned and at least gap blanks between columns.
 func (t *terminal) spaced(gap int, rows [][]string) error {
