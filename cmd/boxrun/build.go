@@ -36,18 +36,17 @@ changed, and starts the box anew.`,
   boxrun build --dry-run web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			if dryRun {
-				return a.each(cmd, names, func(_ context.Context, name string) error { return a.printBuild(name) })
+		PreRunE:           unless(&dryRun, a.asRootFor),
+		RunE: a.each(func(ctx context.Context, name string) error {
+			p, err := a.profile(name)
+			switch {
+			case err != nil:
+				return err
+			case dryRun:
+				return a.commands(build.Commands(a.launcher().Store, p))
 			}
-			return a.eachAsRoot(cmd, names, func(ctx context.Context, name string) error {
-				p, err := a.profile(name)
-				if err != nil {
-					return err
-				}
-				return a.build(ctx, p, o)
-			})
-		},
+			return a.build(ctx, p, o)
+		}),
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an image that a box runs from, or a directory that boxrun did not build")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that build would run, and run none")
@@ -85,13 +84,4 @@ func trustBuild(p profiles.Profile) error {
 		}
 	}
 	return nil
-}
-
-// printBuild prints the commands of build for a profile.
-func (a *app) printBuild(name string) error {
-	p, err := a.profile(name)
-	if err != nil {
-		return err
-	}
-	return a.commands(build.Commands(a.launcher().Store, p))
 }

@@ -32,10 +32,8 @@ with a note.`,
   boxrun cp ./nginx.conf web:/etc/nginx/`,
 		Args:              args(cobra.ExactArgs(2)),
 		ValidArgsFunction: a.completeCopy,
+		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
-			if err := a.needRoot("cp"); err != nil {
-				return err
-			}
 			box, c, err := transferOf(words[0], words[1])
 			if err != nil {
 				return err

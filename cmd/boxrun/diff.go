@@ -23,10 +23,8 @@ The exit code is 0 whether there are differences or not.`,
   boxrun diff --json web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
+		PreRunE:           a.asRootFor,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("diff", names...); err != nil {
-				return err
-			}
 			p, err := a.search.Load(names[0])
 			if err != nil {
 				return err

@@ -19,12 +19,8 @@ again if it dies, until it goes down. With the last enabled box the units in
 		Example:           `  boxrun disable web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("disable"); err != nil {
-				return err
-			}
-			return a.each(cmd, names, a.disable)
-		},
+		PreRunE:           a.asRoot,
+		RunE:              a.each(a.disable),
 	}
 }
 

@@ -35,7 +35,7 @@ exit code is 1 where something failed.`,
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}
 			}
-			if err := a.needRoot("doctor", names...); err != nil {
+			if err := a.asRootFor(cmd, names); err != nil {
 				return err
 			}
 			return a.doctor(cmd.Context(), names, f)

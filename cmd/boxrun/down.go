@@ -36,12 +36,8 @@ Of several boxes those that depend on others go before these.`,
 			return cobra.MinimumNArgs(1)(cmd, names)
 		}),
 		ValidArgsFunction: a.completeBoxes,
+		PreRunE:           unless(&dryRun, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if !dryRun {
-				if err := a.needRoot("down"); err != nil {
-					return err
-				}
-			}
 			var unread error
 			if all {
 				names, unread = a.boxNames()
@@ -50,14 +46,11 @@ Of several boxes those that depend on others go before these.`,
 			if dryRun {
 				do = a.printDowns()
 			}
-			err := a.each(cmd, a.launcher().StopOrder(names), do)
-			if err == nil {
-				return unread
-			}
-			if unread != nil {
+			if err := a.each(do)(cmd, a.launcher().StopOrder(names)); err != nil {
 				a.report(cmd, unread)
+				return err
 			}
-			return err
+			return unread
 		},
 	}
 	cmd.Flags().VarP(timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")

@@ -27,9 +27,8 @@ the built-in ones: at boot nobody but root answers for a profile.`,
 		Example:           `  boxrun enable web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			return a.eachAsRoot(cmd, names, a.enable)
-		},
+		PreRunE:           a.asRootFor,
+		RunE:              a.each(a.enable),
 	}
 }
 

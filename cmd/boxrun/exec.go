@@ -28,7 +28,7 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 			if tty && noTTY {
 				return usageError{errors.New("--tty and --no-tty exclude each other")}
 			}
-			if err := a.needRoot("exec"); err != nil {
+			if err := a.asRoot(cmd, names); err != nil {
 				return err
 			}
 			e.Argv = command(names[1:])

@@ -34,14 +34,12 @@ boot, and the zone of firewalld where that is installed, and applies all of it
 now. Boxes work without it; run it again when a profile names a new bridge.`,
 		Example: `  boxrun host setup --dry-run
   boxrun host setup`,
-		Args: args(cobra.NoArgs),
+		Args:    args(cobra.NoArgs),
+		PreRunE: unless(&dryRun, a.asRoot),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l := a.launcher()
 			if dryRun {
 				return a.commands(host.SetupCommands(l, a.hostProfiles()))
-			}
-			if err := a.needRoot("host setup"); err != nil {
-				return err
 			}
 			done, err := host.Setup(cmd.Context(), l, a.hostProfiles())
 			for _, line := range done.Missing {
@@ -88,12 +86,9 @@ func (a *app) hostShowCommand() *cobra.Command {
 and of each whether it is in place or drifted.`,
 		Example: `  boxrun host show`,
 		Args:    args(cobra.NoArgs),
+		PreRunE: a.asRoot,
 		RunE: func(*cobra.Command, []string) error {
-			if err := a.needRoot("host show"); err != nil {
-				return err
-			}
-			l := a.launcher()
-			held, err := host.Show(l, a.hostProfiles())
+			held, err := host.Show(a.launcher(), a.hostProfiles())
 			if err != nil {
 				return err
 			}
@@ -106,7 +101,7 @@ and of each whether it is in place or drifted.`,
 	})
 }
 
-// holdingRows returns a header and a row for each holding, followed by a row for each drift and each rule of the holding.
+// holdingRows returns a header and a row for each holding, with a row for each drift and each rule of the holding below.
 func holdingRows(held []netsetup.Holding) [][]string {
 	rows := [][]string{{"OWNER", "STATE", "WHAT"}}
 	for _, h := range held {
@@ -133,11 +128,9 @@ records. Profiles and overlays are yours, and stay. With boxes up it refuses,
 unless --force has it take them down first.`,
 		Example: `  boxrun host reset --dry-run
   boxrun host reset --force`,
-		Args: args(cobra.NoArgs),
+		Args:    args(cobra.NoArgs),
+		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("host reset"); err != nil {
-				return err
-			}
 			l := a.launcher()
 			if dryRun {
 				return a.commands(host.ResetCommands(l))

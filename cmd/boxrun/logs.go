@@ -32,10 +32,8 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
   boxrun logs -f web db`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeBoxes,
+		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("logs"); err != nil {
-				return err
-			}
 			o.Lines = lines.given
 			return a.logs(cmd.Context(), names, o, noPrefix)
 		},

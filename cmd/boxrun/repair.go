@@ -13,10 +13,8 @@ firewall flushed is put back. systemd runs it when a firewall was restarted or
 reloaded, where a box is enabled.`,
 		Example: `  boxrun repair`,
 		Args:    args(cobra.NoArgs),
+		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("repair"); err != nil {
-				return err
-			}
 			done, err := a.launcher().Repair(cmd.Context())
 			for _, line := range done.Lines {
 				a.notef("mended: %s", line)

@@ -17,9 +17,8 @@ What up would refuse is refused before the box goes down.`,
 		Example:           `  boxrun restart web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			return a.eachAsRoot(cmd, names, a.restart)
-		},
+		PreRunE:           a.asRootFor,
+		RunE:              a.each(a.restart),
 	}
 }
 

@@ -23,6 +23,9 @@ type app struct {
 	search   profiles.Search
 }
 
+// A verb is what a command does with its arguments, as cobra runs it.
+type verb = func(cmd *cobra.Command, args []string) error
+
 // profilesFlag is the hidden flag that tells boxrun under sudo where the user keeps profiles. sudo drops the
 // environment.
 const profilesFlag = "profiles"

@@ -17,10 +17,8 @@ so that tmux, su and sudo work as they do after a login.`,
   boxrun shell -u bob web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: first(a.completeBoxes),
+		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("shell"); err != nil {
-				return err
-			}
 			return a.exec(cmd, names[0], enter.Command{User: user, Login: true, TTY: a.interactive()})
 		},
 	}

@@ -23,10 +23,8 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
   boxrun status --json web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: first(a.completeBoxes),
+		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := a.needRoot("status"); err != nil {
-				return err
-			}
 			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), profileNow(a.search, names[0]))
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
@@ -16,13 +17,14 @@ import (
 	"boxrun/launcher/files"
 )
 
-// needRoot makes sure that verb runs as root. On a terminal without root, boxrun replaces itself by boxrun under sudo.
-// needRoot returns nil as root, and an error where boxrun cannot become root. As root it also sets the umask to 022:
+// asRoot makes sure that cmd runs as root. On a terminal without root, boxrun replaces itself by boxrun under sudo.
+// asRoot returns nil as root, and an error where boxrun cannot become root. As root it also sets the umask to 022:
 // records are readable for everybody on the host and files of a box for its users, whatever the person's umask.
-//
-// names are the profiles the verb reads. The profiles are found before sudo and handed on by path, as sudo drops the
-// environment.
-func (a *app) needRoot(verb string, names ...string) error {
+func (a *app) asRoot(cmd *cobra.Command, _ []string) error { return a.asRootFor(cmd, nil) }
+
+// asRootFor is asRoot for a verb that reads the profiles in names. The profiles are found before sudo and handed on by
+// path, as sudo drops the environment.
+func (a *app) asRootFor(cmd *cobra.Command, names []string) error {
 	if os.Geteuid() == 0 {
 		unix.Umask(0o022)
 		return nil
@@ -31,14 +33,25 @@ func (a *app) needRoot(verb string, names ...string) error {
 	if err != nil {
 		return err
 	}
+	_, verb, _ := strings.Cut(cmd.CommandPath(), " ") // such as "host setup"
 	sudo, err := exec.LookPath("sudo")
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
-		return &fault.Problem{Kind: fault.ErrRefused, Text: verb + " needs root", Hint: "run it with sudo"}
+		return fault.Refused("run it with sudo", "%s needs root", verb)
 	}
 	// a.exe is the full path, as secure_path may lack /usr/local/bin.
 	argv := underSudo(a.exe, verb, os.Args[1:], found, a.search.Kept())
 	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
+}
+
+// unless runs check only without the flag.
+func unless(flag *bool, check verb) verb {
+	return func(cmd *cobra.Command, names []string) error {
+		if *flag {
+			return nil
+		}
+		return check(cmd, names)
+	}
 }
 
 // underSudo returns the command that runs exe with args as root. Arguments found in files are replaced by their files.

@@ -36,18 +36,19 @@ is that of the first that failed.`,
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
+		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
-			if dryRun {
-				run := a.launcher().DryRun()
-				return a.each(cmd, names, func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })
-			}
-			return a.eachAsRoot(cmd, names, func(ctx context.Context, name string) error {
-				if build {
+			run := a.launcher().DryRun()
+			return a.each(func(ctx context.Context, name string) error {
+				switch {
+				case dryRun:
+					return a.printUp(ctx, name, run, o, build)
+				case build:
 					return a.upBuilt(ctx, name, o)
 				}
 				return a.up(ctx, name, o)
-			})
+			})(cmd, names)
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
@@ -58,34 +59,28 @@ is that of the first that failed.`,
 	return cmd
 }
 
-// each calls do for every name, in order, even after failures. With several names each prints the errors, and returns
-// the exit code of the first failure as a codeError. With a single name the error of do is returned unprinted. An
-// interrupt ends the loop.
-func (t *terminal) each(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
-	if len(names) == 1 {
-		return do(cmd.Context(), names[0])
-	}
-	code := exitDone
-	for _, name := range names {
-		if cmd.Context().Err() != nil { // an interrupt stops all names
-			return context.Cause(cmd.Context())
+// each returns a verb that calls do for every name, in order, even after failures. With several names the verb prints
+// the errors, and returns the exit code of the first failure as a codeError. With a single name the error of do is
+// returned unprinted. An interrupt ends the loop.
+func (t *terminal) each(do func(context.Context, string) error) verb {
+	return func(cmd *cobra.Command, names []string) error {
+		if len(names) == 1 {
+			return do(cmd.Context(), names[0])
 		}
-		if c := t.report(cmd, do(cmd.Context(), name)); code == exitDone {
-			code = c
+		code := exitDone
+		for _, name := range names {
+			if cmd.Context().Err() != nil { // an interrupt stops all names
+				return context.Cause(cmd.Context())
+			}
+			if c := t.report(cmd, do(cmd.Context(), name)); code == exitDone {
+				code = c
+			}
 		}
+		if code != exitDone {
+			return codeError(code)
+		}
+		return nil
 	}
-	if code != exitDone {
-		return codeError(code)
-	}
-	return nil
-}
-
-// eachAsRoot is each as root, for a verb that reads the profiles in names.
-func (a *app) eachAsRoot(cmd *cobra.Command, names []string, do func(context.Context, string) error) error {
-	if err := a.needRoot(cmd.Name(), names...); err != nil {
-		return err
-	}
-	return a.each(cmd, names, do)
 }
 
 // up brings up a box and the boxes it depends on, and prints what was done. The error joins the failure of the start
