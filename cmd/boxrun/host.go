@@ -11,17 +11,13 @@ import (
 )
 
 func (a *app) hostCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "host",
 		Short: "Make the host ready for boxes, show or undo what boxrun did to it",
 		Long: `host is about what boxrun keeps on this host: setup keeps what boxes need over
 reboots, where "boxrun up" otherwise sees to it each time; show lists all there
 is; reset takes all of it away.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.hostSetupCommand(), a.hostShowCommand(), a.hostResetCommand())
-	return cmd
+	}, a.hostSetupCommand(), a.hostShowCommand(), a.hostResetCommand())
 }
 
 func (a *app) hostSetupCommand() *cobra.Command {

@@ -13,16 +13,12 @@ import (
 )
 
 func (a *app) profileCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "profile",
 		Short: "List, show, check and begin profiles",
 		Long: `profile is about the files that describe boxes. What can be in one is in
 boxrun.toml(5), and in the file that "boxrun profile init NAME" writes.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
-	return cmd
+	}, a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
 }
 
 func (a *app) profileListCommand() *cobra.Command {

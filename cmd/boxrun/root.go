@@ -44,8 +44,6 @@ away without a trace.`,
   boxrun down hello`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          args(cobra.NoArgs),
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().Func("state-dir", "where boxrun keeps what it knows of boxes", func(dir string) (err error) {
 		a.stateDir, err = filepath.Abs(dir)
@@ -64,12 +62,20 @@ away without a trace.`,
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
-	root.AddCommand(a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
+	group(root, a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), manCommand())
 	strictCompletion(root)
 	return root
+}
+
+// group adds verbs to cmd. By itself cmd prints its help.
+func group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	cmd.Args = args(cobra.NoArgs)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(verbs...)
+	return cmd
 }
 
 // flagError shortens the error of a boolean flag with a wrong value to "must be true or false". Other errors are
@@ -86,12 +92,8 @@ func flagError(err error) error {
 // verb and succeeds.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" {
-			cmd.Args = args(cobra.NoArgs)
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-		}
-	}
+	completion, _, _ := root.Find([]string{"completion"}) // cannot fail: the verb is there
+	group(completion)
 }
 
 // wrapped makes the flags of a usage template fit 80 columns, as all other help does.
