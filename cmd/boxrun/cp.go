@@ -90,11 +90,8 @@ func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]stri
 	if fromBox || strings.ContainsAny(word, ":/.") {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	names, _ := a.boxNames() // names that could be read are returned beside an error
-	files, err := filepath.Glob(word + "*")
-	if err != nil {
-		files = nil // word is no valid pattern, and so no file's name
-	}
+	names, _ := a.boxNames()              // names that could be read are returned beside an error
+	files, _ := filepath.Glob(word + "*") // nothing for a word that is no valid pattern, and so no file's name
 	for i := range names {
 		names[i] += ":"
 	}

@@ -50,7 +50,11 @@ exit code is 1 where something failed.`,
 func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	l := a.launcher()
 	if f.fix {
-		if err := a.repairAll(ctx, l); err != nil {
+		done, err := l.RepairAll(ctx)
+		for _, line := range done.Lines {
+			a.note("mended: " + line) // on stderr: the result of doctor is the checks
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -65,15 +69,6 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 		return codeError(exitFailed)
 	}
 	return nil
-}
-
-// repairAll repairs what is boxrun's and prints the repairs on stderr. The result of doctor on stdout is the checks.
-func (a *app) repairAll(ctx context.Context, l *launcher.Launcher) error {
-	done, err := l.RepairAll(ctx)
-	for _, line := range done.Lines {
-		a.note("mended: " + line)
-	}
-	return err
 }
 
 func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]doctor.Check, error) {

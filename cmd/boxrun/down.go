@@ -124,5 +124,5 @@ func (a *app) printDowns() func(context.Context, string) error {
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
 	boxes, err := a.launcher().List()
-	return column(boxes, func(b launcher.Status) string { return b.Name }), err
+	return mapped(boxes, func(b launcher.Status) string { return b.Name }), err
 }

@@ -68,15 +68,13 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 	if err != nil {
 		return profiles.Profile{}, err
 	}
-	host := profiles.OfHost()
 	p, err := ref.Read()
 	if err != nil {
 		return p, err
 	}
-	if filepath.IsAbs(p.File) && !slices.Contains(host.Dirs, filepath.Dir(p.File)) {
-		return p, &fault.Problem{Kind: fault.ErrInvalid,
-			Text: p.File + " is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles",
-			Hint: "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)}
+	if filepath.IsAbs(p.File) && !slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) {
+		return p, fault.Invalid("install -D -m 644 "+p.File+" /etc/boxrun/profiles/"+filepath.Base(p.File),
+			"%s is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles", p.File)
 	}
 	alone := func(file string) error { return profiles.Trusted(file, profiles.RootAlone) }
 	return p, errors.Join(alone(p.File), trustSecrets(p, alone))

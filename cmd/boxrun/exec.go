@@ -31,7 +31,10 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 			if err := a.asRoot(cmd, names); err != nil {
 				return err
 			}
-			e.Argv = command(names[1:])
+			e.Argv = names[1:]
+			if e.Argv[0] == "--" {
+				e.Argv = e.Argv[1:]
+			}
 			e.TTY = tty || (!noTTY && a.interactive())
 			return a.exec(cmd, names[0], e)
 		},
@@ -58,12 +61,4 @@ func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 		return codeError(code)
 	}
 	return nil
-}
-
-// command returns the words after the name of the box, without a "--" in front.
-func command(words []string) []string {
-	if words[0] == "--" {
-		return words[1:]
-	}
-	return words
 }

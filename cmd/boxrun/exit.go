@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,25 +47,27 @@ func (e execError) Unwrap() error { return e.error }
 // codeError is not printed.
 func (t *terminal) report(cmd *cobra.Command, err error) int {
 	t.live("")
-	var code codeError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitDone
-	case errors.As(err, &code):
+	}
+	if code, ok := errors.AsType[codeError](err); ok {
 		return int(code)
 	}
 	t.failAll(cmd, parts(err))
 	return exitCode(cmd, err)
 }
 
-// failAll prints errors, each followed by its hint. A hint shared by several errors in a row follows the last of them.
+// failAll prints errors, each line as an error of its own, and after each error its hint. A hint shared by several
+// errors in a row follows the last of them.
 func (t *terminal) failAll(cmd *cobra.Command, errs []error) {
 	for i, err := range errs {
-		advice := hint(cmd, err)
-		if i+1 < len(errs) && hint(cmd, errs[i+1]) == advice {
-			advice = ""
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			t.note("error: " + line)
 		}
-		t.fail(err, advice)
+		advice := hint(cmd, err)
+		if advice != "" && (i+1 == len(errs) || hint(cmd, errs[i+1]) != advice) {
+			t.note("hint: " + advice)
+		}
 	}
 }
 
@@ -140,15 +143,13 @@ func invalidHint(file string) string {
 
 // interruptHint says what an interrupted verb leaves behind, "" for verbs that leave nothing.
 func interruptHint(cmd *cobra.Command) string {
-	switch cmd.Name() {
-	case "up":
-		return "it was interrupted; a start it had begun is undone"
-	case "build":
-		return "it was interrupted; the image is as it was"
-	case "down", "restart":
-		return "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it"
-	}
-	return ""
+	const stopping = "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it"
+	return map[string]string{
+		"up":      "it was interrupted; a start it had begun is undone",
+		"build":   "it was interrupted; the image is as it was",
+		"down":    stopping,
+		"restart": stopping,
+	}[cmd.Name()]
 }
 
 // args turns errors of cobra's argument checks into usage errors. For a command with verbs below, the message is

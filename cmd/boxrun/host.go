@@ -97,7 +97,8 @@ and of each whether it is in place or drifted.`,
 	})
 }
 
-// holdingRows returns a header and a row for each holding, with a row for each drift and each rule of the holding below.
+// holdingRows returns a header and a row for each holding, followed by a row for each drift and each rule of the
+// holding.
 func holdingRows(held []netsetup.Holding) [][]string {
 	rows := [][]string{{"OWNER", "STATE", "WHAT"}}
 	for _, h := range held {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
-	names := column(args, profiles.BoxName)
+	names := mapped(args, profiles.BoxName)
 	o.Colours = a.colours()
 	prefixes := map[string]string{}
 	if len(names) > 1 && !noPrefix {
@@ -81,10 +82,7 @@ func (t *terminal) colours() bool {
 // logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When
 // coloured, the boxes have different colours as long as there are enough.
 func logPrefixes(names []string, coloured bool) map[string]string {
-	width := 0
-	for _, name := range names {
-		width = max(width, len(name))
-	}
+	width := slices.Max(mapped(names, func(name string) int { return len(name) }))
 	colours := []int{36, 33, 32, 35, 34, 96, 93, 92, 95, 94} // cyan, yellow, green, magenta, blue, and the bright ones
 	prefixes := map[string]string{}
 	for _, name := range names {

@@ -96,15 +96,13 @@ for "boxrun up", which refuses before it changes anything.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
-			var errs []error
-			for _, name := range names {
+			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
 					a.notef("%s: is valid", p.File)
 				}
-				errs = append(errs, err)
-			}
-			return errors.Join(errs...)
+				return err
+			})
 		},
 	}
 }
@@ -136,7 +134,7 @@ explained and its default as a comment. Only image has to be set.`,
 func writeNew(file, text string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return &fault.Problem{Kind: fault.ErrRefused, Text: fmt.Sprintf("%s is there already", file), Hint: "take another name, or move it away"}
+		return fault.Refused("take another name, or move it away", "%s is there already", file)
 	}
 	if err != nil {
 		return err

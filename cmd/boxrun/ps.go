@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,16 +51,12 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 	if unread != nil || !all {
 		return boxes, unread
 	}
-	known := map[string]bool{}
-	for _, b := range boxes {
-		known[b.Name] = true
-	}
 	found, err := a.search.List()
 	for _, f := range found {
-		if !known[f.Name] && f.Err == nil {
-			known[f.Name] = true
-			enabled := units.EnabledAs(f.Name) != ""
-			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Changed: []string{}, Profile: f.File, Enabled: enabled})
+		known := slices.ContainsFunc(boxes, func(b launcher.Status) bool { return b.Name == f.Name })
+		if !known && f.Err == nil {
+			boxes = append(boxes, launcher.Status{Name: f.Name, State: "down", Ports: []string{}, Changed: []string{},
+				Profile: f.File, Enabled: units.EnabledAs(f.Name) != ""})
 		}
 	}
 	return boxes, err
@@ -69,15 +67,15 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
-		rows = append(rows, []string{b.Name, b.State, yesNo(b.Enabled), orDash(b.Address), orDash(shownPorts(b.Ports)),
-			uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b)})
+		rows = append(rows, []string{b.Name, b.State, yesNo(b.Enabled), cmp.Or(b.Address, "-"),
+			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b)})
 	}
 	return rows
 }
 
 // shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
 func shownPorts(ports []string) string {
-	return strings.Join(column(ports, func(port string) string {
+	return strings.Join(mapped(ports, func(port string) string {
 		return strings.TrimSuffix(strings.TrimPrefix(port, "0.0.0.0:"), "/tcp")
 	}), " ")
 }
@@ -113,13 +111,6 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 // uptime returns how long a box has run, "-" for a box that does not run. The unit is the largest with a count of two
 // or more.
 func uptime(b launcher.Status, now time.Time) string {
@@ -137,13 +128,4 @@ func uptime(b launcher.Status, now time.Time) string {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	}
 	return fmt.Sprintf("%dd", d/day)
-}
-
-// column returns the cell of each row.
-func column[T any](rows []T, cell func(T) string) []string {
-	cells := make([]string, len(rows))
-	for i, row := range rows {
-		cells[i] = cell(row)
-	}
-	return cells
 }

@@ -58,7 +58,8 @@ away without a trace.`,
 	root.Version = version
 	root.SetVersionTemplate("boxrun {{.Version}}\n") // as the verb says it
 	root.DisableAutoGenTag = true                    // the manual pages carry boxrun's version
-	root.SetUsageTemplate(wrapped(root.UsageTemplate()))
+	// Flags fit 80 columns, as all other help does.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages", "FlagUsagesWrapped 80"))
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
@@ -94,11 +95,6 @@ func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	completion, _, _ := root.Find([]string{"completion"}) // cannot fail: the verb is there
 	group(completion)
-}
-
-// wrapped makes the flags of a usage template fit 80 columns, as all other help does.
-func wrapped(template string) string {
-	return strings.ReplaceAll(template, "FlagUsages", "FlagUsagesWrapped 80")
 }
 
 // searchPath returns the search path of profiles. When systemd starts a box at boot, searchPath returns the directories

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -52,9 +53,9 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	rows := [][]string{
 		{"name:", d.Name},
 		{"state:", state},
-		{"systemd:", orDash(d.Systemd)},
-		{"failed:", orDash(strings.Join(d.Failed, ", "))},
-		{"address:", orDash(d.Address)},
+		{"systemd:", cmp.Or(d.Systemd, "-")},
+		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
+		{"address:", cmp.Or(d.Address, "-")},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 		{"enabled:", yesNo(d.Enabled) + atBoot(d)},

@@ -49,16 +49,6 @@ func (t *terminal) note(text string) {
 
 func (t *terminal) notef(format string, args ...any) { t.note(fmt.Sprintf(format, args...)) }
 
-// fail prints an error, each line of err as an error of its own, and the hint unless the hint is "".
-func (t *terminal) fail(err error, hint string) {
-	for _, line := range strings.Split(err.Error(), "\n") {
-		t.note("error: " + line)
-	}
-	if hint != "" {
-		t.note("hint: " + hint)
-	}
-}
-
 // live shows what a long step is doing; "" ends the step. The subject of a line is the part before " (". Away from a
 // terminal, a line is printed only when its subject changes: the seconds in brackets are not worth a line each.
 func (t *terminal) live(text string) {
@@ -128,9 +118,18 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 	case t.asJSON:
 		return t.json(v)
 	case t.quiet:
-		return t.lines(column(rows[1:], func(row []string) string { return row[0] }))
+		return t.lines(mapped(rows[1:], func(row []string) string { return row[0] }))
 	}
 	return t.spaced(gap, rows)
+}
+
+// mapped returns what of makes of each element of list.
+func mapped[T, U any](list []T, of func(T) U) []U {
+	made := make([]U, len(list))
+	for i, element := range list {
+		made[i] = of(element)
+	}
+	return made
 }
 
 // spaced prints rows with their cells aligned and at least gap blanks between columns.

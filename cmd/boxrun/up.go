@@ -229,8 +229,8 @@ func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error
 // profile finds and reads the profile a person named. As root, a profile that others may have written is refused.
 func (a *app) profile(name string) (profiles.Profile, error) {
 	p, err := a.search.Load(name)
-	if err != nil {
-		return p, err
+	if err == nil {
+		err = trust(p)
 	}
-	return p, trust(p)
+	return p, err
 }

@@ -1,8 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 // The linker sets version: see the Makefile.
 var version = "dev" //nolint:gochecknoglobals // the linker knows no other place
