@@ -14,9 +14,6 @@ import (
 
 // Completions for a person who presses Tab in a shell. On any failure a completion offers nothing and prints nothing.
 
-// A completion returns words for the place of word, after args.
-type completion = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
-
 // completeProfiles completes names of profiles, without those in args. The shell itself completes paths of profiles.
 func (a *app) completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	found, err := a.search.List()
@@ -40,7 +37,7 @@ func (a *app) completeBoxes(_ *cobra.Command, args []string, _ string) ([]string
 }
 
 // first limits a completion to the first argument.
-func first(complete completion) completion {
+func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp

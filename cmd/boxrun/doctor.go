@@ -71,6 +71,8 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
+// examine examines the host, and the box of names. With a profile gone or invalid the box is examined as it was started.
+// Without such a box examine returns the profile's error, unless there is no profile either.
 func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]doctor.Check, error) {
 	switch {
 	case f.selfTest:
@@ -83,19 +85,13 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		return doctor.Examine(ctx, l, doctor.Subject{})
 	}
 	name := profiles.BoxName(names[0])
-	p, err := a.profile(names[0])
-	if err != nil {
-		return examineBox(ctx, l, name, err)
+	p, unread := a.profile(names[0])
+	if unread == nil {
+		return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
 	}
-	return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
-}
-
-// examineBox examines a box as it was started, for a profile that is gone or has become invalid. Without such a box,
-// examineBox returns the profile's error cause, unless there is no profile either.
-func examineBox(ctx context.Context, l *launcher.Launcher, name string, cause error) ([]doctor.Check, error) {
 	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name})
-	if errors.Is(err, fault.ErrNotFound) && !errors.Is(cause, profiles.ErrNotFound) {
-		return nil, cause
+	if errors.Is(err, fault.ErrNotFound) && !errors.Is(unread, profiles.ErrNotFound) {
+		return nil, unread
 	}
 	return checks, err
 }

@@ -57,8 +57,5 @@ func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 	if err != nil {
 		return execError{err, code}
 	}
-	if code != 0 {
-		return codeError(code)
-	}
-	return nil
+	return ended(code)
 }

@@ -35,6 +35,14 @@ type codeError int
 
 func (c codeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
+// ended returns the codeError of an exit code; nil for exitDone.
+func ended(code int) error {
+	if code == exitDone {
+		return nil
+	}
+	return codeError(code)
+}
+
 // execError is why a command in a box did not run, with the exit code for this failure.
 type execError struct {
 	error

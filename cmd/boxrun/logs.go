@@ -68,10 +68,10 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	if errors.Is(err, syscall.EPIPE) { // the reader went away, as "| head" does
 		return codeError(128 + int(syscall.SIGPIPE))
 	}
-	if err == nil && code != exitDone {
-		return codeError(code)
+	if err != nil {
+		return err
 	}
-	return err
+	return ended(code)
 }
 
 // colours reports whether results may have colours: https://no-color.org.

@@ -18,12 +18,9 @@ What up would refuse is refused before the box goes down.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           a.asRootFor,
-		RunE:              a.each(a.restart),
+		// A box that had to be killed comes up all the same, and the exit code tells of the kill.
+		RunE: a.each(func(ctx context.Context, name string) error {
+			return a.up(ctx, name, launcher.UpOptions{Anew: true})
+		}),
 	}
-}
-
-// restart takes a box down and up again. What up would refuse is refused before the box goes down. A box that had to be
-// killed comes up all the same, and the exit code tells of the kill.
-func (a *app) restart(ctx context.Context, name string) error {
-	return a.up(ctx, name, launcher.UpOptions{Anew: true})
 }

@@ -26,22 +26,17 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 		ValidArgsFunction: first(a.completeBoxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), profileNow(a.search, names[0]))
+			var now *profiles.Profile // nil where it is missing or invalid: status still describes the box
+			if p, err := a.search.Load(names[0]); err == nil {
+				now = &p
+			}
+			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), now)
 			if err != nil {
 				return err
 			}
 			return a.result(d, 3, statusRows(d, time.Now()))
 		},
 	})
-}
-
-// profileNow returns the profile as it is now. A missing or invalid profile is nil: status still describes the box.
-func profileNow(search profiles.Search, name string) *profiles.Profile {
-	p, err := search.Load(name)
-	if err != nil {
-		return nil
-	}
-	return &p
 }
 
 // statusRows returns a label and a value for each line of status.

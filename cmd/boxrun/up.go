@@ -76,10 +76,7 @@ func (t *terminal) each(do func(context.Context, string) error) verb {
 				code = c
 			}
 		}
-		if code != exitDone {
-			return codeError(code)
-		}
-		return nil
+		return ended(code)
 	}
 }
 
