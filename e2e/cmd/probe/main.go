@@ -158,12 +158,9 @@ func expand(spec string) ([]string, error) {
 	if !found {
 		return []string{address}, nil
 	}
-	low, err := strconv.Atoi(from)
-	if err != nil {
-		return nil, err
-	}
-	high, err := strconv.Atoi(to)
-	if err != nil {
+	low, noLow := strconv.Atoi(from)
+	high, noHigh := strconv.Atoi(to)
+	if err := errors.Join(noLow, noHigh); err != nil {
 		return nil, err
 	}
 	var addresses []string

@@ -22,13 +22,20 @@ func bench(ctx context.Context, h *testhost.Host, rounds int) error {
 	if err := writeBenchProfiles(ctx, h); err != nil {
 		return err
 	}
+	const one = "boxrun up bench-one"
+	many, ps := "boxrun up", fmt.Sprintf("ps with %d boxes\t%%v\t\t\t<= 30ms", crowd)
+	for i := range crowd {
+		many += " bench-crowd@" + strconv.Itoa(i)
+	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "WHAT\tBOXRUN\tAPPTAINER\tRATIO\tAIM")
 	for _, row := range []func() (string, error){
 		func() (string, error) { return starts(ctx, h, rounds, "bench-one", 1, "<= 1.05") },
 		func() (string, error) { return starts(ctx, h, rounds, "bench-many", 100, "<= 0.35") },
-		func() (string, error) { return upAgain(ctx, h, rounds) },
-		func() (string, error) { return listing(ctx, h, rounds) },
+		func() (string, error) {
+			return whileUp(ctx, h, rounds, one, one, "up of a box that is up\t%v\t\t\t<= 60ms")
+		},
+		func() (string, error) { return whileUp(ctx, h, rounds, many, "boxrun ps", ps) },
 	} {
 		text, err := row()
 		if err != nil {
@@ -89,47 +96,22 @@ func portmaps(n int) string {
 	return strings.Join(list, ",")
 }
 
-// upAgain measures an up of a box that is up already, with nothing to do.
-func upAgain(ctx context.Context, h *testhost.Host, rounds int) (string, error) {
-	const up = "boxrun up bench-one"
+// whileUp has up bring boxes up, measures line in every round, and takes the boxes down. row is the format of the
+// result, a row of the table, for the median.
+func whileUp(ctx context.Context, h *testhost.Host, rounds int, up, line, row string) (string, error) {
 	if _, err := timed(ctx, h, up, "true"); err != nil {
 		return "", err
 	}
-	took, err := repeated(ctx, h, rounds, up)
-	if err != nil {
-		return "", err
-	}
-	_, err = timed(ctx, h, "boxrun down bench-one", "true")
-	return fmt.Sprintf("up of a box that is up\t%v\t\t\t<= 60ms", took), err
-}
-
-// listing measures ps with a crowd of boxes.
-func listing(ctx context.Context, h *testhost.Host, rounds int) (string, error) {
-	up := "boxrun up"
-	for i := range crowd {
-		up += " bench-crowd@" + strconv.Itoa(i)
-	}
-	if _, err := timed(ctx, h, up, "true"); err != nil {
-		return "", err
-	}
-	took, err := repeated(ctx, h, rounds, "boxrun ps")
-	if err != nil {
-		return "", err
-	}
-	_, err = timed(ctx, h, "boxrun down --all", "true")
-	return fmt.Sprintf("ps with %d boxes\t%v\t\t\t<= 30ms", crowd, took), err
-}
-
-func repeated(ctx context.Context, h *testhost.Host, rounds int, line string) (time.Duration, error) {
 	var all []time.Duration
 	for range rounds {
 		took, err := timed(ctx, h, line, "true")
 		if err != nil {
-			return 0, err
+			return "", err
 		}
 		all = append(all, took)
 	}
-	return median(all), nil
+	_, err := timed(ctx, h, "boxrun down --all", "true")
+	return fmt.Sprintf(row, median(all)), err
 }
 
 // timed runs line on the host, then after, and returns how long line took. The shell of the host measures the time, as
