@@ -32,14 +32,11 @@ func keysPage(heading string) string {
 			}
 			continue
 		}
-		fmt.Fprintf(&b, "### %s\n\n%s, %s.\n\n%s\n\n", e.Key, e.Type, defaultOf(e), e.About)
+		byDefault := "required"
+		if e.Default != "" {
+			byDefault = "`" + e.Default + "` by default"
+		}
+		fmt.Fprintf(&b, "### %s\n\n%s, %s.\n\n%s\n\n", e.Key, e.Type, byDefault, e.About)
 	}
 	return b.String()
-}
-
-func defaultOf(e profiles.Entry) string {
-	if e.Default == "" {
-		return "required"
-	}
-	return "`" + e.Default + "` by default"
 }

@@ -13,8 +13,6 @@ func (a *app) watchCommand() *cobra.Command {
 		Short:  "Wait for firewalld to be reloaded, and have rules repaired then",
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return units.Watch(cmd.Context())
-		},
+		RunE:   func(cmd *cobra.Command, _ []string) error { return units.Watch(cmd.Context()) },
 	}
 }
