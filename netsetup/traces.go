@@ -101,10 +101,12 @@ func chainOwner(chain string) string {
 
 // boxOf returns the name of the box of a chain, and false for chains of others and for chains of all boxes.
 func boxOf(chain string) (string, bool) {
-	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
-		return name, true
+	for _, prefix := range []string{prefixDNAT, prefixFilter, prefixStray} {
+		if name, ok := strings.CutPrefix(chain, prefix); ok {
+			return name, true
+		}
 	}
-	return strings.CutPrefix(chain, prefixFilter)
+	return "", false
 }
 
 // tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
