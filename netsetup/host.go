@@ -19,6 +19,7 @@ import (
 //	                    -> BOXRUN-OUT                                   ACCEPT what boxes begin
 //	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
+//	mangle  FORWARD, PREROUTING                                         marks: see [Answers]
 //	mangle  INPUT       INVALID -> BOXRUN-STRAY -> BOXRUN-IN-box        DROP what is for a published port
 //
 // The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came, or was repaired,
@@ -37,6 +38,7 @@ const (
 	prefixDNAT   = rules.DNATPrefix // and the box's name
 	prefixFilter = "BOXRUN-FW-"
 	prefixStray  = "BOXRUN-IN-"
+	prefixWay    = "BOXRUN-WAY-" // and the bridge's name
 )
 
 // marked returns a rule with its owner's mark, in iptables' order: matches, comment, target.
@@ -121,6 +123,7 @@ func Bridge(n Network) Plan {
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
+		Answers:  &Answers{Bridge: n.Bridge, Subnet: n.Subnet, Mask: n.Marks},
 		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
 	}
 	if n.Offload {

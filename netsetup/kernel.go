@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -17,13 +18,14 @@ import (
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
-// keeps the rules it has read until it writes, so checking three plans costs a single process. A Kernel is for a
-// single goroutine.
+// keeps the rules and routes read until the next write, so checking three plans costs a single process. A Kernel is
+// for a single goroutine.
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
 	ipt    *iptables.IPTables
-	tables rules.Tables // nil: to be read
+	tables rules.Tables   // nil: to be read
+	lists  *routing.Lists // nil: to be read
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
@@ -51,8 +53,8 @@ func Open() (*Kernel, error) {
 // Close closes what Open opened.
 func (k *Kernel) Close() { k.eth.Close() }
 
-// Reread makes the next look at the rules a fresh look. Call Reread when others had time to change the rules.
-func (k *Kernel) Reread() { k.tables = nil }
+// Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something.
+func (k *Kernel) Reread() { k.tables, k.lists = nil, nil }
 
 // rules returns the rules of all tables, read or kept. A table never used is absent.
 func (k *Kernel) rules() (rules.Tables, error) {
@@ -89,7 +91,7 @@ func legacy() (bool, error) {
 // restore feeds lines to iptables-restore. Each table among the lines is a transaction. The error ends with the line
 // at fault.
 func (k *Kernel) restore(lines []string) error {
-	k.Reread()
+	k.tables = nil
 	_, err := rules.Run(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
 		return nil

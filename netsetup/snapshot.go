@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -191,8 +190,8 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 		for _, r := range routes {
 			facts = appendFact(facts, routeFact(r, family, names))
 		}
-		rules, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
-		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without IPv6, or without rules
+		rules, err := ruleList(h, family)
+		if err != nil {
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
 		for _, r := range rules {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
 
@@ -16,6 +17,14 @@ type Traces struct {
 	Rules   []Trace  // of iptables, in both of its backends
 	Bridges []string // devices made by boxrun
 	Guarded []string // devices of others with rules of boxrun's
+	Lookups []Lookup // routing rules
+	Routes  []routing.Route
+}
+
+// Lookup is a routing rule of boxrun's.
+type Lookup struct {
+	Owner string // the bridge, "" where the bridge is gone
+	Rule  routing.Rule
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -55,7 +64,14 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
-	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
+	if found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules); err != nil {
+		return found, err
+	}
+	f, err := k.routing()
+	for _, r := range f.Rules() {
+		found.Lookups = append(found.Lookups, Lookup{f.Owner(r), r})
+	}
+	found.Routes = f.Routes()
 	return found, err
 }
 
@@ -91,10 +107,13 @@ func ruleOwner(chain string, rule rules.Rule) string {
 	return chainOwner(rule.Target)
 }
 
-// chainOwner returns the box of a box's chain, and host for any other chain.
+// chainOwner returns the box of a box's chain, the bridge of a bridge's chain, and host for any other chain.
 func chainOwner(chain string) string {
 	if box, ok := boxOf(chain); ok {
 		return box
+	}
+	if bridge, ok := strings.CutPrefix(chain, prefixWay); ok {
+		return bridge
 	}
 	return "host"
 }
@@ -147,7 +166,21 @@ func (t Traces) Without(owners []string) Traces {
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l Lookup) bool { return known(l.Owner) }),
+		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
+			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
+			return slices.ContainsFunc(t.Lookups, leads)
+		}),
 	}
+}
+
+// lookups returns the change that deletes the routing rules and routes.
+func (t Traces) lookups() routing.Change {
+	c := routing.Change{DeleteRoutes: t.Routes}
+	for _, l := range t.Lookups {
+		c.Delete = append(c.Delete, l.Rule)
+	}
+	return c
 }
 
 // PortsOn returns the devices on a bridge: who runs there would lose the network together with the bridge.
@@ -173,6 +206,12 @@ func (t Traces) Commands() []string {
 			}
 		}
 	}
+	for _, l := range t.Lookups {
+		lines = append(lines, "ip rule del "+l.Rule.String())
+	}
+	for _, r := range t.Routes {
+		lines = append(lines, "ip route del "+r.String())
+	}
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
@@ -193,6 +232,7 @@ func (t Traces) Remove(k *Kernel) error {
 		_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 		errs = append(errs, err)
 	}
+	errs = append(errs, k.reroute(t.lookups()))
 	k.Reread()
 	for _, b := range t.Bridges {
 		link, err := k.linkByName(b)

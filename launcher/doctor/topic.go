@@ -80,9 +80,15 @@ func sharedTopics() []topic {
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
 			func(p plan) plan { return rulesOf(p, "nat") }},
 		{"mss", "in place", "on a path with a smaller MTU connections open and then hang",
-			func(p plan) plan { return rulesIn(p, func(table, chain string) bool { return table == "mangle" && !strays(chain) }) }},
+			func(p plan) plan {
+				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && !strays(chain) })
+			}},
 		{"strays", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
-			func(p plan) plan { return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) }) }},
+			func(p plan) plan {
+				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) })
+			}},
+		{"answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
+			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers} }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
 			func(p plan) plan { return rulesOf(p, "filter") }},
 		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,6 +40,7 @@ func Agree(n profiles.Network, b *box.Box) error {
 		return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", key),
 			"network.%s: %v, but box %q is on bridge %s with %v", key, want, b.Name, n.Bridge, have)
 	}
+	have.Marks = cmp.Or(have.Marks, profiles.Default().Network.Marks) // older boxruns kept no marks
 	switch {
 	case have.Subnet != n.Subnet:
 		return differs("subnet", have.Subnet, n.Subnet)
@@ -46,6 +48,8 @@ func Agree(n profiles.Network, b *box.Box) error {
 		return differs("mtu", have.MTU, n.MTU)
 	case have.Offload != n.Offload:
 		return differs("offload", have.Offload, n.Offload)
+	case have.Marks != n.Marks:
+		return differs("marks", have.Marks, n.Marks)
 	}
 	return nil
 }
