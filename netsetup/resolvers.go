@@ -29,14 +29,19 @@ func HostResolvers() (Resolvers, error) {
 	return hostResolvers("/")
 }
 
-func hostResolvers(root string) (Resolvers, error) {
-	var search []string
-	for _, file := range []string{
+// ResolverFiles returns the files read by HostResolvers, in the order of reading.
+func ResolverFiles() []string {
+	return []string{
 		"/etc/resolv.conf",
 		"/run/systemd/resolve/resolv.conf",
 		"/run/NetworkManager/no-stub-resolv.conf",
 		"/run/NetworkManager/resolv.conf",
-	} {
+	}
+}
+
+func hostResolvers(root string) (Resolvers, error) {
+	var search []string
+	for _, file := range ResolverFiles() {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
