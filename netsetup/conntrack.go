@@ -68,9 +68,8 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
 func (k *Kernel) forgetFlows(match flowMatch) error {
-	_, err := dump(func() (none []struct{}, err error) {
-		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
-		return none, err
+	_, err := dump(func() (uint, error) {
+		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
 	if err != nil {
@@ -94,13 +93,10 @@ func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d directi
 	if f.Box.IsValid() && (to == f.Box || answers == f.Box || d == bothWays && from == f.Box) {
 		return true
 	}
-	for _, p := range f.Ports {
+	return slices.ContainsFunc(f.Ports, func(p firewall.Ports) bool {
 		here := p.IP == to || !p.IP.IsValid() && (slices.Contains(local, to) || to.IsLoopback())
-		if here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last {
-			return true
-		}
-	}
-	return false
+		return here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last
+	})
 }
 
 func addrOf(ip []byte) netip.Addr {

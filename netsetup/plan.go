@@ -119,22 +119,23 @@ func (p *Plan) Record(k *Kernel) error {
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	err := p.eachDrifted(k, func(_ step, lines []string) error {
+	err := p.eachDrifted(k, "checking", func(_ step, lines []string) error {
 		drift = append(drift, lines...)
 		return nil
 	})
 	return drift, err
 }
 
-// eachDrifted calls do with each step out of place and the lines from check, and stops at the first error.
-func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) error {
+// eachDrifted calls do with each step out of place and the lines from check, and stops at the first error. The error
+// begins with what is being done to the step: "checking".
+func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []string) error) error {
 	for _, s := range p.steps() {
 		drift, err := s.check(k)
 		if err == nil && len(drift) > 0 {
 			err = do(s, drift)
 		}
 		if err != nil {
-			return fmt.Errorf("checking %v: %w", s, err)
+			return fmt.Errorf("%s %v: %w", doing, s, err)
 		}
 	}
 	return nil
@@ -143,16 +144,7 @@ func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) err
 // Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
 // and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err == nil && len(drift) > 0 {
-			err = s.ensure(k)
-		}
-		if err != nil {
-			return fmt.Errorf("setting up %v: %w", s, err)
-		}
-	}
-	return nil
+	return p.eachDrifted(k, "setting up", func(s step, _ []string) error { return s.ensure(k) })
 }
 
 // Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no

@@ -9,7 +9,7 @@ import (
 // where all is in place. It never writes. The plan must be recorded.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
-	err := p.eachDrifted(k, func(s step, _ []string) error {
+	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
 		up, _ := s.commands()
 		var err error
 		if r, ok := s.(repairer); ok {
