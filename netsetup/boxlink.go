@@ -127,23 +127,6 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	return attrs, nil
 }
 
-// processAddrs returns the addresses in the network namespace of a process. For a process that is gone the error wraps
-// os.ErrNotExist.
-func processAddrs(pid int) ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
-		list, err := addrList(h, nil, netlink.FAMILY_ALL)
-		for _, a := range list {
-			addrs = append(addrs, prefixOf(a.IPNet).Addr())
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
-	}
-	return addrs, nil
-}
-
 // prefixOf converts a network. The result for nil, and for a mask with holes, is the zero Prefix.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
