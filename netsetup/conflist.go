@@ -21,10 +21,7 @@ type Conflist struct {
 // and firewall are boxrun's own rules.
 func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
-	mtu := ""
-	if n.MTU > 0 {
-		mtu = fmt.Sprintf("\n      \"mtu\": %d,", n.MTU)
-	}
+	mtu := wordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
 	text := fmt.Sprintf(`{
   "cniVersion": "1.0.0",
   "name": %q,

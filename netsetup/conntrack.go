@@ -34,10 +34,7 @@ func (f *Flows) commands() (up, down []string) {
 }
 
 func deletion(p firewall.Ports) string {
-	dst := ""
-	if p.IP.IsValid() {
-		dst = " -d " + p.IP.String()
-	}
+	dst := wordsIf(p.IP.IsValid(), " -d %s", p.IP)
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}

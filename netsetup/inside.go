@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 )
 
 // Server is a process with a socket inside a network.
@@ -56,12 +57,9 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 
 // asked reports whether an inner port is among ports.
 func asked(ports []Port, proto string, number uint16) bool {
-	for _, p := range ports {
-		if p.Proto == proto && p.Container <= number && number <= p.last(p.Container) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ports, func(p Port) bool {
+		return p.Proto == proto && p.Container <= number && number <= p.last(p.Container)
+	})
 }
 
 // StaleLeases returns the paths of the leases CollectLeases would remove. It changes nothing.
@@ -100,6 +98,3 @@ func Held(n Network, addr netip.Addr) (bool, error) {
 	}
 	return false, err
 }
-
-// ModuleOnDisk reports whether the running kernel can load a module of the given name.
-func ModuleOnDisk(name string) (bool, error) { return onDisk(name) }

@@ -210,10 +210,8 @@ func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH
 
 // holdsAddr reports whether the network of a process has an address. A process that is gone has no address.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {
-	var addrs []netlink.Addr
-	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) (err error) {
-		addrs, err = addrList(h, nil, netlink.FAMILY_ALL)
-		return err
+	addrs, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Addr, error) {
+		return addrList(h, nil, netlink.FAMILY_ALL)
 	})
 	if ignoreGone(err) != nil {
 		return false, fmt.Errorf("listing the addresses of process %d: %w", pid, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,12 +73,8 @@ func sysctlFiles(root string) ([]string, error) {
 			}
 		}
 	}
-	var files []string
-	for _, file := range byName {
-		files = append(files, file)
-	}
-	slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
-	return files, nil
+	byBase := func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) }
+	return slices.SortedFunc(maps.Values(byName), byBase), nil
 }
 
 // placed is a setting and its line: FILE:NUMBER.

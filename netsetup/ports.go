@@ -93,10 +93,7 @@ func mergePorts(ports []Port) []Port {
 func (b Box) dnatRules(ranges []Port) []string {
 	var rules []string
 	for _, r := range ranges {
-		dst := ""
-		if r.HostIP.IsValid() {
-			dst = fmt.Sprintf("-d %s ", r.HostIP)
-		}
+		dst := wordsIf(r.HostIP.IsValid(), "-d %s ", r.HostIP)
 		to := fmt.Sprintf("%s:%d", b.Addr, r.Container)
 		switch {
 		case r.Count > 1 && r.Host == r.Container:
