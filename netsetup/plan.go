@@ -151,7 +151,9 @@ func (p Plan) Apply(k *Kernel) error {
 // error, so Undo is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is
 // left alone, with ErrInUse: the plan of [Host] goes with the last bridge, whoever undoes the bridge.
 func (p Plan) Undo(k *Kernel) error {
-	if p.inUse(k) {
+	k.Reread()
+	// Where the rules cannot be read, the step of the rules says why.
+	if have, err := k.rules(); err == nil && p.ruleset().inUse(have) {
 		return ErrInUse
 	}
 	var errs []error
@@ -165,14 +167,6 @@ func (p Plan) Undo(k *Kernel) error {
 
 // ErrInUse is in the chain of the error of Undo where others have rules in the plan's shared chains.
 var ErrInUse = errors.New("others have rules in the plan's chains")
-
-// inUse reports whether other plans rely on this plan. It returns false where the rules cannot be read: then the step
-// of the rules says why.
-func (p Plan) inUse(k *Kernel) bool {
-	k.Reread()
-	have, err := k.rules()
-	return err == nil && p.ruleset().inUse(have)
-}
 
 // Settle returns a line for each setting of the host that differs from before. Call Settle when all is up: from here
 // on others may rely on what the host forwards, so the settings are no longer restored. Settle keeps the lines in
