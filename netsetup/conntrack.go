@@ -56,7 +56,7 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := localAddrs(k.link)
+	local, err := LocalAddrs()
 	if err != nil {
 		return err
 	}

@@ -181,9 +181,12 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 
 // compare reports whether the chain holds its rules and no others, in order, and notes what differs.
 func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
-	have, want := textsOf(list), make([]string, len(c.Rules))
-	for i, spec := range c.Rules {
-		want[i] = rules.Normal(spec)
+	var have, want []string
+	for _, rule := range list {
+		have = append(have, rule.Text)
+	}
+	for _, spec := range c.Rules {
+		want = append(want, rules.Normal(spec))
 	}
 	if slices.Equal(have, want) {
 		return true, nil
@@ -205,15 +208,6 @@ func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
 		e.note("chain %s/%s has its rules in another order, or twice", c.Table, c.Name)
 	}
 	return false, nil
-}
-
-// textsOf returns the texts of rules.
-func textsOf(list []rules.Rule) []string {
-	texts := make([]string, len(list))
-	for i, rule := range list {
-		texts[i] = rule.Text
-	}
-	return texts
 }
 
 // without returns the texts of list that other lacks.
