@@ -92,7 +92,7 @@ func (r *ruleset) ensure(k *Kernel) error {
 	if err != nil || len(e.drift) == 0 {
 		return err
 	}
-	if err := k.restore(e.input(tableOrder())); err != nil {
+	if err := k.restore("iptables", e.input(tableOrder())); err != nil {
 		return err
 	}
 	return k.forget(r.flows, toBox)
@@ -308,7 +308,7 @@ func (r *ruleset) undo(k *Kernel) error {
 	if len(e.lines) > 0 {
 		order := tableOrder()
 		slices.Reverse(order)
-		if k.restore(e.input(order)) != nil {
+		if k.restore("iptables", e.input(order)) != nil {
 			err = k.removeSingly(e)
 		}
 	}
