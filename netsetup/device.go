@@ -216,10 +216,7 @@ func (d *Device) restore(k *Kernel, link netlink.Link) error {
 	}
 	var errs []error
 	if !d.Found.Addressed {
-		err := k.link.AddrDel(link, d.addr())
-		if !errors.Is(err, unix.EADDRNOTAVAIL) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, ignore(k.link.AddrDel(link, d.addr()), unix.EADDRNOTAVAIL))
 	}
 	if !d.Found.Promisc && link.Attrs().Promisc > 0 {
 		errs = append(errs, k.link.SetPromiscOff(link))

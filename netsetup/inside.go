@@ -84,11 +84,8 @@ func StaleLeases(dirs ...string) ([]string, error) {
 // Held reports whether an address of n is in use: by a lease with a living owner, or by a neighbour on the bridge.
 func Held(n Network, addr netip.Addr) (bool, error) {
 	near, err := neighbours(n)
-	if err != nil {
-		return false, err
-	}
-	if _, ok := near[addr]; ok {
-		return true, nil
+	if _, ok := near[addr]; ok || err != nil {
+		return ok, err
 	}
 	leases, err := leasesBelow(filepath.Join(n.Dir, "leases"), cniLeases)
 	for _, l := range leases {

@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -35,7 +34,7 @@ func Overruled(root string) ([]string, error) {
 			continue
 		}
 		settings, err := readSettings(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) { // neither is read at boot
+		if ignore(err, fs.ErrNotExist, unix.EISDIR) != nil { // neither is read at boot
 			return nil, err
 		}
 		for _, s := range settings {

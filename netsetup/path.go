@@ -81,14 +81,11 @@ func (o *Outsider) openInside() error {
 		return err
 	}
 	defer inside.Close()
-	if err := raiseLink(inside, "lo", 0, netip.Addr{}); err != nil {
+	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, "eth0", outsiderMTU, o.Addr)
+	if err := errors.Join(lo, eth0); err != nil {
 		return err
 	}
-	if err := raiseLink(inside, "eth0", outsiderMTU, o.Addr); err != nil {
-		return err
-	}
-	gateway := &netlink.Route{Gw: o.Gateway.AsSlice()}
-	if err := inside.RouteAdd(gateway); err != nil {
+	if err := inside.RouteAdd(&netlink.Route{Gw: o.Gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("adding the client's default route: %w", err)
 	}
 	awaitUp(inside, "eth0")

@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -184,7 +183,7 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 			facts = append(facts, routeFact(r, family, names))
 		}
 		rules, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
-		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without IPv6, or without rules
+		if ignore(err, unix.EOPNOTSUPP) != nil { // a kernel without IPv6, or without rules
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
 		for _, r := range rules {
