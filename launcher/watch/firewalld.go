@@ -11,7 +11,7 @@ import (
 	"boxrun/netsetup"
 )
 
-// watchFirewalld tells of reloads of firewalld, which drop the interfaces from its zones. A host without D-Bus has no
+// watchFirewalld tells of reloads of firewalld: a reload drops interfaces from zones. A host without D-Bus has no
 // firewalld.
 func watchFirewalld(ctx context.Context, w *watcher) error {
 	if !files.Exists("/run/dbus/system_bus_socket") {

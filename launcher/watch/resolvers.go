@@ -12,8 +12,8 @@ import (
 	"boxrun/netsetup"
 )
 
-// watchResolvers tells of changes to the files in which the host keeps its name servers. Such files are replaced by
-// others of the name, so their directories are watched.
+// watchResolvers tells of changes to the host's resolver files. Programs replace such files, so the directories are
+// watched.
 func watchResolvers(ctx context.Context, w *watcher) error {
 	dirs, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -44,7 +44,7 @@ func watchResolvers(ctx context.Context, w *watcher) error {
 	return nil
 }
 
-// addMissing watches those directories of the files that are there, once each.
+// addMissing watches the existing directories of the files.
 func addMissing(dirs *fsnotify.Watcher, watched []string) {
 	for _, file := range watched {
 		if dir := filepath.Dir(file); files.Exists(dir) {

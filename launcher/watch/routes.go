@@ -20,8 +20,8 @@ func watchRoutes(ctx context.Context, w *watcher) error {
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF)
 }
 
-// subscribe tells of the netlink messages that matter. The kernel drops messages for a reader who is too slow, and says
-// so: then anything may have changed.
+// subscribe tells of netlink messages, if matters says so of a message. The kernel drops messages for a slow reader, with
+// ENOBUFS: then anything may have changed.
 func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(syscall.NetlinkMessage) bool, groups ...uint) error {
 	socket, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
@@ -43,8 +43,7 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 	return nil
 }
 
-// matters says whether a message of rtnetlink can be about boxes: not so the traffic of routing daemons, and the links
-// of others.
+// matters says whether a message of rtnetlink can be about boxes. Routes of routing daemons and links of others are not.
 func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 	switch m.Header.Type {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:

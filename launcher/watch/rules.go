@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchRules tells of changes to the rules that packets of boxes meet. nftables tells of each change, and so does
-// iptables where it writes for nftables. Of iptables-legacy there is no word: there the services of the firewalls count.
+// watchRules tells of changes to rules. The kernel tells of the rules of nft, and of iptables-nft. The kernel is silent
+// about iptables-legacy: there the services boxrun-repair@FIREWALL tell.
 func watchRules(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_NETFILTER, concernsBoxes, unix.NFNLGRP_NFTABLES)
 }
 
-// concernsBoxes says whether a message of nfnetlink is of a removed table, or of a chain or rule that packets of boxes
-// meet first. The names are searched for as NUL-terminated attributes.
+// concernsBoxes says whether a message of nfnetlink is of a removed table, of boxrun's chains, or of a built-in chain of
+// iptables. Attributes are NUL-terminated names.
 func concernsBoxes(m syscall.NetlinkMessage) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
 		return false

@@ -17,24 +17,23 @@ import (
 // settle is how long a change may go on before its repair: whoever replaces rules, links or addresses does so in steps.
 const settle = 200 * time.Millisecond
 
-// alone is how long a repair may take before a further change ends the repair for a new one. The repair may wait for
-// another boxrun; and its own changes are told of as well, in its first moments.
+// alone is how long a repair may take before a further change ends the repair for a new repair. The repair may wait for
+// another boxrun. The first moments do not count: the sources tell of the repair's own changes too.
 const alone = time.Second
 
 // A watcher knows whether anything has changed since its last repair.
 type watcher struct {
 	store   *box.Store
 	log     io.Writer     // of the repairs
-	changed chan struct{} // has room for one: changes while nobody listens count as one
-	failed  chan error    // of a source that cannot go on
+	changed chan struct{} // buffered: changes while nobody listens count once
+	failed  chan error    // the error of a failed source
 }
 
 // A source starts to tell the watcher of changes of one kind, and goes on until ctx ends. Its error is of the start; a
 // later error goes to the watcher's channel failed.
 type source func(ctx context.Context, w *watcher) error
 
-// Run runs "boxrun repair" after every change on the host that can cut boxes off, until ctx ends; what the repairs say
-// goes to log. Run tells systemd when all sources are open. Run returns an error when a source fails: systemd starts
+// Run runs "boxrun repair" after every change of the host, until ctx ends. The messages of the repairs go to log. Run tells systemd when all sources are open. Run returns an error when a source fails: systemd starts
 // the watch anew.
 func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,7 +68,7 @@ func (w *watcher) fail(err error) {
 }
 
 // loop repairs after each change. Somebody who undoes every repair at once is not fought at full speed: after thirty
-// repairs in a row there is one a second.
+// repairs in a row repairs are a second apart.
 func (w *watcher) loop(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Every(time.Second), 30)
 	for {
@@ -88,7 +87,7 @@ func (w *watcher) loop(ctx context.Context) error {
 	}
 }
 
-// drain forgets a change that the next repair looks at anyway.
+// drain forgets a change, because the next repair looks at everything anyway.
 func (w *watcher) drain() {
 	select {
 	case <-w.changed:
@@ -127,7 +126,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// sleepUntil waits for a time, for done or for the end of ctx, whatever comes first.
+// sleepUntil waits for a time, for done or for the end of ctx.
 func sleepUntil(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
