@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
@@ -50,22 +49,11 @@ func (a *Answers) ruleset(ways []routing.Way) *ruleset {
 }
 
 func (a *Answers) commands() (up, down []string) {
-	return a.typed(routing.Change{Add: a.Found.Rules, AddRoutes: a.Found.Routes}, a.Found.Ways)
-}
-
-// typed returns the commands that add what a change adds, and the commands that take the same away.
-func (a *Answers) typed(c routing.Change, ways []routing.Way) (up, down []string) {
-	for _, r := range c.AddRoutes {
-		up, down = append(up, "ip route replace "+r.String()), append(down, "ip route del "+r.String())
-	}
-	for _, r := range c.Add {
-		up, down = append(up, "ip rule add "+r.String()), append(down, "ip rule del "+r.String())
-	}
-	slices.Reverse(down)
-	if len(ways) == 0 {
+	up, down = routing.Change{Add: a.Found.Rules, AddRoutes: a.Found.Routes}.Commands()
+	if len(a.Found.Ways) == 0 {
 		return up, down
 	}
-	set, unset := a.ruleset(ways).commands()
+	set, unset := a.ruleset(a.Found.Ways).commands()
 	return append(up, set...), append(unset, down...)
 }
 
@@ -105,25 +93,7 @@ func (a *Answers) check(k *Kernel) ([]string, error) {
 		return nil, err
 	}
 	e, err := a.marks(k, want.Ways)
-	return append(differences(change), e.drift...), err
-}
-
-// differences returns a line for each rule and route to change.
-func differences(c routing.Change) []string {
-	var lines []string
-	for _, r := range c.AddRoutes {
-		lines = append(lines, "the route is missing: "+r.String())
-	}
-	for _, r := range c.Add {
-		lines = append(lines, "the routing rule is missing: "+r.String())
-	}
-	for _, r := range c.Delete {
-		lines = append(lines, "the routing rule is out of date: "+r.String())
-	}
-	for _, r := range c.DeleteRoutes {
-		lines = append(lines, "the route is out of date: "+r.String())
-	}
-	return lines
+	return append(change.Lines(), e.drift...), err
 }
 
 func (a *Answers) ensure(k *Kernel) error {
@@ -138,7 +108,7 @@ func (a *Answers) ensure(k *Kernel) error {
 	if err != nil || len(e.lines) == 0 {
 		return err
 	}
-	return k.restore(e.input(tableOrder()))
+	return k.restore("iptables", e.input(tableOrder()))
 }
 
 // undo goes by what is there: rules of routing for the bridge or its subnet, and rules with the bridge's mark.
@@ -159,9 +129,8 @@ func (a *Answers) repairCommands(k *Kernel) ([]string, error) {
 		return nil, err
 	}
 	e, err := a.marks(k, want.Ways)
-	up, _ := a.typed(change, nil)
-	_, gone := a.typed(routing.Change{Add: change.Delete, AddRoutes: change.DeleteRoutes}, nil)
-	return slices.Concat(up, gone, e.commands(a.ruleset(want.Ways))), err
+	up, _ := change.Commands()
+	return append(up, e.commands(a.ruleset(want.Ways))...), err
 }
 
 // routing returns the host's routing, read or kept. Where all answers leave by a single way, two lists are read.

@@ -61,12 +61,11 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 // ranges returns the ports, with ports side by side joined. Ports of a single address come before ports of any
 // address; otherwise the order does not depend on the profile's.
 func (b Box) ranges() []Port {
-	var ports []Port
-	for _, p := range b.Ports {
+	ports := slices.Clone(b.Ports)
+	for i, p := range ports {
 		if p.HostIP.IsUnspecified() {
-			p.HostIP = netip.Addr{}
+			ports[i].HostIP = netip.Addr{}
 		}
-		ports = append(ports, p)
 	}
 	slices.SortFunc(ports, func(a, b Port) int {
 		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))
@@ -118,10 +117,7 @@ func (b Box) strayRules(ranges []Port) []string {
 
 // addressed matches packets for the ports of the host.
 func (p Port) addressed() string {
-	dst := ""
-	if p.HostIP.IsValid() {
-		dst = fmt.Sprintf("-d %s ", p.HostIP)
-	}
+	dst := wordsIf(p.HostIP.IsValid(), "-d %s ", p.HostIP)
 	return fmt.Sprintf("%s-p %s --dport %s", dst, p.Proto, portRange(p.Host, p.last(p.Host)))
 }
 
@@ -155,10 +151,9 @@ func (b Box) filterRules(ranges []Port) []string {
 func insideRanges(ranges []Port) []Port {
 	var inside []Port
 	for _, r := range ranges {
-		if r.HostIP.IsLoopback() {
-			continue
+		if !r.HostIP.IsLoopback() {
+			inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
 		}
-		inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
 	}
 	slices.SortFunc(inside, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Container, b.Container), cmp.Compare(b.Count, a.Count))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"boxrun/netsetup/routing"
@@ -206,12 +205,8 @@ func (t Traces) Commands() []string {
 			}
 		}
 	}
-	for _, l := range t.Lookups {
-		lines = append(lines, "ip rule del "+l.Rule.String())
-	}
-	for _, r := range t.Routes {
-		lines = append(lines, "ip route del "+r.String())
-	}
+	rerouted, _ := t.lookups().Commands()
+	lines = append(lines, rerouted...)
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
@@ -228,12 +223,9 @@ func (t Traces) Remove(k *Kernel) error {
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
-		input := strings.Join(e.input(e.tables()), "\n") + "\n"
-		_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
-		errs = append(errs, err)
+		errs = append(errs, k.restore(tool, e.input(e.tables())))
 	}
 	errs = append(errs, k.reroute(t.lookups()))
-	k.Reread()
 	for _, b := range t.Bridges {
 		link, err := k.linkByName(b)
 		if link != nil && err == nil {

@@ -154,6 +154,42 @@ func (f Facts) Change(bridge string, subnet netip.Prefix, want Answers) Change {
 	}
 }
 
+// Lines returns a line for each rule and route to change.
+func (c Change) Lines() []string {
+	var lines []string
+	for _, r := range c.AddRoutes {
+		lines = append(lines, "the route is missing: "+r.String())
+	}
+	for _, r := range c.Add {
+		lines = append(lines, "the routing rule is missing: "+r.String())
+	}
+	for _, r := range c.Delete {
+		lines = append(lines, "the routing rule is out of date: "+r.String())
+	}
+	for _, r := range c.DeleteRoutes {
+		lines = append(lines, "the route is out of date: "+r.String())
+	}
+	return lines
+}
+
+// Commands returns what a person would type to make the change, and to take back what was added.
+func (c Change) Commands() (up, down []string) {
+	for _, r := range c.AddRoutes {
+		up, down = append(up, "ip route replace "+r.String()), append(down, "ip route del "+r.String())
+	}
+	for _, r := range c.Add {
+		up, down = append(up, "ip rule add "+r.String()), append(down, "ip rule del "+r.String())
+	}
+	for _, r := range c.Delete {
+		up = append(up, "ip rule del "+r.String())
+	}
+	for _, r := range c.DeleteRoutes {
+		up = append(up, "ip route del "+r.String())
+	}
+	slices.Reverse(down)
+	return up, down
+}
+
 // Rules returns boxrun's routing rules.
 func (f Facts) Rules() []Rule { return f.ownRules }
 
