@@ -52,19 +52,19 @@ var routingCases = []routingCase{
 		"a rule for the source address, as Amazon Linux sets for a second interface",
 		"ip route add default via 198.51.100.254 dev ext1 table 100; ip rule add from 198.51.100.1 lookup 100",
 		"ip rule del from 198.51.100.1 lookup 100; ip route flush table 100", []labProbe{secondUplink},
-		"the routing rule is missing: pref 2 iif sbr0 fwmark 0x1000000/0x7f000000 lookup 100 protocol kernel",
+		"the routing rule is missing: pref 32764 iif sbr0 fwmark 0x1000000/0x7f000000 lookup 100 protocol kernel",
 	},
 	{
 		"a rule for packets that come in there, whose table lacks the bridge",
 		"ip route add default via 198.51.100.254 dev ext1 table 100; ip rule add iif ext1 lookup 100; ip rule add from 198.51.100.1 lookup 100",
 		"ip rule del iif ext1 lookup 100; ip rule del from 198.51.100.1 lookup 100; ip route flush table 100",
-		[]labProbe{secondUplink, besideSecond}, "the routing rule is missing: pref 1 to 10.22.0.0/16 lookup main protocol kernel",
+		[]labProbe{secondUplink, besideSecond}, "the routing rule is missing: pref 32762 to 10.22.0.0/16 lookup main protocol kernel",
 	},
 	{
 		"a rule for the host's own address, whose table lacks the bridge",
 		"ip route add default via 192.0.2.2 dev ext0 table 100; ip rule add from 192.0.2.1 lookup 100",
 		"ip rule del from 192.0.2.1 lookup 100; ip route flush table 100", []labProbe{hostOwn},
-		"the routing rule is missing: pref 1 to 10.22.0.0/16 lookup main protocol kernel",
+		"the routing rule is missing: pref 32763 to 10.22.0.0/16 lookup main protocol kernel",
 	},
 	{
 		"two default routes",
@@ -94,7 +94,7 @@ var routingCases = []routingCase{
 		"ip link add ts0 type veth peer name ts0p; ip link set ts0p up; ip link set ts0 up; ip route add default dev ts0 table 52; " +
 			"ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main; ip rule add pref 5270 lookup 52",
 		"ip link del ts0; ip rule del pref 5210; ip rule del pref 5270", []labProbe{firstUplink, besideFirst, hostOwn},
-		"the routing rule is missing: pref 1 to 10.22.0.0/16 lookup main protocol kernel",
+		"the routing rule is missing: pref 5208 to 10.22.0.0/16 lookup main protocol kernel",
 	},
 }
 

@@ -139,12 +139,12 @@ func (f Facts) copied(w Way, hop entry) []Route {
 // packets astray, and a rule for each mark.
 func (f Facts) wanted(ways []Way, bridge string, subnet netip.Prefix, mask uint32) []Rule {
 	var wanted []Rule
-	first := f.first()
+	first, second := f.places()
 	if f.diverted(bridge, subnet) {
 		wanted = append(wanted, Rule{Priority: first, To: subnet, Table: unix.RT_TABLE_MAIN})
 	}
 	for _, w := range ways {
-		r := Rule{Priority: first + 1, From: bridge, Mark: w.Mark, Mask: mask, Table: w.Table}
+		r := Rule{Priority: second, From: bridge, Mark: w.Mark, Mask: mask, Table: w.Table}
 		if !slices.Contains(wanted, r) {
 			wanted = append(wanted, r)
 		}
@@ -152,14 +152,28 @@ func (f Facts) wanted(ways []Way, bridge string, subnet netip.Prefix, mask uint3
 	return wanted
 }
 
-// first returns the priority behind the rule for the host's own addresses: boxrun's rules are asked next.
-func (f Facts) first() int {
+// places returns the priorities of boxrun's two kinds of rules, which come right before the first rule of others but
+// the rule for the host's own addresses. Boxrun's rules stay where they are, as long as none of others comes before. Low
+// numbers would be in the way of others: the kernel gives a rule without a priority the one below the second rule's, and
+// wg-quick relies on its last rule's coming first.
+func (f Facts) places() (first, second int) {
+	lowest := 0
 	for _, r := range f.rules {
-		if r.Table == unix.RT_TABLE_LOCAL {
-			return r.Priority + 1
+		if lowest = r.Priority; r.Table != unix.RT_TABLE_LOCAL {
+			break
 		}
 	}
-	return 1
+	first = lowest
+	for _, r := range f.ownRules {
+		if r.From != "" {
+			r.Priority--
+		}
+		first = min(first, r.Priority)
+	}
+	if first+1 >= lowest {
+		return max(lowest-2, 0), max(lowest-1, 0)
+	}
+	return max(first, 0), first + 1
 }
 
 // diverted reports whether some packet to the subnet may be led elsewhere, as a rule before the main table's has a
