@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
@@ -198,4 +199,40 @@ func wrapIf(err error, doing string, what fmt.Stringer) error {
 		return nil
 	}
 	return fmt.Errorf("%s %v: %w", doing, what, err)
+}
+
+// Astray asks the kernel for the way of answers of a box, and returns a line for each address whose answers leave
+// neither by the device of the address nor as the host's own answers do. The marks are those that the rules set by now.
+func (k *Kernel) Astray(bridge string, box netip.Addr, published func(netip.Addr) bool) ([]string, error) {
+	f, err := k.routing()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, a := range f.Addresses() {
+		if a.Device == bridge || !published(a.Addr) {
+			continue
+		}
+		mark, markErr := k.mark(bridge, a.Addr)
+		answer, err := routing.Leaves(k.link, box, bridge, mark)
+		own, ownErr := routing.Leaves(k.link, a.Addr, "", 0)
+		if err := errors.Join(markErr, err, ownErr); err != nil {
+			return lines, err
+		}
+		if answer != own && answer != a.Device {
+			lines = append(lines, fmt.Sprintf("what %s is asked on %s, it answers by %s, and the host itself by %s", box, a.Addr, answer, own))
+		}
+	}
+	return lines, nil
+}
+
+// mark returns the mark that the kernel's rules set for questions for an address.
+func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
+	have, err := k.rules()
+	for _, r := range have.Rules("mangle", wayChain(bridge)) {
+		if _, after, ok := strings.Cut(r.Text, "--set-xmark "); ok && strings.Contains(r.Text, " "+addr.String()+" ") {
+			_, err = fmt.Sscanf(after, "0x%x", &mark)
+		}
+	}
+	return mark, err
 }

@@ -16,14 +16,8 @@ type Traces struct {
 	Rules   []Trace  // of iptables, in both of its backends
 	Bridges []string // devices made by boxrun
 	Guarded []string // devices of others with rules of boxrun's
-	Lookups []Lookup // routing rules
+	Lookups []routing.Owned // routing rules
 	Routes  []routing.Route
-}
-
-// Lookup is a routing rule of boxrun's.
-type Lookup struct {
-	Owner string // the bridge, "" where the bridge is gone
-	Rule  routing.Rule
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -67,10 +61,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	f, err := k.routing()
-	for _, r := range f.Rules() {
-		found.Lookups = append(found.Lookups, Lookup{f.Owner(r), r})
-	}
-	found.Routes = f.Routes()
+	found.Lookups, found.Routes = f.Owned()
 	return found, err
 }
 
@@ -165,9 +156,9 @@ func (t Traces) Without(owners []string) Traces {
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
-		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l Lookup) bool { return known(l.Owner) }),
+		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l routing.Owned) bool { return known(l.Owner) }),
 		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
-			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
+			leads := func(l routing.Owned) bool { return known(l.Owner) && l.Rule.Table == r.Table }
 			return slices.ContainsFunc(t.Lookups, leads)
 		}),
 	}

@@ -190,24 +190,26 @@ func (c Change) Commands() (up, down []string) {
 	return up, down
 }
 
-// Rules returns boxrun's routing rules.
-func (f Facts) Rules() []Rule { return f.ownRules }
+// Owned is a routing rule of boxrun's, and the bridge of the rule, "" where the bridge is gone.
+type Owned struct {
+	Owner string
+	Rule  Rule
+}
 
-// Routes returns boxrun's routes.
-func (f Facts) Routes() []Route { return f.ownRoutes }
-
-// Owner returns the bridge of a rule of boxrun's: the bridge whose packets the rule is for, or behind which the subnet
-// is. Owner returns "" where there is no such bridge.
-func (f Facts) Owner(r Rule) string {
-	if r.From != "" {
-		return r.From
-	}
-	for _, e := range f.routes {
-		if e.Table == unix.RT_TABLE_MAIN && e.Dst == r.To {
-			return e.Device
+// Owned returns boxrun's rules and routes. The bridge of a rule is the bridge whose packets the rule is for, or behind
+// which the subnet is.
+func (f Facts) Owned() ([]Owned, []Route) {
+	var owned []Owned
+	for _, r := range f.ownRules {
+		owner := r.From
+		for _, e := range f.routes {
+			if owner == "" && e.Table == unix.RT_TABLE_MAIN && e.Dst == r.To {
+				owner = e.Device
+			}
 		}
+		owned = append(owned, Owned{owner, r})
 	}
-	return ""
+	return owned, f.ownRoutes
 }
 
 // without returns the elements of list that other lacks.
