@@ -13,9 +13,9 @@ import (
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices made by boxrun
-	Guarded []string // devices of others with rules of boxrun's
+	Rules   []Trace         // of iptables, in both of its backends
+	Bridges []string        // devices made by boxrun
+	Guarded []string        // devices of others with rules of boxrun's
 	Lookups []routing.Owned // routing rules
 	Routes  []routing.Route
 }
