@@ -109,6 +109,9 @@ func (p portLooks) dnat(context.Context) Check {
 	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
 		return unreachable(nowhere, err)
 	}
+	if rule := network.Untracked(f, p.Box, p.Port, way.device, way.to.Addr()); rule != "" {
+		return fail(why, network.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
+	}
 	o := f.Translation(hook, way.packet(p.Port))
 	to, _, _ := strings.Cut(o.To, ":")
 	switch {
