@@ -10,7 +10,6 @@ import (
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Answers is the step that makes the answers of a bridge's boxes leave by where the questions came in: marks of
@@ -166,39 +165,10 @@ func (k *Kernel) readLists() error {
 	return nil
 }
 
-// reroute changes rules and routes, past errors: what is new first, a rule after the routes of its table. Something to
-// delete may be gone by now, something to add may be there.
+// reroute makes a change of boxrun's rules and routes.
 func (k *Kernel) reroute(c routing.Change) error {
 	k.lists = nil
-	var errs []error
-	for _, r := range c.AddRoutes {
-		link, err := k.link.LinkByName(r.Device)
-		if err == nil {
-			err = k.link.RouteReplace(r.Netlink(link.Attrs().Index))
-		}
-		errs = append(errs, wrapIf(err, "adding the route", r))
-	}
-	for _, r := range c.Add {
-		errs = append(errs, wrapIf(ignore(k.link.RuleAdd(r.Netlink()), unix.EEXIST), "adding the routing rule", r))
-	}
-	for _, r := range c.Delete {
-		errs = append(errs, wrapIf(ignore(k.link.RuleDel(r.Netlink()), unix.ENOENT), "deleting the routing rule", r))
-	}
-	for _, r := range c.DeleteRoutes {
-		link, err := k.linkByName(r.Device)
-		if link != nil && err == nil {
-			err = ignore(k.link.RouteDel(r.Netlink(link.Attrs().Index)), unix.ESRCH)
-		}
-		errs = append(errs, wrapIf(err, "deleting the route", r))
-	}
-	return errors.Join(errs...)
-}
-
-func wrapIf(err error, doing string, what fmt.Stringer) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s %v: %w", doing, what, err)
+	return c.Apply(k.link)
 }
 
 // Astray asks the kernel for the way of answers of a box, and returns a line for each address whose answers leave

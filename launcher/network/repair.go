@@ -144,6 +144,9 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
+	if err := k.Overlap(Of(s, b)); err != nil {
+		all = append(all, err.Error())
+	}
 	boxes, err := s.All()
 	if errors.Is(err, box.ErrUnreadable) {
 		return append(all, err.Error()), nil

@@ -37,16 +37,18 @@ func DeleteCommand(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: ports
+// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: overlapping
+// networks, ports
 // published on addresses the host lacks, published ports used by clients on the host, files written by two boxes, and
 // other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
 // final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
-func Warn(s *box.Store, b *box.Box) {
+func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 	var cautions []fault.Caution
 	for _, look := range []struct {
 		find  func(*box.Box) ([]fault.Caution, error)
 		blind string // what may be wrong if find fails
 	}{
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b), nil }, ""},
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
 		{cautionsOfClients, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
@@ -64,6 +66,18 @@ func Warn(s *box.Store, b *box.Box) {
 			s.Notef("hint: %s", c.Hint)
 		}
 	}
+}
+
+// cautionsOfOverlap returns a caution for a route or an address that came after the box, in the box's subnet.
+func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) []fault.Caution {
+	if !b.Bridged() {
+		return nil
+	}
+	if err := k.Overlap(Of(s, b)); err != nil {
+		return []fault.Caution{{Text: err.Error() + ": packets for one of the two go to the other",
+			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}
+	}
+	return nil
 }
 
 // cautionsOfTrees returns a caution for each directory the box shares with another box.

@@ -96,8 +96,8 @@ func ownRule(r netlink.Rule) (Rule, bool) {
 	return own, r.Dst == nil && r.Mark != 0
 }
 
-// Netlink returns the rule as package netlink takes rules.
-func (r Rule) Netlink() *netlink.Rule {
+// netlink returns the rule as package netlink takes rules.
+func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V4, r.Priority, r.Table
 	rule.IifName, rule.Protocol = r.From, unix.RTPROT_KERNEL
@@ -110,8 +110,8 @@ func (r Rule) Netlink() *netlink.Rule {
 	return rule
 }
 
-// Netlink returns the route as package netlink takes routes. The index is that of the device.
-func (r Route) Netlink(index int) *netlink.Route {
+// netlink returns the route as package netlink takes routes. The index is that of the device.
+func (r Route) netlink(index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index, Table: r.Table, Protocol: unix.RTPROT_KERNEL,
 		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), 32)},
