@@ -107,7 +107,8 @@ func forwarding() Sysctl {
 // route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
 func Bridge(n Network) Plan {
 	p := Plan{
-		Owner:    "boxrun:" + n.Bridge,
+		Owner:    bridgeAlias(n.Bridge),
+		Managers: unmanaged(n),
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
@@ -153,6 +154,9 @@ func device(n Network) *Device {
 		Address: netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()),
 		MTU:     n.MTU,
 		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
-		Alias:   "boxrun:" + n.Bridge,
+		Alias:   bridgeAlias(n.Bridge),
 	}
 }
+
+// bridgeAlias marks a bridge made by boxrun, and the rules of a bridge.
+func bridgeAlias(bridge string) string { return rules.MarkPrefix + bridge }

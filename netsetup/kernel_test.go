@@ -106,6 +106,13 @@ func damages() []damage {
 			"offload of sbr0 is on: tx-generic-segmentation, tx-scatter-gather, tx-scatter-gather-fraglist\n" +
 				"offload of veth8 is on: tx-generic-segmentation, tx-scatter-gather, tx-scatter-gather-fraglist"},
 		{"hairpin off", "bridge link set dev veth8 hairpin off", "hairpin of veth8 is off"},
+		{"the veth off the bridge", "ip link set veth8 nomaster", "veth8 is not on bridge sbr0"},
+		{"the veth on another bridge", "ip link add br-other type bridge; ip link set veth8 master br-other", "veth8 is not on bridge sbr0"},
+		{"the veth down", "ip link del br-other; ip link set veth8 down", "veth8 is down"},
+		{"bridge with an address of somebody else's", "ip addr flush dev sbr0 scope global; ip addr add 198.51.100.9/24 dev sbr0",
+			"bridge sbr0 lacks the address 10.22.0.1/16"},
+		{"bridge deleted", "ip link del sbr0", "bridge sbr0 is missing\nsbr0 is missing, so its offload cannot be off\n" +
+			"sysctl net.ipv4.conf.sbr0.route_localnet does not exist\nveth8 is not on bridge sbr0"},
 		{"route_localnet off", "sysctl -qw net.ipv4.conf.sbr0.route_localnet=0",
 			"sysctl net.ipv4.conf.sbr0.route_localnet is 0 instead of 1"},
 		{"jump deleted", "iptables -D FORWARD 1",
@@ -170,7 +177,7 @@ func testDrift(t *testing.T, h *testHost) {
 // glance is a quick dump of what damages touch.
 func glance(t *testing.T) string {
 	t.Helper()
-	return withoutEmptyTables(nstest.Run(t, "iptables-save")) + nstest.Shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0; ethtool -k veth8
+	return withoutEmptyTables(nstest.Run(t, "iptables-save")) + nstest.Shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0 || true; ethtool -k veth8
 		cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/{rp_filter,route_localnet}; ls -l /run/boxrun/cni`)
 }
 

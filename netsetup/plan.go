@@ -18,11 +18,12 @@ type Plan struct {
 	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
 	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
+	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
-	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
+	Plug        *Plug          `json:"hairpin,omitempty"`
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
@@ -54,8 +55,8 @@ func (p *Plan) steps() []step {
 		ruleset = []step{p.ruleset()}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
-		ruleset, stepIf(p.Localnet))
+		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features),
+		stepIf(p.Plug), ruleset, stepIf(p.Localnet))
 }
 
 // stepOfEach returns pointers to the elements of a list as steps.

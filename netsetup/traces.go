@@ -13,9 +13,10 @@ import (
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices made by boxrun
-	Guarded []string // devices of others with rules of boxrun's
+	Rules     []Trace     // of iptables, in both of its backends
+	Bridges   []string    // devices made by boxrun
+	Guarded   []string    // devices of others with rules of boxrun's
+	Unmanaged []Unmanaged // files for managers of devices
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -55,6 +56,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
+	found.Unmanaged = tracedManagers()
 	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
 	return found, err
 }
@@ -142,9 +144,10 @@ func (t Traces) Without(owners []string) Traces {
 	known := func(name string) bool { return slices.Contains(owners, name) }
 	inUse := func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }
 	return Traces{
-		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
-		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
-		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Rules:     slices.DeleteFunc(slices.Clone(t.Rules), inUse),
+		Bridges:   slices.DeleteFunc(slices.Clone(t.Bridges), known),
+		Guarded:   slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Unmanaged: slices.DeleteFunc(slices.Clone(t.Unmanaged), func(u Unmanaged) bool { return known(u.Bridge) }),
 	}
 }
 
@@ -174,6 +177,10 @@ func (t Traces) Commands() []string {
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
+	for _, u := range t.Unmanaged {
+		_, down := u.commands()
+		lines = append(lines, down...)
+	}
 	return lines
 }
 
@@ -198,6 +205,9 @@ func (t Traces) Remove(k *Kernel) error {
 			err = k.link.LinkDel(link)
 		}
 		errs = append(errs, err)
+	}
+	for _, u := range t.Unmanaged {
+		errs = append(errs, u.undo(k))
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,8 @@ type Network struct {
 	MTU     int          // bytes; 0 leaves the kernel's choice
 	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
+
+	Networkd, NetworkManager bool // which of these managers of devices is installed
 }
 
 // Gateway returns the bridge's own address: the first of the subnet.

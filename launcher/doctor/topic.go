@@ -71,6 +71,8 @@ func sharedTopics() []topic {
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
 			func(p plan) plan { return plan{Device: p.Device} }},
+		{"managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
+			func(p plan) plan { return plan{Managers: p.Managers} }},
 		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
 			func(p plan) plan { return plan{Zone: p.Zone} }},
 		{"conflist file", "as written", "Apptainer finds the bridge by it",

@@ -32,7 +32,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		MTU:     b.MTU,
 		Offload: n.Offload == "off",
 		Dir:     s.Dir,
-	}
+	}.LookManagers()
 }
 
 // OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
@@ -114,8 +114,8 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // old knows the veth's first state
-		plan.Features, plan.Hairpin = b.Ports.Features, old
+	if old := b.Ports.Plug; old != nil && old.Veth == b.Veth { // old knows the veth's first state
+		plan.Features, plan.Plug = b.Ports.Features, old
 	}
 	b.Ports = plan
 	if err := s.Save(b); err != nil {

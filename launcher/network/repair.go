@@ -65,10 +65,10 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 // leaveVeth undoes the changes of plan old to a veth, if the box now has another veth. The rules need no undo: the
 // rules of the next plan have replaced them.
 func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
-	if old.Hairpin == nil || old.Hairpin.Veth == now {
+	if old.Plug == nil || old.Plug.Veth == now {
 		return nil
 	}
-	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
+	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Plug: old.Plug}.Undo(k)
 }
 
 // RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.
