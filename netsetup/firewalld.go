@@ -272,7 +272,7 @@ func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 func openService(name string, limit time.Duration) (*dbus.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("asking for %s: %w", name, errBusHangs))
 	defer cancel()
-	bus, err := DialBus(ctx, dbus.ConnectSystemBus)
+	bus, err := dialBus(ctx, dbus.ConnectSystemBus)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -293,10 +293,10 @@ func openService(name string, limit time.Duration) (*dbus.Conn, error) {
 // errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
 var errBusHangs = errors.New("D-Bus does not answer")
 
-// DialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after DialBus has
+// dialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after dialBus has
 // returned does not matter to the connection. The library has no time limit for connecting, but closes the connection,
 // and so ends any wait, when the context of the connection's whole life ends.
-func DialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, error)) (*dbus.Conn, error) {
+func dialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, error)) (*dbus.Conn, error) {
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
 	bus, err := dial(dbus.WithContext(life))
