@@ -104,7 +104,8 @@ func forwarding() Sysctl {
 
 // Bridge plans a bridge: the device, the file by which Apptainer finds the bridge, and its rules in the chains of
 // [Host]. The plan of Host must be in place. The device's route_localnet is needed for ports published on 127.0.0.1.
-// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
+// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1. A new device forwards by the
+// host's setting for new devices, which may be 0 beside an ip_forward of 1.
 func Bridge(n Network) Plan {
 	p := Plan{
 		Owner:    bridgeAlias(n.Bridge),
@@ -113,6 +114,8 @@ func Bridge(n Network) Plan {
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
 		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
+
+		Forwarding: &Sysctl{Key: deviceKey(n.Bridge, "forwarding"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}

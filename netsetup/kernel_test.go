@@ -89,7 +89,8 @@ type damage struct{ name, script, want string }
 
 func damages() []damage {
 	return []damage{
-		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward is 0 instead of 1"},
+		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward is 0 instead of 1\nsysctl net.ipv4.conf.sbr0.forwarding is 0 instead of 1"},
+		{"forwarding off on the bridge", "sysctl -qw net.ipv4.conf.sbr0.forwarding=0", "sysctl net.ipv4.conf.sbr0.forwarding is 0 instead of 1"},
 		{"strict reverse path", "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=0",
 			"sysctl net.ipv4.conf.all.rp_filter is 1, so that strict reverse path filtering is in force"},
 		{"bridge without address", "ip addr flush dev sbr0 scope global", "bridge sbr0 lacks the address 10.22.0.1/16"},
@@ -111,7 +112,7 @@ func damages() []damage {
 		{"the veth down", "ip link del br-other; ip link set veth8 down", "veth8 is down"},
 		{"bridge with an address of somebody else's", "ip addr flush dev sbr0 scope global; ip addr add 198.51.100.9/24 dev sbr0",
 			"bridge sbr0 lacks the address 10.22.0.1/16"},
-		{"bridge deleted", "ip link del sbr0", "bridge sbr0 is missing\nsbr0 is missing, so its offload cannot be off\n" +
+		{"bridge deleted", "ip link del sbr0", "bridge sbr0 is missing\nsysctl net.ipv4.conf.sbr0.forwarding does not exist\nsbr0 is missing, so its offload cannot be off\n" +
 			"sysctl net.ipv4.conf.sbr0.route_localnet does not exist\nveth8 is not on bridge sbr0"},
 		{"route_localnet off", "sysctl -qw net.ipv4.conf.sbr0.route_localnet=0",
 			"sysctl net.ipv4.conf.sbr0.route_localnet is 0 instead of 1"},
@@ -332,7 +333,7 @@ func (h *testHost) upUntil(plan, n int) {
 	if r, ok := last.steps()[n].(*ruleset); ok {
 		e, err := r.repair(h.k)
 		if err == nil {
-			err = h.k.restore("iptables", e.input(tableOrder()[:n]))
+			err = h.k.restore("iptables", e.input(tableOrder()[:min(n, len(tableOrder()))]))
 		}
 		if err != nil {
 			h.t.Fatal(err)

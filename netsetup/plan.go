@@ -20,6 +20,7 @@ type Plan struct {
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
 	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
+	Forwarding  *Sysctl        `json:"forwarding,omitempty"` // of the device
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
@@ -55,7 +56,7 @@ func (p *Plan) steps() []step {
 		ruleset = []step{p.ruleset()}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features),
+		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features),
 		stepIf(p.Plug), ruleset, stepIf(p.Localnet))
 }
 

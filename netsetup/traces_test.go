@@ -125,6 +125,7 @@ host: sysctl net.ipv4.ip_forward
 host: sysctl rp_filter 
 host: the rules of boxrun:host 
 sbr0: bridge sbr0 bridge sbr0 is down
+sbr0: sysctl net.ipv4.conf.sbr0.forwarding 
 sbr0: /run/boxrun/cni/boxrun-sbr0.conflist 
 sbr0: offload of sbr0 
 sbr0: the rules of boxrun:sbr0 

@@ -29,6 +29,10 @@ const (
 	networkManager = "NetworkManager"
 )
 
+// UnmanagedPrefix begins the names of the files, so that the files sort before the files of most sites. The bridge's name
+// follows.
+const UnmanagedPrefix = "00-boxrun-"
+
 // LookManagers notes in n which managers are installed.
 func (n Network) LookManagers() Network {
 	installed := func(program string) bool {
@@ -54,9 +58,9 @@ func unmanaged(n Network) []Unmanaged {
 // String returns the path of the file.
 func (u *Unmanaged) String() string {
 	if u.Manager == networkManager {
-		return "/run/NetworkManager/conf.d/00-boxrun-" + u.Bridge + ".conf"
+		return "/run/NetworkManager/conf.d/" + UnmanagedPrefix + u.Bridge + ".conf"
 	}
-	return "/run/systemd/network/00-boxrun-" + u.Bridge + ".network"
+	return "/run/systemd/network/" + UnmanagedPrefix + u.Bridge + ".network"
 }
 
 // text is "" where there is nothing to tell the manager: of veths NetworkManager's own rules know.

@@ -66,7 +66,7 @@ func sharedTopics() []topic {
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
 			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p plan) plan { return plan{Sysctls: p.Sysctls} }},
+			func(p plan) plan { return plan{Sysctls: p.Sysctls, Forwarding: p.Forwarding} }},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
