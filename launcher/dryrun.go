@@ -118,6 +118,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.OtherLeases = f.leases
 	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err

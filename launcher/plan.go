@@ -25,6 +25,7 @@ type facts struct {
 	apptainer string            // path of the command
 	site      string            // path of the site's apptainer.conf
 	siteText  string            // content of the site's apptainer.conf
+	leases    []string          // lease directories of the site's own networks on the box's bridge
 	systemd   bool              // systemd runs the host
 	unit      string            // service the box will live in; "" for none
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
@@ -41,7 +42,7 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
-		siteErr = f.lookSite()
+		siteErr = f.lookSite(p.Network.Bridge)
 	}
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
@@ -53,8 +54,8 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr)
 }
 
-// lookSite reads the site's apptainer.conf.
-func (f *facts) lookSite() (err error) {
+// lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
+func (f *facts) lookSite(bridge string) (err error) {
 	if f.site, err = apptainer.SiteConf(context.Background(), f.apptainer); err != nil {
 		return err
 	}
@@ -63,6 +64,7 @@ func (f *facts) lookSite() (err error) {
 		return fmt.Errorf("reading the site's configuration of Apptainer: %w", err)
 	}
 	f.siteText = string(text)
+	f.leases = apptainer.LeaseDirs(f.site, f.siteText, bridge)
 	return nil
 }
 

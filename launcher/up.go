@@ -218,7 +218,7 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Restarts = u.restarts
+	b.Restarts, b.OtherLeases = u.restarts, f.leases
 	if err := u.reserve(ctx, b); err != nil {
 		return b, err
 	}

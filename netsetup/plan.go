@@ -21,6 +21,7 @@ type Plan struct {
 	Device      *Device        `json:"device,omitempty"`
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
+	Reserved    []Reservation  `json:"reserved,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
 	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
@@ -54,7 +55,7 @@ func (p *Plan) steps() []step {
 		ruleset = []step{p.ruleset()}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
+		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Hairpin),
 		ruleset, stepIf(p.Localnet))
 }
 

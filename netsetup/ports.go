@@ -25,6 +25,7 @@ func Ports(b Box) Plan {
 		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
 		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
 	}
+	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
 		p.Flows.Ports = append(p.Flows.Ports, r.onHost())

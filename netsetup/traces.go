@@ -15,6 +15,7 @@ type Traces struct {
 	Rules   []Trace  // of iptables, in both of its backends
 	Bridges []string // devices made by boxrun
 	Guarded []string // devices of others with rules of boxrun's
+	Leases  []Reservation
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -54,8 +55,10 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
+	var leasesErr error
+	found.Leases, leasesErr = reservationsBelow(cniLeases)
 	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
-	return found, err
+	return found, errors.Join(err, leasesErr)
 }
 
 // tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules. Tables and chains come
@@ -144,6 +147,7 @@ func (t Traces) Without(owners []string) Traces {
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Leases:  slices.DeleteFunc(slices.Clone(t.Leases), func(r Reservation) bool { return known(r.box()) }),
 	}
 }
 
@@ -173,6 +177,10 @@ func (t Traces) Commands() []string {
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
+	for _, l := range t.Leases {
+		_, down := l.commands()
+		lines = append(lines, down...)
+	}
 	return lines
 }
 
@@ -194,6 +202,9 @@ func (t Traces) Remove(k *Kernel) error {
 			err = k.link.LinkDel(link)
 		}
 		errs = append(errs, err)
+	}
+	for _, l := range t.Leases {
+		errs = append(errs, l.undo(k))
 	}
 	return errors.Join(errs...)
 }

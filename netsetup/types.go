@@ -9,6 +9,7 @@ type Network struct {
 	MTU     int          // bytes; 0 leaves the kernel's choice
 	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
+	Others  []string     // lease directories of other networks of host-local on the bridge
 }
 
 // Gateway returns the bridge's own address: the first of the subnet.
@@ -34,5 +35,6 @@ type Box struct {
 	Veth      string     // the host's side of its veth
 	Offload   bool       // true: turn off tx, rx, sg and gso on Veth
 	Ports     []Port
+	Others    []string       // lease directories of other networks of host-local on the bridge
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone
 }

@@ -93,6 +93,8 @@ type Box struct {
 	MadeOverlay bool     `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
 	MadeDirs    []string `json:"made_dirs,omitempty"`    // storage directories boxrun made; the box never ran
 
+	OtherLeases []string `json:"other_leases,omitempty"` // lease directories of the site's own networks on the bridge
+
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`

@@ -32,6 +32,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		MTU:     b.MTU,
 		Offload: n.Offload == "off",
 		Dir:     s.Dir,
+		Others:  b.OtherLeases,
 	}
 }
 
@@ -136,7 +137,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	ports, err := PublishedPorts(n, n.Ports...)
 	return netsetup.Box{
 		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
-		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom,
+		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 	}, err
 }
 

@@ -59,16 +59,22 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
 	}
-	return []string{moved}, leaveVeth(k, old, b.Veth)
+	return []string{moved}, leave(k, old, b.Ports)
 }
 
-// leaveVeth undoes the changes of plan old to a veth, if the box now has another veth. The rules need no undo: the
-// rules of the next plan have replaced them.
-func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
-	if old.Hairpin == nil || old.Hairpin.Veth == now {
-		return nil
+// leave undoes what plan old did to a veth and to an address, if the box now has another veth or address. The rules need
+// no undo: the rules of the plan now have replaced them.
+func leave(k *netsetup.Kernel, old, now netsetup.Plan) error {
+	left := netsetup.Plan{Owner: old.Owner}
+	if old.Hairpin != nil && now.Hairpin != nil && old.Hairpin.Veth != now.Hairpin.Veth {
+		left.Features, left.Hairpin = old.Features, old.Hairpin
 	}
-	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
+	for _, r := range old.Reserved {
+		if !slices.Contains(now.Reserved, r) {
+			left.Reserved = append(left.Reserved, r)
+		}
+	}
+	return left.Undo(k)
 }
 
 // RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.
