@@ -140,10 +140,7 @@ func lastLines(text []byte, lines int) []byte {
 	if lines < 0 {
 		return text
 	}
-	all := bytes.SplitAfter(text, []byte("\n"))
-	if len(all[len(all)-1]) == 0 {
-		all = all[:len(all)-1]
-	}
+	all := slices.Collect(bytes.Lines(text))
 	return bytes.Join(all[max(0, len(all)-lines):], nil)
 }
 
