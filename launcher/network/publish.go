@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -62,13 +63,13 @@ func AddrsOf(boxes []*box.Box) map[netip.Addr]string {
 // FreeAddr is netsetup.FreeAddr with a hint if no address is free.
 func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
 	addr, err := netsetup.FreeAddr(n, want, taken, leaving...)
-	if err != nil && want.IsValid() {
+	switch {
+	case err == nil:
+		return addr, nil
+	case want.IsValid():
 		return addr, fault.Refused("leave network.ip out, or take another", "network.ip: %v", err)
 	}
-	if err != nil {
-		return addr, fault.Refused("take a box on "+n.Bridge+" down, or use a larger network.subnet on another network.bridge", "%v", err)
-	}
-	return addr, nil
+	return addr, fault.Refused("take a box on "+n.Bridge+" down, or use a larger network.subnet on another network.bridge", "%v", err)
 }
 
 // External returns the interface by which packets of a network leave the host: network.external, or the interface of
@@ -80,13 +81,13 @@ func External(n profiles.Network) (netsetup.External, error) {
 	return netsetup.ExternalNamed(n.External)
 }
 
-// externalNamed is netsetup.ExternalNamed with a hint if the interface is missing.
-func externalNamed(name string) (netsetup.External, error) {
-	external, err := netsetup.ExternalNamed(name)
-	if err != nil {
-		return external, fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
+// hintedExternal is External with a hint if network.external is missing.
+func hintedExternal(n profiles.Network) (netsetup.External, error) {
+	external, err := External(n)
+	if err != nil && n.External != "" {
+		err = fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
 	}
-	return external, nil
+	return external, err
 }
 
 // LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
@@ -142,16 +143,13 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 
 // PublishedPorts returns ports with the addresses they are published on. A port with its own address keeps the address.
 // With network.external, other ports are on the interface's present addresses; otherwise everywhere. If the interface
-// is missing, PublishedPorts returns an error, and other ports as everywhere.
+// is missing, PublishedPorts returns an error, and no other ports.
 func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
 	if n.External == "" {
 		return HostPorts(ports), nil
 	}
-	external, err := externalNamed(n.External)
-	if err != nil {
-		return HostPorts(ports), err
-	}
-	return publishedOn(n, external, ports), nil
+	external, err := hintedExternal(n)
+	return publishedOn(n, external, ports), err
 }
 
 // publishedOn is PublishedPorts for an external interface looked up before.
@@ -173,28 +171,21 @@ func HostPorts(ports []profiles.Port) []netsetup.Port {
 
 // ExternalAtStart is External with a hint if network.external is missing; zero without a bridge.
 func ExternalAtStart(n profiles.Network) (netsetup.External, error) {
-	switch {
-	case n.Mode != profiles.BridgeMode:
+	if n.Mode != profiles.BridgeMode {
 		return netsetup.External{}, nil
-	case n.External != "":
-		return externalNamed(n.External)
 	}
-	return netsetup.DefaultExternal()
+	return hintedExternal(n)
 }
 
 // BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the MTU of external, the
 // result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
 func BridgeMTU(n profiles.Network, external netsetup.External) (int, error) {
-	if n.Mode != profiles.BridgeMode {
+	switch {
+	case n.Mode != profiles.BridgeMode:
 		return 0, nil
+	case external.MTU != 0 && n.MTU > external.MTU:
+		return 0, fault.Invalid(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
+			"network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name)
 	}
-	if n.MTU == 0 || external.MTU == 0 {
-		return max(n.MTU, external.MTU), nil
-	}
-	if n.MTU > external.MTU {
-		return 0, &fault.Problem{Kind: fault.ErrInvalid,
-			Text: fmt.Sprintf("network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name),
-			Hint: fmt.Sprintf("leave mtu out, or set at most %d", external.MTU)}
-	}
-	return n.MTU, nil
+	return cmp.Or(n.MTU, external.MTU), nil
 }

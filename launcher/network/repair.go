@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,40 +123,30 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	var all []string
 	moved, err := Moved(b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
 	}
-	if err != nil {
+	plans, planErr := PlansOf(s, b)
+	if err := cmp.Or(err, planErr); err != nil {
 		return nil, err
 	}
-	if moved != "" {
-		all = append(all, moved)
-	}
-	plans, err := PlansOf(s, b)
-	if err != nil {
-		return all, err
-	}
+	all := []string{moved}
 	for _, plan := range plans {
 		lines, err := plan.Drift(k)
 		if err != nil {
-			return all, err
+			return nil, err
 		}
 		all = append(all, lines...)
 	}
+	names := ""
 	boxes, err := s.All()
 	if errors.Is(err, box.ErrUnreadable) {
-		return append(all, err.Error()), nil
+		names, err = err.Error(), nil
+	} else if err == nil {
+		names, err = conf.NamesDrift(s, b, boxes)
 	}
-	if err != nil {
-		return all, err
-	}
-	names, err := conf.NamesDrift(s, b, boxes)
-	if names != "" {
-		all = append(all, names)
-	}
-	return all, err
+	return slices.DeleteFunc(append(all, names), func(line string) bool { return line == "" }), err
 }
 
 // PlansOf returns the plans a box needs on the host, in the order of work; none for a box without a bridge.

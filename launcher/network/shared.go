@@ -132,19 +132,13 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 		_, err = conf.TellNames(s)
 		return err
 	}
-	removeUnfinished(s)
-	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
-	return files.RemoveIfThere(s.Conf())
-}
-
-// removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
-// network's lock, and no box is left.
-func removeUnfinished(s *box.Store) {
 	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
-		for _, file := range s.Records(pattern) {
+		for _, file := range s.Records(pattern) { // left by a boxrun killed while writing a file
 			_ = os.Remove(file) // a file that stays only keeps its directory
 		}
 	}
+	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
+	return files.RemoveIfThere(s.Conf())
 }
 
 // Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed
