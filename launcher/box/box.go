@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,7 +110,7 @@ func (b *Box) Alive() bool { return b.SameBoot() && b.Init.PID > 1 && b.Init.Ali
 // start or stop any more. State looks at the record and /proc alone, because ps is for everybody and the lock is
 // root's.
 func (b *Box) State() string {
-	if b.Phase == Running && !b.Alive() || b.Phase != Running && !b.attended() {
+	if b.Phase == Running && !b.Alive() || b.Phase != Running && !(b.SameBoot() && b.Worker.Alive()) {
 		return Crashed
 	}
 	return string(b.Phase)
@@ -117,9 +118,6 @@ func (b *Box) State() string {
 
 // Crashed is the State of a box that should run, start or stop, and does not.
 const Crashed = "crashed"
-
-// attended reports whether the boxrun at work on the start or stop still runs.
-func (b *Box) attended() bool { return b.SameBoot() && b.Worker.Alive() }
 
 // Ends reports whether the box's init ends within 500 ms. A killed process still exists for a while, without its
 // network.
@@ -179,15 +177,12 @@ func (s *Store) All() ([]*Box, error) {
 		if filepath.Ext(e.Name()) != ".json" {
 			continue
 		}
-		b, err := s.Load(NameOf(e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		switch b, err := s.Load(NameOf(e.Name())); {
+		case err == nil:
+			boxes = append(boxes, b)
+		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, err)
-			continue
 		}
-		boxes = append(boxes, b)
 	}
 	return boxes, errors.Join(errs...)
 }
@@ -218,11 +213,8 @@ func Without(boxes []*Box, name string) []*Box {
 // the file.
 func (s *Store) New(p profiles.Profile, unit string, mtu int) (*Box, error) {
 	id, err := process.BootID()
-	if err != nil {
-		return nil, err
-	}
-	hostname, err := os.Hostname()
-	if err != nil {
+	hostname, nameErr := os.Hostname()
+	if err := cmp.Or(err, nameErr); err != nil {
 		return nil, err
 	}
 	b := &Box{

@@ -1,8 +1,8 @@
 package box
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"strings"
@@ -66,11 +66,8 @@ func (b *Box) ReadyAddr() (netip.Addr, error) {
 		return b.Addr, nil
 	}
 	external, err := netsetup.DefaultExternal()
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	local, err := netsetup.LocalAddrs()
-	if err != nil {
+	local, localErr := netsetup.LocalAddrs()
+	if err := cmp.Or(err, localErr); err != nil {
 		return netip.Addr{}, err
 	}
 	for _, addr := range append(external.Addrs, local...) {
@@ -88,11 +85,8 @@ func (b *Box) Holds(pid int) bool {
 		return false
 	}
 	theirs, err := os.Readlink(process.ProcFile(pid, "ns/pid"))
-	if err != nil {
-		return false // it has just ended
-	}
-	ours, err := os.Readlink(process.ProcFile(b.Init.PID, "ns/pid"))
-	return err == nil && ours == theirs
+	ours, ourErr := os.Readlink(process.ProcFile(b.Init.PID, "ns/pid"))
+	return err == nil && ourErr == nil && ours == theirs // an error: one of them has just ended
 }
 
 // RefuseHostMode refuses the host mode if Apptainer is too old to join a namespace, or if boxrun runs in another
@@ -110,12 +104,10 @@ func RefuseHostMode(p profiles.Profile) error {
 			"%s: network.mode: \"host\" needs Apptainer 1.4, this is %s", p.File, version)
 	}
 	ours, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
+	theirs, theirErr := os.Readlink(apptainer.HostNetns)
+	if err := cmp.Or(err, theirErr); err != nil || ours == theirs {
 		return err
 	}
-	if theirs, err := os.Readlink(apptainer.HostNetns); err != nil || ours != theirs {
-		return errors.Join(err, fault.Refused("run boxrun in the host's own network namespace",
-			"%s: network.mode: \"host\" is the network of process 1, and boxrun runs in another", p.File))
-	}
-	return nil
+	return fault.Refused("run boxrun in the host's own network namespace",
+		"%s: network.mode: \"host\" is the network of process 1, and boxrun runs in another", p.File)
 }

@@ -93,8 +93,8 @@ func hintedExternal(n profiles.Network) (netsetup.External, error) {
 // LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
-// Publish looks up where the box is, and installs the box's rules in place of old rules. A box without a bridge has no
-// rules.
+// Publish looks up where the box is, and installs the box's rules in place of old rules. A veth left by the box gets its
+// first state again. A box without a bridge has no rules.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
@@ -111,12 +111,13 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err != nil {
 		return err
 	}
-	plan := netsetup.Ports(rules)
+	plan, old := netsetup.Ports(rules), b.Ports
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // old knows the veth's first state
-		plan.Features, plan.Hairpin = b.Ports.Features, old
+	left := old.Hairpin != nil && old.Hairpin.Veth != b.Veth
+	if old.Hairpin != nil && !left { // old knows the veth's first state
+		plan.Features, plan.Hairpin = old.Features, old.Hairpin
 	}
 	b.Ports = plan
 	if err := s.Save(b); err != nil {
@@ -125,7 +126,10 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
 	}
-	return b.Ports.Apply(k)
+	if err := b.Ports.Apply(k); err != nil || !left {
+		return err
+	}
+	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
 }
 
 // BoxDevice is the name of the first network's device inside a box (NewSetupFromConfig in pkg/network).

@@ -93,14 +93,13 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 	}
 	defer unlock()
 	plan, err := ReadPlan(HostFile(s))
-	if err != nil {
-		return err
+	if err == nil {
+		plan.Settle()
+		err = box.WriteJSON(HostFile(s), plan)
 	}
-	plan.Settle()
-	if err := box.WriteJSON(HostFile(s), plan); err != nil {
-		return err
+	if err == nil {
+		_, err = conf.TellNames(s)
 	}
-	_, err = conf.TellNames(s)
 	return err
 }
 
@@ -214,12 +213,11 @@ func undo(s *box.Store, k *netsetup.Kernel, file string) error {
 	if err != nil {
 		return files.IgnoreNotExist(err)
 	}
-	err = plan.Undo(k)
-	if errors.Is(err, netsetup.ErrInUse) {
+	switch err := plan.Undo(k); {
+	case errors.Is(err, netsetup.ErrInUse):
 		s.Notef("stays: boxrun's chains, others have rules in them")
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
 	}
 	for _, line := range plan.Stays {
