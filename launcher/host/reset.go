@@ -247,8 +247,7 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 // service that clears up after the box.
 func (r reset) stopCommands() []string {
 	var lines []string
-	watched := func(file string) bool { return filepath.Base(file) == units.WatchUnit }
-	if slices.ContainsFunc(r.units, watched) {
+	if slices.ContainsFunc(r.units, func(file string) bool { return filepath.Base(file) == units.WatchUnit }) {
 		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
 	for _, b := range r.strays {
