@@ -94,12 +94,10 @@ func (b *Box) ImageNow() string {
 }
 
 // NoteImage records the identity of the image before a box starts from the image. builtin:hello has none.
-func (b *Box) NoteImage(image string) error {
-	if IsHello(image) {
-		return nil
+func (b *Box) NoteImage(image string) (err error) {
+	if !IsHello(image) {
+		b.Image, err = Identify(image)
 	}
-	id, err := Identify(image)
-	b.Image = id
 	return err
 }
 

@@ -28,9 +28,8 @@ func (b *Box) Where() string {
 		return "in the host's network"
 	case profiles.NoneMode:
 		return "without a network"
-	default:
-		return "at " + b.Addr.String()
 	}
+	return "at " + b.Addr.String()
 }
 
 // ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
@@ -40,9 +39,8 @@ func (b *Box) ShownAddress() string {
 		return b.Profile.Network.Mode
 	case b.Addr.IsValid():
 		return b.Addr.String()
-	default:
-		return ""
 	}
+	return ""
 }
 
 // ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
