@@ -22,9 +22,8 @@ func HostFile(s *box.Store) string { return s.Path("host.json") }
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
 // ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
-func ReadPlan(file string) (netsetup.Plan, error) {
-	plan := netsetup.Plan{}
-	err := box.ReadJSON(file, &plan)
+func ReadPlan(file string) (plan netsetup.Plan, err error) {
+	err = box.ReadJSON(file, &plan)
 	return plan, err
 }
 
