@@ -157,7 +157,8 @@ func (s *stream) run(ctx context.Context) {
 	problems := &say.LineWriter{Show: func(text string) error {
 		return show(Line{Box: s.box.Name, Text: say.Plain(text), Problem: true})
 	}}
-	s.code, s.err = showLog(ctx, s.ref, s.logs, logs(s.box), out, problems)
+	files := []logFile{{s.box.Log, s.box.LogFrom}, {s.box.OutLog(), s.box.OutFrom}} // from where this start began to write
+	s.code, s.err = showLog(ctx, s.ref, s.logs, files, out, problems)
 	if err := errors.Join(out.End(), problems.End()); s.err == nil && err != nil {
 		s.code, s.err = enter.CodeBoxrun, err
 	}
