@@ -110,7 +110,7 @@ func (b *Box) Alive() bool { return b.SameBoot() && b.Init.PID > 1 && b.Init.Ali
 // start or stop any more. State looks at the record and /proc alone, because ps is for everybody and the lock is
 // root's.
 func (b *Box) State() string {
-	if b.Phase == Running && !b.Alive() || b.Phase != Running && !(b.SameBoot() && b.Worker.Alive()) {
+	if b.Phase == Running && !b.Alive() || b.Phase != Running && !b.attended() {
 		return Crashed
 	}
 	return string(b.Phase)
@@ -118,6 +118,9 @@ func (b *Box) State() string {
 
 // Crashed is the State of a box that should run, start or stop, and does not.
 const Crashed = "crashed"
+
+// attended reports whether the boxrun at work on the start or stop still runs.
+func (b *Box) attended() bool { return b.SameBoot() && b.Worker.Alive() }
 
 // Ends reports whether the box's init ends within 500 ms. A killed process still exists for a while, without its
 // network.
