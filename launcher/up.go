@@ -109,13 +109,13 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	if err != nil {
 		return Up{}, err
 	}
-	before, err := network.LookAtHost(u.p)
+	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
-	changes, lookErr := before.Difference()
-	up.Host = changes
+	since, lookErr := changes()
+	up.Host = since
 	return up, errors.Join(err, lookErr)
 }
 

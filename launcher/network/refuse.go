@@ -35,17 +35,16 @@ func Agree(n profiles.Network, b *box.Box) error {
 	if !b.Bridged() || have.Bridge != n.Bridge {
 		return nil
 	}
-	differs := func(key string, have, want any) error {
-		return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", key),
-			"network.%s: %v, but box %q is on bridge %s with %v", key, want, b.Name, n.Bridge, have)
-	}
-	switch {
-	case have.Subnet != n.Subnet:
-		return differs("subnet", have.Subnet, n.Subnet)
-	case have.MTU != n.MTU:
-		return differs("mtu", have.MTU, n.MTU)
-	case have.Offload != n.Offload:
-		return differs("offload", have.Offload, n.Offload)
+	for _, s := range []struct {
+		key        string
+		have, want any
+	}{
+		{"subnet", have.Subnet, n.Subnet}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+	} {
+		if s.have != s.want {
+			return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", s.key),
+				"network.%s: %v, but box %q is on bridge %s with %v", s.key, s.want, b.Name, n.Bridge, s.have)
+		}
 	}
 	return nil
 }

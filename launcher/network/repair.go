@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,36 +46,19 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 // box without an address: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	moved, err := Moved(b)
-	if errors.Is(err, netsetup.ErrNoAddress) {
+	switch {
+	case errors.Is(err, netsetup.ErrNoAddress):
 		return nil, &fault.Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " has no address inside",
 			Hint: fmt.Sprintf("\"boxrun restart %s\" gives it one", b.Name)}
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
-	}
-	if moved == "" {
+	case moved == "":
 		return repair(k, b.Ports)
 	}
-	old := b.Ports
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
 	}
-	return []string{moved}, leave(k, old, b.Ports)
-}
-
-// leave undoes what plan old did to a veth and to an address, if the box now has another veth or address. The rules need
-// no undo: the rules of the plan now have replaced them.
-func leave(k *netsetup.Kernel, old, now netsetup.Plan) error {
-	left := netsetup.Plan{Owner: old.Owner}
-	if old.Hairpin != nil && now.Hairpin != nil && old.Hairpin.Veth != now.Hairpin.Veth {
-		left.Features, left.Hairpin = old.Features, old.Hairpin
-	}
-	for _, r := range old.Reserved {
-		if !slices.Contains(now.Reserved, r) {
-			left.Reserved = append(left.Reserved, r)
-		}
-	}
-	return left.Undo(k)
+	return []string{moved}, nil
 }
 
 // RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.
@@ -105,19 +89,18 @@ func Moved(b *box.Box) (string, error) {
 // network.external can change under a running box.
 func outdated(b *box.Box) (string, error) {
 	rules, err := BoxRules(b)
-	if errors.Is(err, fault.ErrInvalid) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
 	same := func(x, y netsetup.Chain) bool {
 		return x.Table == y.Table && x.Name == y.Name && slices.Equal(x.Rules, y.Rules)
 	}
-	if slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same) {
+	n := b.Profile.Network.External
+	switch {
+	case errors.Is(err, fault.ErrInvalid):
 		return "", nil
-	}
-	if n := b.Profile.Network.External; n != "" {
+	case err != nil:
+		return "", err
+	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same):
+		return "", nil
+	case n != "":
 		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil
 	}
 	return "the rules of the box are not those that this boxrun makes", nil
@@ -128,40 +111,30 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	var all []string
 	moved, err := Moved(b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
 	}
-	if err != nil {
+	plans, planErr := PlansOf(s, b)
+	if err := cmp.Or(err, planErr); err != nil {
 		return nil, err
 	}
-	if moved != "" {
-		all = append(all, moved)
-	}
-	plans, err := PlansOf(s, b)
-	if err != nil {
-		return all, err
-	}
+	all := []string{moved}
 	for _, plan := range plans {
 		lines, err := plan.Drift(k)
 		if err != nil {
-			return all, err
+			return nil, err
 		}
 		all = append(all, lines...)
 	}
+	names := ""
 	boxes, err := s.All()
 	if errors.Is(err, box.ErrUnreadable) {
-		return append(all, err.Error()), nil
+		names, err = err.Error(), nil
+	} else if err == nil {
+		names, err = conf.NamesDrift(s, b, boxes)
 	}
-	if err != nil {
-		return all, err
-	}
-	names, err := conf.NamesDrift(s, b, boxes)
-	if names != "" {
-		all = append(all, names)
-	}
-	return all, err
+	return slices.DeleteFunc(append(all, names), func(line string) bool { return line == "" }), err
 }
 
 // PlansOf returns the plans a box needs on the host, in the order of work; none for a box without a bridge.
