@@ -140,12 +140,9 @@ func parseStat(text string) (stat, error) {
 	if len(fields) < 20 {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
-	parent, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return stat{}, fmt.Errorf("unexpected stat %q", text)
-	}
-	start, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
+	parent, parentErr := strconv.Atoi(fields[1])
+	start, startErr := strconv.ParseUint(fields[19], 10, 64)
+	if parentErr != nil || startErr != nil {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
 	return stat{state: fields[0], parent: parent, start: start}, nil
