@@ -45,7 +45,8 @@ func logLine(line string) (level, message string) {
 
 // isNoise reports whether a message is only a consequence of another message.
 func isNoise(message string) bool {
-	noise := []string{"container cleanup failed: no instance found", "could not delete networks: ", "while executing starter: "}
+	noise := []string{"container cleanup failed: no instance found", "could not delete networks: ",
+		"while executing starter: "}
 	return slices.ContainsFunc(noise, func(prefix string) bool { return strings.HasPrefix(message, prefix) })
 }
 

@@ -2,20 +2,16 @@ package limits
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -85,10 +81,7 @@ func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
 		return err
 	}
 	defer host.Close()
-	properties := make([]systemdbus.Property, len(limits))
-	for i, m := range limits {
-		properties[i] = m.property()
-	}
+	properties := list.Map(limits, limit.property)
 	return fault.Wrap("limiting "+scope, host.Ask(ctx, func(ctx context.Context) error {
 		return host.SetUnitPropertiesContext(ctx, scope, true, properties...)
 	}))
@@ -106,15 +99,8 @@ func scope(b *box.Box) string {
 // writeLimits writes limits to the files of a cgroup. Missing files are skipped; the next Drift finds them.
 func writeLimits(cgroup string, limits []limit) error {
 	for _, m := range limits {
-		f, err := os.OpenFile(filepath.Join(cgroup, m.File), os.O_WRONLY|os.O_TRUNC, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("limiting the box: %w", err)
-		}
-		_, err = f.WriteString(m.text())
-		if err := errors.Join(err, f.Close()); err != nil {
+		err := files.WriteExisting(filepath.Join(cgroup, m.File), m.text())
+		if err := files.IgnoreNotExist(err); err != nil {
 			return fmt.Errorf("limiting the box: %w", err)
 		}
 	}

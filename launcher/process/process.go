@@ -117,21 +117,24 @@ type stat struct {
 
 // statOf reads the state of a process. The error is os.ErrProcessDone if no process has the number, or only a zombie.
 func statOf(pid int) (stat, error) {
-	text, err := os.ReadFile(ProcFile(pid, "stat"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, os.ErrProcessDone)
-	}
-	if err != nil {
-		return stat{}, err
-	}
-	s, err := parseStat(string(text))
-	if err != nil {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, err)
+	var s stat
+	text, err := read(pid, "stat")
+	if err == nil {
+		s, err = parseStat(text)
 	}
 	if s.state == "Z" || s.state == "X" {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, os.ErrProcessDone)
+		err = os.ErrProcessDone
 	}
-	return s, nil
+	return s, fault.Wrap(fmt.Sprintf("reading process %d", pid), err)
+}
+
+// read returns the text of a file of a process in /proc. The error is os.ErrProcessDone if no process has the number.
+func read(pid int, name string) (string, error) {
+	text, err := os.ReadFile(ProcFile(pid, name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		err = os.ErrProcessDone
+	}
+	return string(text), err
 }
 
 // parseStat parses the fields after the last parenthesis: the command name before may hold spaces and parentheses.
