@@ -203,7 +203,7 @@ func StartCommands(b *box.Box) []string {
 // writes to the cgroup's files.
 func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
 	w, err := pendingOf(s, b, &p)
-	if err != nil {
+	if err != nil || b.Cgroup == "" { // without a cgroup there is nothing to set
 		return nil, err
 	}
 	var lines []string
