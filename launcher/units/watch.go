@@ -9,6 +9,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/netsetup"
 )
 
@@ -23,11 +24,7 @@ func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
 
 // Repairers returns the services that put rules back.
 func Repairers() []string {
-	units := []string{WatchUnit}
-	for _, firewall := range firewalls() {
-		units = append(units, repairUnit(firewall))
-	}
-	return units
+	return append([]string{WatchUnit}, list.Map(firewalls(), repairUnit)...)
 }
 
 // StopRepairers stops the services that put rules back.
@@ -85,15 +82,10 @@ func repairNow(ctx context.Context) error {
 }
 
 // startWatch starts the watch if firewalld runs.
-func startWatch(ctx context.Context) error {
-	host, err := Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	state, err := host.activeState(ctx, "firewalld.service") // "inactive" for a firewalld not installed
+func (h *Host) startWatch(ctx context.Context) error {
+	state, err := h.activeState(ctx, "firewalld.service") // "inactive" for a firewalld not installed
 	if err != nil || state != "active" {
 		return fault.Wrap("asking systemd for firewalld", err)
 	}
-	return fault.Wrap("starting "+WatchUnit, host.start(ctx, WatchUnit))
+	return fault.Wrap("starting "+WatchUnit, h.start(ctx, WatchUnit))
 }
