@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,11 +95,8 @@ func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.
 // dnat says which rule sends packets for the port, and to which address.
 func (p portLooks) dnat(context.Context) Check {
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	hook := "prerouting"
@@ -136,12 +134,9 @@ func unreachable(nowhere string, err error) Check {
 // contested says whether another program on the host listens on the same host port. Such a program gets no
 // connections: the rule sends them all to the box.
 func (p portLooks) contested(o firewall.Outcome) Check {
-	ports, err := network.PublishedPorts(p.Profile.Network, p.Port)
-	if err != nil {
-		return broken(err)
-	}
+	ports, portsErr := network.PublishedPorts(p.Profile.Network, p.Port)
 	holders, err := netsetup.Listeners(ports)
-	if err != nil {
+	if err := cmp.Or(portsErr, err); err != nil {
 		return broken(err)
 	}
 	holders = slices.DeleteFunc(holders, func(h netsetup.Holder) bool { return h.Passing })
@@ -162,11 +157,8 @@ func (p portLooks) forward(context.Context) Check {
 		return skip("there is no address to come in by")
 	}
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	bridge := p.Profile.Network.Bridge
@@ -233,15 +225,12 @@ const connectTimeout = 2 * time.Second
 // clients outside. A port on 127.0.0.1 admits only the host, so there the host is the client. Where allow_from
 // excludes the client, the connection must fail.
 func (p portLooks) connection(ctx context.Context) Check {
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	port, err := p.openPort()
+	if err := cmp.Or(wayErr, err); err != nil {
 		return broken(err)
 	}
-	port, err := p.openPort()
-	switch {
-	case err != nil:
-		return broken(err)
-	case port == 0:
+	if port == 0 {
 		return skip("nothing listens in the box")
 	}
 	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
