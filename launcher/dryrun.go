@@ -186,8 +186,12 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 			return nil, err
 		}
 	}
+	lines = append(lines, boot)
+	if !box.IsHello(w.box.Profile.Image) { // the effect of MakeRootBindable, in a box with mount(8)
+		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
+	}
 	rules, err := rulesCommands(w.box)
-	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err
+	return slices.Concat(lines, limits.StartCommands(w.box), rules), err
 }
 
 // rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
@@ -261,12 +265,4 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	}
 	limits, err := limits.Commands(l.Store, b, p)
 	return slices.Concat(rules, limits, l.hookCommands(b, p)), err
-}
-
-// rootCommands returns the shell command with the effect of MakeRootBindable, for a box with mount(8).
-func rootCommands(b *box.Box) []string {
-	if box.IsHello(b.Profile.Image) {
-		return nil
-	}
-	return []string{fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(b.Record))}
 }

@@ -48,8 +48,8 @@ func portName(p profiles.Port) string {
 
 // listens says which program in the box listens on the port.
 func (p portLooks) listens(context.Context) Check {
-	if nowhere, err := network.Nowhere(p.Box, p.Port); !p.Bridged() && (nowhere != "" || err != nil) {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is && !p.Bridged() {
+		return c
 	}
 	servers, err := netsetup.Servers(p.Init.PID, []netsetup.Port{netsetup.Port(p.Port)})
 	if err != nil {
@@ -104,8 +104,8 @@ func (p portLooks) dnat(context.Context) Check {
 		hook = "output"
 	}
 	const why = "connections to the port do not get to the box"
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is {
+		return c
 	}
 	o := f.Translation(hook, way.packet(p.Port))
 	to, _, _ := strings.Cut(o.To, ":")
@@ -123,12 +123,13 @@ func (p portLooks) dnat(context.Context) Check {
 	return p.contested(o)
 }
 
-// unreachable judges a port without any address on the host. nowhere says why.
-func unreachable(nowhere string, err error) Check {
+// unreachable reports whether the host lacks the address of the port, or cannot tell, with the check that says so.
+func (p portLooks) unreachable() (c Check, is bool) {
+	nowhere, err := network.Nowhere(p.Box, p.Port)
 	if err != nil {
-		return broken(err)
+		return broken(err), true
 	}
-	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere)
+	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere), nowhere != ""
 }
 
 // contested says whether another program on the host listens on the same host port. Such a program gets no
@@ -153,7 +154,7 @@ func (p portLooks) forward(context.Context) Check {
 	if p.HostIP.IsLoopback() {
 		return skip("published on 127.0.0.1: the host's own packets are not forwarded")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to come in by")
 	}
 	f, err := p.firewall()
@@ -233,7 +234,7 @@ func (p portLooks) connection(ctx context.Context) Check {
 	if port == 0 {
 		return skip("nothing listens in the box")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to connect to")
 	}
 	to := netip.AddrPortFrom(way.to.Addr(), port).String()

@@ -103,11 +103,7 @@ func (f File) Write() error {
 	case f.Mode.IsDir():
 		return os.MkdirAll(f.Path, f.Mode.Perm())
 	case f.Link != "":
-		err := os.Symlink(f.Link, f.Path)
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		return err
+		return ignore(fs.ErrExist, os.Symlink(f.Link, f.Path))
 	}
 	written, err := f.IsWritten()
 	switch {
@@ -211,17 +207,15 @@ func Exists(path string) bool {
 func RemoveIfThere(file string) error { return IgnoreNotExist(os.Remove(file)) }
 
 // IgnoreNotExist returns nil for an error of a missing file, and otherwise err.
-func IgnoreNotExist(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
+func IgnoreNotExist(err error) error { return ignore(fs.ErrNotExist, err) }
 
 // IgnoreFull drops the error of a full file system, for writes boxrun can do without: taking down a box must work on a
 // full disk too.
-func IgnoreFull(err error) error {
-	if errors.Is(err, unix.ENOSPC) {
+func IgnoreFull(err error) error { return ignore(unix.ENOSPC, err) }
+
+// ignore returns nil for an error of a kind, and otherwise err.
+func ignore(kind, err error) error {
+	if errors.Is(err, kind) {
 		return nil
 	}
 	return err
