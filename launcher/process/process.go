@@ -87,21 +87,13 @@ func (p Process) Wait(ctx context.Context) error {
 // brief reports that the process blocks even SIGSEGV. The C library does so for the moment of a fork, and during a fork
 // nothing is known about a handler.
 func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
-	text, err := os.ReadFile(ProcFile(p.PID, "status"))
-	if err != nil {
-		return false, false
+	text, _ := read(p.PID, "status") // a process that is gone has no handlers
+	has := func(key string, sig syscall.Signal) bool {
+		_, value, _ := strings.Cut(text, "\n"+key+":")
+		value, _, _ = strings.Cut(value, "\n")
+		mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		return mask>>(uint(sig)-1)&1 == 1
 	}
-	masks := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		if key != "SigBlk" && key != "SigCgt" {
-			continue
-		}
-		if masks[key], err = strconv.ParseUint(strings.TrimSpace(value), 16, 64); err != nil {
-			return false, false
-		}
-	}
-	has := func(key string, sig syscall.Signal) bool { return masks[key]>>(uint(sig)-1)&1 == 1 }
 	if has("SigCgt", sig) {
 		return true, false
 	}
@@ -164,12 +156,8 @@ func ProcFile(pid int, name string) string {
 
 // OwnedByRoot reports whether a process belongs to root.
 func OwnedByRoot(pid int) bool {
-	info, err := os.Stat(ProcFile(pid, ""))
-	if err != nil {
-		return false
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	return ok && owner.Uid == 0
+	var s syscall.Stat_t
+	return syscall.Stat(ProcFile(pid, ""), &s) == nil && s.Uid == 0
 }
 
 // Sleep waits for d. If ctx ends earlier, sleep returns the cause.

@@ -91,10 +91,7 @@ func IsOf(unit, box string) bool {
 
 // Of returns the boxrun service around a process; "" for none.
 func Of(pid int) string {
-	text, err := os.ReadFile(process.ProcFile(pid, "cgroup"))
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(process.ProcFile(pid, "cgroup")) // a process that is gone is in no service
 	for line := range strings.Lines(string(text)) {
 		unit := path.Base(strings.TrimSpace(line))
 		if strings.HasPrefix(unit, "boxrun") && strings.HasSuffix(unit, ".service") {
