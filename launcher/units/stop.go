@@ -116,9 +116,12 @@ func (h *Host) awaitStarted(ctx context.Context, unit string) {
 // bus. So systemd would hold back the start of the bus until the stop of the box's service is over, and this stop waits
 // for the master.
 func (h *Host) wakeBus(ctx context.Context) {
-	bus, busErr := h.activeState(ctx, "dbus.service")
-	socket, socketErr := h.activeState(ctx, "dbus.socket")
-	if busErr != nil || socketErr != nil || bus == "active" || socket != "active" {
+	bus, err := h.activeState(ctx, "dbus.service")
+	if err != nil || bus == "active" {
+		return
+	}
+	socket, err := h.activeState(ctx, "dbus.socket")
+	if err != nil || socket != "active" {
 		return
 	}
 	done := make(chan string, 1)
