@@ -192,11 +192,9 @@ func StartCommands(b *box.Box) []string {
 	if !b.Profile.Resources.Limited() || !units.Booted() {
 		return nil
 	}
-	line := fmt.Sprintf("systemctl set-property --runtime apptainer-$(jq .pid %s).scope", files.Quote(b.Record))
-	for _, m := range ownLimits(b) {
-		line += " " + m.assignment()
-	}
-	return []string{line}
+	assignments := strings.Join(list.Map(ownLimits(b), limit.assignment), " ")
+	return []string{fmt.Sprintf("systemctl set-property --runtime apptainer-$(jq .pid %s).scope %s",
+		files.Quote(b.Record), assignments)}
 }
 
 // Commands returns the commands to type in place of HoldAnew, for a running box: systemctl for a scope, otherwise
@@ -206,14 +204,11 @@ func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
 	if err != nil || b.Cgroup == "" { // without a cgroup there is nothing to set
 		return nil, err
 	}
-	var lines []string
-	for _, m := range w.limits {
-		if scope := scope(b); scope != "" {
-			lines = append(lines, fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment()))
-			continue
+	scope := scope(b)
+	return list.Map(w.limits, func(m limit) string {
+		if scope != "" {
+			return fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment())
 		}
-		path := filepath.Join(b.Cgroup, m.File)
-		lines = append(lines, fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(path)))
-	}
-	return lines, nil
+		return fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(filepath.Join(b.Cgroup, m.File)))
+	}), nil
 }
