@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
@@ -68,11 +69,8 @@ func (l *Launcher) List() ([]Status, error) {
 func statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.ShownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
+		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
-	}
-	for i, p := range b.Profile.Network.Ports {
-		s.Ports[i] = b.ShownPort(p)
 	}
 	if b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
@@ -119,10 +117,7 @@ func fileAtBoot(box string) string {
 	if arg == "" {
 		return ""
 	}
-	ref, err := profiles.OfHost().Find(arg)
-	if err != nil {
-		return ""
-	}
+	ref, _ := profiles.OfHost().Find(arg) // zero if the file is gone
 	return ref.File
 }
 

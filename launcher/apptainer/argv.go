@@ -1,12 +1,14 @@
 package apptainer
 
 import (
+	"cmp"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -31,10 +33,8 @@ func (s Start) Argv() []string {
 	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home", "--no-mount", "/etc/localtime")
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
-	for _, b := range s.Binds {
-		if !s.replaces(b) {
-			argv = append(argv, "--bind", b)
-		}
+	for _, b := range slices.DeleteFunc(slices.Clone(s.Binds), s.replaces) {
+		argv = append(argv, "--bind", b)
 	}
 	for _, b := range p.Storage.Binds {
 		argv = append(argv, "--bind", bindFlag(b))
@@ -56,14 +56,7 @@ func (s Start) replaces(bind string) bool {
 // (addResolvConfMount), and would fail where the host has no resolv.conf. In the box the file Apptainer makes from
 // --dns is covered by boxrun's own resolv.conf.
 func (s Start) dns() string {
-	if len(s.DNS) == 0 {
-		return "127.0.0.1"
-	}
-	words := make([]string, len(s.DNS))
-	for i, server := range s.DNS {
-		words[i] = server.String()
-	}
-	return strings.Join(words, ",")
+	return cmp.Or(strings.Join(list.Map(s.DNS, netip.Addr.String), ","), "127.0.0.1")
 }
 
 // rootFlags returns the flags for the writable layer. No flags mean Apptainer's default, a read-only root.

@@ -2,6 +2,7 @@ package apptainer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,13 +119,7 @@ func (c *Command) cut(cause error) error {
 // Failed returns the error of a failed start. Its text is the cause found in Apptainer's log, else the cause found on
 // stderr, else err.
 func (c *Command) Failed(err error) error {
-	cause := Cause(c.logged())
-	if cause == "" {
-		cause = Cause(c.Stderr.String())
-	}
-	if cause == "" {
-		cause = err.Error()
-	}
+	cause := cmp.Or(Cause(c.logged()), Cause(c.Stderr.String()), err.Error())
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
 }
 
@@ -136,10 +131,7 @@ func (c *Command) logged() string {
 		return ""
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
-	if err != nil {
-		return ""
-	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
 	return string(text)
 }
 

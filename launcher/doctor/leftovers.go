@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -58,12 +59,9 @@ func (l leftoverLooks) known() []string { return append(box.Names(l.boxes), l.un
 // instances compares Apptainer's records with boxrun's state. The check reports running boxes without a record,
 // records of dead instances, and instances boxrun did not start.
 func (l leftoverLooks) instances(context.Context) Check {
-	hostname, err := os.Hostname()
-	if err != nil {
-		return broken(err)
-	}
+	hostname, nameErr := os.Hostname()
 	records, err := filepath.Glob(apptainer.RecordPath(l.store.Home, hostname, "*"))
-	if err != nil {
+	if err := cmp.Or(nameErr, err); err != nil {
 		return broken(err)
 	}
 	var strangers, stale []string

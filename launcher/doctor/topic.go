@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 )
@@ -20,11 +21,7 @@ type topic struct {
 
 // checkTopics compares all topics of all plans with the host.
 func checkTopics(k *netsetup.Kernel, topics []topic, plans []netsetup.Plan) []Check {
-	checks := make([]Check, len(topics))
-	for i, t := range topics {
-		checks[i] = t.check(k, plans).named(t.name)
-	}
-	return checks
+	return list.Map(topics, func(t topic) Check { return t.check(k, plans).named(t.name) })
 }
 
 // check compares the topic's part of all plans with the host.

@@ -12,6 +12,8 @@ import (
 
 	moby "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // This file looks up users, commands' environments and languages in the box, for the process inside (inside.go).
@@ -29,24 +31,12 @@ type user struct {
 // lookUser finds spec, USER[:GROUP] by name or number, in the box's /etc/passwd and /etc/group. Numbers need not be in
 // the files. An image without these files still has root.
 func lookUser(spec string) (user, error) {
-	passwd, err := ReadIfThere("/etc/passwd")
-	if err != nil {
-		return user{}, err
-	}
-	group, err := ReadIfThere("/etc/group")
-	if err != nil {
+	passwd, passwdErr := files.ReadIfThere("/etc/passwd")
+	group, groupErr := files.ReadIfThere("/etc/group")
+	if err := cmp.Or(passwdErr, groupErr); err != nil {
 		return user{}, err
 	}
 	return parseUser(spec, passwd, group)
-}
-
-// ReadIfThere returns the content of a file; "" if there is no file.
-func ReadIfThere(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return string(text), err
 }
 
 // parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an

@@ -12,13 +12,13 @@ import (
 
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 )
 
@@ -67,10 +67,7 @@ type execCommand struct {
 // execProperty returns a command line as a property for systemd. Dollar signs are doubled, because systemd would
 // replace $WORD by a variable.
 func execProperty(name string, argv []string) systemdbus.Property {
-	args := make([]string, len(argv))
-	for i, arg := range argv {
-		args[i] = strings.ReplaceAll(arg, "$", "$$")
-	}
+	args := list.Map(argv, func(arg string) string { return strings.ReplaceAll(arg, "$", "$$") })
 	return property(name, []execCommand{{Path: argv[0], Args: args}})
 }
 
@@ -146,14 +143,13 @@ func runArguments(p systemdbus.Property) (words []string) {
 
 // unitWords joins words into a list, quoted for systemd to split again.
 func unitWords(words []string) string {
-	list := make([]string, len(words))
-	for i, word := range words {
-		list[i] = word
-		if strings.ContainsAny(word, " \t\"'\\") {
-			list[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+	quote := func(word string) string {
+		if !strings.ContainsAny(word, " \t\"'\\") {
+			return word
 		}
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 	}
-	return strings.Join(list, " ")
+	return strings.Join(list.Map(words, quote), " ")
 }
 
 // Run makes the host's systemd run the command line as the box's transient service.
@@ -166,7 +162,9 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 	if err != nil {
 		return err
 	}
-	stderr, err := memoryFile("stderr of apptainer")
+	// The service keeps the file as stderr of its later commands. On a pipe they would die of SIGPIPE, because nobody
+	// reads any more.
+	stderr, err := files.InMemory("stderr of apptainer", nil)
 	if err != nil {
 		host.Close()
 		return err
@@ -184,16 +182,6 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 		host.follow(ctx, left, c, s.Conf(), stderr, done)
 	}()
 	return nil
-}
-
-// memoryFile returns a file without a name. A memfd, not a pipe: the service keeps the file as stderr of its later
-// commands, and they would die of SIGPIPE on a pipe, because nobody reads any more.
-func memoryFile(name string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 // startTransient starts a transient service. done receives the result of the job. A service of the same name, left by a
