@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
@@ -35,37 +38,57 @@ func (h *Host) StopRepairers(ctx context.Context) error {
 	return h.stop(ctx, Repairers()...).Wait(ctx)
 }
 
-// Watch makes systemd run "boxrun repair" after every reload of firewalld, until ctx ends. Watch is the only resident
-// process of boxrun, and so leaves the work to systemd.
+// Watch makes systemd run "boxrun repair" after firewalld has flushed rules without a job of systemd's, until ctx ends.
+// Watch is the only resident process of boxrun, and so leaves the work to systemd.
 func Watch(ctx context.Context) error {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
 	}
 	defer bus.Close()
-	// D-Bus checks the sender: anybody may send a signal with this name.
-	const firewalld = netsetup.FirewalldName // the name of its interface, too
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
-		dbus.WithMatchMember("Reloaded"))
-	if err != nil {
-		return fmt.Errorf("waiting for reloads of firewalld: %w", err)
+	for _, name := range flushes() {
+		i := strings.LastIndex(name, ".")
+		// D-Bus checks the sender: anybody may send a signal with this name.
+		err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(netsetup.FirewalldName),
+			dbus.WithMatchInterface(name[:i]), dbus.WithMatchMember(name[i+1:]))
+		if err != nil {
+			return fmt.Errorf("waiting for reloads of firewalld: %w", err)
+		}
 	}
-	reloads := make(chan *dbus.Signal, 1)
-	bus.Signal(reloads)
+	signals := make(chan *dbus.Signal, 1)
+	bus.Signal(signals)
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("telling systemd that the watch is up: %w", err)
 	}
+	return repairAfter(ctx, signals)
+}
+
+// flushes returns the signals of firewalld after which rules of others may be gone: the end of a reload, and direct rules,
+// because firewalld 2 flushes iptables before it writes the first of them.
+func flushes() []string {
+	const direct = netsetup.FirewalldName + ".direct."
+	return []string{netsetup.FirewalldName + ".Reloaded", direct + "ChainAdded", direct + "RuleAdded", direct + "PassthroughAdded"}
+}
+
+// batch is how long a repair waits for more signals: scripts add direct rules one by one.
+const batch = 50 * time.Millisecond
+
+// repairAfter repairs after signals, until ctx ends.
+func repairAfter(ctx context.Context, signals <-chan *dbus.Signal) error {
+	var due <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case signal, open := <-reloads:
+		case signal, open := <-signals:
 			if !open {
 				return errors.New("D-Bus went away")
 			}
-			if signal.Name != firewalld+".Reloaded" {
-				continue // the bus announces our own name
+			if due == nil && slices.Contains(flushes(), signal.Name) { // the bus announces our own name, too
+				due = time.After(batch)
 			}
+		case <-due:
+			due = nil
 			if err := repairNow(ctx); err != nil {
 				return err
 			}
