@@ -64,6 +64,11 @@ func NewDebian12(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, debian12Recipe(), progress)
 }
 
+// NewSid is New for a host with the newest of everything, and firewalld not running.
+func NewSid(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, sidRecipe(), progress)
+}
+
 func newHost(ctx context.Context, r recipe, progress func(string)) (*Host, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a test host needs root: it is made of namespaces, mounts and a cgroup")

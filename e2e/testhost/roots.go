@@ -81,6 +81,16 @@ func debian12Recipe() recipe {
 	return r
 }
 
+// sidRecipe makes Debian's unstable suite with firewalld: the newest of everything.
+func sidRecipe() recipe {
+	r := hostRecipe()
+	r.name, r.suite, r.extra = "sid", "sid", ""
+	r.packages += ",firewalld"
+	r.setup = ""
+	r.finish += "chroot \"$1\" systemctl disable -q firewalld.service nftables.service\n"
+	return r
+}
+
 // webRecipe makes the box most tests run: Debian 12 with systemd and nginx.
 func webRecipe() recipe {
 	return recipe{
