@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"boxrun/e2e/testhost"
@@ -8,19 +10,43 @@ import (
 
 // On Debian 12 the main verbs do as on the test host of the other tests. Its firewalld 1.3, which the Enterprise Linuxes
 // have too, takes its name on the bus first, and flushes everybody's rules half a second later.
-func TestMainJobOnDebian12(t *testing.T) { bootHost(t, testhost.NewDebian12).mainJob() }
+func TestMainJobOnDebian12(t *testing.T) {
+	h := bootHost(t, testhost.NewDebian12)
+	h.listed("Debian 12")
+	h.mainJob()
+}
 
 // Debian's unstable suite changes daily, and so is no measure for a change of boxrun.
 func TestMainJobOnSid(t *testing.T) {
 	if !soak() {
 		t.Skip("at full length only: make soak")
 	}
-	bootHost(t, testhost.NewSid).mainJob()
+	h := bootHost(t, testhost.NewSid)
+	t.Log(h.versions("Debian sid"))
+	h.mainJob()
+}
+
+// versions gives the row of a host in the table of docs/versions.md, up to what was tested.
+func (h host) versions(release string) string {
+	h.t.Helper()
+	return "| " + release + strings.TrimSuffix(h.sh(`for v in "$(systemctl --version | head -n 1)" "$(iptables --version)" \
+		"$(firewall-offline-cmd --version)" "$(apptainer --version)"; do printf ' | %s' "$(echo "$v" | grep -o '[0-9][0-9.]*' | head -n 1)"; done`), "\n") + " |"
+}
+
+// listed wants the versions of a host on the page of versions.
+func (h host) listed(release string) {
+	h.t.Helper()
+	text, err := os.ReadFile("../docs/versions.md")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if row := h.versions(release); !strings.Contains(string(text), "\n"+row) {
+		h.t.Errorf("docs/versions.md does not have %q", row)
+	}
 }
 
 // mainJob does what people do with boxrun on a host with firewalld.
 func (h host) mainJob() {
-	h.t.Log(h.sh("uname -r; systemctl --version | head -n 1; iptables --version; firewall-offline-cmd --version; apptainer --version"))
 	before := h.dump()
 	h.must("boxrun", "up", "web")
 	h.page()

@@ -505,6 +505,7 @@ systemctl daemon-reload`)
 
 func TestPortsHealBesideNeighbours(t *testing.T) {
 	h := bootHost(t, testhost.NewWithNeighbours)
+	h.listed("Debian 13")
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "enable", "web")
 	for _, backend := range []string{"nftables", "iptables"} { // only with the latter a reload of firewalld 2 takes boxrun's rules away
