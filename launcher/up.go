@@ -336,5 +336,22 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
 	}
+	return u.publish(ctx, b)
+}
+
+// publish installs the box's rules. Somebody may have flushed the rules that boxes share while the box booted: then
+// iptables fails, and publish puts the shared rules back and tries again.
+func (u *upRun) publish(ctx context.Context, b *box.Box) error {
+	err := network.Publish(u.Store, u.k, b)
+	if err == nil {
+		return nil
+	}
+	lost, repairErr := network.RepairShared(ctx, u.Store, u.k, b)
+	for _, line := range lost {
+		u.Notef("%s: mended: %s", b.Name, line)
+	}
+	if len(lost) == 0 || repairErr != nil {
+		return errors.Join(err, repairErr)
+	}
 	return network.Publish(u.Store, u.k, b)
 }

@@ -54,8 +54,7 @@ func idle(k *Kernel, s step) (bool, error) {
 		drift, err := s.check(k)
 		return s.Text == "" && len(drift) == 0, err
 	case *Zone:
-		f, err := openFirewalld()
-		f.close()
+		f, err := k.firewalld(busTimeout)
 		return f == nil, err
 	case *Modules:
 		legacy, err := legacy()

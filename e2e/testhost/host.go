@@ -60,6 +60,16 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 	return newHost(ctx, neighboursRecipe(), progress)
 }
 
+// NewDebian12 is New for a host that has systemd 252, iptables 1.8.9 and firewalld 1.3, and firewalld not running.
+func NewDebian12(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, debian12Recipe(), progress)
+}
+
+// NewSid is New for a host with the newest of everything, and firewalld not running.
+func NewSid(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, sidRecipe(), progress)
+}
+
 func newHost(ctx context.Context, r recipe, progress func(string)) (*Host, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a test host needs root: it is made of namespaces, mounts and a cgroup")

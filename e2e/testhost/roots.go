@@ -24,7 +24,7 @@ func CacheDir() string { return cmp.Or(os.Getenv("BOXRUN_TEST_CACHE"), "/var/cac
 type recipe struct {
 	name     string
 	suite    string
-	extra    string // a further suite, for packages pinned by hostSetup; "" for none
+	extra    string // further suites, for packages pinned by setup; "" for none
 	packages string
 	setup    string // shell, run with the root as $1 before packages are installed
 	finish   string // shell, run with the root as $1 at the end
@@ -38,6 +38,12 @@ var hostFinish string
 
 //go:embed neighbours.finish.sh
 var neighboursFinish string
+
+//go:embed bookworm.setup.sh
+var bookwormSetup string
+
+//go:embed bookworm.finish.sh
+var bookwormFinish string
 
 //go:embed web.finish.sh
 var webFinish string
@@ -59,6 +65,25 @@ func neighboursRecipe() recipe {
 	r.name = "neighbours"
 	r.packages += ",firewalld,docker.io,ufw"
 	r.finish += neighboursFinish
+	return r
+}
+
+// debian12Recipe makes Debian 12 with firewalld, and with the Apptainer of hostRecipe.
+func debian12Recipe() recipe {
+	r := hostRecipe()
+	r.name, r.suite, r.extra = "debian12", "bookworm", "trixie sid"
+	r.packages = strings.Replace(r.packages, "apptainer", "containernetworking-plugins,squashfs-tools,uidmap,patchelf", 1) + ",firewalld"
+	r.setup, r.finish = bookwormSetup, hostFinish+bookwormFinish
+	return r
+}
+
+// sidRecipe makes Debian's unstable suite with firewalld: the newest of everything.
+func sidRecipe() recipe {
+	r := hostRecipe()
+	r.name, r.suite, r.extra = "sid", "sid", ""
+	r.packages += ",firewalld"
+	r.setup = ""
+	r.finish += "chroot \"$1\" systemctl disable -q firewalld.service nftables.service\n"
 	return r
 }
 
@@ -131,9 +156,9 @@ func (r recipe) build(ctx context.Context, partial string) error {
 }
 
 func (r recipe) sources(mirror string) string {
-	lines := "deb " + mirror + " " + r.suite + " main\n"
-	if r.extra != "" {
-		lines += "deb " + mirror + " " + r.extra + " main\n"
+	var lines string
+	for _, suite := range append([]string{r.suite}, strings.Fields(r.extra)...) {
+		lines += "deb " + mirror + " " + suite + " main\n"
 	}
 	return lines
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
@@ -14,6 +15,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
@@ -150,6 +152,9 @@ func Supervises(ctx context.Context, b *box.Box) bool {
 func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
 	unit := Instance(p)
 	if s.Caller.Unit == unit {
+		if err := refuseStopping(ctx, unit); err != nil {
+			return err
+		}
 		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
 		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
 	}
@@ -168,6 +173,25 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 		return host.ResetFailedUnitContext(ctx, unit)
 	})
 	return fault.Wrap("having systemd watch "+b.Name, host.start(ctx, unit))
+}
+
+// refuseStopping ends this boxrun as systemd's signal does, if systemd has begun to stop the service of this boxrun. A
+// signal that comes before main listens is lost: the runtime of Go takes it in and drops it.
+func refuseStopping(ctx context.Context, unit string) error {
+	host, err := Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	state, err := host.activeState(ctx, unit)
+	if err != nil || state != "deactivating" {
+		return fault.Wrap("asking systemd for "+unit, err)
+	}
+	if err := syscall.Kill(os.Getpid(), process.HaltSignal); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // refresh rewrites the settings of boxrun@.service for a changed profile.

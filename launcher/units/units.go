@@ -112,11 +112,17 @@ func For(c box.Caller, p profiles.Profile) string {
 	return ""
 }
 
+// ExitHalted is the exit code of a boxrun that ended because of process.HaltSignal, for boxrun@.service.
+const ExitHalted = 128 + int(process.HaltSignal)
+
 // ReadCaller returns what runs this boxrun. systemd tells the commands that stop a service of the service's main
 // process, in variables (systemd.exec(5), systemd.service(5)).
 func ReadCaller() box.Caller {
-	_, ended := os.LookupEnv("EXIT_CODE")
-	return box.Caller{Root: os.Geteuid() == 0, Unit: Of(os.Getpid()), MainPID: os.Getenv("MAINPID"), Ended: ended}
+	status, ended := os.LookupEnv("EXIT_STATUS")
+	return box.Caller{
+		Root: os.Geteuid() == 0, Unit: Of(os.Getpid()), MainPID: os.Getenv("MAINPID"), Ended: ended,
+		Halted: status == "RTMIN+3" || status == strconv.Itoa(ExitHalted),
+	}
 }
 
 // stopGrace is the time a box's service may take to stop beyond the time of the box: for Apptainer and boxrun to clean
