@@ -148,8 +148,8 @@ func TestApptainersOwnDefaultNetwork(t *testing.T) {
 	if got := h.sh("grep -rl boxrun /var/lib/cni/networks || true"); got != "" {
 		t.Errorf("after down there are the leases %s", got)
 	}
-	h.sh("apptainer instance stop first; apptainer instance stop second; ip link del sbr0; rm -rf /var/lib/cni/networks /etc/boxrun/profiles/later.toml
-		iptables -F; iptables -X; nft flush ruleset")
+	h.sh(`apptainer instance stop first; apptainer instance stop second; ip link del sbr0
+		rm -rf /var/lib/cni/networks /etc/boxrun/profiles/later.toml; nft flush ruleset`)
 	h.must("boxrun", "up", "web")
 	h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid'); timeout 10 sh -c 'while ip link show master sbr0 | grep -q .; do sleep 0.1; done'; rm -r /run/boxrun") // as by a loss of power, but for the boot
 	h.must("boxrun", "host", "reset")
