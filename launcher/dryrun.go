@@ -256,7 +256,7 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	defer k.Close()
-	plans, err := network.PlansOf(l.Store, b)
+	plans, err := network.PlansOf(l.Store, k, b)
 	if err != nil {
 		return nil, err
 	}

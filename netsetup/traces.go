@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
 
@@ -16,6 +17,14 @@ type Traces struct {
 	Bridges []string // devices made by boxrun
 	Guarded []string // devices of others with rules of boxrun's
 	Leases  []Reservation
+	Lookups []Lookup // routing rules
+	Routes  []routing.Route
+}
+
+// Lookup is a routing rule of boxrun's.
+type Lookup struct {
+	Owner string // the bridge, "" where the bridge is gone
+	Rule  routing.Rule
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -55,10 +64,18 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
-	var leasesErr error
+	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(cniLeases)
-	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
-	return found, errors.Join(err, leasesErr)
+	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
+	if err := errors.Join(bridgesErr, leasesErr); err != nil {
+		return found, err
+	}
+	f, err := k.routing()
+	for _, r := range f.Rules() {
+		found.Lookups = append(found.Lookups, Lookup{f.Owner(r), r})
+	}
+	found.Routes = f.Routes()
+	return found, err
 }
 
 // tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules. Tables and chains come
@@ -93,20 +110,25 @@ func ruleOwner(chain string, rule rules.Rule) string {
 	return chainOwner(rule.Target)
 }
 
-// chainOwner returns the box of a box's chain, and host for any other chain.
+// chainOwner returns the box of a box's chain, the bridge of a bridge's chain, and host for any other chain.
 func chainOwner(chain string) string {
 	if box, ok := boxOf(chain); ok {
 		return box
+	}
+	if bridge, ok := strings.CutPrefix(chain, prefixWay); ok {
+		return bridge
 	}
 	return "host"
 }
 
 // boxOf returns the name of the box of a chain, and false for chains of others and for chains of all boxes.
 func boxOf(chain string) (string, bool) {
-	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
-		return name, true
+	for _, prefix := range []string{prefixDNAT, prefixFilter, prefixStray} {
+		if name, ok := strings.CutPrefix(chain, prefix); ok {
+			return name, true
+		}
 	}
-	return strings.CutPrefix(chain, prefixFilter)
+	return "", false
 }
 
 // tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
@@ -148,7 +170,21 @@ func (t Traces) Without(owners []string) Traces {
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
 		Leases:  slices.DeleteFunc(slices.Clone(t.Leases), func(r Reservation) bool { return known(r.box()) }),
+		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l Lookup) bool { return known(l.Owner) }),
+		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
+			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
+			return slices.ContainsFunc(t.Lookups, leads)
+		}),
 	}
+}
+
+// lookups returns the change that deletes the routing rules and routes.
+func (t Traces) lookups() routing.Change {
+	c := routing.Change{DeleteRoutes: t.Routes}
+	for _, l := range t.Lookups {
+		c.Delete = append(c.Delete, l.Rule)
+	}
+	return c
 }
 
 // PortsOn returns the devices on a bridge: who runs there would lose the network together with the bridge.
@@ -174,6 +210,8 @@ func (t Traces) Commands() []string {
 			}
 		}
 	}
+	rerouted, _ := t.lookups().Commands()
+	lines = append(lines, rerouted...)
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
@@ -196,6 +234,7 @@ func (t Traces) Remove(k *Kernel) error {
 		e := t.removal(tool)
 		errs = append(errs, k.restore(tool, e.input(e.tables())))
 	}
+	errs = append(errs, k.reroute(t.lookups()))
 	for _, b := range t.Bridges {
 		link, err := k.linkByName(b)
 		if link != nil && err == nil {

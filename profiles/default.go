@@ -20,6 +20,7 @@ func Default() Profile {
 			DNS:       []netip.Addr{},
 			Search:    []string{},
 			Offload:   "off",
+			Marks:     defaultMarks,
 		},
 		Storage: Storage{Root: "tmpfs", Binds: []Bind{}},
 		Systemd: Systemd{

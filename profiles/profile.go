@@ -48,6 +48,7 @@ type Network struct {
 	DNS       []netip.Addr   `json:"dns" toml:"dns"` // empty: the host's upstream servers
 	Search    []string       `json:"search" toml:"search"`
 	Offload   string         `json:"offload" toml:"offload"` // off | keep
+	Marks     Marks          `json:"marks" toml:"marks"`
 }
 
 // Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.

@@ -64,7 +64,8 @@ func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profi
 	p.Ready.Hint = ""
 	for _, b := range boxes {
 		if n := b.Profile.Network; b.Bridged() {
-			p.Network.Bridge, p.Network.Subnet, p.Network.MTU, p.Network.Offload = n.Bridge, n.Subnet, n.MTU, n.Offload
+			p.Network.Bridge, p.Network.Subnet, p.Network.MTU = n.Bridge, n.Subnet, n.MTU
+			p.Network.Offload, p.Network.Marks = n.Offload, n.Marks
 		}
 	}
 	return p, nil

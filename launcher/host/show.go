@@ -108,6 +108,12 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 		}
 		left[i].Rules = append(left[i].Rules, t.String())
 	}
+	for _, l := range traces.Lookups {
+		left = append(left, abandoned(l.Owner, "routing rule "+l.Rule.String()))
+	}
+	for _, r := range traces.Routes {
+		left = append(left, abandoned("", "route "+r.String()))
+	}
 	for _, b := range traces.Bridges {
 		left = append(left, abandoned(b, "bridge "+b))
 	}

@@ -33,6 +33,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		Subnet:  n.Subnet,
 		MTU:     b.MTU,
 		Offload: n.Offload == "off",
+		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
 		Dir:     s.Dir,
 		Others:  b.OtherLeases,
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,11 +36,13 @@ func Agree(n profiles.Network, b *box.Box) error {
 	if !b.Bridged() || have.Bridge != n.Bridge {
 		return nil
 	}
+	have.Marks = cmp.Or(have.Marks, profiles.Default().Network.Marks) // older boxruns kept no marks
 	for _, s := range []struct {
 		key        string
 		have, want any
 	}{
 		{"subnet", have.Subnet, n.Subnet}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+		{"marks", have.Marks, n.Marks},
 	} {
 		if s.have != s.want {
 			return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", s.key),

@@ -115,7 +115,7 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
 	}
-	plans, planErr := PlansOf(s, b)
+	plans, planErr := PlansOf(s, k, b)
 	if err := cmp.Or(err, planErr); err != nil {
 		return nil, err
 	}
@@ -137,15 +137,21 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	return slices.DeleteFunc(append(all, names), func(line string) bool { return line == "" }), err
 }
 
-// PlansOf returns the plans a box needs on the host, in the order of work; none for a box without a bridge.
-func PlansOf(s *box.Store, b *box.Box) ([]netsetup.Plan, error) {
+// PlansOf returns the plans a box needs on the host by now, in the order of work; none for a box without a bridge.
+func PlansOf(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]netsetup.Plan, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	host, err := ReadPlan(HostFile(s))
-	if err != nil {
-		return nil, err
+	var plans []netsetup.Plan
+	for _, shared := range SharedPlans(s, Of(s, b)) {
+		plan, err := ReadPlan(shared.File)
+		if err == nil {
+			plan, _, err = plan.Renewed(k, shared.Plan)
+		}
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, plan)
 	}
-	bridge, err := ReadPlan(BridgeFile(s, b.Profile.Network.Bridge))
-	return []netsetup.Plan{host, bridge, b.Ports}, err
+	return append(plans, b.Ports), nil
 }

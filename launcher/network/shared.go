@@ -53,7 +53,8 @@ func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []str
 }
 
 // ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
-// Otherwise ensure returns what was out of place.
+// Otherwise ensure renews the log for what this boxrun and the host's routing ask for, and returns what was out of
+// place.
 func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
 	plan, err := ReadPlan(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,6 +65,13 @@ func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
 			return nil, err
 		}
 		return nil, s.Plan.Apply(k)
+	}
+	if err != nil {
+		return nil, err
+	}
+	plan, changed, err := plan.Renewed(k, s.Plan)
+	if err == nil && changed {
+		err = box.WriteJSON(s.File, plan)
 	}
 	if err != nil {
 		return nil, err
