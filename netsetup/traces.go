@@ -13,12 +13,13 @@ import (
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices made by boxrun
-	Guarded []string // devices of others with rules of boxrun's
-	Leases  []Reservation
-	Lookups []Lookup // routing rules
-	Routes  []routing.Route
+	Rules     []Trace  // of iptables, in both of its backends
+	Bridges   []string // devices made by boxrun
+	Guarded   []string // devices of others with rules of boxrun's
+	Leases    []Reservation
+	Lookups   []Lookup // routing rules
+	Routes    []routing.Route
+	Unmanaged []Unmanaged // files for managers of devices
 }
 
 // Lookup is a routing rule of boxrun's.
@@ -64,6 +65,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
+	found.Unmanaged = tracedManagers()
 	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(cniLeases)
 	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
@@ -175,6 +177,7 @@ func (t Traces) Without(owners []string) Traces {
 			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
 			return slices.ContainsFunc(t.Lookups, leads)
 		}),
+		Unmanaged: slices.DeleteFunc(slices.Clone(t.Unmanaged), func(u Unmanaged) bool { return known(u.Bridge) }),
 	}
 }
 
@@ -219,6 +222,10 @@ func (t Traces) Commands() []string {
 		_, down := l.commands()
 		lines = append(lines, down...)
 	}
+	for _, u := range t.Unmanaged {
+		_, down := u.commands()
+		lines = append(lines, down...)
+	}
 	return lines
 }
 
@@ -244,6 +251,9 @@ func (t Traces) Remove(k *Kernel) error {
 	}
 	for _, l := range t.Leases {
 		errs = append(errs, l.undo(k))
+	}
+	for _, u := range t.Unmanaged {
+		errs = append(errs, u.undo(k))
 	}
 	return errors.Join(errs...)
 }

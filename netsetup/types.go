@@ -11,6 +11,8 @@ type Network struct {
 	Marks   uint32       // the bits of marks that are boxrun's, side by side
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
 	Others  []string     // lease directories of other networks of host-local on the bridge
+
+	Networkd, NetworkManager bool // which of these managers of devices is installed
 }
 
 // Gateway returns the bridge's own address: the first of the subnet.

@@ -58,12 +58,12 @@ func hostRecipe() recipe {
 	}
 }
 
-// neighboursRecipe makes the host with other programs that manage a firewall. None of them runs until a test starts
+// neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a test starts
 // them.
 func neighboursRecipe() recipe {
 	r := hostRecipe()
 	r.name = "neighbours"
-	r.packages += ",firewalld,docker.io,ufw"
+	r.packages += ",firewalld,docker.io,ufw,network-manager"
 	r.finish += neighboursFinish
 	return r
 }

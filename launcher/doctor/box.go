@@ -87,8 +87,8 @@ func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
-		{"hairpin", "on", "a box does not reach its own published ports without it",
-			func(p plan) plan { return plan{Hairpin: p.Hairpin} }},
+		{"port", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
+			func(p plan) plan { return plan{Plug: p.Plug} }},
 	}, []netsetup.Plan{b.Ports})
 }
 

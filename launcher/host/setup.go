@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/site"
 	"boxrun/profiles"
 )
 
@@ -40,7 +42,7 @@ func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (Se
 	if len(done.Changed) > 0 {
 		_, err = l.Repair(ctx) // restores rules of running boxes lost in a reload of firewalld
 	}
-	overruled, lookErr := netsetup.Overruled("/")
+	overruled, lookErr := site.Overruled("/", filepath.Join("etc", netsetup.SysctlFile))
 	done.Missing = append(done.Missing, overruled...)
 	if lookErr != nil {
 		done.Missing = append(done.Missing, fmt.Sprintf("whether other files take its sysctls back is not known: %v", lookErr))

@@ -117,6 +117,9 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 	for _, b := range traces.Bridges {
 		left = append(left, abandoned(b, "bridge "+b))
 	}
+	for _, u := range traces.Unmanaged {
+		left = append(left, abandoned(u.Bridge, u.String()))
+	}
 	return left, nil
 }
 

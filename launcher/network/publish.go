@@ -36,7 +36,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
 		Dir:     s.Dir,
 		Others:  b.OtherLeases,
-	}
+	}.LookManagers()
 }
 
 // OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
@@ -118,8 +118,8 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old.Hairpin != nil && old.Hairpin.Veth == b.Veth { // old knows the veth's first state
-		plan.Features, plan.Hairpin = old.Features, old.Hairpin
+	if old.Plug != nil && old.Plug.Veth == b.Veth { // old knows the veth's first state
+		plan.Features, plan.Plug = old.Features, old.Plug
 	}
 	b.Ports = plan
 	if err := s.Save(b); err != nil {
@@ -138,12 +138,12 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 // no undo: the rules of the plan now have replaced them.
 func leave(k *netsetup.Kernel, old, now netsetup.Plan) error {
 	left := netsetup.Plan{Owner: old.Owner}
-	if old.Hairpin != nil && old.Hairpin.Veth != now.Hairpin.Veth {
-		left.Features, left.Hairpin = old.Features, old.Hairpin
+	if old.Plug != nil && old.Plug.Veth != now.Plug.Veth {
+		left.Features, left.Plug = old.Features, old.Plug
 	}
 	left.Reserved = slices.DeleteFunc(slices.Clone(old.Reserved),
 		func(r netsetup.Reservation) bool { return slices.Contains(now.Reserved, r) })
-	if left.Hairpin == nil && len(left.Reserved) == 0 {
+	if left.Plug == nil && len(left.Reserved) == 0 {
 		return nil
 	}
 	return left.Undo(k)

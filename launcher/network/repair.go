@@ -127,6 +127,10 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
+	obstacles, err := ObstacleLines(b)
+	if all = append(all, obstacles...); err != nil {
+		return all, err
+	}
 	names := ""
 	boxes, err := s.All()
 	if errors.Is(err, box.ErrUnreadable) {
