@@ -215,3 +215,16 @@ func PassHint(rule, bridge string) string {
 	}
 	return fmt.Sprintf("let what comes from %s and goes to it pass before that rule", bridge)
 }
+
+// LetPass returns the command with which packets of boxes on a bridge get past a rule that drops them. For rules of
+// boxrun and rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the
+// same backend asks no other rule before them.
+func LetPass(rule, bridge string) string {
+	switch {
+	case rules.Ours(rule), strings.HasPrefix(rule, "iptables -t filter "):
+		return RepairCommand
+	case strings.HasPrefix(rule, "iptables"):
+		return DeleteCommand(rule)
+	}
+	return PassHint(rule, bridge)
+}
