@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/netip"
 	"os/exec"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +63,7 @@ func (h host) traced(do func(), args ...string) []trace.Event {
 	r := h.beginTrace(append([]string{"--json"}, args...)...)
 	do()
 	time.Sleep(500 * time.Millisecond)
-	h.must("kill", "-INT", r.pid)
+	h.run("kill", "-INT", r.pid)
 	rest, _ := io.ReadAll(r.stderr)
 	var events []trace.Event
 	err := r.Wait()
@@ -87,6 +89,11 @@ func (h host) hasEvent(events []trace.Event, reason string, words ...string) {
 		all.WriteString(line + "\n")
 	}
 	h.t.Errorf("trace told\n%swant %s with %q", all.String(), reason, words)
+}
+
+// dropsOf gives the drops among events.
+func dropsOf(events []trace.Event) []trace.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e trace.Event) bool { return e.Kind != trace.Drop })
 }
 
 // asked has the client connect to a port of the host and get no answer.
@@ -145,8 +152,8 @@ func TestTraceDrops(t *testing.T) {
 		h := h.in(t)
 		events := h.traced(func() { h.asked(closed, "1"); h.asked(closed, "1") }, "web")
 		h.hasEvent(events, "NO_SOCKET", "> 10.22.0.2:81 tcp SYN", "nothing listens on 81/tcp in the box")
-		if len(events) != 1 || events[0].Times != 2 {
-			t.Errorf("got %+v, want one event, twice", events)
+		if drops := dropsOf(events); len(drops) != 1 || drops[0].Times != 2 {
+			t.Errorf("got %+v, want one drop, twice", drops)
 		}
 	})
 	t.Run("somebody listens elsewhere", func(t *testing.T) {
@@ -179,13 +186,88 @@ func TestTraceDrops(t *testing.T) {
 		events := h.traced(func() { h.badClient(testhost.ClientAddr, 8080, false) }, "web")
 		h.hasEvent(events, "TCP_CSUM", "> 192.0.2.1:8080 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
 	})
-	t.Run("nothing wrong", func(t *testing.T) {
+	t.Run("the policy of an nftables chain", func(t *testing.T) {
 		h := h.in(t)
-		if events := h.traced(func() { h.client(h.probe, "get", "http://"+port+"/") }, "web"); len(events) > 0 {
-			t.Errorf("got %+v, want nothing", events)
-		}
+		h.sh(`nft 'table inet site { chain f { type filter hook forward priority 5; policy drop; }; }'`)
+		events := h.traced(func() { h.asked(port, "0.5") }, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "nft chain inet site f { policy drop; }", "fix: add to that chain")
+		h.must("nft", "delete", "table", "inet", "site")
 	})
 	h.same(before, stays()...)
+}
+
+// What a packet that gets through meets on its way is told in order, and no packet dies.
+func TestTraceRules(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", traceProfile)
+	h.must("boxrun", "up", "web")
+	h.sh(`nft 'table inet site { chain f { type filter hook forward priority 5; oifname "sbr0" counter; }; }'`)
+	events := h.traced(func() {
+		h.client(h.probe, "get", "http://"+testhost.HostAddr+":8080/")
+		time.Sleep(300 * time.Millisecond)
+		h.must("nft", "flush", "ruleset") // as the reload of a firewall does
+		h.must("boxrun", "repair")
+	}, "web", "8080")
+	var got strings.Builder
+	for _, e := range events {
+		if e.Kind != trace.Rule {
+			t.Errorf("got %+v, want rules alone", e)
+		}
+		if strings.Contains(e.Packet, "192.0.2.2") && strings.HasSuffix(e.Packet, " SYN") {
+			got.WriteString(e.Text + "\n")
+		}
+	}
+	want := `iptables -t raw -A PREROUTING -m comment --comment boxrun:host -j BOXRUN-GUARD
+iptables -t nat -A PREROUTING ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -m comment --comment boxrun:host -j BOXRUN-DNAT
+iptables -t nat -A BOXRUN-DNAT -m comment --comment boxrun:web -j BOXRUN-DN-web
+iptables -t nat -A BOXRUN-DN-web -p tcp --dport 8080:8081 -m comment --comment boxrun:web -j DNAT --to-destination 10.22.0.2:80-81/8080
+iptables -t mangle -A FORWARD -m comment --comment boxrun:host -j BOXRUN-MSS
+iptables -t mangle -A BOXRUN-MSS -o sbr0 -p tcp --tcp-flags SYN,RST SYN -m comment --comment boxrun:sbr0 -j TCPMSS --clamp-mss-to-pmtu
+iptables -t filter -A FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD
+iptables -t filter -A BOXRUN-FWD -m comment --comment boxrun:host -j BOXRUN-REPLY
+iptables -t filter -A BOXRUN-FWD -m comment --comment boxrun:host -j BOXRUN-BOXES
+iptables -t filter -A BOXRUN-BOXES -d 10.22.0.2 -m comment --comment boxrun:web -j BOXRUN-FW-web
+iptables -t filter -A BOXRUN-FW-web -p tcp --dport 80:81 -m conntrack --ctstate DNAT -m comment --comment boxrun:web -j ACCEPT
+nft rule inet site f oifname "sbr0" counter packets N bytes N
+iptables -t nat -A POSTROUTING -m comment --comment boxrun:host -j BOXRUN-SNAT
+`
+	if text := regexp.MustCompile(`(packets|bytes) \d+`).ReplaceAllString(got.String(), "$1 N"); text != want {
+		t.Errorf("got:\n%s\nwant:\n%s", text, want)
+	}
+}
+
+// A trace changes nothing on the host but its own table of nftables, and the kernel takes away what the trace had there,
+// however the trace ends.
+func TestTraceLeavesNothing(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", traceProfile)
+	h.must("boxrun", "up", "web")
+	before := h.dump()
+	for _, signal := range []string{"INT", "TERM", "HUP", "KILL"} {
+		t.Run(signal, func(t *testing.T) {
+			h := h.in(t)
+			r := h.beginTrace("web")
+			h.client(h.probe, "get", "http://"+testhost.HostAddr+":8080/")
+			if diff := before.Diff(h.dump()); !strings.Contains(diff, "boxrun-trace-"+r.pid) || strings.Contains(diff, "\n-") {
+				t.Errorf("while a trace runs the host differs by\n%s\nwant its table boxrun-trace-%s, and nothing gone", diff, r.pid)
+			}
+			if programs := h.programsOf(r.pid); programs == 0 {
+				t.Error("the trace has no program in the kernel")
+			}
+			h.must("kill", "-"+signal, r.pid)
+			_, _ = io.ReadAll(r.stderr)
+			if err := r.Wait(); (err == nil) == (signal == "KILL") {
+				t.Errorf("after SIG%s the trace ended with %v", signal, err)
+			}
+			h.same(before)
+		})
+	}
+}
+
+// programsOf counts the programs that a process of the host has loaded into the kernel.
+func (h host) programsOf(pid string) int {
+	h.t.Helper()
+	return strings.Count(h.sh("cat /proc/"+pid+"/fdinfo/* 2> /dev/null || true"), "prog_tag")
 }
 
 // badClient sends the first packet of a connection from an address of the client, with a right or a wrong checksum.
@@ -231,4 +313,56 @@ func sendSYN(src netip.Addr, dst netip.AddrPort, right bool) error {
 	}
 	tcp[16], tcp[17] = byte(sum>>8), byte(sum)
 	return unix.Sendto(fd, tcp, 0, &unix.SockaddrInet4{Addr: d})
+}
+
+// A probe connects by itself, and tells what became of it and why.
+func TestTraceProbe(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", strings.Replace(traceProfile, "ports = [", `ports = ["127.0.0.1:8090:80", "5300/udp", `, 1))
+	h.must("boxrun", "up", "web")
+	h.sh("iptables -t mangle -A POSTROUTING -j ACCEPT; iptables -t mangle -D POSTROUTING -j ACCEPT") // the chain stays
+	before := h.dump()
+	for _, c := range []struct {
+		name, change, undo string
+		args               []string
+		want               []string // lines of stdout, in order
+	}{
+		{name: "open", args: []string{"8080"}, want: []string{"198.18.", " > 192.0.2.1:8080 tcp SYN\n", "-j DNAT --to-destination 10.22.0.2:80-81/8080",
+			" > 10.22.0.2:80 tcp SYN\n", "probe: the connection opened"}},
+		{name: "nobody listens", args: []string{"8081"}, want: []string{"died: nothing listens on 81/tcp in the box", "fix: boxrun status web",
+			"probe: the connection was refused"}},
+		{name: "nobody listens on udp", args: []string{"5300"}, want: []string{"died: nothing listens on 5300/udp in the box", "probe: the connection was refused"}},
+		{name: "from the host", args: []string{"8090"}, want: []string{"-t nat -A OUTPUT", "probe: the connection opened"}},
+		{name: "a rule", change: "iptables -t mangle -I POSTROUTING -o sbr0 -p tcp -j DROP", undo: "iptables -t mangle -D POSTROUTING -o sbr0 -p tcp -j DROP",
+			args: []string{"8080"}, want: []string{"died: dropped by: iptables -t mangle -A POSTROUTING -o sbr0 -p tcp -j DROP",
+				"fix: iptables -t mangle -D POSTROUTING -o sbr0 -p tcp -j DROP", "probe: no answer"}},
+		{name: "a rule against answers", change: "iptables -t raw -I PREROUTING -i sbr0 -p tcp -j DROP", undo: "iptables -t raw -D PREROUTING -i sbr0 -p tcp -j DROP",
+			args: []string{"8080"}, want: []string{"10.22.0.2:80 > 198.18.", "tcp SYN ACK\n", "died: dropped by: iptables -t raw -A PREROUTING -i sbr0 -p tcp -j DROP", "probe: no answer"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh(c.change)
+			r := h.run(append([]string{"boxrun", "trace", "--probe", "web"}, c.args...)...)
+			h.sh(c.undo)
+			if r.Code != 0 || !inOrder(r.Stdout, c.want) {
+				t.Errorf("got %v\nwant in order: %q", r, c.want)
+			}
+		})
+	}
+	h.fails(1, []string{"web: does not publish port 99", "hint: boxrun status web"}, "boxrun", "trace", "--probe", "web", "99")
+	h.fails(3, []string{`box "wep" is not up`}, "boxrun", "trace", "wep")
+	h.fails(2, []string{"PORT must be a number"}, "boxrun", "trace", "web", "http")
+	h.same(before)
+}
+
+// inOrder reports whether words are in text, one after the other.
+func inOrder(text string, words []string) bool {
+	for _, word := range words {
+		_, rest, found := strings.Cut(text, word)
+		if !found {
+			return false
+		}
+		text = rest
+	}
+	return true
 }

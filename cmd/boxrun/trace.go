@@ -16,13 +16,17 @@ func (a *app) traceCommand() *cobra.Command {
 	duration := timeoutFlag()
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "trace PROFILE [PORT]",
-		Short: "Tell live why packets to or from a box die",
+		Short: "Tell live why packets to or from a box die, and what rules they met",
 		Long: `trace tells, live and in words, why the kernel drops packets to or from a box,
 and the command that mends it: a rule, a port nobody listens on, a wrong
-checksum, a route. It goes on until Ctrl-C, or for --time. With PORT it is about
-that published port, or that port in the box. Nothing is changed on the host.`,
-		Example: `  boxrun trace --time 10s web
-  boxrun trace web 8080`,
+checksum, a route; and the rules that the first packets of each connection met.
+It goes on until Ctrl-C, or for --time, or with --probe for one connection that
+it makes itself. With PORT it is about that published port, or that port in the
+box. Packets that are alike are told once, and counted. Nothing of it is left on
+the host, however it ends. The kernel tells reasons since Linux 5.17 (EL 9), and
+rules of iptables-nft and nftables since 5.12.`,
+		Example: `  boxrun trace --probe web 8080
+  boxrun trace --time 10s web`,
 		Args:              args(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: first(a.completeBoxes),
 		PreRunE:           a.asRoot,
@@ -41,6 +45,7 @@ that published port, or that port in the box. Nothing is changed on the host.`,
 		},
 	})
 	cmd.Flags().Var(duration, "time", "end after this time, such as 10s (default: with Ctrl-C)")
+	cmd.Flags().BoolVar(&q.Probe, "probe", false, "connect once to PORT as a client outside the host, and end after that")
 	return cmd
 }
 
@@ -52,32 +57,44 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 	if err != nil {
 		return err
 	}
-	events, err := trace.Run(ctx, l.Store, b, q, a.printEvent)
+	events, err := trace.Run(ctx, l.Store, b, q, a.eventPrinter())
 	if err != nil {
 		return err
 	}
 	if a.asJSON {
 		return a.json(events)
 	}
+	died := 0
 	for _, e := range events {
-		if e.Times > 1 {
+		if e.Kind == trace.Drop {
+			died += e.Times
+		}
+		if e.Kind == trace.Drop && e.Times > 1 {
 			a.notef("%d times: %s: %s", e.Times, e.Packet, e.Text)
 		}
 	}
-	if len(events) == 0 {
-		a.notef("%s: no packet died", name)
-	}
+	a.notef("%s: packets that died: %d", name, died)
 	return nil
 }
 
-// printEvent prints an event, and below it what to do. With --json it prints nothing.
-func (a *app) printEvent(e trace.Event) error {
-	if a.asJSON {
-		return nil
+// eventPrinter returns what prints an event: the packet, unless the event before was about the same packet; below it the
+// rule, or why the packet died and what to do. With --json nothing is printed.
+func (a *app) eventPrinter() func(trace.Event) error {
+	packet := ""
+	return func(e trace.Event) error {
+		if a.asJSON {
+			return nil
+		}
+		var lines []string
+		if e.Packet != packet {
+			lines = append(lines, e.Time.Format("15:04:05.000")+"  "+e.Packet)
+		}
+		packet = e.Packet
+		label := map[trace.Kind]string{trace.Drop: "died", trace.Rule: "rule", trace.Probed: "probe"}[e.Kind]
+		lines = append(lines, "      "+label+": "+e.Text)
+		if e.Fix != "" {
+			lines = append(lines, "      fix: "+e.Fix)
+		}
+		return a.lines(lines)
 	}
-	lines := []string{fmt.Sprintf("%s  %s: %s", e.Time.Format("15:04:05.000"), e.Packet, e.Text)}
-	if e.Fix != "" {
-		lines = append(lines, "      fix: "+e.Fix)
-	}
-	return a.lines(lines)
 }

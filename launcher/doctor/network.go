@@ -242,7 +242,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: network.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
 			return dropped(o, n.Bridge)
 		}
@@ -268,7 +268,3 @@ func (l networkLooks) bridgeNetfilter(context.Context) Check {
 func dropped(o firewall.Outcome, bridge string) Check {
 	return fail("packets of boxes do not get past it", network.LetPass(o.Rule, bridge), "dropped by: %s", firewall.RuleText(o.Rule))
 }
-
-// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
-// walked through the rules; nothing is sent to the address.
-func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }

@@ -166,7 +166,7 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 // the box, and the answer to each.
 func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
-	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
+	someone := Somewhere()
 	var all []trip
 	for _, p := range b.Profile.Network.Ports {
 		if p.HostIP.IsLoopback() {

@@ -2,7 +2,6 @@ package trace
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -138,7 +137,7 @@ func symbolAt(text string, address uint64) string {
 	best, name := uint64(0), ""
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
-		if len(words) < 3 || !strings.Contains("tT", words[1]) {
+		if len(words) < 3 || strings.ToLower(words[1]) != "t" {
 			continue
 		}
 		at, err := strconv.ParseUint(words[0], 16, 64)
@@ -148,6 +147,3 @@ func symbolAt(text string, address uint64) string {
 	}
 	return name
 }
-
-// forbidden reports whether err is the kernel's refusal to let anybody look, as with lockdown or in a container.
-func forbidden(err error) bool { return errors.Is(err, os.ErrPermission) }

@@ -17,10 +17,13 @@ import (
 // judge puts into words what happened to packets of a box.
 type judge struct{ *box.Box }
 
+// netfilterDrop is the kernel's reason where a rule drops a packet.
+const netfilterDrop = "NETFILTER_DROP"
+
 // dropped returns the event of a drop.
 func (j judge) dropped(d drop) Event {
-	e := Event{Time: time.Now(), Packet: d.packet.String(), Reason: d.reason, Times: 1}
-	if d.reason == "NETFILTER_DROP" {
+	e := Event{Time: time.Now(), Kind: Drop, Packet: d.String(), Reason: d.reason, Times: 1}
+	if d.reason == netfilterDrop {
 		e.Text, e.Fix = j.filtered(d.packet)
 		return e
 	}
@@ -28,6 +31,18 @@ func (j judge) dropped(d drop) Event {
 	if d.where != "" {
 		e.Text += " (in " + d.where + ")"
 	}
+	return e
+}
+
+// met returns the event of a step: a drop where the rule drops the packet. The rule is as package firewall names it.
+func (j judge) met(s step, rule string) Event {
+	e := Event{Time: time.Now(), Kind: Rule, Packet: s.String(), Times: 1}
+	if s.verdict == nfDrop {
+		e.Kind, e.Reason = Drop, netfilterDrop
+		e.Text, e.Fix = j.byRule(s.packet, rule)
+		return e
+	}
+	e.Text = firewall.RuleText(rule)
 	return e
 }
 

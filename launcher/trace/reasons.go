@@ -7,13 +7,15 @@ import (
 	"boxrun/netsetup"
 )
 
-// ordinary reports whether the kernel drops packets for the reason all the time, and nobody misses them: copies for
-// others that a bridge in promiscuous mode gets, copies for programs that capture, segments that came twice.
-func ordinary(reason string) bool {
-	switch reason {
+// ordinary reports whether the kernel drops such packets all the time, and nobody misses the packets: copies for others
+// that a bridge in promiscuous mode gets, copies for programs that capture, segments that came twice.
+func ordinary(d drop) bool {
+	switch d.reason {
 	case "SKB_CONSUMED", "OTHERHOST", "SOCKET_FILTER", "TCP_OLD_DATA", "TCP_OLD_ACK", "TCP_OLD_SEQUENCE", "TCP_OFOMERGE", "TCP_CLOSE",
 		"TCP_RESET", "QUEUE_PURGE":
 		return true
+	case "NOT_SPECIFIED":
+		return d.where == "tcp_v4_rcv" // a SYN that came again before the connection was open
 	}
 	return false
 }

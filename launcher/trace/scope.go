@@ -25,13 +25,15 @@ type scope struct {
 // newScope returns the scope of a box, or of one of its ports. A port is a published one, or else one in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
 	s := scope{box: b.Addr, ports: b.Profile.Network.Ports, port: port}
-	if i := slices.IndexFunc(s.ports, func(p profiles.Port) bool { return publishes(p, port) }); port != 0 {
-		if i >= 0 {
-			s.port = s.ports[i].Container + (port - s.ports[i].Host)
-			s.ports = []profiles.Port{{Host: port, Container: s.port, Count: 1, Proto: s.ports[i].Proto}}
-		} else {
-			s.ports = nil
-		}
+	if port != 0 {
+		s.ports = nil
+	}
+	i := slices.IndexFunc(b.Profile.Network.Ports, func(p profiles.Port) bool { return publishes(p, port) })
+	if port != 0 && i >= 0 {
+		p := b.Profile.Network.Ports[i]
+		s.port = p.Container + (port - p.Host)
+		p.Host, p.Container, p.Count = port, s.port, 1
+		s.ports = []profiles.Port{p}
 	}
 	var err error
 	if s.host, err = netsetup.LocalAddrs(); err != nil {
