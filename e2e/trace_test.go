@@ -27,6 +27,7 @@ type running struct {
 	*exec.Cmd
 	pid    string // on the host
 	stderr *bufio.Reader
+	said   string           // on stderr before it began
 	out    *strings.Builder // stdout; complete after Wait
 }
 
@@ -50,6 +51,7 @@ func (h host) beginTrace(args ...string) running {
 	r.pid = strings.TrimSpace(pid)
 	for line := ""; err == nil && !strings.Contains(line, "tracing packets of"); {
 		line, err = r.stderr.ReadString('\n')
+		r.said += line
 	}
 	if err != nil {
 		h.t.Fatalf("boxrun trace %v does not begin: %v", args, err)
@@ -260,6 +262,41 @@ func TestTraceLeavesNothing(t *testing.T) {
 				t.Errorf("after SIG%s the trace ended with %v", signal, err)
 			}
 			h.same(before)
+		})
+	}
+}
+
+// Where the kernel tells of drops alone, or of rules alone, the trace says so and shows the other.
+func TestTraceOnOtherKernels(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", traceProfile)
+	h.must("boxrun", "up", "web")
+	h.must("iptables", "-I", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP")
+	for _, c := range []struct {
+		name, change, undo, says string
+		rules                    bool
+	}{
+		{"without reasons", "mount -t tmpfs none /sys/kernel/btf", "umount /sys/kernel/btf", // types, and with them reasons, cannot be read
+			"boxrun: only rules are shown: this kernel tells no reasons of drops (Linux 5.17, EL 9 or newer has them)", true},
+		{"with tables of iptables-legacy", "iptables-legacy -t filter -L -n", "true",
+			"boxrun: only drops are shown: rules of iptables-legacy cannot be traced", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh(c.change)
+			r := h.beginTrace("web")
+			h.asked(testhost.HostAddr+":8080", "0.5")
+			time.Sleep(500 * time.Millisecond)
+			h.must("kill", "-INT", r.pid)
+			_, _ = io.ReadAll(r.stderr)
+			if err := r.Wait(); err != nil {
+				t.Error(err)
+			}
+			h.sh(c.undo)
+			const dropped = "died: dropped by: iptables -t filter -A FORWARD -p tcp --dport 80 -j DROP\n      fix: boxrun doctor --fix\n"
+			if out := r.out.String(); !strings.Contains(r.said, c.says) || strings.Count(out, dropped) != 1 || strings.Contains(out, "rule: ") != c.rules {
+				t.Errorf("got\n%s%s\nwant %q, and %q", r.said, out, c.says, dropped)
+			}
 		})
 	}
 }

@@ -16,7 +16,7 @@ func (a *app) traceCommand() *cobra.Command {
 	duration := timeoutFlag()
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "trace PROFILE [PORT]",
-		Short: "Tell live why packets to or from a box die, and what rules they met",
+		Short: "Tell live why packets of a box die, and which rules they meet",
 		Long: `trace tells, live and in words, why the kernel drops packets to or from a box,
 and the command that mends it: a rule, a port nobody listens on, a wrong
 checksum, a route; and the rules that the first packets of each connection met.

@@ -103,7 +103,7 @@ func within(p profiles.Port) []*nl.RtAttr {
 func mark() []*nl.RtAttr {
 	return []*nl.RtAttr{
 		expression("limit", be64(unix.NFTA_LIMIT_RATE, 20), be64(unix.NFTA_LIMIT_UNIT, 1), be32(unix.NFTA_LIMIT_BURST, 20)),
-		expression("immediate", be32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), nest(unix.NFTA_IMMEDIATE_DATA, raw(unix.NFTA_DATA_VALUE, 1))),
+		expression("immediate", be32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), value(unix.NFTA_IMMEDIATE_DATA, 1)),
 		expression("meta", be32(unix.NFTA_META_KEY, unix.NFT_META_NFTRACE), be32(unix.NFTA_META_SREG, unix.NFT_REG_1)),
 	}
 }
@@ -118,19 +118,24 @@ func payload(base, offset, length uint32) *nl.RtAttr {
 		be32(unix.NFTA_PAYLOAD_OFFSET, offset), be32(unix.NFTA_PAYLOAD_LEN, length))
 }
 
-func compare(how uint32, value ...byte) *nl.RtAttr {
+func compare(how uint32, bytes ...byte) *nl.RtAttr {
 	return expression("cmp", be32(unix.NFTA_CMP_SREG, unix.NFT_REG_1), be32(unix.NFTA_CMP_OP, how),
-		nest(unix.NFTA_CMP_DATA, raw(unix.NFTA_DATA_VALUE, value...)))
+		value(unix.NFTA_CMP_DATA, bytes...))
 }
 
 func masked(bits byte) *nl.RtAttr {
 	return expression("bitwise", be32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1), be32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1),
-		be32(unix.NFTA_BITWISE_LEN, 1), nest(unix.NFTA_BITWISE_MASK, raw(unix.NFTA_DATA_VALUE, bits)),
-		nest(unix.NFTA_BITWISE_XOR, raw(unix.NFTA_DATA_VALUE, 0)))
+		be32(unix.NFTA_BITWISE_LEN, 1), value(unix.NFTA_BITWISE_MASK, bits),
+		value(unix.NFTA_BITWISE_XOR, 0))
 }
 
 func expression(name string, data ...*nl.RtAttr) *nl.RtAttr {
 	return nest(unix.NFTA_LIST_ELEM, text(unix.NFTA_EXPR_NAME, name), nest(unix.NFTA_EXPR_DATA, data...))
+}
+
+// value holds bytes to compare with, or to put into a register.
+func value(kind int, bytes ...byte) *nl.RtAttr {
+	return nest(kind, nl.NewRtAttr(unix.NFTA_DATA_VALUE, bytes))
 }
 
 func nest(kind int, children ...*nl.RtAttr) *nl.RtAttr {
@@ -144,7 +149,6 @@ func nest(kind int, children ...*nl.RtAttr) *nl.RtAttr {
 // nfHeader is the length of the header of netfilter's messages, behind the header of netlink.
 const nfHeader = 4
 
-func raw(kind int, value ...byte) *nl.RtAttr { return nl.NewRtAttr(kind, value) }
 func text(kind int, value string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(value)) }
 func be32(kind int, value uint32) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint32Attr(value)) }
 func be64(kind int, value uint64) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint64Attr(value)) }
