@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// drop is a packet that the kernel dropped.
+// drop is a packet dropped by the kernel.
 type drop struct {
 	packet
 	reason    string // the kernel's word, without SKB_DROP_REASON_
@@ -21,8 +21,8 @@ type drop struct {
 	namespace uint32 // number of the network namespace; 0: unknown
 }
 
-// dropWatch hears of each drop of a box's packets. What the kernel holds for it are descriptors of this process:
-// however the process ends, nothing is left.
+// dropWatch hears of each drop of a box's packets. The kernel holds everything of a dropWatch by descriptors of this
+// process: however the process ends, nothing is left.
 type dropWatch struct {
 	layout
 	ring    *ebpf.Map
@@ -32,11 +32,11 @@ type dropWatch struct {
 	symbols map[uint64]string
 }
 
-// ringSize is the room for records that were not read yet, in bytes: 4000 packets. Further ones are lost.
+// ringSize is the room for unread records, in bytes: 4000 packets. Further packets are lost.
 const ringSize = 1 << 18
 
-// watchDrops begins to watch. The error is errNoReasons where the kernel gives no reasons, and says what the kernel
-// forbids where it does not let root look.
+// watchDrops begins to watch. The error is errNoReasons where the kernel gives no reasons. A kernel may forbid root to
+// look (lockdown).
 func watchDrops(f filter) (*dropWatch, error) {
 	l, err := readLayout()
 	if err != nil {
@@ -71,7 +71,7 @@ func (w *dropWatch) open(f filter) (err error) {
 	return err
 }
 
-// close ends the watch, and the next that waits.
+// close ends the watch, and a next still waiting.
 func (w *dropWatch) close() {
 	if w.link != nil {
 		_ = w.link.Close()
@@ -118,7 +118,7 @@ func (w *dropWatch) decode(record []byte) (drop, bool) {
 	}, ok
 }
 
-// symbol returns the kernel's function at an address, "" where the kernel keeps that to itself.
+// symbol returns the kernel's function at an address, "" where the kernel hides functions.
 func (w *dropWatch) symbol(address uint64) string {
 	name, ok := w.symbols[address]
 	if !ok {

@@ -34,7 +34,7 @@ func (j judge) dropped(d drop) Event {
 	return e
 }
 
-// met returns the event of a step: a drop where the rule drops the packet. The rule is as package firewall names it.
+// met returns the event of a step: a drop where the rule drops the packet. The rule is named as by package firewall.
 func (j judge) met(s step, rule string) Event {
 	e := Event{Time: time.Now(), Kind: Rule, Packet: s.String(), Times: 1}
 	if s.verdict == nfDrop {
@@ -46,7 +46,7 @@ func (j judge) met(s step, rule string) Event {
 	return e
 }
 
-// filtered names the rule that drops a packet, as far as a look at all rules tells.
+// filtered names the rule dropping a packet, as far as a look at all rules tells.
 func (j judge) filtered(p packet) (text, fix string) {
 	const unknown = "a rule of a firewall drops it"
 	state, err := firewall.Read()
@@ -63,7 +63,7 @@ func (j judge) filtered(p packet) (text, fix string) {
 	return unknown, "nft list ruleset; iptables-save"
 }
 
-// byRule tells of a rule that drops a packet. The rule is as package firewall names it. boxrun's own rules drop what the
+// byRule tells of a rule dropping a packet. The rule is named as by package firewall. boxrun's own rules drop what the
 // profile does not let in.
 func (j judge) byRule(p packet, rule string) (text, fix string) {
 	n := j.Profile.Network
@@ -112,7 +112,7 @@ func (j judge) publishes(port uint16, proto string) bool {
 	return false
 }
 
-// behind returns the address and port in the box that a published port leads to.
+// behind returns the address and port in the box behind a published port.
 func (j judge) behind(port uint16, proto string) netip.AddrPort {
 	for _, p := range j.Profile.Network.Ports {
 		if p.Proto == proto && publishes(p, port) {

@@ -20,7 +20,7 @@ type layout struct {
 // field is a field of a structure, in bytes.
 type field struct{ offset, size int32 }
 
-// errNoReasons is the error for a kernel that drops packets without giving a reason.
+// errNoReasons is the error for a kernel dropping packets without giving a reason.
 var errNoReasons = errors.New("this kernel tells no reasons of drops (Linux 5.17, EL 9 or newer has them)")
 
 // readLayout reads the layout of the running kernel. The error is errNoReasons for a kernel without reasons, or

@@ -15,7 +15,7 @@ import (
 	"boxrun/profiles"
 )
 
-// markTable begins the name of the tables of nftables that mark packets. The number of the process follows.
+// markTable begins the name of a table with rules to mark packets. The number of the process follows.
 const markTable = "boxrun-trace-"
 
 // markPriority is the place of the chains in their hooks: before iptables' raw, and all else.
@@ -25,7 +25,7 @@ const markPriority = -350
 // and newer). The library golang.org/x/sys lacks the name.
 const tableOwned = 0x2
 
-// openMarks makes a table of nftables that marks packets of the filter, as nft would by
+// openMarks makes a table of nftables to mark packets of the filter, as nft would by
 //
 //	table ip boxrun-trace-PID { flags owner; chain prerouting { type filter hook prerouting priority -350;
 //	    tcp flags & syn == 0 accept
@@ -52,7 +52,7 @@ func openMarks(f filter) (*nl.NetlinkSocket, error) {
 	return s, nil
 }
 
-// markRequests returns the requests that make the table, the chains and the rules.
+// markRequests returns the requests for the table, the chains and the rules.
 func markRequests(f filter) []*nl.NetlinkRequest {
 	table := markTable + strconv.Itoa(os.Getpid())
 	requests := []*nl.NetlinkRequest{nftRequest(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE,
@@ -167,7 +167,7 @@ func nftRequest(message, flags int, attributes ...*nl.RtAttr) *nl.NetlinkRequest
 	return r
 }
 
-// transact sends requests that all succeed, or none. The error is the kernel's first.
+// transact sends requests: all succeed, or none. The error is the kernel's first.
 func transact(s *nl.NetlinkSocket, requests []*nl.NetlinkRequest) error {
 	var batch []byte
 	edge := func(message int) {

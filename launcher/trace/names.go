@@ -42,14 +42,14 @@ func (n names) of(s step) string {
 	return n[id]
 }
 
-// ofIptables reports whether the step is in a table that iptables-nft manages.
+// ofIptables reports whether the step is in a table of iptables-nft.
 func (s step) ofIptables() bool {
 	return s.family == unix.NFPROTO_IPV4 && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, s.table)
 }
 
 // read names all rules of iptables in the words of iptables. The kernel lists the rules of a chain in the order of
-// iptables. A chain that changed in between, or with rules that iptables cannot show, stays without names, and so do
-// all chains where iptables is not there.
+// iptables. A chain changed in between, or with rules iptables cannot show, stays without names. Without iptables all
+// chains do.
 func (n names) read() {
 	handles, err := handles()
 	if err != nil {

@@ -17,7 +17,7 @@ type packet struct {
 	iif      int            // index of the device by which the packet came; 0: the host sent it
 }
 
-// parsePacket takes the headers of a packet apart. It reports whether they are of IPv4.
+// parsePacket takes the headers of a packet apart, and reports whether the packet is of IPv4.
 func parsePacket(ip, transport []byte) (packet, bool) {
 	if len(ip) < ipHeader || ip[0]>>4 != 4 {
 		return packet{}, false
@@ -71,7 +71,7 @@ func shown(a netip.AddrPort) string {
 	return a.String()
 }
 
-// like returns what packets of one kind have in common: all but the client's port, which is the higher one.
+// like returns what packets of the same kind have in common: all but the client's port, taken to be the higher port.
 func (p packet) like() string {
 	src, dst := p.src, p.dst
 	if src.Port() > dst.Port() {

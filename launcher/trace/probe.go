@@ -27,13 +27,13 @@ type probe struct {
 	close      func() error
 }
 
-// probeTimeout limits the time of the attempt, and settleTime how long the trace goes on after it.
+// probeTimeout limits the time of the attempt. The trace goes on for settleTime after the attempt.
 const (
 	probeTimeout = 2 * time.Second
 	settleTime   = 300 * time.Millisecond
 )
 
-// openProbe makes a network that stands for a client outside. For a port on 127.0.0.1 the host itself is the client.
+// openProbe makes a network to stand for a client outside. For a port on 127.0.0.1 the host itself is the client.
 func openProbe(s *box.Store, b *box.Box, p profiles.Port) (*probe, error) {
 	way, err := network.EntranceOf(s, b, p)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s scope) probed(b *box.Box, port uint16) (profiles.Port, error) {
 	return profiles.Port{}, fault.Refused("boxrun status "+b.Name, "%s: does not publish port %d", b.Name, port)
 }
 
-// prepareProbe opens the probe that a query asks for; without one there is nothing to close.
+// prepareProbe opens the probe of a query. For a query without Probe the result does nothing.
 func (t *tracer) prepareProbe(s *box.Store, q Query) (*probe, error) {
 	if !q.Probe {
 		return &probe{close: func() error { return nil }}, nil
@@ -98,7 +98,7 @@ func (p *probe) run(ctx context.Context) Event {
 	return Event{Time: began, Kind: Probed, Packet: fmt.Sprintf("%s > %s %s", p.from, p.to, p.proto), Text: text, Times: 1}
 }
 
-// try opens the connection and closes it. For udp try sends an empty packet and waits a little for a refusal.
+// try opens and closes the connection. For udp try sends an empty packet and waits a little for a refusal.
 func (p *probe) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -10,13 +10,13 @@ import (
 	"boxrun/profiles"
 )
 
-// Filter is what the packets of a box have: the box's address, or one of its published ports before the translation.
+// filter is what the packets of a box have: the box's address, or a published port of the box before the translation.
 type filter struct {
 	addr  netip.Addr
 	ports []profiles.Port
 }
 
-// A record is what the program hands on of a dropped packet: where each part begins, in bytes.
+// Where each part of a record begins, in bytes. A record is what the program hands on of a dropped packet.
 const (
 	atLocation  = 0  // u64: the place in the kernel
 	atReason    = 8  // u32
@@ -37,12 +37,12 @@ const (
 	number  = pointer - 8
 )
 
-// program makes the program that looks at each dropped packet, in the words of the kernel's machine. It hands records
-// of the packets that f is for on to the ring buffer with the given descriptor. Its arguments are those of the
-// tracepoint: the packet, the place, the reason.
+// program makes the program for a look at each dropped packet, in instructions of the kernel's machine. The program
+// hands records of packets of f on to the ring buffer with the given descriptor. The arguments of the program are the
+// arguments of the tracepoint: the packet, the place, the reason.
 //
-// The program is made here and not compiled from C: so it needs no compiler at build time, and offsets of this very
-// kernel are numbers in it.
+// The program is made here and not compiled from C. So no build needs a compiler for C, and offsets of the running
+// kernel are plain numbers in the program.
 func program(l layout, f filter, ring int) asm.Instructions {
 	context, packet, at := asm.R6, asm.R7, asm.R8
 	var p asm.Instructions

@@ -7,8 +7,8 @@ import (
 	"boxrun/netsetup"
 )
 
-// ordinary reports whether the kernel drops such packets all the time, and nobody misses the packets: copies for others
-// that a bridge in promiscuous mode gets, copies for programs that capture, segments that came twice.
+// ordinary reports whether the kernel drops such packets all the time, and nobody misses the packets: a bridge in
+// promiscuous mode gets copies of packets for others, programs that capture get copies, segments come twice.
 func ordinary(d drop) bool {
 	switch d.reason {
 	case "SKB_CONSUMED", "OTHERHOST", "SOCKET_FILTER", "TCP_OLD_DATA", "TCP_OLD_ACK", "TCP_OLD_SEQUENCE", "TCP_OFOMERGE", "TCP_CLOSE",
@@ -20,7 +20,7 @@ func ordinary(d drop) bool {
 	return false
 }
 
-// sentence says in words why the kernel dropped a packet, and which command mends it; "" for none.
+// sentence says in words why the kernel dropped a packet, and gives the command to mend the cause; "" for none.
 func (j judge) sentence(d drop) (text, fix string) {
 	to, device := shown(d.dst), deviceName(d.iif)
 	switch d.reason {
@@ -69,7 +69,7 @@ func (j judge) sentence(d drop) (text, fix string) {
 	return "the kernel's reason is " + d.reason, ""
 }
 
-// noSocket tells of a packet that nobody listens for.
+// noSocket tells of a packet to a port without a listener.
 func (j judge) noSocket(d drop) (text, fix string) {
 	port := fmt.Sprintf("%d/%s", d.dst.Port(), d.proto)
 	if d.dst.Addr() != j.Addr {

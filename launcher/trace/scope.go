@@ -22,7 +22,8 @@ type scope struct {
 	namespaces []uint32 // of the host and of the box
 }
 
-// newScope returns the scope of a box, or of one of its ports. A port is a published one, or else one in the box.
+// newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
+// else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
 	s := scope{box: b.Addr, ports: b.Profile.Network.Ports, port: port}
 	if port != 0 {
@@ -49,7 +50,7 @@ func newScope(b *box.Box, port uint16) (scope, error) {
 	return s, nil
 }
 
-// publishes reports whether a host port is among those of p.
+// publishes reports whether a host port is among the ports of p.
 func publishes(p profiles.Port, port uint16) bool { return port >= p.Host && port-p.Host < p.Count }
 
 // namespaceOf returns the number of a process's network namespace, as the kernel counts.
@@ -61,7 +62,7 @@ func namespaceOf(pid int) (uint32, error) {
 	return uint32(info.Ino), nil
 }
 
-// filter returns the filter for the kernel. It lets more through than covers does.
+// filter returns the filter for the kernel. The filter lets more packets through than covers does.
 func (s scope) filter() filter { return filter{s.box, s.ports} }
 
 // inside reports whether a network namespace is the host's or the box's. Another's packets may look the same. The

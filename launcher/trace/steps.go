@@ -57,7 +57,7 @@ func watchSteps(f filter) (*stepWatch, error) {
 	return &stepWatch{marks, steps, map[uint32]packet{}}, nil
 }
 
-// close ends the watch, and the next that waits.
+// close ends the watch, and a next still waiting.
 func (w *stepWatch) close() {
 	w.marks.Close()
 	w.steps.Close()
@@ -89,8 +89,8 @@ func (w *stepWatch) next() ([]step, error) {
 	}
 }
 
-// decode takes a message apart. It reports whether the message tells of a step that a person wants to know: not of the
-// rules that mark, of the ends of chains, and of policies that accept.
+// decode takes a message apart, and reports whether a person wants to know the step. Steps in the table of marks, ends of
+// chains and accepting policies are of no interest.
 func (w *stepWatch) decode(family byte, message []byte) (step, bool) {
 	attributes, err := nl.ParseRouteAttrAsMap(message)
 	if err != nil {

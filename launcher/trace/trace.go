@@ -103,7 +103,7 @@ type tracer struct {
 	explained map[string]time.Time // packets that a step has told to be dropped
 }
 
-// heldDrop is a drop by a rule. The step that names the rule comes by another way, and may come later.
+// heldDrop is a drop by a rule. The step with the name of the rule comes by another way, and may come later.
 type heldDrop struct {
 	drop
 	until time.Time
@@ -160,7 +160,7 @@ func (t *tracer) release(now time.Time) error {
 	return nil
 }
 
-// takeSteps makes events of the rules that packets met.
+// takeSteps makes events of the rules met by packets.
 func (t *tracer) takeSteps(steps []step) error {
 	for _, s := range steps {
 		if !t.covers(s.packet) {
@@ -179,7 +179,7 @@ func (t *tracer) takeSteps(steps []step) error {
 	return nil
 }
 
-// takeEvent shows an event that is one already.
+// takeEvent shows an event made elsewhere.
 func (t *tracer) takeEvent(e *Event) error {
 	if e == nil {
 		return nil

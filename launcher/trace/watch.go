@@ -17,13 +17,13 @@ type sighting struct {
 	err   error
 }
 
-// watches are the ways to hear of packets. A way that this kernel does not have is nil.
+// watches are the ways to hear of packets. A way unknown to this kernel is nil.
 type watches struct {
 	drops *dropWatch
 	steps *stepWatch
 }
 
-// watchAll opens both watches, and notes which is missing and why. Without any watch there is an error.
+// watchAll opens both watches, and notes why a watch is missing. Without any watch there is an error.
 func watchAll(s *box.Store, f filter) (watches, error) {
 	var w watches
 	var noDrops, noSteps error
