@@ -25,8 +25,8 @@ it makes itself. With PORT it is about that published port, or that port in the
 box. Packets that are alike are told once, and counted. Nothing of it is left on
 the host, however it ends. The kernel tells reasons since Linux 5.17 (EL 9), and
 rules of iptables-nft and nftables since 5.12.`,
-		Example: `  boxrun trace --probe web 8080
-  boxrun trace --time 10s web`,
+		Example: `  boxrun trace --probe web 80
+  boxrun trace --time 5s web`,
 		Args:              args(cobra.RangeArgs(1, 2)),
 		ValidArgsFunction: first(a.completeBoxes),
 		PreRunE:           a.asRoot,
