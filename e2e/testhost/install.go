@@ -13,12 +13,13 @@ import (
 //go:embed web.toml
 var webProfile string
 
-// Build builds boxrun and probe, as static binaries, into the directory bin.
+// Build builds boxrun, probe and escape, as static binaries, into the directory bin.
 func Build(ctx context.Context, bin string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe",
+		"boxrun/e2e/cmd/escape")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building boxrun and probe: %w\n%s", err, out)
+		return fmt.Errorf("building boxrun and its probes: %w\n%s", err, out)
 	}
 	return nil
 }
