@@ -43,13 +43,34 @@ func openOf(printed string) string {
 	return strings.Join(open, " ")
 }
 
-// What root in a box can do to the host.
+// secured returns a profile of the web image at a level of [security].
+func secured(level string, more ...string) string {
+	return "image = \"/srv/web\"\n[security]\nlevel = \"" + level + "\"\n" + strings.Join(more, "\n") + "\n"
+}
+
+// What root in a box can do to the host, level by level: nginx runs at each of them, and no unit fails.
 func TestWaysFromABoxToTheHost(t *testing.T) {
 	h := newHost(t)
-	h.must("boxrun", "up", "web")
-	want := strings.Fields(`clock sysctl sys new-sysfs proc-sys-again disk kmsg cgroups-seen cgroups-written kernel-log
-		handle bpf perf sysv priority`)
-	if open := h.openWays("web"); !slices.Equal(open, want) {
-		t.Errorf("open are %q, want %q", open, want)
+	for level, want := range map[string]string{
+		"default": "new-sysfs proc-sys-again priority",
+		"strict":  "",
+		"host": "clock sysctl sys new-sysfs proc-sys-again disk kmsg cgroups-seen cgroups-written kernel-log handle bpf " +
+			"perf sysv priority",
+	} {
+		h.profile(level, secured(level))
+		h.must("boxrun", "up", level)
+		if open := h.openWays(level); !slices.Equal(open, strings.Fields(want)) {
+			t.Errorf("%s: open are %q, want %q", level, open, strings.Fields(want))
+		}
+		state := h.must("boxrun", "exec", level, "--", "systemctl", "is-system-running")
+		if failed := h.must("boxrun", "exec", level, "--", "systemctl", "--failed", "-q"); failed != "" || state != "running\n" {
+			t.Errorf("%s: the box is %q, with failed units:\n%s", level, state, failed)
+		}
+		if got := h.must("boxrun", "status", level); !strings.Contains(got, "security:    "+level+"\n") {
+			t.Errorf("%s: status says\n%s", level, got)
+		}
+		h.sh("boxrun status --json " + level + " | jq -e '.security.level == \"" + level + "\"'")
+		h.sh("curl -sS -m 5 http://$(jq -r .state.addr /run/boxrun/boxes/" + level + ".json)/ | grep -q 'nginx in a box'")
+		h.must("boxrun", "down", level)
 	}
 }

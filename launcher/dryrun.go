@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/files"
@@ -185,10 +184,10 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	for _, dirs := range w.dirs {
 		lines = append(lines, dirs.Command())
 	}
-	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), w.argv...))
+	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		var err error
-		if boot, err = units.StartCommand(l.Store, w.box, w.service()); err != nil {
+		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {
 			return nil, err
 		}
 	}
@@ -273,9 +272,10 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
 }
 
-// rootCommands returns the shell command with the effect of MakeRootBindable, for a box with mount(8).
+// rootCommands returns the shell command with the effect of MakeRootBindable, for a box with mount(8). The first process
+// of a confined box has made the root bindable.
 func rootCommands(b *box.Box) []string {
-	if box.IsHello(b.Profile.Image) {
+	if box.IsHello(b.Profile.Image) || b.Profile.Security.Confined() {
 		return nil
 	}
 	return []string{fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(b.Record))}

@@ -40,10 +40,10 @@ func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Co
 
 // Run starts argv as a child of boxrun in a process group of its own. A Ctrl-C then reaches boxrun, which rolls
 // back, and not the command.
-func (c *Command) Run(ctx context.Context, home, path string, argv []string) error {
+func (c *Command) Run(ctx context.Context, env []string, path string, argv []string) error {
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
-	cmd.Env = Environment(home)
+	cmd.Env = env
 	cmd.Dir = "/"
 	cmd.Stderr = c.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/confine"
 	"boxrun/launcher/hello"
 )
 
@@ -56,11 +57,13 @@ func (f *failure) Error() string { return f.Text }
 
 // Inside runs the parts of boxrun that belong into a box. args is the command line of the process: it tells whether the
 // process is such a part. If so, inside is true, and the caller must exit with code. Otherwise inside is false and
-// Inside did nothing. The messages of hello go to log.
+// Inside did nothing. The messages of inits go to log.
 func Inside(args []string, log io.Writer) (code int, inside bool) {
 	switch {
 	case args[0] == enterPath:
 		return enter(), true
+	case confine.Wanted(args):
+		return confine.Init(log), true
 	case args[0] == hello.Path && os.Getpid() == 1:
 		return hello.Init(log), true
 	default:
@@ -110,6 +113,9 @@ func readEntry() (entry, error) {
 // run becomes the user and executes the command, or does the copy. run returns only after a copy or with an error.
 func (e entry) run() error {
 	if err := keepToSelf(); err != nil {
+		return err
+	}
+	if err := confine.Follow(); err != nil {
 		return err
 	}
 	if e.Copy != nil {

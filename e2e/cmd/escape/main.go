@@ -32,7 +32,7 @@ func main() {
 	h := host{dir: dir, cgroup: os.Args[1], key: os.Args[2]}
 	for _, w := range h.ways() {
 		if err := w.try(); err != nil {
-			fmt.Printf("shut %s: %v\n", w.name, err)
+			fmt.Printf("shut %s: %s\n", w.name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		} else {
 			fmt.Printf("open %s\n", w.name)
 		}
