@@ -6,10 +6,16 @@ import (
 	"time"
 )
 
+// A drift is a change of the host that cuts boxes off.
+type drift struct {
+	name, script string
+	word         string // status says it
+}
+
 // drifts are the ways a box's network falls apart on a host that others administer too. status has to name each with one
 // of words, and up has to mend it.
-func drifts() []struct{ name, script, word string } {
-	return []struct{ name, script, word string }{
+func drifts() []drift {
+	return []drift{
 		{"a rule deleted", "iptables -t nat -F BOXRUN-DN-web", "BOXRUN-DN-web"},
 		{"a forward rule deleted", "iptables -D BOXRUN-FWD 1", "BOXRUN-FWD"},
 		{"a jump deleted", "iptables -D FORWARD -j $(iptables -S FORWARD | grep -o BOXRUN-FWD) -m comment --comment boxrun:host 2> /dev/null || " +

@@ -97,7 +97,7 @@ func TestNamesInAnImageWithResolved(t *testing.T) {
 	if got := h.must("boxrun", "exec", "db", "--", "resolvectl", "dns"); !strings.Contains(got, "Global: 192.0.2.2") {
 		t.Errorf("systemd-resolved asks %s, want 192.0.2.2", got)
 	}
-	h.asks("db", "portal", "site.example")
+	h.asks("db")
 	h.must("boxrun", "down", "web")
 	if said := eventually(10*time.Second, func() string { return find("web") }); said != "" { // it looks every two seconds
 		t.Errorf("after down of web db finds it at %s, want it unknown", said)
@@ -205,18 +205,79 @@ func TestBoxesAskTheHostsNameServers(t *testing.T) {
 			}
 			h.must("boxrun", "exec", "web", "--", "grep", "-q", "^FallbackDNS=$", "/etc/systemd/resolved.conf.d/90-boxrun.conf")
 			if strings.Contains(test.want, "192.0.2.2") {
-				h.asks("web", "portal", "site.example")
+				h.asks("web")
 			}
 			h.must("boxrun", "down", "web")
 		})
 	}
 }
 
-// asks wants a box that looks for a name to send its question to the client, where the name server is said to be.
-func (h host) asks(box, name, domain string) {
+// A host's name servers change while boxes run, as with a new lease or a VPN. status and diff name the boxes that ask the
+// old ones; repair and up give each box the new ones, and nobody is started anew but systemd-resolved in a box.
+func TestNameServersThatChange(t *testing.T) {
+	h := newHost(t)
+	if err := h.AddPostgres(t.Context(), func(step string) { t.Log(step) }); err != nil {
+		t.Fatal(err)
+	}
+	h.sh("printf 'nameserver 192.0.2.99\n' > /etc/resolv.conf")
+	h.profile("db", "image = \"/srv/postgres\"\nready.units = [\"systemd-resolved.service\"]\n")
+	h.profile("hostweb", hostProfile("/srv/web"))
+	h.profile("fixed", "image = \"/srv/web\"\nnetwork.dns = [\"192.0.2.98\"]\n")
+	h.sh("cp -a /srv/web /srv/linked && ln -sf ../run/systemd/resolve/stub-resolv.conf /srv/linked/etc/resolv.conf") // with no systemd-resolved
+	h.profile("linked", "image = \"/srv/linked\"\n")
+	all := []string{"web", "db", "hostweb", "fixed", "linked"}
+	h.must(append([]string{"boxrun", "up"}, all...)...)
+	before := boxes(h)
+	h.sh("printf 'nameserver 192.0.2.2\nsearch site.example\n' > /etc/resolv.conf.new; mv /etc/resolv.conf.new /etc/resolv.conf")
+	drifted := func(want bool) {
+		t.Helper()
+		for _, name := range all {
+			line, changes := "the name servers of box "+name, want && name != "fixed"
+			for _, verb := range []string{"status", "diff"} {
+				if got := h.must("boxrun", verb, name); strings.Contains(got, line) != changes {
+					t.Errorf("%s %s says\n%s\nwant a word on its name servers: %v", verb, name, got, changes)
+				}
+			}
+		}
+	}
+	drifted(true)
+	if r := h.run("boxrun", "doctor", "web"); r.Code != 1 || !strings.Contains(r.Stdout, "the name servers of box web") {
+		t.Errorf("doctor: %v, want it to name the servers of web", r)
+	}
+	if r := h.run("boxrun", "up", "web"); r.Code != 0 || !strings.Contains(r.Stderr, "mended: the name servers of box web") {
+		t.Errorf("up: %v", r)
+	}
+	h.asks("web")
+	if r := h.run("boxrun", "repair"); r.Code != 0 || !containsAll(r.Stderr, []string{"servers of box db", "servers of box hostweb"}) {
+		t.Errorf("repair: %v", r)
+	}
+	drifted(false)
+	if said := eventually(10*time.Second, func() string {
+		got := h.must("boxrun", "exec", "db", "--", "resolvectl", "dns")
+		if strings.Contains(got, "Global: 192.0.2.2") {
+			return ""
+		}
+		return got
+	}); said != "" {
+		t.Errorf("systemd-resolved in db asks %s, want 192.0.2.2", said)
+	}
+	h.asks("db")
+	h.asks("linked")
+	if got := h.must("boxrun", "exec", "hostweb", "--", "cat", "/etc/resolv.conf"); got != "nameserver 192.0.2.2\nsearch site.example\n" {
+		t.Errorf("hostweb has\n%s\nwant what its host has", got)
+	}
+	for i, now := range boxes(h) {
+		if now.PID != before[i].PID {
+			t.Errorf("%s was started anew", now.Name)
+		}
+	}
+}
+
+// asks wants a box that looks for portal.site.example to send its question to the client, where the name server is said to be.
+func (h host) asks(box string) {
 	h.t.Helper()
 	h.sh("conntrack -D -p udp --dport 53 2> /dev/null || true")
-	h.run("boxrun", "exec", box, "--", "timeout", "1", "getent", "hosts", name+"."+domain)
+	h.run("boxrun", "exec", box, "--", "timeout", "1", "getent", "hosts", "portal.site.example")
 	want := "src=" + h.addresses()[box] + " dst=192.0.2.2"
 	if got := h.must("conntrack", "-L", "-p", "udp", "--dport", "53"); !strings.Contains(got, want) {
 		h.t.Errorf("the box's questions go\n%s\nwant %s", got, want)

@@ -488,16 +488,15 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 			h := h.in(t)
 			h.sh("sed -i s/^FirewallBackend=.*/FirewallBackend=" + backend + "/ /etc/firewalld/firewalld.conf")
 			h.heals("systemctl reset-failed firewalld 2> /dev/null || true; systemctl start firewalld")
-			h.awaitUnit("boxrun-watch@firewalld.service", "active")
+			h.awaitUnit("boxrun-watch@host.service", "active")
 			h.heals("firewall-cmd -q --reload")
 			h.heals("firewall-cmd -q --complete-reload")
 			h.heals("systemctl restart firewalld")
 			h.heals("systemctl reset-failed firewalld docker 2> /dev/null || true; systemctl restart firewalld docker")
-			h.awaitUnit("boxrun-watch@firewalld.service", "active")
+			h.awaitUnit("boxrun-watch@host.service", "active")
 			h.heals("systemctl reload firewalld")
 			h.watchIsSmall()
 			h.must("systemctl", "stop", "firewalld", "docker", "docker.socket")
-			h.awaitUnit("boxrun-watch@firewalld.service", "inactive")
 			h.must("boxrun", "repair")
 		})
 	}
@@ -508,15 +507,65 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 	})
 }
 
+// An enabled box heals by itself, whoever takes away what, and however: no service of systemd's tells of it.
+func TestEnabledBoxesHeal(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun-watch@host.service", "active")
+	drifts := append(drifts(), drift{"name servers", "echo nameserver 192.0.2.77 > /etc/resolv.conf", ""},
+		drift{"name servers by rename", "echo nameserver 192.0.2.78 > /etc/new; mv /etc/new /etc/resolv.conf", ""},
+		drift{"nftables flushed", "nft flush ruleset", ""}, drift{"an address of the bridge", "ip addr flush dev sbr0", ""})
+	for _, drift := range drifts {
+		if drift.name == "another address inside" {
+			continue // a change of the box's own, of which the host hears nothing
+		}
+		t.Run(drift.name, func(t *testing.T) {
+			h := h.in(t)
+			h.isIdle()
+			h.sh(drift.script)
+			done := time.Now()
+			if said := eventually(2*time.Second, func() string {
+				if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+					return got
+				}
+				return ""
+			}); said != "" {
+				t.Errorf("2 s after %q status says\n%s", drift.script, said)
+			}
+			t.Logf("healed after %v", time.Since(done).Round(time.Millisecond))
+			h.page()
+		})
+	}
+	h.watchIsSmall()
+}
+
+// isIdle waits until the watch sleeps, and wants it to sleep on while nothing changes.
+func (h host) isIdle() {
+	h.t.Helper()
+	const switches = "grep -h ^voluntary /proc/$(systemctl show -P MainPID boxrun-watch@host)/task/*/status"
+	last := ""
+	if said := eventually(10*time.Second, func() string {
+		before := last
+		last = h.sh("sleep 1; " + switches)
+		if before != last {
+			return before + "\nthen\n" + last
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("the watch wakes up all the time:\n%s", said)
+	}
+}
+
 // watchIsSmall wants what is resident of boxrun's to take less than 15 MB.
 func (h host) watchIsSmall() {
 	h.t.Helper()
-	resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch@firewalld)/status | tr -dc 0-9")
+	resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch@host)/status | tr -dc 0-9")
 	kilobytes, err := strconv.Atoi(resident)
 	if err != nil || kilobytes > 15*1000 {
-		h.t.Errorf("the watch of firewalld takes %s kB, want less than 15 MB", resident)
+		h.t.Errorf("the watch takes %s kB, want less than 15 MB", resident)
 	}
-	h.t.Logf("the watch of firewalld takes %s kB", resident)
+	h.t.Logf("the watch takes %s kB", resident)
 }
 
 // Where systemd cannot be asked a box starts all the same, and says what it lacks.

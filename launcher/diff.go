@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -54,8 +55,12 @@ func (l *Launcher) driftOf(b *box.Box, now *profiles.Profile) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
+	servers, serversErr := conf.ServersDrift(l.Store, b)
+	if servers != "" {
+		lines = append(lines, servers)
+	}
 	limits, err := limits.Ahead(l.Store, b, now)
-	return append(NonNil(lines), limits...), err
+	return append(NonNil(lines), limits...), errors.Join(serversErr, err)
 }
 
 // profileChanges returns the keys with changed values since the start. For environment variables the change says only

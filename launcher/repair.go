@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/network"
@@ -134,21 +135,24 @@ func (r *repairs) locked(ctx context.Context, name string, unlock func(), err er
 	r.note(name, lines, err)
 }
 
-// rules repairs the rules of a running box, and before them the network the box shares with others.
+// rules repairs the name servers and the rules of a running box, and before the rules the network the box shares with
+// others. The rules come last, and come whatever became of the rest.
 func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	if b.Phase != box.Running || !b.Alive() {
 		return nil, nil
 	}
 	r.done.Boxes++
+	servers, serversErr := conf.TellServers(ctx, r.l.Store, b)
 	if !b.Bridged() {
-		return nil, nil
+		return servers, serversErr
 	}
 	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {
 		lines, err := network.RepairShared(ctx, r.l.Store, r.k, b)
 		r.note("", lines, err)
 		r.bridges = append(r.bridges, bridge)
 	}
-	return network.RepairRules(r.l.Store, r.k, b)
+	rules, err := network.RepairRules(r.l.Store, r.k, b)
+	return append(servers, rules...), errors.Join(serversErr, err)
 }
 
 // whole repairs a running box as up does. A dead box is cleared away, unless systemd is about to start the box anew.
@@ -169,6 +173,7 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 	if err != nil {
 		return lines, err
 	}
+	servers, serversErr := conf.TellServers(ctx, r.l.Store, b)
 	ping, err := network.RepairPing(b)
-	return append(lines, ping...), err
+	return slices.Concat(lines, servers, ping), errors.Join(serversErr, err)
 }

@@ -123,9 +123,6 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing neighbours: %w", err)
 	}
-	if len(entries) == 0 {
-		return held, nil
-	}
 	known, err := learntMACs(h, bridge.Attrs().Index)
 	if err != nil {
 		return nil, err
@@ -133,9 +130,8 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	for _, e := range entries {
 		fixed := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
 		learnt := e.State&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0
-		addr, ok := netip.AddrFromSlice(e.IP)
-		if ok && (fixed || learnt && known[e.HardwareAddr.String()]) {
-			held[addr.Unmap()] = claim{neighbour: e.HardwareAddr}
+		if fixed || learnt && known[e.HardwareAddr.String()] {
+			held[addrOf(e.IP)] = claim{neighbour: e.HardwareAddr}
 		}
 	}
 	return held, nil

@@ -29,46 +29,40 @@ var ErrNoAddress = errors.New("no address")
 // such process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth on a
 // bridge of the caller's namespace is an error, too.
 func BoxLink(pid int, ifname string) (Link, error) {
-	link := Link{Name: ifname}
-	err := lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) error {
+	return lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) (Link, error) {
 		eth, err := inside.LinkByName(ifname)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
-			return fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
+			return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
 		}
 		if err != nil {
-			return fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
+			return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
 		}
 		addrs, err := globalAddrs(inside, eth)
 		if err == nil && len(addrs) == 0 {
 			err = ErrNoAddress
 		}
 		if err != nil {
-			return fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
+			return Link{}, fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
 		}
 		veth, err := hostEnd(ns, eth)
 		if err != nil {
-			return fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
+			return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
 		}
-		link.Addr, link.Veth, link.VethIndex = addrs[0], veth.Name, veth.Index
-		return nil
+		return Link{Addr: addrs[0], Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
 	})
-	if err != nil {
-		return Link{}, err
-	}
-	return link, nil
 }
 
-// lookInto calls do with the network namespace of a process and a netlink handle of the namespace. For a process that
-// is gone the error wraps os.ErrNotExist.
-func lookInto(pid int, do func(ns netns.NsHandle, h *netlink.Handle) error) error {
+// lookInto calls do with the network namespace of a process and a netlink handle of the namespace, and returns what do
+// has seen. For a process that is gone the error wraps os.ErrNotExist.
+func lookInto[T any](pid int, do func(ns netns.NsHandle, h *netlink.Handle) (T, error)) (seen T, err error) {
 	ns, err := openNetns(pid)
 	if err != nil {
-		return err
+		return seen, err
 	}
 	defer func() { _ = ns.Close() }()
 	h, err := openRoute(ns)
 	if err != nil {
-		return fmt.Errorf("entering the network of process %d: %w", pid, err)
+		return seen, fmt.Errorf("entering the network of process %d: %w", pid, err)
 	}
 	defer h.Close()
 	return do(ns, h)
@@ -125,23 +119,6 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 		return nil, fmt.Errorf("%q is on no bridge", attrs.Name)
 	}
 	return attrs, nil
-}
-
-// processAddrs returns the addresses in the network namespace of a process. For a process that is gone the error wraps
-// os.ErrNotExist.
-func processAddrs(pid int) ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
-		list, err := addrList(h, nil, netlink.FAMILY_ALL)
-		for _, a := range list {
-			addrs = append(addrs, prefixOf(a.IPNet).Addr())
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
-	}
-	return addrs, nil
 }
 
 // prefixOf converts a network. The result for nil, and for a mask with holes, is the zero Prefix.

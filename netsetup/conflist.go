@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -22,10 +21,7 @@ type Conflist struct {
 // and firewall are boxrun's own rules.
 func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
-	mtu := ""
-	if n.MTU > 0 {
-		mtu = fmt.Sprintf("\n      \"mtu\": %d,", n.MTU)
-	}
+	mtu := wordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
 	text := fmt.Sprintf(`{
   "cniVersion": "1.0.0",
   "name": %q,
@@ -105,14 +101,9 @@ func (c *Conflist) undo(*Kernel) error {
 // removeLeases removes what host-local leaves in a network's directory. A lease there is somebody's: then the
 // directory stays.
 func removeLeases(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return ignoreAbsent(err)
-	}
-	for _, e := range entries {
-		if _, err := netip.ParseAddr(e.Name()); err == nil {
-			return nil
-		}
+	leases, err := leasesBelow(dir)
+	if err != nil || len(leases) > 0 {
+		return err
 	}
 	return os.RemoveAll(dir)
 }

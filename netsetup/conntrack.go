@@ -34,10 +34,7 @@ func (f *Flows) commands() (up, down []string) {
 }
 
 func deletion(p firewall.Ports) string {
-	dst := ""
-	if p.IP.IsValid() {
-		dst = " -d " + p.IP.String()
-	}
+	dst := wordsIf(p.IP.IsValid(), " -d %s", p.IP)
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}
@@ -59,7 +56,7 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := localAddrs(k.link)
+	local, err := LocalAddrs()
 	if err != nil {
 		return err
 	}
@@ -68,9 +65,8 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
 func (k *Kernel) forgetFlows(match flowMatch) error {
-	_, err := dump(func() (none []struct{}, err error) {
-		_, err = k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
-		return none, err
+	_, err := dump(func() (uint, error) {
+		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
 	if err != nil {
@@ -94,13 +90,10 @@ func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d directi
 	if f.Box.IsValid() && (to == f.Box || answers == f.Box || d == bothWays && from == f.Box) {
 		return true
 	}
-	for _, p := range f.Ports {
+	return slices.ContainsFunc(f.Ports, func(p firewall.Ports) bool {
 		here := p.IP == to || !p.IP.IsValid() && (slices.Contains(local, to) || to.IsLoopback())
-		if here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last {
-			return true
-		}
-	}
-	return false
+		return here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last
+	})
 }
 
 func addrOf(ip []byte) netip.Addr {

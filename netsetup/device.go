@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,21 +33,15 @@ type Found struct {
 func (d *Device) String() string { return "bridge " + d.Name }
 
 func (d *Device) commands() (up, down []string) {
-	mtu := ""
-	if d.MTU > 0 {
-		mtu = fmt.Sprintf(" mtu %d", d.MTU)
-	}
+	mtu := wordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	address := fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name)
 	raise := fmt.Sprintf("ip link set %s up", d.Name)
 	if d.Found != nil {
 		return d.foundCommands(address, raise)
 	}
-	return []string{
-		fmt.Sprintf("ip link add %s address %s%s type bridge", d.Name, d.MAC, mtu),
-		fmt.Sprintf("ip link set %s alias %s", d.Name, d.Alias),
-		address,
-		raise,
-	}, []string{"ip link del " + d.Name}
+	add := fmt.Sprintf("ip link add %s address %s%s type bridge", d.Name, d.MAC, mtu)
+	alias := fmt.Sprintf("ip link set %s alias %s", d.Name, d.Alias)
+	return []string{add, alias, address, raise}, []string{"ip link del " + d.Name}
 }
 
 // foundCommands are the commands for somebody else's bridge: add what the bridge lacks, and take the same away.
@@ -82,11 +77,8 @@ func (d *Device) record(k *Kernel) error {
 	if err != nil || link.Attrs().Alias == d.Alias {
 		return err
 	}
-	d.Found = &Found{
-		Up:        link.Attrs().Flags&net.FlagUp != 0,
-		Addressed: addressed,
-		Promisc:   link.Attrs().Promisc > 0,
-	}
+	up, promisc := link.Attrs().Flags&net.FlagUp != 0, link.Attrs().Promisc > 0
+	d.Found = &Found{Up: up, Addressed: addressed, Promisc: promisc}
 	ra := keyOf("/proc/sys/net/ipv6/conf/" + d.Name + "/accept_ra")
 	if value, err := readSysctl(ra); err == nil {
 		d.Found.Before = []Setting{{ra, value}}
@@ -100,15 +92,11 @@ func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reading the addresses: %w", err)
 	}
-	for _, a := range addrs {
-		if a.IPNet.String() == d.Address.String() {
-			return true, nil
-		}
-	}
-	if len(addrs) > 0 {
+	has := slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return prefixOf(a.IPNet) == d.Address })
+	if !has && len(addrs) > 0 {
 		return false, fmt.Errorf("it exists with the address %s instead of %s", addrs[0].IPNet, d.Address)
 	}
-	return false, nil
+	return has, nil
 }
 
 func (d *Device) check(k *Kernel) ([]string, error) {
@@ -228,10 +216,7 @@ func (d *Device) restore(k *Kernel, link netlink.Link) error {
 	}
 	var errs []error
 	if !d.Found.Addressed {
-		err := k.link.AddrDel(link, d.addr())
-		if !errors.Is(err, unix.EADDRNOTAVAIL) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, ignore(k.link.AddrDel(link, d.addr()), unix.EADDRNOTAVAIL))
 	}
 	if !d.Found.Promisc && link.Attrs().Promisc > 0 {
 		errs = append(errs, k.link.SetPromiscOff(link))

@@ -51,14 +51,14 @@ func neighList(h *netlink.Handle, linkIndex, family int) ([]netlink.Neigh, error
 	return dump(func() ([]netlink.Neigh, error) { return h.NeighList(linkIndex, family) })
 }
 
-// dump asks again while the kernel says that the list changed as it was read: entries may be missing from such a list.
-func dump[T any](ask func() ([]T, error)) (list []T, err error) {
+// dump asks again while the kernel says that its list changed as it was read: entries may be missing from such a list.
+func dump[T any](ask func() (T, error)) (answer T, err error) {
 	for range dumpTries {
-		if list, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if answer, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 	}
-	return list, err
+	return answer, err
 }
 
 // ofHost returns a handle for links, addresses, routes, neighbours and tracked connections of the caller's network

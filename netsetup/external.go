@@ -53,11 +53,7 @@ func ExternalNamed(name string) (External, error) {
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) {
-	return localAddrs(ofHost())
-}
-
-func localAddrs(h *netlink.Handle) ([]netip.Addr, error) {
-	list, err := addrList(h, nil, netlink.FAMILY_V4)
+	list, err := addrList(ofHost(), nil, netlink.FAMILY_V4)
 	var addrs []netip.Addr
 	for _, a := range list {
 		if addr := prefixOf(a.IPNet).Addr(); addr.IsValid() {

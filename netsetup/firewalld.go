@@ -262,7 +262,7 @@ func openFirewalld() (*firewalld, error) { return openFirewalldWithin(busTimeout
 func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errBusHangs)
 	defer cancel()
-	bus, err := DialBus(ctx, dbus.ConnectSystemBus)
+	bus, err := dialBus(ctx, dbus.ConnectSystemBus)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -284,10 +284,10 @@ func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
 // errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
 var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
 
-// DialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after DialBus has
+// dialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after dialBus has
 // returned does not matter to the connection. The library has no time limit for connecting, but closes the connection,
 // and so ends any wait, when the context of the connection's whole life ends.
-func DialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, error)) (*dbus.Conn, error) {
+func dialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, error)) (*dbus.Conn, error) {
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
 	bus, err := dial(dbus.WithContext(life))

@@ -36,11 +36,7 @@ func (h *Hairpin) record(k *Kernel) error {
 
 // hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
 func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
-	var info netlink.Protinfo
-	_, err := dump(func() (none []struct{}, err error) {
-		info, err = k.link.LinkGetProtinfo(link)
-		return none, err
-	})
+	info, err := dump(func() (netlink.Protinfo, error) { return k.link.LinkGetProtinfo(link) })
 	if err != nil && link.Attrs().MasterIndex == 0 {
 		return false, nil
 	}

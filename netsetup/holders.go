@@ -224,29 +224,17 @@ func socketOwners(sockets []socket) map[string]int {
 	for _, s := range sockets {
 		owners[s.link()] = 0
 	}
-	for _, pid := range processes() {
-		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		for _, fd := range fds {
-			target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
-			if owner, ok := owners[target]; ok && owner <= 1 {
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, link := range links {
+		target, _ := os.Readlink(link)
+		if owner, ok := owners[target]; ok {
+			pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+			if owner <= 1 || 1 < pid && pid < owner {
 				owners[target] = pid
 			}
 		}
 	}
 	return owners
-}
-
-// processes returns the pids of all processes, lowest first.
-func processes() []int {
-	entries, _ := os.ReadDir("/proc")
-	var pids []int
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	slices.Sort(pids)
-	return pids
 }
 
 // processName is for people.

@@ -36,7 +36,11 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 			if err != nil {
 				return all, err
 			}
-			h.Rules = rulesOf(have, p.Owner)
+			for _, t := range tracesAmong(have) {
+				if t.Owner == h.Owner {
+					h.Rules = append(h.Rules, t.String())
+				}
+			}
 		}
 		all = append(all, h)
 	}
@@ -61,14 +65,3 @@ func idle(k *Kernel, s step) (bool, error) {
 }
 
 func ownerOf(mark string) string { return strings.TrimPrefix(mark, rules.MarkPrefix) }
-
-// rulesOf returns the chains and rules of an owner as a person would type them.
-func rulesOf(have rules.Tables, owner string) []string {
-	var typed []string
-	for _, t := range tracesAmong(have) {
-		if t.Owner == ownerOf(owner) {
-			typed = append(typed, t.String())
-		}
-	}
-	return typed
-}

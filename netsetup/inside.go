@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 )
 
 // Server is a process with a socket inside a network.
@@ -56,12 +57,9 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 
 // asked reports whether an inner port is among ports.
 func asked(ports []Port, proto string, number uint16) bool {
-	for _, p := range ports {
-		if p.Proto == proto && p.Container <= number && number <= p.last(p.Container) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ports, func(p Port) bool {
+		return p.Proto == proto && p.Container <= number && number <= p.last(p.Container)
+	})
 }
 
 // StaleLeases returns the paths of the leases CollectLeases would remove. It changes nothing.
@@ -86,11 +84,8 @@ func StaleLeases(dirs ...string) ([]string, error) {
 // Held reports whether an address of n is in use: by a lease with a living owner, or by a neighbour on the bridge.
 func Held(n Network, addr netip.Addr) (bool, error) {
 	near, err := neighbours(n)
-	if err != nil {
-		return false, err
-	}
-	if _, ok := near[addr]; ok {
-		return true, nil
+	if _, ok := near[addr]; ok || err != nil {
+		return ok, err
 	}
 	leases, err := leasesBelow(filepath.Join(n.Dir, "leases"), cniLeases)
 	for _, l := range leases {
@@ -100,6 +95,3 @@ func Held(n Network, addr netip.Addr) (bool, error) {
 	}
 	return false, err
 }
-
-// ModuleOnDisk reports whether the running kernel can load a module of the given name.
-func ModuleOnDisk(name string) (bool, error) { return onDisk(name) }

@@ -86,11 +86,12 @@ func legacy() (bool, error) {
 	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to iptables-restore. Each table among the lines is a transaction. The error ends with the line
-// at fault.
-func (k *Kernel) restore(lines []string) error {
+// restore feeds lines to the restore of a tool: iptables, or the iptables of the other backend. Each table among the
+// lines is a transaction. The error ends with the line at fault.
+func (k *Kernel) restore(tool string, lines []string) error {
 	k.Reread()
-	_, err := rules.Run(strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
+	input := strings.Join(lines, "\n") + "\n"
+	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
 		return nil
 	}

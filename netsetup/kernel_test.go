@@ -325,7 +325,7 @@ func (h *testHost) upUntil(plan, n int) {
 	if r, ok := last.steps()[n].(*ruleset); ok {
 		e, err := r.repair(h.k)
 		if err == nil {
-			err = h.k.restore(e.input(tableOrder()[:n]))
+			err = h.k.restore("iptables", e.input(tableOrder()[:n]))
 		}
 		if err != nil {
 			h.t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -112,32 +114,27 @@ type lease struct {
 func leasesBelow(dirs ...string) ([]lease, error) {
 	var leases []lease
 	var errs []error
-	for _, dir := range dirs {
+	look := func(dir string) (below []string) { // the plugin keeps last_reserved_ip.0 and lock beside the leases
 		entries, err := readDir(dir)
-		leases = append(leases, leasesAmong(dir, entries)...)
 		errs = append(errs, err)
 		for _, e := range entries {
-			if !e.IsDir() {
-				continue
+			path := filepath.Join(dir, e.Name())
+			addr, err := netip.ParseAddr(e.Name())
+			switch {
+			case e.IsDir():
+				below = append(below, path)
+			case err == nil && e.Type().IsRegular():
+				leases = append(leases, lease{path, addr})
 			}
-			network := filepath.Join(dir, e.Name())
-			below, err := readDir(network)
-			leases = append(leases, leasesAmong(network, below)...)
-			errs = append(errs, err)
+		}
+		return below
+	}
+	for _, dir := range dirs {
+		for _, network := range look(dir) {
+			look(network)
 		}
 	}
 	return leases, errors.Join(errs...)
-}
-
-// leasesAmong picks the leases; the plugin keeps last_reserved_ip.0 and lock beside them.
-func leasesAmong(dir string, entries []fs.DirEntry) []lease {
-	var leases []lease
-	for _, e := range entries {
-		if addr, err := netip.ParseAddr(e.Name()); err == nil && e.Type().IsRegular() {
-			leases = append(leases, lease{path: filepath.Join(dir, e.Name()), addr: addr})
-		}
-	}
-	return leases
 }
 
 // readDir lists a directory. A directory that does not exist is empty.
@@ -213,11 +210,14 @@ func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH
 
 // holdsAddr reports whether the network of a process has an address. A process that is gone has no address.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {
-	addrs, err := processAddrs(pid)
-	if err != nil {
-		return false, ignoreGone(err)
+	addrs, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Addr, error) {
+		return addrList(h, nil, netlink.FAMILY_ALL)
+	})
+	if ignoreGone(err) != nil {
+		return false, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
 	}
-	return slices.Contains(addrs, addr), nil
+	has := func(a netlink.Addr) bool { return prefixOf(a.IPNet).Addr() == addr }
+	return slices.ContainsFunc(addrs, has), nil
 }
 
 // lockLeases takes the lock that host-local takes around each change, and returns the function that lets go. Without a

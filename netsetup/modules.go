@@ -52,7 +52,7 @@ func (m *Modules) loadable() ([]string, error) {
 		if _, err := os.Stat(filepath.Join("/sys/module", name)); err == nil {
 			continue
 		}
-		found, err := onDisk(name)
+		found, err := ModuleOnDisk(name)
 		if err != nil {
 			return nil, err
 		}
@@ -68,8 +68,8 @@ func (m *Modules) loadable() ([]string, error) {
 	return loadable, nil
 }
 
-// onDisk looks for a module among the modules of the running kernel.
-func onDisk(name string) (bool, error) {
+// ModuleOnDisk reports whether the running kernel can load a module of the given name.
+func ModuleOnDisk(name string) (bool, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return false, err

@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -18,7 +17,7 @@ func (k *Kernel) ForgetNeighbour(bridge string, addr netip.Addr) error {
 		return err
 	}
 	err = k.link.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, IP: addr.AsSlice()})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if ignore(err, unix.ENOENT) != nil {
 		return fmt.Errorf("forgetting neighbour %s on %s: %w", addr, bridge, err)
 	}
 	return nil

@@ -84,13 +84,8 @@ func routeTarget(r netlink.Route, names map[int]string) string {
 	if index := routeLink(r); index != 0 {
 		return names[index]
 	}
-	switch r.Type {
-	case unix.RTN_BLACKHOLE:
-		return "blackhole"
-	case unix.RTN_UNREACHABLE:
-		return "unreachable"
-	case unix.RTN_PROHIBIT:
-		return "prohibit"
+	fates := map[int]string{
+		unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
 	}
-	return "no interface"
+	return cmp.Or(fates[r.Type], "no interface")
 }

@@ -1,9 +1,9 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +34,7 @@ func Overruled(root string) ([]string, error) {
 			continue
 		}
 		settings, err := readSettings(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) { // neither is read at boot
+		if ignore(err, fs.ErrNotExist, unix.EISDIR) != nil { // neither is read at boot
 			return nil, err
 		}
 		for _, s := range settings {
@@ -72,12 +72,8 @@ func sysctlFiles(root string) ([]string, error) {
 			}
 		}
 	}
-	var files []string
-	for _, file := range byName {
-		files = append(files, file)
-	}
-	slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
-	return files, nil
+	byBase := func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) }
+	return slices.SortedFunc(maps.Values(byName), byBase), nil
 }
 
 // placed is a setting and its line: FILE:NUMBER.

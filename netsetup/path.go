@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,13 +54,11 @@ func (o *Outsider) open() error {
 	if err := o.pickAddrs(); err != nil {
 		return err
 	}
-	err := inThread(func() (err error) {
-		o.ns, err = netns.New()
-		return err
-	})
+	ns, err := inThread(netns.New)
 	if err != nil {
 		return fmt.Errorf("making a network namespace: %w", err)
 	}
+	o.ns = ns
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU, Alias: "boxrun:doctor"},
 		PeerName:      "eth0",
@@ -82,27 +81,22 @@ func (o *Outsider) openInside() error {
 		return err
 	}
 	defer inside.Close()
-	if err := raiseLink(inside, "lo", 0, netip.Addr{}); err != nil {
+	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, "eth0", outsiderMTU, o.Addr)
+	if err := errors.Join(lo, eth0); err != nil {
 		return err
 	}
-	if err := raiseLink(inside, "eth0", outsiderMTU, o.Addr); err != nil {
-		return err
-	}
-	gateway := &netlink.Route{Gw: o.Gateway.AsSlice()}
-	if err := inside.RouteAdd(gateway); err != nil {
+	if err := inside.RouteAdd(&netlink.Route{Gw: o.Gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("adding the client's default route: %w", err)
 	}
 	awaitUp(inside, "eth0")
 	awaitUp(o.host, o.Device)
-	return inNetwork(o.ns, func() error {
-		eth, err := ethtool.NewEthtool()
-		if err != nil {
-			return err
-		}
-		defer eth.Close()
-		return eth.Change("eth0", map[string]bool{
-			"tx-tcp-segmentation": false, "tx-generic-segmentation": false, "tx-checksum-ip-generic": false,
-		})
+	eth, err := inNetwork(o.ns, ethtool.NewEthtool) // a socket of the client's network, whoever uses the socket
+	if err != nil {
+		return err
+	}
+	defer eth.Close()
+	return eth.Change("eth0", map[string]bool{
+		"tx-tcp-segmentation": false, "tx-generic-segmentation": false, "tx-checksum-ip-generic": false,
 	})
 }
 
@@ -148,11 +142,10 @@ func (o *Outsider) pickAddrs() error {
 	const networks = 1 << (30 - 15)
 	for i := range 16 {
 		p := nthNetwork(benchmark(), (os.Getpid()+i*2047)%networks)
-		taken := false
-		for _, r := range routes {
+		taken := slices.ContainsFunc(routes, func(r netlink.Route) bool {
 			dst := prefixOf(r.Dst)
-			taken = taken || !isDefault(dst) && dst.Overlaps(p)
-		}
+			return !isDefault(dst) && dst.Overlaps(p)
+		})
 		if !taken {
 			o.Gateway = p.Addr().Next()
 			o.Addr = o.Gateway.Next()
@@ -177,36 +170,25 @@ func (o *Outsider) Dial(ctx context.Context, network, address string) (net.Conn,
 }
 
 // Listen listens there.
-func (o *Outsider) Listen(ctx context.Context, network, address string) (l net.Listener, err error) {
-	err = inNetwork(o.ns, func() error {
-		l, err = new(net.ListenConfig).Listen(ctx, network, address)
-		return err
+func (o *Outsider) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return inNetwork(o.ns, func() (net.Listener, error) {
+		return new(net.ListenConfig).Listen(ctx, network, address)
 	})
-	return l, err
 }
 
 // Close takes the Outsider away, and what the host's connection tracking remembers of the Outsider.
 func (o *Outsider) Close() error {
-	var errs []error
-	link, err := o.host.LinkByName(o.Device)
-	if err == nil {
+	k := Kernel{link: o.host}
+	link, err := k.linkByName(o.Device)
+	if link != nil {
 		err = o.host.LinkDel(link)
 	}
-	if !errors.As(err, &netlink.LinkNotFoundError{}) {
-		errs = append(errs, err)
-	}
 	if o.ns.IsOpen() {
-		errs = append(errs, o.ns.Close())
+		err = errors.Join(err, o.ns.Close())
 	}
-	return errors.Join(append(errs, o.forget())...)
-}
-
-// forget deletes the tracked connections of the outsider, whichever end began them.
-func (o *Outsider) forget() error {
-	k := Kernel{link: o.host}
-	return k.forgetFlows(func(f *netlink.ConntrackFlow) bool {
+	return errors.Join(err, k.forgetFlows(func(f *netlink.ConntrackFlow) bool { // whichever end began them
 		return addrOf(f.Forward.SrcIP) == o.Addr || addrOf(f.Forward.DstIP) == o.Addr
-	})
+	}))
 }
 
 // SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
@@ -239,7 +221,8 @@ func InNetworkOf(pid int, do func() error) error {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
-	return inNetwork(ns, do)
+	_, err = inNetwork(ns, func() (struct{}, error) { return struct{}{}, do() })
+	return err
 }
 
 // DialFrom connects from the network of a process. The address is IP:PORT.
@@ -254,21 +237,18 @@ func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, 
 
 // dialIn opens the socket on a thread in ns. For an address in numbers the library asks nobody and starts no
 // goroutine.
-func dialIn(ctx context.Context, ns netns.NsHandle, network, address string) (conn net.Conn, err error) {
+func dialIn(ctx context.Context, ns netns.NsHandle, network, address string) (net.Conn, error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		return nil, err
 	}
-	err = inNetwork(ns, func() error {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
+	return inNetwork(ns, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, address) })
 }
 
-func inNetwork(ns netns.NsHandle, do func() error) error {
-	return inThread(func() error {
+// inNetwork runs do on a thread in the network ns.
+func inNetwork[T any](ns netns.NsHandle, do func() (T, error)) (T, error) {
+	return inThread(func() (made T, err error) {
 		if err := netns.Set(ns); err != nil {
-			return fmt.Errorf("entering a network namespace: %w", err)
+			return made, fmt.Errorf("entering a network namespace: %w", err)
 		}
 		return do()
 	})
@@ -276,22 +256,22 @@ func inNetwork(ns netns.NsHandle, do func() error) error {
 
 // inThread runs do on a thread of its own and puts the thread back into the caller's network. Where putting back
 // fails, the thread stays locked and ends with its goroutine.
-func inThread(do func() error) error {
-	result := make(chan error, 1)
+func inThread[T any](do func() (T, error)) (made T, err error) {
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread()
-		own, err := netns.Get()
-		if err != nil {
+		var own netns.NsHandle
+		if own, err = netns.Get(); err != nil {
 			runtime.UnlockOSThread()
-			result <- err
 			return
 		}
-		err = do()
+		made, err = do()
 		if netns.Set(own) == nil {
 			runtime.UnlockOSThread()
 		}
 		_ = own.Close()
-		result <- err
 	}()
-	return <-result
+	<-done
+	return made, err
 }

@@ -119,22 +119,23 @@ func (p *Plan) Record(k *Kernel) error {
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	err := p.eachDrifted(k, func(_ step, lines []string) error {
+	err := p.eachDrifted(k, "checking", func(_ step, lines []string) error {
 		drift = append(drift, lines...)
 		return nil
 	})
 	return drift, err
 }
 
-// eachDrifted calls do with each step out of place and the lines from check, and stops at the first error.
-func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) error {
+// eachDrifted calls do with each step out of place and the lines from check, and stops at the first error. The error
+// begins with what is being done to the step: "checking".
+func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []string) error) error {
 	for _, s := range p.steps() {
 		drift, err := s.check(k)
 		if err == nil && len(drift) > 0 {
 			err = do(s, drift)
 		}
 		if err != nil {
-			return fmt.Errorf("checking %v: %w", s, err)
+			return fmt.Errorf("%s %v: %w", doing, s, err)
 		}
 	}
 	return nil
@@ -143,23 +144,16 @@ func (p *Plan) eachDrifted(k *Kernel, do func(s step, drift []string) error) err
 // Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
 // and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
-	for _, s := range p.steps() {
-		drift, err := s.check(k)
-		if err == nil && len(drift) > 0 {
-			err = s.ensure(k)
-		}
-		if err != nil {
-			return fmt.Errorf("setting up %v: %w", s, err)
-		}
-	}
-	return nil
+	return p.eachDrifted(k, "setting up", func(s step, _ []string) error { return s.ensure(k) })
 }
 
 // Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no
 // error, so Undo is safe after an Apply that stopped anywhere. A plan whose shared chains still hold others' rules is
 // left alone, with ErrInUse: the plan of [Host] goes with the last bridge, whoever undoes the bridge.
 func (p Plan) Undo(k *Kernel) error {
-	if p.inUse(k) {
+	k.Reread()
+	// Where the rules cannot be read, the step of the rules says why.
+	if have, err := k.rules(); err == nil && p.ruleset().inUse(have) {
 		return ErrInUse
 	}
 	var errs []error
@@ -173,14 +167,6 @@ func (p Plan) Undo(k *Kernel) error {
 
 // ErrInUse is in the chain of the error of Undo where others have rules in the plan's shared chains.
 var ErrInUse = errors.New("others have rules in the plan's chains")
-
-// inUse reports whether other plans rely on this plan. It returns false where the rules cannot be read: then the step
-// of the rules says why.
-func (p Plan) inUse(k *Kernel) bool {
-	k.Reread()
-	have, err := k.rules()
-	return err == nil && p.ruleset().inUse(have)
-}
 
 // Settle returns a line for each setting of the host that differs from before. Call Settle when all is up: from here
 // on others may rely on what the host forwards, so the settings are no longer restored. Settle keeps the lines in

@@ -59,12 +59,11 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 // ranges returns the ports, with ports side by side joined. Ports of a single address come before ports of any
 // address; otherwise the order does not depend on the profile's.
 func (b Box) ranges() []Port {
-	var ports []Port
-	for _, p := range b.Ports {
+	ports := slices.Clone(b.Ports)
+	for i, p := range ports {
 		if p.HostIP.IsUnspecified() {
-			p.HostIP = netip.Addr{}
+			ports[i].HostIP = netip.Addr{}
 		}
-		ports = append(ports, p)
 	}
 	slices.SortFunc(ports, func(a, b Port) int {
 		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))
@@ -93,10 +92,7 @@ func mergePorts(ports []Port) []Port {
 func (b Box) dnatRules(ranges []Port) []string {
 	var rules []string
 	for _, r := range ranges {
-		dst := ""
-		if r.HostIP.IsValid() {
-			dst = fmt.Sprintf("-d %s ", r.HostIP)
-		}
+		dst := wordsIf(r.HostIP.IsValid(), "-d %s ", r.HostIP)
 		to := fmt.Sprintf("%s:%d", b.Addr, r.Container)
 		switch {
 		case r.Count > 1 && r.Host == r.Container:
@@ -140,10 +136,9 @@ func (b Box) filterRules(ranges []Port) []string {
 func insideRanges(ranges []Port) []Port {
 	var inside []Port
 	for _, r := range ranges {
-		if r.HostIP.IsLoopback() {
-			continue
+		if !r.HostIP.IsLoopback() {
+			inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
 		}
-		inside = append(inside, Port{Proto: r.Proto, Container: r.Container, Count: r.Count})
 	}
 	slices.SortFunc(inside, func(a, b Port) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Container, b.Container), cmp.Compare(b.Count, a.Count))

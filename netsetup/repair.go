@@ -9,7 +9,7 @@ import (
 // where all is in place. It never writes. The plan must be recorded.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
-	err := p.eachDrifted(k, func(s step, _ []string) error {
+	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
 		up, _ := s.commands()
 		var err error
 		if r, ok := s.(repairer); ok {
@@ -50,12 +50,9 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	if err != nil || link == nil || d.Found != nil {
 		return up, err
 	}
-	attrs := fmt.Sprintf("ip link set %s address %s", d.Name, d.MAC)
-	if d.MTU > 0 {
-		attrs += fmt.Sprintf(" mtu %d", d.MTU)
-	}
+	mtu := wordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	return []string{
-		attrs + " alias " + d.Alias + " up",
+		fmt.Sprintf("ip link set %s address %s%s alias %s up", d.Name, d.MAC, mtu, d.Alias),
 		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),
 	}, nil
 }

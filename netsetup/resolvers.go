@@ -29,14 +29,19 @@ func HostResolvers() (Resolvers, error) {
 	return hostResolvers("/")
 }
 
-func hostResolvers(root string) (Resolvers, error) {
-	var search []string
-	for _, file := range []string{
+// ResolverFiles returns the files read by HostResolvers, in the order of reading.
+func ResolverFiles() []string {
+	return []string{
 		"/etc/resolv.conf",
 		"/run/systemd/resolve/resolv.conf",
 		"/run/NetworkManager/no-stub-resolv.conf",
 		"/run/NetworkManager/resolv.conf",
-	} {
+	}
+}
+
+func hostResolvers(root string) (Resolvers, error) {
+	var search []string
+	for _, file := range ResolverFiles() {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -69,7 +74,11 @@ func parseResolvConf(text string) Resolvers {
 		if len(fields) < 2 || !strings.HasPrefix(line, fields[0]) {
 			continue
 		}
-		values := untilComment(fields[1:])
+		rest := strings.Join(fields[1:], " ")
+		if comment := strings.IndexAny(rest, "#;"); comment >= 0 {
+			rest = rest[:comment]
+		}
+		values := strings.Fields(rest)
 		switch fields[0] {
 		case "nameserver":
 			r.Servers = appendServer(r.Servers, values)
@@ -80,16 +89,6 @@ func parseResolvConf(text string) Resolvers {
 		}
 	}
 	return r
-}
-
-// untilComment cuts a comment behind the values.
-func untilComment(values []string) []string {
-	for i, v := range values {
-		if at := strings.IndexAny(v, "#;"); at >= 0 {
-			return slices.DeleteFunc(append(values[:i:i], v[:at]), func(s string) bool { return s == "" })
-		}
-	}
-	return values
 }
 
 // appendServer adds the first value, if the value is a new address. A zone, as in fe80::1%eth0, is kept.

@@ -92,7 +92,7 @@ func (r *ruleset) ensure(k *Kernel) error {
 	if err != nil || len(e.drift) == 0 {
 		return err
 	}
-	if err := k.restore(e.input(tableOrder())); err != nil {
+	if err := k.restore("iptables", e.input(tableOrder())); err != nil {
 		return err
 	}
 	return k.forget(r.flows, toBox)
@@ -181,9 +181,12 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 
 // compare reports whether the chain holds its rules and no others, in order, and notes what differs.
 func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
-	have, want := textsOf(list), make([]string, len(c.Rules))
-	for i, spec := range c.Rules {
-		want[i] = rules.Normal(spec)
+	var have, want []string
+	for _, rule := range list {
+		have = append(have, rule.Text)
+	}
+	for _, spec := range c.Rules {
+		want = append(want, rules.Normal(spec))
 	}
 	if slices.Equal(have, want) {
 		return true, nil
@@ -205,15 +208,6 @@ func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
 		e.note("chain %s/%s has its rules in another order, or twice", c.Table, c.Name)
 	}
 	return false, nil
-}
-
-// textsOf returns the texts of rules.
-func textsOf(list []rules.Rule) []string {
-	texts := make([]string, len(list))
-	for i, rule := range list {
-		texts[i] = rule.Text
-	}
-	return texts
 }
 
 // without returns the texts of list that other lacks.
@@ -314,7 +308,7 @@ func (r *ruleset) undo(k *Kernel) error {
 	if len(e.lines) > 0 {
 		order := tableOrder()
 		slices.Reverse(order)
-		if k.restore(e.input(order)) != nil {
+		if k.restore("iptables", e.input(order)) != nil {
 			err = k.removeSingly(e)
 		}
 	}

@@ -36,16 +36,12 @@ const (
 // LookSetup looks up what a Setup depends on.
 func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	s := Setup{Etc: etc, Bridges: bridges, Firewalld: hasFirewalld(etc)}
-	var err, legacyErr, zonesErr error
+	var err, legacyErr, lookErr, zonesErr error
 	s.Zoned, zonesErr = unzoned(etc, bridges)
 	s.Devices, err = k.defaultDevices()
 	s.Legacy, legacyErr = legacy()
-	path, lookErr := exec.LookPath("ethtool")
-	if errors.Is(lookErr, exec.ErrNotFound) {
-		lookErr = nil
-	}
-	s.Ethtool = path
-	return s, errors.Join(err, legacyErr, lookErr, zonesErr)
+	s.Ethtool, lookErr = exec.LookPath("ethtool")
+	return s, errors.Join(err, legacyErr, ignore(lookErr, exec.ErrNotFound), zonesErr)
 }
 
 // hasFirewalld reports whether firewalld is installed: its package brings both directories.
@@ -77,7 +73,7 @@ func (s Setup) Plan() Plan {
 // The plan must be recorded just before, so that the lines can tell what was there.
 func (p Plan) Deeds(k *Kernel) ([]string, error) {
 	var deeds []string
-	err := p.eachDrifted(k, func(s step, _ []string) error {
+	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
 		deeds = append(deeds, deed(s))
 		return nil
 	})
@@ -141,13 +137,12 @@ func (s Setup) sysctls() []Sysctl {
 }
 
 func (s Setup) sysctlText() string {
-	var b strings.Builder
-	b.WriteString(setupComment +
-		"# The host forwards for boxes, and takes packets by another way than their answers go.\n")
+	const why = "# The host forwards for boxes, and takes packets by another way than their answers go.\n"
+	text := setupComment + why
 	for _, setting := range s.sysctls() {
-		fmt.Fprintf(&b, "%s = %s\n", setting.Key, setting.Value)
+		text += fmt.Sprintf("%s = %s\n", setting.Key, setting.Value)
 	}
-	return b.String()
+	return text
 }
 
 // modules leaves out the modules of the legacy backend where the host has the other backend.
@@ -166,18 +161,18 @@ func (s Setup) modulesText() string {
 // udevText returns a rule for each bridge whose offload is turned off; "" where there is none. Rules go by names: a
 // bridge made by hand, or by the host's own configuration at boot, has no mark of boxrun's.
 func (s Setup) udevText() string {
-	var lines strings.Builder
+	const why = "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n"
+	lines := ""
 	for _, n := range s.Bridges {
 		if n.Offload && s.Ethtool != "" {
-			fmt.Fprintf(&lines, `ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", `+
+			lines += fmt.Sprintf(`ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", `+
 				`RUN+="%s -K $name %s"`+"\n", n.Bridge, s.Ethtool, offload)
 		}
 	}
-	if lines.Len() == 0 {
+	if lines == "" {
 		return ""
 	}
-	const why = "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n"
-	return setupComment + why + lines.String()
+	return setupComment + why + lines
 }
 
 // unzoned returns the bridges outside all other zones of firewalld's permanent configuration.
@@ -210,11 +205,9 @@ func unzoned(etc string, bridges []Network) ([]string, error) {
 func SetupFiles(etc string) ([]string, error) {
 	var found []string
 	for _, f := range allSetupFiles(etc) {
-		_, err := f.read()
-		switch {
-		case err == nil:
+		if _, err := f.read(); err == nil {
 			found = append(found, f.Path)
-		case errors.Is(err, fs.ErrPermission):
+		} else if errors.Is(err, fs.ErrPermission) {
 			return found, err
 		}
 	}

@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -44,11 +43,11 @@ type Change struct {
 func Look() (Snapshot, error) {
 	var s Snapshot
 	for _, part := range []func() ([]fact, error){devices, firewallFacts, netSysctls} {
-		facts, err := part()
+		facts, err := part() // zero facts are left out
 		if err != nil {
 			return Snapshot{}, fmt.Errorf("looking at the host's network: %w", err)
 		}
-		s.facts = append(s.facts, facts...)
+		s.facts = append(s.facts, slices.DeleteFunc(facts, func(f fact) bool { return f == fact{} })...)
 	}
 	return s, nil
 }
@@ -113,7 +112,7 @@ func devices() ([]fact, error) {
 			return nil, fmt.Errorf("listing addresses: %w", err)
 		}
 		for _, a := range addrs {
-			facts = appendFact(facts, addrFact(a, l.Attrs().Name))
+			facts = append(facts, addrFact(a, l.Attrs().Name))
 		}
 	}
 	routing, err := routingFacts(h, namesOf(links))
@@ -125,14 +124,6 @@ func devices() ([]fact, error) {
 func passing(l netlink.Link) bool {
 	a := l.Attrs()
 	return strings.HasPrefix(a.Alias, "boxrun:") || l.Type() == "veth" && a.MasterIndex != 0 && a.NetNsID >= 0
-}
-
-// appendFact leaves out the zero fact.
-func appendFact(facts []fact, f fact) []fact {
-	if f.thing == "" {
-		return facts
-	}
-	return append(facts, f)
 }
 
 func linkFacts(l netlink.Link, names map[int]string) []fact {
@@ -160,7 +151,7 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 	return append(facts, property("state", state, state))
 }
 
-// addrFact leaves out addresses made by the kernel itself: link-local and temporary addresses of IPv6.
+// addrFact returns the zero fact for addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
 	prefix := prefixOf(a.IPNet)
 	passes := prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0
@@ -189,10 +180,10 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 			return nil, fmt.Errorf("listing routes: %w", err)
 		}
 		for _, r := range routes {
-			facts = appendFact(facts, routeFact(r, family, names))
+			facts = append(facts, routeFact(r, family, names))
 		}
 		rules, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
-		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without IPv6, or without rules
+		if ignore(err, unix.EOPNOTSUPP) != nil { // a kernel without IPv6, or without rules
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
 		for _, r := range rules {
@@ -213,7 +204,7 @@ func ipFact(family int, object, name, words string) fact {
 	}
 }
 
-// routeFact leaves out the routes made by the kernel for an address.
+// routeFact returns the zero fact for the routes made by the kernel for an address.
 func routeFact(r netlink.Route, family int, names map[int]string) fact {
 	kinds := map[int]string{
 		unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ",
@@ -255,7 +246,7 @@ func hopWords(gateway net.IP, link string) string {
 	return wordsIf(gateway != nil, " via %s", gateway) + wordsIf(link != "", " dev %s", link)
 }
 
-// wordsIf formats words of a command where they are needed, and returns "" where they are not.
+// wordsIf formats words of a command or a file where the words are needed, and returns "" where they are not.
 func wordsIf(needed bool, format string, args ...any) string {
 	if !needed {
 		return ""

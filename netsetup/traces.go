@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"boxrun/netsetup/rules"
@@ -187,11 +186,8 @@ func (t Traces) Remove(k *Kernel) error {
 	}
 	for _, tool := range t.tools() {
 		e := t.removal(tool)
-		input := strings.Join(e.input(e.tables()), "\n") + "\n"
-		_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
-		errs = append(errs, err)
+		errs = append(errs, k.restore(tool, e.input(e.tables())))
 	}
-	k.Reread()
 	for _, b := range t.Bridges {
 		link, err := k.linkByName(b)
 		if link != nil && err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -20,18 +21,16 @@ func NameServers(text string) []netip.Addr {
 
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
-	var gateway netip.Addr
-	err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
-		routes, err := defaultRoutes(h)
-		if len(routes) > 0 {
-			gateway = addrOf(routes[0].Gw)
-		}
-		return err
+	routes, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
+		return defaultRoutes(h)
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)
 	}
-	return gateway, nil
+	if len(routes) == 0 {
+		return netip.Addr{}, nil
+	}
+	return addrOf(routes[0].Gw), nil
 }
 
 // discard is the port of a service that throws packets away (RFC 863). Nobody need listen.
@@ -63,14 +62,12 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 }
 
 // knows reports whether a neighbour has answered.
-func knows(pid int, addr netip.Addr) (known bool, err error) {
-	err = lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) error {
-		entries, err := neighList(h, 0, netlink.FAMILY_V4)
-		for _, e := range entries {
-			answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0
-			known = known || answered && addrOf(e.IP) == addr
-		}
-		return err
+func knows(pid int, addr netip.Addr) (bool, error) {
+	entries, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Neigh, error) {
+		return neighList(h, 0, netlink.FAMILY_V4)
 	})
-	return known, err
+	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
+		answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0
+		return answered && addrOf(e.IP) == addr
+	}), err
 }

@@ -3,12 +3,13 @@ package main
 import "github.com/spf13/cobra"
 
 func (a *app) repairCommand() *cobra.Command {
-	return &cobra.Command{
+	var quiet bool
+	cmd := &cobra.Command{
 		Use:   "repair",
-		Short: "Put back rules of boxes that somebody took away",
-		Long: `repair looks after all boxes that are up, and touches none of them: what a
-firewall flushed is put back. systemd runs it when a firewall was restarted or
-reloaded, where a box is enabled.`,
+		Short: "Put back what somebody took away from boxes",
+		Long: `repair looks after all boxes that are up, and touches none of them: rules
+that a firewall flushed, links and name servers that others changed are put
+back. Where a box is enabled, repair runs by itself after such a change.`,
 		Example: `  boxrun repair`,
 		Args:    args(cobra.NoArgs),
 		PreRunE: a.asRoot,
@@ -18,7 +19,7 @@ reloaded, where a box is enabled.`,
 				a.notef("mended: %s", line)
 			}
 			switch {
-			case err != nil:
+			case err != nil || quiet:
 				return err
 			case done.Boxes == 0:
 				a.note("no box is up")
@@ -28,4 +29,6 @@ reloaded, where a box is enabled.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say only what was mended")
+	return cmd
 }

@@ -3,16 +3,16 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher/units"
+	"boxrun/launcher/watch"
 )
 
-// watchCommand waits for reloads of firewalld. Only boxrun-watch@firewalld.service runs this verb.
+// watchCommand waits for changes of the host. Only boxrun-watch@host.service runs this verb.
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "watch",
-		Short:  "Wait for firewalld to be reloaded, and have rules repaired then",
+		Short:  "Wait for changes of the host, and have boxes repaired then",
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
-		RunE:   func(cmd *cobra.Command, _ []string) error { return units.Watch(cmd.Context()) },
+		RunE:   func(cmd *cobra.Command, _ []string) error { return watch.Run(cmd.Context(), a.launcher().Store, a.err) },
 	}
 }

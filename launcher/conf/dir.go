@@ -28,7 +28,7 @@ import (
 //
 // Some images have an /etc/resolv.conf that is a link into /run. A bind on the link lands in /run, and is hidden when
 // systemd mounts its own /run. Then systemd-resolved makes the file from resolved.conf. In a box without
-// systemd-resolved, systemd-tmpfiles copies boxrun's resolv.conf there.
+// systemd-resolved, systemd-tmpfiles makes a link to boxrun's resolv.conf there.
 type Dir struct {
 	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
 	Hosts       string            // content of the hosts file
@@ -79,13 +79,25 @@ func (c Dir) bounds() []bound {
 	if c.Systemd && c.TasksHeld {
 		add("tasks.conf", tasksConf, 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
 	}
-	add("resolv.conf", c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
+	add(resolvFile, c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
 	if c.Systemd {
-		add("resolved.conf", c.Names.resolvedConf(), 0o644, "/etc/systemd/resolved.conf.d/90-boxrun.conf")
+		add(resolvedFile, c.Names.resolvedConf(), 0o644, "/etc/systemd/resolved.conf.d/90-boxrun.conf")
 		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
 	}
 	add("hosts", c.Hosts, 0o644, "/etc/hosts")
 	return all
+}
+
+// The files of a Dir with name servers.
+const (
+	resolvFile   = "resolv.conf"
+	resolvedFile = "resolved.conf"
+)
+
+// resolverFiles returns the files of c with name servers, in the directory dir.
+func (c Dir) resolverFiles(dir string) files.Set {
+	list := slices.DeleteFunc(c.Files(), func(f files.File) bool { return f.Path != resolvFile && f.Path != resolvedFile })
+	return files.Set{Doing: "writing name servers of the box", Files: files.In(dir, list)}
 }
 
 // Files returns the files of the directory: first the masks, sorted by name.

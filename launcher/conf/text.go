@@ -93,9 +93,9 @@ func (r Resolvers) resolvedConf() string {
 // keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
 const keptResolvConf = "/etc/boxrun/resolv.conf"
 
-// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles copies
-// boxrun's resolv.conf to the usual targets of such links, unless the target exists. A program that owns a target
-// overwrites the copy when it starts.
+// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles makes the usual
+// targets of such links into links to boxrun's resolv.conf, unless the target exists. A program that owns a target
+// replaces the link when the program starts.
 func tmpfilesConf() string {
 	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
 	for _, path := range []string{
@@ -103,7 +103,7 @@ func tmpfilesConf() string {
 		"/run/systemd/resolve/resolv.conf",
 		"/run/NetworkManager/resolv.conf",
 	} {
-		text += "C " + path + " 0644 - - - " + keptResolvConf + "\n"
+		text += "L " + path + " - - - - " + keptResolvConf + "\n"
 	}
 	return text
 }

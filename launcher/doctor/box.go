@@ -27,6 +27,7 @@ func (b boxLooks) list() []look {
 	if !b.Alive() {
 		return looks
 	}
+	looks = append(looks, one(b.Name, "name servers", b.servers))
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.Ports {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
@@ -89,6 +90,18 @@ func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 		{"hairpin", "on", "a box does not reach its own published ports without it",
 			func(p plan) plan { return plan{Hairpin: p.Hairpin} }},
 	}, []netsetup.Plan{b.Ports})
+}
+
+// servers says whether the box asks the name servers that a start would choose now.
+func (b boxLooks) servers(context.Context) Check {
+	line, err := conf.ServersDrift(b.store, b.Box)
+	switch {
+	case err != nil:
+		return broken(err)
+	case line != "":
+		return fail("names do not resolve in the box if the old servers are gone", network.RepairCommand, "%s", line)
+	}
+	return pass("as its profile and its host have them")
 }
 
 // hosts says whether the hosts file of the box names the other boxes on its bridge. The check is skipped if the

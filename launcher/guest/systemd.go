@@ -243,6 +243,27 @@ func (s *Systemd) status(ctx context.Context, name string, u systemdbus.UnitStat
 	return status
 }
 
+// RestartIfActive starts a unit of a box anew if the unit is active, and does not wait for the new start. pid is the PID of
+// the box's init on the host. A box without a systemd to ask has no such unit.
+func RestartIfActive(ctx context.Context, pid int, unit string) error {
+	s, err := Dial(ctx, pid)
+	if errors.Is(err, errNoSystemd) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	status, err := s.active(ctx, []string{unit})
+	if err != nil || status[0].Active != "active" {
+		return err
+	}
+	_, err = ask(ctx, "a new start of "+unit, func(ctx context.Context) (int, error) {
+		return s.conn.TryRestartUnitContext(ctx, unit, "replace", nil)
+	})
+	return err
+}
+
 // UnitName completes the name of a service, as systemctl does.
 func UnitName(unit string) string {
 	kinds := []string{".service", ".socket", ".target", ".mount", ".automount", ".timer", ".path", ".device", ".swap",

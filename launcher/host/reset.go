@@ -265,9 +265,15 @@ func (r reset) stopCommands() []string {
 		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
 	for _, b := range r.strays {
-		if !slices.Contains(r.boxes, b.Name) {
-			lines = append(lines, launcher.StopCommands(b)...)
+		if slices.Contains(r.boxes, b.Name) {
+			continue
 		}
+		stop := launcher.StopCommands(b)
+		if word := units.EnabledAs(b.Name); word != "" { // else systemd would start the box anew
+			lines = append(lines, "systemctl stop "+files.Quote("boxrun@"+word+".service"))
+			stop[0] += " 2>/dev/null || true"
+		}
+		lines = append(lines, stop...)
 	}
 	if len(r.boxes) > 0 {
 		abandoned := r.traces.Without(ownersOf(r.plans)).Commands()

@@ -28,10 +28,10 @@ func Booted() bool { return files.Exists("/run/systemd/system") }
 //	boxrun-NAME.service   transient: made by the "boxrun up" of the box, gone with the box (service.go)
 //	boxrun@NAME.service   of an enabled box: starts it at boot, and also supervises it after a start by hand
 //
-// More services put back rules taken away by a firewall (watch.go):
+// More services put back what somebody on the host took away (watch.go):
 //
 //	boxrun-repair@FIREWALL.service   runs "boxrun repair" after every start, restart or reload of FIREWALL
-//	boxrun-watch@firewalld.service   does so after every reload firewalld reports on D-Bus: no job of systemd's
+//	boxrun-watch@host.service        does so after every change that the kernel, firewalld or a resolver tells of (room watch)
 //
 // Each firewall has a boxrun-repair service of its own, because some firewalls conflict: firewalld's start stops
 // nftables. A single service for both would be told to start and to stop at once, and systemd would refuse the start of
@@ -52,8 +52,8 @@ var watchText string
 // Dir is where the units of enabled boxes are.
 const Dir = "/etc/systemd/system"
 
-// WatchUnit is the service that watches firewalld.
-const WatchUnit = "boxrun-watch@firewalld.service"
+// WatchUnit is the service that watches the host.
+const WatchUnit = "boxrun-watch@host.service"
 
 const (
 	unitRunDir     = "/run/systemd/system" // for a running box after its disable; the next boot empties it
@@ -286,7 +286,7 @@ func Files() ([]string, error) {
 		}
 	}
 	for _, dir := range []string{Dir, unitRunDir} {
-		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/" + WatchUnit,
+		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/boxrun-watch@*.service",
 			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchTemplate} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {

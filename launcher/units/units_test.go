@@ -65,6 +65,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/local/bin/boxrun repair
 ExecReload=/usr/local/bin/boxrun repair
+Slice=system.slice
 
 [Install]
 WantedBy=%i.service
@@ -72,9 +73,8 @@ WantedBy=%i.service
 		`/etc/systemd/system/boxrun-watch@.service
 # Written by "boxrun enable"; the last "boxrun disable" removes it.
 [Unit]
-Description=Put the rules of boxrun's boxes back whenever %i was reloaded
-BindsTo=%i.service
-After=%i.service dbus.service
+Description=Put the network of boxrun's boxes back whenever the %i changes it
+After=dbus.service network-online.target
 StartLimitIntervalSec=0
 
 [Service]
@@ -84,9 +84,10 @@ ExecStart=/usr/local/bin/boxrun watch
 Environment=GOMAXPROCS=1 GOGC=20
 Restart=on-failure
 RestartSec=1s
+Slice=system.slice
 
 [Install]
-WantedBy=%i.service
+WantedBy=multi-user.target
 `,
 	} {
 		if got := files[i].Path + "\n" + files[i].Content; got != want {

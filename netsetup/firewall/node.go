@@ -1,6 +1,10 @@
 package firewall
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+)
 
 // node is a piece of what nft prints as JSON: a word or a number, a list, or an object. All are empty for null.
 type node struct {
@@ -40,15 +44,6 @@ func (n node) has(name string) bool {
 
 // holds reports whether the node, or any object within, has the field.
 func (n node) holds(name string) bool {
-	for _, inner := range n.list {
-		if inner.holds(name) {
-			return true
-		}
-	}
-	for _, inner := range n.fields {
-		if inner.holds(name) {
-			return true
-		}
-	}
-	return n.has(name)
+	within := slices.AppendSeq(slices.Clone(n.list), maps.Values(n.fields))
+	return n.has(name) || slices.ContainsFunc(within, func(inner node) bool { return inner.holds(name) })
 }

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,11 +29,8 @@ func Read() (State, error) {
 	}
 	s := State{Backend: backend, Version: version}
 	used, err := rules.Save("iptables", "-c")
-	if ignoreIncompatible(err) != nil {
-		return s, err
-	}
-	other, err := rules.SaveOther(backend, "-c")
-	if ignoreIncompatible(err) != nil {
+	other, otherErr := rules.SaveOther(backend, "-c")
+	if err := cmp.Or(ignoreIncompatible(err), ignoreIncompatible(otherErr)); err != nil {
 		return s, err
 	}
 	s.tables = slices.Concat(used, other)

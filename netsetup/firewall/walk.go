@@ -142,44 +142,34 @@ func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 	if to.IsValid() {
 		after.Dst, after.DPort, after.Translated, after.ToHost = to.Addr(), to.Port(), true, false
 	}
-	var unsure []string
-	for _, at := range []struct {
-		hook   string
-		tables []string
-		p      Packet
-	}{
-		{"prerouting", []string{"raw", "mangle"}, before},
-		{"forward", []string{"mangle", "filter", "security"}, after},
-		{"postrouting", []string{"mangle"}, after},
-	} {
-		o := s.at(at.hook, at.tables, at.p)
-		unsure = append(unsure, o.Unsure...)
-		if o.Dropped {
-			o.Unsure = unsure
-			return o
+	return inTurn(
+		s.at("prerouting", before, "raw", "mangle"),
+		s.at("forward", after, "mangle", "filter", "security"),
+		s.at("postrouting", after, "mangle"))
+}
+
+// inTurn returns the first outcome in which a rule decides, unsure of the rules of earlier outcomes, too.
+func inTurn(outcomes ...Outcome) (all Outcome) {
+	for _, o := range outcomes {
+		o.Unsure = slices.Concat(all.Unsure, o.Unsure)
+		if all = o; o.Dropped || o.Rule != "" {
+			break
 		}
 	}
-	return Outcome{Unsure: unsure}
+	return all
 }
 
 // at walks a packet through all rules of a hook.
-func (s State) at(hook string, names []string, p Packet) Outcome {
-	var unsure []string
-	for _, name := range names {
+func (s State) at(hook string, p Packet, tables ...string) Outcome {
+	var outcomes []Outcome
+	for _, name := range tables {
 		for _, t := range s.tables {
-			if t.Name != name {
-				continue
-			}
-			o := through(t, strings.ToUpper(hook), p)
-			if unsure = append(unsure, o.Unsure...); o.Dropped {
-				o.Unsure = unsure
-				return o
+			if t.Name == name {
+				outcomes = append(outcomes, through(t, strings.ToUpper(hook), p))
 			}
 		}
 	}
-	o := s.nft.through(hook, "filter", p)
-	o.Unsure = append(unsure, o.Unsure...)
-	return o
+	return inTurn(append(outcomes, s.nft.through(hook, "filter", p))...)
 }
 
 // Translation returns which rule translates the destination of a new packet, and to where; no Rule where none does.
@@ -211,8 +201,8 @@ func (s State) translations(hook string, p Packet) Outcome {
 		}
 	}
 	for _, c := range s.nft.base {
-		if c.Prio == dstnat {
-			all = append(all, s.nft.only(func(other nftChain) bool { return other == c }).through(hook, "nat", p))
+		if c.Prio == dstnat && c.Hook == hook && c.Type == "nat" {
+			all = append(all, s.nft.throughChain(c, p))
 		}
 	}
 	all = slices.DeleteFunc(all, func(o Outcome) bool { return o.Rule == "" })
@@ -221,10 +211,8 @@ func (s State) translations(hook string, p Packet) Outcome {
 	}
 	first := max(0, slices.IndexFunc(all, func(o Outcome) bool { return rules.Ours(o.Rule) }))
 	found := all[first]
-	for i, o := range all {
-		if i != first {
-			found.Rivals = append(found.Rivals, o.Rule)
-		}
+	for _, o := range slices.Delete(all, first, first+1) {
+		found.Rivals = append(found.Rivals, o.Rule)
 	}
 	return found
 }

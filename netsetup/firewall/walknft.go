@@ -57,10 +57,9 @@ func readNFT() (native nftRules, installed bool, err error) {
 		return nftRules{}, false, err
 	}
 	out, err := rules.Run("", "nft", "-j", "list", "ruleset")
-	if err != nil {
-		return nftRules{}, false, err
+	if err == nil {
+		native, err = parseNFT([]byte(out))
 	}
-	native, err = parseNFT([]byte(out))
 	return native, err == nil, err
 }
 
@@ -121,19 +120,13 @@ type nftWalk struct {
 // through walks the base chains of a hook. The kind is filter or nat. After a chain that accepts, the next chain is
 // asked.
 func (n nftRules) through(hook, kind string, p Packet) Outcome {
-	var all Outcome
+	var outcomes []Outcome
 	for _, c := range n.base {
-		if c.Hook != hook || c.Type != kind {
-			continue
-		}
-		o := n.throughChain(c, p)
-		all.Unsure = append(all.Unsure, o.Unsure...)
-		if o.Dropped || o.Rule != "" {
-			o.Unsure = all.Unsure
-			return o
+		if c.Hook == hook && c.Type == kind {
+			outcomes = append(outcomes, n.throughChain(c, p))
 		}
 	}
-	return all
+	return inTurn(outcomes...)
 }
 
 func (n nftRules) throughChain(c nftChain, p Packet) Outcome {

@@ -1,0 +1,44 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+
+	"boxrun/launcher/files"
+	"boxrun/netsetup"
+)
+
+// watchFirewalld tells of reloads of firewalld: a reload drops interfaces from zones. A host without D-Bus has no
+// firewalld.
+func watchFirewalld(ctx context.Context, w *watcher) error {
+	if !files.Exists("/run/dbus/system_bus_socket") {
+		return nil
+	}
+	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("connecting to D-Bus: %w", err)
+	}
+	// D-Bus checks the sender: anybody may send a signal with this name.
+	const firewalld = netsetup.FirewalldName // the name of its interface, too
+	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
+		dbus.WithMatchMember("Reloaded"))
+	if err != nil {
+		return errors.Join(fmt.Errorf("waiting for reloads of firewalld: %w", err), bus.Close())
+	}
+	reloads := make(chan *dbus.Signal, 1)
+	bus.Signal(reloads)
+	go func() {
+		for signal := range reloads {
+			if signal.Name == firewalld+".Reloaded" { // the bus announces our own name
+				w.tell()
+			}
+		}
+		if ctx.Err() == nil {
+			w.fail(errors.New("D-Bus went away"))
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,65 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// watchRoutes tells of changes to links, addresses, default routes, routing rules and forwarding (rtnetlink(7)).
+func watchRoutes(ctx context.Context, w *watcher) error {
+	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.matters,
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF)
+}
+
+// subscribe tells of netlink messages, if matters says so of a message. The kernel drops messages for a slow reader, with
+// ENOBUFS: then anything may have changed.
+func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(syscall.NetlinkMessage) bool, groups ...uint) error {
+	socket, err := nl.Subscribe(protocol, groups...)
+	if err != nil {
+		return fmt.Errorf("waiting for changes of the network: %w", err)
+	}
+	context.AfterFunc(ctx, socket.Close)
+	go func() {
+		for ctx.Err() == nil {
+			messages, from, err := socket.Receive()
+			switch {
+			case errors.Is(err, unix.ENOBUFS) || err == nil && from.Pid == 0 && slices.ContainsFunc(messages, matters):
+				w.tell()
+			case err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN):
+				w.fail(fmt.Errorf("waiting for changes of the network: %w", err))
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+// matters says whether a message of rtnetlink can be about boxes. Routes of routing daemons and links of others are not.
+func (w *watcher) matters(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
+		return true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		link, err := netlink.LinkDeserialize(nil, m.Data)
+		return err == nil && (w.isBridge(link.Attrs().Name) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)
+	}
+	return false
+}
+
+// isBridge says whether a link has the name of a bridge with boxes.
+func (w *watcher) isBridge(name string) bool {
+	return slices.ContainsFunc(w.store.Records("bridges/*.json"), func(file string) bool {
+		return strings.TrimSuffix(filepath.Base(file), ".json") == name
+	})
+}

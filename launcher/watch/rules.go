@@ -1,0 +1,32 @@
+package watch
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// watchRules tells of changes to rules. The kernel tells of the rules of nft, and of iptables-nft. The kernel is silent
+// about iptables-legacy: there the services boxrun-repair@FIREWALL tell.
+func watchRules(ctx context.Context, w *watcher) error {
+	return w.subscribe(ctx, unix.NETLINK_NETFILTER, concernsBoxes, unix.NFNLGRP_NFTABLES)
+}
+
+// concernsBoxes says whether a message of nfnetlink is of a removed table, of boxrun's chains, or of a built-in chain of
+// iptables. Attributes are NUL-terminated names.
+func concernsBoxes(m syscall.NetlinkMessage) bool {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
+		return false
+	}
+	switch m.Header.Type & 0xff {
+	case unix.NFT_MSG_DELTABLE:
+		return true
+	case unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE:
+		return slices.ContainsFunc([]string{"BOXRUN", "FORWARD\x00", "PREROUTING\x00", "POSTROUTING\x00", "INPUT\x00", "OUTPUT\x00"},
+			func(name string) bool { return bytes.Contains(m.Data, []byte(name)) })
+	}
+	return false
+}

@@ -1,0 +1,138 @@
+package watch
+
+import (
+	"context"
+	"io"
+	"os/exec"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+)
+
+// settle is how long a change may go on before its repair: whoever replaces rules, links or addresses does so in steps.
+const settle = 200 * time.Millisecond
+
+// alone is how long a repair may take before a further change ends the repair for a new repair. The repair may wait for
+// another boxrun. The first moments do not count: the sources tell of the repair's own changes too.
+const alone = time.Second
+
+// A watcher knows whether anything has changed since its last repair.
+type watcher struct {
+	store   *box.Store
+	log     io.Writer     // of the repairs
+	changed chan struct{} // buffered: changes while nobody listens count once
+	failed  chan error    // the error of a failed source
+}
+
+// A source starts to tell the watcher of changes of one kind, and goes on until ctx ends. Its error is of the start; a
+// later error goes to the watcher's channel failed.
+type source func(ctx context.Context, w *watcher) error
+
+// Run runs "boxrun repair" after every change of the host, until ctx ends. The messages of the repairs go to log. Run tells systemd when all sources are open. Run returns an error when a source fails: systemd starts
+// the watch anew.
+func Run(ctx context.Context, s *box.Store, log io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	for _, open := range []source{watchRoutes, watchRules, watchResolvers, watchFirewalld} {
+		if err := open(ctx, w); err != nil {
+			return err
+		}
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fault.Wrap("telling systemd that the watch is up", err)
+	}
+	w.tell() // something may have changed before the sources were open
+	return w.loop(ctx)
+}
+
+// tell notes a change.
+func (w *watcher) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// fail ends the watch.
+func (w *watcher) fail(err error) {
+	select {
+	case w.failed <- err:
+	default:
+	}
+}
+
+// loop repairs after each change. Somebody who undoes every repair at once is not fought at full speed: after thirty
+// repairs in a row repairs are a second apart.
+func (w *watcher) loop(ctx context.Context) error {
+	pace := rate.NewLimiter(rate.Every(time.Second), 30)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-w.failed:
+			return err
+		case <-w.changed:
+		}
+		if pace.Wait(ctx) != nil || !sleep(ctx, settle) {
+			return nil
+		}
+		w.drain()
+		w.repair(ctx)
+	}
+}
+
+// drain forgets a change, because the next repair looks at everything anyway.
+func (w *watcher) drain() {
+	select {
+	case <-w.changed:
+	default:
+	}
+}
+
+// repair runs "boxrun repair". A further change while the repair waits ends
+// the repair, and is left for the next.
+func (w *watcher) repair(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.store.Exe, "repair", "--quiet")
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.Stdout, cmd.Stderr = w.log, w.log
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := cmd.Run(); err != nil && ctx.Err() == nil {
+			w.store.Notef("boxrun repair: %v", err)
+		}
+	}()
+	sleepUntil(ctx, done, alone)
+	select {
+	case <-done:
+	case <-w.changed:
+		cancel()
+		<-done
+		w.tell()
+	}
+}
+
+// sleep waits for a time, and reports whether ctx is still good.
+func sleep(ctx context.Context, d time.Duration) bool {
+	sleepUntil(ctx, nil, d)
+	return ctx.Err() == nil
+}
+
+// sleepUntil waits for a time, for done or for the end of ctx.
+func sleepUntil(ctx context.Context, done <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-done:
+	case <-timer.C:
+	}
+}
