@@ -148,5 +148,8 @@ func Hint(cause, image string) string {
 	if strings.Contains(cause, "no /sbin/init") {
 		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
 	}
+	if strings.Contains(cause, "the rules of the box's cgroup") {
+		return "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"
+	}
 	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
 }

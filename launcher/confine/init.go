@@ -89,14 +89,14 @@ type step struct {
 	do   func() error
 }
 
-// steps returns the steps, in their order: a mount shows the namespaces of the process that mounts, the init is to be
-// uncovered before mounts are shared, and mounts need the capabilities that the last step drops.
+// steps returns the steps, in their order: a mount shows the namespaces of the process that mounts, and mounts need
+// capabilities that the last step drops.
 func (o order) steps() []step {
 	strict := o.Security.Level == profiles.StrictLevel
 	list := []step{
-		{"making namespaces", newNamespaces},
 		{"cutting mounts off the host's", detachFromHost},
-		{"mounting cgroups", mountCgroups},
+		{"making shared memory of its own", ownMemory},
+		{"making cgroups of its own", ownCgroups},
 		{"making /sys read-only", closeSys},
 		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
 		{"hiding files of the kernel", hideKernelFiles},

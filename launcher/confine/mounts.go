@@ -11,9 +11,8 @@ import (
 // closed are the flags of mounts without programs, devices and set-user-ID bits.
 const closed = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// newNamespaces gives the calling thread cgroups and System V memory of its own. The cgroup of the box becomes the root
-// of the cgroups that the box sees.
-func newNamespaces() error { return unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWIPC) }
+// ownMemory gives the box shared memory and message queues of its own.
+func ownMemory() error { return unix.Unshare(unix.CLONE_NEWIPC) }
 
 // detachFromHost keeps mounts of the box from reaching the host. Mounts of the host below a bind still reach the box.
 func detachFromHost() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }
@@ -23,15 +22,19 @@ func detachFromHost() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS
 // be bound, and with a root that cannot be bound no unit can have a view of the files of its own.
 func shareMounts() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "") }
 
-// mountCgroups replaces the host's cgroups by the box's own. Where the host has cgroups of the first version, the tree
-// stays the host's: a systemd of these hosts needs the tree as the host has it.
-func mountCgroups() error {
+// ownCgroups replaces the host's cgroups by the cgroup of the box and the cgroups below. Where the host has cgroups of
+// the first version, the tree stays the host's: there a systemd finds its place in the tree by the names of the host.
+func ownCgroups() error {
 	const dir = "/sys/fs/cgroup"
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
 		return err
 	}
-	if err := unmountAll(dir); err != nil {
+	err := unix.Unshare(unix.CLONE_NEWCGROUP)
+	if err == nil {
+		err = unmountAll(dir)
+	}
+	if err != nil {
 		return err
 	}
 	return unix.Mount("cgroup2", dir, "cgroup2", closed, "")
