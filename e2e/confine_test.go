@@ -174,9 +174,9 @@ func TestConfinedInits(t *testing.T) {
 	h.sh("cp -a /srv/web /srv/inits; rm /srv/inits/sbin/init")
 	for kind, place := range map[string]string{
 		"plain":    "mv /root/init /srv/inits/sbin/init",
-		"absolute": "mv /root/init /srv/inits/usr/lib/init; ln -s /usr/lib/init /srv/inits/sbin/init",
-		"relative": "mv /root/init /srv/inits/usr/lib/init; ln -s ../lib/init /srv/inits/sbin/init",
-		"chain":    "mv /root/init /srv/inits/usr/lib/init; ln -s init /srv/inits/usr/lib/link; ln -s /lib/link /srv/inits/sbin/init",
+		"absolute": "mv /root/init /srv/inits/usr/lib/first; ln -s /usr/lib/first /srv/inits/sbin/init",
+		"relative": "mv /root/init /srv/inits/usr/lib/first; ln -s ../lib/first /srv/inits/sbin/init",
+		"chain":    "mv /root/init /srv/inits/usr/lib/first; ln -s first /srv/inits/usr/lib/link; ln -s /lib/link /srv/inits/sbin/init",
 	} {
 		if err := h.Write(t.Context(), "/root/init", 0o755, strings.NewReader(script)); err != nil {
 			t.Fatal(err)
@@ -190,7 +190,7 @@ func TestConfinedInits(t *testing.T) {
 			t.Errorf("%s: the init says %q, want %q", kind, got, want)
 		}
 		h.run("boxrun", "down", "init")
-		h.sh("rm -f /srv/inits/sbin/init /srv/inits/usr/lib/init /srv/inits/usr/lib/link")
+		h.sh("rm -f /srv/inits/sbin/init /srv/inits/usr/lib/first /srv/inits/usr/lib/link")
 	}
 }
 
