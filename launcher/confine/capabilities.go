@@ -22,8 +22,7 @@ func maskOf(names []string) (mask uint64) {
 	return mask
 }
 
-// Follow drops from the calling thread what the box's init does not have, for a command that entered the box. Capabilities
-// that the thread lacks stay away.
+// Follow drops from the calling thread what the box's init does not have, for a command in the box from outside.
 func Follow() error {
 	text, err := os.ReadFile("/proc/1/status")
 	if err != nil {
@@ -37,7 +36,7 @@ func Follow() error {
 	return keepOnly(mask)
 }
 
-// keepOnly drops all capabilities but those of mask from the calling thread and all that the thread executes. What a
+// keepOnly drops all capabilities but those of mask from the calling thread and the programs of the thread. What a
 // program may inherit goes too, as in a login on a machine: Apptainer leaves all capabilities inheritable and ambient.
 func keepOnly(mask uint64) error {
 	for number := range uintptr(64) {
@@ -46,7 +45,7 @@ func keepOnly(mask uint64) error {
 		}
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, number, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
-			break // the kernel knows no higher one
+			break // the kernel has no more
 		}
 		if err == nil && has == 1 {
 			err = unix.Prctl(unix.PR_CAPBSET_DROP, number, 0, 0, 0)

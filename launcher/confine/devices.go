@@ -16,7 +16,7 @@ import (
 	"boxrun/profiles"
 )
 
-// A Device is a device that a confined box may use.
+// A Device is a device for a confined box.
 type Device struct {
 	Kind         string // c | b
 	Major, Minor uint32 // Minor anyMinor: all of the major number
@@ -25,7 +25,7 @@ type Device struct {
 const anyMinor = math.MaxUint32
 
 // ownDevices returns the devices of every box: the harmless ones, and terminals. Block device 0:0 is no device: systemd
-// makes a node of this number for paths that a unit must not reach.
+// makes a node of this number for paths out of a unit's reach.
 func ownDevices() []Device {
 	return []Device{
 		{"c", 1, 3}, {"c", 1, 5}, {"c", 1, 7}, {"c", 1, 8}, {"c", 1, 9}, // null, zero, full, random, urandom
@@ -34,7 +34,7 @@ func ownDevices() []Device {
 	}
 }
 
-// LookDevices looks up the devices of the host that the profile gives a confined box: by [security], by a bind below
+// LookDevices looks up the devices of the host for a confined box, by the profile: by [security], by a bind below
 // /dev, or by a flag for graphics cards. The error is ErrRefused for each path of [security] without a device.
 func LookDevices(p profiles.Profile) ([]Device, error) {
 	if !p.Security.Confined() {
@@ -60,7 +60,7 @@ func LookDevices(p profiles.Profile) ([]Device, error) {
 	return found, errors.Join(errs...)
 }
 
-// otherPaths returns the paths of devices that a profile gives the box otherwise than by [security].
+// otherPaths returns the paths of devices for the box by other keys than [security].
 func otherPaths(p profiles.Profile) []string {
 	var paths []string
 	for _, b := range p.Storage.Binds {

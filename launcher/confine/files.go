@@ -10,13 +10,13 @@ import (
 	"boxrun/profiles"
 )
 
-// The files that Apptainer reads at the start of a confined box, in the directory of the box.
+// The files for Apptainer at the start of a confined box, in the directory of the box.
 const (
 	seccompFile = "seccomp.json"
 	cgroupFile  = "cgroup.toml"
 )
 
-// Files returns the files for the start of a confined box, in dir; no files for a box that is not confined.
+// Files returns the files for the start of a confined box, in dir; no files for a box at the level host.
 func Files(p profiles.Profile, devices []Device, dir string) files.Set {
 	if !p.Security.Confined() {
 		return files.Set{}
@@ -38,12 +38,12 @@ func Flags(p profiles.Profile, dir string) []string {
 	}
 }
 
-// denied is system calls that a confined box must not make. The capability, added to the level, allows the calls; ""
+// denied is system calls a confined box must not make. The capability, added to the level, allows the calls; ""
 // for no capability.
 type denied struct{ capability, calls string }
 
-// deniedCalls lists calls that reach past the box whatever the capabilities are, or where CAP_SYS_ADMIN stands in for the
-// capability. All other calls are allowed: of an unknown call a program learns that the kernel does not have it
+// deniedCalls lists calls reaching past the box whatever the capabilities are, or where CAP_SYS_ADMIN stands in for the
+// capability. All other calls are allowed: of an unknown call a program learns of a kernel without the call
 // (ENOSYS), and takes another.
 func deniedCalls() []denied {
 	return []denied{

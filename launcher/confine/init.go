@@ -14,14 +14,14 @@ import (
 )
 
 // boxrun itself is the first process of a confined box. Apptainer starts boxrun, bound over the image's /sbin/init, with
-// all capabilities and before any program of the image runs. Init then makes the mounts and namespaces that Apptainer
-// has no flags for, drops capabilities, uncovers the image's own init, and becomes this init. A step that fails ends the
+// all capabilities and before any program of the image runs. Init then makes the mounts and namespaces for lack of
+// flags of Apptainer, drops capabilities, uncovers the image's own init, and becomes this init. A failed step ends the
 // process, and with the process the start: no box runs half confined.
 
 // initPath is the path of the image's init.
 const initPath = "/sbin/init"
 
-// variable is the environment variable that tells Init about the box. The image's init does not get the variable.
+// variable is the environment variable for Init, about the box. The image's init does not get the variable.
 const variable = "BOXRUN_CONFINE"
 
 // order is what Init is told about the box.
@@ -31,8 +31,8 @@ type order struct {
 	Bare        bool              `json:"bare"`         // boxrun is the image's own init: nothing is to be uncovered
 }
 
-// Environment returns the variable for the first process of a confined box; nil for a box that is not confined. bare says
-// that boxrun is the init of the image as well.
+// Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
+// the init of the image as well.
 func Environment(p profiles.Profile, bare bool) []string {
 	if !p.Security.Confined() {
 		return nil
@@ -44,8 +44,8 @@ func Environment(p profiles.Profile, bare bool) []string {
 	return []string{variable + "=" + string(text)}
 }
 
-// Binds returns the bind (Apptainer's SRC:DST:ro) of boxrun's own executable over the init of a confined box; nil for a
-// box that is not confined.
+// Binds returns the bind (Apptainer's SRC:DST:ro) of boxrun's own executable over the init of a confined box; nil at
+// the level host.
 func Binds(p profiles.Profile, exe string) []string {
 	if !p.Security.Confined() {
 		return nil
@@ -90,7 +90,7 @@ type step struct {
 }
 
 // steps returns the steps, in their order: a mount shows the namespaces of the process that mounts, and mounts need
-// capabilities that the last step drops.
+// capabilities dropped by the last step.
 func (o order) steps() []step {
 	strict := o.Security.Level == profiles.StrictLevel
 	list := []step{

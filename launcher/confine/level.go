@@ -8,7 +8,7 @@ import (
 )
 
 // capabilities returns the capabilities of root in a box with this confinement, as names without CAP_. At the level
-// host these are all but the two that Apptainer drops from a box that boots.
+// host these are all but the two dropped by Apptainer's --boot.
 //
 // The level default is systemd-nspawn's, with NET_ADMIN and without SYS_BOOT. The level strict is Podman's, with
 // NET_ADMIN and NET_RAW in a network of the box's own.
@@ -34,12 +34,12 @@ func capabilities(s profiles.Security, hostNetwork bool) []string {
 	return append(names, s.Capabilities...)
 }
 
-// without returns the names that are not among gone.
+// without returns the names except gone.
 func without(names []string, gone ...string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(gone, name) })
 }
 
-// Dropped returns the capabilities that Apptainer has to drop from a command that enters the box, for its --drop-caps.
+// Dropped returns the capabilities for Apptainer to drop from a command on the way into the box, for --drop-caps.
 // Apptainer would grant every command all capabilities again (prepareRootCaps), and needs CAP_SYS_ADMIN to load the
 // filter of system calls; Follow drops CAP_SYS_ADMIN afterwards.
 func Dropped(p profiles.Profile) string {
@@ -49,7 +49,7 @@ func Dropped(p profiles.Profile) string {
 
 func sharesNetwork(p profiles.Profile) bool { return p.Network.Mode == profiles.HostMode }
 
-// UselessUnits returns the units of systemd that have nothing to do in a box with this confinement.
+// UselessUnits returns the units of systemd with nothing to do in a box with this confinement.
 func UselessUnits(s profiles.Security) []string {
 	switch s.Level {
 	case profiles.DefaultLevel:

@@ -17,9 +17,9 @@ func ownMemory() error { return unix.Unshare(unix.CLONE_NEWIPC) }
 // detachFromHost keeps mounts of the box from reaching the host. Mounts of the host below a bind still reach the box.
 func detachFromHost() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }
 
-// shareMounts lets mounts reach the namespaces that units of the box make later. systemd does so on a machine and leaves
+// shareMounts lets mounts reach the namespaces made later by units of the box. systemd does so on a machine and leaves
 // a container's mounts alone; without, the files of LoadCredential= never reach a unit. Besides, Apptainer's root cannot
-// be bound, and with a root that cannot be bound no unit can have a view of the files of its own.
+// be bound, and without a root to bind no unit can have a view of the files of its own.
 func shareMounts() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "") }
 
 // ownCgroups replaces the host's cgroups by the cgroup of the box and the cgroups below. Where the host has cgroups of
@@ -77,8 +77,8 @@ func readOnly(path string) error {
 	return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
 }
 
-// hideKernelFiles closes files by which root of a machine reads the kernel's memory, switches devices or reads the log.
-// Which of the files there are is up to the kernel.
+// hideKernelFiles closes files for root of a machine to read the kernel's memory, switch devices or read the log.
+// Kernels differ in these files.
 func hideKernelFiles() error {
 	for _, name := range []string{"acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi"} {
 		if err := whereItIs(readOnly("/proc/" + name)); err != nil {
@@ -101,7 +101,7 @@ func hideKernelFiles() error {
 	return nil
 }
 
-// whereItIs drops the error for a path that is not there.
+// whereItIs drops the error for a missing path.
 func whereItIs(err error) error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil

@@ -124,7 +124,7 @@ func (h host) mounted(kind string, try func(dir string) error) error {
 	if err := unix.Mount(kind, dir, kind, 0, ""); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
 	return try(dir)
 }
 
@@ -132,7 +132,9 @@ func (h host) mounted(kind string, try func(dir string) error) error {
 func (h host) procSysAgain() error {
 	err := unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND, "")
 	if err == nil {
-		defer unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		defer func() {
+			_ = unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		}()
 		if err = sysctl("/proc/sys"); err == nil {
 			return nil
 		}
