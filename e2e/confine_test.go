@@ -161,7 +161,7 @@ func TestNoBoxRunsHalfConfined(t *testing.T) {
 	h.must("boxrun", "up", "web") // what boxes leave on a host is there before
 	h.must("boxrun", "down", "web")
 	before := h.dump()
-	h.fails(4, []string{"boxrun: error: half: the box did not start: boxrun: confining the box: ", "/sys"}, "boxrun", "up", "half")
+	h.fails(4, []string{"boxrun: error: half: the box did not start: confining the box: ", "/sys"}, "boxrun", "up", "half")
 	h.same(before)
 	h.profile("half", secured("host", "[apptainer]", `args = ["--no-mount=sys"]`))
 	h.must("boxrun", "up", "half")
@@ -202,4 +202,30 @@ func TestAConfinedImageWithoutInit(t *testing.T) {
 	h.profile("noinit", "image = \"/srv/noinit.sif\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/lib/kept\"\n")
 	h.fails(4, []string{"the image has no /sbin/init", "boxrun: hint: "}, "boxrun", "up", "noinit")
 	h.sh("! find /var/lib/kept -path '*upper*sbin/init' | grep .")
+}
+
+// doctor proves the confinement by trying, and names a way that somebody in the box has opened.
+func TestDoctorTriesTheConfinement(t *testing.T) {
+	h := newHost(t)
+	h.profile("strict", secured("strict"))
+	h.profile("open", secured("host"))
+	h.must("boxrun", "up", "web", "strict", "open")
+	found := func(box string) string {
+		return h.sh("boxrun doctor --json " + box + " | jq -r '.[] | select(.name == \"confinement\") | .status + \": \" + .found'")
+	}
+	for box, want := range map[string]string{
+		"web": "PASS: as of the level default: ", "strict": "PASS: as of the level strict: ", "open": "PASS: none: ",
+	} {
+		if got := found(box); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %q, want %q", box, got, want)
+		}
+	}
+	nodes := h.must("boxrun", "exec", "web", "--", "ls", "/dev")
+	h.must("boxrun", "exec", "web", "--", "mount", "-o", "remount,bind,rw", "/proc/sys")
+	if got, want := found("web"), "FAIL: the level default closes what is open: /proc/sys\n"; got != want {
+		t.Errorf("with /proc/sys opened: got %q, want %q", got, want)
+	}
+	if after := h.must("boxrun", "exec", "web", "--", "ls", "/dev"); after != nodes {
+		t.Errorf("the box's /dev was\n%s and is\n%s", nodes, after)
+	}
 }

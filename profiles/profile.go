@@ -93,7 +93,7 @@ type Resources struct {
 type Security struct {
 	Level        string   `json:"level" toml:"level"`               // default | strict | host
 	Capabilities []string `json:"capabilities" toml:"capabilities"` // added to the level's, such as CAP_SYS_MODULE
-	Devices      []string `json:"devices" toml:"devices"`           // paths below /dev, of devices or directories of devices
+	Devices      []string `json:"devices" toml:"devices"`           // paths below /dev, of directories too
 }
 
 // Ready says when the box is up.

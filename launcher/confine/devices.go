@@ -111,8 +111,8 @@ func devicesAt(path string) ([]Device, error) {
 	return found, err
 }
 
-// cgroup returns the rules of the box's cgroup, in the format of Apptainer's --apply-cgroups: the limits, and the devices
-// to allow.
+// cgroup returns the rules of the box's cgroup, in the format of Apptainer's --apply-cgroups: the limits, and the
+// devices to allow.
 func cgroup(r profiles.Resources, devices []Device) string {
 	var b strings.Builder
 	b.WriteString("devices = [\n  {allow = false, access = \"rwm\"},\n")

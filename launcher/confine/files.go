@@ -47,7 +47,8 @@ type denied struct{ capability, calls string }
 // (ENOSYS), and takes another.
 func deniedCalls() []denied {
 	return []denied{
-		{"", "_sysctl add_key kcmp keyctl lookup_dcookie nfsservctl request_key swapoff swapon uselib userfaultfd vm86 vm86old"},
+		{"", "_sysctl add_key kcmp keyctl lookup_dcookie nfsservctl request_key swapoff swapon uselib userfaultfd " +
+			"vm86 vm86old"},
 		{"CAP_BPF", "bpf"},
 		{"CAP_DAC_READ_SEARCH", "open_by_handle_at"},
 		{"CAP_PERFMON", "perf_event_open"},

@@ -13,8 +13,8 @@ import (
 	"boxrun/profiles"
 )
 
-// boxrun itself is the first process of a confined box. Apptainer starts boxrun, bound over the image's /sbin/init, with
-// all capabilities and before any program of the image runs. Init then makes the mounts and namespaces for lack of
+// boxrun itself is the first process of a confined box. Apptainer starts boxrun, bound over the image's /sbin/init,
+// with all capabilities and before any program of the image runs. Init then makes the mounts and namespaces for lack of
 // flags of Apptainer, drops capabilities, uncovers the image's own init, and becomes this init. A failed step ends the
 // process, and with the process the start: no box runs half confined.
 
@@ -66,7 +66,7 @@ func Init(log io.Writer) int {
 	if err == nil {
 		err = becomeInit()
 	}
-	fmt.Fprintln(log, "boxrun:", err)
+	fmt.Fprintln(log, err)
 	return 1
 }
 

@@ -18,8 +18,8 @@ func ownMemory() error { return unix.Unshare(unix.CLONE_NEWIPC) }
 func detachFromHost() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }
 
 // shareMounts lets mounts reach the namespaces made later by units of the box. systemd does so on a machine and leaves
-// a container's mounts alone; without, the files of LoadCredential= never reach a unit. Besides, Apptainer's root cannot
-// be bound, and without a root to bind no unit can have a view of the files of its own.
+// a container's mounts alone; without, the files of LoadCredential= never reach a unit. Besides, Apptainer's root
+// cannot be bound, and without a root to bind no unit can have a view of the files of its own.
 func shareMounts() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "") }
 
 // ownCgroups replaces the host's cgroups by the cgroup of the box and the cgroups below. Where the host has cgroups of
@@ -94,7 +94,8 @@ func hideKernelFiles() error {
 		}
 	}
 	for _, name := range []string{"firmware", "fs/bpf", "kernel/debug", "kernel/security", "kernel/tracing"} {
-		if err := whereItIs(unix.Mount("tmpfs", "/sys/"+name, "tmpfs", unix.MS_RDONLY|closed, "size=4k,mode=755")); err != nil {
+		err := unix.Mount("tmpfs", "/sys/"+name, "tmpfs", unix.MS_RDONLY|closed, "size=4k,mode=755")
+		if err := whereItIs(err); err != nil {
 			return fmt.Errorf("/sys/%s: %w", name, err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"boxrun/launcher/confine"
 	"boxrun/launcher/hello"
+	"boxrun/profiles"
 )
 
 // boxrun itself starts a command in a box. Apptainer joins the namespaces and runs boxrun's executable, handed over as
@@ -36,6 +37,8 @@ type entry struct {
 	Command
 	Term string // value of TERM; "": unset
 	Copy *side  // the box's part of a copy, in place of a command
+
+	Try *profiles.Security // the confinement to try, in place of a command
 }
 
 // entryOf returns the entry for c. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
@@ -118,8 +121,11 @@ func (e entry) run() error {
 	if err := confine.Follow(); err != nil {
 		return err
 	}
-	if e.Copy != nil {
+	switch {
+	case e.Copy != nil:
 		return e.Copy.inside()
+	case e.Try != nil:
+		return tryInside(*e.Try)
 	}
 	u, err := lookUser(e.User)
 	if err != nil {

@@ -128,7 +128,8 @@ func (h host) mounted(kind string, try func(dir string) error) error {
 	return try(dir)
 }
 
-// procSysAgain reaches /proc/sys for writing by a change of mounts: its own, or another /proc. The change is taken back.
+// procSysAgain reaches /proc/sys for writing by a change of mounts: its own, or another /proc. The change is taken
+// back.
 func (h host) procSysAgain() error {
 	err := unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND, "")
 	if err == nil {
