@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/files"
@@ -180,15 +179,16 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 		lines = append(lines, set.Commands()...)
 	}
 	lines = append(lines, list.Map(w.dirs, storage.Dirs.Command)...)
-	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), w.argv...))
+	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		var err error
-		if boot, err = units.StartCommand(l.Store, w.box, w.service()); err != nil {
+		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {
 			return nil, err
 		}
 	}
 	lines = append(lines, boot)
-	if !box.IsHello(w.box.Profile.Image) { // the effect of MakeRootBindable, in a box with mount(8)
+	// The effect of MakeRootBindable, in a box with mount(8). The first process of a confined box does it by itself.
+	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
 	}
 	rules, err := rulesCommands(w.box)

@@ -38,7 +38,8 @@ type Detail struct {
 	Systemd  string             `json:"systemd"` // as from systemctl is-system-running inside; or "none"
 	Failed   []string           `json:"failed"`  // failed units
 	Limits   profiles.Resources `json:"limits"`
-	Drift    []string           `json:"drift"` // faults on the host; empty: all rules and limits in place
+	Security profiles.Security  `json:"security"` // as started
+	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
 
 	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
@@ -87,7 +88,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: statusOf(b), Failed: []string{}, Drift: []string{},
-		Limits: b.Profile.Resources, Exposure: network.Exposure(b),
+		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)

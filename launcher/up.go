@@ -330,8 +330,10 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := u.Save(b); err != nil {
 		return err
 	}
-	if err := guest.MakeRootBindable(b.Init.PID); err != nil {
-		return cli.Failed(err)
+	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
+		if err := guest.MakeRootBindable(b.Init.PID); err != nil {
+			return cli.Failed(err)
+		}
 	}
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err

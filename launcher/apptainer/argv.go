@@ -21,6 +21,7 @@ type Start struct {
 	Addr    netip.Addr
 	DNS     []netip.Addr // name servers
 	Binds   []string     // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
+	Confine []string     // flags for a confined box, the limits among them
 }
 
 // Argv returns the command that starts the box. Apptainer would hide the image's own /root; --no-home keeps /root
@@ -39,7 +40,14 @@ func (s Start) Argv() []string {
 	for _, b := range p.Storage.Binds {
 		argv = append(argv, "--bind", bindFlag(b))
 	}
-	argv = append(argv, LimitFlags(p.Resources)...)
+	for _, path := range p.Security.Devices {
+		argv = append(argv, "--bind", path)
+	}
+	if p.Security.Confined() {
+		argv = append(argv, s.Confine...)
+	} else {
+		argv = append(argv, LimitFlags(p.Resources)...)
+	}
 	argv = append(argv, p.Apptainer.Args...)
 	return append(argv, s.Image, p.Name)
 }

@@ -76,6 +76,6 @@ func causes() [][2]string {
 		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
 		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
 		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
-		{`while applying cgroups config: (.*)`, `the resource limits cannot be set: $1`},
+		{`while applying cgroups config: (.*)`, `the rules of the box's cgroup cannot be set: $1`},
 	}
 }

@@ -70,8 +70,7 @@ func parseUser(spec, passwd, group string) (user, error) {
 	return u, nil
 }
 
-// become gives the process the user's identity. Apptainer leaves all capabilities inheritable and ambient, and a
-// program would pass them on to what it executes; a login must not have these, so become drops both sets.
+// become gives the process the user's identity.
 func (u user) become() error {
 	if err := syscall.Setgroups(u.Groups); err != nil {
 		return fmt.Errorf("setting the groups of user %q: %w", u.Name, err)
@@ -79,24 +78,10 @@ func (u user) become() error {
 	if err := syscall.Setgid(u.GID); err != nil {
 		return fmt.Errorf("setting the group of user %q: %w", u.Name, err)
 	}
-	if err := dropInheritable(); err != nil {
-		return err
-	}
 	if err := syscall.Setuid(u.UID); err != nil {
 		return fmt.Errorf("becoming user %q: %w", u.Name, err)
 	}
 	return nil
-}
-
-// dropInheritable empties the calling thread's inheritable capabilities and, as a consequence, the ambient ones.
-func dropInheritable() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return os.NewSyscallError("capget", err)
-	}
-	sets[0].Inheritable, sets[1].Inheritable = 0, 0
-	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
 }
 
 // loginShell returns the user's shell. If there is none in the image, or the user may not execute the shell, loginShell

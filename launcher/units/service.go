@@ -31,16 +31,16 @@ import (
 // is the only process of the service whose parent is systemd: helpers for images are children of the master. So systemd
 // finds the master by itself, whether or not boxrun lives to see it.
 
-// StartCommand returns the command line that starts the box with argv as Run does.
-func StartCommand(s *box.Store, b *box.Box, argv []string) (string, error) {
-	properties, err := propertiesOf(s, b, argv)
+// StartCommand returns the command line that starts the box with argv and env as Run does.
+func StartCommand(s *box.Store, b *box.Box, argv, env []string) (string, error) {
+	properties, err := propertiesOf(s, b, argv, env)
 	return systemdRun(Transient(b.Name), properties), err
 }
 
-// propertiesOf returns the properties of the transient service that starts the box with argv.
-func propertiesOf(s *box.Store, b *box.Box, argv []string) ([]systemdbus.Property, error) {
+// propertiesOf returns the properties of the transient service that starts the box with argv and env.
+func propertiesOf(s *box.Store, b *box.Box, argv, env []string) ([]systemdbus.Property, error) {
 	down, err := downCommand(s, b.Name)
-	return transientProperties(b, argv, down, apptainer.Environment(s.Home)), err
+	return transientProperties(b, argv, down, env), err
 }
 
 // downCommand returns the command systemd runs to stop a box.
@@ -153,8 +153,8 @@ func unitWords(words []string) string {
 }
 
 // Run makes the host's systemd run the command line as the box's transient service.
-func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, argv []string) error {
-	properties, err := propertiesOf(s, b, argv)
+func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, argv, env []string) error {
+	properties, err := propertiesOf(s, b, argv, env)
 	if err != nil {
 		return err
 	}
