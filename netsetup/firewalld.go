@@ -67,15 +67,15 @@ func (z *Zone) commands() (up, down []string) {
 		" --remove-interface=%[2]s\nfi", " --permanent", z.Device)}
 }
 
-func (z *Zone) record(*Kernel) error {
-	return withFirewalld(func(f *firewalld) (err error) {
+func (z *Zone) record(k *Kernel) error {
+	return k.withFirewalld(func(f *firewalld) (err error) {
 		z.Before, err = f.zoneOf(z.Device)
 		return err
 	})
 }
 
-func (z *Zone) check(*Kernel) (drift []string, err error) {
-	err = withFirewalld(func(f *firewalld) error {
+func (z *Zone) check(k *Kernel) (drift []string, err error) {
+	err = k.withFirewalld(func(f *firewalld) error {
 		zone, err := f.zoneOf(z.Device)
 		if err == nil && zone == "" {
 			drift = []string{fmt.Sprintf("%s is in no zone of firewalld, which rejects what its boxes send", z.Device)}
@@ -85,8 +85,8 @@ func (z *Zone) check(*Kernel) (drift []string, err error) {
 	return drift, err
 }
 
-func (z *Zone) ensure(*Kernel) error {
-	return withFirewalld(func(f *firewalld) error {
+func (z *Zone) ensure(k *Kernel) error {
+	return k.withFirewalld(func(f *firewalld) error {
 		zones, err := f.list(zoneInterface + ".getZones")
 		if err != nil {
 			return err
@@ -101,11 +101,11 @@ func (z *Zone) ensure(*Kernel) error {
 
 // undo takes the bridge out of the zone chosen by ensure. A zone of the permanent configuration is somebody else's
 // wish.
-func (z *Zone) undo(*Kernel) error {
+func (z *Zone) undo(k *Kernel) error {
 	if z.Before != "" {
 		return nil
 	}
-	return withFirewalld(func(f *firewalld) error {
+	return k.withFirewalld(func(f *firewalld) error {
 		zone, err := f.zoneOf(z.Device)
 		if err != nil || zone != trustedZone && zone != zoneName {
 			return err
@@ -128,7 +128,9 @@ type FirewalldView struct {
 // LookFirewalld returns how firewalld treats a bridge; nil where no firewalld runs.
 func LookFirewalld(bridge string) (*FirewalldView, error) {
 	var view *FirewalldView
-	err := withFirewalld(func(f *firewalld) (err error) {
+	k := &Kernel{} // of D-Bus alone
+	defer k.closeBus()
+	err := k.withFirewalld(func(f *firewalld) (err error) {
 		v := FirewalldView{}
 		if v.Zone, err = f.zoneOf(bridge); err != nil {
 			return err
@@ -171,14 +173,14 @@ func (p *PermanentZone) record(k *Kernel) error {
 	if len(drift) == 0 || err != nil {
 		return err
 	}
-	return withFirewalld((*firewalld).reloadable)
+	return k.withFirewalld((*firewalld).reloadable)
 }
 
 func (p *PermanentZone) check(k *Kernel) ([]string, error) {
 	zone, err := p.Zone.check(k)
 	policy, policyErr := p.Policy.check(k)
 	drift := slices.Concat(zone, policy)
-	runErr := withFirewalld(func(f *firewalld) error {
+	runErr := k.withFirewalld(func(f *firewalld) error {
 		lines, err := p.notTaken(f)
 		drift = append(drift, lines...)
 		return err
@@ -209,11 +211,10 @@ func (p *PermanentZone) notTaken(f *firewalld) ([]string, error) {
 }
 
 func (p *PermanentZone) ensure(k *Kernel) error {
-	f, err := openFirewalld()
+	f, err := k.firewalld(busTimeout)
 	if err != nil {
 		return err
 	}
-	defer f.close()
 	if f != nil {
 		err = f.reloadable()
 	}
@@ -229,7 +230,7 @@ func (p *PermanentZone) ensure(k *Kernel) error {
 // undo removes the files, and makes a running firewalld forget the zone.
 func (p *PermanentZone) undo(k *Kernel) error {
 	files := errors.Join(p.Policy.undo(k), p.Zone.undo(k))
-	return errors.Join(files, withFirewalld(func(f *firewalld) error {
+	return errors.Join(files, k.withFirewalld(func(f *firewalld) error {
 		zones, err := f.list(zoneInterface + ".getZones")
 		if err != nil || !slices.Contains(zones, zoneName) {
 			return err
@@ -255,39 +256,68 @@ const (
 // firewalld is a running firewalld, on the system bus.
 type firewalld struct{ bus *dbus.Conn }
 
-// openFirewalld returns the firewalld of this network namespace, or nil where none runs. Where D-Bus does not answer,
-// nobody knows whether firewalld runs, and openFirewalld returns an error.
-func openFirewalld() (*firewalld, error) { return openFirewalldWithin(busTimeout) }
+// withFirewalld calls do where the firewalld of this network namespace runs. Where D-Bus does not answer, nobody knows
+// whether firewalld runs, and withFirewalld returns an error.
+func (k *Kernel) withFirewalld(do func(*firewalld) error) error {
+	f, err := k.firewalld(busTimeout)
+	if f == nil || err != nil {
+		return err
+	}
+	return do(f)
+}
 
-func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
-	bus, err := openService(FirewalldName, limit)
+// firewalld returns nil where no firewalld runs.
+func (k *Kernel) firewalld(limit time.Duration) (*firewalld, error) {
+	bus, err := k.service(FirewalldName, limit)
 	if bus == nil || err != nil {
 		return nil, err
 	}
 	return &firewalld{bus}, nil
 }
 
-// openService returns the system bus where a service of this network namespace has the name there, and nil where none
-// has.
-func openService(name string, limit time.Duration) (*dbus.Conn, error) {
+// service returns the system bus where a service of this network namespace has the name there, and nil where none has.
+// The Kernel keeps the connection to D-Bus.
+func (k *Kernel) service(name string, limit time.Duration) (*dbus.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("asking for %s: %w", name, errBusHangs))
 	defer cancel()
-	bus, err := dialBus(ctx, dbus.ConnectSystemBus)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if k.bus == nil || !k.bus.Connected() {
+		bus, err := dialBus(ctx, dbus.ConnectSystemBus)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, nil //nolint:nilerr // a host without a bus has no services
+		}
+		k.bus = bus
 	}
-	if err != nil {
-		return nil, nil //nolint:nilerr // a host without a bus has no services
-	}
-	runs, err := runsHere(ctx, bus, name)
+	runs, err := runsHere(ctx, k.bus, name)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil || !runs {
-		_ = bus.Close() // nothing is left to be said
 		return nil, err
 	}
-	return bus, nil
+	return k.bus, nil
+}
+
+// awaitFirewalld waits until firewalld has nothing left to flush. A firewalld that starts takes its name on the bus first,
+// then flushes rules, those of others too, and answers when it has started: half a second later with firewalld 0.8 to
+// 1.3. An error is left to the steps that need firewalld, and after an error nobody waits again.
+func (k *Kernel) awaitFirewalld() {
+	if k.awaited || k.unheard {
+		return
+	}
+	k.awaited = true
+	err := k.withFirewalld(func(f *firewalld) error {
+		return f.callAt(firewalldPath, nil, "org.freedesktop.DBus.Properties.Get", FirewalldName, "state")
+	})
+	k.unheard = err != nil
+}
+
+func (k *Kernel) closeBus() {
+	if k.bus != nil {
+		_ = k.bus.Close() // nothing is left to be said
+	}
 }
 
 // errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
@@ -309,22 +339,6 @@ func dialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, err
 		return nil, err
 	}
 	return bus, nil
-}
-
-func (f *firewalld) close() {
-	if f != nil {
-		_ = f.bus.Close() // nothing is left to be said
-	}
-}
-
-// withFirewalld calls do where firewalld runs.
-func withFirewalld(do func(*firewalld) error) error {
-	f, err := openFirewalld()
-	if f == nil || err != nil {
-		return err
-	}
-	defer f.close()
-	return do(f)
 }
 
 // runsHere reports whether a service is on the bus and looks after this network namespace. The bus of containers shows

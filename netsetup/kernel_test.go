@@ -237,7 +237,7 @@ func TestFailedStepLegacy(t *testing.T) { onBackend(t, "legacy", testFailedStep)
 // testFailedStep has iptables refuse the last table's rules when the others are written.
 func testFailedStep(t *testing.T, h *testHost) {
 	before := dumpHost(t)
-	h.plans[2].Chains[1].Rules = append(h.plans[2].Chains[1].Rules, "-p tcp -j DNAT --to-destination nonsense")
+	h.plans[2].Chains[2].Rules = append(h.plans[2].Chains[2].Rules, "-p tcp -j DNAT --to-destination nonsense")
 	for _, p := range h.plans[:2] {
 		if err := errorsOf(p.Record(h.k), p.Apply(h.k)); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 )
 
 func sbr0() Network {
-	return Network{Bridge: "sbr0", Subnet: netip.MustParsePrefix("10.22.0.0/16"), MTU: 1500, Offload: true, Dir: "/run/boxrun"}
+	return Network{Bridge: "sbr0", Subnet: netip.MustParsePrefix("10.22.0.0/16"), MTU: 1500, Offload: true, Marks: 0x7f000000, Dir: "/run/boxrun"}
 }
 
 func coldfront() Box {

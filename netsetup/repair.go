@@ -21,8 +21,8 @@ func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	return lines, err
 }
 
-// repairer is a step whose commands cannot be typed twice: a [ruleset] or a [Device], or do not suffice,
-// as of a [Plug].
+// repairer is a step whose commands cannot be typed twice: a [ruleset], a [Device] or [Answers], or do not suffice, as of
+// a [Plug].
 type repairer interface {
 	// repairCommands returns what a person would type to put in place what is missing of the step.
 	repairCommands(k *Kernel) ([]string, error)
@@ -35,13 +35,21 @@ func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.commands(r), nil
+}
+
+// commands returns what a person would type for the edits of a ruleset.
+func (e *edits) commands(r *ruleset) []string {
+	if len(e.lines) == 0 {
+		return nil
+	}
 	if !e.found {
 		up, _ := r.commands()
-		return up, nil
+		return up
 	}
 	input := strings.Join(e.input(tableOrder()), "\n")
 	flows, _ := r.flows.commands()
-	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...), nil
+	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
 }
 
 // repairCommands repairs a bridge that is there, and makes a bridge that is not.

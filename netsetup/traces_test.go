@@ -46,7 +46,7 @@ func testTraces(t *testing.T, h *testHost) {
 		nstest.Shell(t, "ip link set veth8 nomaster; ip link set veth8 down; ethtool -K veth8 tx on sg on gso on rx on; rm -r /run/boxrun/cni")
 		sameHost(t, "after "+clear.name, dumpHost(t), before)
 		found, err = FindTraces(h.k)
-		if len(found.Rules)+len(found.Bridges)+len(found.Guarded) > 0 || err != nil {
+		if len(found.Rules)+len(found.Bridges)+len(found.Guarded)+len(found.Lookups)+len(found.Routes) > 0 || err != nil {
 			t.Errorf("after %s there are still %+v, %v", clear.name, found, err)
 		}
 	}
@@ -128,6 +128,7 @@ sbr0: bridge sbr0 bridge sbr0 is down
 sbr0: sysctl net.ipv4.conf.sbr0.forwarding 
 sbr0: /run/boxrun/cni/boxrun-sbr0.conflist 
 sbr0: offload of sbr0 
+sbr0: ways of answers from sbr0 
 sbr0: the rules of boxrun:sbr0 
 sbr0: sysctl net.ipv4.conf.sbr0.route_localnet 
 coldfront: offload of veth8 

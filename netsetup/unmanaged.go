@@ -113,44 +113,43 @@ func (u *Unmanaged) check(*Kernel) ([]string, error) {
 	return checkText(u.String(), u.text())
 }
 
-func (u *Unmanaged) ensure(*Kernel) error {
+func (u *Unmanaged) ensure(k *Kernel) error {
 	if err := os.MkdirAll(filepath.Dir(u.String()), 0o755); err != nil {
 		return err
 	}
 	if err := writeWhole(u.String(), u.temp(), u.text()); err != nil {
 		return err
 	}
-	return u.reload()
+	return u.reload(k)
 }
 
 // temp is the path of the temporary file. Managers go by the ends of names, and pass the temporary file over.
 func (u *Unmanaged) temp() string { return u.String() + ".new" }
 
 // undo removes the file, and directories made for the file. Without the file the manager has nothing to forget.
-func (u *Unmanaged) undo(*Kernel) error {
+func (u *Unmanaged) undo(k *Kernel) error {
 	err := ignoreAbsent(os.Remove(u.temp()))
 	removed := os.Remove(u.String())
 	for _, dir := range u.Missing {
 		err = errors.Join(err, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
 	}
 	if removed == nil {
-		removed = u.reload()
+		removed = u.reload(k)
 	}
 	return errors.Join(err, ignoreAbsent(removed))
 }
 
 // reload makes a running manager read its files. An older manager knows no such call: its next start reads the files.
-func (u *Unmanaged) reload() error {
+func (u *Unmanaged) reload(k *Kernel) error {
 	name, path, method, args := "org.freedesktop.network1", "/org/freedesktop/network1", ".Manager.Reload", []any{}
 	if u.Manager == networkManager {
 		const configuration = uint32(1) // not name servers, which a plain reload writes anew
 		name, path, method, args = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager", ".Reload", []any{configuration}
 	}
-	bus, err := openService(name, busTimeout)
+	bus, err := k.service(name, busTimeout)
 	if bus == nil || err != nil {
 		return err
 	}
-	defer bus.Close() //nolint:errcheck // nothing is left to be said
 	err = callService(bus, name, dbus.ObjectPath(path), nil, name+method, args...)
 	var e dbus.Error
 	if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.UnknownMethod" {

@@ -8,6 +8,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/enter"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
@@ -27,7 +28,7 @@ func (b boxLooks) list() []look {
 	if !b.Alive() {
 		return looks
 	}
-	looks = append(looks, one(b.Name, "name servers", b.servers))
+	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.Ports {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
@@ -64,6 +65,24 @@ func (b boxLooks) state(ctx context.Context) Check {
 		return warn("services may not have started yet", "boxrun status "+b.Name, "its systemd is %s", state)
 	}
 	return pass("running")
+}
+
+// confinement says whether the box is held apart from the host as its profile says. The check tries ways to the host
+// from inside the box.
+func (b boxLooks) confinement(ctx context.Context) Check {
+	s := b.Profile.Security
+	if !s.Confined() {
+		return pass("none: root in the box is root of the host, by security.level = \"host\"")
+	}
+	open, err := enter.RefOf(b.store, b.Box).Try(ctx, s)
+	switch {
+	case err != nil:
+		return skip("%v", err)
+	case len(open) > 0:
+		return fail("root in the box reaches the host", "boxrun restart "+b.Name,
+			"the level %s closes what is open: %s", s.Level, strings.Join(open, ", "))
+	}
+	return pass("as of the level %s: no clock, device, setting, log or module of the host is in reach", s)
 }
 
 // address says whether the box has the address to which its rules send packets.

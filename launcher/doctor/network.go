@@ -267,7 +267,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: network.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
 			return dropped(o, n.Bridge)
 		}
@@ -289,20 +289,7 @@ func (l networkLooks) bridgeNetfilter(context.Context) Check {
 	return pass("loaded (bridge-nf-call-iptables = %s); boxes work with it and without", value)
 }
 
-// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
-// rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
-// asks no other rule before them.
+// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops.
 func dropped(o firewall.Outcome, bridge string) Check {
-	fix := network.PassHint(o.Rule, bridge)
-	switch {
-	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
-		fix = network.RepairCommand
-	case strings.HasPrefix(o.Rule, "iptables"):
-		fix = network.DeleteCommand(o.Rule)
-	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", network.LetPass(o.Rule, bridge), "dropped by: %s", firewall.RuleText(o.Rule))
 }
-
-// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
-// walked through the rules; nothing is sent to the address.
-func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }

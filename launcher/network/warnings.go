@@ -167,7 +167,7 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 // the box, and the answer to each.
 func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
-	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
+	someone := Somewhere()
 	var all []trip
 	for _, p := range b.Profile.Network.Ports {
 		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
@@ -216,4 +216,17 @@ func PassHint(rule, bridge string) string {
 			chain, bridge)
 	}
 	return fmt.Sprintf("let what comes from %s and goes to it pass before that rule", bridge)
+}
+
+// LetPass returns the command with which packets of boxes on a bridge get past a rule that drops them. For rules of
+// boxrun and rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the
+// same backend asks no other rule before them.
+func LetPass(rule, bridge string) string {
+	switch {
+	case rules.Ours(rule), strings.HasPrefix(rule, "iptables -t filter "):
+		return RepairCommand
+	case strings.HasPrefix(rule, "iptables"):
+		return DeleteCommand(rule)
+	}
+	return PassHint(rule, bridge)
 }
