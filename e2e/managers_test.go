@@ -205,8 +205,8 @@ func TestOtherNamesOfInterfaces(t *testing.T) {
 // A port published on an interface without an address is published nowhere, for which no rule is blamed. The address may come later.
 func TestAnExternalInterfaceWithoutAnAddress(t *testing.T) {
 	h := newHost(t)
-	h.sh("ip link add ext1 up type dummy")
-	h.profile("hello", "image = \"builtin:hello\"\n[network]\nexternal = \"ext1\"\nports = [\"8080\"]\n")
+	h.sh("ip link add ext1 up type veth peer name ext2; ip link set ext2 up")
+	h.profile("hello", "image = \"builtin:hello\"\n[network]\nexternal = \"ext1\"\nports = [\"8080:80\"]\n")
 	r := h.run("boxrun", "up", "hello")
 	if r.Code != 0 || !strings.Contains(r.Stderr, "ext1 has no address now") || strings.Contains(r.Stderr, "BOXRUN") {
 		t.Errorf("up: %v\nwant a warning of the address, and no rule blamed", r)
