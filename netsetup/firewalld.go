@@ -22,8 +22,8 @@ const (
 	trustedZone = "trusted"
 )
 
-// firewalldTimeout bounds each call; a reload of many rules takes seconds.
-const firewalldTimeout = 30 * time.Second
+// serviceTimeout bounds each call; firewalld's reload of many rules takes seconds.
+const serviceTimeout = 30 * time.Second
 
 // busTimeout bounds questions to D-Bus itself: D-Bus answers at once, or hangs.
 const busTimeout = 5 * time.Second
@@ -266,9 +266,19 @@ func (k *Kernel) withFirewalld(do func(*firewalld) error) error {
 	return do(f)
 }
 
-// firewalld returns nil where no firewalld runs. The Kernel keeps the connection to D-Bus.
+// firewalld returns nil where no firewalld runs.
 func (k *Kernel) firewalld(limit time.Duration) (*firewalld, error) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errBusHangs)
+	bus, err := k.service(FirewalldName, limit)
+	if bus == nil || err != nil {
+		return nil, err
+	}
+	return &firewalld{bus}, nil
+}
+
+// service returns the system bus where a service of this network namespace has the name there, and nil where none has.
+// The Kernel keeps the connection to D-Bus.
+func (k *Kernel) service(name string, limit time.Duration) (*dbus.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("asking for %s: %w", name, errBusHangs))
 	defer cancel()
 	if k.bus == nil || !k.bus.Connected() {
 		bus, err := dialBus(ctx, dbus.ConnectSystemBus)
@@ -276,19 +286,18 @@ func (k *Kernel) firewalld(limit time.Duration) (*firewalld, error) {
 			return nil, context.Cause(ctx)
 		}
 		if err != nil {
-			return nil, nil //nolint:nilerr // a host without a bus has no firewalld
+			return nil, nil //nolint:nilerr // a host without a bus has no services
 		}
 		k.bus = bus
 	}
-	f := &firewalld{k.bus}
-	runs, err := f.runs(ctx)
+	runs, err := runsHere(ctx, k.bus, name)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil || !runs {
 		return nil, err
 	}
-	return f, nil
+	return k.bus, nil
 }
 
 // awaitFirewalld waits until firewalld has nothing left to flush. A firewalld that starts takes its name on the bus first,
@@ -312,7 +321,7 @@ func (k *Kernel) closeBus() {
 }
 
 // errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
-var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
+var errBusHangs = errors.New("D-Bus does not answer")
 
 // dialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after dialBus has
 // returned does not matter to the connection. The library has no time limit for connecting, but closes the connection,
@@ -332,11 +341,11 @@ func dialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, err
 	return bus, nil
 }
 
-// runs reports whether firewalld is on the bus and looks after this network namespace. The bus of containers shows the
-// host's firewalld, too, where containers see the host's bus.
-func (f *firewalld) runs(ctx context.Context) (bool, error) {
+// runsHere reports whether a service is on the bus and looks after this network namespace. The bus of containers shows
+// the host's services, too, where containers see the host's bus.
+func runsHere(ctx context.Context, bus *dbus.Conn, name string) (bool, error) {
 	ask := func(question string, answer any) error {
-		return f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, FirewalldName).Store(answer)
+		return bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, name).Store(answer)
 	}
 	var owned bool
 	if err := ask("NameHasOwner", &owned); err != nil || !owned {
@@ -360,14 +369,21 @@ func (f *firewalld) call(result any, method string, args ...any) error {
 }
 
 func (f *firewalld) callAt(path dbus.ObjectPath, result any, method string, args ...any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), firewalldTimeout)
+	return callService(f.bus, FirewalldName, path, result, method, args...)
+}
+
+// callService calls a method of a service and stores the answer in result, unless result is nil.
+func callService(
+	bus *dbus.Conn, name string, path dbus.ObjectPath, result any, method string, args ...any,
+) error {
+	ctx, cancel := context.WithTimeout(context.Background(), serviceTimeout)
 	defer cancel()
-	call := f.bus.Object(FirewalldName, path).CallWithContext(ctx, method, 0, args...)
+	call := bus.Object(name, path).CallWithContext(ctx, method, 0, args...)
 	if call.Err == nil && result != nil {
 		call.Err = call.Store(result)
 	}
 	if call.Err != nil {
-		return fmt.Errorf("asking firewalld: %s: %w", method, call.Err)
+		return fmt.Errorf("calling %s: %w", method, call.Err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func TestHangingBus(t *testing.T) {
 			serveBus(t, serve)
 			began := time.Now()
 			f, err := new(Kernel).firewalld(200 * time.Millisecond)
-			if got, want := fmt.Sprint(f, err), "<nil> asking for firewalld: D-Bus does not answer"; got != want {
+			if got, want := fmt.Sprint(f, err), "<nil> asking for org.fedoraproject.FirewallD1: D-Bus does not answer"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			if took := time.Since(began); took > 3*time.Second {

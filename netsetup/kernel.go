@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -18,13 +19,14 @@ import (
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
-// keeps the rules it has read until it writes, so checking three plans costs a single process. A Kernel is for a
-// single goroutine.
+// keeps the rules and routes read until the next write, so checking three plans costs a single process. A Kernel is
+// for a single goroutine.
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
 	ipt    *iptables.IPTables
-	tables rules.Tables // nil: to be read
+	tables rules.Tables   // nil: to be read
+	lists  *routing.Lists // nil: to be read
 
 	bus     *dbus.Conn // nil: not asked yet
 	awaited bool       // firewalld has answered since the last Reread
@@ -59,9 +61,9 @@ func (k *Kernel) Close() {
 	k.closeBus()
 }
 
-// Reread makes the next look at the rules a fresh look. Call Reread when others had time to change the rules, as after
-// every wait.
-func (k *Kernel) Reread() { k.tables, k.awaited = nil, false }
+// Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
+// after every wait.
+func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
 
 // rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
 // the reading, so that no step waits for firewalld after it.

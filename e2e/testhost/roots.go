@@ -1,6 +1,7 @@
 package testhost
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -17,12 +18,7 @@ import (
 )
 
 // CacheDir returns the directory of built root file systems: $BOXRUN_TEST_CACHE, else /var/cache/boxrun-test.
-func CacheDir() string {
-	if dir := os.Getenv("BOXRUN_TEST_CACHE"); dir != "" {
-		return dir
-	}
-	return "/var/cache/boxrun-test"
-}
+func CacheDir() string { return cmp.Or(os.Getenv("BOXRUN_TEST_CACHE"), "/var/cache/boxrun-test") }
 
 // recipe says how to make a root file system.
 type recipe struct {
@@ -62,12 +58,12 @@ func hostRecipe() recipe {
 	}
 }
 
-// neighboursRecipe makes the host with other programs that manage a firewall. None of them runs until a test starts
+// neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a test starts
 // them.
 func neighboursRecipe() recipe {
 	r := hostRecipe()
 	r.name = "neighbours"
-	r.packages += ",firewalld,docker.io,ufw"
+	r.packages += ",firewalld,docker.io,ufw,network-manager"
 	r.finish += neighboursFinish
 	return r
 }
@@ -112,6 +108,14 @@ func (r recipe) ensure(ctx context.Context, progress func(string)) (string, erro
 	return r.dir(), ensure(r.dir(), progress, func(partial string) error { return r.build(ctx, partial) })
 }
 
+// roots returns the directories of the roots of a host and of the web box, and builds them as ensure does.
+func roots(ctx context.Context, host recipe, progress func(string)) (root, web string, err error) {
+	if root, err = host.ensure(ctx, progress); err == nil {
+		web, err = webRecipe().ensure(ctx, progress)
+	}
+	return root, web, err
+}
+
 // ensure calls build to make path, unless path exists. build works beside path, and the complete result is moved to
 // path. Processes that want the same path wait for the process that builds.
 func ensure(path string, progress func(string), build func(partial string) error) error {
@@ -148,10 +152,7 @@ func (r recipe) build(ctx context.Context, partial string) error {
 		"--setup-hook=:; "+r.setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
 		r.suite, partial, "-")
 	cmd.Stdin = strings.NewReader(r.sources(mirror(ctx)))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("running mmdebstrap: %w\n%s", err, tail(string(out), 25))
-	}
-	return nil
+	return finish(cmd, "mmdebstrap")
 }
 
 func (r recipe) sources(mirror string) string {

@@ -59,19 +59,19 @@ func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err
 	if err := profiles.Trusted(s.Exe, profiles.RootAlone); err != nil {
 		return false, err
 	}
-	if err := enable(ctx, s, p); err != nil {
-		return false, err
-	}
-	return superviseNow(ctx, s, p)
-}
-
-// enable makes systemd start a box at boot.
-func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	host, err := hostForUnits(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer host.Close()
+	if err := host.startAtBoot(ctx, s, p); err != nil {
+		return false, err
+	}
+	return host.superviseNow(ctx, s, p)
+}
+
+// startAtBoot makes systemd start a box at boot.
+func (h *Host) startAtBoot(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	unlock, err := Lock(ctx, s)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	if err := writeUnits(append(files, dropIn(Dir, p))); err != nil {
 		return err
 	}
-	return host.enable(ctx, append(Repairers(), Instance(p))...)
+	return h.enable(ctx, append(Repairers(), Instance(p))...)
 }
 
 // Lock takes the lock of two things: the units common to all enabled boxes, and the list of enabled boxes. The
@@ -121,9 +121,9 @@ func (h *Host) enable(ctx context.Context, units ...string) error {
 	return h.reload(ctx)
 }
 
-// superviseNow makes systemd supervise a running box, and watch a running firewalld. up reports whether the box runs.
-func superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
-	if err := startWatch(ctx); err != nil {
+// superviseNow starts the watch over the host, and makes systemd supervise a running box. up reports whether the box runs.
+func (h *Host) superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
+	if err := h.startWatch(ctx); err != nil {
 		return false, err
 	}
 	b, err := s.Load(p.Name)
@@ -306,12 +306,12 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 		return err
 	}
 	kept := shared[:1]
-	conf, err := os.ReadFile(dropInPath(Dir, unit))
-	if err == nil {
-		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), string(conf)))
-	}
-	if err := files.IgnoreNotExist(err); err != nil {
+	conf, err := files.ReadIfThere(dropInPath(Dir, unit))
+	if err != nil {
 		return fmt.Errorf("reading unit: %w", err)
+	}
+	if conf != "" {
+		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), conf))
 	}
 	return writeUnits(kept)
 }
@@ -331,9 +331,7 @@ func removeUnits(unit string, last bool) error {
 	conf := dropInPath(Dir, unit)
 	gone := []string{conf, filepath.Dir(conf)}
 	if last {
-		for _, file := range []string{templateUnit, repairTemplate, watchTemplate} {
-			gone = append(gone, filepath.Join(Dir, file))
-		}
+		gone = append(gone, filepath.Join(Dir, templateUnit), filepath.Join(Dir, repairTemplate), filepath.Join(Dir, watchTemplate))
 	}
 	return removeAll(gone)
 }
