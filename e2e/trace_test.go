@@ -124,6 +124,7 @@ func TestTraceDrops(t *testing.T) {
 	h := newHost(t)
 	h.profile("web", traceProfile)
 	h.must("boxrun", "up", "web")
+	h.sh("iptables -A INPUT -j ACCEPT; iptables -D INPUT -j ACCEPT") // the chain stays
 	before := h.dump()
 	const port, closed = testhost.HostAddr + ":8080", testhost.HostAddr + ":8081"
 
@@ -195,7 +196,41 @@ func TestTraceDrops(t *testing.T) {
 		h.hasEvent(events, "NETFILTER_DROP", "nft chain inet site f { policy drop; }", "fix: add to that chain")
 		h.must("nft", "delete", "table", "inet", "site")
 	})
+	t.Run("rp_filter in the box", func(t *testing.T) {
+		h := h.in(t)
+		h.inBox("ip route add 192.0.2.2/32 dev lo; sysctl -qw net.ipv4.conf.eth0.rp_filter=1")
+		events := h.traced(func() { h.asked(port, "0.5") }, "web")
+		h.hasEvent(events, "IP_RPFILTER", "> 10.22.0.2:80", "it came by eth0", "fix: boxrun exec web -- sysctl -w net.ipv4.conf.eth0.rp_filter=2")
+		h.inBox("ip route del 192.0.2.2/32 dev lo; sysctl -qw net.ipv4.conf.eth0.rp_filter=0")
+	})
+	t.Run("the host's own ports", func(t *testing.T) {
+		h := h.in(t)
+		const rule = "INPUT -i sbr0 -p tcp --dport 7777 -j DROP"
+		h.sh("iptables -A " + rule)
+		events := h.traced(func() { h.inBox("timeout 0.5 bash -c ': < /dev/tcp/10.22.0.1/7777' || true") }, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "10.22.0.2:", "> 10.22.0.1:7777 tcp SYN", "dropped by: iptables -t filter -A "+rule,
+			"fix: iptables -I INPUT -i sbr0 -p tcp --dport 7777 -j ACCEPT")
+		h.sh("iptables -D " + rule)
+	})
+	t.Run("the box's own firewall", func(t *testing.T) {
+		h := h.in(t)
+		h.inBox("nft 'table ip own { chain i { type filter hook input priority 0; tcp dport 80 drop; }; }'")
+		if r := h.run("boxrun", "doctor", "web"); !strings.Contains(r.Stdout, "fix: boxrun trace --probe web 8080\n") {
+			t.Errorf("doctor does not point to trace: %v", r)
+		}
+		if out := h.must("boxrun", "trace", "--probe", "web", "8080"); !strings.Contains(out,
+			"died: dropped by a rule of the box's own firewall\n      fix: boxrun exec web -- nft list ruleset\n") {
+			t.Errorf("trace tells\n%s", out)
+		}
+		h.inBox("nft delete table ip own")
+	})
 	h.same(before, stays()...)
+}
+
+// inBox runs a script of the host's programs in the network of the box web.
+func (h host) inBox(script string) {
+	h.t.Helper()
+	h.must("sh", "-ec", `nsenter -n -t $(boxrun status --json web | jq .pid) sh -ec "$1"`, "sh", script)
 }
 
 // What a packet that gets through meets on its way is told in order, and no packet dies.
@@ -299,6 +334,23 @@ func TestTraceOnOtherKernels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A trace of a box that ends has an end.
+func TestTraceEndsWithTheBox(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", traceProfile)
+	h.must("boxrun", "up", "web")
+	r := h.beginTrace("web")
+	h.must("boxrun", "down", "web")
+	said, _ := io.ReadAll(r.stderr)
+	if err := r.Wait(); err != nil || !strings.Contains(string(said), "boxrun: web: the box has ended\n") {
+		t.Errorf("got %v and %s", err, said)
+	}
+	h.fails(3, []string{`box "web" is not up`}, "boxrun", "trace", "web")
+	h.profile("web", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
+	h.must("boxrun", "up", "web")
+	h.fails(1, []string{"web: has no address of its own", "hint: trace is for boxes on a bridge"}, "boxrun", "trace", "web")
 }
 
 // programsOf counts the programs that a process of the host has loaded into the kernel.

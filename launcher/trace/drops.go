@@ -19,6 +19,7 @@ type drop struct {
 	reason    string // the kernel's word, without SKB_DROP_REASON_
 	where     string // the kernel's function
 	namespace uint32 // number of the network namespace; 0: unknown
+	inBox     bool   // the namespace is the box's
 }
 
 // dropWatch hears of each drop of a box's packets. The kernel holds everything of a dropWatch by descriptors of this
@@ -113,9 +114,8 @@ func (w *dropWatch) decode(record []byte) (drop, bool) {
 	if name == "" {
 		name = "reason " + strconv.Itoa(int(reason))
 	}
-	return drop{
-		packet: p, reason: name, where: w.symbol(order.Uint64(record[atLocation:])), namespace: order.Uint32(record[atNamespace:]),
-	}, ok
+	where := w.symbol(order.Uint64(record[atLocation:]))
+	return drop{packet: p, reason: name, where: where, namespace: order.Uint32(record[atNamespace:])}, ok
 }
 
 // symbol returns the kernel's function at an address, "" where the kernel hides functions.

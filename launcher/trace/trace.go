@@ -40,7 +40,7 @@ type Event struct {
 	Times  int       `json:"times"`            // number of packets, alike but for the client's port
 }
 
-// Run traces packets of a box until the time of the query is over or ctx ends. Both ends are no error. show is called
+// Run traces packets of a box until the time of the query is over, ctx ends or the box ends. No end is an error. show is called
 // with each new event at once; Run returns all events with their final numbers. Where the kernel tells only drops or
 // only rules, a note says so. However Run or the process ends, nothing of the trace is left.
 func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event) error) (events []Event, err error) {
@@ -52,10 +52,11 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 		ctx, cancel = context.WithTimeout(ctx, q.For)
 		defer cancel()
 	}
-	t := &tracer{judge: judge{b}, names: names{}, show: show, seen: map[string]int{}, explained: map[string]time.Time{}}
-	if t.scope, err = newScope(b, q.Port); err != nil {
+	scope, err := newScope(b, q.Port)
+	if err != nil {
 		return nil, err
 	}
+	t := newTracer(scope, b, show)
 	p, err := t.prepareProbe(s, q)
 	if err != nil {
 		return nil, err
@@ -77,6 +78,12 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 		go func() { p.sight(ctx, seen); end() }()
 	}
 	err = t.follow(ctx, seen)
+	if t.untold > 0 {
+		s.Notef("%s: warning: %d packets were of more kinds than are told; a PORT makes it fewer", b.Name, t.untold)
+	}
+	if !b.Alive() {
+		s.Notef("%s: the box has ended", b.Name)
+	}
 	return t.events, err
 }
 
@@ -101,6 +108,13 @@ type tracer struct {
 	seen      map[string]int       // what makes packets alike, and the place in events
 	held      []heldDrop           // drops by rules, in the order of time
 	explained map[string]time.Time // packets that a step has told to be dropped
+	untold    int                  // packets of further kinds
+}
+
+func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
+	return &tracer{
+		scope: s, judge: judge{b, s.host}, names: names{}, show: show, seen: map[string]int{}, explained: map[string]time.Time{},
+	}
 }
 
 // heldDrop is a drop by a rule. The step with the name of the rule comes by another way, and may come later.
@@ -122,6 +136,9 @@ func (t *tracer) follow(ctx context.Context, seen <-chan sighting) error {
 		case <-ctx.Done():
 			return t.release(time.Now().Add(holdTime))
 		case now := <-tick.C:
+			if !t.Alive() {
+				return t.release(now.Add(holdTime))
+			}
 			err = t.release(now)
 		case s := <-seen:
 			err = errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps), t.takeEvent(s.event))
@@ -137,7 +154,9 @@ func (t *tracer) takeDrop(d *drop) error {
 	switch {
 	case d == nil, !t.covers(d.packet), !t.inside(d.namespace), ordinary(*d):
 		return nil
-	case d.reason == netfilterDrop:
+	}
+	d.inBox = d.namespace == t.in
+	if d.reason == netfilterDrop {
 		t.held = append(t.held, heldDrop{*d, time.Now().Add(holdTime)})
 		return nil
 	}
@@ -171,9 +190,9 @@ func (t *tracer) takeSteps(steps []step) error {
 		if err := t.tell(like, func() Event { return t.met(s, rule) }); err != nil {
 			return err
 		}
-		if s.verdict == nfDrop { // the drop of this packet is told, and further ones alike that were not marked are counted
+		if i, told := t.seen[like]; told && s.verdict == nfDrop { // packets alike are counted, marked or not
 			t.explained[s.String()] = time.Now()
-			t.seen[netfilterDrop+s.like()] = t.seen[like]
+			t.seen[netfilterDrop+s.like()] = i
 		}
 	}
 	return nil
@@ -187,10 +206,17 @@ func (t *tracer) takeEvent(e *Event) error {
 	return t.tell(string(e.Kind), func() Event { return *e })
 }
 
+// maxEvents limits the kinds of events. A host that is flooded has no end of them.
+const maxEvents = 2000
+
 // tell shows a new event, or counts a packet where there is an event for like.
 func (t *tracer) tell(like string, event func() Event) error {
 	if i, ok := t.seen[like]; ok {
 		t.events[i].Times++
+		return nil
+	}
+	if len(t.events) >= maxEvents {
+		t.untold++
 		return nil
 	}
 	t.seen[like] = len(t.events)
