@@ -79,7 +79,8 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 	named := func(allowed netip.Prefix) bool { return allowed.Contains(p.src.Addr()) }
 	switch {
 	case toBox && !j.publishes(p.dst.Port(), p.proto):
-		return fmt.Sprintf("boxrun lets in published ports alone, and %d/%s in the box is none: %s", p.dst.Port(), p.proto, rule),
+		port := fmt.Sprintf("%d/%s", p.dst.Port(), p.proto)
+		return fmt.Sprintf("boxrun lets in published ports alone, and %s in the box is none: %s", port, rule),
 			fmt.Sprintf("add it to network.ports in %s, and boxrun up --replace %s", j.Profile.File, j.Name)
 	case toBox && len(n.AllowFrom) > 0 && !slices.ContainsFunc(n.AllowFrom, named):
 		return fmt.Sprintf("network.allow_from does not name %s: %s", p.src.Addr(), rule),
@@ -110,7 +111,8 @@ func (j judge) ownCommand(p packet) string {
 func (j judge) walked(p packet) (firewall.Packet, netip.AddrPort) {
 	bridge := j.Profile.Network.Bridge
 	walked := firewall.Packet{
-		In: deviceName(p.iif), Out: bridge, Src: p.src.Addr(), Dst: p.dst.Addr(), Proto: p.proto, SPort: p.src.Port(), DPort: p.dst.Port(),
+		In: deviceName(p.iif), Out: bridge, Src: p.src.Addr(), Dst: p.dst.Addr(),
+		Proto: p.proto, SPort: p.src.Port(), DPort: p.dst.Port(),
 		Reply: p.proto == "tcp" && p.flags != "SYN",
 	}
 	switch {

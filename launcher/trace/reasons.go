@@ -28,7 +28,7 @@ func (j judge) sentence(d drop) (text, fix string) {
 	case "NO_SOCKET":
 		return j.noSocket(d)
 	case "TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM":
-		return "its checksum is wrong: it was left to a network card that did not fill it in, or the packet was damaged on its way", j.offload()
+		return "its checksum is wrong: left to a network card that did not fill it in, or the packet was damaged", j.offload()
 	case "IP_RPFILTER":
 		return fmt.Sprintf("rp_filter: it came by %s, and an answer to %s would leave by another interface", device, src),
 			j.typed(d, "sysctl -w net.ipv4.conf.%s.rp_filter=2", device)
@@ -49,14 +49,15 @@ func (j judge) sentence(d drop) (text, fix string) {
 	case "IP_OUTNOROUTES", "IP_INNOROUTES", "IP_INADDRERRORS", "IP_INVALID_DEST":
 		return fmt.Sprintf("there is no route to %s, or one that forbids it", dst), j.typed(d, "ip route get %s", dst)
 	case "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE":
-		return fmt.Sprintf("it came from outside with the source %s, which cannot be there", src), j.typed(d, "ip addr show to %s", src)
+		return fmt.Sprintf("it came from outside with the source %s, which cannot be there", src),
+			j.typed(d, "ip addr show to %s", src)
 	case "IP_LOCALNET":
 		return fmt.Sprintf("127.0.0.0/8 is not let through between %s and the box", device), network.RepairCommand
 	case "NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD", "NEIGH_CREATEFAIL":
 		return fmt.Sprintf("nobody on the wire answers for the way to %s (ARP)", dst), j.typed(d, "ip neigh show %s", dst)
 	case "BRIDGE_INGRESS_STP_STATE":
-		bridge := j.Profile.Network.Bridge
-		return "the bridge does not forward yet, or never: spanning tree is on", "ip link set " + bridge + " type bridge stp_state 0"
+		return "the bridge does not forward yet, or never: spanning tree is on",
+			fmt.Sprintf("ip link set %s type bridge stp_state 0", j.Profile.Network.Bridge)
 	case "NO_TX_TARGET", "DEV_READY":
 		return "the bridge or a device has nowhere to send it: a link is down", network.RepairCommand
 	case "NOMEM", "PFMEMALLOC":
@@ -80,7 +81,8 @@ func (j judge) typed(d drop, format string, args ...any) string {
 func (j judge) noSocket(d drop) (text, fix string) {
 	port := fmt.Sprintf("%d/%s", d.dst.Port(), d.proto)
 	if d.dst.Addr() != j.Addr {
-		return fmt.Sprintf("nothing listens on %s at %s, and no rule sends it to the box", port, d.dst.Addr()), network.RepairCommand
+		return fmt.Sprintf("nothing listens on %s at %s, and no rule sends it to the box", port, d.dst.Addr()),
+			network.RepairCommand
 	}
 	servers, err := netsetup.Servers(j.Init.PID, []netsetup.Port{{Container: d.dst.Port(), Count: 1, Proto: d.proto}})
 	if err == nil && len(servers) > 0 && !servers[0].Serves(j.Addr) {

@@ -21,8 +21,8 @@ type Query struct {
 // Kind tells events apart.
 type Kind string
 
-// A Drop is the end of a packet. A Rule is a rule met by a packet on its way. A Probed is the end of the probe's attempt
-// to connect.
+// A Drop is the end of a packet. A Rule is a rule met by a packet on its way. A Probed is the end of the probe's
+// attempt to connect.
 const (
 	Drop   Kind = "drop"
 	Rule   Kind = "rule"
@@ -40,9 +40,9 @@ type Event struct {
 	Times  int       `json:"times"`            // number of packets, alike but for the client's port
 }
 
-// Run traces packets of a box until the time of the query is over, ctx ends or the box ends. No end is an error. show is called
-// with each new event at once; Run returns all events with their final numbers. Where the kernel tells only drops or
-// only rules, a note says so. However Run or the process ends, nothing of the trace is left.
+// Run traces packets of a box until the time of the query is over, ctx ends or the box ends. No end is an error. show is
+// called with each new event at once; Run returns all events with their final numbers. Where the kernel tells only
+// drops or only rules, a note says so. However Run or the process ends, nothing of the trace is left.
 func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event) error) (events []Event, err error) {
 	if err := refuse(b); err != nil {
 		return nil, err
@@ -93,7 +93,8 @@ func refuse(b *box.Box) error {
 	case !b.Alive():
 		return fault.Refused("boxrun up "+b.Name, "%s: does not run, so no packets come", b.Name)
 	case !b.Bridged():
-		return fault.Refused("trace is for boxes on a bridge", "%s: has no address of its own (network.mode = %q)", b.Name, b.Profile.Network.Mode)
+		return fault.Refused("trace is for boxes on a bridge", "%s: has no address of its own (network.mode = %q)",
+			b.Name, b.Profile.Network.Mode)
 	}
 	return nil
 }
@@ -113,7 +114,8 @@ type tracer struct {
 
 func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
 	return &tracer{
-		scope: s, judge: judge{b, s.host}, names: names{}, show: show, seen: map[string]int{}, explained: map[string]time.Time{},
+		scope: s, judge: judge{b, s.host}, names: names{}, show: show,
+		seen: map[string]int{}, explained: map[string]time.Time{},
 	}
 }
 
