@@ -103,6 +103,7 @@ func (r *repairs) each(ctx context.Context, boxes []*box.Box, repair repairBox) 
 	}
 	for _, name := range busy {
 		unlock, err := r.wait(ctx, name)
+		r.k.Reread()
 		if !errors.Is(err, box.ErrBusy) {
 			r.locked(ctx, name, unlock, err, repair)
 		}

@@ -39,6 +39,12 @@ func routeList(h *netlink.Handle, family int, filter *netlink.Route, mask uint64
 	return dump(func() ([]netlink.Route, error) { return h.RouteListFiltered(family, filter, mask) })
 }
 
+// ruleList returns the routing rules. A kernel without the family, or without such rules, has none.
+func ruleList(h *netlink.Handle, family int) ([]netlink.Rule, error) {
+	list, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
+	return list, ignore(err, unix.EOPNOTSUPP)
+}
+
 // defaultRoutes returns the IPv4 default routes of the main table.
 func defaultRoutes(h *netlink.Handle) ([]netlink.Route, error) {
 	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, 0)

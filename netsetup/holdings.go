@@ -53,9 +53,15 @@ func idle(k *Kernel, s step) (bool, error) {
 	case *File:
 		drift, err := s.check(k)
 		return s.Text == "" && len(drift) == 0, err
+	case *Answers:
+		want, _, err := s.look(k)
+		if err != nil {
+			return false, err
+		}
+		drift, err := s.check(k)
+		return len(want.Ways)+len(want.Rules)+len(drift) == 0, err
 	case *Zone:
-		f, err := openFirewalld()
-		f.close()
+		f, err := k.firewalld(busTimeout)
 		return f == nil, err
 	case *Modules:
 		legacy, err := legacy()

@@ -19,6 +19,8 @@ import (
 //	                    -> BOXRUN-OUT                                   ACCEPT what boxes begin
 //	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
+//	mangle  FORWARD, PREROUTING                                         marks: see [Answers]
+//	mangle  INPUT       INVALID -> BOXRUN-STRAY -> BOXRUN-IN-box        DROP what is for a published port
 //
 // The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came, or was repaired,
 // last.
@@ -31,9 +33,12 @@ const (
 	chainOut   = "BOXRUN-OUT"
 	chainGuard = "BOXRUN-GUARD"
 	chainMSS   = "BOXRUN-MSS"
+	chainStray = "BOXRUN-STRAY"
 
 	prefixDNAT   = rules.DNATPrefix // and the box's name
 	prefixFilter = "BOXRUN-FW-"
+	prefixStray  = "BOXRUN-IN-"
+	prefixWay    = "BOXRUN-WAY-" // and the bridge's name
 )
 
 // marked returns a rule with its owner's mark, in iptables' order: matches, comment, target.
@@ -55,6 +60,7 @@ func Host() Plan {
 		Chains: []Chain{
 			{Table: "raw", Name: chainGuard, Shared: true},
 			{Table: "mangle", Name: chainMSS, Shared: true},
+			{Table: "mangle", Name: chainStray, Shared: true},
 			{Table: "filter", Name: chainReply, Shared: true},
 			{Table: "filter", Name: chainBoxes, Shared: true},
 			{Table: "filter", Name: chainOut, Shared: true},
@@ -70,12 +76,18 @@ func Host() Plan {
 	}
 }
 
+// invalid matches packets that connection tracking cannot place, such as a TCP segment outside the window. The kernel
+// translates no such packet: a packet for a published port would reach the host itself, and the host's RST would end
+// the connection; a packet of a box would leave with the address of the box.
+const invalid = "-m conntrack --ctstate INVALID"
+
 // hostRules are the jumps from the built-in chains.
 func hostRules(owner string) []Rule {
 	const local = "-m addrtype --dst-type LOCAL"
 	return []Rule{
 		{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)},
 		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "", chainMSS)},
+		{Table: "mangle", Chain: "INPUT", Spec: marked(owner, invalid, chainStray)},
 		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainFwd)},
 		{Table: "nat", Chain: "POSTROUTING", Spec: marked(owner, "", chainSNAT)},
 		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, local, chainDNAT)},
@@ -104,14 +116,19 @@ func forwarding() Sysctl {
 
 // Bridge plans a bridge: the device, the file by which Apptainer finds the bridge, and its rules in the chains of
 // [Host]. The plan of Host must be in place. The device's route_localnet is needed for ports published on 127.0.0.1.
-// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
+// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1. A new device forwards by the
+// host's setting for new devices, which may be 0 beside an ip_forward of 1.
 func Bridge(n Network) Plan {
 	p := Plan{
-		Owner:    "boxrun:" + n.Bridge,
+		Owner:    bridgeAlias(n.Bridge),
+		Managers: unmanaged(n),
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
+		Answers:  &Answers{Bridge: n.Bridge, Subnet: n.Subnet, Mask: n.Marks},
 		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
+
+		Forwarding: &Sysctl{Key: deviceKey(n.Bridge, "forwarding"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}
@@ -131,6 +148,7 @@ func bridgeRules(n Network) []Rule {
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
 		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},
+		{Table: "filter", Chain: chainReply, Spec: marked(owner, in+" "+invalid, "DROP")},
 		{Table: "filter", Chain: chainOut, Spec: marked(owner, in, "ACCEPT")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", n.Subnet), "MASQUERADE")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(n.Subnet.String(), n.Subnet), "MASQUERADE")},
@@ -153,6 +171,9 @@ func device(n Network) *Device {
 		Address: netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()),
 		MTU:     n.MTU,
 		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
-		Alias:   "boxrun:" + n.Bridge,
+		Alias:   bridgeAlias(n.Bridge),
 	}
 }
+
+// bridgeAlias marks a bridge made by boxrun, and the rules of a bridge.
+func bridgeAlias(bridge string) string { return rules.MarkPrefix + bridge }

@@ -9,21 +9,28 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
+	"github.com/godbus/dbus/v5"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
-// keeps the rules it has read until it writes, so checking three plans costs a single process. A Kernel is for a
-// single goroutine.
+// keeps the rules and routes read until the next write, so checking three plans costs a single process. A Kernel is
+// for a single goroutine.
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
 	ipt    *iptables.IPTables
-	tables rules.Tables // nil: to be read
+	tables rules.Tables   // nil: to be read
+	lists  *routing.Lists // nil: to be read
+
+	bus     *dbus.Conn // nil: not asked yet
+	awaited bool       // firewalld has answered since the last Reread
+	unheard bool       // firewalld did not answer
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
@@ -49,16 +56,22 @@ func Open() (*Kernel, error) {
 }
 
 // Close closes what Open opened.
-func (k *Kernel) Close() { k.eth.Close() }
+func (k *Kernel) Close() {
+	k.eth.Close()
+	k.closeBus()
+}
 
-// Reread makes the next look at the rules a fresh look. Call Reread when others had time to change the rules.
-func (k *Kernel) Reread() { k.tables = nil }
+// Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
+// after every wait.
+func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
 
-// rules returns the rules of all tables, read or kept. A table never used is absent.
+// rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
+// the reading, so that no step waits for firewalld after it.
 func (k *Kernel) rules() (rules.Tables, error) {
 	if k.tables != nil {
 		return k.tables, nil
 	}
+	k.awaitFirewalld()
 	var err error
 	for range saveTries {
 		var tables rules.Tables
@@ -89,7 +102,7 @@ func legacy() (bool, error) {
 // restore feeds lines to the restore of a tool: iptables, or the iptables of the other backend. Each table among the
 // lines is a transaction. The error ends with the line at fault.
 func (k *Kernel) restore(tool string, lines []string) error {
-	k.Reread()
+	k.tables = nil
 	input := strings.Join(lines, "\n") + "\n"
 	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {

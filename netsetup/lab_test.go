@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		serve(os.Args[1:])
 	case "probe":
 		probe(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
+	case "stray":
+		stray(os.Args[1])
+	case "sniff":
+		sniff(os.Args[1])
 	default:
 		os.Exit(nstest.Main(m))
 	}

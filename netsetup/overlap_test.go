@@ -47,6 +47,8 @@ func TestOverlap(t *testing.T) {
 		{"a bridge without an address", "ip link add sbr0 type bridge", "ip link del sbr0", "<nil>"},
 		{"our bridge with another address", "ip link add sbr0 type bridge; ip addr add 10.99.0.1/16 dev sbr0", "ip link del sbr0",
 			"bridge sbr0 has the address 10.99.0.1/16, not 10.22.0.1/16"},
+		{"our bridge with one more address", "ip link add sbr0 type bridge; ip addr add 10.99.0.1/16 dev sbr0; ip addr add 10.22.0.1/16 dev sbr0",
+			"ip link del sbr0", "<nil>"},
 		{"our bridge with another mask", "ip link add sbr0 type bridge; ip addr add 10.22.0.1/24 dev sbr0", "ip link del sbr0",
 			"bridge sbr0 has the address 10.22.0.1/24, not 10.22.0.1/16"},
 		{"two bridges of one subnet", "ip link add sbr1 type bridge; ip addr add 10.22.0.1/16 dev sbr1", "ip link del sbr1",

@@ -1,6 +1,8 @@
 package netsetup
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,11 +20,15 @@ type Plan struct {
 	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
 	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
+	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
+	Forwarding  *Sysctl        `json:"forwarding,omitempty"` // of the device
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
+	Reserved    []Reservation  `json:"reserved,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
-	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
+	Plug        *Plug          `json:"hairpin,omitempty"`
+	Answers     *Answers       `json:"answers,omitempty"`
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
@@ -54,8 +60,9 @@ func (p *Plan) steps() []step {
 		ruleset = []step{p.ruleset()}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
-		ruleset, stepIf(p.Localnet))
+		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
+		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), ruleset,
+		stepIf(p.Localnet))
 }
 
 // stepOfEach returns pointers to the elements of a list as steps.
@@ -114,6 +121,24 @@ func (p *Plan) Record(k *Kernel) error {
 		}
 	}
 	return nil
+}
+
+// Renewed returns the plan, as stored, with the chains, rules and ways of answers that fresh asks for, and reports
+// whether the stored plan had others: another boxrun made the plan, or the host's routing has changed. What was
+// recorded stays.
+func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
+	stored, err := json.Marshal(p)
+	if err != nil {
+		return p, false, err
+	}
+	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
+	if p.Answers != nil {
+		if err := p.Answers.record(k); err != nil {
+			return p, false, fmt.Errorf("recording %v: %w", p.Answers, err)
+		}
+	}
+	renewed, err := json.Marshal(p)
+	return p, !bytes.Equal(stored, renewed), err
 }
 
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.

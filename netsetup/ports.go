@@ -9,22 +9,25 @@ import (
 	"boxrun/netsetup/firewall"
 )
 
-// Ports plans a box: its two chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
+// Ports plans a box: its three chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
 // single rule, and so are single ports side by side: a new connection passes each rule of each box.
 func Ports(b Box) Plan {
-	p := Plan{Owner: "boxrun:" + b.Name, Hairpin: &Hairpin{Veth: b.Veth}}
+	p := Plan{Owner: "boxrun:" + b.Name, Plug: &Plug{Veth: b.Veth, Bridge: b.Bridge}}
 	if b.Offload {
 		p.Features = &Features{Device: b.Veth}
 	}
 	ranges := b.ranges()
 	p.Chains = []Chain{
+		{Table: "mangle", Name: prefixStray + b.Name, Rules: b.strayRules(ranges)},
 		{Table: "filter", Name: prefixFilter + b.Name, Rules: b.filterRules(ranges)},
 		{Table: "nat", Name: prefixDNAT + b.Name, Rules: b.dnatRules(ranges)},
 	}
 	p.Rules = []Rule{
+		{Table: "mangle", Chain: chainStray, Spec: marked(p.Owner, "", prefixStray+b.Name)},
 		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
 		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
 	}
+	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
 		p.Flows.Ports = append(p.Flows.Ports, r.onHost())
@@ -92,7 +95,6 @@ func mergePorts(ports []Port) []Port {
 func (b Box) dnatRules(ranges []Port) []string {
 	var rules []string
 	for _, r := range ranges {
-		dst := wordsIf(r.HostIP.IsValid(), "-d %s ", r.HostIP)
 		to := fmt.Sprintf("%s:%d", b.Addr, r.Container)
 		switch {
 		case r.Count > 1 && r.Host == r.Container:
@@ -100,10 +102,24 @@ func (b Box) dnatRules(ranges []Port) []string {
 		case r.Count > 1:
 			to = fmt.Sprintf("%s:%d-%d/%d", b.Addr, r.Container, r.last(r.Container), r.Host)
 		}
-		matches := fmt.Sprintf("%s-p %s --dport %s", dst, r.Proto, portRange(r.Host, r.last(r.Host)))
-		rules = append(rules, marked("boxrun:"+b.Name, matches, "DNAT --to-destination "+to))
+		rules = append(rules, marked("boxrun:"+b.Name, r.addressed(), "DNAT --to-destination "+to))
 	}
 	return rules
+}
+
+// strayRules returns the rules that drop packets for the ports. Only packets in state INVALID come here.
+func (b Box) strayRules(ranges []Port) []string {
+	var rules []string
+	for _, r := range ranges {
+		rules = append(rules, marked("boxrun:"+b.Name, r.addressed(), "DROP"))
+	}
+	return rules
+}
+
+// addressed matches packets for the ports of the host.
+func (p Port) addressed() string {
+	dst := wordsIf(p.HostIP.IsValid(), "-d %s ", p.HostIP)
+	return fmt.Sprintf("%s-p %s --dport %s", dst, p.Proto, portRange(p.Host, p.last(p.Host)))
 }
 
 // filterRules returns the rules that accept translated packets from whoever may send them, let boxes of a bridge talk

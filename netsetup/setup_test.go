@@ -119,6 +119,7 @@ wrote /etc/udev/rules.d/90-boxrun.rules
 set sysctl net.ipv4.ip_forward to 1 (it was 0)
 set sysctl net.ipv4.conf.all.rp_filter to 2 (it was 0)
 set sysctl net.ipv4.conf.default.rp_filter to 2 (it was 0)
+set sysctl net.ipv4.conf.ext1.rp_filter to 2 (it was 0)
 set sysctl net.ipv4.conf.ext0.rp_filter to 2 (it was 1)
 set up firewalld's zone boxrun`
 
@@ -150,7 +151,7 @@ func testSetupOnAHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(s.Devices, []string{"ext0"}) || s.Legacy || !s.Firewalld || !slices.Equal(s.Zoned, []string{"sbr0"}) {
+	if !slices.Equal(s.Devices, []string{"ext1", "ext0"}) || s.Legacy || !s.Firewalld || !slices.Equal(s.Zoned, []string{"sbr0"}) {
 		t.Errorf("looked up: %+v", s)
 	}
 	s.Ethtool = "/usr/sbin/ethtool" // installed or not

@@ -182,8 +182,8 @@ func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 		for _, r := range routes {
 			facts = append(facts, routeFact(r, family, names))
 		}
-		rules, err := dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
-		if ignore(err, unix.EOPNOTSUPP) != nil { // a kernel without IPv6, or without rules
+		rules, err := ruleList(h, family)
+		if err != nil {
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
 		for _, r := range rules {

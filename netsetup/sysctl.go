@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/routing"
 )
 
 // Setting is a sysctl and its value at some time.
@@ -96,7 +98,7 @@ func (r *ReversePath) String() string { return "sysctl rp_filter" }
 
 // commands look at the value in force: the greater of a device's own value and the value for all devices.
 func (r *ReversePath) commands() (up, down []string) {
-	up = []string{`for i in all default $(ip -4 route show default | grep -o 'dev [^ ]*' | cut -d' ' -f2); do
+	up = []string{`for i in all default $(ip -4 route show table all default | grep -o 'dev [^ ]*' | cut -d' ' -f2); do
   case $(sort -n /proc/sys/net/ipv4/conf/{all,$i}/rp_filter | tail -n1) in 1) sysctl -qw net/ipv4/conf/$i/rp_filter=2 ;; esac
 done`}
 	for _, b := range slices.Backward(r.Before) {
@@ -174,24 +176,18 @@ func (r *ReversePath) settle() []string {
 	return stays
 }
 
-// defaultDevices returns the devices of the IPv4 default routes, each once.
+// defaultDevices returns the devices of the IPv4 default routes of all tables, each once.
 func (k *Kernel) defaultDevices() ([]string, error) {
-	routes, err := defaultRoutes(k.link)
-	if err != nil {
-		return nil, fmt.Errorf("reading the routes: %w", err)
+	if err := k.readLists(); err != nil {
+		return nil, err
 	}
 	var devices []string
-	for _, r := range routes {
-		if r.LinkIndex == 0 {
-			continue
-		}
-		link, err := k.link.LinkByIndex(r.LinkIndex)
+	for _, index := range routing.DefaultLinks(k.lists.Routes, 0) {
+		link, err := k.link.LinkByIndex(index)
 		if err != nil {
 			return nil, fmt.Errorf("looking up the default route's device: %w", err)
 		}
-		if name := link.Attrs().Name; !slices.Contains(devices, name) {
-			devices = append(devices, name)
-		}
+		devices = append(devices, link.Attrs().Name)
 	}
 	return devices, nil
 }

@@ -6,15 +6,26 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
 
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules   []Trace  // of iptables, in both of its backends
-	Bridges []string // devices made by boxrun
-	Guarded []string // devices of others with rules of boxrun's
+	Rules     []Trace  // of iptables, in both of its backends
+	Bridges   []string // devices made by boxrun
+	Guarded   []string // devices of others with rules of boxrun's
+	Leases    []Reservation
+	Lookups   []Lookup // routing rules
+	Routes    []routing.Route
+	Unmanaged []Unmanaged // files for managers of devices
+}
+
+// Lookup is a routing rule of boxrun's.
+type Lookup struct {
+	Owner string // the bridge, "" where the bridge is gone
+	Rule  routing.Rule
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -54,7 +65,18 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
-	found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules)
+	found.Unmanaged = tracedManagers()
+	var bridgesErr, leasesErr error
+	found.Leases, leasesErr = reservationsBelow(cniLeases)
+	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
+	if err := errors.Join(bridgesErr, leasesErr); err != nil {
+		return found, err
+	}
+	f, err := k.routing()
+	for _, r := range f.Rules() {
+		found.Lookups = append(found.Lookups, Lookup{f.Owner(r), r})
+	}
+	found.Routes = f.Routes()
 	return found, err
 }
 
@@ -90,20 +112,25 @@ func ruleOwner(chain string, rule rules.Rule) string {
 	return chainOwner(rule.Target)
 }
 
-// chainOwner returns the box of a box's chain, and host for any other chain.
+// chainOwner returns the box of a box's chain, the bridge of a bridge's chain, and host for any other chain.
 func chainOwner(chain string) string {
 	if box, ok := boxOf(chain); ok {
 		return box
+	}
+	if bridge, ok := strings.CutPrefix(chain, prefixWay); ok {
+		return bridge
 	}
 	return "host"
 }
 
 // boxOf returns the name of the box of a chain, and false for chains of others and for chains of all boxes.
 func boxOf(chain string) (string, bool) {
-	if name, ok := strings.CutPrefix(chain, prefixDNAT); ok {
-		return name, true
+	for _, prefix := range []string{prefixDNAT, prefixFilter, prefixStray} {
+		if name, ok := strings.CutPrefix(chain, prefix); ok {
+			return name, true
+		}
 	}
-	return strings.CutPrefix(chain, prefixFilter)
+	return "", false
 }
 
 // tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
@@ -144,7 +171,23 @@ func (t Traces) Without(owners []string) Traces {
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Leases:  slices.DeleteFunc(slices.Clone(t.Leases), func(r Reservation) bool { return known(r.box()) }),
+		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l Lookup) bool { return known(l.Owner) }),
+		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
+			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
+			return slices.ContainsFunc(t.Lookups, leads)
+		}),
+		Unmanaged: slices.DeleteFunc(slices.Clone(t.Unmanaged), func(u Unmanaged) bool { return known(u.Bridge) }),
 	}
+}
+
+// lookups returns the change that deletes the routing rules and routes.
+func (t Traces) lookups() routing.Change {
+	c := routing.Change{DeleteRoutes: t.Routes}
+	for _, l := range t.Lookups {
+		c.Delete = append(c.Delete, l.Rule)
+	}
+	return c
 }
 
 // PortsOn returns the devices on a bridge: who runs there would lose the network together with the bridge.
@@ -170,8 +213,18 @@ func (t Traces) Commands() []string {
 			}
 		}
 	}
+	rerouted, _ := t.lookups().Commands()
+	lines = append(lines, rerouted...)
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
+	}
+	for _, l := range t.Leases {
+		_, down := l.commands()
+		lines = append(lines, down...)
+	}
+	for _, u := range t.Unmanaged {
+		_, down := u.commands()
+		lines = append(lines, down...)
 	}
 	return lines
 }
@@ -188,12 +241,19 @@ func (t Traces) Remove(k *Kernel) error {
 		e := t.removal(tool)
 		errs = append(errs, k.restore(tool, e.input(e.tables())))
 	}
+	errs = append(errs, k.reroute(t.lookups()))
 	for _, b := range t.Bridges {
 		link, err := k.linkByName(b)
 		if link != nil && err == nil {
 			err = k.link.LinkDel(link)
 		}
 		errs = append(errs, err)
+	}
+	for _, l := range t.Leases {
+		errs = append(errs, l.undo(k))
+	}
+	for _, u := range t.Unmanaged {
+		errs = append(errs, u.undo(k))
 	}
 	return errors.Join(errs...)
 }

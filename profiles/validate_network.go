@@ -15,6 +15,7 @@ func (n *Network) decode(s *section) {
 	take(s, "dns", &n.DNS, texts(nameServer))
 	take(s, "search", &n.Search, texts(domainName))
 	take(s, "offload", &n.Offload, text(choice("off", "keep")))
+	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)
 	n.checkPorts(s)
 	n.checkMode(s)
@@ -34,6 +35,7 @@ func (n *Network) checkMode(s *section) {
 	n.senseless(s, "external", n.External != usual.External, "nothing is published")
 	n.senseless(s, "allow_from", len(n.AllowFrom) > 0, "nothing is published, the host's own firewall decides")
 	n.senseless(s, "offload", n.Offload != usual.Offload, "the box has no devices on the host")
+	n.senseless(s, "marks", n.Marks != usual.Marks, "it is that of the bridge")
 	if n.Mode == HostMode {
 		n.checkHostPorts(s)
 		return

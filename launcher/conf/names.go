@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
-	"boxrun/launcher/enter"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/netsetup"
@@ -142,7 +141,7 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	case n.Mode == profiles.NoneMode:
 		return Resolvers{}, nil
 	case n.Mode == profiles.HostMode && len(n.Search) == 0:
-		text, err := enter.ReadIfThere("/etc/resolv.conf")
+		text, err := files.ReadIfThere("/etc/resolv.conf")
 		return Resolvers{File: text}, err
 	}
 	host, err := netsetup.HostResolvers()

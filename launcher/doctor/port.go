@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ func portName(p profiles.Port) string {
 
 // listens says which program in the box listens on the port.
 func (p portLooks) listens(context.Context) Check {
-	if nowhere, err := network.Nowhere(p.Box, p.Port); !p.Bridged() && (nowhere != "" || err != nil) {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is && !p.Bridged() {
+		return c
 	}
 	servers, err := netsetup.Servers(p.Init.PID, []netsetup.Port{netsetup.Port(p.Port)})
 	if err != nil {
@@ -94,11 +95,8 @@ func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.
 // dnat says which rule sends packets for the port, and to which address.
 func (p portLooks) dnat(context.Context) Check {
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	hook := "prerouting"
@@ -106,8 +104,8 @@ func (p portLooks) dnat(context.Context) Check {
 		hook = "output"
 	}
 	const why = "connections to the port do not get to the box"
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is {
+		return c
 	}
 	o := f.Translation(hook, p.first(way))
 	to, _, _ := strings.Cut(o.To, ":")
@@ -125,23 +123,21 @@ func (p portLooks) dnat(context.Context) Check {
 	return p.contested(o)
 }
 
-// unreachable judges a port without any address on the host. nowhere says why.
-func unreachable(nowhere string, err error) Check {
+// unreachable reports whether the host lacks the address of the port, or cannot tell, with the check that says so.
+func (p portLooks) unreachable() (c Check, is bool) {
+	nowhere, err := network.Nowhere(p.Box, p.Port)
 	if err != nil {
-		return broken(err)
+		return broken(err), true
 	}
-	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere)
+	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere), nowhere != ""
 }
 
 // contested says whether another program on the host listens on the same host port. Such a program gets no
 // connections: the rule sends them all to the box.
 func (p portLooks) contested(o firewall.Outcome) Check {
-	ports, err := network.PublishedPorts(p.Profile.Network, p.Port)
-	if err != nil {
-		return broken(err)
-	}
+	ports, portsErr := network.PublishedPorts(p.Profile.Network, p.Port)
 	holders, err := netsetup.Listeners(ports)
-	if err != nil {
+	if err := cmp.Or(portsErr, err); err != nil {
 		return broken(err)
 	}
 	holders = slices.DeleteFunc(holders, func(h netsetup.Holder) bool { return h.Passing })
@@ -158,15 +154,12 @@ func (p portLooks) forward(context.Context) Check {
 	if p.HostIP.IsLoopback() {
 		return skip("published on 127.0.0.1: the host's own packets are not forwarded")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to come in by")
 	}
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	bridge := p.Profile.Network.Bridge
@@ -206,18 +199,15 @@ const connectTimeout = 2 * time.Second
 // clients outside. A port on 127.0.0.1 admits only the host, so there the host is the client. Where allow_from
 // excludes the client, the connection must fail.
 func (p portLooks) connection(ctx context.Context) Check {
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	port, err := p.openPort()
+	if err := cmp.Or(wayErr, err); err != nil {
 		return broken(err)
 	}
-	port, err := p.openPort()
-	switch {
-	case err != nil:
-		return broken(err)
-	case port == 0:
+	if port == 0 {
 		return skip("nothing listens in the box")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to connect to")
 	}
 	to := netip.AddrPortFrom(way.To.Addr(), port).String()

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,12 +52,9 @@ func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause 
 
 // selfProfile returns the profile hello with a name, a port and a network that fit this host.
 func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) (profiles.Profile, error) {
-	boxes, err := l.All()
-	if err != nil {
-		return hello, err
-	}
+	boxes, boxesErr := l.All()
 	port, err := freePort(ctx)
-	if err != nil {
+	if err := cmp.Or(boxesErr, err); err != nil {
 		return hello, err
 	}
 	p := hello
@@ -66,7 +64,8 @@ func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profi
 	p.Ready.Hint = ""
 	for _, b := range boxes {
 		if n := b.Profile.Network; b.Bridged() {
-			p.Network.Bridge, p.Network.Subnet, p.Network.MTU, p.Network.Offload = n.Bridge, n.Subnet, n.MTU, n.Offload
+			p.Network.Bridge, p.Network.Subnet, p.Network.MTU = n.Bridge, n.Subnet, n.MTU
+			p.Network.Offload, p.Network.Marks = n.Offload, n.Marks
 		}
 	}
 	return p, nil

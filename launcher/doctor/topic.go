@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 )
@@ -20,11 +21,7 @@ type topic struct {
 
 // checkTopics compares all topics of all plans with the host.
 func checkTopics(k *netsetup.Kernel, topics []topic, plans []netsetup.Plan) []Check {
-	checks := make([]Check, len(topics))
-	for i, t := range topics {
-		checks[i] = t.check(k, plans).named(t.name)
-	}
-	return checks
+	return list.Map(topics, func(t topic) Check { return t.check(k, plans).named(t.name) })
 }
 
 // check compares the topic's part of all plans with the host.
@@ -66,11 +63,13 @@ func sharedTopics() []topic {
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
 			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p plan) plan { return plan{Sysctls: p.Sysctls} }},
+			func(p plan) plan { return plan{Sysctls: p.Sysctls, Forwarding: p.Forwarding} }},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
 			func(p plan) plan { return plan{Device: p.Device} }},
+		{"managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
+			func(p plan) plan { return plan{Managers: p.Managers} }},
 		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
 			func(p plan) plan { return plan{Zone: p.Zone} }},
 		{"conflist file", "as written", "Apptainer finds the bridge by it",
@@ -79,7 +78,16 @@ func sharedTopics() []topic {
 			func(p plan) plan { return plan{Features: p.Features} }},
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
 			func(p plan) plan { return rulesOf(p, "nat") }},
-		{"mss", "in place", "on a path with a smaller MTU connections open and then hang", func(p plan) plan { return rulesOf(p, "mangle") }},
+		{"mss", "in place", "on a path with a smaller MTU connections open and then hang",
+			func(p plan) plan {
+				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && !strays(chain) })
+			}},
+		{"strays", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
+			func(p plan) plan {
+				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) })
+			}},
+		{"answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
+			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers} }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
 			func(p plan) plan { return rulesOf(p, "filter") }},
 		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
@@ -91,11 +99,19 @@ func sharedTopics() []topic {
 	}
 }
 
+// strays reports whether a chain of mangle is on the way of packets in state INVALID.
+func strays(chain string) bool { return chain == "INPUT" || chain == "BOXRUN-STRAY" }
+
 // rulesOf returns the part of p with the chains and rules of a table.
-func rulesOf(p netsetup.Plan, table string) netsetup.Plan {
-	return netsetup.Plan{
+func rulesOf(p plan, table string) plan {
+	return rulesIn(p, func(t, _ string) bool { return t == table })
+}
+
+// rulesIn returns the part of p with the chains for which in says yes, and the rules there.
+func rulesIn(p plan, in func(table, chain string) bool) plan {
+	return plan{
 		Owner:  p.Owner,
-		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return c.Table != table }),
-		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return r.Table != table }),
+		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return !in(c.Table, c.Name) }),
+		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return !in(r.Table, r.Chain) }),
 	}
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,17 +36,18 @@ func Agree(n profiles.Network, b *box.Box) error {
 	if !b.Bridged() || have.Bridge != n.Bridge {
 		return nil
 	}
-	differs := func(key string, have, want any) error {
-		return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", key),
-			"network.%s: %v, but box %q is on bridge %s with %v", key, want, b.Name, n.Bridge, have)
-	}
-	switch {
-	case have.Subnet != n.Subnet:
-		return differs("subnet", have.Subnet, n.Subnet)
-	case have.MTU != n.MTU:
-		return differs("mtu", have.MTU, n.MTU)
-	case have.Offload != n.Offload:
-		return differs("offload", have.Offload, n.Offload)
+	have.Marks = cmp.Or(have.Marks, profiles.Default().Network.Marks) // older boxruns kept no marks
+	for _, s := range []struct {
+		key        string
+		have, want any
+	}{
+		{"subnet", have.Subnet, n.Subnet}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+		{"marks", have.Marks, n.Marks},
+	} {
+		if s.have != s.want {
+			return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", s.key),
+				"network.%s: %v, but box %q is on bridge %s with %v", s.key, s.want, b.Name, n.Bridge, s.have)
+		}
 	}
 	return nil
 }

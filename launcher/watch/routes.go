@@ -49,7 +49,7 @@ func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
 		return true
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0
+		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len <= 1 // VPN clients route halves of the world
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		link, err := netlink.LinkDeserialize(nil, m.Data)
 		return err == nil && (w.isBridge(link.Attrs().Name) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)

@@ -1,0 +1,201 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"boxrun/netsetup/routing"
+	"boxrun/netsetup/rules"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Answers is the step that makes the answers of a bridge's boxes leave by where the questions came in: marks of
+// connections, routing rules and, where no table has the route, a table of routes. The step looks at the host's routing
+// anew each time, and so follows addresses, rules and routes that come and go. On a host that sends all answers by a
+// single way the step does nothing.
+//
+//	mangle  FORWARD     -o sbr0 -> BOXRUN-WAY-sbr0    CONNMARK, by the device and the address of the question
+//	mangle  PREROUTING  -i sbr0                       CONNMARK --restore-mark, before the route is chosen
+type Answers struct {
+	Bridge string          `json:"bridge"`
+	Subnet netip.Prefix    `json:"subnet"`
+	Mask   uint32          `json:"mask"`  // the bits of marks that are boxrun's
+	Found  routing.Answers `json:"found"` // as recorded, for the commands
+}
+
+func (a *Answers) String() string { return "ways of answers from " + a.Bridge }
+
+// wayChain returns the name of a bridge's chain of marks.
+func wayChain(bridge string) string { return prefixWay + bridge }
+
+// ruleset returns the rules that mark connections, and nothing but the names for no ways.
+func (a *Answers) ruleset(ways []routing.Way) *ruleset {
+	owner := rules.MarkPrefix + a.Bridge
+	chain := Chain{Table: "mangle", Name: wayChain(a.Bridge)}
+	for _, w := range ways {
+		matches := fmt.Sprintf("-i %s -m conntrack --ctorigdst %s --ctdir ORIGINAL", w.Device, w.Addr)
+		target := fmt.Sprintf("CONNMARK --set-xmark %#x/%#x", w.Mark, a.Mask)
+		chain.Rules = append(chain.Rules, marked(owner, matches, target))
+	}
+	restore := fmt.Sprintf("CONNMARK --restore-mark --nfmask %#x --ctmask %#[1]x", a.Mask)
+	return &ruleset{owner: owner, chains: []Chain{chain}, rules: []Rule{
+		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "-o "+a.Bridge, chain.Name)},
+		{Table: "mangle", Chain: "PREROUTING", Spec: marked(owner,
+			fmt.Sprintf("-i %s -m connmark ! --mark 0x0/%#x", a.Bridge, a.Mask), restore)},
+	}}
+}
+
+func (a *Answers) commands() (up, down []string) {
+	up, down = routing.Change{Add: a.Found.Rules, AddRoutes: a.Found.Routes}.Commands()
+	if len(a.Found.Ways) == 0 {
+		return up, down
+	}
+	set, unset := a.ruleset(a.Found.Ways).commands()
+	return append(up, set...), append(unset, down...)
+}
+
+func (a *Answers) record(k *Kernel) error {
+	want, _, err := a.look(k)
+	a.Found = want
+	return err
+}
+
+// look returns what the host needs by now, and what to do about boxrun's rules and routes.
+func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
+	f, err := k.routing()
+	if err != nil {
+		return routing.Answers{}, routing.Change{}, err
+	}
+	want, err := f.Answers(a.Bridge, a.Subnet, a.Mask)
+	return want, f.Change(a.Bridge, a.Subnet, want), err
+}
+
+// marks returns what to change about the rules that mark connections.
+func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
+	if len(ways) > 0 {
+		return a.ruleset(ways).repair(k)
+	}
+	have, err := k.rules()
+	e := a.ruleset(nil).removal(have)
+	if len(e.lines) > 0 {
+		e.found = true
+		e.note("chain mangle/%s is for ways that this host no longer has", wayChain(a.Bridge))
+	}
+	return e, err
+}
+
+func (a *Answers) check(k *Kernel) ([]string, error) {
+	want, change, err := a.look(k)
+	if err != nil {
+		return nil, err
+	}
+	e, err := a.marks(k, want.Ways)
+	return append(change.Lines(), e.drift...), err
+}
+
+func (a *Answers) ensure(k *Kernel) error {
+	want, change, err := a.look(k)
+	if err != nil {
+		return err
+	}
+	if err := k.reroute(change); err != nil {
+		return err
+	}
+	e, err := a.marks(k, want.Ways)
+	if err != nil || len(e.lines) == 0 {
+		return err
+	}
+	return k.restore("iptables", e.input(tableOrder()))
+}
+
+// undo goes by what is there: rules of routing for the bridge or its subnet, and rules with the bridge's mark.
+func (a *Answers) undo(k *Kernel) error {
+	k.lists = nil
+	f, err := k.routing()
+	errs := []error{a.ruleset(nil).undo(k), err}
+	if err == nil {
+		errs = append(errs, k.reroute(f.Change(a.Bridge, a.Subnet, routing.Answers{})))
+	}
+	return errors.Join(errs...)
+}
+
+// repairCommands returns the commands for what the host needs by now.
+func (a *Answers) repairCommands(k *Kernel) ([]string, error) {
+	want, change, err := a.look(k)
+	if err != nil {
+		return nil, err
+	}
+	e, err := a.marks(k, want.Ways)
+	up, _ := change.Commands()
+	return append(up, e.commands(a.ruleset(want.Ways))...), err
+}
+
+// routing returns the host's routing, read or kept. Where all answers leave by a single way, two lists are read.
+func (k *Kernel) routing() (routing.Facts, error) {
+	if err := k.readLists(); err != nil || k.lists.Plain() {
+		return routing.Facts{}, err
+	}
+	var err error
+	if k.lists.Addrs == nil {
+		k.lists.Addrs, err = addrList(k.link, nil, netlink.FAMILY_V4)
+	}
+	if err == nil && k.lists.Links == nil {
+		k.lists.Links, err = linkList(k.link)
+	}
+	return routing.Read(*k.lists), err
+}
+
+// readLists reads the routing rules and the routes of all tables, unless both are kept.
+func (k *Kernel) readLists() error {
+	if k.lists != nil {
+		return nil
+	}
+	listed, err := ruleList(k.link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("reading the routing rules: %w", err)
+	}
+	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("reading the routes: %w", err)
+	}
+	k.lists = &routing.Lists{Rules: listed, Routes: routes}
+	return nil
+}
+
+// reroute changes rules and routes, past errors: what is new first, a rule after the routes of its table. Something to
+// delete may be gone by now, something to add may be there.
+func (k *Kernel) reroute(c routing.Change) error {
+	k.lists = nil
+	var errs []error
+	for _, r := range c.AddRoutes {
+		link, err := k.link.LinkByName(r.Device)
+		if err == nil {
+			err = k.link.RouteReplace(r.Netlink(link.Attrs().Index))
+		}
+		errs = append(errs, wrapIf(err, "adding the route", r))
+	}
+	for _, r := range c.Add {
+		errs = append(errs, wrapIf(ignore(k.link.RuleAdd(r.Netlink()), unix.EEXIST), "adding the routing rule", r))
+	}
+	for _, r := range c.Delete {
+		errs = append(errs, wrapIf(ignore(k.link.RuleDel(r.Netlink()), unix.ENOENT), "deleting the routing rule", r))
+	}
+	for _, r := range c.DeleteRoutes {
+		link, err := k.linkByName(r.Device)
+		if link != nil && err == nil {
+			err = ignore(k.link.RouteDel(r.Netlink(link.Attrs().Index)), unix.ESRCH)
+		}
+		errs = append(errs, wrapIf(err, "deleting the route", r))
+	}
+	return errors.Join(errs...)
+}
+
+func wrapIf(err error, doing string, what fmt.Stringer) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %v: %w", doing, what, err)
+}

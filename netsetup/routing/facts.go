@@ -1,0 +1,142 @@
+package routing
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Facts is how the host chooses routes for IPv4.
+type Facts struct {
+	rules  []netlink.Rule // of others, in the order of asking
+	routes []entry        // of others, in all tables
+	addrs  []address
+	inner  map[string]bool // devices without a wire: lo and dummies
+	index  map[string]int  // of devices
+
+	ownRules  []Rule  // as boxrun makes rules
+	ownRoutes []Route // in boxrun's tables
+}
+
+// entry is a route as a table has the route.
+type entry struct {
+	Route
+	kind   int // unix.RTN_*
+	metric int
+	split  bool // a part of a route that leads to several devices
+}
+
+// address is an address of the host.
+type address struct {
+	addr   netip.Addr
+	next   netip.Addr // another address of the same network
+	device string
+}
+
+// Lists are the kernel's lists for IPv4, as package netlink returns them. Without rules of others, and with default
+// routes over a single device, Addrs and Links are not needed.
+type Lists struct {
+	Rules  []netlink.Rule
+	Routes []netlink.Route // of all tables
+	Addrs  []netlink.Addr
+	Links  []netlink.Link
+}
+
+// Plain reports whether the rules are the kernel's own three, and all default routes lead to a single device: then all
+// packets to others leave by the same way. A table of boxrun's is not plain: the table may have to go.
+func (l Lists) Plain() bool {
+	return len(DefaultLinks(l.Routes, 1)) <= 1 &&
+		!slices.ContainsFunc(l.Rules, func(r netlink.Rule) bool { return !kernels(r) }) &&
+		!slices.ContainsFunc(l.Routes, func(r netlink.Route) bool { return ownTable(r.Table) })
+}
+
+// kernels reports whether a rule is one of the three of a new kernel, or says the same.
+func kernels(r netlink.Rule) bool {
+	table := r.Table == unix.RT_TABLE_LOCAL || r.Table == unix.RT_TABLE_MAIN || r.Table == unix.RT_TABLE_DEFAULT
+	return table && r.Src == nil && r.Dst == nil && r.IifName == "" && r.OifName == "" && r.Mark == 0 && !r.Invert &&
+		r.SuppressPrefixlen < 0 && !unjudged(r)
+}
+
+// DefaultLinks returns the indexes of the devices that default routes of any table lead to, each once. With 1 for bits
+// the halves of the world, which VPN clients route, count as well.
+func DefaultLinks(routes []netlink.Route, bits int) []int {
+	var links []int
+	for _, r := range routes {
+		if r.Type != unix.RTN_UNICAST || max(0, prefixOf(r.Dst).Bits()) > bits {
+			continue
+		}
+		for _, hop := range hops(r) {
+			if hop.LinkIndex != 0 && !slices.Contains(links, hop.LinkIndex) {
+				links = append(links, hop.LinkIndex)
+			}
+		}
+	}
+	return links
+}
+
+// hops returns where a route leads, one element for a route that is not split.
+func hops(r netlink.Route) []*netlink.NexthopInfo {
+	if len(r.MultiPath) > 0 {
+		return r.MultiPath
+	}
+	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
+}
+
+// Read makes Facts of the kernel's lists.
+func Read(l Lists) Facts {
+	f := Facts{inner: map[string]bool{}, index: map[string]int{}}
+	names := map[int]string{}
+	for _, link := range l.Links {
+		a := link.Attrs()
+		names[a.Index], f.index[a.Name] = a.Name, a.Index
+		f.inner[a.Name] = a.Name == "lo" || link.Type() == "dummy"
+	}
+	for _, r := range l.Rules {
+		if rule, ours := ownRule(r); ours {
+			f.ownRules = append(f.ownRules, rule)
+		} else {
+			f.rules = append(f.rules, r)
+		}
+	}
+	slices.SortStableFunc(f.rules, func(a, b netlink.Rule) int { return a.Priority - b.Priority })
+	for _, r := range l.Routes {
+		f.addRoute(r, names)
+	}
+	for _, a := range l.Addrs {
+		network := prefixOf(a.IPNet)
+		own := address{network.Addr(), network.Masked().Addr().Next(), names[a.LinkIndex]}
+		if own.next == own.addr {
+			own.next = own.next.Next()
+		}
+		if own.addr.IsGlobalUnicast() {
+			f.addrs = append(f.addrs, own)
+		}
+	}
+	slices.SortStableFunc(f.addrs, func(a, b address) int { return cmp.Or(cmp.Compare(a.device, b.device), a.addr.Compare(b.addr)) })
+	return f
+}
+
+// addRoute adds a route, as an entry for each device the route leads to.
+func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
+	e := entry{kind: r.Type, metric: r.Priority, split: len(r.MultiPath) > 0}
+	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: addrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
+	if !e.Dst.IsValid() {
+		e.Dst = everywhere()
+	}
+	if e.Table == 0 {
+		e.Table = unix.RT_TABLE_MAIN
+	}
+	for _, hop := range hops(r) {
+		e.Gateway, e.Device = addrOf(hop.Gw), names[hop.LinkIndex]
+		if ownTable(e.Table) {
+			f.ownRoutes = append(f.ownRoutes, e.Route)
+		} else {
+			f.routes = append(f.routes, e)
+		}
+	}
+}
+
+func everywhere() netip.Prefix { return netip.PrefixFrom(netip.IPv4Unspecified(), 0) }

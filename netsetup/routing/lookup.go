@@ -1,0 +1,86 @@
+package routing
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// flow is a packet that needs a route.
+type flow struct {
+	src, dst netip.Addr
+	from     string // the device of arrival, or lo for a packet of the host itself
+}
+
+// lookup returns the entry that the kernel chooses for a packet, and false where the packet has no way. The choice of
+// one part of a split route is not foretold: then any part is returned.
+func (f Facts) lookup(p flow) (entry, bool) {
+	for i := 0; i < len(f.rules); i++ {
+		r := f.rules[i]
+		if !matches(r, p) {
+			continue
+		}
+		if r.Goto > r.Priority {
+			for i+1 < len(f.rules) && f.rules[i+1].Priority < r.Goto {
+				i++
+			}
+			continue
+		}
+		if r.Table == 0 {
+			return entry{}, false // the rule says unreachable, or the like
+		}
+		e, found := f.best(r.Table, p.dst)
+		if !found || e.kind == unix.RTN_THROW || e.Dst.Bits() <= r.SuppressPrefixlen {
+			continue
+		}
+		return e, e.kind == unix.RTN_UNICAST || e.kind == unix.RTN_LOCAL
+	}
+	return entry{}, false
+}
+
+// best returns the entry of a table for a destination: the longest prefix, and of these the lowest metric.
+func (f Facts) best(table int, dst netip.Addr) (best entry, found bool) {
+	for _, e := range f.routes {
+		if e.Table != table || !e.Dst.Contains(dst) {
+			continue
+		}
+		longer := e.Dst.Bits() - best.Dst.Bits()
+		if !found || longer > 0 || longer == 0 && e.metric < best.metric {
+			best, found = e, true
+		}
+	}
+	return best, found
+}
+
+// matches reports whether a rule is for a packet without a mark. A rule that asks for more than the flow tells is
+// taken for no match.
+func matches(r netlink.Rule, p flow) bool {
+	if unjudged(r) {
+		return false
+	}
+	src, dst := prefixOf(r.Src), prefixOf(r.Dst)
+	all := (r.Src == nil || src.Contains(p.src)) && (r.Dst == nil || dst.Contains(p.dst)) &&
+		(r.IifName == "" || r.IifName == p.from) && r.Mark == 0
+	return all != r.Invert
+}
+
+// unjudged reports whether a rule asks for ports, users, tunnels or the like.
+func unjudged(r netlink.Rule) bool {
+	return r.Tos != 0 || r.TunID != 0 || r.OifName != "" || r.IPProto != 0 || r.Sport != nil || r.Dport != nil || r.UIDRange != nil
+}
+
+// prefixOf returns the zero Prefix for nil.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addrOf(n.IP), bits)
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
