@@ -19,7 +19,8 @@ import (
 // judge puts into words what happened to packets of a box.
 type judge struct {
 	*box.Box
-	host []netip.Addr // the host's own addresses
+	host    []netip.Addr // the host's own addresses
+	symbols symbols
 }
 
 // netfilterDrop is the kernel's reason where a rule drops a packet.
@@ -33,9 +34,6 @@ func (j judge) dropped(d drop) Event {
 		return e
 	}
 	e.Text, e.Fix = j.sentence(d)
-	if d.where != "" {
-		e.Text += " (in " + d.where + ")"
-	}
 	return e
 }
 

@@ -9,13 +9,13 @@ import (
 
 // ordinary reports whether the kernel drops such packets all the time, and nobody misses the packets: a bridge in
 // promiscuous mode gets copies of packets for others, programs that capture get copies, segments come twice.
-func ordinary(d drop) bool {
+func (j judge) ordinary(d drop) bool {
 	switch d.reason {
 	case "SKB_CONSUMED", "OTHERHOST", "SOCKET_FILTER", "TCP_OLD_DATA", "TCP_OLD_ACK", "TCP_OLD_SEQUENCE", "TCP_OFOMERGE",
 		"TCP_CLOSE", "TCP_RESET", "QUEUE_PURGE":
 		return true
 	case "NOT_SPECIFIED":
-		return d.where == "tcp_v4_rcv" // a SYN that came again before the connection was open
+		return j.symbols.at(d.where) == "tcp_v4_rcv" // a SYN that came again before the connection was open
 	}
 	return false
 }
@@ -63,9 +63,17 @@ func (j judge) sentence(d drop) (text, fix string) {
 	case "NOMEM", "PFMEMALLOC":
 		return "the host has no memory left for it", "free -h"
 	case "NOT_SPECIFIED":
-		return "the kernel tells no reason", ""
+		return "the kernel tells no reason" + j.place(d), ""
 	}
-	return "the kernel's reason is " + d.reason, ""
+	return "the kernel's reason is " + d.reason + j.place(d), ""
+}
+
+// place tells in which function of the kernel a packet was dropped, in brackets; "" where the kernel hides functions.
+func (j judge) place(d drop) string {
+	if name := j.symbols.at(d.where); name != "" {
+		return " (in " + name + ")"
+	}
+	return ""
 }
 
 // typed returns a command for the network where a packet was dropped: in the box, or on the host.

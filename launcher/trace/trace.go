@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -114,7 +115,7 @@ type tracer struct {
 
 func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
 	return &tracer{
-		scope: s, judge: judge{b, s.host}, names: names{}, show: show,
+		scope: s, judge: judge{b, s.host, symbols{}}, names: names{}, show: show,
 		seen: map[string]int{}, explained: map[string]time.Time{},
 	}
 }
@@ -128,33 +129,53 @@ type heldDrop struct {
 // holdTime is how long a drop waits for its step.
 const holdTime = 150 * time.Millisecond
 
-// follow takes in sightings until ctx ends.
+// follow takes in sightings until ctx ends or the box ends, and then the sightings that wait.
 func (t *tracer) follow(ctx context.Context, seen <-chan sighting) error {
 	tick := time.NewTicker(holdTime / 3)
 	defer tick.Stop()
-	for {
+	for t.Alive() {
 		var err error
 		select {
 		case <-ctx.Done():
-			return t.release(time.Now().Add(holdTime))
+			return t.finish(seen)
 		case now := <-tick.C:
-			if !t.Alive() {
-				return t.release(now.Add(holdTime))
-			}
 			err = t.release(now)
 		case s := <-seen:
-			err = errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps), t.takeEvent(s.event))
+			err = t.take(s)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return t.finish(seen)
+}
+
+// finish takes in the sightings that wait.
+func (t *tracer) finish(seen <-chan sighting) error {
+	for {
+		select {
+		case s := <-seen:
+			if err := t.take(s); err != nil {
+				return err
+			}
+		default:
+			return t.release(time.Now().Add(holdTime))
+		}
+	}
+}
+
+// take makes events of a sighting.
+func (t *tracer) take(s sighting) error {
+	if s.event != nil {
+		return t.tell(string(s.event.Kind), func() Event { return *s.event })
+	}
+	return errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps))
 }
 
 // takeDrop makes an event of a drop, or holds the drop.
 func (t *tracer) takeDrop(d *drop) error {
 	switch {
-	case d == nil, !t.covers(d.packet), !t.inside(d.namespace), ordinary(*d):
+	case d == nil, !t.covers(d.packet), !t.inside(d.namespace), t.ordinary(*d):
 		return nil
 	}
 	d.inBox = d.namespace == t.in
@@ -162,7 +183,7 @@ func (t *tracer) takeDrop(d *drop) error {
 		t.held = append(t.held, heldDrop{*d, time.Now().Add(holdTime)})
 		return nil
 	}
-	return t.tell(d.reason+d.where+d.like(), func() Event { return t.dropped(*d) })
+	return t.tell(fmt.Sprint(d.reason, d.where, d.like()), func() Event { return t.dropped(*d) })
 }
 
 // release makes events of the drops held until now, unless a step has told of the packet.
@@ -198,14 +219,6 @@ func (t *tracer) takeSteps(steps []step) error {
 		}
 	}
 	return nil
-}
-
-// takeEvent shows an event made elsewhere.
-func (t *tracer) takeEvent(e *Event) error {
-	if e == nil {
-		return nil
-	}
-	return t.tell(string(e.Kind), func() Event { return *e })
 }
 
 // maxEvents limits the kinds of events. A host that is flooded has no end of them.
