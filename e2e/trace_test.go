@@ -188,14 +188,20 @@ func TestTraceDrops(t *testing.T) {
 		h.sh("ip link add d0 type bridge; ip link set d0 up; ip route add 203.0.113.0/24 dev d0; " +
 			"sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=1")
 		h.client("ip", "addr", "add", "203.0.113.9/32", "dev", "eth0")
-		events := h.traced(func() { h.badClient("203.0.113.9", 8080, true) }, "web")
+		h.client(h.probe, "get", "http://"+port+"/") // the host would not answer ARP of that address
+		events := h.traced(func() { h.sendSYN("-c", "203.0.113.9", port, true) }, "web")
 		h.hasEvent(events, "IP_RPFILTER", "203.0.113.9:", "rp_filter: it came by eth0", "fix: sysctl -w net.ipv4.conf.eth0.rp_filter=2")
 		h.sh("ip link del d0; sysctl -qw net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.eth0.rp_filter=2")
 	})
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
-		events := h.traced(func() { h.badClient(testhost.ClientAddr, 8080, false) }, "web")
-		h.hasEvent(events, "TCP_CSUM", "> 192.0.2.1:8080 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
+		events := h.traced(func() { h.sendSYN("", testhost.HostAddr, "10.22.0.2:80", false) }, "web")
+		h.hasEvent(events, "TCP_CSUM", "> 10.22.0.2:80 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
+	})
+	t.Run("a wrong checksum from outside", func(t *testing.T) {
+		h := h.in(t)
+		events := h.traced(func() { h.sendSYN("-c", testhost.ClientAddr, port, false) }, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "> 192.0.2.1:8080 tcp SYN", "the host knows no connection of it (INVALID)", "BOXRUN-IN-web")
 	})
 	t.Run("the policy of an nftables chain", func(t *testing.T) {
 		h := h.in(t)
@@ -369,18 +375,19 @@ func (h host) programsOf(pid string) int {
 	return strings.Count(h.sh("cat /proc/"+pid+"/fdinfo/* 2> /dev/null || true"), "prog_tag")
 }
 
-// badClient sends the first packet of a connection from an address of the client, with a right or a wrong checksum.
-func (h host) badClient(from string, port uint16, right bool) {
+// sendSYN sends the first packet of a connection, with a right or a wrong checksum, from the host or, with the suffix
+// -c of its network, from the client.
+func (h host) sendSYN(suffix, from, to string, right bool) {
 	h.t.Helper()
 	failed := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		ns, err := netns.GetFromName(h.Name() + "-c")
+		ns, err := netns.GetFromName(h.Name() + suffix)
 		if err == nil {
 			err = netns.Set(ns)
 		}
 		if err == nil {
-			err = sendSYN(netip.MustParseAddr(from), netip.AddrPortFrom(netip.MustParseAddr(testhost.HostAddr), port), right)
+			err = sendSYN(netip.MustParseAddr(from), netip.MustParseAddrPort(to), right)
 		}
 		failed <- err
 	}()

@@ -76,6 +76,8 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 	toBox := p.dst.Addr() == j.Addr && rules.Ours(rule)
 	named := func(allowed netip.Prefix) bool { return allowed.Contains(p.src.Addr()) }
 	switch {
+	case rules.Ours(rule) && (strings.Contains(rule, "-A BOXRUN-IN-") || strings.Contains(rule, "INVALID")):
+		return "the host knows no connection of it (INVALID): it is late, forged or damaged, and would end one: " + rule, ""
 	case toBox && !j.publishes(p.dst.Port(), p.proto):
 		port := fmt.Sprintf("%d/%s", p.dst.Port(), p.proto)
 		return fmt.Sprintf("boxrun lets in published ports alone, and %s in the box is none: %s", port, rule),
