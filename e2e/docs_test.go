@@ -267,7 +267,7 @@ func loosely(text string) string {
 // exampleOrder has the verbs in an order in which their examples can be typed one after the other.
 var exampleOrder = []string{
 	"", "build", "up", "diff", "ps", "status", "exec", "shell", "cp", "logs", "restart", "profile list", "profile show", "profile check",
-	"profile init", "host setup", "host show", "doctor", "enable", "repair", "disable", "down", "host reset", "version",
+	"profile init", "host setup", "host show", "doctor", "trace", "enable", "repair", "disable", "down", "host reset", "version",
 }
 
 // followExamples types the examples that the help texts and the manual pages show.

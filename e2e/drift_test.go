@@ -118,3 +118,29 @@ func TestPoweroffInside(t *testing.T) {
 	h.must("boxrun", "down", "web")
 	h.same(before, stays()...)
 }
+
+// flushAtStart makes every start of a box flush all rules of the host.
+const flushAtStart = `cat > /usr/local/bin/apptainer << 'END'
+#!/bin/bash
+case "$*" in *"instance start"*) nft flush ruleset ;; esac
+exec -a apptainer /usr/bin/apptainer "$@"
+END
+chmod 755 /usr/local/bin/apptainer`
+
+// Rules that somebody flushes between the first rule of a start and the last are put back by the same up.
+func TestRulesFlushedDuringAStart(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	h.sh(flushAtStart)
+	r := h.run("boxrun", "up", "web")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "web: mended: chain ") {
+		t.Errorf("up: %v\nwant exit code 0, and what was mended", r)
+	}
+	h.page()
+	if got := h.must("boxrun", "status", "web", "--json"); !strings.Contains(got, `"drift": []`) {
+		t.Errorf("status says\n%s\nwant no drift", got)
+	}
+	h.must("boxrun", "down", "web")
+	h.sh("rm /usr/local/bin/apptainer")
+	h.same(before, stays()...)
+}

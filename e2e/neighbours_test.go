@@ -102,3 +102,56 @@ RULES`)
 	h.must("boxrun", "down", "web")
 	h.same(before, stays()...)
 }
+
+// Apptainer's own default network has the bridge and the subnet of boxrun's. Whoever starts first, no two boxes get one
+// address; a lease that is lost, or was given to somebody else, is seen.
+func TestApptainersOwnDefaultNetwork(t *testing.T) {
+	h := newHost(t)
+	before := h.dump()
+	const plain = "apptainer instance start --boot --net --writable-tmpfs --bind /sys/fs/cgroup /srv/web "
+	addressOf := func(instance string) string {
+		return strings.TrimSpace(h.sh("apptainer exec instance://" + instance + " ip -4 -br addr show eth0 | tr / ' ' | tr -s ' ' | cut -d ' ' -f 3"))
+	}
+	h.must("boxrun", "up", "web")
+	h.sh(plain + "first")
+	h.profile("later", "image = \"/srv/web\"\nnetwork.ports = [\"8081:80\"]\n")
+	h.must("boxrun", "up", "later")
+	h.sh(plain + "second")
+	at := h.addresses()
+	seen := map[string]string{}
+	for name, address := range map[string]string{"web": at["web"], "later": at["later"], "first": addressOf("first"), "second": addressOf("second")} {
+		if other := seen[address]; other != "" || address == "" {
+			t.Errorf("%s and %s have the address %q", name, other, address)
+		}
+		seen[address] = name
+	}
+	h.page()
+	lease := "/var/lib/cni/networks/bridge/" + at["web"]
+	h.sh("rm " + lease)
+	if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "the lease "+lease+" is missing") {
+		t.Errorf("status says\n%s\nwant the lease", got)
+	}
+	if r := h.run("boxrun", "repair"); r.Code != 0 || !strings.Contains(r.Stderr, "mended: web: the lease") {
+		t.Errorf("repair: %v", r)
+	}
+	h.sh("printf '4000000\\r\\neth0' > " + lease)
+	if r := h.run("boxrun", "doctor", "web"); r.Code != 1 || !strings.Contains(r.Stdout, "is leased to 4000000, too") {
+		t.Errorf("doctor: %v, want the other owner", r)
+	}
+	h.sh("rm " + lease + "; boxrun repair")
+
+	script := h.must("boxrun", "down", "later", "--dry-run")
+	if !strings.Contains(script, "rm -f /var/lib/cni/networks/bridge/"+at["later"]+"\n") {
+		t.Errorf("down --dry-run says\n%s\nwant the lease removed", script)
+	}
+	h.must("boxrun", "down", "--all")
+	if got := h.sh("grep -rl boxrun /var/lib/cni/networks || true"); got != "" {
+		t.Errorf("after down there are the leases %s", got)
+	}
+	h.sh(`apptainer instance stop first; apptainer instance stop second; ip link del sbr0
+		rm -rf /var/lib/cni/networks /etc/boxrun/profiles/later.toml; nft flush ruleset`)
+	h.must("boxrun", "up", "web")
+	h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid'); timeout 10 sh -c 'while ip link show master sbr0 | grep -q .; do sleep 0.1; done'; rm -r /run/boxrun") // as by a loss of power, but for the boot
+	h.must("boxrun", "host", "reset")
+	h.same(before, append(stays(), `^/root/.apptainer/instances/`)...)
+}

@@ -422,6 +422,30 @@ func TestWhatABoxDependsOnComesFirst(t *testing.T) {
 	}
 }
 
+// A service that is told to stop while its "boxrun up" still runs takes the box down, and has not failed: whether the box
+// was up before or not, and whether that boxrun has begun to listen to signals or not.
+func TestAServiceStoppedWhileItStarts(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "enable", "web")
+	h.stopsWhileStarting("boxrun up web; boxrun restart web")
+	for _, pause := range []string{"0.005", "0.01", "0.02", "0.05"} {
+		h.stopsWhileStarting("boxrun up web; systemctl stop --no-block boxrun@web; boxrun up web; sleep " + pause)
+		h.stopsWhileStarting("systemctl start --no-block boxrun@web; sleep " + pause)
+	}
+	h.stopsWhileStarting("systemctl start --no-block boxrun@web; sleep 0.5")
+}
+
+// stopsWhileStarting wants nothing of the box left after start and a stop of its service.
+func (h host) stopsWhileStarting(start string) {
+	h.t.Helper()
+	h.sh(start + "; timeout 20 systemctl stop boxrun@web")
+	left := h.sh("boxrun ps -q; systemctl --failed --no-legend --plain; systemctl is-active boxrun@web boxrun-web || true")
+	if left != "inactive\ninactive\n" {
+		h.t.Errorf("after %s and systemctl stop boxrun@web there is\n%s\nits journal:\n%s", start, left,
+			h.sh("journalctl -q -o cat -u boxrun@web | tail -n 20; boxrun down web"))
+	}
+}
+
 // heals wants the page, and the box's way out, within two seconds of a command that takes the rules away.
 func (h host) heals(command string) {
 	h.t.Helper()
@@ -481,9 +505,10 @@ systemctl daemon-reload`)
 
 func TestPortsHealBesideNeighbours(t *testing.T) {
 	h := bootHost(t, testhost.NewWithNeighbours)
+	h.listed("Debian 13")
 	h.must("boxrun", "up", "web")
 	h.must("boxrun", "enable", "web")
-	for _, backend := range []string{"nftables", "iptables"} { // only with the latter a reload takes boxrun's rules away
+	for _, backend := range []string{"nftables", "iptables"} { // only with the latter a reload of firewalld 2 takes boxrun's rules away
 		t.Run("firewalld on "+backend, func(t *testing.T) {
 			h := h.in(t)
 			h.sh("sed -i s/^FirewallBackend=.*/FirewallBackend=" + backend + "/ /etc/firewalld/firewalld.conf")
@@ -491,6 +516,7 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 			h.awaitUnit("boxrun-watch@host.service", "active")
 			h.heals("firewall-cmd -q --reload")
 			h.heals("firewall-cmd -q --complete-reload")
+			h.heals("firewall-cmd -q --direct --add-rule ipv4 filter INPUT 0 -p tcp --dport 9 -j ACCEPT") // 2.3 flushes before the first
 			h.heals("systemctl restart firewalld")
 			h.heals("systemctl reset-failed firewalld docker 2> /dev/null || true; systemctl restart firewalld docker")
 			h.awaitUnit("boxrun-watch@host.service", "active")

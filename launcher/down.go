@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -62,10 +63,7 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 	case units.OthersBox(l.Caller, b), units.DiedUnseen(l.Caller, b):
 		return Down{Name: name, Left: true}, nil
 	}
-	if timeout == nil {
-		return l.clear(ctx, k, b, stopTimeout(b))
-	}
-	return l.clear(ctx, k, b, *timeout)
+	return l.clear(ctx, k, b, *cmp.Or(timeout, &b.Profile.Systemd.StopTimeout))
 }
 
 // stopTimeout returns the stop_timeout of the profile as of the start.
@@ -183,13 +181,9 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 
 // adopt stores in b the processes of a running instance, and the cgroup of the instance.
 func adopt(b *box.Box, r apptainer.Record) error {
-	var err error
-	if b.Init, err = process.Open(r.PID); err != nil {
-		return err
-	}
-	if b.Master, err = process.Open(r.PPID); err != nil {
-		return err
-	}
-	b.Cgroup, err = process.CgroupOf(r.PID)
-	return err
+	var initErr, masterErr, cgroupErr error
+	b.Init, initErr = process.Open(r.PID)
+	b.Master, masterErr = process.Open(r.PPID)
+	b.Cgroup, cgroupErr = process.CgroupOf(r.PID)
+	return cmp.Or(initErr, masterErr, cgroupErr)
 }

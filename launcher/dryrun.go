@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"slices"
 
-	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -118,6 +120,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.OtherLeases = f.leases
 	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err
@@ -165,14 +168,8 @@ func (d *DryRun) reserve(k *netsetup.Kernel, b, old *box.Box, others []*box.Box)
 	} else if b.Addr, err = network.FreeAddr(n, want, taken, leaving...); err != nil {
 		return nil, err
 	}
-	for _, s := range network.SharedPlans(d.l.Store, n) {
-		missing, err := d.raise(k, s)
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, missing...)
-	}
-	return lines, nil
+	raise := func(s network.Shared) ([]string, error) { return d.raise(k, s) }
+	return list.Concat(network.SharedPlans(d.l.Store, n), raise)
 }
 
 // startCommands returns the commands in place of prepare and boot: files and directories, Apptainer's command line, and
@@ -182,18 +179,21 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	for _, set := range w.files {
 		lines = append(lines, set.Commands()...)
 	}
-	for _, dirs := range w.dirs {
-		lines = append(lines, dirs.Command())
-	}
-	boot := "env -i " + files.QuoteAll(append(apptainer.Environment(l.Home), w.argv...))
+	lines = append(lines, list.Map(w.dirs, storage.Dirs.Command)...)
+	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		var err error
-		if boot, err = units.StartCommand(l.Store, w.box, w.service()); err != nil {
+		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {
 			return nil, err
 		}
 	}
+	lines = append(lines, boot)
+	// The effect of MakeRootBindable, in a box with mount(8). The first process of a confined box does it by itself.
+	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
+		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
+	}
 	rules, err := rulesCommands(w.box)
-	return slices.Concat(lines, []string{boot}, rootCommands(w.box), limits.StartCommands(w.box), rules), err
+	return slices.Concat(lines, limits.StartCommands(w.box), rules), err
 }
 
 // rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
@@ -249,8 +249,8 @@ func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
 	return s.Plan.RepairCommands(k)
 }
 
-// repairCommands returns the commands to repair a running box: its rules, its limits, and post_up if due. A box found
-// at another address than its rules is not covered: only a real up learns the address.
+// repairCommands returns the commands to repair a running box: its rules, its name servers and hosts file, its limits,
+// and post_up if due. A box found at another address than its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -261,22 +261,18 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	var lines []string
-	for _, plan := range plans {
-		missing, err := plan.RepairCommands(k)
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, missing...)
+	rules, err := list.Concat(plans, func(p netsetup.Plan) ([]string, error) { return p.RepairCommands(k) })
+	if err != nil {
+		return nil, err
+	}
+	boxes, err := l.All()
+	if err != nil {
+		return nil, err
+	}
+	told, err := conf.TellCommands(l.Store, b, boxes)
+	if err != nil {
+		return nil, err
 	}
 	limits, err := limits.Commands(l.Store, b, p)
-	return slices.Concat(lines, limits, l.hookCommands(b, p)), err
-}
-
-// rootCommands returns the shell command with the effect of MakeRootBindable, for a box with mount(8).
-func rootCommands(b *box.Box) []string {
-	if box.IsHello(b.Profile.Image) {
-		return nil
-	}
-	return []string{fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(b.Record))}
+	return slices.Concat(rules, told, limits, l.hookCommands(b, p)), err
 }

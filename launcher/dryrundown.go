@@ -1,12 +1,14 @@
 package launcher
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -16,11 +18,8 @@ import (
 // in gone have been taken down the same way before. Error: ErrNotFound if the box is not up.
 func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 	b, err := l.Find(name)
-	if err != nil {
-		return nil, err
-	}
-	others, err := l.Others(name)
-	if err != nil {
+	others, othersErr := l.Others(name)
+	if err := cmp.Or(err, othersErr); err != nil {
 		return nil, err
 	}
 	for _, other := range gone {
@@ -38,22 +37,13 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 		lines = append(lines, StopCommands(b)...)
 	}
 	lines = append(lines, b.Ports.UndoCommands()...)
-	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)
-	if err != nil {
-		return nil, err
-	}
+	stale, staleErr := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)
 	if len(stale) > 0 {
 		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}
-	left, err := l.leftovers(b)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range left {
-		lines = append(lines, r.Command())
-	}
-	shared, err := l.forgetCommands(b, others)
-	return slices.Concat(lines, shared, undo), err
+	left, leftErr := l.leftovers(b)
+	shared, sharedErr := l.forgetCommands(b, others)
+	return slices.Concat(lines, list.Map(left, files.Removal.Command), shared, undo), cmp.Or(staleErr, leftErr, sharedErr)
 }
 
 // forgetCommands returns the commands to end the state of the box and undo the shared network no box in others needs,
@@ -61,8 +51,7 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, error) {
 	var lines []string
 	for _, file := range l.lastOf(b, others) {
-		plan := netsetup.Plan{}
-		err := box.ReadJSON(file, &plan)
+		plan, err := network.ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) { // the box's start failed before this plan
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/hello"
@@ -25,23 +26,25 @@ type facts struct {
 	apptainer string            // path of the command
 	site      string            // path of the site's apptainer.conf
 	siteText  string            // content of the site's apptainer.conf
+	leases    []string          // lease directories of the site's own networks on the box's bridge
 	systemd   bool              // systemd runs the host
 	unit      string            // service the box will live in; "" for none
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
 	resolvers conf.Resolvers
 	hello     hello.Host        // zero for an image other than builtin:hello
+	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
 }
 
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var siteErr, externalErr, mtuErr, resolversErr, helloErr error
+	var siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
-		siteErr = f.lookSite()
+		siteErr = f.lookSite(p.Network.Bridge)
 	}
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
@@ -50,11 +53,12 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	if box.IsHello(p.Image) {
 		f.hello, helloErr = hello.Look()
 	}
-	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr)
+	f.devices, devicesErr = confine.LookDevices(p)
+	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
 }
 
-// lookSite reads the site's apptainer.conf.
-func (f *facts) lookSite() (err error) {
+// lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
+func (f *facts) lookSite(bridge string) (err error) {
 	if f.site, err = apptainer.SiteConf(context.Background(), f.apptainer); err != nil {
 		return err
 	}
@@ -63,33 +67,43 @@ func (f *facts) lookSite() (err error) {
 		return fmt.Errorf("reading the site's configuration of Apptainer: %w", err)
 	}
 	f.siteText = string(text)
+	f.leases = apptainer.LeaseDirs(f.site, f.siteText, bridge)
 	return nil
 }
 
-// wanted is all that a start puts on the host for a box with an address: prepare and boot make it so, commands prints
-// the same. The rules of the box come later: they need the address and the veth that the box has got in the end.
+// wanted is all that a start puts on the host for a box with an address: prepare and boot make it so, startCommands
+// prints the same. The rules of the box come later: they need the address and the veth that the box has got in the end.
 type wanted struct {
 	box       *box.Box
 	files     []files.Set
 	dirs      []storage.Dirs
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
+	env       []string // of the command line, and of the box's init
 }
 
 // plan returns what a start of box b puts on the host. The box's hosts file names its neighbours among boxes.
 func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f facts) wanted {
-	told, dir := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name)
+	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
-		Binds: append(told.Binds(dir), conf.SecretBinds(s, p)...),
+		Binds:   append(told.Binds(dir), conf.SecretBinds(s, p)...),
+		Confine: confine.Flags(p, s.BoxDir(b.Name)),
 	}
-	sets := []files.Set{f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets)}
-	if box.IsHello(p.Image) {
+	sets := []files.Set{
+		f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets), confine.Files(p, f.devices, s.BoxDir(b.Name)),
+	}
+	if bare {
 		start.Image = s.HelloRoot(b.Name)
 		start.Binds = append(start.Binds, f.hello.Binds(s.Exe)...)
 		sets = append(sets, f.hello.Root(start.Image))
+	} else {
+		start.Binds = append(start.Binds, confine.Binds(p, s.Exe)...)
 	}
-	return wanted{box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv()}
+	return wanted{
+		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
+		env: append(apptainer.Environment(s.Home), confine.Environment(p, bare)...),
+	}
 }
 
 // apptainerConf returns boxrun's apptainer.conf: the site's own, changed so that Apptainer finds boxrun's conflists.

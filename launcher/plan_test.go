@@ -15,7 +15,7 @@ import (
 
 // A plan follows from its facts alone, so it is printed for a host that is not this one.
 func TestPlanOfABox(t *testing.T) {
-	l := &Launcher{Store: &box.Store{Dir: "/run/boxrun", Home: "/root"}}
+	l := &Launcher{Store: &box.Store{Dir: "/run/boxrun", Home: "/root", Exe: "/usr/bin/boxrun"}}
 	b := boxtest.Of("web", func(p *profiles.Profile) {
 		p.Network.Mode, p.Image, p.Hostname = profiles.NoneMode, "/srv/web", "web"
 		p.Storage.Root, p.Storage.Overlay = "overlay", "/srv/changes"
@@ -43,11 +43,13 @@ install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
 mkdir -p /srv/changes
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
+		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
 		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/systemd/system.control:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+
-		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro /srv/web web
-nsenter -t $(jq .pid /root/web.json) -m mount --make-private /`)
+		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro `+
+		`--bind /usr/bin/boxrun:/sbin/init:ro --security seccomp:/run/boxrun/boxes/web/seccomp.json `+
+		`--apply-cgroups /run/boxrun/boxes/web/cgroup.toml /srv/web web`)
 }

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,17 +20,13 @@ import (
 // replaces the timeout of the profile. A box that is not ready in time stays up; the error is then ErrNotReady.
 func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) error {
 	want := b.Profile.Ready
-	timeout := want.Timeout
-	if o.Timeout != nil {
-		timeout = *o.Timeout
-	}
 	addr, err := b.ReadyAddr()
 	if err != nil {
 		return err
 	}
 	r := guest.Readiness{
-		Init: b.Init, Addr: addr, Timeout: timeout, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP,
-		Live: l.Live, Tail: l.tailOf(b),
+		Init: b.Init, Addr: addr, Timeout: *cmp.Or(o.Timeout, &want.Timeout),
+		Units: want.Units, TCP: want.TCP, HTTP: want.HTTP, Live: l.Live, Tail: l.tailOf(b),
 	}
 	up.Failed, err = r.Wait(ctx)
 	var late *guest.NotReady

@@ -15,12 +15,12 @@ func (l *Launcher) run(ctx context.Context, w wanted) (c *apptainer.Command, uni
 	c = apptainer.NewCommand(b.Name, b.Profile.Image, b.Log, b.LogFrom, units.BootTimeout(b.Profile))
 	unit = b.Unit
 	if unit != "" && unit != l.Caller.Unit {
-		err := units.Run(ctx, l.Store, b, c, w.service())
+		err := units.Run(ctx, l.Store, b, c, w.service(), w.env)
 		if err == nil || ctx.Err() != nil {
 			return c, unit, err
 		}
 		l.Notef("%s: warning: it will end with this session: %v", b.Name, err)
 		unit = ""
 	}
-	return c, unit, c.Run(ctx, l.Home, w.apptainer, w.argv)
+	return c, unit, c.Run(ctx, w.env, w.apptainer, w.argv)
 }

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
@@ -37,7 +38,8 @@ type Detail struct {
 	Systemd  string             `json:"systemd"` // as from systemctl is-system-running inside; or "none"
 	Failed   []string           `json:"failed"`  // failed units
 	Limits   profiles.Resources `json:"limits"`
-	Drift    []string           `json:"drift"` // faults on the host; empty: all rules and limits in place
+	Security profiles.Security  `json:"security"` // as started
+	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
 
 	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
@@ -68,11 +70,8 @@ func (l *Launcher) List() ([]Status, error) {
 func statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.ShownAddress(), Ports: make([]string, len(b.Profile.Network.Ports)),
+		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
-	}
-	for i, p := range b.Profile.Network.Ports {
-		s.Ports[i] = b.ShownPort(p)
 	}
 	if b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
@@ -89,7 +88,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: statusOf(b), Failed: []string{}, Drift: []string{},
-		Limits: b.Profile.Resources, Exposure: network.Exposure(b),
+		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
@@ -119,10 +118,7 @@ func fileAtBoot(box string) string {
 	if arg == "" {
 		return ""
 	}
-	ref, err := profiles.OfHost().Find(arg)
-	if err != nil {
-		return ""
-	}
+	ref, _ := profiles.OfHost().Find(arg) // zero if the file is gone
 	return ref.File
 }
 

@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -65,12 +66,9 @@ func (l *Launcher) Strays(k *netsetup.Kernel, unread []string) (strays []*box.Bo
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, bridge := range traces.Bridges {
-		ports, err := netsetup.PortsOn(k, bridge)
-		if err != nil {
-			return nil, nil, err
-		}
-		others = append(others, ports...)
+	others, err = list.Concat(traces.Bridges, func(bridge string) ([]string, error) { return netsetup.PortsOn(k, bridge) })
+	if err != nil {
+		return nil, nil, err
 	}
 	records, err := filepath.Glob(apptainer.RecordPath(l.Home, "*", "*"))
 	if err != nil {

@@ -109,13 +109,13 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	if err != nil {
 		return Up{}, err
 	}
-	before, err := network.LookAtHost(u.p)
+	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
-	changes, lookErr := before.Difference()
-	up.Host = changes
+	since, lookErr := changes()
+	up.Host = since
 	return up, errors.Join(err, lookErr)
 }
 
@@ -218,7 +218,7 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Restarts = u.restarts
+	b.Restarts, b.OtherLeases = u.restarts, f.leases
 	if err := u.reserve(ctx, b); err != nil {
 		return b, err
 	}
@@ -330,11 +330,30 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := u.Save(b); err != nil {
 		return err
 	}
-	if err := guest.MakeRootBindable(b.Init.PID); err != nil {
-		return cli.Failed(err)
+	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
+		if err := guest.MakeRootBindable(b.Init.PID); err != nil {
+			return cli.Failed(err)
+		}
 	}
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
+	}
+	return u.publish(ctx, b)
+}
+
+// publish installs the box's rules. Somebody may have flushed the rules that boxes share while the box booted: then
+// iptables fails, and publish puts the shared rules back and tries again.
+func (u *upRun) publish(ctx context.Context, b *box.Box) error {
+	err := network.Publish(u.Store, u.k, b)
+	if err == nil {
+		return nil
+	}
+	lost, repairErr := network.RepairShared(ctx, u.Store, u.k, b)
+	for _, line := range lost {
+		u.Notef("%s: mended: %s", b.Name, line)
+	}
+	if len(lost) == 0 || repairErr != nil {
+		return errors.Join(err, repairErr)
 	}
 	return network.Publish(u.Store, u.k, b)
 }

@@ -20,7 +20,7 @@ import (
 // itself, of the gateway and of broadcasts are never free. FreeAddr changes nothing; the caller holds the bridge's
 // lock until the address is in use.
 func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
-	return freeAddr(n, want, taken, leaving, filepath.Join(n.Dir, "leases"), cniLeases)
+	return freeAddr(n, want, taken, leaving, append([]string{filepath.Join(n.Dir, "leases"), cniLeases}, n.Others...)...)
 }
 
 func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr,

@@ -16,7 +16,7 @@ import (
 type Link struct {
 	Addr      netip.Prefix // the global IPv4 address of the interface inside
 	Name      string       // the interface inside
-	Veth      string       // its other end, on the host's bridge
+	Veth      string       // its other end, on the host: on the bridge, unless somebody took the veth off
 	VethIndex int
 }
 
@@ -93,7 +93,7 @@ func globalAddrs(h *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
 	return prefixes, err
 }
 
-// hostEnd finds the peer of eth, a veth of the namespace box, on a bridge of the host. Indexes are per namespace, so
+// hostEnd finds the peer of eth, a veth of the namespace box, in the host's network. Indexes are per namespace, so
 // the link with the peer's index proves nothing: the link must name eth's index and box's namespace in turn.
 func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
@@ -112,11 +112,8 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 		return nil, fmt.Errorf("asking for the namespace's id: %w", err)
 	}
 	attrs := peer.Attrs()
-	switch {
-	case peer.Type() != "veth" || attrs.ParentIndex != eth.Attrs().Index || attrs.NetNsID != boxID:
+	if peer.Type() != "veth" || attrs.ParentIndex != eth.Attrs().Index || attrs.NetNsID != boxID {
 		return nil, errors.New("it is not in the host's network")
-	case attrs.MasterIndex == 0:
-		return nil, fmt.Errorf("%q is on no bridge", attrs.Name)
 	}
 	return attrs, nil
 }

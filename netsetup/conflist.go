@@ -23,7 +23,7 @@ func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
 	mtu := wordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
 	text := fmt.Sprintf(`{
-  "cniVersion": "1.0.0",
+  "cniVersion": "0.4.0",
   "name": %q,
   "plugins": [
     {
@@ -66,13 +66,16 @@ func (c *Conflist) commands() (up, down []string) {
 
 func (c *Conflist) record(*Kernel) error { return nil } // the file is boxrun's own, by its name
 
-func (c *Conflist) check(*Kernel) ([]string, error) {
-	text, err := os.ReadFile(c.Path)
+func (c *Conflist) check(*Kernel) ([]string, error) { return checkText(c.Path, c.Text) }
+
+// checkText returns a line where a file is missing or has another text.
+func checkText(path, want string) ([]string, error) {
+	text, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []string{c.Path + " is missing"}, nil
-	case err == nil && string(text) != c.Text:
-		return []string{c.Path + " has been changed"}, nil
+		return []string{path + " is missing"}, nil
+	case err == nil && string(text) != want:
+		return []string{path + " has been changed"}, nil
 	}
 	return nil, err
 }

@@ -73,9 +73,12 @@ func (d *Device) record(k *Kernel) error {
 	if link.Type() != "bridge" {
 		return fmt.Errorf("it exists and is no bridge but a %s device", link.Type())
 	}
-	addressed, err := d.addressed(k, link)
+	addressed, others, err := d.addressed(k, link)
 	if err != nil || link.Attrs().Alias == d.Alias {
 		return err
+	}
+	if !addressed && len(others) > 0 {
+		return fmt.Errorf("it exists with the address %s instead of %s", others[0].IPNet, d.Address)
 	}
 	up, promisc := link.Attrs().Flags&net.FlagUp != 0, link.Attrs().Promisc > 0
 	d.Found = &Found{Up: up, Addressed: addressed, Promisc: promisc}
@@ -86,17 +89,14 @@ func (d *Device) record(k *Kernel) error {
 	return nil
 }
 
-// addressed reports whether the bridge has its address. A bridge with other addresses only is an error.
-func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, error) {
+// addressed reports whether the bridge has its address, and returns all addresses of the bridge.
+func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, []netlink.Addr, error) {
 	addrs, err := addrList(k.link, link, netlink.FAMILY_V4)
 	if err != nil {
-		return false, fmt.Errorf("reading the addresses: %w", err)
+		return false, nil, fmt.Errorf("reading the addresses: %w", err)
 	}
-	has := slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return prefixOf(a.IPNet) == d.Address })
-	if !has && len(addrs) > 0 {
-		return false, fmt.Errorf("it exists with the address %s instead of %s", addrs[0].IPNet, d.Address)
-	}
-	return has, nil
+	ours := func(a netlink.Addr) bool { return prefixOf(a.IPNet) == d.Address }
+	return slices.ContainsFunc(addrs, ours), addrs, nil
 }
 
 func (d *Device) check(k *Kernel) ([]string, error) {
@@ -107,7 +107,7 @@ func (d *Device) check(k *Kernel) ([]string, error) {
 	if link == nil {
 		return []string{fmt.Sprintf("bridge %s is missing", d.Name)}, nil
 	}
-	addressed, err := d.addressed(k, link)
+	addressed, _, err := d.addressed(k, link)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (d *Device) ensure(k *Kernel) error {
 	if err != nil {
 		return err
 	}
-	addressed, err := d.addressed(k, link)
+	addressed, _, err := d.addressed(k, link)
 	if err == nil && !addressed {
 		err = k.link.AddrAdd(link, d.addr())
 	}

@@ -22,8 +22,8 @@ const (
 	trustedZone = "trusted"
 )
 
-// firewalldTimeout bounds each call; a reload of many rules takes seconds.
-const firewalldTimeout = 30 * time.Second
+// serviceTimeout bounds each call; firewalld's reload of many rules takes seconds.
+const serviceTimeout = 30 * time.Second
 
 // busTimeout bounds questions to D-Bus itself: D-Bus answers at once, or hangs.
 const busTimeout = 5 * time.Second
@@ -67,15 +67,15 @@ func (z *Zone) commands() (up, down []string) {
 		" --remove-interface=%[2]s\nfi", " --permanent", z.Device)}
 }
 
-func (z *Zone) record(*Kernel) error {
-	return withFirewalld(func(f *firewalld) (err error) {
+func (z *Zone) record(k *Kernel) error {
+	return k.withFirewalld(func(f *firewalld) (err error) {
 		z.Before, err = f.zoneOf(z.Device)
 		return err
 	})
 }
 
-func (z *Zone) check(*Kernel) (drift []string, err error) {
-	err = withFirewalld(func(f *firewalld) error {
+func (z *Zone) check(k *Kernel) (drift []string, err error) {
+	err = k.withFirewalld(func(f *firewalld) error {
 		zone, err := f.zoneOf(z.Device)
 		if err == nil && zone == "" {
 			drift = []string{fmt.Sprintf("%s is in no zone of firewalld, which rejects what its boxes send", z.Device)}
@@ -85,8 +85,8 @@ func (z *Zone) check(*Kernel) (drift []string, err error) {
 	return drift, err
 }
 
-func (z *Zone) ensure(*Kernel) error {
-	return withFirewalld(func(f *firewalld) error {
+func (z *Zone) ensure(k *Kernel) error {
+	return k.withFirewalld(func(f *firewalld) error {
 		zones, err := f.list(zoneInterface + ".getZones")
 		if err != nil {
 			return err
@@ -101,11 +101,11 @@ func (z *Zone) ensure(*Kernel) error {
 
 // undo takes the bridge out of the zone chosen by ensure. A zone of the permanent configuration is somebody else's
 // wish.
-func (z *Zone) undo(*Kernel) error {
+func (z *Zone) undo(k *Kernel) error {
 	if z.Before != "" {
 		return nil
 	}
-	return withFirewalld(func(f *firewalld) error {
+	return k.withFirewalld(func(f *firewalld) error {
 		zone, err := f.zoneOf(z.Device)
 		if err != nil || zone != trustedZone && zone != zoneName {
 			return err
@@ -128,7 +128,9 @@ type FirewalldView struct {
 // LookFirewalld returns how firewalld treats a bridge; nil where no firewalld runs.
 func LookFirewalld(bridge string) (*FirewalldView, error) {
 	var view *FirewalldView
-	err := withFirewalld(func(f *firewalld) (err error) {
+	k := &Kernel{} // of D-Bus alone
+	defer k.closeBus()
+	err := k.withFirewalld(func(f *firewalld) (err error) {
 		v := FirewalldView{}
 		if v.Zone, err = f.zoneOf(bridge); err != nil {
 			return err
@@ -171,14 +173,14 @@ func (p *PermanentZone) record(k *Kernel) error {
 	if len(drift) == 0 || err != nil {
 		return err
 	}
-	return withFirewalld((*firewalld).reloadable)
+	return k.withFirewalld((*firewalld).reloadable)
 }
 
 func (p *PermanentZone) check(k *Kernel) ([]string, error) {
 	zone, err := p.Zone.check(k)
 	policy, policyErr := p.Policy.check(k)
 	drift := slices.Concat(zone, policy)
-	runErr := withFirewalld(func(f *firewalld) error {
+	runErr := k.withFirewalld(func(f *firewalld) error {
 		lines, err := p.notTaken(f)
 		drift = append(drift, lines...)
 		return err
@@ -209,11 +211,10 @@ func (p *PermanentZone) notTaken(f *firewalld) ([]string, error) {
 }
 
 func (p *PermanentZone) ensure(k *Kernel) error {
-	f, err := openFirewalld()
+	f, err := k.firewalld(busTimeout)
 	if err != nil {
 		return err
 	}
-	defer f.close()
 	if f != nil {
 		err = f.reloadable()
 	}
@@ -229,7 +230,7 @@ func (p *PermanentZone) ensure(k *Kernel) error {
 // undo removes the files, and makes a running firewalld forget the zone.
 func (p *PermanentZone) undo(k *Kernel) error {
 	files := errors.Join(p.Policy.undo(k), p.Zone.undo(k))
-	return errors.Join(files, withFirewalld(func(f *firewalld) error {
+	return errors.Join(files, k.withFirewalld(func(f *firewalld) error {
 		zones, err := f.list(zoneInterface + ".getZones")
 		if err != nil || !slices.Contains(zones, zoneName) {
 			return err
@@ -255,34 +256,72 @@ const (
 // firewalld is a running firewalld, on the system bus.
 type firewalld struct{ bus *dbus.Conn }
 
-// openFirewalld returns the firewalld of this network namespace, or nil where none runs. Where D-Bus does not answer,
-// nobody knows whether firewalld runs, and openFirewalld returns an error.
-func openFirewalld() (*firewalld, error) { return openFirewalldWithin(busTimeout) }
+// withFirewalld calls do where the firewalld of this network namespace runs. Where D-Bus does not answer, nobody knows
+// whether firewalld runs, and withFirewalld returns an error.
+func (k *Kernel) withFirewalld(do func(*firewalld) error) error {
+	f, err := k.firewalld(busTimeout)
+	if f == nil || err != nil {
+		return err
+	}
+	return do(f)
+}
 
-func openFirewalldWithin(limit time.Duration) (*firewalld, error) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errBusHangs)
+// firewalld returns nil where no firewalld runs.
+func (k *Kernel) firewalld(limit time.Duration) (*firewalld, error) {
+	bus, err := k.service(FirewalldName, limit)
+	if bus == nil || err != nil {
+		return nil, err
+	}
+	return &firewalld{bus}, nil
+}
+
+// service returns the system bus where a service of this network namespace has the name there, and nil where none has.
+// The Kernel keeps the connection to D-Bus.
+func (k *Kernel) service(name string, limit time.Duration) (*dbus.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("asking for %s: %w", name, errBusHangs))
 	defer cancel()
-	bus, err := dialBus(ctx, dbus.ConnectSystemBus)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if k.bus == nil || !k.bus.Connected() {
+		bus, err := dialBus(ctx, dbus.ConnectSystemBus)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, nil //nolint:nilerr // a host without a bus has no services
+		}
+		k.bus = bus
 	}
-	if err != nil {
-		return nil, nil //nolint:nilerr // a host without a bus has no firewalld
-	}
-	f := &firewalld{bus}
-	runs, err := f.runs(ctx)
+	runs, err := runsHere(ctx, k.bus, name)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil || !runs {
-		f.close()
 		return nil, err
 	}
-	return f, nil
+	return k.bus, nil
+}
+
+// awaitFirewalld waits until firewalld has nothing left to flush. A firewalld that starts takes its name on the bus first,
+// then flushes rules, those of others too, and answers when it has started: half a second later with firewalld 0.8 to
+// 1.3. An error is left to the steps that need firewalld, and after an error nobody waits again.
+func (k *Kernel) awaitFirewalld() {
+	if k.awaited || k.unheard {
+		return
+	}
+	k.awaited = true
+	err := k.withFirewalld(func(f *firewalld) error {
+		return f.callAt(firewalldPath, nil, "org.freedesktop.DBus.Properties.Get", FirewalldName, "state")
+	})
+	k.unheard = err != nil
+}
+
+func (k *Kernel) closeBus() {
+	if k.bus != nil {
+		_ = k.bus.Close() // nothing is left to be said
+	}
 }
 
 // errBusHangs is the error of a D-Bus that takes a connection and then falls silent.
-var errBusHangs = errors.New("asking for firewalld: D-Bus does not answer")
+var errBusHangs = errors.New("D-Bus does not answer")
 
 // dialBus connects to a bus by dial, such as dbus.ConnectSystemBus, before ctx ends. The end of ctx after dialBus has
 // returned does not matter to the connection. The library has no time limit for connecting, but closes the connection,
@@ -302,27 +341,11 @@ func dialBus(ctx context.Context, dial func(...dbus.ConnOption) (*dbus.Conn, err
 	return bus, nil
 }
 
-func (f *firewalld) close() {
-	if f != nil {
-		_ = f.bus.Close() // nothing is left to be said
-	}
-}
-
-// withFirewalld calls do where firewalld runs.
-func withFirewalld(do func(*firewalld) error) error {
-	f, err := openFirewalld()
-	if f == nil || err != nil {
-		return err
-	}
-	defer f.close()
-	return do(f)
-}
-
-// runs reports whether firewalld is on the bus and looks after this network namespace. The bus of containers shows the
-// host's firewalld, too, where containers see the host's bus.
-func (f *firewalld) runs(ctx context.Context) (bool, error) {
+// runsHere reports whether a service is on the bus and looks after this network namespace. The bus of containers shows
+// the host's services, too, where containers see the host's bus.
+func runsHere(ctx context.Context, bus *dbus.Conn, name string) (bool, error) {
 	ask := func(question string, answer any) error {
-		return f.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, FirewalldName).Store(answer)
+		return bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+question, 0, name).Store(answer)
 	}
 	var owned bool
 	if err := ask("NameHasOwner", &owned); err != nil || !owned {
@@ -346,14 +369,21 @@ func (f *firewalld) call(result any, method string, args ...any) error {
 }
 
 func (f *firewalld) callAt(path dbus.ObjectPath, result any, method string, args ...any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), firewalldTimeout)
+	return callService(f.bus, FirewalldName, path, result, method, args...)
+}
+
+// callService calls a method of a service and stores the answer in result, unless result is nil.
+func callService(
+	bus *dbus.Conn, name string, path dbus.ObjectPath, result any, method string, args ...any,
+) error {
+	ctx, cancel := context.WithTimeout(context.Background(), serviceTimeout)
 	defer cancel()
-	call := f.bus.Object(FirewalldName, path).CallWithContext(ctx, method, 0, args...)
+	call := bus.Object(name, path).CallWithContext(ctx, method, 0, args...)
 	if call.Err == nil && result != nil {
 		call.Err = call.Store(result)
 	}
 	if call.Err != nil {
-		return fmt.Errorf("asking firewalld: %s: %w", method, call.Err)
+		return fmt.Errorf("calling %s: %w", method, call.Err)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ func TestHangingBus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			serveBus(t, serve)
 			began := time.Now()
-			f, err := openFirewalldWithin(200 * time.Millisecond)
-			if got, want := fmt.Sprint(f, err), "<nil> asking for firewalld: D-Bus does not answer"; got != want {
+			f, err := new(Kernel).firewalld(200 * time.Millisecond)
+			if got, want := fmt.Sprint(f, err), "<nil> asking for org.fedoraproject.FirewallD1: D-Bus does not answer"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			if took := time.Since(began); took > 3*time.Second {
@@ -33,7 +33,7 @@ func TestHangingBus(t *testing.T) {
 // TestNoBus wants no firewalld where there is no bus, and no complaint.
 func TestNoBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "absent"))
-	if f, err := openFirewalld(); f != nil || err != nil {
+	if f, err := new(Kernel).firewalld(busTimeout); f != nil || err != nil {
 		t.Errorf("got %v, %v, want neither firewalld nor an error", f, err)
 	}
 }

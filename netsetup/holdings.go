@@ -61,8 +61,7 @@ func idle(k *Kernel, s step) (bool, error) {
 		drift, err := s.check(k)
 		return len(want.Ways)+len(want.Rules)+len(drift) == 0, err
 	case *Zone:
-		f, err := openFirewalld()
-		f.close()
+		f, err := k.firewalld(busTimeout)
 		return f == nil, err
 	case *Modules:
 		legacy, err := legacy()

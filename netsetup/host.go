@@ -116,15 +116,19 @@ func forwarding() Sysctl {
 
 // Bridge plans a bridge: the device, the file by which Apptainer finds the bridge, and its rules in the chains of
 // [Host]. The plan of Host must be in place. The device's route_localnet is needed for ports published on 127.0.0.1.
-// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1.
+// route_localnet comes after the guard that keeps boxes from the host's own 127.0.0.1. A new device forwards by the
+// host's setting for new devices, which may be 0 beside an ip_forward of 1.
 func Bridge(n Network) Plan {
 	p := Plan{
-		Owner:    "boxrun:" + n.Bridge,
+		Owner:    bridgeAlias(n.Bridge),
+		Managers: unmanaged(n),
 		Device:   device(n),
 		Zone:     &Zone{Device: n.Bridge},
 		Conflist: conflist(n),
 		Answers:  &Answers{Bridge: n.Bridge, Subnet: n.Subnet, Mask: n.Marks},
 		Localnet: &Sysctl{Key: deviceKey(n.Bridge, "route_localnet"), Value: "1"},
+
+		Forwarding: &Sysctl{Key: deviceKey(n.Bridge, "forwarding"), Value: "1"},
 	}
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}
@@ -167,6 +171,9 @@ func device(n Network) *Device {
 		Address: netip.PrefixFrom(n.Gateway(), n.Subnet.Bits()),
 		MTU:     n.MTU,
 		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
-		Alias:   "boxrun:" + n.Bridge,
+		Alias:   bridgeAlias(n.Bridge),
 	}
 }
+
+// bridgeAlias marks a bridge made by boxrun, and the rules of a bridge.
+func bridgeAlias(bridge string) string { return rules.MarkPrefix + bridge }

@@ -13,6 +13,7 @@ import (
 	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
+	"github.com/godbus/dbus/v5"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 )
@@ -26,6 +27,10 @@ type Kernel struct {
 	ipt    *iptables.IPTables
 	tables rules.Tables   // nil: to be read
 	lists  *routing.Lists // nil: to be read
+
+	bus     *dbus.Conn // nil: not asked yet
+	awaited bool       // firewalld has answered since the last Reread
+	unheard bool       // firewalld did not answer
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
@@ -51,16 +56,22 @@ func Open() (*Kernel, error) {
 }
 
 // Close closes what Open opened.
-func (k *Kernel) Close() { k.eth.Close() }
+func (k *Kernel) Close() {
+	k.eth.Close()
+	k.closeBus()
+}
 
-// Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something.
-func (k *Kernel) Reread() { k.tables, k.lists = nil, nil }
+// Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
+// after every wait.
+func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
 
-// rules returns the rules of all tables, read or kept. A table never used is absent.
+// rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
+// the reading, so that no step waits for firewalld after it.
 func (k *Kernel) rules() (rules.Tables, error) {
 	if k.tables != nil {
 		return k.tables, nil
 	}
+	k.awaitFirewalld()
 	var err error
 	for range saveTries {
 		var tables rules.Tables

@@ -89,7 +89,8 @@ type damage struct{ name, script, want string }
 
 func damages() []damage {
 	return []damage{
-		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward is 0 instead of 1"},
+		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward is 0 instead of 1\nsysctl net.ipv4.conf.sbr0.forwarding is 0 instead of 1"},
+		{"forwarding off on the bridge", "sysctl -qw net.ipv4.conf.sbr0.forwarding=0", "sysctl net.ipv4.conf.sbr0.forwarding is 0 instead of 1"},
 		{"strict reverse path", "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=0",
 			"sysctl net.ipv4.conf.all.rp_filter is 1, so that strict reverse path filtering is in force"},
 		{"bridge without address", "ip addr flush dev sbr0 scope global", "bridge sbr0 lacks the address 10.22.0.1/16"},
@@ -106,6 +107,13 @@ func damages() []damage {
 			"offload of sbr0 is on: tx-generic-segmentation, tx-scatter-gather, tx-scatter-gather-fraglist\n" +
 				"offload of veth8 is on: tx-generic-segmentation, tx-scatter-gather, tx-scatter-gather-fraglist"},
 		{"hairpin off", "bridge link set dev veth8 hairpin off", "hairpin of veth8 is off"},
+		{"the veth off the bridge", "ip link set veth8 nomaster", "veth8 is not on bridge sbr0"},
+		{"the veth on another bridge", "ip link add br-other type bridge; ip link set veth8 master br-other", "veth8 is not on bridge sbr0"},
+		{"the veth down", "ip link del br-other; ip link set veth8 down", "veth8 is down"},
+		{"bridge with an address of somebody else's", "ip addr flush dev sbr0 scope global; ip addr add 198.51.100.9/24 dev sbr0",
+			"bridge sbr0 lacks the address 10.22.0.1/16"},
+		{"bridge deleted", "ip link del sbr0", "bridge sbr0 is missing\nsysctl net.ipv4.conf.sbr0.forwarding does not exist\nsbr0 is missing, so its offload cannot be off\n" +
+			"sysctl net.ipv4.conf.sbr0.route_localnet does not exist\nveth8 is not on bridge sbr0"},
 		{"route_localnet off", "sysctl -qw net.ipv4.conf.sbr0.route_localnet=0",
 			"sysctl net.ipv4.conf.sbr0.route_localnet is 0 instead of 1"},
 		{"jump deleted", "iptables -D FORWARD 1",
@@ -170,7 +178,7 @@ func testDrift(t *testing.T, h *testHost) {
 // glance is a quick dump of what damages touch.
 func glance(t *testing.T) string {
 	t.Helper()
-	return withoutEmptyTables(nstest.Run(t, "iptables-save")) + nstest.Shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0; ethtool -k veth8
+	return withoutEmptyTables(nstest.Run(t, "iptables-save")) + nstest.Shell(t, `ip addr; bridge -d link show dev veth8; ethtool -k sbr0 || true; ethtool -k veth8
 		cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/{rp_filter,route_localnet}; ls -l /run/boxrun/cni`)
 }
 

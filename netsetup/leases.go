@@ -36,8 +36,8 @@ const clockMargin = 2 * time.Second
 // start with the same pid.
 //
 // A lease is a file of the host-local plugin, named after an address, in a directory of dirs or in a directory below.
-// Apptainer's owners are pids (the box's init). An owner of any other form is another runtime's: such leases and
-// results stay. A directory that does not exist counts as empty. CollectLeases goes on past errors and returns them
+// Apptainer's owners are pids (the box's init), and boxrun's own owners begin with boxrun: (see Reservation). An owner of
+// any other form is another runtime's: such leases and results stay. A directory that does not exist counts as empty. CollectLeases goes on past errors and returns them
 // joined.
 func CollectLeases(dirs ...string) ([]string, error) {
 	return collector{results: cniResults, lockWait: time.Second}.collect(dirs)
@@ -172,6 +172,9 @@ func (l lease) collect(lockWait time.Duration) (bool, error) {
 // was set forward. A lease that is gone has no dead owner.
 func (l lease) dead() (bool, error) {
 	owner, err := l.owner()
+	if strings.HasPrefix(owner, reservedBy) {
+		return l.beforeBoot()
+	}
 	pid := parsePID(owner)
 	if pid == 0 || err != nil {
 		return false, err
@@ -192,6 +195,25 @@ func (l lease) dead() (bool, error) {
 	}
 	holds, err := holdsAddr(pid, l.addr)
 	return !holds && err == nil, err
+}
+
+// beforeBoot reports whether the lease was written before the host booted: no box of boxrun's outlives a boot.
+func (l lease) beforeBoot() (bool, error) {
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return false, ignoreGone(err)
+	}
+	up, err := sinceBoot()
+	return err == nil && time.Since(info.ModTime()) > up+clockMargin, err
+}
+
+// sinceBoot returns how long the host has been up.
+func sinceBoot() (time.Duration, error) {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return 0, fmt.Errorf("reading the time since boot: %w", err)
+	}
+	return time.Duration(up.Nano()), nil
 }
 
 // owner returns the first line of the lease: a pid for Apptainer's, a container's id for others, "" for a lease half
@@ -269,11 +291,8 @@ func processStart(pid int) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("reading when process %d started: %w", pid, err)
 	}
-	var up unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return time.Time{}, fmt.Errorf("reading the time since boot: %w", err)
-	}
-	return time.Now().Add(time.Duration(ticks)*tick - time.Duration(up.Nano())), nil
+	up, err := sinceBoot()
+	return time.Now().Add(time.Duration(ticks)*tick - up), err
 }
 
 // tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on all architectures Go runs on.

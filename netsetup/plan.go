@@ -20,11 +20,14 @@ type Plan struct {
 	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
 	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
+	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
+	Forwarding  *Sysctl        `json:"forwarding,omitempty"` // of the device
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
+	Reserved    []Reservation  `json:"reserved,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
-	Hairpin     *Hairpin       `json:"hairpin,omitempty"`
+	Plug        *Plug          `json:"hairpin,omitempty"`
 	Answers     *Answers       `json:"answers,omitempty"`
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
@@ -57,8 +60,9 @@ func (p *Plan) steps() []step {
 		ruleset = []step{p.ruleset()}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepIf(p.Device), stepIf(p.Zone), stepIf(p.Conflist), stepIf(p.Features), stepIf(p.Hairpin),
-		stepIf(p.Answers), ruleset, stepIf(p.Localnet))
+		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
+		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), ruleset,
+		stepIf(p.Localnet))
 }
 
 // stepOfEach returns pointers to the elements of a list as steps.

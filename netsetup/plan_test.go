@@ -3,6 +3,7 @@ package netsetup
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,23 @@ func TestPlanGolden(t *testing.T) {
 	}
 	golden(t, "testdata/plan.golden", up.String())
 	golden(t, "testdata/undo.golden", down.String())
+}
+
+// TestManagersGolden keeps what a bridge adds on hosts with managers of devices, for a bridge of boxrun's and for one found.
+func TestManagersGolden(t *testing.T) {
+	n := sbr0()
+	n.Networkd, n.NetworkManager = true, true
+	var text strings.Builder
+	for _, title := range []string{"made", "found"} {
+		for _, u := range unmanaged(n) {
+			if u.Found = title == "found"; !u.Found {
+				u.Missing = []string{filepath.Dir(u.String())}
+			}
+			up, down := u.commands()
+			text.WriteString("# " + title + "\n" + strings.Join(slices.Concat(up, []string{"# and back"}, down), "\n") + "\n\n")
+		}
+	}
+	golden(t, "testdata/managers.golden", text.String())
 }
 
 // golden compares with a file, or writes it where UPDATE is set.

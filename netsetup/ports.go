@@ -12,7 +12,7 @@ import (
 // Ports plans a box: its three chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
 // single rule, and so are single ports side by side: a new connection passes each rule of each box.
 func Ports(b Box) Plan {
-	p := Plan{Owner: "boxrun:" + b.Name, Hairpin: &Hairpin{Veth: b.Veth}}
+	p := Plan{Owner: "boxrun:" + b.Name, Plug: &Plug{Veth: b.Veth, Bridge: b.Bridge}}
 	if b.Offload {
 		p.Features = &Features{Device: b.Veth}
 	}
@@ -27,6 +27,7 @@ func Ports(b Box) Plan {
 		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
 		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
 	}
+	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
 		p.Flows.Ports = append(p.Flows.Ports, r.onHost())

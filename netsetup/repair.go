@@ -21,7 +21,8 @@ func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	return lines, err
 }
 
-// repairer is a step whose commands cannot be typed twice: a [ruleset], a [Device] or [Answers].
+// repairer is a step whose commands cannot be typed twice: a [ruleset], a [Device] or [Answers], or do not suffice, as of
+// a [Plug].
 type repairer interface {
 	// repairCommands returns what a person would type to put in place what is missing of the step.
 	repairCommands(k *Kernel) ([]string, error)
@@ -63,4 +64,14 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 		fmt.Sprintf("ip link set %s address %s%s alias %s up", d.Name, d.MAC, mtu, d.Alias),
 		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),
 	}, nil
+}
+
+// repairCommands put the veth on the bridge, too.
+func (p *Plug) repairCommands(k *Kernel) ([]string, error) {
+	up, _ := p.commands()
+	link, err := k.linkByName(p.Veth)
+	if err != nil || link == nil || p.Bridge == "" {
+		return up, err
+	}
+	return append([]string{fmt.Sprintf("ip link set %s master %s up", p.Veth, p.Bridge)}, up...), nil
 }

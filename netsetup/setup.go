@@ -25,7 +25,7 @@ type Setup struct {
 
 // The files below Etc. Their names never change: what an older boxrun wrote is found by them.
 const (
-	sysctlFile   = "sysctl.d/90-boxrun.conf"
+	SysctlFile   = "sysctl.d/90-boxrun.conf"
 	modulesFile  = "modules-load.d/boxrun.conf"
 	udevFile     = "udev/rules.d/90-boxrun.rules"
 	zoneFile     = "firewalld/zones/" + zoneName + ".xml"
@@ -104,7 +104,7 @@ func deed(s step) string {
 // Missing returns a line for each thing that cannot be kept over reboots on this host. Boxes work without them.
 func (s Setup) Missing() []string {
 	var missing []string
-	for _, name := range []string{sysctlFile, modulesFile, udevFile} {
+	for _, name := range []string{SysctlFile, modulesFile, udevFile} {
 		if dir := filepath.Join(s.Etc, filepath.Dir(name)); !isDir(dir) {
 			missing = append(missing, fmt.Sprintf("%s is not written, as there is no %s", filepath.Join(s.Etc, name), dir))
 		}
@@ -122,7 +122,7 @@ func (s Setup) file(name, text string) File {
 
 // files returns the files read at boot. Udev's has no text where there is nothing to turn off.
 func (s Setup) files() []File {
-	return []File{s.file(sysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
+	return []File{s.file(SysctlFile, s.sysctlText()), s.file(modulesFile, s.modulesText()), s.file(udevFile, s.udevText())}
 }
 
 // sysctls are the settings of the whole host that boxes need. Reverse path filtering is set to loose for all devices,
@@ -216,7 +216,7 @@ func SetupFiles(etc string) ([]string, error) {
 
 func allSetupFiles(etc string) []File {
 	var files []File
-	for _, name := range []string{sysctlFile, modulesFile, udevFile, zoneFile, policyFile} {
+	for _, name := range []string{SysctlFile, modulesFile, udevFile, zoneFile, policyFile} {
 		files = append(files, File{Path: filepath.Join(etc, name)})
 	}
 	return files

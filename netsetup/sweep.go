@@ -20,8 +20,10 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 	var words []string
 	for _, l := range found {
 		words = append(words, l.String())
-		if err := l.rules.undo(k); err != nil {
-			errs = append(errs, fmt.Errorf("sweeping away %v: %w", l, err))
+		for _, s := range append(stepOfEach(l.leases), l.rules) {
+			if err := s.undo(k); err != nil {
+				errs = append(errs, fmt.Errorf("sweeping away %v: %w", l, err))
+			}
 		}
 	}
 	return words, errors.Join(errs...)
@@ -37,15 +39,16 @@ func Leftovers(k *Kernel, known []string) ([]string, error) {
 	return words, err
 }
 
-// leftover is a box or a bridge with rules and nothing else.
+// leftover is a box or a bridge with rules or reserved addresses and nothing else.
 type leftover struct {
 	kind, name string
 	rules      *ruleset
+	leases     []Reservation
 }
 
 func (l leftover) String() string { return l.kind + " " + l.name }
 
-// leftovers returns boxes that have a chain and are unknown, sorted, then bridges.
+// leftovers returns boxes that have a chain or a reserved address and are unknown, sorted, then bridges.
 func leftovers(k *Kernel, known []string) ([]leftover, error) {
 	have, err := k.rules()
 	if err != nil {
@@ -59,16 +62,24 @@ func leftovers(k *Kernel, known []string) ([]leftover, error) {
 			}
 		}
 	}
+	leases, leasesErr := reservationsBelow(cniLeases)
+	for _, l := range leases {
+		if !slices.Contains(known, l.box()) {
+			boxes[l.box()] = true
+		}
+	}
 	var found []leftover
 	for _, name := range slices.Sorted(maps.Keys(boxes)) {
 		p := Ports(Box{Name: name}) // the rules of a box are found by its name alone
-		found = append(found, leftover{"box", name, &ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules}})
+		others := func(r Reservation) bool { return r.box() != name }
+		found = append(found, leftover{"box", name, &ruleset{owner: p.Owner, chains: p.Chains, rules: p.Rules},
+			slices.DeleteFunc(slices.Clone(leases), others)})
 	}
 	bridges, err := k.goneBridges(have)
 	for _, name := range bridges {
-		found = append(found, leftover{"bridge", name, &ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}})
+		found = append(found, leftover{"bridge", name, &ruleset{owner: rules.MarkPrefix + name, rules: bridgePlaces()}, nil})
 	}
-	return found, err
+	return found, errors.Join(err, leasesErr)
 }
 
 // bridgePlaces returns a rule for each chain with rules of a bridge's plan.

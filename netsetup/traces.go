@@ -13,11 +13,13 @@ import (
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules   []Trace         // of iptables, in both of its backends
-	Bridges []string        // devices made by boxrun
-	Guarded []string        // devices of others with rules of boxrun's
-	Lookups []routing.Owned // routing rules
-	Routes  []routing.Route
+	Rules     []Trace  // of iptables, in both of its backends
+	Bridges   []string // devices made by boxrun
+	Guarded   []string // devices of others with rules of boxrun's
+	Leases    []Reservation
+	Lookups   []routing.Owned // routing rules
+	Routes    []routing.Route
+	Unmanaged []Unmanaged // files for managers of devices
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -57,7 +59,11 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
-	if found.Bridges, found.Guarded, err = k.tracedBridges(found.Rules); err != nil {
+	found.Unmanaged = tracedManagers()
+	var bridgesErr, leasesErr error
+	found.Leases, leasesErr = reservationsBelow(cniLeases)
+	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
+	if err := errors.Join(bridgesErr, leasesErr); err != nil {
 		return found, err
 	}
 	f, err := k.routing()
@@ -156,11 +162,13 @@ func (t Traces) Without(owners []string) Traces {
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
+		Leases:  slices.DeleteFunc(slices.Clone(t.Leases), func(r Reservation) bool { return known(r.box()) }),
 		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l routing.Owned) bool { return known(l.Owner) }),
 		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
 			leads := func(l routing.Owned) bool { return known(l.Owner) && l.Rule.Table == r.Table }
 			return slices.ContainsFunc(t.Lookups, leads)
 		}),
+		Unmanaged: slices.DeleteFunc(slices.Clone(t.Unmanaged), func(u Unmanaged) bool { return known(u.Bridge) }),
 	}
 }
 
@@ -201,6 +209,14 @@ func (t Traces) Commands() []string {
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
+	for _, l := range t.Leases {
+		_, down := l.commands()
+		lines = append(lines, down...)
+	}
+	for _, u := range t.Unmanaged {
+		_, down := u.commands()
+		lines = append(lines, down...)
+	}
 	return lines
 }
 
@@ -223,6 +239,12 @@ func (t Traces) Remove(k *Kernel) error {
 			err = k.link.LinkDel(link)
 		}
 		errs = append(errs, err)
+	}
+	for _, l := range t.Leases {
+		errs = append(errs, l.undo(k))
+	}
+	for _, u := range t.Unmanaged {
+		errs = append(errs, u.undo(k))
 	}
 	return errors.Join(errs...)
 }

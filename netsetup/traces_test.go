@@ -125,13 +125,14 @@ host: sysctl net.ipv4.ip_forward
 host: sysctl rp_filter 
 host: the rules of boxrun:host 
 sbr0: bridge sbr0 bridge sbr0 is down
+sbr0: sysctl net.ipv4.conf.sbr0.forwarding 
 sbr0: /run/boxrun/cni/boxrun-sbr0.conflist 
 sbr0: offload of sbr0 
 sbr0: ways of answers from sbr0 
 sbr0: the rules of boxrun:sbr0 
 sbr0: sysctl net.ipv4.conf.sbr0.route_localnet 
 coldfront: offload of veth8 
-coldfront: hairpin of veth8 
+coldfront: port veth8 
 coldfront: the rules of boxrun:coldfront chain nat/BOXRUN-DN-coldfront lacks the rule: ` +
 		`-d 127.0.0.1 -p tcp --dport 5432 -m comment --comment boxrun:coldfront -j DNAT --to-destination 10.22.0.8:5432`
 	if strings.Join(got, "\n") != want {

@@ -10,6 +10,9 @@ type Network struct {
 	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
 	Marks   uint32       // the bits of marks that are boxrun's, side by side
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
+	Others  []string     // lease directories of other networks of host-local on the bridge
+
+	Networkd, NetworkManager bool // which of these managers of devices is installed
 }
 
 // Gateway returns the bridge's own address: the first of the subnet.
@@ -35,5 +38,6 @@ type Box struct {
 	Veth      string     // the host's side of its veth
 	Offload   bool       // true: turn off tx, rx, sg and gso on Veth
 	Ports     []Port
+	Others    []string       // lease directories of other networks of host-local on the bridge
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone
 }

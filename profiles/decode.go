@@ -79,10 +79,11 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Storage.decode(storage)
 	p.Systemd.decode(top.table("systemd"))
 	p.Resources.decode(top.table("resources"))
+	p.Security.decode(top.table("security"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
 	take(top, "secrets", &p.Secrets, entries(secretName, text(d.path))) // the launcher checks the files at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)
-	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited())
+	p.Apptainer.decode(top.table("apptainer"), p.Resources.Limited(), p.Security.Confined())
 	p.Hooks.decode(top.table("hooks"))
 }

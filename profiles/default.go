@@ -29,6 +29,7 @@ func Default() Profile {
 			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives a unit
 			Restart:     "on-failure",
 		},
+		Security: Security{Level: DefaultLevel, Capabilities: []string{}, Devices: []string{}},
 		Ready: Ready{
 			Timeout: 90 * time.Second,
 			Units:   []string{},

@@ -21,6 +21,7 @@ type Profile struct {
 	Storage   Storage           `json:"storage" toml:"storage"`
 	Systemd   Systemd           `json:"systemd" toml:"systemd"`
 	Resources Resources         `json:"resources" toml:"resources"`
+	Security  Security          `json:"security" toml:"security"`
 	Ready     Ready             `json:"ready" toml:"ready"`
 	Secrets   map[string]string `json:"secrets" toml:"secrets"` // by name, absolute paths of files of the host
 	Build     Build             `json:"build" toml:"build"`
@@ -87,6 +88,13 @@ type Resources struct {
 	Memory Memory  `json:"memory" toml:"memory"` // the box gets no swap beyond this
 	CPUs   float64 `json:"cpus" toml:"cpus"`     // processor time, in processors with two decimals
 	PIDs   int     `json:"pids" toml:"pids"`     // processes and threads
+}
+
+// Security says how far the box is held apart from the host.
+type Security struct {
+	Level        string   `json:"level" toml:"level"`               // default | strict | host
+	Capabilities []string `json:"capabilities" toml:"capabilities"` // added to the level's, such as CAP_SYS_MODULE
+	Devices      []string `json:"devices" toml:"devices"`           // paths below /dev, of directories too
 }
 
 // Ready says when the box is up.

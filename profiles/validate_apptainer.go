@@ -7,13 +7,27 @@ import (
 	"strings"
 )
 
-// decode reads [apptainer]. limited says whether [resources] limits the box.
-func (a *Apptainer) decode(s *section, limited bool) {
+// decode reads [apptainer]. limited says whether [resources] limits the box, confined whether [security] confines it.
+func (a *Apptainer) decode(s *section, limited, confined bool) {
 	take(s, "args", &a.Args, texts(passedThrough))
 	for i, arg := range a.Args {
 		if limited && strings.HasPrefix(arg, "--apply-cgroups=") {
 			s.refuse(at("args", i), "must not have --apply-cgroups beside [resources]: Apptainer takes one of the two")
+			continue
 		}
+		flag, value, _ := strings.Cut(arg, "=")
+		if confined && (slices.Contains(cgroupFlags(), flag) || flag == "--security" && strings.Contains(value, "seccomp:")) {
+			s.refuse(at("args", i), "must not have %s but with security.level = \"host\": boxrun gives Apptainer its own", flag)
+		}
+	}
+}
+
+// cgroupFlags returns the flags about a box's cgroup without a key of [resources]. Beside --apply-cgroups, by which a
+// confined box is held off the host's devices, Apptainer ignores these flags without a word.
+func cgroupFlags() []string {
+	return []string{
+		"--apply-cgroups", "--blkio-weight", "--blkio-weight-device", "--cpu-shares", "--cpuset-cpus", "--cpuset-mems",
+		"--memory-reservation",
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"boxrun/launcher/enter"
 	"boxrun/launcher/process"
+	"boxrun/launcher/units"
 )
 
 func main() {
@@ -21,10 +23,12 @@ func main() {
 }
 
 // run runs the verb that args name and returns the exit code of boxrun. A signal ends the context of the verb, and the
-// verb then undoes what was begun. Besides an interrupt this includes launcher.HaltSignal, with which systemd stops the
-// service of a box that is still starting.
+// verb then undoes what was begun. Besides an interrupt this includes process.HaltSignal, with which systemd stops the
+// service of a box that is still starting. The exit code then tells the service so.
 func run(args []string, t *terminal) int {
-	ctx, stop := untilInterrupted()
+	halted, deaf := signal.NotifyContext(context.Background(), process.HaltSignal)
+	defer deaf()
+	ctx, stop := untilInterrupted(halted)
 	defer stop()
 	exe, err := os.Executable()
 	root := newRoot(t, exe)
@@ -36,7 +40,11 @@ func run(args []string, t *terminal) int {
 	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return t.report(cmd, err)
+	code := t.report(cmd, err)
+	if halted.Err() != nil && errors.Is(err, context.Canceled) {
+		return units.ExitHalted
+	}
+	return code
 }
 
 // widenPath appends root's directories of programs to $PATH. On Debian the PATH of ordinary users, of su and of cron
@@ -51,11 +59,11 @@ func widenPath() error {
 	return os.Setenv("PATH", strings.Join(dirs, string(filepath.ListSeparator)))
 }
 
-// untilInterrupted returns a context that ends with the first signal. From then on Ctrl-C ends boxrun at once. SIGHUP
+// untilInterrupted returns a context that ends with parent, or with the first signal. From then on Ctrl-C ends boxrun at once. SIGHUP
 // does not, as closing a terminal sends two. Signals that boxrun was started to ignore, as by nohup, stay ignored.
-func untilInterrupted() (ctx context.Context, stop context.CancelFunc) {
+func untilInterrupted(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
 	signals := slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
-	ctx, stop = signal.NotifyContext(context.Background(), append(signals, process.HaltSignal)...)
+	ctx, stop = signal.NotifyContext(parent, signals...)
 	if signal.Ignored(os.Interrupt) {
 		return ctx, stop
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +73,7 @@ const waitVariable = "BOXRUN_TEST_WAIT"
 
 // waitForInterrupt says what becomes of its context until stdin ends, and with that ends itself.
 func waitForInterrupt() {
-	ctx, stop := untilInterrupted()
+	ctx, stop := untilInterrupted(context.Background())
 	defer stop()
 	fmt.Println("ready")
 	over := make(chan struct{})

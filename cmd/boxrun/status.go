@@ -58,6 +58,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	if d.HooksDue && d.PID != 0 {
 		rows = append(rows, []string{"post_up:", "has not run to its end: \"boxrun up\" runs it"})
 	}
+	rows = append(rows, []string{"security:", d.Security.String()})
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	if len(d.Drift) == 0 && d.State == string(box.Running) {

@@ -57,8 +57,5 @@ func buildColdfront(ctx context.Context, recipe fs.FS, partial string) error {
 	}
 	cmd := exec.CommandContext(ctx, "sh", filepath.Join(dir, "sandbox.sh"), partial)
 	cmd.Env = append(os.Environ(), "MIRROR="+mirror(ctx))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("running the recipe, which needs Debian's mirrors and PyPI: %w\n%s", err, tail(string(out), 25))
-	}
-	return nil
+	return finish(cmd, "the recipe, which needs Debian's mirrors and PyPI")
 }

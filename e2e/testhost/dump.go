@@ -34,7 +34,9 @@ const changesShown = 12
 // return "". Lines that match a pattern of except are left out of both.
 func (d Dump) Diff(later Dump, except ...string) string {
 	var differences strings.Builder
-	for _, name := range union(d.sections(), later.sections()) {
+	names := d.sections()
+	onlyLater := slices.DeleteFunc(later.sections(), func(name string) bool { return slices.Contains(names, name) })
+	for _, name := range slices.Concat(names, onlyLater) {
 		changes := changed(without(d.Section(name), except), without(later.Section(name), except))
 		if len(changes) == 0 {
 			continue
@@ -62,18 +64,10 @@ func changed(before, after string) []string {
 // sections returns the names of the sections, in order.
 func (d Dump) sections() []string {
 	var names []string
-	for line := range strings.Lines(string(d)) {
-		if name, found := strings.CutPrefix(line, "== "); found {
-			names = append(names, strings.TrimSuffix(name, "\n"))
-		}
+	for _, header := range regexp.MustCompile(`(?m)^== (.*)$`).FindAllStringSubmatch(string(d), -1) {
+		names = append(names, header[1])
 	}
 	return names
-}
-
-// union returns the names in a, followed by the names only in b.
-func union(a, b []string) []string {
-	only := slices.DeleteFunc(b, func(name string) bool { return slices.Contains(a, name) })
-	return slices.Concat(a, only)
 }
 
 // Section returns the lines of the section called name, "" without such a section.
@@ -93,20 +87,12 @@ func (d Dump) Section(name string) string {
 func without(text string, patterns []string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(text) {
-		if !matchesAny(line, patterns) {
+		matches := func(pattern string) bool { return regexp.MustCompile(pattern).MatchString(line) }
+		if !slices.ContainsFunc(patterns, matches) {
 			kept.WriteString(line)
 		}
 	}
 	return kept.String()
-}
-
-func matchesAny(line string, patterns []string) bool {
-	for _, pattern := range patterns {
-		if regexp.MustCompile(pattern).MatchString(line) {
-			return true
-		}
-	}
-	return false
 }
 
 // volatile lines change on an idle host: counters, clocks, random values, and systemd's helpers that come and go.
@@ -117,70 +103,27 @@ var volatile = regexp.MustCompile(strings.Join([]string{
 	`^net\.netfilter\.nf_conntrack_count`,
 	`^net\.ipv4\.(tcp_fastopen_key|udp_mem|tcp_mem)`,
 	`^net\.ipv4\.neigh\..*\.(base_reachable|retrans)_time `, // rounded anew on every read
-	`^[0-9]+ .*(udev-worker|systemd-hostnamed|systemd-timedated|sd-pam|ps -e|sh -c # Prints)`,
+	`^[0-9]+ .*(udev-worker|systemd-udevd|systemd-hostnamed|systemd-timedated|sd-pam|ps -e|sh -c # Prints)`,
 	`^/sys/fs/cgroup/system.slice/systemd-(hostnamed|timedated|localed|tmpfiles-clean)\.service`,
 }, "|"))
 
-var counters = regexp.MustCompile(`\[[0-9]+:[0-9]+\]$`)
+var counters = regexp.MustCompile(`(?m)\[[0-9]+:[0-9]+\]$`)
+
+// untouched matches a line inside a built-in table never written to, as shown by iptables-save and nft.
+const untouched = `(:[A-Z]+ ACCEPT \[0:0\]|\tchain [A-Z]+ \{|\t\ttype (filter|nat|route) hook .* policy accept;|\t\}|)\n`
+
+// emptyTable matches a table with only built-in, empty and accepting chains: from "*nat" to "COMMIT" in iptables-save,
+// from "table ip nat {" to "}" in nft.
+var emptyTable = regexp.MustCompile(`(?m)^(\*.*\n(` + untouched + `)*COMMIT|table .*\n(` + untouched + `)*\})\n`)
 
 // steady drops from a raw dump the lines that change by themselves, and empty built-in tables, as iptables makes tables
 // by looking.
 func steady(raw string) string {
-	var kept []string
-	for _, line := range strings.Split(strings.TrimRight(raw, "\n"), "\n") {
+	var kept strings.Builder
+	for line := range strings.Lines(strings.TrimRight(raw, "\n") + "\n") {
 		if !volatile.MatchString(line) {
-			kept = append(kept, counters.ReplaceAllString(line, "[0:0]"))
+			kept.WriteString(line)
 		}
 	}
-	return strings.Join(withoutEmptyTables(kept), "\n") + "\n"
-}
-
-// untouched matches lines inside a built-in table never written to, as shown by iptables-save and nft.
-var untouched = regexp.MustCompile(
-	`^(:[A-Z]+ ACCEPT \[0:0\]|\tchain [A-Z]+ \{|\t\ttype (filter|nat|route) hook .* policy accept;|\t\}|)$`)
-
-// withoutEmptyTables drops tables with only built-in, empty and accepting chains. A table reaches from "*nat" to
-// "COMMIT" in iptables-save, from "table ip nat {" to "}" in nft.
-func withoutEmptyTables(lines []string) []string {
-	var kept []string
-	for len(lines) > 0 {
-		n := tableLength(lines)
-		if n == 0 {
-			kept, lines = append(kept, lines[0]), lines[1:]
-			continue
-		}
-		if !isEmptyTable(lines[1 : n-1]) {
-			kept = append(kept, lines[:n]...)
-		}
-		lines = lines[n:]
-	}
-	return kept
-}
-
-// tableLength returns the number of lines of the table at the start of lines, 0 if lines begin with something else.
-func tableLength(lines []string) int {
-	end := ""
-	switch {
-	case strings.HasPrefix(lines[0], "*"):
-		end = "COMMIT"
-	case strings.HasPrefix(lines[0], "table "):
-		end = "}"
-	default:
-		return 0
-	}
-	for i, line := range lines {
-		if line == end {
-			return i + 1
-		}
-	}
-	return 0
-}
-
-func isEmptyTable(body []string) bool {
-	for _, line := range body {
-		if !untouched.MatchString(line) {
-			return false
-		}
-	}
-	return true
+	return emptyTable.ReplaceAllString(counters.ReplaceAllString(kept.String(), "[0:0]"), "")
 }

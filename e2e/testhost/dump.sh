@@ -27,7 +27,7 @@ sysctl -a 2> /dev/null
 section leases and results
 find /var/lib/cni /run/boxrun /run/cni -printf '%p %y %l\n' 2> /dev/null | sort
 section files
-find /etc /usr/local /var/lib/boxrun /root/.apptainer -not -path '*/instances/logs*' -printf '%p %y %m %s %l\n' 2> /dev/null | sort
+find /etc /usr/local /var/lib/boxrun /root/.apptainer /run/systemd/network /run/NetworkManager/conf.d -not -path '*/instances/logs*' -printf '%p %y %m %s %l\n' 2> /dev/null | sort
 section cgroups
 find /sys/fs/cgroup -mindepth 1 -type d | sort
 section mounts

@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/process"
 )
 
 // Addresses of the wire between a host and its client.
@@ -59,18 +60,32 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 	return newHost(ctx, neighboursRecipe(), progress)
 }
 
+// NewDebian12 is New for a host that has systemd 252, iptables 1.8.9 and firewalld 1.3, and firewalld not running.
+func NewDebian12(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, olderRecipe("debian12", "bookworm"), progress)
+}
+
+// NewDebian11 is New for a host that has systemd 247, iptables 1.8.7 and firewalld 0.9, and firewalld not running.
+func NewDebian11(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, olderRecipe("debian11", "bullseye"), progress)
+}
+
+// NewSid is New for a host with the newest of everything, and firewalld not running.
+func NewSid(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, sidRecipe(), progress)
+}
+
 func newHost(ctx context.Context, r recipe, progress func(string)) (*Host, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a test host needs root: it is made of namespaces, mounts and a cgroup")
 	}
+	if process.CgroupMount() == "" {
+		return nil, errors.New("a test host needs cgroup2, and none is mounted here")
+	}
 	if err := sweep(); err != nil {
 		return nil, fmt.Errorf("sweeping hosts of killed runs: %w", err)
 	}
-	root, err := r.ensure(ctx, progress)
-	if err != nil {
-		return nil, err
-	}
-	web, err := webRecipe().ensure(ctx, progress)
+	root, web, err := roots(ctx, r, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -105,15 +120,11 @@ func create(root, web string) (*Host, error) {
 // claimName finds a free name, makes the host's directory and locks the name.
 func (h *Host) claimName() error {
 	h.name = fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), strings.ToLower(rand.Text()[:4]))
-	cgroups, err := cgroupMount()
-	if err != nil {
-		return err
+	h.cgroup = filepath.Join(process.CgroupMount(), h.name)
+	err := os.MkdirAll(h.dir(), 0o755)
+	if err == nil {
+		h.lock, err = lockOwner(h.name)
 	}
-	h.cgroup = filepath.Join(cgroups, h.name)
-	if err := os.MkdirAll(h.dir(), 0o755); err != nil {
-		return err
-	}
-	h.lock, err = lockOwner(h.name)
 	return err
 }
 
@@ -309,7 +320,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 // is no error.
 func (h *Host) cutPower() error {
 	// The cgroup goes as well: Linux 6.13 and later kill processes that are cloned into a cgroup once killed.
-	err := errors.Join(killCgroup(h.cgroup), removeCgroup(h.cgroup), removeWire(h.name))
+	err := errors.Join(killCgroup(h.cgroup), process.RemoveTree(h.cgroup), removeWire(h.name))
 	if h.ended != nil {
 		<-h.ended
 	}
@@ -335,10 +346,7 @@ func (h *Host) Close() error {
 func (h *Host) Name() string { return h.name }
 
 func (h *Host) console() string {
-	text, err := os.ReadFile(h.path("console"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
+	text, _ := os.ReadFile(h.path("console")) // no console before the first boot
 	return tail(string(text), 20)
 }
 

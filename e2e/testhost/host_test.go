@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/launcher/process"
 )
 
 // bootedHost boots a host for one test. Where that cannot be, the test is skipped, or fails where CI demands it.
@@ -237,10 +239,7 @@ func TestNothingOfAKilledRunStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = victim.Wait()
-	cgroups, err := cgroupMount()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cgroups := process.CgroupMount()
 	awaitEmpty(t, cgroups+"/"+name)
 	if err := sweep(); err != nil {
 		t.Fatal(err)

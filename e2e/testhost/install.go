@@ -3,7 +3,6 @@ package testhost
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,14 +12,12 @@ import (
 //go:embed web.toml
 var webProfile string
 
-// Build builds boxrun and probe, as static binaries, into the directory bin.
+// Build builds boxrun, probe and escape, as static binaries, into the directory bin.
 func Build(ctx context.Context, bin string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe",
+		"boxrun/e2e/cmd/escape")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building boxrun and probe: %w\n%s", err, out)
-	}
-	return nil
+	return finish(cmd, "go build of boxrun and its probes")
 }
 
 // Install copies to the host the programs Build left in bin, and a profile named web that runs WebImage.

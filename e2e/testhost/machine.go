@@ -1,7 +1,6 @@
 package testhost
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/process"
 )
 
 const (
@@ -42,10 +42,6 @@ func sweep() error {
 	if err != nil {
 		return err
 	}
-	cgroups, err := cgroupMount()
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, owner := range owners {
 		name := strings.TrimSuffix(filepath.Base(owner), ".owner")
@@ -57,8 +53,8 @@ func sweep() error {
 			errs = append(errs, err)
 			continue
 		}
-		cgroup := filepath.Join(cgroups, name)
-		errs = append(errs, killCgroup(cgroup), removeCgroup(cgroup), removeWire(name), remove(name))
+		cgroup := filepath.Join(process.CgroupMount(), name)
+		errs = append(errs, killCgroup(cgroup), process.RemoveTree(cgroup), removeWire(name), remove(name))
 		lock.Close()
 	}
 	return errors.Join(errs...)
@@ -87,27 +83,6 @@ func unmount(dir string) error {
 	return fmt.Errorf("unmounting %s: %w", dir, err)
 }
 
-// cgroupMount returns the mount point of cgroup2 on the machine. Beside version 1 hierarchies cgroup2 is not on
-// /sys/fs/cgroup.
-func cgroupMount() (string, error) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if dash := slices.Index(fields, "-"); dash > 4 && fields[dash+1] == "cgroup2" {
-			return fields[4], nil
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return "", err
-	}
-	return "", errors.New("a test host needs cgroup2, and none is mounted here")
-}
-
 // killCgroup kills every process below cgroup and waits until all are gone. A missing cgroup has no processes.
 func killCgroup(cgroup string) error {
 	err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0)
@@ -129,31 +104,18 @@ func killCgroup(cgroup string) error {
 	return fmt.Errorf("killing the processes of %s: some live 20 s later", cgroup)
 }
 
-// removeCgroup removes cgroup and all cgroups below. The cgroups must have no processes any more.
-func removeCgroup(cgroup string) error {
-	var dirs []string
-	err := filepath.WalkDir(cgroup, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, dir := range slices.Backward(dirs) {
-		err = errors.Join(err, unix.Rmdir(dir))
-	}
-	return err
-}
-
 // run runs a command of the machine to its end, within a minute. The error contains the command line and the output.
 func run(argv ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
+	return finish(exec.CommandContext(ctx, argv[0], argv[1:]...), strings.Join(argv, " "))
+}
+
+// finish runs a command to its end. The error says that what was run failed, with the last lines of the output.
+func finish(cmd *exec.Cmd, what string) error {
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("running %s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("running %s: %w\n%s", what, err, tail(string(out), 25))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package testhost
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -17,18 +18,13 @@ import (
 )
 
 // CacheDir returns the directory of built root file systems: $BOXRUN_TEST_CACHE, else /var/cache/boxrun-test.
-func CacheDir() string {
-	if dir := os.Getenv("BOXRUN_TEST_CACHE"); dir != "" {
-		return dir
-	}
-	return "/var/cache/boxrun-test"
-}
+func CacheDir() string { return cmp.Or(os.Getenv("BOXRUN_TEST_CACHE"), "/var/cache/boxrun-test") }
 
 // recipe says how to make a root file system.
 type recipe struct {
 	name     string
 	suite    string
-	extra    string // a further suite, for packages pinned by hostSetup; "" for none
+	extra    string // further suites, for packages pinned by setup; "" for none
 	packages string
 	setup    string // shell, run with the root as $1 before packages are installed
 	finish   string // shell, run with the root as $1 at the end
@@ -43,6 +39,12 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
+//go:embed older.setup.sh
+var olderSetup string
+
+//go:embed older.finish.sh
+var olderFinish string
+
 //go:embed web.finish.sh
 var webFinish string
 
@@ -56,13 +58,32 @@ func hostRecipe() recipe {
 	}
 }
 
-// neighboursRecipe makes the host with other programs that manage a firewall. None of them runs until a test starts
+// neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a test starts
 // them.
 func neighboursRecipe() recipe {
 	r := hostRecipe()
 	r.name = "neighbours"
-	r.packages += ",firewalld,docker.io,ufw"
+	r.packages += ",firewalld,docker.io,ufw,network-manager"
 	r.finish += neighboursFinish
+	return r
+}
+
+// olderRecipe makes an older release of Debian with firewalld, and with the Apptainer of hostRecipe.
+func olderRecipe(name, suite string) recipe {
+	r := hostRecipe()
+	r.name, r.suite, r.extra = name, suite, "trixie sid"
+	r.packages = strings.Replace(r.packages, "apptainer", "containernetworking-plugins,squashfs-tools,uidmap,patchelf", 1) + ",firewalld"
+	r.setup, r.finish = olderSetup, hostFinish+olderFinish
+	return r
+}
+
+// sidRecipe makes Debian's unstable suite with firewalld: the newest of everything.
+func sidRecipe() recipe {
+	r := hostRecipe()
+	r.name, r.suite, r.extra = "sid", "sid", ""
+	r.packages += ",firewalld"
+	r.setup = ""
+	r.finish += "chroot \"$1\" systemctl disable -q firewalld.service nftables.service\n"
 	return r
 }
 
@@ -85,6 +106,14 @@ func (r recipe) dir() string {
 // ensure returns the directory of the root built from r. A missing root is built first, and progress is called.
 func (r recipe) ensure(ctx context.Context, progress func(string)) (string, error) {
 	return r.dir(), ensure(r.dir(), progress, func(partial string) error { return r.build(ctx, partial) })
+}
+
+// roots returns the directories of the roots of a host and of the web box, and builds them as ensure does.
+func roots(ctx context.Context, host recipe, progress func(string)) (root, web string, err error) {
+	if root, err = host.ensure(ctx, progress); err == nil {
+		web, err = webRecipe().ensure(ctx, progress)
+	}
+	return root, web, err
 }
 
 // ensure calls build to make path, unless path exists. build works beside path, and the complete result is moved to
@@ -123,16 +152,13 @@ func (r recipe) build(ctx context.Context, partial string) error {
 		"--setup-hook=:; "+r.setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
 		r.suite, partial, "-")
 	cmd.Stdin = strings.NewReader(r.sources(mirror(ctx)))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("running mmdebstrap: %w\n%s", err, tail(string(out), 25))
-	}
-	return nil
+	return finish(cmd, "mmdebstrap")
 }
 
 func (r recipe) sources(mirror string) string {
-	lines := "deb " + mirror + " " + r.suite + " main\n"
-	if r.extra != "" {
-		lines += "deb " + mirror + " " + r.extra + " main\n"
+	var lines string
+	for _, suite := range append([]string{r.suite}, strings.Fields(r.extra)...) {
+		lines += "deb " + mirror + " " + suite + " main\n"
 	}
 	return lines
 }

@@ -1,12 +1,14 @@
 package apptainer
 
 import (
+	"cmp"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -19,6 +21,7 @@ type Start struct {
 	Addr    netip.Addr
 	DNS     []netip.Addr // name servers
 	Binds   []string     // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
+	Confine []string     // flags for a confined box, the limits among them
 }
 
 // Argv returns the command that starts the box. Apptainer would hide the image's own /root; --no-home keeps /root
@@ -31,15 +34,20 @@ func (s Start) Argv() []string {
 	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home", "--no-mount", "/etc/localtime")
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
-	for _, b := range s.Binds {
-		if !s.replaces(b) {
-			argv = append(argv, "--bind", b)
-		}
+	for _, b := range slices.DeleteFunc(slices.Clone(s.Binds), s.replaces) {
+		argv = append(argv, "--bind", b)
 	}
 	for _, b := range p.Storage.Binds {
 		argv = append(argv, "--bind", bindFlag(b))
 	}
-	argv = append(argv, LimitFlags(p.Resources)...)
+	for _, path := range p.Security.Devices {
+		argv = append(argv, "--bind", path)
+	}
+	if p.Security.Confined() {
+		argv = append(argv, s.Confine...)
+	} else {
+		argv = append(argv, LimitFlags(p.Resources)...)
+	}
 	argv = append(argv, p.Apptainer.Args...)
 	return append(argv, s.Image, p.Name)
 }
@@ -56,14 +64,7 @@ func (s Start) replaces(bind string) bool {
 // (addResolvConfMount), and would fail where the host has no resolv.conf. In the box the file Apptainer makes from
 // --dns is covered by boxrun's own resolv.conf.
 func (s Start) dns() string {
-	if len(s.DNS) == 0 {
-		return "127.0.0.1"
-	}
-	words := make([]string, len(s.DNS))
-	for i, server := range s.DNS {
-		words[i] = server.String()
-	}
-	return strings.Join(words, ",")
+	return cmp.Or(strings.Join(list.Map(s.DNS, netip.Addr.String), ","), "127.0.0.1")
 }
 
 // rootFlags returns the flags for the writable layer. No flags mean Apptainer's default, a read-only root.

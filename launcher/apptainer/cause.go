@@ -1,7 +1,9 @@
 package apptainer
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 
 	"boxrun/launcher/say"
@@ -24,12 +26,7 @@ func Cause(text string) string {
 			last = message
 		}
 	}
-	for _, message := range []string{fatal, failed, last} {
-		if message != "" {
-			return plainCause(message)
-		}
-	}
-	return ""
+	return plainCause(cmp.Or(fatal, failed, last))
 }
 
 // logLine splits a line of Apptainer's log into level and message, without colours. level is "" for a line from another
@@ -48,21 +45,18 @@ func logLine(line string) (level, message string) {
 
 // isNoise reports whether a message is only a consequence of another message.
 func isNoise(message string) bool {
-	for _, noise := range []string{"container cleanup failed: no instance found", "could not delete networks: ",
-		"while executing starter: "} {
-		if strings.HasPrefix(message, noise) {
-			return true
-		}
-	}
-	return false
+	noise := []string{"container cleanup failed: no instance found", "could not delete networks: ",
+		"while executing starter: "}
+	return slices.ContainsFunc(noise, func(prefix string) bool { return strings.HasPrefix(message, prefix) })
 }
 
 // plainCause rewrites a message of Apptainer in terms of boxrun. A message missing from causes only loses the prefixes
 // of the layers it passed.
 func plainCause(message string) string {
 	for _, c := range causes() {
-		if found := regexp.MustCompile(c[0]).FindStringSubmatchIndex(message); found != nil {
-			return string(regexp.MustCompile(c[0]).ExpandString(nil, c[1], message, found))
+		pattern := regexp.MustCompile(c[0])
+		if found := pattern.FindStringSubmatchIndex(message); found != nil {
+			return string(pattern.ExpandString(nil, c[1], message, found))
 		}
 	}
 	message = strings.TrimPrefix(message, "container creation failed: ")
@@ -82,6 +76,6 @@ func causes() [][2]string {
 		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
 		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
 		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
-		{`while applying cgroups config: (.*)`, `the resource limits cannot be set: $1`},
+		{`while applying cgroups config: (.*)`, `the rules of the box's cgroup cannot be set: $1`},
 	}
 }

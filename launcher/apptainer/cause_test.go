@@ -34,7 +34,7 @@ func TestStartCause(t *testing.T) {
 			"the bind's source /nosuch does not exist"},
 		"limits without a controller": {noise + "FATAL:   container creation failed: while applying cgroups config: " +
 			"while setting cgroup limits: openat2 /sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory\n",
-			"the resource limits cannot be set: while setting cgroup limits: openat2 " +
+			"the rules of the box's cgroup cannot be set: while setting cgroup limits: openat2 " +
 				"/sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory"},
 		"a capability missing": {"\x1b[91mERROR  : Requesting capability set 0x000001ffffbdffff while permitted capability " +
 			"set is 0x000001fffeffffff\n\x1b[0m", "the kernel lacks a capability that Apptainer asks for " +

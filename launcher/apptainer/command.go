@@ -2,6 +2,7 @@ package apptainer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,10 +41,10 @@ func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Co
 
 // Run starts argv as a child of boxrun in a process group of its own. A Ctrl-C then reaches boxrun, which rolls
 // back, and not the command.
-func (c *Command) Run(ctx context.Context, home, path string, argv []string) error {
+func (c *Command) Run(ctx context.Context, env []string, path string, argv []string) error {
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
-	cmd.Env = Environment(home)
+	cmd.Env = env
 	cmd.Dir = "/"
 	cmd.Stderr = c.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -118,13 +119,7 @@ func (c *Command) cut(cause error) error {
 // Failed returns the error of a failed start. Its text is the cause found in Apptainer's log, else the cause found on
 // stderr, else err.
 func (c *Command) Failed(err error) error {
-	cause := Cause(c.logged())
-	if cause == "" {
-		cause = Cause(c.Stderr.String())
-	}
-	if cause == "" {
-		cause = err.Error()
-	}
+	cause := cmp.Or(Cause(c.logged()), Cause(c.Stderr.String()), err.Error())
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
 }
 
@@ -136,10 +131,7 @@ func (c *Command) logged() string {
 		return ""
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
-	if err != nil {
-		return ""
-	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, c.logFrom, 1<<20))
 	return string(text)
 }
 
@@ -147,6 +139,9 @@ func (c *Command) logged() string {
 func Hint(cause, image string) string {
 	if strings.Contains(cause, "no /sbin/init") {
 		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
+	}
+	if strings.Contains(cause, "the rules of the box's cgroup") {
+		return "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"
 	}
 	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
 }

@@ -21,11 +21,8 @@ func Look() (string, error) {
 			return path, nil
 		}
 	}
-	return "", &fault.Problem{
-		Kind: fault.ErrRefused,
-		Text: "apptainer is not installed, or not on $PATH",
-		Hint: "install the package apptainer (starter-suid is not needed)",
-	}
+	return "", fault.Refused("install the package apptainer (starter-suid is not needed)",
+		"apptainer is not installed, or not on $PATH")
 }
 
 // Version returns Apptainer's version, as in "1.4.5-2".

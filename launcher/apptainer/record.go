@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 
 	"boxrun/launcher/process"
 )
@@ -46,11 +45,7 @@ func (r Record) Verify() error {
 	if parent != r.PPID {
 		return fmt.Errorf("process %d is not the child of Apptainer's master %d: %w", r.PID, r.PPID, os.ErrProcessDone)
 	}
-	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", r.PPID))
-	if err != nil {
-		return err
-	}
-	if argv0, _, _ := strings.Cut(string(title), "\x00"); argv0 != MasterTitle(r.Name) {
+	if !holdsInstance(argvOf(r.PPID), r.Name) {
 		return fmt.Errorf("process %d is not Apptainer's master of %q: %w", r.PPID, r.Name, os.ErrProcessDone)
 	}
 	return nil

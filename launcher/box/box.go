@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,8 @@ type Box struct {
 	MadeOverlay bool     `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
 	MadeDirs    []string `json:"made_dirs,omitempty"`    // storage directories boxrun made; the box never ran
 
+	OtherLeases []string `json:"other_leases,omitempty"` // lease directories of the site's own networks on the bridge
+
 	MTU   int           `json:"mtu"`
 	Addr  netip.Addr    `json:"addr"` // reserved from phase starting on
 	Veth  string        `json:"veth"`
@@ -179,15 +182,12 @@ func (s *Store) All() ([]*Box, error) {
 		if filepath.Ext(e.Name()) != ".json" {
 			continue
 		}
-		b, err := s.Load(NameOf(e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		switch b, err := s.Load(NameOf(e.Name())); {
+		case err == nil:
+			boxes = append(boxes, b)
+		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, err)
-			continue
 		}
-		boxes = append(boxes, b)
 	}
 	return boxes, errors.Join(errs...)
 }
@@ -218,11 +218,8 @@ func Without(boxes []*Box, name string) []*Box {
 // the file.
 func (s *Store) New(p profiles.Profile, unit string, mtu int) (*Box, error) {
 	id, err := process.BootID()
-	if err != nil {
-		return nil, err
-	}
-	hostname, err := os.Hostname()
-	if err != nil {
+	hostname, nameErr := os.Hostname()
+	if err := cmp.Or(err, nameErr); err != nil {
 		return nil, err
 	}
 	b := &Box{

@@ -49,18 +49,15 @@ func Identify(path string) (ImageID, error) {
 // readSIF reads the UUID and build time of a SIF; uuid is "" for any other file. A SIF begins with
 // (github.com/apptainer/sif, pkg/sif, type header): a script's first line [32], magic [10], version [3], architecture
 // [3], UUID [16], build time in seconds (int64).
-func readSIF(file io.Reader) (uuid string, made time.Time, err error) {
+func readSIF(file io.ReaderAt) (uuid string, made time.Time, err error) {
 	const magic, id, created, end = 32, 48, 64, 72
 	header := make([]byte, end)
-	_, err = io.ReadFull(file, header)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	_, err = file.ReadAt(header, 0)
+	switch {
+	case errors.Is(err, io.EOF), err == nil && !bytes.HasPrefix(header[magic:], []byte("SIF_MAGIC\x00")):
 		return "", time.Time{}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return "", time.Time{}, fmt.Errorf("looking at the image: %w", err)
-	}
-	if !bytes.HasPrefix(header[magic:], []byte("SIF_MAGIC\x00")) {
-		return "", time.Time{}, nil
 	}
 	seconds := binary.LittleEndian.Uint64(header[created:])
 	return hex.EncodeToString(header[id:created]), time.Unix(int64(seconds), 0), nil
@@ -97,12 +94,10 @@ func (b *Box) ImageNow() string {
 }
 
 // NoteImage records the identity of the image before a box starts from the image. builtin:hello has none.
-func (b *Box) NoteImage(image string) error {
-	if IsHello(image) {
-		return nil
+func (b *Box) NoteImage(image string) (err error) {
+	if !IsHello(image) {
+		b.Image, err = Identify(image)
 	}
-	id, err := Identify(image)
-	b.Image = id
 	return err
 }
 

@@ -66,12 +66,9 @@ func openLock(dir, name string) (*os.File, error) {
 
 // inPlace reports whether the path of f still leads to the same file.
 func inPlace(f *os.File) bool {
-	mine, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Stat(f.Name())
-	return err == nil && os.SameFile(mine, there)
+	mine, _ := f.Stat() // a file that is gone is the same as no other
+	there, _ := os.Stat(f.Name())
+	return os.SameFile(mine, there)
 }
 
 // waitLock tries to lock f every 20 ms until ctx ends: a blocking flock could not be cancelled.

@@ -1,8 +1,8 @@
 package box
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"strings"
@@ -28,9 +28,8 @@ func (b *Box) Where() string {
 		return "in the host's network"
 	case profiles.NoneMode:
 		return "without a network"
-	default:
-		return "at " + b.Addr.String()
 	}
+	return "at " + b.Addr.String()
 }
 
 // ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
@@ -40,9 +39,8 @@ func (b *Box) ShownAddress() string {
 		return b.Profile.Network.Mode
 	case b.Addr.IsValid():
 		return b.Addr.String()
-	default:
-		return ""
 	}
+	return ""
 }
 
 // ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
@@ -66,11 +64,8 @@ func (b *Box) ReadyAddr() (netip.Addr, error) {
 		return b.Addr, nil
 	}
 	external, err := netsetup.DefaultExternal()
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	local, err := netsetup.LocalAddrs()
-	if err != nil {
+	local, localErr := netsetup.LocalAddrs()
+	if err := cmp.Or(err, localErr); err != nil {
 		return netip.Addr{}, err
 	}
 	for _, addr := range append(external.Addrs, local...) {
@@ -88,11 +83,8 @@ func (b *Box) Holds(pid int) bool {
 		return false
 	}
 	theirs, err := os.Readlink(process.ProcFile(pid, "ns/pid"))
-	if err != nil {
-		return false // it has just ended
-	}
-	ours, err := os.Readlink(process.ProcFile(b.Init.PID, "ns/pid"))
-	return err == nil && ours == theirs
+	ours, ourErr := os.Readlink(process.ProcFile(b.Init.PID, "ns/pid"))
+	return err == nil && ourErr == nil && ours == theirs // an error: one of them has just ended
 }
 
 // RefuseHostMode refuses the host mode if Apptainer is too old to join a namespace, or if boxrun runs in another
@@ -110,12 +102,10 @@ func RefuseHostMode(p profiles.Profile) error {
 			"%s: network.mode: \"host\" needs Apptainer 1.4, this is %s", p.File, version)
 	}
 	ours, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
+	theirs, theirErr := os.Readlink(apptainer.HostNetns)
+	if err := cmp.Or(err, theirErr); err != nil || ours == theirs {
 		return err
 	}
-	if theirs, err := os.Readlink(apptainer.HostNetns); err != nil || ours != theirs {
-		return errors.Join(err, fault.Refused("run boxrun in the host's own network namespace",
-			"%s: network.mode: \"host\" is the network of process 1, and boxrun runs in another", p.File))
-	}
-	return nil
+	return fault.Refused("run boxrun in the host's own network namespace",
+		"%s: network.mode: \"host\" is the network of process 1, and boxrun runs in another", p.File)
 }

@@ -64,11 +64,10 @@ func DecodeState(text []byte, v any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(e.State))
 	d.DisallowUnknownFields()
-	err := d.Decode(v)
-	if errors.Is(err, io.EOF) {
+	switch err := d.Decode(v); {
+	case errors.Is(err, io.EOF):
 		return errors.New("holds no state")
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("cannot be read: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,7 +52,8 @@ func Run(ctx context.Context, s *box.Store, p profiles.Profile, o Options) (Resu
 		return Result{}, err
 	}
 	j.store, j.Options = s, o
-	unlock, err := s.Lock(ctx, j.lockName(), "image "+j.image)
+	sum := sha256.Sum256([]byte(j.image)) // without links, so all paths to an image share its lock
+	unlock, err := s.Lock(ctx, "image-"+hex.EncodeToString(sum[:6]), "image "+j.image)
 	if err != nil {
 		return Result{}, err
 	}
@@ -118,13 +120,6 @@ func (j building) dir() string {
 }
 
 func (j building) definition() string { return filepath.Join(j.dir(), j.recipe.fileName()) }
-
-// lockName returns the name of the image's lock. The name is computed from the path without links, so all paths to an
-// image share its lock.
-func (j building) lockName() string {
-	sum := sha256.Sum256([]byte(j.image))
-	return "image-" + hex.EncodeToString(sum[:6])
-}
 
 // outdated returns the reason to build the image, "" where the image was built from the definition as it is now. A
 // missing image, an image without a valid record of boxrun's, a changed definition and a missing definition are
@@ -260,11 +255,8 @@ func (j building) build(ctx context.Context) (Result, error) {
 // is swap's.
 func (j building) buildIn(ctx context.Context) (kept string, err error) {
 	fingerprint, err := j.recipe.fingerprint(ctx) // first: an edit during the build counts as a later change
-	if err != nil {
-		return "", err
-	}
-	version, err := apptainer.Version(ctx)
-	if err != nil {
+	version, versionErr := apptainer.Version(ctx)
+	if err := cmp.Or(err, versionErr); err != nil {
 		return "", err
 	}
 	if err := j.run(ctx); err != nil {

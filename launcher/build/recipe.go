@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -95,16 +96,11 @@ const maxDefinition = 16 << 20
 // large.
 func readDefinition(path string) ([]byte, error) {
 	const hint = "name an Apptainer definition file"
-	file, err := openRegular(path)
-	if errors.Is(err, errNotRegular) {
+	text, err := readRegular(path, maxDefinition+1)
+	switch {
+	case errors.Is(err, errNotRegular):
 		return nil, fault.Invalid(hint, "not a file: %q", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxDefinition+1))
-	if err == nil && len(text) > maxDefinition {
+	case err == nil && len(text) > maxDefinition:
 		return nil, fault.Invalid(hint, "over 16 MiB, too large for a definition: %q", path)
 	}
 	return text, err
@@ -113,8 +109,18 @@ func readDefinition(path string) ([]byte, error) {
 // errNotRegular is the error for a path to something other than a regular file.
 var errNotRegular = errors.New("is not a regular file")
 
-// openRegular opens a file for reading, following links. It never blocks. The error is errNotRegular for anything but a
-// regular file.
+// readRegular reads a file, following links: the whole file, or the first most bytes. It never blocks. The error is
+// errNotRegular for anything but a regular file.
+func readRegular(path string, most int64) ([]byte, error) {
+	file, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, most))
+}
+
+// openRegular opens a file as readRegular does.
 func openRegular(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for a writer
 	if err != nil {
@@ -147,10 +153,7 @@ func sumGlob(ctx context.Context, sum hash.Hash, pattern string) error {
 	}
 	for _, path := range paths {
 		err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
+			if err := cmp.Or(ctx.Err(), err); err != nil {
 				return err
 			}
 			return sumFile(sum, path)

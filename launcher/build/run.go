@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,11 +54,8 @@ func (j building) environment() (env, proxies []string) {
 // the thread that started the build, so the goroutine stays locked to its thread.
 func (j building) run(ctx context.Context) error {
 	unshare, err := lookUnshare()
-	if err != nil {
-		return err
-	}
-	apptainer, err := apptainer.Look()
-	if err != nil {
+	apptainer, lookErr := apptainer.Look()
+	if err := cmp.Or(err, lookErr); err != nil {
 		return err
 	}
 	fatal := "" // the last line in which Apptainer says why the build failed

@@ -3,7 +3,6 @@ package build
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -95,11 +94,11 @@ func (j building) swap() (kept string, err error) {
 		return "", fault.Wrap("putting the new image in place", os.Rename(j.made(), j.image))
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, j.made(), unix.AT_FDCWD, j.image, unix.RENAME_EXCHANGE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EXDEV) {
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EXDEV):
 		return "", fault.Refused("remove the old image first, or put it on a local file system",
 			"%s: its file system cannot exchange two directories: %v", j.image, err)
-	}
-	if err != nil {
+	case err != nil:
 		return "", fmt.Errorf("exchanging %s and %s: %w", j.made(), j.image, err)
 	}
 	boxes, err := j.store.All()
@@ -142,19 +141,11 @@ func builtFile(image string) string { return image + ".boxrun.json" }
 // not build the image, where the image was replaced or changed since, and where the record cannot be decoded: unlike
 // boxrun's state the record outlives power cuts and versions of boxrun.
 func readBuilt(image string) (r builtImage, ok bool, err error) {
-	file, err := openRegular(builtFile(image))
-	if errors.Is(err, errNotRegular) {
-		return r, false, nil
-	}
-	if err != nil {
+	text, err := readRegular(builtFile(image), maxDefinition)
+	switch {
+	case err != nil && !errors.Is(err, errNotRegular):
 		return r, false, files.IgnoreNotExist(err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(file)
-	if err != nil {
-		return r, false, err
-	}
-	if box.DecodeState(text, &r) != nil {
+	case err != nil || box.DecodeState(text, &r) != nil:
 		return builtImage{}, false, nil
 	}
 	id, err := box.Identify(image)

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -102,24 +103,17 @@ func (c Dir) resolverFiles(dir string) files.Set {
 
 // Files returns the files of the directory: first the masks, sorted by name.
 func (c Dir) Files() []files.File {
-	var list []files.File
+	var masks []files.File
 	if c.Systemd {
-		for _, unit := range c.masked() {
-			list = append(list, files.File{Path: "masks/" + unit, Link: "/dev/null"})
-		}
+		mask := func(unit string) files.File { return files.File{Path: "masks/" + unit, Link: "/dev/null"} }
+		masks = list.Map(c.masked(), mask)
 	}
-	for _, b := range c.bounds() {
-		list = append(list, b.file)
-	}
-	return list
+	return append(masks, list.Map(c.bounds(), func(b bound) files.File { return b.file })...)
 }
 
 // masked returns the units to mask, boxrun's and the profile's, sorted and without duplicates.
 func (c Dir) masked() []string {
-	units := maskedUnits()
-	for _, u := range c.Mask {
-		units = append(units, guest.UnitName(u))
-	}
+	units := append(maskedUnits(), list.Map(c.Mask, guest.UnitName)...)
 	slices.Sort(units)
 	return slices.Compact(units)
 }
@@ -142,8 +136,8 @@ func (c Dir) Binds(dir string) []string {
 // At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
 // inode when written anew.
 func (c Dir) At(dir string) files.Set {
-	list := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.In(dir, c.Files())...)
-	return files.Set{Doing: "writing configuration of the box", Files: list, Dir: dir}
+	all := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.In(dir, c.Files())...)
+	return files.Set{Doing: "writing configuration of the box", Files: all, Dir: dir}
 }
 
 // environmentFile is the file of a Dir with the values of the variables. Only root may read this file.

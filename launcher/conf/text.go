@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
+
+	"boxrun/launcher/list"
 )
 
 // The texts of the files of a Dir.
@@ -31,30 +34,25 @@ func environmentConf(env map[string]string) string {
 func escapeEnvironment(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
-		switch c := value[i]; c {
-		case '\\', '"':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case '\n':
+		switch c := value[i]; {
+		case c == '\n':
 			b.WriteString(`\n`)
-		case '\t':
+			continue
+		case c == '\t':
 			b.WriteString(`\t`)
-		case '%':
-			b.WriteByte(c)
-			if i+1 < len(value) && isSpecifier(value[i+1]) {
-				b.WriteByte(c)
-			}
-		default:
-			b.WriteByte(c)
+			continue
+		case c == '\\' || c == '"':
+			b.WriteByte('\\')
+		case c == '%' && specifiers.MatchString(value[i+1:]):
+			b.WriteByte('%')
 		}
+		b.WriteByte(value[i])
 	}
 	return b.String()
 }
 
-// isSpecifier says whether c has a meaning after a %, now or in a future systemd.
-func isSpecifier(c byte) bool {
-	return c == '%' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
+// specifiers matches what has a meaning after a %, now or in a future systemd.
+var specifiers = regexp.MustCompile(`^[%0-9A-Za-z]`)
 
 // resolvConf returns the content of a resolv.conf. Only three servers are written, because the C library reads no
 // more. The file is made even without any servers: otherwise the box would see Apptainer's own.
@@ -79,11 +77,8 @@ func (r Resolvers) resolvConf() string {
 // resolvedConf returns a drop-in of resolved.conf. FallbackDNS= is empty, because without servers of ours
 // systemd-resolved would ask the public servers compiled into it.
 func (r Resolvers) resolvedConf() string {
-	servers := make([]string, len(r.Servers))
-	for i, server := range r.Servers {
-		servers[i] = server.String()
-	}
-	text := "# Written by boxrun.\n[Resolve]\nDNS=" + strings.Join(servers, " ") + "\nFallbackDNS=\n"
+	servers := strings.Join(list.Map(r.Servers, netip.Addr.String), " ")
+	text := "# Written by boxrun.\n[Resolve]\nDNS=" + servers + "\nFallbackDNS=\n"
 	if len(r.Search) > 0 {
 		text += "Domains=" + strings.Join(r.Search, " ") + "\n"
 	}

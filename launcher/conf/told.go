@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/confine"
 	"boxrun/profiles"
 )
 
@@ -53,5 +54,6 @@ func Told(b *box.Box, p profiles.Profile, names Resolvers, boxes []*box.Box) Dir
 	if p.Network.Mode == profiles.HostMode {
 		c.Mask = slices.Concat(networkManagers(), c.Mask)
 	}
+	c.Mask = slices.Concat(confine.UselessUnits(p.Security), c.Mask)
 	return c
 }

@@ -10,6 +10,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/enter"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
@@ -29,7 +30,7 @@ func (b boxLooks) list() []look {
 	if !b.Alive() {
 		return looks
 	}
-	looks = append(looks, one(b.Name, "name servers", b.servers))
+	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.Ports {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
@@ -69,6 +70,24 @@ func (b boxLooks) state(ctx context.Context) Check {
 	return pass("running")
 }
 
+// confinement says whether the box is held apart from the host as its profile says. The check tries ways to the host
+// from inside the box.
+func (b boxLooks) confinement(ctx context.Context) Check {
+	s := b.Profile.Security
+	if !s.Confined() {
+		return pass("none: root in the box is root of the host, by security.level = \"host\"")
+	}
+	open, err := enter.RefOf(b.store, b.Box).Try(ctx, s)
+	switch {
+	case err != nil:
+		return skip("%v", err)
+	case len(open) > 0:
+		return fail("root in the box reaches the host", "boxrun restart "+b.Name,
+			"the level %s closes what is open: %s", s.Level, strings.Join(open, ", "))
+	}
+	return pass("as of the level %s: no clock, device, setting, log or module of the host is in reach", s)
+}
+
 // address says whether the box has the address to which its rules send packets.
 func (b boxLooks) address(context.Context) Check {
 	moved, err := network.Moved(b.Box)
@@ -90,8 +109,8 @@ func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
-		{"hairpin", "on", "a box does not reach its own published ports without it",
-			func(p plan) plan { return plan{Hairpin: p.Hairpin} }},
+		{"port", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
+			func(p plan) plan { return plan{Plug: p.Plug} }},
 	}, []netsetup.Plan{b.Ports})
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 )
@@ -79,11 +80,7 @@ func Failed(checks []Check) bool {
 
 // failures returns a failed check for each error joined in err.
 func failures(err error, why string) []Check {
-	var checks []Check
-	for _, e := range fault.Split(err) {
-		checks = append(checks, fail(why, fault.HintOf(e), "%v", e))
-	}
-	return checks
+	return list.Map(fault.Split(err), func(e error) Check { return fail(why, fault.HintOf(e), "%v", e) })
 }
 
 // in returns the check with an area and a name, for checks outside a look.

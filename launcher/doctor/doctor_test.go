@@ -303,7 +303,7 @@ func TestPointed(t *testing.T) {
 		named("db", "80/tcp dnat", warn("perhaps", "", "another")), named("db", "80/tcp connection", lost),
 	})
 	got := []string{checks[1].Fix, checks[3].Fix, checks[5].Fix}
-	if want := []string{seeElsewhere, seeAbove, seeAbove}; !slices.Equal(got, want) {
+	if want := []string{"boxrun trace --probe web 80", seeAbove, seeAbove}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -76,7 +76,9 @@ func (f *facts) openOutside(boxes []*box.Box) (takeAway func()) {
 func (f *facts) networks() []netsetup.Network {
 	var networks []netsetup.Network
 	for _, b := range f.boxes {
-		if n := network.Of(f.store, b); b.Bridged() && !slices.Contains(networks, n) {
+		n := network.Of(f.store, b)
+		same := func(other netsetup.Network) bool { return other.Bridge == n.Bridge }
+		if b.Bridged() && !slices.ContainsFunc(networks, same) {
 			networks = append(networks, n)
 		}
 	}

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/say"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -114,16 +116,10 @@ func (h hostLooks) filesystem(name string) bool {
 // privileges looks for capabilities the kernel withholds even from root, as in some virtual machines and containers.
 // Apptainer asks for all capabilities unless its configuration says otherwise.
 func (h hostLooks) privileges(context.Context) Check {
-	status, err := os.ReadFile(h.path("proc/self/status"))
-	if err != nil {
-		return broken(err)
-	}
-	last, err := h.line("proc/sys/kernel/cap_last_cap")
-	if err != nil {
-		return broken(err)
-	}
+	status, statusErr := os.ReadFile(h.path("proc/self/status"))
+	last, lastErr := h.line("proc/sys/kernel/cap_last_cap")
 	missing, err := withheld(string(status), last)
-	if err != nil {
+	if err := cmp.Or(statusErr, lastErr, err); err != nil {
 		return broken(err)
 	}
 	a, err := h.apptainer()
@@ -322,11 +318,7 @@ func (h hostLooks) resolver(context.Context) Check {
 
 // addrsText lists at most four addresses.
 func addrsText(addrs []netip.Addr) string {
-	words := make([]string, len(addrs))
-	for i, a := range addrs {
-		words[i] = a.String()
-	}
-	return say.Listed(words, 4)
+	return say.Listed(list.Map(addrs, netip.Addr.String), 4)
 }
 
 // mandatoryAccess always passes. The check tells where to look when a box may not do something that root normally may
@@ -389,9 +381,9 @@ func readApptainer() (apptainerFacts, error) {
 		Path: path, Version: values["PACKAGE_VERSION"], ConfFile: values["APPTAINER_CONF_FILE"],
 		Libexec: values["LIBEXECDIR"], SUID: values["APPTAINER_SUID_INSTALL"] == "1",
 	}
-	site, err := os.ReadFile(a.ConfFile)
-	a.site = assignments(string(site))
-	return a, files.IgnoreNotExist(err)
+	site, err := files.ReadIfThere(a.ConfFile)
+	a.site = assignments(site)
+	return a, err
 }
 
 // assignments reads lines of the form NAME = VALUE. If a name occurs several times, the last value counts. Comments

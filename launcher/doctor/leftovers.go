@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"boxrun/launcher/apptainer"
@@ -57,12 +59,9 @@ func (l leftoverLooks) known() []string { return append(box.Names(l.boxes), l.un
 // instances compares Apptainer's records with boxrun's state. The check reports running boxes without a record,
 // records of dead instances, and instances boxrun did not start.
 func (l leftoverLooks) instances(context.Context) Check {
-	hostname, err := os.Hostname()
-	if err != nil {
-		return broken(err)
-	}
+	hostname, nameErr := os.Hostname()
 	records, err := filepath.Glob(apptainer.RecordPath(l.store.Home, hostname, "*"))
-	if err != nil {
+	if err := cmp.Or(nameErr, err); err != nil {
 		return broken(err)
 	}
 	var strangers, stale []string
@@ -93,8 +92,21 @@ func (l leftoverLooks) instances(context.Context) Check {
 	return pass("the same that boxrun knows")
 }
 
-// leases reports leases of addresses whose owners are dead.
+// leases reports leases of addresses whose owners are dead, and addresses of running boxes leased by somebody else, too.
 func (l leftoverLooks) leases(context.Context) Check {
+	for _, b := range l.boxes {
+		if !b.Bridged() || !b.Alive() {
+			continue
+		}
+		owners, err := netsetup.LeasedTo(b.Addr, append(network.LeaseDirs(l.store), b.OtherLeases...)...)
+		others := slices.DeleteFunc(owners, func(o string) bool { return o == "boxrun:"+b.Name || o == strconv.Itoa(b.Init.PID) })
+		switch {
+		case err != nil:
+			return broken(err)
+		case len(others) > 0:
+			return fail("packets for the box go to somebody else", "boxrun restart "+b.Name, "%s, the address of %s, is leased to %s, too", b.Addr, b.Name, say.Listed(others, 3))
+		}
+	}
 	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.store)...)
 	if err != nil {
 		return broken(err)

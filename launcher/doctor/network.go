@@ -18,6 +18,7 @@ import (
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
+	"boxrun/netsetup/site"
 )
 
 // networkLooks looks at what boxrun sets up for all boxes, and at other programs that change the host's network.
@@ -29,6 +30,7 @@ func (l networkLooks) list() []look {
 		{area, "in place", withKernel(l.shared)},
 		one(area, "conflist", l.conflists),
 		one(area, "subnet", l.overlaps),
+		one(area, "host's own settings", l.obstacles),
 		{area, "iptables", l.rulesOfOthers},
 		{area, "firewalld", l.firewalld},
 		one(area, "br_netfilter", l.bridgeNetfilter),
@@ -140,6 +142,29 @@ func (l networkLooks) overlaps(context.Context) Check {
 	return pass("%s overlaps nothing", strings.Join(texts, ", "))
 }
 
+// obstacles looks for settings of the host's own that keep packets from running boxes.
+func (l networkLooks) obstacles(context.Context) Check {
+	var texts, hints []string
+	for _, b := range l.boxes {
+		if !b.Alive() {
+			continue
+		}
+		said, err := network.Obstacles(b)
+		if err != nil {
+			return broken(err)
+		}
+		for _, c := range said {
+			if !slices.Contains(texts, c.Text) {
+				texts, hints = append(texts, c.Text), append(hints, c.Hint)
+			}
+		}
+	}
+	if len(texts) > 0 {
+		return fail("boxrun leaves these to whoever made them", strings.Join(hints, "; "), "%s", strings.Join(texts, "; "))
+	}
+	return pass("none in the way of boxes")
+}
+
 // rulesOfOthers reports other programs that write firewall rules. The checks of each box say whether such rules are
 // in its way.
 func (l networkLooks) rulesOfOthers(context.Context) []Check {
@@ -220,7 +245,7 @@ func (l networkLooks) setup(context.Context) Check {
 	if len(files) == 0 {
 		return pass("nothing: up sets what boxes need each time; \"boxrun host setup\" has it set at boot")
 	}
-	overruled, err := netsetup.Overruled(l.root)
+	overruled, err := site.Overruled(l.root, filepath.Join("etc", netsetup.SysctlFile))
 	if err != nil {
 		return broken(err)
 	}
@@ -242,7 +267,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: network.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
 			return dropped(o, n.Bridge)
 		}
@@ -264,20 +289,7 @@ func (l networkLooks) bridgeNetfilter(context.Context) Check {
 	return pass("loaded (bridge-nf-call-iptables = %s); boxes work with it and without", value)
 }
 
-// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops. For rules of boxrun and
-// rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the same backend
-// asks no other rule before them.
+// dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops.
 func dropped(o firewall.Outcome, bridge string) Check {
-	fix := network.PassHint(o.Rule, bridge)
-	switch {
-	case rules.Ours(o.Rule), strings.HasPrefix(o.Rule, "iptables -t filter "):
-		fix = network.RepairCommand
-	case strings.HasPrefix(o.Rule, "iptables"):
-		fix = network.DeleteCommand(o.Rule)
-	}
-	return fail("packets of boxes do not get past it", fix, "dropped by: %s", firewall.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", network.LetPass(o.Rule, bridge), "dropped by: %s", firewall.RuleText(o.Rule))
 }
-
-// somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
-// walked through the rules; nothing is sent to the address.
-func somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }

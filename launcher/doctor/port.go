@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ func portName(p profiles.Port) string {
 
 // listens says which program in the box listens on the port.
 func (p portLooks) listens(context.Context) Check {
-	if nowhere, err := network.Nowhere(p.Box, p.Port); !p.Bridged() && (nowhere != "" || err != nil) {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is && !p.Bridged() {
+		return c
 	}
 	servers, err := netsetup.Servers(p.Init.PID, []netsetup.Port{netsetup.Port(p.Port)})
 	if err != nil {
@@ -94,11 +95,8 @@ func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.
 // dnat says which rule sends packets for the port, and to which address.
 func (p portLooks) dnat(context.Context) Check {
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	hook := "prerouting"
@@ -106,13 +104,13 @@ func (p portLooks) dnat(context.Context) Check {
 		hook = "output"
 	}
 	const why = "connections to the port do not get to the box"
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
-		return unreachable(nowhere, err)
+	if c, is := p.unreachable(); is {
+		return c
 	}
-	if rule := network.Untracked(f, p.Box, p.Port, way.device, way.to.Addr()); rule != "" {
+	if rule := network.Untracked(f, p.Box, p.Port, way.Device, way.To.Addr()); rule != "" {
 		return fail(why, network.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
 	}
-	o := f.Translation(hook, way.packet(p.Port))
+	o := f.Translation(hook, p.first(way))
 	to, _, _ := strings.Cut(o.To, ":")
 	switch {
 	case o.Rule == "":
@@ -128,23 +126,21 @@ func (p portLooks) dnat(context.Context) Check {
 	return p.contested(o)
 }
 
-// unreachable judges a port without any address on the host. nowhere says why.
-func unreachable(nowhere string, err error) Check {
+// unreachable reports whether the host lacks the address of the port, or cannot tell, with the check that says so.
+func (p portLooks) unreachable() (c Check, is bool) {
+	nowhere, err := network.Nowhere(p.Box, p.Port)
 	if err != nil {
-		return broken(err)
+		return broken(err), true
 	}
-	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere)
+	return fail("clients have no address to connect to", network.NowhereHint, "%s", nowhere), nowhere != ""
 }
 
 // contested says whether another program on the host listens on the same host port. Such a program gets no
 // connections: the rule sends them all to the box.
 func (p portLooks) contested(o firewall.Outcome) Check {
-	ports, err := network.PublishedPorts(p.Profile.Network, p.Port)
-	if err != nil {
-		return broken(err)
-	}
+	ports, portsErr := network.PublishedPorts(p.Profile.Network, p.Port)
 	holders, err := netsetup.Listeners(ports)
-	if err != nil {
+	if err := cmp.Or(portsErr, err); err != nil {
 		return broken(err)
 	}
 	holders = slices.DeleteFunc(holders, func(h netsetup.Holder) bool { return h.Passing })
@@ -161,26 +157,23 @@ func (p portLooks) forward(context.Context) Check {
 	if p.HostIP.IsLoopback() {
 		return skip("published on 127.0.0.1: the host's own packets are not forwarded")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to come in by")
 	}
 	f, err := p.firewall()
-	if err != nil {
-		return broken(err)
-	}
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	if err := cmp.Or(err, wayErr); err != nil {
 		return broken(err)
 	}
 	bridge := p.Profile.Network.Bridge
-	first := way.packet(p.Port)
+	first := p.first(way)
 	first.Out = bridge
 	in := f.Forwarded(first, netip.AddrPortFrom(p.Addr, p.Container))
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
 	back := f.Forwarded(firewall.Packet{
-		In: bridge, Out: way.device, Src: p.Addr, Dst: way.from, Proto: p.Proto, SPort: p.Container, DPort: 40000,
+		In: bridge, Out: way.Device, Src: p.Addr, Dst: way.From, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, netip.AddrPort{})
 	if back.Dropped {
@@ -192,41 +185,14 @@ func (p portLooks) forward(context.Context) Check {
 	return pass("accepted both ways")
 }
 
-// entrance is the way of a client from outside to a port.
-type entrance struct {
-	device string
-	from   netip.Addr     // a client that allow_from admits
-	to     netip.AddrPort // address and port on the host
+// entrance returns the way of a client to the port.
+func (p portLooks) entrance() (network.Entrance, error) {
+	return network.EntranceOf(p.store, p.Box, p.Port)
 }
 
-// entrance returns the way of a client to the port. The interface is network.external, or the interface of the
-// host's default route. The address is the port's own in the profile, else the first address of the interface, else
-// the gateway of the bridge. The client is the first in allow_from, else an address of the world outside.
-func (p portLooks) entrance() (entrance, error) {
-	n := p.Profile.Network
-	e, err := network.External(n)
-	if err != nil {
-		return entrance{}, err
-	}
-	way := entrance{device: e.Name, from: somewhere()}
-	addr := p.HostIP
-	if !addr.IsValid() && len(e.Addrs) > 0 {
-		addr = e.Addrs[0]
-	}
-	if !addr.IsValid() { // the host has no network
-		addr = network.Of(p.store, p.Box).Gateway()
-		way.device = "eth0"
-	}
-	if len(n.AllowFrom) > 0 {
-		way.from = n.AllowFrom[0].Addr()
-	}
-	way.to = netip.AddrPortFrom(addr, p.Host)
-	return way, nil
-}
-
-// packet returns the first packet of a connection through the entrance.
-func (e entrance) packet(p profiles.Port) firewall.Packet {
-	return firewall.Packet{In: e.device, Src: e.from, Dst: e.to.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
+// first returns the first packet of a connection to the port through the entrance.
+func (p portLooks) first(e network.Entrance) firewall.Packet {
+	return firewall.Packet{In: e.Device, Src: e.From, Dst: e.To.Addr(), DPort: p.Host, Proto: p.Proto, ToHost: true}
 }
 
 // connectTimeout limits the time of a connection made by the doctor. Such connections do not leave the host.
@@ -236,21 +202,18 @@ const connectTimeout = 2 * time.Second
 // clients outside. A port on 127.0.0.1 admits only the host, so there the host is the client. Where allow_from
 // excludes the client, the connection must fail.
 func (p portLooks) connection(ctx context.Context) Check {
-	way, err := p.entrance()
-	if err != nil {
+	way, wayErr := p.entrance()
+	port, err := p.openPort()
+	if err := cmp.Or(wayErr, err); err != nil {
 		return broken(err)
 	}
-	port, err := p.openPort()
-	switch {
-	case err != nil:
-		return broken(err)
-	case port == 0:
+	if port == 0 {
 		return skip("nothing listens in the box")
 	}
-	if nowhere, err := network.Nowhere(p.Box, p.Port); nowhere != "" || err != nil {
+	if _, is := p.unreachable(); is {
 		return skip("there is no address to connect to")
 	}
-	to := netip.AddrPortFrom(way.to.Addr(), port).String()
+	to := netip.AddrPortFrom(way.To.Addr(), port).String()
 	if p.HostIP.IsLoopback() {
 		return tried(p.Proto, "from the host to "+to, try(ctx, p.Proto, new(net.Dialer).DialContext, to))
 	}
@@ -326,8 +289,12 @@ func tried(proto, way string, err error) Check {
 // seeAbove is the fix for a connection that failed.
 const seeAbove = "see the checks of this port above"
 
-// seeElsewhere is the fix where the other checks of the port found nothing.
-const seeElsewhere = "none of the checks of this port tells why: see what takes the packets with \"nft monitor trace\" or tcpdump"
+// seeElsewhere returns the fix where the other checks of a port of a box found nothing.
+func seeElsewhere(box, port string) string {
+	number, _, _ := strings.Cut(port, "/")
+	number, _, _ = strings.Cut(number, "-") // of a range
+	return fmt.Sprintf("boxrun trace --probe %s %s", box, number)
+}
 
 // pointed replaces the fix seeAbove by seeElsewhere for connections that no other check of the same port explains.
 func pointed(checks []Check) []Check {
@@ -337,7 +304,7 @@ func pointed(checks []Check) []Check {
 			return o.Area == c.Area && o.Name != c.Name && strings.HasPrefix(o.Name, port+" ") && (o.Status == Fail || o.Status == Warn)
 		})
 		if isConnection && c.Fix == seeAbove && !explained {
-			checks[i].Fix = seeElsewhere
+			checks[i].Fix = seeElsewhere(c.Area, port)
 		}
 	}
 	return checks

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,12 +52,9 @@ func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause 
 
 // selfProfile returns the profile hello with a name, a port and a network that fit this host.
 func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) (profiles.Profile, error) {
-	boxes, err := l.All()
-	if err != nil {
-		return hello, err
-	}
+	boxes, boxesErr := l.All()
 	port, err := freePort(ctx)
-	if err != nil {
+	if err := cmp.Or(boxesErr, err); err != nil {
 		return hello, err
 	}
 	p := hello

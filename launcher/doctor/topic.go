@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 )
@@ -20,11 +21,7 @@ type topic struct {
 
 // checkTopics compares all topics of all plans with the host.
 func checkTopics(k *netsetup.Kernel, topics []topic, plans []netsetup.Plan) []Check {
-	checks := make([]Check, len(topics))
-	for i, t := range topics {
-		checks[i] = t.check(k, plans).named(t.name)
-	}
-	return checks
+	return list.Map(topics, func(t topic) Check { return t.check(k, plans).named(t.name) })
 }
 
 // check compares the topic's part of all plans with the host.
@@ -66,11 +63,13 @@ func sharedTopics() []topic {
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
 			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p plan) plan { return plan{Sysctls: p.Sysctls} }},
+			func(p plan) plan { return plan{Sysctls: p.Sysctls, Forwarding: p.Forwarding} }},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
 			func(p plan) plan { return plan{Device: p.Device} }},
+		{"managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
+			func(p plan) plan { return plan{Managers: p.Managers} }},
 		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
 			func(p plan) plan { return plan{Zone: p.Zone} }},
 		{"conflist file", "as written", "Apptainer finds the bridge by it",

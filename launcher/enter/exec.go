@@ -19,6 +19,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 )
 
@@ -88,13 +89,17 @@ type Ref struct {
 	Conf string // apptainer.conf; "": the site's own
 	Home string // HOME for Apptainer: pins where Apptainer keeps its record of the box
 
+	Drop   string // capabilities for Apptainer to drop, with commas between
 	Record string // Apptainer's record of the box
 	Dir    string // boxrun's files for the box
 }
 
 // RefOf returns the Ref for a box of the store.
 func RefOf(s *box.Store, b *box.Box) Ref {
-	return Ref{Name: b.Name, PID: b.Init.PID, Conf: s.Conf(), Home: s.Home, Record: b.Record, Dir: s.BoxDir(b.Name)}
+	return Ref{
+		Name: b.Name, PID: b.Init.PID, Conf: s.Conf(), Home: s.Home, Record: b.Record, Dir: s.BoxDir(b.Name),
+		Drop: confine.Dropped(b.Profile),
+	}
 }
 
 // home returns the HOME to give Apptainer so that Apptainer finds its record of the box. Apptainer looks for the record
@@ -118,14 +123,13 @@ func (b Ref) home() (string, error) {
 }
 
 // Argv returns the command to enter the box. Apptainer runs only boxrun itself (inside.go): for another command,
-// Apptainer would add variables and a prompt, and exit with 255 for any failure. The dropped capabilities are the ones
-// dropped at boot; Apptainer would grant them again (prepareRootCaps).
+// Apptainer would add variables and a prompt, and exit with 255 for any failure.
 func (b Ref) Argv() []string {
 	argv := []string{"apptainer", "-q"}
 	if b.Conf != "" {
 		argv = append(argv, "-c", b.Conf)
 	}
-	return append(argv, "exec", "--drop-caps", "CAP_SYS_BOOT,CAP_SYS_RAWIO", "--cwd", "/", "instance://"+b.Name, enterPath)
+	return append(argv, "exec", "--drop-caps", b.Drop, "--cwd", "/", "instance://"+b.Name, enterPath)
 }
 
 // Run runs c in the box and waits for the end. The code is the command's own, or 128+N if signal N ended the command.

@@ -48,7 +48,9 @@ func needRoot(t *testing.T) {
 	}
 }
 
-func testBox() Ref { return Ref{Name: "web", PID: os.Getpid(), Conf: "/c.conf", Home: "/root"} }
+func testBox() Ref {
+	return Ref{Name: "web", PID: os.Getpid(), Conf: "/c.conf", Home: "/root", Drop: "CAP_SYS_BOOT,CAP_SYS_RAWIO"}
+}
 
 // runHere runs e in a box that is this machine, and returns the outcome.
 func runHere(ctx context.Context, b Ref, e Command) string {
@@ -68,7 +70,7 @@ func runHere(ctx context.Context, b Ref, e Command) string {
 func sh(script string) []string { return []string{"sh", "-c", script} }
 
 func TestArgv(t *testing.T) {
-	testkit.WantText(t, strings.Join(Ref{Name: "web"}.Argv(), " "),
+	testkit.WantText(t, strings.Join(Ref{Name: "web", Drop: "CAP_SYS_BOOT,CAP_SYS_RAWIO"}.Argv(), " "),
 		"apptainer -q exec --drop-caps CAP_SYS_BOOT,CAP_SYS_RAWIO --cwd / instance://web /proc/self/fd/3")
 }
 

@@ -16,7 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/confine"
 	"boxrun/launcher/hello"
+	"boxrun/profiles"
 )
 
 // boxrun itself starts a command in a box. Apptainer joins the namespaces and runs boxrun's executable, handed over as
@@ -35,6 +37,8 @@ type entry struct {
 	Command
 	Term string // value of TERM; "": unset
 	Copy *side  // the box's part of a copy, in place of a command
+
+	Try *profiles.Security // the confinement to try, in place of a command
 }
 
 // entryOf returns the entry for c. A command on a terminal gets boxrun's own TERM, or "xterm" if TERM is unset.
@@ -56,11 +60,13 @@ func (f *failure) Error() string { return f.Text }
 
 // Inside runs the parts of boxrun that belong into a box. args is the command line of the process: it tells whether the
 // process is such a part. If so, inside is true, and the caller must exit with code. Otherwise inside is false and
-// Inside did nothing. The messages of hello go to log.
+// Inside did nothing. The messages of inits go to log.
 func Inside(args []string, log io.Writer) (code int, inside bool) {
 	switch {
 	case args[0] == enterPath:
 		return enter(), true
+	case confine.Wanted(args):
+		return confine.Init(log), true
 	case args[0] == hello.Path && os.Getpid() == 1:
 		return hello.Init(log), true
 	default:
@@ -112,8 +118,14 @@ func (e entry) run() error {
 	if err := keepToSelf(); err != nil {
 		return err
 	}
-	if e.Copy != nil {
+	if err := confine.Follow(); err != nil {
+		return err
+	}
+	switch {
+	case e.Copy != nil:
 		return e.Copy.inside()
+	case e.Try != nil:
+		return tryInside(*e.Try)
 	}
 	u, err := lookUser(e.User)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // line is the connection between boxrun outside the box and boxrun inside. The process inside gets a description of the
@@ -51,16 +53,7 @@ func inMemory(e entry) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("boxrun-entry", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "entry")
-	if _, err := f.WriteAt(text, 0); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return files.InMemory("boxrun-entry", text)
 }
 
 // started closes the far end in this process: from then on the process inside holds the only copy, and its exit closes

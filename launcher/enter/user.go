@@ -12,6 +12,8 @@ import (
 
 	moby "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // This file looks up users, commands' environments and languages in the box, for the process inside (inside.go).
@@ -29,24 +31,12 @@ type user struct {
 // lookUser finds spec, USER[:GROUP] by name or number, in the box's /etc/passwd and /etc/group. Numbers need not be in
 // the files. An image without these files still has root.
 func lookUser(spec string) (user, error) {
-	passwd, err := ReadIfThere("/etc/passwd")
-	if err != nil {
-		return user{}, err
-	}
-	group, err := ReadIfThere("/etc/group")
-	if err != nil {
+	passwd, passwdErr := files.ReadIfThere("/etc/passwd")
+	group, groupErr := files.ReadIfThere("/etc/group")
+	if err := cmp.Or(passwdErr, groupErr); err != nil {
 		return user{}, err
 	}
 	return parseUser(spec, passwd, group)
-}
-
-// ReadIfThere returns the content of a file; "" if there is no file.
-func ReadIfThere(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return string(text), err
 }
 
 // parseUser finds spec in the texts of /etc/passwd and /etc/group; "" means root. A name absent from the texts is an
@@ -80,8 +70,7 @@ func parseUser(spec, passwd, group string) (user, error) {
 	return u, nil
 }
 
-// become gives the process the user's identity. Apptainer leaves all capabilities inheritable and ambient, and a
-// program would pass them on to what it executes; a login must not have these, so become drops both sets.
+// become gives the process the user's identity.
 func (u user) become() error {
 	if err := syscall.Setgroups(u.Groups); err != nil {
 		return fmt.Errorf("setting the groups of user %q: %w", u.Name, err)
@@ -89,24 +78,10 @@ func (u user) become() error {
 	if err := syscall.Setgid(u.GID); err != nil {
 		return fmt.Errorf("setting the group of user %q: %w", u.Name, err)
 	}
-	if err := dropInheritable(); err != nil {
-		return err
-	}
 	if err := syscall.Setuid(u.UID); err != nil {
 		return fmt.Errorf("becoming user %q: %w", u.Name, err)
 	}
 	return nil
-}
-
-// dropInheritable empties the calling thread's inheritable capabilities and, as a consequence, the ambient ones.
-func dropInheritable() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return os.NewSyscallError("capget", err)
-	}
-	sets[0].Inheritable, sets[1].Inheritable = 0, 0
-	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
 }
 
 // loginShell returns the user's shell. If there is none in the image, or the user may not execute the shell, loginShell

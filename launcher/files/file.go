@@ -103,11 +103,7 @@ func (f File) Write() error {
 	case f.Mode.IsDir():
 		return os.MkdirAll(f.Path, f.Mode.Perm())
 	case f.Link != "":
-		err := os.Symlink(f.Link, f.Path)
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		return err
+		return ignore(fs.ErrExist, os.Symlink(f.Link, f.Path))
 	}
 	written, err := f.IsWritten()
 	switch {
@@ -171,6 +167,36 @@ func hereDocument(path, content string) string {
 	return fmt.Sprintf("cat > %s <<'%s'\n%s%s", path, end, content, end)
 }
 
+// WriteExisting replaces the content of an existing file, such as a file of a cgroup. A missing file is not made: the
+// error is fs.ErrNotExist.
+func WriteExisting(path, content string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(content)
+	return errors.Join(err, file.Close())
+}
+
+// ReadIfThere returns the content of a file; "" if there is no file.
+func ReadIfThere(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	return string(content), IgnoreNotExist(err)
+}
+
+// InMemory returns a new file without a name (memfd) with the given content. name only shows in /proc.
+func InMemory(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if _, err := file.WriteAt(content, 0); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // Exists reports whether path leads to something, after following links.
 func Exists(path string) bool {
 	_, err := os.Stat(path)
@@ -181,17 +207,15 @@ func Exists(path string) bool {
 func RemoveIfThere(file string) error { return IgnoreNotExist(os.Remove(file)) }
 
 // IgnoreNotExist returns nil for an error of a missing file, and otherwise err.
-func IgnoreNotExist(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
+func IgnoreNotExist(err error) error { return ignore(fs.ErrNotExist, err) }
 
 // IgnoreFull drops the error of a full file system, for writes boxrun can do without: taking down a box must work on a
 // full disk too.
-func IgnoreFull(err error) error {
-	if errors.Is(err, unix.ENOSPC) {
+func IgnoreFull(err error) error { return ignore(unix.ENOSPC, err) }
+
+// ignore returns nil for an error of a kind, and otherwise err.
+func ignore(kind, err error) error {
+	if errors.Is(err, kind) {
 		return nil
 	}
 	return err

@@ -2,6 +2,8 @@ package files
 
 import (
 	"strings"
+
+	"boxrun/launcher/list"
 )
 
 // Quote returns s as a single word for bash, in quotes if need be.
@@ -19,9 +21,5 @@ func unsafeInBash(r rune) bool {
 
 // QuoteAll returns words as a command line for bash, each word quoted if need be.
 func QuoteAll(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = Quote(w)
-	}
-	return strings.Join(quoted, " ")
+	return strings.Join(list.Map(words, Quote), " ")
 }

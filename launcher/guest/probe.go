@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -95,19 +96,8 @@ func shownURL(raw string, addr netip.Addr) string {
 	if err != nil || u.Hostname() != "" {
 		return raw
 	}
-	u.Host = hostOf(addr, u.Port())
+	u.Host = strings.TrimSuffix(net.JoinHostPort(addr.String(), u.Port()), ":") // without a port only the address
 	return u.String()
-}
-
-// hostOf returns the host part of a URL: IPv6 in brackets, and the port only if given.
-func hostOf(addr netip.Addr, port string) string {
-	if port != "" {
-		return net.JoinHostPort(addr.String(), port)
-	}
-	if addr.Is6() {
-		return "[" + addr.String() + "]"
-	}
-	return addr.String()
 }
 
 // tryHTTP requests the URL target from addr, whatever host the URL names: the host only goes into the request, for

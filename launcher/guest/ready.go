@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 )
@@ -295,11 +296,7 @@ func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 		return nil, nil
 	}
 	units, err := w.systemd.failed(ctx)
-	failed := make([]FailedUnit, len(units))
-	for i, u := range units {
-		failed[i] = FailedUnit{Unit: u, Log: w.Tail(ctx, u, tailLines)}
-	}
-	return failed, err
+	return list.Map(units, func(unit string) FailedUnit { return FailedUnit{unit, w.Tail(ctx, unit, tailLines)} }), err
 }
 
 // notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed

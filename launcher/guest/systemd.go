@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 )
@@ -130,10 +131,7 @@ func (s *Systemd) failed(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(units))
-	for i, u := range units {
-		names[i] = say.Printable(u.Name)
-	}
+	names := list.Map(units, func(u systemdbus.UnitStatus) string { return say.Printable(u.Name) })
 	slices.Sort(names)
 	return names, nil
 }
@@ -209,21 +207,18 @@ type unitStatus struct {
 // active returns the state of the units, in the given order. "nginx" is nginx.service, as for systemctl. A missing unit
 // has Load not-found.
 func (s *Systemd) active(ctx context.Context, units []string) ([]unitStatus, error) {
-	names := make([]string, len(units))
-	for i, u := range units {
-		names[i] = UnitName(u)
-	}
-	list, err := ask(ctx, "its units", func(ctx context.Context) ([]systemdbus.UnitStatus, error) {
+	names := list.Map(units, UnitName)
+	found, err := ask(ctx, "its units", func(ctx context.Context) ([]systemdbus.UnitStatus, error) {
 		return s.conn.ListUnitsByNamesContext(ctx, names)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(list) != len(names) {
-		return nil, fmt.Errorf("asking the box's systemd for %d units: it answered with %d", len(names), len(list))
+	if len(found) != len(names) {
+		return nil, fmt.Errorf("asking the box's systemd for %d units: it answered with %d", len(names), len(found))
 	}
-	status := make([]unitStatus, len(list))
-	for i, u := range list {
+	status := make([]unitStatus, len(found))
+	for i, u := range found {
 		status[i] = s.status(ctx, names[i], u)
 	}
 	return status, nil
@@ -283,12 +278,12 @@ type Unit struct {
 // Units returns the units with the load state "loaded", sorted by name. systemd also lists units that do not exist,
 // known only from dependencies of others.
 func (s *Systemd) Units(ctx context.Context) ([]Unit, error) {
-	list, err := ask(ctx, "its units", s.conn.ListUnitsContext)
+	found, err := ask(ctx, "its units", s.conn.ListUnitsContext)
 	if err != nil {
 		return nil, err
 	}
 	var units []Unit
-	for _, u := range list {
+	for _, u := range found {
 		if u.LoadState == "loaded" {
 			units = append(units, Unit{say.Printable(u.Name), say.Printable(u.Description)})
 		}

@@ -44,11 +44,7 @@ func lookReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string) (reset
 	r.plans, r.broken = readPlans(l)
 	boxes, _ := l.All() // broken covers unreadable records
 	r.records = box.Names(boxes)
-	for _, b := range boxes {
-		if b.Alive() || b.Phase == box.Starting {
-			r.boxes = append(r.boxes, b.Name)
-		}
-	}
+	r.boxes = box.Names(slices.DeleteFunc(boxes, func(b *box.Box) bool { return !b.Alive() && b.Phase != box.Starting }))
 	var strayErr, traceErr, setupErr, unitErr error
 	r.strays, r.others, strayErr = l.Strays(k, unread)
 	r.traces, traceErr = netsetup.FindTraces(k)
@@ -78,7 +74,10 @@ func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
 	if err != nil {
 		return err
 	}
-	if err := r.stop(ctx); err != nil {
+	if err := r.stopRepairs(ctx); err != nil { // they would put back what is removed below
+		return err
+	}
+	if err := errors.Join(r.removeBroken(ctx), r.downAll(ctx), r.stopStrays(ctx)); err != nil {
 		return err
 	}
 	unlock, err := l.LockNetwork(ctx)
@@ -114,14 +113,6 @@ func (r reset) refuseBoxes() error {
 		"boxes are up: %s", strings.Join(slices.Compact(names), ", "))
 }
 
-// stop stops the services that would put back what a reset removes, and all boxes.
-func (r reset) stop(ctx context.Context) error {
-	if err := r.stopRepairs(ctx); err != nil {
-		return err
-	}
-	return errors.Join(r.removeBroken(ctx), r.downAll(ctx), r.stopStrays(ctx))
-}
-
 // stopRepairs stops the services that run "boxrun repair".
 func (r reset) stopRepairs(ctx context.Context) error {
 	if len(r.units) == 0 || !units.Booted() {
@@ -148,11 +139,10 @@ func (r reset) removeBroken(ctx context.Context) error {
 // downAll takes running boxes down, and clears the remains of other boxes.
 func (r reset) downAll(ctx context.Context) error {
 	return fault.Each(r.l.StopOrder(r.records), func(name string) error {
-		_, err := r.l.Down(ctx, name, nil)
-		if errors.Is(err, fault.ErrKilled) {
-			return nil
+		if _, err := r.l.Down(ctx, name, nil); !errors.Is(err, fault.ErrKilled) {
+			return err
 		}
-		return err
+		return nil
 	})
 }
 
@@ -175,10 +165,10 @@ func (r reset) undoPlans() error {
 		for _, line := range p.Stays {
 			r.l.Notef("stays: %s", line)
 		}
-		if errors.Is(err, netsetup.ErrInUse) { // removeTraces removes the rules in use
-			return nil
+		if !errors.Is(err, netsetup.ErrInUse) { // removeTraces removes the rules in use
+			return err
 		}
-		return err
+		return nil
 	})
 }
 
@@ -201,15 +191,12 @@ func (r reset) removeTraces() error {
 	if errors.Is(err, netsetup.ErrReadOnly) {
 		return fault.Refused("make it writable, then again", "%v", err)
 	}
-	return reloadProblem(err)
+	return setupProblem(err)
 }
 
 // removeFiles removes the state, and CNI's files about boxrun's networks. The lock held now is removed on its release.
 func (r reset) removeFiles() error {
-	results, err := filepath.Glob("/var/lib/cni/results/boxrun-*")
-	if err != nil {
-		return err
-	}
+	results, _ := filepath.Glob("/var/lib/cni/results/boxrun-*") // the pattern is well-formed
 	return fault.Each(append(results, r.l.Records("*")...), func(path string) error {
 		if path == r.l.Path("locks") {
 			return nil
@@ -260,8 +247,7 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 // service that clears up after the box.
 func (r reset) stopCommands() []string {
 	var lines []string
-	watched := func(file string) bool { return filepath.Base(file) == units.WatchUnit }
-	if slices.ContainsFunc(r.units, watched) {
+	if slices.ContainsFunc(r.units, func(file string) bool { return filepath.Base(file) == units.WatchUnit }) {
 		lines = append(lines, "systemctl stop "+strings.Join(units.Repairers(), " "))
 	}
 	for _, b := range r.strays {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/site"
 	"boxrun/profiles"
 )
 
@@ -40,7 +42,7 @@ func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (Se
 	if len(done.Changed) > 0 {
 		_, err = l.Repair(ctx) // restores rules of running boxes lost in a reload of firewalld
 	}
-	overruled, lookErr := netsetup.Overruled("/")
+	overruled, lookErr := site.Overruled("/", filepath.Join("etc", netsetup.SysctlFile))
 	done.Missing = append(done.Missing, overruled...)
 	if lookErr != nil {
 		done.Missing = append(done.Missing, fmt.Sprintf("whether other files take its sysctls back is not known: %v", lookErr))
@@ -73,26 +75,22 @@ func applySetup(ctx context.Context, l *launcher.Launcher, k *netsetup.Kernel, p
 	return done, nil
 }
 
-// setupProblem adds advice to the commonest errors of a setup: ErrReadOnly, ErrForeign, and ErrUnsaved by
-// reloadProblem.
+// setupProblem adds advice to the commonest errors of a setup. ErrUnsaved: a reload of firewalld would lose unsaved rules
+// of others.
 func setupProblem(err error) error {
+	hint := ""
 	switch {
 	case errors.Is(err, netsetup.ErrReadOnly):
-		return fault.Refused("boxes work without it: \"boxrun up\" sets what they need each time; write the files that --dry-run "+
-			"prints where this host's /etc is made", "%v", err)
+		hint = "boxes work without it: \"boxrun up\" sets what they need each time; write the files that --dry-run " +
+			"prints where this host's /etc is made"
 	case errors.Is(err, netsetup.ErrForeign):
-		return fault.Refused("move it out of the way, or leave the host as it is: boxes work without the setup", "%v", err)
-	}
-	return reloadProblem(err)
-}
-
-// reloadProblem adds advice to ErrUnsaved: a reload of firewalld would lose unsaved rules of others.
-func reloadProblem(err error) error {
-	if !errors.Is(err, netsetup.ErrUnsaved) {
+		hint = "move it out of the way, or leave the host as it is: boxes work without the setup"
+	case errors.Is(err, netsetup.ErrUnsaved):
+		hint = "keep them with \"firewall-cmd --runtime-to-permanent\", or drop them with \"firewall-cmd --reload\"; then again"
+	default:
 		return err
 	}
-	return fault.Refused("keep them with \"firewall-cmd --runtime-to-permanent\", or drop them with \"firewall-cmd --reload\"; then again",
-		"%v", err)
+	return fault.Refused(hint, "%v", err)
 }
 
 // lookSetup returns the setup of this host. The bridge of a box with an unreadable record is left out, with a warning.
@@ -100,9 +98,7 @@ func lookSetup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) 
 	boxes, err := l.All()
 	if errors.Is(err, box.ErrUnreadable) {
 		l.Notef("warning: the bridge of a box is left out: %v", err)
-		err = nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return netsetup.Setup{}, err
 	}
 	return netsetup.LookSetup(k, etc, setupBridges(ps, boxes))
@@ -112,23 +108,18 @@ func lookSetup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) 
 // name. If several profiles differ about a bridge, the first decides: profiles go before boxes, and both before the
 // default.
 func setupBridges(ps []profiles.Profile, boxes []*box.Box) []netsetup.Network {
-	var wanted []profiles.Network
-	for _, p := range ps {
-		wanted = append(wanted, p.Network)
-	}
+	wanted := slices.Clone(ps)
 	for _, b := range boxes {
-		wanted = append(wanted, b.Profile.Network)
+		wanted = append(wanted, b.Profile)
 	}
-	wanted = append(wanted, profiles.Default().Network)
 	var bridges []netsetup.Network
-	for _, n := range wanted {
-		known := slices.ContainsFunc(bridges, func(b netsetup.Network) bool { return b.Bridge == n.Bridge })
-		if n.Mode == profiles.BridgeMode && !known {
+	for _, p := range append(wanted, profiles.Default()) {
+		if n := p.Network; n.Mode == profiles.BridgeMode {
 			bridges = append(bridges, netsetup.Network{Bridge: n.Bridge, Offload: n.Offload == "off"})
 		}
 	}
-	slices.SortFunc(bridges, func(a, b netsetup.Network) int { return strings.Compare(a.Bridge, b.Bridge) })
-	return bridges
+	slices.SortStableFunc(bridges, func(a, b netsetup.Network) int { return strings.Compare(a.Bridge, b.Bridge) })
+	return slices.CompactFunc(bridges, func(a, b netsetup.Network) bool { return a.Bridge == b.Bridge })
 }
 
 // SetupCommands returns the bash commands to type in place of Setup. As root, the commands cover only what is

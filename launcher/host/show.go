@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -37,11 +38,8 @@ func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, erro
 		held = append(held, more...)
 	}
 	left, err := leftBehind(k, plans)
-	if err != nil {
-		return held, err
-	}
-	units, err := units.Files()
-	if err != nil {
+	units, unitErr := units.Files()
+	if err := cmp.Or(err, unitErr); err != nil {
 		return held, err
 	}
 	for _, file := range units {
@@ -118,6 +116,9 @@ func leftBehind(k *netsetup.Kernel, plans []netsetup.Plan) ([]netsetup.Holding, 
 	}
 	for _, b := range traces.Bridges {
 		left = append(left, abandoned(b, "bridge "+b))
+	}
+	for _, u := range traces.Unmanaged {
+		left = append(left, abandoned(u.Bridge, u.String()))
 	}
 	return left, nil
 }

@@ -17,12 +17,6 @@ import (
 	"boxrun/launcher/process"
 )
 
-// logs returns Apptainer's two log files of the box, from where this start began to write. They hold the output of
-// init, and the reason of a failed start.
-func logs(b *box.Box) []logFile {
-	return []logFile{{Path: b.Log, From: b.LogFrom}, {Path: b.OutLog(), From: b.OutFrom}}
-}
-
 // Query selects the log lines wanted from each box.
 type Query struct {
 	Follow  bool   // go on as new lines come
@@ -37,23 +31,20 @@ type Query struct {
 // argv returns the journalctl command that prints the lines, to be run in the box.
 func (o Query) argv() []string {
 	argv := []string{"journalctl", "--no-pager"}
-	if o.timed || o.Lines != nil && *o.Lines == 0 { // without --quiet, journalctl prints "No entries"
-		argv = append(argv, "--quiet")
-	}
-	if o.timed {
-		argv = append(argv, "--output=short-unix")
-	}
-	if o.Follow {
-		argv = append(argv, "--follow")
-	}
-	if o.Lines != nil {
-		argv = append(argv, "--lines="+strconv.Itoa(*o.Lines))
-	}
-	if o.Unit != "" {
-		argv = append(argv, "--unit="+o.Unit)
-	}
-	if o.Since != "" {
-		argv = append(argv, "--since="+o.Since)
+	for _, option := range []struct {
+		wanted bool
+		text   string
+	}{
+		{o.timed || o.Lines != nil && *o.Lines == 0, "--quiet"}, // without --quiet, journalctl prints "No entries"
+		{o.timed, "--output=short-unix"},
+		{o.Follow, "--follow"},
+		{o.Lines != nil, "--lines=" + strconv.Itoa(o.lastLines())},
+		{o.Unit != "", "--unit=" + o.Unit},
+		{o.Since != "", "--since=" + o.Since},
+	} {
+		if option.wanted {
+			argv = append(argv, option.text)
+		}
 	}
 	return argv
 }
@@ -65,9 +56,8 @@ func (o Query) lastLines() int {
 		return *o.Lines
 	case o.Follow:
 		return 10 // as journalctl and tail do
-	default:
-		return -1
 	}
+	return -1
 }
 
 // logFile is a file Apptainer keeps of a box: the output of its init, or the reason for a failed start.
@@ -140,10 +130,7 @@ func lastLines(text []byte, lines int) []byte {
 	if lines < 0 {
 		return text
 	}
-	all := bytes.SplitAfter(text, []byte("\n"))
-	if len(all[len(all)-1]) == 0 {
-		all = all[:len(all)-1]
-	}
+	all := slices.Collect(bytes.Lines(text))
 	return bytes.Join(all[max(0, len(all)-lines):], nil)
 }
 
@@ -152,8 +139,6 @@ const followEvery = 250 * time.Millisecond
 
 // followFiles writes what is appended to files after their From, until ctx or the process ends.
 func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
 	for {
 		alive := files.Exists(process.ProcFile(pid, "")) // before the last words of the box are read
 		for i := range logs {
@@ -161,13 +146,8 @@ func followFiles(ctx context.Context, pid int, logs []logFile, out io.Writer) er
 				return err
 			}
 		}
-		if !alive {
+		if !alive || process.Sleep(ctx, followEvery) != nil {
 			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,13 +68,18 @@ func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
 }
 
 // mergedLogs runs a stream for each box and shows the lines of all, without colours. An error of show ends all streams.
+// The code is the first code other than 0, with all errors of the streams. If ctx has ended, the code is
+// codeInterrupted and the error nil.
 func mergedLogs(ctx context.Context, store *box.Store, boxes []*box.Box, o Query, show func(Line) error) (code int, err error) {
 	o.timed, o.Colours = true, false
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	streams := make([]*stream, len(boxes))
+	streams, shared := make([]*stream, len(boxes)), make(chan Line)
 	for i, b := range boxes {
 		streams[i] = newStream(store, b, o)
+		if o.Follow {
+			streams[i].lines = shared
+		}
 		streams[i].start(running)
 	}
 	if o.Follow {
@@ -84,27 +90,16 @@ func mergedLogs(ctx context.Context, store *box.Store, boxes []*box.Box, o Query
 	if err != nil {
 		cancel()
 	}
-	for _, s := range streams {
-		<-s.done
-	}
-	if err != nil {
-		return enter.CodeBoxrun, err
-	}
-	return resultOf(ctx, streams)
-}
-
-// resultOf returns the first code other than 0, and all errors, of ended streams. If ctx has ended, the code is
-// codeInterrupted and the error nil.
-func resultOf(ctx context.Context, streams []*stream) (code int, err error) {
-	if ctx.Err() != nil {
-		return codeInterrupted, nil
-	}
 	var errs []error
 	for _, s := range streams {
-		errs = append(errs, s.err)
-		if code == 0 {
-			code = s.code
-		}
+		<-s.done
+		code, errs = cmp.Or(code, s.code), append(errs, s.err)
+	}
+	switch {
+	case err != nil:
+		return enter.CodeBoxrun, err
+	case ctx.Err() != nil:
+		return codeInterrupted, nil
 	}
 	return code, errors.Join(errs...)
 }
@@ -118,8 +113,8 @@ type stream struct {
 	ref   enter.Ref
 	logs  Query
 	show  func(Line) error
-	lines chan Line     // used after start; closed after the last line
-	done  chan struct{} // closed when code and err are known
+	lines chan Line     // used after start; with Follow, shared by all streams
+	done  chan struct{} // closed when the last line was received, and code and err are known
 	code  int
 	err   error
 	at    time.Time // time of the last line
@@ -146,7 +141,6 @@ func (s *stream) start(ctx context.Context) {
 	}
 	go func() {
 		defer close(s.done)
-		defer close(s.lines)
 		s.run(ctx)
 	}()
 }
@@ -163,7 +157,8 @@ func (s *stream) run(ctx context.Context) {
 	problems := &say.LineWriter{Show: func(text string) error {
 		return show(Line{Box: s.box.Name, Text: say.Plain(text), Problem: true})
 	}}
-	s.code, s.err = showLog(ctx, s.ref, s.logs, logs(s.box), out, problems)
+	files := []logFile{{s.box.Log, s.box.LogFrom}, {s.box.OutLog(), s.box.OutFrom}} // from where this start began to write
+	s.code, s.err = showLog(ctx, s.ref, s.logs, files, out, problems)
 	if err := errors.Join(out.End(), problems.End()); s.err == nil && err != nil {
 		s.code, s.err = enter.CodeBoxrun, err
 	}
@@ -202,28 +197,21 @@ func noteCrash(s *box.Store, b *box.Box) {
 	s.Notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
 }
 
-// line makes a Line of text, after cutting the time from the front. A line without a time continues a message and
-// gets the time of the line before. A time in the future, as after a clock was set back, counts as now: otherwise the
-// line would be held until then.
+// line makes a Line of text, safe for a terminal, with colours if wanted. A time is cut from the front. A line without
+// a time continues a message and gets the time of the line before. A time in the future, as after a clock was set back,
+// counts as now: otherwise the line would be held until then.
 func (s *stream) line(text string) Line {
-	if !s.logs.timed {
-		return Line{Box: s.box.Name, Text: s.fit(text)}
+	clean := say.Plain
+	if s.logs.Colours {
+		clean = say.Coloured
 	}
-	if at, rest, ok := parseTime(text); ok {
+	if at, rest, ok := parseTime(text); ok && s.logs.timed {
 		text = at.Format("Jan 02 15:04:05") + rest
 		if s.at = at; at.After(time.Now()) {
 			s.at = time.Now()
 		}
 	}
-	return Line{Box: s.box.Name, Text: say.Plain(text), at: s.at}
-}
-
-// fit returns a line safe for a terminal, with colours if wanted.
-func (s *stream) fit(text string) string {
-	if s.logs.Colours {
-		return say.Coloured(text)
-	}
-	return say.Plain(text)
+	return Line{Box: s.box.Name, Text: clean(text), at: s.at}
 }
 
 var unixTime = regexp.MustCompile(`^(\d{1,12})\.(\d{6})( .*)`)
@@ -247,8 +235,10 @@ func showInOrder(streams []*stream, show func(Line) error) error {
 		first := -1
 		for i, s := range streams {
 			if heads[i] == nil {
-				if line, ok := <-s.lines; ok {
+				select {
+				case line := <-s.lines:
 					heads[i] = &line
+				case <-s.done:
 				}
 			}
 			if heads[i] != nil && (first < 0 || heads[i].at.Before(heads[first].at)) {
@@ -273,40 +263,33 @@ const (
 
 // showAsTheyCome shows lines in order of time until the last stream ends. Each line is held for gatherFor, so older
 // lines of other boxes can arrive first. The end of a stream releases all lines held, and is noted after them.
-func showAsTheyCome(ctx context.Context, s *box.Store, streams []*stream, show func(Line) error) error {
+func showAsTheyCome(ctx context.Context, store *box.Store, streams []*stream, show func(Line) error) (err error) {
 	began, tick := time.Now(), time.NewTicker(gatherEvery)
 	defer tick.Stop()
-	all := gather(ctx, streams)
+	ends := make(chan *stream, len(streams))
+	for _, s := range streams {
+		go func() { <-s.done; ends <- s }()
+	}
 	var held []Line
-	for {
-		var ended *stream
+	for open := len(streams); open > 0; {
 		select {
-		case n, ok := <-all:
-			if !ok {
-				_, err := showUntil(time.Now(), held, show)
-				return err
-			}
-			if ended = n.ended; ended == nil {
-				held = append(held, n.line)
-				continue
+		case line := <-streams[0].lines: // of any stream
+			held = append(held, line)
+		case ended := <-ends:
+			open--
+			if held, err = showUntil(time.Now(), held, show); err == nil {
+				noteEnd(ctx, store, ended)
 			}
 		case <-tick.C:
-			if time.Since(began) < gatherFirst {
-				continue
+			if time.Since(began) >= gatherFirst {
+				held, err = showUntil(time.Now().Add(-gatherFor), held, show)
 			}
 		}
-		until := time.Now().Add(-gatherFor)
-		if ended != nil {
-			until = time.Now() // show its lines before the note about its end
-		}
-		var err error
-		if held, err = showUntil(until, held, show); err != nil {
+		if err != nil {
 			return err
 		}
-		if ended != nil {
-			noteEnd(ctx, s, ended)
-		}
 	}
+	return nil
 }
 
 // showUntil shows the lines not later than until, sorted by time, and returns the others. Lines of the same time keep
@@ -322,36 +305,4 @@ func showUntil(until time.Time, lines []Line, show func(Line) error) (rest []Lin
 		}
 	}
 	return nil, nil
-}
-
-// news is either a line of a stream, or a stream that has ended after its last line.
-type news struct {
-	line  Line
-	ended *stream
-}
-
-// gather returns a channel with the lines of all streams and their ends, as they come, until ctx ends.
-func gather(ctx context.Context, streams []*stream) <-chan news {
-	all := make(chan news)
-	send := func(n news) {
-		select {
-		case all <- n:
-		case <-ctx.Done():
-		}
-	}
-	var open sync.WaitGroup
-	for _, s := range streams {
-		open.Go(func() {
-			for line := range s.lines {
-				send(news{line: line})
-			}
-			<-s.done
-			send(news{ended: s})
-		})
-	}
-	go func() {
-		open.Wait()
-		close(all)
-	}()
-	return all
 }

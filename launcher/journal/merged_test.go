@@ -34,14 +34,17 @@ func TestParseTime(t *testing.T) {
 // streamsOf returns streams of lines "SECOND text", each stream of its own box and read to its end.
 func streamsOf(ctx context.Context, o Query, boxes ...[]string) []*stream {
 	var streams []*stream
+	shared := make(chan Line)
 	for i, lines := range boxes {
 		s := &stream{box: &box.Box{Name: string(rune('a' + i))}, logs: o, lines: make(chan Line), done: make(chan struct{})}
+		if o.Follow {
+			s.lines = shared
+		}
 		s.at = time.Unix(50, 0)
 		s.logs.timed = true
 		streams = append(streams, s)
 		go func() {
 			defer close(s.done)
-			defer close(s.lines)
 			for _, line := range lines {
 				select {
 				case s.lines <- s.line(line):

@@ -209,6 +209,18 @@ func TestLimitAnewOfAnotherBox(t *testing.T) {
 	}
 }
 
+// A box without a cgroup of its own has no files for limits: there is nothing to type either.
+func TestCommandsWithoutACgroup(t *testing.T) {
+	b := limited(t, profiles.Resources{PIDs: 50}, nil)
+	b.Cgroup = ""
+	now := b.Profile
+	now.Resources = profiles.Resources{}
+	commands, err := Commands(&box.Store{Dir: t.TempDir()}, b, now)
+	if len(commands) > 0 || err != nil {
+		t.Errorf("got %q and %v, want nothing", commands, err)
+	}
+}
+
 // The usage of a box is the usage of its whole cgroup. A value not counted by the host is 0.
 func TestUsage(t *testing.T) {
 	b := limited(t, profiles.Resources{}, map[string]string{

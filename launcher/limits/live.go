@@ -2,20 +2,16 @@ package limits
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -85,10 +81,7 @@ func setLimits(ctx context.Context, b *box.Box, limits []limit) error {
 		return err
 	}
 	defer host.Close()
-	properties := make([]systemdbus.Property, len(limits))
-	for i, m := range limits {
-		properties[i] = m.property()
-	}
+	properties := list.Map(limits, limit.property)
 	return fault.Wrap("limiting "+scope, host.Ask(ctx, func(ctx context.Context) error {
 		return host.SetUnitPropertiesContext(ctx, scope, true, properties...)
 	}))
@@ -106,15 +99,8 @@ func scope(b *box.Box) string {
 // writeLimits writes limits to the files of a cgroup. Missing files are skipped; the next Drift finds them.
 func writeLimits(cgroup string, limits []limit) error {
 	for _, m := range limits {
-		f, err := os.OpenFile(filepath.Join(cgroup, m.File), os.O_WRONLY|os.O_TRUNC, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("limiting the box: %w", err)
-		}
-		_, err = f.WriteString(m.text())
-		if err := errors.Join(err, f.Close()); err != nil {
+		err := files.WriteExisting(filepath.Join(cgroup, m.File), m.text())
+		if err := files.IgnoreNotExist(err); err != nil {
 			return fmt.Errorf("limiting the box: %w", err)
 		}
 	}
@@ -206,28 +192,23 @@ func StartCommands(b *box.Box) []string {
 	if !b.Profile.Resources.Limited() || !units.Booted() {
 		return nil
 	}
-	line := fmt.Sprintf("systemctl set-property --runtime apptainer-$(jq .pid %s).scope", files.Quote(b.Record))
-	for _, m := range ownLimits(b) {
-		line += " " + m.assignment()
-	}
-	return []string{line}
+	assignments := strings.Join(list.Map(ownLimits(b), limit.assignment), " ")
+	return []string{fmt.Sprintf("systemctl set-property --runtime apptainer-$(jq .pid %s).scope %s",
+		files.Quote(b.Record), assignments)}
 }
 
 // Commands returns the commands to type in place of HoldAnew, for a running box: systemctl for a scope, otherwise
 // writes to the cgroup's files.
 func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
 	w, err := pendingOf(s, b, &p)
-	if err != nil {
+	if err != nil || b.Cgroup == "" { // without a cgroup there is nothing to set
 		return nil, err
 	}
-	var lines []string
-	for _, m := range w.limits {
-		if scope := scope(b); scope != "" {
-			lines = append(lines, fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment()))
-			continue
+	scope := scope(b)
+	return list.Map(w.limits, func(m limit) string {
+		if scope != "" {
+			return fmt.Sprintf("systemctl set-property --runtime %s %s", files.Quote(scope), m.assignment())
 		}
-		path := filepath.Join(b.Cgroup, m.File)
-		lines = append(lines, fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(path)))
-	}
-	return lines, nil
+		return fmt.Sprintf("echo %s > %s", files.Quote(m.text()), files.Quote(filepath.Join(b.Cgroup, m.File)))
+	}), nil
 }

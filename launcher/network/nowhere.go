@@ -16,21 +16,21 @@ import (
 // address.
 func Nowhere(b *box.Box, p profiles.Port) (string, error) {
 	n := b.Profile.Network
-	if !p.HostIP.IsValid() {
-		if n.External == "" {
-			return "", nil
-		}
-		external, err := externalNamed(n.External)
-		if err != nil || len(external.Addrs) > 0 {
+	switch {
+	case p.HostIP.IsValid():
+		local, err := netsetup.IsLocal(p.HostIP)
+		if err != nil || local {
 			return "", err
 		}
-		return fmt.Sprintf("%s has no address now", n.External), nil
+		return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
+	case n.External == "":
+		return "", nil
 	}
-	local, err := netsetup.IsLocal(p.HostIP)
-	if err != nil || local {
+	external, err := hintedExternal(n)
+	if err != nil || len(external.Addrs) > 0 {
 		return "", err
 	}
-	return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
+	return fmt.Sprintf("%s has no address now", n.External), nil
 }
 
 // NowhereHint is the advice for all ports found by Nowhere.

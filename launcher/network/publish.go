@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
@@ -34,7 +35,8 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		Offload: n.Offload == "off",
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
 		Dir:     s.Dir,
-	}
+		Others:  b.OtherLeases,
+	}.LookManagers()
 }
 
 // OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
@@ -64,13 +66,13 @@ func AddrsOf(boxes []*box.Box) map[netip.Addr]string {
 // FreeAddr is netsetup.FreeAddr with a hint if no address is free.
 func FreeAddr(n netsetup.Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
 	addr, err := netsetup.FreeAddr(n, want, taken, leaving...)
-	if err != nil && want.IsValid() {
+	switch {
+	case err == nil:
+		return addr, nil
+	case want.IsValid():
 		return addr, fault.Refused("leave network.ip out, or take another", "network.ip: %v", err)
 	}
-	if err != nil {
-		return addr, fault.Refused("take a box on "+n.Bridge+" down, or use a larger network.subnet on another network.bridge", "%v", err)
-	}
-	return addr, nil
+	return addr, fault.Refused("take a box on "+n.Bridge+" down, or use a larger network.subnet on another network.bridge", "%v", err)
 }
 
 // External returns the interface by which packets of a network leave the host: network.external, or the interface of
@@ -82,20 +84,20 @@ func External(n profiles.Network) (netsetup.External, error) {
 	return netsetup.ExternalNamed(n.External)
 }
 
-// externalNamed is netsetup.ExternalNamed with a hint if the interface is missing.
-func externalNamed(name string) (netsetup.External, error) {
-	external, err := netsetup.ExternalNamed(name)
-	if err != nil {
-		return external, fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
+// hintedExternal is External with a hint if network.external is missing.
+func hintedExternal(n profiles.Network) (netsetup.External, error) {
+	external, err := External(n)
+	if err != nil && n.External != "" {
+		err = fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
 	}
-	return external, nil
+	return external, err
 }
 
 // LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
-// Publish looks up where the box is, and installs the box's rules in place of old rules. A box without a bridge has no
-// rules.
+// Publish looks up where the box is, and installs the box's rules in place of old rules. A veth or an address left by the
+// box gets its first state again. A box without a bridge has no rules.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
@@ -112,12 +114,12 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err != nil {
 		return err
 	}
-	plan := netsetup.Ports(rules)
+	plan, old := netsetup.Ports(rules), b.Ports
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old := b.Ports.Hairpin; old != nil && old.Veth == b.Veth { // old knows the veth's first state
-		plan.Features, plan.Hairpin = b.Ports.Features, old
+	if old.Plug != nil && old.Plug.Veth == b.Veth { // old knows the veth's first state
+		plan.Features, plan.Plug = old.Features, old.Plug
 	}
 	b.Ports = plan
 	if err := s.Save(b); err != nil {
@@ -126,7 +128,25 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
 	}
-	return b.Ports.Apply(k)
+	if err := b.Ports.Apply(k); err != nil {
+		return err
+	}
+	return leave(k, old, b.Ports)
+}
+
+// leave undoes what plan old did to a veth and to an address, if the box now has another veth or address. The rules need
+// no undo: the rules of the plan now have replaced them.
+func leave(k *netsetup.Kernel, old, now netsetup.Plan) error {
+	left := netsetup.Plan{Owner: old.Owner}
+	if old.Plug != nil && old.Plug.Veth != now.Plug.Veth {
+		left.Features, left.Plug = old.Features, old.Plug
+	}
+	left.Reserved = slices.DeleteFunc(slices.Clone(old.Reserved),
+		func(r netsetup.Reservation) bool { return slices.Contains(now.Reserved, r) })
+	if left.Plug == nil && len(left.Reserved) == 0 {
+		return nil
+	}
+	return left.Undo(k)
 }
 
 // BoxDevice is the name of the first network's device inside a box (NewSetupFromConfig in pkg/network).
@@ -138,22 +158,19 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	ports, err := PublishedPorts(n, n.Ports...)
 	return netsetup.Box{
 		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
-		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom,
+		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 	}, err
 }
 
 // PublishedPorts returns ports with the addresses they are published on. A port with its own address keeps the address.
 // With network.external, other ports are on the interface's present addresses; otherwise everywhere. If the interface
-// is missing, PublishedPorts returns an error, and other ports as everywhere.
+// is missing, PublishedPorts returns an error, and no other ports.
 func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
 	if n.External == "" {
 		return HostPorts(ports), nil
 	}
-	external, err := externalNamed(n.External)
-	if err != nil {
-		return HostPorts(ports), err
-	}
-	return publishedOn(n, external, ports), nil
+	external, err := hintedExternal(n)
+	return publishedOn(n, external, ports), err
 }
 
 // publishedOn is PublishedPorts for an external interface looked up before.
@@ -175,28 +192,21 @@ func HostPorts(ports []profiles.Port) []netsetup.Port {
 
 // ExternalAtStart is External with a hint if network.external is missing; zero without a bridge.
 func ExternalAtStart(n profiles.Network) (netsetup.External, error) {
-	switch {
-	case n.Mode != profiles.BridgeMode:
+	if n.Mode != profiles.BridgeMode {
 		return netsetup.External{}, nil
-	case n.External != "":
-		return externalNamed(n.External)
 	}
-	return netsetup.DefaultExternal()
+	return hintedExternal(n)
 }
 
 // BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the MTU of external, the
 // result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
 func BridgeMTU(n profiles.Network, external netsetup.External) (int, error) {
-	if n.Mode != profiles.BridgeMode {
+	switch {
+	case n.Mode != profiles.BridgeMode:
 		return 0, nil
+	case external.MTU != 0 && n.MTU > external.MTU:
+		return 0, fault.Invalid(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
+			"network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name)
 	}
-	if n.MTU == 0 || external.MTU == 0 {
-		return max(n.MTU, external.MTU), nil
-	}
-	if n.MTU > external.MTU {
-		return 0, &fault.Problem{Kind: fault.ErrInvalid,
-			Text: fmt.Sprintf("network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name),
-			Hint: fmt.Sprintf("leave mtu out, or set at most %d", external.MTU)}
-	}
-	return n.MTU, nil
+	return cmp.Or(n.MTU, external.MTU), nil
 }

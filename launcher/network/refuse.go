@@ -24,7 +24,11 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 			return err
 		}
 	}
-	if err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet}); err != nil {
+	err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet})
+	if errors.Is(err, netsetup.ErrNoBridge) {
+		return fault.Refused("choose another network.bridge, by the name that \"ip link\" shows first", "%s: network.bridge: %v", p.File, err)
+	}
+	if err != nil {
 		return fault.Refused("choose another network.subnet, and with it another network.bridge", "%s: network.subnet: %v", p.File, err)
 	}
 	return nil
@@ -36,20 +40,18 @@ func Agree(n profiles.Network, b *box.Box) error {
 	if !b.Bridged() || have.Bridge != n.Bridge {
 		return nil
 	}
-	differs := func(key string, have, want any) error {
-		return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", key),
-			"network.%s: %v, but box %q is on bridge %s with %v", key, want, b.Name, n.Bridge, have)
-	}
 	have.Marks = cmp.Or(have.Marks, profiles.Default().Network.Marks) // older boxruns kept no marks
-	switch {
-	case have.Subnet != n.Subnet:
-		return differs("subnet", have.Subnet, n.Subnet)
-	case have.MTU != n.MTU:
-		return differs("mtu", have.MTU, n.MTU)
-	case have.Offload != n.Offload:
-		return differs("offload", have.Offload, n.Offload)
-	case have.Marks != n.Marks:
-		return differs("marks", have.Marks, n.Marks)
+	for _, s := range []struct {
+		key        string
+		have, want any
+	}{
+		{"subnet", have.Subnet, n.Subnet}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+		{"marks", have.Marks, n.Marks},
+	} {
+		if s.have != s.want {
+			return fault.Refused(fmt.Sprintf("use the same %s, or another bridge", s.key),
+				"network.%s: %v, but box %q is on bridge %s with %v", s.key, s.want, b.Name, n.Bridge, s.have)
+		}
 	}
 	return nil
 }
@@ -101,13 +103,27 @@ func RefusePublished(p profiles.Profile, others []*box.Box) error {
 // different interfaces their addresses are apart, and only present addresses count.
 func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetup.Port {
 	published, err := PublishedPorts(n, ports...)
-	if n.External == "" || err == nil && len(published) >= len(ports) && n.External != beside {
+	apart := deviceOf(n.External) != deviceOf(beside)
+	if n.External == "" || err == nil && len(published) >= len(ports) && apart {
 		return published
 	}
-	if beside != "" && n.External != beside {
+	if beside != "" && apart {
 		ports = slices.DeleteFunc(slices.Clone(ports), func(p profiles.Port) bool { return !p.HostIP.IsValid() })
 	}
 	return HostPorts(ports)
+}
+
+// deviceOf returns the first name of an interface, for an alternative name too. The name of a missing interface is
+// returned as it is.
+func deviceOf(name string) string {
+	if name == "" {
+		return ""
+	}
+	external, err := netsetup.ExternalNamed(name)
+	if err != nil {
+		return name
+	}
+	return external.Name
 }
 
 // Meet returns the first host port both lists publish on the same address.

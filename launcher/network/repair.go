@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,30 +46,19 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 // box without an address: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	moved, err := Moved(b)
-	if errors.Is(err, netsetup.ErrNoAddress) {
+	switch {
+	case errors.Is(err, netsetup.ErrNoAddress):
 		return nil, &fault.Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " has no address inside",
 			Hint: fmt.Sprintf("\"boxrun restart %s\" gives it one", b.Name)}
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
-	}
-	if moved == "" {
+	case moved == "":
 		return repair(k, b.Ports)
 	}
-	old := b.Ports
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
 	}
-	return []string{moved}, leaveVeth(k, old, b.Veth)
-}
-
-// leaveVeth undoes the changes of plan old to a veth, if the box now has another veth. The rules need no undo: the
-// rules of the next plan have replaced them.
-func leaveVeth(k *netsetup.Kernel, old netsetup.Plan, now string) error {
-	if old.Hairpin == nil || old.Hairpin.Veth == now {
-		return nil
-	}
-	return netsetup.Plan{Owner: old.Owner, Features: old.Features, Hairpin: old.Hairpin}.Undo(k)
+	return []string{moved}, nil
 }
 
 // RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.
@@ -99,19 +89,18 @@ func Moved(b *box.Box) (string, error) {
 // network.external can change under a running box.
 func outdated(b *box.Box) (string, error) {
 	rules, err := BoxRules(b)
-	if errors.Is(err, fault.ErrInvalid) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
 	same := func(x, y netsetup.Chain) bool {
 		return x.Table == y.Table && x.Name == y.Name && slices.Equal(x.Rules, y.Rules)
 	}
-	if slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same) {
+	n := b.Profile.Network.External
+	switch {
+	case errors.Is(err, fault.ErrInvalid):
 		return "", nil
-	}
-	if n := b.Profile.Network.External; n != "" {
+	case err != nil:
+		return "", err
+	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same):
+		return "", nil
+	case n != "":
 		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil
 	}
 	return "the rules of the box are not those that this boxrun makes", nil
@@ -122,43 +111,37 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	var all []string
 	moved, err := Moved(b)
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
 	}
-	if err != nil {
+	plans, planErr := PlansOf(s, k, b)
+	if err := cmp.Or(err, planErr); err != nil {
 		return nil, err
 	}
-	if moved != "" {
-		all = append(all, moved)
-	}
-	plans, err := PlansOf(s, k, b)
-	if err != nil {
-		return all, err
-	}
+	all := []string{moved}
 	for _, plan := range plans {
 		lines, err := plan.Drift(k)
 		if err != nil {
-			return all, err
+			return nil, err
 		}
 		all = append(all, lines...)
 	}
 	if err := k.Overlap(Of(s, b)); err != nil {
 		all = append(all, err.Error())
 	}
-	boxes, err := s.All()
-	if errors.Is(err, box.ErrUnreadable) {
-		return append(all, err.Error()), nil
-	}
-	if err != nil {
+	obstacles, err := ObstacleLines(b)
+	if all = append(all, obstacles...); err != nil {
 		return all, err
 	}
-	names, err := conf.NamesDrift(s, b, boxes)
-	if names != "" {
-		all = append(all, names)
+	names := ""
+	boxes, err := s.All()
+	if errors.Is(err, box.ErrUnreadable) {
+		names, err = err.Error(), nil
+	} else if err == nil {
+		names, err = conf.NamesDrift(s, b, boxes)
 	}
-	return all, err
+	return slices.DeleteFunc(append(all, names), func(line string) bool { return line == "" }), err
 }
 
 // PlansOf returns the plans a box needs on the host by now, in the order of work; none for a box without a bridge.

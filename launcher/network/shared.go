@@ -22,9 +22,8 @@ func HostFile(s *box.Store) string { return s.Path("host.json") }
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
 // ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
-func ReadPlan(file string) (netsetup.Plan, error) {
-	plan := netsetup.Plan{}
-	err := box.ReadJSON(file, &plan)
+func ReadPlan(file string) (plan netsetup.Plan, err error) {
+	err = box.ReadJSON(file, &plan)
 	return plan, err
 }
 
@@ -101,14 +100,13 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 	}
 	defer unlock()
 	plan, err := ReadPlan(HostFile(s))
-	if err != nil {
-		return err
+	if err == nil {
+		plan.Settle()
+		err = box.WriteJSON(HostFile(s), plan)
 	}
-	plan.Settle()
-	if err := box.WriteJSON(HostFile(s), plan); err != nil {
-		return err
+	if err == nil {
+		_, err = conf.TellNames(s)
 	}
-	_, err = conf.TellNames(s)
 	return err
 }
 
@@ -140,19 +138,13 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 		_, err = conf.TellNames(s)
 		return err
 	}
-	removeUnfinished(s)
-	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
-	return files.RemoveIfThere(s.Conf())
-}
-
-// removeUnfinished removes the temporary files left by a boxrun killed while writing a file. The caller holds the
-// network's lock, and no box is left.
-func removeUnfinished(s *box.Store) {
 	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
-		for _, file := range s.Records(pattern) {
+		for _, file := range s.Records(pattern) { // left by a boxrun killed while writing a file
 			_ = os.Remove(file) // a file that stays only keeps its directory
 		}
 	}
+	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
+	return files.RemoveIfThere(s.Conf())
 }
 
 // Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed
@@ -228,12 +220,11 @@ func undo(s *box.Store, k *netsetup.Kernel, file string) error {
 	if err != nil {
 		return files.IgnoreNotExist(err)
 	}
-	err = plan.Undo(k)
-	if errors.Is(err, netsetup.ErrInUse) {
+	switch err := plan.Undo(k); {
+	case errors.Is(err, netsetup.ErrInUse):
 		s.Notef("stays: boxrun's chains, others have rules in them")
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
 	}
 	for _, line := range plan.Stays {

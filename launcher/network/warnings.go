@@ -52,6 +52,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
 		{cautionsOfClients, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
+		{Obstacles, "the host's own settings may be in the way"},
 		{cautionsOfFirewalls, "other firewalls of this host may be in the way"},
 	} {
 		found, err := look.find(b)
@@ -225,11 +226,12 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 // the box, and the answer to each.
 func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
-	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
+	someone := Somewhere()
 	var all []trip
 	for _, p := range b.Profile.Network.Ports {
-		if p.HostIP.IsLoopback() {
-			continue // the host's own packets are not forwarded
+		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
+		if p.HostIP.IsLoopback() || nowhere {
+			continue // the host's own packets are not forwarded, and a port published nowhere is told of elsewhere
 		}
 		client, at := someone, p.HostIP
 		if len(b.Profile.Network.AllowFrom) > 0 {
@@ -273,4 +275,17 @@ func PassHint(rule, bridge string) string {
 			chain, bridge)
 	}
 	return fmt.Sprintf("let what comes from %s and goes to it pass before that rule", bridge)
+}
+
+// LetPass returns the command with which packets of boxes on a bridge get past a rule that drops them. For rules of
+// boxrun and rules of iptables' filter table boxrun repairs the order: once boxrun's rules are first in filter, the
+// same backend asks no other rule before them.
+func LetPass(rule, bridge string) string {
+	switch {
+	case rules.Ours(rule), strings.HasPrefix(rule, "iptables -t filter "):
+		return RepairCommand
+	case strings.HasPrefix(rule, "iptables"):
+		return DeleteCommand(rule)
+	}
+	return PassHint(rule, bridge)
 }

@@ -32,12 +32,8 @@ func KillCgroup(init Process, cgroup string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(cgroup, "cgroup.kill"), os.O_WRONLY, 0)
-	if err != nil {
-		return fault.Wrap("killing the box's cgroup", files.IgnoreNotExist(err)) // before Linux 5.14
-	}
-	_, err = f.WriteString("1")
-	return fault.Wrap("killing the box's cgroup", errors.Join(err, f.Close()))
+	err = files.WriteExisting(filepath.Join(cgroup, "cgroup.kill"), "1")
+	return fault.Wrap("killing the box's cgroup", files.IgnoreNotExist(err)) // no such file before Linux 5.14
 }
 
 // CgroupOf returns the directory of the box's own cgroup. pid is the box's init, a child of Apptainer's master. The
@@ -80,14 +76,11 @@ func OwnCgroup(path string, others []string) (own string, ok bool) {
 
 // CgroupPath returns a process's cgroup of version 2, as in /proc/PID/cgroup; "/" for none.
 func CgroupPath(pid int) (string, error) {
-	text, err := os.ReadFile(ProcFile(pid, "cgroup"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return "", fmt.Errorf("reading the cgroup of process %d: %w", pid, os.ErrProcessDone)
-	}
+	text, err := read(pid, "cgroup")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("reading the cgroup of process %d: %w", pid, err)
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
 			return path, nil
 		}

@@ -87,21 +87,13 @@ func (p Process) Wait(ctx context.Context) error {
 // brief reports that the process blocks even SIGSEGV. The C library does so for the moment of a fork, and during a fork
 // nothing is known about a handler.
 func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
-	text, err := os.ReadFile(ProcFile(p.PID, "status"))
-	if err != nil {
-		return false, false
+	text, _ := read(p.PID, "status") // a process that is gone has no handlers
+	has := func(key string, sig syscall.Signal) bool {
+		_, value, _ := strings.Cut(text, "\n"+key+":")
+		value, _, _ = strings.Cut(value, "\n")
+		mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		return mask>>(uint(sig)-1)&1 == 1
 	}
-	masks := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		if key != "SigBlk" && key != "SigCgt" {
-			continue
-		}
-		if masks[key], err = strconv.ParseUint(strings.TrimSpace(value), 16, 64); err != nil {
-			return false, false
-		}
-	}
-	has := func(key string, sig syscall.Signal) bool { return masks[key]>>(uint(sig)-1)&1 == 1 }
 	if has("SigCgt", sig) {
 		return true, false
 	}
@@ -117,21 +109,24 @@ type stat struct {
 
 // statOf reads the state of a process. The error is os.ErrProcessDone if no process has the number, or only a zombie.
 func statOf(pid int) (stat, error) {
-	text, err := os.ReadFile(ProcFile(pid, "stat"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, os.ErrProcessDone)
-	}
-	if err != nil {
-		return stat{}, err
-	}
-	s, err := parseStat(string(text))
-	if err != nil {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, err)
+	var s stat
+	text, err := read(pid, "stat")
+	if err == nil {
+		s, err = parseStat(text)
 	}
 	if s.state == "Z" || s.state == "X" {
-		return stat{}, fmt.Errorf("reading process %d: %w", pid, os.ErrProcessDone)
+		err = os.ErrProcessDone
 	}
-	return s, nil
+	return s, fault.Wrap(fmt.Sprintf("reading process %d", pid), err)
+}
+
+// read returns the text of a file of a process in /proc. The error is os.ErrProcessDone if no process has the number.
+func read(pid int, name string) (string, error) {
+	text, err := os.ReadFile(ProcFile(pid, name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		err = os.ErrProcessDone
+	}
+	return string(text), err
 }
 
 // parseStat parses the fields after the last parenthesis: the command name before may hold spaces and parentheses.
@@ -140,12 +135,9 @@ func parseStat(text string) (stat, error) {
 	if len(fields) < 20 {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
-	parent, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return stat{}, fmt.Errorf("unexpected stat %q", text)
-	}
-	start, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
+	parent, parentErr := strconv.Atoi(fields[1])
+	start, startErr := strconv.ParseUint(fields[19], 10, 64)
+	if parentErr != nil || startErr != nil {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
 	return stat{state: fields[0], parent: parent, start: start}, nil
@@ -164,12 +156,8 @@ func ProcFile(pid int, name string) string {
 
 // OwnedByRoot reports whether a process belongs to root.
 func OwnedByRoot(pid int) bool {
-	info, err := os.Stat(ProcFile(pid, ""))
-	if err != nil {
-		return false
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	return ok && owner.Uid == 0
+	var s syscall.Stat_t
+	return syscall.Stat(ProcFile(pid, ""), &s) == nil && s.Uid == 0
 }
 
 // Sleep waits for d. If ctx ends earlier, sleep returns the cause.

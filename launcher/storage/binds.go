@@ -20,28 +20,18 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	}
 	info, err := os.Stat(p.Image)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Invalid(missingImageHint(p, search.Called(p)),
-			"%s: image: no such file or directory: %q", p.File, p.Image)
+		hint := "put the image there, or correct image in " + p.File
+		if p.Build.Definition != "" {
+			hint = fmt.Sprintf("run \"boxrun build %[1]s\", or \"boxrun up --build %[1]s\"", search.Called(p))
+		}
+		return fault.Invalid(hint, "%s: image: no such file or directory: %q", p.File, p.Image)
 	}
-	if err != nil {
+	if err != nil || !info.IsDir() || hasInit(p.Image) {
 		return err
 	}
-	if !info.IsDir() {
-		return nil
-	}
-	if !hasInit(p.Image) {
-		return &fault.Problem{Kind: fault.ErrNotStarted,
-			Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
-			Hint: apptainer.Hint("no /sbin/init", p.Image)}
-	}
-	return nil
-}
-
-func missingImageHint(p profiles.Profile, called string) string {
-	if p.Build.Definition != "" {
-		return fmt.Sprintf("run \"boxrun build %s\", or \"boxrun up --build %s\"", called, called)
-	}
-	return "put the image there, or correct image in " + p.File
+	return &fault.Problem{Kind: fault.ErrNotStarted,
+		Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
+		Hint: apptainer.Hint("no /sbin/init", p.Image)}
 }
 
 // hasInit reports whether a sandbox has a /sbin/init, following links inside the sandbox. If the sandbox cannot be

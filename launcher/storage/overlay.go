@@ -151,10 +151,7 @@ func sameDir(a, b string) bool {
 	if files.Resolved(a) == files.Resolved(b) {
 		return true
 	}
-	first, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second) // compares device and inode: either path may be a bind mount
+	first, _ := os.Stat(a) // a missing file is the same as no other
+	second, _ := os.Stat(b)
+	return os.SameFile(first, second) // compares device and inode: either path may be a bind mount
 }

@@ -72,11 +72,9 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 		if err := s.Save(b); err != nil {
 			return err
 		}
-		err := files.Mkdirs(missing)
-		if err == nil {
+		switch err := files.Mkdirs(missing); {
+		case err == nil:
 			return nil
-		}
-		switch {
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
 			return fault.Invalid("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
 		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed

@@ -53,9 +53,9 @@ func Rearm(ctx context.Context, name string) error {
 		return errors.Join(errs...)
 	}
 	host, err := Dial(ctx)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
+	if err == nil {
+		defer host.Close()
+		err = host.reload(ctx)
 	}
-	defer host.Close()
-	return errors.Join(append(errs, host.reload(ctx))...)
+	return errors.Join(append(errs, err)...)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
@@ -15,6 +16,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
@@ -57,19 +59,19 @@ func Enable(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err
 	if err := profiles.Trusted(s.Exe, profiles.RootAlone); err != nil {
 		return false, err
 	}
-	if err := enable(ctx, s, p); err != nil {
-		return false, err
-	}
-	return superviseNow(ctx, s, p)
-}
-
-// enable makes systemd start a box at boot.
-func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	host, err := hostForUnits(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer host.Close()
+	if err := host.startAtBoot(ctx, s, p); err != nil {
+		return false, err
+	}
+	return host.superviseNow(ctx, s, p)
+}
+
+// startAtBoot makes systemd start a box at boot.
+func (h *Host) startAtBoot(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	unlock, err := Lock(ctx, s)
 	if err != nil {
 		return err
@@ -82,7 +84,7 @@ func enable(ctx context.Context, s *box.Store, p profiles.Profile) error {
 	if err := writeUnits(append(files, dropIn(Dir, p))); err != nil {
 		return err
 	}
-	return host.enable(ctx, append(Repairers(), Instance(p))...)
+	return h.enable(ctx, append(Repairers(), Instance(p))...)
 }
 
 // Lock takes the lock of two things: the units common to all enabled boxes, and the list of enabled boxes. The
@@ -119,9 +121,9 @@ func (h *Host) enable(ctx context.Context, units ...string) error {
 	return h.reload(ctx)
 }
 
-// superviseNow makes systemd supervise a running box, and watch a running firewalld. up reports whether the box runs.
-func superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
-	if err := startWatch(ctx); err != nil {
+// superviseNow starts the watch over the host, and makes systemd supervise a running box. up reports whether the box runs.
+func (h *Host) superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
+	if err := h.startWatch(ctx); err != nil {
 		return false, err
 	}
 	b, err := s.Load(p.Name)
@@ -151,6 +153,9 @@ func Supervises(ctx context.Context, b *box.Box) bool {
 func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
 	unit := Instance(p)
 	if s.Caller.Unit == unit {
+		if err := refuseStopping(ctx, unit); err != nil {
+			return err
+		}
 		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
 		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
 	}
@@ -169,6 +174,25 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 		return host.ResetFailedUnitContext(ctx, unit)
 	})
 	return fault.Wrap("having systemd watch "+b.Name, host.start(ctx, unit))
+}
+
+// refuseStopping ends this boxrun as systemd's signal does, if systemd has begun to stop the service of this boxrun. A
+// signal that comes before main listens is lost: the runtime of Go takes it in and drops it.
+func refuseStopping(ctx context.Context, unit string) error {
+	host, err := Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	state, err := host.activeState(ctx, unit)
+	if err != nil || state != "deactivating" {
+		return fault.Wrap("asking systemd for "+unit, err)
+	}
+	if err := syscall.Kill(os.Getpid(), process.HaltSignal); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // refresh rewrites the settings of boxrun@.service for a changed profile.
@@ -282,12 +306,12 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 		return err
 	}
 	kept := shared[:1]
-	conf, err := os.ReadFile(dropInPath(Dir, unit))
-	if err == nil {
-		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), string(conf)))
-	}
-	if err := files.IgnoreNotExist(err); err != nil {
+	conf, err := files.ReadIfThere(dropInPath(Dir, unit))
+	if err != nil {
 		return fmt.Errorf("reading unit: %w", err)
+	}
+	if conf != "" {
+		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), conf))
 	}
 	return writeUnits(kept)
 }
@@ -307,9 +331,7 @@ func removeUnits(unit string, last bool) error {
 	conf := dropInPath(Dir, unit)
 	gone := []string{conf, filepath.Dir(conf)}
 	if last {
-		for _, file := range []string{templateUnit, repairTemplate, watchTemplate} {
-			gone = append(gone, filepath.Join(Dir, file))
-		}
+		gone = append(gone, filepath.Join(Dir, templateUnit), filepath.Join(Dir, repairTemplate), filepath.Join(Dir, watchTemplate))
 	}
 	return removeAll(gone)
 }

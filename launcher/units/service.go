@@ -12,13 +12,13 @@ import (
 
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 )
 
@@ -31,16 +31,16 @@ import (
 // is the only process of the service whose parent is systemd: helpers for images are children of the master. So systemd
 // finds the master by itself, whether or not boxrun lives to see it.
 
-// StartCommand returns the command line that starts the box with argv as Run does.
-func StartCommand(s *box.Store, b *box.Box, argv []string) (string, error) {
-	properties, err := propertiesOf(s, b, argv)
+// StartCommand returns the command line that starts the box with argv and env as Run does.
+func StartCommand(s *box.Store, b *box.Box, argv, env []string) (string, error) {
+	properties, err := propertiesOf(s, b, argv, env)
 	return systemdRun(Transient(b.Name), properties), err
 }
 
-// propertiesOf returns the properties of the transient service that starts the box with argv.
-func propertiesOf(s *box.Store, b *box.Box, argv []string) ([]systemdbus.Property, error) {
+// propertiesOf returns the properties of the transient service that starts the box with argv and env.
+func propertiesOf(s *box.Store, b *box.Box, argv, env []string) ([]systemdbus.Property, error) {
 	down, err := downCommand(s, b.Name)
-	return transientProperties(b, argv, down, apptainer.Environment(s.Home)), err
+	return transientProperties(b, argv, down, env), err
 }
 
 // downCommand returns the command systemd runs to stop a box.
@@ -67,10 +67,7 @@ type execCommand struct {
 // execProperty returns a command line as a property for systemd. Dollar signs are doubled, because systemd would
 // replace $WORD by a variable.
 func execProperty(name string, argv []string) systemdbus.Property {
-	args := make([]string, len(argv))
-	for i, arg := range argv {
-		args[i] = strings.ReplaceAll(arg, "$", "$$")
-	}
+	args := list.Map(argv, func(arg string) string { return strings.ReplaceAll(arg, "$", "$$") })
 	return property(name, []execCommand{{Path: argv[0], Args: args}})
 }
 
@@ -146,19 +143,18 @@ func runArguments(p systemdbus.Property) (words []string) {
 
 // unitWords joins words into a list, quoted for systemd to split again.
 func unitWords(words []string) string {
-	list := make([]string, len(words))
-	for i, word := range words {
-		list[i] = word
-		if strings.ContainsAny(word, " \t\"'\\") {
-			list[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+	quote := func(word string) string {
+		if !strings.ContainsAny(word, " \t\"'\\") {
+			return word
 		}
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 	}
-	return strings.Join(list, " ")
+	return strings.Join(list.Map(words, quote), " ")
 }
 
 // Run makes the host's systemd run the command line as the box's transient service.
-func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, argv []string) error {
-	properties, err := propertiesOf(s, b, argv)
+func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, argv, env []string) error {
+	properties, err := propertiesOf(s, b, argv, env)
 	if err != nil {
 		return err
 	}
@@ -166,7 +162,9 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 	if err != nil {
 		return err
 	}
-	stderr, err := memoryFile("stderr of apptainer")
+	// The service keeps the file as stderr of its later commands. On a pipe they would die of SIGPIPE, because nobody
+	// reads any more.
+	stderr, err := files.InMemory("stderr of apptainer", nil)
 	if err != nil {
 		host.Close()
 		return err
@@ -184,16 +182,6 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 		host.follow(ctx, left, c, s.Conf(), stderr, done)
 	}()
 	return nil
-}
-
-// memoryFile returns a file without a name. A memfd, not a pipe: the service keeps the file as stderr of its later
-// commands, and they would die of SIGPIPE on a pipe, because nobody reads any more.
-func memoryFile(name string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 // startTransient starts a transient service. done receives the result of the job. A service of the same name, left by a

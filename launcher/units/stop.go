@@ -167,9 +167,10 @@ func masterAlive(s *box.Store, name string) bool {
 
 // OthersBox reports whether systemd is stopping a service without b inside: the service was for an earlier box, already
 // taken down, and b is the next box. If the service only supervises b, the service's main process is b's master, and
-// OthersBox returns false.
+// OthersBox returns false. So it does for a service that was about to supervise b when the service was told to stop.
 func OthersBox(c box.Caller, b *box.Box) bool {
-	return slices.Contains(unitsOf(b), c.Unit) && c.Unit != b.Unit && c.MainPID != strconv.Itoa(b.Master.PID)
+	inside := c.Unit == b.Unit || c.MainPID == strconv.Itoa(b.Master.PID) || c.Halted
+	return slices.Contains(unitsOf(b), c.Unit) && !inside
 }
 
 // DiedUnseen reports whether systemd stops the service of a box that died while the command line was in its last sleep.

@@ -23,6 +23,7 @@ func TestWhoStopsABox(t *testing.T) {
 		"its service, which saw no end":   {box.Caller{Unit: "boxrun-web.service"}, "others false, unseen true"},
 		"the service that supervises it":  {box.Caller{Unit: "boxrun@web.service", MainPID: "1073741824"}, "others false, unseen false"},
 		"the service of an earlier start": {box.Caller{Unit: "boxrun@web.service", MainPID: "9"}, "others true, unseen false"},
+		"the service told to stop before": {box.Caller{Unit: "boxrun@web.service", Ended: true, Halted: true}, "others false, unseen false"},
 		"the service of another box":      {box.Caller{Unit: "boxrun-db.service"}, "others false, unseen false"},
 	} {
 		t.Run(name, func(t *testing.T) {

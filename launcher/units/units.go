@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
@@ -90,10 +91,7 @@ func IsOf(unit, box string) bool {
 
 // Of returns the boxrun service around a process; "" for none.
 func Of(pid int) string {
-	text, err := os.ReadFile(process.ProcFile(pid, "cgroup"))
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(process.ProcFile(pid, "cgroup")) // a process that is gone is in no service
 	for line := range strings.Lines(string(text)) {
 		unit := path.Base(strings.TrimSpace(line))
 		if strings.HasPrefix(unit, "boxrun") && strings.HasSuffix(unit, ".service") {
@@ -114,11 +112,17 @@ func For(c box.Caller, p profiles.Profile) string {
 	return ""
 }
 
+// ExitHalted is the exit code of a boxrun that ended because of process.HaltSignal, for boxrun@.service.
+const ExitHalted = 128 + int(process.HaltSignal)
+
 // ReadCaller returns what runs this boxrun. systemd tells the commands that stop a service of the service's main
 // process, in variables (systemd.exec(5), systemd.service(5)).
 func ReadCaller() box.Caller {
-	_, ended := os.LookupEnv("EXIT_CODE")
-	return box.Caller{Root: os.Geteuid() == 0, Unit: Of(os.Getpid()), MainPID: os.Getenv("MAINPID"), Ended: ended}
+	status, ended := os.LookupEnv("EXIT_STATUS")
+	return box.Caller{
+		Root: os.Geteuid() == 0, Unit: Of(os.Getpid()), MainPID: os.Getenv("MAINPID"), Ended: ended,
+		Halted: status == "RTMIN+3" || status == strconv.Itoa(ExitHalted),
+	}
 }
 
 // stopGrace is the time a box's service may take to stop beyond the time of the box: for Apptainer and boxrun to clean
@@ -176,22 +180,14 @@ func dropIn(dir string, p profiles.Profile) files.File {
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)
-	return unitFile(dropInPath(dir, Instance(p)), withoutEmpty(fill.Replace(profileText)))
+	return unitFile(dropInPath(dir, Instance(p)), withoutValue.ReplaceAllString(fill.Replace(profileText), ""))
 }
 
 // dropInPath returns the path of a unit's settings below dir.
 func dropInPath(dir, unit string) string { return filepath.Join(dir, unit+".d", "profile.conf") }
 
-// withoutEmpty drops settings without a value.
-func withoutEmpty(text string) string {
-	var kept strings.Builder
-	for line := range strings.Lines(text) {
-		if !strings.HasSuffix(line, "=\n") {
-			kept.WriteString(line)
-		}
-	}
-	return kept.String()
-}
+// withoutValue matches a setting without a value.
+var withoutValue = regexp.MustCompile(`(?m)^.*=\n`)
 
 // dependencyUnits returns the services of the boxes the profile depends on. However these boxes were started, they
 // start before the profile's box and stop after.
@@ -224,11 +220,7 @@ func mountedPaths(p profiles.Profile) []string {
 // quotedPaths returns mountedPaths for systemd to read back: quoted, and without specifiers.
 func quotedPaths(p profiles.Profile) []string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%")
-	var quoted []string
-	for _, path := range mountedPaths(p) {
-		quoted = append(quoted, `"`+quote.Replace(path)+`"`)
-	}
-	return quoted
+	return list.Map(mountedPaths(p), func(path string) string { return `"` + quote.Replace(path) + `"` })
 }
 
 // wholeSeconds returns a time in seconds, rounded up.
@@ -270,10 +262,7 @@ func enabledUnits() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing enabled boxes: %w", err)
 	}
-	for i, link := range links {
-		links[i] = filepath.Base(link)
-	}
-	return links, nil
+	return list.Map(links, filepath.Base), nil
 }
 
 // Files returns every existing file and directory enable may have made: units, settings for profiles, and the links

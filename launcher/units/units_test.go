@@ -37,6 +37,9 @@ StartLimitBurst=5
 Type=notify
 ExecStart=/usr/local/bin/boxrun up %i
 ExecStop=/usr/local/bin/boxrun down %i
+# A start that is told to stop ends with the signal or with 128 and its number, and there is no ExecStop for it.
+SuccessExitStatus=165 SIGRTMIN+3
+ExecStopPost=/bin/sh -c 'case "$$SERVICE_RESULT $$EXIT_STATUS" in "success 165" | "success RTMIN+3") exec /usr/local/bin/boxrun down %i;; esac'
 # Apptainer's master hands every signal to the box's init, to whom SIGTERM means "start yourself anew".
 KillMode=mixed
 KillSignal=SIGRTMIN+3

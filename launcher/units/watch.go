@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 )
 
 // firewalls returns the services that flush or replace rules.
@@ -17,11 +18,7 @@ func repairUnit(firewall string) string { return "boxrun-repair@" + firewall }
 
 // Repairers returns the services that put rules back.
 func Repairers() []string {
-	units := []string{WatchUnit}
-	for _, firewall := range firewalls() {
-		units = append(units, repairUnit(firewall))
-	}
-	return units
+	return append([]string{WatchUnit}, list.Map(firewalls(), repairUnit)...)
 }
 
 // StopRepairers stops the services that put rules back.
@@ -30,11 +27,6 @@ func (h *Host) StopRepairers(ctx context.Context) error {
 }
 
 // startWatch starts the watch over the host.
-func startWatch(ctx context.Context) error {
-	host, err := Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	return fault.Wrap("starting "+WatchUnit, host.start(ctx, WatchUnit))
+func (h *Host) startWatch(ctx context.Context) error {
+	return fault.Wrap("starting "+WatchUnit, h.start(ctx, WatchUnit))
 }

@@ -1,6 +1,7 @@
-package netsetup
+package site
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,14 +33,14 @@ func TestOverruled(t *testing.T) {
 			root := t.TempDir()
 			for file, text := range test.files {
 				path := filepath.Join(root, file)
-				if err := errorsOf(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if err := os.Symlink("/nowhere", filepath.Join(root, "etc/sysctl.d/98-link.conf")); err != nil {
 				t.Fatal(err)
 			}
-			lines, err := Overruled(root)
+			lines, err := Overruled(root, "etc/sysctl.d/90-boxrun.conf")
 			got := ""
 			for _, line := range lines {
 				got += strings.ReplaceAll(line, root, "") + "\n"

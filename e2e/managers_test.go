@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/e2e/testhost"
+)
+
+// networkd writes a file of the site's that systemd-networkd manages devices by, and starts it.
+func networkd(match string) string {
+	return "mkdir -p /etc/systemd/network; printf '[Match]\\n" + match + "\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/50-site.network; " +
+		"systemctl start systemd-networkd; " +
+		// Its helper ends a little later.
+		"for i in $(seq 60); do [ -d /sys/fs/cgroup/system.slice/systemd-networkd-persistent-storage.service ] || break; sleep 0.05; done"
+}
+
+// managed has systemd-networkd take what it can: it configures a device shortly after it hears of it.
+func (h host) managed(want string) {
+	h.t.Helper()
+	got := eventually(3*time.Second, func() string {
+		got := h.sh("networkctl --no-legend | grep -E 'sbr0|veth' || true")
+		if strings.Count(got, want) == strings.Count(got, "\n") && got != "" {
+			return ""
+		}
+		return got
+	})
+	if got != "" {
+		h.t.Errorf("systemd-networkd has\n%swant all of it %s", got, want)
+	}
+}
+
+// A host whose systemd-networkd manages all devices that come leaves boxes alone, whenever it reads its files.
+func TestNetworkdLeavesBoxesAlone(t *testing.T) {
+	for name, match := range map[string]string{"all of a type": "Type=ether\\nName=!eth0", "all but some": "Name=!eth0 lo"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.serve(h.probe, "serve", "client", "tcp/:6001")
+			h.sh(networkd(match))
+			before := h.dump()
+			h.must("boxrun", "up", "web")
+			h.managed("unmanaged")
+			h.reaches()
+			for _, act := range []string{"networkctl reload", "systemctl restart systemd-networkd", "systemctl stop systemd-networkd; systemctl start systemd-networkd"} {
+				h.sh(act)
+				h.managed("unmanaged")
+				h.reaches()
+				if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+					t.Errorf("after %s, status says\n%s", act, got)
+				}
+			}
+			h.must("boxrun", "down", "web")
+			h.same(before, stays()...)
+			h.sh("ip link add veth0123abcd type veth peer name other0; ip link set veth0123abcd up")
+			h.sh("for i in $(seq 60); do networkctl --no-legend | grep 'veth0123abcd.*config' && exit 0; sleep 0.05; done; networkctl; exit 1")
+		})
+	}
+}
+
+// A host whose NetworkManager is told to let all devices go, and to take them again, keeps the bridge with its address.
+func TestNetworkManagerLeavesTheBridgeAlone(t *testing.T) {
+	h := bootHost(t, testhost.NewWithNeighbours)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh("printf '[main]\ndns=none\n[keyfile]\nunmanaged-devices=interface-name:eth0\n' > /etc/NetworkManager/conf.d/site.conf; systemctl start NetworkManager; sleep 1")
+	before := h.dump()
+	h.must("boxrun", "up", "web")
+	for _, act := range []string{"nmcli networking off; nmcli networking on", "nmcli general reload", "systemctl restart NetworkManager; nmcli networking off; nmcli networking on"} {
+		h.sh(act)
+		time.Sleep(time.Second) // what nmcli asks for is done by and by
+		h.reaches()
+		if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+			t.Errorf("after %s, status says\n%s", act, got)
+		}
+	}
+	h.must("boxrun", "down", "web")
+	h.same(before, stays()...)
+	h.sh("ip link add sbr0 up type bridge; ip addr add 10.22.0.1/16 dev sbr0; for i in $(seq 60); do nmcli device | grep 'sbr0.*externally' && exit 0; sleep 0.05; done; nmcli device; exit 1")
+}
+
+// takenApart are the ways other programs take a box off its network. status has to name each with word.
+func takenApart() []struct{ name, script, word string } {
+	const veth = "$(ip -br link show master sbr0 | cut -d @ -f 1)"
+	return []struct{ name, script, word string }{
+		{"the veth taken off the bridge", "ip link set " + veth + " nomaster", "not on bridge sbr0"},
+		{"the veth put on another bridge", "ip link add br9 up type bridge; ip link set " + veth + " master br9", "not on bridge sbr0"},
+		{"the veth down", "ip link del br9; ip link set " + veth + " down", "is down"},
+		{"the bridge down", "ip link set sbr0 down", "sbr0 is down"},
+		{"the bridge without its address", "ip addr flush dev sbr0", "lacks the address 10.22.0.1/16"},
+		{"the bridge with another address", "ip addr flush dev sbr0; ip addr add 198.51.100.7/24 dev sbr0", "lacks the address 10.22.0.1/16"},
+		{"the bridge deleted", "ip link del sbr0", "bridge sbr0 is missing"},
+		{"the bridge deleted and made by somebody", "ip link del sbr0; ip link add sbr0 up type bridge", "not on bridge sbr0"},
+	}
+}
+
+// A box that others took off its network stays up; each verb that mends puts it back.
+func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
+	h := newHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	before := h.dump()
+	h.must("boxrun", "up", "web")
+	pid := boxes(h)[0].PID
+	verbs := []string{"boxrun repair", "boxrun up web", "boxrun doctor --fix"}
+	for i, c := range takenApart() {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh(c.script)
+			for _, tell := range []string{"status", "diff"} {
+				if got := h.run("boxrun", tell, "web"); got.Code != 0 || !strings.Contains(got.Stdout, c.word) {
+					t.Errorf("%s: %v\nwant %q", tell, got, c.word)
+				}
+			}
+			h.sh(verbs[i%len(verbs)])
+			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+				t.Errorf("after %s, status says\n%s", verbs[i%len(verbs)], got)
+			}
+			h.reaches()
+		})
+	}
+	if now := boxes(h)[0].PID; now != pid {
+		t.Errorf("the box was started anew: pid %d, then %d", pid, now)
+	}
+	h.must("boxrun", "down", "web")
+	h.same(before, stays()...)
+}
+
+// told wants words from status and diff of the box web, and a check of doctor's that fails with them.
+func (h host) told(words ...string) {
+	h.t.Helper()
+	for _, argv := range [][]string{{"boxrun", "status", "web"}, {"boxrun", "diff", "web"}, {"boxrun", "doctor", "web"}} {
+		if r := h.run(argv...); !containsAll(r.Stdout, words) {
+			h.t.Errorf("%s: %v\nwant %q", argv, r, words)
+		}
+	}
+}
+
+// What the site's own file for all devices takes, where that file comes before boxrun's, is named with what to add.
+func TestAFileOfNetworkdsBeforeBoxruns(t *testing.T) {
+	h := newHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh(networkd("Type=ether\\nName=!eth0"))
+	h.sh("mv /etc/systemd/network/50-site.network /etc/systemd/network/00-all.network; networkctl reload")
+	r := h.run("boxrun", "up", "web")
+	if r.Code != 0 || !containsAll(r.Stderr, []string{"systemd-networkd manages veth", "/etc/systemd/network/00-all.network", "hint: add \"Name=", "Name=!sbr0 veth*"}) {
+		t.Errorf("up: %v\nwant that the file is named, and what to add", r)
+	}
+	h.told("systemd-networkd manages veth", "/etc/systemd/network/00-all.network", "Name=!sbr0 veth*")
+	h.sh("sed -i '/Name=/s/$/ sbr0 veth*/' /etc/systemd/network/00-all.network; networkctl reload")
+	h.managed("unmanaged")
+	h.must("boxrun", "repair")
+	h.says(nil)
+	h.reaches()
+}
+
+// Forwarding is a setting of each interface: of the bridge it is boxrun's to set, of others it is named.
+func TestForwardingOfInterfaces(t *testing.T) {
+	h := newHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.default.forwarding=0")
+	h.must("boxrun", "up", "web")
+	h.reaches()
+	h.sh("sysctl -qw net.ipv4.conf.sbr0.forwarding=0")
+	h.told("net.ipv4.conf.sbr0.forwarding is 0")
+	h.must("boxrun", "repair")
+	h.reaches()
+	for name, turn := range map[string]struct{ off, by string }{
+		"typed":       {"sysctl -qw net.ipv4.conf.eth0.forwarding=0", ""},
+		"by sysctl.d": {"echo net.ipv4.conf.eth0.forwarding=0 > /etc/sysctl.d/60-site.conf; sysctl -qp /etc/sysctl.d/60-site.conf", "/etc/sysctl.d/60-site.conf:1"},
+		"by networkd": {"rm -f /etc/sysctl.d/60-site.conf; mkdir -p /etc/systemd/network; printf '[Match]\\nName=eth0\\n[Network]\\nAddress=192.0.2.1/24\\nGateway=192.0.2.2\\nIPv4Forwarding=no\\n' " +
+			"> /etc/systemd/network/eth0.network; systemctl start systemd-networkd; udevadm trigger -w -c add /sys/class/net/eth0; " +
+			"for i in $(seq 60); do grep -q 0 /proc/sys/net/ipv4/conf/eth0/forwarding && exit 0; sleep 0.05; done; networkctl; exit 1",
+			"/etc/systemd/network/eth0.network:6"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := h.in(t)
+			h.sh(turn.off)
+			h.told("net.ipv4.conf.eth0.forwarding is 0", turn.by)
+			r := h.run("boxrun", "up", "web")
+			if r.Code != 0 || !containsAll(r.Stderr, []string{"warning: net.ipv4.conf.eth0.forwarding is 0", turn.by, "hint: sysctl -w"}) {
+				t.Errorf("up: %v\nwant a warning and a hint", r)
+			}
+			h.sh("sysctl -qw net.ipv4.conf.eth0.forwarding=1")
+			h.reaches()
+		})
+	}
+}
+
+// An interface goes by each of its names where boxrun only looks at it. A bridge does not: rules match its first name.
+func TestOtherNamesOfInterfaces(t *testing.T) {
+	h := newHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh("ip link property add dev eth0 altname a-name-longer-than-fifteen altname short")
+	web := h.sh("cat /etc/boxrun/profiles/web.toml")
+	h.profile("web", strings.Replace(web, "[network]\n", "[network]\nexternal = \"a-name-longer-than-fifteen\"\n", 1))
+	h.says(nil)
+	h.page()
+	h.profile("taken", "image = \"builtin:hello\"\n[network]\nexternal = \"short\"\nports = [\"80:8080\"]\n")
+	h.fails(1, []string{"host port 80/tcp is taken by box \"web\""}, "boxrun", "up", "taken")
+	h.sh("ip link add br9 type bridge; ip link property add dev br9 altname lab0")
+	h.profile("lab", "image = \"builtin:hello\"\n[network]\nbridge = \"lab0\"\nsubnet = \"10.23.0.0/16\"\n")
+	h.fails(1, []string{"lab.toml: network.bridge: \"lab0\" is no name for a bridge: it is an alternative name of br9", "hint: choose another network.bridge"},
+		"boxrun", "up", "lab")
+}
+
+// A port published on an interface without an address is published nowhere, for which no rule is blamed. The address may come later.
+func TestAnExternalInterfaceWithoutAnAddress(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip link add ext1 up type veth peer name ext2; ip link set ext2 up")
+	h.profile("hello", "image = \"builtin:hello\"\n[network]\nexternal = \"ext1\"\nports = [\"8080:80\"]\n")
+	r := h.run("boxrun", "up", "hello")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "ext1 has no address now") || strings.Contains(r.Stderr, "BOXRUN") {
+		t.Errorf("up: %v\nwant a warning of the address, and no rule blamed", r)
+	}
+	if r := h.run("boxrun", "doctor", "hello"); strings.Contains(r.Stdout, "dropped by") {
+		t.Errorf("doctor: %v\nwant no rule blamed", r)
+	}
+	h.sh("ip addr add 198.51.100.1/24 dev ext1; boxrun repair")
+	h.must("curl", "-sS", "-m", "5", "http://198.51.100.1:8080/")
+}

@@ -1,0 +1,69 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+// maskOf returns the bits of capabilities given by name.
+func maskOf(names []string) (mask uint64) {
+	for number, name := range profiles.Capabilities() {
+		if slices.Contains(names, name) {
+			mask |= 1 << number
+		}
+	}
+	return mask
+}
+
+// Follow drops from the calling thread what the box's init does not have, for a command in the box from outside.
+func Follow() error {
+	text, err := os.ReadFile("/proc/1/status")
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(text), "\nCapBnd:")
+	var mask uint64
+	if _, err := fmt.Sscanf(rest, "%x", &mask); err != nil {
+		return fmt.Errorf("reading the capabilities of the box's init: %w", err)
+	}
+	return keepOnly(mask)
+}
+
+// keepOnly drops all capabilities but those of mask from the calling thread and the programs of the thread. What a
+// program may inherit goes too, as in a login on a machine: Apptainer leaves all capabilities inheritable and ambient.
+func keepOnly(mask uint64) error {
+	for number := range uintptr(64) {
+		if mask&(1<<number) != 0 {
+			continue
+		}
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, number, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			break // the kernel has no more
+		}
+		if err == nil && has == 1 {
+			err = unix.Prctl(unix.PR_CAPBSET_DROP, number, 0, 0, 0)
+		}
+		if err != nil {
+			return os.NewSyscallError("prctl", err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	for i, half := range []uint32{uint32(mask), uint32(mask >> 32)} {
+		sets[i].Permitted, sets[i].Effective, sets[i].Inheritable = sets[i].Permitted&half, sets[i].Effective&half, 0
+	}
+	return os.NewSyscallError("capset", unix.Capset(&header, &sets[0]))
+}

@@ -1,0 +1,131 @@
+package confine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"boxrun/profiles"
+)
+
+// boxrun itself is the first process of a confined box. Apptainer starts boxrun, bound over the image's /sbin/init,
+// with all capabilities and before any program of the image runs. Init then makes the mounts and namespaces for lack of
+// flags of Apptainer, drops capabilities, uncovers the image's own init, and becomes this init. A failed step ends the
+// process, and with the process the start: no box runs half confined.
+
+// initPath is the path of the image's init.
+const initPath = "/sbin/init"
+
+// variable is the environment variable for Init, about the box. The image's init does not get the variable.
+const variable = "BOXRUN_CONFINE"
+
+// order is what Init is told about the box.
+type order struct {
+	Security    profiles.Security `json:"security"`
+	HostNetwork bool              `json:"host_network"` // the network is the host's
+	Bare        bool              `json:"bare"`         // boxrun is the image's own init: nothing is to be uncovered
+}
+
+// Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
+// the init of the image as well.
+func Environment(p profiles.Profile, bare bool) []string {
+	if !p.Security.Confined() {
+		return nil
+	}
+	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Bare: bare})
+	if err != nil {
+		panic(err) // strings and booleans always have a JSON form
+	}
+	return []string{variable + "=" + string(text)}
+}
+
+// Binds returns the bind (Apptainer's SRC:DST:ro) of boxrun's own executable over the init of a confined box; nil at
+// the level host.
+func Binds(p profiles.Profile, exe string) []string {
+	if !p.Security.Confined() {
+		return nil
+	}
+	return []string{exe + ":" + initPath + ":ro"}
+}
+
+// Wanted reports whether this process is to be the first process of a confined box.
+func Wanted(args []string) bool {
+	return args[0] == initPath && os.Getpid() == 1 && os.Getenv(variable) != ""
+}
+
+// Init confines the box and becomes the image's own init. Init returns only on failure, with a line in log and the exit
+// code.
+func Init(log io.Writer) int {
+	runtime.LockOSThread() // namespaces and capabilities belong to a thread: the thread with all of them must execute
+	err := confineSelf()
+	if err == nil {
+		err = becomeInit()
+	}
+	fmt.Fprintln(log, err)
+	return 1
+}
+
+func confineSelf() error {
+	var o order
+	if err := json.Unmarshal([]byte(os.Getenv(variable)), &o); err != nil {
+		return fmt.Errorf("confining the box: reading %s: %w", variable, err)
+	}
+	for _, s := range o.steps() {
+		if err := s.do(); err != nil {
+			return fmt.Errorf("confining the box: %s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// A step is a part of the confinement, with what the step does for an error.
+type step struct {
+	name string
+	do   func() error
+}
+
+// steps returns the steps, in their order: a mount shows the namespaces of the process that mounts, and mounts need
+// capabilities dropped by the last step.
+func (o order) steps() []step {
+	strict := o.Security.Level == profiles.StrictLevel
+	list := []step{
+		{"cutting mounts off the host's", detachFromHost},
+		{"making shared memory of its own", ownMemory},
+		{"making cgroups of its own", ownCgroups},
+		{"making /sys read-only", closeSys},
+		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
+		{"hiding files of the kernel", hideKernelFiles},
+	}
+	if strict {
+		list = append(list, step{"mounting what systemd cannot", mountForSystemd})
+	}
+	if !o.Bare {
+		list = append(list, step{"uncovering " + initPath, uncoverInit})
+	}
+	return append(list,
+		step{"sharing mounts", shareMounts},
+		step{"dropping capabilities", func() error { return keepOnly(maskOf(capabilities(o.Security, o.HostNetwork))) }})
+}
+
+// becomeInit executes the image's init. The texts of errors are those of an Apptainer that executes the init itself.
+func becomeInit() error {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, variable+"=") {
+			env = append(env, v)
+		}
+	}
+	err := syscall.Exec(initPath, os.Args, env)
+	if errors.Is(err, os.ErrNotExist) {
+		return errNoInit
+	}
+	return fmt.Errorf("the image's %s cannot be executed: %w", initPath, err)
+}
+
+// errNoInit is the error for an image without an init.
+var errNoInit = errors.New("the image has no " + initPath + ", or not the interpreter it needs")

@@ -1,0 +1,157 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// closed are the flags of mounts without programs, devices and set-user-ID bits.
+const closed = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// ownMemory gives the box shared memory and message queues of its own.
+func ownMemory() error { return unix.Unshare(unix.CLONE_NEWIPC) }
+
+// detachFromHost keeps mounts of the box from reaching the host. Mounts of the host below a bind still reach the box.
+func detachFromHost() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "") }
+
+// shareMounts lets mounts reach the namespaces made later by units of the box. systemd does so on a machine and leaves
+// a container's mounts alone; without, the files of LoadCredential= never reach a unit. Besides, Apptainer's root
+// cannot be bound, and without a root to bind no unit can have a view of the files of its own.
+func shareMounts() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "") }
+
+// ownCgroups replaces the host's cgroups by the cgroup of the box and the cgroups below. Where the host has cgroups of
+// the first version, the tree stays the host's: there a systemd finds its place in the tree by the names of the host.
+func ownCgroups() error {
+	const dir = "/sys/fs/cgroup"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return err
+	}
+	err := unix.Unshare(unix.CLONE_NEWCGROUP)
+	if err == nil {
+		err = unmountAll(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Mount("cgroup2", dir, "cgroup2", closed, "")
+}
+
+// unmountAll takes away everything mounted on dir.
+func unmountAll(dir string) error {
+	for {
+		switch err := unix.Unmount(dir, unix.MNT_DETACH); {
+		case errors.Is(err, unix.EINVAL):
+			return nil // nothing is mounted there any more
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// closeSys makes the mount on /sys read-only, but none of the mounts below.
+func closeSys() error {
+	return unix.Mount("", "/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
+}
+
+// closeSysctls makes /proc/sys read-only, but for the settings of a network of the box's own.
+func closeSysctls(networkToo bool) error {
+	const dir, network = "/proc/sys", "/proc/sys/net"
+	if err := readOnly(dir); err != nil || networkToo {
+		return err
+	}
+	if err := unix.Mount(network, network, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", network, "", unix.MS_REMOUNT|unix.MS_BIND|closed, "")
+}
+
+// readOnly makes a path of /proc read-only by a bind on itself.
+func readOnly(path string) error {
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
+}
+
+// hideKernelFiles closes files for root of a machine to read the kernel's memory, switch devices or read the log.
+// Kernels differ in these files.
+func hideKernelFiles() error {
+	for _, name := range []string{"acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi"} {
+		if err := whereItIs(readOnly("/proc/" + name)); err != nil {
+			return fmt.Errorf("/proc/%s: %w", name, err)
+		}
+	}
+	for _, name := range []string{
+		"kallsyms", "kcore", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "sched_debug",
+		"sysrq-trigger", "timer_list",
+	} {
+		if err := whereItIs(unix.Mount("/dev/null", "/proc/"+name, "", unix.MS_BIND, "")); err != nil {
+			return fmt.Errorf("/proc/%s: %w", name, err)
+		}
+	}
+	for _, name := range []string{"firmware", "fs/bpf", "kernel/debug", "kernel/security", "kernel/tracing"} {
+		err := unix.Mount("tmpfs", "/sys/"+name, "tmpfs", unix.MS_RDONLY|closed, "size=4k,mode=755")
+		if err := whereItIs(err); err != nil {
+			return fmt.Errorf("/sys/%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// whereItIs drops the error for a missing path.
+func whereItIs(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it
+// cannot mount /run.
+func mountForSystemd() error {
+	for _, m := range []struct{ kind, dir, options string }{
+		{"tmpfs", "/run", "mode=755"},
+		{"tmpfs", "/run/lock", "mode=1777,size=5m"},
+		{"tmpfs", "/dev/shm", "mode=1777"},
+		{"mqueue", "/dev/mqueue", ""},
+	} {
+		err := os.MkdirAll(m.dir, 0o755)
+		if err == nil {
+			err = unix.Mount(m.kind, m.dir, m.kind, unix.MS_NOSUID|unix.MS_NODEV, m.options)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.dir, err)
+		}
+	}
+	return nil
+}
+
+// uncoverInit takes boxrun away from the path of the image's init. If the image's path is a link, boxrun lies on the
+// link's target. Where the image has no init, Apptainer has made an empty file for the bind.
+func uncoverInit() error {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	for {
+		at, err := os.Stat(initPath)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return errNoInit
+		case err != nil:
+			return err
+		case os.SameFile(at, self):
+			if err := unix.Unmount(initPath, unix.MNT_DETACH); err != nil {
+				return err
+			}
+		case at.Size() == 0:
+			return errors.Join(errNoInit, os.Remove(initPath))
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/netsetup"
+	"boxrun/netsetup/rules"
+	"boxrun/netsetup/site"
+)
+
+// Obstacles returns a caution for each setting of the host's own that keeps packets from a running box, and that boxrun
+// leaves to the administrator: a manager of devices that has the bridge or the veth in spite of boxrun's file, and an
+// interface to the outside that does not forward.
+func Obstacles(b *box.Box) ([]fault.Caution, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	managed, err := managedDevices("/", b)
+	if err != nil {
+		return nil, err
+	}
+	uplinks, err := uplinks(b)
+	if err != nil {
+		return managed, err
+	}
+	closed, err := closedUplinks("/", uplinks)
+	return append(managed, closed...), err
+}
+
+// managedDevices returns a caution for each device of the box that systemd-networkd manages. A bridge that boxrun did
+// not make may be networkd's.
+func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
+	var said []fault.Caution
+	bridge := b.Profile.Network.Bridge
+	devices := []string{b.Veth}
+	alias, err := os.ReadFile(filepath.Join(root, "sys/class/net", bridge, "ifalias"))
+	if err == nil && strings.TrimSpace(string(alias)) == rules.MarkPrefix+bridge {
+		devices = append(devices, bridge)
+	}
+	for _, device := range devices {
+		file, err := site.Manages(root, device)
+		if err != nil {
+			return said, err
+		}
+		if file == "" {
+			continue
+		}
+		hint := "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"
+		if filepath.Base(file) < netsetup.UnmanagedPrefix+bridge {
+			hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
+				bridge, netsetup.UnmanagedPrefix)
+		}
+		said = append(said, fault.Caution{Text: fmt.Sprintf("systemd-networkd manages %s, and may take it off its network, by %s", device, file), Hint: hint})
+	}
+	return said, nil
+}
+
+// uplinks returns the interfaces where packets for the box arrive: from clients, and in answer to the box's own.
+func uplinks(b *box.Box) ([]string, error) {
+	external, err := External(b.Profile.Network)
+	out, outErr := netsetup.DefaultExternal()
+	names := slices.DeleteFunc([]string{external.Name, out.Name}, func(name string) bool { return name == "" })
+	return slices.Compact(names), cmp.Or(err, outErr)
+}
+
+// closedUplinks returns a caution for each interface that does not forward what arrives there.
+func closedUplinks(root string, uplinks []string) ([]fault.Caution, error) {
+	var said []fault.Caution
+	for _, device := range uplinks {
+		path := "net/ipv4/conf/" + device + "/forwarding"
+		value, err := os.ReadFile(filepath.Join(root, "proc/sys", path))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(value)) != "0" {
+			continue
+		}
+		key, by := site.Key(path), ""
+		if err == nil {
+			by, err = site.StopsForwarding(root, device)
+		}
+		if err != nil {
+			return said, err
+		}
+		c := fault.Caution{Text: fmt.Sprintf("%s is 0, so that nothing gets from %s to boxes", key, device), Hint: "sysctl -w " + key + "=1"}
+		if by != "" {
+			c.Text, c.Hint = c.Text+", by "+by, c.Hint+", and change that line"
+		}
+		said = append(said, c)
+	}
+	return said, nil
+}
+
+// ObstacleLines returns the obstacles as lines, each with what to do.
+func ObstacleLines(b *box.Box) ([]string, error) {
+	said, err := Obstacles(b)
+	lines := make([]string, len(said))
+	for i, c := range said {
+		lines[i] = c.Text + ": " + c.Hint
+	}
+	return lines, err
+}

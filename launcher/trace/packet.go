@@ -1,0 +1,83 @@
+package trace
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// packet is an IPv4 packet, as far as a person wants to know it.
+type packet struct {
+	src, dst netip.AddrPort // with port 0 where there is none
+	proto    string         // tcp | udp | icmp | "protocol 47"
+	flags    string         // of tcp: "SYN", "SYN ACK"
+	iif      int            // index of the device by which the packet came; 0: the host sent it
+}
+
+// parsePacket takes the headers of a packet apart, and reports whether the packet is of IPv4.
+func parsePacket(ip, transport []byte) (packet, bool) {
+	if len(ip) < ipHeader || ip[0]>>4 != 4 {
+		return packet{}, false
+	}
+	src, dst := netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
+	p := packet{proto: protoName(ip[9])}
+	var sport, dport uint16
+	later := binary.BigEndian.Uint16(ip[6:8])&0x1fff != 0 // a later fragment has no ports
+	if hasPorts := p.proto == "tcp" || p.proto == "udp"; hasPorts && !later && len(transport) >= 4 {
+		sport, dport = binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
+	}
+	if p.proto == "tcp" && !later && len(transport) > 13 {
+		p.flags = tcpFlags(transport[13])
+	}
+	p.src, p.dst = netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)
+	return p, true
+}
+
+func protoName(number byte) string {
+	switch number {
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	case unix.IPPROTO_UDP:
+		return "udp"
+	case unix.IPPROTO_ICMP:
+		return "icmp"
+	}
+	return fmt.Sprintf("protocol %d", number)
+}
+
+func tcpFlags(bits byte) string {
+	var set []string
+	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK"} {
+		if bits&(1<<i) != 0 {
+			set = append(set, name)
+		}
+	}
+	return strings.Join(set, " ")
+}
+
+// String returns the packet in a line: "192.0.2.2:40000 > 10.22.0.2:80 tcp SYN".
+func (p packet) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s > %s %s %s", shown(p.src), shown(p.dst), p.proto, p.flags))
+}
+
+// shown returns an address with its port, if there is a port.
+func shown(a netip.AddrPort) string {
+	if a.Port() == 0 {
+		return a.Addr().String()
+	}
+	return a.String()
+}
+
+// like returns what packets of the same kind have in common: all but the client's port, taken to be the higher port.
+func (p packet) like() string {
+	src, dst := p.src, p.dst
+	if src.Port() > dst.Port() {
+		src = netip.AddrPortFrom(src.Addr(), 0)
+	} else {
+		dst = netip.AddrPortFrom(dst.Addr(), 0)
+	}
+	return fmt.Sprintf("%s > %s %s %s", src, dst, p.proto, p.flags)
+}

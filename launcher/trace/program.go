@@ -1,0 +1,131 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+
+	"boxrun/profiles"
+)
+
+// filter is what the packets of a box have: the box's address, or a published port of the box before the translation.
+type filter struct {
+	addr  netip.Addr
+	ports []profiles.Port
+}
+
+// Where each part of a record begins, in bytes. A record is what the program hands on of a dropped packet.
+const (
+	atLocation  = 0  // u64: the place in the kernel
+	atReason    = 8  // u32
+	atIIF       = 12 // u32: index of the device by which the packet came; 0: sent by the host
+	atNamespace = 16 // u32: number of the network namespace; 0: unknown
+	atIP        = 24 // the IPv4 header without options
+	atTransport = 44 // the first bytes of the tcp, udp or icmp header
+	recordSize  = 64
+
+	ipHeader        = atTransport - atIP
+	transportHeader = 16
+)
+
+// The program's stack, from the frame pointer down: the record, and below it room for a pointer and for a number.
+const (
+	record  = -recordSize
+	pointer = record - 8
+	number  = pointer - 8
+)
+
+// program makes the program for a look at each dropped packet, in instructions of the kernel's machine. The program
+// hands records of packets of f on to the ring buffer with the given descriptor. The arguments of the program are the
+// arguments of the tracepoint: the packet, the place, the reason.
+//
+// The program is made here and not compiled from C. So no build needs a compiler for C, and offsets of the running
+// kernel are plain numbers in the program.
+func program(l layout, f filter, ring int) asm.Instructions {
+	context, packet, at := asm.R6, asm.R7, asm.R8
+	var p asm.Instructions
+	p = append(p, asm.Mov.Reg(context, asm.R1), asm.Mov.Imm(asm.R1, 0))
+	for slot := int16(-8); slot >= number; slot -= 8 {
+		p = append(p, asm.StoreMem(asm.RFP, slot, asm.R1, asm.DWord))
+	}
+	p = append(p,
+		asm.LoadMem(packet, context, 0, asm.DWord),
+		asm.LoadMem(asm.R1, context, 8, asm.DWord), asm.StoreMem(asm.RFP, record+atLocation, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, context, 16, asm.DWord), asm.StoreMem(asm.RFP, record+atReason, asm.R1, asm.Word),
+	)
+	p = append(p, read(number, packet, l.protocol)...)
+	p = append(p,
+		asm.LoadMem(asm.R1, asm.RFP, number, asm.Half), asm.HostTo(asm.BE, asm.R1, asm.Half),
+		asm.JNE.Imm(asm.R1, unix.ETH_P_IP, "end"),
+	)
+	p = append(p, read(pointer, packet, l.head)...)
+	p = append(p, read(number, packet, l.networkHeader)...)
+	p = append(p,
+		asm.LoadMem(at, asm.RFP, pointer, asm.DWord), asm.LoadMem(asm.R1, asm.RFP, number, asm.Half), asm.Add.Reg(at, asm.R1))
+	p = append(p, read(record+atIP, at, field{size: ipHeader})...)
+	p = append(p,
+		asm.LoadMem(asm.R1, asm.RFP, record+atIP, asm.Byte), asm.Mov.Reg(asm.R2, asm.R1),
+		asm.RSh.Imm(asm.R2, 4), asm.JNE.Imm(asm.R2, 4, "end"), // the version
+		asm.And.Imm(asm.R1, 15), asm.LSh.Imm(asm.R1, 2), asm.Add.Reg(at, asm.R1), // the header's length in words
+	)
+	p = append(p, read(record+atTransport, at, field{size: transportHeader})...)
+	p = append(p, f.match()...)
+	p = append(p, read(record+atIIF, packet, l.iif)...)
+	p = append(p, read(pointer, packet, l.dev)...)
+	p = append(p, asm.LoadMem(at, asm.RFP, pointer, asm.DWord))
+	p = append(p, read(pointer, at, l.net)...)
+	p = append(p, asm.LoadMem(at, asm.RFP, pointer, asm.DWord))
+	p = append(p, read(record+atNamespace, at, l.inum)...)
+	return append(p,
+		asm.LoadMapPtr(asm.R1, ring), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, record),
+		asm.Mov.Imm(asm.R3, recordSize), asm.Mov.Imm(asm.R4, 0), asm.FnRingbufOutput.Call(),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return(),
+	)
+}
+
+// read copies a field of the kernel's memory at base to a slot of the stack. What cannot be read becomes zero.
+func read(slot int16, base asm.Register, f field) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, int32(slot)),
+		asm.Mov.Imm(asm.R2, f.size),
+		asm.Mov.Reg(asm.R3, base), asm.Add.Imm(asm.R3, f.offset),
+		asm.FnProbeReadKernel.Call(),
+	}
+}
+
+// match goes on at the label "hit" for packets of the filter, and ends the program for all others.
+func (f filter) match() asm.Instructions {
+	const src, dst, proto = record + atIP + 12, record + atIP + 16, record + atIP + 9
+	addr := f.addr.As4()
+	number := int32(uint32(addr[0])<<24 | uint32(addr[1])<<16 | uint32(addr[2])<<8 | uint32(addr[3]))
+	var p asm.Instructions
+	for _, slot := range []int16{src, dst} {
+		p = append(p, asm.LoadMem(asm.R1, asm.RFP, slot, asm.Word), asm.HostTo(asm.BE, asm.R1, asm.Word),
+			asm.JEq.Imm32(asm.R1, number, "hit"))
+	}
+	p = append(p,
+		asm.LoadMem(asm.R3, asm.RFP, proto, asm.Byte),
+		asm.LoadMem(asm.R1, asm.RFP, record+atTransport, asm.Half), asm.HostTo(asm.BE, asm.R1, asm.Half),
+		asm.LoadMem(asm.R2, asm.RFP, record+atTransport+2, asm.Half), asm.HostTo(asm.BE, asm.R2, asm.Half))
+	for i, port := range f.ports {
+		next := fmt.Sprintf("port %d", i+1)
+		first, last := int32(port.Host), int32(port.Host)+int32(port.Count)-1
+		p = append(p, asm.JNE.Imm(asm.R3, protoNumber(port.Proto), next))
+		for _, end := range []asm.Register{asm.R1, asm.R2} {
+			other := fmt.Sprintf("%s, not by %v", next, end)
+			p = append(p, asm.JLT.Imm(end, first, other), asm.JLE.Imm(end, last, "hit"),
+				asm.Mov.Reg(end, end).WithSymbol(other)) // does nothing, but can be jumped to
+		}
+		p = append(p, asm.Mov.Reg(asm.R3, asm.R3).WithSymbol(next))
+	}
+	return append(p, asm.Ja.Label("end"), asm.Mov.Imm(asm.R0, 0).WithSymbol("hit"))
+}
+
+func protoNumber(proto string) int32 {
+	if proto == "udp" {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
+}

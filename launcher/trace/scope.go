@@ -1,0 +1,87 @@
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/process"
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// scope tells the packets of a trace from all others.
+type scope struct {
+	box        netip.Addr
+	host       []netip.Addr // the host's own addresses
+	ports      []profiles.Port
+	port       uint16 // in the box; 0: all
+	atHost, in uint32 // numbers of the network namespaces of the host and of the box
+}
+
+// newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
+// else is a port in the box.
+func newScope(b *box.Box, port uint16) (scope, error) {
+	s := scope{box: b.Addr, ports: b.Profile.Network.Ports, port: port}
+	if port != 0 {
+		s.ports = nil
+	}
+	i := slices.IndexFunc(b.Profile.Network.Ports, func(p profiles.Port) bool { return publishes(p, port) })
+	if port != 0 && i >= 0 {
+		p := b.Profile.Network.Ports[i]
+		s.port = p.Container + (port - p.Host)
+		p.Host, p.Container, p.Count = port, s.port, 1
+		s.ports = []profiles.Port{p}
+	}
+	var err error
+	if s.host, err = netsetup.LocalAddrs(); err != nil {
+		return s, fmt.Errorf("listing the addresses of the host: %w", err)
+	}
+	if s.atHost, err = namespaceOf(os.Getpid()); err != nil {
+		return s, err
+	}
+	s.in, err = namespaceOf(b.Init.PID)
+	return s, err
+}
+
+// publishes reports whether a host port is among the ports of p.
+func publishes(p profiles.Port, port uint16) bool { return port >= p.Host && port-p.Host < p.Count }
+
+// namespaceOf returns the number of a process's network namespace, as the kernel counts.
+func namespaceOf(pid int) (uint32, error) {
+	var info syscall.Stat_t
+	if err := syscall.Stat(process.ProcFile(pid, "ns/net"), &info); err != nil {
+		return 0, fmt.Errorf("looking up the network of process %d: %w", pid, err)
+	}
+	return uint32(info.Ino), nil
+}
+
+// filter returns the filter for the kernel. The filter lets more packets through than covers does.
+func (s scope) filter() filter { return filter{s.box, s.ports} }
+
+// inside reports whether a network namespace is the host's or the box's. Packets of other namespaces may look the same.
+// The namespace of a packet without a device is unknown: 0.
+func (s scope) inside(namespace uint32) bool {
+	return namespace == 0 || namespace == s.atHost || namespace == s.in
+}
+
+// covers reports whether a packet is to or from the box, or to a published port and not translated yet.
+func (s scope) covers(p packet) bool {
+	switch {
+	case p.dst.Addr() == s.box:
+		return s.port == 0 || p.dst.Port() == s.port
+	case p.src.Addr() == s.box:
+		return s.port == 0 || p.src.Port() == s.port
+	}
+	return s.published(p.dst, p.proto) || s.published(p.src, p.proto)
+}
+
+// published reports whether an address and port are a published port on the host.
+func (s scope) published(a netip.AddrPort, proto string) bool {
+	return slices.Contains(s.host, a.Addr()) && slices.ContainsFunc(s.ports, func(p profiles.Port) bool {
+		return p.Proto == proto && publishes(p, a.Port()) && (!p.HostIP.IsValid() || p.HostIP == a.Addr())
+	})
+}

@@ -1,0 +1,113 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Plug is the step that keeps a box's veth on the bridge, up, and with hairpin, by which the bridge lets a frame back out
+// of the port of its arrival. Without hairpin a box cannot reach its own published address while
+// bridge-nf-call-iptables is 1: the translation then happens on the bridge, and the frame never leaves the bridge. The
+// CNI plugin's promiscMode does not help there, and the plugin refuses hairpinMode beside promiscMode.
+type Plug struct {
+	Veth   string `json:"veth"`             // dies with the box, and so do the settings
+	Bridge string `json:"bridge,omitempty"` // "" in records of older boxruns, which took any bridge
+	Was    bool   `json:"was,omitempty"`    // hairpin was on before
+}
+
+func (p *Plug) String() string { return "port " + p.Veth }
+
+// commands find the veth on the bridge, as the CNI plugin leaves the veth, and do not fail where the veth has gone with
+// its box.
+func (p *Plug) commands() (up, down []string) {
+	return []string{fmt.Sprintf("bridge link set dev %s hairpin on", p.Veth)},
+		[]string{fmt.Sprintf("bridge link set dev %s hairpin off 2>/dev/null || true", p.Veth)}
+}
+
+func (p *Plug) record(k *Kernel) error {
+	link, err := k.linkByName(p.Veth)
+	if link == nil || err != nil {
+		return err
+	}
+	p.Was, err = k.hairpin(link)
+	return err
+}
+
+// hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
+func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
+	info, err := dump(func() (netlink.Protinfo, error) { return k.link.LinkGetProtinfo(link) })
+	if err != nil && link.Attrs().MasterIndex == 0 {
+		return false, nil
+	}
+	return info.Hairpin, err
+}
+
+func (p *Plug) check(k *Kernel) ([]string, error) {
+	link, err := k.linkByName(p.Veth)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return []string{p.Veth + " is missing"}, nil
+	}
+	plugged, err := p.plugged(k, link)
+	if err != nil {
+		return nil, err
+	}
+	if !plugged {
+		return []string{fmt.Sprintf("%s is not on bridge %s", p.Veth, p.Bridge)}, nil
+	}
+	var drift []string
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		drift = append(drift, p.Veth+" is down")
+	}
+	on, err := k.hairpin(link)
+	if !on && err == nil {
+		drift = append(drift, fmt.Sprintf("hairpin of %s is off", p.Veth))
+	}
+	return drift, err
+}
+
+// plugged reports whether a link is on the bridge.
+func (p *Plug) plugged(k *Kernel, link netlink.Link) (bool, error) {
+	if p.Bridge == "" || link.Attrs().MasterIndex == 0 {
+		return p.Bridge == "", nil
+	}
+	bridge, err := k.linkByName(p.Bridge)
+	return bridge != nil && bridge.Attrs().Index == link.Attrs().MasterIndex, err
+}
+
+func (p *Plug) ensure(k *Kernel) error {
+	link, err := k.link.LinkByName(p.Veth)
+	if err != nil {
+		return err
+	}
+	plugged, err := p.plugged(k, link)
+	if err == nil && !plugged {
+		err = p.plugIn(k, link)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(k.link.LinkSetUp(link), k.link.LinkSetHairpin(link, true))
+}
+
+func (p *Plug) plugIn(k *Kernel, link netlink.Link) error {
+	bridge, err := k.link.LinkByName(p.Bridge)
+	if err != nil {
+		return err
+	}
+	return k.link.LinkSetMaster(link, bridge)
+}
+
+func (p *Plug) undo(k *Kernel) error {
+	link, err := k.linkByName(p.Veth)
+	if p.Was || link == nil || err != nil || link.Attrs().MasterIndex == 0 {
+		return err // gone, or taken off its bridge
+	}
+	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // the veth may go with its box at any moment
+}

@@ -1,0 +1,131 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reservation keeps another network of host-local on the same bridge from giving the address of a box to somebody else.
+// The plugin takes an address with a file of the name for leased, whatever the file holds (backend/disk/backend.go of
+// its source). Apptainer's own default network is such a network: it has the default bridge and subnet of boxrun, too.
+type Reservation struct {
+	Path  string `json:"path"`  // DIRECTORY/ADDRESS
+	Owner string `json:"owner"` // boxrun:NAME
+}
+
+// reservedBy begins the owners of reservations: no pid, and no container's id.
+const reservedBy = "boxrun:"
+
+// reservations returns the reservations of an address in the lease directories of other networks.
+func reservations(owner string, addr netip.Addr, dirs []string) []Reservation {
+	var list []Reservation
+	for _, dir := range dirs {
+		list = append(list, Reservation{Path: filepath.Join(dir, addr.String()), Owner: owner})
+	}
+	return list
+}
+
+// reservationsBelow returns the reservations of all boxes, in dirs and in the directories a level below.
+func reservationsBelow(dirs ...string) ([]Reservation, error) {
+	leases, err := leasesBelow(dirs...)
+	errs := []error{err}
+	var found []Reservation
+	for _, l := range leases {
+		owner, err := l.owner()
+		if strings.HasPrefix(owner, reservedBy) {
+			found = append(found, Reservation{Path: l.path, Owner: owner})
+		}
+		errs = append(errs, err)
+	}
+	return found, errors.Join(errs...)
+}
+
+// box returns the name of the box with the address.
+func (r *Reservation) box() string { return strings.TrimPrefix(r.Owner, reservedBy) }
+
+func (r *Reservation) String() string { return r.Path }
+
+func (r *Reservation) commands() (up, down []string) {
+	dir := filepath.Dir(r.Path)
+	return []string{fmt.Sprintf("mkdir -p %s && echo %s > %s", dir, r.Owner, r.Path)},
+		[]string{"rm -f " + r.Path, fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s %s 2>/dev/null || true", dir, filepath.Dir(dir))}
+}
+
+// record refuses an address that somebody else has leased meanwhile.
+func (r *Reservation) record(*Kernel) error {
+	owner, err := lease{path: r.Path}.owner()
+	if err != nil || owner == "" || strings.HasPrefix(owner, reservedBy) {
+		return err
+	}
+	return fmt.Errorf("address %s is taken by %v", filepath.Base(r.Path), claim{lease: r.Path})
+}
+
+func (r *Reservation) check(*Kernel) ([]string, error) {
+	owner, err := lease{path: r.Path}.owner()
+	switch {
+	case err != nil || owner == r.Owner:
+		return nil, err
+	case owner == "":
+		return []string{fmt.Sprintf("the lease %s is missing: another network on the bridge may give the address away", r.Path)}, nil
+	}
+	return []string{fmt.Sprintf("address %s is taken by %v, too", filepath.Base(r.Path), claim{lease: r.Path})}, nil
+}
+
+// ensure writes the lease. A lease of somebody else stays: only a restart gives the box another address.
+func (r *Reservation) ensure(k *Kernel) error {
+	dir := filepath.Dir(r.Path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	unlock, err := lockLeases(dir, time.Second)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := r.record(k); err != nil {
+		return err
+	}
+	return os.WriteFile(r.Path, []byte(r.Owner+"\n"), 0o644)
+}
+
+// undo removes the lease, and the directories of the network and of all networks if they are empty: like enough boxrun
+// made them.
+func (r *Reservation) undo(*Kernel) error {
+	owner, err := lease{path: r.Path}.owner()
+	if err != nil || owner != r.Owner {
+		return err
+	}
+	errs := []error{ignoreAbsent(os.Remove(r.Path))}
+	for _, dir := range []string{filepath.Dir(r.Path), filepath.Dir(filepath.Dir(r.Path))} {
+		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
+	}
+	return errors.Join(errs...)
+}
+
+// LeasedTo returns the owners of the leases of an address in dirs and in the directories a level below: a pid for a box
+// of Apptainer's, boxrun:NAME for a reservation, a container's id for others.
+func LeasedTo(addr netip.Addr, dirs ...string) ([]string, error) {
+	leases, err := leasesBelow(dirs...)
+	errs := []error{err}
+	var owners []string
+	for _, l := range leases {
+		if l.addr != addr {
+			continue
+		}
+		owner, err := l.owner()
+		if owner != "" && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+		errs = append(errs, err)
+	}
+	return owners, errors.Join(errs...)
+}

@@ -1,0 +1,117 @@
+package site
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Manages returns the file by which systemd-networkd manages a device. The result is "" for an absent device, for a
+// device left alone by networkd, and on a host without networkd. Root is "/".
+func Manages(root, device string) (string, error) {
+	index, err := os.ReadFile(filepath.Join(root, "sys/class/net", device, "ifindex"))
+	var state []byte
+	if err == nil {
+		state, err = os.ReadFile(filepath.Join(root, "run/systemd/netif/links", strings.TrimSpace(string(index))))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	file := ""
+	for line := range strings.Lines(string(state)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "NETWORK_FILE":
+			file = value
+		case "ADMIN_STATE":
+			if value == "unmanaged" {
+				return "", nil
+			}
+		}
+	}
+	return file, nil
+}
+
+// StopsForwarding returns the line, as FILE:NUMBER, by which the host does not forward IPv4 packets from a device: a
+// line for systemd-networkd or of sysctl.d(5). The result is "" where no file says so, and somebody has typed the
+// setting. Root is "/".
+func StopsForwarding(root, device string) (string, error) {
+	file, err := Manages(root, device)
+	if err != nil {
+		return "", err
+	}
+	byNetworkd, err := networkdStops(root, file)
+	if byNetworkd != "" || err != nil {
+		return byNetworkd, err
+	}
+	files, err := sysctlFiles(root)
+	if err != nil {
+		return "", err
+	}
+	last, err := lastSettings(files)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{device, "*", "default"} {
+		s, said := last[Key("net/ipv4/conf/"+name+"/forwarding")]
+		if said && s.value == "0" {
+			return s.where, nil
+		}
+	}
+	return "", nil
+}
+
+// networkdStops looks into networkd's own configuration, a network file, and the drop-ins of the file in the order of
+// names. The last line counts.
+func networkdStops(root, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	files := []string{filepath.Join(root, "etc/systemd/networkd.conf"), filepath.Join(root, file)}
+	for _, dir := range []string{"usr/lib", "run", "etc"} {
+		found, err := filepath.Glob(filepath.Join(root, dir, "systemd/network", filepath.Base(file)+".d/*.conf"))
+		if err != nil {
+			return "", err
+		}
+		files = append(files, found...)
+	}
+	slices.SortStableFunc(files[2:], func(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) })
+	stops := ""
+	for _, file := range files {
+		where, value, err := forwardingLine(file)
+		switch {
+		case err != nil:
+			return "", err
+		case slices.Contains([]string{"no", "false", "off", "0", "ipv6"}, value):
+			stops = where
+		case value != "":
+			stops = ""
+		}
+	}
+	return stops, nil
+}
+
+// forwardingLine returns where a file of networkd's says whether to forward IPv4, by the key's present or its older
+// name, and what the file says. A file that does not exist says nothing.
+func forwardingLine(file string) (where, value string, err error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		key, said, _ := strings.Cut(line, "=")
+		if key = strings.TrimSpace(key); key == "IPv4Forwarding" || key == "IPForward" {
+			where, value = fmt.Sprintf("%s:%d", file, number), strings.ToLower(strings.TrimSpace(said))
+		}
+	}
+	return where, value, err
+}

@@ -1,0 +1,184 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// Unmanaged is the step that has a manager of devices leave boxes alone, by a file that the manager reads before the
+// files of the site. A manager with a rule for all devices would take the bridge's address away, and each veth off the
+// bridge. The manager knows a veth by its name, as the CNI plugin makes names: veth and eight hexadecimal digits.
+type Unmanaged struct {
+	Manager string   `json:"manager"`           // the name of its unit
+	Bridge  string   `json:"bridge"`            // the step is a part of the plan of this bridge
+	Found   bool     `json:"found,omitempty"`   // somebody else's bridge: only the veths are boxrun's
+	Missing []string `json:"missing,omitempty"` // directories that did not exist before, the deepest first
+}
+
+// The managers, by the names of their units.
+const (
+	networkd       = "systemd-networkd"
+	networkManager = "NetworkManager"
+)
+
+// UnmanagedPrefix begins the names of the files, so that the files sort before the files of most sites. The bridge's name
+// follows.
+const UnmanagedPrefix = "00-boxrun-"
+
+// LookManagers notes in n which managers are installed.
+func (n Network) LookManagers() Network {
+	installed := func(program string) bool {
+		_, err := exec.LookPath(program)
+		return err == nil
+	}
+	n.Networkd, n.NetworkManager = installed("networkctl"), installed("NetworkManager")
+	return n
+}
+
+// unmanaged returns the steps for the installed managers.
+func unmanaged(n Network) []Unmanaged {
+	var steps []Unmanaged
+	if n.Networkd {
+		steps = append(steps, Unmanaged{Manager: networkd, Bridge: n.Bridge})
+	}
+	if n.NetworkManager {
+		steps = append(steps, Unmanaged{Manager: networkManager, Bridge: n.Bridge})
+	}
+	return steps
+}
+
+// String returns the path of the file.
+func (u *Unmanaged) String() string {
+	if u.Manager == networkManager {
+		return "/run/NetworkManager/conf.d/" + UnmanagedPrefix + u.Bridge + ".conf"
+	}
+	return "/run/systemd/network/" + UnmanagedPrefix + u.Bridge + ".network"
+}
+
+// text is "" where there is nothing to tell the manager: of veths NetworkManager's own rules know.
+func (u *Unmanaged) text() string {
+	remark := "# Written by boxrun, which removes it with the last box on " + u.Bridge + ".\n"
+	names := "veth" + strings.Repeat("[0-9a-f]", 8)
+	switch {
+	case u.Manager == networkManager && u.Found:
+		return ""
+	case u.Manager == networkManager:
+		return remark + fmt.Sprintf("[device-boxrun-%s]\nmatch-device=interface-name:=%[1]s\nmanaged=0\n", u.Bridge)
+	case !u.Found:
+		names = u.Bridge + " " + names
+	}
+	return remark + "[Match]\nKind=bridge veth\nName=" + names + "\n\n[Link]\nUnmanaged=yes\n"
+}
+
+// commands reload a manager that runs.
+func (u *Unmanaged) commands() (up, down []string) {
+	if u.text() == "" {
+		return nil, nil
+	}
+	command := "networkctl reload"
+	if u.Manager == networkManager {
+		command = "nmcli general reload conf"
+	}
+	reload := fmt.Sprintf("! systemctl -q is-active %s || %s", u.Manager, command)
+	up = []string{"mkdir -p " + filepath.Dir(u.String()), fmt.Sprintf("cat > %s <<'EOF'\n%sEOF", u.String(), u.text()), reload}
+	down = []string{"rm -f " + u.String()}
+	for _, dir := range u.Missing {
+		down = append(down, fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s 2>/dev/null || true", dir))
+	}
+	return up, append(down, reload)
+}
+
+func (u *Unmanaged) record(k *Kernel) error {
+	link, err := k.linkByName(u.Bridge)
+	u.Found = link != nil && link.Attrs().Alias != bridgeAlias(u.Bridge)
+	u.Missing = nil
+	for path := u.String(); absent(filepath.Dir(path), filepath.Base(path)); path = filepath.Dir(path) {
+		u.Missing = append(u.Missing, filepath.Dir(path))
+	}
+	return err
+}
+
+// absent reports whether a directory does not exist without boxrun: nothing is there but boxrun's files, or the
+// directory for such files.
+func absent(dir, name string) bool {
+	entries, err := os.ReadDir(dir)
+	others := slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.Name() != name && !strings.HasPrefix(e.Name(), UnmanagedPrefix)
+	})
+	return errors.Is(err, fs.ErrNotExist) || len(entries) > 0 && !others
+}
+
+func (u *Unmanaged) check(*Kernel) ([]string, error) {
+	if u.text() == "" {
+		return nil, nil
+	}
+	return checkText(u.String(), u.text())
+}
+
+func (u *Unmanaged) ensure(k *Kernel) error {
+	if err := os.MkdirAll(filepath.Dir(u.String()), 0o755); err != nil {
+		return err
+	}
+	if err := writeWhole(u.String(), u.temp(), u.text()); err != nil {
+		return err
+	}
+	return u.reload(k)
+}
+
+// temp is the path of the temporary file. Managers go by the ends of names, and pass the temporary file over.
+func (u *Unmanaged) temp() string { return u.String() + ".new" }
+
+// undo removes the file, and directories made for the file. Without the file the manager has nothing to forget.
+func (u *Unmanaged) undo(k *Kernel) error {
+	err := ignoreAbsent(os.Remove(u.temp()))
+	removed := os.Remove(u.String())
+	for _, dir := range u.Missing {
+		err = errors.Join(err, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
+	}
+	if removed == nil {
+		removed = u.reload(k)
+	}
+	return errors.Join(err, ignoreAbsent(removed))
+}
+
+// reload makes a running manager read its files. An older manager knows no such call: its next start reads the files.
+func (u *Unmanaged) reload(k *Kernel) error {
+	name, path, method, args := "org.freedesktop.network1", "/org/freedesktop/network1", ".Manager.Reload", []any{}
+	if u.Manager == networkManager {
+		const configuration = uint32(1) // not name servers, which a plain reload writes anew
+		name, path, method, args = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager", ".Reload", []any{configuration}
+	}
+	bus, err := k.service(name, busTimeout)
+	if bus == nil || err != nil {
+		return err
+	}
+	err = callService(bus, name, dbus.ObjectPath(path), nil, name+method, args...)
+	var e dbus.Error
+	if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.UnknownMethod" {
+		return nil
+	}
+	return err
+}
+
+// tracedManagers returns the steps with a file. An empty directory is nobody's, and goes with the file.
+func tracedManagers() []Unmanaged {
+	var found []Unmanaged
+	for _, u := range unmanaged(Network{Bridge: "*", Networkd: true, NetworkManager: true}) {
+		before, after, _ := strings.Cut(u.String(), "*")
+		files, _ := filepath.Glob(u.String()) // a fixed pattern is never malformed
+		for _, file := range files {
+			u.Bridge, u.Missing = strings.TrimSuffix(strings.TrimPrefix(file, before), after), []string{filepath.Dir(file)}
+			found = append(found, u)
+		}
+	}
+	return found
+}
