@@ -128,7 +128,7 @@ func (f Facts) copied(w Way, hop entry) []Route {
 	}
 	var routes []Route
 	for _, e := range found {
-		e.Route.Table = w.Table
+		e.Table = w.Table
 		routes = append(routes, e.Route)
 	}
 	slices.SortFunc(routes, Route.compare)
