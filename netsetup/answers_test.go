@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -169,4 +170,34 @@ func (l *lab) drift() string {
 		all = append(all, lines...)
 	}
 	return strings.Join(all, "\n")
+}
+
+func TestAnswersOfTwoBridgesNFT(t *testing.T) { onBackend(t, "nft", testAnswersOfTwoBridges) }
+
+// Two bridges have a table in common, which stays for the other when the first of them goes.
+func testAnswersOfTwoBridges(t *testing.T, h *testHost) {
+	const look = "ip rule; ip route show table all; iptables-save -t mangle | grep -v '^[#:]'"
+	before := nstest.Shell(t, look)
+	h.up()
+	alone := nstest.Shell(t, look)
+	n := sbr0()
+	n.Bridge, n.Subnet, n.Dir = "sbr1", netip.MustParsePrefix("10.23.0.0/16"), t.TempDir()
+	second := Bridge(n)
+	h.k.Reread()
+	if err := errorsOf(second.Record(h.k), second.Apply(h.k)); err != nil {
+		t.Fatal(err)
+	}
+	h.k.Reread()
+	if lines, err := second.Drift(h.k); len(lines) > 0 || err != nil || h.drift() != "" {
+		t.Errorf("with both bridges, drifted: %v, %v, %s", lines, err, h.drift())
+	}
+	if got := nstest.Shell(t, "ip rule show iif sbr1 | wc -l; ip rule show iif sbr0 | wc -l"); got != "2\n2" {
+		t.Errorf("rules for each bridge: got %q, want 2 and 2", got)
+	}
+	if err := second.Undo(h.k); err != nil {
+		t.Error(err)
+	}
+	sameHost(t, "with the second bridge gone", nstest.Shell(t, look), alone)
+	h.down()
+	sameHost(t, "with both gone", nstest.Shell(t, look), before)
 }

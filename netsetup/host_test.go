@@ -44,9 +44,9 @@ func newTestHost(t *testing.T) *testHost {
 		ip link set ext0 up
 		ip link set ext1 up
 		ip route add default via 192.0.2.2
-		ip addr add 198.51.100.1/24 dev ext1; ip addr add 203.0.113.1/24 dev ext1
+		ip addr add 198.51.100.1/24 dev ext1; ip addr add 192.0.3.1/24 dev ext1
 		ip route add default via 198.51.100.254 dev ext1 metric 200
-		ip route add default via 203.0.113.254 dev ext1 table 100; ip rule add from 203.0.113.1 lookup 100
+		ip route add default via 192.0.3.254 dev ext1 table 100; ip rule add from 192.0.3.1 lookup 100
 		ip link add veth8 type veth peer name eth8
 		ip link set veth8 up; ip link set veth8 down # its queue is made at the first up
 		# The kernel tells of a carrier by and by, on a busy machine after the first look at the host.
