@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
 
 	"github.com/vishvananda/netlink"
@@ -65,7 +66,7 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
 func (k *Kernel) forgetFlows(match flowMatch) error {
-	_, err := dump(func() (uint, error) {
+	_, err := dump.Retry(func() (uint, error) {
 		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking

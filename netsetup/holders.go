@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -151,7 +153,7 @@ func listening(proto string) ([]socket, error) {
 	}
 	var sockets []socket
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		list, err := dump(func() ([][]byte, error) {
+		list, err := dump.Retry(func() ([][]byte, error) {
 			req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 			req.AddData(diagRequest{family: family, protocol: number, states: 1 << state})
 			return req.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
@@ -95,19 +96,19 @@ func changed(from, to string) string {
 
 // devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
-	h := ofHost()
-	links, err := linkList(h)
+	h := dump.OfHost()
+	links, err := dump.Links(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
-	names := namesOf(links)
+	names := dump.Names(links)
 	var facts []fact
 	links = slices.DeleteFunc(links, passing)
 	for _, l := range links {
 		facts = append(facts, linkFacts(l, names)...)
 	}
 	for _, l := range links {
-		addrs, err := addrList(h, l, netlink.FAMILY_ALL)
+		addrs, err := dump.Addrs(h, l, netlink.FAMILY_ALL)
 		if err != nil {
 			return nil, fmt.Errorf("listing addresses: %w", err)
 		}
@@ -115,7 +116,7 @@ func devices() ([]fact, error) {
 			facts = append(facts, addrFact(a, l.Attrs().Name))
 		}
 	}
-	routing, err := routingFacts(h, namesOf(links))
+	routing, err := routingFacts(h, dump.Names(links))
 	return append(facts, routing...), err
 }
 
@@ -153,14 +154,14 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 
 // addrFact returns the zero fact for addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
-	prefix := prefixOf(a.IPNet)
+	prefix := dump.PrefixOf(a.IPNet)
 	passes := prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0
 	if !prefix.IsValid() || prefix.Addr().Is6() && passes {
 		return fact{}
 	}
 	words := prefix.String()
-	if a.Peer != nil && prefixOf(a.Peer) != prefix {
-		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
+	if a.Peer != nil && dump.PrefixOf(a.Peer) != prefix {
+		words = prefix.Addr().String() + " peer " + dump.PrefixOf(a.Peer).String()
 	}
 	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
 	more += wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
@@ -175,14 +176,14 @@ func addrFact(a netlink.Addr, link string) fact {
 func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	var facts []fact
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := routeList(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		routes, err := dump.Routes(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, fmt.Errorf("listing routes: %w", err)
 		}
 		for _, r := range routes {
 			facts = append(facts, routeFact(r, family, names))
 		}
-		rules, err := ruleList(h, family)
+		rules, err := dump.Rules(h, family)
 		if err != nil {
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
@@ -225,7 +226,7 @@ func routeFact(r netlink.Route, family int, names map[int]string) fact {
 // routeWords returns a route in the words of ip-route(8).
 func routeWords(r netlink.Route, names map[int]string) string {
 	words := "default"
-	if dst := prefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
+	if dst := dump.PrefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
 		words = dst.String()
 	}
 	words += hopWords(r.Gw, names[r.LinkIndex])
@@ -257,7 +258,7 @@ func wordsIf(needed bool, format string, args ...any) string {
 // ruleFact returns a rule in the words of ip-rule(8).
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
-	words += wordsIf(r.Invert, " not") + " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
+	words += wordsIf(r.Invert, " not") + " from " + orAll(dump.PrefixOf(r.Src)) + " to " + orAll(dump.PrefixOf(r.Dst))
 	words += wordsIf(r.IifName != "", " iif %s", r.IifName) + wordsIf(r.OifName != "", " oif %s", r.OifName)
 	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
 		words += fmt.Sprintf(" fwmark %#x", r.Mark)

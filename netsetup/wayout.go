@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -22,7 +24,7 @@ func NameServers(text string) []netip.Addr {
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
 	routes, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
-		return defaultRoutes(h)
+		return dump.DefaultRoutes(h)
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)
@@ -64,7 +66,7 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 // knows reports whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (bool, error) {
 	entries, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Neigh, error) {
-		return neighList(h, 0, netlink.FAMILY_V4)
+		return dump.Neighs(h, 0, netlink.FAMILY_V4)
 	})
 	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
 		answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0
