@@ -7,6 +7,7 @@ import (
 
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func (f *Flows) commands() (up, down []string) {
 }
 
 func deletion(p firewall.Ports) string {
-	dst := wordsIf(p.IP.IsValid(), " -d %s", p.IP)
+	dst := rules.WordsIf(p.IP.IsValid(), " -d %s", p.IP)
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}

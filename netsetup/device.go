@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ type Found struct {
 func (d *Device) String() string { return "bridge " + d.Name }
 
 func (d *Device) commands() (up, down []string) {
-	mtu := wordsIf(d.MTU > 0, " mtu %d", d.MTU)
+	mtu := rules.WordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	address := fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name)
 	raise := fmt.Sprintf("ip link set %s up", d.Name)
 	if d.Found != nil {

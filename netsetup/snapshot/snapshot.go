@@ -1,10 +1,10 @@
-package netsetup
+package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,8 +163,8 @@ func addrFact(a netlink.Addr, link string) fact {
 	if a.Peer != nil && dump.PrefixOf(a.Peer) != prefix {
 		words = prefix.Addr().String() + " peer " + dump.PrefixOf(a.Peer).String()
 	}
-	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
-	more += wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
+	more := rules.WordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
+	more += rules.WordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
 	return fact{
 		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
 		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
@@ -230,13 +230,13 @@ func routeWords(r netlink.Route, names map[int]string) string {
 		words = dst.String()
 	}
 	words += hopWords(r.Gw, names[r.LinkIndex])
-	words += wordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
-	words += wordsIf(r.Src != nil, " src %s", r.Src)
-	words += wordsIf(r.Priority != 0, " metric %d", r.Priority)
-	words += wordsIf(r.MTU != 0, " mtu %d", r.MTU)
-	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
-	words += wordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
-	words += wordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
+	words += rules.WordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
+	words += rules.WordsIf(r.Src != nil, " src %s", r.Src)
+	words += rules.WordsIf(r.Priority != 0, " metric %d", r.Priority)
+	words += rules.WordsIf(r.MTU != 0, " mtu %d", r.MTU)
+	words += rules.WordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
+	words += rules.WordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
+	words += rules.WordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {
 		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
 	}
@@ -244,37 +244,29 @@ func routeWords(r netlink.Route, names map[int]string) string {
 }
 
 func hopWords(gateway net.IP, link string) string {
-	return wordsIf(gateway != nil, " via %s", gateway) + wordsIf(link != "", " dev %s", link)
-}
-
-// wordsIf formats words of a command or a file where the words are needed, and returns "" where they are not.
-func wordsIf(needed bool, format string, args ...any) string {
-	if !needed {
-		return ""
-	}
-	return fmt.Sprintf(format, args...)
+	return rules.WordsIf(gateway != nil, " via %s", gateway) + rules.WordsIf(link != "", " dev %s", link)
 }
 
 // ruleFact returns a rule in the words of ip-rule(8).
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
-	words += wordsIf(r.Invert, " not") + " from " + orAll(dump.PrefixOf(r.Src)) + " to " + orAll(dump.PrefixOf(r.Dst))
-	words += wordsIf(r.IifName != "", " iif %s", r.IifName) + wordsIf(r.OifName != "", " oif %s", r.OifName)
+	words += rules.WordsIf(r.Invert, " not") + " from " + orAll(r.Src) + " to " + orAll(r.Dst)
+	words += rules.WordsIf(r.IifName != "", " iif %s", r.IifName) + rules.WordsIf(r.OifName != "", " oif %s", r.OifName)
 	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
 		words += fmt.Sprintf(" fwmark %#x", r.Mark)
 		if r.Mask != nil {
 			words += fmt.Sprintf("/%#x", *r.Mask)
 		}
 	}
-	words += wordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
+	words += rules.WordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
 	return ipFact(family, "rule", "routing rule", words+fmt.Sprintf(" lookup %d", r.Table))
 }
 
-func orAll(p netip.Prefix) string {
-	if !p.IsValid() {
-		return "all"
+func orAll(n *net.IPNet) string {
+	if p := dump.PrefixOf(n); p.IsValid() {
+		return p.String()
 	}
-	return p.String()
+	return "all"
 }
 
 // firewallFacts returns the chains and rules of iptables and ip6tables, and all tables of nft but iptables' own.
@@ -380,8 +372,11 @@ func netSysctls() ([]fact, error) {
 	const dir = "/proc/sys/net"
 	var facts []fact
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return ignoreAbsent(err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil || e.IsDir():
+			return err
 		}
 		text, err := os.ReadFile(path)
 		if err != nil || e.Name() == "nf_conntrack_count" || e.Name() == "mtu" { // the latter follows the link's own
