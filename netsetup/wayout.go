@@ -15,12 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
-func NameServers(text string) []netip.Addr {
-	servers := parseResolvConf(text).Servers
-	return servers[:min(3, len(servers))]
-}
-
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
 	routes, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
