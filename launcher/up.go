@@ -157,7 +157,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		repaired = append(repaired, held...)
@@ -302,7 +302,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.connect(ctx, b, cli)
 	if booted == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil
