@@ -24,6 +24,7 @@ func TestEveryday(t *testing.T) {
 		{"hooks cut short", host.runsHooksAgain},
 		{"hooks at boot", host.runsHooksAtBoot},
 		{"hints that are typed", host.typesHints},
+		{"what fingers know", host.takesHabits},
 		{"logs of several boxes", host.mergesLogs},
 		{"logs that are followed", host.followsLogs},
 		{"logs that are meant for the terminal", host.keepsTheTerminal},
@@ -112,6 +113,35 @@ func (h host) typesHints() {
 	h.sh("test -L /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
 	h.must("boxrun", "disable", "many-1")
 	h.sh("test ! -e /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
+}
+
+// Words of other tools do what they do there.
+func (h host) takesHabits() {
+	h.profile("slow", `image = "/srv/web"
+[ready]
+units = ["multi-user.target"]
+[hooks]
+post_up = [["systemd-run", "--unit=held", "-p", "ExecStop=/bin/sleep 60", "-p", "TimeoutStopSec=100", "sleep", "infinity"]]
+`)
+	h.must("boxrun", "enable", "--now", "slow")
+	h.tells([]string{"slow  running  yes"}, "boxrun", "ps", "slow")
+	h.sh(`boxrun exec -it slow -- true
+boxrun exec slow -- sh -c 'echo quiet | systemd-cat -p info; echo loud word | systemd-cat -p err; journalctl --sync'
+test "$(boxrun logs -p err -g 'loud w' -o cat --tail 1 slow)" = 'loud word'
+boxrun logs -o json -p err -g loud slow | jq -e '.MESSAGE == "loud word"'
+test -z "$(boxrun logs -g loud --until -1h -o cat slow)"
+boxrun inspect --format json slow | jq -e '.name == "slow"'
+mkdir /tmp/copied; boxrun cp -a slow:/etc/hostname /tmp/copied/; test -s /tmp/copied/hostname`)
+	began := time.Now()
+	h.fails(6, []string{"did not stop within 2s"}, "boxrun", "restart", "--all", "--timeout", "2")
+	if took := time.Since(began); took > 40*time.Second {
+		h.t.Errorf("restart --timeout 2 took %s", took)
+	}
+	h.fails(6, nil, "boxrun", "stop", "-t", "1", "slow")
+	h.must("boxrun", "start", "-d", "hello")
+	h.must("boxrun", "enable", "hello")
+	h.must("boxrun", "disable", "--now", "slow", "hello")
+	h.gives("[]\n", "boxrun", "ps", "--format", "json")
 }
 
 // secretive gives a profile with secrets and one kind of root.

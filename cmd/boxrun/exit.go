@@ -177,10 +177,18 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // nearVerb guesses which verb of cmd the user meant by word, as text to append to an error; "" where none is near.
 func nearVerb(cmd *cobra.Command, word string) string {
-	cmd.SuggestionsMinimumDistance = 1 + len(word)/5 // letters to change: two of four would turn tcsh into bash
-	near := cmd.SuggestionsFor(word)
-	if len(near) == 0 {
-		return ""
+	var verbs []string
+	for _, verb := range cmd.Commands() {
+		if verb.IsAvailableCommand() {
+			verbs = append(verbs, append(verb.Aliases, verb.Name())...)
+		}
 	}
-	return fmt.Sprintf(", did you mean %q?", near[0])
+	if near := near(word, verbs); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return ""
 }
+
+// near returns the verb or flag that was probably meant by word; "" for none. Two wrong letters of four are too many:
+// tcsh would become bash.
+func near(word string, words []string) string { return profiles.Nearest(word, words, 1+len(word)/5) }

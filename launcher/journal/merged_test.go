@@ -162,5 +162,5 @@ func TestLogsRefuseBeforeTheyShow(t *testing.T) {
 	}
 	testkit.WantText(t, fmt.Sprint(code, " ", err), "125 box \"nosuch\" is not up\nbox \"other\" is not up")
 	code, err = Show(t.Context(), l, []string{"web"}, Query{Unit: "nginx"}, nil)
-	testkit.WantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units nor times`)
+	testkit.WantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units, times, priorities nor formats`)
 }
