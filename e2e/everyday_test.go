@@ -346,7 +346,7 @@ func (h host) mergesLogs() {
 	if got := h.must("boxrun", "logs", "-u", "nginx", "web", "db"); !strings.Contains(got, "web | ") || strings.Contains(got, "mark[") {
 		h.t.Errorf("-u: got\n%s", got)
 	}
-	h.fails(3, []string{`box "nosuch" is not up`}, "boxrun", "logs", "web", "nosuch", "db")
+	h.fails(3, []string{`there is neither a box nor a profile named "nosuch"`}, "boxrun", "logs", "web", "nosuch", "db")
 	h.fails(1, []string{`box "hello" keeps no journal`}, "boxrun", "logs", "-u", "nginx", "web", "hello")
 	h.fails(1, []string{"web | Failed to parse timestamp", "db  | Failed to parse timestamp"}, "boxrun", "logs", "--since", "foo", "web", "db")
 	for _, typed := range []string{"logs web -u ngi", "logs -u ngi"} {
