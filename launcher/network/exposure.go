@@ -1,7 +1,11 @@
 package network
 
 import (
+	"net/netip"
+	"strings"
+
 	"boxrun/launcher/box"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -31,7 +35,7 @@ func exposed(n profiles.Network, p profiles.Port) string {
 		where = "on the addresses of " + n.External
 	}
 	if len(n.AllowFrom) > 0 {
-		return where + ", for allow_from only"
+		return where + ", for " + strings.Join(list.Map(n.AllowFrom, netip.Prefix.String), ", ") + " only"
 	}
 	return where + ", for anyone who can route to it"
 }
