@@ -23,7 +23,7 @@ help:
 	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs a Debian mirror and PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
 	@echo 'make arch       boxrun for other architectures, with some tests under emulation (root; installs qemu-user)'
-	@echo 'make testhost   a shell on a booted test host with boxrun (root)'
+	@echo 'make testhost   a shell on a booted test host with boxrun (root); HOST=debian12 for another release'
 	@echo 'make bench      boxrun against Apptainer alone (root)'
 	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
 	@echo 'make lint       golangci-lint'
@@ -110,7 +110,7 @@ demo: deps
 	@go run ./e2e/cmd/testhost demo
 
 testhost: build bin/probe
-	@go run ./e2e/cmd/testhost shell
+	@go run ./e2e/cmd/testhost $(if $(HOST),-host $(HOST)) shell
 
 bench: build bin/probe
 	@go run ./e2e/cmd/testhost bench

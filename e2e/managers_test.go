@@ -184,3 +184,36 @@ func TestForwardingOfInterfaces(t *testing.T) {
 		})
 	}
 }
+
+// An interface goes by each of its names where boxrun only looks at it. A bridge does not: rules match its first name.
+func TestOtherNamesOfInterfaces(t *testing.T) {
+	h := newHost(t)
+	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh("ip link property add dev eth0 altname a-name-longer-than-fifteen altname short")
+	web := h.sh("cat /etc/boxrun/profiles/web.toml")
+	h.profile("web", strings.Replace(web, "[network]\n", "[network]\nexternal = \"a-name-longer-than-fifteen\"\n", 1))
+	h.says(nil)
+	h.page()
+	h.profile("taken", "image = \"builtin:hello\"\n[network]\nexternal = \"short\"\nports = [\"80:8080\"]\n")
+	h.fails(1, []string{"host port 80/tcp is taken by box \"web\""}, "boxrun", "up", "taken")
+	h.sh("ip link add br9 type bridge; ip link property add dev br9 altname lab0")
+	h.profile("lab", "image = \"builtin:hello\"\n[network]\nbridge = \"lab0\"\nsubnet = \"10.23.0.0/16\"\n")
+	h.fails(1, []string{"lab.toml: network.bridge: \"lab0\" is no name for a bridge: it is an alternative name of br9", "hint: choose another network.bridge"},
+		"boxrun", "up", "lab")
+}
+
+// A port published on an interface without an address is published nowhere, for which no rule is blamed. The address may come later.
+func TestAnExternalInterfaceWithoutAnAddress(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip link add ext1 up type veth peer name ext2; ip link set ext2 up")
+	h.profile("hello", "image = \"builtin:hello\"\n[network]\nexternal = \"ext1\"\nports = [\"8080:80\"]\n")
+	r := h.run("boxrun", "up", "hello")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "ext1 has no address now") || strings.Contains(r.Stderr, "BOXRUN") {
+		t.Errorf("up: %v\nwant a warning of the address, and no rule blamed", r)
+	}
+	if r := h.run("boxrun", "doctor", "hello"); strings.Contains(r.Stdout, "dropped by") {
+		t.Errorf("doctor: %v\nwant no rule blamed", r)
+	}
+	h.sh("ip addr add 198.51.100.1/24 dev ext1; boxrun repair")
+	h.must("curl", "-sS", "-m", "5", "http://198.51.100.1:8080/")
+}

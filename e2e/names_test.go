@@ -244,6 +244,10 @@ func TestNameServersThatChange(t *testing.T) {
 	if r := h.run("boxrun", "doctor", "web"); r.Code != 1 || !strings.Contains(r.Stdout, "the name servers of box web") {
 		t.Errorf("doctor: %v, want it to name the servers of web", r)
 	}
+	h.sh(h.must("boxrun", "up", "linked", "--dry-run")) // what it prints does what it does
+	if got := h.must("boxrun", "status", "linked"); strings.Contains(got, "drifted") {
+		t.Errorf("after the commands of the dry run status says\n%s", got)
+	}
 	if r := h.run("boxrun", "up", "web"); r.Code != 0 || !strings.Contains(r.Stderr, "mended: the name servers of box web") {
 		t.Errorf("up: %v", r)
 	}

@@ -357,3 +357,15 @@ func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
 		h.client("curl", "-sS", "-m", "5", url)
 	}
 }
+
+// A host with IPv6 alone says who reaches a published port: nobody else.
+func TestHostWithoutIPv4(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip -4 addr flush dev eth0; ip -6 addr add 2001:db8::1/64 dev eth0 nodad")
+	r := h.run("boxrun", "up", "web")
+	if want := "from this host only: it has no other IPv4 address"; r.Code != 0 || !strings.Contains(r.Stdout+r.Stderr, want) ||
+		!strings.Contains(h.must("boxrun", "status", "web"), want) {
+		t.Errorf("up: %v, want %q", r, want)
+	}
+	h.must("curl", "-sS", "-m", "5", "http://127.0.0.1/")
+}

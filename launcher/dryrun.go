@@ -10,6 +10,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -248,8 +249,8 @@ func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
 	return s.Plan.RepairCommands(k)
 }
 
-// repairCommands returns the commands to repair a running box: its rules, its limits, and post_up if due. A box found
-// at another address than its rules is not covered: only a real up learns the address.
+// repairCommands returns the commands to repair a running box: its rules, its name servers and hosts file, its limits,
+// and post_up if due. A box found at another address than its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
@@ -264,6 +265,14 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
+	boxes, err := l.All()
+	if err != nil {
+		return nil, err
+	}
+	told, err := conf.TellCommands(l.Store, b, boxes)
+	if err != nil {
+		return nil, err
+	}
 	limits, err := limits.Commands(l.Store, b, p)
-	return slices.Concat(rules, limits, l.hookCommands(b, p)), err
+	return slices.Concat(rules, told, limits, l.hookCommands(b, p)), err
 }

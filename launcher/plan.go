@@ -71,8 +71,8 @@ func (f *facts) lookSite(bridge string) (err error) {
 	return nil
 }
 
-// wanted is all that a start puts on the host for a box with an address: prepare and boot make it so, commands prints
-// the same. The rules of the box come later: they need the address and the veth that the box has got in the end.
+// wanted is all that a start puts on the host for a box with an address: prepare and boot make it so, startCommands
+// prints the same. The rules of the box come later: they need the address and the veth that the box has got in the end.
 type wanted struct {
 	box       *box.Box
 	files     []files.Set

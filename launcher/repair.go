@@ -22,8 +22,9 @@ type Repaired struct {
 	Lines []string // a line for each repaired fault
 }
 
-// Repair puts back rules that others took away from running boxes, and touches no box. Repair goes on past errors. An
-// unreadable record is an error, but the other boxes are repaired.
+// Repair puts back what others took away from running boxes: rules, links, name servers. No process of a box is touched,
+// but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
+// but the other boxes are repaired.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	k, err := network.OpenKernel()
 	if err != nil {

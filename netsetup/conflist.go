@@ -23,7 +23,7 @@ func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
 	mtu := wordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
 	text := fmt.Sprintf(`{
-  "cniVersion": "1.0.0",
+  "cniVersion": "0.4.0",
   "name": %q,
   "plugins": [
     {

@@ -2,6 +2,7 @@ package netsetup
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,8 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Overlap returns an error that says why n cannot be put on this host: the bridge's name belongs to a device of
-// another kind, the bridge has other addresses and not the gateway's, or n.Subnet overlaps an address or a route of another
+// ErrNoBridge is in the chain of the error where no bridge can have the name, as another device has the name.
+var ErrNoBridge = errors.New("is no name for a bridge")
+
+// Overlap returns an error that says why n cannot be put on this host: the bridge's name belongs to another
+// device or is an alternative name, which no rule matches, the bridge has other addresses and not the gateway's, or n.Subnet overlaps an address or a route of another
 // interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
 // Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
@@ -31,8 +35,11 @@ func Overlap(n Network) error {
 		return fmt.Errorf("listing links: %w", err)
 	}
 	for _, l := range links {
-		if l.Attrs().Name == n.Bridge && l.Type() != "bridge" {
-			return fmt.Errorf("%q exists and is a %s device, not a bridge", n.Bridge, l.Type())
+		switch {
+		case l.Attrs().Name == n.Bridge && l.Type() != "bridge":
+			return fmt.Errorf("%q %w: a %s device", n.Bridge, ErrNoBridge, l.Type())
+		case slices.Contains(l.Attrs().AltNames, n.Bridge):
+			return fmt.Errorf("%q %w: it is an alternative name of %s", n.Bridge, ErrNoBridge, l.Attrs().Name)
 		}
 	}
 	names := namesOf(links)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -100,10 +101,20 @@ func (u *Unmanaged) record(k *Kernel) error {
 	link, err := k.linkByName(u.Bridge)
 	u.Found = link != nil && link.Attrs().Alias != bridgeAlias(u.Bridge)
 	u.Missing = nil
-	for dir := filepath.Dir(u.String()); !isDir(dir); dir = filepath.Dir(dir) {
-		u.Missing = append(u.Missing, dir)
+	for path := u.String(); absent(filepath.Dir(path), filepath.Base(path)); path = filepath.Dir(path) {
+		u.Missing = append(u.Missing, filepath.Dir(path))
 	}
 	return err
+}
+
+// absent reports whether a directory does not exist without boxrun: nothing is there but boxrun's files, or the
+// directory for such files.
+func absent(dir, name string) bool {
+	entries, err := os.ReadDir(dir)
+	others := slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.Name() != name && !strings.HasPrefix(e.Name(), UnmanagedPrefix)
+	})
+	return errors.Is(err, fs.ErrNotExist) || len(entries) > 0 && !others
 }
 
 func (u *Unmanaged) check(*Kernel) ([]string, error) {
@@ -158,14 +169,14 @@ func (u *Unmanaged) reload(k *Kernel) error {
 	return err
 }
 
-// tracedManagers returns the steps whose files are there.
+// tracedManagers returns the steps with a file. An empty directory is nobody's, and goes with the file.
 func tracedManagers() []Unmanaged {
 	var found []Unmanaged
 	for _, u := range unmanaged(Network{Bridge: "*", Networkd: true, NetworkManager: true}) {
 		before, after, _ := strings.Cut(u.String(), "*")
 		files, _ := filepath.Glob(u.String()) // a fixed pattern is never malformed
 		for _, file := range files {
-			u.Bridge = strings.TrimSuffix(strings.TrimPrefix(file, before), after)
+			u.Bridge, u.Missing = strings.TrimSuffix(strings.TrimPrefix(file, before), after), []string{filepath.Dir(file)}
 			found = append(found, u)
 		}
 	}

@@ -62,9 +62,10 @@ func bridgeName(s string) (string, error) {
 		"must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
 }
 
-// deviceName checks the name of a device that others made, less strictly than bridgeName.
+// deviceName checks the name of a device that others made, less strictly than bridgeName. An alternative name may be
+// longer than the kernel's 15 characters (ALTIFNAMSIZ).
 func deviceName(s string) (string, error) {
-	return matching(s, deviceNames, 15, "must be the name of a network device, at most 15 characters")
+	return matching(s, deviceNames, 127, "must be the name of a network device, at most 127 characters")
 }
 
 // hostName checks a host name: RFC 1123, dots included, within the length of Linux (HOST_NAME_MAX). Apptainer refuses

@@ -103,7 +103,7 @@ var volatile = regexp.MustCompile(strings.Join([]string{
 	`^net\.netfilter\.nf_conntrack_count`,
 	`^net\.ipv4\.(tcp_fastopen_key|udp_mem|tcp_mem)`,
 	`^net\.ipv4\.neigh\..*\.(base_reachable|retrans)_time `, // rounded anew on every read
-	`^[0-9]+ .*(udev-worker|systemd-hostnamed|systemd-timedated|sd-pam|ps -e|sh -c # Prints)`,
+	`^[0-9]+ .*(udev-worker|systemd-udevd|systemd-hostnamed|systemd-timedated|sd-pam|ps -e|sh -c # Prints)`,
 	`^/sys/fs/cgroup/system.slice/systemd-(hostnamed|timedated|localed|tmpfiles-clean)\.service`,
 }, "|"))
 

@@ -62,7 +62,12 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 
 // NewDebian12 is New for a host that has systemd 252, iptables 1.8.9 and firewalld 1.3, and firewalld not running.
 func NewDebian12(ctx context.Context, progress func(string)) (*Host, error) {
-	return newHost(ctx, debian12Recipe(), progress)
+	return newHost(ctx, olderRecipe("debian12", "bookworm"), progress)
+}
+
+// NewDebian11 is New for a host that has systemd 247, iptables 1.8.7 and firewalld 0.9, and firewalld not running.
+func NewDebian11(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, olderRecipe("debian11", "bullseye"), progress)
 }
 
 // NewSid is New for a host with the newest of everything, and firewalld not running.

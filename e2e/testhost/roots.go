@@ -39,11 +39,11 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
-//go:embed bookworm.setup.sh
-var bookwormSetup string
+//go:embed older.setup.sh
+var olderSetup string
 
-//go:embed bookworm.finish.sh
-var bookwormFinish string
+//go:embed older.finish.sh
+var olderFinish string
 
 //go:embed web.finish.sh
 var webFinish string
@@ -68,12 +68,12 @@ func neighboursRecipe() recipe {
 	return r
 }
 
-// debian12Recipe makes Debian 12 with firewalld, and with the Apptainer of hostRecipe.
-func debian12Recipe() recipe {
+// olderRecipe makes an older release of Debian with firewalld, and with the Apptainer of hostRecipe.
+func olderRecipe(name, suite string) recipe {
 	r := hostRecipe()
-	r.name, r.suite, r.extra = "debian12", "bookworm", "trixie sid"
+	r.name, r.suite, r.extra = name, suite, "trixie sid"
 	r.packages = strings.Replace(r.packages, "apptainer", "containernetworking-plugins,squashfs-tools,uidmap,patchelf", 1) + ",firewalld"
-	r.setup, r.finish = bookwormSetup, hostFinish+bookwormFinish
+	r.setup, r.finish = olderSetup, hostFinish+olderFinish
 	return r
 }
 

@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,9 +10,6 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
-	"boxrun/launcher/guest"
-	"boxrun/netsetup"
-	"boxrun/profiles"
 )
 
 // Boxes on the same bridge find each other by name through their hosts files. There is no name server to run, to reach,
@@ -121,72 +117,4 @@ func NamesDrift(s *box.Store, b *box.Box, boxes []*box.Box) (string, error) {
 	}
 	return fmt.Sprintf("the hosts file of box %s does not name the boxes on %s as they are",
 		b.Name, b.Profile.Network.Bridge), nil
-}
-
-// Resolvers is the configuration of name resolution in a box.
-type Resolvers struct {
-	Servers []netip.Addr
-	Search  []string
-	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
-	Unknown bool   // the host has no server for the box: a reason to warn, as the box may not need names
-}
-
-// LookResolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even
-// 127.0.0.53; on a bridge the host's upstream servers.
-func LookResolvers(p profiles.Profile) (Resolvers, error) {
-	n := p.Network
-	switch {
-	case len(n.DNS) > 0:
-		return Resolvers{Servers: n.DNS, Search: n.Search}, nil
-	case n.Mode == profiles.NoneMode:
-		return Resolvers{}, nil
-	case n.Mode == profiles.HostMode && len(n.Search) == 0:
-		text, err := files.ReadIfThere("/etc/resolv.conf")
-		return Resolvers{File: text}, err
-	}
-	host, err := netsetup.HostResolvers()
-	if len(n.Search) > 0 {
-		host.Search = n.Search
-	}
-	return Resolvers{Servers: host.Servers, Search: host.Search, Unknown: err == nil && len(host.Servers) == 0}, err
-}
-
-// ServersDrift returns a line about the resolver files of a box if a start would choose other name servers for the box
-// now; "" if not. The servers of a host change with DHCP leases and VPNs.
-func ServersDrift(s *box.Store, b *box.Box) (string, error) {
-	_, line, err := serversDrift(s, b)
-	return line, err
-}
-
-// TellServers rewrites the resolver files of a running box if ServersDrift has a line about the files, and returns the
-// line. systemd-resolved in the box reads its file at its start alone, and is started anew. The caller holds the lock of
-// the box.
-func TellServers(ctx context.Context, s *box.Store, b *box.Box) ([]string, error) {
-	set, line, err := serversDrift(s, b)
-	if err != nil || line == "" {
-		return nil, err
-	}
-	if err := set.Write(); err != nil {
-		return nil, err
-	}
-	return []string{line}, guest.RestartIfActive(ctx, b.Init.PID, "systemd-resolved.service")
-}
-
-// serversDrift returns the resolver files of a box as a start would write them now, and the line of ServersDrift.
-func serversDrift(s *box.Store, b *box.Box) (set files.Set, line string, err error) {
-	names, err := LookResolvers(b.Profile)
-	if err != nil {
-		return set, "", err
-	}
-	set = Dir{Systemd: !box.IsHello(b.Profile.Image), Names: names}.resolverFiles(s.ConfDir(b.Name))
-	for _, f := range set.Files {
-		written, err := f.IsWritten()
-		if err != nil {
-			return set, "", fmt.Errorf("reading the name servers of box %s: %w", b.Name, err)
-		}
-		if !written {
-			return set, "the name servers of box " + b.Name + " are not those that its host has now", nil
-		}
-	}
-	return set, "", nil
 }

@@ -3,6 +3,6 @@
 // outside client.
 //
 // Package doctor is above package launcher and repairs nothing itself. Begin with Examine. What several looks need is
-// in facts.go. Each other file has the looks of one subject: a list with the name of each check and the function behind
-// the name. A new check is a function and a line in the list.
+// in facts.go. The other files have the looks of one subject each: a list with the name of each check and the function
+// behind the name. A new check is a function and a line in the list; a new part of a plan is a line in topic.go.
 package doctor

@@ -2,20 +2,22 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/list"
+	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
 // Exposure says, for each port of a box, who can reach the port.
 func Exposure(b *box.Box) []string {
-	n := b.Profile.Network
+	n, alone := b.Profile.Network, onlyLoopback(b.Profile.Network)
 	lines := make([]string, len(n.Ports))
 	for i, p := range n.Ports {
 		if b.Bridged() {
-			lines[i] = p.String() + " " + exposed(n, p)
+			lines[i] = p.String() + " " + exposed(n, p, alone)
 		} else {
 			lines[i] = b.ShownPort(p) + " in the host's own network: the host's firewall decides who reaches it"
 		}
@@ -23,12 +25,21 @@ func Exposure(b *box.Box) []string {
 	return lines
 }
 
-// exposed says who can reach a port of a box on a bridge.
-func exposed(n profiles.Network, p profiles.Port) string {
+// onlyLoopback reports whether the host has no IPv4 address for others: none but its 127.0.0.1 and the bridge's. Where
+// the addresses cannot be read, the host counts as any other.
+func onlyLoopback(n profiles.Network) bool {
+	addrs, err := netsetup.LocalAddrs()
+	return err == nil && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !a.IsLoopback() && a != n.Subnet.Addr().Next() })
+}
+
+// exposed says who can reach a port of a box on a bridge. alone: the host has no IPv4 address for others.
+func exposed(n profiles.Network, p profiles.Port, alone bool) string {
 	where := "on ALL addresses of the host"
 	switch {
 	case p.HostIP.IsLoopback():
 		return "from this host only"
+	case !p.HostIP.IsValid() && n.External == "" && alone:
+		return "from this host only: it has no other IPv4 address"
 	case p.HostIP.IsValid():
 		where = "on that address"
 	case n.External != "":

@@ -24,7 +24,11 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 			return err
 		}
 	}
-	if err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet}); err != nil {
+	err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet})
+	if errors.Is(err, netsetup.ErrNoBridge) {
+		return fault.Refused("choose another network.bridge, by the name that \"ip link\" shows first", "%s: network.bridge: %v", p.File, err)
+	}
+	if err != nil {
 		return fault.Refused("choose another network.subnet, and with it another network.bridge", "%s: network.subnet: %v", p.File, err)
 	}
 	return nil
@@ -99,13 +103,27 @@ func RefusePublished(p profiles.Profile, others []*box.Box) error {
 // different interfaces their addresses are apart, and only present addresses count.
 func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetup.Port {
 	published, err := PublishedPorts(n, ports...)
-	if n.External == "" || err == nil && len(published) >= len(ports) && n.External != beside {
+	apart := deviceOf(n.External) != deviceOf(beside)
+	if n.External == "" || err == nil && len(published) >= len(ports) && apart {
 		return published
 	}
-	if beside != "" && n.External != beside {
+	if beside != "" && apart {
 		ports = slices.DeleteFunc(slices.Clone(ports), func(p profiles.Port) bool { return !p.HostIP.IsValid() })
 	}
 	return HostPorts(ports)
+}
+
+// deviceOf returns the first name of an interface, for an alternative name too. The name of a missing interface is
+// returned as it is.
+func deviceOf(name string) string {
+	if name == "" {
+		return ""
+	}
+	external, err := netsetup.ExternalNamed(name)
+	if err != nil {
+		return name
+	}
+	return external.Name
 }
 
 // Meet returns the first host port both lists publish on the same address.

@@ -170,8 +170,9 @@ func trips(b *box.Box, external netsetup.External) []trip {
 	someone := Somewhere()
 	var all []trip
 	for _, p := range b.Profile.Network.Ports {
-		if p.HostIP.IsLoopback() {
-			continue // the host's own packets are not forwarded
+		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
+		if p.HostIP.IsLoopback() || nowhere {
+			continue // the host's own packets are not forwarded, and a port published nowhere is told of elsewhere
 		}
 		client, at := someone, p.HostIP
 		if len(b.Profile.Network.AllowFrom) > 0 {

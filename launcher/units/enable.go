@@ -121,7 +121,7 @@ func (h *Host) enable(ctx context.Context, units ...string) error {
 	return h.reload(ctx)
 }
 
-// superviseNow makes systemd supervise a running box, and watch a running firewalld. up reports whether the box runs.
+// superviseNow starts the watch over the host, and makes systemd supervise a running box. up reports whether the box runs.
 func (h *Host) superviseNow(ctx context.Context, s *box.Store, p profiles.Profile) (up bool, err error) {
 	if err := h.startWatch(ctx); err != nil {
 		return false, err

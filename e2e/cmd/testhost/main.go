@@ -32,6 +32,7 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("testhost", flag.ContinueOnError)
 	bin := flags.String("bin", "bin", "`directory` of the binaries to install on the host")
+	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, debian12, debian11, sid")
 	rounds := flags.Int("rounds", 15, "pairs to measure in bench")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -45,14 +46,26 @@ func run(args []string) error {
 	case "bench":
 		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *rounds) }
 	default:
-		return errors.New("usage: testhost [-bin DIR] [-rounds N] demo | shell | bench")
+		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench")
 	}
-	return withHost(ctx, *bin, verb)
+	return withHost(ctx, *kind, *bin, verb)
 }
 
-// withHost boots a host with the programs of bin installed, calls verb, and removes the host.
-func withHost(ctx context.Context, bin string, verb func(context.Context, *testhost.Host) error) error {
-	h, err := testhost.New(ctx, func(step string) { fmt.Fprintln(os.Stderr, "testhost:", step) })
+// kinds returns what boots each kind of host.
+func kinds() map[string]func(context.Context, func(string)) (*testhost.Host, error) {
+	return map[string]func(context.Context, func(string)) (*testhost.Host, error){
+		"debian13": testhost.New, "neighbours": testhost.NewWithNeighbours,
+		"debian12": testhost.NewDebian12, "debian11": testhost.NewDebian11, "sid": testhost.NewSid,
+	}
+}
+
+// withHost boots a host of a kind with the programs of bin installed, calls verb, and removes the host.
+func withHost(ctx context.Context, kind, bin string, verb func(context.Context, *testhost.Host) error) error {
+	boot, known := kinds()[kind]
+	if !known {
+		return fmt.Errorf("no kind of host is called %q", kind)
+	}
+	h, err := boot(ctx, func(step string) { fmt.Fprintln(os.Stderr, "testhost:", step) })
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-# The Apptainer of unstable wants a newer C library than Debian 12 has. Its programs get the one of Debian 13 for
+# The Apptainer of unstable wants a newer C library than older releases have. Its programs get the one of Debian 13 for
 # themselves, with the libraries they are linked with: from a directory of Apptainer's own, which they name inside.
 chroot "$1" sh -ec '
 	dir=/usr/lib/$(uname -m)-linux-gnu/apptainer

@@ -1,4 +1,4 @@
-# Everything is Debian 12: of newer suites single packages are fetched, and none is installed.
+# Everything is of the release itself: of newer suites single packages are fetched, and none is installed.
 mkdir -p "$1/etc/apt/preferences.d"
 cat > "$1/etc/apt/preferences.d/newer" <<PREFERENCES
 Package: *
