@@ -24,7 +24,8 @@ func (a *app) downCommand() *cobra.Command {
 		Long: `down has the systemd of the box shut down in order, and kills what is left after
 stop_timeout of the profile (exit code 6). Then rules, addresses and records of
 the box go, and with the last box of a bridge the bridge. The path of an overlay
-it keeps is printed. A box that is not up is nothing to do.
+it keeps is printed. A box that is not up is nothing to do. Of two downs at once
+the shorter --timeout counts.
 
 Of several boxes those that depend on others go before these.`,
 		Example: `  boxrun down web
