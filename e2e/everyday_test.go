@@ -286,7 +286,7 @@ for i in $(seq 100); do boxrun exec hooked-b -- pgrep -x sleep > /dev/null && br
 	before := h.dump()
 	r := h.run("bash", "-c", `boxrun up hooked@c & pid=$!
 for i in $(seq 100); do boxrun exec hooked-c -- pgrep -x sleep > /dev/null 2>&1 && break; sleep 0.1; done; kill -TERM $pid; wait $pid`)
-	if r.Code != 1 || !strings.Contains(r.Stderr, "a start it had begun is undone") {
+	if r.Code != 130 || !strings.Contains(r.Stderr, "a start it had begun is undone") {
 		h.t.Errorf("an interrupted up: %v", r)
 	}
 	h.same(before, stays()...)

@@ -52,7 +52,9 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 }
 
 // downLocked is the part of a down done under the box's lock. hurried is called as soon as the lock is held.
-func (l *Launcher) downLocked(ctx context.Context, name string, timeout *time.Duration, hurried func() error) (Down, error) {
+func (l *Launcher) downLocked(
+	ctx context.Context, name string, timeout *time.Duration, hurried func() error,
+) (Down, error) {
 	unlock, err := units.LockToStop(ctx, l.Store, name)
 	if errors.Is(err, units.ErrTakenDown) {
 		return Down{Name: name, Left: true}, nil

@@ -77,8 +77,11 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	if errors.Is(err, syscall.EPIPE) { // the reader went away, as "| head" does
 		return codeError(128 + int(syscall.SIGPIPE))
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ctx.Err() != nil: // of one box the code is that of its journalctl
+		return codeError(exitInterrupted)
 	}
 	return ended(code)
 }

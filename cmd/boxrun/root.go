@@ -101,10 +101,15 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 // strictCompletion makes cobra's own verb "completion" refuse an unknown shell. By default cobra prints the help of the
-// verb and succeeds.
+// verb and succeeds. PowerShell goes: boxrun needs Linux and root.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	completion, _, _ := root.Find([]string{"completion"}) // cannot fail: the verb is there
+	for _, shell := range completion.Commands() {
+		if shell.Name() == "powershell" {
+			completion.RemoveCommand(shell)
+		}
+	}
 	group(completion)
 }
 
