@@ -98,6 +98,13 @@ func dropsOf(events []trace.Event) []trace.Event {
 	return slices.DeleteFunc(slices.Clone(events), func(e trace.Event) bool { return e.Kind != trace.Drop })
 }
 
+// mended types what the first drop's fix says, and wants the client to get through.
+func (h host) mended(events []trace.Event, address string) {
+	h.t.Helper()
+	h.run("sh", "-c", dropsOf(events)[0].Fix)
+	h.client(h.probe, "get", "http://"+address+"/")
+}
+
 // asked has the client connect to a port of the host and get no answer.
 func (h host) asked(address string, seconds string) {
 	h.t.Helper()
@@ -124,6 +131,7 @@ func TestTraceDrops(t *testing.T) {
 	h := newHost(t)
 	h.profile("web", traceProfile)
 	h.must("boxrun", "up", "web")
+	h.sh("iptables -A INPUT -j ACCEPT; iptables -D INPUT -j ACCEPT") // the chain stays
 	before := h.dump()
 	const port, closed = testhost.HostAddr + ":8080", testhost.HostAddr + ":8081"
 
@@ -133,6 +141,7 @@ func TestTraceDrops(t *testing.T) {
 		events := h.traced(func() { h.asked(port, "1.5") }, "web")
 		h.hasEvent(events, "NETFILTER_DROP", "192.0.2.2:", "> 10.22.0.2:80 tcp SYN", "iptables -t filter -A FORWARD -p tcp --dport 80 -j DROP",
 			"fix: boxrun doctor --fix")
+		h.mended(events, port)
 		h.must("iptables", "-D", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP")
 	})
 	t.Run("a rule in raw, before the translation", func(t *testing.T) {
@@ -141,7 +150,7 @@ func TestTraceDrops(t *testing.T) {
 		events := h.traced(func() { h.asked(port, "0.5") }, "web", "8080")
 		h.hasEvent(events, "NETFILTER_DROP", "> 192.0.2.1:8080 tcp SYN", "iptables -t raw -A PREROUTING",
 			"fix: iptables -t raw -D PREROUTING -p tcp --dport 8080 -j DROP")
-		h.must("iptables", "-t", "raw", "-D", "PREROUTING", "-p", "tcp", "--dport", "8080", "-j", "DROP")
+		h.mended(events, port)
 	})
 	t.Run("an nftables table", func(t *testing.T) {
 		h := h.in(t)
@@ -179,14 +188,20 @@ func TestTraceDrops(t *testing.T) {
 		h.sh("ip link add d0 type bridge; ip link set d0 up; ip route add 203.0.113.0/24 dev d0; " +
 			"sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=1")
 		h.client("ip", "addr", "add", "203.0.113.9/32", "dev", "eth0")
-		events := h.traced(func() { h.badClient("203.0.113.9", 8080, true) }, "web")
+		h.client(h.probe, "get", "http://"+port+"/") // the host would not answer ARP of that address
+		events := h.traced(func() { h.sendSYN("-c", "203.0.113.9", port, true) }, "web")
 		h.hasEvent(events, "IP_RPFILTER", "203.0.113.9:", "rp_filter: it came by eth0", "fix: sysctl -w net.ipv4.conf.eth0.rp_filter=2")
 		h.sh("ip link del d0; sysctl -qw net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.eth0.rp_filter=2")
 	})
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
-		events := h.traced(func() { h.badClient(testhost.ClientAddr, 8080, false) }, "web")
-		h.hasEvent(events, "TCP_CSUM", "> 192.0.2.1:8080 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
+		events := h.traced(func() { h.sendSYN("", testhost.HostAddr, "10.22.0.2:80", false) }, "web")
+		h.hasEvent(events, "TCP_CSUM", "> 10.22.0.2:80 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
+	})
+	t.Run("a wrong checksum from outside", func(t *testing.T) {
+		h := h.in(t)
+		events := h.traced(func() { h.sendSYN("-c", testhost.ClientAddr, port, false) }, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "> 192.0.2.1:8080 tcp SYN", "the host knows no connection of it (INVALID)", "BOXRUN-IN-web")
 	})
 	t.Run("the policy of an nftables chain", func(t *testing.T) {
 		h := h.in(t)
@@ -195,7 +210,43 @@ func TestTraceDrops(t *testing.T) {
 		h.hasEvent(events, "NETFILTER_DROP", "nft chain inet site f { policy drop; }", "fix: add to that chain")
 		h.must("nft", "delete", "table", "inet", "site")
 	})
+	t.Run("rp_filter in the box", func(t *testing.T) {
+		h := h.in(t)
+		h.inBox("ip route add 192.0.2.2/32 dev lo; sysctl -qw net.ipv4.conf.eth0.rp_filter=1")
+		events := h.traced(func() { h.asked(port, "0.5") }, "web")
+		h.hasEvent(events, "IP_RPFILTER", "> 10.22.0.2:80", "it came by eth0", "fix: boxrun exec web -- sysctl -w net.ipv4.conf.eth0.rp_filter=2")
+		h.inBox("ip route del 192.0.2.2/32 dev lo")
+		h.mended(events, port)
+		h.inBox("test $(cat /proc/sys/net/ipv4/conf/eth0/rp_filter) = 2; sysctl -qw net.ipv4.conf.eth0.rp_filter=0")
+	})
+	t.Run("the host's own ports", func(t *testing.T) {
+		h := h.in(t)
+		const rule = "INPUT -i sbr0 -p tcp --dport 7777 -j DROP"
+		h.sh("iptables -A " + rule)
+		events := h.traced(func() { h.inBox("timeout 0.5 bash -c ': < /dev/tcp/10.22.0.1/7777' || true") }, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "10.22.0.2:", "> 10.22.0.1:7777 tcp SYN", "dropped by: iptables -t filter -A "+rule,
+			"fix: iptables -I INPUT -i sbr0 -p tcp --dport 7777 -j ACCEPT")
+		h.sh("iptables -D " + rule)
+	})
+	t.Run("the box's own firewall", func(t *testing.T) {
+		h := h.in(t)
+		h.inBox("nft 'table ip own { chain i { type filter hook input priority 0; tcp dport 80 drop; }; }'")
+		if r := h.run("boxrun", "doctor", "web"); !strings.Contains(r.Stdout, "fix: boxrun trace --probe web 8080\n") {
+			t.Errorf("doctor does not point to trace: %v", r)
+		}
+		if out := h.must("boxrun", "trace", "--probe", "web", "8080"); !strings.Contains(out,
+			"died: dropped by a rule of the box's own firewall\n      fix: boxrun exec web -- nft list ruleset\n") {
+			t.Errorf("trace tells\n%s", out)
+		}
+		h.inBox("nft delete table ip own")
+	})
 	h.same(before, stays()...)
+}
+
+// inBox runs a script of the host's programs in the network of the box web.
+func (h host) inBox(script string) {
+	h.t.Helper()
+	h.must("sh", "-ec", `nsenter -n -t $(boxrun status --json web | jq .pid) sh -ec "$1"`, "sh", script)
 }
 
 // What a packet that gets through meets on its way is told in order, and no packet dies.
@@ -301,24 +352,42 @@ func TestTraceOnOtherKernels(t *testing.T) {
 	}
 }
 
+// A trace of a box that ends has an end.
+func TestTraceEndsWithTheBox(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", traceProfile)
+	h.must("boxrun", "up", "web")
+	r := h.beginTrace("web")
+	h.must("boxrun", "down", "web")
+	said, _ := io.ReadAll(r.stderr)
+	if err := r.Wait(); err != nil || !strings.Contains(string(said), "boxrun: web: the box has ended\n") {
+		t.Errorf("got %v and %s", err, said)
+	}
+	h.fails(3, []string{`box "web" is not up`}, "boxrun", "trace", "web")
+	h.profile("web", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
+	h.must("boxrun", "up", "web")
+	h.fails(1, []string{"web: has no address of its own", "hint: trace is for boxes on a bridge"}, "boxrun", "trace", "web")
+}
+
 // programsOf counts the programs that a process of the host has loaded into the kernel.
 func (h host) programsOf(pid string) int {
 	h.t.Helper()
 	return strings.Count(h.sh("cat /proc/"+pid+"/fdinfo/* 2> /dev/null || true"), "prog_tag")
 }
 
-// badClient sends the first packet of a connection from an address of the client, with a right or a wrong checksum.
-func (h host) badClient(from string, port uint16, right bool) {
+// sendSYN sends the first packet of a connection, with a right or a wrong checksum, from the host or, with the suffix
+// -c of its network, from the client.
+func (h host) sendSYN(suffix, from, to string, right bool) {
 	h.t.Helper()
 	failed := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		ns, err := netns.GetFromName(h.Name() + "-c")
+		ns, err := netns.GetFromName(h.Name() + suffix)
 		if err == nil {
 			err = netns.Set(ns)
 		}
 		if err == nil {
-			err = sendSYN(netip.MustParseAddr(from), netip.AddrPortFrom(netip.MustParseAddr(testhost.HostAddr), port), right)
+			err = sendSYN(netip.MustParseAddr(from), netip.MustParseAddrPort(to), right)
 		}
 		failed <- err
 	}()
@@ -387,7 +456,7 @@ func TestTraceProbe(t *testing.T) {
 		})
 	}
 	h.fails(1, []string{"web: does not publish port 99", "hint: boxrun status web"}, "boxrun", "trace", "--probe", "web", "99")
-	h.fails(3, []string{`box "wep" is not up`}, "boxrun", "trace", "wep")
+	h.fails(3, []string{`there is neither a box nor a profile named "wep"`}, "boxrun", "trace", "wep")
 	h.fails(2, []string{"PORT must be a number"}, "boxrun", "trace", "web", "http")
 	h.same(before)
 }

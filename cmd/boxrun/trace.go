@@ -49,8 +49,8 @@ rules of iptables-nft and nftables since 5.12.`,
 	return cmd
 }
 
-// trace prints what happens to packets of a box, each kind of event once and at once. With --json the events are printed
-// at the end.
+// trace prints what happens to packets of a box, each kind of event once and at once. With --json the events are
+// printed at the end.
 func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 	l := a.launcher()
 	b, err := l.Find(name)
@@ -77,8 +77,8 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 	return nil
 }
 
-// eventPrinter returns what prints an event: the packet, unless the event before was about the same packet; below it the
-// rule, or why the packet died and what to do. With --json nothing is printed.
+// eventPrinter returns what prints an event: the packet, unless the event before was about the same packet; below it
+// the rule, or why the packet died and what to do. With --json nothing is printed.
 func (a *app) eventPrinter() func(trace.Event) error {
 	packet := ""
 	return func(e trace.Event) error {

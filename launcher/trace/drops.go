@@ -3,9 +3,7 @@ package trace
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -17,8 +15,9 @@ import (
 type drop struct {
 	packet
 	reason    string // the kernel's word, without SKB_DROP_REASON_
-	where     string // the kernel's function
+	where     uint64 // the place in the kernel
 	namespace uint32 // number of the network namespace; 0: unknown
+	inBox     bool   // the namespace is the box's
 }
 
 // dropWatch hears of each drop of a box's packets. The kernel holds everything of a dropWatch by descriptors of this
@@ -29,7 +28,6 @@ type dropWatch struct {
 	program *ebpf.Program
 	link    link.Link
 	reader  *ringbuf.Reader
-	symbols map[uint64]string
 }
 
 // ringSize is the room for unread records, in bytes: 4000 packets. Further packets are lost.
@@ -45,7 +43,7 @@ func watchDrops(f filter) (*dropWatch, error) {
 	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs count as locked memory
 		return nil, fmt.Errorf("raising the limit of locked memory: %w", err)
 	}
-	w := &dropWatch{layout: l, symbols: map[uint64]string{}}
+	w := &dropWatch{layout: l}
 	if err := w.open(f); err != nil {
 		w.close()
 		return nil, fmt.Errorf("watching the kernel's drops: %w", err)
@@ -114,36 +112,6 @@ func (w *dropWatch) decode(record []byte) (drop, bool) {
 		name = "reason " + strconv.Itoa(int(reason))
 	}
 	return drop{
-		packet: p, reason: name, where: w.symbol(order.Uint64(record[atLocation:])), namespace: order.Uint32(record[atNamespace:]),
+		packet: p, reason: name, where: order.Uint64(record[atLocation:]), namespace: order.Uint32(record[atNamespace:]),
 	}, ok
-}
-
-// symbol returns the kernel's function at an address, "" where the kernel hides functions.
-func (w *dropWatch) symbol(address uint64) string {
-	name, ok := w.symbols[address]
-	if !ok {
-		text, err := os.ReadFile("/proc/kallsyms")
-		if err == nil {
-			name = symbolAt(string(text), address)
-		}
-		w.symbols[address] = name
-	}
-	return name
-}
-
-// symbolAt returns the last function at or before an address in the text of /proc/kallsyms. With kptr_restrict all
-// addresses in it are zero, and the name is "".
-func symbolAt(text string, address uint64) string {
-	best, name := uint64(0), ""
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		if len(words) < 3 || strings.ToLower(words[1]) != "t" {
-			continue
-		}
-		at, err := strconv.ParseUint(words[0], 16, 64)
-		if err == nil && at > best && at <= address {
-			best, name = at, words[2]
-		}
-	}
-	return name
 }

@@ -5,17 +5,23 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
+	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
 )
 
 // judge puts into words what happened to packets of a box.
-type judge struct{ *box.Box }
+type judge struct {
+	*box.Box
+	host    []netip.Addr // the host's own addresses
+	symbols symbols
+}
 
 // netfilterDrop is the kernel's reason where a rule drops a packet.
 const netfilterDrop = "NETFILTER_DROP"
@@ -24,13 +30,10 @@ const netfilterDrop = "NETFILTER_DROP"
 func (j judge) dropped(d drop) Event {
 	e := Event{Time: time.Now(), Kind: Drop, Packet: d.String(), Reason: d.reason, Times: 1}
 	if d.reason == netfilterDrop {
-		e.Text, e.Fix = j.filtered(d.packet)
+		e.Text, e.Fix = j.filtered(d)
 		return e
 	}
 	e.Text, e.Fix = j.sentence(d)
-	if d.where != "" {
-		e.Text += " (in " + d.where + ")"
-	}
 	return e
 }
 
@@ -47,16 +50,19 @@ func (j judge) met(s step, rule string) Event {
 }
 
 // filtered names the rule dropping a packet, as far as a look at all rules tells.
-func (j judge) filtered(p packet) (text, fix string) {
+func (j judge) filtered(d drop) (text, fix string) {
+	if d.inBox {
+		return "dropped by a rule of the box's own firewall", j.typed(d, "nft list ruleset")
+	}
 	const unknown = "a rule of a firewall drops it"
 	state, err := firewall.Read()
 	if err != nil {
 		return unknown, ""
 	}
-	o := state.Forwarded(j.walked(p))
+	o := state.Forwarded(j.walked(d.packet))
 	switch {
 	case o.Dropped:
-		return j.byRule(p, o.Rule)
+		return j.byRule(d.packet, o.Rule)
 	case len(o.Unsure) > 0:
 		return unknown + ", and these may be it: " + say.Listed(o.Unsure, 3), ""
 	}
@@ -70,21 +76,43 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 	toBox := p.dst.Addr() == j.Addr && rules.Ours(rule)
 	named := func(allowed netip.Prefix) bool { return allowed.Contains(p.src.Addr()) }
 	switch {
+	case rules.Ours(rule) && (strings.Contains(rule, "-A BOXRUN-IN-") || strings.Contains(rule, "INVALID")):
+		return "the host knows no connection of it (INVALID): it is late, forged or damaged, and would end one: " + rule, ""
 	case toBox && !j.publishes(p.dst.Port(), p.proto):
-		return fmt.Sprintf("boxrun lets in published ports alone, and %d/%s in the box is none: %s", p.dst.Port(), p.proto, rule),
+		port := fmt.Sprintf("%d/%s", p.dst.Port(), p.proto)
+		return fmt.Sprintf("boxrun lets in published ports alone, and %s in the box is none: %s", port, rule),
 			fmt.Sprintf("add it to network.ports in %s, and boxrun up --replace %s", j.Profile.File, j.Name)
 	case toBox && len(n.AllowFrom) > 0 && !slices.ContainsFunc(n.AllowFrom, named):
 		return fmt.Sprintf("network.allow_from does not name %s: %s", p.src.Addr(), rule),
 			fmt.Sprintf("add it to network.allow_from in %s, and boxrun up --replace %s", j.Profile.File, j.Name)
 	}
+	if strings.HasPrefix(rule, "iptables -t filter ") && j.ownCommand(p) != "" {
+		return "dropped by: " + rule, j.ownCommand(p)
+	}
 	return "dropped by: " + firewall.RuleText(rule), network.LetPass(rule, n.Bridge)
+}
+
+// ownCommand returns the command with which a packet between the box and the host itself gets past iptables' filter; ""
+// for a forwarded packet, about which boxrun's rules decide first.
+func (j judge) ownCommand(p packet) string {
+	n := j.Profile.Network
+	switch {
+	case p.proto != "tcp" && p.proto != "udp":
+		return ""
+	case p.src.Addr() == j.Addr && slices.Contains(j.host, p.dst.Addr()):
+		return fmt.Sprintf("iptables -I INPUT -i %s -p %s --dport %d -j ACCEPT", n.Bridge, p.proto, p.dst.Port())
+	case p.dst.Addr() == j.Addr && slices.Contains(j.host, p.src.Addr()):
+		return fmt.Sprintf("iptables -I OUTPUT -o %s -p %s --dport %d -j ACCEPT", n.Bridge, p.proto, p.dst.Port())
+	}
+	return ""
 }
 
 // walked returns a packet as package firewall follows it through the rules, and where rules translate it to.
 func (j judge) walked(p packet) (firewall.Packet, netip.AddrPort) {
 	bridge := j.Profile.Network.Bridge
 	walked := firewall.Packet{
-		In: deviceName(p.iif), Out: bridge, Src: p.src.Addr(), Dst: p.dst.Addr(), Proto: p.proto, SPort: p.src.Port(), DPort: p.dst.Port(),
+		In: deviceName(p.iif), Out: bridge, Src: p.src.Addr(), Dst: p.dst.Addr(),
+		Proto: p.proto, SPort: p.src.Port(), DPort: p.dst.Port(),
 		Reply: p.proto == "tcp" && p.flags != "SYN",
 	}
 	switch {
@@ -122,7 +150,22 @@ func (j judge) behind(port uint16, proto string) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// deviceName returns the name of a device of the host, "lo" for packets of the host itself.
+// deviceOf returns the name of the device by which a dropped packet came, on the host or in the box.
+func (j judge) deviceOf(d drop) (name string) {
+	if !d.inBox {
+		return deviceName(d.iif)
+	}
+	err := netsetup.InNetworkOf(j.Init.PID, func() error {
+		name = deviceName(d.iif)
+		return nil
+	})
+	if err != nil { // the box has ended
+		return "a device of the box"
+	}
+	return name
+}
+
+// deviceName returns the name of a device, "lo" for packets without a device.
 func deviceName(index int) string {
 	device, err := net.InterfaceByIndex(index)
 	if err != nil {

@@ -45,7 +45,7 @@ func openMarks(f filter) (*nl.NetlinkSocket, error) {
 	if err := transact(s, requests); err != nil {
 		s.Close()
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-			return nil, fmt.Errorf("this kernel cannot trace rules without leaving something behind (Linux 5.12 or newer can): %w", err)
+			return nil, fmt.Errorf("this kernel cannot trace rules and leave nothing behind (Linux 5.12 or newer can): %w", err)
 		}
 		return nil, fmt.Errorf("marking packets by nftables: %w", err)
 	}
@@ -64,7 +64,8 @@ func markRequests(f filter) []*nl.NetlinkRequest {
 			nest(unix.NFTA_CHAIN_HOOK, be32(unix.NFTA_HOOK_HOOKNUM, hook), be32(unix.NFTA_HOOK_PRIORITY, uint32(priority)))))
 		for _, expressions := range markRules(f) {
 			requests = append(requests, nftRequest(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
-				text(unix.NFTA_RULE_TABLE, table), text(unix.NFTA_RULE_CHAIN, chain), nest(unix.NFTA_RULE_EXPRESSIONS, expressions...)))
+				text(unix.NFTA_RULE_TABLE, table), text(unix.NFTA_RULE_CHAIN, chain),
+				nest(unix.NFTA_RULE_EXPRESSIONS, expressions...)))
 		}
 	}
 	return requests
@@ -82,8 +83,8 @@ func markRules(f filter) [][]*nl.RtAttr {
 	rules := [][]*nl.RtAttr{established}
 	addr := f.addr.As4()
 	for _, offset := range []uint32{src, dst} {
-		rules = append(rules, append([]*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 4), compare(unix.NFT_CMP_EQ, addr[:]...)},
-			mark()...))
+		is := []*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 4), compare(unix.NFT_CMP_EQ, addr[:]...)}
+		rules = append(rules, append(is, mark()...))
 	}
 	for _, p := range f.ports {
 		rule := append(is(byte(protoNumber(p.Proto))), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, dport, 2))
@@ -124,8 +125,8 @@ func compare(how uint32, bytes ...byte) *nl.RtAttr {
 }
 
 func masked(bits byte) *nl.RtAttr {
-	return expression("bitwise", be32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1), be32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1),
-		be32(unix.NFTA_BITWISE_LEN, 1), value(unix.NFTA_BITWISE_MASK, bits),
+	return expression("bitwise",
+		be32(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1), be32(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1), be32(unix.NFTA_BITWISE_LEN, 1), value(unix.NFTA_BITWISE_MASK, bits),
 		value(unix.NFTA_BITWISE_XOR, 0))
 }
 

@@ -44,7 +44,8 @@ func (n names) of(s step) string {
 
 // ofIptables reports whether the step is in a table of iptables-nft.
 func (s step) ofIptables() bool {
-	return s.family == unix.NFPROTO_IPV4 && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, s.table)
+	tables := []string{"raw", "mangle", "nat", "filter", "security"}
+	return s.family == unix.NFPROTO_IPV4 && slices.Contains(tables, s.table)
 }
 
 // read names all rules of iptables in the words of iptables. The kernel lists the rules of a chain in the order of

@@ -40,7 +40,8 @@ func openProbe(s *box.Store, b *box.Box, p profiles.Port) (*probe, error) {
 		return nil, err
 	}
 	if p.HostIP.IsLoopback() {
-		return &probe{from: "the host", to: way.To, proto: p.Proto, dial: new(net.Dialer).DialContext, close: func() error { return nil }}, nil
+		dial := new(net.Dialer).DialContext
+		return &probe{from: "the host", to: way.To, proto: p.Proto, dial: dial, close: func() error { return nil }}, nil
 	}
 	const wire = 1500
 	o, err := netsetup.OpenOutsider(wire)
@@ -50,7 +51,7 @@ func openProbe(s *box.Store, b *box.Box, p profiles.Port) (*probe, error) {
 	made := &probe{from: o.Addr.String(), to: way.To, proto: p.Proto, dial: o.Dial, close: o.Close}
 	allowed := b.Profile.Network.AllowFrom
 	if len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a netip.Prefix) bool { return a.Contains(o.Addr) }) {
-		made.note = fmt.Sprintf("; network.allow_from does not name %s, which stands for a client outside, so a drop is right", o.Addr)
+		made.note = fmt.Sprintf("; a drop is right: network.allow_from does not name %s, the client", o.Addr)
 	}
 	return made, nil
 }
@@ -61,7 +62,7 @@ func (s scope) probed(b *box.Box, port uint16) (profiles.Port, error) {
 	case len(s.ports) > 0:
 		return s.ports[0], nil
 	case port == 0:
-		return profiles.Port{}, fault.Refused("list ports under network.ports of its profile", "%s: publishes no port to connect to", b.Name)
+		return profiles.Port{}, fault.Refused("list ports in network.ports of its profile", "%s: publishes no port to connect to", b.Name)
 	}
 	return profiles.Port{}, fault.Refused("boxrun status "+b.Name, "%s: does not publish port %d", b.Name, port)
 }

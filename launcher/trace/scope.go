@@ -18,8 +18,8 @@ type scope struct {
 	box        netip.Addr
 	host       []netip.Addr // the host's own addresses
 	ports      []profiles.Port
-	port       uint16   // in the box; 0: all
-	namespaces []uint32 // of the host and of the box
+	port       uint16 // in the box; 0: all
+	atHost, in uint32 // numbers of the network namespaces of the host and of the box
 }
 
 // newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
@@ -40,14 +40,11 @@ func newScope(b *box.Box, port uint16) (scope, error) {
 	if s.host, err = netsetup.LocalAddrs(); err != nil {
 		return s, fmt.Errorf("listing the addresses of the host: %w", err)
 	}
-	for _, pid := range []int{os.Getpid(), b.Init.PID} {
-		number, err := namespaceOf(pid)
-		if err != nil {
-			return s, err
-		}
-		s.namespaces = append(s.namespaces, number)
+	if s.atHost, err = namespaceOf(os.Getpid()); err != nil {
+		return s, err
 	}
-	return s, nil
+	s.in, err = namespaceOf(b.Init.PID)
+	return s, err
 }
 
 // publishes reports whether a host port is among the ports of p.
@@ -65,10 +62,10 @@ func namespaceOf(pid int) (uint32, error) {
 // filter returns the filter for the kernel. The filter lets more packets through than covers does.
 func (s scope) filter() filter { return filter{s.box, s.ports} }
 
-// inside reports whether a network namespace is the host's or the box's. Another's packets may look the same. The
-// namespace of a packet without a device is unknown: 0.
+// inside reports whether a network namespace is the host's or the box's. Packets of other namespaces may look the same.
+// The namespace of a packet without a device is unknown: 0.
 func (s scope) inside(namespace uint32) bool {
-	return namespace == 0 || slices.Contains(s.namespaces, namespace)
+	return namespace == 0 || namespace == s.atHost || namespace == s.in
 }
 
 // covers reports whether a packet is to or from the box, or to a published port and not translated yet.

@@ -18,15 +18,12 @@ type step struct {
 	table, chain string
 	handle       uint64 // of the rule; 0: the policy of the chain
 	verdict      int32
-	to           string // the chain of a jump
 }
 
 // Verdicts, as the kernel counts them.
 const (
 	nfDrop    = 0
 	nfAccept  = 1
-	nftJump   = -3
-	nftGoto   = -4
 	nftReturn = -5
 )
 
@@ -36,8 +33,8 @@ type stepWatch struct {
 	packets      map[uint32]packet // by the kernel's number for the packet
 }
 
-// errLegacy is the error where tables of iptables' legacy backend are in use: they would write each marked packet to the
-// kernel's log.
+// errLegacy is the error where tables of iptables' legacy backend are in use: those tables would write each marked
+// packet to the kernel's log.
 var errLegacy = errors.New("rules of iptables-legacy cannot be traced")
 
 // watchSteps begins to watch.
@@ -89,8 +86,8 @@ func (w *stepWatch) next() ([]step, error) {
 	}
 }
 
-// decode takes a message apart, and reports whether a person wants to know the step. Steps in the table of marks, ends of
-// chains and accepting policies are of no interest.
+// decode takes a message apart, and reports whether a person wants to know the step. Steps in the table of marks, ends
+// of chains and accepting policies are of no interest.
 func (w *stepWatch) decode(family byte, message []byte) (step, bool) {
 	attributes, err := nl.ParseRouteAttrAsMap(message)
 	if err != nil {
@@ -99,7 +96,8 @@ func (w *stepWatch) decode(family byte, message []byte) (step, bool) {
 	number := func(kind uint16) uint32 { return be(attributes[kind].Value) }
 	name := func(kind uint16) string { return unix.ByteSliceToString(attributes[kind].Value) }
 	id := number(unix.NFTA_TRACE_ID)
-	if p, ok := parsePacket(attributes[unix.NFTA_TRACE_NETWORK_HEADER].Value, attributes[unix.NFTA_TRACE_TRANSPORT_HEADER].Value); ok {
+	ip, transport := attributes[unix.NFTA_TRACE_NETWORK_HEADER].Value, attributes[unix.NFTA_TRACE_TRANSPORT_HEADER].Value
+	if p, ok := parsePacket(ip, transport); ok {
 		w.remember(id, p, int(number(unix.NFTA_TRACE_IIF)))
 	}
 	s := step{packet: w.packets[id], family: family, table: name(unix.NFTA_TRACE_TABLE), chain: name(unix.NFTA_TRACE_CHAIN)}
@@ -109,7 +107,7 @@ func (w *stepWatch) decode(family byte, message []byte) (step, bool) {
 	switch number(unix.NFTA_TRACE_TYPE) {
 	case unix.NFT_TRACETYPE_RULE:
 		s.handle = uint64(be(attributes[unix.NFTA_TRACE_RULE_HANDLE].Value))
-		s.verdict, s.to = verdict(attributes[unix.NFTA_TRACE_VERDICT].Value)
+		s.verdict = verdict(attributes[unix.NFTA_TRACE_VERDICT].Value)
 		return s, s.handle != 0 && s.verdict != nftReturn // 0: the end of a chain
 	case unix.NFT_TRACETYPE_POLICY:
 		s.verdict = int32(number(unix.NFTA_TRACE_POLICY))
@@ -130,13 +128,13 @@ func (w *stepWatch) remember(id uint32, p packet, iif int) {
 	w.packets[id] = p
 }
 
-// verdict takes the verdict of a rule apart.
-func verdict(value []byte) (code int32, chain string) {
+// verdict returns the verdict in an attribute.
+func verdict(value []byte) int32 {
 	attributes, err := nl.ParseRouteAttrAsMap(value)
 	if err != nil {
-		return nfAccept, ""
+		return nfAccept
 	}
-	return int32(be(attributes[unix.NFTA_VERDICT_CODE].Value)), unix.ByteSliceToString(attributes[unix.NFTA_VERDICT_CHAIN].Value)
+	return int32(be(attributes[unix.NFTA_VERDICT_CODE].Value))
 }
 
 // be returns the last four bytes of a number in the order of networks, 0 for none.

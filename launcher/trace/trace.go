@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -21,8 +22,8 @@ type Query struct {
 // Kind tells events apart.
 type Kind string
 
-// A Drop is the end of a packet. A Rule is a rule met by a packet on its way. A Probed is the end of the probe's attempt
-// to connect.
+// A Drop is the end of a packet. A Rule is a rule met by a packet on its way. A Probed is the end of the probe's
+// attempt to connect.
 const (
 	Drop   Kind = "drop"
 	Rule   Kind = "rule"
@@ -40,9 +41,9 @@ type Event struct {
 	Times  int       `json:"times"`            // number of packets, alike but for the client's port
 }
 
-// Run traces packets of a box until the time of the query is over or ctx ends. Both ends are no error. show is called
-// with each new event at once; Run returns all events with their final numbers. Where the kernel tells only drops or
-// only rules, a note says so. However Run or the process ends, nothing of the trace is left.
+// Run traces packets of a box until the time of the query is over, ctx ends or the box ends. No end is an error. show is
+// called with each new event at once; Run returns all events with their final numbers. Where the kernel tells only
+// drops or only rules, a note says so. However Run or the process ends, nothing of the trace is left.
 func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event) error) (events []Event, err error) {
 	if err := refuse(b); err != nil {
 		return nil, err
@@ -52,10 +53,11 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 		ctx, cancel = context.WithTimeout(ctx, q.For)
 		defer cancel()
 	}
-	t := &tracer{judge: judge{b}, names: names{}, show: show, seen: map[string]int{}, explained: map[string]time.Time{}}
-	if t.scope, err = newScope(b, q.Port); err != nil {
+	scope, err := newScope(b, q.Port)
+	if err != nil {
 		return nil, err
 	}
+	t := newTracer(scope, b, show)
 	p, err := t.prepareProbe(s, q)
 	if err != nil {
 		return nil, err
@@ -77,6 +79,12 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 		go func() { p.sight(ctx, seen); end() }()
 	}
 	err = t.follow(ctx, seen)
+	if t.untold > 0 {
+		s.Notef("%s: warning: %d packets were of more kinds than are told; a PORT makes it fewer", b.Name, t.untold)
+	}
+	if !b.Alive() {
+		s.Notef("%s: the box has ended", b.Name)
+	}
 	return t.events, err
 }
 
@@ -86,7 +94,8 @@ func refuse(b *box.Box) error {
 	case !b.Alive():
 		return fault.Refused("boxrun up "+b.Name, "%s: does not run, so no packets come", b.Name)
 	case !b.Bridged():
-		return fault.Refused("trace is for boxes on a bridge", "%s: has no address of its own (network.mode = %q)", b.Name, b.Profile.Network.Mode)
+		return fault.Refused("trace is for boxes on a bridge", "%s: has no address of its own (network.mode = %q)",
+			b.Name, b.Profile.Network.Mode)
 	}
 	return nil
 }
@@ -101,6 +110,14 @@ type tracer struct {
 	seen      map[string]int       // what makes packets alike, and the place in events
 	held      []heldDrop           // drops by rules, in the order of time
 	explained map[string]time.Time // packets that a step has told to be dropped
+	untold    int                  // packets of further kinds
+}
+
+func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
+	return &tracer{
+		scope: s, judge: judge{b, s.host, symbols{}}, names: names{}, show: show,
+		seen: map[string]int{}, explained: map[string]time.Time{},
+	}
 }
 
 // heldDrop is a drop by a rule. The step with the name of the rule comes by another way, and may come later.
@@ -112,36 +129,61 @@ type heldDrop struct {
 // holdTime is how long a drop waits for its step.
 const holdTime = 150 * time.Millisecond
 
-// follow takes in sightings until ctx ends.
+// follow takes in sightings until ctx ends or the box ends, and then the sightings that wait.
 func (t *tracer) follow(ctx context.Context, seen <-chan sighting) error {
 	tick := time.NewTicker(holdTime / 3)
 	defer tick.Stop()
-	for {
+	for t.Alive() {
 		var err error
 		select {
 		case <-ctx.Done():
-			return t.release(time.Now().Add(holdTime))
+			return t.finish(seen)
 		case now := <-tick.C:
 			err = t.release(now)
 		case s := <-seen:
-			err = errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps), t.takeEvent(s.event))
+			err = t.take(s)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return t.finish(seen)
+}
+
+// finish takes in the sightings that wait.
+func (t *tracer) finish(seen <-chan sighting) error {
+	for {
+		select {
+		case s := <-seen:
+			if err := t.take(s); err != nil {
+				return err
+			}
+		default:
+			return t.release(time.Now().Add(holdTime))
+		}
+	}
+}
+
+// take makes events of a sighting.
+func (t *tracer) take(s sighting) error {
+	if s.event != nil {
+		return t.tell(string(s.event.Kind), func() Event { return *s.event })
+	}
+	return errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps))
 }
 
 // takeDrop makes an event of a drop, or holds the drop.
 func (t *tracer) takeDrop(d *drop) error {
 	switch {
-	case d == nil, !t.covers(d.packet), !t.inside(d.namespace), ordinary(*d):
+	case d == nil, !t.covers(d.packet), !t.inside(d.namespace), t.ordinary(*d):
 		return nil
-	case d.reason == netfilterDrop:
+	}
+	d.inBox = d.namespace == t.in
+	if d.reason == netfilterDrop {
 		t.held = append(t.held, heldDrop{*d, time.Now().Add(holdTime)})
 		return nil
 	}
-	return t.tell(d.reason+d.where+d.like(), func() Event { return t.dropped(*d) })
+	return t.tell(fmt.Sprint(d.reason, d.where, d.like()), func() Event { return t.dropped(*d) })
 }
 
 // release makes events of the drops held until now, unless a step has told of the packet.
@@ -171,26 +213,25 @@ func (t *tracer) takeSteps(steps []step) error {
 		if err := t.tell(like, func() Event { return t.met(s, rule) }); err != nil {
 			return err
 		}
-		if s.verdict == nfDrop { // the drop of this packet is told, and further ones alike that were not marked are counted
+		if i, told := t.seen[like]; told && s.verdict == nfDrop { // packets alike are counted, marked or not
 			t.explained[s.String()] = time.Now()
-			t.seen[netfilterDrop+s.like()] = t.seen[like]
+			t.seen[netfilterDrop+s.like()] = i
 		}
 	}
 	return nil
 }
 
-// takeEvent shows an event made elsewhere.
-func (t *tracer) takeEvent(e *Event) error {
-	if e == nil {
-		return nil
-	}
-	return t.tell(string(e.Kind), func() Event { return *e })
-}
+// maxEvents limits the kinds of events. A host that is flooded has no end of them.
+const maxEvents = 2000
 
 // tell shows a new event, or counts a packet where there is an event for like.
 func (t *tracer) tell(like string, event func() Event) error {
 	if i, ok := t.seen[like]; ok {
 		t.events[i].Times++
+		return nil
+	}
+	if len(t.events) >= maxEvents {
+		t.untold++
 		return nil
 	}
 	t.seen[like] = len(t.events)

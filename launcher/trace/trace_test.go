@@ -105,9 +105,9 @@ func TestSymbolAt(t *testing.T) {
 
 // What the launcher itself cannot provoke is told in words as well.
 func TestSentences(t *testing.T) {
-	j := judge{webBox()}
+	j := judge{Box: webBox(), symbols: symbols{}}
 	for reason, want := range map[string]string{
-		"TCP_CSUM":     "its checksum is wrong: it was left to a network card that did not fill it in, or the packet was damaged on its way; boxrun doctor --fix",
+		"TCP_CSUM":     "its checksum is wrong: left to a network card that did not fill it in, or the packet was damaged; boxrun doctor --fix",
 		"FULL_RING":    "the queue of a device (tun, tap, veth) is full: whoever reads from it does not keep up; boxrun status web",
 		"IP_RPFILTER":  "rp_filter: it came by lo, and an answer to 192.0.2.2 would leave by another interface; sysctl -w net.ipv4.conf.lo.rp_filter=2",
 		"NEIGH_FAILED": "nobody on the wire answers for the way to 10.22.0.2 (ARP); ip neigh show 10.22.0.2",

@@ -49,9 +49,12 @@ func (w watches) close() {
 	}
 }
 
+// backlog is how many sightings may wait while the tracer looks up rules.
+const backlog = 1024
+
 // sightings returns what the watches hear, until ctx ends or close.
 func (w watches) sightings(ctx context.Context) chan sighting {
-	seen := make(chan sighting)
+	seen := make(chan sighting, backlog)
 	if w.drops != nil {
 		go forward(ctx, seen, func() (sighting, error) {
 			d, err := w.drops.next()

@@ -60,7 +60,7 @@ func matches(r netlink.Rule, p flow) bool {
 	if unjudged(r) {
 		return false
 	}
-	src, dst := prefixOf(r.Src), prefixOf(r.Dst)
+	src, dst := dump.PrefixOf(r.Src), dump.PrefixOf(r.Dst)
 	all := (r.Src == nil || src.Contains(p.src)) && (r.Dst == nil || dst.Contains(p.dst)) &&
 		(r.IifName == "" || r.IifName == p.from) && r.Mark == 0
 	return all != r.Invert
@@ -72,7 +72,7 @@ func unjudged(r netlink.Rule) bool {
 }
 
 // prefixOf returns the zero Prefix for nil.
-func prefixOf(n *net.IPNet) netip.Prefix {
+func dump.PrefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}
 	}
