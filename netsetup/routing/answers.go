@@ -180,7 +180,7 @@ func (f Facts) places() (first, second int) {
 // table with another route there.
 func (f Facts) diverted(bridge string, subnet netip.Prefix) bool {
 	for _, r := range f.rules {
-		dst := dump.PrefixOf(r.Dst)
+		dst := prefixOf(r.Dst)
 		switch {
 		case r.Table == unix.RT_TABLE_LOCAL || r.Dst != nil && !r.Invert && !dst.Overlaps(subnet):
 			continue

@@ -65,7 +65,7 @@ func kernels(r netlink.Rule) bool {
 func DefaultLinks(routes []netlink.Route, bits int) []int {
 	var links []int
 	for _, r := range routes {
-		if r.Type != unix.RTN_UNICAST || max(0, dump.PrefixOf(r.Dst).Bits()) > bits {
+		if r.Type != unix.RTN_UNICAST || max(0, prefixOf(r.Dst).Bits()) > bits {
 			continue
 		}
 		for _, hop := range hops(r) {
@@ -106,7 +106,7 @@ func Read(l Lists) Facts {
 		f.addRoute(r, names)
 	}
 	for _, a := range l.Addrs {
-		network := dump.PrefixOf(a.IPNet)
+		network := prefixOf(a.IPNet)
 		own := address{network.Addr(), network.Masked().Addr().Next(), names[a.LinkIndex]}
 		if own.next == own.addr {
 			own.next = own.next.Next()
@@ -122,7 +122,7 @@ func Read(l Lists) Facts {
 // addRoute adds a route, as an entry for each device the route leads to.
 func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 	e := entry{kind: r.Type, metric: r.Priority, split: len(r.MultiPath) > 0}
-	e.Route = Route{Table: r.Table, Dst: dump.PrefixOf(r.Dst), Src: addrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
+	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: addrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
 	if !e.Dst.IsValid() {
 		e.Dst = everywhere()
 	}

@@ -60,7 +60,7 @@ func matches(r netlink.Rule, p flow) bool {
 	if unjudged(r) {
 		return false
 	}
-	src, dst := dump.PrefixOf(r.Src), dump.PrefixOf(r.Dst)
+	src, dst := prefixOf(r.Src), prefixOf(r.Dst)
 	all := (r.Src == nil || src.Contains(p.src)) && (r.Dst == nil || dst.Contains(p.dst)) &&
 		(r.IifName == "" || r.IifName == p.from) && r.Mark == 0
 	return all != r.Invert
@@ -72,7 +72,7 @@ func unjudged(r netlink.Rule) bool {
 }
 
 // prefixOf returns the zero Prefix for nil.
-func dump.PrefixOf(n *net.IPNet) netip.Prefix {
+func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}
 	}

@@ -83,7 +83,7 @@ func (r Route) compare(o Route) int {
 // ownRule reads a rule of the kernel's list, and reports whether the rule is boxrun's. A kernel before 4.17 tells of
 // no protocol: there boxrun does not know its rules again.
 func ownRule(r netlink.Rule) (Rule, bool) {
-	own := Rule{Priority: r.Priority, To: dump.PrefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
+	own := Rule{Priority: r.Priority, To: prefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
 	if r.Mask != nil {
 		own.Mask = *r.Mask
 	}
