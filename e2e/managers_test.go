@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -33,11 +34,24 @@ func (h host) managed(want string) {
 
 // A host whose systemd-networkd manages all devices that come leaves boxes alone, whenever it reads its files.
 func TestNetworkdLeavesBoxesAlone(t *testing.T) {
-	for name, match := range map[string]string{"all of a type": "Type=ether\\nName=!eth0", "all but some": "Name=!eth0 lo"} {
-		t.Run(name, func(t *testing.T) {
-			h := newHost(t)
+	const ofAType = "Type=ether\\nName=!eth0"
+	for _, c := range []struct {
+		name, match string
+		boot        func(context.Context, func(string)) (*testhost.Host, error)
+	}{
+		{"all of a type", ofAType, testhost.New},
+		{"all but some", "Name=!eth0 lo", testhost.New},
+		{"systemd 247", ofAType, testhost.NewDebian11},
+		{"systemd 252", ofAType, testhost.NewDebian12},
+		{"systemd of sid", ofAType, testhost.NewSid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if strings.HasPrefix(c.name, "systemd") && !soak() {
+				t.Skip("at full length only")
+			}
+			h := bootHost(t, c.boot)
 			h.serve(h.probe, "serve", "client", "tcp/:6001")
-			h.sh(networkd(match))
+			h.sh(networkd(c.match))
 			before := h.dump()
 			h.must("boxrun", "up", "web")
 			h.managed("unmanaged")
