@@ -17,6 +17,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/snapshot"
 	"boxrun/profiles"
 )
 
@@ -38,7 +39,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
-	Host     []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
+	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time

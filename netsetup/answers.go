@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
@@ -140,10 +141,10 @@ func (k *Kernel) routing() (routing.Facts, error) {
 	}
 	var err error
 	if k.lists.Addrs == nil {
-		k.lists.Addrs, err = addrList(k.link, nil, netlink.FAMILY_V4)
+		k.lists.Addrs, err = dump.Addrs(k.link, nil, netlink.FAMILY_V4)
 	}
 	if err == nil && k.lists.Links == nil {
-		k.lists.Links, err = linkList(k.link)
+		k.lists.Links, err = dump.Links(k.link)
 	}
 	return routing.Read(*k.lists), err
 }
@@ -153,11 +154,11 @@ func (k *Kernel) readLists() error {
 	if k.lists != nil {
 		return nil
 	}
-	listed, err := ruleList(k.link, netlink.FAMILY_V4)
+	listed, err := dump.Rules(k.link, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("reading the routing rules: %w", err)
 	}
-	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading the routes: %w", err)
 	}

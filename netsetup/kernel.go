@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup/bus"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
@@ -52,7 +53,7 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: ofHost(), eth: eth, ipt: ipt}, nil
+	return &Kernel{link: dump.OfHost(), eth: eth, ipt: ipt}, nil
 }
 
 // Close closes what Open opened.

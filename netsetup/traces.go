@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
@@ -135,7 +136,7 @@ func boxOf(chain string) (string, bool) {
 
 // tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
 func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err error) {
-	links, err := linkList(k.link)
+	links, err := dump.Links(k.link)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the links: %w", err)
 	}
