@@ -520,7 +520,7 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 			h.heals("systemctl restart firewalld")
 			h.heals("systemctl reset-failed firewalld docker 2> /dev/null || true; systemctl restart firewalld docker")
 			h.awaitUnit("boxrun-watch@host.service", "active")
-			h.heals("systemctl reload firewalld")
+			h.healsThrough("systemctl reload firewalld") // which returns before firewalld has begun
 			h.watchIsSmall()
 			h.must("systemctl", "stop", "firewalld", "docker", "docker.socket")
 			h.must("boxrun", "repair")
