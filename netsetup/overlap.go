@@ -48,6 +48,24 @@ func Overlap(n Network) error {
 	return cmp.Or(overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
 }
 
+// Overlap is the package's Overlap for a bridge that is up. Of the host's lists only the routes are read, unless a route
+// of another interface overlaps: each address has a route, be it the route to itself.
+func (k *Kernel) Overlap(n Network) error {
+	bridge, err := k.linkByName(n.Bridge)
+	if err == nil && bridge != nil {
+		err = k.readLists()
+	}
+	if err != nil || bridge == nil {
+		return err
+	}
+	for _, r := range k.lists.Routes {
+		if dst := dump.PrefixOf(r.Dst); !isDefault(dst) && dst.Overlaps(n.Subnet) && routeLink(r) != bridge.Attrs().Index {
+			return Overlap(n)
+		}
+	}
+	return nil
+}
+
 func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) error {
 	gateway := netip.PrefixFrom(n.Gateway(), n.Subnet.Bits())
 	placed := slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
