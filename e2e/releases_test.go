@@ -96,7 +96,8 @@ func (h host) mainJob() {
 	h.page()
 }
 
-// healsThrough is heals for a command on firewalld, which flushes at a time of its own after the command has ended.
+// healsThrough is heals for a command on firewalld, which flushes at a time of its own after the command has ended. The two
+// seconds begin when firewalld answers again.
 func (h host) healsThrough(command string) {
 	h.t.Helper()
 	h.heals(command + "; sleep 0.3; firewall-cmd -q --state || true")

@@ -520,7 +520,7 @@ func TestPortsHealBesideNeighbours(t *testing.T) {
 			h.heals("systemctl restart firewalld")
 			h.heals("systemctl reset-failed firewalld docker 2> /dev/null || true; systemctl restart firewalld docker")
 			h.awaitUnit("boxrun-watch@host.service", "active")
-			h.heals("systemctl reload firewalld")
+			h.healsThrough("systemctl reload firewalld") // which returns before firewalld has begun
 			h.watchIsSmall()
 			h.must("systemctl", "stop", "firewalld", "docker", "docker.socket")
 			h.must("boxrun", "repair")
@@ -583,13 +583,14 @@ func (h host) isIdle() {
 	}
 }
 
-// watchIsSmall wants what is resident of boxrun's to take less than 15 MB.
+// watchIsSmall wants what is resident of boxrun's to take less than 8 MB. Pages of the binary do not count: they are the
+// page cache's, and go when memory is short.
 func (h host) watchIsSmall() {
 	h.t.Helper()
-	resident := h.sh("grep VmRSS /proc/$(systemctl show -P MainPID boxrun-watch@host)/status | tr -dc 0-9")
+	resident := h.sh("grep RssAnon /proc/$(systemctl show -P MainPID boxrun-watch@host)/status | tr -dc 0-9")
 	kilobytes, err := strconv.Atoi(resident)
-	if err != nil || kilobytes > 15*1000 {
-		h.t.Errorf("the watch takes %s kB, want less than 15 MB", resident)
+	if err != nil || kilobytes > 8*1000 {
+		h.t.Errorf("the watch takes %s kB, want less than 8 MB", resident)
 	}
 	h.t.Logf("the watch takes %s kB", resident)
 }
