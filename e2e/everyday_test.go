@@ -24,6 +24,7 @@ func TestEveryday(t *testing.T) {
 		{"hooks cut short", host.runsHooksAgain},
 		{"hooks at boot", host.runsHooksAtBoot},
 		{"hints that are typed", host.typesHints},
+		{"what fingers know", host.takesHabits},
 		{"logs of several boxes", host.mergesLogs},
 		{"logs that are followed", host.followsLogs},
 		{"logs that are meant for the terminal", host.keepsTheTerminal},
@@ -112,6 +113,50 @@ func (h host) typesHints() {
 	h.sh("test -L /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
 	h.must("boxrun", "disable", "many-1")
 	h.sh("test ! -e /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
+}
+
+// Words of other tools do what they do there.
+func (h host) takesHabits() {
+	h.profile("slow", `image = "/srv/web"
+[ready]
+units = ["multi-user.target"]
+[hooks]
+post_up = [["systemd-run", "--unit=held", "-p", "ExecStop=/bin/sleep 60", "-p", "TimeoutStopSec=100", "sleep", "infinity"]]
+`)
+	h.must("boxrun", "enable", "--now", "slow")
+	h.tells([]string{"slow  running  yes"}, "boxrun", "ps", "slow")
+	h.sh(`boxrun exec -it slow -- true
+boxrun exec slow -- sh -c 'echo quiet | systemd-cat -p info; echo loud word | systemd-cat -p err; journalctl --sync'
+test "$(boxrun logs -p err -g 'loud w' -o cat --tail 1 slow)" = 'loud word'
+boxrun logs -o json -p err -g loud slow | jq -e '.MESSAGE == "loud word"'
+test -z "$(boxrun logs -g loud --until -1h -o cat slow)"
+boxrun inspect --format json slow | jq -e '.name == "slow"'
+mkdir /tmp/copied; boxrun cp -a slow:/etc/hostname /tmp/copied/; test -s /tmp/copied/hostname`)
+	began := time.Now()
+	h.fails(6, []string{"did not stop within 2s"}, "boxrun", "restart", "--all", "--timeout", "2")
+	if took := time.Since(began); took > 40*time.Second {
+		h.t.Errorf("restart --timeout 2 took %s", took)
+	}
+	h.hurriesDown()
+	h.must("boxrun", "start", "-d", "hello")
+	h.must("boxrun", "enable", "hello")
+	h.must("boxrun", "disable", "--now", "slow", "hello")
+	h.gives("[]\n", "boxrun", "ps", "--format", "json")
+}
+
+// The shorter of two timeouts counts, whichever down came first.
+func (h host) hurriesDown() {
+	began := time.Now()
+	h.sh(`boxrun down -t 80 slow > /tmp/first 2>&1 & first=$!
+until boxrun ps slow | grep stopping; do sleep 0.1; done
+boxrun stop -t 0 slow > /tmp/second 2>&1
+wait $first
+grep -x 'boxrun: slow: is down, killed at once' /tmp/first
+grep -x 'boxrun: slow: is down, killed at once' /tmp/second
+test ! -e /run/boxrun/boxes/slow`)
+	if took := time.Since(began); took > 40*time.Second {
+		h.t.Errorf("the second down waited for the first: %s", took)
+	}
 }
 
 // secretive gives a profile with secrets and one kind of root.
@@ -241,7 +286,7 @@ for i in $(seq 100); do boxrun exec hooked-b -- pgrep -x sleep > /dev/null && br
 	before := h.dump()
 	r := h.run("bash", "-c", `boxrun up hooked@c & pid=$!
 for i in $(seq 100); do boxrun exec hooked-c -- pgrep -x sleep > /dev/null 2>&1 && break; sleep 0.1; done; kill -TERM $pid; wait $pid`)
-	if r.Code != 1 || !strings.Contains(r.Stderr, "a start it had begun is undone") {
+	if r.Code != 130 || !strings.Contains(r.Stderr, "a start it had begun is undone") {
 		h.t.Errorf("an interrupted up: %v", r)
 	}
 	h.same(before, stays()...)
@@ -316,7 +361,7 @@ func (h host) mergesLogs() {
 	if got := h.must("boxrun", "logs", "-u", "nginx", "web", "db"); !strings.Contains(got, "web | ") || strings.Contains(got, "mark[") {
 		h.t.Errorf("-u: got\n%s", got)
 	}
-	h.fails(3, []string{`box "nosuch" is not up`}, "boxrun", "logs", "web", "nosuch", "db")
+	h.fails(3, []string{`there is neither a box nor a profile named "nosuch"`}, "boxrun", "logs", "web", "nosuch", "db")
 	h.fails(1, []string{`box "hello" keeps no journal`}, "boxrun", "logs", "-u", "nginx", "web", "hello")
 	h.fails(1, []string{"web | Failed to parse timestamp", "db  | Failed to parse timestamp"}, "boxrun", "logs", "--since", "foo", "web", "db")
 	for _, typed := range []string{"logs web -u ngi", "logs -u ngi"} {

@@ -456,7 +456,7 @@ func TestTraceProbe(t *testing.T) {
 		})
 	}
 	h.fails(1, []string{"web: does not publish port 99", "hint: boxrun status web"}, "boxrun", "trace", "--probe", "web", "99")
-	h.fails(3, []string{`box "wep" is not up`}, "boxrun", "trace", "wep")
+	h.fails(3, []string{`there is neither a box nor a profile named "wep"`}, "boxrun", "trace", "wep")
 	h.fails(2, []string{"PORT must be a number"}, "boxrun", "trace", "web", "http")
 	h.same(before)
 }

@@ -166,7 +166,7 @@ func TestPsAndStatusAndLogs(t *testing.T) {
 	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{web.Address, "running", "/srv/web"}) {
 		t.Errorf("status says\n%s", got)
 	}
-	const inPlace = `.systemd == "none" and .failed == [] and .drift == [] and .ports == ["0.0.0.0:8080->80/tcp"] and (.exposure | length) == 1`
+	const inPlace = `.systemd == "none" and .failed == [] and .drift == [] and .ports == ["0.0.0.0:8080->80/tcp"] and (.exposure | length) == 1 and .allow_from == []`
 	h.sh("boxrun status hello --json | jq -e '" + inPlace + "'")
 	h.sh("iptables -F BOXRUN-FW-hello; boxrun status hello --json | jq -e '.drift[0] | contains(\"BOXRUN-FW-hello\")'")
 	if got := h.must("boxrun", "logs", "web", "-u", "nginx.service"); !strings.Contains(got, "nginx") {

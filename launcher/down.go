@@ -25,7 +25,7 @@ type Down struct {
 	Name    string
 	Found   bool   // false: the host had nothing of the box
 	Left    bool   // run by systemd after the end of the box: the rest is another boxrun's or a person's, or done
-	Killed  bool   // the box was killed at once, because the timeout was 0
+	Killed  bool   // the box was killed at once, because a timeout was 0, or by another boxrun with less time
 	Overlay string // directory that was kept, "" for none
 }
 
@@ -34,8 +34,27 @@ type Down struct {
 // Found is false, without an error.
 //
 // timeout limits how long the box may take to stop. nil means the profile's stop_timeout as of the start; 0 kills the
-// box at once. A box killed after its time has run out is down, and the error is ErrKilled.
+// box at once. A box killed after its time has run out is down, and the error is ErrKilled. The shorter timeout counts
+// where another boxrun is stopping the box already.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
+	hurried := func() error { return nil }
+	if timeout != nil {
+		hurried = l.hurry(ctx, name, *timeout)
+	}
+	down, err := l.downLocked(ctx, name, timeout, hurried)
+	if killed := hurried(); killed != nil && err == nil {
+		down.Found, down.Killed = true, *timeout == 0
+		if !down.Killed {
+			err = guest.KilledProblem(name, *timeout, killed)
+		}
+	}
+	return down, err
+}
+
+// downLocked is the part of a down done under the box's lock. hurried is called as soon as the lock is held.
+func (l *Launcher) downLocked(
+	ctx context.Context, name string, timeout *time.Duration, hurried func() error,
+) (Down, error) {
 	unlock, err := units.LockToStop(ctx, l.Store, name)
 	if errors.Is(err, units.ErrTakenDown) {
 		return Down{Name: name, Left: true}, nil
@@ -44,6 +63,7 @@ func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration
 		return Down{}, err
 	}
 	defer unlock()
+	_ = hurried() // from now on no other boxrun stops the box; Down asks for the result
 	if err := units.Rearm(ctx, name); err != nil {
 		return Down{}, err
 	}
@@ -86,14 +106,15 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 	if err != nil {
 		return down, err
 	}
+	byAnother := files.Exists(l.hurryMark(b.Name))
 	if err := errors.Join(b.Ports.Undo(k), l.remove(b), units.Wait(ctx)); err != nil {
 		return down, err
 	}
 	if err := network.Forget(ctx, l.Store, k, b.Name); err != nil {
 		return down, err
 	}
-	down.Killed = killed != nil && timeout == 0
-	if killed != nil && !down.Killed {
+	down.Killed = killed != nil && timeout == 0 || byAnother
+	if killed != nil && timeout > 0 {
 		return down, guest.KilledProblem(b.Name, timeout, killed)
 	}
 	return down, nil

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"boxrun/launcher/box"
@@ -41,6 +42,8 @@ type Detail struct {
 	Security profiles.Security  `json:"security"` // as started
 	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
+
+	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
 	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
 	Definition string `json:"definition"` // why to build the image anew; "" for no reason or no [build]
@@ -89,7 +92,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	d := Detail{
 		Status: statusOf(b), Failed: []string{}, Drift: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
-		ImageNow: b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
+		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
+		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
 	d.Changed = l.changed(b, now)
 	d.Definition, err = build.Outdated(ctx, now)

@@ -31,6 +31,9 @@ func TestStatusOfEachMode(t *testing.T) {
 	b.Addr = netip.MustParseAddr("10.22.0.2")
 	s = statusOf(b)
 	testkit.WantText(t, s.Address+" "+s.Ports[0]+" "+b.Where(), "10.22.0.2 0.0.0.0:80->80/tcp at 10.22.0.2")
+	testkit.WantText(t, network.Exposure(b)[0], "0.0.0.0:80->80/tcp on ALL addresses of the host, for anyone who can route to it")
+	b.Profile.Network.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.0/8")}
+	testkit.WantText(t, network.Exposure(b)[0], "0.0.0.0:80->80/tcp on ALL addresses of the host, for 192.0.2.0/24, 127.0.0.0/8 only")
 }
 
 // With an unreadable image definition, Status still returns the rest of a box's status. Status ends with its context.
@@ -50,12 +53,14 @@ func TestStatusWithoutTheDefinition(t *testing.T) {
 	}
 	p := profiles.Default()
 	p.Name, p.Image, p.Build.Definition = "web", image, filepath.Join(dir, "web.def")
+	p.Network.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	testkit.Fifo(t, p.Build.Definition)
 	if err := l.Save(&box.Box{Name: "web", Phase: box.Starting, Profile: p}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := (&Launcher{Store: l}).Status(t.Context(), "web", &p)
 	testkit.WantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
+	testkit.WantText(t, fmt.Sprint(d.AllowFrom), "[192.0.2.0/24]")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := errors.Join(os.Remove(p.Build.Definition), os.WriteFile(p.Build.Definition, []byte("%files\n  web /\n"), 0o644)); err != nil {

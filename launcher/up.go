@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/snapshot"
 	"boxrun/profiles"
 )
 
@@ -26,6 +28,8 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
+
+	StopTimeout *time.Duration // for the stop of a box to start anew; nil: the stop_timeout of its start
 }
 
 // Up is the outcome of an up.
@@ -38,7 +42,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
-	Host     []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
+	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
@@ -156,7 +160,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		repaired = append(repaired, held...)
@@ -183,7 +187,7 @@ func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
 	if words := u.changed(b, &u.p); len(words) > 0 {
 		u.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
-	_, killed := u.clear(ctx, u.k, b, stopTimeout(b))
+	_, killed := u.clear(ctx, u.k, b, *cmp.Or(u.o.StopTimeout, &b.Profile.Systemd.StopTimeout))
 	if killed != nil && !errors.Is(killed, fault.ErrKilled) {
 		return Up{}, killed
 	}
@@ -301,7 +305,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.connect(ctx, b, cli)
 	if booted == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

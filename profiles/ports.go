@@ -16,8 +16,8 @@ import (
 //	8080:80/tcp                      Apptainer's
 //	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
 //
-// The protocol is tcp by default. 0.0.0.0 means every address, as does leaving out the address. The error states the
-// rule that s breaks, without s.
+// The protocol is tcp by default. 0.0.0.0 means every address, as does leaving out the address; localhost means 127.0.0.1.
+// The error states the rule that s breaks, without s.
 func ParsePort(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
@@ -46,7 +46,7 @@ func ParsePort(s string) (Port, error) {
 func cutProto(s string) (rest, proto string, err error) {
 	rest, behind, found := strings.Cut(s, "/")
 	before, ports, leading := strings.Cut(rest, ":")
-	leading = leading && before != "" && strings.Trim(before, "abcdefghijklmnopqrstuvwxyz") == ""
+	leading = leading && before != "" && before != localhost && strings.Trim(before, "abcdefghijklmnopqrstuvwxyz") == ""
 	switch {
 	case leading && found:
 		return "", "", errors.New("must name the protocol once")
@@ -66,6 +66,9 @@ func cutProto(s string) (rest, proto string, err error) {
 	return "", "", fmt.Errorf("must have the protocol tcp or udp, not %q", proto)
 }
 
+// localhost may stand for an address of the host, as with Docker.
+const localhost = "localhost"
+
 // cutHostIP cuts the host's address off the front of s: everything before the last two ports. ip is zero where s has no
 // address or 0.0.0.0.
 func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
@@ -82,6 +85,9 @@ func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	address, rest, _ := strings.Cut(s, ":")
 	if strings.HasPrefix(rest, ":") {
 		return netip.Addr{}, "", errors.New("must name the host's port too: boxrun picks none at random")
+	}
+	if address == localhost {
+		address = "127.0.0.1"
 	}
 	ip, err = parseIPv4(address)
 	if err != nil {

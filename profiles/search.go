@@ -189,6 +189,12 @@ func (s Search) DidYouMean(name string, names ...string) string {
 	return ""
 }
 
+// Knows reports whether a profile on the search path has a box of this name, be it as an instance.
+func (s Search) Knows(box string) bool {
+	found, _ := s.List() // profiles that cannot be listed are not known
+	return slices.ContainsFunc(found, func(f Found) bool { return f.Name == box || strings.HasPrefix(box, f.Name+"-") })
+}
+
 // Called returns how a person is to name a profile that was read: the word of the profile if Find finds the same file
 // by the word, else the file.
 func (s Search) Called(p Profile) string {

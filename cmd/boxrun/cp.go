@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) cpCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
 		Short: "Copy files and directories between a box and the host",
 		Long: `cp copies a file, or a directory with all below it, between a box that is up and
@@ -42,6 +42,12 @@ with a note.`,
 			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
 	}
+	doneAnyway(cmd, "recursive", "r")
+	doneAnyway(cmd, "R", "R")
+	doneAnyway(cmd, "archive", "a")
+	doneAnyway(cmd, "preserve", "p")
+	doneAnyway(cmd, "force", "f")
+	return cmd
 }
 
 // transferOf parses the source and the target of a copy, and returns the name of the box too. Exactly one side must be

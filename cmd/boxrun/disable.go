@@ -10,7 +10,8 @@ import (
 )
 
 func (a *app) disableCommand() *cobra.Command {
-	return &cobra.Command{
+	var now bool
+	cmd := &cobra.Command{
 		Use:   "disable PROFILE...",
 		Short: "No longer start boxes at boot",
 		Long: `disable takes back what enable did. A box that is up stays up, and is started
@@ -20,8 +21,15 @@ again if it dies, until it goes down. With the last enabled box the units in
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           a.asRoot,
-		RunE:              a.each(a.disable),
+		RunE: a.each(func(ctx context.Context, name string) error {
+			if err := a.disable(ctx, name); err != nil || !now {
+				return err
+			}
+			return a.down(ctx, name, nil)
+		}),
 	}
+	cmd.Flags().BoolVar(&now, "now", false, "take the box down too")
+	return cmd
 }
 
 // disable stops starting a box at boot. Like down it needs only the name: the profile may be invalid, gone, or hidden

@@ -18,23 +18,20 @@ func (a *app) downCommand() *cobra.Command {
 	timeout := timeoutFlag()
 	var all, dryRun bool
 	cmd := &cobra.Command{
-		Use:   "down PROFILE... | --all",
-		Short: "Stop boxes, and take away what boxrun put on the host for them",
+		Use:     "down PROFILE... | --all",
+		Aliases: []string{"stop"},
+		Short:   "Stop boxes, and take away what boxrun put on the host for them",
 		Long: `down has the systemd of the box shut down in order, and kills what is left after
 stop_timeout of the profile (exit code 6). Then rules, addresses and records of
 the box go, and with the last box of a bridge the bridge. The path of an overlay
-it keeps is printed. A box that is not up is nothing to do.
+it keeps is printed. A box that is not up is nothing to do. Of two downs at once
+the shorter --timeout counts.
 
 Of several boxes those that depend on others go before these.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
-		Args: args(func(cmd *cobra.Command, names []string) error {
-			if all {
-				return cobra.NoArgs(cmd, names)
-			}
-			return cobra.MinimumNArgs(1)(cmd, names)
-		}),
+		Args:              args(namesOrAll(&all)),
 		ValidArgsFunction: a.completeBoxes,
 		PreRunE:           unless(&dryRun, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -53,10 +50,25 @@ Of several boxes those that depend on others go before these.`,
 			return unread
 		},
 	}
-	cmd.Flags().VarP(timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
+	stopTimeout(cmd, timeout)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
 	return cmd
+}
+
+// namesOrAll takes names, or none with --all.
+func namesOrAll(all *bool) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, names []string) error {
+		if *all {
+			return cobra.NoArgs(cmd, names)
+		}
+		return cobra.MinimumNArgs(1)(cmd, names)
+	}
+}
+
+// stopTimeout gives cmd the flag --timeout for the stop of a box.
+func stopTimeout(cmd *cobra.Command, timeout *optional[time.Duration]) {
+	cmd.Flags().VarP(timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
 }
 
 // down takes a box down and prints what was done. The path of a kept overlay goes to stdout. Where there is no box,

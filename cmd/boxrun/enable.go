@@ -8,13 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/launcher"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
 func (a *app) enableCommand() *cobra.Command {
-	return &cobra.Command{
+	var now bool
+	cmd := &cobra.Command{
 		Use:   "enable PROFILE...",
 		Short: "Start boxes at boot, and again when they die",
 		Long: `enable has systemd start the box at boot as boxrun@PROFILE.service, start it
@@ -24,17 +26,25 @@ is watched from now on, one that is not is left so.
 
 Profiles are those in /etc/boxrun/profiles and /usr/share/boxrun/profiles, and
 the built-in ones: at boot nobody but root answers for a profile.`,
-		Example:           `  boxrun enable web`,
+		Example: `  boxrun enable web
+  boxrun enable --now web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           a.asRootFor,
-		RunE:              a.each(a.enable),
+		RunE: a.each(func(ctx context.Context, name string) error {
+			if err := a.enable(ctx, name, now); err != nil || !now {
+				return err
+			}
+			return a.up(ctx, name, launcher.UpOptions{})
+		}),
 	}
+	cmd.Flags().BoolVar(&now, "now", false, "bring the box up too")
+	return cmd
 }
 
 // enable makes systemd start a box at boot, and prints what this means for now. For dependencies that are not enabled,
-// enable prints how to have them restarted too.
-func (a *app) enable(ctx context.Context, name string) error {
+// enable prints how to have them restarted too. With now, the caller starts the box.
+func (a *app) enable(ctx context.Context, name string, now bool) error {
 	p, err := a.hostProfile(name)
 	if err != nil {
 		return err
@@ -47,9 +57,12 @@ func (a *app) enable(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if up {
+	switch {
+	case up:
 		a.notef("%s: is started at boot, and again when it dies", p.Name)
-	} else {
+	case now:
+		a.notef("%s: is started at boot", p.Name)
+	default:
 		a.notef("%s: is started at boot; \"boxrun up %s\" starts it now", p.Name, name)
 	}
 	for _, q := range needed {

@@ -22,6 +22,8 @@ const (
 	exitNotStarted = 4
 	exitNotReady   = 5 // the box stays up
 	exitKilled     = 6 // the box is down, but had to be killed
+
+	exitInterrupted = 130 // by any signal; a shell's code for a program that Ctrl-C ended
 )
 
 // usageError is a mistake in the command line.
@@ -106,6 +108,8 @@ func exitCode(cmd *cobra.Command, err error) int {
 		return exec.code
 	case cmd.Name() == "exec": // all other codes of exec belong to the command
 		return enter.CodeBoxrun
+	case wasInterrupted(cmd.Context(), err):
+		return exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, fault.ErrInvalid):
 		return exitUsage
 	case errors.Is(err, fault.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
@@ -118,6 +122,12 @@ func exitCode(cmd *cobra.Command, err error) int {
 		return exitKilled
 	}
 	return exitFailed
+}
+
+// wasInterrupted reports whether a signal ended the verb of ctx, which ended with err. Where a signal ended a program that
+// the verb ran, err does not say so.
+func wasInterrupted(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) || ctx != nil && ctx.Err() != nil
 }
 
 // hint returns advice on what to do about err, "" for none.
@@ -177,10 +187,18 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // nearVerb guesses which verb of cmd the user meant by word, as text to append to an error; "" where none is near.
 func nearVerb(cmd *cobra.Command, word string) string {
-	cmd.SuggestionsMinimumDistance = 1 + len(word)/5 // letters to change: two of four would turn tcsh into bash
-	near := cmd.SuggestionsFor(word)
-	if len(near) == 0 {
-		return ""
+	var verbs []string
+	for _, verb := range cmd.Commands() {
+		if verb.IsAvailableCommand() {
+			verbs = append(verbs, append(verb.Aliases, verb.Name())...)
+		}
 	}
-	return fmt.Sprintf(", did you mean %q?", near[0])
+	if near := near(word, verbs); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return ""
 }
+
+// near returns the verb or flag that was probably meant by word; "" for none. Two wrong letters of four are too many:
+// tcsh would become bash.
+func near(word string, words []string) string { return profiles.Nearest(word, words, 1+len(word)/5) }

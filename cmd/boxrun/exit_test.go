@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,36 @@ func TestReport(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// Whatever an interrupt makes of a verb, the code is the same; that of a command in a box is its own.
+func TestExitCodeOfAnInterrupt(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	notStarted := &fault.Problem{Kind: fault.ErrNotStarted, Text: "signal: killed"}
+	for _, c := range []struct {
+		verb string
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{"up", over, fmt.Errorf("waiting: %w", context.Cause(over)), exitInterrupted},
+		{"up", over, notStarted, exitInterrupted},
+		{"up", t.Context(), notStarted, exitNotStarted},
+		{"down", over, errors.Join(fault.ErrKilled, context.Canceled), exitInterrupted},
+		{"doctor", over, nil, exitDone},
+		{"exec", over, execError{context.Canceled, 125}, 125},
+	} {
+		cmd := &cobra.Command{Use: c.verb}
+		cmd.SetContext(c.ctx)
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := newTerminal(null, null, null).report(cmd, c.err); got != c.want {
+			t.Errorf("%s, %v: got exit code %d, want %d", c.verb, c.err, got, c.want)
+		}
 	}
 }
 

@@ -38,6 +38,9 @@ func linesFlag() *optional[int] { return &optional[int]{parse: parseLines, kind:
 
 // parseLines refuses text that is no number, negative numbers, and numbers above journalctl's limit.
 func parseLines(text string) (int, error) {
+	if text == "all" { // as with journalctl and docker
+		return -1, nil
+	}
 	n, err := strconv.ParseInt(text, 10, 32)
 	switch {
 	case errors.Is(err, strconv.ErrSyntax):

@@ -13,7 +13,7 @@ func TestLinesFlag(t *testing.T) {
 		{"-5", "must not be negative"},
 		{"-99999999999999999999", "must not be negative"},
 		{"", "must be a number"},
-		{"all", "must be a number"},
+		{"all", "-1"},
 		{"1.5", "must be a number"},
 		{"0x10", "must be a number"},
 	} {

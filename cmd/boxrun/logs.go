@@ -43,6 +43,12 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	cmd.Flags().VarP(lines, "lines", "n", "only the last `N` lines of each box; with 0 and -f, new ones alone")
 	cmd.Flags().StringVarP(&o.Unit, "unit", "u", "", "only lines of this `UNIT`")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only lines since this `TIME`, as journalctl takes it")
+	cmd.Flags().StringVar(&o.Until, "until", "", "only lines until this `TIME`")
+	cmd.Flags().StringVarP(&o.Priority, "priority", "p", "", "only lines of this `PRIORITY`, such as err, and above")
+	cmd.Flags().StringVarP(&o.Grep, "grep", "g", "", "only lines whose message matches `PATTERN`")
+	cmd.Flags().StringVarP(&o.Output, "output", "o", "", "lines in this `FORMAT` of journalctl, such as json or cat; of one box only")
+	cmd.Flags().Var(lines, "tail", "as --lines")
+	_ = cmd.Flags().MarkHidden("tail") // cannot fail: the flag is there
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
 	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // cannot fail: the flag exists and has no function yet
 	return cmd
@@ -52,6 +58,9 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
 	names := mapped(args, profiles.BoxName)
+	if o.Output != "" && len(names) > 1 {
+		return usageError{errors.New("--output is for one box: lines of several are put in order by their times")}
+	}
 	o.Colours = a.colours()
 	prefixes := map[string]string{}
 	if len(names) > 1 && !noPrefix {
@@ -68,8 +77,11 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	if errors.Is(err, syscall.EPIPE) { // the reader went away, as "| head" does
 		return codeError(128 + int(syscall.SIGPIPE))
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ctx.Err() != nil: // of one box the code is that of its journalctl
+		return codeError(exitInterrupted)
 	}
 	return ended(code)
 }

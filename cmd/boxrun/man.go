@@ -18,6 +18,17 @@ import (
 //go:embed man.md
 var manEnd string // of boxrun(1): exit codes, files, environment
 
+// commandList returns the section of boxrun(1) that lists the commands, in Markdown.
+func commandList(root *cobra.Command) string {
+	list := "# COMMANDS\n\n"
+	for _, cmd := range root.Commands() {
+		if cmd.IsAvailableCommand() && cmd.Name() != "help" {
+			list += fmt.Sprintf("**boxrun-%s(1)**\n: %s\n\n", cmd.Name(), cmd.Short)
+		}
+	}
+	return list
+}
+
 // manCommand writes the manual pages, for "make install" and for packages. boxrun makes the pages from its own verbs.
 func manCommand() *cobra.Command {
 	return &cobra.Command{
@@ -47,7 +58,7 @@ func manPages(root *cobra.Command) (map[string]string, error) {
 		pages["man1/"+strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1"] = page
 	}
 	top := "man1/boxrun.1"
-	pages[top] = strings.Replace(pages[top], seeAlso, sections(manEnd)+seeAlso, 1)
+	pages[top] = strings.Replace(pages[top], seeAlso, sections(commandList(root)+manEnd)+seeAlso, 1)
 	pages["man5/boxrun.toml.5"] = string(md2man.Render([]byte(manReference())))
 	return pages, nil
 }

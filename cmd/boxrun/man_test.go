@@ -58,6 +58,15 @@ func TestManualPages(t *testing.T) {
 			}
 		}
 	}
+	for path, page := range pages {
+		if strings.Contains(strings.ToLower(path+page), "powershell") {
+			t.Errorf("%s tells of PowerShell", path)
+		}
+	}
+	if page := pages["man1/boxrun.1"]; !strings.Contains(page, ".SH COMMANDS\n\\fBboxrun-build(1)\\fP\n.br\n") &&
+		!strings.Contains(page, "\\fBboxrun-up(1)\\fP\nBring boxes up") {
+		t.Errorf("boxrun(1) does not list the commands:\n%s", page)
+	}
 	if page := pages["man5/boxrun.toml.5"]; !strings.Contains(page, ".SS network.ports\n") {
 		t.Errorf("boxrun.toml(5) does not describe network.ports:\n%s", page)
 	}

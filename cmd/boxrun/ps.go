@@ -12,17 +12,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/units"
+	"boxrun/profiles"
 )
 
 func (a *app) psCommand() *cobra.Command {
 	var all bool
 	cmd := a.withJSON(&cobra.Command{
-		Use:     "ps",
+		Use:     "ps [PROFILE...]",
 		Aliases: []string{"ls", "list"},
 		Short:   "List the boxes",
-		Long: `ps lists the boxes: those that run, are starting or stopping, and those that
-have crashed, of which "boxrun up" or "boxrun down" clears away what is left.
+		Long: `ps, or ls, lists the boxes: those that run, are starting or stopping, and those
+that have crashed, of which "boxrun up" or "boxrun down" clears away what is
+left. With names it lists those alone.
+
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
 image stands what has changed since the start, and how often systemd has
@@ -30,9 +34,12 @@ started the box anew. "boxrun status" and --json tell more.`,
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
-		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			boxes, err := a.listed(all)
+		ValidArgsFunction: a.completeBoxes,
+		RunE: func(_ *cobra.Command, names []string) error {
+			boxes, err := a.listed(all || len(names) > 0)
+			if len(names) > 0 && err == nil {
+				boxes, err = a.named(boxes, names)
+			}
 			if err != nil && len(boxes) == 0 {
 				return err
 			}
@@ -60,6 +67,22 @@ func (a *app) listed(all bool) ([]launcher.Status, error) {
 		}
 	}
 	return boxes, err
+}
+
+// named returns the boxes that args name, in that order. For an arg without one named notes that its box is not up, or
+// returns an ErrNotFound beside the others.
+func (a *app) named(boxes []launcher.Status, args []string) ([]launcher.Status, error) {
+	found := []launcher.Status{}
+	err := fault.Each(args, func(arg string) error {
+		name := profiles.BoxName(arg)
+		i := slices.IndexFunc(boxes, func(b launcher.Status) bool { return b.Name == name })
+		if i < 0 {
+			return a.notUp(arg, name)
+		}
+		found = append(found, boxes[i])
+		return nil
+	})
+	return found, err
 }
 
 // psRows returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. Cells that

@@ -9,18 +9,35 @@ import (
 )
 
 func (a *app) restartCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "restart PROFILE...",
+	timeout := timeoutFlag()
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "restart PROFILE... | --all",
 		Short: "Take boxes down and bring them up again",
 		Long: `restart takes a box down and brings it up again, with its profile as it is now.
 What up would refuse is refused before the box goes down.`,
-		Example:           `  boxrun restart web`,
-		Args:              args(cobra.MinimumNArgs(1)),
+		Example: `  boxrun restart web
+  boxrun restart --timeout 10m web`,
+		Args:              args(namesOrAll(&all)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           a.asRootFor,
-		// A box that had to be killed comes up all the same, and the exit code tells of the kill.
-		RunE: a.each(func(ctx context.Context, name string) error {
-			return a.up(ctx, name, launcher.UpOptions{Anew: true})
-		}),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			var unread error
+			if all {
+				names, unread = a.boxNames()
+			}
+			// A box that had to be killed comes up all the same, and the exit code tells of the kill.
+			do := func(ctx context.Context, name string) error {
+				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.given})
+			}
+			if err := a.each(do)(cmd, names); err != nil {
+				a.report(cmd, unread)
+				return err
+			}
+			return unread
+		},
 	}
+	stopTimeout(cmd, timeout)
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
+	return cmd
 }

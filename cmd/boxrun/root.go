@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
@@ -58,17 +60,23 @@ away without a trace.`,
 	root.Version = version
 	root.SetVersionTemplate("boxrun {{.Version}}\n") // as the verb says it
 	root.DisableAutoGenTag = true                    // the manual pages carry boxrun's version
-	// Flags fit 80 columns, as all other help does.
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages", "FlagUsagesWrapped 80"))
+	root.SetUsageTemplate(usageTemplate(root.UsageTemplate()))
 	root.SetOut(t.out)
 	root.SetErr(t.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flagError(cmd, err)} })
 	group(root, a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.traceCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), manCommand())
+	root.AddCommand(foreignCommands()...)
 	strictCompletion(root)
 	return root
+}
+
+// usageTemplate changes cobra's template of help texts: flags fit 80 columns, as all other help does, and there is no
+// list of aliases, most of which are habits from other tools.
+func usageTemplate(cobras string) string {
+	return strings.NewReplacer("FlagUsages", "FlagUsagesWrapped 80", "{{if gt (len .Aliases) 0}}", "{{if false}}").Replace(cobras)
 }
 
 // group adds verbs to cmd. By itself cmd prints its help.
@@ -79,21 +87,29 @@ func group(cmd *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// flagError shortens the error of a boolean flag with a wrong value to "must be true or false". Other errors are
-// returned unchanged. Without flagError the message would name the Go function that failed.
-func flagError(err error) error {
-	var parsed *strconv.NumError // errors.As sets parsed
-	if !errors.As(err, &parsed) {
-		return err
+// flagError shortens the error of a boolean flag with a wrong value to "must be true or false": the message would name
+// the Go function that failed. The error of an unknown flag gets a guess at the flag. Other errors are returned
+// unchanged.
+func flagError(cmd *cobra.Command, err error) error {
+	if parsed, ok := errors.AsType[*strconv.NumError](err); ok {
+		return errors.New(strings.Replace(err.Error(), parsed.Error(), "must be true or false", 1))
 	}
-	return errors.New(strings.Replace(err.Error(), parsed.Error(), "must be true or false", 1))
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return fmt.Errorf("%w%s", err, meantFlag(cmd, unknown))
+	}
+	return err
 }
 
 // strictCompletion makes cobra's own verb "completion" refuse an unknown shell. By default cobra prints the help of the
-// verb and succeeds.
+// verb and succeeds. PowerShell goes: boxrun needs Linux and root.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	completion, _, _ := root.Find([]string{"completion"}) // cannot fail: the verb is there
+	for _, shell := range completion.Commands() {
+		if shell.Name() == "powershell" {
+			completion.RemoveCommand(shell)
+		}
+	}
 	group(completion)
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/enter"
@@ -15,7 +17,7 @@ func (a *app) shellCommand() *cobra.Command {
 so that tmux, su and sudo work as they do after a login.`,
 		Example: `  boxrun shell web
   boxrun shell -u bob web`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              shellArgs,
 		ValidArgsFunction: first(a.completeBoxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -25,3 +27,14 @@ so that tmux, su and sudo work as they do after a login.`,
 	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this `USER` of the box (default root)")
 	return cmd
 }
+
+// shellArgs takes a name alone.
+func shellArgs(cmd *cobra.Command, words []string) error {
+	if len(words) > 1 {
+		return usageError{errors.New(commandOfShell)}
+	}
+	return args(cobra.ExactArgs(1))(cmd, words)
+}
+
+// commandOfShell says what to type when a command stands behind the name of the box.
+const commandOfShell = "shell takes no command: \"boxrun exec PROFILE -- COMMAND...\" runs one"

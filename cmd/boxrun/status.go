@@ -15,8 +15,9 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	return a.withJSON(&cobra.Command{
-		Use:   "status PROFILE",
-		Short: "Tell all about one box: its systemd, its rules, who can reach it",
+		Use:     "status PROFILE",
+		Aliases: []string{"inspect"},
+		Short:   "Tell all about one box: its systemd, its rules, who can reach it",
 		Long: `status tells all about one box: the state of its systemd and units that failed,
 what it uses and is held to, who can reach which port, whether its rules and its
 bridge are as boxrun made them, and whether its profile has changed since.`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,12 +35,13 @@ func (a *app) asRootFor(cmd *cobra.Command, names []string) error {
 		return err
 	}
 	_, verb, _ := strings.Cut(cmd.CommandPath(), " ") // such as "host setup"
+	word := cmp.Or(cmd.CalledAs(), verb)              // as typed, maybe an alias
 	sudo, err := exec.LookPath("sudo")
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
 		return fault.Refused("run it with sudo", "%s needs root", verb)
 	}
 	// a.exe is the full path, as secure_path may lack /usr/local/bin.
-	argv := underSudo(a.exe, verb, os.Args[1:], found, a.search.Kept())
+	argv := underSudo(a.exe, word, os.Args[1:], found, a.search.Kept())
 	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -105,9 +106,17 @@ func (t *terminal) json(v any) error {
 	return enc.Encode(v)
 }
 
-// withJSON returns cmd with the flag --json.
+// withJSON returns cmd with the flag --json, and --format json for those who are used to that.
 func (t *terminal) withJSON(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
+	cmd.Flags().Func("format", "json or table", func(format string) error {
+		if format != "json" && format != "table" {
+			return errors.New("must be json or table")
+		}
+		t.asJSON = format == "json"
+		return nil
+	})
+	_ = cmd.Flags().MarkHidden("format") // cannot fail: the flag is there
 	return cmd
 }
 

@@ -20,8 +20,9 @@ func (a *app) upCommand() *cobra.Command {
 	timeout := timeoutFlag()
 	var build, dryRun bool
 	cmd := &cobra.Command{
-		Use:   "up PROFILE...",
-		Short: "Bring boxes up, or check and mend those that are up",
+		Use:     "up PROFILE...",
+		Aliases: []string{"start"},
+		Short:   "Bring boxes up, or check and mend those that are up",
 		Long: `up makes sure the host's network is in place, starts the box, publishes its
 ports, and waits until the systemd in the box has booted and what [ready] of
 the profile asks for answers. What depends_on names is brought up first.
@@ -56,6 +57,8 @@ is that of the first that failed.`,
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
+	doneAnyway(cmd, "detach", "d")
+	doneAnyway(cmd, "wait", "")
 	return cmd
 }
 

@@ -127,15 +127,23 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	return b.Profile.Ref(), true
 }
 
-// Find returns the state of a box. For an unknown name the error is ErrNotFound, with a guess at the intended name and
-// a hint.
+// Find returns the state of a box. Without such a box the error is ErrNotFound with a hint: the box of a profile is not
+// up, and for any other name there is a guess at the intended name.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up%s", name, s.DidYouMean(name)),
-			Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return b, err
 	}
-	return b, err
+	text := fmt.Sprintf("box %q is not up", name)
+	if !s.Search.Knows(name) {
+		text = s.Neither(name)
+	}
+	return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+}
+
+// Neither says that neither a box nor a profile has the name, and guesses at the intended name.
+func (s *Store) Neither(name string) string {
+	return fmt.Sprintf("there is neither a box nor a profile named %q%s", name, s.DidYouMean(name))
 }
 
 // DidYouMean returns a guess at the box or profile meant by an unknown name, worded to follow an error; "" if no name

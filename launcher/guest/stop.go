@@ -178,6 +178,11 @@ func stopLine(ctx context.Context, s *Systemd, took time.Duration) string {
 	return "waiting for the box to stop" + say.Seconds(took)
 }
 
+// Kill kills a box that another process stops, as Stop does after its timeout. killed is the reason, errSlow.
+func Kill(ctx context.Context, init process.Process, cgroup string) (killed, err error) {
+	return errSlow, killBox(ctx, init, cgroup)
+}
+
 // killBox kills everything in the box. Killing init is enough, because init is PID 1 of the box's PID namespace.
 // Killing the cgroup does not have to wait until init is scheduled. The cgroup is left alone if the kernel cannot kill
 // it (before Linux 5.14), or if it is not certainly the box's.

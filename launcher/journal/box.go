@@ -19,11 +19,16 @@ import (
 
 // Query selects the log lines wanted from each box.
 type Query struct {
-	Follow  bool   // go on as new lines come
-	Lines   *int   // how many of the existing lines, from the end; nil: all, or with Follow the last ten
-	Unit    string // lines of this unit only
-	Since   string // in journalctl's syntax
-	Colours bool   // keep colours; for a single box only
+	Follow  bool // go on as new lines come
+	Lines   *int // how many of the existing lines, from the end, -1 for all; nil: all, or with Follow the last ten
+	Colours bool // keep colours; for a single box only
+
+	Unit     string // lines of this unit only
+	Since    string // in journalctl's syntax, as are all below
+	Until    string
+	Priority string // lines of this priority and above
+	Grep     string // lines whose message matches this pattern
+	Output   string // format of the lines; for a single box only
 
 	timed bool // each line begins with its time, for parseTime
 }
@@ -38,15 +43,27 @@ func (o Query) argv() []string {
 		{o.timed || o.Lines != nil && *o.Lines == 0, "--quiet"}, // without --quiet, journalctl prints "No entries"
 		{o.timed, "--output=short-unix"},
 		{o.Follow, "--follow"},
-		{o.Lines != nil, "--lines=" + strconv.Itoa(o.lastLines())},
+		{o.Lines != nil, "--lines=" + linesOption(o.lastLines())},
 		{o.Unit != "", "--unit=" + o.Unit},
 		{o.Since != "", "--since=" + o.Since},
+		{o.Until != "", "--until=" + o.Until},
+		{o.Priority != "", "--priority=" + o.Priority},
+		{o.Grep != "", "--grep=" + o.Grep},
+		{o.Output != "", "--output=" + o.Output},
 	} {
 		if option.wanted {
 			argv = append(argv, option.text)
 		}
 	}
 	return argv
+}
+
+// linesOption returns a number of lines as journalctl takes numbers.
+func linesOption(n int) string {
+	if n < 0 {
+		return "all"
+	}
+	return strconv.Itoa(n)
 }
 
 // lastLines returns the number of existing lines to begin with; -1 means all.
@@ -95,12 +112,12 @@ func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, er
 	return 0, nil
 }
 
-// refuseFiles refuses a selection only a journal can make: by unit or by time.
+// refuseFiles refuses a selection only a journal can make, such as by unit or by time, and journalctl's formats.
 func (o Query) refuseFiles(box string) error {
-	if o.Unit == "" && o.Since == "" {
+	if o.Unit+o.Since+o.Until+o.Priority+o.Grep+o.Output == "" {
 		return nil
 	}
-	return fmt.Errorf("box %q keeps no journal, and its log has neither units nor times", box)
+	return fmt.Errorf("box %q keeps no journal, and its log has neither units, times, priorities nor formats", box)
 }
 
 // hasJournal reports whether systemd's journal runs in the box.

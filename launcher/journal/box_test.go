@@ -26,6 +26,9 @@ func TestLogsArgv(t *testing.T) {
 		{Query{Follow: true, Lines: new(5)}, "journalctl --no-pager --follow --lines=5"},
 		{Query{Follow: true, Lines: new(0)}, "journalctl --no-pager --quiet --follow --lines=0"},
 		{Query{Lines: new(5), timed: true}, "journalctl --no-pager --quiet --output=short-unix --lines=5"},
+		{Query{Follow: true, Lines: new(-1)}, "journalctl --no-pager --follow --lines=all"},
+		{Query{Until: "now", Priority: "err", Grep: "a b", Output: "json"},
+			"journalctl --no-pager --until=now --priority=err --grep=a b --output=json"},
 		{Query{Unit: "nginx", Since: "1 hour ago"}, "journalctl --no-pager --unit=nginx --since=1 hour ago"},
 	} {
 		testkit.WantText(t, strings.Join(c.logs.argv(), " "), c.want)
@@ -56,7 +59,9 @@ func TestLogsOfABoxWithoutJournal(t *testing.T) {
 		testkit.WantText(t, fmt.Sprintf("%s code %d error %v", out.String(), code, err), want+" code 0 error <nil>")
 	}
 	code, err := showLog(t.Context(), enter.Ref{Name: "web"}, Query{Unit: "nginx"}, files, nil, nil)
-	testkit.WantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units nor times`)
+	testkit.WantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units, times, priorities nor formats`)
+	code, err = showLog(t.Context(), enter.Ref{Name: "web"}, Query{Grep: "x"}, files, nil, nil)
+	testkit.WantText(t, fmt.Sprint(code, err), `125 box "web" keeps no journal, and its log has neither units, times, priorities nor formats`)
 }
 
 // safeBuffer is a buffer for a writing goroutine and a reading goroutine.

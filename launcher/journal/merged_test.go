@@ -160,7 +160,7 @@ func TestLogsRefuseBeforeTheyShow(t *testing.T) {
 	if !errors.Is(err, fault.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	testkit.WantText(t, fmt.Sprint(code, " ", err), "125 box \"nosuch\" is not up\nbox \"other\" is not up")
+	testkit.WantText(t, fmt.Sprint(code, " ", err), "125 there is neither a box nor a profile named \"nosuch\"\nthere is neither a box nor a profile named \"other\"")
 	code, err = Show(t.Context(), l, []string{"web"}, Query{Unit: "nginx"}, nil)
-	testkit.WantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units nor times`)
+	testkit.WantText(t, fmt.Sprint(code, " ", err), `125 box "web" keeps no journal, and its log has neither units, times, priorities nor formats`)
 }

@@ -3,8 +3,10 @@ package network
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -44,7 +46,7 @@ func exposed(n profiles.Network, p profiles.Port, alone bool) string {
 		where = "on the addresses of " + n.External
 	}
 	if len(n.AllowFrom) > 0 {
-		return where + ", for allow_from only"
+		return where + ", for " + strings.Join(list.Map(n.AllowFrom, netip.Prefix.String), ", ") + " only"
 	}
 	return where + ", for anyone who can route to it"
 }

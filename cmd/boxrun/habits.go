@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"boxrun/launcher/fault"
+)
+
+// Words that fingers know from Docker, Compose, systemctl and machinectl. Words that fit are aliases of verbs, and flags
+// of no effect. For the others boxrun names the verb to type.
+
+// foreignVerbs has verbs of other tools that boxrun does without, and for each what boxrun does instead.
+func foreignVerbs() map[string]string {
+	const down, shell = `"boxrun down PROFILE" takes a box away`, `"boxrun shell PROFILE" opens a shell in a box`
+	const initial = `"boxrun profile init NAME" writes a profile, and "boxrun up NAME" starts its box`
+	return map[string]string{
+		"attach":   shell,
+		"check":    `"boxrun profile check PROFILE" says what is wrong in a profile`,
+		"config":   `"boxrun profile show PROFILE" prints a profile with all effective values`,
+		"create":   initial,
+		"delete":   down,
+		"enter":    shell,
+		"images":   `"boxrun profile list" lists the profiles, each of which names the file of its image`,
+		"info":     `"boxrun host show" lists what boxrun holds on the host`,
+		"init":     initial,
+		"journal":  `"boxrun logs PROFILE" prints the journal of a box`,
+		"kill":     `"boxrun down --timeout 0 PROFILE" kills a box at once`,
+		"login":    shell,
+		"port":     `"boxrun status PROFILE" lists the ports of a box, and who can reach them`,
+		"poweroff": down,
+		"prune":    `"boxrun host show" lists what boxrun holds on the host, and "boxrun host reset" takes it away`,
+		"pull":     `"apptainer pull" fetches an image, and "boxrun build PROFILE" makes the image of a profile`,
+		"reboot":   `"boxrun restart PROFILE" starts a box anew`,
+		"reload":   `"boxrun up --replace PROFILE" starts a box anew whose profile changed`,
+		"remove":   down,
+		"rm":       down,
+		"run":      `"boxrun up PROFILE" starts a box, and "boxrun exec PROFILE -- COMMAND..." runs a command in it`,
+		"stats":    `"boxrun ps" shows the memory of boxes, and "boxrun status PROFILE" all that a box uses`,
+		"top":      `"boxrun exec PROFILE -- top" shows the processes of a box`,
+		"wait":     `"boxrun up PROFILE" returns when a box is ready`,
+	}
+}
+
+// foreignCommands returns a hidden command for each foreign verb. The command takes any flags, and refuses with what to
+// type.
+func foreignCommands() []*cobra.Command {
+	var cmds []*cobra.Command
+	for verb, instead := range foreignVerbs() {
+		cmds = append(cmds, &cobra.Command{
+			Use: verb, Short: instead, Hidden: true, DisableFlagParsing: true,
+			RunE: func(*cobra.Command, []string) error {
+				return fault.Invalid("", "there is no verb %q: %s", verb, instead)
+			},
+		})
+	}
+	return cmds
+}
+
+// doneAnyway gives cmd a hidden flag that asks for what cmd does anyway. A flag without a short form has the short form "".
+func doneAnyway(cmd *cobra.Command, name, short string) {
+	cmd.Flags().BoolP(name, short, false, "done anyway")
+	_ = cmd.Flags().MarkHidden(name) // cannot fail: the flag is there
+}
+
+// foreignFlags has flags of other tools by verb, and for each what to type instead.
+func foreignFlags(verb, flag string) string {
+	return map[string]string{
+		"up --all":            `"boxrun restart --all" is for all boxes that are up, "boxrun enable PROFILE" for those to be up at each boot`,
+		"up --force-recreate": `"boxrun restart PROFILE" starts a box anew`,
+		"down --volumes":      "what a box has written to an overlay or a bind stays, and is yours to remove",
+		"exec --detach":       `"boxrun exec PROFILE -- systemd-run COMMAND..." leaves a command running in the box`,
+	}[verb+" --"+flag]
+}
+
+// meantFlag guesses which flag of cmd the user meant, as text to append to the error; "" where none is near.
+func meantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
+	word := unknown.GetSpecifiedName()
+	if group := unknown.GetSpecifiedShortnames(); len(group) > 1 {
+		word, _, _ = strings.Cut(group, "=") // a long flag may have been typed with one dash
+	}
+	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 { // the words before the unknown flag
+		return ": " + commandOfShell
+	}
+	if instead := foreignFlags(cmd.Name(), word); instead != "" {
+		return ": " + instead
+	}
+	flags := shownFlags(cmd)
+	flag := near(word, flags)
+	part := func(f string) bool {
+		return len(word) > 1 && (strings.HasPrefix(f, word) || strings.HasSuffix(f, "-"+word))
+	}
+	if i := slices.IndexFunc(flags, part); flag == "" && i >= 0 {
+		flag = flags[i]
+	}
+	if flag != "" {
+		return fmt.Sprintf(", did you mean --%s?", flag)
+	}
+	return flagOfVerbs(cmd, word)
+}
+
+// flagOfVerbs says that a flag belongs behind a verb below cmd; "" where no verb below has the flag.
+func flagOfVerbs(cmd *cobra.Command, flag string) string {
+	for _, verb := range cmd.Commands() {
+		if slices.Contains(shownFlags(verb), flag) {
+			return fmt.Sprintf(", which stands behind the verb, as in \"%s --%s\"", verb.CommandPath(), flag)
+		}
+	}
+	return ""
+}
+
+// shownFlags returns the long names of the flags of cmd that help shows.
+func shownFlags(cmd *cobra.Command) []string {
+	var names []string
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
