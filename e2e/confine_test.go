@@ -192,6 +192,19 @@ func TestConfinedInits(t *testing.T) {
 		h.run("boxrun", "down", "init")
 		h.sh("rm -f /srv/inits/sbin/init /srv/inits/usr/lib/first /srv/inits/usr/lib/link")
 	}
+
+	// A bind of the profile that brings the init does not come before boxrun.
+	h.sh("cp /usr/local/bin/probe /srv/inits/usr/lib/first; ln -s ../lib/first /srv/inits/sbin/init")
+	if err := h.Write(t.Context(), "/root/init", 0o755, strings.NewReader(script)); err != nil {
+		t.Fatal(err)
+	}
+	h.profile("init", "image = \"/srv/inits\"\n[systemd]\nstop_timeout = \"2s\"\n[storage]\n"+
+		"binds = [\"/root/init:/usr/lib/first:ro\"]\n")
+	h.must("boxrun", "up", "--no-wait", "init")
+	if got, want := h.must("boxrun", "exec", "init", "--", "cat", "/said", "/proc/1/cgroup"), "/sbin/init 1 unset\n"; !strings.HasPrefix(got, want) ||
+		!strings.HasSuffix(got, "0::/\n") {
+		t.Errorf("bound: the init says %q, want %q, and a root of cgroups of its own", got, want)
+	}
 }
 
 // An image in a file, whose init cannot be looked for before the start, is told to lack an init, and the kept root does

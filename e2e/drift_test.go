@@ -58,6 +58,24 @@ func TestDriftIsNamedAndMended(t *testing.T) {
 	}
 }
 
+// What overlaps the boxes' subnet and comes after them is told by all who look, and mended by nobody.
+func TestAnOverlapThatComesLater(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	h.sh("ip route add 10.22.128.0/17 via 192.0.2.2")
+	const want = "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.128.0/17 by eth0"
+	for _, argv := range [][]string{{"up", "web"}, {"status", "web"}, {"doctor", "web"}} {
+		r := h.run(append([]string{"boxrun"}, argv...)...)
+		if !strings.Contains(r.Stdout+r.Stderr, want) {
+			t.Errorf("boxrun %s does not say %q: %v", strings.Join(argv, " "), want, r)
+		}
+	}
+	h.sh("ip route del 10.22.128.0/17")
+	if r := h.run("boxrun", "up", "web"); strings.Contains(r.Stderr, "overlaps") {
+		t.Errorf("without the route: %v", r)
+	}
+}
+
 // A box whose processes were killed is started anew by up, and cleared away by down.
 func TestACrashedBox(t *testing.T) {
 	for _, verb := range []string{"up", "down"} {

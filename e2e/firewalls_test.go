@@ -212,3 +212,34 @@ func TestHostSetupSparesWhatFirewalldHasAtRunTime(t *testing.T) {
 		t.Errorf("after host reset /etc/firewalld has\n%s", got)
 	}
 }
+
+// A rule that keeps connection tracking from a published port is named by up and by doctor, with what takes it away.
+func TestUntrackedPorts(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	for _, rule := range []string{
+		"PREROUTING -p tcp -m tcp --dport 80 -j CT --notrack",
+		"PREROUTING -i eth0 -j CT --zone 7",
+		"PREROUTING -i sbr0 -p tcp -m tcp --sport 80 -j CT --notrack",
+	} {
+		h.sh("iptables -t raw -A " + rule)
+		if got := h.clientCode(); got != "000" {
+			t.Errorf("with %s the client got %s", rule, got)
+		}
+		words := []string{"connections to port 80/tcp are not translated, by iptables -t raw -A PREROUTING", "iptables -t raw -D PREROUTING"}
+		if got := h.run("boxrun", "up", "web").Stderr; !containsAll(got, words) {
+			t.Errorf("with %s up says\n%s\nwant %q", rule, got, words)
+		}
+		if got := h.run("boxrun", "doctor", "web"); got.Code == 0 || !containsAll(got.Stdout, []string{"80/tcp dnat", "not translated, as connection tracking is told otherwise"}) {
+			t.Errorf("with %s doctor says %v", rule, got)
+		}
+		h.sh("iptables -t raw -D " + rule)
+		h.page()
+	}
+}
+
+// clientCode returns what the client gets of the box: an HTTP code, "000" for no answer.
+func (h host) clientCode() string {
+	h.t.Helper()
+	return strings.TrimSpace(h.client("bash", "-c", "curl -s -m 2 -o /dev/null -w '%{http_code}' "+webURL+" || true"))
+}

@@ -81,8 +81,12 @@ func TestTwoUplinks(t *testing.T) {
 	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", "pref 32764"}) {
 		t.Errorf("without the rule, status says\n%s", got)
 	}
+	if got := h.run("boxrun", "doctor", "web").Stdout; !containsAll(got, []string{"answers", "198.51.100.1, it answers by eth0, and the host itself by ext1"}) {
+		t.Errorf("without the rule, doctor says\n%s", got)
+	}
 	h.must("boxrun", "repair")
 	h.answers("repaired", far)
+	h.must("boxrun", "doctor", "web")
 
 	h.sh("ip rule del from 198.51.100.1 lookup 100; ip rule add from 198.51.100.1 lookup 101; ip route add default via 198.51.100.254 dev ext1 table 101")
 	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", "lookup 101"}) {

@@ -88,17 +88,15 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
 		Binds:   append(told.Binds(dir), conf.SecretBinds(s, p)...),
-		Confine: confine.Flags(p, s.BoxDir(b.Name)),
+		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
 		f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets), confine.Files(p, f.devices, s.BoxDir(b.Name)),
 	}
 	if bare {
-		start.Image = s.HelloRoot(b.Name)
+		start.Image, start.Confine = s.HelloRoot(b.Name), confine.Flags(p, s.BoxDir(b.Name), "")
 		start.Binds = append(start.Binds, f.hello.Binds(s.Exe)...)
 		sets = append(sets, f.hello.Root(start.Image))
-	} else {
-		start.Binds = append(start.Binds, confine.Binds(p, s.Exe)...)
 	}
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),

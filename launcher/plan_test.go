@@ -50,6 +50,6 @@ mkdir -p /srv/changes
 		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro `+
-		`--bind /usr/bin/boxrun:/sbin/init:ro --security seccomp:/run/boxrun/boxes/web/seccomp.json `+
-		`--apply-cgroups /run/boxrun/boxes/web/cgroup.toml /srv/web web`)
+		`--security seccomp:/run/boxrun/boxes/web/seccomp.json --apply-cgroups /run/boxrun/boxes/web/cgroup.toml `+
+		`--bind /usr/bin/boxrun:/sbin/init:ro /srv/web web`)
 }

@@ -18,6 +18,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/snapshot"
 	"boxrun/profiles"
 )
 
@@ -41,7 +42,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
-	Host     []netsetup.Change  // changes of the host's network during the boot of a box sharing the network
+	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
@@ -159,7 +160,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		repaired = append(repaired, held...)
@@ -304,7 +305,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.connect(ctx, b, cli)
 	if booted == nil {
-		network.Warn(u.Store, b)
+		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -110,7 +112,7 @@ func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 // on a quiet host (gc_thresh1). So a learnt entry counts only while the bridge knows a port for the MAC address. The
 // bridge forgets the MAC address together with the port. Otherwise a box could not come back to its own fixed address.
 func neighbours(n Network) (map[netip.Addr]claim, error) {
-	h := ofHost()
+	h := dump.OfHost()
 	held := map[netip.Addr]claim{}
 	bridge, err := h.LinkByName(n.Bridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -119,7 +121,7 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading bridge %q: %w", n.Bridge, err)
 	}
-	entries, err := neighList(h, bridge.Attrs().Index, netlink.FAMILY_V4)
+	entries, err := dump.Neighs(h, bridge.Attrs().Index, netlink.FAMILY_V4)
 	if err != nil {
 		return nil, fmt.Errorf("listing neighbours: %w", err)
 	}
@@ -139,7 +141,7 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 
 // learntMACs returns the MAC addresses a bridge knows a port for.
 func learntMACs(h *netlink.Handle, bridge int) (map[string]bool, error) {
-	entries, err := neighList(h, 0, unix.AF_BRIDGE)
+	entries, err := dump.Neighs(h, 0, unix.AF_BRIDGE)
 	if err != nil {
 		return nil, fmt.Errorf("listing the bridge's forwarding table: %w", err)
 	}

@@ -28,7 +28,7 @@ func free(n Network, want string, taken map[netip.Addr]string, dirs ...string) s
 }
 
 func TestFreeAddr(t *testing.T) {
-	root := writeFiles(t, map[string]string{
+	root := nstest.Root(t, map[string]string{
 		"run/boxrun-sbr0/10.22.0.2":          owned(812),
 		"run/boxrun-sbr0/last_reserved_ip.0": "10.22.0.5",
 		"run/boxrun-sbr0/lock":               "",

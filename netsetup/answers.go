@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Answers is the step that makes the answers of a bridge's boxes leave by where the questions came in: marks of
@@ -140,10 +141,10 @@ func (k *Kernel) routing() (routing.Facts, error) {
 	}
 	var err error
 	if k.lists.Addrs == nil {
-		k.lists.Addrs, err = addrList(k.link, nil, netlink.FAMILY_V4)
+		k.lists.Addrs, err = dump.Addrs(k.link, nil, netlink.FAMILY_V4)
 	}
 	if err == nil && k.lists.Links == nil {
-		k.lists.Links, err = linkList(k.link)
+		k.lists.Links, err = dump.Links(k.link)
 	}
 	return routing.Read(*k.lists), err
 }
@@ -153,11 +154,11 @@ func (k *Kernel) readLists() error {
 	if k.lists != nil {
 		return nil
 	}
-	listed, err := ruleList(k.link, netlink.FAMILY_V4)
+	listed, err := dump.Rules(k.link, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("reading the routing rules: %w", err)
 	}
-	routes, err := routeList(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("reading the routes: %w", err)
 	}
@@ -165,37 +166,44 @@ func (k *Kernel) readLists() error {
 	return nil
 }
 
-// reroute changes rules and routes, past errors: what is new first, a rule after the routes of its table. Something to
-// delete may be gone by now, something to add may be there.
+// reroute makes a change of boxrun's rules and routes.
 func (k *Kernel) reroute(c routing.Change) error {
 	k.lists = nil
-	var errs []error
-	for _, r := range c.AddRoutes {
-		link, err := k.link.LinkByName(r.Device)
-		if err == nil {
-			err = k.link.RouteReplace(r.Netlink(link.Attrs().Index))
-		}
-		errs = append(errs, wrapIf(err, "adding the route", r))
-	}
-	for _, r := range c.Add {
-		errs = append(errs, wrapIf(ignore(k.link.RuleAdd(r.Netlink()), unix.EEXIST), "adding the routing rule", r))
-	}
-	for _, r := range c.Delete {
-		errs = append(errs, wrapIf(ignore(k.link.RuleDel(r.Netlink()), unix.ENOENT), "deleting the routing rule", r))
-	}
-	for _, r := range c.DeleteRoutes {
-		link, err := k.linkByName(r.Device)
-		if link != nil && err == nil {
-			err = ignore(k.link.RouteDel(r.Netlink(link.Attrs().Index)), unix.ESRCH)
-		}
-		errs = append(errs, wrapIf(err, "deleting the route", r))
-	}
-	return errors.Join(errs...)
+	return c.Apply(k.link)
 }
 
-func wrapIf(err error, doing string, what fmt.Stringer) error {
-	if err == nil {
-		return nil
+// Astray asks the kernel for the way of answers of a box, and returns a line for each address whose answers leave
+// neither by the device of the address nor as the host's own answers do. The marks are those that the rules set by now.
+func (k *Kernel) Astray(bridge string, box netip.Addr, published func(netip.Addr) bool) ([]string, error) {
+	f, err := k.routing()
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("%s %v: %w", doing, what, err)
+	var lines []string
+	for _, a := range f.Addresses() {
+		if a.Device == bridge || !published(a.Addr) {
+			continue
+		}
+		mark, markErr := k.mark(bridge, a.Addr)
+		answer, err := routing.Leaves(k.link, box, bridge, mark)
+		own, ownErr := routing.Leaves(k.link, a.Addr, "", 0)
+		if err := errors.Join(markErr, err, ownErr); err != nil {
+			return lines, err
+		}
+		if answer != own && answer != a.Device {
+			lines = append(lines, fmt.Sprintf("what %s is asked on %s, it answers by %s, and the host itself by %s", box, a.Addr, answer, own))
+		}
+	}
+	return lines, nil
+}
+
+// mark returns the mark that the kernel's rules set for questions for an address.
+func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
+	have, err := k.rules()
+	for _, r := range have.Rules("mangle", wayChain(bridge)) {
+		if _, after, ok := strings.Cut(r.Text, "--set-xmark "); ok && strings.Contains(r.Text, " "+addr.String()+" ") {
+			_, err = fmt.Sscanf(after, "0x%x", &mark)
+		}
+	}
+	return mark, err
 }

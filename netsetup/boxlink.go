@@ -3,9 +3,10 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+
+	"boxrun/netsetup/dump"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -60,7 +61,7 @@ func lookInto[T any](pid int, do func(ns netns.NsHandle, h *netlink.Handle) (T, 
 		return seen, err
 	}
 	defer func() { _ = ns.Close() }()
-	h, err := openRoute(ns)
+	h, err := dump.Open(ns)
 	if err != nil {
 		return seen, fmt.Errorf("entering the network of process %d: %w", pid, err)
 	}
@@ -83,10 +84,10 @@ func openNetns(pid int) (netns.NsHandle, error) {
 
 // globalAddrs returns the global IPv4 addresses of a link, primary before secondary as the kernel lists addresses.
 func globalAddrs(h *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
-	list, err := addrList(h, link, netlink.FAMILY_V4)
+	list, err := dump.Addrs(h, link, netlink.FAMILY_V4)
 	var prefixes []netip.Prefix
 	for _, a := range list {
-		if p := prefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
+		if p := dump.PrefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
 			prefixes = append(prefixes, p)
 		}
 	}
@@ -99,7 +100,7 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
 	}
-	host := ofHost()
+	host := dump.OfHost()
 	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, errors.New("it is not in the host's network")
@@ -116,18 +117,4 @@ func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 		return nil, errors.New("it is not in the host's network")
 	}
 	return attrs, nil
-}
-
-// prefixOf converts a network. The result for nil, and for a mask with holes, is the zero Prefix.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	ones, bits := n.Mask.Size()
-	if !ok || bits == 0 {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap()
-	return netip.PrefixFrom(addr, ones-bits+addr.BitLen())
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"boxrun/netsetup/rules"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +23,7 @@ type Conflist struct {
 // and firewall are boxrun's own rules.
 func conflist(n Network) *Conflist {
 	leases := filepath.Join(n.Dir, "leases")
-	mtu := wordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
+	mtu := rules.WordsIf(n.MTU > 0, "\n      \"mtu\": %d,", n.MTU)
 	text := fmt.Sprintf(`{
   "cniVersion": "0.4.0",
   "name": %q,

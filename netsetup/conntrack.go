@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,7 +36,7 @@ func (f *Flows) commands() (up, down []string) {
 }
 
 func deletion(p firewall.Ports) string {
-	dst := wordsIf(p.IP.IsValid(), " -d %s", p.IP)
+	dst := rules.WordsIf(p.IP.IsValid(), " -d %s", p.IP)
 	if p.First == p.Last {
 		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
 	}
@@ -65,7 +67,7 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 
 // forgetFlows deletes the tracked IPv4 connections for which match says yes.
 func (k *Kernel) forgetFlows(match flowMatch) error {
-	_, err := dump(func() (uint, error) {
+	_, err := dump.Retry(func() (uint, error) {
 		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking

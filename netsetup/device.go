@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/dump"
+	"boxrun/netsetup/rules"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +36,7 @@ type Found struct {
 func (d *Device) String() string { return "bridge " + d.Name }
 
 func (d *Device) commands() (up, down []string) {
-	mtu := wordsIf(d.MTU > 0, " mtu %d", d.MTU)
+	mtu := rules.WordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	address := fmt.Sprintf("ip addr add %s brd + dev %s", d.Address, d.Name)
 	raise := fmt.Sprintf("ip link set %s up", d.Name)
 	if d.Found != nil {
@@ -91,11 +94,11 @@ func (d *Device) record(k *Kernel) error {
 
 // addressed reports whether the bridge has its address, and returns all addresses of the bridge.
 func (d *Device) addressed(k *Kernel, link netlink.Link) (bool, []netlink.Addr, error) {
-	addrs, err := addrList(k.link, link, netlink.FAMILY_V4)
+	addrs, err := dump.Addrs(k.link, link, netlink.FAMILY_V4)
 	if err != nil {
 		return false, nil, fmt.Errorf("reading the addresses: %w", err)
 	}
-	ours := func(a netlink.Addr) bool { return prefixOf(a.IPNet) == d.Address }
+	ours := func(a netlink.Addr) bool { return dump.PrefixOf(a.IPNet) == d.Address }
 	return slices.ContainsFunc(addrs, ours), addrs, nil
 }
 
@@ -234,7 +237,7 @@ func (d *Device) addr() *netlink.Addr {
 
 // ports returns the devices that are ports of a bridge.
 func (k *Kernel) ports(bridge netlink.Link) ([]string, error) {
-	links, err := linkList(k.link)
+	links, err := dump.Links(k.link)
 	if err != nil {
 		return nil, fmt.Errorf("reading the links: %w", err)
 	}

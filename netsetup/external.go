@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,7 @@ type External struct {
 // DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
 // DefaultExternal returns the zero External and no error: boxes can still be reached from the host and its networks.
 func DefaultExternal() (External, error) {
-	h := ofHost()
+	h := dump.OfHost()
 	index, err := defaultLink(h)
 	if index == 0 || err != nil {
 		return External{}, err
@@ -36,8 +38,8 @@ func DefaultExternal() (External, error) {
 // ExternalNamed returns an interface by its name, or by an alternative name. The error for a name that does not exist
 // lists the interfaces of the host.
 func ExternalNamed(name string) (External, error) {
-	h := ofHost()
-	links, err := linkList(h)
+	h := dump.OfHost()
+	links, err := dump.Links(h)
 	if err != nil {
 		return External{}, fmt.Errorf("listing links: %w", err)
 	}
@@ -53,10 +55,10 @@ func ExternalNamed(name string) (External, error) {
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) {
-	list, err := addrList(ofHost(), nil, netlink.FAMILY_V4)
+	list, err := dump.Addrs(dump.OfHost(), nil, netlink.FAMILY_V4)
 	var addrs []netip.Addr
 	for _, a := range list {
-		if addr := prefixOf(a.IPNet).Addr(); addr.IsValid() {
+		if addr := dump.PrefixOf(a.IPNet).Addr(); addr.IsValid() {
 			addrs = append(addrs, addr)
 		}
 	}
@@ -66,7 +68,7 @@ func LocalAddrs() ([]netip.Addr, error) {
 // IsLocal reports whether the host takes packets to an IPv4 address for its own, as a rule with "addrtype --dst-type
 // LOCAL" asks: all of 127.0.0.0/8, the addresses of interfaces, and what a route of type local says.
 func IsLocal(addr netip.Addr) (bool, error) {
-	h := ofHost()
+	h := dump.OfHost()
 	routes, err := h.RouteGet(addr.AsSlice())
 	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) {
@@ -80,7 +82,7 @@ func IsLocal(addr netip.Addr) (bool, error) {
 
 // defaultLink returns the index of the interface of the best default route of the main table, 0 where there is none.
 func defaultLink(h *netlink.Handle) (int, error) {
-	routes, err := defaultRoutes(h)
+	routes, err := dump.DefaultRoutes(h)
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/sockets"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,7 +79,7 @@ func TestListeners(t *testing.T) {
 	defer connected.Close()
 	clientPort := uint16(connected.LocalAddr().(*net.UDPAddr).Port)
 
-	us := processName(os.Getpid())
+	us := sockets.ProcessName(os.Getpid())
 	if want := fmt.Sprintf("netsetup.test (pid %d)", os.Getpid()); us != want {
 		t.Fatalf("the test's own name is %s, want %s", us, want)
 	}

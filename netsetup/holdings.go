@@ -61,7 +61,7 @@ func idle(k *Kernel, s step) (bool, error) {
 		drift, err := s.check(k)
 		return len(want.Ways)+len(want.Rules)+len(drift) == 0, err
 	case *Zone:
-		f, err := k.firewalld(busTimeout)
+		f, err := k.bus.Firewalld()
 		return f == nil, err
 	case *Modules:
 		legacy, err := legacy()

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+
+	"boxrun/netsetup/sockets"
 )
 
 // Server is a process with a socket inside a network.
@@ -25,30 +27,30 @@ func (s Server) Serves(addr netip.Addr) bool {
 // sockets serve nobody here.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
-	var found []socket
+	var found []sockets.Socket
 	for _, proto := range []string{"tcp", "udp"} {
-		var sockets []socket
+		var waiting []sockets.Socket
 		err := InNetworkOf(pid, func() (err error) {
-			sockets, err = listening(proto)
+			waiting, err = sockets.Waiting(proto)
 			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("listing listening %s sockets of process %d: %w", proto, pid, err)
 		}
-		for _, s := range sockets {
-			if asked(ports, proto, s.port) && (s.addr.Is4() || s.serves(netip.Addr{})) {
+		for _, s := range waiting {
+			if asked(ports, proto, s.Port) && (s.Addr.Is4() || s.Serves(netip.Addr{})) {
 				found = append(found, s)
 			}
 		}
 	}
-	owners := socketOwners(found)
+	owners := sockets.Owners(found)
 	for _, s := range found {
-		server := Server{Addr: s.addr, Port: s.port, Proto: s.proto, By: "a process"}
-		if s.addr.Is6() {
+		server := Server{Addr: s.Addr, Port: s.Port, Proto: s.Proto, By: "a process"}
+		if s.Addr.Is6() {
 			server.Addr = netip.IPv4Unspecified()
 		}
-		if owner := owners[s.link()]; owner != 0 {
-			server.By = processName(owner)
+		if owner := owners[s.Link()]; owner != 0 {
+			server.By = sockets.ProcessName(owner)
 		}
 		servers = append(servers, server)
 	}

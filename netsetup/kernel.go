@@ -9,11 +9,12 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/netsetup/bus"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
 	"github.com/coreos/go-iptables/iptables"
-	"github.com/godbus/dbus/v5"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 )
@@ -28,9 +29,9 @@ type Kernel struct {
 	tables rules.Tables   // nil: to be read
 	lists  *routing.Lists // nil: to be read
 
-	bus     *dbus.Conn // nil: not asked yet
-	awaited bool       // firewalld has answered since the last Reread
-	unheard bool       // firewalld did not answer
+	bus     bus.Bus
+	awaited bool // firewalld has answered since the last Reread
+	unheard bool // firewalld did not answer
 }
 
 // lockSeconds bounds the wait for another program that writes rules at this moment.
@@ -52,13 +53,13 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: ofHost(), eth: eth, ipt: ipt}, nil
+	return &Kernel{link: dump.OfHost(), eth: eth, ipt: ipt}, nil
 }
 
 // Close closes what Open opened.
 func (k *Kernel) Close() {
 	k.eth.Close()
-	k.closeBus()
+	k.bus.Close()
 }
 
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -233,12 +235,12 @@ func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH
 // holdsAddr reports whether the network of a process has an address. A process that is gone has no address.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 	addrs, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Addr, error) {
-		return addrList(h, nil, netlink.FAMILY_ALL)
+		return dump.Addrs(h, nil, netlink.FAMILY_ALL)
 	})
 	if ignoreGone(err) != nil {
 		return false, fmt.Errorf("listing the addresses of process %d: %w", pid, err)
 	}
-	has := func(a netlink.Addr) bool { return prefixOf(a.IPNet).Addr() == addr }
+	has := func(a netlink.Addr) bool { return dump.PrefixOf(a.IPNet).Addr() == addr }
 	return slices.ContainsFunc(addrs, has), nil
 }
 

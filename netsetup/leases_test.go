@@ -72,7 +72,7 @@ func resultOf(pid int) string {
 func TestCollectLeases(t *testing.T) {
 	alive, _ := sleeper(t)
 	dead := deadPID(t)
-	root := writeFiles(t, map[string]string{
+	root := nstest.Root(t, map[string]string{
 		"run/boxrun-sbr0/10.22.0.2":                       owned(alive),
 		"run/boxrun-sbr0/10.22.0.3":                       owned(dead),
 		"run/boxrun-sbr0/last_reserved_ip.0":              "10.22.0.3",
@@ -134,7 +134,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 	reused, _ := sleeper(t)
 	box, _ := sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
 	nstest.WaitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
-	root := writeFiles(t, map[string]string{
+	root := nstest.Root(t, map[string]string{
 		"boxrun-sbr0/10.22.0.2": owned(reused),
 		"boxrun-sbr0/10.22.0.3": owned(box),
 		"boxrun-sbr0/10.22.0.4": owned(reused), // written after the process started: its own
@@ -156,7 +156,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	dead := owned(deadPID(t))
-	root := writeFiles(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
+	root := nstest.Root(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
 	lock, err := os.Open(filepath.Join(root, "net/lock"))
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -19,18 +21,18 @@ var ErrNoBridge = errors.New("is no name for a bridge")
 // interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
 // Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
-	h := ofHost()
-	addrs, err := addrList(h, nil, netlink.FAMILY_V4)
+	h := dump.OfHost()
+	addrs, err := dump.Addrs(h, nil, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("listing addresses: %w", err)
 	}
-	routes, err := routeList(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
 	// The links come last: another boxrun may make the bridge in between, and the names must hold every link that an
 	// address was seen on. A link without a name has gone meanwhile.
-	links, err := linkList(h)
+	links, err := dump.Links(h)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
@@ -42,17 +44,35 @@ func Overlap(n Network) error {
 			return fmt.Errorf("%q %w: it is an alternative name of %s", n.Bridge, ErrNoBridge, l.Attrs().Name)
 		}
 	}
-	names := namesOf(links)
+	names := dump.Names(links)
 	return cmp.Or(overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
+}
+
+// Overlap is the package's Overlap for a bridge that is up. Of the host's lists only the routes are read, unless a route
+// of another interface overlaps: each address has a route, be it the route to itself.
+func (k *Kernel) Overlap(n Network) error {
+	bridge, err := k.linkByName(n.Bridge)
+	if err == nil && bridge != nil {
+		err = k.readLists()
+	}
+	if err != nil || bridge == nil {
+		return err
+	}
+	for _, r := range k.lists.Routes {
+		if dst := dump.PrefixOf(r.Dst); !isDefault(dst) && dst.Overlaps(n.Subnet) && routeLink(r) != bridge.Attrs().Index {
+			return Overlap(n)
+		}
+	}
+	return nil
 }
 
 func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) error {
 	gateway := netip.PrefixFrom(n.Gateway(), n.Subnet.Bits())
 	placed := slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
-		return names[a.LinkIndex] == n.Bridge && prefixOf(a.IPNet) == gateway
+		return names[a.LinkIndex] == n.Bridge && dump.PrefixOf(a.IPNet) == gateway
 	})
 	for _, a := range addrs {
-		addr, link := prefixOf(a.IPNet), names[a.LinkIndex]
+		addr, link := dump.PrefixOf(a.IPNet), names[a.LinkIndex]
 		switch {
 		case link == n.Bridge && !placed:
 			return fmt.Errorf("bridge %s has the address %v, not %v", n.Bridge, addr, gateway)
@@ -66,7 +86,7 @@ func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) erro
 // overlappingRoute looks at every table: a VPN's own table is asked before the main table.
 func overlappingRoute(n Network, routes []netlink.Route, names map[int]string) error {
 	for _, r := range routes {
-		dst := prefixOf(r.Dst)
+		dst := dump.PrefixOf(r.Dst)
 		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(n.Subnet) {
 			continue
 		}

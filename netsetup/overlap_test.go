@@ -86,3 +86,28 @@ func TestOverlapWithALinkThatHasGone(t *testing.T) {
 		}
 	}
 }
+
+// A bridge that is up sees what comes later, by the routes alone.
+func TestOverlapLater(t *testing.T) { onBackend(t, "nft", testOverlapLater) }
+
+func testOverlapLater(t *testing.T, h *testHost) {
+	h.up()
+	for _, c := range []struct{ come, gone, want string }{
+		{"true", "true", ""},
+		{"ip route add 10.22.128.0/17 dev ext0", "ip route del 10.22.128.0/17", "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.128.0/17 by ext0"},
+		{"ip route add blackhole 10.22.9.0/24", "ip route del blackhole 10.22.9.0/24", "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by blackhole"},
+		{"ip route add 10.0.0.0/8 dev ext1 table 7", "ip route del 10.0.0.0/8 table 7", "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.0.0.0/8 by ext1"},
+		{"ip addr add 10.22.5.5/32 dev ext1", "ip addr del 10.22.5.5/32 dev ext1", "subnet 10.22.0.0/16 of sbr0 overlaps 10.22.5.5/32 on ext1"},
+	} {
+		nstest.Shell(t, c.come)
+		h.k.Reread()
+		got := ""
+		if err := h.k.Overlap(sbr0()); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.come, got, c.want)
+		}
+		nstest.Shell(t, c.gone)
+	}
+}

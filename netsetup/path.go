@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -43,7 +45,7 @@ func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 // OpenOutsider makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
 // end the process.
 func OpenOutsider(mtu int) (*Outsider, error) {
-	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: ofHost()}
+	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: dump.OfHost()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -76,7 +78,7 @@ func (o *Outsider) open() error {
 // openInside sets up the client: its address, and the host as the way to everywhere. The client segments and sums
 // itself, as a machine behind a wire must.
 func (o *Outsider) openInside() error {
-	inside, err := openRoute(o.ns)
+	inside, err := dump.Open(o.ns)
 	if err != nil {
 		return err
 	}
@@ -135,7 +137,7 @@ func awaitUp(h *netlink.Handle, name string) {
 // pickAddrs finds a network of two addresses without a route of the host. The search begins at a place of the
 // process's own, as another doctor may be at work.
 func (o *Outsider) pickAddrs() error {
-	routes, err := routeList(o.host, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := dump.Routes(o.host, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
@@ -143,7 +145,7 @@ func (o *Outsider) pickAddrs() error {
 	for i := range 16 {
 		p := nthNetwork(benchmark(), (os.Getpid()+i*2047)%networks)
 		taken := slices.ContainsFunc(routes, func(r netlink.Route) bool {
-			dst := prefixOf(r.Dst)
+			dst := dump.PrefixOf(r.Dst)
 			return !isDefault(dst) && dst.Overlaps(p)
 		})
 		if !taken {
@@ -194,8 +196,8 @@ func (o *Outsider) Close() error {
 // SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
 // some time later.
 func SweepOutsiders() ([]string, error) {
-	h := ofHost()
-	links, err := linkList(h)
+	h := dump.OfHost()
+	links, err := dump.Links(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/sockets"
 )
 
 func TestOutsiderNFT(t *testing.T)    { onPackets(t, "nft", testOutsider) }
@@ -137,7 +138,7 @@ func TestServers(t *testing.T) {
 	}
 	var got []string
 	for _, s := range servers {
-		got = append(got, fmt.Sprintf("%s %v:%d, %v", s.Proto, s.Addr, s.Port, s.By == processName(pid)))
+		got = append(got, fmt.Sprintf("%s %v:%d, %v", s.Proto, s.Addr, s.Port, s.By == sockets.ProcessName(pid)))
 	}
 	want := "tcp 127.0.0.1:80, true\ntcp 0.0.0.0:81, true\nudp 0.0.0.0:53, true"
 	if strings.Join(got, "\n") != want {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +41,7 @@ func (p *Plug) record(k *Kernel) error {
 
 // hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
 func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
-	info, err := dump(func() (netlink.Protinfo, error) { return k.link.LinkGetProtinfo(link) })
+	info, err := dump.Retry(func() (netlink.Protinfo, error) { return k.link.LinkGetProtinfo(link) })
 	if err != nil && link.Attrs().MasterIndex == 0 {
 		return false, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
 )
 
 // Ports plans a box: its three chains, the jumps to them from the chains of [Host], and its veth. A range of ports is a
@@ -118,7 +119,7 @@ func (b Box) strayRules(ranges []Port) []string {
 
 // addressed matches packets for the ports of the host.
 func (p Port) addressed() string {
-	dst := wordsIf(p.HostIP.IsValid(), "-d %s ", p.HostIP)
+	dst := rules.WordsIf(p.HostIP.IsValid(), "-d %s ", p.HostIP)
 	return fmt.Sprintf("%s-p %s --dport %s", dst, p.Proto, portRange(p.Host, p.last(p.Host)))
 }
 

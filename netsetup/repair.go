@@ -3,6 +3,8 @@ package netsetup
 import (
 	"fmt"
 	"strings"
+
+	"boxrun/netsetup/rules"
 )
 
 // RepairCommands returns what a person would type into bash to put in place what of the plan is out of place, none
@@ -59,7 +61,7 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	if err != nil || link == nil || d.Found != nil {
 		return up, err
 	}
-	mtu := wordsIf(d.MTU > 0, " mtu %d", d.MTU)
+	mtu := rules.WordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	return []string{
 		fmt.Sprintf("ip link set %s address %s%s alias %s up", d.Name, d.MAC, mtu, d.Alias),
 		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),

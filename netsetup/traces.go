@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
@@ -17,15 +18,9 @@ type Traces struct {
 	Bridges   []string // devices made by boxrun
 	Guarded   []string // devices of others with rules of boxrun's
 	Leases    []Reservation
-	Lookups   []Lookup // routing rules
+	Lookups   []routing.Owned // routing rules
 	Routes    []routing.Route
 	Unmanaged []Unmanaged // files for managers of devices
-}
-
-// Lookup is a routing rule of boxrun's.
-type Lookup struct {
-	Owner string // the bridge, "" where the bridge is gone
-	Rule  routing.Rule
 }
 
 // Trace is a rule or a chain of boxrun's.
@@ -73,10 +68,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 		return found, err
 	}
 	f, err := k.routing()
-	for _, r := range f.Rules() {
-		found.Lookups = append(found.Lookups, Lookup{f.Owner(r), r})
-	}
-	found.Routes = f.Routes()
+	found.Lookups, found.Routes = f.Owned()
 	return found, err
 }
 
@@ -135,7 +127,7 @@ func boxOf(chain string) (string, bool) {
 
 // tracedBridges returns the devices with boxrun's alias, and the devices of others with rules of boxrun's.
 func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err error) {
-	links, err := linkList(k.link)
+	links, err := dump.Links(k.link)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the links: %w", err)
 	}
@@ -172,9 +164,9 @@ func (t Traces) Without(owners []string) Traces {
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
 		Guarded: slices.DeleteFunc(slices.Clone(t.Guarded), known),
 		Leases:  slices.DeleteFunc(slices.Clone(t.Leases), func(r Reservation) bool { return known(r.box()) }),
-		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l Lookup) bool { return known(l.Owner) }),
+		Lookups: slices.DeleteFunc(slices.Clone(t.Lookups), func(l routing.Owned) bool { return known(l.Owner) }),
 		Routes: slices.DeleteFunc(slices.Clone(t.Routes), func(r routing.Route) bool {
-			leads := func(l Lookup) bool { return known(l.Owner) && l.Rule.Table == r.Table }
+			leads := func(l routing.Owned) bool { return known(l.Owner) && l.Rule.Table == r.Table }
 			return slices.ContainsFunc(t.Lookups, leads)
 		}),
 		Unmanaged: slices.DeleteFunc(slices.Clone(t.Unmanaged), func(u Unmanaged) bool { return known(u.Bridge) }),

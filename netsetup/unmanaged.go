@@ -157,11 +157,11 @@ func (u *Unmanaged) reload(k *Kernel) error {
 		const configuration = uint32(1) // not name servers, which a plain reload writes anew
 		name, path, method, args = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager", ".Reload", []any{configuration}
 	}
-	bus, err := k.service(name, busTimeout)
-	if bus == nil || err != nil {
+	service, err := k.bus.Find(name)
+	if service == nil || err != nil {
 		return err
 	}
-	err = callService(bus, name, dbus.ObjectPath(path), nil, name+method, args...)
+	err = service.Call(path, nil, name+method, args...)
 	var e dbus.Error
 	if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.UnknownMethod" {
 		return nil

@@ -8,21 +8,17 @@ import (
 	"slices"
 	"time"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
-func NameServers(text string) []netip.Addr {
-	servers := parseResolvConf(text).Servers
-	return servers[:min(3, len(servers))]
-}
-
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
 	routes, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
-		return defaultRoutes(h)
+		return dump.DefaultRoutes(h)
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)
@@ -64,7 +60,7 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 // knows reports whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (bool, error) {
 	entries, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Neigh, error) {
-		return neighList(h, 0, netlink.FAMILY_V4)
+		return dump.Neighs(h, 0, netlink.FAMILY_V4)
 	})
 	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
 		answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0

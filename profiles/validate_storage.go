@@ -98,6 +98,7 @@ func takenTargets() []takenTarget {
 		{"/dev", true, "which is the box's own, but for a device under its own name"},
 		{"/tmp", false, "which systemd empties when the box boots: take a directory below"},
 		{"/var/tmp", false, "which systemd clears of old files: take a directory below"},
+		{"/sbin/init", false, "where boxrun starts a box, to become the image's own init"},
 		{"/etc/resolv.conf", false, "which boxrun writes: set network.dns"},
 		{"/etc/systemd/system.control", true, "which boxrun writes: set systemd.mask"},
 		{"/etc/systemd", false, "in which boxrun writes: take a file or directory in it"},

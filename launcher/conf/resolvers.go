@@ -8,7 +8,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
-	"boxrun/netsetup"
+	"boxrun/netsetup/resolvers"
 	"boxrun/profiles"
 )
 
@@ -33,7 +33,7 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 		text, err := files.ReadIfThere("/etc/resolv.conf")
 		return Resolvers{File: text}, err
 	}
-	host, err := netsetup.HostResolvers()
+	host, err := resolvers.OfHost()
 	if len(n.Search) > 0 {
 		host.Search = n.Search
 	}

@@ -27,15 +27,21 @@ func Files(p profiles.Profile, devices []Device, dir string) files.Set {
 	}}
 }
 
-// Flags returns Apptainer's flags for the start of a confined box with Files in dir.
-func Flags(p profiles.Profile, dir string) []string {
+// Flags returns Apptainer's flags for the start of a confined box with Files in dir. exe is boxrun's own executable, to
+// be bound over the image's init; "": boxrun is the image's init as well. The bind comes after the binds of the profile,
+// because a bind of the profile may bring the init.
+func Flags(p profiles.Profile, dir, exe string) []string {
 	if !p.Security.Confined() {
 		return nil
 	}
-	return []string{
+	flags := []string{
 		"--security", "seccomp:" + filepath.Join(dir, seccompFile),
 		"--apply-cgroups", filepath.Join(dir, cgroupFile),
 	}
+	if exe != "" {
+		flags = append(flags, "--bind", exe+":"+initPath+":ro")
+	}
+	return flags
 }
 
 // denied is system calls a confined box must not make. The capability, added to the level, allows the calls; ""

@@ -44,15 +44,6 @@ func Environment(p profiles.Profile, bare bool) []string {
 	return []string{variable + "=" + string(text)}
 }
 
-// Binds returns the bind (Apptainer's SRC:DST:ro) of boxrun's own executable over the init of a confined box; nil at
-// the level host.
-func Binds(p profiles.Profile, exe string) []string {
-	if !p.Security.Confined() {
-		return nil
-	}
-	return []string{exe + ":" + initPath + ":ro"}
-}
-
 // Wanted reports whether this process is to be the first process of a confined box.
 func Wanted(args []string) bool {
 	return args[0] == initPath && os.Getpid() == 1 && os.Getenv(variable) != ""

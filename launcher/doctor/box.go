@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"boxrun/launcher/box"
@@ -38,6 +40,7 @@ func (b boxLooks) list() []look {
 	looks = append(looks,
 		one(b.Name, "address", b.address),
 		look{b.Name, "rules", withKernel(b.rules)},
+		look{b.Name, "answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, p := range b.Profile.Network.Ports {
 		looks = append(looks, portLooks{b, p}.list()...)
@@ -121,6 +124,25 @@ func (b boxLooks) servers(context.Context) Check {
 		return fail("names do not resolve in the box if the old servers are gone", network.RepairCommand, "%s", line)
 	}
 	return pass("as its profile and its host have them")
+}
+
+// answers asks the kernel whether what is published answers where the host does: without traffic, as a client beyond a
+// router of each uplink would see.
+func (b boxLooks) answers(k *netsetup.Kernel) []Check {
+	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports...)
+	if err != nil {
+		return []Check{broken(err)}
+	}
+	astray, err := k.Astray(b.Profile.Network.Bridge, b.Addr, func(addr netip.Addr) bool {
+		return slices.ContainsFunc(ports, func(p netsetup.Port) bool { return !p.HostIP.IsValid() || p.HostIP == addr })
+	})
+	switch {
+	case err != nil:
+		return []Check{broken(err)}
+	case len(astray) > 0:
+		return []Check{fail("clients of that address hang: their routers drop what comes from elsewhere", network.RepairCommand, "%s", strings.Join(astray, "; "))}
+	}
+	return []Check{pass("leave as the host's own do, or where they were asked")}
 }
 
 // hosts says whether the hosts file of the box names the other boxes on its bridge. The check is skipped if the

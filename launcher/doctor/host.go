@@ -24,6 +24,7 @@ import (
 	"boxrun/launcher/say"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/resolvers"
 )
 
 // hostLooks looks at what boxrun needs of the host but does not set up.
@@ -298,7 +299,7 @@ func size(n uint64) string {
 // resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
 // behind the stub must be known.
 func (h hostLooks) resolver(context.Context) Check {
-	r, err := netsetup.HostResolvers()
+	r, err := resolvers.OfHost()
 	if err != nil {
 		return broken(err)
 	}

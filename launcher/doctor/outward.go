@@ -24,6 +24,7 @@ import (
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/resolvers"
 )
 
 // outward returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
@@ -175,7 +176,7 @@ func (b boxLooks) names(ctx context.Context) Check {
 	if err != nil {
 		return broken(err)
 	}
-	servers := netsetup.NameServers(text)
+	servers := resolvers.NameServers(text)
 	if len(servers) == 0 {
 		return fail(why, fix, "the box's /etc/resolv.conf names no server")
 	}

@@ -107,6 +107,9 @@ func (p portLooks) dnat(context.Context) Check {
 	if c, is := p.unreachable(); is {
 		return c
 	}
+	if rule := network.Untracked(f, p.Box, p.Port, way.Device, way.To.Addr()); rule != "" {
+		return fail(why, network.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
+	}
 	o := f.Translation(hook, p.first(way))
 	to, _, _ := strings.Cut(o.To, ":")
 	switch {

@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/bus"
 	"boxrun/netsetup/site"
 	"boxrun/profiles"
 )
@@ -85,7 +86,7 @@ func setupProblem(err error) error {
 			"prints where this host's /etc is made"
 	case errors.Is(err, netsetup.ErrForeign):
 		hint = "move it out of the way, or leave the host as it is: boxes work without the setup"
-	case errors.Is(err, netsetup.ErrUnsaved):
+	case errors.Is(err, bus.ErrUnsaved):
 		hint = "keep them with \"firewall-cmd --runtime-to-permanent\", or drop them with \"firewall-cmd --reload\"; then again"
 	default:
 		return err

@@ -127,6 +127,9 @@ func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
+	if err := k.Overlap(Of(s, b)); err != nil {
+		all = append(all, err.Error())
+	}
 	obstacles, err := ObstacleLines(b)
 	if all = append(all, obstacles...); err != nil {
 		return all, err

@@ -13,6 +13,7 @@ import (
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
+	"boxrun/profiles"
 )
 
 // RepairCommand repairs everything of boxrun's on the host.
@@ -36,16 +37,18 @@ func DeleteCommand(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: ports
+// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: overlapping
+// networks, ports
 // published on addresses the host lacks, published ports used by clients on the host, files written by two boxes, and
 // other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
 // final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
-func Warn(s *box.Store, b *box.Box) {
+func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 	var cautions []fault.Caution
 	for _, look := range []struct {
 		find  func(*box.Box) ([]fault.Caution, error)
 		blind string // what may be wrong if find fails
 	}{
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b), nil }, ""},
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
 		{cautionsOfClients, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
@@ -64,6 +67,18 @@ func Warn(s *box.Store, b *box.Box) {
 			s.Notef("hint: %s", c.Hint)
 		}
 	}
+}
+
+// cautionsOfOverlap returns a caution for a route or an address that came after the box, in the box's subnet.
+func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) []fault.Caution {
+	if !b.Bridged() {
+		return nil
+	}
+	if err := k.Overlap(Of(s, b)); err != nil {
+		return []fault.Caution{{Text: err.Error() + ": packets for one of the two go to the other",
+			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}
+	}
+	return nil
 }
 
 // cautionsOfTrees returns a caution for each directory the box shares with another box.
@@ -92,7 +107,7 @@ func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
 		return said, err // a host without an outside interface forwards nothing
 	}
 	strict := view != nil && view.StrictPorts
-	return slices.Concat(said, shadowed(f, b, external), blocked(f, b, external, strict)), nil
+	return slices.Concat(said, untracked(f, b, external), shadowed(f, b, external), blocked(f, b, external, strict)), nil
 }
 
 // firewalldSays returns cautions about a running firewalld. A nil view stands for no firewalld.
@@ -136,6 +151,50 @@ func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.
 		}
 	}
 	return said
+}
+
+// untracked returns a caution for each rule that keeps connection tracking from a published port, or from its answers.
+func untracked(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
+	var said []fault.Caution
+	for _, p := range b.Profile.Network.Ports {
+		at := p.HostIP
+		if !at.IsValid() && len(external.Addrs) > 0 {
+			at = external.Addrs[0]
+		}
+		rule := Untracked(f, b, p, external.Name, at)
+		c := fault.Caution{
+			Text: fmt.Sprintf("connections to port %d/%s are not translated, by %s", p.Host, p.Proto, firewall.RuleText(rule)),
+			Hint: UntrackedHint(rule)}
+		if rule != "" && !slices.Contains(said, c) {
+			said = append(said, c)
+		}
+	}
+	return said
+}
+
+// Untracked returns the rule that keeps connection tracking from a published port or from its answers, "" for none: for
+// clients outside, who come in by a device and ask an address of the host, or for the host itself.
+func Untracked(f firewall.State, b *box.Box, p profiles.Port, device string, at netip.Addr) string {
+	here := p.HostIP
+	if !here.IsValid() {
+		here = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
+	answer := firewall.Packet{In: b.Profile.Network.Bridge, Src: b.Addr, Dst: someone, Proto: p.Proto, SPort: p.Container, DPort: 40000, Reply: true}
+	own := firewall.Packet{Out: "lo", Src: here, Dst: here, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true}
+	if rule := f.Untracked("output", own, answer); rule != "" || at.IsLoopback() {
+		return rule
+	}
+	client := firewall.Packet{In: device, Src: someone, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true}
+	return f.Untracked("prerouting", client, answer)
+}
+
+// UntrackedHint returns advice for the administrator on a rule of Untracked.
+func UntrackedHint(rule string) string {
+	if strings.HasPrefix(rule, "nft ") {
+		return RemovalHint(rule)
+	}
+	return "publish another host port, or remove that rule: " + DeleteCommand(rule)
 }
 
 // trip is a packet to or from the box, passing through the host.

@@ -8,7 +8,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"boxrun/launcher/files"
-	"boxrun/netsetup"
+	"boxrun/netsetup/bus"
 )
 
 // watchFirewalld tells of reloads of firewalld: a reload drops interfaces from zones. A host without D-Bus has no
@@ -17,19 +17,19 @@ func watchFirewalld(ctx context.Context, w *watcher) error {
 	if !files.Exists("/run/dbus/system_bus_socket") {
 		return nil
 	}
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connecting to D-Bus: %w", err)
 	}
 	// D-Bus checks the sender: anybody may send a signal with this name.
-	const firewalld = netsetup.FirewalldName // the name of its interface, too
-	err = bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
+	const firewalld = bus.FirewalldName // the name of its interface, too
+	err = conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(firewalld), dbus.WithMatchInterface(firewalld),
 		dbus.WithMatchMember("Reloaded"))
 	if err != nil {
-		return errors.Join(fmt.Errorf("waiting for reloads of firewalld: %w", err), bus.Close())
+		return errors.Join(fmt.Errorf("waiting for reloads of firewalld: %w", err), conn.Close())
 	}
 	reloads := make(chan *dbus.Signal, 1)
-	bus.Signal(reloads)
+	conn.Signal(reloads)
 	go func() {
 		for signal := range reloads {
 			if signal.Name == firewalld+".Reloaded" { // the bus announces our own name

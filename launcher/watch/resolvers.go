@@ -9,7 +9,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"boxrun/launcher/files"
-	"boxrun/netsetup"
+	"boxrun/netsetup/resolvers"
 )
 
 // watchResolvers tells of changes to the host's resolver files. Programs replace such files, so the directories are
@@ -20,7 +20,7 @@ func watchResolvers(ctx context.Context, w *watcher) error {
 		return fmt.Errorf("waiting for changes of name servers: %w", err)
 	}
 	context.AfterFunc(ctx, func() { _ = dirs.Close() })
-	watched := netsetup.ResolverFiles()
+	watched := resolvers.Files()
 	addMissing(dirs, watched)
 	go func() {
 		for {

@@ -26,6 +26,7 @@ type Outcome struct {
 	Rule    string   // what dropped or translated the packet, as a person would type or list the rule
 	To      string   // where a translation sends it, in iptables' words: "10.22.0.2:80"
 	Unsure  []string // rules that may drop the packet, depending on something unknown here: a mark, a set, the time
+	track   tracking
 	Rivals  []string // rules that translate the packet if asked before Rule: see Translation
 }
 
@@ -127,6 +128,8 @@ func (w *walk) rule(chain string, r rules.Rule, depth int) end {
 		return w.meets(drops, command, "")
 	case "DNAT", "REDIRECT":
 		return w.meets(translates, command, r.To)
+	case "CT", "NOTRACK":
+		w.untracks(command, r)
 	case "NFQUEUE", "TPROXY":
 		return w.meets(decidesNot, command, "")
 	}

@@ -241,3 +241,41 @@ func TestTranslationByPriority(t *testing.T) {
 		})
 	}
 }
+
+// Rules before connection tracking, as the kernel takes them: which keep a published port from being translated.
+func TestUntracked(t *testing.T) {
+	answer := Packet{In: "sbr0", Src: netip.MustParseAddr("10.22.0.2"), Dst: netip.MustParseAddr("203.0.113.1"), Proto: "tcp",
+		SPort: 80, DPort: 40000, Reply: true}
+	const native = "nft 'add table inet site; add chain inet site pre { type filter hook prerouting priority %s; }; add rule inet site pre %s'"
+	for _, test := range []struct{ name, script, want string }{
+		{"nothing", "true", ""},
+		{"the port", "iptables -t raw -A PREROUTING -p tcp --dport 8080 -j CT --notrack",
+			"iptables -t raw -A PREROUTING -p tcp --dport 8080 -j CT --notrack"},
+		{"in a chain", "iptables -t raw -N FAST; iptables -t raw -A PREROUTING -i eth0 -j FAST; iptables -t raw -A FAST -p tcp -j CT --notrack",
+			"iptables -t raw -A FAST -p tcp -j CT --notrack"},
+		{"another port", "iptables -t raw -A PREROUTING -p tcp --dport 53 -j CT --notrack", ""},
+		{"a zone of the device", "iptables -t raw -A PREROUTING -i eth0 -j CT --zone 5", "iptables -t raw -A PREROUTING -i eth0 -j CT --zone 5"},
+		{"a zone of the bridge", "iptables -t raw -A PREROUTING -i sbr0 -j CT --zone 5", "iptables -t raw -A PREROUTING -i sbr0 -j CT --zone 5"},
+		{"a zone of everything", "iptables -t raw -A PREROUTING -j CT --zone 5", ""},
+		{"a zone of one direction", "iptables -t raw -A PREROUTING -i eth0 -j CT --zone-orig 5", ""},
+		{"a helper", "iptables -t raw -A PREROUTING -p tcp --dport 8080 -j CT --ctevents new", ""},
+		{"the answer", "iptables -t raw -A PREROUTING -p tcp --sport 80 -j CT --notrack",
+			"iptables -t raw -A PREROUTING -p tcp --sport 80 -j CT --notrack"},
+		{"nftables", fmt.Sprintf(native, "-300", "tcp dport 8080 notrack"), "nft rule inet site pre handle N"},
+		{"nftables, a zone", fmt.Sprintf(native, "-300", "iifname eth0 ct zone set 5"), "nft rule inet site pre handle N"},
+		{"nftables, too late", fmt.Sprintf(native, "-100", "tcp dport 8080 notrack"), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
+				nstest.Shell(t, test.script)
+				f, err := Read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := withoutHandle(f.Untracked("prerouting", client(), answer)); got != test.want {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}

@@ -199,6 +199,7 @@ func (w *nftWalk) statement(r nftRule, kind string, of node, depth int) (e end, 
 	case "jump", "goto":
 		return w.chain(of.at("target").word, depth+1), kind == "goto" && sure
 	default:
+		w.untracksNative(r, kind, of)
 		return goesOn, false
 	}
 	return w.meets(e, r.String(), ""), false

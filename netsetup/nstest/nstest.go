@@ -4,6 +4,7 @@ package nstest
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -111,6 +112,19 @@ func Run(t *testing.T, argv ...string) string {
 func Shell(t *testing.T, script string) string {
 	t.Helper()
 	return Run(t, "bash", "-ec", script)
+}
+
+// Root makes a directory with files, to stand for the root directory of a host, and returns its path.
+func Root(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
 
 // saveScript names the tables where the legacy backend cannot list them: the kernel shows their names to real root

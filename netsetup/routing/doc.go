@@ -1,5 +1,5 @@
 // Package routing is the host's routing as data: rules, tables of routes, addresses. The package answers which way a
-// packet takes, and plans what makes the answers of boxes leave by where the questions came in. The package asks the
-// kernel nothing and changes nothing; package netsetup reads the lists, and applies the plan. Begin with [Read] and
-// [Facts.Answers].
+// packet takes, and plans what makes the answers of boxes leave by where the questions came in. The package
+// asks the kernel nothing but in [Leaves], and changes nothing but in [Change.Apply]; package netsetup reads the lists.
+// Begin with [Read] and [Facts.Answers].
 package routing

@@ -96,8 +96,8 @@ func ownRule(r netlink.Rule) (Rule, bool) {
 	return own, r.Dst == nil && r.Mark != 0
 }
 
-// Netlink returns the rule as package netlink takes rules.
-func (r Rule) Netlink() *netlink.Rule {
+// netlink returns the rule as package netlink takes rules.
+func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V4, r.Priority, r.Table
 	rule.IifName, rule.Protocol = r.From, unix.RTPROT_KERNEL
@@ -110,8 +110,8 @@ func (r Rule) Netlink() *netlink.Rule {
 	return rule
 }
 
-// Netlink returns the route as package netlink takes routes. The index is that of the device.
-func (r Route) Netlink(index int) *netlink.Route {
+// netlink returns the route as package netlink takes routes. The index is that of the device.
+func (r Route) netlink(index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index, Table: r.Table, Protocol: unix.RTPROT_KERNEL,
 		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), 32)},
@@ -190,24 +190,26 @@ func (c Change) Commands() (up, down []string) {
 	return up, down
 }
 
-// Rules returns boxrun's routing rules.
-func (f Facts) Rules() []Rule { return f.ownRules }
+// Owned is a routing rule of boxrun's, and the bridge of the rule, "" where the bridge is gone.
+type Owned struct {
+	Owner string
+	Rule  Rule
+}
 
-// Routes returns boxrun's routes.
-func (f Facts) Routes() []Route { return f.ownRoutes }
-
-// Owner returns the bridge of a rule of boxrun's: the bridge whose packets the rule is for, or behind which the subnet
-// is. Owner returns "" where there is no such bridge.
-func (f Facts) Owner(r Rule) string {
-	if r.From != "" {
-		return r.From
-	}
-	for _, e := range f.routes {
-		if e.Table == unix.RT_TABLE_MAIN && e.Dst == r.To {
-			return e.Device
+// Owned returns boxrun's rules and routes. The bridge of a rule is the bridge whose packets the rule is for, or behind
+// which the subnet is.
+func (f Facts) Owned() ([]Owned, []Route) {
+	var owned []Owned
+	for _, r := range f.ownRules {
+		owner := r.From
+		for _, e := range f.routes {
+			if owner == "" && e.Table == unix.RT_TABLE_MAIN && e.Dst == r.To {
+				owner = e.Device
+			}
 		}
+		owned = append(owned, Owned{owner, r})
 	}
-	return ""
+	return owned, f.ownRoutes
 }
 
 // without returns the elements of list that other lacks.

@@ -79,3 +79,11 @@ func Run(stdin, name string, args ...string) (string, error) {
 	}
 	return stdout.String(), nil
 }
+
+// WordsIf formats words of a command or a file where the words are needed, and returns "" where they are not.
+func WordsIf(needed bool, format string, args ...any) string {
+	if !needed {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}

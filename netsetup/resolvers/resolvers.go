@@ -1,4 +1,4 @@
-package netsetup
+package resolvers
 
 import (
 	"errors"
@@ -11,26 +11,26 @@ import (
 	"strings"
 )
 
-// Resolvers are the name servers a box can ask.
-type Resolvers struct {
+// List is the name servers a box can ask.
+type List struct {
 	Servers []netip.Addr
 	Search  []string // domains
 	Source  string   // the file the servers were found in; empty where there are none
 }
 
-// HostResolvers returns the name servers of the host's own answers. Where nothing is left, Servers is empty and there
-// is no error: somebody must tell the box.
+// OfHost returns the name servers of the host's own answers. Where nothing is left, Servers is empty and there is no
+// error: somebody must tell the box.
 //
-// A stub on 127.0.0.53 cannot be reached from a box. So where /etc/resolv.conf names only a stub, HostResolvers reads
-// the files in which systemd-resolved and NetworkManager keep the real servers. Servers out of reach of a box with its
-// single IPv4 address are left out: loopback and IPv6 servers. IPv4's link-local 169.254.0.0/16 stays, as clouds have
-// their resolvers there and the host forwards to them.
-func HostResolvers() (Resolvers, error) {
-	return hostResolvers("/")
+// A stub on 127.0.0.53 cannot be reached from a box. So where /etc/resolv.conf names only a stub, OfHost reads the files
+// in which systemd-resolved and NetworkManager keep the real servers. Servers out of reach of a box with its single IPv4
+// address are left out: loopback and IPv6 servers. IPv4's link-local 169.254.0.0/16 stays, as clouds have their
+// resolvers there and the host forwards to them.
+func OfHost() (List, error) {
+	return below("/")
 }
 
-// ResolverFiles returns the files read by HostResolvers, in the order of reading.
-func ResolverFiles() []string {
+// Files returns the files read by OfHost, in the order of reading.
+func Files() []string {
 	return []string{
 		"/etc/resolv.conf",
 		"/run/systemd/resolve/resolv.conf",
@@ -39,25 +39,32 @@ func ResolverFiles() []string {
 	}
 }
 
-func hostResolvers(root string) (Resolvers, error) {
+// below reads the files below root.
+func below(root string) (List, error) {
 	var search []string
-	for _, file := range ResolverFiles() {
+	for _, file := range Files() {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return Resolvers{}, fmt.Errorf("looking for the host's name servers: %w", err)
+			return List{}, fmt.Errorf("looking for the host's name servers: %w", err)
 		}
-		r := parseResolvConf(string(text))
+		r := parse(string(text))
 		if len(search) == 0 {
 			search = r.Search
 		}
 		if r.Servers = slices.DeleteFunc(r.Servers, unreachable); len(r.Servers) > 0 {
-			return Resolvers{Servers: r.Servers, Search: search, Source: file}, nil
+			return List{Servers: r.Servers, Search: search, Source: file}, nil
 		}
 	}
-	return Resolvers{Search: search}, nil
+	return List{Search: search}, nil
+}
+
+// NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
+func NameServers(text string) []netip.Addr {
+	servers := parse(text).Servers
+	return servers[:min(3, len(servers))]
 }
 
 // unreachable reports whether a name server is of no use to a box. The address 0.0.0.0 stands for the machine asking.
@@ -65,10 +72,10 @@ func unreachable(a netip.Addr) bool {
 	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
 }
 
-// parseResolvConf reads what resolv.conf(5) says of servers and domains, as glibc does: a keyword starts its line, the
-// last of search and domain wins, and what cannot be understood is passed over. Each server is named once.
-func parseResolvConf(text string) Resolvers {
-	var r Resolvers
+// parse reads what resolv.conf(5) says of servers and domains, as glibc does: a keyword starts its line, the last of
+// search and domain wins, and what cannot be understood is passed over. Each server is named once.
+func parse(text string) List {
+	var r List
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(strings.TrimRight(line, "\r\n"))
 		if len(fields) < 2 || !strings.HasPrefix(line, fields[0]) {

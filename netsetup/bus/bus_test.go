@@ -1,4 +1,4 @@
-package netsetup
+package bus
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ func TestHangingBus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			serveBus(t, serve)
 			began := time.Now()
-			f, err := new(Kernel).firewalld(200 * time.Millisecond)
+			f, err := new(Bus).find(FirewalldName, 200*time.Millisecond)
 			if got, want := fmt.Sprint(f, err), "<nil> asking for org.fedoraproject.FirewallD1: D-Bus does not answer"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -33,7 +33,7 @@ func TestHangingBus(t *testing.T) {
 // TestNoBus wants no firewalld where there is no bus, and no complaint.
 func TestNoBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "absent"))
-	if f, err := new(Kernel).firewalld(busTimeout); f != nil || err != nil {
+	if f, err := new(Bus).Firewalld(); f != nil || err != nil {
 		t.Errorf("got %v, %v, want neither firewalld nor an error", f, err)
 	}
 }

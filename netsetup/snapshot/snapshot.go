@@ -1,16 +1,17 @@
-package netsetup
+package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
@@ -95,19 +96,19 @@ func changed(from, to string) string {
 
 // devices returns links, addresses, routes and routing rules.
 func devices() ([]fact, error) {
-	h := ofHost()
-	links, err := linkList(h)
+	h := dump.OfHost()
+	links, err := dump.Links(h)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
-	names := namesOf(links)
+	names := dump.Names(links)
 	var facts []fact
 	links = slices.DeleteFunc(links, passing)
 	for _, l := range links {
 		facts = append(facts, linkFacts(l, names)...)
 	}
 	for _, l := range links {
-		addrs, err := addrList(h, l, netlink.FAMILY_ALL)
+		addrs, err := dump.Addrs(h, l, netlink.FAMILY_ALL)
 		if err != nil {
 			return nil, fmt.Errorf("listing addresses: %w", err)
 		}
@@ -115,7 +116,7 @@ func devices() ([]fact, error) {
 			facts = append(facts, addrFact(a, l.Attrs().Name))
 		}
 	}
-	routing, err := routingFacts(h, namesOf(links))
+	routing, err := routingFacts(h, dump.Names(links))
 	return append(facts, routing...), err
 }
 
@@ -153,17 +154,17 @@ func linkFacts(l netlink.Link, names map[int]string) []fact {
 
 // addrFact returns the zero fact for addresses made by the kernel itself: link-local and temporary addresses of IPv6.
 func addrFact(a netlink.Addr, link string) fact {
-	prefix := prefixOf(a.IPNet)
+	prefix := dump.PrefixOf(a.IPNet)
 	passes := prefix.Addr().IsLinkLocalUnicast() || a.Flags&unix.IFA_F_TEMPORARY != 0
 	if !prefix.IsValid() || prefix.Addr().Is6() && passes {
 		return fact{}
 	}
 	words := prefix.String()
-	if a.Peer != nil && prefixOf(a.Peer) != prefix {
-		words = prefix.Addr().String() + " peer " + prefixOf(a.Peer).String()
+	if a.Peer != nil && dump.PrefixOf(a.Peer) != prefix {
+		words = prefix.Addr().String() + " peer " + dump.PrefixOf(a.Peer).String()
 	}
-	more := wordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
-	more += wordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
+	more := rules.WordsIf(a.Broadcast != nil, " brd %s", a.Broadcast)
+	more += rules.WordsIf(a.Label != "" && a.Label != link, " label %s", a.Label)
 	return fact{
 		thing: fmt.Sprintf("address %s on %s", words, link), on: "link " + link,
 		set:   fmt.Sprintf("ip addr add %s%s dev %s", words, more, link),
@@ -175,14 +176,14 @@ func addrFact(a netlink.Addr, link string) fact {
 func routingFacts(h *netlink.Handle, names map[int]string) ([]fact, error) {
 	var facts []fact
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := routeList(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		routes, err := dump.Routes(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, fmt.Errorf("listing routes: %w", err)
 		}
 		for _, r := range routes {
 			facts = append(facts, routeFact(r, family, names))
 		}
-		rules, err := ruleList(h, family)
+		rules, err := dump.Rules(h, family)
 		if err != nil {
 			return nil, fmt.Errorf("listing routing rules: %w", err)
 		}
@@ -225,17 +226,17 @@ func routeFact(r netlink.Route, family int, names map[int]string) fact {
 // routeWords returns a route in the words of ip-route(8).
 func routeWords(r netlink.Route, names map[int]string) string {
 	words := "default"
-	if dst := prefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
+	if dst := dump.PrefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
 		words = dst.String()
 	}
 	words += hopWords(r.Gw, names[r.LinkIndex])
-	words += wordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
-	words += wordsIf(r.Src != nil, " src %s", r.Src)
-	words += wordsIf(r.Priority != 0, " metric %d", r.Priority)
-	words += wordsIf(r.MTU != 0, " mtu %d", r.MTU)
-	words += wordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
-	words += wordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
-	words += wordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
+	words += rules.WordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
+	words += rules.WordsIf(r.Src != nil, " src %s", r.Src)
+	words += rules.WordsIf(r.Priority != 0, " metric %d", r.Priority)
+	words += rules.WordsIf(r.MTU != 0, " mtu %d", r.MTU)
+	words += rules.WordsIf(r.Protocol != unix.RTPROT_BOOT, " proto %d", r.Protocol) // ip-route takes no word for BOOT
+	words += rules.WordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
+	words += rules.WordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {
 		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
 	}
@@ -243,37 +244,29 @@ func routeWords(r netlink.Route, names map[int]string) string {
 }
 
 func hopWords(gateway net.IP, link string) string {
-	return wordsIf(gateway != nil, " via %s", gateway) + wordsIf(link != "", " dev %s", link)
-}
-
-// wordsIf formats words of a command or a file where the words are needed, and returns "" where they are not.
-func wordsIf(needed bool, format string, args ...any) string {
-	if !needed {
-		return ""
-	}
-	return fmt.Sprintf(format, args...)
+	return rules.WordsIf(gateway != nil, " via %s", gateway) + rules.WordsIf(link != "", " dev %s", link)
 }
 
 // ruleFact returns a rule in the words of ip-rule(8).
 func ruleFact(r netlink.Rule, family int) fact {
 	words := fmt.Sprintf("pref %d", r.Priority)
-	words += wordsIf(r.Invert, " not") + " from " + orAll(prefixOf(r.Src)) + " to " + orAll(prefixOf(r.Dst))
-	words += wordsIf(r.IifName != "", " iif %s", r.IifName) + wordsIf(r.OifName != "", " oif %s", r.OifName)
+	words += rules.WordsIf(r.Invert, " not") + " from " + orAll(r.Src) + " to " + orAll(r.Dst)
+	words += rules.WordsIf(r.IifName != "", " iif %s", r.IifName) + rules.WordsIf(r.OifName != "", " oif %s", r.OifName)
 	if r.Mark != 0 || r.Mask != nil && *r.Mask != 0 {
 		words += fmt.Sprintf(" fwmark %#x", r.Mark)
 		if r.Mask != nil {
 			words += fmt.Sprintf("/%#x", *r.Mask)
 		}
 	}
-	words += wordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
+	words += rules.WordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
 	return ipFact(family, "rule", "routing rule", words+fmt.Sprintf(" lookup %d", r.Table))
 }
 
-func orAll(p netip.Prefix) string {
-	if !p.IsValid() {
-		return "all"
+func orAll(n *net.IPNet) string {
+	if p := dump.PrefixOf(n); p.IsValid() {
+		return p.String()
 	}
-	return p.String()
+	return "all"
 }
 
 // firewallFacts returns the chains and rules of iptables and ip6tables, and all tables of nft but iptables' own.
@@ -379,8 +372,11 @@ func netSysctls() ([]fact, error) {
 	const dir = "/proc/sys/net"
 	var facts []fact
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return ignoreAbsent(err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil || e.IsDir():
+			return err
 		}
 		text, err := os.ReadFile(path)
 		if err != nil || e.Name() == "nf_conntrack_count" || e.Name() == "mtu" { // the latter follows the link's own

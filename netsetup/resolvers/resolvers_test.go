@@ -1,27 +1,13 @@
-package netsetup
+package resolvers
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-)
 
-// writeFiles makes a root directory with these files.
-func writeFiles(t *testing.T, files map[string]string) string {
-	t.Helper()
-	root := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
+	"boxrun/netsetup/nstest"
+)
 
 const (
 	stub     = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lab.example\n"
@@ -29,7 +15,7 @@ const (
 	unbound  = "nameserver 127.0.0.1\nnameserver ::1\n"
 )
 
-func TestHostResolvers(t *testing.T) {
+func TestOfHost(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		files map[string]string
@@ -60,7 +46,7 @@ func TestHostResolvers(t *testing.T) {
 		{"no file", nil, "[] [] "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := hostResolvers(writeFiles(t, test.files))
+			r, err := below(nstest.Root(t, test.files))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,27 +57,27 @@ func TestHostResolvers(t *testing.T) {
 	}
 }
 
-func TestHostResolversFollowsTheHostsLink(t *testing.T) {
-	root := writeFiles(t, map[string]string{"run/systemd/resolve/stub-resolv.conf": stub, "run/systemd/resolve/resolv.conf": resolved, "etc/hostname": "h\n"})
+func TestOfHostFollowsTheHostsLink(t *testing.T) {
+	root := nstest.Root(t, map[string]string{"run/systemd/resolve/stub-resolv.conf": stub, "run/systemd/resolve/resolv.conf": resolved, "etc/hostname": "h\n"})
 	if err := os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(root, "etc/resolv.conf")); err != nil {
 		t.Fatal(err)
 	}
-	r, err := hostResolvers(root)
+	r, err := below(root)
 	if got, want := fmt.Sprintf("%v %s %v", r.Servers, r.Source, err), "[172.31.0.2] /run/systemd/resolve/resolv.conf <nil>"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-func TestHostResolversUnreadable(t *testing.T) {
-	root := writeFiles(t, map[string]string{"etc/resolv.conf/a-directory": ""})
-	_, err := hostResolvers(root)
+func TestOfHostUnreadable(t *testing.T) {
+	root := nstest.Root(t, map[string]string{"etc/resolv.conf/a-directory": ""})
+	_, err := below(root)
 	want := fmt.Sprintf("looking for the host's name servers: read %s/etc/resolv.conf: is a directory", root)
 	if got := fmt.Sprint(err); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-func TestParseResolvConf(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"comments and blank lines", "# nameserver 192.0.2.1\n; nameserver 192.0.2.2\n\nnameserver 192.0.2.3 # real\n", "[192.0.2.3] []"},
 		{"comment glued on", "nameserver 192.0.2.3;old\nsearch a.example #b.example\n", "[192.0.2.3] [a.example]"},
@@ -106,7 +92,7 @@ func TestParseResolvConf(t *testing.T) {
 		{"no domains", "search .\n", "[] []"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := parseResolvConf(test.text)
+			r := parse(test.text)
 			if got := fmt.Sprint(r.Servers, r.Search); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}

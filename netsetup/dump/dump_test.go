@@ -1,4 +1,4 @@
-package netsetup
+package dump
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ func TestDumpIsAskedForAgain(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			asked := 0
-			list, err := dump(func() ([]int, error) {
+			list, err := Retry(func() ([]int, error) {
 				asked++
 				return []int{asked}, test.answers[asked-1]
 			})
@@ -33,7 +33,7 @@ func TestDumpIsAskedForAgain(t *testing.T) {
 }
 
 func TestDumpGivesUp(t *testing.T) {
-	_, err := dump(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted })
+	_, err := Retry(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted })
 	if !errors.Is(err, netlink.ErrDumpInterrupted) {
 		t.Errorf("got  %v\nwant %v", err, netlink.ErrDumpInterrupted)
 	}
