@@ -69,6 +69,9 @@ PLAIN=two words
 QUOTES=a "b" \c '
 `, "boxrun", "exec", "told", "--", "sh", "-c", `systemd-run -q --wait --pipe env |
 grep -E '^(PLAIN|QUOTES|DOLLAR|PERCENT|EMPTY)=' | sort`)
+	h.gives("two words\n$HOME ${PLAIN} $$\n100% %i %%\nmine\n/root\n", "boxrun", "exec", "-e", "QUOTES=mine", "told", "--",
+		"sh", "-c", `echo "$PLAIN"; echo "$DOLLAR"; echo "$PERCENT"; echo "$QUOTES"; echo "$HOME"`)
+	h.gives("two words\n", "boxrun", "exec", "-u", "nobody", "told", "--", "printenv", "PLAIN")
 	h.gives("masked\ninactive\n", "boxrun", "exec", "told", "--", "systemctl", "show", "-P", "LoadState", "-P", "ActiveState", "systemd-logind.service")
 	r := h.run("boxrun", "exec", "told", "--", "systemctl", "start", "systemd-logind.service")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "is masked") {

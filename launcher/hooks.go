@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
@@ -53,7 +54,7 @@ func (l *Launcher) runHook(ctx context.Context, b *box.Box, i int, argv []string
 	l.Notef("%s: %s", b.Name, step)
 	out := &say.LineWriter{Show: func(line string) error { l.Notef("    %s", say.Plain(line)); return nil }}
 	quiet := l.tellTime(ctx, fmt.Sprintf("%s: running post_up[%d]", b.Name, i))
-	code, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{Argv: argv, Stdout: out, Stderr: out})
+	code, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{Argv: argv, OfBox: conf.Environment(l.Store, b.Name), Stdout: out, Stderr: out})
 	quiet()
 	err = errors.Join(err, out.End())
 	switch {

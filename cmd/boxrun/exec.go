@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/profiles"
 )
@@ -18,7 +19,8 @@ func (a *app) execCommand() *cobra.Command {
 		Short: "Run a command in a box",
 		Long: `exec runs a command in a box and exits with its code; 126: it cannot be run;
 127: it is not there; 125: boxrun itself failed. It has a terminal of the box's
-own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
+own when stdin and stdout are terminals, and the variables of [systemd]
+environment. Flags of exec stand before PROFILE.`,
 		Example: `  boxrun exec web -- systemctl status nginx
   boxrun exec -u bob -w /tmp -e LANG=C web -- sh -c 'id; pwd'
   boxrun exec web -- tar -C /etc -c nginx > nginx.tar`,
@@ -52,9 +54,10 @@ own when stdin and stdout are terminals. Flags of exec stand before PROFILE.`,
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
 // why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
-	e.Stdin, e.Stdout, e.Stderr = a.in, a.out, a.err
+	name, store := profiles.BoxName(arg), a.launcher().Store
+	e.Stdin, e.Stdout, e.Stderr, e.OfBox = a.in, a.out, a.err, conf.Environment(store, name)
 	// The command decides what an interrupt does.
-	code, err := enter.Run(context.WithoutCancel(cmd.Context()), a.launcher().Store, profiles.BoxName(arg), e)
+	code, err := enter.Run(context.WithoutCancel(cmd.Context()), store, name, e)
 	if err != nil {
 		return execError{err, code}
 	}

@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -142,6 +143,16 @@ func (c Dir) At(dir string) files.Set {
 
 // environmentFile is the file of a Dir with the values of the variables. Only root may read this file.
 const environmentFile = "system.conf"
+
+// Environment returns the variables of the services of a running box, as NAME=VALUE. Only root can read them; for other
+// users, and for a box without variables, the list is empty.
+func Environment(s *box.Store, name string) []string {
+	text, err := os.ReadFile(filepath.Join(s.ConfDir(name), environmentFile))
+	if err != nil {
+		return nil
+	}
+	return readEnvironment(string(text))
+}
 
 // ChangedEnvironment says whether the values of variables in p differ from the values written for the running box.
 // The names of the variables are not compared here: the hash of the profile covers them. Only root can read the

@@ -115,6 +115,8 @@ func TestEscapeEnvironment(t *testing.T) {
 		{`grüße %ü`, `grüße %ü`},
 	} {
 		testkit.WantText(t, escapeEnvironment(test.value), test.want)
+		text := environmentConf(map[string]string{"A": "first", "X": test.value})
+		testkit.WantText(t, strings.Join(readEnvironment(text), "|"), "A=first|X="+test.value)
 	}
 }
 

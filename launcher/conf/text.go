@@ -28,6 +28,20 @@ func environmentConf(env map[string]string) string {
 	return b.String()
 }
 
+// readEnvironment returns the variables, as NAME=VALUE, of a text that environmentConf made.
+func readEnvironment(text string) []string {
+	var env []string
+	for line := range strings.Lines(text) {
+		if quoted, ok := strings.CutPrefix(strings.TrimSuffix(line, "\"\n"), "DefaultEnvironment=\""); ok {
+			env = append(env, unescaped.Replace(quoted))
+		}
+	}
+	return env
+}
+
+// unescaped takes back escapeEnvironment.
+var unescaped = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\\`, `\`, `\"`, `"`, "%%", "%")
+
 // escapeEnvironment returns value escaped for double quotes in DefaultEnvironment=. A dollar sign has no meaning
 // there. A % before a letter, a digit or another % would begin a specifier, so the % is doubled. For an unknown
 // specifier systemd drops the whole variable. systemd before 249 knows no specifiers there and keeps the doubled %.

@@ -57,6 +57,7 @@ type Command struct {
 	User  string   // name or number, [:group]; "": root
 	Dir   string   // absolute; "": the root directory, or the home of a login
 	Env   []string // NAME=VALUE, added to the variables of a login (HOME, USER, PATH ...)
+	OfBox []string // the same of the box's services, which give way to Env, HOME, USER, LOGNAME and SHELL
 	TTY   bool     // run on a new terminal of the box
 
 	Stdin  *os.File  `json:"-"` // nil: empty

@@ -96,15 +96,19 @@ func (u user) loginShell() string {
 // boxPath is the PATH of commands in a box.
 const boxPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// environ returns the variables of a login on a machine, then the variables asked for. Of the caller's variables only
-// TERM is among them.
+// environ returns the variables of a login on a machine, those of the box's services, then the variables asked for. Of
+// the caller's variables only TERM is among them.
 func (e entry) environ(u user, lang string) []string {
 	env := []string{"PATH=" + boxPath, "HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name,
 		"SHELL=" + cmp.Or(u.Shell, "/bin/sh"), "LANG=" + lang}
 	if e.Term != "" {
 		env = append(env, "TERM="+e.Term)
 	}
-	for _, v := range e.Env {
+	ofLogin := func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"HOME", "USER", "LOGNAME", "SHELL"}, name)
+	}
+	for _, v := range append(slices.DeleteFunc(slices.Clone(e.OfBox), ofLogin), e.Env...) {
 		name, _, _ := strings.Cut(v, "=")
 		env = slices.DeleteFunc(env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
 		env = append(env, v)

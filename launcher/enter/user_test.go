@@ -59,13 +59,14 @@ func TestLoginShellFallsBack(t *testing.T) {
 
 func TestEnviron(t *testing.T) {
 	alice := user{Name: "alice", UID: 1000, Home: "/home/alice", Shell: "/bin/zsh"}
-	e := entry{Term: "xterm", Command: Command{Env: []string{"A=1", "LANG=de_DE.UTF-8", "A=2=3", "HOMEPAGE=x"}}}
-	testkit.WantText(t, strings.Join(e.environ(alice, "C.UTF-8"), "\n"), `PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-HOME=/home/alice
+	e := entry{Term: "xterm", Command: Command{OfBox: []string{"A=box", "PATH=/box", "HOME=/box", "ZONE=a b"}, Env: []string{"A=1", "LANG=de_DE.UTF-8", "A=2=3", "HOMEPAGE=x"}}}
+	testkit.WantText(t, strings.Join(e.environ(alice, "C.UTF-8"), "\n"), `HOME=/home/alice
 USER=alice
 LOGNAME=alice
 SHELL=/bin/zsh
 TERM=xterm
+PATH=/box
+ZONE=a b
 LANG=de_DE.UTF-8
 A=2=3
 HOMEPAGE=x`)
