@@ -30,6 +30,7 @@ func environmentConf(env map[string]string) string {
 
 // readEnvironment returns the variables, as NAME=VALUE, of a text that environmentConf made.
 func readEnvironment(text string) []string {
+	unescaped := strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\\`, `\`, `\"`, `"`, "%%", "%") // as escapeEnvironment writes
 	var env []string
 	for line := range strings.Lines(text) {
 		if quoted, ok := strings.CutPrefix(strings.TrimSuffix(line, "\"\n"), "DefaultEnvironment=\""); ok {
@@ -38,9 +39,6 @@ func readEnvironment(text string) []string {
 	}
 	return env
 }
-
-// unescaped takes back escapeEnvironment.
-var unescaped = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\\`, `\`, `\"`, `"`, "%%", "%")
 
 // escapeEnvironment returns value escaped for double quotes in DefaultEnvironment=. A dollar sign has no meaning
 // there. A % before a letter, a digit or another % would begin a specifier, so the % is doubled. For an unknown
