@@ -229,3 +229,19 @@ func TestDoctorTriesTheConfinement(t *testing.T) {
 		t.Errorf("the box's /dev was\n%s and is\n%s", nodes, after)
 	}
 }
+
+// A bind that hides boxrun where the image's init is leaves a box with all its capabilities: there is no such box.
+func TestNoBoxIsLoose(t *testing.T) {
+	h := newHost(t)
+	h.sh(`cp -a /srv/web /srv/odd; rm /srv/odd/sbin/init; mkdir /srv/odd/opt/first; ln -s /opt/first/run /srv/odd/sbin/init
+		printf '#!/bin/sh\nexec /lib/systemd/systemd "$@"\n' | tee /srv/odd/opt/first/run > /srv/first; chmod 755 /srv/first /srv/odd/opt/first/run`)
+	h.profile("odd", "image = \"/srv/odd\"\n[storage]\nbinds = [\"/srv/first:/opt/first/run\"]\n")
+	for _, flag := range []string{"--no-wait", "--wait-timeout=20s"} {
+		h.fails(1, []string{"more capabilities than [security] says", "hint: "}, "boxrun", "up", flag, "odd")
+		if got := h.must("boxrun", "ps", "-q"); got != "" {
+			t.Errorf("a loose box is up: %s", got)
+		}
+	}
+	h.profile("odd", "image = \"/srv/odd\"\n")
+	h.must("boxrun", "up", "odd")
+}

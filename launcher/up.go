@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
@@ -130,6 +131,9 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
+	if err := confine.Await(ctx, b.Init.PID, u.p); err != nil && !errors.Is(err, fs.ErrNotExist) { // an init that ended has no rights
+		return Up{}, u.rollback(ctx, b, loose(b, err))
+	}
 	if u.o.NoWait {
 		return up, nil
 	}
@@ -138,6 +142,15 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return up, u.rollback(ctx, b, err)
 	}
 	return up, err
+}
+
+// loose adds a hint to the error of a box that is not confined.
+func loose(b *box.Box, err error) error {
+	if !errors.Is(err, confine.ErrLoose) {
+		return err
+	}
+	return &fault.Problem{Kind: err, Text: b.Name + ": " + err.Error(),
+		Hint: "look whether a bind of the profile hides what /sbin/init of the image is a link to; boxrun is put there as the box's first process"}
 }
 
 // finish waits until the box is ready, and runs post_up if due.

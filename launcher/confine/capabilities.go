@@ -1,14 +1,17 @@
 package confine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
@@ -24,16 +27,48 @@ func maskOf(names []string) (mask uint64) {
 
 // Follow drops from the calling thread what the box's init does not have, for a command in the box from outside.
 func Follow() error {
-	text, err := os.ReadFile("/proc/1/status")
+	mask, err := boundsOf(1)
 	if err != nil {
 		return err
 	}
-	_, rest, _ := strings.Cut(string(text), "\nCapBnd:")
-	var mask uint64
-	if _, err := fmt.Sscanf(rest, "%x", &mask); err != nil {
-		return fmt.Errorf("reading the capabilities of the box's init: %w", err)
-	}
 	return keepOnly(mask)
+}
+
+// boundsOf returns the capabilities that a process and its programs can have at most.
+func boundsOf(pid int) (mask uint64, err error) {
+	text, err := os.ReadFile(process.ProcFile(pid, "status"))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "\nCapBnd:")
+	if _, err := fmt.Sscanf(rest, "%x", &mask); err != nil {
+		return 0, fmt.Errorf("reading the capabilities of the box's init: %w", err)
+	}
+	return mask, nil
+}
+
+// ErrLoose is the error for a box whose init has more capabilities than the box's profile says.
+var ErrLoose = errors.New("its init has more capabilities than [security] says")
+
+// Await returns when the init of a box, by its PID on the host, has dropped what the profile does not give the init.
+// boxrun is the first process of the box and does so at once, unless a bind of the profile hides boxrun: then the error
+// is ErrLoose, after ten seconds. The error is os.ErrNotExist for an init that has ended.
+func Await(ctx context.Context, pid int, p profiles.Profile) error {
+	if !p.Security.Confined() {
+		return nil
+	}
+	allowed := maskOf(capabilities(p.Security, sharesNetwork(p)))
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, ErrLoose)
+	defer cancel()
+	for {
+		mask, err := boundsOf(pid)
+		if err != nil || mask&^allowed == 0 {
+			return err
+		}
+		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // keepOnly drops all capabilities but those of mask from the calling thread and the programs of the thread. What a
