@@ -47,6 +47,9 @@ func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fault.Wrap("telling systemd that the watch is up", err)
 	}
+	if err := leaveStart(); err != nil {
+		s.Notef("the watch takes more memory than it needs: %v", err)
+	}
 	w.tell() // something may have changed before the sources were open
 	return w.loop(ctx)
 }
