@@ -353,6 +353,21 @@ func TestDisableLeavesTheBoxUpAndNoUnits(t *testing.T) {
 	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  no ") {
 		t.Errorf("ps says\n%s\nwant web up", got)
 	}
+	const kept = "find /run/systemd/system -name 'boxrun@*'"
+	if got := h.sh(kept); !containsAll(got, []string{"/boxrun@.service", "/boxrun@web.service.d"}) {
+		t.Errorf("for the stop of web are kept %q", got)
+	}
+	if got := h.must("boxrun", "down", "web", "--dry-run"); !strings.Contains(got, "rm -rf /run/systemd/system/boxrun@web.service.d/profile.conf /run/systemd/system/boxrun@.service\n") {
+		t.Errorf("down --dry-run says\n%s\nwant what is kept removed", got)
+	}
+	h.must("boxrun", "down", "web")
+	if got := h.sh(kept); got != "" {
+		t.Errorf("after down there is %s", got)
+	}
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.must("boxrun", "disable", "web")
 	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "last.service")
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)

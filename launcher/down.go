@@ -192,7 +192,7 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if !b.Foreign() {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
-	left = append(left, storage.Made(b)...)
+	left = append(append(left, storage.Made(b)...), units.Kept(b)...)
 	kept, err := storage.KeptFor(l.Store, b)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})

@@ -310,10 +310,26 @@ func keepRunning(ctx context.Context, s *box.Store, host *Host, unit string) err
 	if err != nil {
 		return fmt.Errorf("reading unit: %w", err)
 	}
-	if conf != "" {
+	isUnit := func(u systemdbus.UnitStatus) bool { return u.Name == unit }
+	if conf != "" && slices.ContainsFunc(active, isUnit) {
 		kept = append(kept, unitFile(dropInPath(unitRunDir, unit), conf))
 	}
 	return writeUnits(kept)
+}
+
+// Kept returns the removal of what keepRunning has left for a box, and for all boxes with the last of them; nil if there
+// is nothing. systemd needs no file for the end of a service.
+func Kept(b *box.Box) []files.Removal {
+	conf := dropInPath(unitRunDir, Instance(b.Profile))
+	all, _ := filepath.Glob(dropInPath(unitRunDir, "boxrun@*.service")) // the pattern is well-formed
+	if !slices.Contains(all, conf) {
+		return nil
+	}
+	gone := []string{conf}
+	if len(all) == 1 {
+		gone = append(gone, filepath.Join(unitRunDir, templateUnit))
+	}
+	return []files.Removal{{Paths: gone}, {Paths: []string{filepath.Dir(conf)}, IfEmpty: true}}
 }
 
 // supervised returns the services of boxes that systemd supervises, or is about to.
