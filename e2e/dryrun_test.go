@@ -149,3 +149,16 @@ func TestDryRunOfABoxThatIsUp(t *testing.T) {
 		t.Errorf("got\n%s\nwant the rules that are gone, and no start", got)
 	}
 }
+
+// The commands of a dry run forget connections to the published ports of the host, and none to those of other machines.
+func TestTypedCommandsSpareConnectionsOfOthers(t *testing.T) {
+	h := newHost(t)
+	for _, to := range []string{"192.0.2.1", "203.0.113.9"} {
+		h.sh("conntrack -I -p tcp -s 192.0.2.2 -d " + to + " --sport 5555 --dport 80 --state ESTABLISHED -t 300")
+	}
+	h.sh("boxrun up web --dry-run | grep 'conntrack -D' > /root/forget; bash -e /root/forget")
+	got := h.must("conntrack", "-L", "-p", "tcp", "--orig-port-dst", "80")
+	if strings.Contains(got, "dst=192.0.2.1 ") || !strings.Contains(got, "dst=203.0.113.9 ") {
+		t.Errorf("there are left\n%s\nwant the connection to the other machine", got)
+	}
+}

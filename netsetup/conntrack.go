@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
-	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,13 +35,24 @@ func (f *Flows) commands() (up, down []string) {
 	return up, down
 }
 
+// deletion returns the commands that forget connections to ports of the host. Connections to the same ports of others
+// stay.
 func deletion(p firewall.Ports) string {
-	dst := rules.WordsIf(p.IP.IsValid(), " -d %s", p.IP)
-	if p.First == p.Last {
-		return fmt.Sprintf("conntrack -D -p %s%s --orig-port-dst %d", p.Proto, dst, p.First)
+	ip, port := "$ip", "$port"
+	if p.IP.IsValid() {
+		ip = p.IP.String()
 	}
-	return fmt.Sprintf("for port in {%d..%d}; do conntrack -D -p %s%s --orig-port-dst $port; done",
-		p.First, p.Last, p.Proto, dst)
+	if p.First == p.Last {
+		port = strconv.Itoa(int(p.First))
+	}
+	line := fmt.Sprintf("conntrack -D -p %s -d %s --orig-port-dst %s", p.Proto, ip, port)
+	if p.First != p.Last {
+		line = fmt.Sprintf("for port in {%d..%d}; do %s; done", p.First, p.Last, line)
+	}
+	if !p.IP.IsValid() {
+		line = "for ip in $(ip -o -4 addr | awk '{sub(\"/.*\", \"\", $4); print $4}'); do " + line + "; done"
+	}
+	return line
 }
 
 // direction is which connections of a box are forgotten.
