@@ -85,7 +85,7 @@ fuzz:
 	done
 
 e2e:
-	go test -count=1 -timeout 40m ./e2e/...
+	go test -count=1 -timeout 60m ./e2e/...
 
 # As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.
 test: deps
