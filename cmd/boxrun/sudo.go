@@ -26,7 +26,7 @@ func (a *app) asRoot(cmd *cobra.Command, _ []string) error { return a.asRootFor(
 // asRootFor is asRoot for a verb that reads the profiles in names. The profiles are found before sudo and handed on by
 // path, as sudo drops the environment.
 func (a *app) asRootFor(cmd *cobra.Command, names []string) error {
-	if os.Geteuid() == 0 {
+	if a.caller.Root {
 		unix.Umask(0o022)
 		return nil
 	}
