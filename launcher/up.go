@@ -165,11 +165,6 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
-		var servers []string
-		servers, err = conf.TellServers(ctx, u.Store, b)
-		repaired = append(repaired, servers...)
-	}
-	if err == nil {
 		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
 	}
 	if err == nil {

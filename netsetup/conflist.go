@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 
 	"boxrun/netsetup/rules"
-
-	"golang.org/x/sys/unix"
 )
 
 // Conflist is the file by which Apptainer's CNI plugins know the bridge.
@@ -62,7 +60,7 @@ func (c *Conflist) commands() (up, down []string) {
 	return up, []string{
 		"rm " + c.Path,
 		fmt.Sprintf("rm -rf %s", c.Leases),
-		fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s %s 2>/dev/null || true", dir, filepath.Dir(c.Leases)),
+		removeEmptyCommand(dir, filepath.Dir(c.Leases)),
 	}
 }
 
@@ -92,15 +90,11 @@ func (c *Conflist) ensure(*Kernel) error {
 
 // undo removes the file, the leases directory if no address is leased, and the directories above if they are empty.
 func (c *Conflist) undo(*Kernel) error {
-	errs := []error{
+	return errors.Join(
 		ignoreAbsent(os.Remove(c.Path)),
-		ignoreAbsent(os.Remove(c.Path + ".new")),
+		ignoreAbsent(os.Remove(c.Path+".new")),
 		removeLeases(c.Leases),
-	}
-	for _, dir := range []string{filepath.Dir(c.Path), filepath.Dir(c.Leases)} {
-		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
-	}
-	return errors.Join(errs...)
+		removeEmpty(filepath.Dir(c.Path), filepath.Dir(c.Leases)))
 }
 
 // removeLeases removes what host-local leaves in a network's directory. A lease there is somebody's: then the

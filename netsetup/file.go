@@ -30,6 +30,20 @@ type File struct {
 
 func (f *File) String() string { return f.Path }
 
+// removeEmpty removes directories, in this order. A directory that is missing or not empty is no error.
+func removeEmpty(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
+	}
+	return errors.Join(errs...)
+}
+
+// removeEmptyCommand is what a person types for removeEmpty.
+func removeEmptyCommand(dirs ...string) string {
+	return fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s 2>/dev/null || true", strings.Join(dirs, " "))
+}
+
 func (f *File) commands() (up, down []string) {
 	down = []string{"rm -f " + f.Path}
 	if f.Text == "" {

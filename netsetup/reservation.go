@@ -3,15 +3,12 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Reservation keeps another network of host-local on the same bridge from giving the address of a box to somebody else.
@@ -57,7 +54,7 @@ func (r *Reservation) String() string { return r.Path }
 func (r *Reservation) commands() (up, down []string) {
 	dir := filepath.Dir(r.Path)
 	return []string{fmt.Sprintf("mkdir -p %s && echo %s > %s", dir, r.Owner, r.Path)},
-		[]string{"rm -f " + r.Path, fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s %s 2>/dev/null || true", dir, filepath.Dir(dir))}
+		[]string{"rm -f " + r.Path, removeEmptyCommand(dir, filepath.Dir(dir))}
 }
 
 // record refuses an address that somebody else has leased meanwhile.
@@ -104,11 +101,8 @@ func (r *Reservation) undo(*Kernel) error {
 	if err != nil || owner != r.Owner {
 		return err
 	}
-	errs := []error{ignoreAbsent(os.Remove(r.Path))}
-	for _, dir := range []string{filepath.Dir(r.Path), filepath.Dir(filepath.Dir(r.Path))} {
-		errs = append(errs, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
-	}
-	return errors.Join(errs...)
+	dir := filepath.Dir(r.Path)
+	return errors.Join(ignoreAbsent(os.Remove(r.Path)), removeEmpty(dir, filepath.Dir(dir)))
 }
 
 // LeasedTo returns the owners of the leases of an address in dirs and in the directories a level below: a pid for a box

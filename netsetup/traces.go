@@ -210,12 +210,8 @@ func (t Traces) Commands() []string {
 	for _, b := range t.Bridges {
 		lines = append(lines, "ip link del "+b)
 	}
-	for _, l := range t.Leases {
-		_, down := l.commands()
-		lines = append(lines, down...)
-	}
-	for _, u := range t.Unmanaged {
-		_, down := u.commands()
+	for _, s := range t.files() {
+		_, down := s.commands()
 		lines = append(lines, down...)
 	}
 	return lines
@@ -241,14 +237,14 @@ func (t Traces) Remove(k *Kernel) error {
 		}
 		errs = append(errs, err)
 	}
-	for _, l := range t.Leases {
-		errs = append(errs, l.undo(k))
-	}
-	for _, u := range t.Unmanaged {
-		errs = append(errs, u.undo(k))
+	for _, s := range t.files() {
+		errs = append(errs, s.undo(k))
 	}
 	return errors.Join(errs...)
 }
+
+// files returns the steps whose work is files.
+func (t Traces) files() []step { return append(stepOfEach(t.Leases), stepOfEach(t.Unmanaged)...) }
 
 func (t Traces) tools() []string {
 	var tools []string

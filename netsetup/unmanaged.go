@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 )
 
 // Unmanaged is the step that has a manager of devices leave boxes alone, by a file that the manager reads before the
@@ -92,7 +91,7 @@ func (u *Unmanaged) commands() (up, down []string) {
 	up = []string{"mkdir -p " + filepath.Dir(u.String()), fmt.Sprintf("cat > %s <<'EOF'\n%sEOF", u.String(), u.text()), reload}
 	down = []string{"rm -f " + u.String()}
 	for _, dir := range u.Missing {
-		down = append(down, fmt.Sprintf("rmdir --ignore-fail-on-non-empty %s 2>/dev/null || true", dir))
+		down = append(down, removeEmptyCommand(dir))
 	}
 	return up, append(down, reload)
 }
@@ -141,9 +140,7 @@ func (u *Unmanaged) temp() string { return u.String() + ".new" }
 func (u *Unmanaged) undo(k *Kernel) error {
 	err := ignoreAbsent(os.Remove(u.temp()))
 	removed := os.Remove(u.String())
-	for _, dir := range u.Missing {
-		err = errors.Join(err, ignore(os.Remove(dir), unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist))
-	}
+	err = errors.Join(err, removeEmpty(u.Missing...))
 	if removed == nil {
 		removed = u.reload(k)
 	}

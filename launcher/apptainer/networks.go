@@ -3,14 +3,15 @@ package apptainer
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// A network is what boxrun reads of a conflist of CNI.
-type network struct {
+// Conflist holds the keys that boxrun reads of the configuration of a CNI network.
+type Conflist struct {
 	Name    string `json:"name"`
 	Plugins []struct {
 		Type   string `json:"type"`
@@ -22,15 +23,30 @@ type network struct {
 	} `json:"plugins"`
 }
 
+// ReadConflist reads a conflist. A file without a name or without plugins is an error, as for Apptainer.
+func ReadConflist(file string) (Conflist, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Conflist{}, err
+	}
+	var c Conflist
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", file, err)
+	}
+	if c.Name == "" || len(c.Plugins) == 0 {
+		return c, fmt.Errorf("%s: no name, or no plugins", file)
+	}
+	return c, nil
+}
+
 // LeaseDirs returns the directories with the leases of the site's own networks on a bridge: networks of the plugins
 // bridge and host-local. site is the path of the site's apptainer.conf, conf the text. A conflist that cannot be read is
 // left out: Apptainer cannot start anything from such a file either.
 func LeaseDirs(site, conf, bridge string) []string {
 	var dirs []string
 	for _, file := range conflists(site, conf) {
-		var n network
-		text, err := os.ReadFile(file)
-		if err != nil || json.Unmarshal(text, &n) != nil || n.Name == "" {
+		n, err := ReadConflist(file)
+		if err != nil {
 			continue
 		}
 		for _, p := range n.Plugins {

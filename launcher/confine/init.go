@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -105,12 +106,7 @@ func (o order) steps() []step {
 
 // becomeInit executes the image's init. The texts of errors are those of an Apptainer that executes the init itself.
 func becomeInit() error {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, variable+"=") {
-			env = append(env, v)
-		}
-	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, variable+"=") })
 	err := syscall.Exec(initPath, os.Args, env)
 	if errors.Is(err, os.ErrNotExist) {
 		return errNoInit

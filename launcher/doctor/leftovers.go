@@ -154,7 +154,7 @@ func (l leftoverLooks) seedConflist(context.Context) Check {
 		files, _ := filepath.Glob(l.path(filepath.Join(dir, "*.conflist"))) // the pattern is right
 		for _, file := range files {
 			shown := "/" + strings.TrimPrefix(strings.TrimPrefix(file, l.root), "/")
-			c, err := readConflist(file)
+			c, err := apptainer.ReadConflist(file)
 			switch {
 			case err != nil:
 				return warn("Apptainer gives up on networks that sort after it", "correct it, or rm "+shown, "%v", err)

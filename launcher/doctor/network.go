@@ -2,21 +2,21 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 	"boxrun/netsetup/site"
 )
@@ -93,7 +93,7 @@ func (l networkLooks) conflists(context.Context) Check {
 		return broken(err)
 	}
 	for _, file := range files {
-		if _, err := readConflist(file); err != nil {
+		if _, err := apptainer.ReadConflist(file); err != nil {
 			return fail("Apptainer gives up on a directory with such a file", network.RepairCommand, "%v", err)
 		}
 	}
@@ -104,28 +104,6 @@ func (l networkLooks) conflists(context.Context) Check {
 		return pass("%s is valid", files[0])
 	}
 	return pass("%d in %s are valid", len(files), l.store.Path("cni"))
-}
-
-// conflist holds the keys boxrun reads of a CNI network's configuration.
-type conflist struct {
-	Name    string
-	Plugins []struct{ Type, Bridge string }
-}
-
-// readConflist reads a conflist. A file without a name or without plugins is an error, as for Apptainer.
-func readConflist(file string) (conflist, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return conflist{}, err
-	}
-	var c conflist
-	if err := json.Unmarshal(text, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", file, err)
-	}
-	if c.Name == "" || len(c.Plugins) == 0 {
-		return c, fmt.Errorf("%s: no name, or no plugins", file)
-	}
-	return c, nil
 }
 
 // overlaps looks for subnets on the host that overlap the subnets of boxes, or the default subnet where there are no
@@ -267,7 +245,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: network.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: routing.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
 			return dropped(o, n.Bridge)
 		}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"boxrun/launcher/box"
+	"boxrun/netsetup/routing"
 	"boxrun/profiles"
 )
 
@@ -24,7 +25,7 @@ func EntranceOf(s *box.Store, b *box.Box, p profiles.Port) (Entrance, error) {
 	if err != nil {
 		return Entrance{}, err
 	}
-	way := Entrance{Device: e.Name, From: Somewhere()}
+	way := Entrance{Device: e.Name, From: routing.Somewhere()}
 	addr := p.HostIP
 	if !addr.IsValid() && len(e.Addrs) > 0 {
 		addr = e.Addrs[0]
@@ -39,7 +40,3 @@ func EntranceOf(s *box.Store, b *box.Box, p profiles.Port) (Entrance, error) {
 	way.To = netip.AddrPortFrom(addr, p.Host)
 	return way, nil
 }
-
-// Somewhere returns an address reserved for documentation. The address stands for the world outside when packets are
-// walked through the rules; nothing is sent to the address.
-func Somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }

@@ -29,7 +29,8 @@ func Exposure(b *box.Box) []string {
 // the addresses cannot be read, the host counts as any other.
 func onlyLoopback(n profiles.Network) bool {
 	addrs, err := netsetup.LocalAddrs()
-	return err == nil && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !a.IsLoopback() && a != n.Subnet.Addr().Next() })
+	gateway := netsetup.Network{Subnet: n.Subnet}.Gateway()
+	return err == nil && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !a.IsLoopback() && a != gateway })
 }
 
 // exposed says who can reach a port of a box on a bridge. alone: the host has no IPv4 address for others.

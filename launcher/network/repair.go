@@ -14,10 +14,10 @@ import (
 )
 
 // Repair repairs the network of a running box: the network shared with other boxes, the box's own rules, the address in
-// the rules, and the names boxes know of each other. Repair returns a line for each fault.
+// the rules, the names boxes know of each other, and the name servers. Repair returns a line for each fault.
 func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
-		return nil, nil
+		return conf.TellServers(ctx, s, b)
 	}
 	shared, err := RepairShared(ctx, s, k, b)
 	if err != nil {
@@ -28,7 +28,11 @@ func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) (
 		return append(shared, rules...), err
 	}
 	names, err := RepairNames(ctx, s)
-	return slices.Concat(shared, rules, names), err
+	if err != nil {
+		return slices.Concat(shared, rules, names), err
+	}
+	servers, err := conf.TellServers(ctx, s, b)
+	return slices.Concat(shared, rules, names, servers), err
 }
 
 // RepairShared repairs the network a box shares with other boxes.

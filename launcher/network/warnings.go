@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
@@ -179,7 +180,7 @@ func Untracked(f firewall.State, b *box.Box, p profiles.Port, device string, at 
 	if !here.IsValid() {
 		here = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	someone := netip.AddrFrom4([4]byte{203, 0, 113, 1}) // TEST-NET-3
+	someone := routing.Somewhere()
 	answer := firewall.Packet{In: b.Profile.Network.Bridge, Src: b.Addr, Dst: someone, Proto: p.Proto, SPort: p.Container, DPort: 40000, Reply: true}
 	own := firewall.Packet{Out: "lo", Src: here, Dst: here, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true}
 	if rule := f.Untracked("output", own, answer); rule != "" || at.IsLoopback() {
@@ -226,7 +227,7 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 // the box, and the answer to each.
 func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
-	someone := Somewhere()
+	someone := routing.Somewhere()
 	var all []trip
 	for _, p := range b.Profile.Network.Ports {
 		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()

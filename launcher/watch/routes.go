@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
+
+	"boxrun/launcher/box"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -60,6 +60,6 @@ func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 // isBridge says whether a link has the name of a bridge with boxes.
 func (w *watcher) isBridge(name string) bool {
 	return slices.ContainsFunc(w.store.Records("bridges/*.json"), func(file string) bool {
-		return strings.TrimSuffix(filepath.Base(file), ".json") == name
+		return box.NameOf(file) == name
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 )
 
 // settle is how long a change may go on before its repair: whoever replaces rules, links or addresses does so in steps.
@@ -82,7 +83,7 @@ func (w *watcher) loop(ctx context.Context) error {
 			return err
 		case <-w.changed:
 		}
-		if pace.Wait(ctx) != nil || !sleep(ctx, settle) {
+		if pace.Wait(ctx) != nil || process.Sleep(ctx, settle) != nil {
 			return nil
 		}
 		w.drain()
@@ -113,29 +114,15 @@ func (w *watcher) repair(ctx context.Context) {
 			w.store.Notef("boxrun repair: %v", err)
 		}
 	}()
-	sleepUntil(ctx, done, alone)
+	select {
+	case <-done:
+	case <-time.After(alone):
+	}
 	select {
 	case <-done:
 	case <-w.changed:
 		cancel()
 		<-done
 		w.tell()
-	}
-}
-
-// sleep waits for a time, and reports whether ctx is still good.
-func sleep(ctx context.Context, d time.Duration) bool {
-	sleepUntil(ctx, nil, d)
-	return ctx.Err() == nil
-}
-
-// sleepUntil waits for a time, for done or for the end of ctx.
-func sleepUntil(ctx context.Context, done <-chan struct{}, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-done:
-	case <-timer.C:
 	}
 }
