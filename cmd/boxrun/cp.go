@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/enter"
 	"boxrun/profiles"
 )
@@ -42,11 +43,11 @@ with a note.`,
 			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
 	}
-	doneAnyway(cmd, "recursive", "r")
-	doneAnyway(cmd, "R", "R")
-	doneAnyway(cmd, "archive", "a")
-	doneAnyway(cmd, "preserve", "p")
-	doneAnyway(cmd, "force", "f")
+	habits.DoneAnyway(cmd, "recursive", "r")
+	habits.DoneAnyway(cmd, "R", "R")
+	habits.DoneAnyway(cmd, "archive", "a")
+	habits.DoneAnyway(cmd, "preserve", "p")
+	habits.DoneAnyway(cmd, "force", "f")
 	return cmd
 }
 

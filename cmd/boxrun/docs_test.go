@@ -19,7 +19,7 @@ func TestPagesNameVerbsAndFlags(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got pages %q, %v", files, err)
 	}
-	for _, file := range append(files, "../../README.md", "profile.md", "man.md", "../../profiles/template.toml") {
+	for _, file := range append(files, "../../README.md", "manual/profile.md", "manual/man.md", "../../profiles/template.toml") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

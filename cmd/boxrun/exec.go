@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/profiles"
@@ -46,7 +47,7 @@ environment. Flags of exec stand before PROFILE.`,
 	cmd.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "give the command no terminal")
 	cmd.Flags().StringVarP(&e.User, "user", "u", "", "run as this `USER` of the box")
 	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this `DIR` of the box")
-	doneAnyway(cmd, "interactive", "i")
+	habits.DoneAnyway(cmd, "interactive", "i")
 	cmd.Flags().StringArrayVarP(&e.Env, "env", "e", nil, "set an environment variable, `KEY=VALUE`")
 	return cmd
 }

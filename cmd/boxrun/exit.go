@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -178,27 +179,9 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		case err == nil:
 			return nil
 		case cmd.HasAvailableSubCommands():
-			return usageError{fmt.Errorf("%w%s", err, nearVerb(cmd, args[0]))}
+			return usageError{fmt.Errorf("%w%s", err, habits.MeantVerb(cmd, args[0]))}
 		default:
 			return usageError{fmt.Errorf("usage: %s %s", cmd.Parent().CommandPath(), cmd.Use)}
 		}
 	}
 }
-
-// nearVerb guesses which verb of cmd the user meant by word, as text to append to an error; "" where none is near.
-func nearVerb(cmd *cobra.Command, word string) string {
-	var verbs []string
-	for _, verb := range cmd.Commands() {
-		if verb.IsAvailableCommand() {
-			verbs = append(verbs, append(verb.Aliases, verb.Name())...)
-		}
-	}
-	if near := near(word, verbs); near != "" {
-		return fmt.Sprintf(", did you mean %q?", near)
-	}
-	return ""
-}
-
-// near returns the verb or flag that was probably meant by word; "" for none. Two wrong letters of four are too many:
-// tcsh would become bash.
-func near(word string, words []string) string { return profiles.Nearest(word, words, 1+len(word)/5) }

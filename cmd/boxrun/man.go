@@ -1,33 +1,10 @@
 package main
 
 import (
-	"bytes"
-	_ "embed" // for text of the pages beyond the commands
-	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
-
-	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
-	"github.com/spf13/pflag"
+
+	"boxrun/cmd/boxrun/manual"
 )
-
-//go:embed man.md
-var manEnd string // of boxrun(1): exit codes, files, environment
-
-// commandList returns the section of boxrun(1) that lists the commands, in Markdown.
-func commandList(root *cobra.Command) string {
-	list := "# COMMANDS\n\n"
-	for _, cmd := range root.Commands() {
-		if cmd.IsAvailableCommand() && cmd.Name() != "help" {
-			list += fmt.Sprintf("**boxrun-%s(1)**\n: %s\n\n", cmd.Name(), cmd.Short)
-		}
-	}
-	return list
-}
 
 // manCommand writes the manual pages, for "make install" and for packages. boxrun makes the pages from its own verbs.
 func manCommand() *cobra.Command {
@@ -37,87 +14,11 @@ func manCommand() *cobra.Command {
 		Hidden: true,
 		Args:   args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			pages, err := manPages(cmd.Root())
+			pages, err := manual.Pages(cmd.Root())
 			if err != nil {
 				return err
 			}
-			return writePages(names[0], pages)
+			return manual.Write(names[0], pages)
 		},
 	}
-}
-
-// manPages returns the text of each page by its file, such as "man1/boxrun-up.1". The pages carry the month of
-// $SOURCE_DATE_EPOCH, or the current month where the variable is not set.
-func manPages(root *cobra.Command) (map[string]string, error) {
-	pages := map[string]string{}
-	for _, cmd := range shown(root) {
-		page, err := manPage(cmd)
-		if err != nil {
-			return nil, fmt.Errorf("writing the page of %q: %w", cmd.CommandPath(), err)
-		}
-		pages["man1/"+strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1"] = page
-	}
-	top := "man1/boxrun.1"
-	pages[top] = strings.Replace(pages[top], seeAlso, sections(commandList(root)+manEnd)+seeAlso, 1)
-	pages["man5/boxrun.toml.5"] = string(md2man.Render([]byte(manReference())))
-	return pages, nil
-}
-
-// seeAlso begins the last section of a page.
-const seeAlso = ".SH SEE ALSO\n"
-
-// sections renders Markdown as sections of a page, without the title of a page.
-func sections(markdown string) string {
-	_, text, _ := strings.Cut(string(md2man.Render([]byte("# PAGE\n"+markdown))), ".SH ")
-	return ".SH " + text + "\n"
-}
-
-// shown returns cmd and all commands below cmd that help shows.
-func shown(cmd *cobra.Command) []*cobra.Command {
-	cmds := []*cobra.Command{cmd}
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() {
-			cmds = append(cmds, shown(sub)...)
-		}
-	}
-	return cmds
-}
-
-func manPage(cmd *cobra.Command) (string, error) {
-	var b bytes.Buffer
-	if err := doc.GenMan(cmd, &doc.GenManHeader{Source: "boxrun " + version, Manual: "boxrun"}, &b); err != nil {
-		return "", err
-	}
-	return strings.TrimRight(manOptions(b.String(), cmd.Flags()), "\n") + ", \\fBboxrun.toml(5)\\fP\n", nil
-}
-
-// manOption matches an option as cobra writes it: the names, the default in the place of the value, and the description
-// on the next line.
-var manOption = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB.*--([a-z-]+)\\fP).*\n\t(.*)$`)
-
-// manOptions writes the options of a page as other manual pages do: the name of the value replaces the default.
-func manOptions(page string, flags *pflag.FlagSet) string {
-	return manOption.ReplaceAllStringFunc(page, func(option string) string {
-		m := manOption.FindStringSubmatch(option)
-		names, about := m[1], m[3]
-		if f := flags.Lookup(m[2]); f != nil {
-			if value, _ := pflag.UnquoteUsage(f); value != "" {
-				names += `=\fI` + value + `\fP`
-			}
-		}
-		return ".TP\n" + names + "\n" + about
-	})
-}
-
-func writePages(dir string, pages map[string]string) error {
-	for name, text := range pages {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"boxrun/cmd/boxrun/manual"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -20,7 +22,7 @@ func rootCommand() *cobra.Command {
 // described gives the commands whose texts are ours: cobra brings those of completion.
 func described() []*cobra.Command {
 	var cmds []*cobra.Command
-	for _, cmd := range shown(rootCommand()) {
+	for _, cmd := range manual.Shown(rootCommand()) {
 		if !strings.Contains(cmd.CommandPath(), " completion") && cmd.Name() != "help" {
 			cmds = append(cmds, cmd)
 		}
@@ -30,7 +32,7 @@ func described() []*cobra.Command {
 
 // Every verb has a manual page that says what it does and shows an example, and has all its flags.
 func TestManualPages(t *testing.T) {
-	pages, err := manPages(rootCommand())
+	pages, err := manual.Pages(rootCommand())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,11 +107,11 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 // profilePage is docs/profile.md: all that a profile can say, as a page.
 func profilePage() string {
 	return "# The profile of a box\n\n" +
-		"<!-- made from profiles/template.toml and cmd/boxrun/profile.md: go test ./cmd/boxrun -update -->\n\n" +
-		aboutProfiles + "\n" + keysPage("##")
+		"<!-- made from profiles/template.toml and cmd/boxrun/manual/profile.md: go test ./cmd/boxrun -update -->\n\n" +
+		manual.AboutProfiles + "\n" + manual.Keys("##")
 }
 
-// docs/profile.md is what the types, the template and profile.md here say.
+// docs/profile.md is what the types, the template and profile.md of the manual say.
 func TestProfilePageIsCurrent(t *testing.T) {
 	const file = "../../docs/profile.md"
 	if *update {

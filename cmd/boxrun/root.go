@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/units"
@@ -68,7 +69,7 @@ away without a trace.`,
 		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
 		a.doctorCommand(), a.traceCommand(), a.versionCommand(),
 		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), manCommand())
-	root.AddCommand(foreignCommands()...)
+	root.AddCommand(habits.Commands()...)
 	strictCompletion(root)
 	return root
 }
@@ -95,7 +96,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		return errors.New(strings.Replace(err.Error(), parsed.Error(), "must be true or false", 1))
 	}
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		return fmt.Errorf("%w%s", err, meantFlag(cmd, unknown))
+		return fmt.Errorf("%w%s", err, habits.MeantFlag(cmd, unknown))
 	}
 	return err
 }

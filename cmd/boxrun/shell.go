@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/enter"
 )
 
@@ -31,10 +32,7 @@ so that tmux, su and sudo work as they do after a login.`,
 // shellArgs takes a name alone.
 func shellArgs(cmd *cobra.Command, words []string) error {
 	if len(words) > 1 {
-		return usageError{errors.New(commandOfShell)}
+		return usageError{errors.New(habits.CommandOfShell)}
 	}
 	return args(cobra.ExactArgs(1))(cmd, words)
 }
-
-// commandOfShell says what to type when a command stands behind the name of the box.
-const commandOfShell = "shell takes no command: \"boxrun exec PROFILE -- COMMAND...\" runs one"

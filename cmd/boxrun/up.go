@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher"
 	"boxrun/launcher/build"
 	"boxrun/launcher/fault"
@@ -57,8 +58,8 @@ is that of the first that failed.`,
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
-	doneAnyway(cmd, "detach", "d")
-	doneAnyway(cmd, "wait", "")
+	habits.DoneAnyway(cmd, "detach", "d")
+	habits.DoneAnyway(cmd, "wait", "")
 	return cmd
 }
 

@@ -1,4 +1,4 @@
-package main
+package habits
 
 import (
 	"fmt"
@@ -11,10 +11,7 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// Words that fingers know from Docker, Compose, systemctl and machinectl. Words that fit are aliases of verbs, and flags
-// of no effect. For the others boxrun names the verb to type.
-
-// foreignVerbs has verbs of other tools that boxrun does without, and for each what boxrun does instead.
+// foreignVerbs has verbs of other tools, unknown to boxrun, and for each what boxrun does instead.
 func foreignVerbs() map[string]string {
 	const down, shell = `"boxrun down PROFILE" takes a box away`, `"boxrun shell PROFILE" opens a shell in a box`
 	const initial = `"boxrun profile init NAME" writes a profile, and "boxrun up NAME" starts its box`
@@ -46,9 +43,9 @@ func foreignVerbs() map[string]string {
 	}
 }
 
-// foreignCommands returns a hidden command for each foreign verb. The command takes any flags, and refuses with what to
+// Commands returns a hidden command for each foreign verb. The command takes any flags, and refuses with what to
 // type.
-func foreignCommands() []*cobra.Command {
+func Commands() []*cobra.Command {
 	var cmds []*cobra.Command
 	for verb, instead := range foreignVerbs() {
 		cmds = append(cmds, &cobra.Command{
@@ -61,8 +58,8 @@ func foreignCommands() []*cobra.Command {
 	return cmds
 }
 
-// doneAnyway gives cmd a hidden flag that asks for what cmd does anyway. A flag without a short form has the short form "".
-func doneAnyway(cmd *cobra.Command, name, short string) {
+// DoneAnyway gives cmd a hidden flag that asks for what cmd does anyway. A flag without a short form has the short form "".
+func DoneAnyway(cmd *cobra.Command, name, short string) {
 	cmd.Flags().BoolP(name, short, false, "done anyway")
 	_ = cmd.Flags().MarkHidden(name) // cannot fail: the flag is there
 }
@@ -77,14 +74,17 @@ func foreignFlags(verb, flag string) string {
 	}[verb+" --"+flag]
 }
 
-// meantFlag guesses which flag of cmd the user meant, as text to append to the error; "" where none is near.
-func meantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
+// CommandOfShell says what to type when a command stands behind the name of the box.
+const CommandOfShell = "shell takes no command: \"boxrun exec PROFILE -- COMMAND...\" runs one"
+
+// MeantFlag guesses the flag of cmd meant by the user, as text to append to the error; "" where no flag is near.
+func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 	word := unknown.GetSpecifiedName()
 	if group := unknown.GetSpecifiedShortnames(); len(group) > 1 {
 		word, _, _ = strings.Cut(group, "=") // a long flag may have been typed with one dash
 	}
 	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 { // the words before the unknown flag
-		return ": " + commandOfShell
+		return ": " + CommandOfShell
 	}
 	if instead := foreignFlags(cmd.Name(), word); instead != "" {
 		return ": " + instead

@@ -1,4 +1,4 @@
-package main
+package manual
 
 import (
 	_ "embed" // for the text before the keys
@@ -9,19 +9,19 @@ import (
 )
 
 //go:embed profile.md
-var aboutProfiles string
+var AboutProfiles string // Markdown: what a profile is, where profiles are looked for
 
-// manReference returns boxrun.toml(5) in Markdown.
-func manReference() string {
+// reference returns boxrun.toml(5) in Markdown.
+func reference(version string) string {
 	return fmt.Sprintf("%% \"BOXRUN.TOML\" \"5\" \"\" \"boxrun %s\" \"boxrun\"\n", version) +
 		"# NAME\nboxrun.toml - the profile of a box\n\n# DESCRIPTION\n" +
-		strings.ReplaceAll(aboutProfiles, "\n## ", "\n### ") + "\n" + keysPage("#") +
+		strings.ReplaceAll(AboutProfiles, "\n## ", "\n### ") + "\n" + Keys("#") +
 		"# SEE ALSO\n**boxrun(1)**, **boxrun-profile(1)**, **boxrun-up(1)**\n"
 }
 
-// keysPage describes every key of the format in Markdown, with a heading for each table. heading is the mark of the
+// Keys describes every key of the format in Markdown, with a heading for each table. heading is the mark of the
 // headings, such as "#".
-func keysPage(heading string) string {
+func Keys(heading string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s Keys of the top level\n\n", heading)
 	for _, e := range profiles.Reference() {

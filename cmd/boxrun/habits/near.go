@@ -1,0 +1,27 @@
+package habits
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/profiles"
+)
+
+// MeantVerb guesses the verb of cmd meant by word, as text to append to an error; "" where no verb is near.
+func MeantVerb(cmd *cobra.Command, word string) string {
+	var verbs []string
+	for _, verb := range cmd.Commands() {
+		if verb.IsAvailableCommand() {
+			verbs = append(verbs, append(verb.Aliases, verb.Name())...)
+		}
+	}
+	if near := near(word, verbs); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return ""
+}
+
+// near returns the verb or flag probably meant by word; "" for none. Two wrong letters of four are too many:
+// tcsh would become bash.
+func near(word string, words []string) string { return profiles.Nearest(word, words, 1+len(word)/5) }
