@@ -8,8 +8,10 @@ import (
 	"boxrun/profiles"
 )
 
+// AboutProfiles says in Markdown what a profile is, and where profiles are looked for.
+//
 //go:embed profile.md
-var AboutProfiles string // Markdown: what a profile is, where profiles are looked for
+var AboutProfiles string
 
 // reference returns boxrun.toml(5) in Markdown.
 func reference(version string) string {
