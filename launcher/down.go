@@ -189,7 +189,7 @@ func (l *Launcher) removeOwn(b *box.Box) error {
 // instance.
 func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	var left []files.Removal
-	if !b.Foreign() {
+	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
 	left = append(append(left, storage.Made(b)...), units.Kept(b)...)

@@ -43,7 +43,7 @@ changed, and starts the box anew.`,
 			case err != nil:
 				return err
 			case dryRun:
-				return a.commands(build.Commands(a.launcher().Store, p))
+				return a.commands(build.Typed(a.launcher().Store, p))
 			}
 			return a.build(ctx, p, o)
 		}),
@@ -56,7 +56,7 @@ changed, and starts the box anew.`,
 // build builds the image of a profile and prints the result. A definition or directory that others could change is
 // refused.
 func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) error {
-	if err := trustBuild(p); err != nil {
+	if err := a.trustBuild(p); err != nil {
 		return err
 	}
 	o.Version, o.Output = version, a.err
@@ -72,13 +72,13 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 }
 
 // trustBuild refuses a definition, or a directory of the image, that others could change. The definition runs as root.
-func trustBuild(p profiles.Profile) error {
+func (a *app) trustBuild(p profiles.Profile) error {
 	paths := []string{p.Build.Definition, filepath.Dir(p.Image)}
 	if image, err := filepath.EvalSymlinks(p.Image); err == nil {
 		paths = append(paths, filepath.Dir(image)) // the image is built beside the target of links
 	}
 	for _, path := range paths {
-		err := trustFile(path)
+		err := a.trustFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the launcher words absence better, or creates the place
 			return err
 		}

@@ -196,7 +196,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 		return err
 	}
 	for _, q := range needed {
-		if err := trust(q); err != nil {
+		if err := a.trust(q); err != nil {
 			return err
 		}
 		if err := a.printDependency(run, q, p); err != nil {
@@ -231,7 +231,7 @@ func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error
 func (a *app) profile(name string) (profiles.Profile, error) {
 	p, err := a.search.Load(name)
 	if err == nil {
-		err = trust(p)
+		err = a.trust(p)
 	}
 	return p, err
 }

@@ -61,8 +61,8 @@ func TellServers(ctx context.Context, s *box.Store, b *box.Box) ([]string, error
 	return []string{line}, guest.RestartIfActive(ctx, b.Init.PID, "systemd-resolved.service")
 }
 
-// TellCommands returns the commands with the effect of TellServers and TellNames for a single box.
-func TellCommands(s *box.Store, b *box.Box, boxes []*box.Box) ([]string, error) {
+// Typed returns what a person types for the effect of TellServers and TellNames on a single box.
+func Typed(s *box.Store, b *box.Box, boxes []*box.Box) ([]string, error) {
 	set, line, err := serversDrift(s, b)
 	if err != nil {
 		return nil, err
