@@ -13,7 +13,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) buildCommand() *cobra.Command {
+func buildCommand(a *app) *cobra.Command {
 	var o build.Options
 	var dryRun bool
 	cmd := &cobra.Command{

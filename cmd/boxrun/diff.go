@@ -9,7 +9,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) diffCommand() *cobra.Command {
+func diffCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "diff PROFILE",
 		Short: "Show how a running box differs from its profile and image",

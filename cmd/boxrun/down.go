@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) downCommand() *cobra.Command {
+func downCommand(a *app) *cobra.Command {
 	timeout := timeoutFlag()
 	var all, dryRun bool
 	cmd := &cobra.Command{

@@ -15,7 +15,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) logsCommand() *cobra.Command {
+func logsCommand(a *app) *cobra.Command {
 	var o journal.Query
 	var noPrefix bool
 	lines := linesFlag()

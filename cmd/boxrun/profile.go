@@ -12,16 +12,16 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) profileCommand() *cobra.Command {
+func profileCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "profile",
 		Short: "List, show, check and begin profiles",
 		Long: `profile is about the files that describe boxes. What can be in one is in
 boxrun.toml(5), and in the file that "boxrun profile init NAME" writes.`,
-	}, a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
+	}, profileListCommand(a), profileShowCommand(a), profileCheckCommand(a), profileInitCommand(a))
 }
 
-func (a *app) profileListCommand() *cobra.Command {
+func profileListCommand(a *app) *cobra.Command {
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
@@ -57,7 +57,7 @@ func profileRows(found []profiles.Found) [][]string {
 	return rows
 }
 
-func (a *app) profileShowCommand() *cobra.Command {
+func profileShowCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "show PROFILE",
 		Short: "Print a profile with all its effective values",
@@ -85,7 +85,7 @@ in, paths absolute, %i replaced.`,
 	})
 }
 
-func (a *app) profileCheckCommand() *cobra.Command {
+func profileCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check PROFILE...",
 		Short: "Check profiles, and print everything that is wrong with them",
@@ -107,7 +107,7 @@ for "boxrun up", which refuses before it changes anything.`,
 	}
 }
 
-func (a *app) profileInitCommand() *cobra.Command {
+func profileInitCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init NAME",
 		Short: "Write NAME.toml, a new profile with every key explained",

@@ -17,7 +17,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) psCommand() *cobra.Command {
+func psCommand(a *app) *cobra.Command {
 	var all bool
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "ps [PROFILE...]",

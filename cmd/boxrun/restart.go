@@ -8,7 +8,7 @@ import (
 	"boxrun/launcher"
 )
 
-func (a *app) restartCommand() *cobra.Command {
+func restartCommand(a *app) *cobra.Command {
 	timeout := timeoutFlag()
 	var all bool
 	cmd := &cobra.Command{

@@ -13,7 +13,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) statusCommand() *cobra.Command {
+func statusCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:     "status PROFILE",
 		Aliases: []string{"inspect"},

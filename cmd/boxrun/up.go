@@ -16,7 +16,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) upCommand() *cobra.Command {
+func upCommand(a *app) *cobra.Command {
 	var o launcher.UpOptions
 	timeout := timeoutFlag()
 	var build, dryRun bool
