@@ -63,7 +63,7 @@ func maskedUnits() []string {
 		// Set up a cloud's machine by what the cloud tells of the host.
 		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
 		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
-		"cloud-init.target", "nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
+		"nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
 		"google-startup-scripts.service", "walinuxagent.service", "waagent.service",
 		// Tune interrupts and the scheduler.
 		"irqbalance.service", "tuned.service",
