@@ -183,7 +183,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
 	return netsetup.Box{
-		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
+		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Addr: b.Addr, Veth: b.Veth,
 		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 	}, err
 }
