@@ -21,6 +21,7 @@ func TestAttackerCases(t *testing.T) {
 		{"addresses", host.takesAddresses},
 		{"files", host.keepsItsFiles},
 		{"executable", host.keepsItsExecutable},
+		{"programs", host.runsNoProgramsOfABox},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(h.in(t)) })
 	}
@@ -97,4 +98,22 @@ END'
 		boxrun exec web -- bash /var/catch > /srv/caught 2>&1 & sleep 0.3
 		boxrun cp web:/var/big /srv/big; wait; rm /srv/big; cat /srv/caught
 		[ "$sum" = "$(sha256sum < /usr/local/bin/boxrun)" ]; grep -q memfd /srv/caught; ! grep -q written /srv/caught`)
+}
+
+// runsNoProgramsOfABox has root of a box leave a program that would run as root for any user of the host: below its
+// overlay, below a bind of its own, in a copy.
+func (h host) runsNoProgramsOfABox() {
+	h.profile("kept", victim+"[storage]\nroot = \"overlay\"\nbinds = [\"/var/lib/boxrun/kept/data:/data\"]\n")
+	h.sh("mkdir -p /var/lib/boxrun/kept/overlay/upper; chmod 755 /var/lib/boxrun/kept{,/overlay}; sed -i s/8081/8083/ /etc/boxrun/profiles/kept.toml")
+	h.must("boxrun", "up", "kept")
+	h.must("boxrun", "exec", "kept", "--", "sh", "-c", "cp /usr/bin/id /srv/id && cp /usr/bin/id /data/id && chmod 4755 /srv/id /data/id && chmod 755 /data")
+	h.must("runuser", "-u", "nobody", "--", "test", "!", "-x", "/var/lib/boxrun/kept/data/id", "-a", "!", "-x", "/var/lib/boxrun/kept/overlay/upper/srv/id")
+	h.must("boxrun", "exec", "-u", "nobody", "kept", "--", "/data/id")
+	got := h.sh(`boxrun cp kept:/srv/id /srv/id1; boxrun cp --setuid kept:/srv/id /srv/id2; install -m 4700 -o nobody /dev/null /srv/id3
+		boxrun cp kept:/srv/id /srv/id3; stat -c '%a %U' /srv/id[123]; rm /srv/id[123]`)
+	if want := "755 root\n4755 root\n700 nobody\n"; got != want {
+		h.t.Errorf("copies are\n%swant\n%s", got, want)
+	}
+	h.must("boxrun", "down", "kept")
+	h.sh("rm -r /var/lib/boxrun/kept")
 }

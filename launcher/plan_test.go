@@ -41,7 +41,7 @@ sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path
 mkdir -p /run/boxrun/boxes/web/conf/masks
 install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
-mkdir -p /srv/changes
+mkdir -p /srv/changes && chmod go= /srv/changes
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
