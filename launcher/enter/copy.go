@@ -1,7 +1,6 @@
 package enter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +68,7 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	}
 	defer r.Close()
 	defer w.Close()
-	var inNotes, outNotes bytes.Buffer
+	var inNotes, outNotes say.Head
 	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{Source: t.Source, Target: t.Target, Unpack: t.Into}}
 	boxEnd, hostEnd := w, r
 	if t.Into {

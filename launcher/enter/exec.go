@@ -157,7 +157,7 @@ func (b Ref) run(ctx context.Context, e entry) (code int, err error) {
 	}
 	defer j.line.close()
 	if e.TTY {
-		err = j.runOnPty(ctx, e.Command, fmt.Sprintf("/proc/%d/root/dev/pts", b.PID))
+		err = j.runOnPty(ctx, e.Command, func() (master, slave *os.File, err error) { return ptyOf(ctx, b.PID) })
 	} else {
 		err = j.runPlain(ctx, e.Command)
 	}
@@ -302,10 +302,10 @@ func statOf(stream any) (fs.FileInfo, error) {
 	return nil, os.ErrInvalid
 }
 
-// runOnPty runs the command on a new terminal of the devpts mounted on dir. The command itself makes the terminal its
+// runOnPty runs the command on a new terminal that open opens. The command itself makes the terminal its
 // controlling terminal: inside the box, the command leads its own session.
-func (j *job) runOnPty(ctx context.Context, c Command, dir string) (err error) {
-	master, slave, err := openPty(dir)
+func (j *job) runOnPty(ctx context.Context, c Command, open func() (master, slave *os.File, err error)) (err error) {
+	master, slave, err := open()
 	if err != nil {
 		return err
 	}
