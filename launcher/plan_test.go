@@ -42,7 +42,7 @@ sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path
 mkdir -p /run/boxrun/boxes/web/conf/masks
 install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
-mkdir -p /srv/changes
+mkdir -p /srv/changes && chmod go= /srv/changes
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
 	`container_uuid=859bbd54-21d1-4a9d-b3ae-8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+

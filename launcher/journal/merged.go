@@ -32,7 +32,7 @@ type Line struct {
 // The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
 // box is missing, and the error of show.
 func Show(ctx context.Context, store *box.Store, names []string, o Query, show func(Line) error) (code int, err error) {
-	boxes, err := logged(store, names, o)
+	boxes, err := logged(ctx, store, names, o)
 	if err != nil {
 		return enter.CodeBoxrun, err
 	}
@@ -51,7 +51,7 @@ func Show(ctx context.Context, store *box.Store, names []string, o Query, show f
 
 // logged returns the boxes, each once. Errors: ErrNotFound for a missing box; the error of refuseFiles for a box
 // without a journal.
-func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
+func logged(ctx context.Context, s *box.Store, names []string, o Query) ([]*box.Box, error) {
 	var boxes []*box.Box
 	var errs []error
 	for i, name := range names {
@@ -59,7 +59,7 @@ func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
 			continue
 		}
 		b, err := s.Find(name)
-		if err == nil && (!b.Alive() || !hasJournal(b.Init.PID)) {
+		if err == nil && (!b.Alive() || !hasJournal(ctx, b.Init.PID)) {
 			err = o.refuseFiles(name)
 		}
 		boxes, errs = append(boxes, b), append(errs, err)
