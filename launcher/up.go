@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
@@ -138,9 +139,6 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
-	if err := confine.Await(ctx, b.Init.PID, u.p); err != nil && !errors.Is(err, fs.ErrNotExist) { // an init that ended has no rights
-		return Up{}, u.rollback(ctx, b, loose(b, err))
-	}
 	err = u.finish(ctx, b, &up)
 	if err != nil && !Stays(err) { // the box died, or a person gave up
 		return up, u.rollback(ctx, b, err)
@@ -148,10 +146,12 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 	return up, err
 }
 
-// loose adds a hint to the error of a box that is not confined.
-func loose(b *box.Box, err error) error {
+// awaitInit waits until the box's first process, boxrun itself, has confined the box and is the image's init. An init that
+// has ended is no error here.
+func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
+	err := confine.Await(ctx, b.Init.PID, u.p)
 	if !errors.Is(err, confine.ErrLoose) {
-		return err
+		return files.IgnoreNotExist(err)
 	}
 	return &fault.Problem{Kind: err, Text: b.Name + ": " + err.Error(),
 		Hint: "look whether a bind of the profile hides what /sbin/init of the image is a link to; boxrun is put there as the box's first process"}
@@ -335,6 +335,9 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.connect(ctx, b, cli)
 	if booted == nil {
+		booted = u.awaitInit(ctx, b)
+	}
+	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {

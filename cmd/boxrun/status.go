@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,12 +108,11 @@ func healthText(s launcher.Status, now time.Time) string {
 
 // changed says that the profile or a secret's file changed since the start; "" where neither did.
 func changed(d launcher.Detail) string {
-	for _, what := range d.Changed {
-		if what == "profile" || what == "secrets" {
-			return " (" + what + " changed since the start: \"boxrun up --replace\" starts the box anew)"
-		}
+	said := slices.DeleteFunc(slices.Clone(d.Changed), func(what string) bool { return what != "profile" && what != "secrets" })
+	if len(said) == 0 {
+		return ""
 	}
-	return ""
+	return " (" + strings.Join(said, " and ") + " changed since the start: \"boxrun up --replace\" starts the box anew)"
 }
 
 // atBoot says that the next boot starts another profile than the box was started from; "" otherwise.

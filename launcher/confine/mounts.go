@@ -131,7 +131,8 @@ func mountForSystemd() error {
 }
 
 // uncoverInit takes boxrun away from the path of the image's init. If the image's path is a link, boxrun lies on the
-// link's target. Where the image has no init, Apptainer has made an empty file for the bind.
+// link's target. Where the image has no init, Apptainer has made an empty file for the bind, in a layer that ends with
+// the box. The file stays: its removal would leave a whiteout in an overlay, and hide the init of a mended image.
 func uncoverInit() error {
 	self, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -149,7 +150,7 @@ func uncoverInit() error {
 				return err
 			}
 		case at.Size() == 0:
-			return errors.Join(errNoInit, os.Remove(initPath))
+			return errNoInit
 		default:
 			return nil
 		}
