@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,16 +111,11 @@ func (r *Record) line() string {
 
 // mayRestart reports whether the box may be restarted now, and counts the restart.
 func (r *Record) mayRestart(now time.Time) bool {
-	var late []time.Time
-	for _, at := range r.Restarts {
-		if now.Sub(at) < restartsWithin {
-			late = append(late, at)
-		}
-	}
-	if len(late) >= restartsAtMost {
+	r.Restarts = slices.DeleteFunc(slices.Clone(r.Restarts), func(at time.Time) bool { return now.Sub(at) >= restartsWithin })
+	if len(r.Restarts) >= restartsAtMost {
 		return false
 	}
-	r.Restarts = append(late, now)
+	r.Restarts = append(r.Restarts, now)
 	return true
 }
 
