@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -44,6 +46,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
+		units.RefuseFailureUnit(context.Background(), p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)

@@ -102,7 +102,7 @@ func outdated(b *box.Box) (string, error) {
 	}
 	n := b.Profile.Network.External
 	switch {
-	case errors.Is(err, fault.ErrInvalid):
+	case errors.Is(err, fault.ErrRefused): // network.external is gone
 		return "", nil
 	case err != nil:
 		return "", err

@@ -100,7 +100,7 @@ func (d Dirs) shut() error {
 
 // Make makes the missing directories, with the directories above, and closes Shut. Before making directories, Make saves their list, and
 // whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove a
-// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
+// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrRefused if a
 // directory can never be made.
 func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
@@ -118,7 +118,7 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 		case err == nil:
 			return d.shut()
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
-			return fault.Invalid("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
+			return fault.Refused("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
 		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed
 			return fmt.Errorf("%s: %s: %w", b.Profile.File, d.Key, err)
 		}
