@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
+	"boxrun/launcher/process"
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -27,7 +28,7 @@ func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
 // examine is Refuse, and returns the facts for a start.
 func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
 	f, err := l.examineBuilt(k, p)
-	return f, errors.Join(storage.RefuseImage(p, l.Search), err)
+	return f, errors.Join(storage.RefuseImage(p, l.Search), storage.RefuseSystemd(p, process.UnifiedCgroups()), err)
 }
 
 // examineBuilt is examine for a profile whose image is built before the start.

@@ -99,6 +99,13 @@ func CgroupMount() string {
 	return ""
 }
 
+// UnifiedHint is the advice for a host without UnifiedCgroups.
+const UnifiedHint = "boot the host with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
+
+// UnifiedCgroups reports whether the host has cgroups of the second version alone, as a systemd of 258 or newer in a
+// box needs.
+func UnifiedCgroups() bool { return CgroupMount() == "/sys/fs/cgroup" }
+
 // RemoveCgroup removes the cgroup of a stopped box, and systemd's remains below. On a host run by systemd the cgroup is
 // a scope, and systemd removes scopes itself; RemoveCgroup gives systemd scopeTimeout to do so.
 func RemoveCgroup(ctx context.Context, cgroup string) error {
