@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -71,11 +74,24 @@ func (l *Launcher) refuseInstance(name string, own *box.Box) error {
 	if err != nil {
 		return err
 	}
-	r, err := apptainer.ReadRecord(apptainer.RecordPath(l.Home, hostname, name))
+	path := apptainer.RecordPath(l.Home, hostname, name)
+	if err := refuseReadOnly(name, files.Existing(filepath.Dir(path))); err != nil {
+		return err
+	}
+	r, err := apptainer.ReadRecord(path)
 	if err != nil || r.Verify() != nil {
 		return files.IgnoreNotExist(err)
 	}
 	return foreignInstance(name)
+}
+
+// refuseReadOnly refuses a directory for Apptainer's records on a read-only file system.
+func refuseReadOnly(name, dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
+		return fault.Wrap("looking at "+dir, err)
+	}
+	return fault.Refused(writableHint(dir), "%s: Apptainer cannot keep its records in %s: the file system is read-only", name, dir)
 }
 
 func foreignInstance(name string) error {

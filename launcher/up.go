@@ -263,6 +263,7 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := b.NoteImage(b.Profile.Image); err != nil {
 		return err
 	}
+	b.NoteCgroups(others)
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}

@@ -99,6 +99,16 @@ func CgroupMount() string {
 	return ""
 }
 
+// InstancesCgroup returns the cgroup that holds the cgroups of Apptainer's instances where no systemd runs the host. The
+// first instance makes it, and nobody removes it. Without cgroups of the second version the result is "".
+func InstancesCgroup() string {
+	mount := CgroupMount()
+	if mount == "" {
+		return ""
+	}
+	return filepath.Join(mount, "apptainer")
+}
+
 // UnifiedHint is the advice for a host without UnifiedCgroups.
 const UnifiedHint = "boot the host with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
 
