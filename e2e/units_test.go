@@ -557,6 +557,9 @@ func TestEnabledBoxesHeal(t *testing.T) {
 	drifts := append(drifts(), drift{"name servers", "echo nameserver 192.0.2.77 > /etc/resolv.conf", ""},
 		drift{"name servers by rename", "echo nameserver 192.0.2.78 > /etc/new; mv /etc/new /etc/resolv.conf", ""},
 		drift{"nftables flushed", "nft flush ruleset", ""}, drift{"an address of the bridge", "ip addr flush dev sbr0", ""})
+	for _, c := range takenApart() {
+		drifts = append(drifts, drift{c.name, c.script, ""})
+	}
 	for _, drift := range drifts {
 		if drift.name == "another address inside" {
 			continue // a change of the box's own, of which the host hears nothing
@@ -588,7 +591,7 @@ func (h host) isIdle() {
 	last := ""
 	if said := eventually(10*time.Second, func() string {
 		before := last
-		last = h.sh("sleep 1; " + switches)
+		last = h.sh("sleep 0.5; " + switches)
 		if before != last {
 			return before + "\nthen\n" + last
 		}

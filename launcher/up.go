@@ -316,7 +316,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	if booted == nil {
 		booted = u.awaitInit(ctx, b)
 	}
-	if booted == nil {
+	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
