@@ -39,7 +39,8 @@ type Dirs struct {
 	Paths []string
 }
 
-// Needed returns the directories that a box of the profile writes: its overlay, and its own sources of binds.
+// Needed returns the directories that a box of the profile writes: its overlay, its own sources of binds, and its
+// journal on the host.
 func Needed(p profiles.Profile) []Dirs {
 	var needed []Dirs
 	if p.Storage.Root == "overlay" {
@@ -48,7 +49,7 @@ func Needed(p profiles.Profile) []Dirs {
 	if own := OwnSources(p); len(own) > 0 {
 		needed = append(needed, Dirs{"storage.binds", own})
 	}
-	return needed
+	return append(needed, journalDirs(p)...)
 }
 
 const overlayKey = "storage.overlay"
