@@ -41,7 +41,8 @@ type Dirs struct {
 	Shut  string // closed to all but root: a directory with what root in the box writes, set-user-ID programs among it
 }
 
-// Needed returns the directories that a box of the profile writes: its overlay, and its own sources of binds.
+// Needed returns the directories that a box of the profile writes: its overlay, its own sources of binds, and its
+// journal on the host.
 func Needed(p profiles.Profile) []Dirs {
 	var needed []Dirs
 	if p.Storage.Root == "overlay" {
@@ -50,7 +51,7 @@ func Needed(p profiles.Profile) []Dirs {
 	if own := OwnSources(p); len(own) > 0 {
 		needed = append(needed, Dirs{"storage.binds", own, profiles.OwnDir(p.Name)})
 	}
-	return needed
+	return append(needed, journalDirs(p)...)
 }
 
 const overlayKey = "storage.overlay"
