@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -32,6 +33,7 @@ type facts struct {
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
 	resolvers conf.Resolvers
+	machine   string            // machine ID of the box, as a UUID
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
@@ -40,7 +42,7 @@ type facts struct {
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
+	var machineErr, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
@@ -54,7 +56,8 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 		f.hello, helloErr = hello.Look()
 	}
 	f.devices, devicesErr = confine.LookDevices(p)
-	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
+	f.machine, machineErr = box.MachineID(p.Name)
+	return f, errors.Join(err, machineErr, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
 }
 
 // lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
@@ -100,7 +103,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	}
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
-		env: append(apptainer.Environment(s.Home), confine.Environment(p, bare)...),
+		env: slices.Concat(apptainer.Environment(s.Home), []string{"container_uuid=" + f.machine}, confine.Environment(p, bare)),
 	}
 }
 
