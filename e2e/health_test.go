@@ -71,6 +71,10 @@ func TestABoxIsLookedAt(t *testing.T) {
 	h.profile("web", looked)
 	before := h.dump()
 	h.isWell(0, 3, "web: down\n")
+	const locked = "mkdir -p /run/boxrun/locks; flock -E 77 /run/boxrun/locks/box-web.lock boxrun status --check web"
+	if r := h.run("bash", "-c", locked); r.Code != 13 || r.Stdout != "web: busy\n" {
+		t.Errorf("status --check between a stop and a start: %v, want the box busy", r)
+	}
 	h.must("boxrun", "up", "web")
 	h.shows(0, "healthy")
 	h.isWell(0, 0, "web: healthy\n")

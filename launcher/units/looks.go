@@ -226,6 +226,14 @@ func LookCommand(s *box.Store, b *box.Box) ([]string, error) {
 	return []string{typedLooks(b, service)}, err
 }
 
+// StopLooksCommand returns the command that ends the looks at a box; none if nobody looks.
+func StopLooksCommand(b *box.Box) []string {
+	if b.Profile.Health.Interval == 0 || !Booted() {
+		return nil
+	}
+	return []string{"systemctl stop " + strings.Join(lookUnits(b.Name), " ")}
+}
+
 func typedLooks(b *box.Box, service []systemdbus.Property) string {
 	words := []string{"systemd-run", "-q", "--unit=" + lookUnit(b.Name)}
 	for _, p := range olderTimer(lookTimer(b)) {
