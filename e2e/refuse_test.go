@@ -134,6 +134,15 @@ func TestTakenPortsNameWhoHasThem(t *testing.T) {
 	h.same(before, `^/run/boxrun/locks/`)
 	h.page()
 
+	// A program that comes later gets the port, and no connection: that is said where people look.
+	h.serve("probe", "serve", "host", "tcp/:80")
+	const contested = "80/tcp: probe ("
+	h.tells([]string{"warning: " + contested, "gets nothing", "hint: end that program"}, "boxrun", "up", "web")
+	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"contested:", contested}) {
+		t.Errorf("status says\n%s\nwant the port contested", got)
+	}
+	h.page()
+
 	// Docker's container publishes 8888, and Apptainer's portmap 8889.
 	h.sh("iptables-restore --noflush << 'RULES'\n" + dockerRules + "RULES")
 	h.profile("third", "image = \"/srv/web\"\n[network]\nports = [\"8888:80\"]\n")

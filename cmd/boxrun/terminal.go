@@ -99,10 +99,11 @@ func (t *terminal) commands(commands []string, err error) error {
 	return t.lines(commands)
 }
 
-// json prints a result as JSON, for programs.
+// json prints a result as JSON, for programs. No browser reads it: "80->80" stays readable.
 func (t *terminal) json(v any) error {
 	enc := json.NewEncoder(t.out)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 
