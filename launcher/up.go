@@ -285,6 +285,7 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := b.NoteImage(b.Profile.Image); err != nil {
 		return err
 	}
+	b.NoteCgroups(others)
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
@@ -346,13 +347,10 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	if err := cli.Wait(ctx); err != nil {
 		return err
 	}
-	if booted != nil {
-		return booted
+	if b.Init.PID != 0 && !b.Alive() && ctx.Err() == nil && !errors.Is(booted, fault.ErrNotStarted) {
+		return cli.Failed(errors.New("its init ended at once")) // what went wrong besides, as at its veth, follows from that
 	}
-	if !b.Alive() {
-		return cli.Failed(errors.New("its init ended at once"))
-	}
-	return nil
+	return booted
 }
 
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.

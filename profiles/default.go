@@ -28,6 +28,7 @@ func Default() Profile {
 			Mask:        []string{},
 			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives a unit
 			Restart:     "on-failure",
+			Journal:     BoxJournal,
 		},
 		Security: Security{Level: DefaultLevel, Capabilities: []string{}, Devices: []string{}},
 		Ready: Ready{

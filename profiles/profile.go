@@ -82,7 +82,14 @@ type Systemd struct {
 	Mask        []string          `json:"mask" toml:"mask"`
 	StopTimeout time.Duration     `json:"stop_timeout" toml:"stop_timeout"`
 	Restart     string            `json:"restart" toml:"restart"`
+	Journal     string            `json:"journal" toml:"journal"` // box | host
 }
+
+// Where the journal of a box is kept.
+const (
+	BoxJournal  = "box"  // where the image has it
+	HostJournal = "host" // beside the journals of the host
+)
 
 // Resources limits the whole box. A value of 0 is no limit.
 type Resources struct {
