@@ -53,6 +53,8 @@ type Detail struct {
 	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
 
+	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
+
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
 	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
@@ -106,7 +108,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: l.statusOf(b), Failed: []string{}, Drift: []string{},
+		Status: l.statusOf(b), Failed: []string{}, Drift: []string{}, Contested: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -127,6 +129,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Drift = drift
+	contested, err := network.Contested(b)
+	if err != nil {
+		return d, err
+	}
+	d.Contested = NonNil(contested)
 	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
 		return d, err
 	}

@@ -112,11 +112,13 @@ func (t *terminal) commands(commands []string, err error) error {
 	return t.write(commands)
 }
 
-// json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here.
+// json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here. The
+// result is for no browser, and "80->80" stays readable.
 func (t *terminal) json(v any) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
