@@ -193,6 +193,16 @@ func TestTraceDrops(t *testing.T) {
 		h.hasEvent(events, "IP_RPFILTER", "203.0.113.9:", "rp_filter: it came by eth0", "fix: sysctl -w net.ipv4.conf.eth0.rp_filter=2")
 		h.sh("ip link del d0; sysctl -qw net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.eth0.rp_filter=2")
 	})
+	t.Run("a tunnel whose program does not read", func(t *testing.T) {
+		h := h.in(t)
+		h.sh("(sleep 60 | exec socat TUN:203.0.113.1/24,tun-name=tun9,iff-no-pi,iff-up -) > /dev/null 2>&1 & " +
+			"for i in $(seq 60); do ip link show tun9 2> /dev/null | grep -q LOWER_UP && break; sleep 0.05; done; kill -STOP $(pgrep -x socat)")
+		events := h.traced(func() {
+			h.inBox("bash -c 'for i in $(seq 1500); do echo > /dev/udp/203.0.113.9/9; done'")
+		}, "web")
+		h.hasEvent(events, "FULL_RING", "> 203.0.113.9:9 udp", "the queue of a device (tun, tap, veth) is full")
+		h.sh("kill -CONT $(pgrep -x socat); kill $(pgrep -x socat); pkill -x -f 'sleep 60' || true")
+	})
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
 		events := h.traced(func() { h.sendSYN("", testhost.HostAddr, "10.22.0.2:80", false) }, "web")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +30,8 @@ left. With names it lists those alone.
 
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
-image stands what has changed since the start, and how often systemd has
+image stands what has changed since the start, whether something of the box is
+out of place on the host, which only root can see, and how often systemd has
 started the box anew. "boxrun status" and --json tell more.`,
 		Example: `  boxrun ps
   boxrun ps -a
@@ -54,7 +56,11 @@ started the box anew. "boxrun status" and --json tell more.`,
 // listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
 // could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
-	boxes, unread := a.launcher().List()
+	look := a.launcher().List
+	if os.Geteuid() == 0 {
+		look = a.launcher().ListWithDrift
+	}
+	boxes, unread := look()
 	if unread != nil || !all {
 		return boxes, unread
 	}
@@ -111,12 +117,15 @@ func shownImage(b launcher.Status) string {
 	return filepath.Base(b.Image)
 }
 
-// remarks says in brackets what changed since the start of the box, and how often the box was started anew; "" for
-// neither.
+// remarks says in brackets what changed since the start of the box, whether the box has drifted, and how often the box was
+// started anew; "" for none of these.
 func remarks(b launcher.Status) string {
 	var words []string
 	if len(b.Changed) > 0 {
 		words = append(words, strings.Join(b.Changed, ", ")+" changed")
+	}
+	if len(b.Drift) > 0 {
+		words = append(words, "drifted")
 	}
 	if b.Restarts > 0 {
 		words = append(words, fmt.Sprintf("restarted %dx", b.Restarts))
