@@ -195,13 +195,12 @@ func TestTraceDrops(t *testing.T) {
 	})
 	t.Run("a tunnel whose program does not read", func(t *testing.T) {
 		h := h.in(t)
-		h.sh("(sleep 60 | exec socat TUN:203.0.113.1/24,tun-name=tun9,iff-no-pi,iff-up -) > /dev/null 2>&1 & " +
-			"for i in $(seq 60); do ip link show tun9 2> /dev/null | grep -q LOWER_UP && break; sleep 0.05; done; kill -STOP $(pgrep -x socat)")
-		events := h.traced(func() {
-			h.inBox("bash -c 'for i in $(seq 1500); do echo > /dev/udp/203.0.113.9/9; done'")
-		}, "web")
-		h.hasEvent(events, "FULL_RING", "> 203.0.113.9:9 udp", "the queue of a device (tun, tap, veth) is full")
-		h.sh("kill -CONT $(pgrep -x socat); kill $(pgrep -x socat); pkill -x -f 'sleep 60' || true")
+		h.sh("setsid sh -c 'sleep 60 | socat TUN:203.0.113.1/24,tun-name=tun9,iff-no-pi,iff-up -' > /dev/null 2>&1 & " +
+			"for i in $(seq 60); do ip link show tun9 2> /dev/null | grep -q LOWER_UP && break; sleep 0.05; done; kill -STOP $(pgrep -x socat); " +
+			"ip link set tun9 txqueuelen 1; ip route add " + testhost.ClientAddr + "/32 dev tun9")
+		events := h.traced(func() { h.asked(port, "0.3"); h.asked(port, "0.3"); h.asked(port, "0.3") }, "web")
+		h.hasEvent(events, "FULL_RING", "> 192.0.2.2:", "the queue of a device (tun, tap, veth) is full", "fix: ip route get 192.0.2.2")
+		h.sh("kill -KILL $(pgrep -x socat) $(pgrep -x -f 'sleep 60')")
 	})
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
