@@ -111,7 +111,7 @@ func (h host) typesHints() {
 		h.must("boxrun", "restart", c.name)
 		h.must("boxrun", "diff", c.name)
 	}
-	h.fails(2, []string{`run "boxrun build /srv/p/new.toml", or "boxrun up --build /srv/p/new.toml"`}, "boxrun", "up", "/srv/p/new.toml")
+	h.fails(1, []string{`run "boxrun build /srv/p/new.toml", or "boxrun up --build /srv/p/new.toml"`}, "boxrun", "up", "/srv/p/new.toml")
 	h.must("boxrun", "enable", "many-1")
 	h.sh("test -L /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
 	h.must("boxrun", "disable", "many-1")

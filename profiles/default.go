@@ -39,6 +39,7 @@ func Default() Profile {
 			TCP:     []uint16{},
 			HTTP:    []string{},
 		},
+		Health:    Health{Timeout: 10 * time.Second, Retries: 1, Action: "none"},
 		Secrets:   map[string]string{},
 		Apptainer: Apptainer{Args: []string{}},
 		Hooks:     Hooks{PostUp: [][]string{}},

@@ -56,10 +56,17 @@ func maskedUnits() []string {
 		// Set the clock.
 		"systemd-timesyncd.service", "chronyd.service", "chrony.service", "ntpd.service", "ntp.service",
 		"ntpsec.service", "openntpd.service",
+		// Mounts the root anew, as the fstab of the machine says that the image was: a box has its root from Apptainer.
+		"systemd-remount-fs.service",
 		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
 		"auditd.service", "systemd-journald-audit.socket",
+		// Set up a cloud's machine by what the cloud tells of the host.
+		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
+		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
+		"nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
+		"google-startup-scripts.service", "walinuxagent.service", "waagent.service",
 		// Tune interrupts and the scheduler.
 		"irqbalance.service", "tuned.service",
 	}

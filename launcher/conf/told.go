@@ -22,7 +22,7 @@ func networkManagers() []string {
 		"systemd-resolved-varlink.socket", "dbus-org.freedesktop.resolve1.service",
 		// NetworkManager and its helpers.
 		"NetworkManager.service", "NetworkManager-dispatcher.service", "NetworkManager-wait-online.service",
-		"nm-cloud-setup.service", "nm-cloud-setup.timer", "nm-priv-helper.service",
+		"nm-priv-helper.service",
 		"dbus-org.freedesktop.NetworkManager.service", "dbus-org.freedesktop.nm-dispatcher.service",
 		"ModemManager.service", "dbus-org.freedesktop.ModemManager1.service", "wpa_supplicant.service",
 		"wpa_supplicant@.service", "iwd.service",
@@ -35,9 +35,6 @@ func networkManagers() []string {
 		"wicked.service", "wickedd.service", "wickedd-auto4.service", "wickedd-dhcp4.service",
 		"wickedd-dhcp6.service", "wickedd-nanny.service", "wickedd-pppd@.service", "connman.service",
 		"connman-vpn.service", "connman-wait-online.service", "dbus-org.moblin.connman.service",
-		// Tools that set up a cloud's machine, and with the machine its network.
-		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
-		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
 		// Firewalls.
 		"firewalld.service", "dbus-org.fedoraproject.FirewallD1.service", "nftables.service", "iptables.service",
 		"ip6tables.service", "arptables.service", "ebtables.service", "ipset.service", "netfilter-persistent.service",

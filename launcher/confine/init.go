@@ -105,6 +105,8 @@ func (o order) steps() []step {
 		{"making /sys read-only", closeSys},
 		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
 		{"hiding files of the kernel", hideKernelFiles},
+		{"making a boot of its own", ownBoot},
+		{"making /dev/full", addFull},
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})

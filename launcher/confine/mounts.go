@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,6 +68,36 @@ func closeSysctls(networkToo bool) error {
 		return err
 	}
 	return unix.Mount("", network, "", unix.MS_REMOUNT|unix.MS_BIND|closed, "")
+}
+
+// ownBoot gives the box a boot ID of its own: the journal of the box then tells its starts apart, as a machine's tells
+// boots. The kernel has one ID for all. The file lies in a file system without a place: systemd mounts its own on /run.
+func ownBoot() error {
+	const dir, file, target = "/run", "/run/boot_id", "/proc/sys/kernel/random/boot_id"
+	if err := unix.Mount("tmpfs", dir, "tmpfs", closed, "size=4k"); err != nil {
+		return err
+	}
+	err := os.WriteFile(file, []byte(uuid.NewString()+"\n"), 0o444)
+	if err == nil {
+		err = unix.Mount(file, target, "", unix.MS_BIND, "")
+	}
+	if err == nil {
+		err = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
+	}
+	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// addFull makes the device /dev/full, which Apptainer leaves out.
+func addFull() error {
+	const full = "/dev/full"
+	err := unix.Mknod(full, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 7)))
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(full, 0o666) // whatever the umask
+	}
+	return err
 }
 
 // readOnly makes a path of /proc read-only by a bind on itself.

@@ -35,12 +35,12 @@ type Line struct {
 // The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
 // box is missing, and the error of show.
 func Show(ctx context.Context, store *box.Store, names []string, o Query, show func(Line) error) (code int, err error) {
-	boxes, err := logged(store, names, o)
+	boxes, err := logged(ctx, store, names, o)
 	if err != nil {
 		return enter.CodeBoxrun, err
 	}
 	for _, b := range boxes {
-		noteCrash(store, b)
+		noteCrash(ctx, store, b)
 	}
 	if len(boxes) == 1 {
 		s := newStream(store, boxes[0], o)
@@ -54,7 +54,7 @@ func Show(ctx context.Context, store *box.Store, names []string, o Query, show f
 
 // logged returns the boxes, each once. Errors: ErrNotFound for a missing box; the error of refuseFiles for a box
 // without a journal.
-func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
+func logged(ctx context.Context, s *box.Store, names []string, o Query) ([]*box.Box, error) {
 	var boxes []*box.Box
 	var errs []error
 	for i, name := range names {
@@ -65,7 +65,7 @@ func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
 		switch {
 		case errors.Is(err, fault.ErrNotFound):
 			b, err = downBox(s, name, err)
-		case err == nil && !readable(b):
+		case err == nil && !readable(ctx, b):
 			err = o.refuseFiles(b.Name)
 		}
 		boxes, errs = append(boxes, b), append(errs, err)
@@ -74,9 +74,9 @@ func logged(s *box.Store, names []string, o Query) ([]*box.Box, error) {
 }
 
 // readable reports whether the box has a journal to read: of its own while the box runs, else the journal that it left.
-func readable(b *box.Box) bool {
+func readable(ctx context.Context, b *box.Box) bool {
 	if b.Alive() {
-		return hasJournal(b.Init.PID)
+		return hasJournal(ctx, b.Init.PID)
 	}
 	dir := lastJournal(b.Profile)
 	if dir != nil {
@@ -218,11 +218,11 @@ func noteEnd(ctx context.Context, store *box.Store, s *stream) {
 }
 
 // noteCrash notes what is shown of a box that crashed or is down.
-func noteCrash(s *box.Store, b *box.Box) {
+func noteCrash(ctx context.Context, s *box.Store, b *box.Box) {
 	if b.Alive() || b.State() != box.Crashed {
 		return
 	}
-	left := readable(b)
+	left := readable(ctx, b)
 	if b.Log == "" {
 		s.Notef("%s: is not up: this is the journal that it left", b.Name)
 		return

@@ -32,7 +32,7 @@ func journalDirs(p profiles.Profile) []Dirs {
 	if err != nil {
 		return nil // RefuseJournal has told
 	}
-	return []Dirs{{"systemd.journal", []string{dir}}}
+	return []Dirs{{"systemd.journal", []string{dir}, dir}}
 }
 
 // JournalBinds returns the bind for a journal that the host keeps, in Apptainer's SRC:DST: the same path in the box.
