@@ -67,7 +67,7 @@ away without a trace.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flagError(cmd, err)} })
 	group(root, upCommand(a), downCommand(a), restartCommand(a), shellCommand(a), execCommand(a), cpCommand(a),
 		buildCommand(a), diffCommand(a), psCommand(a), statusCommand(a), statsCommand(a), logsCommand(a), profileCommand(a), hostCommand(a),
-		doctorCommand(a), traceCommand(a), versionCommand(a),
+		keptCommand(a), doctorCommand(a), traceCommand(a), versionCommand(a),
 		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a), manCommand())
 	root.AddCommand(habits.Commands()...)
 	strictCompletion(root)
