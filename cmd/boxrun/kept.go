@@ -18,9 +18,9 @@ func keptCommand(a *app) *cobra.Command {
 	list := a.withJSON(&cobra.Command{
 		Use:   "list [NAME...]",
 		Short: "List what boxes left on the host, with sizes and ages",
-		Long: `list lists what boxes left on the host, and have there now: overlays, directories
-below /var/lib/boxrun, journals, replaced images. NAME is that of a box, or
-BOX/PART of a part as listed.`,
+		Long: `list lists what boxes left on the host, and have there now: overlays,
+directories below /var/lib/boxrun, journals, replaced images. NAME is a box, or
+BOX/PART as listed.`,
 		Example:           `  boxrun kept list`,
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
@@ -76,8 +76,9 @@ func keptRemoveCommand(a *app) *cobra.Command {
 		Use:     "rm NAME...",
 		Aliases: []string{"remove"},
 		Short:   "Remove what boxes that are down left, after a question",
-		Long: `rm removes what the named boxes left, or the parts named BOX/PART. It asks first;
-without a terminal -y has to say so. Nothing of a box that is up is removed.`,
+		Long: `rm removes what the named boxes left, or the parts named BOX/PART. It asks
+first; without a terminal -y has to say so. Nothing of a box that is up, or has
+crashed and was not taken down, is removed.`,
 		Example:           `  boxrun kept rm -y web/overlay`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeKept,

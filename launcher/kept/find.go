@@ -19,19 +19,19 @@ import (
 	"boxrun/profiles"
 )
 
-// Item is a directory or file that a box left, or writes now.
+// Item is a directory or file a box left, or writes now.
 type Item struct {
 	Name    string    `json:"name"` // BOX/PART
 	Box     string    `json:"box"`
 	Path    string    `json:"path"`
 	Bytes   int64     `json:"bytes"`            // on the disk
-	Written time.Time `json:"written,omitzero"` // last change of a file in it
-	UsedBy  string    `json:"used_by"`          // box with a record that has the item; "" for none
+	Written time.Time `json:"written,omitzero"` // last change of a file inside
+	UsedBy  string    `json:"used_by"`          // box with a record and the item; "" for no box
 	Partly  bool      `json:"partly_removed"`   // a removal was cut short
 }
 
-// removing is the beginning of the name of an item that is being removed. What has such a name is nobody's data any
-// more: the next removal takes it away.
+// removing is the beginning of the name of an item while the item is removed. A file of such a name is nobody's data any
+// more, and goes with the next removal.
 const removing = ".boxrun-removing-"
 
 // Find returns what boxes left, sorted by name; with names, what the boxes or items of these names left. Sizes and times
@@ -63,7 +63,7 @@ func Find(s *box.Store, names []string) ([]Item, error) {
 	}), nil
 }
 
-// called reports whether a person means the item by name: the item's own, or the box's.
+// called reports whether a person means the item by name: the name of the item or of its box.
 func (i Item) called(name string) bool { return i.Name == name || i.Box == name }
 
 // item returns the item at a path; ok is false where there is nothing.
@@ -120,7 +120,7 @@ func profiled(s *box.Store) []Item {
 	return items
 }
 
-// journalOf returns the journal that the host keeps of a box.
+// journalOf returns the journal of a box kept by the host.
 func journalOf(name string) []Item {
 	id, err := box.MachineID(name)
 	if err != nil {
@@ -132,7 +132,7 @@ func journalOf(name string) []Item {
 	return nil
 }
 
-// usedBy returns the box with a record that has the item: its own, or bound, or around what it has.
+// usedBy returns the name of a box with a record and with the item among its own paths, or around or below them.
 func usedBy(item Item, boxes []*box.Box) string {
 	for _, b := range boxes {
 		if b.Name == item.Box {
@@ -149,7 +149,7 @@ func usedBy(item Item, boxes []*box.Box) string {
 	return ""
 }
 
-// meet reports whether one path is the other, or lies below it, links followed.
+// meet reports whether two paths are the same, or either lies below the other, links followed.
 func meet(a, b string) bool {
 	a, b = files.Resolved(a)+"/", files.Resolved(b)+"/"
 	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
@@ -180,7 +180,7 @@ func Measure(item *Item) {
 	})
 }
 
-// skipUnread lets a walk go on after what has gone meanwhile or cannot be read.
+// skipUnread lets a walk go on after a file has gone meanwhile or cannot be read.
 func skipUnread(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
@@ -197,7 +197,7 @@ func Size(bytes int64) string {
 	return fmt.Sprintf("%.0f%c", value, units[0])
 }
 
-// Age returns a time that has passed for a person, in the largest unit with a count of two or more.
+// Age returns a time passed for a person, in the largest unit with a count of two or more.
 func Age(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/launcher/box"
 	"boxrun/launcher/boxtest"
 	"boxrun/launcher/fault"
@@ -105,6 +107,7 @@ func TestExport(t *testing.T) {
 	if err := os.Truncate(filepath.Join(ownDirs, "web/overlay/upper/a"), 1<<30); err != nil {
 		t.Fatal(err)
 	}
+	kept := unix.Setxattr(filepath.Join(ownDirs, "web/overlay/upper"), "user.seen", []byte("1"), 0) == nil // or the tmpfs is old
 	items, err := Find(s, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -125,6 +128,9 @@ func TestExport(t *testing.T) {
 		h, err := r.Next()
 		if err != nil {
 			break
+		}
+		if kept && h.Name == "overlay/upper/" && h.PAXRecords["SCHILY.xattr.user.seen"] != "1" {
+			t.Errorf("the extended attribute is lost: %v", h.PAXRecords)
 		}
 		fmt.Fprintf(&got, "%s %d\n", h.Name, h.Size)
 	}
