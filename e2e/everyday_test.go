@@ -476,7 +476,7 @@ func (h host) removesWhatIsKept() {
 	h.must("boxrun", "kept", "rm", "-y", "kept-overlay", "kept-tmpfs")
 	h.gives("kept-bind/log\nkept-read/journal\n", "boxrun", "kept", "list", "-q")
 	term := h.terminal("boxrun", "kept", "rm", "kept-bind")
-	dialogue(h.t, term, [][2]string{{"y", "kept-bind/log: is removed"}})
+	dialogue(h.t, term, [][2]string{{"y\n", "kept-bind/log: is removed"}})
 	if r, err := term.Wait(10 * time.Second); err != nil || r.Code != 0 {
 		h.t.Errorf("kept rm on a terminal: %v %v", r, err)
 	}

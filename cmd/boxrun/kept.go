@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -25,14 +24,11 @@ BOX/PART as listed.`,
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
 		RunE: func(_ *cobra.Command, names []string) error {
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Measured(a.launcher().Store, names)
 			if err != nil {
 				return err
 			}
-			for i := range items {
-				kept.Measure(&items[i])
-			}
-			return a.result(items, 2, keptRows(items, time.Now()))
+			return a.result(items, 2, kept.Table(items))
 		},
 	})
 	list.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
@@ -123,19 +119,6 @@ func (a *app) agrees(yes bool, what string) (bool, error) {
 // keptNames returns the names of items for a person.
 func keptNames(items []kept.Item) string {
 	return strings.Join(mapped(items, func(i kept.Item) string { return i.Name }), ", ")
-}
-
-// keptRows returns a header and a row for each item.
-func keptRows(items []kept.Item, now time.Time) [][]string {
-	rows := [][]string{{"NAME", "SIZE", "WRITTEN", "USED BY", "PATH"}}
-	for _, i := range items {
-		row := []string{i.Name, kept.Size(i.Bytes), kept.Age(now.Sub(i.Written)), "-", i.Path}
-		if i.UsedBy != "" {
-			row[3] = i.UsedBy
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }
 
 // completeKept completes names of what can be removed.

@@ -3,7 +3,6 @@ package kept
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -186,27 +185,4 @@ func skipUnread(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Size returns bytes for a person.
-func Size(bytes int64) string {
-	value, units := float64(bytes), "BKMGTPE"
-	for value >= 1024 && len(units) > 1 {
-		value, units = value/1024, units[1:]
-	}
-	return fmt.Sprintf("%.0f%c", value, units[0])
-}
-
-// Age returns a time passed for a person, in the largest unit with a count of two or more.
-func Age(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds ago", max(0, d/time.Second))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm ago", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%dh ago", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd ago", d/day)
 }

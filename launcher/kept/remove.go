@@ -62,7 +62,7 @@ func sweep(root *os.Root) error {
 
 // free takes the lock of an item's box. Error: ErrRefused if a box with a record has the item.
 func free(ctx context.Context, s *box.Store, item Item) (unlock func(), err error) {
-	if unlock, err = s.TryLockBox(ctx, item.Box); err != nil {
+	if unlock, err = s.LockBox(ctx, item.Box); err != nil {
 		return nil, err
 	}
 	boxes, err := s.All()
