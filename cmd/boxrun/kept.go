@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ BOX/PART as listed.`,
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
 		RunE: func(_ *cobra.Command, names []string) error {
-			items, err := kept.Measured(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Measured(names)
 			if err != nil {
 				return err
 			}
@@ -54,14 +55,14 @@ func keptExportCommand(a *app) *cobra.Command {
 			if term.IsTerminal(int(a.out.Fd())) {
 				return usageError{errors.New("a tar is not for a terminal: add \"> FILE\"")}
 			}
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Find(names)
 			if err != nil {
 				return err
 			}
 			if len(items) > 1 {
 				return usageError{fmt.Errorf("%s has several parts, name one: %s", names[0], keptNames(items))}
 			}
-			return kept.Export(cmd.Context(), a.launcher().Store, items[0], a.out, a.err)
+			return kept.Of(a.launcher().Store).Export(cmd.Context(), items[0], a.out, a.err)
 		},
 	}
 }
@@ -80,7 +81,7 @@ crashed and was not taken down, is removed.`,
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Find(names)
 			if err != nil {
 				return err
 			}
@@ -88,7 +89,7 @@ crashed and was not taken down, is removed.`,
 				return err
 			}
 			return fault.Each(items, func(item kept.Item) error {
-				err := kept.Remove(cmd.Context(), a.launcher().Store, item)
+				err := kept.Of(a.launcher().Store).Remove(cmd.Context(), item)
 				if err == nil {
 					a.notef("%s: is removed", item.Name)
 				}
@@ -123,10 +124,10 @@ func keptNames(items []kept.Item) string {
 
 // completeKept completes names of what can be removed.
 func (a *app) completeKept(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	items, _ := kept.Find(a.launcher().Store, nil)
+	items, _ := kept.Of(a.launcher().Store).Find(nil)
 	var names []string
 	for _, i := range items {
-		if i.UsedBy == "" || cmd.Name() == "list" {
+		if (i.UsedBy == "" || cmd.Name() == "list") && !slices.Contains(args, i.Name) {
 			names = append(names, i.Name)
 		}
 	}

@@ -33,15 +33,24 @@ type Item struct {
 // more, and goes with the next removal.
 const removing = ".boxrun-removing-"
 
+// Places are where boxes leave their parts.
+type Places struct {
+	Store *box.Store
+	Own   string // directory of the directories of boxes' own
+}
+
+// Of returns the places of this host.
+func Of(s *box.Store) Places { return Places{s, filepath.Dir(profiles.OwnDir("box"))} }
+
 // Find returns what boxes left, sorted by name; with names, what the boxes or items of these names left. Sizes and times
 // are unknown until Measure. Error: ErrNotFound for a name of nothing.
-func Find(s *box.Store, names []string) ([]Item, error) {
-	boxes, err := s.All()
+func (p Places) Find(names []string) ([]Item, error) {
+	boxes, err := p.Store.All()
 	if err != nil { // an unreadable record may be of any box
 		return nil, err
 	}
 	found := map[string]Item{}
-	for _, item := range slices.Concat(ownItems(), profiled(s)) {
+	for _, item := range slices.Concat(p.ownItems(), profiled(p.Store)) {
 		if _, taken := found[item.Name]; !taken {
 			item.UsedBy = usedBy(item, boxes)
 			found[item.Name] = item
@@ -72,13 +81,13 @@ func itemAt(boxName, part, path string) (Item, bool) {
 }
 
 // ownItems returns what is in the directories of boxes' own, of boxes without a profile as well.
-func ownItems() []Item {
+func (p Places) ownItems() []Item {
 	var items []Item
-	owners, _ := os.ReadDir(ownDirs) // no directory, no items
+	owners, _ := os.ReadDir(p.Own) // no directory, no items
 	for _, owner := range owners {
-		parts, _ := os.ReadDir(filepath.Join(ownDirs, owner.Name()))
+		parts, _ := os.ReadDir(filepath.Join(p.Own, owner.Name()))
 		for _, part := range parts {
-			item, ok := itemAt(owner.Name(), strings.TrimPrefix(part.Name(), removing), filepath.Join(ownDirs, owner.Name(), part.Name()))
+			item, ok := itemAt(owner.Name(), strings.TrimPrefix(part.Name(), removing), filepath.Join(p.Own, owner.Name(), part.Name()))
 			if item.Partly = strings.HasPrefix(part.Name(), removing); item.Partly {
 				item.Name += " (removed in part)"
 			}
@@ -90,9 +99,6 @@ func ownItems() []Item {
 	}
 	return items
 }
-
-// ownDirs has the directories of boxes' own.
-var ownDirs = filepath.Dir(profiles.OwnDir("box"))
 
 // profiled returns what boxes of profiles left elsewhere: overlays, journals, replaced images.
 func profiled(s *box.Store) []Item {

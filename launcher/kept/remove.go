@@ -18,8 +18,8 @@ import (
 // Remove removes an item of a box that is down, under the box's lock. The item first gets a name no box uses: a
 // removal cut short leaves no half of an overlay to start from, and the next removal in the same directory ends the
 // first. Every step is taken from an open directory. Error: ErrRefused for an item in use.
-func Remove(ctx context.Context, s *box.Store, item Item) error {
-	unlock, err := free(ctx, s, item)
+func (p Places) Remove(ctx context.Context, item Item) error {
+	unlock, err := free(ctx, p.Store, item)
 	if err != nil {
 		return err
 	}
@@ -39,9 +39,9 @@ func Remove(ctx context.Context, s *box.Store, item Item) error {
 	if err := sweep(root); err != nil {
 		return fmt.Errorf("removing %s: %w", item.Name, err)
 	}
-	if filepath.Dir(filepath.Dir(item.Path)) == ownDirs {
+	if filepath.Dir(filepath.Dir(item.Path)) == p.Own {
 		_ = os.Remove(filepath.Dir(item.Path)) // fails, as it should, where something is left in it
-		_ = os.Remove(ownDirs)
+		_ = os.Remove(p.Own)
 	}
 	return nil
 }
@@ -80,8 +80,8 @@ func free(ctx context.Context, s *box.Store, item Item) (unlock func(), err erro
 
 // Export writes an item of a box that is down as a tar, with owners as numbers, extended attributes and holes. GNU tar
 // writes the tar: the host's own tar can unpack all of the tar again. Error: ErrRefused for an item in use.
-func Export(ctx context.Context, s *box.Store, item Item, out, errOut io.Writer) error {
-	unlock, err := free(ctx, s, item)
+func (p Places) Export(ctx context.Context, item Item, out, errOut io.Writer) error {
+	unlock, err := free(ctx, p.Store, item)
 	if err != nil {
 		return err
 	}

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"time"
-
-	"boxrun/launcher/box"
 )
 
 // Measured returns what Find does, with sizes and ages.
-func Measured(s *box.Store, names []string) ([]Item, error) {
-	items, err := Find(s, names)
+func (p Places) Measured(names []string) ([]Item, error) {
+	items, err := p.Find(names)
 	for i := range items {
 		Measure(&items[i])
 	}
