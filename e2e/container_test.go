@@ -87,7 +87,7 @@ func TestTheContainerInterface(t *testing.T) {
 			"no udev":                  "! systemctl start systemd-udevd 2> /dev/null; test $(systemctl is-enabled systemd-udevd 2>&1) = masked",
 			"cgroups of its own":       "grep -x 0::/init.scope /proc/1/cgroup; mkdir /sys/fs/cgroup/probe; rmdir /sys/fs/cgroup/probe",
 			"container":                "systemd-detect-virt -c | grep -v none; tr '\\0' '\\n' < /proc/1/environ | grep -x container=apptainer",
-			"container_uuid":           "tr '\\0' '\\n' < /proc/1/environ | grep -E '^container_uuid=[0-9a-f-]{36}$'",
+			"container_uuid":           "tr '\\0' '\\n' < /proc/1/environ | grep -E '^container_uuid=[0-9a-f]{32}$'",
 			"LoadCredential from init": "systemd-run --wait --pipe -q -p SetCredential=a:b sh -c 'grep -x b $CREDENTIALS_DIRECTORY/a'",
 		} {
 			if r := h.run("boxrun", "exec", "web", "--", "bash", "-ec", script); r.Code != 0 {

@@ -34,12 +34,12 @@ func TestCopyKeepsAll(t *testing.T) {
 	if got := h.must("boxrun", "exec", "web", "--", "bash", "-ec", listing, "bash", "/opt/copy"); got != want {
 		t.Errorf("in the box:\n%s\nwant:\n%s", got, want)
 	}
-	h.must("boxrun", "cp", "web:/opt/copy", "/srv/back")
+	h.must("boxrun", "cp", "--setuid", "web:/opt/copy", "/srv/back")
 	if got := h.must("bash", "-ec", listing, "bash", "/srv/back"); got != want {
 		t.Errorf("back on the host:\n%s\nwant:\n%s", got, want)
 	}
 	h.must("boxrun", "cp", "web:/opt/copy", "/srv/back/.")
-	h.must("boxrun", "cp", "web:/opt/copy/.", "/srv/back")
+	h.must("boxrun", "cp", "--setuid", "web:/opt/copy/.", "/srv/back")
 	h.sh("rm -r /srv/back/copy; touch -d '2003-03-03 03:03:03 UTC' /srv/back")
 	if got := h.must("bash", "-ec", listing, "bash", "/srv/back"); got != want {
 		t.Errorf("copied over itself:\n%s\nwant:\n%s", got, want)

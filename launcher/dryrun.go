@@ -134,7 +134,8 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
 	names := namesAround(d.l.Store, b, others, append(slices.Clone(others), b)).Commands()
-	return slices.Concat(shared, start, names, d.l.typedHooks(b, dueHooks(b, p))), nil
+	looks, err := units.LookCommand(d.l.Store, b)
+	return slices.Concat(shared, start, names, d.l.typedHooks(b, dueHooks(b, p)), looks), err
 }
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups

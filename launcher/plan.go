@@ -33,7 +33,7 @@ type facts struct {
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
 	resolvers conf.Resolvers
-	machine   string            // machine ID of the box, as a UUID
+	machine   []string          // variable with the machine ID of the box; nil on a host without an ID
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
@@ -42,7 +42,7 @@ type facts struct {
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var machineErr, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
+	var siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
@@ -56,8 +56,10 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 		f.hello, helloErr = hello.Look()
 	}
 	f.devices, devicesErr = confine.LookDevices(p)
-	f.machine, machineErr = box.MachineID(p.Name)
-	return f, errors.Join(err, machineErr, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
+	if id, err := box.MachineID(p.Name); err == nil { // a host without an ID gives none
+		f.machine = []string{"container_uuid=" + id}
+	}
+	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
 }
 
 // lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
@@ -90,7 +92,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
-		Binds:   append(told.Binds(dir), conf.SecretBinds(s, p)...),
+		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p))...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
@@ -103,7 +105,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	}
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
-		env: slices.Concat(apptainer.Environment(s.Home), []string{"container_uuid=" + f.machine}, confine.Environment(p, bare)),
+		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
 	}
 }
 

@@ -26,7 +26,7 @@ func TestPlanOfABox(t *testing.T) {
 		apptainer: "/opt/apptainer/bin/apptainer", site: "/etc/apptainer/apptainer.conf", siteText: "allow setuid = yes\n", systemd: true,
 		resolvers: conf.Resolvers{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}},
 		secrets:   map[string][]byte{"key": []byte("hunter2")},
-		machine:   "859bbd54-21d1-4a9d-b3ae-8548434b58a8",
+		machine:   []string{"container_uuid=859bbd5421d14a9db3ae8548434b58a8"},
 	})
 	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\n")
 	testkit.WantText(t, w.files[2].Files[1].Content, "hunter2")
@@ -42,9 +42,9 @@ sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path
 mkdir -p /run/boxrun/boxes/web/conf/masks
 install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
-mkdir -p /srv/changes
+mkdir -p /srv/changes && chmod go= /srv/changes
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
-		`container_uuid=859bbd54-21d1-4a9d-b3ae-8548434b58a8 `+
+		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
 		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/systemd/system.control:ro `+

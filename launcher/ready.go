@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,6 +13,8 @@ import (
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 )
 
 // await waits until the box is ready, and stores in up.Failed which units failed at boot. o.Timeout, where set,
@@ -47,7 +48,7 @@ func (l *Launcher) tailOf(b *box.Box) func(context.Context, string, int) []strin
 	return func(ctx context.Context, unit string, n int) []string {
 		ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 		defer cancel()
-		var out bytes.Buffer
+		var out say.Head
 		_, err := enter.RefOf(l.Store, b).Run(ctx, enter.Command{
 			Argv:   []string{"journalctl", "--no-pager", "-q", "-o", "cat", "-n", strconv.Itoa(n), "-u", unit},
 			Stdout: &out, Stderr: &out,
@@ -55,6 +56,7 @@ func (l *Launcher) tailOf(b *box.Box) func(context.Context, string, int) []strin
 		if err != nil {
 			return []string{err.Error()}
 		}
-		return strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+		said := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+		return list.Map(said[:min(len(said), n)], say.Plain)
 	}
 }

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/process"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -45,9 +47,11 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		storage.RefuseBinds(p),
 		secretErr,
 		storage.RefuseOverlay(p, others),
+		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
+		units.RefuseFailureUnit(context.Background(), p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)

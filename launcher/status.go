@@ -10,6 +10,7 @@ import (
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/health"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
@@ -32,8 +33,17 @@ type Status struct {
 
 	Drift []string `json:"drift"` // what of a running box is out of place on the host; null where nobody looked
 
+	Health Health `json:"health"`
+
 	Enabled  bool `json:"enabled"`  // a box of this name is started at boot
 	Restarts int  `json:"restarts"` // systemd's starts of the box since somebody brought the box up
+}
+
+// Health is how a box is.
+type Health struct {
+	Word  string    `json:"word"` // healthy | unhealthy | not ready | drifted | degraded | busy; else the state: nobody looked
+	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"` // of healthy and unhealthy, where a timer has the box looked at
 }
 
 // Detail is what boxrun status shows of a box.
@@ -63,7 +73,7 @@ func (l *Launcher) List() ([]Status, error) {
 	boxes, err := l.All()
 	list := make([]Status, len(boxes))
 	for i, b := range boxes {
-		list[i] = statusOf(b)
+		list[i] = l.statusOf(b)
 		if p, err := b.Profile.Ref().Read(); err == nil {
 			list[i].Changed = l.changed(b, &p)
 		}
@@ -98,11 +108,17 @@ func (l *Launcher) ListWithDrift() ([]Status, error) {
 }
 
 // statusOf returns the part of a box's status known without a look at the profile.
-func statusOf(b *box.Box) Status {
+func (l *Launcher) statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
+	}
+	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
+	f := health.FactsOf(b, r, time.Now())
+	s.Health = Health{Word: f.Word(), Why: f.Why()}
+	if f.Known {
+		s.Health.Since = r.Since
 	}
 	if b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
@@ -118,7 +134,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: statusOf(b), Failed: []string{},
+		Status: l.statusOf(b), Failed: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -139,7 +155,13 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Drift = drift
-	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
+	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
+		return d, err
+	}
+	r, err := health.Load(l.Store, b.Name)
+	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: health.LookAt(ctx, b).Unmet,
+		Failed: d.Failed, Drifted: d.Drift}
+	d.Health.Word, d.Health.Why = f.Word(), f.Why()
 	return d, err
 }
 

@@ -31,6 +31,8 @@ type UpOptions struct {
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
 
+	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
+
 	StopTimeout *time.Duration // for the stop of a box to start anew; nil: the stop_timeout of its start
 }
 
@@ -80,6 +82,10 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	u := &upRun{Launcher: l, k: k, p: p, o: o}
 	b, err := l.Load(p.Name)
 	switch {
+	case o.Unhealthy && err == nil:
+		return u.heal(ctx, b)
+	case o.Unhealthy && errors.Is(err, fs.ErrNotExist):
+		return Up{}, nil // somebody took the box down
 	case errors.Is(err, fs.ErrNotExist):
 		return u.fresh(ctx)
 	case err != nil:
@@ -101,7 +107,8 @@ type upRun struct {
 	k        *netsetup.Kernel
 	p        profiles.Profile
 	o        UpOptions
-	restarts int // systemd's starts of the box since somebody brought the box up, this start included
+	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
+	healed   []time.Time // restarts because looks found the box unhealthy, this start included
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
@@ -132,9 +139,6 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
-	if u.o.NoWait {
-		return up, nil
-	}
 	err = u.finish(ctx, b, &up)
 	if err != nil && !Stays(err) { // the box died, or a person gave up
 		return up, u.rollback(ctx, b, err)
@@ -153,12 +157,20 @@ func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
 		Hint: "look whether a bind of the profile hides what /sbin/init of the image is a link to; boxrun is put there as the box's first process"}
 }
 
-// finish waits until the box is ready, and runs post_up if due.
+// finish waits until the box is ready, and runs post_up if due. From then on the box is looked at. Where nobody wants to
+// wait, looks begin at once.
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
-	if err := u.await(ctx, b, u.o, up); err != nil {
+	var err error
+	if !u.o.NoWait {
+		if err = u.await(ctx, b, u.o, up); err == nil {
+			err = u.runHooks(ctx, b, u.p)
+		}
+	}
+	if err != nil && !Stays(err) {
 		return err
 	}
-	return u.runHooks(ctx, b, u.p)
+	u.keepLooking(ctx, b, up, !u.o.NoWait && !errors.Is(err, fault.ErrNotReady))
+	return err
 }
 
 // again repairs a running box, and waits until the box is ready.
@@ -177,10 +189,20 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		Box: b, Repaired: repaired,
 		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
 	}
-	if err != nil || u.o.NoWait {
+	if err != nil {
 		return up, err
 	}
 	return up, u.finish(ctx, b, &up)
+}
+
+// heal starts an unhealthy box anew. The start counts as one of systemd's.
+func (u *upRun) heal(ctx context.Context, b *box.Box) (Up, error) {
+	restarts, ok := u.unhealthy(b)
+	if !ok {
+		return Up{}, nil
+	}
+	u.restarts, u.healed = b.Restarts+1, restarts
+	return u.instead(ctx, b)
 }
 
 // instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box

@@ -1,11 +1,13 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"boxrun/netsetup/dump"
 
@@ -22,13 +24,43 @@ import (
 // itself, of the gateway and of broadcasts are never free. FreeAddr changes nothing; the caller holds the bridge's
 // lock until the address is in use.
 func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving ...netip.Addr) (netip.Addr, error) {
-	return freeAddr(n, want, taken, leaving, append([]string{filepath.Join(n.Dir, "leases"), cniLeases}, n.Others...)...)
+	return freeAddr(n, want, taken, leaving, n.leaseDirs()...)
+}
+
+// leaseDirs returns the directories with leases of addresses of the network.
+func (n Network) leaseDirs() []string {
+	return append([]string{filepath.Join(n.Dir, "leases"), cniLeases}, n.Others...)
+}
+
+// RefuseMove says why boxrun publishes no ports at an address a box has given itself, or returns nil. RefuseMove
+// accepts the addresses FreeAddr would give the box. link is where the box is now, and taken has the addresses of the
+// other boxes. pid and owner are the holders named in leases of the box itself.
+func RefuseMove(n Network, link Link, pid int, owner string, taken map[netip.Addr]string) error {
+	addr := link.Addr.Addr()
+	held, err := heldAddrs(n, n.leaseDirs(), link.VethIndex)
+	if err != nil {
+		return fmt.Errorf("looking at the box's new address %v: %w", addr, err)
+	}
+	if c, ok := held[addr]; ok && c.lease != "" {
+		holder, err := lease{path: c.lease}.owner()
+		if err == nil && (parsePID(holder) == pid || holder == owner) {
+			delete(held, addr)
+		}
+	}
+	if box, ok := taken[addr]; ok {
+		held[addr] = claim{box: box}
+	}
+	local, err := LocalAddrs()
+	if err == nil && slices.Contains(local, addr) && addr != n.Gateway() {
+		err = fmt.Errorf("address %v is the host's own", addr)
+	}
+	return cmp.Or(err, refuseAddr(n, addr, held))
 }
 
 func freeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving []netip.Addr,
 	leaseDirs ...string,
 ) (netip.Addr, error) {
-	held, err := heldAddrs(n, leaseDirs)
+	held, err := heldAddrs(n, leaseDirs, 0)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("looking for a free address on %s: %w", n.Bridge, err)
 	}
@@ -92,9 +124,10 @@ func (c claim) String() string {
 	return fmt.Sprintf("the box with process %s (lease %s)", owner, c.lease)
 }
 
-// heldAddrs returns the addresses that leases and neighbours hold.
-func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
-	held, err := neighbours(n)
+// heldAddrs returns the addresses that leases and neighbours hold. Neighbours behind the port of the bridge with the
+// index but do not count.
+func heldAddrs(n Network, leaseDirs []string, but int) (map[netip.Addr]claim, error) {
+	held, err := neighbours(n, but)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +144,8 @@ func heldAddrs(n Network, leaseDirs []string) (map[netip.Addr]claim, error) {
 // The kernel remembers a neighbour long after the neighbour is gone: as reachable for half a minute, as stale for ever
 // on a quiet host (gc_thresh1). So a learnt entry counts only while the bridge knows a port for the MAC address. The
 // bridge forgets the MAC address together with the port. Otherwise a box could not come back to its own fixed address.
-func neighbours(n Network) (map[netip.Addr]claim, error) {
+// MAC addresses of the port with the index but do not count.
+func neighbours(n Network, but int) (map[netip.Addr]claim, error) {
 	h := dump.OfHost()
 	held := map[netip.Addr]claim{}
 	bridge, err := h.LinkByName(n.Bridge)
@@ -125,7 +159,7 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing neighbours: %w", err)
 	}
-	known, err := learntMACs(h, bridge.Attrs().Index)
+	known, err := learntMACs(h, bridge.Attrs().Index, but)
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +173,15 @@ func neighbours(n Network) (map[netip.Addr]claim, error) {
 	return held, nil
 }
 
-// learntMACs returns the MAC addresses a bridge knows a port for.
-func learntMACs(h *netlink.Handle, bridge int) (map[string]bool, error) {
+// learntMACs returns the MAC addresses a bridge knows a port for, other than the port with the index but.
+func learntMACs(h *netlink.Handle, bridge, but int) (map[string]bool, error) {
 	entries, err := dump.Neighs(h, 0, unix.AF_BRIDGE)
 	if err != nil {
 		return nil, fmt.Errorf("listing the bridge's forwarding table: %w", err)
 	}
 	known := map[string]bool{}
 	for _, e := range entries {
-		if e.MasterIndex == bridge {
+		if e.MasterIndex == bridge && e.LinkIndex != but {
 			known[e.HardwareAddr.String()] = true
 		}
 	}

@@ -15,9 +15,9 @@ import (
 //	nat     POSTROUTING -> BOXRUN-SNAT                                  MASQUERADE: out, hairpin and localhost
 //	filter  FORWARD     -> BOXRUN-FWD                                   first, before Docker's DROP
 //	filter  BOXRUN-FWD  -> BOXRUN-REPLY                                 ACCEPT what belongs to a connection
-//	                    -> BOXRUN-BOXES -d addr -> BOXRUN-FW-box        ACCEPT published, RETURN neighbours, DROP
+//	                    -> BOXRUN-BOXES -d addr -> BOXRUN-FW-box        DROP forged, ACCEPT published, RETURN neighbours, DROP
 //	                    -> BOXRUN-OUT                                   ACCEPT what boxes begin
-//	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to 127.0.0.0/8
+//	raw     PREROUTING  -> BOXRUN-GUARD                                 DROP what boxes send to and from 127.0.0.0/8
 //	mangle  FORWARD     -> BOXRUN-MSS                                   TCPMSS, for paths with a smaller MTU
 //	mangle  FORWARD, PREROUTING                                         marks: see [Answers]
 //	mangle  INPUT       INVALID -> BOXRUN-STRAY -> BOXRUN-IN-box        DROP what is for a published port
@@ -145,6 +145,7 @@ func bridgeRules(n Network) []Rule {
 	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
 	return []Rule{
 		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-s 127.0.0.0/8 "+in, "DROP")},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
 		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},

@@ -85,7 +85,7 @@ func StaleLeases(dirs ...string) ([]string, error) {
 
 // Held reports whether an address of n is in use: by a lease with a living owner, or by a neighbour on the bridge.
 func Held(n Network, addr netip.Addr) (bool, error) {
-	near, err := neighbours(n)
+	near, err := neighbours(n, 0)
 	if _, ok := near[addr]; ok || err != nil {
 		return ok, err
 	}

@@ -129,12 +129,13 @@ func damages() []damage {
 chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXRUN-BOXES
 chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXRUN-OUT`},
 		{"guard emptied", "iptables -t raw -F BOXRUN-GUARD",
-			"chain raw/BOXRUN-GUARD lacks the rule: -d 127.0.0.0/8 -i sbr0 -m comment --comment boxrun:sbr0 -j DROP"},
+			"chain raw/BOXRUN-GUARD lacks the rule: -d 127.0.0.0/8 -i sbr0 -m comment --comment boxrun:sbr0 -j DROP\n" +
+				"chain raw/BOXRUN-GUARD lacks the rule: -s 127.0.0.0/8 -i sbr0 -m comment --comment boxrun:sbr0 -j DROP"},
 		{"a box's rule deleted", "iptables -t nat -D BOXRUN-DN-coldfront 1", "chain nat/BOXRUN-DN-coldfront lacks the rule: " +
 			"-d 127.0.0.1 -p tcp --dport 5432 -m comment --comment boxrun:coldfront -j DNAT --to-destination 10.22.0.8:5432"},
 		{"a box's rule changed", "iptables -R BOXRUN-FW-coldfront 1 -m comment --comment boxrun:coldfront -j ACCEPT",
 			"chain filter/BOXRUN-FW-coldfront lacks the rule: " +
-				"-s 10.22.0.8 -m conntrack --ctstate DNAT -m comment --comment boxrun:coldfront -j ACCEPT\n" +
+				"-s 10.22.0.0/16 ! -i sbr0 -m comment --comment boxrun:coldfront -j DROP\n" +
 				"chain filter/BOXRUN-FW-coldfront has a rule that does not belong there: -m comment --comment boxrun:coldfront -j ACCEPT"},
 		{"a box's last rules swapped", "iptables -D BOXRUN-FW-coldfront -m comment --comment boxrun:coldfront -j DROP; " +
 			"iptables -I BOXRUN-FW-coldfront -m comment --comment boxrun:coldfront -j DROP",

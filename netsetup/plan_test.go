@@ -15,7 +15,7 @@ func sbr0() Network {
 
 func coldfront() Box {
 	return Box{
-		Name: "coldfront", Bridge: "sbr0", Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: true,
+		Name: "coldfront", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: true,
 		Ports: []Port{
 			{Host: 80, Container: 80, Count: 1, Proto: "tcp"},
 			{Host: 8443, Container: 443, Count: 1, Proto: "tcp"},
@@ -79,7 +79,7 @@ func golden(t *testing.T, path, got string) {
 func TestPortRules(t *testing.T) {
 	none, lo, ext := netip.Addr{}, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.9")
 	box := func(ports ...Port) Box {
-		return Box{Name: "web", Bridge: "sbr0", Addr: netip.MustParseAddr("10.22.0.8"), Ports: ports}
+		return Box{Name: "web", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Ports: ports}
 	}
 	for _, c := range []struct {
 		name string

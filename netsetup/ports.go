@@ -124,14 +124,18 @@ func (p Port) addressed() string {
 }
 
 // filterRules returns the rules that accept translated packets from whoever may send them, let boxes of a bridge talk
-// as a single network, and drop the rest. A box may always reach its own ports.
+// as a single network, and drop the rest. A box may always reach its own ports. An address of the bridge's subnet that
+// comes by another interface is forged.
 func (b Box) filterRules(ranges []Port) []string {
 	const published = " -m conntrack --ctstate DNAT"
 	owner := "boxrun:" + b.Name
 	var rules []string
+	if b.Subnet.IsValid() {
+		rules = append(rules, marked(owner, fmt.Sprintf("-s %s ! -i %s", b.Subnet.Masked(), b.Bridge), "DROP"))
+	}
 	sources := []string{""}
 	if len(b.AllowFrom) > 0 {
-		rules = append(rules, marked(owner, fmt.Sprintf("-s %s%s", b.Addr, published), "ACCEPT"))
+		rules = append(rules, marked(owner, fmt.Sprintf("-s %s -i %s%s", b.Addr, b.Bridge, published), "ACCEPT"))
 		sources = nil
 	}
 	for _, from := range b.AllowFrom {

@@ -32,11 +32,12 @@ type Port struct {
 
 // Box is what the rules of a box depend on.
 type Box struct {
-	Name      string     // at most 18 characters of [a-z0-9-]
-	Bridge    string     // the device its veth hangs on
-	Addr      netip.Addr // its address inside
-	Veth      string     // the host's side of its veth
-	Offload   bool       // true: turn off tx, rx, sg and gso on Veth
+	Name      string       // at most 18 characters of [a-z0-9-]
+	Bridge    string       // the device its veth hangs on
+	Subnet    netip.Prefix // of the bridge
+	Addr      netip.Addr   // its address inside
+	Veth      string       // the host's side of its veth
+	Offload   bool         // true: turn off tx, rx, sg and gso on Veth
 	Ports     []Port
 	Others    []string       // lease directories of other networks of host-local on the bridge
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone

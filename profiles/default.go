@@ -28,6 +28,7 @@ func Default() Profile {
 			Mask:        []string{},
 			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives a unit
 			Restart:     "on-failure",
+			Journal:     BoxJournal,
 		},
 		Security: Security{Level: DefaultLevel, Capabilities: []string{}, Devices: []string{}},
 		Ready: Ready{
@@ -36,6 +37,7 @@ func Default() Profile {
 			TCP:     []uint16{},
 			HTTP:    []string{},
 		},
+		Health:    Health{Timeout: 10 * time.Second, Retries: 1, Action: "none"},
 		Secrets:   map[string]string{},
 		Apptainer: Apptainer{Args: []string{}},
 		Hooks:     Hooks{PostUp: [][]string{}},

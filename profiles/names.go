@@ -12,12 +12,13 @@ import (
 const label = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
 
 var (
-	boxNames    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	bridgeNames = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	deviceNames = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	dotted      = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
-	variables   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	unitNames   = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
+	boxNames     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	bridgeNames  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	deviceNames  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	dotted       = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
+	variables    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	hostServices = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$`)
+	unitNames    = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
 )
 
 // boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a

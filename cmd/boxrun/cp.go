@@ -15,6 +15,7 @@ import (
 )
 
 func cpCommand(a *app) *cobra.Command {
+	setID := false
 	cmd := &cobra.Command{
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
 		Short: "Copy files and directories between a box and the host",
@@ -25,8 +26,10 @@ attributes are not kept, nor what is in them: ACLs, and capabilities of programs
 
 Where DST is a directory the copy goes into it under its own name, or with
 "SRC/." what is in SRC does; else it becomes DST, whose parent must be there.
-Directories that are there are merged, files are replaced. Paths in the box are
-from its root, and links there lead where they do in the box. A path of the host
+Directories that are there are merged, files are replaced; both keep their owner
+and mode. Programs from a box lose set-user-ID and set-group-ID bits, unless
+--setuid is given. Holes of sparse files stay holes. Paths in the box are from
+its root, and links there lead where they do in the box. A path of the host
 with a colon in it is written ./LIKE:THIS. Sockets and devices are left out,
 with a note.`,
 		Example: `  boxrun cp web:/etc/nginx/nginx.conf .
@@ -39,10 +42,12 @@ with a note.`,
 			if err != nil {
 				return err
 			}
+			c.SetID = setID
 			// As with exec, an interrupt reaches the process in the box first.
 			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
 	}
+	cmd.Flags().BoolVar(&setID, "setuid", false, "keep set-user-ID and set-group-ID bits of programs from a box")
 	habits.DoneAnyway(cmd, "recursive", "r")
 	habits.DoneAnyway(cmd, "R", "R")
 	habits.DoneAnyway(cmd, "archive", "a")

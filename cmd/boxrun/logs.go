@@ -22,8 +22,10 @@ func logsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs PROFILE...",
 		Short: "Print the journals of boxes",
-		Long: `logs prints the journal of a box; of one that has none or has crashed, what
-Apptainer kept of its init's output and of its start.
+		Long: `logs prints the journal of a box. Of a box that has crashed or is down, logs
+prints the journal that the box left: in its overlay, in a bind, or with
+[systemd] journal = "host" in the host's /var/log/journal. Of one that has no
+journal it prints what Apptainer kept of its init's output and of its start.
 
 The journals of several boxes are printed as one, in the order of time, with
 the box's name before each line. With -f it goes on until Ctrl-C, or until the
@@ -66,7 +68,7 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	if len(names) > 1 && !noPrefix {
 		prefixes = logPrefixes(names, o.Colours)
 	}
-	code, err := journal.Show(ctx, a.launcher().Store, names, o, func(line journal.Line) error {
+	code, err := journal.Show(ctx, a.launcher().Store, args, o, func(line journal.Line) error {
 		out := a.out
 		if line.Problem {
 			out = a.err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
+	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
@@ -30,9 +31,15 @@ left. With names it lists those alone.
 
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
-image stands what has changed since the start, whether something of the box is
-out of place on the host, which only root can see, and how often systemd has
-started the box anew. "boxrun status" and --json tell more.`,
+image stands what ails the box, what has changed since the start, whether
+something of it is out of place on the host, which only root can see, and how
+often systemd has started the box anew.
+
+Of a box with health.interval in its profile STATE is what the last look found:
+healthy, unhealthy, or degraded where a unit failed that [ready] does not name.
+Nobody looks at others, and they are running.
+
+"boxrun status" and --json tell more.`,
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
@@ -96,10 +103,18 @@ func (a *app) named(boxes []launcher.Status, args []string) ([]launcher.Status, 
 func psRows(boxes []launcher.Status, now time.Time) [][]string {
 	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
-		rows = append(rows, []string{b.Name, b.State, yesNo(b.Enabled), cmp.Or(b.Address, "-"),
-			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b)})
+		rows = append(rows, []string{b.Name, shownState(b), yesNo(b.Enabled), cmp.Or(b.Address, "-"),
+			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b, now)})
 	}
 	return rows
+}
+
+// shownState returns the state of a box, and of a running box how the box is.
+func shownState(b launcher.Status) string {
+	if b.State != string(box.Running) {
+		return b.State
+	}
+	return cmp.Or(b.Health.Word, b.State)
 }
 
 // shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
@@ -117,10 +132,13 @@ func shownImage(b launcher.Status) string {
 	return filepath.Base(b.Image)
 }
 
-// remarks says in brackets what changed since the start of the box, whether the box has drifted, and how often the box was
-// started anew; "" for none of these.
-func remarks(b launcher.Status) string {
+// remarks says in brackets what ails the box, what changed since the start, whether the box has drifted, and how often the
+// box was started anew; "" for none of these.
+func remarks(b launcher.Status, now time.Time) string {
 	var words []string
+	if b.Health.Why != "" {
+		words = append(words, healthText(b, now))
+	}
 	if len(b.Changed) > 0 {
 		words = append(words, strings.Join(b.Changed, ", ")+" changed")
 	}
@@ -143,14 +161,17 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// uptime returns how long a box has run, "-" for a box that does not run. The unit is the largest with a count of two
-// or more.
+// uptime returns how long a box has run, "-" for a box that does not run.
 func uptime(b launcher.Status, now time.Time) string {
 	if b.PID == 0 {
 		return "-"
 	}
+	return span(now.Sub(b.Started))
+}
+
+// span returns a time in the largest unit with a count of two or more.
+func span(d time.Duration) string {
 	const day = 24 * time.Hour
-	d := now.Sub(b.Started)
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)

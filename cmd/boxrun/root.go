@@ -68,7 +68,7 @@ away without a trace.`,
 	group(root, upCommand(a), downCommand(a), restartCommand(a), shellCommand(a), execCommand(a), cpCommand(a),
 		buildCommand(a), diffCommand(a), psCommand(a), statusCommand(a), logsCommand(a), profileCommand(a), hostCommand(a),
 		doctorCommand(a), traceCommand(a), versionCommand(a),
-		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), manCommand())
+		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a), manCommand())
 	root.AddCommand(habits.Commands()...)
 	strictCompletion(root)
 	return root

@@ -15,19 +15,38 @@ import (
 )
 
 func statusCommand(a *app) *cobra.Command {
-	return a.withJSON(&cobra.Command{
+	var check bool
+	cmd := a.withJSON(&cobra.Command{
 		Use:     "status PROFILE",
 		Aliases: []string{"inspect"},
 		Short:   "Tell all about one box: its systemd, its rules, who can reach it",
 		Long: `status tells all about one box: the state of its systemd and units that failed,
 what it uses and is held to, who can reach which port, whether its rules and its
-bridge are as boxrun made them, and whether its profile has changed since.`,
+bridge are as boxrun made them, and whether its profile has changed since.
+
+With --check it prints one line, for monitors and cluster managers, and never
+starts anything. The exit code says how the box is:
+
+   0  well: healthy, or degraded by a failed unit that [ready] does not name
+   3  not up
+   5  not ready: it is starting, or was never ready since its start
+  10  unhealthy: what [ready] asks for was there, and is not
+  11  crashed
+  12  drifted: it is well, and rules or limits of it are out of place
+  13  busy: another boxrun stops it, or starts it anew
+
+1 and 2 are failures of boxrun itself, as with every verb. --check needs no root
+where the profile has health.interval: it then tells of the last look.`,
 		Example: `  boxrun status web
-  boxrun status --json web`,
+  boxrun status --json web
+  boxrun status --check web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: first(a.completeBoxes),
-		PreRunE:           a.asRoot,
+		PreRunE:           unless(&check, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if check {
+				return a.check(cmd, names[0])
+			}
 			var now *profiles.Profile // nil where it is missing or invalid: status still describes the box
 			if p, err := a.search.Load(names[0]); err == nil {
 				now = &p
@@ -39,6 +58,8 @@ bridge are as boxrun made them, and whether its profile has changed since.`,
 			return a.result(d, 3, statusRows(d, time.Now()))
 		},
 	})
+	cmd.Flags().BoolVar(&check, "check", false, "print one line, and tell by the exit code how the box is")
+	return cmd
 }
 
 // statusRows returns a label and a value for each line of status.
@@ -50,6 +71,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	rows := [][]string{
 		{"name:", d.Name},
 		{"state:", state},
+		{"health:", healthText(d.Status, now)},
 		{"systemd:", cmp.Or(d.Systemd, "-")},
 		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
 		{"address:", cmp.Or(d.Address, "-")},
@@ -67,6 +89,21 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 		return append(rows, []string{"network:", "in place"})
 	}
 	return append(rows, labelled("drifted:", d.Drift)...)
+}
+
+// healthText says how a box is, why, and since when.
+func healthText(s launcher.Status, now time.Time) string {
+	if s.PID == 0 {
+		return "-"
+	}
+	text := s.Health.Word
+	if !s.Health.Since.IsZero() {
+		text += " for " + span(now.Sub(s.Health.Since))
+	}
+	if s.Health.Why != "" {
+		text += ": " + s.Health.Why
+	}
+	return text
 }
 
 // changed says that the profile or a secret's file changed since the start; "" where neither did.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"boxrun/launcher/say"
 )
 
 // terminal is what boxrun prints with.
@@ -21,7 +24,8 @@ import (
 //	live     on a terminal a line on stderr that is written over; elsewhere a plain line when its subject changes,
 //	         once a step has taken a second
 //
-// Messages start without a capital and end without a full stop.
+// Messages start without a capital and end without a full stop. What is printed passes a filter here, because words of
+// boxes, users and programs are in it: nothing is left that the reader's terminal could take for a command.
 type terminal struct {
 	in, out, err  *os.File
 	asJSON, quiet bool // --json and --quiet
@@ -45,8 +49,14 @@ func (t *terminal) note(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.clearLive()
-	fmt.Fprintln(t.err, "boxrun: "+text)
+	fmt.Fprintln(t.err, "boxrun: "+shown(text))
 }
+
+// longestNote limits a line on stderr, in characters.
+const longestNote = 4000
+
+// shown returns a line fit to print.
+func shown(line string) string { return say.Plain(say.Cut(line, longestNote)) }
 
 func (t *terminal) notef(format string, args ...any) { t.note(fmt.Sprintf(format, args...)) }
 
@@ -63,6 +73,7 @@ func (t *terminal) live(text string) {
 	if t.began.IsZero() {
 		t.began = time.Now()
 	}
+	text = shown(text)
 	subject, _, _ := strings.Cut(text, " (")
 	switch {
 	case t.isTTY:
@@ -82,28 +93,42 @@ func (t *terminal) clearLive() {
 	t.subject = ""
 }
 
-// lines prints a result of lines, nothing for none.
+// lines prints a result of lines, nothing for none. A line that has a line end in it stays one line.
 func (t *terminal) lines(lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
+	return t.write(mapped(lines, say.Plain))
+}
+
+func (t *terminal) write(lines []string) error {
 	_, err := t.out.WriteString(strings.Join(lines, "\n") + "\n")
 	return err
 }
 
-// commands prints the commands of a dry run, and returns err instead if there is one.
+// commands prints the commands of a dry run, and returns err instead if there is one. Away from a terminal the commands
+// come as they are, for a shell.
 func (t *terminal) commands(commands []string, err error) error {
-	if err != nil {
+	switch {
+	case err != nil || len(commands) == 0:
 		return err
+	case term.IsTerminal(int(t.out.Fd())):
+		commands = strings.Split(strings.Join(commands, "\n"), "\n")
+		return t.lines(commands)
 	}
-	return t.lines(commands)
+	return t.write(commands)
 }
 
-// json prints a result as JSON, for programs.
+// json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here.
 func (t *terminal) json(v any) error {
-	enc := json.NewEncoder(t.out)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := t.out.WriteString(say.EscapedJSON(text.String()))
+	return err
 }
 
 // withJSON returns cmd with the flag --json, and --format json for those who are used to that.
@@ -145,7 +170,7 @@ func mapped[T, U any](list []T, of func(T) U) []U {
 func (t *terminal) spaced(gap int, rows [][]string) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
+		if _, err := fmt.Fprintln(w, strings.Join(mapped(row, say.Printable), "\t")); err != nil {
 			return err
 		}
 	}

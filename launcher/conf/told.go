@@ -48,6 +48,9 @@ func Told(b *box.Box, p profiles.Profile, names Resolvers, boxes []*box.Box) Dir
 		Systemd: !box.IsHello(p.Image), Hosts: HostsOf(b, boxes), Names: names,
 		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask, TasksHeld: p.Resources.PIDs > 0,
 	}
+	if box.KeepsJournal(p) {
+		c.MachineID, _ = box.MachineID(p.Name) // a start is refused where there is none
+	}
 	if p.Network.Mode == profiles.HostMode {
 		c.Mask = slices.Concat(networkManagers(), c.Mask)
 	}

@@ -90,10 +90,10 @@ func (b boxLooks) confinement(ctx context.Context) Check {
 
 // address says whether the box has the address to which its rules send packets.
 func (b boxLooks) address(context.Context) Check {
-	moved, err := network.Moved(b.Box)
+	moved, err := network.Moved(b.store, b.Box)
 	switch {
 	case errors.Is(err, netsetup.ErrNoAddress):
-		return fail("nobody reaches it", "boxrun restart "+b.Name, "the box has lost its address: %v", err)
+		return fail("nobody reaches it", "boxrun restart "+b.Name, "%v", err)
 	case err != nil:
 		return broken(err)
 	case moved != "":

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -291,7 +290,7 @@ func (b boxLooks) ping(ctx context.Context) Check {
 
 // pingAs runs ping in the box as user. It returns the exit code, and the last line of the output.
 func (b boxLooks) pingAs(ctx context.Context, user string) (code int, said string, err error) {
-	var out bytes.Buffer
+	var out say.Head
 	code, err = enter.RefOf(b.store, b.Box).Run(ctx, enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	return code, say.Printable(lines[len(lines)-1]), err

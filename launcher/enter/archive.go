@@ -19,10 +19,12 @@ import (
 // A tar stream of "boxrun cp" begins with the entry "." for the source itself. The names of all other entries are
 // relative to the source.
 
-// packer writes a file or a directory tree as a tar stream.
+// packer writes a file or a directory tree as a tar stream. Each step below the source is taken from an open directory
+// and follows no link: whoever can write there could lead a path elsewhere meanwhile.
 type packer struct {
 	out   *tar.Writer
 	notes io.Writer
+	root  string           // the source, for messages
 	seen  map[inode]string // for files with several names: the name written first
 }
 
@@ -33,53 +35,58 @@ type inode struct{ dev, ino uint64 }
 // Sockets and devices are left out, with a line on notes. After an error the stream has no end, so the other side
 // notices the error.
 func pack(out, notes io.Writer, source string) error {
-	p := packer{tar.NewWriter(out), notes, map[inode]string{}}
+	flags := unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	if contents(source) || strings.HasSuffix(source, "/") { // copy the directory behind a link
-		var err error
-		if source, err = filepath.EvalSymlinks(source); err != nil {
-			return err
-		}
+		flags = unix.O_PATH | unix.O_CLOEXEC
 	}
 	source = filepath.Clean(source)
-	err := filepath.WalkDir(source, func(path string, _ fs.DirEntry, err error) error {
-		var failed *fs.PathError
-		if errors.As(err, &failed) {
-			return fmt.Errorf("copying %s: %w", path, failed.Err) // without the name of the system call, which helps nobody
-		}
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(source, path)
-		if err != nil {
-			return err
-		}
-		return p.add(path, name)
-	})
-	if err != nil {
+	p := packer{tar.NewWriter(out), notes, source, map[inode]string{}}
+	if err := p.add(unix.AT_FDCWD, source, flags, "."); err != nil {
 		return err // no Close: the missing end tells the other side
 	}
 	return p.out.Close()
 }
 
-// add writes the file at path under name. A file that vanished meanwhile is an error, because the copy would then be
-// incomplete.
-func (p packer) add(path, name string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case err != nil:
-		return err
-	case info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0:
-		fmt.Fprintf(p.notes, "left out %s: it is a socket or a device\n", path)
+// add writes the file elem of the open directory dir under name, and all below a directory. A file that vanished
+// meanwhile is an error, because the copy would then be incomplete.
+func (p packer) add(dir int, elem string, flags int, name string) error {
+	f, err := openAt(dir, elem, flags)
+	if err != nil {
+		return p.failed(name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return p.failed(name, err)
+	}
+	switch mode := info.Mode(); {
+	case mode&(fs.ModeSocket|fs.ModeDevice) != 0:
+		fmt.Fprintf(p.notes, "left out %s: it is a socket or a device\n", filepath.Join(p.root, name))
 		return nil
-	case info.Mode().IsRegular():
-		return p.addRegular(path, name)
+	case mode.IsRegular():
+		return p.failed(name, p.addRegular(dir, elem, name))
+	case mode.IsDir():
+		return p.addDir(f, info, name)
 	}
 	link := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if link, err = os.Readlink(path); err != nil {
-			return err
+		if link, err = readLink(f); err != nil {
+			return p.failed(name, err)
 		}
 	}
+	return p.failed(name, p.writeHeader(info, name, link))
+}
+
+// failed returns an error for the file with a name in the stream, without the name of the system call, which helps
+// nobody. An error that has its file already stays.
+func (p packer) failed(name string, err error) error {
+	if errno := unix.Errno(0); errors.As(err, &errno) && errno != unix.EPIPE {
+		err = fmt.Errorf("copying %s: %w", filepath.Join(p.root, name), errno)
+	}
+	return err
+}
+
+func (p packer) writeHeader(info fs.FileInfo, name, link string) error {
 	h, err := headerOf(info, name, link)
 	if err != nil {
 		return err
@@ -87,18 +94,60 @@ func (p packer) add(path, name string) error {
 	return p.out.WriteHeader(h)
 }
 
+// openAt opens a file below an open directory.
+func openAt(dir int, elem string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(dir, elem, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), elem), nil
+}
+
+// readLink returns where an open symbolic link (O_PATH) leads.
+func readLink(f *os.File) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(f.Fd()), "", buf)
+	return string(buf[:max(n, 0)]), err
+}
+
+// addDir writes the directory f (O_PATH) and all below. The entries are read a few at a time: a box may have millions.
+func (p packer) addDir(f *os.File, info fs.FileInfo, name string) error {
+	if err := p.writeHeader(info, name, ""); err != nil {
+		return err
+	}
+	dir, err := openAt(int(f.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return p.failed(name, err)
+	}
+	defer dir.Close()
+	for {
+		elems, err := dir.Readdirnames(1000)
+		for _, elem := range elems {
+			if err := p.add(int(dir.Fd()), elem, unix.O_PATH|unix.O_NOFOLLOW, filepath.Join(name, elem)); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return p.failed(name, err)
+		}
+	}
+}
+
 // addRegular writes a regular file, or a hard link to the name the file was written under before. A file that grows
 // meanwhile is cut off at its size when it was opened. A file that shrinks meanwhile is an error.
-func (p packer) addRegular(path, name string) error {
+func (p packer) addRegular(dir int, elem, name string) error {
 	// If a link or a pipe has replaced the file meanwhile, open neither follows the link nor waits for the pipe.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openAt(dir, elem, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s was replaced while it was copied", path)
+		err = fmt.Errorf("%s was replaced while it was copied", filepath.Join(p.root, name))
 	}
 	if err != nil {
 		return err
@@ -111,14 +160,20 @@ func (p packer) addRegular(path, name string) error {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 		return p.out.WriteHeader(h)
 	}
+	data := spansOf(f, h.Size)
+	data.describe(h)
 	if err := p.out.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err = io.CopyN(p.out, f, h.Size)
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s became shorter while it was copied", path)
+	for _, s := range data.list {
+		if _, err := io.Copy(p.out, io.NewSectionReader(f, s.from, s.length)); err != nil {
+			return err
+		}
 	}
-	return err
+	if err := p.out.Flush(); err != nil && !errors.Is(err, unix.EPIPE) { // bytes are missing
+		return fmt.Errorf("%s became shorter while it was copied", filepath.Join(p.root, name))
+	}
+	return nil
 }
 
 // linked records the first name of a file with several names. For a file already written, again is true and first is
@@ -152,12 +207,14 @@ func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
 // says: the sender may be root in a box.
 type unpacker struct {
 	root *os.Root
-	dirs []*tar.Header // directories that get mode and times at the end, when they are full
+	dirs []*tar.Header  // directories that get mode and times at the end, when they are full
+	had  map[string]int // the directories in dirs by name; a stream that repeats names takes no more memory
+	side side
 }
 
-// unpack makes the tree of the stream at target, or inside target as placeFor decides. source is what the sender was
-// told to send. A stream without an end is an error.
-func unpack(in io.Reader, source, target string) error {
+// unpack makes the tree of the stream at the target of s, or inside the target as placeFor decides. A stream without an
+// end is an error.
+func unpack(in io.Reader, s side) error {
 	stream := tar.NewReader(in)
 	first, err := stream.Next()
 	if errors.Is(err, io.EOF) {
@@ -169,48 +226,73 @@ func unpack(in io.Reader, source, target string) error {
 	if first.Name != "." {
 		return fmt.Errorf("copying: the first name is %q", first.Name)
 	}
-	place, err := placeFor(source, target, first.Typeflag == tar.TypeDir)
+	dir, name, err := placeFor(s.Source, s.Target, first.Typeflag == tar.TypeDir)
 	if err != nil {
 		return err
-	}
-	return unpackAt(stream, first, place)
-}
-
-// unpackAt makes the file of header first at place, and all other files of the stream below. An existing directory is
-// used. After a file other than a directory, the stream must end.
-func unpackAt(stream *tar.Reader, first *tar.Header, place string) error {
-	dir, isDir := filepath.Dir(place), first.Typeflag == tar.TypeDir
-	if isDir {
-		dir = place
-		if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	u := unpacker{root: root}
-	if isDir {
-		u.dirs = append(u.dirs, first)
-	} else {
-		first.Name = filepath.Base(place)
-		err = u.add(stream, first)
+	u := unpacker{root: root, side: s, had: map[string]int{}}
+	if first.Typeflag != tar.TypeDir {
+		first.Name = name
+		return u.single(stream, first)
 	}
-	for err == nil {
-		var h *tar.Header
-		h, err = stream.Next()
-		switch {
-		case errors.Is(err, io.EOF):
+	if name != "." {
+		kept, err := u.makeDir(name)
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", filepath.Join(dir, name), withoutPath(err))
+		}
+		if kept {
+			first.Mode = keepMode
+		}
+		below, err := root.OpenRoot(name)
+		if err != nil {
+			return err
+		}
+		defer below.Close()
+		u.root = below
+	} else {
+		first.Mode = keepMode
+	}
+	return u.tree(stream, first)
+}
+
+// keepMode stands for the mode in the header of a directory that was there before: its mode and owner stay.
+const keepMode = -1
+
+// single makes the only file of a stream.
+func (u *unpacker) single(stream *tar.Reader, h *tar.Header) error {
+	if err := u.add(stream, h); err != nil {
+		return err
+	}
+	switch next, err := stream.Next(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return fmt.Errorf("copying: unexpected %q", next.Name)
+	}
+}
+
+// tree makes all that is below the directory of the first header, which is the root.
+func (u *unpacker) tree(stream *tar.Reader, first *tar.Header) error {
+	u.dirs = append(u.dirs, first)
+	for {
+		h, err := stream.Next()
+		if errors.Is(err, io.EOF) {
 			return u.finish()
-		case err == nil && !isDir:
-			err = fmt.Errorf("copying: unexpected %q", h.Name)
-		case err == nil:
+		}
+		if err == nil {
 			err = u.add(stream, h)
 		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // add makes the file of header h below the root. A name leading out of the root is an error.
@@ -218,24 +300,28 @@ func (u *unpacker) add(stream *tar.Reader, h *tar.Header) error {
 	if !filepath.IsLocal(h.Name) {
 		return fmt.Errorf("copying: %q leads out of the copy", h.Name)
 	}
-	err := u.make(stream, h)
-	var failed *fs.PathError // the path in this error is relative
-	if errors.As(err, &failed) {
-		err = failed.Err
-	}
-	if err != nil {
+	if err := withoutPath(u.make(stream, h)); err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Join(u.root.Name(), h.Name), err)
 	}
 	return nil
 }
 
+// withoutPath returns an error without its path, which is relative.
+func withoutPath(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
 // make makes the file of header h. A directory is merged with an existing directory. Any other file replaces an
-// existing file, or an empty directory.
+// existing file, or an empty directory; a regular file in place of a regular file has the owner and mode of the old one.
 func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	if h.Typeflag == tar.TypeDir {
-		u.dirs = append(u.dirs, h)
-		return u.makeDir(h.Name)
+		return u.addDir(h)
 	}
+	u.keepOwner(h)
 	if err := u.root.Remove(h.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -258,18 +344,57 @@ func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	return u.dress(h)
 }
 
+// keepOwner gives the header of a regular file the owner and mode of the regular file that is there.
+func (u *unpacker) keepOwner(h *tar.Header) {
+	info, err := u.root.Lstat(h.Name)
+	if err != nil || h.Typeflag != tar.TypeReg || !info.Mode().IsRegular() {
+		return
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		h.Uid, h.Gid, h.Mode = int(stat.Uid), int(stat.Gid), int64(stat.Mode&0o7777)
+	}
+}
+
+// modeOf returns the mode for a file. A copy out of the box has no set-user-ID and set-group-ID bits, unless asked for:
+// whoever is root in the box could have programs run as any user of the host.
+func (u *unpacker) modeOf(h *tar.Header) fs.FileMode {
+	mode := h.FileInfo().Mode()
+	if u.side.Plain && !mode.IsDir() {
+		mode &^= fs.ModeSetuid | fs.ModeSetgid
+	}
+	return mode
+}
+
+// addDir makes a directory, or takes the directory that is there.
+func (u *unpacker) addDir(h *tar.Header) error {
+	at, again := u.had[h.Name]
+	kept, err := u.makeDir(h.Name)
+	switch {
+	case err != nil:
+		return err
+	case again:
+		h.Mode, u.dirs[at] = u.dirs[at].Mode, h
+		return nil
+	case kept:
+		h.Mode = keepMode
+	}
+	u.had[h.Name] = len(u.dirs)
+	u.dirs = append(u.dirs, h)
+	return nil
+}
+
 // makeDir makes a directory, with mode 0700 until finish. An existing directory is kept. A link to a directory is an
 // error.
-func (u *unpacker) makeDir(name string) error {
-	err := u.root.Mkdir(name, 0o700)
+func (u *unpacker) makeDir(name string) (kept bool, err error) {
+	err = u.root.Mkdir(name, 0o700)
 	if !errors.Is(err, os.ErrExist) {
-		return err
+		return false, err
 	}
 	info, err := u.root.Lstat(name)
 	if err == nil && !info.IsDir() {
 		err = errors.New("what is there is no directory")
 	}
-	return err
+	return true, err
 }
 
 // addRegular makes a regular file with the content of the stream. The file is new: make has removed a file of the
@@ -279,12 +404,12 @@ func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, stream)
+	err = fill(f, stream, h)
 	if err == nil {
 		err = f.Chown(h.Uid, h.Gid)
 	}
 	if err == nil {
-		err = f.Chmod(h.FileInfo().Mode()) // after Chown, which clears the set-user-id bit
+		err = f.Chmod(u.modeOf(h)) // after Chown, which clears the set-user-id bit
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
@@ -292,8 +417,12 @@ func (u *unpacker) addRegular(stream *tar.Reader, h *tar.Header) error {
 	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
 }
 
-// dress sets owner, mode and time of a file; of a symbolic link, owner and time of the link itself.
+// dress sets owner, mode and time of a file; of a symbolic link, owner and time of the link itself; of a directory that
+// was there before, the time.
 func (u *unpacker) dress(h *tar.Header) error {
+	if h.Mode == keepMode {
+		return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
+	}
 	if err := u.root.Lchown(h.Name, h.Uid, h.Gid); err != nil {
 		return err
 	}
@@ -303,7 +432,7 @@ func (u *unpacker) dress(h *tar.Header) error {
 			return unix.UtimesNanoAt(dir, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)
 		})
 	}
-	if err := u.root.Chmod(h.Name, h.FileInfo().Mode()); err != nil {
+	if err := u.root.Chmod(h.Name, u.modeOf(h)); err != nil {
 		return err
 	}
 	return u.root.Chtimes(h.Name, h.ModTime, h.ModTime)

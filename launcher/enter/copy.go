@@ -1,7 +1,6 @@
 package enter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 type Transfer struct {
 	Source, Target string
 	Into           bool // direction: true copies into the box, false out of the box
+	SetID          bool // a copy out of the box keeps set-user-ID and set-group-ID bits
 }
 
 // side holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
@@ -29,13 +29,14 @@ type Transfer struct {
 type side struct {
 	Source, Target string
 	Unpack         bool // this side receives
+	Plain          bool // this side makes no files with set-user-ID and set-group-ID bits
 }
 
 // run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
 // copied, such as sockets, get a line on notes.
 func (d side) run(in io.Reader, out, notes io.Writer) error {
 	if d.Unpack {
-		return unpack(in, d.Source, d.Target)
+		return unpack(in, d)
 	}
 	return pack(out, notes, d.Source)
 }
@@ -55,7 +56,7 @@ func (d side) inside() error {
 // Copy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
 // are kept. If the target is a directory, the copy goes into the target under its own name; of a source "DIR/." only
 // the contents go there. Otherwise the copy becomes the target, and the parent directory of the target must exist.
-// Existing directories are merged, existing files are replaced. The error is ErrNotFound where the box is not up.
+// Existing directories are merged, existing files are replaced; both keep their owner and mode. The error is ErrNotFound where the box is not up.
 func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	b, err := Find(s, name)
 	if err != nil {
@@ -67,8 +68,8 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	}
 	defer r.Close()
 	defer w.Close()
-	var inNotes, outNotes bytes.Buffer
-	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{t.Source, t.Target, t.Into}}
+	var inNotes, outNotes say.Head
+	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{Source: t.Source, Target: t.Target, Unpack: t.Into}}
 	boxEnd, hostEnd := w, r
 	if t.Into {
 		boxEnd, hostEnd = r, w
@@ -78,7 +79,8 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		err := side{t.Source, t.Target, !t.Into}.run(hostEnd, hostEnd, &outNotes)
+		outside := side{Source: t.Source, Target: t.Target, Unpack: !t.Into, Plain: !t.SetID}
+		err := outside.run(hostEnd, hostEnd, &outNotes)
 		hostEnd.Close() // the box's side must not wait for a host's side that gave up
 		done <- err
 	}()
@@ -111,25 +113,26 @@ func contents(source string) bool {
 	return source == "." || strings.HasSuffix(source, "/.") || path.Clean(source) == "/"
 }
 
-// placeFor returns the path where the copy of source goes, given the target a person named. isDir says whether source
-// is a directory. If target is a directory, the path is inside target, or target itself for the contents of a
-// directory. Otherwise the path is target. Errors are: a directory copied onto a file, and a target ending in "/"
-// that is not a directory.
-func placeFor(source, target string, isDir bool) (string, error) {
+// placeFor returns where the copy of source goes, given the target a person named: the name of the copy in a directory;
+// "." for the directory itself. isDir says whether source is a directory. If target is a directory, the copy goes inside
+// target, or is target itself for the contents of a directory. Otherwise the copy becomes target. Links are followed up
+// to the directory, and the name is no link's to lead elsewhere. Errors are: a directory copied onto a file, and a target
+// ending in "/" that is not a directory.
+func placeFor(source, target string, isDir bool) (dir, name string, err error) {
 	info, err := os.Stat(target)
 	switch {
 	case err == nil && info.IsDir() && isDir && contents(source):
-		return target, nil
+		return target, ".", nil
 	case err == nil && info.IsDir():
-		return path.Join(target, path.Base(path.Clean(source))), nil
+		return target, path.Base(path.Clean(source)), nil
 	case err == nil && isDir:
-		return "", fmt.Errorf("%q is no directory, and %q is one", target, source)
+		return "", "", fmt.Errorf("%q is no directory, and %q is one", target, source)
 	case err == nil && strings.HasSuffix(target, "/"), errors.Is(err, unix.ENOTDIR):
-		return "", fmt.Errorf("%q is no directory", target)
+		return "", "", fmt.Errorf("%q is no directory", target)
 	case errors.Is(err, os.ErrNotExist) && strings.HasSuffix(target, "/") && !isDir:
-		return "", fmt.Errorf("there is no directory %q", target)
+		return "", "", fmt.Errorf("there is no directory %q", target)
 	case err == nil, errors.Is(err, os.ErrNotExist):
-		return path.Clean(target), nil
+		return path.Dir(path.Clean(target)), path.Base(path.Clean(target)), nil
 	}
-	return "", err
+	return "", "", err
 }

@@ -3,10 +3,17 @@ package enter
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/testkit"
 )
 
 // stream returns a tar stream of headers with these bodies; all files belong to the user of the test.
@@ -58,7 +65,7 @@ func TestUnpackStaysBelowTheTarget(t *testing.T) {
 		for i := range files {
 			files[i].Linkname = strings.ReplaceAll(files[i].Linkname, "ABOVE", above)
 		}
-		if err := unpack(stream(t, files...), "source", filepath.Join(above, "copy")); err == nil {
+		if err := unpack(stream(t, files...), side{Source: "source", Target: filepath.Join(above, "copy")}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if text, err := os.ReadFile(victim); string(text) != "good" {
@@ -76,7 +83,7 @@ func TestUnpackReplacesLinks(t *testing.T) {
 	}
 	err := unpack(stream(t, tar.Header{Name: ".", Typeflag: tar.TypeDir},
 		tar.Header{Name: "a", Typeflag: tar.TypeSymlink, Linkname: victim}, tar.Header{Name: "a", Typeflag: tar.TypeReg}),
-		"source", filepath.Join(above, "copy"))
+		side{Source: "source", Target: filepath.Join(above, "copy")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +98,7 @@ func TestACutStreamIsAnError(t *testing.T) {
 	top, file := tar.Header{Name: ".", Typeflag: tar.TypeDir}, tar.Header{Name: "a", Typeflag: tar.TypeReg}
 	whole := stream(t, top, file).Bytes()
 	for _, n := range []int{0, 100, 1024 + 2} {
-		if err := unpack(bytes.NewReader(whole[:n]), "source", filepath.Join(t.TempDir(), "copy")); err == nil {
+		if err := unpack(bytes.NewReader(whole[:n]), side{Source: "source", Target: filepath.Join(t.TempDir(), "copy")}); err == nil {
 			t.Errorf("cut after %d bytes: no error", n)
 		}
 	}
@@ -127,7 +134,8 @@ func TestPlaceFor(t *testing.T) {
 		{"/s", "new/", false, `no directory "new/"`},
 		{"/s", "f/new", false, "no directory"},
 	} {
-		got, err := placeFor(test.source, test.target, test.isDir)
+		in, name, err := placeFor(test.source, test.target, test.isDir)
+		got := filepath.Join(in, name)
 		if err != nil {
 			got = err.Error()
 		}
@@ -135,4 +143,105 @@ func TestPlaceFor(t *testing.T) {
 			t.Errorf("%s to %s (directory: %v): got %q, want %q", test.source, test.target, test.isDir, got, test.want)
 		}
 	}
+}
+
+// Whoever can write below the source swaps a directory for a link, again and again. The copy never holds what is
+// behind the link.
+func TestPackFollowsNoLinkOnTheWay(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"src/d", "closed"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, link := filepath.Join(dir, "src/d"), filepath.Join(dir, "link")
+	err := errors.Join(os.WriteFile(d+"/name", []byte("open"), 0o644), os.WriteFile(filepath.Join(dir, "closed/name"), []byte("secret"), 0o600),
+		os.Symlink(filepath.Join(dir, "closed"), link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, d, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	for began := time.Now(); time.Since(began) < 500*time.Millisecond; {
+		var out bytes.Buffer
+		_ = pack(&out, io.Discard, filepath.Join(dir, "src")) // an error is as good
+		if bytes.Contains(out.Bytes(), []byte("secret")) {
+			t.Error("the copy holds what is behind the link")
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
+// Holes stay holes, and data stays where it was.
+func TestSparseFiles(t *testing.T) {
+	dir := t.TempDir()
+	source, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")
+	f, err := os.Create(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err1 := f.WriteAt([]byte("begin"), 1<<20)
+	_, err2 := f.WriteAt([]byte("middle"), 1<<30)
+	var out bytes.Buffer
+	err = errors.Join(err1, err2, f.Truncate(1<<40), pack(&out, io.Discard, source), unpack(&out, side{Source: source, Target: target}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want unix.Stat_t
+	if err := errors.Join(unix.Stat(target, &got), unix.Stat(source, &want)); err != nil {
+		t.Fatal(err)
+	}
+	if got.Size != want.Size || got.Blocks > want.Blocks+64 {
+		t.Errorf("got %d bytes in %d blocks, want %d in %d", got.Size, got.Blocks, want.Size, want.Blocks)
+	}
+	copied, err := os.Open(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	for at, text := range map[int64]string{1 << 20: "begin", 1 << 30: "middle"} {
+		buf := make([]byte, len(text))
+		if _, err := copied.ReadAt(buf, at); err != nil || string(buf) != text {
+			t.Errorf("at %d: got %q (%v), want %q", at, buf, err, text)
+		}
+	}
+}
+
+// A copy out of a box brings no programs with rights of their owner, and what was there keeps its owner and mode.
+func TestModesOfACopyOutOfABox(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "copy/there")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "copy"), 0o710), os.WriteFile(there, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	me := tar.Header{Uid: os.Getuid(), Gid: os.Getgid()}
+	header := func(name string, kind byte, mode int64) tar.Header {
+		return tar.Header{Name: name, Typeflag: kind, Mode: mode, Uid: me.Uid, Gid: me.Gid}
+	}
+	in := stream(t, header(".", tar.TypeDir, 0o777), header("new", tar.TypeReg, 0o6755), header("there", tar.TypeReg, 0o4777))
+	if err := unpack(in, side{Source: "source/.", Target: filepath.Join(dir, "copy"), Plain: true}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, name := range []string{"copy", "copy/new", "copy/there"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, info.Mode().String())
+	}
+	testkit.WantText(t, strings.Join(got, " "), "drwx--x--- -rwxr-xr-x -rw-------")
 }

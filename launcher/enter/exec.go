@@ -61,7 +61,7 @@ type Command struct {
 	TTY   bool     // run on a new terminal of the box
 
 	Stdin  *os.File  `json:"-"` // nil: empty
-	Stdout io.Writer `json:"-"` // with TTY, gets stderr too; only an *os.File is passed on without copying
+	Stdout io.Writer `json:"-"` // with TTY, gets stderr too; only a pipe is passed on without copying
 	Stderr io.Writer `json:"-"`
 
 	grace time.Duration // how long the command may go on after a hang-up; 0: endTimeout
@@ -157,7 +157,7 @@ func (b Ref) run(ctx context.Context, e entry) (code int, err error) {
 	}
 	defer j.line.close()
 	if e.TTY {
-		err = j.runOnPty(ctx, e.Command, fmt.Sprintf("/proc/%d/root/dev/pts", b.PID))
+		err = j.runOnPty(ctx, e.Command, func() (master, slave *os.File, err error) { return ptyOf(ctx, b.PID) })
 	} else {
 		err = j.runPlain(ctx, e.Command)
 	}
@@ -224,56 +224,88 @@ func (j *job) start() error {
 	return nil
 }
 
-// runPlain runs the command without a terminal. If boxrun's own input is a terminal, boxrun copies the input through a
-// pipe: the command is in another session and may not read the terminal.
+// runPlain runs the command without a terminal. The command gets pipes: see private.
 func (j *job) runPlain(ctx context.Context, c Command) error {
 	j.cmd.Stdout, j.cmd.Stderr = c.outputs()
-	if c.Stdin != nil {
+	if isPipe(c.Stdin) {
 		j.cmd.Stdin = c.Stdin
+		return j.startAndWait(ctx)
 	}
-	if isTerminal(c.Stdin) {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		defer w.Close()
-		in, err := startInput(c.Stdin, w, w.Close)
-		if err != nil {
-			return err
-		}
-		defer in.stop()
-		j.cmd.Stdin = r
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
 	}
+	defer r.Close()
+	defer w.Close()
+	in, err := startInput(c.Stdin, w, w.Close)
+	if err != nil {
+		return err
+	}
+	j.cmd.Stdin = r
+	err = j.startAndWait(ctx)
+	in.stop()
+	in.giveBack(c.Stdin, r)
+	return err
+}
+
+func (j *job) startAndWait(ctx context.Context) error {
 	if err := j.start(); err != nil {
 		return err
 	}
 	return j.wait(ctx)
 }
 
-// writer hides every method but Write: os/exec then gives the command a pipe instead of the file itself.
-type writer struct{ io.Writer }
+// private hides every method of a writer but Write: os/exec then gives the command a pipe. A file of the host, open in
+// the box, could be opened again by any process of the box with the file's rights: for writing from the start, or as a
+// directory to go on from. On a terminal root in the box could type (TIOCSTI). Even the mode of /dev/null could be
+// changed.
+type private struct{ io.Writer }
 
-// outputs returns the writers for the command's output. The host's terminal is never passed on itself: root in the box
-// could type on the terminal (TIOCSTI). If both outputs are the terminal, both get the same writer, to keep the order.
+// outputs returns the writers for the command's output. A pipe is passed on itself. If both outputs lead to the same
+// file, both get the same writer, to keep the order.
 func (c Command) outputs() (stdout, stderr io.Writer) {
-	stdout, stderr = c.Stdout, c.Stderr
-	if isTerminal(stderr) {
-		stderr = writer{stderr}
-	}
-	if isTerminal(stdout) {
-		stdout = writer{stdout}
-		if isTerminal(c.Stderr) {
-			stderr = stdout
-		}
+	stdout, stderr = hide(c.Stdout), hide(c.Stderr)
+	if sameFile(c.Stdout, c.Stderr) {
+		stderr = stdout
 	}
 	return stdout, stderr
 }
 
-// runOnPty runs the command on a new terminal of the devpts mounted on dir. The command itself makes the terminal its
+// hide returns what the command may get of a writer.
+func hide(w io.Writer) io.Writer {
+	switch {
+	case w == nil:
+		return io.Discard
+	case isPipe(w):
+		return w
+	}
+	return private{w}
+}
+
+// isPipe reports whether a stream is a pipe.
+func isPipe(stream any) bool {
+	info, err := statOf(stream)
+	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
+}
+
+// sameFile reports whether two streams are files, and the same.
+func sameFile(a, b any) bool {
+	infoA, errA := statOf(a)
+	infoB, errB := statOf(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+func statOf(stream any) (fs.FileInfo, error) {
+	if f, ok := stream.(*os.File); ok && f != nil {
+		return f.Stat()
+	}
+	return nil, os.ErrInvalid
+}
+
+// runOnPty runs the command on a new terminal that open opens. The command itself makes the terminal its
 // controlling terminal: inside the box, the command leads its own session.
-func (j *job) runOnPty(ctx context.Context, c Command, dir string) (err error) {
-	master, slave, err := openPty(dir)
+func (j *job) runOnPty(ctx context.Context, c Command, open func() (master, slave *os.File, err error)) (err error) {
+	master, slave, err := open()
 	if err != nil {
 		return err
 	}

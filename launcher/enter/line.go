@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -20,11 +21,11 @@ type line struct {
 	text    []byte     // the second packet
 }
 
-// newLine opens a line. Its files include boxrun's executable, to be run inside the box.
+// newLine opens a line. Its files include a copy of boxrun's executable, to be run inside the box.
 func newLine(e entry) (*line, error) {
-	exe, err := os.Open("/proc/self/exe")
+	exe, err := copyOfSelf()
 	if err != nil {
-		return nil, fmt.Errorf("opening boxrun's own executable: %w", err)
+		return nil, fmt.Errorf("copying boxrun's own executable: %w", err)
 	}
 	spec, err := inMemory(e)
 	if err != nil {
@@ -46,14 +47,25 @@ func newLine(e entry) (*line, error) {
 	return l, nil
 }
 
-// inMemory returns a file without a name (memfd) holding e. The values of e, secrets among them, thus appear in no
-// process list.
+// copyOfSelf returns a sealed copy of boxrun's executable. Of a process in the box, root in the box can open the
+// executable (/proc/PID/exe), and could write the host's file.
+func copyOfSelf() (*os.File, error) {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	return files.Sealed("boxrun", exe)
+}
+
+// inMemory returns a sealed file without a name (memfd) holding e. The values of e, secrets among them, thus appear in
+// no process list.
 func inMemory(e entry) (*os.File, error) {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return nil, err
 	}
-	return files.InMemory("boxrun-entry", text)
+	return files.Sealed("boxrun-entry", bytes.NewReader(text))
 }
 
 // started closes the far end in this process: from then on the process inside holds the only copy, and its exit closes

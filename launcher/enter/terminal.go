@@ -182,6 +182,7 @@ type input struct {
 	wake, stopper *os.File // the two ends of a pipe; closing stopper ends the copying
 	to            *os.File
 	done          chan struct{}
+	left          int // bytes read and not written, once done is closed
 }
 
 const endAgain = 250 // milliseconds
@@ -214,6 +215,15 @@ func (in *input) stop() {
 	<-in.done
 }
 
+// giveBack moves the place in from back by what no command has taken out of the pipe r, after the end of the copying.
+// A loop that reads lines from the same file goes on with the next line. Of other files nothing can be given back.
+func (in *input) giveBack(from, r *os.File) {
+	waiting, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+	if err == nil && from != nil && waiting+in.left > 0 {
+		_, _ = from.Seek(-int64(waiting+in.left), io.SeekCurrent) // fails where from has no places
+	}
+}
+
 // copy copies from, and reports whether it came to the end of from. copy reads only what poll has announced: a blocking
 // read could not be stopped, and O_NONBLOCK would be set for everyone sharing the terminal.
 func (in *input) copy(from int) bool {
@@ -229,7 +239,8 @@ func (in *input) copy(from int) bool {
 		case n <= 0:
 			return true // the end, or EIO from a terminal after hang-up
 		}
-		if _, err := in.to.Write(buf[:n]); err != nil {
+		if written, err := in.to.Write(buf[:n]); err != nil {
+			in.left = n - written
 			return false
 		}
 	}

@@ -43,7 +43,7 @@ func relayTo(signals <-chan os.Signal, c Command) (int, error) {
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	j := &job{cmd: cmd, line: l, signals: signals, grace: c.grace}
-	if err := j.runOnPty(context.Background(), c, hostPtys()); err != nil {
+	if err := j.runOnPty(context.Background(), c, func() (*os.File, *os.File, error) { return openPty(hostPtys()) }); err != nil {
 		return CodeBoxrun, err
 	}
 	return exitCode(cmd.ProcessState), nil

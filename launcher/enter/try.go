@@ -1,7 +1,6 @@
 package enter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,7 @@ import (
 
 // Try tries ways from the box to the host, and returns what is open though the level closes the way: see confine.Try.
 func (b Ref) Try(ctx context.Context, s profiles.Security) (open []string, err error) {
-	var out bytes.Buffer
+	var out say.Head
 	code, err := b.run(ctx, entry{Command: Command{Stdout: &out, Stderr: &out}, Try: &s})
 	if err == nil && code != 0 {
 		err = errors.New("trying ended with exit code " + fmt.Sprint(code))

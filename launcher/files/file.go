@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -195,6 +196,28 @@ func InMemory(name string, content []byte) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// Sealed is InMemory for a file that nobody can change, whoever gets the descriptor: the file is sealed, and open for
+// reading alone, as a program open for writing cannot be executed.
+func Sealed(name string, content io.Reader) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 every such file is executable
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer file.Close()
+	if _, err := io.Copy(file, content); err != nil {
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		return nil, os.NewSyscallError("F_ADD_SEALS", err)
+	}
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 }
 
 // Exists reports whether path leads to something, after following links.

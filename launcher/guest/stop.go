@@ -82,15 +82,10 @@ func (s stopping) run(ctx context.Context) (killed, err error) {
 func (s stopping) stopInit(ctx context.Context) (killed, err error) {
 	soft, cancel := context.WithTimeoutCause(ctx, s.timeout, errSlow)
 	defer cancel()
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		s.narrate(soft)
-	}()
+	go s.narrate(soft) // a look into the box may take for ever, and delays nothing
 	go s.nudgeInit(soft)
 	err = s.halt(soft)
 	cancel()
-	<-told // so narrate says nothing after the return
 	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
 		return nil, err
 	}
@@ -162,7 +157,9 @@ func (s stopping) narrate(ctx context.Context) {
 		if systemd == nil {
 			systemd, _ = Dial(ctx, s.init.PID) // without a systemd the line says less
 		}
-		s.live.Say(stopLine(ctx, systemd, time.Since(began)))
+		if line := stopLine(ctx, systemd, time.Since(began)); ctx.Err() == nil {
+			s.live.Say(line)
+		}
 	}
 	if systemd != nil {
 		systemd.Close()

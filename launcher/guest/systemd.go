@@ -33,7 +33,7 @@ type Systemd struct{ conn Conn }
 // Dial connects to the systemd of a box. pid is the PID of this systemd on the host. The error is errNoSystemd
 // if the socket is missing, or nobody listens.
 func Dial(ctx context.Context, pid int) (*Systemd, error) {
-	socket, err := openInBox(pid, "run", "systemd", "private")
+	socket, err := process.OpenInside(ctx, pid, "run", "systemd", "private")
 	if errors.Is(err, unix.ENOENT) {
 		return nil, errNoSystemd
 	}
@@ -60,7 +60,7 @@ func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dbus.NewConn(stream, dbus.WithContext(ctx))
+	conn, err := dbus.NewConn(newGuard(stream), dbus.WithContext(ctx))
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}
@@ -68,26 +68,6 @@ func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
-}
-
-// openInBox opens a path below the root of the process pid, an element at a time, and follows no link: a link made
-// inside the box would lead to the same name on the host. The descriptor (O_PATH) is good for /proc/self/fd alone.
-func openInBox(pid int, elems ...string) (int, error) {
-	fd, err := unix.Open(process.ProcFile(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for i, elem := range elems {
-		if err != nil {
-			return -1, err
-		}
-		flags := unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
-		if i < len(elems)-1 {
-			flags |= unix.O_DIRECTORY
-		}
-		var next int
-		next, err = unix.Openat(fd, elem, flags, 0)
-		unix.Close(fd)
-		fd = next
-	}
-	return fd, err
 }
 
 // runsSystemd reports whether the executable of a process is systemd. A systemd replaced by an upgrade counts, and so
@@ -106,8 +86,17 @@ func ask[T any](ctx context.Context, what string, question func(context.Context)
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	answer, err := question(ctx)
+	if said := new(dbus.Error); errors.As(err, said) {
+		err = errors.New(say.Printable(say.Cut(said.Error(), 200)))
+	}
+	if errors.Is(err, dbus.ErrClosed) {
+		err = errNoAnswer
+	}
 	return answer, fault.Wrap("asking the box's systemd for "+what, err)
 }
+
+// errNoAnswer is the error for a peer that closes the connection, or answers what no systemd answers: see guard.
+var errNoAnswer = errors.New("there is no well-formed answer")
 
 // state returns what "systemctl is-system-running" prints: initializing, starting, running, degraded, maintenance or
 // stopping.

@@ -80,7 +80,7 @@ func TestLinksInABoxAreNotFollowed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			box := inPrivateRun(t, script)
-			fd, err := openInBox(box.PID, "run", "systemd", "private")
+			fd, err := process.OpenInside(t.Context(), box.PID, "run", "systemd", "private")
 			if err != nil {
 				return
 			}
@@ -130,7 +130,7 @@ func TestConnectionComesFromInsideTheBox(t *testing.T) {
 	box := inPrivateRun(t, "true")
 	l := listenInBox(t, box)
 	defer l.Close()
-	socket, err := openInBox(box.PID, "run", "systemd", "private")
+	socket, err := process.OpenInside(t.Context(), box.PID, "run", "systemd", "private")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
@@ -87,7 +88,7 @@ type logFile struct {
 // does not run (b.PID is 0). The code is journalctl's; with an error the code is 125. Following stops when the box or
 // ctx ends; neither is an error.
 func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, errOut io.Writer) (code int, err error) {
-	if b.PID != 0 && hasJournal(b.PID) {
+	if b.PID != 0 && hasJournal(ctx, b.PID) {
 		e := enter.Command{Argv: o.argv(), Stdout: out, Stderr: errOut}
 		if o.Colours {
 			e.Env = []string{"SYSTEMD_COLORS=1"}
@@ -112,17 +113,26 @@ func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, er
 	return 0, nil
 }
 
+// selects reports whether only a journal can answer the query.
+func (o Query) selects() bool {
+	return o.Unit+o.Since+o.Until+o.Priority+o.Grep+o.Output != ""
+}
+
 // refuseFiles refuses a selection only a journal can make, such as by unit or by time, and journalctl's formats.
 func (o Query) refuseFiles(box string) error {
-	if o.Unit+o.Since+o.Until+o.Priority+o.Grep+o.Output == "" {
+	if !o.selects() {
 		return nil
 	}
 	return fmt.Errorf("box %q keeps no journal, and its log has neither units, times, priorities nor formats", box)
 }
 
 // hasJournal reports whether systemd's journal runs in the box.
-func hasJournal(pid int) bool {
-	return files.Exists(process.ProcFile(pid, "root/run/systemd/journal/socket"))
+func hasJournal(ctx context.Context, pid int) bool {
+	fd, err := process.OpenInside(ctx, pid, "run", "systemd", "journal", "socket")
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
 }
 
 // tail writes the last lines of this start, all for -1, and moves From to the end of the file. The next tail thus
@@ -133,22 +143,46 @@ func (f *logFile) tail(out io.Writer, lines int) error {
 		return files.IgnoreNotExist(err)
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.NewSectionReader(file, f.From, 1<<40))
+	info, err := file.Stat()
+	if err != nil || info.Size() <= f.From {
+		return err
+	}
+	from, err := lastLines(file, f.From, info.Size(), lines)
 	if err != nil {
 		return err
 	}
-	f.From += int64(len(text))
-	_, err = out.Write(lastLines(text, lines))
+	f.From = info.Size()
+	_, err = io.Copy(out, io.NewSectionReader(file, from, f.From-from))
 	return err
 }
 
-// lastLines returns the last lines of text; all of text for a negative number.
-func lastLines(text []byte, lines int) []byte {
-	if lines < 0 {
-		return text
+// lastLines returns where the last lines of the part of a file begin: from for a negative number. The part is read from
+// its end, a piece at a time: a box can fill a disk with its log.
+func lastLines(file io.ReaderAt, from, to int64, lines int) (int64, error) {
+	switch {
+	case lines < 0:
+		return from, nil
+	case lines == 0:
+		return to, nil
 	}
-	all := slices.Collect(bytes.Lines(text))
-	return bytes.Join(all[max(0, len(all)-lines):], nil)
+	piece := make([]byte, 64*1024)
+	for end := to; end > from; {
+		begin := max(from, end-int64(len(piece)))
+		part := piece[:end-begin]
+		if _, err := file.ReadAt(part, begin); err != nil {
+			return from, err
+		}
+		for at := len(part) - 1; at >= 0; at-- {
+			if part[at] != '\n' || begin+int64(at) == to-1 { // the last line may have its end
+				continue
+			}
+			if lines--; lines <= 0 {
+				return begin + int64(at) + 1, nil
+			}
+		}
+		end = begin
+	}
+	return from, nil
 }
 
 // followEvery is the time between two looks for new lines in files.

@@ -3,11 +3,12 @@ package network
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
+	"strings"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/fault"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -61,9 +62,9 @@ func nonEmpty(lines []string) []string {
 
 // rules returns the faults in the plans behind a box on a bridge, and in what of the host's own is in their way.
 func (v *Survey) rules(b *box.Box) ([]string, error) {
-	moved, err := Moved(b)
-	if errors.Is(err, netsetup.ErrNoAddress) {
-		moved, err = fmt.Sprintf("the box has no address inside: \"boxrun restart %s\" gives it one", b.Name), nil
+	moved, err := Moved(v.store, b)
+	if p := new(fault.Problem); errors.As(err, &p) && errors.Is(err, netsetup.ErrNoAddress) {
+		moved, err = "the box"+strings.TrimPrefix(p.Text, b.Name)+": "+p.Hint, nil
 	}
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func External(n profiles.Network) (netsetup.External, error) {
 func hintedExternal(n profiles.Network) (netsetup.External, error) {
 	external, err := External(n)
 	if err != nil && n.External != "" {
-		err = fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
+		err = fault.Refused("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
 	}
 	return external, err
 }
@@ -97,13 +97,17 @@ func hintedExternal(n profiles.Network) (netsetup.External, error) {
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
 // Publish looks up where the box is, and installs the box's rules in place of old rules. A veth or an address left by the
-// box gets its first state again. A box without a bridge has no rules.
+// box gets its first state again. A box without a bridge has no rules. The error is ErrNoAddress if the box has given
+// itself an address that is not the box's to take: rules would lead strangers to where the address belongs.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
 	}
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {
+		return err
+	}
+	if err := refuseMove(s, b, link); err != nil {
 		return err
 	}
 	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
@@ -134,6 +138,28 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	return leave(k, old, b.Ports)
 }
 
+// refuseMove refuses an address a start would not have given the box.
+func refuseMove(s *box.Store, b *box.Box, link netsetup.Link) error {
+	if link.Addr.Addr() == b.Addr {
+		return nil
+	}
+	boxes, err := s.Others(b.Name)
+	if err != nil {
+		return err
+	}
+	err = netsetup.RefuseMove(Of(s, b), link, b.Init.PID, b.Ports.Owner, AddrsOf(boxes))
+	if err == nil {
+		return nil
+	}
+	return noAddress(b, fmt.Sprintf("has given itself an address, at which nothing is published: %v", err))
+}
+
+// noAddress is the error ErrNoAddress for a box.
+func noAddress(b *box.Box, why string) error {
+	return &fault.Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " " + why,
+		Hint: fmt.Sprintf("\"boxrun restart %s\" gives it one", b.Name)}
+}
+
 // leave undoes what plan old did to a veth and to an address, if the box now has another veth or address. The rules need
 // no undo: the rules of the plan now have replaced them.
 func leave(k *netsetup.Kernel, old, now netsetup.Plan) error {
@@ -157,7 +183,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
 	return netsetup.Box{
-		Name: b.Name, Bridge: n.Bridge, Addr: b.Addr, Veth: b.Veth,
+		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Addr: b.Addr, Veth: b.Veth,
 		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 	}, err
 }
@@ -199,13 +225,13 @@ func ExternalAtStart(n profiles.Network) (netsetup.External, error) {
 }
 
 // BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the MTU of external, the
-// result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
+// result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrRefused.
 func BridgeMTU(n profiles.Network, external netsetup.External) (int, error) {
 	switch {
 	case n.Mode != profiles.BridgeMode:
 		return 0, nil
 	case external.MTU != 0 && n.MTU > external.MTU:
-		return 0, fault.Invalid(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
+		return 0, fault.Refused(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
 			"network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name)
 	}
 	return cmp.Or(n.MTU, external.MTU), nil

@@ -46,13 +46,10 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 
 // RepairRules repairs the box's own rules and leads them to the box's present address. New rules replace the old rules in
 // a single transaction: a box is never without the rule to drop unpublished traffic. The error is ErrNoAddress for a
-// box without an address: only a restart gives the box a new address.
+// box without an address to publish at: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
-	moved, err := Moved(b)
+	moved, err := Moved(s, b)
 	switch {
-	case errors.Is(err, netsetup.ErrNoAddress):
-		return nil, &fault.Problem{Kind: netsetup.ErrNoAddress, Text: b.Name + " has no address inside",
-			Hint: fmt.Sprintf("\"boxrun restart %s\" gives it one", b.Name)}
 	case err != nil:
 		return nil, err
 	case moved == "":
@@ -76,9 +73,15 @@ func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 
 // Moved describes why the box's rules are wrong: the box is at another address or veth, or the host's addresses have
 // changed. The result is "" for right rules. Rules for a missing external interface count as right, because nothing
-// better can be made.
-func Moved(b *box.Box) (string, error) {
+// better can be made. The error is ErrNoAddress for a box without an address, or with an address that Publish refuses.
+func Moved(s *box.Store, b *box.Box) (string, error) {
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		return "", noAddress(b, "has no address inside")
+	}
+	if err == nil {
+		err = refuseMove(s, b, link)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -97,7 +100,7 @@ func outdated(b *box.Box) (string, error) {
 	}
 	n := b.Profile.Network.External
 	switch {
-	case errors.Is(err, fault.ErrInvalid):
+	case errors.Is(err, fault.ErrRefused): // network.external is gone
 		return "", nil
 	case err != nil:
 		return "", err

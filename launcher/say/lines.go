@@ -71,3 +71,15 @@ func harmless(r rune) rune {
 	}
 	return r
 }
+
+// Head keeps the first 64 KiB written to it, and takes no note of the rest: what a box says is as long as the box likes.
+type Head struct{ buf bytes.Buffer }
+
+// Write never fails.
+func (h *Head) Write(p []byte) (int, error) {
+	h.buf.Write(p[:min(len(p), longestLine-h.buf.Len())])
+	return len(p), nil
+}
+
+// String returns what was kept.
+func (h *Head) String() string { return h.buf.String() }

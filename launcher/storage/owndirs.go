@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -37,35 +38,77 @@ func madeAtStart(p profiles.Profile, source string) bool {
 type Dirs struct {
 	Key   string // the profile's key for the directories, for messages
 	Paths []string
+	Shut  string // closed to all but root: a directory with what root in the box writes, set-user-ID programs among it
 }
 
-// Needed returns the directories that a box of the profile writes: its overlay, and its own sources of binds.
+// Needed returns the directories that a box of the profile writes: its overlay, its own sources of binds, and its
+// journal on the host.
 func Needed(p profiles.Profile) []Dirs {
 	var needed []Dirs
 	if p.Storage.Root == "overlay" {
-		needed = append(needed, Dirs{overlayKey, []string{p.Storage.Overlay}})
+		needed = append(needed, Dirs{overlayKey, []string{p.Storage.Overlay}, p.Storage.Overlay})
 	}
 	if own := OwnSources(p); len(own) > 0 {
-		needed = append(needed, Dirs{"storage.binds", own})
+		needed = append(needed, Dirs{"storage.binds", own, profiles.OwnDir(p.Name)})
 	}
-	return needed
+	return append(needed, journalDirs(p)...)
 }
 
 const overlayKey = "storage.overlay"
 
-// Command returns the bash command that makes the directories.
-func (d Dirs) Command() string { return "mkdir -p " + files.QuoteAll(d.Paths) }
+// Command returns the bash command that makes the directories, and closes Shut.
+func (d Dirs) Command() string {
+	command := "mkdir -p " + files.QuoteAll(d.Paths)
+	if d.toShut() {
+		command += " && chmod go= " + files.Quote(d.Shut)
+	}
+	return command
+}
 
-// Make makes the missing directories, with the directories above. Before making directories, Make saves their list, and
+// toShut reports whether a start closes Shut: a missing directory will be open, as is one made by an older boxrun or by
+// hand. An overlay among other files stays as it is.
+func (d Dirs) toShut() bool {
+	info, err := os.Stat(d.Shut)
+	if err != nil {
+		return d.Shut != "" && errors.Is(err, fs.ErrNotExist)
+	}
+	return info.Mode().Perm()&0o077 != 0 && (d.Key != overlayKey || onlyOverlay(d.Shut))
+}
+
+// onlyOverlay reports whether a directory has nothing but what Apptainer makes in an overlay.
+func onlyOverlay(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(3)
+	foreign := func(name string) bool { return name != "upper" && name != "work" }
+	return (err == nil || errors.Is(err, io.EOF)) && !slices.ContainsFunc(names, foreign)
+}
+
+// shut closes the directory Shut.
+func (d Dirs) shut() error {
+	if !d.toShut() {
+		return nil
+	}
+	info, err := os.Stat(d.Shut)
+	if err == nil {
+		err = os.Chmod(d.Shut, info.Mode().Perm()&^0o077)
+	}
+	return fault.Wrap(d.Key, err)
+}
+
+// Make makes the missing directories, with the directories above, and closes Shut. Before making directories, Make saves their list, and
 // whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove a
-// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
+// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrRefused if a
 // directory can never be made.
 func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
 	for try := 1; ; try++ {
 		missing := files.MissingDirs(d.Paths)
 		if len(missing) == 0 {
-			return nil
+			return d.shut()
 		}
 		b.MadeOverlay = b.MadeOverlay || d.Key == overlayKey
 		b.MadeDirs = append(b.MadeDirs, missing...)
@@ -74,9 +117,9 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 		}
 		switch err := files.Mkdirs(missing); {
 		case err == nil:
-			return nil
+			return d.shut()
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
-			return fault.Invalid("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
+			return fault.Refused("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
 		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed
 			return fmt.Errorf("%s: %s: %w", b.Profile.File, d.Key, err)
 		}

@@ -62,7 +62,7 @@ func TestOwnDirsOfAFailedStart(t *testing.T) {
 		{"web/data/kept", "drwxr-xr-x .  \"\"\ndrwx------ there  \"\"\ndrwxr-xr-x web  \"\"\ndrwxr-xr-x web/data  \"\"\n-rw------- web/data/kept  \"\"\n"},
 	} {
 		b := boxtest.Of("web", func(*profiles.Profile) {})
-		if err := makeDirs(l, b, Dirs{"storage.binds", dirs}); err != nil {
+		if err := makeDirs(l, b, Dirs{Key: "storage.binds", Paths: dirs}); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(dirs[1]); err != nil || info.Mode().Perm() != 0o755 {
@@ -112,7 +112,7 @@ func TestOwnDirsWhileOtherStartsFail(t *testing.T) {
 	for range 300 {
 		b := boxtest.Of("web", func(*profiles.Profile) {})
 		dir := filepath.Join(shared, "web/data")
-		if err := makeDirs(l, b, Dirs{"storage.binds", []string{dir}}); err != nil || !files.Exists(dir) {
+		if err := makeDirs(l, b, Dirs{Key: "storage.binds", Paths: []string{dir}}); err != nil || !files.Exists(dir) {
 			t.Fatalf("got %v, there %v, want no error and true", err, files.Exists(dir))
 		}
 		if err := removeMade(b); err != nil {
@@ -134,6 +134,6 @@ func TestOwnDirsBelowALinkThatLeadsNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := boxtest.Of("web", func(*profiles.Profile) {})
-	testkit.WantText(t, said(makeDirs(l, b, Dirs{"storage.binds", []string{link + "/web"}})),
+	testkit.WantText(t, said(makeDirs(l, b, Dirs{Key: "storage.binds", Paths: []string{link + "/web"}})),
 		b.Profile.File+": storage.binds: mkdir "+link+"/web: no such file or directory -> name another directory")
 }
