@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ import (
 )
 
 func psCommand(a *app) *cobra.Command {
-	var all bool
+	var all, drift bool
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "ps [PROFILE...]",
 		Aliases: []string{"ls", "list"},
@@ -31,9 +30,9 @@ left. With names it lists those alone.
 
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
-image stands what ails the box, what has changed since the start, whether
-something of the box is out of place on the host, which only root can see, and
-how often systemd has started the box anew.
+image stands what ails the box, what has changed since the start, and how often
+systemd has started the box anew. With --drift ps looks at the host as well, and
+"drifted" stands there where rules, links or limits of a box are out of place.
 
 Of a box with health.interval in its profile STATE is what the last look found:
 healthy, unhealthy, or degraded where a unit failed that [ready] does not name.
@@ -44,8 +43,18 @@ Nobody looks at others, and they are running.
   boxrun ps -a
   boxrun ps --json`,
 		ValidArgsFunction: a.completeBoxes,
+		PreRunE: func(cmd *cobra.Command, names []string) error {
+			if drift {
+				return a.asRoot(cmd, names)
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, names []string) error {
-			boxes, err := a.listed(all || len(names) > 0)
+			look := a.launcher().List
+			if drift {
+				look = a.launcher().ListWithDrift
+			}
+			boxes, err := a.listed(look, all || len(names) > 0)
 			if len(names) > 0 && err == nil {
 				boxes, err = a.named(boxes, names)
 			}
@@ -57,16 +66,13 @@ Nobody looks at others, and they are running.
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also profiles that are not up")
+	cmd.Flags().BoolVar(&drift, "drift", false, "also look whether boxes have drifted (root)")
 	return cmd
 }
 
-// listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
-// could read.
-func (a *app) listed(all bool) ([]launcher.Status, error) {
-	look := a.launcher().List
-	if os.Geteuid() == 0 {
-		look = a.launcher().ListWithDrift
-	}
+// listed returns the boxes as look gives them, and with all also the profiles without a box. Beside an error listed returns
+// the boxes it could read.
+func (a *app) listed(look func() ([]launcher.Status, error), all bool) ([]launcher.Status, error) {
 	boxes, unread := look()
 	if unread != nil || !all {
 		return boxes, unread
@@ -132,8 +138,8 @@ func shownImage(b launcher.Status) string {
 	return filepath.Base(b.Image)
 }
 
-// remarks says in brackets what ails the box, what changed since the start of the box, whether the box has drifted, and how
-// often the box was started anew; "" for none of these.
+// remarks says in brackets what ails the box, what changed since the start, whether the box has drifted, and how often the
+// box was started anew; "" for none of these.
 func remarks(b launcher.Status, now time.Time) string {
 	var words []string
 	if b.Health.Why != "" {
