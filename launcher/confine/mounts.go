@@ -152,7 +152,8 @@ const maskDir = "/etc/boxrun/masks"
 // its like below /run. systemd leaves a /run alone that is mounted already. An image without systemd keeps its own /run.
 func maskUnits() error {
 	const control = "/run/systemd/system.control"
-	if path, _ := filepath.EvalSymlinks(initPath); filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
+	path, _ := filepath.EvalSymlinks(initPath)
+	if filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
 		return nil
 	}
 	masks, err := os.ReadDir(maskDir)

@@ -37,7 +37,8 @@ func exeName(pid int) string {
 	return strings.TrimSuffix(filepath.Base(exe), " (deleted)")
 }
 
-// OtherInit says of an init other than systemd what it is and how the box will stop; "" for systemd, and for an init that is gone.
+// OtherInit says of an init other than systemd what it is and how the box will stop; "" for systemd, and for an init
+// that is gone.
 func OtherInit(init process.Process) string {
 	name := exeName(init.PID)
 	if name == "" || name == "." || strings.HasPrefix(name, "systemd") {
