@@ -109,7 +109,7 @@ func TestTheContainerInterface(t *testing.T) {
 func TestASoftRebootLosesNoBinds(t *testing.T) {
 	h := newHost(t)
 	h.sh("mkdir -p /srv/self /srv/data; mount --bind / /srv/self; touch /srv/data/kept")
-	h.profile("self", "image = \"/srv/self\"\n[storage]\nbinds = [\"/srv/data:/data\"]\n[ready]\ntimeout = \"30s\"\n")
+	h.profile("self", "image = \"/srv/self\"\n[storage]\nbinds = [\"/srv/data:/data\"]\n[ready]\ntimeout = \"8s\"\n")
 	h.run("boxrun", "up", "self")
 	r := h.run("boxrun", "exec", "self", "--", "systemctl", "soft-reboot")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "systemd-soft-reboot.service is masked") {
