@@ -12,6 +12,7 @@ import (
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
+	"boxrun/launcher/list"
 )
 
 func keptCommand(a *app) *cobra.Command {
@@ -119,7 +120,7 @@ func (a *app) agrees(yes bool, what string) (bool, error) {
 
 // keptNames returns the names of items for a person.
 func keptNames(items []kept.Item) string {
-	return strings.Join(mapped(items, func(i kept.Item) string { return i.Name }), ", ")
+	return strings.Join(list.Map(items, func(i kept.Item) string { return i.Name }), ", ")
 }
 
 // completeKept completes names of what can be removed.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"boxrun/launcher/list"
 	"boxrun/launcher/stats"
 	"boxrun/profiles"
 )
@@ -33,7 +34,7 @@ collector: docs/logs.md has a timer.`,
 			if a.asJSON {
 				format = "json"
 			}
-			return a.stats(cmd.Context(), mapped(names, profiles.BoxName), format, once)
+			return a.stats(cmd.Context(), list.Map(names, profiles.BoxName), format, once)
 		},
 	}
 	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print JSON, once")
