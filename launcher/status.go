@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"boxrun/launcher/box"
@@ -32,6 +33,8 @@ type Status struct {
 
 	Health Health `json:"health"`
 
+	Drift []string `json:"drift"` // what of a running box is out of place on the host; null where nobody looked
+
 	Enabled  bool `json:"enabled"`  // a box of this name is started at boot
 	Restarts int  `json:"restarts"` // systemd's starts of the box since somebody brought the box up
 }
@@ -50,7 +53,6 @@ type Detail struct {
 	Failed   []string           `json:"failed"`  // failed units
 	Limits   profiles.Resources `json:"limits"`
 	Security profiles.Security  `json:"security"` // as started
-	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
 
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
@@ -81,6 +83,32 @@ func (l *Launcher) List() ([]Status, error) {
 	return list, err
 }
 
+// ListWithDrift is List with the drift of the running boxes, which only root can look at. For all boxes together it starts
+// one process, and reads the kernel's tables once. Of a box that cannot be looked at the drift stays nil, with a note.
+func (l *Launcher) ListWithDrift() ([]Status, error) {
+	list, unread := l.List()
+	if !slices.ContainsFunc(list, func(s Status) bool { return s.State == string(box.Running) }) {
+		return list, unread
+	}
+	k, err := network.OpenKernel()
+	if err != nil {
+		l.Notef("warning: whether boxes have drifted is unknown: %v", err)
+		return list, unread
+	}
+	defer k.Close()
+	survey := network.NewSurvey(l.Store, k)
+	for _, b := range survey.Boxes() {
+		i := slices.IndexFunc(list, func(s Status) bool { return s.Name == b.Name && s.State == string(box.Running) })
+		if i < 0 {
+			continue // the box has come since, or does not run
+		}
+		if list[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
+			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
+		}
+	}
+	return list, unread
+}
+
 // statusOf returns the part of a box's status known without a look at the profile.
 func (l *Launcher) statusOf(b *box.Box) Status {
 	s := Status{
@@ -108,12 +136,12 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: l.statusOf(b), Failed: []string{}, Drift: []string{}, Contested: []string{},
+		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
-	d.Changed = l.changed(b, now)
+	d.Changed, d.Drift = l.changed(b, now), []string{}
 	d.Definition, err = build.Outdated(ctx, now)
 	switch {
 	case err != nil && ctx.Err() != nil:

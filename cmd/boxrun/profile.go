@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -90,14 +91,18 @@ func profileCheckCommand(a *app) *cobra.Command {
 		Use:   "check PROFILE...",
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
-key (exit code 2). It looks at the file alone: whether the host can run it is
-for "boxrun up", which refuses before it changes anything.`,
+key (exit code 2). Of the host it asks whether network.bridge names another
+device (exit code 1): whether the host can run the rest is for "boxrun up",
+which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
+				if err == nil {
+					err = network.RefuseBridge(p)
+				}
 				if err == nil {
 					a.notef("%s: is valid", p.File)
 				}

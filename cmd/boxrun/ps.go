@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,8 +31,9 @@ left. With names it lists those alone.
 
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
-image stands what ails the box, what has changed since the start, and how often
-systemd has started the box anew.
+image stands what ails the box, what has changed since the start, whether
+something of the box is out of place on the host, which only root can see, and
+how often systemd has started the box anew.
 
 Of a box with health.interval in its profile STATE is what the last look found:
 healthy, unhealthy, or degraded where a unit failed that [ready] does not name.
@@ -61,7 +63,11 @@ Nobody looks at others, and they are running.
 // listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
 // could read.
 func (a *app) listed(all bool) ([]launcher.Status, error) {
-	boxes, unread := a.launcher().List()
+	look := a.launcher().List
+	if os.Geteuid() == 0 {
+		look = a.launcher().ListWithDrift
+	}
+	boxes, unread := look()
 	if unread != nil || !all {
 		return boxes, unread
 	}
@@ -126,8 +132,8 @@ func shownImage(b launcher.Status) string {
 	return filepath.Base(b.Image)
 }
 
-// remarks says in brackets what changed since the start of the box, and how often the box was started anew; "" for
-// neither.
+// remarks says in brackets what ails the box, what changed since the start of the box, whether the box has drifted, and how
+// often the box was started anew; "" for none of these.
 func remarks(b launcher.Status, now time.Time) string {
 	var words []string
 	if b.Health.Why != "" {
@@ -135,6 +141,9 @@ func remarks(b launcher.Status, now time.Time) string {
 	}
 	if len(b.Changed) > 0 {
 		words = append(words, strings.Join(b.Changed, ", ")+" changed")
+	}
+	if len(b.Drift) > 0 {
+		words = append(words, "drifted")
 	}
 	if b.Restarts > 0 {
 		words = append(words, fmt.Sprintf("restarted %dx", b.Restarts))

@@ -24,14 +24,19 @@ func Obstacles(b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	managed, err := managedDevices("/", b)
-	if err != nil {
-		return nil, err
-	}
 	external, err := External(b.Profile.Network)
 	out, outErr := netsetup.DefaultExternal()
 	if err := cmp.Or(err, outErr); err != nil {
-		return managed, err
+		return nil, err
+	}
+	return obstacles(b, external, out)
+}
+
+// obstacles is Obstacles for a box on a bridge: packets for the box arrive at external, and in answer to its own at out.
+func obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
+	managed, err := managedDevices("/", b)
+	if err != nil {
+		return nil, err
 	}
 	closed, err := closedUplinks("/", uplinks(external, out))
 	return slices.Concat(managed, closed, narrowed(b, external)), err
@@ -77,7 +82,7 @@ func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
 	return said, nil
 }
 
-// uplinks returns the interfaces where packets for the box arrive: from clients, and in answer to the box's own.
+// uplinks returns the names of the interfaces, each once.
 func uplinks(external, out netsetup.External) []string {
 	names := slices.DeleteFunc([]string{external.Name, out.Name}, func(name string) bool { return name == "" })
 	return slices.Compact(names)
@@ -106,14 +111,4 @@ func closedUplinks(root string, uplinks []string) ([]fault.Caution, error) {
 		said = append(said, c)
 	}
 	return said, nil
-}
-
-// ObstacleLines returns the obstacles as lines, each with what to do.
-func ObstacleLines(b *box.Box) ([]string, error) {
-	said, err := Obstacles(b)
-	lines := make([]string, len(said))
-	for i, c := range said {
-		lines[i] = c.Text + ": " + c.Hint
-	}
-	return lines, err
 }
