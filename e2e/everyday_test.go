@@ -11,7 +11,6 @@ import (
 
 // What people do with boxes every day, on one host: each part has boxes of its own.
 func TestEveryday(t *testing.T) {
-	t.Parallel()
 	all := newHost(t)
 	for _, part := range []struct {
 		name string
@@ -447,7 +446,7 @@ func (h host) keepsJournals() {
 	tells := func(box, state string) {
 		h.tells([]string{"boxrun: " + box + ": " + state, "last words of " + box, "after the sync"}, "boxrun", "logs", box)
 		h.gives("last words of "+box+"\n", "boxrun", "logs", "-p", "err", "-g", "last words", "-o", "cat", "-n", "1", box)
-		h.gives("", "boxrun", "logs", "--until", "-1h", "-g", "last words", "-o", "cat", box)
+		h.gives("", "boxrun", "logs", "--until", "-1h", "-o", "cat", box)
 	}
 	for _, box := range names {
 		tells(box, "has crashed: this is the journal that it left")
@@ -460,7 +459,28 @@ func (h host) keepsJournals() {
 		h.t.Errorf("logs of two boxes that are down: %s", got)
 	}
 	h.tells([]string{"last words of kept-tmpfs", "last words of kept-read"}, "journalctl", "-m", "-p", "err", "-o", "cat")
+	h.removesWhatIsKept()
 	h.fails(3, []string{`box "db" is not up, and its journal went with it`, `journal = "host"`}, "boxrun", "logs", "db")
+}
+
+// removesWhatIsKept lists, exports and removes what boxes left, and nothing of one that is up.
+func (h host) removesWhatIsKept() {
+	h.gives("kept-bind/log\nkept-overlay/overlay\nkept-read/journal\nkept-tmpfs/journal\n", "boxrun", "kept", "list", "-q")
+	h.sh(`boxrun kept list --json kept-overlay | jq -e '.[0] | .name == "kept-overlay/overlay" and .bytes > 100000 and .used_by == ""'`)
+	h.sh("setfattr -n user.seen -v 1 /var/lib/boxrun/kept-overlay/overlay/upper/var 2> /dev/null; mkdir /tmp/out; " +
+		"boxrun kept export kept-overlay | tar --xattrs --xattrs-include='*' -xf - -C /tmp/out; diff -r --no-dereference /tmp/out/overlay/upper /var/lib/boxrun/kept-overlay/overlay/upper; rm -r /tmp/out")
+	h.must("boxrun", "up", "kept-overlay")
+	h.refuses(1, []string{`kept-overlay/overlay is in use by box "kept-overlay"`}, "boxrun", "kept", "rm", "-y", "kept-overlay")
+	h.must("boxrun", "down", "kept-overlay")
+	h.refuses(2, []string{"there is no terminal to ask whether to remove kept-overlay/overlay: -y says so"}, "boxrun", "kept", "rm", "kept-overlay")
+	h.must("boxrun", "kept", "rm", "-y", "kept-overlay", "kept-tmpfs")
+	h.gives("kept-bind/log\nkept-read/journal\n", "boxrun", "kept", "list", "-q")
+	term := h.terminal("boxrun", "kept", "rm", "kept-bind")
+	dialogue(h.t, term, [][2]string{{"y", "kept-bind/log: is removed"}})
+	if r, err := term.Wait(10 * time.Second); err != nil || r.Code != 0 {
+		h.t.Errorf("kept rm on a terminal: %v %v", r, err)
+	}
+	h.gives("kept-read/journal\n", "boxrun", "kept", "list", "-q")
 }
 
 // awaits waits until the log that is followed has text.

@@ -71,6 +71,10 @@ func TestABoxIsLookedAt(t *testing.T) {
 	h.profile("web", looked)
 	before := h.dump()
 	h.isWell(0, 3, "web: down\n")
+	const locked = "mkdir -p /run/boxrun/locks; flock -E 77 /run/boxrun/locks/box-web.lock boxrun status --check web"
+	if r := h.run("bash", "-c", locked); r.Code != 13 || r.Stdout != "web: busy\n" {
+		t.Errorf("status --check between a stop and a start: %v, want the box busy", r)
+	}
 	h.must("boxrun", "up", "web")
 	h.shows(0, "healthy")
 	h.isWell(0, 0, "web: healthy\n")
@@ -87,6 +91,8 @@ func TestABoxIsLookedAt(t *testing.T) {
 		t.Errorf("the journal has\n%s\nwant\n%s", got, want)
 	}
 	h.looksFromOutside()
+	h.looksAtOnce()
+	h.looksThatHang()
 	h.crashesOnce()
 	h.sh("boxrun down web; rm /srv/told")
 	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun*"); got != "" {
@@ -108,12 +114,42 @@ func (h host) looksFromOutside() {
 	h.isWell(0, 0, "web: healthy\n")
 }
 
+// looksAtOnce looks, and brings the box up, many times at once: all of them end well, and the box is as it was.
+func (h host) looksAtOnce() {
+	h.t.Helper()
+	h.sh(`for i in $(seq 8); do boxrun health web & boxrun status --check web > /dev/null & done; boxrun up web; for job in $(jobs -p); do wait $job; done
+systemctl daemon-reload`)
+	h.isWell(0, 0, "web: healthy\n")
+	h.must("systemctl", "is-active", "boxrun-health@web.timer")
+}
+
+// looksThatHang has the systemd of the box answer nobody. Looks end all the same, one that is killed is followed by the
+// next, and a down waits for none.
+func (h host) looksThatHang() {
+	h.t.Helper()
+	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
+	h.shows(6*time.Second, "unhealthy")
+	h.sh("timeout 20 sh -c 'until pkill -9 -f \"^[^ ]*boxrun health web\"; do sleep 0.1; done'")
+	h.isWell(0, 10, "web: unhealthy: systemd does not answer\n")
+	h.must("kill", "-CONT", fmt.Sprint(boxes(h)[0].PID))
+	h.shows(6*time.Second, "healthy")
+	h.mailed(2)
+	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
+	h.sh("timeout 20 sh -c 'until pgrep -f \"^[^ ]*boxrun health web\"; do sleep 0.05; done'")
+	began := time.Now()
+	h.must("boxrun", "down", "--timeout", "0", "web")
+	if took := time.Since(began); took > 3*time.Second {
+		h.t.Errorf("down in the middle of a look took %v", took)
+	}
+	h.must("boxrun", "up", "web")
+}
+
 // crashesOnce kills the init of the box: the unit of the host is started, though the box is not enabled.
 func (h host) crashesOnce() {
 	h.t.Helper()
 	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
 	h.isWell(2*time.Second, 11, "web: crashed\n")
-	h.mailed(2)
+	h.mailed(3)
 }
 
 // flagged is a box that answers well while there is a file of the host.
@@ -153,7 +189,7 @@ func TestAnUnhealthyBoxIsRestarted(t *testing.T) {
 	h.sh("touch /srv/www/flag")
 	h.shows(2500*time.Millisecond, "healthy")
 	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
-	h.sh("sleep 1.5; boxrun down web; sleep 2") // a down in the middle of a look, or of a restart
+	h.sh("sleep 1.2; boxrun down web; sleep 1") // a down in the middle of a look, or of a restart
 	h.isWell(0, 3, "web: down\n")
 	h.sh("rm -rf /srv/told; touch /srv/www/flag")
 	h.same(before, append(stays(), `^/srv`)...)
@@ -171,5 +207,32 @@ func (h host) restarted(times int, word string) {
 	}); said != "" {
 		h.t.Errorf("the box is %s\nwant it %s, and restarted %d times\n%s", said, word, times,
 			h.sh("journalctl -q -o short-precise -n 80"))
+	}
+}
+
+// An enabled box is looked at after each of its starts: by a boot after a power cut, by systemd when it died, and as it is
+// unhealthy. What the host's systemd does to itself ends no looks.
+func TestLooksComeWithTheBox(t *testing.T) {
+	h := newHost(t)
+	h.sh(tell + "\nmkdir -p /srv/www; touch /srv/www/flag")
+	h.profile("web", strings.Replace(flagged, "timeout = \"1s\"\n", "", 1))
+	h.must("boxrun", "enable", "web")
+	if err := h.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitUnit("boxrun@web.service", "active")
+	h.awaitUnit("boxrun-health@web.timer", "active")
+	h.isWell(0, 0, "web: healthy\n")
+	h.must("systemctl", "daemon-reexec")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	h.restarted(1, "healthy")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.mailed(1)
+	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
+	h.restarted(2, "healthy")
+	h.awaitUnit("boxrun-health@web.timer", "active")
+	h.must("boxrun", "down", "web")
+	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun-*web*"); got != "" {
+		t.Errorf("down left units: %s", got)
 	}
 }

@@ -39,6 +39,7 @@ func refusals() []refusal {
 		{"mtu above the interface's", "image = \"/srv/web\"\n[network]\nmtu = 9000", 1, []string{"network.mtu", "9000", "1500", "eth0"}},
 		{"address outside", "image = \"/srv/web\"\n[network]\nip = \"10.99.0.2\"", 2, []string{"10.99.0.2"}},
 		{"port of a process", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]", 1, []string{"6000", "probe"}},
+		{"no unit for a failure", "image = \"/srv/web\"\n[health]\non_failure = \"nosuch@.service\"", 1, []string{"health.on_failure", "nosuch@bad.service", "not-found"}},
 		{"udp port of a process", "image = \"/srv/web\"\n[network]\nports = [\"5990-6010:80-100/udp\"]", 1, []string{"6001", "probe"}},
 	}
 }
@@ -131,6 +132,15 @@ func TestTakenPortsNameWhoHasThem(t *testing.T) {
 	before := h.dump()
 	h.refuses(1, []string{"80", "web"}, "boxrun", "up", "second")
 	h.same(before, `^/run/boxrun/locks/`)
+	h.page()
+
+	// A program that comes later gets the port, and no connection: that is said where people look.
+	h.serve("probe", "serve", "host", "tcp/:80")
+	const contested = "80/tcp: probe ("
+	h.tells([]string{"warning: " + contested, "gets nothing", "hint: end that program"}, "boxrun", "up", "web")
+	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"contested:", contested}) {
+		t.Errorf("status says\n%s\nwant the port contested", got)
+	}
 	h.page()
 
 	// Docker's container publishes 8888, and Apptainer's portmap 8889.

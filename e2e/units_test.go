@@ -245,7 +245,6 @@ func TestStopWithoutBoxrun(t *testing.T) {
 
 // A person may give a box longer than its profile does, and so than its service has to stop.
 func TestDownTakesTheTimeItIsGiven(t *testing.T) {
-	t.Parallel() // with TestPages: it waits for most of a minute
 	h := withWatched(t)
 	h.profile("web", watched+"[systemd]\nstop_timeout = \"1s\"\n")
 	h.sh("sed -i 's/sleep 2/sleep 40/' /srv/last.service")

@@ -33,6 +33,7 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 // themselves (see Disarmed).
 func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
 	lines, undo := units.Disarmed(b)
+	lines = append(lines, units.StopLooksCommand(b)...)
 	if b.Alive() {
 		lines = append(lines, StopCommands(b)...)
 	}

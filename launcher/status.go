@@ -31,9 +31,9 @@ type Status struct {
 	Usage   limits.Usage `json:"usage"`
 	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
 
-	Drift []string `json:"drift"` // what of a running box is out of place on the host; null where nobody looked
-
 	Health Health `json:"health"`
+
+	Drift []string `json:"drift"` // what of a running box is out of place on the host; null where nobody looked
 
 	Enabled  bool `json:"enabled"`  // a box of this name is started at boot
 	Restarts int  `json:"restarts"` // systemd's starts of the box since somebody brought the box up
@@ -54,6 +54,8 @@ type Detail struct {
 	Limits   profiles.Resources `json:"limits"`
 	Security profiles.Security  `json:"security"` // as started
 	Exposure []string           `json:"exposure"`
+
+	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
 
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
@@ -134,7 +136,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: l.statusOf(b), Failed: []string{},
+		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -155,6 +157,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Drift = drift
+	contested, err := network.Contested(b)
+	if err != nil {
+		return d, err
+	}
+	d.Contested = NonNil(contested)
 	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
 		return d, err
 	}

@@ -91,6 +91,9 @@ func (k *Kernel) iptables() (*iptables.IPTables, error) {
 	}
 	var err error
 	if k.ipt, err = iptables.New(iptables.Timeout(lockSeconds)); err != nil {
+		if _, said := rules.Version(); said != nil { // go-iptables drops what the program says
+			err = said
+		}
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
 	return k.ipt, nil

@@ -19,8 +19,10 @@ func Default() Profile {
 			AllowFrom: []netip.Prefix{},
 			DNS:       []netip.Addr{},
 			Search:    []string{},
-			Offload:   "off",
-			Marks:     defaultMarks,
+
+			DNSOptions: []string{},
+			Offload:    "off",
+			Marks:      defaultMarks,
 		},
 		Storage: Storage{Root: "tmpfs", Binds: []Bind{}},
 		Systemd: Systemd{

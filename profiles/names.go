@@ -81,6 +81,16 @@ func domainName(s string) (string, error) {
 	return s, err
 }
 
+// resolverOption checks an option of resolv.conf(5), such as "ndots:2". C libraries pass over an unknown option.
+func resolverOption(s string) (string, error) {
+	if !resolverOptions.MatchString(s) {
+		return "", errors.New("must be a single option of resolv.conf, such as \"ndots:2\" or \"rotate\"")
+	}
+	return s, nil
+}
+
+var resolverOptions = regexp.MustCompile(`^[a-z0-9-]{1,40}(:[0-9]{1,6})?$`)
+
 // unitName checks the name of a systemd unit by the rules of systemd.unit(5). A template such as "getty@.service"
 // passes.
 func unitName(s string) (string, error) {

@@ -49,8 +49,10 @@ type Network struct {
 	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
 	DNS       []netip.Addr   `json:"dns" toml:"dns"` // empty: the host's upstream servers
 	Search    []string       `json:"search" toml:"search"`
-	Offload   string         `json:"offload" toml:"offload"` // off | keep
-	Marks     Marks          `json:"marks" toml:"marks"`
+
+	DNSOptions []string `json:"dns_options" toml:"dns_options"` // of resolv.conf; empty: the host's
+	Offload    string   `json:"offload" toml:"offload"`         // off | keep
+	Marks      Marks    `json:"marks" toml:"marks"`
 }
 
 // Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.

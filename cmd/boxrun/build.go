@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/build"
+	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
@@ -37,16 +38,18 @@ changed, and starts the box anew.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
-		RunE: a.each(func(ctx context.Context, name string) error {
-			p, err := a.profile(name)
-			switch {
-			case err != nil:
-				return err
-			case dryRun:
-				return a.commands(build.Typed(a.launcher().Store, p))
-			}
-			return a.build(ctx, p, o)
-		}),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return a.sideBySide(cmd, names, func(string) []string { return nil }, func(ctx context.Context, a *app, name string) error {
+				p, err := a.profile(name)
+				switch {
+				case err != nil:
+					return err
+				case dryRun:
+					return a.commands(build.Typed(a.launcher().Store, p))
+				}
+				return a.build(ctx, p, o)
+			})
+		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an image that a box runs from, or a directory that boxrun did not build")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that build would run, and run none")
@@ -60,6 +63,11 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 		return err
 	}
 	o.Version, o.Output = version, a.err
+	if a.beside {
+		lines := &say.LineWriter{Show: func(line string) error { a.notef("%s: %s", p.Name, line); return nil }}
+		defer func() { _ = lines.End() }() // Show never fails
+		o.Output = lines
+	}
 	began := time.Now()
 	done, err := build.Run(ctx, a.launcher().Store, p, o)
 	if done.Built {

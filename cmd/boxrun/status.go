@@ -85,6 +85,7 @@ func statusRows(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, []string{"security:", d.Security.String()})
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
+	rows = append(rows, labelled("contested:", d.Contested)...)
 	if len(d.Drift) == 0 && d.State == string(box.Running) {
 		return append(rows, []string{"network:", "in place"})
 	}

@@ -9,7 +9,7 @@ import (
 	"boxrun/launcher/guest"
 )
 
-// Look is what one look at a running box found.
+// Look is what a look at a running box found.
 type Look struct {
 	At     time.Time // end of the look
 	Unmet  []string  // unmet checks: "unit nginx.service is inactive (dead)"; empty: the box is well
@@ -19,8 +19,8 @@ type Look struct {
 // hangGrace is the time a look may take beyond its timeout before the look is given up.
 const hangGrace = time.Second
 
-// LookAt looks at a running box once, for health.timeout at most. An answer that cannot be had is an unmet check. A look
-// that hangs in the kernel, as in a file system of the box, is given up as well: its goroutine stays behind.
+// LookAt looks at a running box once, for health.timeout at most. A missing answer is an unmet check. LookAt
+// gives up a look hanging in the kernel, as in a file system of the box. The goroutine of the look stays behind.
 func LookAt(ctx context.Context, b *box.Box) Look {
 	timeout := b.Profile.Health.Timeout
 	if timeout == 0 { // the box was started by an older boxrun

@@ -39,7 +39,7 @@ type Record struct {
 // file returns the path of the record of a box.
 func file(s *box.Store, name string) string { return filepath.Join(s.BoxDir(name), "health.json") }
 
-// Load returns the record of a box. The record of a box that was never ready is zero.
+// Load returns the record of a box. The record of a box never ready so far is zero.
 func Load(s *box.Store, name string) (r Record, err error) {
 	err = box.ReadJSON(file(s, name), &r)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,5 +124,5 @@ func (r Record) Fresh(h profiles.Health, now time.Time) bool {
 	return h.Interval > 0 && now.Sub(r.Looked) < 2*h.Interval+h.Timeout+hangGrace+staleGrace
 }
 
-// staleGrace is the time that a look may come late on a busy host.
+// staleGrace is how late a look may come on a busy host.
 const staleGrace = 5 * time.Second

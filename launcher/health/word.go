@@ -21,13 +21,13 @@ type Facts struct {
 // Words for a box. A box without a word of its own has the word of its State.
 const (
 	NotReady = "not ready"
-	Degraded = "degraded" // a unit failed that [ready] does not name
+	Degraded = "degraded" // a unit failed, and [ready] does not name the unit
 	Drifted  = "drifted"
 	Busy     = "busy" // another boxrun works on the box
 	Down     = "down"
 )
 
-// Word turns facts into one word, of several the worst.
+// Word turns facts into a word. Of several words the worst counts.
 func (f Facts) Word() string {
 	switch {
 	case f.State == string(box.Stopping):
@@ -63,8 +63,8 @@ func (f Facts) Why() string {
 	return ""
 }
 
-// FactsOf returns what the record of looks tells of a box. For a box that nobody looks at, that is its State alone. A
-// record that is too old tells that looks have ended.
+// FactsOf returns what the record of looks tells of a box. Without health.interval there is nothing to tell but the State.
+// A record of long ago tells of looks that have ended.
 func FactsOf(b *box.Box, r Record, now time.Time) Facts {
 	f := Facts{State: b.State(), Ready: r.State != Unready}
 	h := b.Profile.Health

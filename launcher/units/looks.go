@@ -3,6 +3,7 @@ package units
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ func lookUnits(name string) []string {
 // The level of boxrun's own lines in the journal, and the lowest one to be kept: systemd tells of each start and end of a
 // service a level below.
 const noticeLevel = int32(5)
+
+// startLimit is the property for how often a service may start: by default five times in 10 s, which are too few looks.
+const startLimit = "StartLimitIntervalUSec"
 
 // monotonic is systemd's a(st): settings of a timer.
 type monotonic struct {
@@ -57,7 +61,8 @@ func lookService(s *box.Store, b *box.Box) ([]systemdbus.Property, error) {
 	if err != nil {
 		return nil, err
 	}
-	return quietService("look at box "+b.Name+" of boxrun", argv, b.Profile.Health.Timeout+stopGrace), nil
+	properties := quietService("look at box "+b.Name+" of boxrun", argv, b.Profile.Health.Timeout+stopGrace)
+	return append(properties, property(startLimit, uint64(0))), nil
 }
 
 // quietService returns the properties of a service that runs a command of boxrun's to its end. The journal has the lines of
@@ -103,6 +108,7 @@ func (h *Host) startTimer(
 		if isBusError(err, "UnitExists") || err == nil {
 			return err
 		}
+		service.Properties = slices.DeleteFunc(service.Properties, func(p systemdbus.Property) bool { return p.Name == startLimit })
 		_, oldErr := h.StartTransientUnitAux(ctx, unit, "fail", olderTimer(timer), []systemdbus.PropertyCollection{service}, nil)
 		if oldErr != nil {
 			return err
@@ -111,7 +117,8 @@ func (h *Host) startTimer(
 	})
 }
 
-// olderTimer returns the properties for a systemd before 243, which knows each time of a timer as a property.
+// olderTimer returns the properties for a systemd before 243, which knows each time of a timer as a property, and has no
+// limit of starts for units made by a call.
 func olderTimer(properties []systemdbus.Property) []systemdbus.Property {
 	var older []systemdbus.Property
 	for _, p := range properties {
@@ -217,6 +224,14 @@ func LookCommand(s *box.Store, b *box.Box) ([]string, error) {
 	}
 	service, err := lookService(s, b)
 	return []string{typedLooks(b, service)}, err
+}
+
+// StopLooksCommand returns the command that ends the looks at a box; none if nobody looks.
+func StopLooksCommand(b *box.Box) []string {
+	if b.Profile.Health.Interval == 0 || !Booted() {
+		return nil
+	}
+	return []string{"systemctl stop " + strings.Join(lookUnits(b.Name), " ")}
 }
 
 func typedLooks(b *box.Box, service []systemdbus.Property) string {

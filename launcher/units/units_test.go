@@ -337,5 +337,5 @@ func TestLookCommand(t *testing.T) {
 		`--timer-property=OnUnitActiveSec=30 --timer-property=AccuracySec=1 --timer-property=BindsTo=boxrun-web-1.service `+
 		`--timer-property=After=boxrun-web-1.service -p 'Description=look at box web-1 of boxrun' -p Type=oneshot `+
 		`-p TimeoutStartSec=40 -p SyslogIdentifier=boxrun -p SyslogLevel=5 -p LogLevelMax=5 -p Slice=system.slice `+
-		"-p CollectMode=inactive-or-failed \\\n  /usr/local/bin/boxrun health web-1")
+		"-p CollectMode=inactive-or-failed -p StartLimitIntervalSec=0 \\\n  /usr/local/bin/boxrun health web-1")
 }

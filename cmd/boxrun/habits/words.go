@@ -37,8 +37,7 @@ func foreignVerbs() map[string]string {
 		"remove":   down,
 		"rm":       down,
 		"run":      `"boxrun up PROFILE" starts a box, and "boxrun exec PROFILE -- COMMAND..." runs a command in it`,
-		"stats":    `"boxrun ps" shows the memory of boxes, and "boxrun status PROFILE" all that a box uses`,
-		"top":      `"boxrun exec PROFILE -- top" shows the processes of a box`,
+		"top":      `"boxrun exec PROFILE -- top" shows the processes of a box, and "boxrun stats" what each box uses`,
 		"wait":     `"boxrun up PROFILE" returns when a box is ready`,
 	}
 }
