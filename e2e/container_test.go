@@ -75,8 +75,9 @@ func TestAnImageThatWasAMachine(t *testing.T) {
 // What docs/containerinterface.md calls given is there, at both levels of confinement.
 func TestTheContainerInterface(t *testing.T) {
 	h := newHost(t)
+	h.sh("cp -a /srv/web /srv/set; d=/srv/set/etc/systemd/system.control/dbus.service.d; mkdir -p $d; printf '[Service]\\nTasksMax=77\\n' > $d/50-TasksMax.conf")
 	for _, level := range []string{"default", "strict"} {
-		h.profile("web", "image = \"/srv/web\"\nhostname = \"own.example.org\"\n[security]\nlevel = \""+level+"\"\n")
+		h.profile("web", "image = \"/srv/set\"\nhostname = \"own.example.org\"\n[security]\nlevel = \""+level+"\"\n")
 		h.must("boxrun", "up", "web")
 		for what, script := range map[string]string{
 			"the hostname":             "test $(hostname) = own.example.org",
@@ -84,10 +85,12 @@ func TestTheContainerInterface(t *testing.T) {
 			"/proc/sys is read-only":   "findmnt -no OPTIONS /proc/sys | grep -w ro; ! echo 1 > /proc/sys/vm/swappiness",
 			"/proc/sys/net is not":     "cat /proc/sys/net/ipv4/ip_default_ttl > /tmp/ttl; cat /tmp/ttl > /proc/sys/net/ipv4/ip_default_ttl",
 			"devices":                  "for d in null zero full random urandom tty ptmx; do test -c /dev/$d; done; ! echo x 2> /dev/null > /dev/full",
-			"no udev":                  "! systemctl start systemd-udevd 2> /dev/null; test $(systemctl is-enabled systemd-udevd 2>&1) = masked",
+			"no udev":                  "! systemctl start systemd-udevd 2> /dev/null; test $(systemctl show -P LoadState systemd-udevd) = masked",
 			"cgroups of its own":       "grep -x 0::/init.scope /proc/1/cgroup; mkdir /sys/fs/cgroup/probe; rmdir /sys/fs/cgroup/probe",
 			"container":                "systemd-detect-virt -c | grep -v none; tr '\\0' '\\n' < /proc/1/environ | grep -x container=apptainer",
 			"container_uuid":           "tr '\\0' '\\n' < /proc/1/environ | grep -E '^container_uuid=[0-9a-f]{32}$'",
+			"properties that are set":  "systemctl set-property nginx TasksMax=55; systemctl daemon-reload; test $(systemctl show -P TasksMax nginx) = 55",
+			"properties of the image":  "test $(systemctl show -P TasksMax dbus.service) = 77",
 			"LoadCredential from init": "systemd-run --wait --pipe -q -p SetCredential=a:b sh -c 'grep -x b $CREDENTIALS_DIRECTORY/a'",
 		} {
 			if r := h.run("boxrun", "exec", "web", "--", "bash", "-ec", script); r.Code != 0 {
@@ -99,4 +102,35 @@ func TestTheContainerInterface(t *testing.T) {
 		}
 		h.must("boxrun", "down", "web")
 	}
+}
+
+// A soft-reboot inside would start the box anew without its binds, and is refused. The box is Debian 13, as the host is:
+// the systemd of Debian 12 knows no soft-reboot yet.
+func TestASoftRebootLosesNoBinds(t *testing.T) {
+	h := newHost(t)
+	h.sh("mkdir -p /srv/self /srv/data; mount --bind / /srv/self; touch /srv/data/kept")
+	h.profile("self", "image = \"/srv/self\"\n[storage]\nbinds = [\"/srv/data:/data\"]\n[ready]\ntimeout = \"8s\"\n")
+	h.run("boxrun", "up", "self")
+	r := h.run("boxrun", "exec", "self", "--", "systemctl", "soft-reboot")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "systemd-soft-reboot.service is masked") {
+		t.Errorf("soft-reboot: %v, want it refused as masked", r)
+	}
+	h.sh("sleep 3")
+	if got := h.run("boxrun", "exec", "self", "--", "ls", "/data"); got.Stdout != "kept\n" {
+		t.Errorf("the bind: %v", got)
+	}
+	h.must("boxrun", "down", "self")
+}
+
+// Another init than systemd is named by up, and told to stop as it understands it. The init is a shell by the name.
+func TestAnotherInitIsToldToStop(t *testing.T) {
+	h := newHost(t)
+	h.sh(`cp -a /srv/web /srv/other; cd /srv/other/usr/sbin; rm -f init; cp ../bin/bash openrc-init
+		printf '%s\n' '#!/usr/sbin/openrc-init' 'trap "exit 0" TERM' 'while :; do sleep 0.1; done' > init; chmod +x init`)
+	h.profile("other", "image = \"/srv/other\"\n")
+	r := h.run("boxrun", "up", "other")
+	if r.Code != 0 || !strings.Contains(r.Stderr, "other: its init is openrc-init, not systemd: a stop sends SIGTERM\n") {
+		t.Errorf("up: %v", r)
+	}
+	h.must("boxrun", "down", "other") // 6 if the box had to be killed
 }

@@ -47,7 +47,7 @@ mkdir -p /srv/changes && chmod go= /srv/changes
 		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
-		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/systemd/system.control:ro `+
+		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/boxrun/masks:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+

@@ -11,6 +11,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
@@ -142,5 +143,5 @@ func (a *app) printDowns() func(context.Context, string) error {
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
 	boxes, err := a.launcher().List()
-	return mapped(boxes, func(b launcher.Status) string { return b.Name }), err
+	return list.Map(boxes, func(b launcher.Status) string { return b.Name }), err
 }

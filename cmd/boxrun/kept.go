@@ -4,14 +4,15 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
+	"boxrun/launcher/list"
 )
 
 func keptCommand(a *app) *cobra.Command {
@@ -19,20 +20,17 @@ func keptCommand(a *app) *cobra.Command {
 		Use:   "list [NAME...]",
 		Short: "List what boxes left on the host, with sizes and ages",
 		Long: `list lists what boxes left on the host, and have there now: overlays,
-directories below /var/lib/boxrun, journals, replaced images. NAME is that of
-a box, or BOX/PART of a part as listed.`,
+directories below /var/lib/boxrun, journals, replaced images. NAME is a box, or
+BOX/PART as listed.`,
 		Example:           `  boxrun kept list`,
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
 		RunE: func(_ *cobra.Command, names []string) error {
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Measured(names)
 			if err != nil {
 				return err
 			}
-			for i := range items {
-				kept.Measure(&items[i])
-			}
-			return a.result(items, 2, keptRows(items, time.Now()))
+			return a.result(items, 2, kept.Table(items))
 		},
 	})
 	list.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
@@ -58,14 +56,14 @@ func keptExportCommand(a *app) *cobra.Command {
 			if term.IsTerminal(int(a.out.Fd())) {
 				return usageError{errors.New("a tar is not for a terminal: add \"> FILE\"")}
 			}
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Find(names)
 			if err != nil {
 				return err
 			}
 			if len(items) > 1 {
 				return usageError{fmt.Errorf("%s has several parts, name one: %s", names[0], keptNames(items))}
 			}
-			return kept.Export(cmd.Context(), a.launcher().Store, items[0], a.out, a.err)
+			return kept.Of(a.launcher().Store).Export(cmd.Context(), items[0], a.out, a.err)
 		},
 	}
 }
@@ -77,14 +75,14 @@ func keptRemoveCommand(a *app) *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "Remove what boxes that are down left, after a question",
 		Long: `rm removes what the named boxes left, or the parts named BOX/PART. It asks
-first; without a terminal -y has to say so. Nothing of a box that is up is
-removed.`,
+first; without a terminal -y has to say so. Nothing of a box that is up, or has
+crashed and was not taken down, is removed.`,
 		Example:           `  boxrun kept rm -y web/overlay`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeKept,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			items, err := kept.Find(a.launcher().Store, names)
+			items, err := kept.Of(a.launcher().Store).Find(names)
 			if err != nil {
 				return err
 			}
@@ -92,7 +90,7 @@ removed.`,
 				return err
 			}
 			return fault.Each(items, func(item kept.Item) error {
-				err := kept.Remove(cmd.Context(), a.launcher().Store, item)
+				err := kept.Of(a.launcher().Store).Remove(cmd.Context(), item)
 				if err == nil {
 					a.notef("%s: is removed", item.Name)
 				}
@@ -122,28 +120,15 @@ func (a *app) agrees(yes bool, what string) (bool, error) {
 
 // keptNames returns the names of items for a person.
 func keptNames(items []kept.Item) string {
-	return strings.Join(mapped(items, func(i kept.Item) string { return i.Name }), ", ")
-}
-
-// keptRows returns a header and a row for each item.
-func keptRows(items []kept.Item, now time.Time) [][]string {
-	rows := [][]string{{"NAME", "SIZE", "WRITTEN", "USED BY", "PATH"}}
-	for _, i := range items {
-		row := []string{i.Name, kept.Size(i.Bytes), kept.Age(now.Sub(i.Written)), "-", i.Path}
-		if i.UsedBy != "" {
-			row[3] = i.UsedBy
-		}
-		rows = append(rows, row)
-	}
-	return rows
+	return strings.Join(list.Map(items, func(i kept.Item) string { return i.Name }), ", ")
 }
 
 // completeKept completes names of what can be removed.
 func (a *app) completeKept(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	items, _ := kept.Find(a.launcher().Store, nil)
+	items, _ := kept.Of(a.launcher().Store).Find(nil)
 	var names []string
 	for _, i := range items {
-		if i.UsedBy == "" || cmd.Name() == "list" {
+		if (i.UsedBy == "" || cmd.Name() == "list") && !slices.Contains(args, i.Name) {
 			names = append(names, i.Name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"boxrun/launcher/journal"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -59,7 +60,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
-	names := mapped(args, profiles.BoxName)
+	names := list.Map(args, profiles.BoxName)
 	if o.Output != "" && len(names) > 1 {
 		return usageError{errors.New("--output is for one box: lines of several are put in order by their times")}
 	}
@@ -96,7 +97,7 @@ func (t *terminal) colours() bool {
 // logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When
 // coloured, the boxes have different colours as long as there are enough.
 func logPrefixes(names []string, coloured bool) map[string]string {
-	width := slices.Max(mapped(names, func(name string) int { return len(name) }))
+	width := slices.Max(list.Map(names, func(name string) int { return len(name) }))
 	colours := []int{36, 33, 32, 35, 34, 96, 93, 92, 95, 94} // cyan, yellow, green, magenta, blue, and the bright ones
 	prefixes := map[string]string{}
 	for _, name := range names {

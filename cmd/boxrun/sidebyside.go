@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/launcher/list"
 	"boxrun/launcher/tasks"
 	"boxrun/profiles"
 )
@@ -111,5 +112,5 @@ func (a *app) needed(name string) []string {
 	if err != nil {
 		return nil
 	}
-	return mapped(ps, func(p profiles.Profile) string { return p.Name })
+	return list.Map(ps, func(p profiles.Profile) string { return p.Name })
 }

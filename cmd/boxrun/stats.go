@@ -3,22 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"boxrun/launcher/box"
-	"boxrun/launcher/process"
+	"boxrun/launcher/list"
 	"boxrun/launcher/stats"
 	"boxrun/profiles"
 )
-
-// statsEvery is the time between two samples.
-const statsEvery = time.Second
 
 func statsCommand(a *app) *cobra.Command {
 	var once bool
@@ -41,7 +34,7 @@ collector: docs/logs.md has a timer.`,
 			if a.asJSON {
 				format = "json"
 			}
-			return a.stats(cmd.Context(), mapped(names, profiles.BoxName), format, once)
+			return a.stats(cmd.Context(), list.Map(names, profiles.BoxName), format, once)
 		},
 	}
 	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print JSON, once")
@@ -59,62 +52,24 @@ collector: docs/logs.md has a timer.`,
 // stats prints what the named boxes use; no names are all boxes.
 func (a *app) stats(ctx context.Context, names []string, format string, once bool) error {
 	store := a.launcher().Store
-	first, err := sample(store, names)
-	if err != nil {
-		return err
-	}
+	first, err := stats.Take(store, names)
 	switch {
+	case err != nil:
+		return err
 	case format == "json":
 		return a.json(first.Boxes)
 	case format == "prometheus":
-		_, err := a.out.WriteString(stats.Prometheus(first.Boxes))
-		return err
+		return a.lines(stats.Prometheus(first.Boxes))
 	case !once && term.IsTerminal(int(a.out.Fd())):
-		return a.liveStats(ctx, store, names, first)
+		err = stats.Live(ctx, store, names, a.out)
+	default:
+		var rows [][]string
+		if rows, err = stats.Once(ctx, store, names, first); err == nil {
+			return a.spaced(2, rows)
+		}
 	}
-	if process.Sleep(ctx, statsEvery) != nil {
+	if ctx.Err() != nil {
 		return codeError(exitInterrupted)
 	}
-	second, err := sample(store, names)
-	if err != nil {
-		return err
-	}
-	return a.spaced(2, stats.Table(first, second))
-}
-
-// sample reads what the named boxes use now.
-func sample(s *box.Store, names []string) (stats.Sample, error) {
-	boxes, err := s.All()
-	if len(names) > 0 {
-		boxes, err = nil, nil
-		for _, name := range names {
-			b, findErr := s.Find(name)
-			boxes, err = append(boxes, b), errors.Join(err, findErr)
-		}
-	}
-	if err != nil {
-		return stats.Sample{}, err
-	}
-	return stats.Sample{At: time.Now(), Boxes: mapped(boxes, stats.Read)}, nil
-}
-
-// liveStats writes the table over and over until ctx ends. The last table stays.
-func (a *app) liveStats(ctx context.Context, s *box.Store, names []string, last stats.Sample) error {
-	up := ""
-	for now := last; ; {
-		width, height, _ := term.GetSize(int(a.out.Fd())) // 0 where it fails
-		lines := stats.Screen(stats.Table(last, now), width, height)
-		if _, err := a.out.WriteString(up + strings.Join(lines, "\n") + "\n\x1b[J"); err != nil {
-			return err
-		}
-		up = fmt.Sprintf("\r\x1b[%dA", len(lines))
-		if process.Sleep(ctx, statsEvery) != nil {
-			return codeError(exitInterrupted)
-		}
-		last = now
-		var err error
-		if now, err = sample(s, names); err != nil {
-			return err
-		}
-	}
+	return err
 }

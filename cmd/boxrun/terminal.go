@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"boxrun/cmd/boxrun/screen"
+	"boxrun/launcher/list"
 	"boxrun/launcher/say"
 )
 
@@ -92,7 +93,7 @@ func (t *terminal) lines(lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return t.write(mapped(lines, say.Plain))
+	return t.write(list.Map(lines, say.Plain))
 }
 
 func (t *terminal) write(lines []string) error {
@@ -146,25 +147,16 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 	case t.asJSON:
 		return t.json(v)
 	case t.quiet:
-		return t.lines(mapped(rows[1:], func(row []string) string { return row[0] }))
+		return t.lines(list.Map(rows[1:], func(row []string) string { return row[0] }))
 	}
 	return t.spaced(gap, rows)
-}
-
-// mapped returns what of makes of each element of list.
-func mapped[T, U any](list []T, of func(T) U) []U {
-	made := make([]U, len(list))
-	for i, element := range list {
-		made[i] = of(element)
-	}
-	return made
 }
 
 // spaced prints rows with their cells aligned and at least gap blanks between columns.
 func (t *terminal) spaced(gap int, rows [][]string) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.Join(mapped(row, say.Printable), "\t")); err != nil {
+		if _, err := fmt.Fprintln(w, strings.Join(list.Map(row, say.Printable), "\t")); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // Dir describes the configuration files of a box. The files are in the directory DIR on the host, and are bound
 // read-only over the box's own files:
 //
-//	DIR/masks          /etc/systemd/system.control            UNIT -> /dev/null, for units not to start
+//	DIR/masks          /etc/boxrun/masks                      UNIT -> /dev/null, for units not to start
 //	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of the services
 //	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit per service, where the box has a limit
 //	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
@@ -26,14 +26,16 @@ import (
 //	DIR/hosts          /etc/hosts                             the box's own name, and the boxes on its bridge
 //	DIR/machine-id     /etc/machine-id                        where the host keeps the box's journal under the id
 //
-// system.control has precedence over /etc/systemd/system, the directory of an administrator's own units. Otherwise
-// only "systemctl set-property" uses system.control, and therefore needs --runtime inside a box.
+// From DIR/masks the first process of a confined box makes /run/systemd/system.control. The directory has precedence
+// over /etc/systemd/system, the directory of an administrator's own units. A box at the level host has no such process:
+// there DIR/masks lies on /etc/systemd/system.control, and "systemctl set-property" needs --runtime.
 //
 // Some images have an /etc/resolv.conf that is a link into /run. A bind on the link lands in /run, and is hidden when
 // systemd mounts its own /run. Then systemd-resolved makes the file from resolved.conf. In a box without
 // systemd-resolved, systemd-tmpfiles makes a link to boxrun's resolv.conf there.
 type Dir struct {
 	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
+	Masks       string            // path in the box of the units to mask
 	Hosts       string            // content of the hosts file
 	Names       Resolvers         // name servers and search domains of the box
 	Environment map[string]string // of the services; the decoder has checked names and values
@@ -58,6 +60,8 @@ func maskedUnits() []string {
 		"ntpsec.service", "openntpd.service",
 		// Mounts the root anew, as the fstab of the machine says that the image was: a box has its root from Apptainer.
 		"systemd-remount-fs.service",
+		// Starts the system anew without the mounts that Apptainer made: data would be written beside the binds.
+		"systemd-soft-reboot.service",
 		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
@@ -136,7 +140,7 @@ func (c Dir) Binds(dir string) []string {
 	var binds []string
 	add := func(path, target string) { binds = append(binds, filepath.Join(dir, path)+":"+target+":ro") }
 	if c.Systemd {
-		add("masks", "/etc/systemd/system.control")
+		add("masks", c.Masks)
 	}
 	for _, b := range c.bounds() {
 		for _, target := range b.targets {

@@ -17,6 +17,7 @@ var update = flag.Bool("update", false, "write testdata/dir.txt anew")
 func webConf() Dir {
 	return Dir{
 		Systemd: true,
+		Masks:   "/etc/boxrun/masks",
 		Hosts: hostsText([]string{"web.example.org", "web"}, netip.MustParseAddr("10.22.0.2"),
 			[]neighbour{{netip.MustParseAddr("10.22.0.3"), []string{"db", "db.example.org"}}}),
 		Names: Resolvers{

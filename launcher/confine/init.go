@@ -108,6 +108,9 @@ func (o order) steps() []step {
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},
 	}
+	if !o.Bare {
+		list = append(list, step{"masking units", maskUnits})
+	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})
 	}

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // closed are the flags of mounts without programs, devices and set-user-ID bits.
@@ -141,11 +144,35 @@ func whereItIs(err error) error {
 	return err
 }
 
+// maskDir has the links that mask units, as boxrun wrote them.
+const maskDir = "/etc/boxrun/masks"
+
+// maskUnits masks units for the systemd of an image. systemd takes the first file of a unit's name, and looks in two
+// places before an administrator's own: in /etc/systemd/system.control, where "systemctl set-property" writes, and in
+// its like below /run. systemd leaves a /run alone that is mounted already. An image without systemd keeps its own /run.
+func maskUnits() error {
+	const control = "/run/systemd/system.control"
+	path, _ := filepath.EvalSymlinks(initPath)
+	if filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
+		return nil
+	}
+	masks, err := os.ReadDir(maskDir)
+	if err == nil {
+		err = unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
+	}
+	if err == nil {
+		err = os.MkdirAll(control, 0o755)
+	}
+	for _, m := range masks {
+		err = errors.Join(err, os.Symlink("/dev/null", control+"/"+m.Name()))
+	}
+	return err
+}
+
 // mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it
 // cannot mount /run.
 func mountForSystemd() error {
 	for _, m := range []struct{ kind, dir, options string }{
-		{"tmpfs", "/run", "mode=755"},
 		{"tmpfs", "/run/lock", "mode=1777,size=5m"},
 		{"tmpfs", "/dev/shm", "mode=1777"},
 		{"mqueue", "/dev/mqueue", ""},

@@ -3,7 +3,6 @@ package kept
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -19,30 +18,39 @@ import (
 	"boxrun/profiles"
 )
 
-// Item is a directory or file that a box left, or writes now.
+// Item is a directory or file a box left, or writes now.
 type Item struct {
 	Name    string    `json:"name"` // BOX/PART
 	Box     string    `json:"box"`
 	Path    string    `json:"path"`
 	Bytes   int64     `json:"bytes"`            // on the disk
-	Written time.Time `json:"written,omitzero"` // last change of a file in it
-	UsedBy  string    `json:"used_by"`          // box with a record that has the item; "" for none
+	Written time.Time `json:"written,omitzero"` // last change of a file inside
+	UsedBy  string    `json:"used_by"`          // box with a record and the item; "" for no box
 	Partly  bool      `json:"partly_removed"`   // a removal was cut short
 }
 
-// removing is the beginning of the name of an item that is being removed. What has such a name is nobody's data any
-// more: the next removal takes it away.
+// removing is the beginning of the name of an item while the item is removed. A file of such a name is nobody's data any
+// more, and goes with the next removal.
 const removing = ".boxrun-removing-"
+
+// Places are where boxes leave their parts.
+type Places struct {
+	Store *box.Store
+	Own   string // directory of the directories of boxes' own
+}
+
+// Of returns the places of this host.
+func Of(s *box.Store) Places { return Places{s, filepath.Dir(profiles.OwnDir("box"))} }
 
 // Find returns what boxes left, sorted by name; with names, what the boxes or items of these names left. Sizes and times
 // are unknown until Measure. Error: ErrNotFound for a name of nothing.
-func Find(s *box.Store, names []string) ([]Item, error) {
-	boxes, err := s.All()
+func (p Places) Find(names []string) ([]Item, error) {
+	boxes, err := p.Store.All()
 	if err != nil { // an unreadable record may be of any box
 		return nil, err
 	}
 	found := map[string]Item{}
-	for _, item := range slices.Concat(ownItems(), profiled(s)) {
+	for _, item := range slices.Concat(p.ownItems(), profiled(p.Store)) {
 		if _, taken := found[item.Name]; !taken {
 			item.UsedBy = usedBy(item, boxes)
 			found[item.Name] = item
@@ -63,7 +71,7 @@ func Find(s *box.Store, names []string) ([]Item, error) {
 	}), nil
 }
 
-// called reports whether a person means the item by name: the item's own, or the box's.
+// called reports whether a person means the item by name: the name of the item or of its box.
 func (i Item) called(name string) bool { return i.Name == name || i.Box == name }
 
 // item returns the item at a path; ok is false where there is nothing.
@@ -73,13 +81,13 @@ func itemAt(boxName, part, path string) (Item, bool) {
 }
 
 // ownItems returns what is in the directories of boxes' own, of boxes without a profile as well.
-func ownItems() []Item {
+func (p Places) ownItems() []Item {
 	var items []Item
-	owners, _ := os.ReadDir(ownDirs) // no directory, no items
+	owners, _ := os.ReadDir(p.Own) // no directory, no items
 	for _, owner := range owners {
-		parts, _ := os.ReadDir(filepath.Join(ownDirs, owner.Name()))
+		parts, _ := os.ReadDir(filepath.Join(p.Own, owner.Name()))
 		for _, part := range parts {
-			item, ok := itemAt(owner.Name(), strings.TrimPrefix(part.Name(), removing), filepath.Join(ownDirs, owner.Name(), part.Name()))
+			item, ok := itemAt(owner.Name(), strings.TrimPrefix(part.Name(), removing), filepath.Join(p.Own, owner.Name(), part.Name()))
 			if item.Partly = strings.HasPrefix(part.Name(), removing); item.Partly {
 				item.Name += " (removed in part)"
 			}
@@ -91,9 +99,6 @@ func ownItems() []Item {
 	}
 	return items
 }
-
-// ownDirs has the directories of boxes' own.
-var ownDirs = filepath.Dir(profiles.OwnDir("box"))
 
 // profiled returns what boxes of profiles left elsewhere: overlays, journals, replaced images.
 func profiled(s *box.Store) []Item {
@@ -120,7 +125,7 @@ func profiled(s *box.Store) []Item {
 	return items
 }
 
-// journalOf returns the journal that the host keeps of a box.
+// journalOf returns the journal of a box kept by the host.
 func journalOf(name string) []Item {
 	id, err := box.MachineID(name)
 	if err != nil {
@@ -132,7 +137,7 @@ func journalOf(name string) []Item {
 	return nil
 }
 
-// usedBy returns the box with a record that has the item: its own, or bound, or around what it has.
+// usedBy returns the name of a box with a record and with the item among its own paths, or around or below them.
 func usedBy(item Item, boxes []*box.Box) string {
 	for _, b := range boxes {
 		if b.Name == item.Box {
@@ -149,7 +154,7 @@ func usedBy(item Item, boxes []*box.Box) string {
 	return ""
 }
 
-// meet reports whether one path is the other, or lies below it, links followed.
+// meet reports whether two paths are the same, or either lies below the other, links followed.
 func meet(a, b string) bool {
 	a, b = files.Resolved(a)+"/", files.Resolved(b)+"/"
 	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
@@ -180,33 +185,10 @@ func Measure(item *Item) {
 	})
 }
 
-// skipUnread lets a walk go on after what has gone meanwhile or cannot be read.
+// skipUnread lets a walk go on after a file has gone meanwhile or cannot be read.
 func skipUnread(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
 	return err
-}
-
-// Size returns bytes for a person.
-func Size(bytes int64) string {
-	value, units := float64(bytes), "BKMGTPE"
-	for value >= 1024 && len(units) > 1 {
-		value, units = value/1024, units[1:]
-	}
-	return fmt.Sprintf("%.0f%c", value, units[0])
-}
-
-// Age returns a time that has passed for a person, in the largest unit with a count of two or more.
-func Age(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds ago", max(0, d/time.Second))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm ago", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%dh ago", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd ago", d/day)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/launcher/box"
 	"boxrun/launcher/boxtest"
 	"boxrun/launcher/fault"
@@ -18,14 +20,13 @@ import (
 	"boxrun/profiles"
 )
 
-// store returns a store, with ownDirs in a directory of the test that has the files.
-func store(t *testing.T, paths ...string) *box.Store {
+// placesWith returns places in a directory of the test, with files of boxes' own.
+func placesWith(t *testing.T, paths ...string) Places {
 	t.Helper()
-	dir, before := t.TempDir(), ownDirs
-	ownDirs = filepath.Join(dir, "lib")
-	t.Cleanup(func() { ownDirs = before })
+	dir := t.TempDir()
+	own := filepath.Join(dir, "lib")
 	for _, path := range paths {
-		path = filepath.Join(ownDirs, path)
+		path = filepath.Join(own, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -33,12 +34,12 @@ func store(t *testing.T, paths ...string) *box.Store {
 			t.Fatal(err)
 		}
 	}
-	return &box.Store{Dir: filepath.Join(dir, "run"), Note: func(string) {}}
+	return Places{&box.Store{Dir: filepath.Join(dir, "run"), Note: func(string) {}}, own}
 }
 
 // names returns the names of what is found, or the error.
-func names(s *box.Store, args ...string) string {
-	items, err := Find(s, args)
+func names(s Places, args ...string) string {
+	items, err := s.Find(args)
 	if err != nil {
 		return err.Error()
 	}
@@ -50,50 +51,50 @@ func names(s *box.Store, args ...string) string {
 }
 
 func TestFind(t *testing.T) {
-	s := store(t, "web/overlay/upper/a", "web/data/b", "db/overlay/c", "old/.boxrun-removing-overlay/d")
+	s := placesWith(t, "web/overlay/upper/a", "web/data/b", "db/overlay/c", "old/.boxrun-removing-overlay/d")
 	testkit.WantText(t, names(s), "db/overlay, old/overlay (removed in part), web/data, web/overlay")
 	testkit.WantText(t, names(s, "web", "db/overlay"), "db/overlay, web/data, web/overlay")
 	testkit.WantText(t, names(s, "web", "we"), "nothing of we is kept")
 	b := boxtest.Of("other", func(p *profiles.Profile) {
-		p.Storage.Binds = []profiles.Bind{{Source: filepath.Join(ownDirs, "web/data/sub")}}
+		p.Storage.Binds = []profiles.Bind{{Source: filepath.Join(s.Own, "web/data/sub")}}
 	})
-	if err := s.Save(b); err != nil {
+	if err := s.Store.Save(b); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Save(boxtest.Of("db", func(*profiles.Profile) {})); err != nil {
+	if err := s.Store.Save(boxtest.Of("db", func(*profiles.Profile) {})); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, names(s, "web", "db"), "db/overlay by db, web/data by other, web/overlay")
 }
 
 func TestRemove(t *testing.T) {
-	s := store(t, "web/overlay/upper/a", "web/.boxrun-removing-data/b", "db/overlay/c")
+	s := placesWith(t, "web/overlay/upper/a", "web/.boxrun-removing-data/b", "db/overlay/c")
 	outside := filepath.Join(t.TempDir(), "stays")
 	if err := os.WriteFile(outside, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(filepath.Dir(outside), filepath.Join(ownDirs, "web/overlay/link")); err != nil {
+	if err := os.Symlink(filepath.Dir(outside), filepath.Join(s.Own, "web/overlay/link")); err != nil {
 		t.Fatal(err)
 	}
-	items, err := Find(s, []string{"web/overlay"})
+	items, err := s.Find([]string{"web/overlay"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Remove(t.Context(), s, items[0]); err != nil {
+	if err := s.Remove(t.Context(), items[0]); err != nil {
 		t.Fatal(err)
 	}
 	testkit.WantText(t, names(s), "db/overlay")
 	if _, err := os.Stat(outside); err != nil {
 		t.Errorf("a link led the removal out: %v", err)
 	}
-	if err := s.Save(boxtest.Of("db", func(*profiles.Profile) {})); err != nil {
+	if err := s.Store.Save(boxtest.Of("db", func(*profiles.Profile) {})); err != nil {
 		t.Fatal(err)
 	}
-	items, err = Find(s, nil)
+	items, err = s.Find(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Remove(t.Context(), s, items[0]); !errors.Is(err, fault.ErrRefused) {
+	if err := s.Remove(t.Context(), items[0]); !errors.Is(err, fault.ErrRefused) {
 		t.Errorf("got %v, want ErrRefused for a box with a record", err)
 	}
 	testkit.WantText(t, names(s), "db/overlay by db")
@@ -101,11 +102,12 @@ func TestRemove(t *testing.T) {
 
 // What is exported is what was there; a file of holes stays small.
 func TestExport(t *testing.T) {
-	s := store(t, "web/overlay/upper/a")
-	if err := os.Truncate(filepath.Join(ownDirs, "web/overlay/upper/a"), 1<<30); err != nil {
+	s := placesWith(t, "web/overlay/upper/a")
+	if err := os.Truncate(filepath.Join(s.Own, "web/overlay/upper/a"), 1<<30); err != nil {
 		t.Fatal(err)
 	}
-	items, err := Find(s, nil)
+	kept := unix.Setxattr(filepath.Join(s.Own, "web/overlay/upper"), "user.seen", []byte("1"), 0) == nil // or the tmpfs is old
+	items, err := s.Find(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("a file of holes measures %d bytes, written %v", items[0].Bytes, items[0].Written)
 	}
 	var out bytes.Buffer
-	if err := Export(t.Context(), s, items[0], &out, io.Discard); err != nil {
+	if err := s.Export(t.Context(), items[0], &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if out.Len() > 1<<20 {
@@ -125,6 +127,9 @@ func TestExport(t *testing.T) {
 		h, err := r.Next()
 		if err != nil {
 			break
+		}
+		if kept && h.Name == "overlay/upper/" && h.PAXRecords["SCHILY.xattr.user.seen"] != "1" {
+			t.Errorf("the extended attribute is lost: %v", h.PAXRecords)
 		}
 		fmt.Fprintf(&got, "%s %d\n", h.Name, h.Size)
 	}

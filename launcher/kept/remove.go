@@ -15,11 +15,11 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// Remove removes an item of a box that is down, under the box's lock. The item first gets a name that no box uses: a
-// removal cut short leaves no half of an overlay to start from, and the next removal of anything there ends it. Every
-// step is taken from an open directory. Error: ErrRefused for an item in use.
-func Remove(ctx context.Context, s *box.Store, item Item) error {
-	unlock, err := free(ctx, s, item)
+// Remove removes an item of a box that is down, under the box's lock. The item first gets a name no box uses: a
+// removal cut short leaves no half of an overlay to start from, and the next removal in the same directory ends the
+// first. Every step is taken from an open directory. Error: ErrRefused for an item in use.
+func (p Places) Remove(ctx context.Context, item Item) error {
+	unlock, err := free(ctx, p.Store, item)
 	if err != nil {
 		return err
 	}
@@ -39,14 +39,14 @@ func Remove(ctx context.Context, s *box.Store, item Item) error {
 	if err := sweep(root); err != nil {
 		return fmt.Errorf("removing %s: %w", item.Name, err)
 	}
-	if filepath.Dir(filepath.Dir(item.Path)) == ownDirs {
+	if filepath.Dir(filepath.Dir(item.Path)) == p.Own {
 		_ = os.Remove(filepath.Dir(item.Path)) // fails, as it should, where something is left in it
-		_ = os.Remove(ownDirs)
+		_ = os.Remove(p.Own)
 	}
 	return nil
 }
 
-// sweep removes all that was to be removed in a directory.
+// sweep ends all removals in a directory.
 func sweep(root *os.Root) error {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
@@ -60,9 +60,9 @@ func sweep(root *os.Root) error {
 	})
 }
 
-// free takes the lock of an item's box, and returns ErrRefused if a box with a record has the item.
+// free takes the lock of an item's box. Error: ErrRefused if a box with a record has the item.
 func free(ctx context.Context, s *box.Store, item Item) (unlock func(), err error) {
-	if unlock, err = s.TryLockBox(ctx, item.Box); err != nil {
+	if unlock, err = s.LockBox(ctx, item.Box); err != nil {
 		return nil, err
 	}
 	boxes, err := s.All()
@@ -79,9 +79,9 @@ func free(ctx context.Context, s *box.Store, item Item) (unlock func(), err erro
 }
 
 // Export writes an item of a box that is down as a tar, with owners as numbers, extended attributes and holes. GNU tar
-// writes the tar: what the host's tar packs, the host's tar unpacks. Error: ErrRefused for an item in use.
-func Export(ctx context.Context, s *box.Store, item Item, out, errOut io.Writer) error {
-	unlock, err := free(ctx, s, item)
+// writes the tar: the host's own tar can unpack all of the tar again. Error: ErrRefused for an item in use.
+func (p Places) Export(ctx context.Context, item Item, out, errOut io.Writer) error {
+	unlock, err := free(ctx, p.Store, item)
 	if err != nil {
 		return err
 	}

@@ -43,12 +43,12 @@ func (v *Survey) Boxes() []*box.Box { return v.boxes }
 func (v *Survey) Drift(b *box.Box) ([]string, error) {
 	var all []string
 	if b.Bridged() {
-		rules, err := v.rules(b)
-		if err != nil {
-			return rules, err
+		var err error
+		if all, err = v.rules(b); err != nil {
+			return all, err
 		}
 		names, err := v.names(b)
-		if all = append(rules, names); err != nil {
+		if all = append(all, names); err != nil {
 			return nonEmpty(all), err
 		}
 	}

@@ -3,7 +3,6 @@ package stats
 import (
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // metric is a metric of Prometheus: its name without the prefix, and its value of a box; nil for no sample.
@@ -52,20 +51,21 @@ func metrics() []metric {
 	}
 }
 
-// Prometheus returns the text of Prometheus' exposition format, for the textfile collector of its node_exporter. A metric
+// Prometheus returns the lines of Prometheus' exposition format, for the textfile collector of its node_exporter. A metric
 // without a sample is left out.
-func Prometheus(boxes []Stats) string {
-	var all strings.Builder
+func Prometheus(boxes []Stats) []string {
+	var all []string
 	for _, m := range metrics() {
-		var samples strings.Builder
+		var samples []string
 		for _, s := range boxes {
 			if v := m.value(s); v != nil {
-				fmt.Fprintf(&samples, "boxrun_box_%s{box=%q} %s\n", m.name, s.Name, strconv.FormatFloat(*v, 'f', -1, 64))
+				samples = append(samples, fmt.Sprintf("boxrun_box_%s{box=%q} %s", m.name, s.Name, strconv.FormatFloat(*v, 'f', -1, 64)))
 			}
 		}
-		if samples.Len() > 0 {
-			fmt.Fprintf(&all, "# HELP boxrun_box_%s %s\n# TYPE boxrun_box_%s %s\n%s", m.name, m.help, m.name, m.kind, samples.String())
+		if len(samples) > 0 {
+			all = append(all, fmt.Sprintf("# HELP boxrun_box_%s %s", m.name, m.help), fmt.Sprintf("# TYPE boxrun_box_%s %s", m.name, m.kind))
+			all = append(all, samples...)
 		}
 	}
-	return all.String()
+	return all
 }

@@ -1,4 +1,4 @@
-package main
+package rows
 
 import (
 	"testing"
@@ -13,5 +13,12 @@ func TestShownMemory(t *testing.T) {
 		if got := shownMemory(limits.Usage{Memory: bytes}); got != want {
 			t.Errorf("%d bytes: got %q, want %q", bytes, got, want)
 		}
+	}
+}
+
+func TestShownPorts(t *testing.T) {
+	ports := []string{"0.0.0.0:8080->80/tcp", "0.0.0.0:53->53/udp", "127.0.0.1:81->81/tcp", "443/tcp"}
+	if got, want := shownPorts(ports), "8080->80 53->53/udp 127.0.0.1:81->81 443"; got != want {
+		t.Errorf("got:  %s\nwant: %s", got, want)
 	}
 }
