@@ -50,7 +50,7 @@ func TestCopyKeepsAll(t *testing.T) {
 func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 	h := newHost(t)
 	h.must("boxrun", "up", "web")
-	h.sh("mkdir -p /srv/in/dir /srv/out && echo new > /srv/in/file && echo old > /srv/out/file")
+	h.sh("mkdir -p /srv/in/dir /srv/out /srv/emptied/hostname && echo new > /srv/in/file && echo old > /srv/out/file")
 	for _, c := range []struct{ source, target, want string }{
 		{"web:/etc/hostname", "/srv/out", "/srv/out/hostname"},
 		{"web:/etc/hostname", "/srv/out/", "/srv/out/hostname"},
@@ -85,6 +85,7 @@ func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 		{1, "web:/etc/apt", "/srv/in/file", []string{"/srv/in/file", "no directory"}},
 		{1, "/srv/nowhere", "web:/srv", []string{"error: copying /srv/nowhere: no such file"}},
 		{1, "/srv/in/file", "web:/nowhere/file", []string{"in the box", "/nowhere", "no such file"}},
+		{1, "web:/etc/hostname", "/srv/emptied", []string{"/srv/emptied/hostname: what is there is a directory"}},
 		{1, "/srv/in/file", "web:/etc/hosts", []string{"in the box", "/etc/hosts"}}, // boxrun's own, bound read-only
 	} {
 		h.fails(c.code, append(c.words, "boxrun: error: "), "boxrun", "cp", c.source, c.target)

@@ -25,8 +25,10 @@ type Search struct {
 	Dirs []string // first hit wins; the built-in profiles come last
 
 	// Box returns the profile that the box called name was started from; ok is false without such a box. Find asks Box
-	// for names without a profile. Box is nil where boxes are not asked.
+	// first, so that a file of the same name takes over no box. Box is nil where boxes are not asked.
 	Box func(name string) (Ref, bool)
+
+	FilesFirst bool // Find asks Box only for names without a profile
 }
 
 // FromEnvironment returns the search path of a person, in this order: the current directory, the directories of
@@ -105,14 +107,17 @@ func (p Profile) Word() string { return p.Ref().word() }
 
 // Find looks for the profile that a person named by arg: a path (with a slash or ending in .toml), "builtin:NAME", or a
 // name on the search path. Each form may end in @INSTANCE. A path is returned as given, even if there is no such file.
-// A name without a profile may be the name of a box, such as a box started as an instance or from a path; s.Box then
-// returns the profile. A name found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
+// A name of a box, such as a box started as an instance or from a path, means the profile of its start, as s.Box returns
+// it: with FilesFirst after the search path, else before, if the file is still there. A name found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
 func (s Search) Find(arg string) (Ref, error) {
 	ref, err := parseRef(arg)
 	name := ref.File
 	if err != nil || strings.HasPrefix(name, builtinPrefix) || strings.Contains(name, "/") ||
 		strings.HasSuffix(name, ".toml") {
 		return ref, err
+	}
+	if started, ok := s.started(ref); ok && !s.FilesFirst {
+		return started, nil
 	}
 	for _, dir := range s.Dirs {
 		ref.File = filepath.Join(dir, name+".toml")
@@ -134,6 +139,34 @@ func (s Search) Find(arg string) (Ref, error) {
 		}
 	}
 	return Ref{}, fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
+}
+
+// started returns the profile from which the box of ref was started; false without such a box, or where the file is gone.
+func (s Search) started(ref Ref) (Ref, bool) {
+	if s.Box == nil {
+		return Ref{}, false
+	}
+	from, ok := s.Box(ref.box())
+	if !ok || strings.HasPrefix(from.File, builtinPrefix) {
+		return from, ok
+	}
+	_, err := os.Stat(from.File)
+	return from, !errors.Is(err, fs.ErrNotExist)
+}
+
+// Other returns the file that arg would name were there no box of this name; "" where Find finds the same file, and where
+// arg names a file.
+func (s Search) Other(arg string) string {
+	ref, err := s.Find(arg)
+	s.Box = nil
+	other, otherErr := s.Find(arg)
+	if err != nil || otherErr != nil || other.File == ref.File {
+		return ""
+	}
+	if file, err := absolute(other.File); err != nil || file != ref.File {
+		return other.File
+	}
+	return ""
 }
 
 // absent reports whether err means that dir has no profiles. The current directory may be unreadable, as under "sudo

@@ -351,3 +351,32 @@ func TestProfileIsFoundAgain(t *testing.T) {
 		}
 	}
 }
+
+// A file of the same name takes over no box: the box's own file counts while it is there.
+func TestABoxKeepsItsFile(t *testing.T) {
+	const image = "image = '/x'\n"
+	started := shelf(t, map[string]string{"web.toml": image, "t.toml": image})
+	t.Chdir(shelf(t, map[string]string{"web.toml": image, "t.toml": image, "gone.toml": image, "db.toml": image}))
+	boxes := map[string]Ref{
+		"web": {started + "/web.toml", ""}, "t-1": {started + "/t.toml", "1"}, "gone": {started + "/gone.toml", ""},
+	}
+	s := Search{Dirs: []string{here}, Box: func(name string) (Ref, bool) { ref, ok := boxes[name]; return ref, ok }}
+	for _, test := range []struct{ arg, want, other string }{
+		{"web", started + "/web.toml", "web.toml"},
+		{"t@1", started + "/t.toml@1", "t.toml"},
+		{"t-1", started + "/t.toml@1", ""},
+		{"t@2", "t.toml@2", ""},
+		{"./web.toml", "./web.toml", ""},
+		{"gone", "gone.toml", ""},
+		{"db", "db.toml", ""},
+	} {
+		got, err := s.Find(test.arg)
+		if other := s.Other(test.arg); err != nil || got.String() != test.want || other != test.other {
+			t.Errorf("%s: got %s, %v, not %q, want %s, not %q", test.arg, got, err, other, test.want, test.other)
+		}
+	}
+	s.FilesFirst = true
+	if got, err := s.Find("web"); err != nil || got.File != "web.toml" || s.Other("web") != "" {
+		t.Errorf("files first: got %s, %v", got, err)
+	}
+}

@@ -30,7 +30,7 @@ the built-in ones: at boot nobody but root answers for a profile.`,
   boxrun enable --now web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
-		PreRunE:           a.asRootFor,
+		PreRunE:           a.asRootForFiles,
 		RunE: a.each(func(ctx context.Context, name string) error {
 			if err := a.enable(ctx, name, now); err != nil || !now {
 				return err
@@ -71,6 +71,12 @@ func (a *app) enable(ctx context.Context, name string, now bool) error {
 		}
 	}
 	return nil
+}
+
+// asRootForFiles is asRootFor for a verb on profiles that a boot will find, whatever a box was started from.
+func (a *app) asRootForFiles(cmd *cobra.Command, names []string) error {
+	a.search.FilesFirst = true
+	return a.asRootFor(cmd, names)
 }
 
 // hostProfile reads a profile for a start at boot. At boot nobody but root answers for a profile. So the profile must

@@ -40,6 +40,16 @@ func resolved(search profiles.Search, names []string) (map[string]string, error)
 	return found, nil
 }
 
+// noteOthers says of names which file is not used, because the box was started from another of the same name.
+func (a *app) noteOthers(names []string) {
+	for _, name := range names {
+		if other := a.search.Other(name); other != "" {
+			from, _ := a.search.Find(name) // has found the box's file for Other
+			a.notef("%s: means %s, from which the box was started, not %s", name, from, other)
+		}
+	}
+}
+
 // trust refuses a profile that anybody except root and the person at the terminal could have written, or could give
 // other secrets. The profile runs as root.
 func (a *app) trust(p profiles.Profile) error {

@@ -69,6 +69,7 @@ in, paths absolute, %i replaced.`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: first(a.completeProfiles),
 		RunE: func(_ *cobra.Command, names []string) error {
+			a.noteOthers(names)
 			p, err := a.search.Load(names[0])
 			if err != nil {
 				return err
@@ -98,6 +99,7 @@ which refuses before it changes anything.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
+			a.noteOthers(names)
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {

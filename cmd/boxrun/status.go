@@ -42,6 +42,7 @@ where the profile has health.interval: it then tells of the last look.`,
 			if check {
 				return a.check(cmd, names[0])
 			}
+			a.noteOthers(names)
 			var now *profiles.Profile // nil where it is missing or invalid: status still describes the box
 			if p, err := a.search.Load(names[0]); err == nil {
 				now = &p

@@ -25,8 +25,9 @@ import (
 func (a *app) asRoot(cmd *cobra.Command, _ []string) error { return a.asRootFor(cmd, nil) }
 
 // asRootFor is asRoot for a verb that reads the profiles in names. The profiles are found before sudo and handed on by
-// path, as sudo drops the environment.
+// path, as sudo drops the environment. A profile that a box hides is told of.
 func (a *app) asRootFor(cmd *cobra.Command, names []string) error {
+	a.noteOthers(names)
 	if a.caller.Root {
 		unix.Umask(0o022)
 		return nil

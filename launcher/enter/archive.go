@@ -316,12 +316,15 @@ func withoutPath(err error) error {
 }
 
 // make makes the file of header h. A directory is merged with an existing directory. Any other file replaces an
-// existing file, or an empty directory; a regular file in place of a regular file has the owner and mode of the old one.
+// existing file, but no directory; a regular file in place of a regular file has the owner and mode of the old one.
 func (u *unpacker) make(stream *tar.Reader, h *tar.Header) error {
 	if h.Typeflag == tar.TypeDir {
 		return u.addDir(h)
 	}
 	u.keepOwner(h)
+	if info, err := u.root.Lstat(h.Name); err == nil && info.IsDir() {
+		return errors.New("what is there is a directory")
+	}
 	if err := u.root.Remove(h.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
