@@ -107,7 +107,7 @@ func TestBuild(t *testing.T) {
 func (b builder) lives() {
 	b.t.Helper()
 	b.version("one")
-	b.fails(2, []string{b.image, `boxrun: hint: run "boxrun build site"`}, "boxrun", "up", "site")
+	b.fails(1, []string{b.image, `boxrun: hint: run "boxrun build site"`}, "boxrun", "up", "site")
 	b.must("boxrun", "build", "site")
 	b.must("boxrun", "up", "site")
 	b.runs("one")

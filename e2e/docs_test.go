@@ -164,7 +164,6 @@ func valid(b page.Block) error {
 
 // What the pages say is typed on one host, page by page, and does what they say it does.
 func TestPages(t *testing.T) {
-	t.Parallel()
 	h := newHost(t)
 	for _, file := range pages(t) {
 		if ranElsewhere[filepath.Base(file)] != "" {

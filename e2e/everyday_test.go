@@ -11,7 +11,6 @@ import (
 
 // What people do with boxes every day, on one host: each part has boxes of its own.
 func TestEveryday(t *testing.T) {
-	t.Parallel()
 	all := newHost(t)
 	for _, part := range []struct {
 		name string
@@ -28,6 +27,7 @@ func TestEveryday(t *testing.T) {
 		{"logs of several boxes", host.mergesLogs},
 		{"logs that are followed", host.followsLogs},
 		{"logs that are meant for the terminal", host.keepsTheTerminal},
+		{"logs that outlive their boxes", host.keepsJournals},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			h := all.in(t)
@@ -111,7 +111,7 @@ func (h host) typesHints() {
 		h.must("boxrun", "restart", c.name)
 		h.must("boxrun", "diff", c.name)
 	}
-	h.fails(2, []string{`run "boxrun build /srv/p/new.toml", or "boxrun up --build /srv/p/new.toml"`}, "boxrun", "up", "/srv/p/new.toml")
+	h.fails(1, []string{`run "boxrun build /srv/p/new.toml", or "boxrun up --build /srv/p/new.toml"`}, "boxrun", "up", "/srv/p/new.toml")
 	h.must("boxrun", "enable", "many-1")
 	h.sh("test -L /etc/systemd/system/multi-user.target.wants/boxrun@many@1.service")
 	h.must("boxrun", "disable", "many-1")
@@ -418,6 +418,69 @@ func (h host) tellsOfACrash(box string) {
 	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/" + box + ".json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
 	h.tells([]string{"boxrun: " + box + ": has crashed: this is not its journal, ", `; "journalctl -u boxrun-` + box + `.service" has`}, "boxrun", "logs", box)
 	h.fails(1, []string{"keeps no journal"}, "boxrun", "logs", "-u", "nginx", box)
+}
+
+// keepsJournals ends boxes of every kind of root hard: what they said last is shown all the same, and when they are
+// down, too. The host's journalctl reads what the host keeps.
+func (h host) keepsJournals() {
+	kept := "[systemd]\njournal = \"host\"\n"
+	h.profile("kept-tmpfs", "image = \"/srv/web\"\n"+kept)
+	h.profile("kept-read", "image = \"/srv/web\"\n[storage]\nroot = \"read-only\"\n"+kept)
+	h.profile("kept-overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\n")
+	h.profile("kept-bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/var/lib/boxrun/kept-bind/log:/var/log\"]\n")
+	if r := h.run("test", "-d", "/var/log/journal"); r.Code != 0 {
+		h.refuses(1, []string{"systemd.journal", "mkdir /var/log/journal"}, "boxrun", "up", "kept-tmpfs")
+	}
+	h.sh("mkdir -p /var/log/journal")
+	names := []string{"kept-tmpfs", "kept-read", "kept-overlay", "kept-bind"}
+	h.must(append([]string{"boxrun", "up"}, names...)...)
+	for _, box := range names[2:] {
+		h.must("boxrun", "exec", box, "--", "sh", "-c", "mkdir -p /var/log/journal; journalctl --flush")
+	}
+	for _, box := range names {
+		h.must("boxrun", "exec", box, "--", "systemd-cat", "-p", "err", "echo", "last words of "+box)
+		h.must("boxrun", "exec", box, "--", "journalctl", "--sync")
+		h.speaks(box, "after the sync")
+		h.sh("sleep 0.3; pid=$(jq .state.init.pid /run/boxrun/boxes/" + box + ".json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
+	}
+	tells := func(box, state string) {
+		h.tells([]string{"boxrun: " + box + ": " + state, "last words of " + box, "after the sync"}, "boxrun", "logs", box)
+		h.gives("last words of "+box+"\n", "boxrun", "logs", "-p", "err", "-g", "last words", "-o", "cat", "-n", "1", box)
+		h.gives("", "boxrun", "logs", "--until", "-1h", "-o", "cat", box)
+	}
+	for _, box := range names {
+		tells(box, "has crashed: this is the journal that it left")
+	}
+	h.must("boxrun", "down", "--all")
+	for _, box := range names {
+		tells(box, "is not up: this is the journal that it left")
+	}
+	if got := marked(h.must("boxrun", "logs", names[0], names[2])); !containsAll(got, []string{names[0], names[2]}) {
+		h.t.Errorf("logs of two boxes that are down: %s", got)
+	}
+	h.tells([]string{"last words of kept-tmpfs", "last words of kept-read"}, "journalctl", "-m", "-p", "err", "-o", "cat")
+	h.removesWhatIsKept()
+	h.fails(3, []string{`box "db" is not up, and its journal went with it`, `journal = "host"`}, "boxrun", "logs", "db")
+}
+
+// removesWhatIsKept lists, exports and removes what boxes left, and nothing of one that is up.
+func (h host) removesWhatIsKept() {
+	h.gives("kept-bind/log\nkept-overlay/overlay\nkept-read/journal\nkept-tmpfs/journal\n", "boxrun", "kept", "list", "-q")
+	h.sh(`boxrun kept list --json kept-overlay | jq -e '.[0] | .name == "kept-overlay/overlay" and .bytes > 100000 and .used_by == ""'`)
+	h.sh("mkdir /tmp/out; " +
+		"boxrun kept export kept-overlay | tar --xattrs --xattrs-include='*' -xf - -C /tmp/out; diff -r --no-dereference /tmp/out/overlay/upper /var/lib/boxrun/kept-overlay/overlay/upper; rm -r /tmp/out")
+	h.must("boxrun", "up", "kept-overlay")
+	h.refuses(1, []string{`kept-overlay/overlay is in use by box "kept-overlay"`}, "boxrun", "kept", "rm", "-y", "kept-overlay")
+	h.must("boxrun", "down", "kept-overlay")
+	h.refuses(2, []string{"there is no terminal to ask whether to remove kept-overlay/overlay: -y says so"}, "boxrun", "kept", "rm", "kept-overlay")
+	h.must("boxrun", "kept", "rm", "-y", "kept-overlay", "kept-tmpfs")
+	h.gives("kept-bind/log\nkept-read/journal\n", "boxrun", "kept", "list", "-q")
+	term := h.terminal("boxrun", "kept", "rm", "kept-bind")
+	dialogue(h.t, term, [][2]string{{"y\n", "kept-bind/log: is removed"}})
+	if r, err := term.Wait(10 * time.Second); err != nil || r.Code != 0 {
+		h.t.Errorf("kept rm on a terminal: %v %v", r, err)
+	}
+	h.gives("kept-read/journal\n", "boxrun", "kept", "list", "-q")
 }
 
 // awaits waits until the log that is followed has text.

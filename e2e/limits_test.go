@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"boxrun/launcher/files"
 )
 
 // Whether a test host has the controllers of cgroups is up to the machine: with them a box is held to its limits, without
@@ -47,4 +50,26 @@ func TestUsageOfTheWholeBox(t *testing.T) {
 	if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "\nresources: ") {
 		t.Errorf("got:\n%s\nwant the resources in it", got)
 	}
+	h.showsStats()
+}
+
+// showsStats reads what a box uses in every form.
+func (h host) showsStats() {
+	h.sh(`boxrun stats --json | jq -e '.[0] | .name == "web" and .cgroup and .cpu_seconds > 0.01 and .network_sent_bytes > 0'`)
+	before := h.must("boxrun", "stats", "--json", "web")
+	h.must("boxrun", "exec", "web", "--", "ping", "-c", "1", "-s", "1400", "-W", "2", "10.22.0.1")
+	h.sh("printf %s " + files.Quote(before) + ` | jq -e --argjson now "$(boxrun stats --json web)" '$now[0].network_sent_bytes - .[0].network_sent_bytes > 1400'`)
+	h.tells([]string{"# TYPE boxrun_box_cpu_seconds_total counter\n", `boxrun_box_up{box="web"} 1`}, "boxrun", "stats", "--format", "prometheus")
+	h.tells([]string{"NAME", "CPU%", "web  "}, "boxrun", "stats", "--no-stream")
+	h.fails(3, []string{`named "nosuch"`}, "boxrun", "stats", "nosuch")
+	h.fails(2, []string{"must be table, json or prometheus"}, "boxrun", "stats", "--format", "xml")
+	term := h.terminal("timeout", "--foreground", "--preserve-status", "-s", "INT", "1.5", "boxrun", "stats")
+	r, err := term.Wait(10 * time.Second)
+	if err != nil || r.Code != 130 || strings.Count(r.Stdout, "CPU%") != 2 || !strings.Contains(r.Stdout, "\x1b[2A") {
+		h.t.Errorf("stats on a terminal: %v %v, want two tables, the second over the first", r, err)
+	}
+	h.sh(`cd /run/boxrun/boxes; for i in $(seq 19); do jq ".state.name = \"w$i\"" web.json > w$i.json; done`)
+	h.sh(`boxrun stats --json | jq -e 'length == 20'`)
+	h.t.Log(h.run("bash", "-c", "time boxrun stats --json >/dev/null; time boxrun version").Stderr)
+	h.sh("rm /run/boxrun/boxes/w[0-9]*.json")
 }

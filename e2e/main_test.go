@@ -61,6 +61,7 @@ func bootHost(t *testing.T, boot func(context.Context, func(string)) (*testhost.
 	if os.Geteuid() != 0 {
 		cannot(t, "end-to-end tests need root")
 	}
+	sideBySide(t)
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +80,19 @@ func bootHost(t *testing.T, boot func(context.Context, func(string)) (*testhost.
 	}
 	return host{Host: th, t: t, probe: filepath.Join(bin, "probe")}
 }
+
+// sideBySide lets a test run beside others with hosts of their own, as many as there are processors: hosts share nothing,
+// and most of a test is waiting. Subtests stay in order, as their parents need.
+func sideBySide(t *testing.T) {
+	if _, again := beside.LoadOrStore(t.Name(), true); again || strings.Contains(t.Name(), "/") {
+		return
+	}
+	t.Cleanup(func() { beside.Delete(t.Name()) })
+	t.Parallel()
+}
+
+// beside holds the names of tests that run side by side.
+var beside sync.Map
 
 // cannot ends a test that this machine cannot run: where CI asks for all of them, that is a failure.
 func cannot(t *testing.T, why string) {

@@ -124,7 +124,13 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 					t.Errorf("%s: %v\nwant %q", tell, got, c.word)
 				}
 			}
+			if got := h.must("boxrun", "ps", "--drift"); !strings.Contains(got, "(drifted)") {
+				t.Errorf("ps says\n%swant that the box has drifted", got)
+			}
 			h.sh(verbs[i%len(verbs)])
+			if got := h.must("boxrun", "ps", "--drift", "--json"); !strings.Contains(got, `"drift": []`) {
+				t.Errorf("after %s, ps says\n%s", verbs[i%len(verbs)], got)
+			}
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
 				t.Errorf("after %s, status says\n%s", verbs[i%len(verbs)], got)
 			}
@@ -214,6 +220,14 @@ func TestOtherNamesOfInterfaces(t *testing.T) {
 	h.profile("lab", "image = \"builtin:hello\"\n[network]\nbridge = \"lab0\"\nsubnet = \"10.23.0.0/16\"\n")
 	h.fails(1, []string{"lab.toml: network.bridge: \"lab0\" is no name for a bridge: it is an alternative name of br9", "hint: choose another network.bridge"},
 		"boxrun", "up", "lab")
+	h.fails(1, []string{"lab.toml: network.bridge: \"lab0\" is no name for a bridge: it is an alternative name of br9", "hint: choose another network.bridge"},
+		"boxrun", "profile", "check", "lab")
+	h.must("boxrun", "profile", "check", "web", "taken")
+
+	h.sh("ip rule add sport 80 ipproto tcp lookup 100; ip rule add uidrange 1000-2000 lookup 101")
+	if got := h.run("boxrun", "doctor", "web").Stdout; !containsAll(got, []string{"boxrun cannot plan answers by ip rule", "(uidrange)", "(ipproto, sport)"}) {
+		t.Errorf("doctor says\n%swant the rules by port and by user", got)
+	}
 }
 
 // A port published on an interface without an address is published nowhere, for which no rule is blamed. The address may come later.

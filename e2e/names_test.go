@@ -59,6 +59,17 @@ func TestBoxesFindEachOtherByName(t *testing.T) {
 	if got, want := h.sees("app", "store.example.org"), h.addresses()["db"]; got != want {
 		t.Errorf("app finds db by its host name at %q, want %s", got, want)
 	}
+	for box, want := range map[string]string{"app": "10.22.0.1", "hello": "10.22.0.1", "apart": "10.44.0.1", "hostweb": "127.0.0.1"} {
+		if box == "hostweb" {
+			h.must("boxrun", "up", box)
+		}
+		for _, name := range []string{"boxrun.host", "host.containers.internal"} {
+			if got := h.sees(box, name); got != want {
+				t.Errorf("%s finds %s at %q, want %s", box, name, got, want)
+			}
+		}
+	}
+	h.must("boxrun", "exec", "app", "--", "ping", "-c", "1", "-W", "2", "host.containers.internal")
 	h.must("boxrun", "exec", "app", "--", "curl", "-sS", "-m", "5", "http://db/")
 	h.must("boxrun", "exec", "db", "--", "curl", "-sS", "-m", "5", "http://hello/")
 	h.knows([]string{"apart"}, []string{"db", "app"})
@@ -173,10 +184,11 @@ func resolvConfs() []struct{ name, script, want string } {
 	)
 	return []struct{ name, script, want string }{
 		{"a plain file", plain, same},
+		{"options", plain + "; echo 'options ndots:3 timeout:1' >> /etc/resolv.conf", same + "options ndots:3 timeout:1\n"},
 		{"the stub of systemd-resolved", `mkdir -p /run/systemd/resolve
 			printf 'nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch site.example\n' > /run/systemd/resolve/stub-resolv.conf
 			printf 'nameserver 192.0.2.2\nsearch site.example\n' > /run/systemd/resolve/resolv.conf
-			ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`, same},
+			ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`, same + "options edns0\n"},
 		{"NetworkManager with a cache of its own", `mkdir -p /run/NetworkManager
 			printf 'nameserver 127.0.0.1\nsearch site.example\n' > /run/NetworkManager/resolv.conf
 			printf 'nameserver 192.0.2.2\nsearch site.example\n' > /run/NetworkManager/no-stub-resolv.conf

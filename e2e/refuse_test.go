@@ -23,22 +23,23 @@ type refusal struct {
 
 func refusals() []refusal {
 	return []refusal{
-		{"missing image", `image = "/srv/missing"`, 2, []string{"/srv/missing"}},
+		{"missing image", `image = "/srv/missing"`, 1, []string{"/srv/missing"}},
 		{"no init", `image = "/srv/noinit"`, 4, []string{"/srv/noinit", "/sbin/init"}},
 		{"init dies", `image = "/srv/dead"`, 4, []string{"did not start"}},
 		{"not a container", `image = "/etc/passwd"`, 4, []string{"/etc/passwd"}},
-		{"unwritable overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/lib/frozen/bad\"", 2,
+		{"unwritable overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/lib/frozen/bad\"", 1,
 			[]string{"/var/lib/frozen"}},
-		{"missing bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/srv/nothing:/data\"]", 2, []string{"/srv/nothing"}},
+		{"missing bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/srv/nothing:/data\"]", 1, []string{"/srv/nothing"}},
 		{"syntax error", "image = /srv/web\n", 2, []string{"bad.toml:1"}},
 		{"unknown key", "image = \"/srv/web\"\n[network]\nprots = [\"80\"]", 2, []string{"bad.toml:3", "network.prots", `"ports"`}},
 		{"bad port", "image = \"/srv/web\"\n[network]\nports = [\"80:70000\"]", 2, []string{"bad.toml:3", "network.ports[0]", "70000"}},
 		{"overlapping subnet", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"192.0.2.0/24\"", 1, []string{"192.0.2.0/24", "eth0"}},
 		{"subnet around a route", "image = \"/srv/web\"\n[network]\nbridge = \"sbr1\"\nsubnet = \"198.51.0.0/16\"", 1, []string{"198.51.100.0/24"}},
-		{"no such interface", "image = \"/srv/web\"\n[network]\nexternal = \"eth7\"", 2, []string{"eth7"}},
-		{"mtu above the interface's", "image = \"/srv/web\"\n[network]\nmtu = 9000", 2, []string{"network.mtu", "9000", "1500", "eth0"}},
+		{"no such interface", "image = \"/srv/web\"\n[network]\nexternal = \"eth7\"", 1, []string{"eth7"}},
+		{"mtu above the interface's", "image = \"/srv/web\"\n[network]\nmtu = 9000", 1, []string{"network.mtu", "9000", "1500", "eth0"}},
 		{"address outside", "image = \"/srv/web\"\n[network]\nip = \"10.99.0.2\"", 2, []string{"10.99.0.2"}},
 		{"port of a process", "image = \"/srv/web\"\n[network]\nports = [\"6000:80\"]", 1, []string{"6000", "probe"}},
+		{"no unit for a failure", "image = \"/srv/web\"\n[health]\non_failure = \"nosuch@.service\"", 1, []string{"health.on_failure", "nosuch@bad.service", "not-found"}},
 		{"udp port of a process", "image = \"/srv/web\"\n[network]\nports = [\"5990-6010:80-100/udp\"]", 1, []string{"6001", "probe"}},
 	}
 }
@@ -131,6 +132,15 @@ func TestTakenPortsNameWhoHasThem(t *testing.T) {
 	before := h.dump()
 	h.refuses(1, []string{"80", "web"}, "boxrun", "up", "second")
 	h.same(before, `^/run/boxrun/locks/`)
+	h.page()
+
+	// A program that comes later gets the port, and no connection: that is said where people look.
+	h.serve("probe", "serve", "host", "tcp/:80")
+	const contested = "80/tcp: probe ("
+	h.tells([]string{"warning: " + contested, "gets nothing", "hint: end that program"}, "boxrun", "up", "web")
+	if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"contested:", contested}) {
+		t.Errorf("status says\n%s\nwant the port contested", got)
+	}
 	h.page()
 
 	// Docker's container publishes 8888, and Apptainer's portmap 8889.

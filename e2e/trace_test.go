@@ -193,6 +193,15 @@ func TestTraceDrops(t *testing.T) {
 		h.hasEvent(events, "IP_RPFILTER", "203.0.113.9:", "rp_filter: it came by eth0", "fix: sysctl -w net.ipv4.conf.eth0.rp_filter=2")
 		h.sh("ip link del d0; sysctl -qw net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.eth0.rp_filter=2")
 	})
+	t.Run("a tunnel whose program does not read", func(t *testing.T) {
+		h := h.in(t)
+		h.sh("setsid sh -c 'sleep 60 | socat TUN:203.0.113.1/24,tun-name=tun9,iff-no-pi,iff-up -' > /dev/null 2>&1 & " +
+			"for i in $(seq 60); do ip link show tun9 2> /dev/null | grep -q LOWER_UP && break; sleep 0.05; done; kill -STOP $(pgrep -x socat); " +
+			"ip link set tun9 txqueuelen 1; ip route add " + testhost.ClientAddr + "/32 dev tun9")
+		events := h.traced(func() { h.asked(port, "0.3"); h.asked(port, "0.3"); h.asked(port, "0.3") }, "web")
+		h.hasEvent(events, "FULL_RING", "> 192.0.2.2:", "the queue of a device (tun, tap, veth) is full", "fix: ip route get 192.0.2.2")
+		h.sh("kill -KILL $(pgrep -x socat) $(pgrep -x -f 'sleep 60')")
+	})
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
 		events := h.traced(func() { h.sendSYN("", testhost.HostAddr, "10.22.0.2:80", false) }, "web")

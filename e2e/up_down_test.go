@@ -135,6 +135,11 @@ type status struct {
 	Image   string   `json:"image"`
 
 	Restarts int `json:"restarts"`
+
+	Health struct {
+		Word string `json:"word"`
+		Why  string `json:"why"`
+	} `json:"health"`
 }
 
 func boxes(h host) []status {

@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -43,7 +42,7 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 	return d, err
 }
 
-// driftOf returns a line for everything out of place in a running box: its rules on the host, and its limits by the
+// driftOf returns a line for everything out of place in a running box: what it needs of the host, and its limits by the
 // profile as it is now; nil: by the profile of the start.
 func (l *Launcher) driftOf(b *box.Box, now *profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel()
@@ -51,16 +50,17 @@ func (l *Launcher) driftOf(b *box.Box, now *profiles.Profile) ([]string, error) 
 		return nil, err
 	}
 	defer k.Close()
-	lines, err := network.Drift(l.Store, k, b)
+	return l.driftIn(network.NewSurvey(l.Store, k), b, now)
+}
+
+// driftIn is driftOf in a survey of all boxes.
+func (l *Launcher) driftIn(v *network.Survey, b *box.Box, now *profiles.Profile) ([]string, error) {
+	lines, err := v.Drift(b)
 	if err != nil {
 		return nil, err
 	}
-	servers, serversErr := conf.ServersDrift(l.Store, b)
-	if servers != "" {
-		lines = append(lines, servers)
-	}
 	limits, err := limits.Ahead(l.Store, b, now)
-	return append(NonNil(lines), limits...), errors.Join(serversErr, err)
+	return append(NonNil(lines), limits...), err
 }
 
 // profileChanges returns the keys with changed values since the start. For environment variables the change says only

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -181,7 +184,21 @@ func (l *Launcher) removeOwn(b *box.Box) error {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
 	}
 	left, err := l.leftovers(b)
-	return errors.Join(err, fault.Each(left, files.Removal.Do))
+	return errors.Join(err, closedToWriters(b.Name, fault.Each(left, files.Removal.Do)))
+}
+
+// closedToWriters returns a single error with a hint where the files of the box lie on a read-only file system.
+func closedToWriters(name string, err error) error {
+	var at *fs.PathError
+	if !errors.Is(err, unix.EROFS) || !errors.As(err, &at) {
+		return err
+	}
+	return fault.Refused(writableHint(filepath.Dir(at.Path)), "%s: an earlier start left %s, on a file system that is read-only now", name, at.Path)
+}
+
+// writableHint returns the advice for a directory on a read-only file system.
+func writableHint(dir string) string {
+	return fmt.Sprintf("make the file system writable that \"findmnt -T %s\" shows, or mount a tmpfs there", files.Quote(dir))
 }
 
 // leftovers returns the removal of the files of the box: Apptainer's record and logs, and the files boxrun prepared for
@@ -189,13 +206,16 @@ func (l *Launcher) removeOwn(b *box.Box) error {
 // instance.
 func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	var left []files.Removal
-	if !b.Foreign() {
+	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
 	left = append(append(left, storage.Made(b)...), units.Kept(b)...)
 	kept, err := storage.KeptFor(l.Store, b)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})
+	}
+	if b.MadeCgroups && b.SameBoot() {
+		left = append(left, files.Removal{Paths: []string{process.InstancesCgroup()}, IfEmpty: true})
 	}
 	return append(left, files.Removal{Paths: []string{l.BoxDir(b.Name)}}), err
 }

@@ -70,7 +70,7 @@ func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error
 		return nil, err
 	}
 	d.built = append(d.built, p.Name)
-	return build.Commands(d.l.Store, p)
+	return build.Typed(d.l.Store, p)
 }
 
 // clear returns the commands to remove the remains of a box before the box starts anew. The shared plans removed with
@@ -134,7 +134,8 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
 	names := namesAround(d.l.Store, b, others, append(slices.Clone(others), b)).Commands()
-	return slices.Concat(shared, start, names, d.l.hookCommands(b, p)), nil
+	looks, err := units.LookCommand(d.l.Store, b)
+	return slices.Concat(shared, start, names, d.l.typedHooks(b, dueHooks(b, p)), looks), err
 }
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups
@@ -192,14 +193,14 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
 	}
-	rules, err := rulesCommands(w.box)
-	return slices.Concat(lines, limits.StartCommands(w.box), rules), err
+	rules, err := typedRules(w.box)
+	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err
 }
 
-// rulesCommands returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
+// typedRules returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
 // reads the PID of the box's init from Apptainer's record of the box, the second finds the host's end of the box's veth
 // pair, and the third lets users of the box ping.
-func rulesCommands(b *box.Box) ([]string, error) {
+func typedRules(b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
@@ -269,10 +270,10 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	told, err := conf.TellCommands(l.Store, b, boxes)
+	told, err := conf.Typed(l.Store, b, boxes)
 	if err != nil {
 		return nil, err
 	}
-	limits, err := limits.Commands(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.hookCommands(b, p)), err
+	limits, err := limits.Typed(l.Store, b, p)
+	return slices.Concat(rules, told, limits, l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -30,9 +30,10 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 
 // downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
 // needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
-// themselves (see DisarmCommands).
+// themselves (see Disarmed).
 func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
-	lines, undo := units.DisarmCommands(b)
+	lines, undo := units.Disarmed(b)
+	lines = append(lines, units.StopLooksCommand(b)...)
 	if b.Alive() {
 		lines = append(lines, StopCommands(b)...)
 	}
@@ -42,13 +43,13 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}
 	left, leftErr := l.leftovers(b)
-	shared, sharedErr := l.forgetCommands(b, others)
+	shared, sharedErr := l.typedForget(b, others)
 	return slices.Concat(lines, list.Map(left, files.Removal.Command), shared, undo), cmp.Or(staleErr, leftErr, sharedErr)
 }
 
-// forgetCommands returns the commands to end the state of the box and undo the shared network no box in others needs,
-// as forget does.
-func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, error) {
+// typedForget returns the commands for what network.Forget does: they undo the shared network no box in others needs, and
+// end the state of the box.
+func (l *Launcher) typedForget(b *box.Box, others []*box.Box) ([]string, error) {
 	var lines []string
 	for _, file := range l.lastOf(b, others) {
 		plan, err := network.ReadPlan(file)
@@ -60,12 +61,9 @@ func (l *Launcher) forgetCommands(b *box.Box, others []*box.Box) ([]string, erro
 		}
 		lines = append(append(lines, plan.UndoCommands()...), "rm "+files.Quote(file))
 	}
-	lines = append(lines, "rm -f "+files.Quote(l.BoxFile(b.Name)))
-	if len(others) > 0 {
-		return append(lines, namesAround(l.Store, b, others, others).Commands()...), nil
-	}
-	return append(lines, "rm -f "+files.Quote(l.Conf()),
-		files.RemoveEmptyCommand(l.Path("boxes"), l.Path("bridges"), l.Path("cni"), l.Path("leases"), l.Dir)), nil
+	state := network.StateOf(l.Store, b.Name, len(others) == 0)
+	names := namesAround(l.Store, b, others, others) // none around the last box
+	return slices.Concat(lines, list.Map(state, files.Removal.Command), names.Commands()), nil
 }
 
 // lastOf returns the undo logs of the network that this box needs, and none of others.

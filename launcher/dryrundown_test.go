@@ -69,7 +69,7 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 	for _, r := range left {
 		lines = append(lines, r.Command())
 	}
-	shared, err := l.forgetCommands(b, nil)
+	shared, err := l.typedForget(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,10 +85,10 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 func TestTypingWhatForgetsABoxAmongOthers(t *testing.T) {
 	l := &Launcher{Store: &box.Store{Dir: t.TempDir()}}
 	db, web := boxtest.At(t, "db", "10.22.0.2", "db", "sbr0"), boxtest.At(t, "web", "10.22.0.3", "web", "sbr0")
-	lines, err := l.forgetCommands(web, []*box.Box{db})
+	lines, err := l.typedForget(web, []*box.Box{db})
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, strings.Join(lines, "\n"), "rm -f "+l.BoxFile("web")+"\n"+
+	testkit.WantText(t, strings.Join(lines, "\n"), "rm -rf "+l.BoxFile("web")+"\n"+
 		conf.HostsFile(l.Store, db, []*box.Box{db}).Command())
 }

@@ -28,13 +28,21 @@ func (l *Launcher) runHooks(ctx context.Context, b *box.Box, p profiles.Profile)
 	if !b.HooksDue {
 		return nil
 	}
-	for i, argv := range p.Hooks.PostUp {
+	for i, argv := range dueHooks(b, p) {
 		if err := l.runHook(ctx, b, i, argv); err != nil {
 			return err
 		}
 	}
 	b.HooksDue = false
 	return l.Save(b)
+}
+
+// dueHooks returns the commands of post_up to run in the box by the profile p as it is now; nil if post_up is not due.
+func dueHooks(b *box.Box, p profiles.Profile) [][]string {
+	if !b.HooksDue {
+		return nil
+	}
+	return p.Hooks.PostUp
 }
 
 // hookStep returns a command of post_up for messages: its index in the profile, and the command on a single line, cut
@@ -91,16 +99,16 @@ func (l *Launcher) tellTime(ctx context.Context, step string) (quiet func()) {
 	return func() { stop(); <-done; line.End() }
 }
 
-// hookCommands returns the commands to type for post_up; nil if post_up is not due. The commands call apptainer:
-// boxrun's own exec would not know a box started by hand.
-func (l *Launcher) hookCommands(b *box.Box, p profiles.Profile) []string {
-	if !b.HooksDue || len(p.Hooks.PostUp) == 0 {
+// typedHooks returns commands of post_up as a person types them. They call apptainer: boxrun's own exec would not know a
+// box started by hand.
+func (l *Launcher) typedHooks(b *box.Box, due [][]string) []string {
+	if len(due) == 0 {
 		return nil
 	}
 	argv := enter.RefOf(l.Store, b).Argv()
 	enter := append(apptainer.Environment(l.Home), argv[:len(argv)-1]...)
 	lines := []string{"# hooks.post_up, when the box is ready"}
-	for _, command := range p.Hooks.PostUp {
+	for _, command := range due {
 		lines = append(lines, "env -i "+files.QuoteAll(append(enter[:len(enter):len(enter)], command...))+" < /dev/null")
 	}
 	return lines

@@ -26,7 +26,7 @@ func (l *Launcher) hurry(ctx context.Context, name string, timeout time.Duration
 }
 
 // killStopping kills the box after timeout, as soon as a boxrun is stopping the box. killStopping returns the reason for
-// the kill, or nil when ctx ended before.
+// the kill, or nil when ctx ended before. A kill that has begun is waited for.
 func (l *Launcher) killStopping(ctx context.Context, name string, timeout time.Duration) (killed error) {
 	for pause := timeout; process.Sleep(ctx, pause) == nil; pause = 50 * time.Millisecond {
 		b, err := l.Load(name)
@@ -34,7 +34,7 @@ func (l *Launcher) killStopping(ctx context.Context, name string, timeout time.D
 			continue
 		}
 		_ = os.WriteFile(l.hurryMark(name), nil, 0o600) // without the mark the other boxrun only says less
-		if killed, err := guest.Kill(ctx, b.Init, b.Cgroup); err == nil {
+		if killed, err := guest.Kill(context.WithoutCancel(ctx), b.Init, b.Cgroup); err == nil {
 			return killed
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -32,6 +33,7 @@ type facts struct {
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
 	resolvers conf.Resolvers
+	machine   []string          // variable with the machine ID of the box; nil on a host without an ID
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
@@ -54,6 +56,9 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 		f.hello, helloErr = hello.Look()
 	}
 	f.devices, devicesErr = confine.LookDevices(p)
+	if id, err := box.MachineID(p.Name); err == nil { // a host without an ID gives none
+		f.machine = []string{"container_uuid=" + id}
+	}
 	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
 }
 
@@ -87,7 +92,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
-		Binds:   append(told.Binds(dir), conf.SecretBinds(s, p)...),
+		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p))...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
@@ -100,7 +105,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	}
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
-		env: append(apptainer.Environment(s.Home), confine.Environment(p, bare)...),
+		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
 	}
 }
 

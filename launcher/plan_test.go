@@ -26,6 +26,7 @@ func TestPlanOfABox(t *testing.T) {
 		apptainer: "/opt/apptainer/bin/apptainer", site: "/etc/apptainer/apptainer.conf", siteText: "allow setuid = yes\n", systemd: true,
 		resolvers: conf.Resolvers{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}},
 		secrets:   map[string][]byte{"key": []byte("hunter2")},
+		machine:   []string{"container_uuid=859bbd5421d14a9db3ae8548434b58a8"},
 	})
 	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\n")
 	testkit.WantText(t, w.files[2].Files[1].Content, "hunter2")
@@ -43,9 +44,10 @@ install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
 mkdir -p /srv/changes && chmod go= /srv/changes
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
+		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
-		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/systemd/system.control:ro `+
+		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/boxrun/masks:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+

@@ -30,6 +30,9 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) e
 		Units: want.Units, TCP: want.TCP, HTTP: want.HTTP, Live: l.Live, Tail: l.tailOf(b),
 	}
 	up.Failed, err = r.Wait(ctx)
+	if other := guest.OtherInit(b.Init); other != "" && !box.IsHello(b.Profile.Image) {
+		l.Notef("%s: %s", b.Name, other)
+	}
 	var late *guest.NotReady
 	if !errors.As(err, &late) {
 		return err

@@ -1,9 +1,13 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -12,7 +16,9 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
+	"boxrun/launcher/process"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -27,7 +33,7 @@ func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
 // examine is Refuse, and returns the facts for a start.
 func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
 	f, err := l.examineBuilt(k, p)
-	return f, errors.Join(storage.RefuseImage(p, l.Search), err)
+	return f, errors.Join(storage.RefuseImage(p, l.Search), storage.RefuseSystemd(p, process.UnifiedCgroups()), err)
 }
 
 // examineBuilt is examine for a profile whose image is built before the start.
@@ -41,9 +47,11 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 		storage.RefuseBinds(p),
 		secretErr,
 		storage.RefuseOverlay(p, others),
+		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
+		units.RefuseFailureUnit(context.Background(), p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)
@@ -70,11 +78,24 @@ func (l *Launcher) refuseInstance(name string, own *box.Box) error {
 	if err != nil {
 		return err
 	}
-	r, err := apptainer.ReadRecord(apptainer.RecordPath(l.Home, hostname, name))
+	path := apptainer.RecordPath(l.Home, hostname, name)
+	if err := refuseReadOnly(name, files.Existing(filepath.Dir(path))); err != nil {
+		return err
+	}
+	r, err := apptainer.ReadRecord(path)
 	if err != nil || r.Verify() != nil {
 		return files.IgnoreNotExist(err)
 	}
 	return foreignInstance(name)
+}
+
+// refuseReadOnly refuses a directory for Apptainer's records on a read-only file system.
+func refuseReadOnly(name, dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
+		return fault.Wrap("looking at "+dir, err)
+	}
+	return fault.Refused(writableHint(dir), "%s: Apptainer cannot keep its records in %s: the file system is read-only", name, dir)
 }
 
 func foreignInstance(name string) error {

@@ -3,12 +3,14 @@ package launcher
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/health"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
@@ -29,8 +31,19 @@ type Status struct {
 	Usage   limits.Usage `json:"usage"`
 	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
 
+	Health Health `json:"health"`
+
+	Drift []string `json:"drift"` // what of a running box is out of place on the host; null where nobody looked
+
 	Enabled  bool `json:"enabled"`  // a box of this name is started at boot
 	Restarts int  `json:"restarts"` // systemd's starts of the box since somebody brought the box up
+}
+
+// Health is how a box is.
+type Health struct {
+	Word  string    `json:"word"` // healthy | unhealthy | not ready | drifted | degraded | busy; else the state: nobody looked
+	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"` // of healthy and unhealthy, where a timer has the box looked at
 }
 
 // Detail is what boxrun status shows of a box.
@@ -40,8 +53,9 @@ type Detail struct {
 	Failed   []string           `json:"failed"`  // failed units
 	Limits   profiles.Resources `json:"limits"`
 	Security profiles.Security  `json:"security"` // as started
-	Drift    []string           `json:"drift"`    // faults on the host; empty: all rules and limits in place
 	Exposure []string           `json:"exposure"`
+
+	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
 
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
@@ -61,7 +75,7 @@ func (l *Launcher) List() ([]Status, error) {
 	boxes, err := l.All()
 	list := make([]Status, len(boxes))
 	for i, b := range boxes {
-		list[i] = statusOf(b)
+		list[i] = l.statusOf(b)
 		if p, err := b.Profile.Ref().Read(); err == nil {
 			list[i].Changed = l.changed(b, &p)
 		}
@@ -69,12 +83,44 @@ func (l *Launcher) List() ([]Status, error) {
 	return list, err
 }
 
+// ListWithDrift is List with the drift of the running boxes, which only root can look at. For all boxes together it starts
+// one process, and reads the kernel's tables once. Of a box that cannot be looked at the drift stays nil, with a note.
+func (l *Launcher) ListWithDrift() ([]Status, error) {
+	list, unread := l.List()
+	if !slices.ContainsFunc(list, func(s Status) bool { return s.State == string(box.Running) }) {
+		return list, unread
+	}
+	k, err := network.OpenKernel()
+	if err != nil {
+		l.Notef("warning: whether boxes have drifted is unknown: %v", err)
+		return list, unread
+	}
+	defer k.Close()
+	survey := network.NewSurvey(l.Store, k)
+	for _, b := range survey.Boxes() {
+		i := slices.IndexFunc(list, func(s Status) bool { return s.Name == b.Name && s.State == string(box.Running) })
+		if i < 0 {
+			continue // the box has come since, or does not run
+		}
+		if list[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
+			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
+		}
+	}
+	return list, unread
+}
+
 // statusOf returns the part of a box's status known without a look at the profile.
-func statusOf(b *box.Box) Status {
+func (l *Launcher) statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
+	}
+	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
+	f := health.FactsOf(b, r, time.Now())
+	s.Health = Health{Word: f.Word(), Why: f.Why()}
+	if f.Known {
+		s.Health.Since = r.Since
 	}
 	if b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
@@ -90,12 +136,12 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: statusOf(b), Failed: []string{}, Drift: []string{},
+		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
 		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
-	d.Changed = l.changed(b, now)
+	d.Changed, d.Drift = l.changed(b, now), []string{}
 	d.Definition, err = build.Outdated(ctx, now)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -111,7 +157,18 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Drift = drift
-	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
+	contested, err := network.Contested(b)
+	if err != nil {
+		return d, err
+	}
+	d.Contested = NonNil(contested)
+	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
+		return d, err
+	}
+	r, err := health.Load(l.Store, b.Name)
+	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: health.LookAt(ctx, b).Unmet,
+		Failed: d.Failed, Drifted: d.Drift}
+	d.Health.Word, d.Health.Why = f.Word(), f.Why()
 	return d, err
 }
 

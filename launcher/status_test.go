@@ -18,6 +18,7 @@ import (
 )
 
 func TestStatusOfEachMode(t *testing.T) {
+	statusOf := (&Launcher{Store: &box.Store{Dir: t.TempDir()}}).statusOf
 	b := boxtest.In(t, profiles.HostMode, "80", "127.0.0.1:81:81", "9000-9001/udp")
 	s := statusOf(b)
 	testkit.WantText(t, s.Address+" "+strings.Join(s.Ports, " "), "host 80/tcp 127.0.0.1:81/tcp 9000-9001/udp")

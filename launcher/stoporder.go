@@ -15,6 +15,24 @@ func (l *Launcher) StopOrder(args []string) []string {
 	return stopOrder(boxes, args)
 }
 
+// Dependents returns a function for the boxes to stop before a named box: those before it in order, as StopOrder returns
+// it, that depend on the box directly or indirectly.
+func (l *Launcher) Dependents(order []string) func(name string) []string {
+	boxes, _ := l.All() // boxes returns the readable boxes beside an error
+	return func(name string) []string {
+		name = profiles.BoxName(name)
+		var before []string
+		for _, arg := range order {
+			if profiles.BoxName(arg) == name {
+				break // in a circle of edited profiles the first of the order is the first to go
+			}
+			before = append(before, profiles.BoxName(arg))
+		}
+		dependents := withDependents(nil, boxes, name, nil)
+		return slices.DeleteFunc(before, func(b string) bool { return !slices.Contains(dependents, b) })
+	}
+}
+
 func stopOrder(boxes []*box.Box, args []string) []string {
 	var order []string
 	for _, arg := range args {

@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
@@ -29,6 +30,8 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
+
+	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
 	StopTimeout *time.Duration // for the stop of a box to start anew; nil: the stop_timeout of its start
 }
@@ -79,6 +82,10 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	u := &upRun{Launcher: l, k: k, p: p, o: o}
 	b, err := l.Load(p.Name)
 	switch {
+	case o.Unhealthy && err == nil:
+		return u.heal(ctx, b)
+	case o.Unhealthy && errors.Is(err, fs.ErrNotExist):
+		return Up{}, nil // somebody took the box down
 	case errors.Is(err, fs.ErrNotExist):
 		return u.fresh(ctx)
 	case err != nil:
@@ -100,7 +107,8 @@ type upRun struct {
 	k        *netsetup.Kernel
 	p        profiles.Profile
 	o        UpOptions
-	restarts int // systemd's starts of the box since somebody brought the box up, this start included
+	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
+	healed   []time.Time // restarts because looks found the box unhealthy, this start included
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
@@ -131,12 +139,6 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
-	if err := confine.Await(ctx, b.Init.PID, u.p); err != nil && !errors.Is(err, fs.ErrNotExist) { // an init that ended has no rights
-		return Up{}, u.rollback(ctx, b, loose(b, err))
-	}
-	if u.o.NoWait {
-		return up, nil
-	}
 	err = u.finish(ctx, b, &up)
 	if err != nil && !Stays(err) { // the box died, or a person gave up
 		return up, u.rollback(ctx, b, err)
@@ -144,21 +146,31 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 	return up, err
 }
 
-// loose adds a hint to the error of a box that is not confined.
-func loose(b *box.Box, err error) error {
+// awaitInit waits until the box's first process, boxrun itself, has confined the box and is the image's init. An init that
+// has ended is no error here.
+func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
+	err := confine.Await(ctx, b.Init.PID, u.p)
 	if !errors.Is(err, confine.ErrLoose) {
-		return err
+		return files.IgnoreNotExist(err)
 	}
 	return &fault.Problem{Kind: err, Text: b.Name + ": " + err.Error(),
 		Hint: "look whether a bind of the profile hides what /sbin/init of the image is a link to; boxrun is put there as the box's first process"}
 }
 
-// finish waits until the box is ready, and runs post_up if due.
+// finish waits until the box is ready, and runs post_up if due. From then on the box is looked at. Where nobody wants to
+// wait, looks begin at once.
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
-	if err := u.await(ctx, b, u.o, up); err != nil {
+	var err error
+	if !u.o.NoWait {
+		if err = u.await(ctx, b, u.o, up); err == nil {
+			err = u.runHooks(ctx, b, u.p)
+		}
+	}
+	if err != nil && !Stays(err) {
 		return err
 	}
-	return u.runHooks(ctx, b, u.p)
+	u.keepLooking(ctx, b, up, !u.o.NoWait && !errors.Is(err, fault.ErrNotReady))
+	return err
 }
 
 // again repairs a running box, and waits until the box is ready.
@@ -177,10 +189,20 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		Box: b, Repaired: repaired,
 		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
 	}
-	if err != nil || u.o.NoWait {
+	if err != nil {
 		return up, err
 	}
 	return up, u.finish(ctx, b, &up)
+}
+
+// heal starts an unhealthy box anew. The start counts as one of systemd's.
+func (u *upRun) heal(ctx context.Context, b *box.Box) (Up, error) {
+	restarts, ok := u.unhealthy(b)
+	if !ok {
+		return Up{}, nil
+	}
+	u.restarts, u.healed = b.Restarts+1, restarts
+	return u.instead(ctx, b)
 }
 
 // instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box
@@ -263,6 +285,7 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := b.NoteImage(b.Profile.Image); err != nil {
 		return err
 	}
+	b.NoteCgroups(others)
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
@@ -313,6 +336,9 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.connect(ctx, b, cli)
 	if booted == nil {
+		booted = u.awaitInit(ctx, b)
+	}
+	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
 	}
 	if booted == nil && b.Alive() && cli.Left() {
@@ -321,13 +347,10 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	if err := cli.Wait(ctx); err != nil {
 		return err
 	}
-	if booted != nil {
-		return booted
+	if b.Init.PID != 0 && !b.Alive() && ctx.Err() == nil && !errors.Is(booted, fault.ErrNotStarted) {
+		return cli.Failed(errors.New("its init ended at once")) // what went wrong besides, as at its veth, follows from that
 	}
-	if !b.Alive() {
-		return cli.Failed(errors.New("its init ended at once"))
-	}
-	return nil
+	return booted
 }
 
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.

@@ -197,6 +197,15 @@ func (k *Kernel) Astray(bridge string, box netip.Addr, published func(netip.Addr
 	return lines, nil
 }
 
+// Unjudged returns a line for each routing rule that boxrun cannot plan the answers of boxes by.
+func (k *Kernel) Unjudged() ([]string, error) {
+	f, err := k.routing()
+	if err != nil {
+		return nil, err
+	}
+	return f.Unjudged(), nil
+}
+
 // mark returns the mark that the kernel's rules set for questions for an address.
 func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
 	have, err := k.rules()

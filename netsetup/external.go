@@ -3,6 +3,7 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ type External struct {
 	Name  string
 	MTU   int          // bytes
 	Addrs []netip.Addr // its global IPv4 addresses
+
+	PointToPoint bool // a tunnel, or a modem
 }
 
 // DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
@@ -102,7 +105,7 @@ func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
 	if err != nil {
 		return External{}, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
 	}
-	e := External{Name: link.Attrs().Name, MTU: link.Attrs().MTU}
+	e := External{Name: link.Attrs().Name, MTU: link.Attrs().MTU, PointToPoint: link.Attrs().Flags&net.FlagPointToPoint != 0}
 	for _, p := range prefixes {
 		e.Addrs = append(e.Addrs, p.Addr())
 	}

@@ -25,9 +25,9 @@ import (
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
-	ipt    *iptables.IPTables
-	tables rules.Tables   // nil: to be read
-	lists  *routing.Lists // nil: to be read
+	ipt    *iptables.IPTables // nil: to be opened, which starts a process
+	tables rules.Tables       // nil: to be read
+	lists  *routing.Lists     // nil: to be read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -45,15 +45,11 @@ func Open() (*Kernel, error) {
 			return nil, fmt.Errorf("%w: no %s in %s", rules.ErrNoIptables, name, os.Getenv("PATH"))
 		}
 	}
-	ipt, err := iptables.New(iptables.Timeout(lockSeconds))
-	if err != nil {
-		return nil, fmt.Errorf("asking iptables for its version: %w", err)
-	}
 	eth, err := ethtool.NewEthtool()
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: dump.OfHost(), eth: eth, ipt: ipt}, nil
+	return &Kernel{link: dump.OfHost(), eth: eth}, nil
 }
 
 // Close closes what Open opened.
@@ -88,15 +84,34 @@ func (k *Kernel) rules() (rules.Tables, error) {
 // another process writes its first rules, as iptables looks at a table in several steps.
 const saveTries = 5
 
+// iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
+func (k *Kernel) iptables() (*iptables.IPTables, error) {
+	if k.ipt != nil {
+		return k.ipt, nil
+	}
+	var err error
+	if k.ipt, err = iptables.New(iptables.Timeout(lockSeconds)); err != nil {
+		if _, said := rules.Version(); said != nil { // go-iptables drops what the program says
+			err = said
+		}
+		return nil, fmt.Errorf("asking iptables for its version: %w", err)
+	}
+	return k.ipt, nil
+}
+
 // exists asks iptables itself for a rule: the answer counts where the text of a listing differs from boxrun's text.
 func (k *Kernel) exists(table, chain, spec string) (bool, error) {
-	ok, err := k.ipt.Exists(table, chain, strings.Fields(spec)...)
+	ipt, err := k.iptables()
+	if err != nil {
+		return false, err
+	}
+	ok, err := ipt.Exists(table, chain, strings.Fields(spec)...)
 	return ok, ignoreNotExist(err) // iptables -C fails where the target chain is missing
 }
 
 // legacy reports whether iptables has the backend whose tables are kernel modules of their own.
 func legacy() (bool, error) {
-	backend, _, err := rules.InUse()
+	backend, err := rules.Backend()
 	return backend == rules.Legacy, err
 }
 

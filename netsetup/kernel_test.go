@@ -572,3 +572,17 @@ func testSpeed(t *testing.T, h *testHost) {
 		t.Error("too slow")
 	}
 }
+
+// An iptables that cannot tell its version says why, and the error has it.
+func TestIptablesThatFails(t *testing.T) {
+	dir := t.TempDir()
+	fake := "#!/bin/sh\necho 'iptables: error while loading shared libraries: libxtables.so.12' >&2\nexit 127\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	_, err := new(Kernel).iptables()
+	if err == nil || !strings.Contains(err.Error(), "libxtables.so.12") {
+		t.Errorf("got %v, want what iptables said", err)
+	}
+}

@@ -36,16 +36,29 @@ func Overlap(n Network) error {
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
+	names := dump.Names(links)
+	return cmp.Or(noBridge(n.Bridge, links), overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
+}
+
+// NamesBridge returns an ErrNoBridge where another device has the name, be it as an alternative name.
+func NamesBridge(name string) error {
+	links, err := dump.Links(dump.OfHost())
+	if err != nil {
+		return fmt.Errorf("listing links: %w", err)
+	}
+	return noBridge(name, links)
+}
+
+func noBridge(name string, links []netlink.Link) error {
 	for _, l := range links {
 		switch {
-		case l.Attrs().Name == n.Bridge && l.Type() != "bridge":
-			return fmt.Errorf("%q %w: a %s device", n.Bridge, ErrNoBridge, l.Type())
-		case slices.Contains(l.Attrs().AltNames, n.Bridge):
-			return fmt.Errorf("%q %w: it is an alternative name of %s", n.Bridge, ErrNoBridge, l.Attrs().Name)
+		case l.Attrs().Name == name && l.Type() != "bridge":
+			return fmt.Errorf("%q %w: a %s device", name, ErrNoBridge, l.Type())
+		case slices.Contains(l.Attrs().AltNames, name):
+			return fmt.Errorf("%q %w: it is an alternative name of %s", name, ErrNoBridge, l.Attrs().Name)
 		}
 	}
-	names := dump.Names(links)
-	return cmp.Or(overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
+	return nil
 }
 
 // Overlap is the package's Overlap for a bridge that is up. Of the host's lists only the routes are read, unless a route

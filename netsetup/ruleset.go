@@ -360,6 +360,10 @@ func (r *ruleset) inUse(have rules.Tables) bool {
 // removeSingly does the edits of removal one by one, past errors.
 func (k *Kernel) removeSingly(e edits) error {
 	k.Reread()
+	ipt, err := k.iptables()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, table := range slices.Backward(tableOrder()) {
 		for _, line := range e.lines[table] {
@@ -368,11 +372,11 @@ func (k *Kernel) removeSingly(e edits) error {
 			var err error
 			switch verb {
 			case "-D":
-				err = k.ipt.Delete(table, chain, rules.Split(spec)...)
+				err = ipt.Delete(table, chain, rules.Split(spec)...)
 			case "-F":
-				err = k.ipt.ClearChain(table, chain)
+				err = ipt.ClearChain(table, chain)
 			case "-X":
-				err = k.ipt.DeleteChain(table, chain)
+				err = ipt.DeleteChain(table, chain)
 			}
 			errs = append(errs, ignoreNotExist(err))
 		}

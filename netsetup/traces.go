@@ -51,7 +51,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 	if err != nil {
 		return found, err
 	}
-	backend, _, err := rules.InUse()
+	backend, err := rules.Backend()
 	if err != nil {
 		return found, err
 	}

@@ -81,6 +81,7 @@ func (p *Profile) decode(d *document, raw map[string]any) {
 	p.Resources.decode(top.table("resources"))
 	p.Security.decode(top.table("security"))
 	p.Ready.decode(top.table("ready"), p.Systemd.Mask, p.Network.Mode)
+	p.Health.decode(top.table("health"))
 	take(top, "secrets", &p.Secrets, entries(secretName, text(d.path))) // the launcher checks the files at the start
 	p.checkSecretsDir(storage)
 	p.Build.decode(top.table("build"), p.Image)

@@ -19,8 +19,10 @@ func Default() Profile {
 			AllowFrom: []netip.Prefix{},
 			DNS:       []netip.Addr{},
 			Search:    []string{},
-			Offload:   "off",
-			Marks:     defaultMarks,
+
+			DNSOptions: []string{},
+			Offload:    "off",
+			Marks:      defaultMarks,
 		},
 		Storage: Storage{Root: "tmpfs", Binds: []Bind{}},
 		Systemd: Systemd{
@@ -28,6 +30,7 @@ func Default() Profile {
 			Mask:        []string{},
 			StopTimeout: 120 * time.Second, // more than the 90 s systemd itself gives a unit
 			Restart:     "on-failure",
+			Journal:     BoxJournal,
 		},
 		Security: Security{Level: DefaultLevel, Capabilities: []string{}, Devices: []string{}},
 		Ready: Ready{
@@ -36,6 +39,7 @@ func Default() Profile {
 			TCP:     []uint16{},
 			HTTP:    []string{},
 		},
+		Health:    Health{Timeout: 10 * time.Second, Retries: 1, Action: "none"},
 		Secrets:   map[string]string{},
 		Apptainer: Apptainer{Args: []string{}},
 		Hooks:     Hooks{PostUp: [][]string{}},

@@ -12,12 +12,13 @@ import (
 const label = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
 
 var (
-	boxNames    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	bridgeNames = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	deviceNames = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	dotted      = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
-	variables   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	unitNames   = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
+	boxNames     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	bridgeNames  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	deviceNames  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	dotted       = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
+	variables    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	hostServices = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$`)
+	unitNames    = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
 )
 
 // boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a
@@ -79,6 +80,16 @@ func domainName(s string) (string, error) {
 	_, err := matching(strings.TrimSuffix(s, "."), dotted, 253, "must be a domain name, such as \"example.org\"")
 	return s, err
 }
+
+// resolverOption checks an option of resolv.conf(5), such as "ndots:2". C libraries pass over an unknown option.
+func resolverOption(s string) (string, error) {
+	if !resolverOptions.MatchString(s) {
+		return "", errors.New("must be a single option of resolv.conf, such as \"ndots:2\" or \"rotate\"")
+	}
+	return s, nil
+}
+
+var resolverOptions = regexp.MustCompile(`^[a-z0-9-]{1,40}(:[0-9]{1,6})?$`)
 
 // unitName checks the name of a systemd unit by the rules of systemd.unit(5). A template such as "getty@.service"
 // passes.

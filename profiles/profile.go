@@ -23,6 +23,7 @@ type Profile struct {
 	Resources Resources         `json:"resources" toml:"resources"`
 	Security  Security          `json:"security" toml:"security"`
 	Ready     Ready             `json:"ready" toml:"ready"`
+	Health    Health            `json:"health" toml:"health"`
 	Secrets   map[string]string `json:"secrets" toml:"secrets"` // by name, absolute paths of files of the host
 	Build     Build             `json:"build" toml:"build"`
 	Apptainer Apptainer         `json:"apptainer" toml:"apptainer"`
@@ -48,8 +49,10 @@ type Network struct {
 	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
 	DNS       []netip.Addr   `json:"dns" toml:"dns"` // empty: the host's upstream servers
 	Search    []string       `json:"search" toml:"search"`
-	Offload   string         `json:"offload" toml:"offload"` // off | keep
-	Marks     Marks          `json:"marks" toml:"marks"`
+
+	DNSOptions []string `json:"dns_options" toml:"dns_options"` // of resolv.conf; empty: the host's
+	Offload    string   `json:"offload" toml:"offload"`         // off | keep
+	Marks      Marks    `json:"marks" toml:"marks"`
 }
 
 // Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.
@@ -81,7 +84,14 @@ type Systemd struct {
 	Mask        []string          `json:"mask" toml:"mask"`
 	StopTimeout time.Duration     `json:"stop_timeout" toml:"stop_timeout"`
 	Restart     string            `json:"restart" toml:"restart"`
+	Journal     string            `json:"journal" toml:"journal"` // box | host
 }
+
+// Where the journal of a box is kept.
+const (
+	BoxJournal  = "box"  // where the image has it
+	HostJournal = "host" // beside the journals of the host
+)
 
 // Resources limits the whole box. A value of 0 is no limit.
 type Resources struct {
@@ -104,6 +114,15 @@ type Ready struct {
 	TCP     []uint16      `json:"tcp" toml:"tcp"`
 	HTTP    []string      `json:"http" toml:"http"` // URLs; an empty host is the box's address
 	Hint    string        `json:"hint" toml:"hint"`
+}
+
+// Health says how a box that is up is looked at: whether it still has all that Ready asks for.
+type Health struct {
+	Interval  time.Duration `json:"interval" toml:"interval"` // from one look to the next; 0: nobody looks
+	Timeout   time.Duration `json:"timeout" toml:"timeout"`   // of one look
+	Retries   int           `json:"retries" toml:"retries"`   // looks in a row that fail before the box is unhealthy
+	Action    string        `json:"action" toml:"action"`     // none | restart
+	OnFailure string        `json:"on_failure" toml:"on_failure"`
 }
 
 // Build names the source of the image.

@@ -14,6 +14,7 @@ func (n *Network) decode(s *section) {
 	take(s, "allow_from", &n.AllowFrom, texts(clients))
 	take(s, "dns", &n.DNS, texts(nameServer))
 	take(s, "search", &n.Search, texts(domainName))
+	take(s, "dns_options", &n.DNSOptions, texts(resolverOption))
 	take(s, "offload", &n.Offload, text(choice("off", "keep")))
 	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)
@@ -43,6 +44,7 @@ func (n *Network) checkMode(s *section) {
 	n.senseless(s, "ports", len(n.Ports) > 0, "nobody reaches the box")
 	n.senseless(s, "dns", len(n.DNS) > 0, "the box reaches nobody")
 	n.senseless(s, "search", len(n.Search) > 0, "the box reaches nobody")
+	n.senseless(s, "dns_options", len(n.DNSOptions) > 0, "the box reaches nobody")
 }
 
 // senseless refuses a key that differs from its default (set) and has no meaning in this mode.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -65,6 +66,8 @@ func bindTarget(s, source string) (string, error) {
 	switch {
 	case target == "/":
 		return "", errors.New("the target must not be the root directory, which is the image")
+	case slices.Contains(strings.Split(s, "/"), ".."):
+		return "", fmt.Errorf("the target must be written without .., as %s", target)
 	case below(target, "/dev") && target != "/dev" && target == source:
 		return target, nil // a device: Apptainer adds it to the box's own /dev, under the same name only
 	}

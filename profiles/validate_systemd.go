@@ -11,6 +11,7 @@ func (y *Systemd) decode(s *section) {
 	take(s, "mask", &y.Mask, texts(unitName))
 	take(s, "stop_timeout", &y.StopTimeout, text(duration))
 	take(s, "restart", &y.Restart, text(choice("no", "on-failure")))
+	take(s, "journal", &y.Journal, text(choice(BoxJournal, HostJournal)))
 }
 
 // variable refuses impossible names of variables.

@@ -10,10 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/build"
+	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
-func (a *app) buildCommand() *cobra.Command {
+func buildCommand(a *app) *cobra.Command {
 	var o build.Options
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -37,16 +38,18 @@ changed, and starts the box anew.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
-		RunE: a.each(func(ctx context.Context, name string) error {
-			p, err := a.profile(name)
-			switch {
-			case err != nil:
-				return err
-			case dryRun:
-				return a.commands(build.Commands(a.launcher().Store, p))
-			}
-			return a.build(ctx, p, o)
-		}),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return a.sideBySide(cmd, names, func(string) []string { return nil }, func(ctx context.Context, a *app, name string) error {
+				p, err := a.profile(name)
+				switch {
+				case err != nil:
+					return err
+				case dryRun:
+					return a.commands(build.Typed(a.launcher().Store, p))
+				}
+				return a.build(ctx, p, o)
+			})
+		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace an image that a box runs from, or a directory that boxrun did not build")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that build would run, and run none")
@@ -56,10 +59,15 @@ changed, and starts the box anew.`,
 // build builds the image of a profile and prints the result. A definition or directory that others could change is
 // refused.
 func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) error {
-	if err := trustBuild(p); err != nil {
+	if err := a.trustBuild(p); err != nil {
 		return err
 	}
 	o.Version, o.Output = version, a.err
+	if a.beside {
+		lines := &say.LineWriter{Show: func(line string) error { a.notef("%s: %s", p.Name, line); return nil }}
+		defer func() { _ = lines.End() }() // Show never fails
+		o.Output = lines
+	}
 	began := time.Now()
 	done, err := build.Run(ctx, a.launcher().Store, p, o)
 	if done.Built {
@@ -72,13 +80,13 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 }
 
 // trustBuild refuses a definition, or a directory of the image, that others could change. The definition runs as root.
-func trustBuild(p profiles.Profile) error {
+func (a *app) trustBuild(p profiles.Profile) error {
 	paths := []string{p.Build.Definition, filepath.Dir(p.Image)}
 	if image, err := filepath.EvalSymlinks(p.Image); err == nil {
 		paths = append(paths, filepath.Dir(image)) // the image is built beside the target of links
 	}
 	for _, path := range paths {
-		err := trustFile(path)
+		err := a.trustFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the launcher words absence better, or creates the place
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) cpCommand() *cobra.Command {
+func cpCommand(a *app) *cobra.Command {
 	setID := false
 	cmd := &cobra.Command{
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",

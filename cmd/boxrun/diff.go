@@ -1,15 +1,13 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
-	"boxrun/launcher"
+	"boxrun/cmd/boxrun/rows"
 	"boxrun/profiles"
 )
 
-func (a *app) diffCommand() *cobra.Command {
+func diffCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "diff PROFILE",
 		Short: "Show how a running box differs from its profile and image",
@@ -33,28 +31,7 @@ The exit code is 0 whether there are differences or not.`,
 			if err != nil {
 				return err
 			}
-			return a.result(d, 3, diffRows(d))
+			return a.result(d, 3, rows.Diff(d))
 		},
 	})
-}
-
-// diffRows returns a row for each difference: what differs, and how.
-func diffRows(d launcher.Diff) [][]string {
-	var rows [][]string
-	for _, c := range d.Profile {
-		rows = append(rows, []string{"profile:", c.String()})
-	}
-	for _, name := range d.Secrets {
-		rows = append(rows, []string{"profile:", "secrets." + name + ": the file has changed"})
-	}
-	if d.Image != "" {
-		rows = append(rows, []string{"image:", d.Image + " since the start"})
-	}
-	if d.Definition != "" {
-		rows = append(rows, []string{"build:", d.Definition})
-	}
-	for _, line := range d.Drift {
-		rows = append(rows, []string{"drifted:", strings.TrimSpace(line)})
-	}
-	return rows
 }

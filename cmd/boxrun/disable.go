@@ -9,7 +9,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) disableCommand() *cobra.Command {
+func disableCommand(a *app) *cobra.Command {
 	var now bool
 	cmd := &cobra.Command{
 		Use:   "disable PROFILE...",

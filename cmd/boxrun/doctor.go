@@ -16,7 +16,7 @@ import (
 // doctorFlags are the flags of doctor.
 type doctorFlags struct{ fix, selfTest bool }
 
-func (a *app) doctorCommand() *cobra.Command {
+func doctorCommand(a *app) *cobra.Command {
 	var f doctorFlags
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "doctor [PROFILE]",

@@ -11,10 +11,12 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
-func (a *app) downCommand() *cobra.Command {
+func downCommand(a *app) *cobra.Command {
 	timeout := timeoutFlag()
 	var all, dryRun bool
 	cmd := &cobra.Command{
@@ -27,7 +29,7 @@ the box go, and with the last box of a bridge the bridge. The path of an overlay
 it keeps is printed. A box that is not up is nothing to do. Of two downs at once
 the shorter --timeout counts.
 
-Of several boxes those that depend on others go before these.`,
+Several boxes go side by side, each after those that depend on it.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
@@ -39,11 +41,17 @@ Of several boxes those that depend on others go before these.`,
 			if all {
 				names, unread = a.boxNames()
 			}
-			do := func(ctx context.Context, name string) error { return a.down(ctx, name, timeout.given) }
+			l := a.launcher()
+			names = l.StopOrder(names)
+			var err error
 			if dryRun {
-				do = a.printDowns()
+				err = a.each(a.printDowns())(cmd, names)
+			} else {
+				err = a.sideBySide(cmd, names, l.Dependents(names), func(ctx context.Context, a *app, name string) error {
+					return a.down(ctx, name, timeout.given)
+				})
 			}
-			if err := a.each(do)(cmd, a.launcher().StopOrder(names)); err != nil {
+			if err != nil {
 				a.report(cmd, unread)
 				return err
 			}
@@ -92,8 +100,7 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 		a.notef("%s: is down", name)
 	}
 	if down.Overlay != "" {
-		a.notef("%s: kept its data:", name)
-		if err := a.lines([]string{down.Overlay}); err != nil {
+		if err := a.screen.Result(say.Plain(down.Overlay)+"\n", noteOf(name+": kept its data:")); err != nil {
 			return err
 		}
 	}
@@ -136,5 +143,5 @@ func (a *app) printDowns() func(context.Context, string) error {
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
 	boxes, err := a.launcher().List()
-	return mapped(boxes, func(b launcher.Status) string { return b.Name }), err
+	return list.Map(boxes, func(b launcher.Status) string { return b.Name }), err
 }

@@ -14,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) enableCommand() *cobra.Command {
+func enableCommand(a *app) *cobra.Command {
 	var now bool
 	cmd := &cobra.Command{
 		Use:   "enable PROFILE...",

@@ -12,7 +12,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) execCommand() *cobra.Command {
+func execCommand(a *app) *cobra.Command {
 	var e enter.Command
 	var tty, noTTY bool
 	cmd := &cobra.Command{

@@ -10,17 +10,17 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) hostCommand() *cobra.Command {
+func hostCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "host",
 		Short: "Make the host ready for boxes, show or undo what boxrun did to it",
 		Long: `host is about what boxrun keeps on this host: setup keeps what boxes need over
 reboots, where "boxrun up" otherwise sees to it each time; show lists all there
 is; reset takes all of it away.`,
-	}, a.hostSetupCommand(), a.hostShowCommand(), a.hostResetCommand())
+	}, hostSetupCommand(a), hostShowCommand(a), hostResetCommand(a))
 }
 
-func (a *app) hostSetupCommand() *cobra.Command {
+func hostSetupCommand(a *app) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "setup",
@@ -74,7 +74,7 @@ func (a *app) hostProfiles() []profiles.Profile {
 	return ps
 }
 
-func (a *app) hostShowCommand() *cobra.Command {
+func hostShowCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "show",
 		Short: "Show all that boxrun holds on the host, in place or drifted",
@@ -114,7 +114,7 @@ func holdingRows(held []netsetup.Holding) [][]string {
 	return rows
 }
 
-func (a *app) hostResetCommand() *cobra.Command {
+func hostResetCommand(a *app) *cobra.Command {
 	var force, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "reset",

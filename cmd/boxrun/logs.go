@@ -12,18 +12,21 @@ import (
 	"golang.org/x/term"
 
 	"boxrun/launcher/journal"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
-func (a *app) logsCommand() *cobra.Command {
+func logsCommand(a *app) *cobra.Command {
 	var o journal.Query
 	var noPrefix bool
 	lines := linesFlag()
 	cmd := &cobra.Command{
 		Use:   "logs PROFILE...",
 		Short: "Print the journals of boxes",
-		Long: `logs prints the journal of a box; of one that has none or has crashed, what
-Apptainer kept of its init's output and of its start.
+		Long: `logs prints the journal of a box. Of a box that has crashed or is down, logs
+prints the journal that the box left: in its overlay, in a bind, or with
+[systemd] journal = "host" in the host's /var/log/journal. Of one that has no
+journal it prints what Apptainer kept of its init's output and of its start.
 
 The journals of several boxes are printed as one, in the order of time, with
 the box's name before each line. With -f it goes on until Ctrl-C, or until the
@@ -57,7 +60,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 // logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
-	names := mapped(args, profiles.BoxName)
+	names := list.Map(args, profiles.BoxName)
 	if o.Output != "" && len(names) > 1 {
 		return usageError{errors.New("--output is for one box: lines of several are put in order by their times")}
 	}
@@ -66,7 +69,7 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 	if len(names) > 1 && !noPrefix {
 		prefixes = logPrefixes(names, o.Colours)
 	}
-	code, err := journal.Show(ctx, a.launcher().Store, names, o, func(line journal.Line) error {
+	code, err := journal.Show(ctx, a.launcher().Store, args, o, func(line journal.Line) error {
 		out := a.out
 		if line.Problem {
 			out = a.err
@@ -94,7 +97,7 @@ func (t *terminal) colours() bool {
 // logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When
 // coloured, the boxes have different colours as long as there are enough.
 func logPrefixes(names []string, coloured bool) map[string]string {
-	width := slices.Max(mapped(names, func(name string) int { return len(name) }))
+	width := slices.Max(list.Map(names, func(name string) int { return len(name) }))
 	colours := []int{36, 33, 32, 35, 34, 96, 93, 92, 95, 94} // cyan, yellow, green, magenta, blue, and the bright ones
 	prefixes := map[string]string{}
 	for _, name := range names {

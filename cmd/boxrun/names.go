@@ -42,11 +42,11 @@ func resolved(search profiles.Search, names []string) (map[string]string, error)
 
 // trust refuses a profile that anybody except root and the person at the terminal could have written, or could give
 // other secrets. The profile runs as root.
-func trust(p profiles.Profile) error {
-	if err := trustFile(p.File); err != nil {
+func (a *app) trust(p profiles.Profile) error {
+	if err := a.trustFile(p.File); err != nil {
 		return err
 	}
-	return trustSecrets(p, trustFile)
+	return trustSecrets(p, a.trustFile)
 }
 
 // trustSecrets refuses secrets whose path others could lead to another file. trusted judges a path. The launcher judges
@@ -73,8 +73,8 @@ func isFile(path string) bool {
 
 // trustFile refuses, as root, a profile or definition that others could have written: both run as root. $SUDO_UID names
 // the person at the terminal. Relative paths and built-in profiles pass, and without root everything does.
-func trustFile(file string) error {
-	if os.Geteuid() != 0 || !filepath.IsAbs(file) {
+func (a *app) trustFile(file string) error {
+	if !a.caller.Root || !filepath.IsAbs(file) {
 		return nil
 	}
 	invoker := profiles.RootAlone

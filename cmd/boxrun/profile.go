@@ -9,19 +9,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
-func (a *app) profileCommand() *cobra.Command {
+func profileCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "profile",
 		Short: "List, show, check and begin profiles",
 		Long: `profile is about the files that describe boxes. What can be in one is in
 boxrun.toml(5), and in the file that "boxrun profile init NAME" writes.`,
-	}, a.profileListCommand(), a.profileShowCommand(), a.profileCheckCommand(), a.profileInitCommand())
+	}, profileListCommand(a), profileShowCommand(a), profileCheckCommand(a), profileInitCommand(a))
 }
 
-func (a *app) profileListCommand() *cobra.Command {
+func profileListCommand(a *app) *cobra.Command {
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
@@ -57,7 +58,7 @@ func profileRows(found []profiles.Found) [][]string {
 	return rows
 }
 
-func (a *app) profileShowCommand() *cobra.Command {
+func profileShowCommand(a *app) *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "show PROFILE",
 		Short: "Print a profile with all its effective values",
@@ -85,19 +86,23 @@ in, paths absolute, %i replaced.`,
 	})
 }
 
-func (a *app) profileCheckCommand() *cobra.Command {
+func profileCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check PROFILE...",
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
-key (exit code 2). It looks at the file alone: whether the host can run it is
-for "boxrun up", which refuses before it changes anything.`,
+key (exit code 2). Of the host it asks whether network.bridge names another
+device (exit code 1): whether the host can run the rest is for "boxrun up",
+which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
 		RunE: func(_ *cobra.Command, names []string) error {
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
+				if err == nil {
+					err = network.RefuseBridge(p)
+				}
 				if err == nil {
 					a.notef("%s: is valid", p.File)
 				}
@@ -107,7 +112,7 @@ for "boxrun up", which refuses before it changes anything.`,
 	}
 }
 
-func (a *app) profileInitCommand() *cobra.Command {
+func profileInitCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init NAME",
 		Short: "Write NAME.toml, a new profile with every key explained",

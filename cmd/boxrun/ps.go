@@ -1,24 +1,21 @@
 package main
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/rows"
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
-func (a *app) psCommand() *cobra.Command {
-	var all bool
+func psCommand(a *app) *cobra.Command {
+	var all, drift bool
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "ps [PROFILE...]",
 		Aliases: []string{"ls", "list"},
@@ -29,32 +26,50 @@ left. With names it lists those alone.
 
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
-image stands what has changed since the start, and how often systemd has
-started the box anew. "boxrun status" and --json tell more.`,
+image stands what ails the box, what has changed since the start, and how often
+systemd has started the box anew. With --drift ps looks at the host as well, and
+"drifted" stands there where rules, links or limits of a box are out of place.
+
+Of a box with health.interval in its profile STATE is what the last look found:
+healthy, unhealthy, or degraded where a unit failed that [ready] does not name.
+Nobody looks at others, and they are running.
+
+"boxrun status" and --json tell more.`,
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
 		ValidArgsFunction: a.completeBoxes,
+		PreRunE: func(cmd *cobra.Command, names []string) error {
+			if drift {
+				return a.asRoot(cmd, names)
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, names []string) error {
-			boxes, err := a.listed(all || len(names) > 0)
+			look := a.launcher().List
+			if drift {
+				look = a.launcher().ListWithDrift
+			}
+			boxes, err := a.listed(look, all || len(names) > 0)
 			if len(names) > 0 && err == nil {
 				boxes, err = a.named(boxes, names)
 			}
 			if err != nil && len(boxes) == 0 {
 				return err
 			}
-			return errors.Join(err, a.result(boxes, 2, psRows(boxes, time.Now())))
+			return errors.Join(err, a.result(boxes, 2, rows.Ps(boxes, time.Now())))
 		},
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also profiles that are not up")
+	cmd.Flags().BoolVar(&drift, "drift", false, "also look whether boxes have drifted (root)")
 	return cmd
 }
 
-// listed returns the boxes, and with all also the profiles without a box. Beside an error listed returns the boxes it
-// could read.
-func (a *app) listed(all bool) ([]launcher.Status, error) {
-	boxes, unread := a.launcher().List()
+// listed returns the boxes as look gives them, and with all also the profiles without a box. Beside an error listed returns
+// the boxes it could read.
+func (a *app) listed(look func() ([]launcher.Status, error), all bool) ([]launcher.Status, error) {
+	boxes, unread := look()
 	if unread != nil || !all {
 		return boxes, unread
 	}
@@ -83,72 +98,4 @@ func (a *app) named(boxes []launcher.Status, args []string) ([]launcher.Status, 
 		return nil
 	})
 	return found, err
-}
-
-// psRows returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. Cells that
-// make a row wider stand at the end.
-func psRows(boxes []launcher.Status, now time.Time) [][]string {
-	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
-	for _, b := range boxes {
-		rows = append(rows, []string{b.Name, b.State, yesNo(b.Enabled), cmp.Or(b.Address, "-"),
-			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b)})
-	}
-	return rows
-}
-
-// shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
-func shownPorts(ports []string) string {
-	return strings.Join(mapped(ports, func(port string) string {
-		return strings.TrimSuffix(strings.TrimPrefix(port, "0.0.0.0:"), "/tcp")
-	}), " ")
-}
-
-// shownImage returns the image without its directory, "-" for none.
-func shownImage(b launcher.Status) string {
-	if b.Image == "" {
-		return "-"
-	}
-	return filepath.Base(b.Image)
-}
-
-// remarks says in brackets what changed since the start of the box, and how often the box was started anew; "" for
-// neither.
-func remarks(b launcher.Status) string {
-	var words []string
-	if len(b.Changed) > 0 {
-		words = append(words, strings.Join(b.Changed, ", ")+" changed")
-	}
-	if b.Restarts > 0 {
-		words = append(words, fmt.Sprintf("restarted %dx", b.Restarts))
-	}
-	if len(words) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(words, "; ") + ")"
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
-// uptime returns how long a box has run, "-" for a box that does not run. The unit is the largest with a count of two
-// or more.
-func uptime(b launcher.Status, now time.Time) string {
-	if b.PID == 0 {
-		return "-"
-	}
-	const day = 24 * time.Hour
-	d := now.Sub(b.Started)
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/day)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/cmd/boxrun/rows"
 	"boxrun/launcher"
 	"boxrun/launcher/limits"
 )
@@ -33,7 +34,7 @@ func TestPsRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if err := newTerminal(nil, file, file).spaced(2, psRows(boxes, now)); err != nil {
+	if err := newTerminal(nil, file, file).spaced(2, rows.Ps(boxes, now)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(file.Name())
@@ -50,12 +51,5 @@ web        down     no    -          -                -     -     -
 `
 	if string(got) != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
-	}
-}
-
-func TestShownPorts(t *testing.T) {
-	ports := []string{"0.0.0.0:8080->80/tcp", "0.0.0.0:53->53/udp", "127.0.0.1:81->81/tcp", "443/tcp"}
-	if got, want := shownPorts(ports), "8080->80 53->53/udp 127.0.0.1:81->81 443"; got != want {
-		t.Errorf("got:  %s\nwant: %s", got, want)
 	}
 }

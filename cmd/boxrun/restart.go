@@ -8,14 +8,15 @@ import (
 	"boxrun/launcher"
 )
 
-func (a *app) restartCommand() *cobra.Command {
+func restartCommand(a *app) *cobra.Command {
 	timeout := timeoutFlag()
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "restart PROFILE... | --all",
 		Short: "Take boxes down and bring them up again",
 		Long: `restart takes a box down and brings it up again, with its profile as it is now.
-What up would refuse is refused before the box goes down.`,
+What up would refuse is refused before the box goes down. Several boxes restart
+side by side, each after those that it depends on.`,
 		Example: `  boxrun restart web
   boxrun restart --timeout 10m web`,
 		Args:              args(namesOrAll(&all)),
@@ -27,10 +28,10 @@ What up would refuse is refused before the box goes down.`,
 				names, unread = a.boxNames()
 			}
 			// A box that had to be killed comes up all the same, and the exit code tells of the kill.
-			do := func(ctx context.Context, name string) error {
+			err := a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error {
 				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.given})
-			}
-			if err := a.each(do)(cmd, names); err != nil {
+			})
+			if err != nil {
 				a.report(cmd, unread)
 				return err
 			}

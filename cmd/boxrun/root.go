@@ -65,10 +65,10 @@ away without a trace.`,
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flagError(cmd, err)} })
-	group(root, a.upCommand(), a.downCommand(), a.restartCommand(), a.shellCommand(), a.execCommand(), a.cpCommand(),
-		a.buildCommand(), a.diffCommand(), a.psCommand(), a.statusCommand(), a.logsCommand(), a.profileCommand(), a.hostCommand(),
-		a.doctorCommand(), a.traceCommand(), a.versionCommand(),
-		a.enableCommand(), a.disableCommand(), a.repairCommand(), a.watchCommand(), manCommand())
+	group(root, upCommand(a), downCommand(a), restartCommand(a), shellCommand(a), execCommand(a), cpCommand(a),
+		buildCommand(a), diffCommand(a), psCommand(a), statusCommand(a), statsCommand(a), logsCommand(a), profileCommand(a), hostCommand(a),
+		keptCommand(a), doctorCommand(a), traceCommand(a), versionCommand(a),
+		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a), manCommand())
 	root.AddCommand(habits.Commands()...)
 	strictCompletion(root)
 	return root

@@ -9,7 +9,7 @@ import (
 	"boxrun/launcher/enter"
 )
 
-func (a *app) shellCommand() *cobra.Command {
+func shellCommand(a *app) *cobra.Command {
 	var user string
 	cmd := &cobra.Command{
 		Use:   "shell PROFILE",

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
@@ -35,13 +36,12 @@ func (a *app) asRootFor(cmd *cobra.Command, names []string) error {
 		return err
 	}
 	_, verb, _ := strings.Cut(cmd.CommandPath(), " ") // such as "host setup"
-	word := cmp.Or(cmd.CalledAs(), verb)              // as typed, maybe an alias
 	sudo, err := exec.LookPath("sudo")
 	if err != nil || !term.IsTerminal(int(a.in.Fd())) {
 		return fault.Refused("run it with sudo", "%s needs root", verb)
 	}
 	// a.exe is the full path, as secure_path may lack /usr/local/bin.
-	argv := underSudo(a.exe, word, os.Args[1:], found, a.search.Kept())
+	argv := underSudo(a.exe, os.Args[1:], operands(cmd, os.Args[1:]), found, a.search.Kept())
 	a.notef("%s needs root: %s", verb, files.QuoteAll(argv))
 	return fmt.Errorf("running sudo: %w", syscall.Exec(sudo, argv, os.Environ()))
 }
@@ -56,19 +56,53 @@ func unless(flag *bool, check verb) verb {
 	}
 }
 
-// underSudo returns the command that runs exe with args as root. Arguments found in files are replaced by their files.
-// The verb is kept even where a profile has the same name. dirs are further directories of profiles, for dependencies.
-func underSudo(exe, verb string, args []string, files map[string]string, dirs []string) []string {
+// underSudo returns the command that runs exe with args as root. The first operand of a name found in files is replaced by
+// the file; a command for a box may have the same word again. dirs are further directories of profiles, for dependencies.
+func underSudo(exe string, args []string, operands []int, files map[string]string, dirs []string) []string {
 	argv := []string{"sudo", "--", exe}
 	if len(dirs) > 0 {
 		argv = append(argv, "--"+profilesFlag+"="+strings.Join(dirs, string(filepath.ListSeparator)))
 	}
-	at := slices.Index(args, verb)
-	for i, arg := range args {
-		if file, ok := files[arg]; ok && i != at {
-			arg = file
+	args, files = slices.Clone(args), maps.Clone(files)
+	for _, i := range operands {
+		if file, ok := files[args[i]]; ok {
+			delete(files, args[i])
+			args[i] = file
 		}
-		argv = append(argv, arg)
 	}
-	return argv
+	return append(argv, args...)
+}
+
+// operands returns the indexes of the operands of cmd in args: words that are neither the verb, nor flags, nor values of
+// flags.
+func operands(cmd *cobra.Command, args []string) []int {
+	var found []int
+	for i := 0; i < len(args); i++ {
+		switch word := args[i]; {
+		case word == "--":
+			for i++; i < len(args); i++ {
+				found = append(found, i)
+			}
+		case len(word) < 2 || word[0] != '-':
+			found = append(found, i)
+		case wantsValue(cmd.Flags(), word):
+			i++
+		}
+	}
+	verb := min(strings.Count(cmd.CommandPath(), " "), len(found))
+	return found[verb:]
+}
+
+// wantsValue reports whether the value of the last flag in a word is the next word, as in "-n 5" and "--lines 5".
+func wantsValue(flags *pflag.FlagSet, word string) bool {
+	if name, long := strings.CutPrefix(word, "--"); long {
+		f := flags.Lookup(name) // nil with a value in the word
+		return f != nil && f.NoOptDefVal == ""
+	}
+	for i, letter := range word[1:] {
+		if f := flags.ShorthandLookup(string(letter)); f != nil && f.NoOptDefVal == "" {
+			return i+2 == len(word) // else the rest of the word is the value
+		}
+	}
+	return false
 }

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"boxrun/cmd/boxrun/screen"
+	"boxrun/launcher/list"
 	"boxrun/launcher/say"
 )
 
@@ -21,22 +21,45 @@ import (
 //
 //	stdout   results and nothing else: tables, JSON, names, paths
 //	stderr   "boxrun: ..." for notes, "boxrun: error: ..." and then "boxrun: hint: ..." for what went wrong
-//	live     on a terminal a line on stderr that is written over; elsewhere a plain line when its subject changes,
-//	         once a step has taken a second
+//	live     on a terminal a line on stderr for each task, written over; elsewhere a plain line when its subject
+//	         changes, once a step has taken a second
 //
 // Messages start without a capital and end without a full stop. What is printed passes a filter here, because words of
 // boxes, users and programs are in it: nothing is left that the reader's terminal could take for a command.
 type terminal struct {
 	in, out, err  *os.File
 	asJSON, quiet bool // --json and --quiet
-	mu            sync.Mutex
-	isTTY         bool
-	subject       string    // of the latest live line
-	began         time.Time // when the step of the live line began; zero between steps
+	screen        *screen.Screen
+	line          *screen.Line // of this task
+	task          string       // name of the box of this task, for live lines; "" outside of tasks
+	beside        bool         // other tasks print as well
 }
 
 func newTerminal(in, out, err *os.File) *terminal {
-	return &terminal{in: in, out: out, err: err, isTTY: term.IsTerminal(int(err.Fd()))}
+	t := &terminal{in: in, out: out, err: err, screen: screen.New(out, err, sizeOf(err))}
+	t.line = t.screen.NewLine()
+	return t
+}
+
+// sizeOf returns a function for the size of a terminal; nil for a file that is none.
+func sizeOf(file *os.File) func() (columns, rows int) {
+	if file == nil || !term.IsTerminal(int(file.Fd())) {
+		return nil
+	}
+	return func() (int, int) {
+		columns, rows, err := term.GetSize(int(file.Fd()))
+		if err != nil || columns == 0 || rows == 0 {
+			return 80, 24
+		}
+		return columns, rows
+	}
+}
+
+// forTask returns a terminal for the task of a box, beside those of other boxes.
+func (t *terminal) forTask(name string) *terminal {
+	own := *t
+	own.line, own.task = t.screen.NewLine(), name
+	return &own
 }
 
 // interactive reports whether a person can answer: stdin and stdout are terminals.
@@ -45,12 +68,9 @@ func (t *terminal) interactive() bool {
 }
 
 // note prints a line for the person at the terminal.
-func (t *terminal) note(text string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.clearLive()
-	fmt.Fprintln(t.err, "boxrun: "+shown(text))
-}
+func (t *terminal) note(text string) { t.screen.Note(noteOf(text)) }
+
+func noteOf(text string) string { return "boxrun: " + shown(text) }
 
 // longestNote limits a line on stderr, in characters.
 const longestNote = 4000
@@ -60,37 +80,12 @@ func shown(line string) string { return say.Plain(say.Cut(line, longestNote)) }
 
 func (t *terminal) notef(format string, args ...any) { t.note(fmt.Sprintf(format, args...)) }
 
-// live shows what a long step is doing; "" ends the step. The subject of a line is the part before " (". Away from a
-// terminal, a line is printed only when its subject changes: the seconds in brackets are not worth a line each.
+// live shows what a long step of the task is doing, with the name of the task's box; "" ends the step.
 func (t *terminal) live(text string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if text == "" {
-		t.clearLive()
-		t.began = time.Time{}
-		return
+	if begin := t.task + ": "; t.task != "" && text != "" && !strings.HasPrefix(text, begin) {
+		text = begin + text
 	}
-	if t.began.IsZero() {
-		t.began = time.Now()
-	}
-	text = shown(text)
-	subject, _, _ := strings.Cut(text, " (")
-	switch {
-	case t.isTTY:
-		fmt.Fprint(t.err, "\r\x1b[K"+text)
-	case subject == t.subject || time.Since(t.began) < time.Second:
-		return
-	default:
-		fmt.Fprintln(t.err, "boxrun: "+subject)
-	}
-	t.subject = subject
-}
-
-func (t *terminal) clearLive() {
-	if t.isTTY && t.subject != "" {
-		fmt.Fprint(t.err, "\r\x1b[K")
-	}
-	t.subject = ""
+	t.line.Show("boxrun: ", shown(text))
 }
 
 // lines prints a result of lines, nothing for none. A line that has a line end in it stays one line.
@@ -98,12 +93,11 @@ func (t *terminal) lines(lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	return t.write(mapped(lines, say.Plain))
+	return t.write(list.Map(lines, say.Plain))
 }
 
 func (t *terminal) write(lines []string) error {
-	_, err := t.out.WriteString(strings.Join(lines, "\n") + "\n")
-	return err
+	return t.screen.Result(strings.Join(lines, "\n") + "\n")
 }
 
 // commands prints the commands of a dry run, and returns err instead if there is one. Away from a terminal the commands
@@ -119,16 +113,17 @@ func (t *terminal) commands(commands []string, err error) error {
 	return t.write(commands)
 }
 
-// json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here.
+// json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here. The
+// result is for no browser, and "80->80" stays readable.
 func (t *terminal) json(v any) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	_, err := t.out.WriteString(say.EscapedJSON(text.String()))
-	return err
+	return t.screen.Result(say.EscapedJSON(text.String()))
 }
 
 // withJSON returns cmd with the flag --json, and --format json for those who are used to that.
@@ -152,25 +147,16 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 	case t.asJSON:
 		return t.json(v)
 	case t.quiet:
-		return t.lines(mapped(rows[1:], func(row []string) string { return row[0] }))
+		return t.lines(list.Map(rows[1:], func(row []string) string { return row[0] }))
 	}
 	return t.spaced(gap, rows)
-}
-
-// mapped returns what of makes of each element of list.
-func mapped[T, U any](list []T, of func(T) U) []U {
-	made := make([]U, len(list))
-	for i, element := range list {
-		made[i] = of(element)
-	}
-	return made
 }
 
 // spaced prints rows with their cells aligned and at least gap blanks between columns.
 func (t *terminal) spaced(gap int, rows [][]string) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.Join(mapped(row, say.Printable), "\t")); err != nil {
+		if _, err := fmt.Fprintln(w, strings.Join(list.Map(row, say.Printable), "\t")); err != nil {
 			return err
 		}
 	}

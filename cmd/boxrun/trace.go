@@ -11,7 +11,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) traceCommand() *cobra.Command {
+func traceCommand(a *app) *cobra.Command {
 	var q trace.Query
 	duration := timeoutFlag()
 	cmd := a.withJSON(&cobra.Command{

@@ -16,7 +16,7 @@ import (
 	"boxrun/profiles"
 )
 
-func (a *app) upCommand() *cobra.Command {
+func upCommand(a *app) *cobra.Command {
 	var o launcher.UpOptions
 	timeout := timeoutFlag()
 	var build, dryRun bool
@@ -30,8 +30,9 @@ the profile asks for answers. What depends_on names is brought up first.
 
 On a box that is up it checks all of that and mends what drifted. A box that is
 not ready in time stays up, to be looked at (exit code 5); of one that did not
-start nothing is left (4). Of several profiles all are tried, and the exit code
-is that of the first that failed.`,
+start nothing is left (4). Several profiles come up side by side, each after
+those that it depends on; all are tried, and the exit code is that of the first
+that failed.`,
 		Example: `  boxrun up web
   boxrun up --dry-run web
   boxrun up --build web
@@ -42,15 +43,13 @@ is that of the first that failed.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
 			run := a.launcher().DryRun()
-			return a.each(func(ctx context.Context, name string) error {
-				switch {
-				case dryRun:
-					return a.printUp(ctx, name, run, o, build)
-				case build:
-					return a.upBuilt(ctx, name, o)
-				}
-				return a.up(ctx, name, o)
-			})(cmd, names)
+			switch {
+			case dryRun:
+				return a.each(func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })(cmd, names)
+			case build:
+				return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error { return a.upBuilt(ctx, name, o) })
+			}
+			return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error { return a.up(ctx, name, o) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
@@ -61,27 +60,6 @@ is that of the first that failed.`,
 	habits.DoneAnyway(cmd, "detach", "d")
 	habits.DoneAnyway(cmd, "wait", "")
 	return cmd
-}
-
-// each returns a verb that calls do for every name, in order, even after failures. With several names the verb prints
-// the errors, and returns the exit code of the first failure as a codeError. With a single name the error of do is
-// returned unprinted. An interrupt ends the loop.
-func (t *terminal) each(do func(context.Context, string) error) verb {
-	return func(cmd *cobra.Command, names []string) error {
-		if len(names) == 1 {
-			return do(cmd.Context(), names[0])
-		}
-		code := exitDone
-		for _, name := range names {
-			if cmd.Context().Err() != nil { // an interrupt stops all names
-				return context.Cause(cmd.Context())
-			}
-			if c := t.report(cmd, do(cmd.Context(), name)); code == exitDone {
-				code = c
-			}
-		}
-		return ended(code)
-	}
 }
 
 // up brings up a box and the boxes it depends on, and prints what was done. The error joins the failure of the start
@@ -196,7 +174,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 		return err
 	}
 	for _, q := range needed {
-		if err := trust(q); err != nil {
+		if err := a.trust(q); err != nil {
 			return err
 		}
 		if err := a.printDependency(run, q, p); err != nil {
@@ -231,7 +209,7 @@ func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error
 func (a *app) profile(name string) (profiles.Profile, error) {
 	p, err := a.search.Load(name)
 	if err == nil {
-		err = trust(p)
+		err = a.trust(p)
 	}
 	return p, err
 }

@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 // The linker sets version: see the Makefile.
 var version = "dev" //nolint:gochecknoglobals // the linker knows no other place
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print boxrun's version",

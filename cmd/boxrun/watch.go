@@ -7,7 +7,7 @@ import (
 )
 
 // watchCommand waits for changes of the host. Only boxrun-watch@host.service runs this verb.
-func (a *app) watchCommand() *cobra.Command {
+func watchCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:    "watch",
 		Short:  "Wait for changes of the host, and have boxes repaired then",

@@ -121,11 +121,14 @@ func create(root, web string) (*Host, error) {
 func (h *Host) claimName() error {
 	h.name = fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), strings.ToLower(rand.Text()[:4]))
 	h.cgroup = filepath.Join(process.CgroupMount(), h.name)
-	err := os.MkdirAll(h.dir(), 0o755)
-	if err == nil {
+	unlock, err := lockNames()
+	if err != nil {
+		return err
+	}
+	if err = os.MkdirAll(h.dir(), 0o755); err == nil {
 		h.lock, err = lockOwner(h.name)
 	}
-	return err
+	return errors.Join(err, unlock())
 }
 
 // mountDisk gives the host a root of its own above the shared root, and a /var that is no overlay. An overlay cannot be

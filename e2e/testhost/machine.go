@@ -36,8 +36,33 @@ func lockOwner(name string) (*os.File, error) {
 	return file, nil
 }
 
+// lockNames keeps others from taking names and from sweeping until unlock: between the making of an owner's file and its
+// lock a sweep would take the owner for dead.
+func lockNames() (unlock func() error, err error) {
+	err = os.MkdirAll(stateDir, 0o755)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(stateDir, "names.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())
+	}
+	return file.Close, nil
+}
+
 // sweep removes hosts with dead owners. Hosts with living owners are left alone, and so are names without prefix.
 func sweep() error {
+	unlock, err := lockNames()
+	if err != nil {
+		return err
+	}
+	return errors.Join(sweepLocked(), unlock())
+}
+
+func sweepLocked() error {
 	owners, err := filepath.Glob(filepath.Join(stateDir, prefix+"*.owner"))
 	if err != nil {
 		return err

@@ -18,4 +18,4 @@ chroot "$1" sh -ec '
 	rm -r /tmp/newer
 	apptainer version
 '
-chroot "$1" systemctl disable -q firewalld.service nftables.service
+chroot "$1" systemctl disable -q firewalld.service nftables.service NetworkManager.service

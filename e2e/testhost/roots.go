@@ -68,22 +68,22 @@ func neighboursRecipe() recipe {
 	return r
 }
 
-// olderRecipe makes an older release of Debian with firewalld, and with the Apptainer of hostRecipe.
+// olderRecipe makes an older release of Debian with firewalld and NetworkManager, and with the Apptainer of hostRecipe.
 func olderRecipe(name, suite string) recipe {
 	r := hostRecipe()
 	r.name, r.suite, r.extra = name, suite, "trixie sid"
-	r.packages = strings.Replace(r.packages, "apptainer", "containernetworking-plugins,squashfs-tools,uidmap,patchelf", 1) + ",firewalld"
+	r.packages = strings.Replace(r.packages, "apptainer", "containernetworking-plugins,squashfs-tools,uidmap,patchelf", 1) + ",firewalld,network-manager"
 	r.setup, r.finish = olderSetup, hostFinish+olderFinish
 	return r
 }
 
-// sidRecipe makes Debian's unstable suite with firewalld: the newest of everything.
+// sidRecipe makes Debian's unstable suite with firewalld and NetworkManager: the newest of everything.
 func sidRecipe() recipe {
 	r := hostRecipe()
 	r.name, r.suite, r.extra = "sid", "sid", ""
-	r.packages += ",firewalld"
+	r.packages += ",firewalld,network-manager"
 	r.setup = ""
-	r.finish += "chroot \"$1\" systemctl disable -q firewalld.service nftables.service\n"
+	r.finish += "chroot \"$1\" systemctl disable -q firewalld.service nftables.service NetworkManager.service\n"
 	return r
 }
 

@@ -43,10 +43,11 @@ func logLine(line string) (level, message string) {
 	return "", line
 }
 
-// isNoise reports whether a message is only a consequence of another message.
+// isNoise reports whether a message is only a consequence of another message. The service of a box runs "boxrun down"
+// after a failed start, with the stderr of Apptainer.
 func isNoise(message string) bool {
 	noise := []string{"container cleanup failed: no instance found", "could not delete networks: ",
-		"while executing starter: "}
+		"while executing starter: ", "boxrun: "}
 	return slices.ContainsFunc(noise, func(prefix string) bool { return strings.HasPrefix(message, prefix) })
 }
 

@@ -44,8 +44,10 @@ func TestStartCause(t *testing.T) {
 			"error while setting network arguments: badly formatted"},
 		"an image that is none": {"FATAL:   While checking container encryption: could not open image /x.sif: image format " +
 			"not recognized\n", "While checking container encryption: could not open image /x.sif: image format not recognized"},
-		"nothing": {"", ""},
-		"success": {"INFO:    instance started successfully\n", ""},
+		"an init that dies, and the end of its service": {"dying\nboxrun: waiting for boxrun up (pid 7), which works on box \"web\"\nboxrun: web: is down\n", "dying"},
+		"the end of its service alone":                  {"boxrun: waiting for boxrun up (pid 7), which works on box \"web\"\n", ""},
+		"nothing":                                       {"", ""},
+		"success":                                       {"INFO:    instance started successfully\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) { testkit.WantText(t, Cause(c.log), c.want) })
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 )
 
 // Command is a run of "apptainer instance start".
@@ -117,10 +118,24 @@ func (c *Command) cut(cause error) error {
 }
 
 // Failed returns the error of a failed start. Its text is the cause found in Apptainer's log, else the cause found on
-// stderr, else err.
+// stderr, else err, with what may be behind err.
 func (c *Command) Failed(err error) error {
-	cause := cmp.Or(Cause(c.logged()), Cause(c.Stderr.String()), err.Error())
-	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: Hint(cause, c.image)}
+	cause := cmp.Or(Cause(c.logged()), Cause(c.Stderr.String()))
+	hint := Hint(cause, c.image)
+	if cause == "" {
+		cause, hint = unexplained(err, hint, process.UnifiedCgroups())
+	}
+	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: hint}
+}
+
+// unexplained returns cause and hint of a failed start that err alone tells of. A systemd that does not take the host's
+// cgroups ends without a word.
+func unexplained(err error, hint string, unified bool) (string, string) {
+	if unified {
+		return err.Error(), hint
+	}
+	return err.Error() + "; this host has cgroups of the first version, with which a systemd of 258 or newer in the image ends at once",
+		process.UnifiedHint + "; a systemd of 257 or older boots here"
 }
 
 // logged returns what this start added to Apptainer's .err log. A log that cannot be read counts as empty, because the

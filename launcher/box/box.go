@@ -21,6 +21,15 @@ import (
 	"boxrun/profiles"
 )
 
+// NoteCgroups notes in the box whether its start makes the cgroup of instances, or another box's did. The last of these
+// boxes takes the cgroup along.
+func (b *Box) NoteCgroups(others []*Box) {
+	dir := process.InstancesCgroup()
+	_, err := os.Lstat(dir)
+	b.MadeCgroups = dir != "" && errors.Is(err, fs.ErrNotExist) ||
+		slices.ContainsFunc(others, func(other *Box) bool { return other.MadeCgroups && other.SameBoot() })
+}
+
 // Overlay returns the overlay directory of the profile, "" for other kinds of root.
 func (b *Box) Overlay() string {
 	if b.Profile.Storage.Root != "overlay" {
@@ -93,6 +102,8 @@ type Box struct {
 
 	MadeOverlay bool     `json:"made_overlay,omitempty"` // boxrun made the overlay's directory, and the box never ran
 	MadeDirs    []string `json:"made_dirs,omitempty"`    // storage directories boxrun made; the box never ran
+
+	MadeCgroups bool `json:"made_cgroups,omitempty"` // this start, or that of a box beside it, made process.InstancesCgroup
 
 	OtherLeases []string `json:"other_leases,omitempty"` // lease directories of the site's own networks on the bridge
 

@@ -173,7 +173,7 @@ func (j building) refuseDefinition() error {
 	}
 	_, err := readDefinition(j.recipe.Definition)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Invalid("put the definition there, or correct build.definition in "+j.profile.File,
+		return fault.Refused("put the definition there, or correct build.definition in "+j.profile.File,
 			"%s: build.definition: no such file or directory: %q", j.profile.File, j.recipe.Definition)
 	}
 	var problem *fault.Problem
@@ -265,15 +265,15 @@ func (j building) buildIn(ctx context.Context) (kept string, err error) {
 	if err := j.sync(); err != nil {
 		return "", fmt.Errorf("writing the new image: %w", err)
 	}
-	return j.place(ctx, builtImage{
+	return j.install(ctx, builtImage{
 		Definition: j.recipe.Definition, Fingerprint: fingerprint, Apptainer: version, Boxrun: j.Version,
 	})
 }
 
-// place writes the record r of the new image, and swaps the new image with the old image. place holds the lock under
+// install writes the record r of the new image, and swaps the new image with the old image. install holds the lock under
 // which boxes claim their images: a box that came up during the build is found here, and no box can come up between
 // this check and the swap.
-func (j building) place(ctx context.Context, r builtImage) (kept string, err error) {
+func (j building) install(ctx context.Context, r builtImage) (kept string, err error) {
 	unlock, err := j.store.LockNetwork(ctx)
 	if err != nil {
 		return "", err

@@ -24,18 +24,21 @@ func (j building) begin() error {
 	if err := j.clean(); err != nil {
 		return err
 	}
-	err := os.MkdirAll(filepath.Dir(j.image), 0o755)
-	if err == nil {
-		err = errors.Join(os.Mkdir(j.work(), 0o700), os.Mkdir(j.temporary(), 0o700))
-	}
-	if err != nil {
-		return fmt.Errorf("making a place to build in: %w", err)
-	}
-	list, err := j.recipe.files()
+	place, err := j.place()
 	if err != nil {
 		return err
 	}
-	return unpacked(j.dir(), list).Write()
+	return place.Write()
+}
+
+// place returns the directories of the build, and in them the files of a builtin recipe.
+func (j building) place() (files.Set, error) {
+	const closed = fs.ModeDir | 0o700
+	list, err := j.recipe.files()
+	dirs := []files.File{files.Dir(filepath.Dir(j.image)), {Path: j.work(), Mode: closed}, {Path: j.temporary(), Mode: closed}}
+	return files.Set{
+		Doing: "making a place to build in", Files: append(dirs, unpacked(j.dir(), list).Files...),
+	}, err
 }
 
 // clean removes what builds of the image left behind: their directory, and the sandboxes kept for boxes that have

@@ -159,7 +159,7 @@ func TestABoxThatComesUpKeepsItsImage(t *testing.T) {
 	}
 	placed := make(chan error, 1)
 	go func() {
-		_, err := j.place(t.Context(), builtImage{})
+		_, err := j.install(t.Context(), builtImage{})
 		placed <- err
 	}()
 	select {

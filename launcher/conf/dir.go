@@ -17,27 +17,31 @@ import (
 // Dir describes the configuration files of a box. The files are in the directory DIR on the host, and are bound
 // read-only over the box's own files:
 //
-//	DIR/masks          /etc/systemd/system.control            UNIT -> /dev/null, for units not to start
+//	DIR/masks          /etc/boxrun/masks                      UNIT -> /dev/null, for units not to start
 //	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of the services
 //	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit per service, where the box has a limit
 //	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
 //	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  name servers, where systemd-resolved runs
 //	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            name servers, where systemd-resolved does not run
 //	DIR/hosts          /etc/hosts                             the box's own name, and the boxes on its bridge
+//	DIR/machine-id     /etc/machine-id                        where the host keeps the box's journal under the id
 //
-// system.control has precedence over /etc/systemd/system, the directory of an administrator's own units. Otherwise
-// only "systemctl set-property" uses system.control, and therefore needs --runtime inside a box.
+// From DIR/masks the first process of a confined box makes /run/systemd/system.control. The directory has precedence
+// over /etc/systemd/system, the directory of an administrator's own units. A box at the level host has no such process:
+// there DIR/masks lies on /etc/systemd/system.control, and "systemctl set-property" needs --runtime.
 //
 // Some images have an /etc/resolv.conf that is a link into /run. A bind on the link lands in /run, and is hidden when
 // systemd mounts its own /run. Then systemd-resolved makes the file from resolved.conf. In a box without
 // systemd-resolved, systemd-tmpfiles makes a link to boxrun's resolv.conf there.
 type Dir struct {
 	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
+	Masks       string            // path in the box of the units to mask
 	Hosts       string            // content of the hosts file
 	Names       Resolvers         // name servers and search domains of the box
 	Environment map[string]string // of the services; the decoder has checked names and values
 	Mask        []string          // units to mask, beside maskedUnits
 	TasksHeld   bool              // resources.pids limits the box
+	MachineID   string            // where the host keeps the box's journal under the id; "": the image's own id
 }
 
 // maskedUnits returns the units no box may start. Some act on the kernel, which the box shares with the host
@@ -54,10 +58,19 @@ func maskedUnits() []string {
 		// Set the clock.
 		"systemd-timesyncd.service", "chronyd.service", "chrony.service", "ntpd.service", "ntp.service",
 		"ntpsec.service", "openntpd.service",
+		// Mounts the root anew, as the fstab of the machine says that the image was: a box has its root from Apptainer.
+		"systemd-remount-fs.service",
+		// Starts the system anew without the mounts that Apptainer made: data would be written beside the binds.
+		"systemd-soft-reboot.service",
 		// Waits 90 s for a terminal of the host, which no box has.
 		"serial-getty@.service",
 		// Take over the kernel's audit.
 		"auditd.service", "systemd-journald-audit.socket",
+		// Set up a cloud's machine by what the cloud tells of the host.
+		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
+		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
+		"nm-cloud-setup.service", "nm-cloud-setup.timer", "google-guest-agent.service",
+		"google-startup-scripts.service", "walinuxagent.service", "waagent.service",
 		// Tune interrupts and the scheduler.
 		"irqbalance.service", "tuned.service",
 	}
@@ -87,6 +100,9 @@ func (c Dir) bounds() []bound {
 		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
 	}
 	add("hosts", c.Hosts, 0o644, "/etc/hosts")
+	if c.Systemd && c.MachineID != "" {
+		add("machine-id", c.MachineID+"\n", 0o444, "/etc/machine-id")
+	}
 	return all
 }
 
@@ -124,7 +140,7 @@ func (c Dir) Binds(dir string) []string {
 	var binds []string
 	add := func(path, target string) { binds = append(binds, filepath.Join(dir, path)+":"+target+":ro") }
 	if c.Systemd {
-		add("masks", "/etc/systemd/system.control")
+		add("masks", c.Masks)
 	}
 	for _, b := range c.bounds() {
 		for _, target := range b.targets {

@@ -17,6 +17,7 @@ var update = flag.Bool("update", false, "write testdata/dir.txt anew")
 func webConf() Dir {
 	return Dir{
 		Systemd: true,
+		Masks:   "/etc/boxrun/masks",
 		Hosts: hostsText([]string{"web.example.org", "web"}, netip.MustParseAddr("10.22.0.2"),
 			[]neighbour{{netip.MustParseAddr("10.22.0.3"), []string{"db", "db.example.org"}}}),
 		Names: Resolvers{
@@ -24,11 +25,13 @@ func webConf() Dir {
 				netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"),
 				netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.4"),
 			},
-			Search: []string{"a.example", "b.example"},
+			Search:  []string{"a.example", "b.example"},
+			Options: []string{"ndots:3", "timeout:1"},
 		},
 		Environment: map[string]string{"DATABASE_URL": "postgres://u:p%40ss@db/x", "A": ""},
 		Mask:        []string{"nginx", "getty@tty1.service", "auditd.service"},
 		TasksHeld:   true,
+		MachineID:   "0123456789abcdef0123456789abcdef",
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
+	"boxrun/netsetup"
+	"boxrun/profiles"
 )
 
 // Boxes on the same bridge find each other by name through their hosts files. There is no name server to run, to reach,
@@ -68,13 +70,26 @@ func HostsFile(s *box.Store, b *box.Box, boxes []*box.Box) files.File {
 	return files.File{Path: filepath.Join(s.ConfDir(b.Name), "hosts"), Content: HostsOf(b, boxes), Mode: 0o644}
 }
 
-// HostsOf returns the content of b's hosts file, naming the neighbours of b among boxes.
+// HostsOf returns the content of b's hosts file, naming the host and the neighbours of b among boxes.
 func HostsOf(b *box.Box, boxes []*box.Box) string {
 	own := namesOf(b.Profile.Hostname)
 	if !slices.Contains(own, b.Name) {
 		own = append(own, b.Name)
 	}
-	return hostsText(own, b.Addr, neighbours(b, boxes))
+	return hostsText(own, b.Addr, append(theHost(b), neighbours(b, boxes)...))
+}
+
+// theHost returns the host as known to a box, under a name that Podman also has: at the gateway of the box's bridge, or
+// at the loopback of the host's network. A box without a network knows no host.
+func theHost(b *box.Box) []neighbour {
+	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	switch b.Profile.Network.Mode {
+	case profiles.NoneMode:
+		return nil
+	case profiles.BridgeMode:
+		addr = netsetup.Network{Subnet: b.Profile.Network.Subnet}.Gateway()
+	}
+	return []neighbour{{addr, []string{"boxrun.host", "host.containers.internal"}}}
 }
 
 // TellNames rewrites the hosts files of all boxes to match the boxes running now, and returns a line for each file

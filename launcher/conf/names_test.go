@@ -31,13 +31,16 @@ func TestHostsNamesTheBoxesOfTheBridge(t *testing.T) {
 
 	testkit.WantText(t, HostsOf(web, boxes), localLines+
 		"10.22.0.2 portal.example.org portal web\n"+
+		"10.22.0.1 boxrun.host host.containers.internal\n"+
 		"10.22.0.3 db\n"+
 		"10.22.0.4 mail mx.example.org mx\n"+
 		"10.22.0.5 thief\n"+
 		"10.22.0.6 twin mx.example.com\n")
-	testkit.WantText(t, HostsOf(apart, boxes), localLines+"10.23.0.2 apart\n")
-	testkit.WantText(t, HostsOf(alone, boxes), localLines+"127.0.1.1 alone\n")
-	testkit.WantText(t, HostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.3 db\n")
+	testkit.WantText(t, HostsOf(apart, boxes), localLines+"10.23.0.2 apart\n10.22.0.1 boxrun.host host.containers.internal\n")
+	testkit.WantText(t, HostsOf(alone, boxes), localLines+"127.0.1.1 alone\n127.0.0.1 boxrun.host host.containers.internal\n")
+	testkit.WantText(t, HostsOf(starting, boxes[3:4]), localLines+"10.22.0.7 starting\n10.22.0.1 boxrun.host host.containers.internal\n10.22.0.3 db\n")
+	alone.Profile.Network.Mode = profiles.NoneMode
+	testkit.WantText(t, HostsOf(alone, nil), localLines+"127.0.1.1 alone\n")
 }
 
 func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
@@ -76,7 +79,7 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 
 	tell("the hosts file of box db does not name the boxes on sbr0 as they are\n" +
 		"the hosts file of box web does not name the boxes on sbr0 as they are")
-	seen(localLines + "10.22.0.2 web\n10.22.0.3 db\n")
+	seen(localLines + "10.22.0.2 web\n10.22.0.1 boxrun.host host.containers.internal\n10.22.0.3 db\n")
 	tell("")
 
 	// A crashed box is nobody's neighbour, and its own hosts file is left alone.
@@ -88,7 +91,7 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 		t.Errorf("got %q, %v, want the drift", line, err)
 	}
 	tell("the hosts file of box web does not name the boxes on sbr0 as they are")
-	seen(localLines + "10.22.0.2 web\n")
+	seen(localLines + "10.22.0.2 web\n10.22.0.1 boxrun.host host.containers.internal\n")
 }
 
 func TestResolvers(t *testing.T) {
@@ -105,13 +108,14 @@ func TestResolvers(t *testing.T) {
 	testkit.WantText(t, r.resolvConf(), string(host))
 
 	p.Network.DNS, p.Network.Search = []netip.Addr{netip.MustParseAddr("192.0.2.53")}, []string{"example.org"}
+	p.Network.DNSOptions = []string{"ndots:2", "rotate"}
 	for _, mode := range []string{profiles.HostMode, profiles.BridgeMode} {
 		p.Network.Mode = mode
 		r, err := LookResolvers(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\n")
+		testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\nnameserver 192.0.2.53\nsearch example.org\noptions ndots:2 rotate\n")
 	}
 
 	p = profiles.Default()

@@ -16,6 +16,7 @@ import (
 type Resolvers struct {
 	Servers []netip.Addr
 	Search  []string
+	Options []string
 	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
 	Unknown bool   // the host has no server for the box: a reason to warn, as the box may not need names
 }
@@ -26,10 +27,10 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	n := p.Network
 	switch {
 	case len(n.DNS) > 0:
-		return Resolvers{Servers: n.DNS, Search: n.Search}, nil
+		return Resolvers{Servers: n.DNS, Search: n.Search, Options: n.DNSOptions}, nil
 	case n.Mode == profiles.NoneMode:
 		return Resolvers{}, nil
-	case n.Mode == profiles.HostMode && len(n.Search) == 0:
+	case n.Mode == profiles.HostMode && len(n.Search) == 0 && len(n.DNSOptions) == 0:
 		text, err := files.ReadIfThere("/etc/resolv.conf")
 		return Resolvers{File: text}, err
 	}
@@ -37,7 +38,10 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	if len(n.Search) > 0 {
 		host.Search = n.Search
 	}
-	return Resolvers{Servers: host.Servers, Search: host.Search, Unknown: err == nil && len(host.Servers) == 0}, err
+	if len(n.DNSOptions) > 0 {
+		host.Options = n.DNSOptions
+	}
+	return Resolvers{Servers: host.Servers, Search: host.Search, Options: host.Options, Unknown: err == nil && len(host.Servers) == 0}, err
 }
 
 // ServersDrift returns a line about the resolver files of a box if a start would choose other name servers for the box
@@ -61,8 +65,8 @@ func TellServers(ctx context.Context, s *box.Store, b *box.Box) ([]string, error
 	return []string{line}, guest.RestartIfActive(ctx, b.Init.PID, "systemd-resolved.service")
 }
 
-// TellCommands returns the commands with the effect of TellServers and TellNames for a single box.
-func TellCommands(s *box.Store, b *box.Box, boxes []*box.Box) ([]string, error) {
+// Typed returns what a person types for the effect of TellServers and TellNames on a single box.
+func Typed(s *box.Store, b *box.Box, boxes []*box.Box) ([]string, error) {
 	set, line, err := serversDrift(s, b)
 	if err != nil {
 		return nil, err

@@ -72,10 +72,10 @@ func readSecrets(p profiles.Profile) (map[string][]byte, error) {
 func readSecret(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for a writer
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Invalid("make it, or take the secret out", "no such file: %q", path)
+		return nil, fault.Refused("make it, or take the secret out", "no such file: %q", path)
 	}
 	if err != nil {
-		return nil, fault.Invalid("name a file that root can read", "%v", err)
+		return nil, fault.Refused("name a file that root can read", "%v", err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -87,7 +87,7 @@ func readSecret(path string) ([]byte, error) {
 	}
 	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err == nil && len(content) > maxSecret {
-		return nil, fault.Invalid("bind it instead", "%q is over 1 MiB, too large for a secret", path)
+		return nil, fault.Refused("bind it instead", "%q is over 1 MiB, too large for a secret", path)
 	}
 	return content, err
 }
@@ -95,7 +95,7 @@ func readSecret(path string) ([]byte, error) {
 // refuseOpen refuses anything but a regular file for root alone.
 func refuseOpen(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
-		return fault.Invalid("name a file", "%q is not a regular file", path)
+		return fault.Refused("name a file", "%q is not a regular file", path)
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || owner.Uid != 0 {
 		return fault.Refused(fmt.Sprintf("chown root %s", files.Quote(path)), "%q does not belong to root", path)

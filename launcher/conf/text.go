@@ -83,6 +83,9 @@ func (r Resolvers) resolvConf() string {
 	if len(r.Search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Search, " "))
 	}
+	if len(r.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(r.Options, " "))
+	}
 	return b.String()
 }
 

@@ -22,7 +22,7 @@ func networkManagers() []string {
 		"systemd-resolved-varlink.socket", "dbus-org.freedesktop.resolve1.service",
 		// NetworkManager and its helpers.
 		"NetworkManager.service", "NetworkManager-dispatcher.service", "NetworkManager-wait-online.service",
-		"nm-cloud-setup.service", "nm-cloud-setup.timer", "nm-priv-helper.service",
+		"nm-priv-helper.service",
 		"dbus-org.freedesktop.NetworkManager.service", "dbus-org.freedesktop.nm-dispatcher.service",
 		"ModemManager.service", "dbus-org.freedesktop.ModemManager1.service", "wpa_supplicant.service",
 		"wpa_supplicant@.service", "iwd.service",
@@ -35,9 +35,6 @@ func networkManagers() []string {
 		"wicked.service", "wickedd.service", "wickedd-auto4.service", "wickedd-dhcp4.service",
 		"wickedd-dhcp6.service", "wickedd-nanny.service", "wickedd-pppd@.service", "connman.service",
 		"connman-vpn.service", "connman-wait-online.service", "dbus-org.moblin.connman.service",
-		// Tools that set up a cloud's machine, and with the machine its network.
-		"cloud-init.service", "cloud-init-local.service", "cloud-init-main.service", "cloud-init-network.service",
-		"cloud-init-hotplugd.service", "cloud-init-hotplugd.socket", "cloud-config.service", "cloud-final.service",
 		// Firewalls.
 		"firewalld.service", "dbus-org.fedoraproject.FirewallD1.service", "nftables.service", "iptables.service",
 		"ip6tables.service", "arptables.service", "ebtables.service", "ipset.service", "netfilter-persistent.service",
@@ -48,8 +45,11 @@ func networkManagers() []string {
 // Told returns the configuration that the box gets by files. Its hosts file names the neighbours among boxes.
 func Told(b *box.Box, p profiles.Profile, names Resolvers, boxes []*box.Box) Dir {
 	c := Dir{
-		Systemd: !box.IsHello(p.Image), Hosts: HostsOf(b, boxes), Names: names,
+		Systemd: !box.IsHello(p.Image), Masks: confine.MaskDir(p.Security), Hosts: HostsOf(b, boxes), Names: names,
 		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask, TasksHeld: p.Resources.PIDs > 0,
+	}
+	if box.KeepsJournal(p) {
+		c.MachineID, _ = box.MachineID(p.Name) // a start is refused where there is none
 	}
 	if p.Network.Mode == profiles.HostMode {
 		c.Mask = slices.Concat(networkManagers(), c.Mask)

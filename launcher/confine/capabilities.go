@@ -50,9 +50,9 @@ func boundsOf(pid int) (mask uint64, err error) {
 // ErrLoose is the error for a box whose init has more capabilities than the box's profile says.
 var ErrLoose = errors.New("its init has more capabilities than [security] says")
 
-// Await returns when the init of a box, by its PID on the host, has dropped what the profile does not give the init.
-// boxrun is the first process of the box and does so at once, unless a bind of the profile hides boxrun: then the error
-// is ErrLoose, after ten seconds. The error is os.ErrNotExist for an init that has ended.
+// Await returns when the init of a box, by its PID on the host, has dropped what the profile does not give the init, and
+// is the image's own. boxrun is the first process of the box and does so at once, unless a bind of the profile hides
+// boxrun: then the error is ErrLoose, after ten seconds. The error is os.ErrNotExist for an init that has ended.
 func Await(ctx context.Context, pid int, p profiles.Profile) error {
 	if !p.Security.Confined() {
 		return nil
@@ -61,14 +61,27 @@ func Await(ctx context.Context, pid int, p profiles.Profile) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, ErrLoose)
 	defer cancel()
 	for {
-		mask, err := boundsOf(pid)
-		if err != nil || mask&^allowed == 0 {
+		confined, err := isConfined(pid, allowed)
+		if errors.Is(err, unix.ESRCH) { // the init ended between the opening of a file and the reading
+			err = os.ErrNotExist
+		}
+		if err != nil || confined {
 			return err
 		}
 		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// isConfined reports whether a process has no capabilities but the allowed, and is the image's init.
+func isConfined(pid int, allowed uint64) (bool, error) {
+	mask, err := boundsOf(pid)
+	if err != nil || mask&^allowed != 0 {
+		return false, err
+	}
+	told, err := isTold(pid)
+	return !told, err
 }
 
 // keepOnly drops all capabilities but those of mask from the calling thread and the programs of the thread. What a

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
@@ -43,6 +44,18 @@ func Environment(p profiles.Profile, bare bool) []string {
 		panic(err) // strings and booleans always have a JSON form
 	}
 	return []string{variable + "=" + string(text)}
+}
+
+// isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
+func isTold(pid int) (bool, error) {
+	file, err := os.Open(process.ProcFile(pid, "environ"))
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	const most = 1 << 20 // the process may make its environment as large as memory is
+	env, err := io.ReadAll(io.LimitReader(file, most))
+	return slices.ContainsFunc(strings.Split(string(env), "\x00"), func(v string) bool { return strings.HasPrefix(v, variable+"=") }), err
 }
 
 // Wanted reports whether this process is to be the first process of a confined box.
@@ -92,6 +105,11 @@ func (o order) steps() []step {
 		{"making /sys read-only", closeSys},
 		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
 		{"hiding files of the kernel", hideKernelFiles},
+		{"making a boot of its own", ownBoot},
+		{"making /dev/full", addFull},
+	}
+	if !o.Bare {
+		list = append(list, step{"masking units", maskUnits})
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})

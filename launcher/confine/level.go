@@ -49,6 +49,15 @@ func Dropped(p profiles.Profile) string {
 
 func sharesNetwork(p profiles.Profile) bool { return p.Network.Mode == profiles.HostMode }
 
+// MaskDir returns the path in the box for the links that mask units. In a confined box Init copies the links to
+// where systemd looks; at the level host systemd looks at this path itself.
+func MaskDir(s profiles.Security) string {
+	if s.Confined() {
+		return maskDir
+	}
+	return "/etc/systemd/system.control"
+}
+
 // UselessUnits returns the units of systemd with nothing to do in a box with this confinement.
 func UselessUnits(s profiles.Security) []string {
 	switch s.Level {

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // closed are the flags of mounts without programs, devices and set-user-ID bits.
@@ -69,6 +73,36 @@ func closeSysctls(networkToo bool) error {
 	return unix.Mount("", network, "", unix.MS_REMOUNT|unix.MS_BIND|closed, "")
 }
 
+// ownBoot gives the box a boot ID of its own: the journal of the box then tells its starts apart, as a machine's tells
+// boots. The kernel has one ID for all. The file lies in a file system without a place: systemd mounts its own on /run.
+func ownBoot() error {
+	const dir, file, target = "/run", "/run/boot_id", "/proc/sys/kernel/random/boot_id"
+	if err := unix.Mount("tmpfs", dir, "tmpfs", closed, "size=4k"); err != nil {
+		return err
+	}
+	err := os.WriteFile(file, []byte(uuid.NewString()+"\n"), 0o444)
+	if err == nil {
+		err = unix.Mount(file, target, "", unix.MS_BIND, "")
+	}
+	if err == nil {
+		err = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
+	}
+	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// addFull makes the device /dev/full, which Apptainer leaves out.
+func addFull() error {
+	const full = "/dev/full"
+	err := unix.Mknod(full, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 7)))
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(full, 0o666) // whatever the umask
+	}
+	return err
+}
+
 // readOnly makes a path of /proc read-only by a bind on itself.
 func readOnly(path string) error {
 	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
@@ -110,11 +144,35 @@ func whereItIs(err error) error {
 	return err
 }
 
+// maskDir has the links that mask units, as boxrun wrote them.
+const maskDir = "/etc/boxrun/masks"
+
+// maskUnits masks units for the systemd of an image. systemd takes the first file of a unit's name, and looks in two
+// places before an administrator's own: in /etc/systemd/system.control, where "systemctl set-property" writes, and in
+// its like below /run. systemd leaves a /run alone that is mounted already. An image without systemd keeps its own /run.
+func maskUnits() error {
+	const control = "/run/systemd/system.control"
+	path, _ := filepath.EvalSymlinks(initPath)
+	if filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
+		return nil
+	}
+	masks, err := os.ReadDir(maskDir)
+	if err == nil {
+		err = unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
+	}
+	if err == nil {
+		err = os.MkdirAll(control, 0o755)
+	}
+	for _, m := range masks {
+		err = errors.Join(err, os.Symlink("/dev/null", control+"/"+m.Name()))
+	}
+	return err
+}
+
 // mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it
 // cannot mount /run.
 func mountForSystemd() error {
 	for _, m := range []struct{ kind, dir, options string }{
-		{"tmpfs", "/run", "mode=755"},
 		{"tmpfs", "/run/lock", "mode=1777,size=5m"},
 		{"tmpfs", "/dev/shm", "mode=1777"},
 		{"mqueue", "/dev/mqueue", ""},
@@ -131,7 +189,8 @@ func mountForSystemd() error {
 }
 
 // uncoverInit takes boxrun away from the path of the image's init. If the image's path is a link, boxrun lies on the
-// link's target. Where the image has no init, Apptainer has made an empty file for the bind.
+// link's target. Where the image has no init, Apptainer has made an empty file for the bind, in a layer that ends with
+// the box. The file stays: its removal would leave a whiteout in an overlay, and hide the init of a mended image.
 func uncoverInit() error {
 	self, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -149,7 +208,7 @@ func uncoverInit() error {
 				return err
 			}
 		case at.Size() == 0:
-			return errors.Join(errNoInit, os.Remove(initPath))
+			return errNoInit
 		default:
 			return nil
 		}

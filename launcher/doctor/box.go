@@ -142,6 +142,15 @@ func (b boxLooks) answers(k *netsetup.Kernel) []Check {
 	case len(astray) > 0:
 		return []Check{fail("clients of that address hang: their routers drop what comes from elsewhere", network.RepairCommand, "%s", strings.Join(astray, "; "))}
 	}
+	unjudged, err := k.Unjudged()
+	if err != nil {
+		return []Check{broken(err)}
+	}
+	if len(unjudged) > 0 {
+		return []Check{warn("what such a rule leads elsewhere on the host it leads not, or not alike, for boxes",
+			"add a rule by address beside it: ip rule add from ADDRESS lookup TABLE",
+			"boxrun cannot plan answers by %s", strings.Join(unjudged, "; "))}
+	}
 	return []Check{pass("leave as the host's own do, or where they were asked")}
 }
 

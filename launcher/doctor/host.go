@@ -21,6 +21,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
+	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -219,7 +220,7 @@ func (h hostLooks) cgroup(context.Context) Check {
 	}
 	switch {
 	case s.Type != unix.CGROUP2_SUPER_MAGIC:
-		return warn("a systemd of version 256 or newer in a box needs cgroup2", "boot with systemd.unified_cgroup_hierarchy=1",
+		return warn("a systemd of version 258 or newer in a box needs cgroup2", process.UnifiedHint,
 			"version 1 or a mixture on /sys/fs/cgroup")
 	case s.Flags&unix.ST_RDONLY != 0:
 		return fail("the systemd in a box makes cgroups below its own", "mount -o remount,rw /sys/fs/cgroup", "version 2, read-only")

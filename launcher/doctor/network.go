@@ -153,8 +153,12 @@ func (l networkLooks) rulesOfOthers(context.Context) []Check {
 		}
 		return []Check{broken(err)}
 	}
+	version, err := rules.Version()
+	if err != nil {
+		return []Check{broken(err)}
+	}
 	return []Check{
-		pass("%s", f.Version).named("iptables backend"),
+		pass("%s", version).named("iptables backend"),
 		mixed(f).named("rules in the other backend"),
 		manager(f, "Docker"),
 		manager(f, "ufw"),

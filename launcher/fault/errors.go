@@ -24,8 +24,8 @@ func Split(err error) []error {
 // The kinds of failure. Callers tell failures apart by errors.Is; cmd/boxrun maps the kinds to the documented exit
 // codes.
 var (
-	ErrInvalid    = errors.New("invalid profile")         // the profile names something missing; nothing was changed
-	ErrRefused    = errors.New("refused")                 // the host is not ready; nothing was changed
+	ErrInvalid    = errors.New("invalid profile")         // the profile is wrong, on every host; nothing was changed
+	ErrRefused    = errors.New("refused")                 // the host lacks something, or has it in use; nothing was changed
 	ErrNotFound   = errors.New("no such box")             // neither a box nor a profile has the name
 	ErrNotStarted = errors.New("the box did not start")   // nothing of the box is left
 	ErrNotReady   = errors.New("not ready in time")       // the box stays up
@@ -58,12 +58,13 @@ func HintOf(err error) string {
 // Caution is a warning to a person, with advice.
 type Caution struct{ Text, Hint string }
 
-// Invalid returns an ErrInvalid with a hint and a formatted text: the profile is wrong, or names something missing.
+// Invalid returns an ErrInvalid with a hint and a formatted text: the profile is wrong, on every host.
 func Invalid(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrInvalid, Text: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Refused returns an ErrRefused with a hint and a formatted text: the host is not ready for the profile.
+// Refused returns an ErrRefused with a hint and a formatted text: the host lacks what the profile
+// asks for, or has it in use.
 func Refused(hint, format string, args ...any) error {
 	return &Problem{Kind: ErrRefused, Text: fmt.Sprintf(format, args...), Hint: hint}
 }

@@ -14,7 +14,7 @@ import (
 // Whatever is missing by then is no error.
 type Removal struct {
 	Paths   []string
-	IfEmpty bool // a directory with something inside stays; false: it goes with everything inside
+	IfEmpty bool // a mount point, or a directory with something inside, stays; false: all goes, with everything inside
 }
 
 // Do removes the paths, in this order, and goes on past errors.
@@ -23,7 +23,7 @@ func (r Removal) Do() error {
 	for _, path := range r.Paths {
 		if !r.IfEmpty {
 			errs = append(errs, os.RemoveAll(path))
-		} else if err := os.Remove(path); !errors.Is(err, unix.ENOTEMPTY) {
+		} else if err := os.Remove(path); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
 			errs = append(errs, IgnoreNotExist(err))
 		}
 	}

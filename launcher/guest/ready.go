@@ -77,6 +77,20 @@ func (r Readiness) Wait(ctx context.Context) ([]FailedUnit, error) {
 	return r.newWait().run(ctx)
 }
 
+// Look looks at the box once, without waiting, until ctx ends at most. It returns all unmet checks, and the failed units of
+// the box.
+func (r Readiness) Look(ctx context.Context) (unmet, failed []string) {
+	w := r.newWait()
+	defer w.close()
+	v := view{last: true}
+	w.lookSystemd(ctx, &v)
+	w.lookProbes(ctx, &v)
+	if v.state == "degraded" && w.systemd != nil {
+		failed, _ = w.systemd.failed(ctx) // without an answer the unmet checks say enough
+	}
+	return v.unmet, failed
+}
+
 func initEnded() error {
 	return &fault.Problem{Kind: fault.ErrNotStarted, Text: "the box's init ended while boxrun waited for it to be ready"}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,13 +34,14 @@ type times struct {
 	cleanup time.Duration // for Apptainer's master to clean up
 	quiet   time.Duration // before the live line tells of the wait, and between two lines
 	nudge   time.Duration // between two nudges
+	empty   time.Duration // an init other than systemd has nothing left to do after this time without a child
 }
 
 // usualTimes returns the times for real boxes. An idle box stops in less than quiet. CNI gets 5 s for all of the clean
 // up (pkg/network).
 func usualTimes() times {
 	return times{handler: 10 * time.Second, fork: time.Second, cleanup: 15 * time.Second,
-		quiet: 300 * time.Millisecond, nudge: 50 * time.Millisecond}
+		quiet: 300 * time.Millisecond, nudge: 50 * time.Millisecond, empty: 2 * time.Second}
 }
 
 // stopping is the stop of one box, with the arguments of Stop.
@@ -104,26 +106,30 @@ var (
 // shell script, never will: halt returns errDeaf, because there is nothing to wait for. When ctx ends, halt returns the
 // cause.
 func (s stopping) halt(ctx context.Context) error {
-	if err := s.awaitHandler(ctx); err != nil {
+	h := haltingOf(exeName(s.init.PID))
+	if err := s.awaitHandler(ctx, h.signal); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := s.init.Signal(process.HaltSignal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := s.init.Signal(h.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
+	}
+	if h.signal != process.HaltSignal {
+		go s.endEmpty(ctx)
 	}
 	return s.init.Wait(ctx)
 }
 
 // awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error
 // is errDeaf after the time for a handler.
-func (s stopping) awaitHandler(ctx context.Context) error {
+func (s stopping) awaitHandler(ctx context.Context, halt syscall.Signal) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, errDeaf)
 	defer cancel()
 	began := time.Now()
 	for without := began; s.init.Alive(); { // the last time init was seen without a handler
-		yes, brief := s.init.Handles(process.HaltSignal)
+		yes, brief := s.init.Handles(halt)
 		if yes && (!brief || time.Since(without) > s.fork) {
 			return nil
 		}

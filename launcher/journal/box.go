@@ -113,9 +113,14 @@ func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, er
 	return 0, nil
 }
 
+// selects reports whether only a journal can answer the query.
+func (o Query) selects() bool {
+	return o.Unit+o.Since+o.Until+o.Priority+o.Grep+o.Output != ""
+}
+
 // refuseFiles refuses a selection only a journal can make, such as by unit or by time, and journalctl's formats.
 func (o Query) refuseFiles(box string) error {
-	if o.Unit+o.Since+o.Until+o.Priority+o.Grep+o.Output == "" {
+	if !o.selects() {
 		return nil
 	}
 	return fmt.Errorf("box %q keeps no journal, and its log has neither units, times, priorities nor formats", box)

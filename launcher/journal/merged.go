@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,7 +14,9 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/say"
+	"boxrun/profiles"
 )
 
 // Line is a line of a box's log, safe to print on a terminal.
@@ -25,8 +28,8 @@ type Line struct {
 	at time.Time
 }
 
-// Show shows the logs of boxes: the journal of each, or Apptainer's files for a box without a journal or a crashed box.
-// Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
+// Show shows the logs of boxes, named as profiles are: the journal of each that runs, the journal that a dead box left,
+// or Apptainer's files for a box without a journal. Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
 // start. With Follow, Show goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
 //
 // The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
@@ -37,7 +40,7 @@ func Show(ctx context.Context, store *box.Store, names []string, o Query, show f
 		return enter.CodeBoxrun, err
 	}
 	for _, b := range boxes {
-		noteCrash(store, b)
+		noteCrash(ctx, store, b)
 	}
 	if len(boxes) == 1 {
 		s := newStream(store, boxes[0], o)
@@ -55,16 +58,31 @@ func logged(ctx context.Context, s *box.Store, names []string, o Query) ([]*box.
 	var boxes []*box.Box
 	var errs []error
 	for i, name := range names {
-		if slices.Contains(names[:i], name) {
+		if slices.ContainsFunc(names[:i], func(arg string) bool { return profiles.BoxName(arg) == profiles.BoxName(name) }) {
 			continue
 		}
-		b, err := s.Find(name)
-		if err == nil && (!b.Alive() || !hasJournal(ctx, b.Init.PID)) {
-			err = o.refuseFiles(name)
+		b, err := s.Find(profiles.BoxName(name))
+		switch {
+		case errors.Is(err, fault.ErrNotFound):
+			b, err = downBox(s, name, err)
+		case err == nil && !readable(ctx, b):
+			err = o.refuseFiles(b.Name)
 		}
 		boxes, errs = append(boxes, b), append(errs, err)
 	}
 	return boxes, errors.Join(errs...)
+}
+
+// readable reports whether the box has a journal to read: of its own while the box runs, else the journal that it left.
+func readable(ctx context.Context, b *box.Box) bool {
+	if b.Alive() {
+		return hasJournal(ctx, b.Init.PID)
+	}
+	dir := lastJournal(b.Profile)
+	if dir != nil {
+		dir.Close()
+	}
+	return dir != nil
 }
 
 // mergedLogs runs a stream for each box and shows the lines of all, without colours. An error of show ends all streams.
@@ -158,13 +176,28 @@ func (s *stream) run(ctx context.Context) {
 		return show(Line{Box: s.box.Name, Text: say.Plain(text), Problem: true})
 	}}
 	files := []logFile{{s.box.Log, s.box.LogFrom}, {s.box.OutLog(), s.box.OutFrom}} // from where this start began to write
-	s.code, s.err = showLog(ctx, s.ref, s.logs, files, out, problems)
+	s.code, s.err = s.showAll(ctx, files, out, problems)
 	if err := errors.Join(out.End(), problems.End()); s.err == nil && err != nil {
 		s.code, s.err = enter.CodeBoxrun, err
 	}
 	if s.logs.Follow && ctx.Err() == nil && s.boxEnded(ctx) {
 		s.code, s.err = 0, nil
 	}
+}
+
+// showAll shows the log of the stream's box: of a dead box first the journal that the box left, then what Apptainer kept
+// of its output, unless only a journal has what is asked for.
+func (s *stream) showAll(ctx context.Context, files []logFile, out, problems io.Writer) (code int, err error) {
+	if s.ref.PID == 0 {
+		if dir := lastJournal(s.box.Profile); dir != nil {
+			defer dir.Close()
+			code, err = showLast(ctx, dir, s.logs, out, problems)
+			if err != nil || code != 0 || s.logs.selects() || s.box.Log == "" {
+				return code, err
+			}
+		}
+	}
+	return showLog(ctx, s.ref, s.logs, files, out, problems)
 }
 
 // boxEnded reports whether the stream's box has ended or is about to.
@@ -184,17 +217,28 @@ func noteEnd(ctx context.Context, store *box.Store, s *stream) {
 	store.Notef("%s: its log has ended", s.box.Name)
 }
 
-// noteCrash notes what is shown of a crashed box; this may be nothing. A systemd writes to its journal alone, and the
-// journal of a crashed box cannot be reached before the next up.
-func noteCrash(s *box.Store, b *box.Box) {
+// noteCrash notes what is shown of a box that crashed or is down.
+func noteCrash(ctx context.Context, s *box.Store, b *box.Box) {
 	if b.Alive() || b.State() != box.Crashed {
 		return
+	}
+	left := readable(ctx, b)
+	if b.Log == "" {
+		s.Notef("%s: is not up: this is the journal that it left", b.Name)
+		return
+	}
+	shown := "this is not its journal, but what Apptainer kept of its output"
+	if left {
+		shown = "this is the journal that it left, and what Apptainer kept of its output"
 	}
 	also := ""
 	if b.Unit != "" {
 		also = fmt.Sprintf("; \"journalctl -u %s\" has what the host saw of it", b.Unit)
 	}
-	s.Notef("%s: has crashed: this is not its journal, but what Apptainer kept of its output%s", b.Name, also)
+	if !left && !box.IsHello(b.Profile.Image) {
+		also += "; [systemd] journal = \"host\" would keep its journal"
+	}
+	s.Notef("%s: has crashed: %s%s", b.Name, shown, also)
 }
 
 // line makes a Line of text, safe for a terminal, with colours if wanted. A time is cut from the front. A line without

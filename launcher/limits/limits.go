@@ -120,12 +120,11 @@ func Refuse(p profiles.Profile) error {
 	if !p.Resources.Limited() {
 		return nil
 	}
-	mount := process.CgroupMount()
-	if mount == "" {
-		return fault.Refused("boot the host with systemd.unified_cgroup_hierarchy=1, or take [resources] out",
-			"%s: resources: limits need cgroups of the second version, and none are mounted here", p.File)
+	if !process.UnifiedCgroups() {
+		return fault.Refused(process.UnifiedHint+", or take [resources] out",
+			"%s: resources: limits need cgroups of the second version alone, and this host has version 1 or a mixture", p.File)
 	}
-	text, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+	text, err := os.ReadFile(filepath.Join(process.CgroupMount(), "cgroup.controllers"))
 	if err != nil {
 		return fmt.Errorf("looking for the controllers of cgroups: %w", err)
 	}

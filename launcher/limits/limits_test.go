@@ -152,7 +152,7 @@ func TestLimitAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands, err := Commands(l, b, now)
+	commands, err := Typed(l, b, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestCommandsWithoutACgroup(t *testing.T) {
 	b.Cgroup = ""
 	now := b.Profile
 	now.Resources = profiles.Resources{}
-	commands, err := Commands(&box.Store{Dir: t.TempDir()}, b, now)
+	commands, err := Typed(&box.Store{Dir: t.TempDir()}, b, now)
 	if len(commands) > 0 || err != nil {
 		t.Errorf("got %q and %v, want nothing", commands, err)
 	}

@@ -186,9 +186,9 @@ func lifted(old, next profiles.Resources) (gone []limit, lines []string) {
 	return gone, lines
 }
 
-// StartCommands returns the commands to type in place of HoldAtStart; nil without limits or without systemd on
+// TypedAtStart returns what a person types in place of HoldAtStart; nil without limits or without systemd on
 // the host. The name of the scope has the PID of the box's init.
-func StartCommands(b *box.Box) []string {
+func TypedAtStart(b *box.Box) []string {
 	if !b.Profile.Resources.Limited() || !units.Booted() {
 		return nil
 	}
@@ -197,9 +197,9 @@ func StartCommands(b *box.Box) []string {
 		files.Quote(b.Record), assignments)}
 }
 
-// Commands returns the commands to type in place of HoldAnew, for a running box: systemctl for a scope, otherwise
+// Typed returns what a person types in place of HoldAnew, for a running box: systemctl for a scope, otherwise
 // writes to the cgroup's files.
-func Commands(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
+func Typed(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
 	w, err := pendingOf(s, b, &p)
 	if err != nil || b.Cgroup == "" { // without a cgroup there is nothing to set
 		return nil, err

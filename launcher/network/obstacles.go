@@ -19,21 +19,39 @@ import (
 
 // Obstacles returns a caution for each setting of the host's own that keeps packets from a running box, and that boxrun
 // leaves to the administrator: a manager of devices that has the bridge or the veth in spite of boxrun's file, and an
-// interface to the outside that does not forward.
+// interface to the outside that does not forward, or takes smaller packets than at the start.
 func Obstacles(b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
+	external, err := External(b.Profile.Network)
+	out, outErr := netsetup.DefaultExternal()
+	if err := cmp.Or(err, outErr); err != nil {
+		return nil, err
+	}
+	return obstacles(b, external, out)
+}
+
+// obstacles is Obstacles for a box on a bridge: packets for the box arrive at external, and in answer to its own at out.
+func obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
 	managed, err := managedDevices("/", b)
 	if err != nil {
 		return nil, err
 	}
-	uplinks, err := uplinks(b)
-	if err != nil {
-		return managed, err
+	closed, err := closedUplinks("/", uplinks(external, out))
+	return slices.Concat(managed, closed, narrowed(b, external)), err
+}
+
+// narrowed returns a caution where the interface that gave the box its MTU has a smaller MTU by now. A VPN that has come up
+// since gave no MTU: on its way packets are fitted as on any other path.
+func narrowed(b *box.Box, external netsetup.External) []fault.Caution {
+	if external.MTU == 0 || external.MTU >= b.MTU || external.PointToPoint {
+		return nil
 	}
-	closed, err := closedUplinks("/", uplinks)
-	return append(managed, closed...), err
+	return []fault.Caution{{
+		Text: fmt.Sprintf("%s has an MTU of %d by now, and the box one of %d: larger packets of the box are cut or sent back", external.Name, external.MTU, b.MTU),
+		Hint: fmt.Sprintf("\"boxrun restart %s\" gives the box the smaller one", b.Name),
+	}}
 }
 
 // managedDevices returns a caution for each device of the box that systemd-networkd manages. A bridge that boxrun did
@@ -64,12 +82,10 @@ func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
 	return said, nil
 }
 
-// uplinks returns the interfaces where packets for the box arrive: from clients, and in answer to the box's own.
-func uplinks(b *box.Box) ([]string, error) {
-	external, err := External(b.Profile.Network)
-	out, outErr := netsetup.DefaultExternal()
+// uplinks returns the names of the interfaces, each once.
+func uplinks(external, out netsetup.External) []string {
 	names := slices.DeleteFunc([]string{external.Name, out.Name}, func(name string) bool { return name == "" })
-	return slices.Compact(names), cmp.Or(err, outErr)
+	return slices.Compact(names)
 }
 
 // closedUplinks returns a caution for each interface that does not forward what arrives there.
@@ -95,14 +111,4 @@ func closedUplinks(root string, uplinks []string) ([]fault.Caution, error) {
 		said = append(said, c)
 	}
 	return said, nil
-}
-
-// ObstacleLines returns the obstacles as lines, each with what to do.
-func ObstacleLines(b *box.Box) ([]string, error) {
-	said, err := Obstacles(b)
-	lines := make([]string, len(said))
-	for i, c := range said {
-		lines[i] = c.Text + ": " + c.Hint
-	}
-	return lines, err
 }

@@ -88,7 +88,7 @@ func External(n profiles.Network) (netsetup.External, error) {
 func hintedExternal(n profiles.Network) (netsetup.External, error) {
 	external, err := External(n)
 	if err != nil && n.External != "" {
-		err = fault.Invalid("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
+		err = fault.Refused("name an interface that \"ip link\" shows, or leave network.external out", "network.external: %v", err)
 	}
 	return external, err
 }
@@ -225,13 +225,13 @@ func ExternalAtStart(n profiles.Network) (netsetup.External, error) {
 }
 
 // BridgeMTU returns the MTU of the profile's bridge; 0 without a bridge. The MTU is never above the MTU of external, the
-// result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrInvalid.
+// result of ExternalAtStart, because large packets would be dropped there. A larger network.mtu is an ErrRefused.
 func BridgeMTU(n profiles.Network, external netsetup.External) (int, error) {
 	switch {
 	case n.Mode != profiles.BridgeMode:
 		return 0, nil
 	case external.MTU != 0 && n.MTU > external.MTU:
-		return 0, fault.Invalid(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
+		return 0, fault.Refused(fmt.Sprintf("leave mtu out, or set at most %d", external.MTU),
 			"network.mtu: %d is above the %d of %s", n.MTU, external.MTU, external.Name)
 	}
 	return cmp.Or(n.MTU, external.MTU), nil

@@ -26,12 +26,29 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 	}
 	err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet})
 	if errors.Is(err, netsetup.ErrNoBridge) {
-		return fault.Refused("choose another network.bridge, by the name that \"ip link\" shows first", "%s: network.bridge: %v", p.File, err)
+		return noBridge(p, err)
 	}
 	if err != nil {
 		return fault.Refused("choose another network.subnet, and with it another network.bridge", "%s: network.subnet: %v", p.File, err)
 	}
 	return nil
+}
+
+// RefuseBridge refuses a network.bridge that names another device of this host.
+func RefuseBridge(p profiles.Profile) error {
+	if p.Network.Mode != profiles.BridgeMode {
+		return nil
+	}
+	err := netsetup.NamesBridge(p.Network.Bridge)
+	if errors.Is(err, netsetup.ErrNoBridge) {
+		return noBridge(p, err)
+	}
+	return err
+}
+
+// noBridge returns the refusal for an ErrNoBridge.
+func noBridge(p profiles.Profile, err error) error {
+	return fault.Refused("choose another network.bridge, by the name that \"ip link\" shows first", "%s: network.bridge: %v", p.File, err)
 }
 
 // Agree refuses a profile with other bridge settings than box b, if b is on the same bridge.

@@ -1,12 +1,10 @@
 package network
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
@@ -102,7 +100,7 @@ func outdated(b *box.Box) (string, error) {
 	}
 	n := b.Profile.Network.External
 	switch {
-	case errors.Is(err, fault.ErrInvalid):
+	case errors.Is(err, fault.ErrRefused): // network.external is gone
 		return "", nil
 	case err != nil:
 		return "", err
@@ -112,61 +110,4 @@ func outdated(b *box.Box) (string, error) {
 		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil
 	}
 	return "the rules of the box are not those that this boxrun makes", nil
-}
-
-// Drift returns every fault in what the box needs on the host. It changes nothing.
-func Drift(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
-	if !b.Bridged() {
-		return nil, nil
-	}
-	moved, err := Moved(s, b)
-	if p := new(fault.Problem); errors.As(err, &p) && errors.Is(err, netsetup.ErrNoAddress) {
-		moved, err = "the box"+strings.TrimPrefix(p.Text, b.Name)+": "+p.Hint, nil
-	}
-	plans, planErr := PlansOf(s, k, b)
-	if err := cmp.Or(err, planErr); err != nil {
-		return nil, err
-	}
-	all := []string{moved}
-	for _, plan := range plans {
-		lines, err := plan.Drift(k)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, lines...)
-	}
-	if err := k.Overlap(Of(s, b)); err != nil {
-		all = append(all, err.Error())
-	}
-	obstacles, err := ObstacleLines(b)
-	if all = append(all, obstacles...); err != nil {
-		return all, err
-	}
-	names := ""
-	boxes, err := s.All()
-	if errors.Is(err, box.ErrUnreadable) {
-		names, err = err.Error(), nil
-	} else if err == nil {
-		names, err = conf.NamesDrift(s, b, boxes)
-	}
-	return slices.DeleteFunc(append(all, names), func(line string) bool { return line == "" }), err
-}
-
-// PlansOf returns the plans a box needs on the host by now, in the order of work; none for a box without a bridge.
-func PlansOf(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]netsetup.Plan, error) {
-	if !b.Bridged() {
-		return nil, nil
-	}
-	var plans []netsetup.Plan
-	for _, shared := range SharedPlans(s, Of(s, b)) {
-		plan, err := ReadPlan(shared.File)
-		if err == nil {
-			plan, _, err = plan.Renewed(k, shared.Plan)
-		}
-		if err != nil {
-			return nil, err
-		}
-		plans = append(plans, plan)
-	}
-	return append(plans, b.Ports), nil
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/netsetup"
 )
 
@@ -131,20 +132,26 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
-	if err := files.RemoveIfThere(s.BoxFile(name)); err != nil {
+	if err := fault.Each(StateOf(s, name, len(others) == 0), files.Removal.Do); err != nil || len(others) == 0 {
 		return err
 	}
-	if len(others) > 0 {
-		_, err = conf.TellNames(s)
-		return err
+	_, err = conf.TellNames(s)
+	return err
+}
+
+// StateOf returns the removal of the state of the named box; with the last box, of all that boxes share in the directory
+// of the state. The record of the box is the first to go.
+func StateOf(s *box.Store, name string, last bool) []files.Removal {
+	gone := []string{s.BoxFile(name)}
+	if !last {
+		return []files.Removal{{Paths: gone}}
 	}
+	gone = append(gone, s.Conf())
 	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
-		for _, file := range s.Records(pattern) { // left by a boxrun killed while writing a file
-			_ = os.Remove(file) // a file that stays only keeps its directory
-		}
+		gone = append(gone, s.Records(pattern)...) // left by a boxrun killed while writing a file
 	}
-	s.RemoveEmpty("boxes", "bridges", "cni", "leases")
-	return files.RemoveIfThere(s.Conf())
+	dirs := list.Map([]string{"boxes", "bridges", "cni", "leases"}, func(dir string) string { return s.Path(dir) })
+	return []files.Removal{{Paths: gone}, {Paths: append(dirs, s.Dir), IfEmpty: true}}
 }
 
 // Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed

@@ -51,7 +51,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 	}{
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b), nil }, ""},
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
-		{cautionsOfClients, "published ports may be in use on the host"},
+		{cautionsOfListeners, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
 		{Obstacles, "the host's own settings may be in the way"},
 		{cautionsOfFirewalls, "other firewalls of this host may be in the way"},

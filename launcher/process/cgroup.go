@@ -99,6 +99,23 @@ func CgroupMount() string {
 	return ""
 }
 
+// InstancesCgroup returns the cgroup that holds the cgroups of Apptainer's instances where no systemd runs the host. The
+// first instance makes it, and nobody removes it. Without cgroups of the second version the result is "".
+func InstancesCgroup() string {
+	mount := CgroupMount()
+	if mount == "" {
+		return ""
+	}
+	return filepath.Join(mount, "apptainer")
+}
+
+// UnifiedHint is the advice for a host without UnifiedCgroups.
+const UnifiedHint = "boot the host with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
+
+// UnifiedCgroups reports whether the host has cgroups of the second version alone, as a systemd of 258 or newer in a
+// box needs.
+func UnifiedCgroups() bool { return CgroupMount() == "/sys/fs/cgroup" }
+
 // RemoveCgroup removes the cgroup of a stopped box, and systemd's remains below. On a host run by systemd the cgroup is
 // a scope, and systemd removes scopes itself; RemoveCgroup gives systemd scopeTimeout to do so.
 func RemoveCgroup(ctx context.Context, cgroup string) error {

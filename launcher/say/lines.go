@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 )
 
-// LineWriter passes its input on to Show, line by line, without the line ends. Two goroutines must not write at once.
+// LineWriter passes its input on to Show, line by line, without the line ends. Goroutines may share a LineWriter:
+// Show is called once at a time.
 type LineWriter struct {
 	Show func(line string) error
+	mu   sync.Mutex
 	rest []byte
 }
 
@@ -18,6 +21,8 @@ const longestLine = 64 * 1024
 
 // Write shows the lines ended so far, and returns the error of Show.
 func (w *LineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.rest = append(w.rest, p...)
 	for {
 		line, rest, found := bytes.Cut(w.rest, []byte("\n"))
@@ -33,6 +38,8 @@ func (w *LineWriter) Write(p []byte) (int, error) {
 
 // End shows the last line if it has no line end, and returns the error of Show.
 func (w *LineWriter) End() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.rest) == 0 {
 		return nil
 	}

@@ -24,7 +24,7 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 		if p.Build.Definition != "" {
 			hint = fmt.Sprintf("run \"boxrun build %[1]s\", or \"boxrun up --build %[1]s\"", search.Called(p))
 		}
-		return fault.Invalid(hint, "%s: image: no such file or directory: %q", p.File, p.Image)
+		return fault.Refused(hint, "%s: image: no such file or directory: %q", p.File, p.Image)
 	}
 	if err != nil || !info.IsDir() || hasInit(p.Image) {
 		return err
@@ -52,7 +52,7 @@ func RefuseBinds(p profiles.Profile) error {
 	var errs []error
 	for i, b := range p.Storage.Binds {
 		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
-			errs = append(errs, fault.Invalid("make it, or take the bind out",
+			errs = append(errs, fault.Refused("make it, or take the bind out",
 				"%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
 			continue
 		}

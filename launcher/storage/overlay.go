@@ -16,8 +16,8 @@ import (
 
 // RefuseOverlay refuses an unsuitable overlay directory. The directory must be writable, or possible to make, on a file
 // system fit for an overlay's upper directory and with free space and inodes. No other box may have the directory as
-// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). Errors: ErrInvalid for a wrong
-// directory, ErrRefused for a full disk or an overlay in use.
+// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). The error is
+// ErrRefused.
 func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 	if p.Storage.Root != "overlay" {
 		return nil
@@ -25,10 +25,10 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 	overlay := p.Storage.Overlay
 	dir := files.Existing(overlay)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fault.Invalid("name another directory as overlay", "%s: storage.overlay: %q is not a directory", p.File, dir)
+		return fault.Refused("name another directory as overlay", "%s: storage.overlay: %q is not a directory", p.File, dir)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fault.Invalid("name another directory as overlay",
+		return fault.Refused("name another directory as overlay",
 			"%s: storage.overlay: %q cannot be written: %v", p.File, overlay, err)
 	}
 	var on unix.Statfs_t
@@ -36,7 +36,7 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 		return fmt.Errorf("%s: storage.overlay: looking at the file system of %q: %w", p.File, dir, err)
 	}
 	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // on.Type has another type on 32-bit machines
-		return fault.Invalid("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do",
+		return fault.Refused("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do",
 			"%s: storage.overlay: %q is on %s, which cannot hold an overlay's changes", p.File, overlay, name)
 	}
 	if on.Bavail == 0 || on.Files > 0 && on.Ffree == 0 {

@@ -41,7 +41,8 @@ type Dirs struct {
 	Shut  string // closed to all but root: a directory with what root in the box writes, set-user-ID programs among it
 }
 
-// Needed returns the directories that a box of the profile writes: its overlay, and its own sources of binds.
+// Needed returns the directories that a box of the profile writes: its overlay, its own sources of binds, and its
+// journal on the host.
 func Needed(p profiles.Profile) []Dirs {
 	var needed []Dirs
 	if p.Storage.Root == "overlay" {
@@ -50,7 +51,7 @@ func Needed(p profiles.Profile) []Dirs {
 	if own := OwnSources(p); len(own) > 0 {
 		needed = append(needed, Dirs{"storage.binds", own, profiles.OwnDir(p.Name)})
 	}
-	return needed
+	return append(needed, journalDirs(p)...)
 }
 
 const overlayKey = "storage.overlay"
@@ -100,7 +101,7 @@ func (d Dirs) shut() error {
 
 // Make makes the missing directories, with the directories above, and closes Shut. Before making directories, Make saves their list, and
 // whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove a
-// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrInvalid if a
+// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrRefused if a
 // directory can never be made.
 func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain
@@ -118,7 +119,7 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 		case err == nil:
 			return d.shut()
 		case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrNotExist) && try == tries:
-			return fault.Invalid("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
+			return fault.Refused("name another directory", "%s: %s: %v", b.Profile.File, d.Key, err)
 		case !errors.Is(err, fs.ErrNotExist): // a full or read-only disk: a later up may succeed
 			return fmt.Errorf("%s: %s: %w", b.Profile.File, d.Key, err)
 		}

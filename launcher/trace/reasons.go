@@ -20,6 +20,15 @@ func (j judge) ordinary(d drop) bool {
 	return false
 }
 
+// reader returns the command that shows who reads from the device on the way of a packet: the box, or the program behind
+// the device that the route leads to.
+func (j judge) reader(d drop) string {
+	if d.dst.Addr() == j.Addr {
+		return "boxrun status " + j.Name
+	}
+	return j.typed(d, "ip route get %s", d.dst.Addr())
+}
+
 // sentence says in words why the kernel dropped a packet, and gives the command to mend the cause; "" for none.
 func (j judge) sentence(d drop) (text, fix string) {
 	src, dst, to := d.src.Addr(), d.dst.Addr(), shown(d.dst)
@@ -33,7 +42,7 @@ func (j judge) sentence(d drop) (text, fix string) {
 		return fmt.Sprintf("rp_filter: it came by %s, and an answer to %s would leave by another interface", device, src),
 			j.typed(d, "sysctl -w net.ipv4.conf.%s.rp_filter=2", device)
 	case "FULL_RING":
-		return "the queue of a device (tun, tap, veth) is full: whoever reads from it does not keep up", status
+		return "the queue of a device (tun, tap, veth) is full: whoever reads from it does not keep up", j.reader(d)
 	case "SOCKET_RCVBUFF", "PROTO_MEM", "SOCKET_BACKLOG", "TCP_ZEROWINDOW":
 		return fmt.Sprintf("the program at %s does not read fast enough: its buffer is full", to), status
 	case "TCP_LISTEN_OVERFLOW":

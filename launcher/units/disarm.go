@@ -3,7 +3,6 @@ package units
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -24,19 +23,20 @@ func noStopFiles() []string {
 	return files
 }
 
-// DisarmCommands returns commands that keep the services of the box from running "boxrun down" when its init ends, and
-// the commands to undo this. Both are nil on a host without systemd.
-func DisarmCommands(b *box.Box) (lines, undo []string) {
+// Disarmed returns the commands that keep the services of the box from running "boxrun down" when its init ends, and the
+// commands to undo this. Both are nil on a host without systemd.
+func Disarmed(b *box.Box) (lines, undo []string) {
 	if !Booted() {
 		return nil, nil
 	}
+	var set files.Set
 	for _, unit := range unitsOf(b) {
 		file := noStopFile(unit)
-		lines = append(lines, "mkdir -p "+files.Quote(filepath.Dir(file)),
-			fmt.Sprintf("printf '[Service]\\nExecStop=\\n' > %s", files.Quote(file)))
-		undo = append(undo, "rm "+files.Quote(file), files.RemoveEmptyCommand(filepath.Dir(file)))
+		set.Files = append(set.Files, files.Dir(filepath.Dir(file)), unitFile(file, "[Service]\nExecStop=\n"))
+		gone := files.Removal{Paths: []string{file}}
+		undo = append(undo, gone.Command(), files.Removal{Paths: []string{filepath.Dir(file)}, IfEmpty: true}.Command())
 	}
-	return append(lines, "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
+	return append(set.Commands(), "systemctl daemon-reload"), append(undo, "systemctl daemon-reload")
 }
 
 // Rearm removes the drop-in files left for the named box by commands cut short, so the box's services run "boxrun

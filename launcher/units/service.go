@@ -39,17 +39,17 @@ func StartCommand(s *box.Store, b *box.Box, argv, env []string) (string, error) 
 
 // propertiesOf returns the properties of the transient service that starts the box with argv and env.
 func propertiesOf(s *box.Store, b *box.Box, argv, env []string) ([]systemdbus.Property, error) {
-	down, err := downCommand(s, b.Name)
+	down, err := ownCommand(s, "down", b.Name)
 	return transientProperties(b, argv, down, env), err
 }
 
-// downCommand returns the command systemd runs to stop a box.
-func downCommand(s *box.Store, name string) ([]string, error) {
+// ownCommand returns a command line of boxrun's for systemd to run.
+func ownCommand(s *box.Store, args ...string) ([]string, error) {
 	exe, err := unitPath(s.Exe)
-	if s.Dir == box.StateDir {
-		return []string{exe, "down", name}, err
+	if s.Dir != box.StateDir {
+		args = append([]string{"--state-dir", s.Dir}, args...)
 	}
-	return []string{exe, "--state-dir", s.Dir, "down", name}, err
+	return append([]string{exe}, args...), err
 }
 
 // property returns a property of a unit, for systemd.
@@ -91,6 +91,9 @@ func transientProperties(b *box.Box, start, stop, env []string) []systemdbus.Pro
 		property("TimeoutStopUSec", uint64((p.Systemd.StopTimeout + stopGrace).Microseconds())),
 		property("CollectMode", "inactive-or-failed"),
 	}
+	if unit := failureUnit(p); unit != "" {
+		properties = append(properties, property("OnFailure", []string{unit}))
+	}
 	if paths := mountedPaths(p); len(paths) > 0 {
 		properties = append(properties, systemdbus.PropRequiresMountsFor(paths...))
 	}
@@ -106,7 +109,11 @@ func ofTheService() []string {
 // systemdRun returns the command to start a transient service with these properties. The service's own command line
 // stands on a separate line.
 func systemdRun(unit string, properties []systemdbus.Property) string {
-	words := []string{"systemd-run", "-q", "--unit=" + unit}
+	return systemdRunWith([]string{"systemd-run", "-q", "--unit=" + unit}, properties)
+}
+
+// systemdRunWith returns the command of words that starts a transient service with these properties.
+func systemdRunWith(words []string, properties []systemdbus.Property) string {
 	var start []string
 	for _, p := range properties {
 		if p.Name == "ExecStart" {
@@ -133,7 +140,7 @@ func runArguments(p systemdbus.Property) (words []string) {
 		}
 		text = unitWords(value)
 	case uint64:
-		name = strings.TrimSuffix(name, "USec") + "Sec"
+		name = strings.TrimSuffix(strings.TrimSuffix(name, "USec"), "Sec") + "Sec"
 		text = wholeSeconds(time.Duration(value) * time.Microsecond)
 	default:
 		text = fmt.Sprint(value)
@@ -189,18 +196,24 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 func (h *Host) startTransient(
 	ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string,
 ) error {
+	return h.untilFree(ctx, []string{unit}, func(ctx context.Context) error {
+		_, err := h.StartTransientUnitContext(ctx, unit, "fail", properties, done)
+		return err
+	})
+}
+
+// untilFree starts transient units. If the names are taken by remains of earlier units, the remains are stopped, and start
+// is called again until systemd has forgotten them.
+func (h *Host) untilFree(ctx context.Context, units []string, start func(context.Context) error) error {
 	for began := time.Now(); ; {
-		err := h.Ask(ctx, func(ctx context.Context) error {
-			_, err := h.StartTransientUnitContext(ctx, unit, "fail", properties, done)
-			return err
-		})
+		err := h.Ask(ctx, start)
 		if !isBusError(err, "UnitExists") || time.Since(began) > unitTimeout {
-			return fault.Wrap("starting "+unit, err)
+			return fault.Wrap("starting "+units[0], err)
 		}
-		if err := h.stop(ctx, unit).Wait(ctx); err != nil {
+		if err := h.stop(ctx, units...).Wait(ctx); err != nil {
 			return err
 		}
-		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil { // until systemd forgets the service
+		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil { // until systemd forgets the units
 			return err
 		}
 	}

@@ -93,11 +93,15 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 		return Stopping{}
 	}
 	own := store.Caller.Unit
-	if own == "" {
+	if !IsOf(own, b.Name) {
 		host.awaitStarted(ctx, Transient(b.Name))
 		host.wakeBus(ctx)
 	}
-	return host.stop(ctx, slices.DeleteFunc(unitsOf(b), func(unit string) bool { return unit == own })...)
+	units := unitsOf(b)
+	if b.Profile.Health.Interval > 0 {
+		units = append(lookUnits(b.Name), units...)
+	}
+	return host.stop(ctx, slices.DeleteFunc(units, func(unit string) bool { return unit == own })...)
 }
 
 // awaitStarted waits until a service has started: until then the command line is in its last sleep. If told to stop

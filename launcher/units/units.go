@@ -175,6 +175,7 @@ func dropIn(dir string, p profiles.Profile) files.File {
 	fill := strings.NewReplacer(
 		"@FILE@", p.File,
 		"@AFTER@", strings.Join(dependencyUnits(p), " "),
+		"@FAILURE@", failureUnit(p),
 		"@MOUNTS@", strings.Join(quotedPaths(p), " "),
 		"@START@", wholeSeconds(2*BootTimeout(p)+startGrace),
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),

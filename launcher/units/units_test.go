@@ -131,6 +131,7 @@ func unitProfile() profiles.Profile {
 		Binds: []profiles.Bind{{Source: `/srv/50% "x" \n`, Target: "/data"}}}
 	p.Systemd.StopTimeout = 1500 * time.Millisecond
 	p.Systemd.Restart = "no"
+	p.Health.OnFailure = "mail@.service"
 	return p
 }
 
@@ -141,6 +142,7 @@ func TestDropIn(t *testing.T) {
 [Unit]
 After=boxrun@db.service boxrun-db.service boxrun@cache@a.service boxrun-cache-a.service
 RequiresMountsFor="/srv/web.sif" "/var/lib/boxrun/web-1/overlay" "/srv/50%% \"x\" \\n"
+OnFailure=mail@web-1.service
 
 [Service]
 TimeoutStartSec=240s
@@ -220,6 +222,7 @@ KillSignal 37
 TimeoutStartUSec @t 150000000
 TimeoutStopUSec @t 31500000
 CollectMode "inactive-or-failed"
+OnFailure ["mail@web-1.service"]
 RequiresMountsFor ["/srv/web.sif", "/var/lib/boxrun/web-1/overlay", "/srv/50% \"x\" \\n"]
 `
 	if got.String() != want {
@@ -243,7 +246,7 @@ func TestTransientServiceAsCommand(t *testing.T) {
 		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' `+
 		`-p 'UnsetEnvironment=INVOCATION_ID JOURNAL_STREAM MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE SYSTEMD_EXEC_PID' -p StandardOutput=null -p KillMode=mixed -p KillSignal=37 `+
 		`-p TimeoutStartSec=150 -p TimeoutStopSec=32 -p CollectMode=inactive-or-failed `+
-		`-p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
+		`-p OnFailure=mail@web-1.service -p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
   /usr/bin/apptainer '$$HOME'`)
 }
 
@@ -319,4 +322,20 @@ func TestOnlyTheHostsProfilesAreEnabled(t *testing.T) {
 	if Enabled(p) {
 		t.Error("a profile of alice's is said to start at boot")
 	}
+}
+
+// TestLookCommand wants the units that look at a box, bound to its service.
+func TestLookCommand(t *testing.T) {
+	p := unitProfile()
+	p.Health.Interval, p.Health.Timeout = 30*time.Second, 10*time.Second
+	b := &box.Box{Name: p.Name, Profile: p, Unit: "boxrun-web-1.service"}
+	service, err := lookService(&box.Store{Dir: box.StateDir, Exe: "/usr/local/bin/boxrun"}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.WantText(t, typedLooks(b, service), `systemd-run -q --unit=boxrun-health@web-1 --timer-property=OnActiveSec=30 `+
+		`--timer-property=OnUnitActiveSec=30 --timer-property=AccuracySec=1 --timer-property=BindsTo=boxrun-web-1.service `+
+		`--timer-property=After=boxrun-web-1.service -p 'Description=look at box web-1 of boxrun' -p Type=oneshot `+
+		`-p TimeoutStartSec=40 -p SyslogIdentifier=boxrun -p SyslogLevel=5 -p LogLevelMax=5 -p Slice=system.slice `+
+		"-p CollectMode=inactive-or-failed -p StartLimitIntervalSec=0 \\\n  /usr/local/bin/boxrun health web-1")
 }

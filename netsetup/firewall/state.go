@@ -14,7 +14,6 @@ import (
 // the rules of native nftables.
 type State struct {
 	Backend string // of boxrun's iptables: rules.NFT or rules.Legacy
-	Version string // what "iptables -V" prints
 	Native  bool   // native nftables could be looked at: nft is installed
 	tables  rules.Tables
 	nft     nftRules
@@ -23,11 +22,11 @@ type State struct {
 // Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
 // nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
-	backend, version, err := rules.InUse()
+	backend, err := rules.Backend()
 	if err != nil {
 		return State{}, err
 	}
-	s := State{Backend: backend, Version: version}
+	s := State{Backend: backend}
 	used, err := rules.Save("iptables", "-c")
 	other, otherErr := rules.SaveOther(backend, "-c")
 	if err := cmp.Or(ignoreIncompatible(err), ignoreIncompatible(otherErr)); err != nil {

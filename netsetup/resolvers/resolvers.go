@@ -15,6 +15,7 @@ import (
 type List struct {
 	Servers []netip.Addr
 	Search  []string // domains
+	Options []string // of resolv.conf(5), such as ndots:2
 	Source  string   // the file the servers were found in; empty where there are none
 }
 
@@ -41,8 +42,8 @@ func Files() []string {
 
 // below reads the files below root.
 func below(root string) (List, error) {
-	var search []string
-	for _, file := range Files() {
+	var search, options []string
+	for i, file := range Files() {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -54,11 +55,23 @@ func below(root string) (List, error) {
 		if len(search) == 0 {
 			search = r.Search
 		}
+		if i == 0 { // the options of the host's own answers
+			options = r.Options
+		}
 		if r.Servers = slices.DeleteFunc(r.Servers, unreachable); len(r.Servers) > 0 {
-			return List{Servers: r.Servers, Search: search, Source: file}, nil
+			if i > 0 {
+				options = untrusted(options)
+			}
+			return List{Servers: r.Servers, Search: search, Options: options, Source: file}, nil
 		}
 	}
-	return List{Search: search}, nil
+	return List{Search: search, Options: untrusted(options)}, nil
+}
+
+// untrusted drops the option that trusts a local stub to have checked signatures: the servers behind the stub may not
+// check any.
+func untrusted(options []string) []string {
+	return slices.DeleteFunc(options, func(o string) bool { return o == "trust-ad" })
 }
 
 // NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
@@ -72,7 +85,7 @@ func unreachable(a netip.Addr) bool {
 	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
 }
 
-// parse reads what resolv.conf(5) says of servers and domains, as glibc does: a keyword starts its line, the last of
+// parse reads what resolv.conf(5) says of servers, domains and options, as glibc does: a keyword starts its line, the last of
 // search and domain wins, and what cannot be understood is passed over. Each server is named once.
 func parse(text string) List {
 	var r List
@@ -93,6 +106,8 @@ func parse(text string) List {
 			r.Search = domains(values[:min(1, len(values))])
 		case "search":
 			r.Search = domains(values)
+		case "options": // each line adds to those before
+			r.Options = append(r.Options, values...)
 		}
 	}
 	return r

@@ -24,7 +24,9 @@ func TestOfHost(t *testing.T) {
 		{"plain file", map[string]string{"etc/resolv.conf": "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch a.example b.example\n"},
 			"[192.0.2.53 192.0.2.54] [a.example b.example] /etc/resolv.conf"},
 		{"stub of systemd-resolved", map[string]string{"etc/resolv.conf": stub, "run/systemd/resolve/resolv.conf": resolved},
-			"[172.31.0.2] [lab.example] /run/systemd/resolve/resolv.conf"},
+			"[172.31.0.2] [lab.example] /run/systemd/resolve/resolv.conf [edns0]"},
+		{"options of the host's own file", map[string]string{"etc/resolv.conf": "options ndots:3 timeout:1\nnameserver 192.0.2.53\noptions trust-ad # here\n"},
+			"[192.0.2.53] [] /etc/resolv.conf [ndots:3 timeout:1 trust-ad]"},
 		{"stub's file is without domains", map[string]string{"etc/resolv.conf": "nameserver 127.0.0.53\nsearch .\n", "run/systemd/resolve/resolv.conf": resolved},
 			"[172.31.0.2] [ec2.internal] /run/systemd/resolve/resolv.conf"},
 		{"stub of NetworkManager's dnsmasq", map[string]string{"etc/resolv.conf": unbound, "run/NetworkManager/no-stub-resolv.conf": "nameserver 198.51.100.1\n"},
@@ -32,7 +34,7 @@ func TestOfHost(t *testing.T) {
 		{"older NetworkManager", map[string]string{"etc/resolv.conf": unbound, "run/NetworkManager/resolv.conf": "nameserver 198.51.100.2\n"},
 			"[198.51.100.2] [] /run/NetworkManager/resolv.conf"},
 		{"stub whose upstream is a stub", map[string]string{"etc/resolv.conf": stub, "run/systemd/resolve/resolv.conf": "nameserver 127.0.0.1\n", "run/NetworkManager/resolv.conf": "nameserver 198.51.100.2\n"},
-			"[198.51.100.2] [lab.example] /run/NetworkManager/resolv.conf"},
+			"[198.51.100.2] [lab.example] /run/NetworkManager/resolv.conf [edns0]"},
 		{"local server before a real one", map[string]string{"etc/resolv.conf": "nameserver 127.0.0.1\nnameserver 192.0.2.53\n", "run/systemd/resolve/resolv.conf": resolved},
 			"[192.0.2.53] [] /etc/resolv.conf"},
 		{"a cloud's link-local server is reachable", map[string]string{"etc/resolv.conf": "nameserver 169.254.169.254\nsearch google.internal\n"},
@@ -49,6 +51,9 @@ func TestOfHost(t *testing.T) {
 			r, err := below(nstest.Root(t, test.files))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if len(r.Options) > 0 {
+				r.Source += fmt.Sprint(" ", r.Options)
 			}
 			if got := fmt.Sprint(r.Servers, r.Search, " ", r.Source); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)

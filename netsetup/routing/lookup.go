@@ -1,8 +1,10 @@
 package routing
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -69,6 +71,35 @@ func matches(r netlink.Rule, p flow) bool {
 // unjudged reports whether a rule asks for ports, users, tunnels or the like.
 func unjudged(r netlink.Rule) bool {
 	return r.Tos != 0 || r.TunID != 0 || r.OifName != "" || r.IPProto != 0 || r.Sport != nil || r.Dport != nil || r.UIDRange != nil
+}
+
+// Unjudged returns a line for each rule that asks for ports, users, tunnels or the like: the packets of a box have other
+// ports than the host's own, and no user.
+func (f Facts) Unjudged() []string {
+	var lines []string
+	for _, r := range f.rules {
+		if unjudged(r) {
+			lines = append(lines, strings.TrimSpace(fmt.Sprintf("ip rule %d (%s)", r.Priority, asks(r))))
+		}
+	}
+	return lines
+}
+
+// asks names, in the words of ip-rule(8), what makes a rule unjudged.
+func asks(r netlink.Rule) string {
+	var words []string
+	for _, w := range []struct {
+		asked bool
+		word  string
+	}{
+		{r.UIDRange != nil, "uidrange"}, {r.IPProto != 0, "ipproto"}, {r.Sport != nil, "sport"}, {r.Dport != nil, "dport"},
+		{r.Tos != 0, "dsfield"}, {r.TunID != 0, "tun_id"}, {r.OifName != "", "oif"},
+	} {
+		if w.asked {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // prefixOf returns the zero Prefix for nil.

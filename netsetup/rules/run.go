@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -19,20 +20,35 @@ const (
 // ErrNoIptables is in the chain of the error where iptables is not installed.
 var ErrNoIptables = errors.New("iptables is not installed")
 
-// InUse returns the backend of the iptables in $PATH, and what "iptables -V" prints. The error wraps ErrNoIptables
-// where there is no iptables-save.
-func InUse() (backend, version string, err error) {
-	if _, err := exec.LookPath("iptables-save"); err != nil {
-		return "", "", fmt.Errorf("%w: %w", ErrNoIptables, err)
-	}
-	version, err = Run("", "iptables", "-V")
+// Backend returns the backend of the iptables in $PATH: by the program behind the links of the name, as distributions
+// install them, and otherwise as Version tells. The error wraps ErrNoIptables where there is no iptables.
+func Backend() (string, error) {
+	path, err := exec.LookPath("iptables")
 	if err != nil {
-		return "", "", err
+		return "", fmt.Errorf("%w: %w", ErrNoIptables, err)
 	}
-	if strings.Contains(version, "nf_tables") {
-		return NFT, strings.TrimSpace(version), nil
+	if path, err = filepath.EvalSymlinks(path); err == nil {
+		switch filepath.Base(path) {
+		case "xtables-nft-multi":
+			return NFT, nil
+		case "xtables-legacy-multi":
+			return Legacy, nil
+		}
 	}
-	return Legacy, strings.TrimSpace(version), nil
+	version, err := Version()
+	switch {
+	case err != nil:
+		return "", err
+	case strings.Contains(version, "nf_tables"):
+		return NFT, nil
+	}
+	return Legacy, nil
+}
+
+// Version returns what "iptables -V" prints.
+func Version() (string, error) {
+	version, err := Run("", "iptables", "-V")
+	return strings.TrimSpace(version), err
 }
 
 // Save reads the tables of a backend. Program is the backend's: "iptables", "iptables-legacy" or "iptables-nft".

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Manages returns the file by which systemd-networkd manages a device. The result is "" for an absent device, for a
@@ -19,7 +21,7 @@ func Manages(root, device string) (string, error) {
 	if err == nil {
 		state, err = os.ReadFile(filepath.Join(root, "run/systemd/netif/links", strings.TrimSpace(string(index))))
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) { // sysfs: the device went while it was read
 		return "", nil
 	}
 	if err != nil {

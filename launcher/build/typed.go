@@ -11,25 +11,21 @@ import (
 	"boxrun/profiles"
 )
 
-// Commands returns the bash commands for doing by hand what Run does, with two differences. The commands write
+// Typed returns the bash commands for doing by hand what Run does, with two differences. The commands write
 // no record of what the image was built from. They replace a sandbox in two steps, because not every mv can exchange
 // two directories.
-func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
+func Typed(s *box.Store, p profiles.Profile) ([]string, error) {
 	j, err := buildingOf(p)
 	if err != nil {
 		return nil, err
 	}
 	j.store = s
-	recipe, err := j.recipe.files()
+	place, err := j.place()
 	if err != nil {
 		return nil, err
 	}
-	lines := []string{
-		"rm -rf " + files.Quote(j.work()),
-		"mkdir -p " + files.Quote(filepath.Dir(j.image)),
-		"mkdir -m 700 " + files.QuoteAll([]string{j.work(), j.temporary()}),
-	}
-	lines = append(lines, unpacked(j.dir(), recipe).Commands()...)
+	gone := files.Removal{Paths: []string{j.work()}}.Command()
+	lines := append([]string{gone}, place.Commands()...)
 	lines = append(lines, fmt.Sprintf("(cd %s && env -i %s %s < /dev/null)",
 		files.Quote(j.dir()), j.shownEnvironment(), files.QuoteAll(j.argv("apptainer"))))
 	if _, err := os.Lstat(j.image); err == nil && j.sandbox {
@@ -37,7 +33,7 @@ func Commands(s *box.Store, p profiles.Profile) ([]string, error) {
 	}
 	return append(lines,
 		"mv -T "+files.QuoteAll([]string{j.made(), j.image}),
-		"rm -rf "+files.Quote(j.work())), nil
+		gone), nil
 }
 
 // shownEnvironment returns the variables of a build, quoted for bash. The variables of proxies are shown without

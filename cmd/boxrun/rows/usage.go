@@ -1,4 +1,4 @@
-package main
+package rows
 
 import (
 	"fmt"
@@ -28,7 +28,7 @@ func usageLines(d launcher.Detail) []string {
 	return lines
 }
 
-// shownMemory returns an amount of memory with at least two digits, in the largest unit not above the amount; "-" where
+// shownMemory returns an amount of memory with at least two digits and fewer than four, in the largest unit; "-" where
 // the host does not count memory.
 func shownMemory(u limits.Usage) string {
 	if u.Memory == 0 {
@@ -36,7 +36,7 @@ func shownMemory(u limits.Usage) string {
 	}
 	const units = "KMGT"
 	amount, unit := float64(u.Memory)/1024, 0
-	for amount >= 1024 && unit < len(units)-1 {
+	for amount >= 1023.5 && unit < len(units)-1 {
 		amount, unit = amount/1024, unit+1
 	}
 	if amount < 10 {

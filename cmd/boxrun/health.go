@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher"
+	"boxrun/launcher/box"
+	"boxrun/launcher/health"
+	"boxrun/profiles"
+)
+
+// healthCommand looks at a box once. Only units of the host's systemd run this verb: the one of a box's timer, and with
+// --restart the one that starts an unhealthy box anew.
+func healthCommand(a *app) *cobra.Command {
+	var restart bool
+	cmd := &cobra.Command{
+		Use:     "health NAME",
+		Short:   "Look at a box once, for its timer",
+		Hidden:  true,
+		Args:    args(cobra.ExactArgs(1)),
+		PreRunE: a.asRoot,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if restart {
+				return a.heal(cmd, names[0])
+			}
+			line, err := a.launcher().LookAfter(cmd.Context(), names[0])
+			if line != "" {
+				a.note(line)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&restart, "restart", false, "start the box anew where looks found it unhealthy")
+	return cmd
+}
+
+// heal starts a box anew that looks found unhealthy, with its profile as it is now.
+func (a *app) heal(cmd *cobra.Command, name string) error {
+	l := a.launcher()
+	p, err := l.Reread(name)
+	if err == nil {
+		err = a.trust(p)
+	}
+	if err != nil {
+		return err
+	}
+	up, err := l.Up(cmd.Context(), p, launcher.UpOptions{Unhealthy: true})
+	if up.Started {
+		a.notef("%s: was restarted, as it was unhealthy", name)
+	}
+	return errors.Join(err, up.Killed)
+}
+
+// The exit codes of status --check beside exitDone, exitNotFound and exitNotReady, as its help lists them.
+const (
+	exitUnhealthy = 10
+	exitCrashed   = 11
+	exitDrifted   = 12
+	exitBusy      = 13
+)
+
+// checkCode returns the exit code of status --check for a word.
+func checkCode(word string) int {
+	switch word {
+	case health.Down:
+		return exitNotFound
+	case health.NotReady:
+		return exitNotReady
+	case string(health.Unhealthy):
+		return exitUnhealthy
+	case box.Crashed:
+		return exitCrashed
+	case health.Drifted:
+		return exitDrifted
+	case health.Busy:
+		return exitBusy
+	}
+	return exitDone
+}
+
+// check prints how a box is, in one line, and ends with the code of that.
+func (a *app) check(cmd *cobra.Command, arg string) error {
+	name := profiles.BoxName(arg)
+	f, err := a.launcher().Check(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	line := name + ": " + f.Word()
+	if why := f.Why(); why != "" {
+		line += ": " + why
+	}
+	return errors.Join(a.lines([]string{line}), ended(checkCode(f.Word())))
+}

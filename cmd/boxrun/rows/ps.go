@@ -1,0 +1,98 @@
+package rows
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"boxrun/launcher"
+	"boxrun/launcher/box"
+	"boxrun/launcher/list"
+)
+
+// Ps returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. Cells that
+// make a row wider stand at the end.
+func Ps(boxes []launcher.Status, now time.Time) [][]string {
+	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
+	for _, b := range boxes {
+		rows = append(rows, []string{b.Name, shownState(b), yesNo(b.Enabled), cmp.Or(b.Address, "-"),
+			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b, now)})
+	}
+	return rows
+}
+
+// shownState returns the state of a box, and of a running box how the box is.
+func shownState(b launcher.Status) string {
+	if b.State != string(box.Running) {
+		return b.State
+	}
+	return cmp.Or(b.Health.Word, b.State)
+}
+
+// shownPorts joins ports with blanks, without the usual parts: "/tcp" and the address 0.0.0.0.
+func shownPorts(ports []string) string {
+	return strings.Join(list.Map(ports, func(port string) string {
+		return strings.TrimSuffix(strings.TrimPrefix(port, "0.0.0.0:"), "/tcp")
+	}), " ")
+}
+
+// shownImage returns the image without its directory, "-" for none.
+func shownImage(b launcher.Status) string {
+	if b.Image == "" {
+		return "-"
+	}
+	return filepath.Base(b.Image)
+}
+
+// remarks says in brackets what ails the box, what changed since the start, whether the box has drifted, and how often the
+// box was started anew; "" for none of these.
+func remarks(b launcher.Status, now time.Time) string {
+	var words []string
+	if b.Health.Why != "" {
+		words = append(words, healthText(b, now))
+	}
+	if len(b.Changed) > 0 {
+		words = append(words, strings.Join(b.Changed, ", ")+" changed")
+	}
+	if len(b.Drift) > 0 {
+		words = append(words, "drifted")
+	}
+	if b.Restarts > 0 {
+		words = append(words, fmt.Sprintf("restarted %dx", b.Restarts))
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(words, "; ") + ")"
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// uptime returns how long a box has run, "-" for a box that does not run.
+func uptime(b launcher.Status, now time.Time) string {
+	if b.PID == 0 {
+		return "-"
+	}
+	return span(now.Sub(b.Started))
+}
+
+// span returns a time in the largest unit with a count of two or more.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/day)
+}

@@ -1,0 +1,97 @@
+package rows
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"boxrun/launcher"
+	"boxrun/launcher/box"
+)
+
+// Status returns a label and a value for each line of status.
+func Status(d launcher.Detail, now time.Time) [][]string {
+	state := d.State
+	if d.PID != 0 {
+		state += ", up " + uptime(d.Status, now) + ", pid " + strconv.Itoa(d.PID)
+	}
+	rows := [][]string{
+		{"name:", d.Name},
+		{"state:", state},
+		{"health:", healthText(d.Status, now)},
+		{"systemd:", cmp.Or(d.Systemd, "-")},
+		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
+		{"address:", cmp.Or(d.Address, "-")},
+		{"image:", d.Image + imageNow(d)},
+		{"profile:", d.Profile + changed(d)},
+		{"enabled:", yesNo(d.Enabled) + atBoot(d)},
+	}
+	if d.HooksDue && d.PID != 0 {
+		rows = append(rows, []string{"post_up:", "has not run to its end: \"boxrun up\" runs it"})
+	}
+	rows = append(rows, []string{"security:", d.Security.String()})
+	rows = append(rows, labelled("resources:", usageLines(d))...)
+	rows = append(rows, labelled("ports:", d.Exposure)...)
+	rows = append(rows, labelled("contested:", d.Contested)...)
+	if len(d.Drift) == 0 && d.State == string(box.Running) {
+		return append(rows, []string{"network:", "in place"})
+	}
+	return append(rows, labelled("drifted:", d.Drift)...)
+}
+
+// healthText says how a box is, why, and since when.
+func healthText(s launcher.Status, now time.Time) string {
+	if s.PID == 0 {
+		return "-"
+	}
+	text := s.Health.Word
+	if !s.Health.Since.IsZero() {
+		text += " for " + span(now.Sub(s.Health.Since))
+	}
+	if s.Health.Why != "" {
+		text += ": " + s.Health.Why
+	}
+	return text
+}
+
+// changed says that the profile or a secret's file changed since the start; "" where neither did.
+func changed(d launcher.Detail) string {
+	said := slices.DeleteFunc(slices.Clone(d.Changed), func(what string) bool { return what != "profile" && what != "secrets" })
+	if len(said) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(said, " and ") + " changed since the start: \"boxrun up --replace\" starts the box anew)"
+}
+
+// atBoot says that the next boot starts another profile than the box was started from; "" otherwise.
+func atBoot(d launcher.Detail) string {
+	if d.AtBoot == "" || d.AtBoot == d.Profile {
+		return ""
+	}
+	return " (the next boot starts " + d.AtBoot + ")"
+}
+
+// ImageNow says how the image or its definition changed since the start; "" for no change.
+func imageNow(d launcher.Detail) string {
+	switch {
+	case d.ImageNow != "":
+		return " (" + d.ImageNow + " since the start: \"boxrun up --replace\" starts the box anew)"
+	case d.DefinitionUnread != "":
+		return " (whether it is of its definition is not known: " + d.DefinitionUnread + ")"
+	case d.Definition != "":
+		return " (" + d.Definition + ": \"boxrun up --build\" builds it)"
+	}
+	return ""
+}
+
+// labelled returns a row for each line. The first row carries the label, the others an empty cell.
+func labelled(label string, lines []string) [][]string {
+	var rows [][]string
+	for _, line := range lines {
+		rows = append(rows, []string{label, line})
+		label = ""
+	}
+	return rows
+}

@@ -1,0 +1,255 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// looked is a box that is looked at every second, with a mail on failure that is a line in a file.
+const looked = `image = "/srv/web"
+[network]
+ports = ["80"]
+[ready]
+units = ["nginx.service"]
+[health]
+interval = "1s"
+timeout = "2s"
+on_failure = "tell@.service"
+`
+
+// tell is the unit of the host that is started on a failure: it notes the name of the box.
+const tell = `mkdir -p /etc/systemd/system; printf '[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/bin/sh -c "echo %%i >> /srv/told"\n' > /etc/systemd/system/tell@.service
+systemctl daemon-reload`
+
+// isWell wants status --check to end with code and a line, within the time.
+func (h host) isWell(within time.Duration, code int, line string) {
+	h.t.Helper()
+	if said := eventually(within, func() string {
+		if r := h.run("boxrun", "status", "--check", "web"); r.Code != code || !strings.HasPrefix(r.Stdout, line) || strings.Count(r.Stdout, "\n") != 1 {
+			return r.String()
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("status --check: %s\nwant exit code %d and %q", said, code, line)
+	}
+}
+
+// shows wants ps to have a word for the box, within the time.
+func (h host) shows(within time.Duration, word string) {
+	h.t.Helper()
+	if said := eventually(within, func() string {
+		got := h.must("boxrun", "ps", "web")
+		if fields := strings.Fields(got[strings.Index(got, "\n")+1:]); len(fields) < 2 || fields[1] != word {
+			return got
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("ps says\n%s\nwant web %s", said, word)
+	}
+}
+
+// mailed wants the unit of on_failure to have been started so often by now.
+func (h host) mailed(times int) {
+	h.t.Helper()
+	if said := eventually(3*time.Second, func() string {
+		if got := h.sh("cat /srv/told 2> /dev/null || true"); got != strings.Repeat("web\n", times) {
+			return got
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("on_failure noted %q, want the box %d times", said, times)
+	}
+}
+
+// The host's systemd looks at a box, and says once what changed. Nothing of boxrun runs between two looks, and nothing is
+// left after down.
+func TestABoxIsLookedAt(t *testing.T) {
+	h := newHost(t)
+	h.sh(tell)
+	h.profile("web", looked)
+	before := h.dump()
+	h.isWell(0, 3, "web: down\n")
+	const locked = "mkdir -p /run/boxrun/locks; flock -E 77 /run/boxrun/locks/box-web.lock boxrun status --check web"
+	if r := h.run("bash", "-c", locked); r.Code != 13 || r.Stdout != "web: busy\n" {
+		t.Errorf("status --check between a stop and a start: %v, want the box busy", r)
+	}
+	h.must("boxrun", "up", "web")
+	h.shows(0, "healthy")
+	h.isWell(0, 0, "web: healthy\n")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	h.isWell(0, 10, "web: unhealthy: unit nginx.service is inactive (dead)\n")
+	h.shows(2500*time.Millisecond, "unhealthy")
+	h.mailed(1)
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "nginx")
+	h.shows(2500*time.Millisecond, "healthy")
+	time.Sleep(2 * time.Second)
+	h.mailed(1)
+	got := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun-health@web.service")
+	if want := "boxrun: web: is unhealthy: unit nginx.service is inactive (dead)\nboxrun: web: is healthy\n"; got != want {
+		t.Errorf("the journal has\n%s\nwant\n%s", got, want)
+	}
+	h.looksFromOutside()
+	h.looksAtOnce()
+	h.looksThatHang()
+	h.crashesOnce()
+	h.sh("boxrun down web; rm /srv/told")
+	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun*"); got != "" {
+		t.Errorf("down left units: %s", got)
+	}
+	h.same(before, stays()...)
+}
+
+// looksFromOutside asks as nobody, who may not enter the box, and while others work on the box.
+func (h host) looksFromOutside() {
+	h.t.Helper()
+	r := h.run("runuser", "-u", "nobody", "--", "boxrun", "status", "--check", "web")
+	if r.Code != 0 || r.Stdout != "web: healthy\n" {
+		h.t.Errorf("status --check by nobody: %v", r)
+	}
+	h.must("iptables", "-t", "nat", "-F", "BOXRUN-DN-web")
+	h.isWell(0, 12, "web: drifted: ")
+	h.must("boxrun", "repair")
+	h.isWell(0, 0, "web: healthy\n")
+}
+
+// looksAtOnce looks, and brings the box up, many times at once: all of them end well, and the box is as it was.
+func (h host) looksAtOnce() {
+	h.t.Helper()
+	h.sh(`for i in $(seq 8); do boxrun health web & boxrun status --check web > /dev/null & done; boxrun up web; for job in $(jobs -p); do wait $job; done
+systemctl daemon-reload`)
+	h.isWell(0, 0, "web: healthy\n")
+	h.must("systemctl", "is-active", "boxrun-health@web.timer")
+}
+
+// looksThatHang has the systemd of the box answer nobody. Looks end all the same, one that is killed is followed by the
+// next, and a down waits for none.
+func (h host) looksThatHang() {
+	h.t.Helper()
+	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
+	h.shows(6*time.Second, "unhealthy")
+	h.sh("timeout 20 sh -c 'until pkill -9 -f \"^[^ ]*boxrun health web\"; do sleep 0.1; done'")
+	h.isWell(0, 10, "web: unhealthy: systemd does not answer\n")
+	h.must("kill", "-CONT", fmt.Sprint(boxes(h)[0].PID))
+	h.shows(6*time.Second, "healthy")
+	h.mailed(2)
+	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
+	h.sh("timeout 20 sh -c 'until pgrep -f \"^[^ ]*boxrun health web\"; do sleep 0.05; done'")
+	began := time.Now()
+	h.must("boxrun", "down", "--timeout", "0", "web")
+	if took := time.Since(began); took > 3*time.Second {
+		h.t.Errorf("down in the middle of a look took %v", took)
+	}
+	h.must("boxrun", "up", "web")
+}
+
+// crashesOnce kills the init of the box: the unit of the host is started, though the box is not enabled.
+func (h host) crashesOnce() {
+	h.t.Helper()
+	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
+	h.isWell(2*time.Second, 11, "web: crashed\n")
+	h.mailed(3)
+}
+
+// flagged is a box that answers well while there is a file of the host.
+const flagged = `image = "/srv/web"
+[storage]
+binds = ["/srv/www:/var/www/html:ro"]
+[ready]
+timeout = "2s"
+http = ["http://:80/flag"]
+[health]
+interval = "1s"
+action = "restart"
+on_failure = "tell@.service"
+`
+
+// An unhealthy box is started anew, by somebody who ends with that, and no more than five times in ten minutes.
+func TestAnUnhealthyBoxIsRestarted(t *testing.T) {
+	h := newHost(t)
+	h.sh(tell + "\nmkdir -p /srv/www; touch /srv/www/flag")
+	h.profile("web", flagged)
+	before := h.dump()
+	h.must("boxrun", "up", "--wait-timeout", "60s", "web")
+	was := boxes(h)[0].PID
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	h.restarted(1, "healthy")
+	if now := boxes(h)[0].PID; now == was {
+		t.Errorf("the box's init is %d as before", now)
+	}
+	h.sh("grep -qx web /srv/told")
+	if soak() { // what bounds restarts has a test of its own, in launcher/health
+		h.givesUp()
+	}
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	h.sh("sleep 1.2; boxrun down web; sleep 1") // a down in the middle of a look, or of a restart
+	h.isWell(0, 3, "web: down\n")
+	h.sh("rm -rf /srv/told; touch /srv/www/flag")
+	h.same(before, append(stays(), `^/srv`)...)
+}
+
+// givesUp has a box that no start makes well.
+func (h host) givesUp() {
+	h.t.Helper()
+	h.sh("rm /srv/www/flag")
+	h.restarted(5, "unhealthy")
+	time.Sleep(2500 * time.Millisecond)
+	h.restarted(5, "unhealthy")
+	if got := h.must("journalctl", "-q", "-o", "cat", "-t", "boxrun", "-g", "is left as it is"); strings.Count(got, "\n") != 1 {
+		h.t.Errorf("the journal has\n%s\nwant that it gave up, once", got)
+	}
+	h.sh("touch /srv/www/flag")
+	h.shows(2500*time.Millisecond, "healthy")
+}
+
+// restarted wants the box to have been started anew so often, or more often on a slow machine while it is well, and to be in
+// a state, soon.
+func (h host) restarted(times int, word string) {
+	h.t.Helper()
+	if said := eventually(60*time.Second, func() string {
+		list := boxes(h)
+		if len(list) == 1 && list[0].Health.Word == word &&
+			(list[0].Restarts == times || list[0].Restarts > times && word == "healthy") {
+			return ""
+		}
+		return fmt.Sprintf("%+v", list)
+	}); said != "" {
+		h.t.Errorf("the box is %s\nwant it %s, and restarted %d times\n%s", said, word, times,
+			h.sh("journalctl -q -o short-precise -n 80"))
+	}
+}
+
+// An enabled box is looked at after each of its starts: by a boot after a power cut, by systemd when it died, and as it is
+// unhealthy. What the host's systemd does to itself ends no looks.
+func TestLooksComeWithTheBox(t *testing.T) {
+	h := newHost(t)
+	h.sh(tell + "\nmkdir -p /srv/www; touch /srv/www/flag")
+	h.profile("web", strings.Replace(flagged, "timeout = \"2s\"\n", "", 1))
+	h.must("boxrun", "enable", "web")
+	if err := h.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitUnit("boxrun@web.service", "active")
+	h.awaitUnit("boxrun-health@web.timer", "active")
+	h.isWell(0, 0, "web: healthy\n")
+	h.must("systemctl", "daemon-reexec")
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	h.restarted(1, "healthy")
+	h.awaitUnit("boxrun@web.service", "active")
+	h.mailed(1)
+	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
+	h.restarted(2, "healthy")
+	h.awaitUnit("boxrun-health@web.timer", "active")
+	h.mailed(2)
+	h.must("boxrun", "down", "web")
+	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun-*web*"); got != "" {
+		t.Errorf("down left units: %s", got)
+	}
+
+	// A start at boot that fails for good is told as well.
+	h.profile("web", flagged+"[systemd]\nrestart = \"no\"\n")
+	h.must("boxrun", "enable", "web")
+	h.sh("rm -r /srv/www; ! systemctl start boxrun@web")
+	h.mailed(3)
+}

@@ -1,0 +1,69 @@
+package guest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"boxrun/launcher/process"
+	"boxrun/launcher/testkit"
+)
+
+// initNamed runs a script as an init with the name.
+func initNamed(t *testing.T, name, script string) process.Process {
+	t.Helper()
+	sh, err := filepath.EvalSymlinks("/bin/bash")
+	if err != nil {
+		testkit.Cannot(t, "no bash here")
+	}
+	text, err := os.ReadFile(sh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	exe, ready := filepath.Join(dir, name), filepath.Join(dir, "ready")
+	if err := os.WriteFile(exe, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-c", script+"; : > "+ready+"; while :; do read -rt 0.05 <> <(:); done")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	testkit.Eventually(t, "the init is ready", func() bool { _, err := os.Stat(ready); return err == nil })
+	p, err := process.Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// An init gets the signal that stops it, not systemd's.
+func TestStopSendsTheInitsOwnSignal(t *testing.T) {
+	for name, script := range map[string]string{
+		"busybox": "trap 'exit 0' USR2", "openrc-init": "trap 'exit 0' TERM", "other": "trap 'exit 0' 37",
+	} {
+		init := initNamed(t, name, script)
+		if lines, took, killed := stop(t, init, masterOf(t, init), 10*time.Second); killed != nil || took > 5*time.Second {
+			t.Errorf("%s: killed, as %v, after %v and %q", name, killed, took, lines)
+		}
+	}
+}
+
+// An init that cannot end itself is ended when nothing else runs, long before the timeout.
+func TestStopEndsAnInitThatHasStoppedAllElse(t *testing.T) {
+	init := initNamed(t, "busybox", "trap 'sleep infinity & kill $!' USR2")
+	if lines, took, killed := stop(t, init, masterOf(t, init), 20*time.Second); killed != nil || took > 10*time.Second {
+		t.Errorf("killed, as %v, after %v and %q", killed, took, lines)
+	}
+}
+
+func TestOtherInit(t *testing.T) {
+	testkit.WantText(t, OtherInit(initNamed(t, "busybox", ":")), "its init is busybox, not systemd: a stop sends SIGUSR2")
+	testkit.WantText(t, OtherInit(initNamed(t, "runit", ":")),
+		"its init is runit, not systemd: a stop sends SIGRTMIN+3, and kills the box after 10s without a handler")
+	testkit.WantText(t, OtherInit(initNamed(t, "systemd", ":")), "")
+	testkit.WantText(t, OtherInit(process.Process{PID: 1 << 30}), "")
+}

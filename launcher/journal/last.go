@@ -1,0 +1,131 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/enter"
+	"boxrun/launcher/fault"
+	"boxrun/profiles"
+)
+
+// A box that does not run leaves its journal where the host keeps the box's /var/log/journal: in the directory of
+// [systemd] journal = "host", in a bind, or in the overlay. A journal in memory, in /run or in the tmpfs root of a box,
+// ends with the box. journalctl of the host reads what is left.
+
+// place is where the files of the host have a box's journal: below root, by a path that the box made.
+type place struct{ root, path string }
+
+// placeOf returns the place of the journal of a box of the profile; ok is false for a journal in memory.
+func placeOf(p profiles.Profile) (at place, ok bool) {
+	if box.KeepsJournal(p) {
+		dir, err := box.HostJournal(p)
+		return place{dir, "."}, err == nil
+	}
+	nearest := ""
+	for _, b := range p.Storage.Binds {
+		rest, err := filepath.Rel(b.Target, box.JournalDir)
+		if err == nil && filepath.IsLocal(rest) && len(b.Target) > len(nearest) {
+			nearest, at = b.Target, place{b.Source, rest}
+		}
+	}
+	switch {
+	case nearest != "":
+		return at, true
+	case p.Storage.Root == "overlay":
+		return place{filepath.Join(p.Storage.Overlay, "upper"), strings.TrimPrefix(box.JournalDir, "/")}, true
+	}
+	return at, false
+}
+
+// lastJournal opens the directory with the journal a box of the profile left; nil for no journal. The box made the
+// directories below its root: none of its links is followed, and none leads out.
+func lastJournal(p profiles.Profile) *os.File {
+	at, ok := placeOf(p)
+	if !ok {
+		return nil
+	}
+	root, err := os.Open(at.root)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	fd, err := unix.Openat2(int(root.Fd()), at.path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), filepath.Join(at.root, at.path))
+	if !hasFiles(dir) {
+		dir.Close()
+		return nil
+	}
+	return dir
+}
+
+// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files.
+func hasFiles(dir *os.File) bool {
+	for _, pattern := range []string{"*.journal", "*/*.journal"} {
+		if found, _ := filepath.Glob(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), pattern)); len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// showLast writes the wanted lines of a journal that a box left. The code is that of journalctl; with an error the code
+// is 125.
+func showLast(ctx context.Context, dir *os.File, o Query, out, errOut io.Writer) (code int, err error) {
+	const handed = 3 // the first of ExtraFiles
+	o.Follow, o.Lines = false, o.existing()
+	argv := append(o.argv(), fmt.Sprintf("--directory=/proc/self/fd/%d", handed))
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, errOut, []*os.File{dir}
+	if o.Colours {
+		cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=1")
+	}
+	err = cmd.Run()
+	if exited := new(exec.ExitError); errors.As(err, &exited) && exited.Exited() {
+		return exited.ExitCode(), nil
+	}
+	if err != nil && ctx.Err() == nil {
+		return enter.CodeBoxrun, fmt.Errorf("reading the journal in %s: %w", dir.Name(), err)
+	}
+	return 0, nil
+}
+
+// existing returns the number of existing lines to show: nil for all.
+func (o Query) existing() *int {
+	if n := o.lastLines(); n >= 0 {
+		return &n
+	}
+	return nil
+}
+
+// downBox returns a record for reading the journal that a box left when the box went down. arg names the box's profile.
+// Error: ErrNotFound without a profile or a journal.
+func downBox(s *box.Store, arg string, missing error) (*box.Box, error) {
+	p, err := s.Search.Load(arg)
+	if err != nil {
+		return nil, missing
+	}
+	b := &box.Box{Name: p.Name, Profile: p}
+	dir := lastJournal(p)
+	if dir == nil {
+		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up, and its journal went with it", p.Name),
+			Hint: "[systemd] journal = \"host\" in the profile keeps journals; a root = \"overlay\" keeps those of an image with " + box.JournalDir}
+	}
+	dir.Close()
+	return b, nil
+}

@@ -1,0 +1,72 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"boxrun/launcher/testkit"
+	"boxrun/profiles"
+)
+
+// The journal is looked for where the box's /var/log/journal is kept on the host.
+func TestPlaceOfAJournal(t *testing.T) {
+	bind := func(source, target string) profiles.Bind { return profiles.Bind{Source: source, Target: target} }
+	for _, c := range []struct {
+		root  string
+		binds []profiles.Bind
+		want  string
+	}{
+		{"tmpfs", nil, "{ } false"},
+		{"read-only", []profiles.Bind{bind("/srv/data", "/var/lib")}, "{ } false"},
+		{"overlay", nil, "{/data/o/upper var/log/journal} true"},
+		{"overlay", []profiles.Bind{bind("/srv/var", "/var")}, "{/srv/var log/journal} true"},
+		{"tmpfs", []profiles.Bind{bind("/srv/var", "/var"), bind("/srv/log", "/var/log")}, "{/srv/log journal} true"},
+		{"tmpfs", []profiles.Bind{bind("/srv/log", "/var/log"), bind("/srv/var", "/var")}, "{/srv/log journal} true"},
+		{"tmpfs", []profiles.Bind{bind("/srv/j", "/var/log/journal")}, "{/srv/j .} true"},
+		{"tmpfs", []profiles.Bind{bind("/srv/j", "/var/log/journal/x"), bind("/srv/j", "/var/logs")}, "{ } false"},
+	} {
+		p := profiles.Profile{Storage: profiles.Storage{Root: c.root, Overlay: "/data/o", Binds: c.binds}}
+		at, ok := placeOf(p)
+		testkit.WantText(t, fmt.Sprint(at, ok), c.want)
+	}
+}
+
+// A box leads nobody out of its own files: a link on the way to its journal is no journal.
+func TestLastJournalFollowsNoLink(t *testing.T) {
+	overlay, elsewhere := t.TempDir(), t.TempDir()
+	p := profiles.Profile{Storage: profiles.Storage{Root: "overlay", Overlay: overlay}}
+	log := filepath.Join(overlay, "upper/var/log")
+	write := func(dir string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(dir, "0123"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "0123/system.journal"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lastJournal(p) != nil {
+		t.Error("a box that never ran has a journal")
+	}
+	if err := os.MkdirAll(log, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(elsewhere)
+	if err := os.Symlink(elsewhere, filepath.Join(log, "journal")); err != nil {
+		t.Fatal(err)
+	}
+	if lastJournal(p) != nil {
+		t.Error("a link led out of the box")
+	}
+	if err := os.Remove(filepath.Join(log, "journal")); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(log, "journal"))
+	dir := lastJournal(p)
+	if dir == nil {
+		t.Fatal("the journal in the overlay is not found")
+	}
+	dir.Close()
+}

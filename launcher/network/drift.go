@@ -1,0 +1,168 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/conf"
+	"boxrun/launcher/fault"
+	"boxrun/netsetup"
+	"boxrun/profiles"
+)
+
+// A Survey asks of one box after another whether everything that it needs of the host is in place: its network, the names
+// it knows of others, its name servers. What boxes share is looked at once. A Survey changes nothing, and lasts as long as
+// its Kernel does without a Reread.
+type Survey struct {
+	store  *box.Store
+	kernel *netsetup.Kernel
+	boxes  []*box.Box
+	unread error               // of the records of boxes
+	shared map[string][]string // by bridge: the faults in what its boxes share
+
+	externals map[string]netsetup.External // by network.external
+}
+
+// NewSurvey reads the records of all boxes.
+func NewSurvey(s *box.Store, k *netsetup.Kernel) *Survey {
+	v := &Survey{store: s, kernel: k, shared: map[string][]string{}, externals: map[string]netsetup.External{}}
+	v.boxes, v.unread = s.All()
+	for _, b := range v.boxes {
+		b.Foreseen = conf.Named(b) // the look at each process is for all hosts files
+	}
+	return v
+}
+
+// Boxes returns the boxes with a readable record, by name.
+func (v *Survey) Boxes() []*box.Box { return v.boxes }
+
+// Drift returns every fault in what the box needs of the host.
+func (v *Survey) Drift(b *box.Box) ([]string, error) {
+	var all []string
+	if b.Bridged() {
+		var err error
+		if all, err = v.rules(b); err != nil {
+			return all, err
+		}
+		names, err := v.names(b)
+		if all = append(all, names); err != nil {
+			return nonEmpty(all), err
+		}
+	}
+	servers, err := conf.ServersDrift(v.store, b)
+	return nonEmpty(append(all, servers)), err
+}
+
+func nonEmpty(lines []string) []string {
+	return slices.DeleteFunc(lines, func(line string) bool { return line == "" })
+}
+
+// rules returns the faults in the plans behind a box on a bridge, and in what of the host's own is in their way.
+func (v *Survey) rules(b *box.Box) ([]string, error) {
+	moved, err := Moved(v.store, b)
+	if p := new(fault.Problem); errors.As(err, &p) && errors.Is(err, netsetup.ErrNoAddress) {
+		moved, err = "the box"+strings.TrimPrefix(p.Text, b.Name)+": "+p.Hint, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	shared, err := v.ofBridge(b)
+	if err != nil {
+		return nil, err
+	}
+	own, err := b.Ports.Drift(v.kernel)
+	if err != nil {
+		return nil, err
+	}
+	external, err := v.external(b.Profile.Network)
+	out, outErr := v.external(profiles.Network{})
+	if err := cmp.Or(err, outErr); err != nil {
+		return nil, err
+	}
+	lines := slices.Concat([]string{moved}, shared, own)
+	said, err := obstacles(b, external, out)
+	for _, c := range said {
+		lines = append(lines, c.Text+": "+c.Hint)
+	}
+	return lines, err
+}
+
+// external is External, looked up once for each name.
+func (v *Survey) external(n profiles.Network) (netsetup.External, error) {
+	if e, known := v.externals[n.External]; known {
+		return e, nil
+	}
+	e, err := External(n)
+	if err == nil {
+		v.externals[n.External] = e
+	}
+	return e, err
+}
+
+// ofBridge returns the faults in what all boxes on the bridge of b share.
+func (v *Survey) ofBridge(b *box.Box) ([]string, error) {
+	bridge := b.Profile.Network.Bridge
+	if lines, known := v.shared[bridge]; known {
+		return lines, nil
+	}
+	plans, err := sharedPlans(v.store, v.kernel, b)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, plan := range plans {
+		lines, err := plan.Drift(v.kernel)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, lines...)
+	}
+	if err := v.kernel.Overlap(Of(v.store, b)); err != nil {
+		all = append(all, err.Error())
+	}
+	v.shared[bridge] = all
+	return all, nil
+}
+
+// names returns the line for a hosts file that does not name the boxes as they are; where a record is unread, the line says
+// so.
+func (v *Survey) names(b *box.Box) (string, error) {
+	if errors.Is(v.unread, box.ErrUnreadable) {
+		return v.unread.Error(), nil
+	}
+	if v.unread != nil {
+		return "", v.unread
+	}
+	return conf.NamesDrift(v.store, b, v.boxes)
+}
+
+// PlansOf returns the plans a box needs on the host by now, in the order of work; none for a box without a bridge.
+func PlansOf(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]netsetup.Plan, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	plans, err := sharedPlans(s, k, b)
+	if err != nil {
+		return nil, err
+	}
+	return append(plans, b.Ports), nil
+}
+
+// sharedPlans returns the plans that all boxes on the bridge of b need on the host by now.
+func sharedPlans(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]netsetup.Plan, error) {
+	var plans []netsetup.Plan
+	for _, shared := range SharedPlans(s, Of(s, b)) {
+		plan, err := ReadPlan(shared.File)
+		if err == nil {
+			plan, _, err = plan.Renewed(k, shared.Plan)
+		}
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, plan)
+	}
+	return plans, nil
+}
