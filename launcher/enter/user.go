@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,11 +27,14 @@ type user struct {
 	Shell  string // "" if /etc/passwd names none
 }
 
+// mostUsers limits the files of users: root in the box writes them.
+const mostUsers = 8 << 20
+
 // lookUser finds spec, USER[:GROUP] by name or number, in the box's /etc/passwd and /etc/group. Numbers need not be in
 // the files. An image without these files still has root.
 func lookUser(spec string) (user, error) {
-	passwd, passwdErr := files.ReadIfThere("/etc/passwd")
-	group, groupErr := files.ReadIfThere("/etc/group")
+	passwd, passwdErr := files.ReadSmall("/etc/passwd", mostUsers)
+	group, groupErr := files.ReadSmall("/etc/group", mostUsers)
 	if err := cmp.Or(passwdErr, groupErr); err != nil {
 		return user{}, err
 	}
@@ -120,8 +122,8 @@ func (e entry) environ(u user, lang string) []string {
 // the box. The setting is in /etc/locale.conf or /etc/default/locale; without a setting the language is C.UTF-8.
 func boxLang() string {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
-		text, _ := os.ReadFile(path) // a login goes on without a file it cannot read
-		if lang := parseLang(string(text)); lang != "" {
+		text, _ := files.ReadSmall(path, 1<<16) // a login goes on without a file it cannot read
+		if lang := parseLang(text); lang != "" {
 			return lang
 		}
 	}

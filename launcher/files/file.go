@@ -185,6 +185,28 @@ func ReadIfThere(path string) (string, error) {
 	return string(content), IgnoreNotExist(err)
 }
 
+// ReadSmall is ReadIfThere for a file that may be anything: the error tells of what is no regular file, which might keep
+// the reader waiting, or larger than most bytes.
+func ReadSmall(path string, most int64) (string, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", IgnoreNotExist(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", path, most)
+	}
+	return string(text), err
+}
+
 // InMemory returns a new file without a name (memfd) with the given content. name only shows in /proc.
 func InMemory(name string, content []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
