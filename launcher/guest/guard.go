@@ -37,16 +37,19 @@ const (
 	maxLine    = 200
 )
 
-// answers are the signatures of the right answers, by method. A box is asked nothing else.
-var answers = map[string]string{
-	"AddMatch":            "", // by the library itself; a systemd without a bus answers with an error
-	"Get":                 "v",
-	"ListJobs":            "a(usssoo)",
-	"ListUnits":           "a(ssssssouso)",
-	"ListUnitsByNames":    "a(ssssssouso)",
-	"ListUnitsByPatterns": "a(ssssssouso)",
-	"ListUnitsFiltered":   "a(ssssssouso)",
-	"TryRestartUnit":      "o",
+// signatureOf returns the signature of the right answer to a method. A box is asked nothing else.
+func signatureOf(method string) (signature string, known bool) {
+	signature, known = map[string]string{
+		"AddMatch":            "", // by the library itself; a systemd without a bus answers with an error
+		"Get":                 "v",
+		"ListJobs":            "a(usssoo)",
+		"ListUnits":           "a(ssssssouso)",
+		"ListUnitsByNames":    "a(ssssssouso)",
+		"ListUnitsByPatterns": "a(ssssssouso)",
+		"ListUnitsFiltered":   "a(ssssssouso)",
+		"TryRestartUnit":      "o",
+	}[method]
+	return signature, known
 }
 
 // Write notes questions, and gives the peer AskTimeout to take them.
@@ -72,7 +75,7 @@ func (g *guard) note(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, known := answers[m.member]; !known {
+	if _, known := signatureOf(m.member); !known {
 		return fmt.Errorf("no answer of a box to %q is known", m.member)
 	}
 	g.questions[m.serial] = m.member
@@ -137,7 +140,7 @@ func (g *guard) checkAnswer(raw []byte) error {
 		return errors.New("an answer to no question")
 	}
 	delete(g.questions, m.answers)
-	want := answers[member]
+	want, _ := signatureOf(member)
 	if m.kind == typeError {
 		if m.name == "" {
 			return errors.New("an error without a name")

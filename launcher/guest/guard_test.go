@@ -48,8 +48,8 @@ func playSystemd(t *testing.T, c net.Conn, ok string, answer func(serial uint32)
 		if err != nil {
 			return
 		}
-		switch line = strings.Trim(line, "\x00\r\n"); {
-		case line == "BEGIN":
+		switch strings.Trim(line, "\x00\r\n") {
+		case "BEGIN":
 			raw, err := readMessage(in)
 			if err != nil {
 				return
@@ -57,7 +57,7 @@ func playSystemd(t *testing.T, c net.Conn, ok string, answer func(serial uint32)
 			_, _ = c.Write(answer(binary.LittleEndian.Uint32(raw[8:])))
 			_, _ = in.ReadByte() // until the client closes
 			return
-		case line == "AUTH":
+		case "AUTH":
 			_, _ = c.Write([]byte("REJECTED EXTERNAL\r\n"))
 		default:
 			_, _ = c.Write([]byte(ok + "\r\n"))

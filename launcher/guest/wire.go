@@ -144,8 +144,10 @@ func (w *wire) ended(n int) string {
 // objectPath matches the path of an object.
 var objectPath = regexp.MustCompile(`^/$|^(/[A-Za-z0-9_]+)+$`)
 
-// sizes are the types of numbers with their sizes.
-var sizes = map[byte]int{'y': 1, 'b': 4, 'n': 2, 'q': 2, 'i': 4, 'u': 4, 'x': 8, 't': 8, 'd': 8}
+// sizeOf returns the size of a type of numbers; 0 for other types.
+func sizeOf(kind byte) int {
+	return map[byte]int{'y': 1, 'b': 4, 'n': 2, 'q': 2, 'i': 4, 'u': 4, 'x': 8, 't': 8, 'd': 8}[kind]
+}
 
 // all walks values of several types.
 func (w *wire) all(signature string) {
@@ -166,7 +168,7 @@ func (w *wire) one(signature string) int {
 		}
 	case 'v':
 		inner := w.signature()
-		if len(inner) != 1 || sizes[inner[0]] == 0 && inner != "s" && inner != "o" {
+		if len(inner) != 1 || sizeOf(inner[0]) == 0 && inner != "s" && inner != "o" {
 			w.fail("a value of type %q", inner)
 			break
 		}
@@ -179,7 +181,7 @@ func (w *wire) one(signature string) int {
 		w.all(signature[1:end])
 		return end + 1
 	default:
-		w.fixed(sizes[kind], string(kind))
+		w.fixed(sizeOf(kind), string(kind))
 	}
 	return 1
 }
