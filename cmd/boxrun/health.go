@@ -11,8 +11,8 @@ import (
 	"boxrun/profiles"
 )
 
-// healthCommand looks at a box once. Only units of the host's systemd run this verb: the one of a box's timer, and with
-// --restart the one that starts an unhealthy box anew.
+// healthCommand looks at a box once. Only units of the host's systemd run this verb: the unit of a box's timer, and with
+// --restart the unit for a new start of an unhealthy box.
 func healthCommand(a *app) *cobra.Command {
 	var restart bool
 	cmd := &cobra.Command{
@@ -36,7 +36,7 @@ func healthCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// heal starts a box anew that looks found unhealthy, with its profile as it is now.
+// heal starts an unhealthy box anew, with its profile as it is now.
 func (a *app) heal(cmd *cobra.Command, name string) error {
 	l := a.launcher()
 	p, err := l.Reread(name)
@@ -80,7 +80,7 @@ func checkCode(word string) int {
 	return exitDone
 }
 
-// check prints how a box is, in one line, and ends with the code of that.
+// check prints how a box is, in a single line, and ends with the code for this state.
 func (a *app) check(cmd *cobra.Command, arg string) error {
 	name := profiles.BoxName(arg)
 	f, err := a.launcher().Check(cmd.Context(), name)

@@ -40,7 +40,7 @@ func resolved(search profiles.Search, names []string) (map[string]string, error)
 	return found, nil
 }
 
-// noteOthers says of names which file is not used, because the box was started from another of the same name.
+// noteOthers names the files left unused, because the boxes of names were started from other files of the same name.
 func (a *app) noteOthers(names []string) {
 	for _, name := range names {
 		if other := a.search.Other(name); other != "" {

@@ -86,7 +86,7 @@ func named(name string, err error) error {
 	return &taskError{name, err}
 }
 
-// taskError is the error of one of several tasks.
+// taskError is the error of a task beside others.
 type taskError struct {
 	name string
 	error

@@ -41,7 +41,7 @@ func newTerminal(in, out, err *os.File) *terminal {
 	return t
 }
 
-// sizeOf returns a function for the size of a terminal; nil for a file that is none.
+// sizeOf returns a function for the size of a terminal; nil for any other file.
 func sizeOf(file *os.File) func() (columns, rows int) {
 	if file == nil || !term.IsTerminal(int(file.Fd())) {
 		return nil
@@ -55,7 +55,7 @@ func sizeOf(file *os.File) func() (columns, rows int) {
 	}
 }
 
-// forTask returns a terminal for the task of a box, beside those of other boxes.
+// forTask returns a terminal for the task of a box, beside the tasks of other boxes.
 func (t *terminal) forTask(name string) *terminal {
 	own := *t
 	own.line, own.task = t.screen.NewLine(), name

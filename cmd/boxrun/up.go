@@ -192,7 +192,7 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	return a.commands(append(first, commands...), err)
 }
 
-// printDependency prints the commands of up for q, a dependency of p. It prints nothing where there are none.
+// printDependency prints the commands of up for q, a dependency of p; nothing where there are no commands.
 func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error {
 	commands, err := run.Up(q, launcher.UpOptions{})
 	if err != nil {
