@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"boxrun/e2e/testhost"
 )
 
 // Each box is a machine with an id of its own, kept over starts, and each of its starts is a boot of its own: as
@@ -133,4 +135,31 @@ func TestAnotherInitIsToldToStop(t *testing.T) {
 		t.Errorf("up: %v", r)
 	}
 	h.must("boxrun", "down", "other") // 6 if the box had to be killed
+}
+
+// The service by which clouds tell an instance its own credentials is not for boxes, unless a profile says so.
+func TestInstanceMetadata(t *testing.T) {
+	h := newHost(t)
+	h.client("ip", "addr", "add", "169.254.169.254/32", "dev", "eth0")
+	h.sh("ip route add 169.254.169.254/32 via " + testhost.ClientAddr)
+	h.serve(h.probe, "serve", "metadata", "tcp/169.254.169.254:80")
+	for _, c := range []struct {
+		keys   string
+		reach  bool
+		status string
+	}{
+		{"", false, "in place"},
+		{"metadata = \"allow\"\n", true, "in place"},
+	} {
+		h.profile("web", "image = \"/srv/web\"\n[network]\n"+c.keys)
+		h.must("boxrun", "up", "--replace", "web")
+		r := h.run("boxrun", "exec", "web", "--", "timeout", "3", "bash", "-c", "exec 3<> /dev/tcp/169.254.169.254/80")
+		if got := r.Code == 0; got != c.reach {
+			t.Errorf("profile with %q reaches the service: %v, want %v\n%v", c.keys, got, c.reach, r)
+		}
+		if got := h.must("boxrun", "status", "web"); !strings.Contains(got, c.status) {
+			t.Errorf("profile with %q: status says\n%s", c.keys, got)
+		}
+	}
+	h.must("boxrun", "down", "web")
 }

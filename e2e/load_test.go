@@ -99,6 +99,31 @@ const resources = `
 	echo "temporary files $(find /tmp /var/tmp /var/lib/cni /root/.apptainer -type f | wc -l)"
 `
 
+// grown says whether a count of resources is higher than before. Helpers of the host's systemd, which end when idle, may
+// be counted before.
+func grown(t *testing.T, before, after string) bool {
+	t.Helper()
+	counts := func(text string) []int {
+		var all []int
+		for line := range strings.Lines(text) {
+			words := strings.Fields(line)
+			n, err := strconv.Atoi(words[len(words)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, n)
+		}
+		return all
+	}
+	old, now := counts(before), counts(after)
+	for i, n := range now {
+		if n > old[i] {
+			return true
+		}
+	}
+	return false
+}
+
 // Rounds of up and down leak nothing, seen or unseen.
 func TestRoundsLeakNothing(t *testing.T) {
 	h := newHost(t)
@@ -116,8 +141,8 @@ func TestRoundsLeakNothing(t *testing.T) {
 	}
 	time.Sleep(settled)
 	h.same(before, left()...)
-	if got := h.sh(resources); got != counted {
-		t.Errorf("after %d rounds:\n%swant:\n%s", rounds, got, counted)
+	if got := h.sh(resources); grown(t, counted, got) {
+		t.Errorf("after %d rounds:\n%swant at most:\n%s", rounds, got, counted)
 	}
 	t.Logf("%d rounds of up and down", rounds)
 }

@@ -245,7 +245,7 @@ func TestTheHostsTerminalsAreOutOfReach(t *testing.T) {
 	h.profile("getty", hostProfile("/srv/getty", "[ready]", `units = ["systemd-logind.service"]`))
 	h.must("boxrun", "up", "getty")
 	devices := h.must("boxrun", "exec", "getty", "--", "sh", "-c", "ls -l /dev | sed -n 's/^[bc].* //p' | tr '\\n' ' '")
-	if want := "null random tty urandom zero "; devices != want {
+	if want := "full null random tty urandom zero "; devices != want {
 		t.Errorf("the box has the devices %s, want %s", devices, want)
 	}
 	if got := h.must("boxrun", "exec", "getty", "--", "sh", "-c", "ps -eo args | grep -c '[a]getty' || true"); got != "0\n" {

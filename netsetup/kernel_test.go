@@ -145,7 +145,7 @@ chain filter/BOXRUN-FWD lacks the rule: -m comment --comment boxrun:host -j BOXR
 		{"a box's jump for another address", "iptables -R BOXRUN-BOXES 1 -d 10.22.0.9 -m comment --comment boxrun:coldfront -j BOXRUN-FW-coldfront",
 			`chain filter/BOXRUN-BOXES lacks the rule: -d 10.22.0.8 -m comment --comment boxrun:coldfront -j BOXRUN-FW-coldfront
 chain filter/BOXRUN-BOXES has a rule that is out of date: -d 10.22.0.9 -m comment --comment boxrun:coldfront -j BOXRUN-FW-coldfront`},
-		{"a box's chain deleted", "iptables -D BOXRUN-BOXES 1; iptables -F BOXRUN-FW-coldfront; iptables -X BOXRUN-FW-coldfront",
+		{"a box's chain deleted", "iptables -D BOXRUN-BOXES -d 10.22.0.8 -m comment --comment boxrun:coldfront -j BOXRUN-FW-coldfront; iptables -F BOXRUN-FW-coldfront; iptables -X BOXRUN-FW-coldfront",
 			`chain filter/BOXRUN-FW-coldfront is missing
 chain filter/BOXRUN-BOXES lacks the rule: -d 10.22.0.8 -m comment --comment boxrun:coldfront -j BOXRUN-FW-coldfront`},
 	}

@@ -150,7 +150,7 @@ const labScript = `
 	ip addr add 192.0.2.1/24 dev ext0; ip addr add 192.0.2.9/24 dev ext0
 	ip link set ext0 mtu 1300 up
 	ip -n client addr add 192.0.2.2/24 dev eth0; ip -n client addr add 192.0.2.3/24 dev eth0
-	ip -n client link set eth0 up
+	ip -n client addr add 169.254.169.254/32 dev eth0; ip -n client link set eth0 up
 	ip route add default via 192.0.2.2
 	ip -n client route add 10.22.0.0/16 via 192.0.2.1
 	sysctl -qw net.ipv4.ip_forward=0`
@@ -190,6 +190,7 @@ func dbBox() Box {
 		Name: "db", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.9"), Veth: "veth9", Offload: true,
 		Ports:     []Port{{Host: 8081, Container: 80, Count: 1, Proto: "tcp"}},
 		AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")},
+		Metadata:  true,
 	}
 }
 
@@ -213,7 +214,7 @@ func newLab(t *testing.T) *lab {
 	nstest.Shell(t, fmt.Sprintf(martianScript, "client", "192.0.2.1", "192.0.2.2"))
 	nstest.Shell(t, fmt.Sprintf(martianScript, "web", "10.22.0.1", "10.22.0.8"))
 	l.serve("", "tcp/127.0.0.1:9999")
-	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080")
+	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080", "tcp/169.254.169.254:80", "tcp/169.254.169.254:53")
 	l.serve("db", "tcp/10.22.0.9:80")
 	l.serve("web", "tcp/10.22.0.8:80", "udp/10.22.0.8:53", "tcp/10.22.0.8:3306", "tcp/10.22.0.8:443", "tcp/10.22.0.8:3307",
 		"tcp/10.22.0.8:9002", "udp/10.22.0.8:6002")

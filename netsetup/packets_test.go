@@ -46,6 +46,9 @@ var (
 	otherBox   = labProbe{"db", "tcp", "", "192.0.2.1:8080"}
 	neighbour  = labProbe{"web", "tcp", "", "10.22.0.9:80"}
 	webToDB    = labProbe{"web", "tcp", "", "192.0.2.1:8081"}
+	credential = labProbe{"web", "tcp", "", "169.254.169.254:80"}
+	cloudNames = labProbe{"web", "tcp", "", "169.254.169.254:53"}
+	trusted    = labProbe{"db", "tcp", "", "169.254.169.254:80"}
 	guarded    = labProbe{"web", "tcp", "", "127.0.0.1:9999"}
 )
 
@@ -80,6 +83,9 @@ var reach = []struct {
 	{neighbour, "10.22.0.8 to port 80"},
 	{webToDB, noAnswer}, // but its neighbours
 	{guarded, noAnswer},
+	{credential, noAnswer},
+	{cloudNames, "192.0.2.1 to port 53"},
+	{trusted, "192.0.2.1 to port 80"},
 }
 
 func testPackets(_ *testing.T, l *lab) {
@@ -125,6 +131,7 @@ var faults = []fault{
 	{"filter", "BOXRUN-BOXES", "-j BOXRUN-FW-db", "", "ACCEPT", false, notAllowed, "192.0.2.3 to port 80"},
 	{"filter", "BOXRUN-FWD", "-j BOXRUN-OUT", "", "DROP", false, outside, noAnswer},
 	{"filter", "BOXRUN-OUT", "-j ACCEPT", "", "DROP", false, outside, noAnswer},
+	{"filter", "BOXRUN-BOXES", "-d 169.254.169.254", "", "", false, credential, "192.0.2.1 to port 80"},
 	{"filter", "BOXRUN-FW-web", "--dport 80", "", "", false, published, noAnswer},
 	{"filter", "BOXRUN-FW-web", "--dport 53", "", "", false, udp, noAnswer},
 	{"filter", "BOXRUN-FW-web", "--dport 443", "", "", false, oneAddress, noAnswer},

@@ -28,12 +28,21 @@ func Ports(b Box) Plan {
 		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
 		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
 	}
+	if !b.Metadata {
+		p.Rules = append(p.Rules, Rule{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, b.toMetadata(), "DROP")})
+	}
 	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	p.Flows = &Flows{Box: b.Addr}
 	for _, r := range ranges {
 		p.Flows.Ports = append(p.Flows.Ports, r.onHost())
 	}
 	return p
+}
+
+// toMetadata matches packets of the box for a cloud's service for the data of instances: behind HTTP are credentials of
+// the host. Some clouds resolve names at the same address.
+func (b Box) toMetadata() string {
+	return fmt.Sprintf("-s %s -d 169.254.169.254 -i %s -p tcp --dport 80", b.Addr, b.Bridge)
 }
 
 // last returns the last port of the range from first on.

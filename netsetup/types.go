@@ -41,4 +41,5 @@ type Box struct {
 	Ports     []Port
 	Others    []string       // lease directories of other networks of host-local on the bridge
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone
+	Metadata  bool           // the box may reach the cloud's service for the data of instances
 }

@@ -21,6 +21,7 @@ func Default() Profile {
 			Search:    []string{},
 
 			DNSOptions: []string{},
+			Metadata:   "deny",
 			Offload:    "off",
 			Marks:      defaultMarks,
 		},

@@ -52,6 +52,7 @@ type Network struct {
 
 	DNSOptions []string `json:"dns_options" toml:"dns_options"` // of resolv.conf; empty: the host's
 	Offload    string   `json:"offload" toml:"offload"`         // off | keep
+	Metadata   string   `json:"metadata" toml:"metadata"`       // deny | allow
 	Marks      Marks    `json:"marks" toml:"marks"`
 }
 

@@ -108,7 +108,9 @@ func (p Profile) Word() string { return p.Ref().word() }
 // Find looks for the profile that a person named by arg: a path (with a slash or ending in .toml), "builtin:NAME", or a
 // name on the search path. Each form may end in @INSTANCE. A path is returned as given, even if there is no such file.
 // A name of a box, such as a box started as an instance or from a path, means the profile of its start, as s.Box returns
-// it: with FilesFirst after the search path, else before, if the file is still there. A name found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
+// it: with FilesFirst after the search path, else before, if the file is still there. A built-in profile of a box comes
+// before the current directory alone: whoever puts a file of the name where profiles are kept means to replace it. A name
+// found nowhere is an ErrNotFound. A directory that cannot be searched is an error too.
 func (s Search) Find(arg string) (Ref, error) {
 	ref, err := parseRef(arg)
 	name := ref.File
@@ -117,7 +119,10 @@ func (s Search) Find(arg string) (Ref, error) {
 		return ref, err
 	}
 	if started, ok := s.started(ref); ok && !s.FilesFirst {
-		return started, nil
+		if !strings.HasPrefix(started.File, builtinPrefix) {
+			return started, nil
+		}
+		s.Dirs = slices.DeleteFunc(slices.Clone(s.Dirs), func(dir string) bool { return dir == here })
 	}
 	for _, dir := range s.Dirs {
 		ref.File = filepath.Join(dir, name+".toml")

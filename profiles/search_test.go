@@ -375,6 +375,18 @@ func TestABoxKeepsItsFile(t *testing.T) {
 			t.Errorf("%s: got %s, %v, not %q, want %s, not %q", test.arg, got, err, other, test.want, test.other)
 		}
 	}
+	// A built-in profile gives way to a file kept for it, and not to the current directory's.
+	boxes["hello"] = Ref{"builtin:hello", ""}
+	if err := os.WriteFile("hello.toml", []byte(image), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Find("hello"); err != nil || got.File != "builtin:hello" || s.Other("hello") != "hello.toml" {
+		t.Errorf("a file in the current directory: got %v, %v", got, err)
+	}
+	kept := shelf(t, map[string]string{"hello.toml": image})
+	if got, err := s.With([]string{kept}).Find("hello"); err != nil || got.File != kept+"/hello.toml" {
+		t.Errorf("a file where profiles are kept: got %v, %v", got, err)
+	}
 	s.FilesFirst = true
 	if got, err := s.Find("web"); err != nil || got.File != "web.toml" || s.Other("web") != "" {
 		t.Errorf("files first: got %s, %v", got, err)

@@ -16,6 +16,7 @@ func (n *Network) decode(s *section) {
 	take(s, "search", &n.Search, texts(domainName))
 	take(s, "dns_options", &n.DNSOptions, texts(resolverOption))
 	take(s, "offload", &n.Offload, text(choice("off", "keep")))
+	take(s, "metadata", &n.Metadata, text(choice("deny", "allow")))
 	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)
 	n.checkPorts(s)
@@ -36,6 +37,7 @@ func (n *Network) checkMode(s *section) {
 	n.senseless(s, "external", n.External != usual.External, "nothing is published")
 	n.senseless(s, "allow_from", len(n.AllowFrom) > 0, "nothing is published, the host's own firewall decides")
 	n.senseless(s, "offload", n.Offload != usual.Offload, "the box has no devices on the host")
+	n.senseless(s, "metadata", n.Metadata != usual.Metadata, "no rule stands between the box and the host's network")
 	n.senseless(s, "marks", n.Marks != usual.Marks, "it is that of the bridge")
 	if n.Mode == HostMode {
 		n.checkHostPorts(s)

@@ -185,6 +185,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	return netsetup.Box{
 		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Addr: b.Addr, Veth: b.Veth,
 		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
+		Metadata: n.Metadata == "allow",
 	}, err
 }
 
