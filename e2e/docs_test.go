@@ -265,14 +265,15 @@ func loosely(text string) string {
 
 // exampleOrder has the verbs in an order in which their examples can be typed one after the other.
 var exampleOrder = []string{
-	"", "build", "up", "diff", "ps", "status", "exec", "shell", "cp", "logs", "restart", "profile list", "profile show", "profile check",
-	"profile init", "host setup", "host show", "doctor", "trace", "enable", "repair", "disable", "down", "host reset", "version",
+	"", "build", "up", "diff", "ps", "status", "stats", "exec", "shell", "cp", "logs", "restart", "profile list", "profile show", "profile check",
+	"profile init", "host setup", "host show", "doctor", "trace", "enable", "repair", "disable", "down", "kept list", "kept export",
+	"kept rm", "host reset", "version",
 }
 
 // followExamples types the examples that the help texts and the manual pages show.
 func (h host) followExamples() {
 	h.t.Helper()
-	h.profile("web", "image = \"web\"\n[build]\ndefinition = \"web.def\"\n[network]\nports = [\"80\"]\n")
+	h.profile("web", "image = \"web\"\n[build]\ndefinition = \"web.def\"\n[network]\nports = [\"80\"]\n[storage]\nroot = \"overlay\"\n")
 	h.profile("db", "image = \"/srv/web\"\n")
 	h.sh("printf 'Bootstrap: localimage\nFrom: /srv/web\n' > /etc/boxrun/profiles/web.def; boxrun up db")
 	for _, verb := range exampleOrder {

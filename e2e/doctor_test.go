@@ -245,7 +245,8 @@ func symptoms() []symptom {
 			asks: "192.0.2.1:7000", status: doctor.Fail, check: "address", words: []string{"10.22.9.9"}},
 		{name: "hang after the handshake: MSS", script: "ip link set eth0 mtu 1400; iptables -I OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP; " +
 			"iptables -t mangle -F BOXRUN-MSS", loads: "http://192.0.2.1:8080/large",
-			status: doctor.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer"},
+			status: doctor.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer",
+			undo: "boxrun doctor web --fix || true; ip link set eth0 mtu 1500"}, // the smaller MTU is named too, and stays
 		{name: "hang after the handshake: offload", script: "ethtool -K sbr0 tx on sg on gso on; for veth in $(ls /sys/class/net/sbr0/brif); do ethtool -K $veth tx on sg on gso on; done",
 			status: doctor.Fail, check: "offload", words: []string{"tx-checksum"}},
 		{name: "ping as root only", script: inBox + "sh -c 'cp /usr/bin/ping /root/ping && mv -f /root/ping /usr/bin/ping; sysctl -qw net.ipv4.ping_group_range=\"1 0\"'", shows: "boxrun exec -u bob web -- ping -c 1 -W 1 127.0.0.1",
