@@ -173,7 +173,8 @@ func (h host) crash(what string, restarts int) {
 		return fmt.Sprintf("%+v", list)
 	})
 	if said != "" {
-		h.t.Fatalf("after kill -9 of its %s the box was %s, want it running anew, restarts %d", what, said, restarts)
+		h.t.Fatalf("after kill -9 of its %s the box was %s, want it running anew, restarts %d\n%s", what, said, restarts,
+			h.sh("systemctl status --no-pager -n 0 boxrun@web || true; journalctl -q --no-pager -n 60"))
 	}
 	if said := eventually(5*time.Second, func() string {
 		return h.run("curl", "-sSf", "-o", "/dev/null", "-m", "1", "http://127.0.0.1/").Stderr

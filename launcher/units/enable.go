@@ -156,6 +156,9 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 		if err := refuseStopping(ctx, unit); err != nil {
 			return err
 		}
+		if !b.Master.Alive() { // systemd would take the end of a process that it never saw for a success
+			return &fault.Problem{Kind: fault.ErrNotStarted, Text: b.Name + ": the box ended as it became ready"}
+		}
 		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
 		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
 	}
@@ -173,6 +176,9 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 	_ = host.Ask(ctx, func(ctx context.Context) error { // fails without a failure to reset
 		return host.ResetFailedUnitContext(ctx, unit)
 	})
+	// A stop of the service that an earlier box was in goes on for a moment. systemd would merge the next stop into that
+	// one, and drop the start between.
+	host.awaitPast(ctx, unit, "deactivating")
 	return fault.Wrap("having systemd watch "+b.Name, host.start(ctx, unit))
 }
 

@@ -94,7 +94,7 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 	}
 	own := store.Caller.Unit
 	if !IsOf(own, b.Name) {
-		host.awaitStarted(ctx, Transient(b.Name))
+		host.awaitPast(ctx, Transient(b.Name), "activating")
 		host.wakeBus(ctx)
 	}
 	units := unitsOf(b)
@@ -104,12 +104,12 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 	return host.stop(ctx, slices.DeleteFunc(units, func(unit string) bool { return unit == own })...)
 }
 
-// awaitStarted waits until a service has started: until then the command line is in its last sleep. If told to stop
-// earlier, systemd would not know Apptainer's master yet, and would kill it.
-func (h *Host) awaitStarted(ctx context.Context, unit string) {
+// awaitPast waits until a service has left a state. Until a service of a box has started, the command line is in its last
+// sleep: if told to stop earlier, systemd would not know Apptainer's master yet, and would kill it.
+func (h *Host) awaitPast(ctx context.Context, unit, passing string) {
 	for began := time.Now(); time.Since(began) < unitTimeout; {
 		state, err := h.activeState(ctx, unit)
-		if err != nil || state != "activating" || process.Sleep(ctx, 5*time.Millisecond) != nil {
+		if err != nil || state != passing || process.Sleep(ctx, 5*time.Millisecond) != nil {
 			return
 		}
 	}
