@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/process"
@@ -155,7 +156,7 @@ func (h *Host) mountDisk(root string) error {
 
 // fitToMachine writes the few files of a host that depend on the machine.
 func (h *Host) fitToMachine() error {
-	machineID := strings.ReplaceAll(randomUUID(), "-", "")
+	machineID := strings.ReplaceAll(uuid.NewString(), "-", "")
 	files := map[string]string{
 		"etc/hostname":    "host\n",
 		"etc/hosts":       "127.0.0.1 localhost\n" + HostAddr + " host\n" + ClientAddr + " client\n",
@@ -179,7 +180,7 @@ func (h *Host) Boot(ctx context.Context) error {
 	if err := h.makeWire(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(h.path("boot_id"), []byte(randomUUID()+"\n"), 0o444); err != nil {
+	if err := os.WriteFile(h.path("boot_id"), []byte(uuid.NewString()+"\n"), 0o444); err != nil {
 		return err
 	}
 	if err := h.makeCgroup(); err != nil {
@@ -358,10 +359,4 @@ func (h *Host) dir() string { return filepath.Join(stateDir, h.name) }
 
 func (h *Host) path(elem ...string) string {
 	return filepath.Join(append([]string{h.dir()}, elem...)...)
-}
-
-func randomUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // documented never to fail
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

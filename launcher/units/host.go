@@ -81,15 +81,20 @@ func (h *Host) forgetFailures(ctx context.Context, patterns ...string) error {
 }
 
 // activeState returns the state of a unit, such as "active"; "inactive" for a missing unit.
-func (h *Host) activeState(ctx context.Context, unit string) (state any, err error) {
+func (h *Host) activeState(ctx context.Context, unit string) (any, error) {
+	return h.unitProperty(ctx, unit, "ActiveState")
+}
+
+// unitProperty returns a property that units of every type have.
+func (h *Host) unitProperty(ctx context.Context, unit, name string) (value any, err error) {
 	err = h.Ask(ctx, func(ctx context.Context) error {
-		p, err := h.GetUnitPropertyContext(ctx, unit, "ActiveState")
+		p, err := h.GetUnitPropertyContext(ctx, unit, name)
 		if err == nil {
-			state = p.Value.Value()
+			value = p.Value.Value()
 		}
 		return err
 	})
-	return state, err
+	return value, err
 }
 
 // unitTimeout is how long systemd may take to end a service without processes.

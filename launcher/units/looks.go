@@ -202,14 +202,7 @@ func RefuseFailureUnit(ctx context.Context, p profiles.Profile) error {
 		return err
 	}
 	defer host.Close()
-	var load any
-	err = host.Ask(ctx, func(ctx context.Context) error {
-		p, err := host.GetUnitPropertyContext(ctx, unit, "LoadState")
-		if err == nil {
-			load = p.Value.Value()
-		}
-		return err
-	})
+	load, err := host.unitProperty(ctx, unit, "LoadState")
 	if err != nil || load == "loaded" {
 		return fault.Wrap("asking systemd for "+unit, err)
 	}
