@@ -159,6 +159,29 @@ func TestTraceDrops(t *testing.T) {
 		h.hasEvent(events, "NETFILTER_DROP", "nft rule inet site f oifname \"sbr0\" tcp dport 80 drop", "fix: add to that chain")
 		h.must("nft", "delete", "table", "inet", "site")
 	})
+	t.Run("traffic control, after the source became the host's", func(t *testing.T) {
+		h := h.in(t)
+		h.sh("tc qdisc add dev eth0 root tbf rate 8kbit burst 60 limit 60") // less than a packet's size
+		events := h.traced(func() {
+			h.run("boxrun", "exec", "web", "--", "timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009")
+			h.run("timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009") // the host's own: not told
+		}, "web")
+		h.hasEvent(events, "QDISC_DROP", "192.0.2.1:", "> 192.0.2.2:6009 tcp SYN", "traffic control", "fix: tc -s qdisc show")
+		own := slices.DeleteFunc(dropsOf(events), func(e trace.Event) bool { return !strings.Contains(e.Packet, ":6009 ") })
+		if len(own) != 1 || own[0].Times != 1 {
+			t.Errorf("got %+v, want one drop, of the box's own connection", own)
+		}
+		h.sh("tc qdisc del dev eth0 root")
+	})
+	t.Run("a rule after the source became the host's", func(t *testing.T) {
+		h := h.in(t)
+		h.sh(`nft 'table netdev site { chain e { type filter hook egress device "eth0" priority 0; tcp dport 6009 drop; }; }'`)
+		events := h.traced(func() {
+			h.run("boxrun", "exec", "web", "--", "timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009")
+		}, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "192.0.2.1:", "> 192.0.2.2:6009 tcp SYN", "after its addresses were translated")
+		h.must("nft", "delete", "table", "netdev", "site")
+	})
 	t.Run("nobody listens", func(t *testing.T) {
 		h := h.in(t)
 		events := h.traced(func() { h.asked(closed, "1"); h.asked(closed, "1") }, "web")

@@ -55,6 +55,9 @@ func (j judge) filtered(d drop) (text, fix string) {
 		return "dropped by a rule of the box's own firewall", j.typed(d, "nft list ruleset")
 	}
 	const unknown = "a rule of a firewall drops it"
+	if d.tracked {
+		return unknown + " after its addresses were translated", "nft list ruleset; iptables-save"
+	}
 	state, err := firewall.Read()
 	if err != nil {
 		return unknown, ""
