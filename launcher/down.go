@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -209,7 +210,7 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
-	left = append(append(left, storage.Made(b)...), units.Kept(b)...)
+	left = slices.Concat(left, storage.Made(b), units.Kept(b), storage.UnmadeMemory(l.Store, b))
 	kept, err := storage.KeptFor(l.Store, b)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})

@@ -83,6 +83,7 @@ func (d *DryRun) clear(b *box.Box) ([]string, error) {
 	for _, file := range d.l.lastOf(b, others) {
 		d.raised[file] = false
 	}
+	b.Anew = true
 	return d.l.downCommands(b, others)
 }
 
@@ -180,7 +181,7 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	for _, set := range w.files {
 		lines = append(lines, set.Commands()...)
 	}
-	lines = append(lines, list.Map(w.dirs, storage.Dirs.Command)...)
+	lines = append(append(lines, list.Map(w.dirs, storage.Dirs.Command)...), w.journal.Commands()...)
 	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		var err error

@@ -82,6 +82,7 @@ type wanted struct {
 	box       *box.Box
 	files     []files.Set
 	dirs      []storage.Dirs
+	journal   storage.Memory
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
 	env       []string // of the command line, and of the box's init
@@ -90,9 +91,10 @@ type wanted struct {
 // plan returns what a start of box b puts on the host. The box's hosts file names its neighbours among boxes.
 func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f facts) wanted {
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
+	memory := storage.JournalMemory(s, p)
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
-		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p))...),
+		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p), memory.Binds())...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
@@ -104,7 +106,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		sets = append(sets, f.hello.Root(start.Image))
 	}
 	return wanted{
-		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
+		box: b, files: sets, dirs: storage.Needed(p), journal: memory, apptainer: f.apptainer, argv: start.Argv(),
 		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
 	}
 }
@@ -131,6 +133,9 @@ func (w wanted) prepare(s *box.Store) error {
 		}
 	}
 	if err := fault.Each(w.dirs, func(d storage.Dirs) error { return d.Make(s, w.box) }); err != nil {
+		return err
+	}
+	if err := w.journal.Make(); err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

@@ -43,6 +43,8 @@ mkdir -p /run/boxrun/boxes/web/conf/masks
 install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
 mkdir -p /srv/changes && chmod go= /srv/changes
+mkdir -p -m 700 /run/boxrun/journals && mkdir -p /run/boxrun/journals/web
+mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=20%,nr_inodes=800k tmpfs /run/boxrun/journals/web
 `+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
 		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+

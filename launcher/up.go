@@ -217,6 +217,7 @@ func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
 	if words := u.changed(b, &u.p); len(words) > 0 {
 		u.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
+	b.Anew = true
 	_, killed := u.clear(ctx, u.k, b, *cmp.Or(u.o.StopTimeout, &b.Profile.Systemd.StopTimeout))
 	if killed != nil && !errors.Is(killed, fault.ErrKilled) {
 		return Up{}, killed

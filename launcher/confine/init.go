@@ -109,7 +109,7 @@ func (o order) steps() []step {
 		{"making /dev/full", addFull},
 	}
 	if !o.Bare {
-		list = append(list, step{"masking units", maskUnits})
+		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", keepJournal})
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})

@@ -169,6 +169,22 @@ func maskUnits() error {
 	return err
 }
 
+// JournalDir is where a box finds memory of the host for its journal, until the journal's place is mounted.
+const JournalDir = "/etc/boxrun/journal"
+
+// keepJournal moves the memory of the host for the journal to where journald looks for a journal in memory. An image
+// without systemd has no /run of boxrun's.
+func keepJournal() error {
+	const dir = "/run/log/journal"
+	if !files.Exists(JournalDir) || !files.Exists("/run/systemd") {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return unix.Mount(JournalDir, dir, "", unix.MS_MOVE, "")
+}
+
 // mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it
 // cannot mount /run.
 func mountForSystemd() error {

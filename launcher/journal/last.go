@@ -19,13 +19,13 @@ import (
 )
 
 // A box that does not run leaves its journal where the host keeps the box's /var/log/journal: in the directory of
-// [systemd] journal = "host", in a bind, or in the overlay. A journal in memory, in /run or in the tmpfs root of a box,
-// ends with the box. journalctl of the host reads what is left.
+// [systemd] journal = "host", in a bind, or in the overlay. A journal in memory outlives a crash of the box and a start
+// anew, but no down. journalctl of the host reads what is left.
 
 // place is where the files of the host have a box's journal: below root, by a path that the box made.
 type place struct{ root, path string }
 
-// placeOf returns the place of the journal of a box of the profile; ok is false for a journal in memory.
+// placeOf returns the place of the journal of a box of the profile; ok is false where all journals are in memory.
 func placeOf(p profiles.Profile) (at place, ok bool) {
 	if box.KeepsJournal(p) {
 		dir, err := box.HostJournal(p)
@@ -47,13 +47,20 @@ func placeOf(p profiles.Profile) (at place, ok bool) {
 	return at, false
 }
 
-// lastJournal opens the directory with the journal a box of the profile left; nil for no journal. The box made the
-// directories below its root: none of its links is followed, and none leads out.
-func lastJournal(p profiles.Profile) *os.File {
-	at, ok := placeOf(p)
-	if !ok {
-		return nil
+// lastJournal opens the directory with the journal a box of the profile left: on a disk, or else in memory; nil for no
+// journal.
+func lastJournal(s *box.Store, p profiles.Profile) *os.File {
+	if at, ok := placeOf(p); ok {
+		if dir := at.open(); dir != nil {
+			return dir
+		}
 	}
+	return place{s.JournalMemory(p.Name), "."}.open()
+}
+
+// open opens a place with files of a journal; nil for another place. The box made the directories below the root: none of
+// its links is followed, and none leads out.
+func (at place) open() *os.File {
 	root, err := os.Open(at.root)
 	if err != nil {
 		return nil
@@ -121,7 +128,7 @@ func downBox(s *box.Store, arg string, missing error) (*box.Box, error) {
 		return nil, missing
 	}
 	b := &box.Box{Name: p.Name, Profile: p}
-	dir := lastJournal(p)
+	dir := lastJournal(s, p)
 	if dir == nil {
 		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up, and its journal went with it", p.Name),
 			Hint: "[systemd] journal = \"host\" in the profile keeps journals; a root = \"overlay\" keeps those of an image with " + box.JournalDir}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"boxrun/launcher/box"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -36,6 +37,7 @@ func TestPlaceOfAJournal(t *testing.T) {
 // A box leads nobody out of its own files: a link on the way to its journal is no journal.
 func TestLastJournalFollowsNoLink(t *testing.T) {
 	overlay, elsewhere := t.TempDir(), t.TempDir()
+	store := &box.Store{Dir: t.TempDir()}
 	p := profiles.Profile{Storage: profiles.Storage{Root: "overlay", Overlay: overlay}}
 	log := filepath.Join(overlay, "upper/var/log")
 	write := func(dir string) {
@@ -47,7 +49,7 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if lastJournal(p) != nil {
+	if lastJournal(store, p) != nil {
 		t.Error("a box that never ran has a journal")
 	}
 	if err := os.MkdirAll(log, 0o755); err != nil {
@@ -57,14 +59,14 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 	if err := os.Symlink(elsewhere, filepath.Join(log, "journal")); err != nil {
 		t.Fatal(err)
 	}
-	if lastJournal(p) != nil {
+	if lastJournal(store, p) != nil {
 		t.Error("a link led out of the box")
 	}
 	if err := os.Remove(filepath.Join(log, "journal")); err != nil {
 		t.Fatal(err)
 	}
 	write(filepath.Join(log, "journal"))
-	dir := lastJournal(p)
+	dir := lastJournal(store, p)
 	if dir == nil {
 		t.Fatal("the journal in the overlay is not found")
 	}
