@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
@@ -53,7 +52,7 @@ func keptExportCommand(a *app) *cobra.Command {
 		ValidArgsFunction: first(a.completeKept),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if term.IsTerminal(int(a.out.Fd())) {
+			if a.isTerminal() {
 				return usageError{errors.New("a tar is not for a terminal: add \"> FILE\"")}
 			}
 			items, err := kept.Of(a.launcher().Store).Find(names)

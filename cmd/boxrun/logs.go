@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"boxrun/launcher/journal"
 	"boxrun/launcher/list"
@@ -91,7 +90,7 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 
 // colours reports whether results may have colours: https://no-color.org.
 func (t *terminal) colours() bool {
-	return term.IsTerminal(int(t.out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return t.isTerminal() && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When

@@ -63,9 +63,10 @@ func (t *terminal) forTask(name string) *terminal {
 }
 
 // interactive reports whether a person can answer: stdin and stdout are terminals.
-func (t *terminal) interactive() bool {
-	return term.IsTerminal(int(t.in.Fd())) && term.IsTerminal(int(t.out.Fd()))
-}
+func (t *terminal) interactive() bool { return term.IsTerminal(int(t.in.Fd())) && t.isTerminal() }
+
+// isTerminal reports whether a person reads results.
+func (t *terminal) isTerminal() bool { return term.IsTerminal(int(t.out.Fd())) }
 
 // note prints a line for the person at the terminal.
 func (t *terminal) note(text string) { t.screen.Note(noteOf(text)) }
@@ -106,7 +107,7 @@ func (t *terminal) commands(commands []string, err error) error {
 	switch {
 	case err != nil || len(commands) == 0:
 		return err
-	case term.IsTerminal(int(t.out.Fd())):
+	case t.isTerminal():
 		commands = strings.Split(strings.Join(commands, "\n"), "\n")
 		return t.lines(commands)
 	}
