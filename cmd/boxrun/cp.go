@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -31,9 +32,14 @@ and mode. Programs from a box lose set-user-ID and set-group-ID bits, unless
 --setuid is given. Holes of sparse files stay holes. Paths in the box are from
 its root, and links there lead where they do in the box. A path of the host
 with a colon in it is written ./LIKE:THIS. Sockets and devices are left out,
-with a note.`,
+with a note.
+
+With - in place of a path of the host a tar goes to stdout, or comes from stdin
+and is unpacked in the directory DST.`,
 		Example: `  boxrun cp web:/etc/nginx/nginx.conf .
-  boxrun cp ./nginx.conf web:/etc/nginx/`,
+  boxrun cp ./nginx.conf web:/etc/nginx/
+  boxrun cp web:/etc/nginx - > nginx.tar
+  boxrun cp - web:/etc < nginx.tar`,
 		Args:              args(cobra.ExactArgs(2)),
 		ValidArgsFunction: a.completeCopy,
 		PreRunE:           a.asRoot,
@@ -42,7 +48,9 @@ with a note.`,
 			if err != nil {
 				return err
 			}
-			c.SetID = setID
+			if c.SetID = setID; c.Out != nil && a.isTerminal() {
+				return usageError{errors.New("a tar is for no terminal: send it to a file or a program")}
+			}
 			// As with exec, an interrupt reaches the process in the box first.
 			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
@@ -75,6 +83,12 @@ func transferOf(source, target string) (box string, t enter.Transfer, err error)
 	}
 	if !strings.HasPrefix(*inBox, "/") {
 		*inBox = "/" + *inBox
+	}
+	switch "-" {
+	case t.Source:
+		t.In = os.Stdin
+	case t.Target:
+		t.Out = os.Stdout
 	}
 	return box, t, nil
 }
