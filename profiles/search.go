@@ -322,7 +322,7 @@ type Found struct {
 	Name        string `json:"name"`
 	File        string `json:"file"`                  // a path, or "builtin:NAME"
 	Description string `json:"description"`           // "" without a description or for an invalid profile
-	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that takes precedence under this name
+	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that counts under this name
 	Error       string `json:"error,omitempty"`       // Err as text
 	Err         error  `json:"-"`                     // what is wrong with the profile; nil if nothing
 }
@@ -339,18 +339,39 @@ func (s Search) List() ([]Found, error) {
 		}
 		files = append(files, more...)
 	}
-	first := map[string]string{}
 	found := []Found{}
+	of := map[string][]string{} // the files of each name
 	for _, file := range append(files, builtinFiles()...) {
 		f := find(file)
-		if earlier, ok := first[f.Name]; ok && earlier != file {
-			f.ShadowedBy = earlier
-		} else {
-			first[f.Name] = file
-		}
+		of[f.Name] = append(of[f.Name], file)
 		found = append(found, f)
 	}
+	for i, f := range found {
+		if counts := s.counting(f.Name, of[f.Name]); !sameFile(counts, f.File) {
+			found[i].ShadowedBy = counts
+		}
+	}
 	return found, nil
+}
+
+// counting returns which of the files of a name Find finds: that of the box of the name, else the first.
+func (s Search) counting(name string, files []string) string {
+	started, ok := s.started(Ref{File: name})
+	switch {
+	case !ok || s.FilesFirst:
+		return files[0]
+	case !strings.HasPrefix(started.File, builtinPrefix):
+		return started.File
+	}
+	elsewhere := slices.IndexFunc(files, func(file string) bool { return filepath.Dir(file) != here })
+	return files[max(elsewhere, 0)]
+}
+
+// sameFile reports whether two paths, or names of built-in profiles, are the same.
+func sameFile(a, b string) bool {
+	one, err := absolute(a)
+	other, otherErr := absolute(b)
+	return a == b || err == nil && otherErr == nil && one == other
 }
 
 // profileFiles lists the profiles of a directory.

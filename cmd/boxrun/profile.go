@@ -29,8 +29,8 @@ func profileListCommand(a *app) *cobra.Command {
 		Short:   "List the profiles that are found, and where",
 		Long: `list prints the profiles that are found and the file of each: in the current
 directory, in $BOXRUN_PROFILES, ~/.config/boxrun/profiles, /etc/boxrun/profiles,
-/usr/share/boxrun/profiles, and those built into boxrun. The first one of a name
-is the one that counts.`,
+/usr/share/boxrun/profiles, and those built into boxrun. Of a name the first one
+counts; of a box that is up the file it was started from. Others are not used.`,
 		Example: `  boxrun profile list`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -50,7 +50,10 @@ func profileRows(found []profiles.Found) [][]string {
 	rows := [][]string{{"NAME", "FILE", "DESCRIPTION"}}
 	for _, f := range found {
 		about := f.Description
-		if f.Err != nil {
+		switch {
+		case f.ShadowedBy != "":
+			about = "not used: " + f.ShadowedBy + " counts"
+		case f.Err != nil:
 			about = "invalid: \"boxrun profile check " + f.Name + "\" says why"
 		}
 		rows = append(rows, []string{f.Name, f.File, about})
@@ -75,7 +78,7 @@ in, paths absolute, %i replaced.`,
 				return err
 			}
 			if a.asJSON {
-				return a.json(p)
+				return a.json(p.Shown())
 			}
 			text, err := p.TOML()
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 
@@ -115,8 +116,11 @@ func (t *terminal) commands(commands []string, err error) error {
 }
 
 // json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here. The
-// result is for no browser, and "80->80" stays readable.
+// result is for no browser, and "80->80" stays readable. An empty list is [].
 func (t *terminal) json(v any) error {
+	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice && list.IsNil() {
+		v = []string{}
+	}
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
