@@ -29,7 +29,8 @@ the box go, and with the last box of a bridge the bridge. The path of an overlay
 it keeps is printed. A box that is not up is nothing to do. Of two downs at once
 the shorter --timeout counts.
 
-Several boxes go side by side, each after those that depend on it.`,
+Several boxes go side by side, each after those that depend on it. Boxes that
+depend on one that goes, and stay, are named.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
@@ -43,6 +44,9 @@ Several boxes go side by side, each after those that depend on it.`,
 			}
 			l := a.launcher()
 			names = l.StopOrder(names)
+			for _, line := range l.Bereft(names) {
+				a.note("warning: " + line)
+			}
 			var err error
 			if dryRun {
 				err = a.each(a.printDowns())(cmd, names)

@@ -62,8 +62,18 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 		return err
 	}
 	if a.asJSON {
-		return a.json(events)
+		err = a.json(events)
+	} else {
+		a.died(name, events)
 	}
+	if ctx.Err() != nil && err == nil {
+		return codeError(exitInterrupted)
+	}
+	return err
+}
+
+// died notes how many packets of a box died, and which kinds died more than once.
+func (a *app) died(name string, events []trace.Event) {
 	died := 0
 	for _, e := range events {
 		if e.Kind == trace.Drop {
@@ -74,7 +84,6 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 		}
 	}
 	a.notef("%s: packets that died: %d", name, died)
-	return nil
 }
 
 // eventPrinter returns what prints an event: the packet, unless the event before was about the same packet; below it
