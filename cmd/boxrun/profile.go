@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/fault"
-	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -95,9 +94,10 @@ func profileCheckCommand(a *app) *cobra.Command {
 		Use:   "check PROFILE...",
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
-key (exit code 2). Of the host it asks whether network.bridge names another
-device (exit code 1): whether the host can run the rest is for "boxrun up",
-which refuses before it changes anything.`,
+key (exit code 2), and what "boxrun up" would miss on this host: image, binds,
+secrets, interfaces, limits (exit code 1); who could have written the profile,
+and the profiles it depends on (2). Whether ports and overlays are free at the
+time is for "boxrun up", which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
@@ -106,10 +106,8 @@ which refuses before it changes anything.`,
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
-					err = network.RefuseBridge(p)
-				}
-				if err == nil {
 					a.notef("%s: is valid", p.File)
+					err = errors.Join(a.wouldTrust(p), a.launcher().RefuseHere(p))
 				}
 				return err
 			})

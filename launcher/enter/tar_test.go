@@ -41,7 +41,7 @@ func TestToTar(t *testing.T) {
 	tool, twin := got["src/d/tool"], got["src/d/twin"] // a directory has no order
 	delete(got, "src/d/tool")
 	delete(got, "src/d/twin")
-	testkit.WantText(t, fmt.Sprint(got, max(tool, twin), min(tool, twin)), "map[src/:5 755 0 src/d/:5 755 0 src/holes:0 600 1048576] 1 0 755 1 linked")
+	testkit.WantText(t, fmt.Sprintf("%v %s %s", got, max(tool, twin), min(tool, twin)), "map[src/:5 755 0 src/d/:5 755 0 src/holes:0 600 1048576] 1 0 755 1 linked")
 
 	evil := stream(t, tar.Header{Name: ".", Typeflag: tar.TypeDir}, tar.Header{Name: "../x", Typeflag: tar.TypeReg})
 	if err := toTar(evil, io.Discard, side{Source: "/x"}); err == nil || !strings.Contains(err.Error(), "leads out") {
@@ -66,10 +66,9 @@ func TestFromTar(t *testing.T) {
 		}
 	}
 	testkit.WantText(t, notes.String(), "left out null: it is a device\n")
-	var cut bytes.Buffer
-	err := fromTar(strings.NewReader("no tar at all"), &cut, io.Discard)
-	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) || unpack(&cut, side{Source: ".", Target: t.TempDir()}) == nil {
-		t.Errorf("no tar: got %v, want an error of its own, and none to unpack", err)
+	err := fromTar(strings.NewReader("no tar at all"), io.Discard, io.Discard)
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) { // as for an end of the other side
+		t.Errorf("no tar: got %v, want an error of its own", err)
 	}
 	evil := stream(t, tar.Header{Name: "a/../../x", Typeflag: reg})
 	own.Reset()
