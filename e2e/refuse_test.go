@@ -221,6 +221,12 @@ func TestProfileCheckSaysWhatUpSays(t *testing.T) {
 	h.must("boxrun", "profile", "check", "closed")
 	h.must("runuser", "-u", "alice", "--", "boxrun", "profile", "check", "closed")
 
+	// A dry run prints all commands, or none. A box without a profile where people look is guessed at, too.
+	h.profile("app", "image = \"/srv/nosuch\"\ndepends_on = [\"hello\"]\n")
+	h.fails(1, []string{"/srv/nosuch"}, "boxrun", "up", "--dry-run", "app")
+	h.sh("echo 'image = \"builtin:hello\"' > /srv/c/site.toml; boxrun up /srv/c/site.toml")
+	h.fails(3, []string{`no such profile: "stie", did you mean "site"?`}, "boxrun", "up", "stie")
+
 	// A group of one's own is oneself, and no longer when somebody else is in it.
 	h.must("runuser", "-u", "alice", "--", "bash", "-ec", "umask 0002; mkdir ~/q; cd ~/q; echo 'image = \"builtin:hello\"' > mine.toml; boxrun profile check mine; sudo boxrun up mine; sudo boxrun down mine")
 	h.must("gpasswd", "-a", "nobody", "alice")

@@ -28,6 +28,9 @@ type Search struct {
 	// first, so that a file of the same name takes over no box. Box is nil where boxes are not asked.
 	Box func(name string) (Ref, bool)
 
+	// Boxes returns the names of boxes, to guess at a name that was mistyped; nil where boxes are not asked.
+	Boxes func() []string
+
 	FilesFirst bool // Find asks Box only for names without a profile
 }
 
@@ -214,6 +217,9 @@ func BoxName(arg string) string {
 // text is "" where nothing is near, or where a profile has exactly this name. Between equally near words, names win
 // over profiles.
 func (s Search) DidYouMean(name string, names ...string) string {
+	if s.Boxes != nil {
+		names = append(names, s.Boxes()...)
+	}
 	found, _ := s.List() // profiles that cannot be listed cannot be suggested
 	for _, f := range found {
 		if f.Name == name {

@@ -121,6 +121,10 @@ func (a *app) searchPath() profiles.Search {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
+	search.Boxes = func() []string {
+		names, _ := a.boxNames() // names that could be read are returned beside an error
+		return names
+	}
 	search.Box = func(name string) (profiles.Ref, bool) { return a.launcher().StartedFrom(name) }
 	return search
 }
