@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/habits"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/enter"
-	"boxrun/profiles"
 )
 
 func cpCommand(a *app) *cobra.Command {
@@ -41,7 +40,7 @@ and is unpacked in the directory DST.`,
   boxrun cp web:/etc/nginx - > nginx.tar
   boxrun cp - web:/etc < nginx.tar`,
 		Args:              args(cobra.ExactArgs(2)),
-		ValidArgsFunction: a.completeCopy,
+		ValidArgsFunction: a.tab().Copy,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			box, c, err := transferOf(words[0], words[1])
@@ -67,8 +66,8 @@ and is unpacked in the directory DST.`,
 // transferOf parses the source and the target of a copy, and returns the name of the box too. Exactly one side must be
 // in a box; anything else is a usageError. A path in the box is made absolute.
 func transferOf(source, target string) (box string, t enter.Transfer, err error) {
-	from, inSource, fromBox := boxPath(source)
-	to, inTarget, toBox := boxPath(target)
+	from, inSource, fromBox := tab.BoxPath(source)
+	to, inTarget, toBox := tab.BoxPath(target)
 	if source == "" || target == "" || fromBox == toBox {
 		return "", t, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
 	}
@@ -91,35 +90,4 @@ func transferOf(source, target string) (box string, t enter.Transfer, err error)
 		t.Out = os.Stdout
 	}
 	return box, t, nil
-}
-
-// boxPath splits PROFILE:PATH and returns the name of the box and the path in it. A word with a slash or a dot before
-// its first colon is a path of the host: ok is false.
-func boxPath(word string) (box, path string, ok bool) {
-	name, path, ok := strings.Cut(word, ":")
-	if !ok || name == "" || strings.ContainsAny(name, "/.") {
-		return "", "", false
-	}
-	return profiles.BoxName(name), path, true
-}
-
-// completeCopy completes names of boxes up to the colon, and files of the host. Once the first side is in a box, only
-// files of the host are offered.
-func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if _, _, inBox := boxPath(word); inBox || len(args) > 1 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	fromBox := false
-	if len(args) == 1 {
-		_, _, fromBox = boxPath(args[0])
-	}
-	if fromBox || strings.ContainsAny(word, ":/.") {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	names, _ := a.boxNames()              // names that could be read are returned beside an error
-	files, _ := filepath.Glob(word + "*") // nothing for a word that is no valid pattern, and so no file's name
-	for i := range names {
-		names[i] += ":"
-	}
-	return append(names, files...), cobra.ShellCompDirectiveNoSpace
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/rows"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher"
 	"boxrun/launcher/doctor"
 	"boxrun/launcher/fault"
@@ -31,7 +32,7 @@ something failed.`,
   boxrun doctor --fix
   boxrun doctor --self-test`,
 		Args:              args(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: first(a.completeProfiles),
+		ValidArgsFunction: tab.First(a.tab().Profiles),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}

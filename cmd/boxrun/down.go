@@ -35,7 +35,7 @@ depend on one that goes, and stay, are named.`,
   boxrun down --timeout 10m web
   boxrun down --all`,
 		Args:              args(namesOrAll(&all)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		PreRunE:           unless(&dryRun, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			var unread error

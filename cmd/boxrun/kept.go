@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
 	"boxrun/launcher/list"
@@ -49,7 +50,7 @@ func keptExportCommand(a *app) *cobra.Command {
 "tar --xattrs --xattrs-include='*' -xf FILE" unpacks it, attributes included.`,
 		Example:           `  boxrun kept export web/overlay > web.tar`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: first(a.completeKept),
+		ValidArgsFunction: tab.First(a.completeKept),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if a.isTerminal() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/journal"
 	"boxrun/launcher/list"
 	"boxrun/profiles"
@@ -34,7 +35,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
   boxrun logs -u nginx --since -1h web
   boxrun logs -f web db`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Logs,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Lines = lines.given
@@ -52,7 +53,9 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	cmd.Flags().Var(lines, "tail", "as --lines")
 	_ = cmd.Flags().MarkHidden("tail") // cannot fail: the flag is there
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
-	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // cannot fail: the flag exists and has no function yet
+	tab.Flags(cmd, a.tab().Units, "unit")
+	tab.Flags(cmd, tab.Priorities, "priority")
+	tab.Flags(cmd, tab.Outputs, "output")
 	return cmd
 }
 

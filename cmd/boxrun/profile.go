@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
 )
@@ -69,7 +70,7 @@ in, paths absolute, %i replaced.`,
 		Example: `  boxrun profile show web
   boxrun profile show --json web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: first(a.completeProfiles),
+		ValidArgsFunction: tab.First(a.tab().Profiles),
 		RunE: func(_ *cobra.Command, names []string) error {
 			a.noteOthers(names)
 			p, err := a.search.Load(names[0])
@@ -100,7 +101,7 @@ and the profiles it depends on (2). Whether ports and overlays are free at the
 time is for "boxrun up", which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		RunE: func(_ *cobra.Command, names []string) error {
 			a.noteOthers(names)
 			return fault.Each(names, func(name string) error {

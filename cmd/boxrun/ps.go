@@ -38,7 +38,7 @@ Nobody looks at others, and they are running.
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		PreRunE: func(cmd *cobra.Command, names []string) error {
 			if drift {
 				return a.asRoot(cmd, names)

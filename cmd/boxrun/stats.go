@@ -28,7 +28,7 @@ collector: docs/logs.md has a timer.`,
 		Example: `  boxrun stats --no-stream
   boxrun stats --json web
   boxrun stats --format prometheus`,
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if a.asJSON {
 				format = "json"

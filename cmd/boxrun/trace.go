@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/trace"
 	"boxrun/profiles"
 )
@@ -28,7 +29,7 @@ rules of iptables-nft and nftables since 5.12.`,
 		Example: `  boxrun trace --probe web 80
   boxrun trace --time 5s web`,
 		Args:              args(cobra.RangeArgs(1, 2)),
-		ValidArgsFunction: first(a.completeBoxes),
+		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if duration.given != nil {

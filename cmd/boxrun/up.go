@@ -38,7 +38,7 @@ that failed.`,
   boxrun up --build web
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
