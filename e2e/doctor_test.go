@@ -156,6 +156,7 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 	}
 	h.isFast()
 	h.showsProblems()
+	h.fitsTables()
 }
 
 // isFast wants doctor to look at a healthy host with one box in no more than a second, once of three times on a busy machine.
@@ -192,6 +193,30 @@ func (h host) showsProblems() {
 		if err != nil || r.Code != 0 || !containsAll(r.Stdout, c.want) || shown {
 			h.t.Errorf("%s: %v, %v, want %q and nothing of %q", c.script, r, err, c.want, c.hidden)
 		}
+	}
+}
+
+// fitsTables wants no row of a table to be wider than the terminal, and whole rows elsewhere.
+func (h host) fitsTables() {
+	for _, columns := range []uint16{80, 65} {
+		for _, verb := range []string{"ps", "profile list"} {
+			term, err := h.Terminal(h.t.Context(), 24, columns, strings.Fields("boxrun "+verb)...)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			r, err := term.Wait(10 * time.Second)
+			for line := range strings.Lines(r.Stdout) {
+				if line = strings.TrimRight(line, "\r\n "); err != nil || len(line) > int(columns) {
+					h.t.Errorf("boxrun %s on %d columns: %v, %d in %q", verb, columns, err, len(line), line)
+				}
+			}
+			if !strings.Contains(r.Stdout, "web ") || !strings.Contains(r.Stdout, "..") {
+				h.t.Errorf("boxrun %s on %d columns: %v, want web, with a cell cut", verb, columns, r)
+			}
+		}
+	}
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "127.0.0.1:7020->7000") {
+		h.t.Errorf("ps without a terminal: %s, want all ports", got)
 	}
 }
 

@@ -30,7 +30,7 @@ BOX/PART as listed.`,
 			if err != nil {
 				return err
 			}
-			return a.result(items, 2, kept.Table(items))
+			return a.table(items, 2, kept.Table(items))
 		},
 	})
 	list.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")

@@ -38,7 +38,7 @@ counts; of a box that is up the file it was started from. Others are not used.`,
 			if err != nil {
 				return err
 			}
-			return a.result(found, 3, profileRows(found))
+			return a.table(found, 3, profileRows(found))
 		},
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")

@@ -57,7 +57,7 @@ Nobody looks at others, and they are running.
 			if err != nil && len(boxes) == 0 {
 				return err
 			}
-			return errors.Join(err, a.result(boxes, 2, rows.Ps(boxes, time.Now())))
+			return errors.Join(err, a.table(boxes, 2, rows.Ps(boxes, time.Now())))
 		},
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")

@@ -157,6 +157,15 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 	return t.spaced(gap, rows)
 }
 
+// table is result for rows of a table: on a terminal long cells are shortened to its width.
+func (t *terminal) table(v any, gap int, rows [][]string) error {
+	if size := sizeOf(t.out); size != nil {
+		columns, _ := size()
+		rows = screen.Fit(rows, gap, columns)
+	}
+	return t.result(v, gap, rows)
+}
+
 // spaced prints rows with their cells aligned and at least gap blanks between columns.
 func (t *terminal) spaced(gap int, rows [][]string) error {
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
