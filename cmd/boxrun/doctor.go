@@ -74,7 +74,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// examine examines the host, and the box of names. With a profile gone or invalid the box is examined as it was started.
+// examine examines the host, and the box of names. With a profile gone or invalid the box is examined as started.
 // Without such a box examine returns the profile's error, unless there is no profile either.
 func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]doctor.Check, error) {
 	switch {
@@ -99,7 +99,7 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 	return checks, err
 }
 
-// printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere and with all one by one.
+// printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere and with all a line each.
 func (t *terminal) printChecks(checks []doctor.Check, all bool) error {
 	if t.asJSON {
 		return t.json(checks)

@@ -84,7 +84,7 @@ func stopTimeout(cmd *cobra.Command, timeout *optional[time.Duration]) {
 }
 
 // down takes a box down and prints what was done. The path of a kept overlay goes to stdout. Where there is no box,
-// down reports so as notUp does. A box that had to be killed is down too, with the error ErrKilled.
+// down reports so as notUp does. A box killed after its time is down too, with the error ErrKilled.
 func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) error {
 	name := profiles.BoxName(arg)
 	down, err := a.launcher().Down(ctx, name, timeout)
@@ -111,12 +111,12 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	return err
 }
 
-// notUp reports a box that is not up, as absent does.
+// notUp reports a box down already, as absent does.
 func (a *app) notUp(arg, name string) error {
 	return a.absent(arg, name, "is not up", "there is neither a box nor a profile named %q%s", "\"boxrun ps -a\" lists both")
 }
 
-// absent reports that a verb has nothing to do for the box that arg names. With a profile of the name this is a note,
+// absent reports that a verb has nothing to do for the box of arg. With a profile of the name this is a note,
 // "name: is". Without, this is an ErrNotFound with a hint: missing formats its text, from arg and a guess at the name.
 func (a *app) absent(arg, name, is, missing, hint string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {

@@ -59,7 +59,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	return cmd
 }
 
-// logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
+// logs prints the logs of the boxes of args. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
 	names := list.Map(args, profiles.BoxName)

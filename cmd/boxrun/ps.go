@@ -84,7 +84,7 @@ func (a *app) listed(look func() ([]launcher.Status, error), all bool) ([]launch
 	return boxes, err
 }
 
-// named returns the boxes that args name, in that order. For an arg without one named notes that its box is not up, or
+// named returns the boxes of args, in the same order. For an arg without one named notes that its box is not up, or
 // returns an ErrNotFound beside the others.
 func (a *app) named(boxes []launcher.Status, args []string) ([]launcher.Status, error) {
 	found := []launcher.Status{}

@@ -73,7 +73,7 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 	return err
 }
 
-// died notes how many packets of a box died, and which kinds died more than once.
+// died notes how many packets of a box died, and the kinds with more than a single packet.
 func (a *app) died(name string, events []trace.Event) {
 	died := 0
 	for _, e := range events {

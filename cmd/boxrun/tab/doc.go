@@ -1,4 +1,4 @@
-// Package tab has what a shell offers when a person presses Tab: names that the verb takes, and no others. On any failure
+// Package tab has what a shell offers when a person presses Tab: words the verb takes, and no others. On any failure
 // nothing is offered, and nothing printed.
 //
 // Begin reading at Of.

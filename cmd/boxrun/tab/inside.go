@@ -28,7 +28,7 @@ func (o Of) usersIn(name string) []string {
 	})
 }
 
-// pathsIn returns the paths in a box that begin with word, each after before; directories end in a slash.
+// pathsIn returns the paths in a box with word as their beginning, each after before; directories end in a slash.
 func (o Of) pathsIn(name, word, before string) []string {
 	b, err := enter.Find(o(), name)
 	if err != nil {
@@ -48,7 +48,8 @@ func (o Of) pathsIn(name, word, before string) []string {
 	})
 }
 
-// soon returns what look returns, or nothing where that takes longer than patience: a file system of a box may never answer.
+// soon returns what look returns, or nothing where look takes longer than patience: a file system of a box may never
+// answer.
 func soon(look func() []string) []string {
 	done := make(chan []string, 1)
 	go func() { done <- look() }()

@@ -18,10 +18,10 @@ import (
 	"boxrun/profiles"
 )
 
-// Of completes for a person who searches boxes and profiles with the store that the function returns.
+// Of completes words of boxes and profiles. The function returns the store to look in.
 type Of func() *box.Store
 
-// names offers words that are not in args. The shell itself completes paths of profiles.
+// names offers words not yet in args. The shell itself completes paths of profiles.
 func names(offered, args []string, d cobra.ShellCompDirective) ([]string, cobra.ShellCompDirective) {
 	return slices.DeleteFunc(offered, func(name string) bool {
 		word, _, _ := strings.Cut(name, "\t")
@@ -34,7 +34,7 @@ func (o Of) Profiles(_ *cobra.Command, args []string, _ string) ([]string, cobra
 	return o.profiles(o().Search, args, cobra.ShellCompDirectiveDefault, func(profiles.Found) bool { return true })
 }
 
-// Enable completes what can be enabled: profiles of the host that are not.
+// Enable completes what can be enabled: profiles of the host, without the enabled profiles.
 func (o Of) Enable(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return o.profiles(profiles.OfHost(), args, cobra.ShellCompDirectiveNoFileComp, func(f profiles.Found) bool {
 		return f.Err == nil && units.EnabledAs(f.Name) == ""
@@ -54,7 +54,7 @@ func (o Of) Build(_ *cobra.Command, args []string, _ string) ([]string, cobra.Sh
 	})
 }
 
-// profiles completes names of profiles that fit, as search finds them.
+// profiles completes names of profiles, as search finds them and fits agrees.
 func (o Of) profiles(
 	search profiles.Search, args []string, d cobra.ShellCompDirective, fits func(profiles.Found) bool,
 ) ([]string, cobra.ShellCompDirective) {
@@ -73,7 +73,7 @@ func (o Of) boxes() []string {
 	return box.Names(boxes)
 }
 
-// Logs completes names of boxes, and of boxes that left a journal.
+// Logs completes names of boxes, and names of kept journals.
 func (o Of) Logs(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	offered := o.boxes()
 	items, _ := kept.Of(o()).Find(nil)
@@ -99,7 +99,7 @@ func First(complete cobra.CompletionFunc) cobra.CompletionFunc {
 const patience = time.Second
 
 // Units completes the units of the boxes in args, for root, as asked of the systemd in each box. Without args, as in
-// "logs -u UNIT web", the units of all boxes are offered: shells do not say which box follows the flag.
+// "logs -u UNIT web", the units of all boxes are offered: shells do not say what follows the flag.
 func (o Of) Units(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -115,7 +115,7 @@ func (o Of) Units(_ *cobra.Command, args []string, word string) ([]string, cobra
 	return offered, cobra.ShellCompDirectiveNoFileComp
 }
 
-// named returns the boxes that args name; all boxes where there are no args.
+// named returns the boxes named by args; all boxes where there are no args.
 func (o Of) named(args []string) []string {
 	if len(args) > 0 {
 		return list.Map(args, profiles.BoxName)
@@ -183,8 +183,8 @@ func Flags(cmd *cobra.Command, complete cobra.CompletionFunc, flags ...string) {
 	}
 }
 
-// Finish has all other flags below root offer no files, as none takes a file. For a shell that asks for completions the
-// help of flags gets rid of the quotes around the words for values.
+// Finish has all other flags below root offer no files, as none takes a file. For a shell the help of flags loses the
+// quotes around the words for values.
 func Finish(root *cobra.Command, forShell bool) {
 	root.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Value.Type() != "bool" {
