@@ -45,7 +45,7 @@ something failed.`,
 	})
 	cmd.Flags().BoolVar(&f.fix, "fix", false, "mend what is boxrun's before checking: rules, leases, what dead boxes left")
 	cmd.Flags().BoolVar(&f.selfTest, "self-test", false, "bring up the built-in hello box for it, and take it down again")
-	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "a line for each check on a terminal, too, in the order of a packet's way")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "a line for each check on a terminal as well")
 	return cmd
 }
 
@@ -99,7 +99,8 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 	return checks, err
 }
 
-// printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere and with all a line each.
+// printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere, and with all, a line
+// for each.
 func (t *terminal) printChecks(checks []doctor.Check, all bool) error {
 	if t.asJSON {
 		return t.json(checks)

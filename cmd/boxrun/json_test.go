@@ -60,7 +60,8 @@ func verbsWithJSON(cmd *cobra.Command, name string) []string {
 	return verbs
 }
 
-// keysOnPage returns for each verb with a heading the keys of its table, sorted: the words in backticks in the first column.
+// keysOnPage returns for each verb with a heading the keys of its table, sorted: the words in backticks in the first
+// column.
 func keysOnPage(text string) map[string][]string {
 	keys := map[string][]string{}
 	for _, part := range strings.Split(text, "\n## `boxrun ")[1:] {

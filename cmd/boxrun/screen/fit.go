@@ -9,8 +9,8 @@ import (
 const leastCell = 6
 
 // Fit shortens cells of a table until the rows fit into columns, with gap blanks between cells: the widest first, with
-// ".." at the end. The first cell of a row, which is a name to type, stays whole. A table of many columns may still be too
-// wide for a narrow terminal.
+// ".." at the end. The first cell of a row stays whole: people type it. A table of many columns may still be too wide for
+// a narrow terminal.
 func Fit(rows [][]string, gap, columns int) [][]string {
 	var widths []int
 	for _, row := range rows {

@@ -172,9 +172,13 @@ func BoxPath(word string) (box, path string, ok bool) {
 
 // Priorities and Outputs are what journalctl takes.
 var (
-	Priorities = cobra.FixedCompletions([]string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}, cobra.ShellCompDirectiveNoFileComp)
-	Outputs    = cobra.FixedCompletions([]string{"short", "short-iso", "short-precise", "verbose", "export", "json", "json-pretty", "cat"}, cobra.ShellCompDirectiveNoFileComp)
+	Priorities = fixed("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+	Outputs    = fixed("short", "short-iso", "short-precise", "verbose", "export", "json", "json-pretty", "cat")
 )
+
+func fixed(words ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+}
 
 // Flags registers a completion for flags of cmd by name.
 func Flags(cmd *cobra.Command, complete cobra.CompletionFunc, flags ...string) {
