@@ -227,6 +227,17 @@ func TestProfileCheckSaysWhatUpSays(t *testing.T) {
 	h.sh("echo 'image = \"builtin:hello\"' > /srv/c/site.toml; boxrun up /srv/c/site.toml")
 	h.fails(3, []string{`no such profile: "stie", did you mean "site"?`}, "boxrun", "up", "stie")
 
+	// Hints fit what gave them.
+	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\nsecrets = { a = \"/etc/hosts\" }\n")
+	h.fails(2, []string{`hint: start an instance, as in "boxrun up NAME@1"`}, "boxrun", "up", "many")
+	h.fails(1, []string{"hint: name a copy for root alone: install -m 600 /etc/hosts /root/\n"}, "boxrun", "up", "many@1")
+	h.fails(1, []string{"a profile names an image"}, "boxrun", "up", "/srv/web")
+	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\n")
+	h.must("boxrun", "up", "many@1")
+	if r := h.run("boxrun", "down", "many"); r.Code != 0 || r.Stderr != "boxrun: many: is not up; there are many-1\n" {
+		t.Errorf("down of a profile with instances: %v", r)
+	}
+
 	// A group of one's own is oneself, and no longer when somebody else is in it.
 	h.must("runuser", "-u", "alice", "--", "bash", "-ec", "umask 0002; mkdir ~/q; cd ~/q; echo 'image = \"builtin:hello\"' > mine.toml; boxrun profile check mine; sudo boxrun up mine; sudo boxrun down mine")
 	h.must("gpasswd", "-a", "nobody", "alice")

@@ -315,10 +315,10 @@ func readText(file string) ([]byte, error) {
 func plain(info fs.FileInfo) error {
 	const most = 1 << 20 // bytes
 	if !info.Mode().IsRegular() {
-		return errors.New("is not a file")
+		return errors.New("is not a file, and so no profile: a profile names an image, as image = \"...\"")
 	}
 	if info.Size() > most {
-		return fmt.Errorf("has more than %d bytes", most)
+		return fmt.Errorf("has more than %d bytes, and is no profile: a profile names an image, as image = \"...\"", most)
 	}
 	return nil
 }

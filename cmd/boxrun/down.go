@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -122,6 +123,11 @@ func (a *app) absent(arg, name, is, missing, hint string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		text := fmt.Sprintf(missing, arg, a.launcher().DidYouMean(name))
 		return &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: hint}
+	}
+	boxes, _ := a.boxNames() // names that could be read are returned beside an error
+	instances := slices.DeleteFunc(boxes, func(box string) bool { return !strings.HasPrefix(box, name+"-") })
+	if len(instances) > 0 {
+		is += "; there are " + strings.Join(instances, ", ")
 	}
 	a.notef("%s: %s", name, is)
 	return nil
