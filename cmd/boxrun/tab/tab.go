@@ -170,13 +170,8 @@ func BoxPath(word string) (box, path string, ok bool) {
 	return profiles.BoxName(name), path, true
 }
 
-// Priorities and Outputs are what journalctl takes.
-var (
-	Priorities = fixed("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
-	Outputs    = fixed("short", "short-iso", "short-precise", "verbose", "export", "json", "json-pretty", "cat")
-)
-
-func fixed(words ...string) cobra.CompletionFunc {
+// Words offers the given words.
+func Words(words ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
 
