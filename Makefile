@@ -46,6 +46,10 @@ install: build
 	install -D -m 644 bin/boxrun.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/boxrun
 	install -D -m 644 bin/boxrun.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_boxrun
 	install -D -m 644 bin/boxrun.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/boxrun.fish
+	@# Debian's fish looks nowhere below /usr/local, but in /etc/fish where it is installed.
+	if [ "$(PREFIX)" = /usr/local ] && [ -d $(DESTDIR)/etc/fish ]; then \
+		install -D -m 644 bin/boxrun.fish $(DESTDIR)/etc/fish/completions/boxrun.fish; \
+	fi
 	rm -rf bin/man
 	bin/boxrun man bin/man
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5

@@ -371,6 +371,41 @@ func (h host) mergesLogs() {
 		h.gives("nginx.service\n", "sh", "-c", "boxrun __complete "+typed+" 2> /dev/null | cut -f1 | grep -v :")
 	}
 	h.leavesOutOlderLines()
+	h.offersWhatIsTaken()
+}
+
+// offersWhatIsTaken asks for completions as shells do: each is something that the verb takes.
+func (h host) offersWhatIsTaken() {
+	h.t.Helper()
+	h.must("boxrun", "enable", "hello")
+	defer h.must("boxrun", "disable", "hello")
+	for typed, want := range map[string]string{
+		"enable hel":             "",
+		"disable ":               "hello",
+		"build ":                 "coldfront",
+		"exec -u www":            "www-data",
+		"shell web -u www":       "www-data",
+		"cp web:/etc/ngin":       "web:/etc/nginx/",
+		"cp /srv web:etc/hostna": "web:etc/hostname",
+		"cp web:/etc web:":       "",
+		"logs --since ":          "",
+		"logs -p cr":             "crit",
+	} {
+		words := strings.Split(typed, " ")
+		var got []string
+		for line := range strings.Lines(h.must(append([]string{"boxrun", "__complete"}, words...)...)) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			if strings.HasPrefix(word, words[len(words)-1]) && !strings.HasPrefix(word, ":") {
+				got = append(got, word)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			h.t.Errorf("boxrun %s offers %q, want %q", typed, got, want)
+		}
+	}
+	if got := h.must("boxrun", "__complete", "logs", "--"); strings.Contains(got, "`") {
+		h.t.Errorf("flags of logs are offered with quotes:\n%s", got)
+	}
 }
 
 // leavesOutOlderLines asks for what a box has said since a time.

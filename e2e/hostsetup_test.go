@@ -63,7 +63,7 @@ func TestHostSetupLasts(t *testing.T) {
 	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "warning: "+hardening+":1 sets net.ipv4.ip_forward to 0") {
 		t.Errorf("host setup beside a file that takes it back: %v\nwant file and line", r)
 	}
-	h.finds(h.checks(), doctor.Warn, "over reboots", hardening+":1", "net.ipv4.ip_forward")
+	h.finds(h.checks(), doctor.Warn, "settings at boot", hardening+":1", "net.ipv4.ip_forward")
 	h.sh("rm " + hardening)
 
 	h.must("boxrun", "host", "reset")

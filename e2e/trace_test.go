@@ -59,6 +59,14 @@ func (h host) beginTrace(args ...string) running {
 	return r
 }
 
+// interrupted waits for the end of a trace, and wants the code of an interrupt.
+func (r running) interrupted() error {
+	if err := r.Wait(); r.ProcessState.ExitCode() != 130 {
+		return fmt.Errorf("got %w, want exit code 130", err)
+	}
+	return nil
+}
+
 // traced gives the events of a trace while do runs, and wants the trace to end well with Ctrl-C.
 func (h host) traced(do func(), args ...string) []trace.Event {
 	h.t.Helper()
@@ -68,7 +76,7 @@ func (h host) traced(do func(), args ...string) []trace.Event {
 	h.run("kill", "-INT", r.pid)
 	rest, _ := io.ReadAll(r.stderr)
 	var events []trace.Event
-	err := r.Wait()
+	err := r.interrupted()
 	if err == nil {
 		err = json.Unmarshal([]byte(r.out.String()), &events)
 	}
@@ -341,7 +349,7 @@ func TestTraceLeavesNothing(t *testing.T) {
 			}
 			h.must("kill", "-"+signal, r.pid)
 			_, _ = io.ReadAll(r.stderr)
-			if err := r.Wait(); (err == nil) == (signal == "KILL") {
+			if err := r.interrupted(); (err == nil) == (signal == "KILL") {
 				t.Errorf("after SIG%s the trace ended with %v", signal, err)
 			}
 			h.same(before)
@@ -372,7 +380,7 @@ func TestTraceOnOtherKernels(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			h.must("kill", "-INT", r.pid)
 			_, _ = io.ReadAll(r.stderr)
-			if err := r.Wait(); err != nil {
+			if err := r.interrupted(); err != nil {
 				t.Error(err)
 			}
 			h.sh(c.undo)

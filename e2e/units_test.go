@@ -143,7 +143,7 @@ boxrun down web; rm $conf; systemctl daemon-reload`)
 func (h host) isEnabledFromElsewhere() {
 	h.t.Helper()
 	h.sh("mkdir -p /srv/mine; echo 'image = \"builtin:hello\"' > /srv/mine/web.toml")
-	if got := h.sh("cd /srv/mine; boxrun ps -a --json | jq -r '.[] | select(.name == \"web\") | .profile, .enabled'"); got != "web.toml\ntrue\n" {
+	if got := h.sh("cd /srv/mine; boxrun ps -a --json | jq -r '.[] | select(.name == \"web\") | .file, .enabled'"); got != "web.toml\ntrue\n" {
 		h.t.Errorf("ps -a says\n%s", got)
 	}
 	h.must("boxrun", "up", "/srv/mine/web.toml")

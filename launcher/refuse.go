@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
@@ -28,6 +29,22 @@ import (
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
 	_, err := l.examine(k, p)
 	return err
+}
+
+// RefuseHere returns what of the profile this host lacks at any time, as far as the caller may look: files, interfaces,
+// profiles of other boxes. Whether ports, names and overlays are free is a question of the moment, for Refuse.
+func (l *Launcher) RefuseHere(p profiles.Profile) error {
+	if _, err := l.Search.Dependencies(p); err != nil {
+		return err
+	}
+	_, externalErr := network.ExternalAtStart(p.Network)
+	_, devicesErr := confine.LookDevices(p)
+	var secretsErr error
+	if l.Caller.Root { // others may not look at files of root's
+		_, secretsErr = conf.ReadSecrets(l.Store, p)
+	}
+	return errors.Join(externalErr, network.RefuseBridge(p), storage.RefuseImage(p, l.Search), storage.RefuseBinds(p),
+		secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
 }
 
 // examine is Refuse, and returns the facts for a start.

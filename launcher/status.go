@@ -26,7 +26,7 @@ type Status struct {
 	Ports   []string     `json:"ports"`
 	Started time.Time    `json:"started,omitzero"`
 	Image   string       `json:"image"`
-	Profile string       `json:"profile"`
+	Profile string       `json:"file"`
 	PID     int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
 	Usage   limits.Usage `json:"usage"`
 	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
@@ -49,11 +49,11 @@ type Health struct {
 // Detail is what boxrun status shows of a box.
 type Detail struct {
 	Status
-	Systemd  string             `json:"systemd"` // as from systemctl is-system-running inside; or "none"
-	Failed   []string           `json:"failed"`  // failed units
-	Limits   profiles.Resources `json:"limits"`
-	Security profiles.Security  `json:"security"` // as started
-	Exposure []string           `json:"exposure"`
+	Systemd  string                  `json:"systemd"` // as from systemctl is-system-running inside; or "none"
+	Failed   []string                `json:"failed"`  // failed units
+	Limits   profiles.ShownResources `json:"limits"`
+	Security profiles.Security       `json:"security"` // as started
+	Exposure []string                `json:"exposure"`
 
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
 
@@ -137,7 +137,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
-		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
+		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}

@@ -28,7 +28,7 @@ func coldfront() Box {
 	}
 }
 
-// TestPlanGolden keeps the listings that the README shows.
+// TestPlanGolden keeps the listings that docs/networking.md shows.
 func TestPlanGolden(t *testing.T) {
 	plans := []Plan{Host(), Bridge(sbr0()), Ports(coldfront())}
 	titles := []string{"serves all bridges", "the bridge sbr0", "the box coldfront"}

@@ -31,8 +31,9 @@ const RootAlone = -1
 // of a link. invoker is a user id, or RootAlone. A built-in profile is trusted.
 //
 // A directory with the sticky bit, such as /tmp, may be writable for others. In such a directory only the owner of an
-// entry (and the owner of the directory) can rename or remove the entry, and Trusted checks the owner of the entry. An
-// access control list shows in the group bits of the mode, so Trusted sees access control lists too.
+// entry (and the owner of the directory) can rename or remove the entry, and Trusted checks the owner of the entry. A
+// group that only the owner is in is the owner. An access control list shows in the group bits of the mode, so Trusted
+// sees access control lists too.
 //
 // The result holds until root or invoker changes something. Nobody else can.
 func Trusted(file string, invoker int) error {
@@ -48,7 +49,7 @@ func Trusted(file string, invoker int) error {
 		if owner != 0 && owner != invoker {
 			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
 		}
-		if who := writers(info.Mode()); who != "" {
+		if who := writers(info.Mode()); who != "" && (who != itsGroup || !ownGroupOnly(path, info)) {
 			return &TrustError{file, path, "is writable for " + who, "chmod go-w " + path}
 		}
 		return nil
@@ -103,6 +104,8 @@ func Way(file string, check func(path string, info fs.FileInfo) error) error {
 	}
 }
 
+const itsGroup = "its group"
+
 // writers names who can write besides the owner; "" for nobody. A link has no mode of its own, so nobody can.
 func writers(mode fs.FileMode) string {
 	switch {
@@ -111,7 +114,7 @@ func writers(mode fs.FileMode) string {
 	case mode&0o002 != 0:
 		return "everybody"
 	case mode&0o020 != 0:
-		return "its group"
+		return itsGroup
 	}
 	return ""
 }

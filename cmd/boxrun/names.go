@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"boxrun/profiles"
 )
@@ -57,6 +58,14 @@ func (a *app) trust(p profiles.Profile) error {
 		return err
 	}
 	return trustSecrets(p, a.trustFile)
+}
+
+// wouldTrust is trust, for a person who will run boxrun under sudo as well.
+func (a *app) wouldTrust(p profiles.Profile) error {
+	if a.caller.Root || strings.HasPrefix(p.File, "builtin:") {
+		return a.trust(p)
+	}
+	return profiles.Trusted(p.File, os.Getuid())
 }
 
 // trustSecrets refuses secrets whose path others could lead to another file. trusted judges a path. The launcher judges

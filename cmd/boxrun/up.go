@@ -38,7 +38,7 @@ that failed.`,
   boxrun up --build web
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
@@ -162,8 +162,8 @@ func (t *terminal) noteHost(name string, up launcher.Up) {
 	}
 }
 
-// printUp prints the commands of up for a profile, after those for its dependencies. run remembers what earlier calls
-// have printed.
+// printUp prints the commands of up for a profile, after those for its dependencies: all of them, or none where
+// something is refused. run remembers what earlier calls have printed.
 func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
@@ -173,36 +173,30 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	if err != nil {
 		return err
 	}
+	var all []string
 	for _, q := range needed {
 		if err := a.trust(q); err != nil {
 			return err
 		}
-		if err := a.printDependency(run, q, p); err != nil {
-			return err
+		commands, err := run.Up(q, launcher.UpOptions{})
+		if err != nil {
+			return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
+		}
+		if len(commands) > 0 {
+			all = append(all, fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name))
+			all = append(append(all, commands...), "# "+p.Name)
 		}
 	}
 	o.Replace = o.Replace || build
-	var first []string
 	if build {
-		if first, err = run.Build(ctx, p); err != nil {
+		commands, err := run.Build(ctx, p)
+		if err != nil {
 			return err
 		}
+		all = append(all, commands...)
 	}
 	commands, err := run.Up(p, o)
-	return a.commands(append(first, commands...), err)
-}
-
-// printDependency prints the commands of up for q, a dependency of p; nothing where there are no commands.
-func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error {
-	commands, err := run.Up(q, launcher.UpOptions{})
-	if err != nil {
-		return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
-	}
-	if len(commands) == 0 {
-		return nil
-	}
-	heading := fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name)
-	return a.commands(append(append([]string{heading}, commands...), "# "+p.Name), nil)
+	return a.commands(append(all, commands...), err)
 }
 
 // profile finds and reads the profile a person named. As root, a profile that others may have written is refused.

@@ -152,11 +152,18 @@ func (c *Command) logged() string {
 
 // Hint returns the hint for a failed start, by its cause.
 func Hint(cause, image string) string {
-	if strings.Contains(cause, "no /sbin/init") {
-		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
+	for _, known := range []struct{ words, hint string }{
+		{"no /sbin/init", "the image must bring an init: install systemd-sysv in it, or try the profile hello"},
+		{"the rules of the box's cgroup", "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"},
+		{"is taken by another box", "another start takes the next free address, unless network.ip names this one; \"boxrun doctor\" tells who has it"},
+		{"plugin", "\"boxrun doctor\" looks for the plugins that connect boxes, of the package containernetworking-plugins"},
+	} {
+		if strings.Contains(cause, known.words) {
+			return known.hint
+		}
 	}
-	if strings.Contains(cause, "the rules of the box's cgroup") {
-		return "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"
+	if strings.HasPrefix(image, "builtin:") {
+		return "\"boxrun doctor\" looks whether this host has what boxes need"
 	}
 	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
 }

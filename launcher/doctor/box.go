@@ -40,7 +40,7 @@ func (b boxLooks) list() []look {
 	looks = append(looks,
 		one(b.Name, "address", b.address),
 		look{b.Name, "rules", withKernel(b.rules)},
-		look{b.Name, "answers", withKernel(b.answers)},
+		look{b.Name, "way of answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, p := range b.Profile.Network.Ports {
 		looks = append(looks, portLooks{b, p}.list()...)
@@ -109,7 +109,7 @@ func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
-		{"port", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
+		{"port of the bridge", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
 			func(p plan) plan { return plan{Plug: p.Plug} }},
 	}, []netsetup.Plan{b.Ports})
 }

@@ -29,13 +29,13 @@ func (l leftoverLooks) list() []look {
 		one(area, "apptainer's instances", l.instances),
 		one(area, "leases", l.leases),
 		{area, "rules", withKernel(l.rulesOfNobody)},
-		one(area, "seed sysctl", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
+		one(area, "old sysctl file", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
 			"it sets at every boot what boxrun sets where and while a box needs it")),
-		one(area, "seed udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
+		one(area, "old udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
 			"it turns off the offload of every veth of the machine, other people's containers included")),
-		one(area, "seed conflist", l.seedConflist),
-		one(area, "dead dnat", l.deadDNAT),
-		one(area, "wide forward", l.wideForward),
+		one(area, "old network file", l.seedConflist),
+		one(area, "rules to nobody", l.deadDNAT),
+		one(area, "rule that forwards all", l.wideForward),
 	}
 }
 

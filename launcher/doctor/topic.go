@@ -68,29 +68,29 @@ func sharedTopics() []topic {
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
 			func(p plan) plan { return plan{Device: p.Device} }},
-		{"managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
+		{"network managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
 			func(p plan) plan { return plan{Managers: p.Managers} }},
-		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
+		{"firewalld zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
 			func(p plan) plan { return plan{Zone: p.Zone} }},
-		{"conflist file", "as written", "Apptainer finds the bridge by it",
+		{"file of the bridge", "as written", "Apptainer finds the bridge by it",
 			func(p plan) plan { return plan{Conflist: p.Conflist} }},
 		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
 			func(p plan) plan { return rulesOf(p, "nat") }},
-		{"mss", "in place", "on a path with a smaller MTU connections open and then hang",
+		{"packet size (mss)", "in place", "on a path with a smaller MTU connections open and then hang",
 			func(p plan) plan {
 				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && !strays(chain) })
 			}},
-		{"strays", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
+		{"late packets", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
 			func(p plan) plan {
 				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) })
 			}},
-		{"answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
+		{"way of answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
 			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers} }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
 			func(p plan) plan { return rulesOf(p, "filter") }},
-		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
+		{"guard of 127.0.0.1", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
 			func(p plan) plan {
 				guard := rulesOf(p, "raw")
 				guard.Localnet = p.Localnet
