@@ -127,10 +127,17 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
+	for tries := 1; errors.Is(err, apptainer.ErrHostAway) && tries < maxTries && ctx.Err() == nil; tries++ {
+		u.Notef("%v; trying again", err)
+		up, err = u.bringUp(ctx, f)
+	}
 	since, lookErr := changes()
 	up.Host = since
 	return up, errors.Join(err, lookErr)
 }
+
+// maxTries limits how often one up starts a box while the host's systemd executes itself anew again and again.
+const maxTries = 5
 
 // bringUp starts a box and waits for the box to be ready.
 func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
