@@ -77,6 +77,8 @@ func (l *Launcher) downLocked(
 	defer k.Close()
 	b, err := l.Load(name)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && l.IsLost(name):
+		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case errors.Is(err, fs.ErrNotExist):
 		return Down{Name: name, Left: units.IsOf(l.Caller.Unit, name)}, network.Forget(ctx, l.Store, k, name)
 	case errors.Is(err, box.ErrUnreadable):

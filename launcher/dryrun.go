@@ -275,5 +275,5 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	limits, err := limits.Typed(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.typedHooks(b, dueHooks(b, p))), err
+	return slices.Concat(rules, told, limits, l.TypedEntry(b), l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -190,7 +191,8 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
-		repaired = append(repaired, held...)
+		entry, entryErr := u.RepairEntry(b)
+		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
 	up := Up{
 		Box: b, Repaired: repaired,
@@ -369,7 +371,7 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
-	if err := u.Save(b); err != nil {
+	if err := cmp.Or(u.Save(b), u.KeepEntry(b)); err != nil {
 		return err
 	}
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
