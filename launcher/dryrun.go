@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -192,6 +193,9 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	// The effect of MakeRootBindable, in a box with mount(8). The first process of a confined box does it by itself.
 	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
+	}
+	if w.box.Bridged() && !w.box.Profile.Security.Confined() {
+		lines = append(lines, confine.TypedNoAdvertisements(fmt.Sprintf("$(jq .pid %s)", files.Quote(w.box.Record))))
 	}
 	rules, err := typedRules(w.box)
 	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err

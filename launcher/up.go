@@ -375,7 +375,11 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 		return err
 	}
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
-		if err := guest.MakeRootBindable(b.Init.PID); err != nil {
+		err := guest.MakeRootBindable(b.Init.PID)
+		if err == nil && b.Bridged() {
+			err = netsetup.InNetworkOf(b.Init.PID, confine.TakeNoAdvertisements)
+		}
+		if err != nil {
 			return cli.Failed(err)
 		}
 	}

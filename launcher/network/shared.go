@@ -132,7 +132,7 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
 // the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
-// sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
+// sees itself as the last. As long as any box's record is unreadable or lost, the shared network stays, since the box may need
 // all of the network.
 func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
 	unlock, err := s.LockNetwork(ctx)
@@ -148,6 +148,10 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err != nil {
 		return err
 	}
+	if lost := s.Lost(); len(lost) > 0 {
+		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
+		return errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name)))
+	}
 	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
@@ -156,6 +160,33 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	}
 	_, err = conf.TellNames(s)
 	return err
+}
+
+// Recall records anew the logs that bridges of boxrun's lack, as after the loss of all records: the last down goes by them.
+func Recall(ctx context.Context, s *box.Store, k *netsetup.Kernel) error {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	traces, err := netsetup.FindTraces(k)
+	if err != nil {
+		return err
+	}
+	logs := []string{HostFile(s)}
+	for _, bridge := range traces.Bridges {
+		logs = append(logs, BridgeFile(s, bridge))
+	}
+	return fault.Each(logs, func(file string) error {
+		if files.Exists(file) {
+			return nil
+		}
+		plan, err := planOf(s, k, file)
+		if err != nil {
+			return err
+		}
+		return box.WriteJSON(file, plan)
+	})
 }
 
 // StateOf returns the removal of the state of the named box; with the last box, of all that boxes share in the directory
