@@ -78,6 +78,11 @@ func (l *Launcher) downLocked(
 	defer k.Close()
 	b, err := l.Load(name)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && l.IsLost(name):
+		if err := network.Recall(ctx, l.Store, k); err != nil {
+			return Down{}, err
+		}
+		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case errors.Is(err, fs.ErrNotExist):
 		return Down{Name: name, Left: units.IsOf(l.Caller.Unit, name)}, network.Forget(ctx, l.Store, k, name)
 	case errors.Is(err, box.ErrUnreadable):

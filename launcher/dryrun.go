@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -194,6 +195,9 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
 	}
+	if w.box.Bridged() && !w.box.Profile.Security.Confined() {
+		lines = append(lines, confine.TypedNoAdvertisements(fmt.Sprintf("$(jq .pid %s)", files.Quote(w.box.Record))))
+	}
 	rules, err := typedRules(w.box)
 	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err
 }
@@ -276,5 +280,5 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	limits, err := limits.Typed(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.typedHooks(b, dueHooks(b, p))), err
+	return slices.Concat(rules, told, limits, l.TypedEntry(b), l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -103,6 +103,9 @@ func (l *Launcher) refuseInstance(name string, own *box.Box) error {
 	if err != nil || r.Verify() != nil {
 		return files.IgnoreNotExist(err)
 	}
+	if l.IsLost(name) {
+		return box.LostProblem(name)
+	}
 	return foreignInstance(name)
 }
 

@@ -22,7 +22,7 @@ import (
 	"boxrun/profiles"
 )
 
-// clearUnread stops a box with an unreadable record, and removes everything found by the box's name.
+// clearUnread stops a box with an unreadable or lost record, and removes everything found by the box's name.
 func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
 	strays, _, err := l.Strays(k, []string{name})
 	if err != nil {

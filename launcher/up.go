@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,10 +128,17 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
+	for tries := 1; errors.Is(err, apptainer.ErrHostAway) && tries < maxTries && ctx.Err() == nil; tries++ {
+		u.Notef("%v; trying again", err)
+		up, err = u.bringUp(ctx, f)
+	}
 	since, lookErr := changes()
 	up.Host = since
 	return up, errors.Join(err, lookErr)
 }
+
+// maxTries limits how often one up starts a box while the host's systemd executes itself anew again and again.
+const maxTries = 5
 
 // bringUp starts a box and waits for the box to be ready.
 func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
@@ -183,7 +191,8 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
-		repaired = append(repaired, held...)
+		entry, entryErr := u.RepairEntry(b)
+		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
 	up := Up{
 		Box: b, Repaired: repaired,
@@ -363,11 +372,15 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
-	if err := u.Save(b); err != nil {
+	if err := cmp.Or(u.Save(b), u.KeepEntry(b)); err != nil {
 		return err
 	}
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
-		if err := guest.MakeRootBindable(b.Init.PID); err != nil {
+		err := guest.MakeRootBindable(b.Init.PID)
+		if err == nil && b.Bridged() {
+			err = netsetup.InNetworkOf(b.Init.PID, confine.TakeNoAdvertisements)
+		}
+		if err != nil {
 			return cli.Failed(err)
 		}
 	}

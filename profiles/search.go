@@ -149,6 +149,20 @@ func (s Search) Find(arg string) (Ref, error) {
 	return Ref{}, fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
 }
 
+// Hidden returns the profile of the same name that Find would give without file; "" for none.
+func (s Search) Hidden(file string) string {
+	at := slices.IndexFunc(s.Dirs, func(dir string) bool {
+		path, err := absolute(filepath.Join(dir, filepath.Base(file)))
+		return err == nil && path == file
+	})
+	s.Box, s.Dirs = nil, s.Dirs[at+1:]
+	ref, err := s.Find(nameOf(file))
+	if at < 0 || err != nil {
+		return ""
+	}
+	return ref.File
+}
+
 // started returns the profile from which the box of ref was started; false without such a box, or where the file is gone.
 func (s Search) started(ref Ref) (Ref, bool) {
 	if s.Box == nil {

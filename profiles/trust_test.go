@@ -23,24 +23,24 @@ func TestTrusted(t *testing.T) {
 		{what: "readable for all", change: chmod("a/b/web.toml", 0o644), invoker: me},
 		{
 			what: "writable for its group", change: chmod("a/b/web.toml", 0o664), invoker: me,
-			want: "ROOT/a/b/web.toml is writable for its group", hint: "chmod go-w ROOT/a/b/web.toml",
+			want: "ROOT/a/b/web.toml is writable for its group", hint: "look through it first, then chmod go-w ROOT/a/b/web.toml",
 		},
 		{
 			what: "writable for everybody", change: chmod("a/b/web.toml", 0o602), invoker: me,
-			want: "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+			want: "ROOT/a/b/web.toml is writable for everybody", hint: "look through it first, then chmod go-w ROOT/a/b/web.toml",
 		},
 		{
 			what: "in a directory writable for its group", change: chmod("a/b", 0o775), invoker: me,
-			want: "ROOT/a/b is writable for its group", hint: "chmod go-w ROOT/a/b",
+			want: "ROOT/a/b is writable for its group", hint: "look through it first, then chmod go-w ROOT/a/b",
 		},
 		{
 			what: "below a directory writable for everybody", change: chmod("a", 0o777), invoker: me,
-			want: "ROOT/a is writable for everybody", hint: "chmod go-w ROOT/a",
+			want: "ROOT/a is writable for everybody", hint: "look through it first, then chmod go-w ROOT/a",
 		},
 		{what: "below a sticky one", change: chmod("a", 0o777|os.ModeSticky), invoker: me},
 		{
 			what: "sticky itself", change: chmod("a/b/web.toml", 0o666|os.ModeSticky), invoker: me,
-			want: "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+			want: "ROOT/a/b/web.toml is writable for everybody", hint: "look through it first, then chmod go-w ROOT/a/b/web.toml",
 		},
 		{what: "a link", change: link("a/b/web.toml", "web.toml"), file: "web.toml", invoker: me},
 		{what: "a relative link", change: link("../a/b/web.toml", "c/web.toml"), file: "c/web.toml", invoker: me},
@@ -48,27 +48,27 @@ func TestTrusted(t *testing.T) {
 		{
 			what: "open and behind a linked directory", invoker: me, file: "d/b/web.toml",
 			change: all(link("a", "d"), chmod("a/b/web.toml", 0o664)),
-			want:   "ROOT/a/b/web.toml is writable for its group", hint: "chmod go-w ROOT/a/b/web.toml",
+			want:   "ROOT/a/b/web.toml is writable for its group", hint: "look through it first, then chmod go-w ROOT/a/b/web.toml",
 		},
 		{
 			what: "open and behind an absolute link", invoker: me, file: "web.toml",
 			change: all(link("ROOT/c/d", "web.toml"), link("ROOT/a/b/web.toml", "c/d"), chmod("a/b/web.toml", 0o606)),
-			want:   "ROOT/a/b/web.toml is writable for everybody", hint: "chmod go-w ROOT/a/b/web.toml",
+			want:   "ROOT/a/b/web.toml is writable for everybody", hint: "look through it first, then chmod go-w ROOT/a/b/web.toml",
 		},
 		{
 			what: "a link into an open directory", invoker: me, file: "web.toml",
 			change: all(link("a/b/web.toml", "web.toml"), chmod("a", 0o777)),
-			want:   "ROOT/a is writable for everybody", hint: "chmod go-w ROOT/a",
+			want:   "ROOT/a is writable for everybody", hint: "look through it first, then chmod go-w ROOT/a",
 		},
 		{
 			what: "a link in an open directory", invoker: me, file: "c/web.toml",
 			change: all(link("../a/b/web.toml", "c/web.toml"), chmod("c", 0o777)),
-			want:   "ROOT/c is writable for everybody", hint: "chmod go-w ROOT/c",
+			want:   "ROOT/c is writable for everybody", hint: "look through it first, then chmod go-w ROOT/c",
 		},
 		{
 			what: "behind a link through an open directory", invoker: me, file: "d/b/web.toml",
 			change: all(link("c/x", "d"), link("../a", "c/x"), chmod("c", 0o777)),
-			want:   "ROOT/c is writable for everybody", hint: "chmod go-w ROOT/c",
+			want:   "ROOT/c is writable for everybody", hint: "look through it first, then chmod go-w ROOT/c",
 		},
 		{
 			what: "up out of an open directory", invoker: me, file: "c/../a/b/web.toml",
@@ -101,12 +101,12 @@ func TestTrustedOwner(t *testing.T) {
 		invoker           int
 		want, hint        string
 	}{
-		{"a file of another", "a/b/web.toml", "a/b/web.toml", 0, "ROOT/a/b/web.toml belongs to user 12345", "chown root ROOT/a/b/web.toml"},
-		{"a directory of another", "a", "a/b/web.toml", -1, "ROOT/a belongs to user 12345", "chown root ROOT/a"},
-		{"a link of another", "web.toml", "web.toml", 0, "ROOT/web.toml belongs to user 12345", "chown -h root ROOT/web.toml"},
+		{"a file of another", "a/b/web.toml", "a/b/web.toml", 0, "ROOT/a/b/web.toml belongs to user 12345", ofRoot},
+		{"a directory of another", "a", "a/b/web.toml", -1, "ROOT/a belongs to user 12345", ofRoot},
+		{"a link of another", "web.toml", "web.toml", 0, "ROOT/web.toml belongs to user 12345", ofRoot},
 		{"a file of the invoker", "a/b/web.toml", "a/b/web.toml", other, "", ""},
 		{"a directory of the invoker", "a", "a/b/web.toml", other, "", ""},
-		{"a file of somebody else than the invoker", "a/b/web.toml", "a/b/web.toml", 1000, "ROOT/a/b/web.toml belongs to user 12345", "chown root ROOT/a/b/web.toml"},
+		{"a file of somebody else than the invoker", "a/b/web.toml", "a/b/web.toml", 1000, "ROOT/a/b/web.toml belongs to user 12345", ofRoot},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			if os.Getuid() != 0 {
@@ -230,5 +230,26 @@ func all(changes ...func(*testing.T, string)) func(*testing.T, string) {
 		for _, change := range changes {
 			change(t, root)
 		}
+	}
+}
+
+// A file of somebody else in the way of root's own is told together with root's own.
+func TestHidden(t *testing.T) {
+	mine, theirs := t.TempDir(), t.TempDir()
+	for _, dir := range []string{mine, theirs} {
+		if err := os.WriteFile(dir+"/web.toml", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := Search{Dirs: []string{theirs, mine}}
+	for file, want := range map[string]string{
+		theirs + "/web.toml": mine + "/web.toml", mine + "/web.toml": "", "/elsewhere/web.toml": "", theirs + "/hello.toml": "builtin:hello",
+	} {
+		if got := s.Hidden(file); got != want {
+			t.Errorf("%s: got %q, want %q", file, got, want)
+		}
+	}
+	if got, want := shellWord("/tmp/a b;'c"), `'/tmp/a b;'\''c'`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

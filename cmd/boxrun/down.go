@@ -152,6 +152,7 @@ func (a *app) printDowns() func(context.Context, string) error {
 
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
-	boxes, err := a.launcher().List()
-	return list.Map(boxes, func(b launcher.Status) string { return b.Name }), err
+	l := a.launcher()
+	boxes, err := l.List()
+	return append(list.Map(boxes, func(b launcher.Status) string { return b.Name }), l.Lost()...), err
 }

@@ -55,6 +55,10 @@ func (a *app) noteOthers(names []string) {
 // other secrets. The profile runs as root.
 func (a *app) trust(p profiles.Profile) error {
 	if err := a.trustFile(p.File); err != nil {
+		var untrusted *profiles.TrustError
+		if hidden := a.search.Hidden(p.File); hidden != "" && errors.As(err, &untrusted) {
+			untrusted.Hint = fmt.Sprintf("it hides %s, which takes its place where named so; else %s", hidden, untrusted.Hint)
+		}
 		return err
 	}
 	return trustSecrets(p, a.trustFile)

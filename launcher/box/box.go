@@ -155,6 +155,9 @@ func NameOf(file string) string { return strings.TrimSuffix(filepath.Base(file),
 func (s *Store) Load(name string) (*Box, error) {
 	b := new(Box)
 	err := ReadJSON(s.BoxFile(name), b)
+	if err == nil && b.Name != name {
+		err = fmt.Errorf("state file %s is of the box %q", s.BoxFile(name), b.Name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err

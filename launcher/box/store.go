@@ -149,12 +149,16 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	return b.Profile.Ref(), true
 }
 
-// Find returns the state of a box. Without such a box the error is ErrNotFound with a hint: the box of a profile is not
+// Find returns the state of a box. The error for a running box without a record is LostProblem. Without such a box the
+// error is ErrNotFound with a hint: the box of a profile is not
 // up, and for any other name there is a guess at the intended name.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
+	}
+	if s.IsLost(name) {
+		return nil, LostProblem(name)
 	}
 	text := fmt.Sprintf("box %q is not up", name)
 	if !s.Search.Knows(name) {

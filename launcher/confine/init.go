@@ -108,6 +108,9 @@ func (o order) steps() []step {
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},
 	}
+	if !o.HostNetwork {
+		list = append(list, step{"taking no router's word", TakeNoAdvertisements})
+	}
 	if !o.Bare {
 		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", keepJournal})
 	}

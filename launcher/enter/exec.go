@@ -36,11 +36,17 @@ func Run(ctx context.Context, s *box.Store, name string, c Command) (code int, e
 func Find(s *box.Store, name string) (*box.Box, error) {
 	b, err := s.Find(name)
 	if err == nil && !b.Alive() {
-		err = &fault.Problem{Kind: fault.ErrNotFound,
-			Text: fmt.Sprintf("box %q is %s", b.Name, b.State()),
-			Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
+		err = &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is %s", b.Name, b.State()), Hint: absentHint(b)}
 	}
 	return b, err
+}
+
+// absentHint returns what to do about a box that does not run: wait, where another boxrun is about to start it.
+func absentHint(b *box.Box) string {
+	if b.State() == string(box.Starting) {
+		return fmt.Sprintf("another boxrun starts it: wait until \"boxrun status --check %s\" finds it well", b.Name)
+	}
+	return fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)
 }
 
 // The exit codes for a command that did not run, after chroot(1) and podman-exec(1).

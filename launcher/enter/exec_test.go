@@ -3,6 +3,7 @@ package enter
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 	"boxrun/launcher/testkit"
 )
 
@@ -290,5 +294,21 @@ func TestHomeOfARenamedHost(t *testing.T) {
 		}
 		text, err := os.ReadFile(apptainer.RecordPath(got, hostname, "web"))
 		testkit.WantText(t, fmt.Sprintf("%s, %v", text, err), "it, <nil>")
+	}
+}
+
+// A command for a box that another boxrun starts is told to wait, and for a box that is gone, how to get it back.
+func TestABoxThatDoesNotRunYet(t *testing.T) {
+	s := &box.Store{Dir: t.TempDir()}
+	for phase, want := range map[box.Phase]string{
+		box.Starting: `another boxrun starts it: wait until "boxrun status --check web" finds it well`,
+		box.Running:  `"boxrun up web" brings it up again`,
+	} {
+		id, err := process.BootID()
+		if err := errors.Join(err, s.Save(&box.Box{Name: "web", Phase: phase, BootID: id})); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Find(s, "web")
+		testkit.WantText(t, fault.HintOf(err), want)
 	}
 }

@@ -109,6 +109,9 @@ func (v *Survey) ofBridge(b *box.Box) ([]string, error) {
 		return lines, nil
 	}
 	plans, err := sharedPlans(v.store, v.kernel, b)
+	if errors.Is(err, box.ErrUnreadable) {
+		return []string{err.Error()}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/profiles"
 )
 
 // HostFile is the undo log of the host's part in the network shared by boxes: a netsetup.Plan as applied.
@@ -22,10 +23,21 @@ func HostFile(s *box.Store) string { return s.Path("host.json") }
 // BridgeFile is the undo log of a bridge.
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
-// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
+// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised, and ErrUnreadable for a broken log.
 func ReadPlan(file string) (plan netsetup.Plan, err error) {
 	err = box.ReadJSON(file, &plan)
+	if err == nil && plan.Owner == "" {
+		err = &fault.Problem{Kind: box.ErrUnreadable, Text: "state file " + file + " holds no plan"}
+	}
+	if errors.Is(err, box.ErrUnreadable) {
+		err = &fault.Problem{Kind: box.ErrUnreadable, Text: err.Error(), Hint: "\"boxrun repair\" makes it anew while a box is up"}
+	}
 	return plan, err
+}
+
+// brokenLog is the line for a log made anew, or done without.
+func brokenLog(err error) string {
+	return err.Error() + ": how the host was before boxes is not known any more"
 }
 
 // A Shared is a plan that boxes have in common, and the path of its undo log.
@@ -55,19 +67,15 @@ func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []str
 
 // ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
 // Otherwise ensure renews the log for what this boxrun and the host's routing ask for, and returns what was out of
-// place.
+// place. A broken log is recorded anew: boxrun knows its bridges and chains by their marks.
 func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
 	plan, err := ReadPlan(s.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Plan.Record(k); err != nil {
-			return nil, err
-		}
-		if err := box.WriteJSON(s.File, s.Plan); err != nil {
-			return nil, err
-		}
-		return nil, s.Plan.Apply(k)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, s.record(k)
+	case errors.Is(err, box.ErrUnreadable):
+		return []string{brokenLog(err)}, s.record(k)
+	case err != nil:
 		return nil, err
 	}
 	plan, changed, err := plan.Renewed(k, s.Plan)
@@ -78,6 +86,17 @@ func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
 		return nil, err
 	}
 	return repair(k, plan)
+}
+
+// record records the host's state in a new log, and applies the plan.
+func (s Shared) record(k *netsetup.Kernel) error {
+	if err := s.Plan.Record(k); err != nil {
+		return err
+	}
+	if err := box.WriteJSON(s.File, s.Plan); err != nil {
+		return err
+	}
+	return s.Plan.Apply(k)
 }
 
 // repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
@@ -113,7 +132,7 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
 // the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
-// sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
+// sees itself as the last. As long as any box's record is unreadable or lost, the shared network stays, since the box may need
 // all of the network.
 func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
 	unlock, err := s.LockNetwork(ctx)
@@ -129,6 +148,10 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err != nil {
 		return err
 	}
+	if lost := s.Lost(); len(lost) > 0 {
+		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
+		return errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name)))
+	}
 	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
@@ -137,6 +160,33 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	}
 	_, err = conf.TellNames(s)
 	return err
+}
+
+// Recall records anew the logs that bridges of boxrun's lack, as after the loss of all records: the last down goes by them.
+func Recall(ctx context.Context, s *box.Store, k *netsetup.Kernel) error {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	traces, err := netsetup.FindTraces(k)
+	if err != nil {
+		return err
+	}
+	logs := []string{HostFile(s)}
+	for _, bridge := range traces.Bridges {
+		logs = append(logs, BridgeFile(s, bridge))
+	}
+	return fault.Each(logs, func(file string) error {
+		if files.Exists(file) {
+			return nil
+		}
+		plan, err := planOf(s, k, file)
+		if err != nil {
+			return err
+		}
+		return box.WriteJSON(file, plan)
+	})
 }
 
 // StateOf returns the removal of the state of the named box; with the last box, of all that boxes share in the directory
@@ -171,7 +221,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 		lines = append(lines, "removed the lease of a dead owner: "+file)
 	}
 	k.Reread()
-	swept, sweepErr := netsetup.Sweep(k, box.Names(boxes))
+	swept, sweepErr := netsetup.Sweep(k, append(box.Names(boxes), s.Lost()...))
 	for _, name := range swept {
 		lines = append(lines, sweptLine(name))
 	}
@@ -187,7 +237,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 // Sweep removes the rules of boxes without a state, and notes each box: a saved firewall may bring such rules back at
 // boot. The caller holds the network's lock. A box gets its state under the same lock, before its rules.
 func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	swept, err := netsetup.Sweep(k, box.Names(boxes))
+	swept, err := netsetup.Sweep(k, append(box.Names(boxes), s.Lost()...))
 	for _, name := range swept {
 		s.Notef("%s", sweptLine(name))
 	}
@@ -220,10 +270,26 @@ func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	return nil
 }
 
+// planOf returns a plan as found on the host, by the path of its log.
+func planOf(s *box.Store, k *netsetup.Kernel, file string) (netsetup.Plan, error) {
+	p := profiles.Default()
+	p.Network.Bridge = box.NameOf(file)
+	for _, shared := range SharedPlans(s, Of(s, &box.Box{Profile: p})) {
+		if shared.File == file || file == HostFile(s) {
+			return shared.Plan, shared.Plan.Record(k)
+		}
+	}
+	return netsetup.Plan{}, nil
+}
+
 // undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
-// undo. Chains used by others stay, with the log, so a later down finds them again.
+// undo. In place of a broken log goes the plan that the file's name tells of. Chains used by others stay, with the log, so a later down finds them again.
 func undo(s *box.Store, k *netsetup.Kernel, file string) error {
 	plan, err := ReadPlan(file)
+	if errors.Is(err, box.ErrUnreadable) {
+		s.Notef("warning: %s", brokenLog(err))
+		plan, err = planOf(s, k, file)
+	}
 	if err != nil {
 		return files.IgnoreNotExist(err)
 	}
