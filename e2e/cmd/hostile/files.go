@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// places are the files of a box that boxrun looks at, and those that commands in the box need.
+var places = []struct{ name, path string }{
+	{"passwd", "/etc/passwd"},
+	{"group", "/etc/group"},
+	{"locale", "/etc/locale.conf"},
+	{"hosts", "/etc/hosts"},
+	{"resolv", "/etc/resolv.conf"},
+	{"machine-id", "/etc/machine-id"},
+	{"private", "/run/systemd/private"},
+	{"journal", "/run/systemd/journal/socket"},
+	{"pts", "/dev/pts"},
+	{"null", "/dev/null"},
+	{"console", "/dev/console"},
+	{"init", "/sbin/init"},
+	{"shell", "/bin/bash"},
+}
+
+// forms are what root of a box puts where a file is expected.
+var forms = []struct {
+	name string
+	put  func(path string) error
+}{
+	{"fifo", func(path string) error { return unix.Mkfifo(path, 0o666) }},
+	{"directory", func(path string) error { return os.Mkdir(path, 0o755) }},
+	{"huge", func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o755), os.Truncate(path, 1<<42)) }},
+	{"nasty", func(path string) error { return os.WriteFile(path, []byte(lines()), 0o755) }},
+	{"loop", func(path string) error { return os.Symlink(path, path) }},
+	{"endless", func(path string) error { return os.Symlink("/dev/zero", path) }},
+	{"outside", func(path string) error { return os.Symlink("/srv/canary/"+filepath.Base(path), path) }},
+	{"magic", func(path string) error { return os.Symlink("/proc/1/root/proc/1/root/proc/kcore", path) }},
+	{"silent", listen},
+	{"gone", func(string) error { return nil }},
+}
+
+// lines returns text that is well-formed for each place in one of its lines, with control bytes in it.
+func lines() string {
+	return "root:x:0:0:root:/root:/bin/sh" + nasty + "\nnameserver 10.0.0.1" + nasty + "\nLANG=C" + nasty + "\n127.0.0.1 " + nasty + "\n"
+}
+
+// files puts each form in each place.
+func files() []behaviour {
+	var all []behaviour
+	for _, p := range places {
+		for _, f := range forms {
+			all = append(all, behaviour{p.name + "=" + f.name, func() error { return replace(p.path, f.put) }})
+		}
+	}
+	return all
+}
+
+// replace puts something else where path is, and takes away what is mounted there.
+func replace(path string, put func(string) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(real, filepath.Base(path))
+	}
+	for unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		continue
+	}
+	aside := path + ".aside"
+	if strings.HasPrefix(path, "/dev/") {
+		aside = "/run/aside"
+	}
+	if err := os.Rename(path, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return put(path)
+}
+
+// listen makes a socket at path that takes connections and says nothing.
+func listen(path string) error {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			if _, err := l.Accept(); err != nil {
+				return
+			}
+		}
+	}()
+	return nil
+}

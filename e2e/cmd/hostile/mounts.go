@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounts hide what boxrun needs of a box, fill its file systems, and have looks at files wait for ever.
+func mounts() []behaviour {
+	var all []behaviour
+	for _, dir := range []string{"/run", "/proc", "/dev", "/sys", "/etc", "/usr", "/tmp"} {
+		all = append(all,
+			behaviour{"mount-over" + dashed(dir), over(dir)},
+			behaviour{"unmount" + dashed(dir), func() error { return gone(dir) }},
+			behaviour{"waits" + dashed(dir), func() error { return waits(dir) }},
+		)
+	}
+	return append(all, []behaviour{
+		{"mounts-many", sh("mkdir -p /run/many; for i in $(seq 1500); do mount -t tmpfs none /run/many; done")},
+		{"mounts-nasty", func() error {
+			dir := "/run/" + nasty
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			return unix.Mount(nasty, dir, "tmpfs", 0, "")
+		}},
+		{"full-run", fill("/run/full")},
+		{"full-root", fill("/var/full")},
+		{"full-tmp", fill("/tmp/full")},
+		{"read-only", sh("mount -o remount,ro / || mount --bind -o ro / /; mount -o remount,ro /run")},
+		{"noexec", sh("mount -o remount,bind,noexec / || true; mount -o remount,noexec /run")},
+	}...)
+}
+
+func dashed(dir string) string { return "-" + dir[1:] }
+
+func over(dir string) func() error {
+	return func() error { return unix.Mount("none", dir, "tmpfs", 0, "size=1m") }
+}
+
+// gone unmounts what is mounted at dir; a directory that is none is renamed.
+func gone(dir string) error {
+	err := unix.Unmount(dir, unix.MNT_DETACH)
+	if err != nil {
+		return os.Rename(dir, dir+".aside")
+	}
+	return nil
+}
+
+// waits mounts a file system at dir that has every look below wait: an autofs whose daemon is asked, and never answers.
+func waits(dir string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	options := fmt.Sprintf("fd=%d,pgrp=%d,minproto=5,maxproto=5,indirect", w.Fd(), unix.Getpgrp())
+	if err := unix.Mount("hostile", dir, "autofs", 0, options); err != nil {
+		return err
+	}
+	forever(time.Second, func() { _ = r.Fd() })
+	return nil
+}
+
+func fill(path string) func() error {
+	return func() error {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		return flood(f, "full", 300<<20)
+	}
+}

@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// cruel is a box whose root plays the behaviours of e2e/cmd/hostile.
+const cruel = `image = "/srv/web"
+[network]
+ports = ["8081:80"]
+[storage]
+binds = ["/usr/local/bin/hostile:/usr/local/bin/hostile:ro"]
+[systemd]
+stop_timeout = "2s"
+[ready]
+timeout = "8s"
+http = ["http://:80/"]
+[health]
+interval = "1h"
+`
+
+// sampled are behaviours of which a change is likely to break something; a soak plays all of them.
+var sampled = []string{"passwd=fifo", "systemd=deaf", "waits-run", "console-nasty", "failed-units"}
+
+// ownEnd says of a verb that its end is the end of a command in the box, which may take for ever: an interruption ends
+// the verb.
+var ownEnd = []string{"exec", "shell", "logs -f"}
+
+// A meeting is a verb, and the seconds that the verb may take.
+type meeting struct {
+	seconds int
+	verb    string
+}
+
+// looks are the verbs that change nothing, and may meet a box at once.
+var looks = []meeting{
+	{10, "ps"}, {10, "ps --json"}, {15, "status evil"}, {15, "status --json evil"}, {15, "status --check evil"}, {15, "diff evil"},
+	{30, "doctor evil"}, {15, "logs -n 20 evil"}, {15, "logs -n 20 -u nginx.service evil"}, {1, "logs -f evil"},
+	{15, "stats --no-stream"}, {15, "stats --format prometheus"}, {20, "health evil"}, {15, "trace --time 1s evil"},
+	{10, "kept list"}, {10, "host show"}, {10, "profile list"}, {10, "exec evil -- true"}, {10, "exec -u www-data evil -- id"},
+	{10, "exec -w /var evil -- pwd"}, {10, "shell evil"}, {20, "cp evil:/var/tree /srv/out/tree"}, {15, "cp evil:/etc/hosts /srv/out/"},
+	{10, "__complete cp evil:/var/"}, {15, "up --dry-run evil"}, {15, "down --dry-run evil"},
+}
+
+// acts are the verbs that change something, in their order.
+var acts = []meeting{
+	{15, "cp /srv/in evil:/var/tree/"}, {15, "cp /srv/in evil:/etc/canary"}, {20, "repair"}, {20, "up evil"},
+}
+
+// Root of a box does what root can, and each verb ends in time, stays small, prints no control bytes, follows no link
+// out of the box, and leaves no program that runs as root.
+func TestHostileBoxes(t *testing.T) {
+	h := newHost(t)
+	if err := h.Copy(t.Context(), filepath.Join(filepath.Dir(h.probe), "hostile"), "/usr/local/bin/hostile"); err != nil {
+		t.Fatal(err)
+	}
+	h.sh(`mkdir -p -m 700 /srv/canary /srv/out; echo in > /srv/in; echo CANARY > /srv/canary/secret
+		for f in passwd group hosts; do echo 'canary:x:0:0:CANARY:/:/bin/sh' > /srv/canary/$f; done`)
+	h.profile("evil", cruel)
+	h.must("boxrun", "up", "evil")
+	h.must("boxrun", "down", "evil")
+	before := h.dump()
+	names := sampled
+	if soak() {
+		names = strings.Fields(h.must("hostile", "list"))
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { h.in(t).withstands(name) })
+	}
+	h.same(before)
+}
+
+// withstands has a box play a behaviour, and every verb meet the box.
+func (h host) withstands(name string) {
+	h.must("boxrun", "up", "evil")
+	h.plays(name)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for j := i; j < len(looks); j += 4 {
+				h.meets(looks[j])
+			}
+		})
+	}
+	all.Wait()
+	for _, q := range acts {
+		h.meets(q)
+	}
+	if soak() {
+		h.meets(meeting{30, "restart evil"})
+		h.plays(name)
+	}
+	h.meets(meeting{12, "down evil"})
+	if up := h.must("boxrun", "ps", "-q"); up != "" {
+		h.t.Errorf("after down boxes are up: %s", up)
+		h.run("boxrun", "host", "reset", "--yes")
+	}
+	h.sh(`[ "$(cat /srv/canary/secret)" = CANARY ]; [ "$(ls /srv/canary)" = "$(printf 'group\nhosts\npasswd\nsecret')" ]`)
+	if left := h.sh(`find /srv/out /tmp /run -xdev -perm /6000 -type f
+		tar --xattrs --xattrs-include='*' -cf - /srv/out 2> /dev/null | grep -aoE 'security.capability|CANARY' || true`); left != "" {
+		h.t.Errorf("what was copied from the box has\n%s", left)
+	}
+	h.sh("rm -rf /srv/out; mkdir -m 700 /srv/out")
+}
+
+// plays has root of the box play a behaviour. A behaviour that the box's kernel or level refuses is none.
+func (h host) plays(name string) {
+	r := h.run("timeout", "20", "boxrun", "exec", "evil", "--", "hostile", "play", name)
+	if r.Code != 0 {
+		h.t.Logf("%s is not played: %v", name, r)
+	}
+}
+
+// meets runs a verb, and says what is wrong with how the verb went.
+func (h host) meets(q meeting) {
+	argv := append([]string{"hostile", "measure", fmt.Sprint(q.seconds), "boxrun"}, strings.Fields(q.verb)...)
+	var m struct {
+		Code              int
+		Seconds           float64
+		MiB               int
+		Interrupted, Hung bool
+		Stdout, Stderr    []byte
+	}
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	r, err := h.Exec(ctx, argv...)
+	if err = errors.Join(err, json.Unmarshal([]byte(r.Stdout), &m)); err != nil {
+		h.t.Error(err)
+		return
+	}
+	verb := q.verb
+	wrong := func(format string, args ...any) {
+		h.t.Errorf("boxrun %s: %s: exit code %d after %.1f s\nstdout: %.2000q\nstderr: %.2000q", verb, fmt.Sprintf(format, args...), m.Code, m.Seconds, m.Stdout, m.Stderr)
+	}
+	h.t.Logf("%s: code %d, %.2f s, %d MiB: %.300q", verb, m.Code, m.Seconds, m.MiB, m.Stderr)
+	foreign := slices.ContainsFunc(ownEnd, func(v string) bool { return strings.HasPrefix(verb, v) })
+	said := m.Stderr
+	if !foreign {
+		said = append(m.Stdout, m.Stderr...)
+	}
+	if m.Hung || m.Interrupted && !foreign {
+		wrong("does not end in %d s", q.seconds)
+	}
+	if m.MiB > 100 {
+		wrong("grows to %d MiB", m.MiB)
+	}
+	if bad := controls(said); bad != "" {
+		wrong("prints %s", bad)
+	}
+	if strings.Contains(string(m.Stdout)+string(m.Stderr), "CANARY") || strings.Contains(string(m.Stderr), "panic:") {
+		wrong("prints what it should not")
+	}
+}
+
+// controls returns the first of the bytes that move a terminal's cursor, change its state or the order of text.
+func controls(text []byte) string {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		bad := r == utf8.RuneError && size == 1 || unicode.Is(unicode.Bidi_Control, r) || unicode.IsControl(r) && r != '\n' && r != '\t'
+		if bad {
+			return fmt.Sprintf("%q in %q", text[i:i+size], text[max(0, i-60):min(len(text), i+60)])
+		}
+		i += size
+	}
+	return ""
+}
