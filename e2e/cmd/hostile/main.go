@@ -39,6 +39,10 @@ func main() {
 	if os.Getpid() == 1 {
 		playInit()
 	}
+	if os.Args[0] == entering {
+		playEntered()
+		return
+	}
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "hostile:", err)
 		os.Exit(1)

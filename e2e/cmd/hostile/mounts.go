@@ -19,6 +19,7 @@ func mounts() []behaviour {
 		)
 	}
 	return append(all, []behaviour{
+		{"proc-forged", forged},
 		{"mounts-many", sh("mkdir -p /run/many; for i in $(seq 1500); do mount -t tmpfs none /run/many; done")},
 		{"mounts-nasty", func() error {
 			dir := "/run/" + nasty
