@@ -24,8 +24,8 @@ func monkeyTime() time.Duration {
 // monkeyTools are what the scripts of monkeys call: a signal to the init of a box, and one to an Apptainer that starts a
 // box. A process that is not there gets none.
 const monkeyTools = `
-toinit() { p=$(jq -r '.state.init.pid | select(. > 1)' /run/boxrun/boxes/$2.json) && [ "$p" ] && kill -$1 $p; }
-tostart() { p=$(pgrep -f '^/[^ ]*apptainer .*instance start ' | head -n 1) && [ "$p" ] && kill -$1 $p; }
+toinit() { p=$(jq -r '.state.init.pid | select(. > 1)' /run/boxrun/boxes/$2.json 2> /dev/null) && [ "$p" ] && kill -$1 $p || true; }
+tostart() { p=$(pgrep -f '^/[^ ]*apptainer .*instance start ' | head -n 1) && [ "$p" ] && kill -$1 $p || true; }
 `
 
 // monkeyActs are scripts that monkeys run on a host, with a box as $1 and a random number as $2. The scripts reach

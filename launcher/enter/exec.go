@@ -64,6 +64,9 @@ type Command struct {
 	Stdout io.Writer `json:"-"` // with TTY, gets stderr too; only a pipe is passed on without copying
 	Stderr io.Writer `json:"-"`
 
+	// Quiet is how long the command may print nothing, before it is killed and an error tells so; 0: for ever. Without a TTY.
+	Quiet time.Duration `json:"-"`
+
 	grace time.Duration // how long the command may go on after a hang-up; 0: endTimeout
 }
 
@@ -188,6 +191,8 @@ type job struct {
 	terminal *terminal        // nil: none
 	grace    time.Duration    // how long the command may go on after a hang-up
 	hung     bool             // a signal meant to end the command was sent
+	quiet    *listener        // nil: the command may print nothing for ever
+	stuck    error            // why the command was killed; nil: it was not
 }
 
 // newJob prepares the command, in a session of its own. Otherwise a control-C at the host's terminal would end
@@ -226,7 +231,8 @@ func (j *job) start() error {
 
 // runPlain runs the command without a terminal. The command gets pipes: see private.
 func (j *job) runPlain(ctx context.Context, c Command) error {
-	j.cmd.Stdout, j.cmd.Stderr = c.outputs()
+	j.quiet = newListener(c.Quiet)
+	j.cmd.Stdout, j.cmd.Stderr = c.outputs(j.quiet)
 	if isPipe(c.Stdin) {
 		j.cmd.Stdin = c.Stdin
 		return j.startAndWait(ctx)
@@ -261,10 +267,10 @@ func (j *job) startAndWait(ctx context.Context) error {
 // changed.
 type private struct{ io.Writer }
 
-// outputs returns the writers for the command's output. A pipe is passed on itself. If both outputs lead to the same
-// file, both get the same writer, to keep the order.
-func (c Command) outputs() (stdout, stderr io.Writer) {
-	stdout, stderr = hide(c.Stdout), hide(c.Stderr)
+// outputs returns the writers for the command's output, heard by a listener. Without a listener a pipe is passed on
+// itself. If both outputs lead to the same file, both get the same writer, to keep the order.
+func (c Command) outputs(l *listener) (stdout, stderr io.Writer) {
+	stdout, stderr = l.hear(hide(c.Stdout)), l.hear(hide(c.Stderr))
 	if sameFile(c.Stdout, c.Stderr) {
 		stderr = stdout
 	}
@@ -348,6 +354,10 @@ func await(drained <-chan struct{}, signals <-chan os.Signal) {
 	}
 }
 
+// Patience is how long a box may keep boxrun waiting for a command to begin. Root in the box can have every look at a
+// file wait for ever.
+const Patience = 30 * time.Second
+
 // endTimeout is how long a command may go on after a hang-up, if Command.grace is 0.
 const endTimeout = 3 * time.Second
 
@@ -356,7 +366,7 @@ const endTimeout = 3 * time.Second
 func (j *job) wait(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
-	over := ctx.Done()
+	over, begin := ctx.Done(), time.After(Patience)
 	var late <-chan time.Time
 	for {
 		select {
@@ -372,8 +382,20 @@ func (j *job) wait(ctx context.Context) error {
 			late = time.After(j.grace)
 		case <-late:
 			j.forward(unix.SIGKILL)
+		case <-begin:
+			if !j.line.hasBegun() {
+				j.kill(fmt.Errorf("the box has let no command begin for %v", Patience))
+			}
+		case <-j.quiet.tired():
+			j.kill(fmt.Errorf("the command in the box has printed nothing for %v", j.quiet.limit))
 		}
 	}
+}
+
+// kill ends a command that keeps boxrun waiting, and notes why. The reason of the first kill counts.
+func (j *job) kill(why error) {
+	j.stuck = cmp.Or(j.stuck, why)
+	j.forward(unix.SIGKILL)
 }
 
 // notExit drops the errors that only describe how the command ended.
@@ -415,6 +437,10 @@ func (j *job) forward(s syscall.Signal) {
 
 // result returns the exit code of the command, or an error saying why the command did not run.
 func (j *job) result(box string) (int, error) {
+	if j.stuck != nil {
+		return CodeBoxrun, &fault.Problem{Text: fmt.Sprintf("entering box %q: %v", box, j.stuck),
+			Hint: fmt.Sprintf("a file system there may not answer, or its processes are frozen: \"boxrun restart %s\" ends that", box)}
+	}
 	f, err := j.line.end()
 	if err != nil {
 		return CodeBoxrun, fmt.Errorf("entering box %q: %w", box, err)

@@ -123,8 +123,10 @@ func (e entry) run() error {
 	}
 	switch {
 	case e.Copy != nil:
+		tellBegun()
 		return e.Copy.inside()
 	case e.Try != nil:
+		tellBegun()
 		return tryInside(*e.Try)
 	}
 	u, err := lookUser(e.User)
@@ -193,6 +195,7 @@ func (e entry) execute(u user, env []string) error {
 	if err != nil {
 		return err
 	}
+	tellBegun()
 	err = syscall.Exec(path, argv, env)
 	if errors.Is(err, unix.ENOENT) { // the file exists; the interpreter in its first line or header is missing
 		err = errors.New("its interpreter is missing")

@@ -11,12 +11,13 @@ import (
 // mounts hide what boxrun needs of a box, fill its file systems, and have looks at files wait for ever.
 func mounts() []behaviour {
 	var all []behaviour
-	for _, dir := range []string{"/run", "/proc", "/dev", "/sys", "/etc", "/usr", "/tmp"} {
+	for _, dir := range []string{"/run", "/proc", "/dev", "/sys", "/etc", "/usr", "/var", "/tmp"} {
 		all = append(all,
-			behaviour{"mount-over" + dashed(dir), over(dir)},
-			behaviour{"unmount" + dashed(dir), func() error { return gone(dir) }},
-			behaviour{"waits" + dashed(dir), func() error { return waits(dir) }},
-		)
+			behaviour{"mount-over-" + dir[1:], over(dir)},
+			behaviour{"waits-" + dir[1:], func() error { return waits(dir) }})
+	}
+	for _, dir := range []string{"/run", "/proc", "/dev", "/sys", "/tmp"} {
+		all = append(all, behaviour{"unmount-" + dir[1:], func() error { return unix.Unmount(dir, unix.MNT_DETACH) }})
 	}
 	return append(all, []behaviour{
 		{"proc-forged", forged},
@@ -31,24 +32,13 @@ func mounts() []behaviour {
 		{"full-run", fill("/run/full")},
 		{"full-root", fill("/var/full")},
 		{"full-tmp", fill("/tmp/full")},
-		{"read-only", sh("mount -o remount,ro / || mount --bind -o ro / /; mount -o remount,ro /run")},
-		{"noexec", sh("mount -o remount,bind,noexec / || true; mount -o remount,noexec /run")},
+		{"read-only", sh("mount -o remount,bind,ro /run; mount -o remount,bind,ro /")},
+		{"noexec", sh("mount -o remount,bind,noexec /")},
 	}...)
 }
 
-func dashed(dir string) string { return "-" + dir[1:] }
-
 func over(dir string) func() error {
 	return func() error { return unix.Mount("none", dir, "tmpfs", 0, "size=1m") }
-}
-
-// gone unmounts what is mounted at dir; a directory that is none is renamed.
-func gone(dir string) error {
-	err := unix.Unmount(dir, unix.MNT_DETACH)
-	if err != nil {
-		return os.Rename(dir, dir+".aside")
-	}
-	return nil
 }
 
 // waits mounts a file system at dir that has every look below wait: an autofs whose daemon is asked, and never answers.
