@@ -68,6 +68,7 @@ type Command struct {
 	Quiet time.Duration `json:"-"`
 
 	grace time.Duration // how long the command may go on after a hang-up; 0: endTimeout
+	begin time.Duration // how long the box may take to let the command begin; 0: Patience
 }
 
 // check refuses a command that could not work in any box: nothing to run, a relative directory, a malformed variable.
@@ -190,6 +191,7 @@ type job struct {
 	signals  <-chan os.Signal // the signals boxrun gets meanwhile
 	terminal *terminal        // nil: none
 	grace    time.Duration    // how long the command may go on after a hang-up
+	begin    time.Duration    // how long the box may take to let the command begin
 	hung     bool             // a signal meant to end the command was sent
 	quiet    *listener        // nil: the command may print nothing for ever
 	stuck    error            // why the command was killed; nil: it was not
@@ -215,7 +217,7 @@ func newJob(b Ref, e entry, signals <-chan os.Signal) (*job, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = l.far
-	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout)}
+	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout), begin: cmp.Or(e.begin, Patience)}
 	cmd.WaitDelay = j.grace // for the copying to a Stdout other than a file
 	return j, nil
 }
@@ -366,7 +368,7 @@ const endTimeout = 3 * time.Second
 func (j *job) wait(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
-	over, begin := ctx.Done(), time.After(Patience)
+	over, begin := ctx.Done(), time.After(j.begin)
 	var late <-chan time.Time
 	for {
 		select {
@@ -384,7 +386,7 @@ func (j *job) wait(ctx context.Context) error {
 			j.forward(unix.SIGKILL)
 		case <-begin:
 			if !j.line.hasBegun() {
-				j.kill(fmt.Errorf("the box has let no command begin for %v", Patience))
+				j.kill(fmt.Errorf("the box has let no command begin for %v", j.begin))
 			}
 		case <-j.quiet.tired():
 			j.kill(fmt.Errorf("the command in the box has printed nothing for %v", j.quiet.limit))
