@@ -21,6 +21,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 )
 
 // Run runs a command in the box with the given name, as Ref.Run does. The error is ErrNotFound if the box is not up.
@@ -143,7 +144,8 @@ func (b Ref) Argv() []string {
 //
 // While the command runs, signals meant to end boxrun go to the command instead, so the command itself decides about
 // control-C. With a terminal, such a signal hangs up the terminal. The end of ctx acts like SIGTERM. A command still
-// alive endTimeout after a hang-up or after ctx's end is killed.
+// alive endTimeout after a hang-up or after ctx's end is killed, and so is a command that a signal does not reach for as
+// long, as in a frozen cgroup.
 func (b Ref) Run(ctx context.Context, c Command) (code int, err error) {
 	if err := c.check(); err != nil {
 		return CodeBoxrun, err
@@ -369,14 +371,20 @@ func (j *job) wait(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
 	over, begin := ctx.Done(), time.After(j.begin)
-	var late <-chan time.Time
+	var late, taken <-chan time.Time
+	var asked syscall.Signal
 	for {
 		select {
 		case err := <-done:
 			return notExit(err)
 		case s := <-j.signals:
-			if j.handle(s.(syscall.Signal)) && late == nil {
+			asked, taken = s.(syscall.Signal), time.After(j.grace)
+			if j.handle(asked) && late == nil {
 				late = time.After(j.grace)
+			}
+		case <-taken:
+			if process.Deaf(j.line.pid(), asked) {
+				j.forward(unix.SIGKILL)
 			}
 		case <-over:
 			over = nil

@@ -226,6 +226,14 @@ func TestExecEndsWhatKeepsItWaiting(t *testing.T) {
 		"code 0\nstderr: 1\n2\n3\n4\n")
 }
 
+// A command that is stopped takes no signal, and ends all the same.
+func TestExecEndsADeafCommand(t *testing.T) {
+	needRoot(t)
+	fakeApptainer(t)
+	end := func() { time.Sleep(100 * time.Millisecond); unix.Kill(os.Getpid(), unix.SIGTERM) }
+	testkit.WantText(t, whenReady(t.Context(), Command{Argv: sh("echo; kill -STOP $$"), grace: 300 * time.Millisecond}, end), "code 137\n\n")
+}
+
 // whenReady runs c in the box, and calls act once the command has written something.
 func whenReady(ctx context.Context, c Command, act func()) string {
 	out := firstWrite{act: act}
