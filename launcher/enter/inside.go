@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -115,9 +115,7 @@ func readEntry() (entry, error) {
 
 // run becomes the user and executes the command, or does the copy. run returns only after a copy or with an error.
 func (e entry) run() error {
-	if err := keepToSelf(); err != nil {
-		return err
-	}
+	KeepToSelf()
 	if err := confine.Follow(); err != nil {
 		return err
 	}
@@ -146,19 +144,15 @@ func (e entry) run() error {
 	return e.execute(u, e.environ(u, boxLang()))
 }
 
-// keepToSelf marks all files but standard input, output and error as closed on exec. Apptainer leaves some open as
-// well.
-func keepToSelf() error {
-	files, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
+// KeepToSelf marks all files but standard input, output and error as closed on exec: those of whoever called boxrun, and
+// those that Apptainer leaves open. Whoever can change /proc in a box is not asked which files there are.
+func KeepToSelf() {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
 	}
-	for _, f := range files {
-		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
-			unix.CloseOnExec(fd)
-		}
+	for fd := 3; fd < 1024; fd++ { // Linux before 5.11 knows no ranges
+		unix.CloseOnExec(fd)
 	}
-	return nil
 }
 
 // takeTerminal makes standard input the controlling terminal and gives the terminal to the user, as login does.

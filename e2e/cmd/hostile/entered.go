@@ -36,10 +36,12 @@ func playEntered() {
 		}
 		report.WriteString("\n")
 	}
-	for number := range uintptr(41) {
-		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, number, 0, 0, 0); err == nil && has == 1 {
-			fmt.Fprintf(&report, "capability %d\n", number)
+	var bounds uint64
+	for number := range 64 {
+		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(number), 0, 0, 0); err == nil && has == 1 {
+			bounds |= 1 << number
 		}
 	}
+	fmt.Fprintf(&report, "capabilities %016x\n", bounds)
 	_ = os.WriteFile("/var/entered", []byte(report.String()), 0o600)
 }
