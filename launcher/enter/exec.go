@@ -193,7 +193,7 @@ type job struct {
 	signals  <-chan os.Signal // the signals boxrun gets meanwhile
 	terminal *terminal        // nil: none
 	grace    time.Duration    // how long the command may go on after a hang-up
-	begin    time.Duration    // how long the box may take to let the command begin
+	begin    time.Duration    // how long the box may take to let the command begin; 0: Patience
 	hung     bool             // a signal meant to end the command was sent
 	quiet    *listener        // nil: the command may print nothing for ever
 	stuck    error            // why the command was killed; nil: it was not
@@ -219,7 +219,7 @@ func newJob(b Ref, e entry, signals <-chan os.Signal) (*job, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = l.far
-	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout), begin: cmp.Or(e.begin, Patience)}
+	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout), begin: e.begin}
 	cmd.WaitDelay = j.grace // for the copying to a Stdout other than a file
 	return j, nil
 }
@@ -370,7 +370,7 @@ const endTimeout = 3 * time.Second
 func (j *job) wait(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
-	over, begin := ctx.Done(), time.After(j.begin)
+	over, begin := ctx.Done(), time.After(cmp.Or(j.begin, Patience))
 	var late, taken <-chan time.Time
 	var asked syscall.Signal
 	for {
@@ -394,7 +394,7 @@ func (j *job) wait(ctx context.Context) error {
 			j.forward(unix.SIGKILL)
 		case <-begin:
 			if !j.line.hasBegun() {
-				j.kill(fmt.Errorf("the box has let no command begin for %v", j.begin))
+				j.kill(fmt.Errorf("the box has let no command begin for %v", cmp.Or(j.begin, Patience)))
 			}
 		case <-j.quiet.tired():
 			j.kill(fmt.Errorf("the command in the box has printed nothing for %v", j.quiet.limit))
