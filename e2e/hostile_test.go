@@ -206,7 +206,7 @@ func (h host) meets(q meeting) {
 	foreign := slices.ContainsFunc(ownEnd, func(v string) bool { return strings.HasPrefix(verb, v) })
 	said := m.Stderr
 	if !foreign {
-		said = append(m.Stdout, m.Stderr...)
+		said = slices.Concat(m.Stdout, m.Stderr)
 	}
 	if m.Hung || m.Interrupted && !foreign {
 		wrong("does not end in %d s", q.seconds)

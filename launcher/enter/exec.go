@@ -384,14 +384,14 @@ func (j *job) wait(ctx context.Context) error {
 			}
 		case <-taken:
 			if process.Deaf(j.line.pid(), asked) {
-				j.forward(unix.SIGKILL)
+				j.end()
 			}
 		case <-over:
 			over = nil
 			j.handle(unix.SIGTERM)
 			late = time.After(j.grace)
 		case <-late:
-			j.forward(unix.SIGKILL)
+			j.end()
 		case <-begin:
 			if !j.line.hasBegun() {
 				j.kill(fmt.Errorf("the box has let no command begin for %v", cmp.Or(j.begin, Patience)))
@@ -405,7 +405,13 @@ func (j *job) wait(ctx context.Context) error {
 // kill ends a command that keeps boxrun waiting, and notes why. The reason of the first kill counts.
 func (j *job) kill(why error) {
 	j.stuck = cmp.Or(j.stuck, why)
+	j.end()
+}
+
+// end kills the command, and Apptainer: in the cgroup of a box Apptainer may be frozen with the command.
+func (j *job) end() {
 	j.forward(unix.SIGKILL)
+	_ = j.cmd.Process.Kill() // an error means Apptainer has ended
 }
 
 // notExit drops the errors that only describe how the command ended.

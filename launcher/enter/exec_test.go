@@ -220,8 +220,9 @@ func TestExecEndsWhatKeepsItWaiting(t *testing.T) {
 	testkit.WantText(t, runHere(t.Context(), Ref{Name: "stuck"}, Command{Argv: sh("true"), begin: most}),
 		"code 125\nerror: entering box \"stuck\": the box has let no command begin for 300ms\n")
 	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("sleep 0.6"), begin: most}), "code 0\n")
-	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("echo a; sleep 60"), Quiet: most}),
-		"code 125\na\nstderr: Killed\nerror: entering box \"web\": the command in the box has printed nothing for 300ms\n")
+	got := runHere(t.Context(), testBox(), Command{Argv: sh("echo a; sleep 60"), Quiet: most})
+	testkit.WantText(t, strings.Replace(got, "stderr: Killed\n", "", 1), // the stand-in for Apptainer may have said so
+		"code 125\na\nerror: entering box \"web\": the command in the box has printed nothing for 300ms\n")
 	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("for i in 1 2 3 4; do sleep 0.1; echo $i >&2; done"), Quiet: most}),
 		"code 0\nstderr: 1\n2\n3\n4\n")
 }

@@ -11,38 +11,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// places are the files of a box that boxrun looks at, and those that commands in the box need.
-var places = []struct{ name, path string }{
-	{"passwd", "/etc/passwd"},
-	{"group", "/etc/group"},
-	{"locale", "/etc/locale.conf"},
-	{"hosts", "/etc/hosts"},
-	{"resolv", "/etc/resolv.conf"},
-	{"machine-id", "/etc/machine-id"},
-	{"private", "/run/systemd/private"},
-	{"journal", "/run/systemd/journal/socket"},
-	{"pts", "/dev/pts"},
-	{"null", "/dev/null"},
-	{"console", "/dev/console"},
-	{"init", "/sbin/init"},
-	{"shell", "/bin/bash"},
+// A place is a file of a box that boxrun looks at, or that commands in the box need.
+type place struct{ name, path string }
+
+func places() []place {
+	return []place{
+		{"passwd", "/etc/passwd"},
+		{"group", "/etc/group"},
+		{"locale", "/etc/locale.conf"},
+		{"hosts", "/etc/hosts"},
+		{"resolv", "/etc/resolv.conf"},
+		{"machine-id", "/etc/machine-id"},
+		{"private", "/run/systemd/private"},
+		{"journal", "/run/systemd/journal/socket"},
+		{"pts", "/dev/pts"},
+		{"null", "/dev/null"},
+		{"console", "/dev/console"},
+		{"init", "/sbin/init"},
+		{"shell", "/bin/bash"},
+	}
 }
 
-// forms are what root of a box puts where a file is expected.
-var forms = []struct {
+// A form is what root of a box puts where a file is expected.
+type form struct {
 	name string
 	put  func(path string) error
-}{
-	{"fifo", func(path string) error { return unix.Mkfifo(path, 0o666) }},
-	{"directory", func(path string) error { return os.Mkdir(path, 0o755) }},
-	{"huge", func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o755), os.Truncate(path, 1<<42)) }},
-	{"nasty", func(path string) error { return os.WriteFile(path, []byte(lines()), 0o755) }},
-	{"loop", func(path string) error { return os.Symlink(path, path) }},
-	{"endless", func(path string) error { return os.Symlink("/dev/zero", path) }},
-	{"outside", func(path string) error { return os.Symlink("/srv/canary/"+filepath.Base(path), path) }},
-	{"magic", func(path string) error { return os.Symlink("/proc/1/root/proc/1/root/proc/kcore", path) }},
-	{"silent", listen},
-	{"gone", func(string) error { return nil }},
+}
+
+func forms() []form {
+	return []form{
+		{"fifo", func(path string) error { return unix.Mkfifo(path, 0o666) }},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o755) }},
+		{"huge", func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o755), os.Truncate(path, 1<<42)) }},
+		{"nasty", func(path string) error { return os.WriteFile(path, []byte(lines()), 0o755) }},
+		{"loop", func(path string) error { return os.Symlink(path, path) }},
+		{"endless", func(path string) error { return os.Symlink("/dev/zero", path) }},
+		{"outside", func(path string) error { return os.Symlink("/srv/canary/"+filepath.Base(path), path) }},
+		{"magic", func(path string) error { return os.Symlink("/proc/1/root/proc/1/root/proc/kcore", path) }},
+		{"silent", listen},
+		{"gone", func(string) error { return nil }},
+	}
 }
 
 // lines returns text that is well-formed for each place in one of its lines, with control bytes in it.
@@ -53,8 +61,8 @@ func lines() string {
 // files puts each form in each place.
 func files() []behaviour {
 	var all []behaviour
-	for _, p := range places {
-		for _, f := range forms {
+	for _, p := range places() {
+		for _, f := range forms() {
 			all = append(all, behaviour{p.name + "=" + f.name, func() error { return replace(p.path, f.put) }})
 		}
 	}
@@ -66,8 +74,8 @@ func replace(path string, put func(string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-		path = filepath.Join(real, filepath.Base(path))
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
 	}
 	for unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 		continue
