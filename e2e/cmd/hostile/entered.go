@@ -16,7 +16,8 @@ func forged() error {
 	if err := unix.Mount("none", "/proc", "tmpfs", 0, ""); err != nil {
 		return err
 	}
-	return sh("mkdir -p /proc/self/fd /proc/1; cp /usr/local/bin/hostile " + entering + "; echo 'CapBnd: 000001ffffffffff' > /proc/1/status")()
+	return sh("mkdir -p /proc/self/fd /proc/1; cp /usr/local/bin/hostile " + entering +
+		"; echo 'CapBnd: 000001ffffffffff' > /proc/1/status")()
 }
 
 // playEntered reports, in the place of boxrun, what came along from the host.

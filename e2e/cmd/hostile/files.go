@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A place is a file of a box that boxrun looks at, or that commands in the box need.
+// A place is a file of a box, looked at by boxrun or needed by commands in the box.
 type place struct{ name, path string }
 
 func places() []place {
@@ -53,9 +53,10 @@ func forms() []form {
 	}
 }
 
-// lines returns text that is well-formed for each place in one of its lines, with control bytes in it.
+// lines returns text with a well-formed line for each place, and control bytes in all lines.
 func lines() string {
-	return "root:x:0:0:root:/root:/bin/sh" + nasty + "\nnameserver 10.0.0.1" + nasty + "\nLANG=C" + nasty + "\n127.0.0.1 " + nasty + "\n"
+	beginnings := []string{"root:x:0:0:root:/root:/bin/sh", "nameserver 10.0.0.1", "LANG=C", "127.0.0.1 ", ""}
+	return strings.Join(beginnings, nasty+"\n")
 }
 
 // files puts each form in each place.
@@ -92,7 +93,7 @@ func replace(path string, put func(string) error) error {
 	return put(path)
 }
 
-// listen makes a socket at path that takes connections and says nothing.
+// listen makes a silent socket at path: every connection is taken, and nothing is said.
 func listen(path string) error {
 	l, err := net.Listen("unix", path)
 	if err != nil {

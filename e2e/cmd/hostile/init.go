@@ -12,7 +12,7 @@ import (
 
 // playInit plays the first process of a box, and ends with the behaviour.
 func playInit() {
-	name, _ := os.ReadFile("/etc/hostile") // without a name: an init that does nothing
+	name, _ := os.ReadFile("/etc/hostile") // without a name: an idle init
 	signal.Ignore()
 	switch strings.TrimSpace(string(name)) {
 	case "ends":
@@ -36,7 +36,7 @@ func playInit() {
 	time.Sleep(lasting)
 }
 
-// playSystemd has answer take the connections that are for systemd.
+// playSystemd has answer take the connections meant for systemd.
 func playSystemd(answer func(net.Conn)) {
 	_ = os.MkdirAll("/run/systemd/system", 0o755)
 	_ = serve(private, answer)

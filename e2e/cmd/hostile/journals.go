@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// journals play with all that a box has for lines: its journal, the syslog socket, the standard output of its init, which
-// Apptainer keeps in a file of the host.
+// journals play with the ways of a line out of a box: the journal, the syslog socket, the standard output of init,
+// kept by Apptainer in a file of the host.
 func journals() []behaviour {
 	here := func(script string) func() error {
 		return sh("d=$(ls -d /run/log/journal/* /var/log/journal/* 2> /dev/null | head -n 1); " + script)
@@ -28,13 +28,16 @@ func journals() []behaviour {
 		{"journal-fifo", here("rm -rf $d/*; mkfifo $d/system.journal")},
 		{"journal-link", here("rm -rf $d; ln -s /srv/canary $d")},
 		{"journal-huge", here("truncate -s 4T $d/system@hostile.journal; truncate -s 4T $d/system.journal")},
-		{"journal-garbage", here("head -c 300000 /dev/urandom > $d/system@a.journal; dd if=/dev/urandom of=$d/system.journal bs=4k seek=1 count=20 conv=notrunc status=none")},
+		{"journal-garbage", here("head -c 300000 /dev/urandom > $d/system@a.journal; " +
+			"dd if=/dev/urandom of=$d/system.journal bs=4k seek=1 count=20 conv=notrunc status=none")},
 		{"journal-many", here("for i in $(seq 3000); do : > $d/system@$i.journal; done")},
-		{"journald-stopped", sh("systemctl mask -q --runtime --now systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket; " +
+		{"journald-stopped", sh("systemctl mask -q --runtime --now systemd-journald.socket systemd-journald-dev-log.socket; " +
 			"for p in $(pidof systemd-journald); do kill -STOP $p; done")},
 		{"console-flood", console(func(f *os.File) error { return flood(f, "flood\n", 200<<20) })},
 		{"console-line", console(func(f *os.File) error { return flood(f, "flood", 200<<20) })},
-		{"console-nasty", console(func(f *os.File) error { return flood(f, nasty+"\nsystemd[1]: Failed to start "+nasty+"\n", 1<<16) })},
+		{"console-nasty", console(func(f *os.File) error {
+			return flood(f, nasty+"\nsystemd[1]: Failed to start "+nasty+"\n", 1<<16)
+		})},
 	}
 }
 
@@ -61,7 +64,7 @@ func flood(f *os.File, text string, size int) error {
 	block := strings.Repeat(text, 1<<16/len(text)+1)
 	for written := 0; written < size; written += len(block) {
 		if _, err := f.WriteString(block); err != nil {
-			return nil // the disk is full, which is as good
+			return nil // the disk is full: as good
 		}
 	}
 	return nil

@@ -21,9 +21,11 @@ func links() []behaviour {
 			return exec.Command("ip", "link", "set", "eth0", "alias", nasty).Run()
 		}},
 		{"links-many", sh("for i in $(seq 100); do echo link add many$i type veth peer name peer$i; done | ip -batch -")},
-		{"routes-many", sh("for i in $(seq 0 7); do for j in $(seq 0 255); do echo route add blackhole 198.18.$i.$j; done; done | ip -batch -")},
+		{"routes-many", sh("for i in $(seq 0 7); do for j in $(seq 0 255); do " +
+			"echo route add blackhole 198.18.$i.$j; done; done | ip -batch -")},
 		{"route-none", sh("ip route flush table main; ip route add blackhole default")},
-		{"neighbours", sh("for i in $(seq 250); do echo neigh add 10.22.8.$i lladdr 02:00:00:00:00:01 dev eth0; done | ip -batch -")},
+		{"neighbours", sh("for i in $(seq 250); do " +
+			"echo neigh add 10.22.8.$i lladdr 02:00:00:00:00:01 dev eth0; done | ip -batch -")},
 		{"mac", sh("ip link set eth0 down; ip link set eth0 address 0a:58:0a:16:00:01; ip link set eth0 up")},
 		{"http-endless", sh("systemctl stop nginx; (while :; do head -c 1M /dev/zero; done | nc -lk 80 > /dev/null 2>&1) &")},
 		{"http-silent", sh("systemctl stop nginx; nc -lk 80 > /dev/null 2>&1 &")},

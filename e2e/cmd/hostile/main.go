@@ -1,11 +1,11 @@
-// Command hostile plays root in a box who means harm to boxrun: a behaviour for each name. No behaviour does harm to the
-// machine: each is bounded in time and size. Begin reading at behaviours.
+// Command hostile plays root in a box who means harm to boxrun: a behaviour for each name. No behaviour does harm to
+// the machine: each is bounded in time and size. Begin reading at behaviours.
 //
 //	hostile list                        print the names of all behaviours
-//	hostile play NAME                   play a behaviour: returns when the behaviour is on, and leaves it on
+//	hostile play NAME                   play a behaviour: returns when the behaviour is on, and leaves the behaviour on
 //	hostile measure SECONDS COMMAND...  run a command of the host, and print what the command used
 //
-// As /sbin/init of a box hostile plays the behaviour of an init that /etc/hostile names.
+// As /sbin/init of a box hostile plays an init: /etc/hostile has the name of the behaviour.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 // lasting is how long a behaviour goes on.
 const lasting = 3 * time.Minute
 
-// nasty is text that harms a terminal: it clears the screen, names the window, forges a line, writes backwards.
+// nasty is text to harm a terminal: to clear the screen, name the window, forge a line, write backwards.
 const nasty = "\x1b[2J\x1b]0;owned\x07\rboxrun: forged\x7f\u009b2J\u202egnp\x9b"
 
 // A behaviour is on when play has returned nil. What play has started goes on.
@@ -94,7 +94,8 @@ func goOn(name string) error {
 		fmt.Println("no such behaviour")
 		return nil
 	}
-	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err != nil || !strings.Contains(string(mounts), " /usr/local/bin/hostile ") {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || !strings.Contains(string(mounts), " /usr/local/bin/hostile ") {
 		fmt.Println("this is no box with a bind of this program: a behaviour would harm the host")
 		return nil
 	}
@@ -122,7 +123,7 @@ func forever(pause time.Duration, act func()) {
 	}()
 }
 
-// sh returns a behaviour that a script of the box plays.
+// sh returns a behaviour played by a script of the box.
 func sh(script string) func() error {
 	return func() error {
 		out, err := exec.Command("/bin/bash", "-ec", script).CombinedOutput()

@@ -13,7 +13,7 @@ import (
 type measured struct {
 	Code        int     `json:"code"`
 	Seconds     float64 `json:"seconds"`
-	MiB         int64   `json:"mib"`         // the largest resident size of the command, or of a process that the command waited for
+	MiB         int64   `json:"mib"`         // largest resident size, of children too
 	Interrupted bool    `json:"interrupted"` // the command had to be interrupted
 	Hung        bool    `json:"hung"`        // the command had to be killed
 	Stdout      []byte  `json:"stdout"`
@@ -31,8 +31,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// measure runs a command that has to end by itself in so many seconds, interrupts it then, and kills it two seconds
-// later. measure prints how the command went. The kernel counts the memory of the process that starts a command as the
+// measure runs a command and prints how the command went. The command has to end in so many seconds: then measure
+// interrupts the command, and two seconds later kills the command. The kernel counts the memory of the starter of a command as the
 // command's own, and measure is small.
 func measure(seconds string, argv []string) error {
 	limit, err := strconv.ParseFloat(seconds, 64)

@@ -9,7 +9,7 @@ import (
 )
 
 // message returns a message of D-Bus of a kind: 2 is a reply, 3 an error, 4 a signal. A size other than 0 is what the
-// header says of the body, of which there is nothing. Without size the body is a text of control bytes.
+// header says of the body, and there is no body. Without size the body is a text of control bytes.
 func message(kind byte, size uint32, replyTo *uint32) []byte {
 	serial := uint32(1)
 	if replyTo != nil {

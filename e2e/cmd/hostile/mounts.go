@@ -41,7 +41,7 @@ func over(dir string) func() error {
 	return func() error { return unix.Mount("none", dir, "tmpfs", 0, "size=1m") }
 }
 
-// waits mounts a file system at dir that has every look below wait: an autofs whose daemon is asked, and never answers.
+// waits mounts an autofs at dir. Every look below dir waits for the daemon of the autofs, and there is no daemon.
 func waits(dir string) error {
 	r, w, err := os.Pipe()
 	if err != nil {

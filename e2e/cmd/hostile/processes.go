@@ -23,9 +23,12 @@ func processes() []behaviour {
 			forever(5*time.Millisecond, func() { _ = exec.Command("/bin/true").Run() })
 			return nil
 		}},
-		{"deaf-units", sh("for i in 1 2 3; do systemd-run -q -p TimeoutStopSec=infinity -p SendSIGKILL=no sh -c 'trap \"\" TERM HUP INT; while :; do sleep 9; done'; done")},
-		{"failed-units", sh("for i in $(seq 30); do systemd-run -q --unit=f$i --description=\"$(printf 'x\\033[2Jy%080d' 0)\" false; done; sleep 0.5")},
-		{"unit-named", sh("systemd-run -q --unit=\"$(printf 'f\\033[31m')\" --description=\"$(printf 'x\\033[2Jy')\" false || true; sleep 0.3")},
+		{"deaf-units", sh("for i in 1 2 3; do systemd-run -q -p TimeoutStopSec=infinity -p SendSIGKILL=no " +
+			"sh -c 'trap \"\" TERM HUP INT; while :; do sleep 9; done'; done")},
+		{"failed-units", sh("for i in $(seq 30); do systemd-run -q --unit=f$i " +
+			"--description=\"$(printf 'x\\033[2Jy%080d' 0)\" false; done; sleep 0.5")},
+		{"unit-named", sh("systemd-run -q --unit=\"$(printf 'f\\033[31m')\" " +
+			"--description=\"$(printf 'x\\033[2Jy')\" false || true; sleep 0.3")},
 		{"jobs-many", sh("for i in $(seq 100); do systemd-run -q --no-block -p ExecStartPre='sleep 60' true; done")},
 		{"system-crashes", sh("kill -SEGV 1; sleep 0.3")},
 		{"system-aborts", sh("kill -ABRT 1; sleep 0.3")},
@@ -53,7 +56,7 @@ func processes() []behaviour {
 	}
 }
 
-// title starts a process whose name and arguments harm a terminal.
+// title starts a process with a name and arguments to harm a terminal.
 func title() error {
 	cmd := exec.Command("/bin/sleep", "100")
 	cmd.Args[0] = nasty
@@ -68,7 +71,7 @@ func start(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// many starts n processes that do nothing.
+// many starts n idle processes.
 func many(n int) error {
 	for range n {
 		if err := exec.Command("/bin/sleep", "100").Start(); err != nil {
@@ -78,5 +81,5 @@ func many(n int) error {
 	return nil
 }
 
-// killAll kills all processes of the box that this process may kill, but its own.
+// killAll kills all processes of the box but this process and init.
 func killAll() { _ = syscall.Kill(-1, syscall.SIGKILL) }

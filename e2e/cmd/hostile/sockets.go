@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// private is the socket at which boxrun asks a box's systemd.
+// private is the socket of a box's systemd, asked by boxrun.
 const private = "/run/systemd/private"
 
-// sockets plays a systemd that does not answer as systemd does.
+// sockets play a systemd with wrong answers, or none.
 func sockets() []behaviour {
 	var all []behaviour
 	for _, a := range []struct {
@@ -55,7 +55,7 @@ func serve(path string, answer func(net.Conn)) error {
 	return nil
 }
 
-// full makes a socket at path whose queue of connections is full.
+// full makes a socket at path with a full queue of connections.
 func full(path string) error {
 	if _, err := net.Listen("unix", path); err != nil {
 		return err

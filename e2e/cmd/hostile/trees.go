@@ -10,14 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is the directory that is copied from a box.
+// tree is the directory to copy from a box.
 const tree = "/var/tree"
 
-// trees make a directory that no one should copy without care.
+// trees make a directory to be copied with care.
 func trees() []behaviour {
 	all := []behaviour{
-		{"tree-links", sh("ln -s /srv/canary a; ln -s ../../../../../../srv/canary b; ln -s /srv/canary/secret c; ln -s / d; ln -s . e; ln -s /proc/self/root/srv f")},
-		{"tree-setuid", sh("cp /bin/true a; chmod 6755 a; mkdir d; chmod 7777 d; cp /bin/true d/b; chmod 4711 d/b; setcap cap_sys_admin+ep d/b || true")},
+		{"tree-links", sh("ln -s /srv/canary a; ln -s ../../../../../../srv/canary b; ln -s /srv/canary/secret c; " +
+			"ln -s / d; ln -s . e; ln -s /proc/self/root/srv f")},
+		{"tree-setuid", sh("cp /bin/true a; chmod 6755 a; mkdir d; chmod 7777 d; " +
+			"cp /bin/true d/b; chmod 4711 d/b; setcap cap_sys_admin+ep d/b || true")},
 		{"tree-capability", func() error {
 			// version 2, effective, CAP_SYS_ADMIN
 			value := []byte{1, 0, 0, 2, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0}
