@@ -20,9 +20,11 @@ const cruel = `image = "/srv/web"
 [network]
 ports = ["8081:80"]
 [storage]
+root  = "overlay"
 binds = ["/usr/local/bin/hostile:/usr/local/bin/hostile:ro"]
 [systemd]
 stop_timeout = "2s"
+journal = "host"
 [ready]
 timeout = "8s"
 http = ["http://:80/"]
@@ -35,7 +37,7 @@ var sampled = []string{"passwd=fifo", "systemd=endless", "console-nasty", "tree-
 
 // ownEnd are verbs whose end is the end of a command in the box, which may take for ever once the command has begun: an
 // interruption ends the verb.
-var ownEnd = []string{"exec", "shell", "logs -f"}
+var ownEnd = []string{"exec", "shell", "logs -f", "kept export"}
 
 // A meeting is a verb, and the seconds that the verb may take.
 type meeting struct {
@@ -57,6 +59,11 @@ var looks = []meeting{
 // acts are the verbs that change something, in their order.
 var acts = []meeting{{20, "repair"}, {20, "up --wait-timeout 3s evil"}}
 
+// remains are verbs that meet what a box that is down has left, and take it away.
+var remains = []meeting{
+	{15, "logs -n 20 evil"}, {10, "kept list"}, {20, "kept export evil/overlay"}, {20, "kept rm -y evil"},
+}
+
 // Root of a box does what root can, and each verb ends in time, stays small, prints no control bytes, follows no link
 // out of the box, and leaves no program that runs as root.
 func TestHostileBoxes(t *testing.T) {
@@ -64,6 +71,7 @@ func TestHostileBoxes(t *testing.T) {
 	h.profile("evil", cruel)
 	h.must("boxrun", "up", "evil")
 	h.must("boxrun", "down", "evil")
+	h.must("boxrun", "kept", "rm", "-y", "evil")
 	before := h.dump()
 	names := sampled
 	if soak() {
@@ -88,7 +96,8 @@ func (h host) handsOverNothing() {
 	if !strings.HasSuffix(got, "capabilities "+bounds+"\n") || regexp.MustCompile(`(?m)^fd (9|11) |host$`).MatchString(got) {
 		h.t.Errorf("a program in the place of boxrun found\n%swant the capabilities %s, and nothing of the host", got, bounds)
 	}
-	h.must("boxrun", "down", "-t", "0", "evil")
+	h.run("boxrun", "down", "-t", "0", "evil")
+	h.must("boxrun", "kept", "rm", "-y", "evil")
 }
 
 // An init of an image does what an init can.
@@ -142,6 +151,9 @@ func (h host) withstands(name string) {
 		h.plays(name)
 	}
 	h.meets(meeting{12, "down evil"})
+	for _, m := range remains {
+		h.meets(m)
+	}
 	h.nothingLeft()
 }
 

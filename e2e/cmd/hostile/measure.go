@@ -32,8 +32,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 }
 
 // measure runs a command and prints how the command went. The command has to end in so many seconds: then measure
-// interrupts the command, and two seconds later kills the command. The kernel counts the memory of the starter of a command as the
-// command's own, and measure is small.
+// interrupts the command, and two seconds later kills the command. The kernel counts the memory of the starter of a
+// command as the command's own, and measure is small.
 func measure(seconds string, argv []string) error {
 	limit, err := strconv.ParseFloat(seconds, 64)
 	if err != nil {

@@ -32,7 +32,7 @@ func mounts() []behaviour {
 		{"full-run", fill("/run/full")},
 		{"full-root", fill("/var/full")},
 		{"full-tmp", fill("/tmp/full")},
-		{"read-only", sh("mount -o remount,bind,ro /run; mount -o remount,bind,ro /")},
+		{"read-only", sh("mount -o remount,bind,ro /")},
 		{"noexec", sh("mount -o remount,bind,noexec /")},
 	}...)
 }
