@@ -178,7 +178,7 @@ func (h host) nothingLeft() {
 	}
 	h.sh(`[ "$(cat /srv/canary/secret)" = CANARY ]; [ "$(ls /srv/canary)" = "$(printf 'group\nhosts\npasswd\nsecret')" ]`)
 	left := h.sh(`find /srv/out /tmp /run -xdev -perm /6000 -type f
-		tar --xattrs --xattrs-include='*' -cf - /srv/out 2> /dev/null | grep -aoE 'security.capability|CANARY' || true`)
+		tar -S --xattrs --xattrs-include='*' -cf - /srv/out 2> /dev/null | grep -aoE 'security.capability|CANARY' || true`)
 	if left != "" {
 		h.t.Errorf("what was copied from the box has\n%s", left)
 	}
