@@ -52,21 +52,43 @@ func isKnown(b *box.Box) (bool, error) {
 	return strings.Contains(string(text), fmt.Sprintf("\nLEADER=%d\n", b.Init.PID)), files.IgnoreNotExist(err)
 }
 
-func register(b *box.Box) error {
+// The object of machined, and the call that registers a machine.
+const (
+	name   = "org.freedesktop.machine1"
+	object = "/org/freedesktop/machine1"
+	method = "org.freedesktop.machine1.Manager.RegisterMachine"
+)
+
+// Command returns the command that registers a box, once the box runs; none on a host without machined.
+func Command(b *box.Box) ([]string, error) {
+	if !files.Exists(service) {
+		return nil, nil
+	}
+	id, err := idOf(b)
+	bytes := strings.Trim(fmt.Sprint(id), "[]")
+	return []string{fmt.Sprintf("busctl call -q %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''", name, object,
+		strings.Replace(method, ".Manager.", ".Manager ", 1), b.Name, len(id), bytes, files.Quote(b.Record))}, err
+}
+
+// idOf returns the machine id of a box, as bytes.
+func idOf(b *box.Box) ([]byte, error) {
 	id, err := box.MachineID(b.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	raw, err := hex.DecodeString(id)
+	return hex.DecodeString(id)
+}
+
+func register(b *box.Box) error {
+	id, err := idOf(b)
 	if err != nil {
 		return err
 	}
 	var system bus.Bus
 	defer system.Close()
-	machined, err := system.Start("org.freedesktop.machine1")
+	machined, err := system.Start(name)
 	if err != nil || machined == nil {
 		return err
 	}
-	return machined.Call("/org/freedesktop/machine1", nil, "org.freedesktop.machine1.Manager.RegisterMachine",
-		b.Name, raw, "boxrun", "container", uint32(b.Init.PID), "")
+	return machined.Call(object, nil, method, b.Name, id, "boxrun", "container", uint32(b.Init.PID), "")
 }
