@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/netsetup/bus"
 )
@@ -65,9 +67,9 @@ func Command(b *box.Box) ([]string, error) {
 		return nil, nil
 	}
 	id, err := idOf(b)
-	bytes := strings.Trim(fmt.Sprint(id), "[]")
+	bytes := list.Map(id, func(b byte) string { return strconv.Itoa(int(b)) })
 	return []string{fmt.Sprintf("busctl call -q %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''", name, object,
-		strings.Replace(method, ".Manager.", ".Manager ", 1), b.Name, len(id), bytes, files.Quote(b.Record))}, err
+		strings.Replace(method, ".Manager.", ".Manager ", 1), b.Name, len(id), strings.Join(bytes, " "), files.Quote(b.Record))}, err
 }
 
 // idOf returns the machine id of a box, as bytes.
