@@ -68,8 +68,9 @@ func Command(b *box.Box) ([]string, error) {
 	}
 	id, err := idOf(b)
 	bytes := list.Map(id, func(b byte) string { return strconv.Itoa(int(b)) })
-	return []string{fmt.Sprintf("busctl call -q %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''", name, object,
-		strings.Replace(method, ".Manager.", ".Manager ", 1), b.Name, len(id), strings.Join(bytes, " "), files.Quote(b.Record))}, err
+	iface, verb := method[:strings.LastIndexByte(method, '.')], method[strings.LastIndexByte(method, '.')+1:]
+	return []string{fmt.Sprintf("busctl call -q %s %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''",
+		name, object, iface, verb, b.Name, len(id), strings.Join(bytes, " "), files.Quote(b.Record))}, err
 }
 
 // idOf returns the machine id of a box, as bytes.
