@@ -119,6 +119,7 @@ func TestHostileInits(t *testing.T) {
 			h.meets(meeting{20, "up evil"})
 			h.meetsAll()
 			h.meets(meeting{12, "down evil"})
+			h.run("boxrun", "kept", "rm", "-y", "evil")
 			h.nothingLeft()
 		})
 	}
