@@ -71,10 +71,11 @@ func (h host) keepsItsFiles() {
 		"writes what it may read": "boxrun exec evil -- sh -c ': > /proc/self/fd/0' < /srv/closed/log",
 		"lists a directory":       "boxrun exec evil -- ls /proc/self/fd/0/ < /srv/closed | grep -q name && exit 1",
 		"changes a mode":          "boxrun exec evil -- chmod 600 /proc/self/fd/0 < /dev/null",
+		"closes a device":         "boxrun exec evil -- chmod 600 /dev/null && boxrun exec web -- chown nobody /dev/null",
 	} {
-		if r := h.run("bash", "-c", "{ "+script+"; } 2> /dev/null; [ $(stat -c %a /dev/null) = 666 ] && grep -q kept /srv/closed/log"); r.Code != 0 {
+		if r := h.run("bash", "-c", "{ "+script+"; } 2> /dev/null; [ \"$(stat -c '%a %U' /dev/null)\" = '666 root' ] && grep -q kept /srv/closed/log"); r.Code != 0 {
 			h.t.Errorf("a box that %s: %v", name, r)
-			h.sh("chmod 666 /dev/null; echo kept > /srv/closed/log")
+			h.sh("chown root /dev/null; chmod 666 /dev/null; echo kept > /srv/closed/log")
 		}
 	}
 	got := h.sh(`printf '1\n2\n3\n' > /srv/lines; while read n; do boxrun exec evil -- true; echo $n; done < /srv/lines

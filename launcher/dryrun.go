@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
@@ -136,8 +137,12 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
 	names := namesAround(d.l.Store, b, others, append(slices.Clone(others), b)).Commands()
+	registration, err := machine.Command(b)
+	if err != nil {
+		return nil, err
+	}
 	looks, err := units.LookCommand(d.l.Store, b)
-	return slices.Concat(shared, start, names, d.l.typedHooks(b, dueHooks(b, p)), looks), err
+	return slices.Concat(shared, start, names, registration, d.l.typedHooks(b, dueHooks(b, p)), looks), err
 }
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups

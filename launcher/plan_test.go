@@ -53,7 +53,7 @@ mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=20%,nr_inodes=800k tmpfs /ru
 		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+
-		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro `+
+		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro --bind /run/boxrun/journals/web:/etc/boxrun/journal `+
 		`--security seccomp:/run/boxrun/boxes/web/seccomp.json --apply-cgroups /run/boxrun/boxes/web/cgroup.toml `+
 		`--bind /usr/bin/boxrun:/sbin/init:ro /srv/web web`)
 }

@@ -49,7 +49,7 @@ type Health struct {
 // Detail is what boxrun status shows of a box.
 type Detail struct {
 	Status
-	Systemd  string                  `json:"systemd"` // as from systemctl is-system-running inside; or "none"
+	Systemd  string                  `json:"systemd"` // as from systemctl is-system-running inside; or "none", or "unknown"
 	Failed   []string                `json:"failed"`  // failed units
 	Limits   profiles.ShownResources `json:"limits"`
 	Security profiles.Security       `json:"security"` // as started
@@ -162,8 +162,12 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Contested = NonNil(contested)
-	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
+	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return d, err
+	case err != nil: // root in the box may play its systemd
+		d.Systemd, d.Failed = "unknown", []string{}
 	}
 	r, err := health.Load(l.Store, b.Name)
 	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: health.LookAt(ctx, b).Unmet,

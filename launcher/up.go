@@ -17,6 +17,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
@@ -168,6 +169,9 @@ func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
 // finish waits until the box is ready, and runs post_up if due. From then on the box is looked at. Where nobody wants to
 // wait, looks begin at once.
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
+	if err := machine.Register(ctx, b); err != nil { // nothing of the box depends on it
+		u.Notef("%s: machinectl does not know the box: %v", b.Name, err)
+	}
 	var err error
 	if !u.o.NoWait {
 		if err = u.await(ctx, b, u.o, up); err == nil {

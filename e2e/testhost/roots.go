@@ -68,6 +68,14 @@ func neighboursRecipe() recipe {
 	return r
 }
 
+// machinedRecipe makes the host with systemd-machined.
+func machinedRecipe() recipe {
+	r := hostRecipe()
+	r.name = "machined"
+	r.packages += ",systemd-container"
+	return r
+}
+
 // olderRecipe makes an older release of Debian with firewalld and NetworkManager, and with the Apptainer of hostRecipe.
 func olderRecipe(name, suite string) recipe {
 	r := hostRecipe()

@@ -112,8 +112,8 @@ type Box struct {
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
-	Anew     bool // cleared for a start anew: the journal in memory stays
-	Foreseen bool // in a DryRun: the box would run by now
+	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
+	Foreseen bool `json:"-"` // in a DryRun: the box would run by now
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make
 }
 

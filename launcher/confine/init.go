@@ -104,6 +104,7 @@ func (o order) steps() []step {
 		{"making cgroups of its own", ownCgroups},
 		{"making /sys read-only", closeSys},
 		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
+		{"making devices of its own", ownNodes},
 		{"hiding files of the kernel", hideKernelFiles},
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},

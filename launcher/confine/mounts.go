@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -88,6 +89,51 @@ func ownBoot() error {
 		err = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
 	}
 	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// ownNodes makes nodes of the box's own where Apptainer has bound nodes of the host. Mode, owner and times of a bound node
+// are the host's: root in the box could close /dev/null for all users of the host. A directory of nodes stays bound.
+func ownNodes() error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		path := strings.Fields(line)[4]
+		if !strings.HasPrefix(path, "/dev/") {
+			continue
+		}
+		if err := whereItIs(ownNode(path)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// ownNode makes a node in the place of a bound node: on the empty file that Apptainer has made for the bind. Where
+// something else comes to light, that stays.
+func ownNode(path string) error {
+	var node unix.Stat_t
+	if err := unix.Lstat(path, &node); err != nil {
+		return err
+	}
+	if kind := node.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		return nil
+	}
+	if err := unmountAll(path); err != nil {
+		return err
+	}
+	below, err := os.Lstat(path)
+	if err != nil || !below.Mode().IsRegular() || below.Size() != 0 {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	if err := unix.Mknod(path, node.Mode, int(node.Rdev)); err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(path, int(node.Uid), int(node.Gid)), unix.Chmod(path, node.Mode&0o7777)) // whatever the umask
 }
 
 // addFull makes the device /dev/full, which Apptainer leaves out.

@@ -246,14 +246,24 @@ func (p packer) linked(info fs.FileInfo, name string) (first string, again bool)
 	return first, again
 }
 
+// nameless keeps archive/tar from the names of owner and group: for names archive/tar reads all of /etc/passwd, which
+// root of a box may have made a pipe, or a file without end.
+type nameless struct{ fs.FileInfo }
+
+// Uname returns no name.
+func (nameless) Uname() (string, error) { return "", nil }
+
+// Gname returns no name.
+func (nameless) Gname() (string, error) { return "", nil }
+
 // headerOf returns the header of a file. The header has only the numbers of owner and group, because the names of
 // another system mean nothing here.
 func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
-	h, err := tar.FileInfoHeader(info, link)
+	h, err := tar.FileInfoHeader(nameless{info}, link)
 	if err != nil {
 		return nil, err
 	}
-	h.Name, h.Uname, h.Gname, h.Format = name, "", "", tar.FormatPAX
+	h.Name, h.Format = name, tar.FormatPAX
 	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 	return h, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,10 +96,16 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	} else {
 		inside.Stdout = w
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		err := t.outside(hostEnd, hostEnd, &outNotes)
+		err := t.outside(patient{hostEnd}, patient{hostEnd}, &outNotes)
 		hostEnd.Close() // the box's side must not wait for a host's side that gave up
+		if err != nil {
+			cancel() // nor wait for a file of the box
+		}
+		time.AfterFunc(copyPatience, cancel)
 		done <- err
 	}()
 	code, err := RefOf(s, b).run(ctx, inside)
@@ -106,6 +113,33 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	err = joinSides(b.Name, code, err, <-done)
 	for line := range strings.Lines(inNotes.String() + outNotes.String()) {
 		s.Note(say.Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return err
+}
+
+// copyPatience is how long a box may keep a copy waiting for a byte, or for the end. A box that writes to a file server
+// may take long to close a file.
+const copyPatience = time.Minute
+
+// patient is boxrun's end of the pipe of a copy. A box that keeps boxrun waiting for longer than copyPatience is an error.
+type patient struct{ pipe *os.File }
+
+func (p patient) Read(b []byte) (int, error) {
+	_ = p.pipe.SetReadDeadline(time.Now().Add(copyPatience)) // fails for no pipe
+	n, err := p.pipe.Read(b)
+	return n, waitedFor(err)
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	_ = p.pipe.SetWriteDeadline(time.Now().Add(copyPatience))
+	n, err := p.pipe.Write(b)
+	return n, waitedFor(err)
+}
+
+// waitedFor tells of a deadline in words.
+func waitedFor(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("copying: the box has moved no byte for %v", copyPatience)
 	}
 	return err
 }

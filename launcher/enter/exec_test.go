@@ -32,6 +32,7 @@ echo "$@" >>` + log + `
 while [ $# -gt 0 ]; do
 	case $1 in
 	instance://gone) echo "FATAL:   no instance found with name gone" >&2; exit 255 ;;
+	instance://stuck) exec sleep 60 ;;
 	instance://*) shift; "$@"; exit $? ;;
 	esac
 	shift
@@ -213,6 +214,29 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	if took := time.Since(began); took < grace || took >= endTimeout {
 		t.Errorf("it was killed after %v, want a little more than %v", took, grace)
 	}
+}
+
+// A box that lets no command begin, and a command that prints nothing, keep boxrun waiting for a while only.
+func TestExecEndsWhatKeepsItWaiting(t *testing.T) {
+	needRoot(t)
+	fakeApptainer(t)
+	const most = 300 * time.Millisecond
+	testkit.WantText(t, runHere(t.Context(), Ref{Name: "stuck"}, Command{Argv: sh("true"), begin: most}),
+		"code 125\nerror: entering box \"stuck\": the box has let no command begin for 300ms\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("sleep 0.6"), begin: most}), "code 0\n")
+	got := runHere(t.Context(), testBox(), Command{Argv: sh("echo a; sleep 60"), Quiet: most})
+	testkit.WantText(t, strings.Replace(got, "stderr: Killed\n", "", 1), // the stand-in for Apptainer may have said so
+		"code 125\na\nerror: entering box \"web\": the command in the box has printed nothing for 300ms\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("for i in 1 2 3 4; do sleep 0.1; echo $i >&2; done"), Quiet: most}),
+		"code 0\nstderr: 1\n2\n3\n4\n")
+}
+
+// A command that is stopped takes no signal, and ends all the same.
+func TestExecEndsADeafCommand(t *testing.T) {
+	needRoot(t)
+	fakeApptainer(t)
+	end := func() { time.Sleep(100 * time.Millisecond); unix.Kill(os.Getpid(), unix.SIGTERM) }
+	testkit.WantText(t, whenReady(t.Context(), Command{Argv: sh("echo; kill -STOP $$"), grace: 300 * time.Millisecond}, end), "code 137\n\n")
 }
 
 // whenReady runs c in the box, and calls act once the command has written something.

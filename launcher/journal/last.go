@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,14 +82,54 @@ func (at place) open() *os.File {
 	return dir
 }
 
-// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files.
+// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files, for journalctl
+// to read. The box made them: with a link among them journalctl would read files of the host, with a pipe wait.
 func hasFiles(dir *os.File) bool {
-	for _, pattern := range []string{"*.journal", "*/*.journal"} {
-		if found, _ := filepath.Glob(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), pattern)); len(found) > 0 {
-			return true
+	found, err := journals(dir, true)
+	return err == nil && found
+}
+
+// journals looks for files of a journal, and for deeper in the directories below too. The names are read a few at a
+// time, and mostFiles in all.
+func journals(dir *os.File, deeper bool) (found bool, err error) {
+	for left := mostFiles; left > 0; {
+		entries, err := dir.ReadDir(1000)
+		for _, e := range entries {
+			ours, err := journalAt(dir, e, deeper)
+			if err != nil {
+				return false, err
+			}
+			found = found || ours
+		}
+		if left -= len(entries); errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return false, err
 		}
 	}
-	return false
+	return false, errors.New("too many files")
+}
+
+// mostFiles is how many files a directory of a journal may have. systemd keeps some hundred.
+const mostFiles = 100_000
+
+func journalAt(dir *os.File, e fs.DirEntry, deeper bool) (found bool, err error) {
+	switch {
+	case e.Type().IsRegular():
+		return filepath.Ext(e.Name()) == ".journal", nil
+	case !e.IsDir():
+		return false, fmt.Errorf("%s is neither a file nor a directory", e.Name())
+	case !deeper:
+		return false, nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), e.Name(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	below := os.NewFile(uintptr(fd), e.Name())
+	defer below.Close()
+	return journals(below, false)
 }
 
 // showLast writes the wanted lines of a journal that a box left. The code is that of journalctl; with an error the code

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/launcher/box"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
@@ -71,4 +73,22 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 		t.Fatal("the journal in the overlay is not found")
 	}
 	dir.Close()
+	machine := filepath.Join(log, "journal/0123")
+	for name, put := range map[string]func(string) error{
+		"a link to a file":   func(at string) error { return os.Symlink(filepath.Join(elsewhere, "0123/system.journal"), at) },
+		"a link to journals": func(at string) error { return os.Symlink(elsewhere, at) },
+		"a pipe":             func(at string) error { return unix.Mkfifo(at, 0o600) },
+	} {
+		for _, at := range []string{machine + "/x.journal", log + "/journal/x"} {
+			if err := put(at); err != nil {
+				t.Fatal(err)
+			}
+			if lastJournal(store, p) != nil {
+				t.Errorf("%s at %s is for journalctl to read", name, at)
+			}
+			if err := os.Remove(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
