@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -209,8 +210,10 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
-	left = append(append(left, storage.Made(b)...), units.Kept(b)...)
+	marks, markErr := storage.Marks(b)
+	left = slices.Concat(left, marks, storage.Made(b), units.Kept(b))
 	kept, err := storage.KeptFor(l.Store, b)
+	err = cmp.Or(err, markErr)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})
 	}

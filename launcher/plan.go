@@ -37,6 +37,7 @@ type facts struct {
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
+	force     bool              // the start takes an overlay over from another machine
 }
 
 // look looks the facts up, except the secrets. The error reports every problem found.
@@ -82,6 +83,7 @@ type wanted struct {
 	box       *box.Box
 	files     []files.Set
 	dirs      []storage.Dirs
+	claim     *storage.Claim
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
 	env       []string // of the command line, and of the box's init
@@ -104,7 +106,8 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		sets = append(sets, f.hello.Root(start.Image))
 	}
 	return wanted{
-		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
+		box: b, files: sets, dirs: storage.Needed(p), claim: storage.ClaimOf(b, f.force),
+		apptainer: f.apptainer, argv: start.Argv(),
 		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
 	}
 }
@@ -131,6 +134,9 @@ func (w wanted) prepare(s *box.Store) error {
 		}
 	}
 	if err := fault.Each(w.dirs, func(d storage.Dirs) error { return d.Make(s, w.box) }); err != nil {
+		return err
+	}
+	if err := w.claim.Make(); err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

@@ -10,6 +10,7 @@ import (
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/profiles"
 )
 
@@ -93,8 +94,9 @@ func profileCheckCommand(a *app) *cobra.Command {
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
 key (exit code 2). Of the host it asks whether network.bridge names another
-device (exit code 1): whether the host can run the rest is for "boxrun up",
-which refuses before it changes anything.`,
+device, and whether storage.overlay can be one and is no other machine's (exit
+code 1): whether the host can run the rest is for "boxrun up", which refuses
+before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeProfiles,
@@ -103,7 +105,7 @@ which refuses before it changes anything.`,
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
-					err = network.RefuseBridge(p)
+					err = errors.Join(network.RefuseBridge(p), storage.CheckOverlay(p))
 				}
 				if err == nil {
 					a.notef("%s: is valid", p.File)

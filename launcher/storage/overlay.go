@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -16,9 +17,9 @@ import (
 
 // RefuseOverlay refuses an unsuitable overlay directory. The directory must be writable, or possible to make, on a file
 // system fit for an overlay's upper directory and with free space and inodes. No other box may have the directory as
-// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). The error is
-// ErrRefused.
-func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
+// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). No other machine may have the overlay,
+// unless force is set. The error is ErrRefused.
+func RefuseOverlay(p profiles.Profile, others []*box.Box, force bool) error {
 	if p.Storage.Root != "overlay" {
 		return nil
 	}
@@ -43,7 +44,17 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 		return fault.Refused("make room there, or name another directory as overlay",
 			"%s: storage.overlay: no space is left on the file system of %q", p.File, overlay)
 	}
-	return RefuseTaken(p, others)
+	return errors.Join(RefuseTaken(p, others), RefuseOwned(p, force))
+}
+
+// CheckOverlay refuses what RefuseOverlay refuses of an overlay as anybody can see it, whatever boxes there are: a person
+// without the right to look learns nothing.
+func CheckOverlay(p profiles.Profile) error {
+	err := RefuseOwned(p, false)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // unfitUpper returns the name of a file system refused as an overlay's upper, by the kernel or by Apptainer, because
