@@ -185,7 +185,7 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines = append(lines, claim...)
+	lines = append(append(lines, claim...), storage.RecheckOf(w.box.Profile).Commands()...)
 	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {

@@ -127,7 +127,7 @@ func (w wanted) service() []string { return append([]string{w.apptainer}, w.argv
 
 // prepare writes the files and makes the directories of a start. It also removes Apptainer's record of a dead instance
 // of the box's name. A live instance of the name is refused, and marked in the box for the clearing to spare it.
-func (w wanted) prepare(s *box.Store) error {
+func (w wanted) prepare(ctx context.Context, s *box.Store) error {
 	for _, set := range w.files {
 		if err := set.Write(); err != nil {
 			return err
@@ -137,6 +137,13 @@ func (w wanted) prepare(s *box.Store) error {
 		return err
 	}
 	if err := w.claim.Make(); err != nil {
+		return err
+	}
+	lines, err := storage.RecheckOf(w.box.Profile).Do(ctx)
+	for _, line := range lines {
+		s.Notef("%s: e2fsck: %s", w.box.Name, line)
+	}
+	if err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

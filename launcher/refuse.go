@@ -48,6 +48,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 		storage.RefuseBinds(p),
 		secretErr,
 		storage.RefuseOverlay(p, others, force),
+		storage.RefuseInUse(p, own, others),
 		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),

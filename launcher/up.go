@@ -325,7 +325,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfNames(b, f)
-	if err := w.prepare(u.Store); err != nil {
+	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))

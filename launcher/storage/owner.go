@@ -19,10 +19,10 @@ import (
 	"boxrun/profiles"
 )
 
-// An Owner is the mark on an overlay: the machine and the box that have the overlay. Several machines may see one
-// overlay, on a file system that they share, and the records of boxes are each machine's own. The mark is made before the
+// An Owner is the mark on an overlay: the machine and the box with the overlay. Several machines may see the same
+// overlay, on a shared file system, and the records of boxes are each machine's own. The mark is made before the
 // box starts, and removed when the box is down. A mark of this machine stops no start: here the records tell who has the
-// overlay. A mark of another machine stops a start, until a person who knows that machine to be off says --force.
+// overlay. A mark of another machine stops a start, until a person who knows the machine to be off says --force.
 type Owner struct {
 	Machine string    `json:"machine"` // from the machine's id and name: see thisMachine
 	Host    string    `json:"host"`    // the machine's name, for a person
@@ -35,15 +35,19 @@ const ownerName = "boxrun-owner.json"
 
 // ownerFile returns the path of the mark on an overlay of the profile.
 func ownerFile(p profiles.Profile) string {
-	return filepath.Join(files.Resolved(p.Storage.Overlay), ownerName)
+	overlay := files.Resolved(p.Storage.Overlay)
+	if isImage(overlay) {
+		return overlay + "." + ownerName
+	}
+	return filepath.Join(overlay, ownerName)
 }
 
 // unpublished returns the path of the mark before others see the mark: another on each machine. A killed start leaves the
 // file behind, and the clearing of the box removes it.
 func unpublished(mark string, o Owner) string { return mark + "." + o.Machine[:8] }
 
-// thisMachine returns an id of the machine that does not tell the id in /etc/machine-id. Machines made from one disk image
-// may have one id in common, and differ in their names.
+// thisMachine returns an id of the machine, without telling the id in /etc/machine-id. Machines made from the same disk
+// image may have an id in common, and differ in their names.
 func thisMachine() (id, host string, err error) {
 	if host, err = os.Hostname(); err != nil {
 		return "", "", err
@@ -53,7 +57,7 @@ func thisMachine() (id, host string, err error) {
 	return hex.EncodeToString(sum[:16]), host, files.IgnoreNotExist(err)
 }
 
-// ownerOf returns the mark that a start of the box makes.
+// ownerOf returns the mark made by a start of the box.
 func ownerOf(b *box.Box) (Owner, error) {
 	id, host, err := thisMachine()
 	return Owner{Machine: id, Host: host, Box: b.Name, Since: b.Started.UTC().Truncate(time.Second)}, err
@@ -74,7 +78,7 @@ func readOwner(mark string) (o Owner, err error) {
 	return o, nil
 }
 
-// errUnclear is the error for a mark that names no machine.
+// errUnclear is the error for a mark without a machine.
 var errUnclear = errors.New("names no machine")
 
 // RefuseOwned refuses an overlay with the mark of another machine. force lets any mark pass. Error: ErrRefused.
@@ -106,7 +110,7 @@ func forceHint(p profiles.Profile, when string) string {
 	return fmt.Sprintf("%s, \"boxrun up --force %s\" takes the overlay over", when, p.Name)
 }
 
-// A Claim is the mark that a start makes.
+// A Claim is the mark made by a start.
 type Claim struct {
 	box   *box.Box
 	force bool // replaces the mark of another machine
@@ -120,7 +124,7 @@ func ClaimOf(b *box.Box, force bool) *Claim {
 	return &Claim{b, force}
 }
 
-// Make makes the mark, whole or not at all. Of two machines that come at once a single one succeeds. The caller has saved
+// Make makes the mark, whole or not at all. Of two machines coming at once, the first succeeds. The caller has saved
 // the record of the box: another box of this machine with the overlay has been refused by then. Error: ErrRefused for an
 // overlay of another machine.
 func (c *Claim) Make() error {
@@ -168,8 +172,8 @@ func (c *Claim) mark() (path string, o Owner, content []byte, err error) {
 	return ownerFile(c.box.Profile), o, append(content, '\n'), err
 }
 
-// Commands returns the bash commands that make the mark. The shell makes no file that is there already, unless the claim
-// replaces the mark.
+// Commands returns the bash commands to make the mark. The shell replaces no existing file, unless the claim replaces the
+// mark.
 func (c *Claim) Commands() ([]string, error) {
 	if c == nil {
 		return nil, nil
@@ -196,8 +200,8 @@ func writeThrough(path string, content []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// Marks returns the removal of the mark of a box, and of what a killed start left of the mark. A mark that another machine
-// or box made since stays.
+// Marks returns the removal of the mark of a box, and of what a killed start left of the mark. A later mark, of another
+// machine or box, stays.
 func Marks(b *box.Box) ([]files.Removal, error) {
 	if b.Overlay() == "" {
 		return nil, nil
@@ -220,7 +224,7 @@ func Marks(b *box.Box) ([]files.Removal, error) {
 	return []files.Removal{{Paths: left}}, nil
 }
 
-// TakenOver returns who has the overlay of a running box beside the box: a machine that took the overlay over. ok is false
+// TakenOver returns who has the overlay of a running box beside the box: a machine took the overlay over. ok is false
 // while the mark is the box's own, or missing.
 func TakenOver(b *box.Box) (o Owner, ok bool) {
 	mine, err := ownerOf(b)
