@@ -215,8 +215,10 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
-	left = slices.Concat(left, storage.Made(b), units.Kept(b), storage.UnmadeMemory(l.Store, b))
+	marks, markErr := storage.Marks(b)
+	left = slices.Concat(left, marks, storage.Made(b), units.Kept(b), storage.UnmadeMemory(l.Store, b))
 	kept, err := storage.KeptFor(l.Store, b)
+	err = cmp.Or(err, markErr)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})
 	}

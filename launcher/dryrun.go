@@ -44,12 +44,12 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 		return nil, nil
 	}
 	if !d.l.Caller.Root {
-		return d.fresh(p, nil)
+		return d.fresh(p, nil, o.Force)
 	}
 	b, err := d.l.Load(p.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return d.fresh(p, nil)
+		return d.fresh(p, nil, o.Force)
 	case err != nil:
 		return nil, err
 	case d.l.staysUp(b, p, o) && !slices.Contains(d.built, p.Name):
@@ -60,7 +60,7 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	start, err := d.fresh(p, b)
+	start, err := d.fresh(p, b, o.Force)
 	return append(lines, start...), err
 }
 
@@ -103,7 +103,7 @@ func (d *DryRun) others(name string) ([]*box.Box, error) {
 }
 
 // fresh returns the commands that start a box. old is the box of the same name to be cleared away first; nil: none.
-func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
+func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, error) {
 	others, err := d.others(p.Name)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 		}
 		defer k.Close()
 	}
-	f, err := d.examine(k, p, others)
+	f, err := d.examine(k, p, others, force)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups
 // may be in the way.
-func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box) (facts, error) {
+func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box, force bool) (facts, error) {
 	if k == nil {
 		f, err := d.l.look(p)
 		return f, errors.Join(err, network.RefusePublished(p, others))
@@ -156,7 +156,7 @@ func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.B
 	if slices.Contains(d.built, p.Name) {
 		examine = d.l.examineBuilt
 	}
-	f, err := examine(k, p)
+	f, err := examine(k, p, force)
 	return f, errors.Join(err, refuseAmong(p, d.boxes))
 }
 
@@ -188,9 +188,13 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 		lines = append(lines, set.Commands()...)
 	}
 	lines = append(append(lines, list.Map(w.dirs, storage.Dirs.Command)...), w.journal.Commands()...)
+	claim, err := w.claim.Commands()
+	if err != nil {
+		return nil, err
+	}
+	lines = append(append(lines, claim...), storage.RecheckOf(w.box.Profile).Commands()...)
 	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
-		var err error
 		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {
 			return nil, err
 		}

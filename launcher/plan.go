@@ -37,6 +37,7 @@ type facts struct {
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
+	force     bool              // the start takes an overlay over from another machine
 }
 
 // look looks the facts up, except the secrets. The error reports every problem found.
@@ -83,6 +84,7 @@ type wanted struct {
 	files     []files.Set
 	dirs      []storage.Dirs
 	journal   storage.Memory
+	claim     *storage.Claim
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
 	env       []string // of the command line, and of the box's init
@@ -106,7 +108,8 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		sets = append(sets, f.hello.Root(start.Image))
 	}
 	return wanted{
-		box: b, files: sets, dirs: storage.Needed(p), journal: memory, apptainer: f.apptainer, argv: start.Argv(),
+		box: b, files: sets, dirs: storage.Needed(p), journal: memory, claim: storage.ClaimOf(b, f.force),
+		apptainer: f.apptainer, argv: start.Argv(),
 		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
 	}
 }
@@ -126,7 +129,7 @@ func (w wanted) service() []string { return append([]string{w.apptainer}, w.argv
 
 // prepare writes the files and makes the directories of a start. It also removes Apptainer's record of a dead instance
 // of the box's name. A live instance of the name is refused, and marked in the box for the clearing to spare it.
-func (w wanted) prepare(s *box.Store) error {
+func (w wanted) prepare(ctx context.Context, s *box.Store) error {
 	for _, set := range w.files {
 		if err := set.Write(); err != nil {
 			return err
@@ -136,6 +139,16 @@ func (w wanted) prepare(s *box.Store) error {
 		return err
 	}
 	if err := w.journal.Make(); err != nil {
+		return err
+	}
+	if err := w.claim.Make(); err != nil {
+		return err
+	}
+	lines, err := storage.RecheckOf(w.box.Profile).Do(ctx)
+	for _, line := range lines {
+		s.Notef("%s: e2fsck: %s", w.box.Name, line)
+	}
+	if err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

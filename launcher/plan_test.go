@@ -31,8 +31,9 @@ func TestPlanOfABox(t *testing.T) {
 	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\n")
 	testkit.WantText(t, w.files[2].Files[1].Content, "hunter2")
 	lines, err := l.startCommands(w)
-	if err != nil {
-		t.Fatal(err)
+	mark, markErr := w.claim.Commands() // names this machine
+	if err != nil || markErr != nil {
+		t.Fatal(err, markErr)
 	}
 	lines = slices.DeleteFunc(lines, func(line string) bool {
 		return strings.HasPrefix(line, "ln -sfn /dev/null ") || strings.HasPrefix(line, "cat ")
@@ -45,7 +46,7 @@ install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
 mkdir -p /srv/changes && chmod go= /srv/changes
 mkdir -p -m 700 /run/boxrun/journals && mkdir -p /run/boxrun/journals/web
 mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=20%,nr_inodes=800k tmpfs /run/boxrun/journals/web
-`+`env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer `+
+`+mark[0]+"\nenv -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer "+
 		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+

@@ -27,7 +27,7 @@ import (
 // Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
 // reports every problem found.
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
-	_, err := l.examine(k, p)
+	_, err := l.examine(k, p, false)
 	return err
 }
 
@@ -44,18 +44,19 @@ func (l *Launcher) RefuseHere(p profiles.Profile) error {
 		_, secretsErr = conf.ReadSecrets(l.Store, p)
 	}
 	return errors.Join(externalErr, network.RefuseBridge(p), storage.RefuseImage(p, l.Search), storage.RefuseBinds(p),
-		secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
+		storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
 }
 
-// examine is Refuse, and returns the facts for a start.
-func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
-	f, err := l.examineBuilt(k, p)
+// examine is Refuse, and returns the facts for a start. With force the overlay of another machine is not refused.
+func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
+	f, err := l.examineBuilt(k, p, force)
 	return f, errors.Join(storage.RefuseImage(p, l.Search), storage.RefuseSystemd(p, process.UnifiedCgroups()), err)
 }
 
 // examineBuilt is examine for a profile whose image is built before the start.
-func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
+func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
 	f, err := l.look(p)
+	f.force = force
 	others, loadErr := l.Others(p.Name)
 	own, ownErr := l.Load(p.Name)
 	var secretErr error
@@ -63,7 +64,8 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 	return f, errors.Join(err, loadErr, files.IgnoreNotExist(ownErr),
 		storage.RefuseBinds(p),
 		secretErr,
-		storage.RefuseOverlay(p, others),
+		storage.RefuseOverlay(p, others, force),
+		storage.RefuseInUse(p, own, others),
 		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),

@@ -32,6 +32,7 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
+	Force   bool           // take the overlay over from another machine
 
 	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
@@ -120,7 +121,7 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
-	f, err := u.examine(u.k, u.p)
+	f, err := u.examine(u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err
 	}
@@ -221,7 +222,7 @@ func (u *upRun) heal(ctx context.Context, b *box.Box) (Up, error) {
 // instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box
 // still stands. For a running box, instead notes what has changed.
 func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
-	if err := u.Refuse(u.k, u.p); err != nil {
+	if _, err := u.examine(u.k, u.p, u.o.Force); err != nil {
 		return Up{}, err
 	}
 	if b.Phase == box.Running && u.Caller.Unit == units.Instance(u.p) {
@@ -338,7 +339,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfNames(b, f)
-	if err := w.prepare(u.Store); err != nil {
+	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))

@@ -68,7 +68,7 @@ type Port struct {
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.
 type Storage struct {
 	Root    string `json:"root" toml:"root"`       // tmpfs | read-only | overlay
-	Overlay string `json:"overlay" toml:"overlay"` // absolute directory; never empty when Root is overlay
+	Overlay string `json:"overlay" toml:"overlay"` // absolute path of a directory or image; never empty when Root is overlay
 	Binds   []Bind `json:"binds" toml:"binds"`
 }
 

@@ -96,9 +96,9 @@ func profileCheckCommand(a *app) *cobra.Command {
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
 key (exit code 2), and what "boxrun up" would miss on this host: image, binds,
-secrets, interfaces, limits (exit code 1); who could have written the profile,
-and the profiles it depends on (2). Whether ports and overlays are free at the
-time is for "boxrun up", which refuses before it changes anything.`,
+overlay, secrets, interfaces, limits (exit code 1); who could have written the
+profile, and the profiles it depends on (2). Whether ports are free at the time
+is for "boxrun up", which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.tab().Profiles,

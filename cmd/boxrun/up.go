@@ -55,6 +55,7 @@ that failed.`,
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
 	cmd.Flags().Var(timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "take the overlay over from another machine, which must be off or have no such box any more")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	habits.DoneAnyway(cmd, "detach", "d")

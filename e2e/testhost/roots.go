@@ -53,7 +53,7 @@ func hostRecipe() recipe {
 	return recipe{
 		name: "host", suite: "trixie", extra: "sid",
 		packages: "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,ethtool,procps,kmod,jq,curl,ca-certificates," +
-			"apptainer,squashfuse,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
+			"apptainer,squashfuse,e2fsprogs,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
 		setup: hostSetup, finish: hostFinish,
 	}
 }

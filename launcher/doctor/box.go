@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/enter"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 )
 
@@ -31,6 +32,9 @@ func (b boxLooks) list() []look {
 		return looks
 	}
 	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
+	if b.Overlay() != "" {
+		looks = append(looks, one(b.Name, "overlay", b.overlay))
+	}
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.Ports {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
@@ -86,6 +90,16 @@ func (b boxLooks) confinement(ctx context.Context) Check {
 			"the level %s closes what is open: %s", s.Level, strings.Join(open, ", "))
 	}
 	return pass("as of the level %s: no clock, device, setting, log or module of the host is in reach", s)
+}
+
+// overlay says whether the box has its overlay alone.
+func (b boxLooks) overlay(context.Context) Check {
+	if o, ok := storage.TakenOver(b.Box); ok {
+		return fail("two machines write one overlay: what both write is lost, or worse",
+			"boxrun down "+b.Name,
+			"%q was taken over by box %q on the machine %s", b.Overlay(), o.Box, o.Host)
+	}
+	return pass("%q is its own", b.Overlay())
 }
 
 // address says whether the box has the address to which its rules send packets.
