@@ -11,8 +11,8 @@ import (
 // page is an address in a hint as [ready] http writes addresses: the host is the box.
 var page = regexp.MustCompile(`\b(https?)://:(\d{1,5})`)
 
-// Hint returns the hint of a box's profile. Each "https://:443" in the hint becomes the address by which the host reaches
-// that port of the box: a published address if there is one, else the box's own.
+// Hint returns the hint of a box's profile. Each "https://:443" in the hint becomes the address by which the host
+// reaches that port of the box: a published address if there is one, else the box's own.
 func Hint(b *box.Box) string {
 	return page.ReplaceAllStringFunc(b.Profile.Ready.Hint, func(found string) string {
 		part := page.FindStringSubmatch(found)
