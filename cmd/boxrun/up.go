@@ -145,7 +145,7 @@ func nothingTo(up launcher.Up) string {
 // noteNext prints what a person can do next with a box that is up: the profile's hint, unless the box is not ready, and
 // that post_up has not run. After a failed command of post_up the error says so, and noteNext is silent about post_up.
 func (t *terminal) noteNext(up launcher.Up, err error) {
-	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, fault.ErrNotReady) {
+	if hint := network.Hint(up.Box); hint != "" && !errors.Is(err, fault.ErrNotReady) {
 		t.notef("%s: %s", up.Box.Name, hint)
 	}
 	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, fault.ErrHook) {
