@@ -13,7 +13,7 @@ var clusterFinish string
 func clusterRecipe() recipe {
 	r := hostRecipe()
 	r.name = "cluster"
-	r.packages += ",pacemaker,pacemaker-cli-utils,corosync,resource-agents,crmsh,pcs,libxml2-utils,shellcheck,openssh-server,python3"
+	r.packages += ",pacemaker,pacemaker-cli-utils,corosync,resource-agents,crmsh,pcs,libxml2-utils,shellcheck,openssh-server,python3,postgresql-client,keepalived"
 	r.finish += clusterFinish
 	return r
 }
