@@ -16,7 +16,8 @@ UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
-	@echo 'make install    boxrun, its completions and manual pages below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default'
+	@echo 'make install    boxrun, its completions and manual pages below $$(DESTDIR)$$(PREFIX), $(PREFIX) by default, and'
+	@echo '                the agent of Pacemaker in $$(DESTDIR)/usr/lib/ocf'
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       the tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
@@ -55,6 +56,7 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 bin/man/man1/* $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 bin/man/man5/* $(DESTDIR)$(PREFIX)/share/man/man5
+	install -D -m 755 cluster/ocf/box $(DESTDIR)/usr/lib/ocf/resource.d/boxrun/box
 
 deps:
 	@e2e/deps.sh

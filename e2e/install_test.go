@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// "make install" puts boxrun, its completions and its manual pages where a Debian looks for them, and nothing else.
+// "make install" puts boxrun, its completions, its manual pages and its agent where a Debian looks for them, and nothing else.
 func TestInstall(t *testing.T) {
 	dest := t.TempDir()
 	cmd := exec.Command("make", "-C", "..", "install", "DESTDIR="+dest, "PREFIX=/usr")
@@ -18,7 +18,7 @@ func TestInstall(t *testing.T) {
 	for _, want := range []string{
 		"bin/boxrun", "share/bash-completion/completions/boxrun", "share/zsh/site-functions/_boxrun",
 		"share/fish/vendor_completions.d/boxrun.fish", "share/man/man1/boxrun.1", "share/man/man1/boxrun-host-setup.1",
-		"share/man/man5/boxrun.toml.5",
+		"share/man/man5/boxrun.toml.5", "lib/ocf/resource.d/boxrun/box",
 	} {
 		if info, err := os.Stat(filepath.Join(dest, "usr", want)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: got %v, %v", want, info, err)

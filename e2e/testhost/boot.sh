@@ -1,11 +1,12 @@
 # The first process of a test host: builds what the kernel and an initrd give a real one, then becomes systemd.
-# $1 root, $2 hostname, $3 directory for /var, $4 directory of the web box, $5 file for the boot id
+# $1 root, $2 hostname, $3 directory for /var, $4 directory of the web box, $5 file for the boot id, $6 shared directory or ""
 set -e
 mount --bind "$1" "$1"
 cd "$1"
 mount --bind "$3" var
 mount --bind "$4" srv/web
 mount -o remount,bind,ro srv/web
+[ -z "$6" ] || mount --bind "$6" srv/shared
 mount -t proc proc proc
 mount --bind "$5" proc/sys/kernel/random/boot_id
 mount -t sysfs sysfs sys

@@ -36,13 +36,15 @@ const bootTimeout = 90 * time.Second
 //go:embed boot.sh
 var bootScript string
 
-// Host is a test host. The host is up from New to Close, except between Shutdown and Boot. Only Exec, Command and
-// Client may be called from several goroutines at once.
+// Host is a test host. The host is up from New to Close, except between Shutdown and Boot. Only Exec, Command,
+// Client and Kill may be called from several goroutines at once.
 type Host struct {
 	name   string
 	web    string   // root of the web box on the machine
 	cgroup string   // of all processes of the host
 	lock   *os.File // held while the owner lives, so that others do not sweep this host away
+
+	cluster cluster // of NewCluster
 
 	// while the host is on:
 	init    int           // the host's PID 1, in the machine's PID namespace
@@ -182,7 +184,7 @@ func (h *Host) fitToMachine() error {
 // Boot starts a host that is off, and waits until its systemd has booted. The host has a network of its own, an empty
 // /run and a new boot id. The error of a failed boot shows the console.
 func (h *Host) Boot(ctx context.Context) error {
-	if err := h.makeWire(); err != nil {
+	if err := errors.Join(h.makeWire(), h.joinLink()); err != nil {
 		return err
 	}
 	if err := os.WriteFile(h.path("boot_id"), []byte(uuid.NewString()+"\n"), 0o444); err != nil {
@@ -227,7 +229,7 @@ func (h *Host) startInit() error {
 	defer cgroup.Close()
 	cmd := exec.Command("nsenter", "--net="+netnsPath(h.name),
 		"unshare", "-m", "-p", "-f", "-u", "-i", "-C", "--kill-child", "--propagation", "private",
-		"sh", "-c", bootScript, "boot.sh", h.path("disk/root"), "host", h.path("disk/var"), h.web, h.path("boot_id"))
+		"sh", "-c", bootScript, "boot.sh", h.path("disk/root"), h.hostname(), h.path("disk/var"), h.web, h.path("boot_id"), h.sharedDir())
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:      true,
@@ -329,7 +331,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 // is no error.
 func (h *Host) cutPower() error {
 	// The cgroup goes as well: Linux 6.13 and later kill processes that are cloned into a cgroup once killed.
-	err := errors.Join(killCgroup(h.cgroup), process.RemoveTree(h.cgroup), removeWire(h.name))
+	err := errors.Join(killCgroup(h.cgroup), process.RemoveTree(h.cgroup), h.leaveLink(), removeWire(h.name))
 	if h.ended != nil {
 		<-h.ended
 	}

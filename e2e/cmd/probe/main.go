@@ -6,6 +6,9 @@
 //	probe tcp ADDR | probe udp ADDR           says hello to ADDR and prints the answer
 //	probe get URL                             prints status and body
 //	probe rate ADDR TIME                      makes tcp connections to ADDR for TIME and prints the number per second
+//	probe watch URL EVERY                     asks every so often, until killed; a line for each answer: when it was
+//	                                          asked for, in Unix milliseconds, and the body, or "-" for no answer in a second
+//	probe switch ADDR                         asked for http://ADDR/WORDS prints WORDS, and answers with the next line of stdin
 //
 // A question takes two seconds at most. Without an answer probe exits 1, with the reason on stderr.
 package main
@@ -20,6 +23,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -35,7 +39,7 @@ func main() {
 
 func probe(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME")
+		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME | watch URL EVERY | switch ADDR")
 	}
 	switch args[0] {
 	case "serve":
@@ -46,6 +50,10 @@ func probe(args []string) error {
 		return get(args[1])
 	case "rate":
 		return rate(args[1], args[2:])
+	case "watch":
+		return watch(args[1], args[2:])
+	case "switch":
+		return relay(args[1])
 	}
 	return fmt.Errorf("no such verb %q", args[0])
 }
@@ -212,4 +220,56 @@ func answerPackets(name string, conn net.PacketConn) error {
 
 func answer(name string, local, remote net.Addr, text string) string {
 	return fmt.Sprintf("%s on %s to %s: %s\n", name, local, remote, text)
+}
+
+// watch asks for url again and again, without waiting for answers that are still to come.
+func watch(url string, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: probe watch URL EVERY")
+	}
+	every, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for range time.Tick(every) {
+		go func() {
+			asked := time.Now().UnixMilli()
+			fmt.Printf("%d %s\n", asked, bodyOf(client, url))
+		}()
+	}
+	return nil
+}
+
+// bodyOf returns the first line of the page at url, or "-".
+func bodyOf(client http.Client, url string) string {
+	resp, err := client.Get(url)
+	if err != nil {
+		return "-"
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return "-"
+	}
+	line, _, _ := strings.Cut(string(body), "\n")
+	return line
+}
+
+// relay hands the paths it is asked for to whoever reads its stdout, and answers with what comes back.
+func relay(address string) error {
+	answers := bufio.NewReader(os.Stdin)
+	var one sync.Mutex
+	server := http.Server{Addr: address, ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		one.Lock()
+		defer one.Unlock()
+		fmt.Println(strings.TrimPrefix(r.URL.Path, "/"))
+		answer, err := answers.ReadString('\n')
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		fmt.Fprint(w, answer)
+	})}
+	return server.ListenAndServe()
 }
