@@ -17,7 +17,7 @@ import (
 	"boxrun/profiles"
 )
 
-// isImage reports whether an overlay is a file, as "apptainer overlay create" makes it, and no directory.
+// isImageFile reports whether an overlay is a file, as "apptainer overlay create" makes it, and no directory.
 func isImageFile(overlay string) bool {
 	info, err := os.Stat(overlay)
 	return err == nil && info.Mode().IsRegular()
