@@ -118,6 +118,7 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
+	u.k.Reread() // an old box may have taken long to stop
 	f, err := u.examine(u.k, u.p)
 	if err != nil {
 		return Up{}, err

@@ -103,6 +103,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
 	}
+	k.Reread() // the box took its time to boot
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {
 		return err

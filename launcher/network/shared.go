@@ -43,41 +43,45 @@ func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
 // caller holds the network's lock.
 func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
 	k.Reread() // who had the lock before may have written since the ports were checked
+	var plans []netsetup.Plan
+	var logged []bool
 	for _, shared := range SharedPlans(s, n) {
-		lines, err := shared.ensure(k)
+		plan, before, err := shared.log(k)
 		if err != nil {
 			return nil, err
 		}
-		repaired = append(repaired, lines...)
+		plans, logged = append(plans, plan), append(logged, before)
+	}
+	drift, err := netsetup.ApplyAll(k, plans...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range plans {
+		if logged[i] {
+			repaired = append(repaired, drift[i]...)
+		}
 	}
 	return repaired, nil
 }
 
-// ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
-// Otherwise ensure renews the log for what this boxrun and the host's routing ask for, and returns what was out of
-// place.
-func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
-	plan, err := ReadPlan(s.File)
+// log returns the plan as in its undo log, and whether there was a log. Without a log, log records the host's state in
+// a new log. Otherwise log renews the log for what this boxrun and the host's routing ask for.
+func (s Shared) log(k *netsetup.Kernel) (plan netsetup.Plan, before bool, err error) {
+	plan, err = ReadPlan(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.Plan.Record(k); err != nil {
-			return nil, err
+			return s.Plan, false, err
 		}
-		if err := box.WriteJSON(s.File, s.Plan); err != nil {
-			return nil, err
-		}
-		return nil, s.Plan.Apply(k)
+		return s.Plan, false, box.WriteJSON(s.File, s.Plan)
 	}
 	if err != nil {
-		return nil, err
+		return plan, true, err
 	}
 	plan, changed, err := plan.Renewed(k, s.Plan)
 	if err == nil && changed {
 		err = box.WriteJSON(s.File, plan)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return repair(k, plan)
+	return plan, true, err
 }
 
 // repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
@@ -212,30 +216,41 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 
 // lower undoes the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	for _, file := range Unneeded(s, boxes) {
-		if err := undo(s, k, file); err != nil {
+	return undo(s, k, Unneeded(s, boxes))
+}
+
+// undo undoes the plans with the undo logs files, notes what stays, and removes the logs. Without a log there is nothing
+// to undo. Chains used by others stay, with the log, so a later down finds them again.
+func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
+	var there []string
+	var plans []netsetup.Plan
+	for _, file := range logs {
+		plan, err := ReadPlan(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		there, plans = append(there, file), append(plans, plan)
+	}
+	if len(plans) == 0 {
+		return nil
+	}
+	for i, err := range netsetup.UndoAll(k, plans...) {
+		switch {
+		case errors.Is(err, netsetup.ErrInUse):
+			s.Notef("stays: boxrun's chains, others have rules in them")
+			continue
+		case err != nil:
+			return fmt.Errorf("undoing %s: %w", filepath.Base(there[i]), err)
+		}
+		for _, line := range plans[i].Stays {
+			s.Notef("stays: %s", line)
+		}
+		if err := files.RemoveIfThere(there[i]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
-// undo. Chains used by others stay, with the log, so a later down finds them again.
-func undo(s *box.Store, k *netsetup.Kernel, file string) error {
-	plan, err := ReadPlan(file)
-	if err != nil {
-		return files.IgnoreNotExist(err)
-	}
-	switch err := plan.Undo(k); {
-	case errors.Is(err, netsetup.ErrInUse):
-		s.Notef("stays: boxrun's chains, others have rules in them")
-		return nil
-	case err != nil:
-		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
-	}
-	for _, line := range plan.Stays {
-		s.Notef("stays: %s", line)
-	}
-	return files.RemoveIfThere(file)
 }
