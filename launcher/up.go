@@ -290,14 +290,14 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	repaired, err := network.Raise(u.Store, u.k, network.Of(u.Store, b))
+	repaired, err := network.Lay(u.Store, u.k, network.Of(u.Store, b))
 	if err != nil {
 		return err
 	}
 	for _, line := range repaired {
 		u.Notef("mended: %s", line)
 	}
-	if err := network.Sweep(u.Store, u.k, append(others, b)); err != nil {
+	if err := network.SweepReserved(u.Store, append(others, b)); err != nil {
 		return err
 	}
 	if b.Addr, err = network.Address(u.Store, b, others); err != nil {
@@ -335,7 +335,10 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 		return err
 	}
 	b.Unit = unit
-	booted := u.connect(ctx, b, cli)
+	booted := u.lead(ctx, b)
+	if booted == nil {
+		booted = u.connect(ctx, b, cli)
+	}
 	if booted == nil {
 		booted = u.awaitInit(ctx, b)
 	}
@@ -352,6 +355,31 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 		return cli.Failed(errors.New("its init ended at once")) // what went wrong besides, as at its veth, follows from that
 	}
 	return booted
+}
+
+// lead puts the rules in place that lead to the box, while Apptainer makes the box: those that boxes share, and the box's
+// own for the address reserved.
+func (u *upRun) lead(ctx context.Context, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := u.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	boxes, err := u.All()
+	if err != nil {
+		return err
+	}
+	if err := network.Sweep(u.Store, u.k, boxes); err != nil {
+		return err
+	}
+	repaired, err := network.Lead(u.Store, u.k, b)
+	for _, line := range repaired {
+		u.Notef("mended: %s", line)
+	}
+	return err
 }
 
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.

@@ -33,6 +33,7 @@ type Plan struct {
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
 	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before the guard
+	Pending     bool           `json:"pending,omitempty"`  // the rules have never been in place yet
 	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
 }
 
@@ -59,15 +60,18 @@ func (p *Plan) steps() []step {
 	if len(p.Chains)+len(p.Rules) > 0 {
 		ruleset = []step{p.ruleset()}
 	}
-	return slices.Concat(p.ground(), ruleset, p.above())
+	return slices.Concat(p.ground(), p.answers(), ruleset, p.above())
 }
 
-// ground returns the steps before the rules.
+// ground returns the steps before all rules: they start no program but modprobe.
 func (p *Plan) ground() []step {
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
 		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
-		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers))
+		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug))
 }
+
+// answers returns the step of the rules for answers.
+func (p *Plan) answers() []step { return stepIf(p.Answers) }
 
 // above returns the steps after the rules.
 func (p *Plan) above() []step { return stepIf(p.Localnet) }

@@ -15,6 +15,9 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.kept.tables == nil && !rules.Translating() {
+		return holders, nil
+	}
 	tables, err := k.rules()
 	if err != nil {
 		return nil, err

@@ -20,9 +20,11 @@ func ApplyAll(k *Kernel, plans ...Plan) (drift [][]string, err error) {
 			return s.ensure(k)
 		})
 	}
-	for i := range plans {
-		if err := put(i, plans[i].ground()); err != nil {
-			return drift, err
+	for _, steps := range []func(*Plan) []step{(*Plan).ground, (*Plan).answers} {
+		for i := range plans {
+			if err := put(i, steps(&plans[i])); err != nil {
+				return drift, err
+			}
 		}
 	}
 	if err := ensureRules(k, plans, drift); err != nil {
@@ -34,6 +36,21 @@ func ApplyAll(k *Kernel, plans ...Plan) (drift [][]string, err error) {
 		}
 	}
 	return drift, nil
+}
+
+// Lay puts in place what needs no rules of iptables, and repairs drift too. Lay returns what was out of place.
+func Lay(k *Kernel, p Plan) (drift []string, err error) {
+	k.awaitFirewalld()
+	err = eachDrifted(k, "setting up", p.ground(), func(s step, lines []string) error {
+		drift = append(drift, lines...)
+		return s.ensure(k)
+	})
+	return drift, err
+}
+
+// OnlyRules returns the plan without all that is no rule: for a box whose veth is yet to come.
+func (p Plan) OnlyRules() Plan {
+	return Plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Flows: p.Flows}
 }
 
 // ensureRules puts the rules of plans in place, and adds what was out of place to the drift of each plan.
@@ -104,7 +121,7 @@ func UndoAll(k *Kernel, plans ...Plan) []error {
 	}
 	each(func(p *Plan) error { return undoSteps(k, p.above()) })
 	k.remove(removal, each)
-	each(func(p *Plan) error { return undoSteps(k, p.ground()) })
+	each(func(p *Plan) error { return undoSteps(k, append(p.ground(), p.answers()...)) })
 	return errs
 }
 

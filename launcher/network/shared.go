@@ -39,49 +39,74 @@ func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
 	return []Shared{{HostFile(s), netsetup.Host()}, {BridgeFile(s, n.Bridge), netsetup.Bridge(n)}}
 }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
-// caller holds the network's lock.
-func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
-	k.Reread() // who had the lock before may have written since the ports were checked
-	var plans []netsetup.Plan
-	var logged []bool
+// Lay puts in place what Apptainer needs of the host's and the bridge's network: everything but the rules, which Raise
+// puts in place while Apptainer makes the box. Lay returns what was out of place. The caller holds the network's lock.
+func Lay(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
+	k.Reread()
 	for _, shared := range SharedPlans(s, n) {
-		plan, before, err := shared.log(k)
+		plan, err := shared.log(k)
 		if err != nil {
 			return nil, err
 		}
-		plans, logged = append(plans, plan), append(logged, before)
-	}
-	drift, err := netsetup.ApplyAll(k, plans...)
-	if err != nil {
-		return nil, err
-	}
-	for i := range plans {
-		if logged[i] {
-			repaired = append(repaired, drift[i]...)
+		drift, err := netsetup.Lay(k, plan)
+		if err != nil {
+			return nil, err
+		}
+		if !plan.Pending {
+			repaired = append(repaired, drift...)
 		}
 	}
 	return repaired, nil
 }
 
-// log returns the plan as in its undo log, and whether there was a log. Without a log, log records the host's state in
-// a new log. Otherwise log renews the log for what this boxrun and the host's routing ask for.
-func (s Shared) log(k *netsetup.Kernel) (plan netsetup.Plan, before bool, err error) {
-	plan, err = ReadPlan(s.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Plan.Record(k); err != nil {
-			return s.Plan, false, err
+// Raise puts the host's and the bridge's network in place, or repairs them, and with them the rules of boxes. Raise
+// returns what was out of place, without what was never in place before. The caller holds the network's lock.
+func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network, boxes ...netsetup.Plan) (repaired []string, err error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
+	shared := SharedPlans(s, n)
+	var plans []netsetup.Plan
+	for i := range shared {
+		if shared[i].Plan, err = shared[i].log(k); err != nil {
+			return nil, err
 		}
-		return s.Plan, false, box.WriteJSON(s.File, s.Plan)
+		plans = append(plans, shared[i].Plan)
+	}
+	drift, err := netsetup.ApplyAll(k, append(plans, boxes...)...)
+	if err != nil {
+		return nil, err
+	}
+	for i, plan := range plans {
+		if !plan.Pending {
+			repaired = append(repaired, drift[i]...)
+			continue
+		}
+		plan.Pending = false
+		if err := box.WriteJSON(shared[i].File, plan); err != nil {
+			return nil, err
+		}
+	}
+	return repaired, nil
+}
+
+// log returns the plan as in its undo log. Without a log, log records the host's state in a new log of a pending plan.
+// Otherwise log renews the log for what this boxrun and the host's routing ask for.
+func (s Shared) log(k *netsetup.Kernel) (netsetup.Plan, error) {
+	plan, err := ReadPlan(s.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.Plan.Pending = true
+		if err := s.Plan.Record(k); err != nil {
+			return s.Plan, err
+		}
+		return s.Plan, box.WriteJSON(s.File, s.Plan)
 	}
 	if err != nil {
-		return plan, true, err
+		return plan, err
 	}
 	plan, changed, err := plan.Renewed(k, s.Plan)
 	if err == nil && changed {
 		err = box.WriteJSON(s.File, plan)
 	}
-	return plan, true, err
+	return plan, err
 }
 
 // repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
@@ -194,6 +219,15 @@ func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	swept, err := netsetup.Sweep(k, box.Names(boxes))
 	for _, name := range swept {
 		s.Notef("%s", sweptLine(name))
+	}
+	return err
+}
+
+// SweepReserved releases addresses reserved for boxes without a state, and notes each box.
+func SweepReserved(s *box.Store, boxes []*box.Box) error {
+	swept, err := netsetup.SweepReserved(box.Names(boxes))
+	for _, name := range swept {
+		s.Notef("released the address of box %s, which is not there", name)
 	}
 	return err
 }
