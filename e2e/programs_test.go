@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -71,4 +72,38 @@ func (h host) counted(argv ...string) (got asked) {
 	}
 	got.programs = got.programs[1:] // boxrun itself
 	return got
+}
+
+// A first up that is timed tells what each of those who had a part took, in stretches that fit into the whole.
+func TestTiming(t *testing.T) {
+	h := newHost(t)
+	table := h.must("boxrun", "up", "--timing", "web")
+	t.Log("\n" + table)
+	for _, who := range []string{"boxrun", "systemd", "Apptainer", "the box's systemd"} {
+		if !strings.Contains(table, "  "+who+"  ") {
+			t.Errorf("nothing of %s in:\n%s", who, table)
+		}
+	}
+	var whole, sum float64
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) < 5 || f[4] != "boxrun" {
+			continue
+		}
+		took, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if strings.Contains(line, "the whole up") {
+			whole = took
+		} else {
+			sum += took
+		}
+	}
+	if whole == 0 || sum < 0.97*whole || sum > 1.03*whole {
+		t.Errorf("boxrun's stretches are %.1f ms, the whole %.1f ms:\n%s", sum, whole, table)
+	}
+	if again := h.must("boxrun", "up", "--timing", "web"); !strings.Contains(again, "looked for what drifted") {
+		t.Errorf("of a box that is up:\n%s", again)
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/netsetup/snapshot"
@@ -30,6 +31,7 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
+	Timing  bool           // tell where the time went
 
 	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
@@ -46,6 +48,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
+	Times    *timing.Times      // where the time went; nil unless asked for
 	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
@@ -79,26 +82,21 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 	defer k.Close()
 
-	u := &upRun{Launcher: l, k: k, p: p, o: o}
+	u := &upRun{Launcher: l, k: k, p: p, o: o, times: timing.Start()}
 	b, err := l.Load(p.Name)
 	switch {
 	case o.Unhealthy && err == nil:
 		return u.heal(ctx, b)
 	case o.Unhealthy && errors.Is(err, fs.ErrNotExist):
 		return Up{}, nil // somebody took the box down
-	case errors.Is(err, fs.ErrNotExist):
-		return u.fresh(ctx)
-	case err != nil:
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return Up{}, err
-	case l.staysUp(b, p, o):
-		up, err := u.again(ctx, b)
-		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
-			return up, err
-		}
-		return u.instead(ctx, b) // the box was dying as we came
-	default:
-		return u.instead(ctx, b)
 	}
+	up, err := u.bring(ctx, b)
+	if o.Timing && up.Box != nil && (err == nil || Stays(err)) {
+		up.Times = u.timed(ctx, up)
+	}
+	return up, err
 }
 
 // An upRun is one up at work, under the lock of its box.
@@ -107,8 +105,25 @@ type upRun struct {
 	k        *netsetup.Kernel
 	p        profiles.Profile
 	o        UpOptions
+	times    *timing.Times
 	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
 	healed   []time.Time // restarts because looks found the box unhealthy, this start included
+}
+
+// bring brings up the box with the record b; nil for none.
+func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
+	switch {
+	case b == nil:
+		return u.fresh(ctx)
+	case u.staysUp(b, u.p, u.o):
+		up, err := u.again(ctx, b)
+		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
+			return up, err
+		}
+		return u.instead(ctx, b) // the box was dying as we came
+	default:
+		return u.instead(ctx, b)
+	}
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
@@ -123,6 +138,7 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	if err != nil {
 		return Up{}, err
 	}
+	u.times.Done("examined the host and the profile")
 	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
@@ -163,7 +179,9 @@ func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 	var err error
 	if !u.o.NoWait {
-		if err = u.await(ctx, b, u.o, up); err == nil {
+		err = u.await(ctx, b, u.o, up)
+		u.times.Done("waited until the box was ready")
+		if err == nil {
 			err = u.runHooks(ctx, b, u.p)
 		}
 	}
@@ -186,6 +204,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		repaired = append(repaired, held...)
 	}
+	u.times.Done("looked for what drifted, and mended it")
 	up := Up{
 		Box: b, Repaired: repaired,
 		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
@@ -328,22 +347,27 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	if err := w.prepare(u.Store); err != nil {
 		return err
 	}
+	u.times.Done(laid)
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))
 	defer cancel()
 	cli, unit, err := u.run(ctx, w)
 	if err != nil {
 		return err
 	}
+	u.times.Done(asked)
 	b.Unit = unit
 	booted := u.lead(ctx, b)
+	u.times.Done("put the rules in place")
 	if booted == nil {
 		booted = u.connect(ctx, b, cli)
 	}
 	if booted == nil {
 		booted = u.awaitInit(ctx, b)
+		u.times.Done("waited for the box's init")
 	}
 	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
+		u.times.Done("looked for what is in the way of the box")
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil
@@ -388,6 +412,7 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err != nil {
 		return err
 	}
+	u.times.Done("waited for Apptainer's record")
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
@@ -402,7 +427,9 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
 	}
-	return u.publish(ctx, b)
+	err = u.publish(ctx, b)
+	u.times.Done("set up the veth, published ports")
+	return err
 }
 
 // publish installs the box's rules. Somebody may have flushed the rules that boxes share while the box booted: then
