@@ -39,6 +39,9 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
+//go:embed rivals.finish.sh
+var rivalsFinish string
+
 //go:embed older.setup.sh
 var olderSetup string
 
@@ -65,6 +68,15 @@ func neighboursRecipe() recipe {
 	r.name = "neighbours"
 	r.packages += ",firewalld,docker.io,ufw,network-manager"
 	r.finish += neighboursFinish
+	return r
+}
+
+// rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
+func rivalsRecipe() recipe {
+	r := hostRecipe()
+	r.name = "rivals"
+	r.packages += ",podman,crun,netavark,systemd-container"
+	r.finish += rivalsFinish
 	return r
 }
 
