@@ -196,7 +196,7 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
-		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
+		err = network.SettleAgain(ctx, u.Store, b)
 	}
 	if err == nil {
 		network.Warn(u.Store, u.k, b)

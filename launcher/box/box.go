@@ -112,7 +112,7 @@ type Box struct {
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
-	Foreseen bool // in a DryRun: the box would run by now
+	Foreseen bool // the box runs, as an earlier look found, or would run by now in a DryRun
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make
 }
 

@@ -129,15 +129,35 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	plan, err := ReadPlan(HostFile(s))
-	if err == nil {
-		plan.Settle()
-		err = box.WriteJSON(HostFile(s), plan)
+	if err := settleHost(s); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = conf.TellNames(s)
-	}
+	_, err = conf.TellNames(s)
 	return err
+}
+
+// SettleAgain is Settle for a box that was up before, whose name Repair has added: the boxrun of the start may not have
+// come to it.
+func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return settleHost(s)
+}
+
+// settleHost makes permanent what stays of the host's plan. The caller holds the network's lock.
+func settleHost(s *box.Store) error {
+	plan, err := ReadPlan(HostFile(s))
+	if err != nil {
+		return err
+	}
+	plan.Settle()
+	return box.WriteJSON(HostFile(s), plan)
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with

@@ -79,11 +79,18 @@ func (f figures) write(page string, rounds int) error {
 	if !found || !ended {
 		return fmt.Errorf("%s has no place for the figures", page)
 	}
-	about := fmt.Sprintf("\nMedians of %d rounds, and in brackets the least and the most, on %s with %d processors.\n\n", rounds, processor(), runtime.NumCPU())
+	about := fmt.Sprintf("\nMedians of %d rounds, and in brackets the least and the most, on %s with %d processors\n"+
+		"and a load of %s at the end. Under load the ratios count.\n\n", rounds, processor(), runtime.NumCPU(), load())
 	if err := os.WriteFile(page, []byte(before+figuresBegin+about+f.table()+"\n"+figuresEnd+after), 0o644); err != nil {
 		return err
 	}
 	return f.chart(filepath.Join(filepath.Dir(page), "performance.svg"))
+}
+
+// load returns the machine's average load of five minutes.
+func load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	return append(strings.Fields(string(text)), "?", "?")[1]
 }
 
 // processor returns the model of the machine's processors, as the kernel has it.
@@ -106,6 +113,7 @@ func (f figures) chart(path string) error {
 	p.Legend.Top, p.Legend.Left = true, true
 	colours := []color.RGBA{{0x1f, 0x6f, 0xb4, 0xff}, {0xe0, 0x8a, 0x1e, 0xff}, {0x7b, 0x4f, 0xa3, 0xff}, {0x5b, 0x9a, 0x4a, 0xff}}
 	const width = 26
+	p.Add(plotter.NewGrid())
 	for i, c := range contenders() {
 		values := plotter.Values{}
 		for _, ports := range portCounts() {
@@ -120,7 +128,6 @@ func (f figures) chart(path string) error {
 		p.Add(bars)
 		p.Legend.Add(c.name, bars)
 	}
-	p.Add(plotter.NewGrid())
-	p.NominalX(list.Map(portCounts(), func(n int) string { return fmt.Sprintf("%d published ports", n) })...)
+	p.NominalX(list.Map(portCounts(), func(n int) string { return fmt.Sprintf("ports: %d", n) })...)
 	return p.Save(18*vg.Centimeter, 9*vg.Centimeter, path)
 }
