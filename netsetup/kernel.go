@@ -26,7 +26,7 @@ type Kernel struct {
 	link  *netlink.Handle
 	eth   *ethtool.Ethtool
 	ipt   *iptables.IPTables // nil: to be opened, which starts a process
-	kept  keptRules
+	kept  rules.Kept
 	lists *routing.Lists // nil: to be read
 
 	bus     bus.Bus
@@ -60,19 +60,22 @@ func (k *Kernel) Close() {
 
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
-func (k *Kernel) Reread() { k.kept.doubted, k.lists, k.awaited = true, nil, false }
+func (k *Kernel) Reread() {
+	k.lists, k.awaited = nil, false
+	k.kept.Doubt()
+}
 
 // rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
 // the reading, so that no step waits for firewalld after it.
 func (k *Kernel) rules() (rules.Tables, error) {
-	if k.kept.tables != nil && !k.kept.doubted {
-		return k.kept.tables, nil
+	if k.kept.Has() {
+		return k.kept.Tables(), nil
 	}
 	k.awaitFirewalld()
-	if k.kept.hold() {
-		return k.kept.tables, nil
+	if k.kept.Hold() {
+		return k.kept.Tables(), nil
 	}
-	return k.kept.read()
+	return k.kept.Read()
 }
 
 // iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
@@ -112,10 +115,10 @@ func (k *Kernel) restore(tool string, lines []string) error {
 	input := strings.Join(lines, "\n") + "\n"
 	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
-		k.kept.write(tool, lines)
+		k.kept.Write(tool, lines)
 		return nil
 	}
-	k.kept.tables = nil
+	k.kept.Drop()
 	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
 		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
 			return fmt.Errorf("%w: %s", err, lines[n-1])

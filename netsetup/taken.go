@@ -15,7 +15,7 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.kept.tables == nil && !rules.Translating() {
+	if k.kept.Tables() == nil && !rules.Translating() {
 		return holders, nil
 	}
 	tables, err := k.rules()
