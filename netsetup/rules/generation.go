@@ -58,10 +58,11 @@ func Translating() bool {
 // askNFT asks the kernel's nftables, and returns the attributes of each answer.
 func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[uint16]syscall.NetlinkRouteAttr, err error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags)
-	request.AddRawData([]byte{family, unix.NFNETLINK_V0, 0, 0})
+	body := []byte{family, unix.NFNETLINK_V0, 0, 0}
 	for _, attribute := range of {
-		request.AddData(attribute)
+		body = append(body, attribute.Serialize()...)
 	}
+	request.AddRawData(body) // not AddData: the library would put attributes before the header
 	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	for _, m := range messages {
 		if len(m) < nfHeader {
