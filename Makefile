@@ -25,7 +25,7 @@ help:
 	@echo 'make check      the tests that need no root'
 	@echo 'make arch       boxrun for other architectures, with some tests under emulation (root; installs qemu-user)'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root); HOST=debian12 for another release'
-	@echo 'make bench      boxrun against Apptainer alone (root)'
+	@echo 'make bench      boxrun beside Apptainer alone, Podman and systemd-nspawn: docs/performance.md (root)'
 	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
 	@echo 'make lint       golangci-lint'
 	@echo 'make shape      how large packages, types and functions are, against the limits of docs/development.md'
@@ -119,7 +119,7 @@ testhost: build bin/probe
 	@go run ./e2e/cmd/testhost $(if $(HOST),-host $(HOST)) shell
 
 bench: build bin/probe
-	@go run ./e2e/cmd/testhost bench
+	@go run ./e2e/cmd/testhost -page docs/performance.md bench
 
 soak:
 	$(MAKE) fuzz FUZZTIME=5m

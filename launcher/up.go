@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/netsetup/snapshot"
@@ -33,6 +34,7 @@ type UpOptions struct {
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
 	Force   bool           // take the overlay over from another machine
+	Timing  bool           // tell where the time went
 
 	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
@@ -49,6 +51,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
+	Times    *timing.Times      // where the time went; nil unless asked for
 	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
@@ -82,18 +85,40 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 	defer k.Close()
 
-	u := &upRun{Launcher: l, k: k, p: p, o: o}
+	u := &upRun{Launcher: l, k: k, p: p, o: o, times: timing.Start()}
 	b, err := l.Load(p.Name)
 	switch {
 	case o.Unhealthy && err == nil:
 		return u.heal(ctx, b)
 	case o.Unhealthy && errors.Is(err, fs.ErrNotExist):
 		return Up{}, nil // somebody took the box down
-	case errors.Is(err, fs.ErrNotExist):
-		return u.fresh(ctx)
-	case err != nil:
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return Up{}, err
-	case l.staysUp(b, p, o):
+	}
+	up, err := u.bring(ctx, b)
+	if o.Timing && up.Box != nil && (err == nil || Stays(err)) {
+		up.Times = u.timed(ctx, up)
+	}
+	return up, err
+}
+
+// An upRun is one up at work, under the lock of its box.
+type upRun struct {
+	*Launcher
+	k        *netsetup.Kernel
+	p        profiles.Profile
+	o        UpOptions
+	times    *timing.Times
+	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
+	healed   []time.Time // restarts because looks found the box unhealthy, this start included
+}
+
+// bring brings up the box with the record b; nil for none.
+func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
+	switch {
+	case b == nil:
+		return u.fresh(ctx)
+	case u.staysUp(b, u.p, u.o):
 		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
@@ -104,16 +129,6 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 }
 
-// An upRun is one up at work, under the lock of its box.
-type upRun struct {
-	*Launcher
-	k        *netsetup.Kernel
-	p        profiles.Profile
-	o        UpOptions
-	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
-	healed   []time.Time // restarts because looks found the box unhealthy, this start included
-}
-
 // staysUp reports whether an up leaves the running box in place, and mends the box.
 func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
@@ -121,10 +136,12 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
+	u.k.Reread() // an old box may have taken long to stop
 	f, err := u.examine(u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err
 	}
+	u.times.Done("examined the host and the profile")
 	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
@@ -175,7 +192,9 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 	}
 	var err error
 	if !u.o.NoWait {
-		if err = u.await(ctx, b, u.o, up); err == nil {
+		err = u.await(ctx, b, u.o, up)
+		u.times.Done("waited until the box was ready")
+		if err == nil {
 			err = u.runHooks(ctx, b, u.p)
 		}
 	}
@@ -190,7 +209,7 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
-		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
+		err = network.SettleAgain(ctx, u.Store, b)
 	}
 	if err == nil {
 		network.Warn(u.Store, u.k, b)
@@ -199,6 +218,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		entry, entryErr := u.RepairEntry(b)
 		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
+	u.times.Done("looked for what drifted, and mended it")
 	up := Up{
 		Box: b, Repaired: repaired,
 		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
@@ -304,14 +324,14 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	repaired, err := network.Raise(u.Store, u.k, network.Of(u.Store, b))
+	repaired, err := network.Lay(u.Store, u.k, network.Of(u.Store, b))
 	if err != nil {
 		return err
 	}
 	for _, line := range repaired {
 		u.Notef("mended: %s", line)
 	}
-	if err := network.Sweep(u.Store, u.k, append(others, b)); err != nil {
+	if err := network.SweepReserved(u.Store, append(others, b)); err != nil {
 		return err
 	}
 	if b.Addr, err = network.Address(u.Store, b, others); err != nil {
@@ -342,19 +362,27 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}
+	u.times.Done(laid)
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))
 	defer cancel()
 	cli, unit, err := u.run(ctx, w)
 	if err != nil {
 		return err
 	}
+	u.times.Done(asked)
 	b.Unit = unit
-	booted := u.connect(ctx, b, cli)
+	booted := u.lead(ctx, b)
+	u.times.Done("put the rules in place")
+	if booted == nil {
+		booted = u.connect(ctx, b, cli)
+	}
 	if booted == nil {
 		booted = u.awaitInit(ctx, b)
+		u.times.Done("waited for the box's init")
 	}
 	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
+		u.times.Done("looked for what is in the way of the box")
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil
@@ -368,12 +396,38 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	return booted
 }
 
+// lead puts the rules in place that lead to the box, while Apptainer makes the box: those that boxes share, and the box's
+// own for the address reserved.
+func (u *upRun) lead(ctx context.Context, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := u.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	boxes, err := u.All()
+	if err != nil {
+		return err
+	}
+	if err := network.Sweep(u.Store, u.k, boxes); err != nil {
+		return err
+	}
+	repaired, err := network.Lead(u.Store, u.k, b)
+	for _, line := range repaired {
+		u.Notef("mended: %s", line)
+	}
+	return err
+}
+
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.
 func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command) error {
 	r, err := cli.AwaitRecord(ctx, b.Record)
 	if err != nil {
 		return err
 	}
+	u.times.Done("waited for Apptainer's record")
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
@@ -392,7 +446,9 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
 	}
-	return u.publish(ctx, b)
+	err = u.publish(ctx, b)
+	u.times.Done("set up the veth, published ports")
+	return err
 }
 
 // publish installs the box's rules. Somebody may have flushed the rules that boxes share while the box booted: then

@@ -77,7 +77,7 @@ func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
 // marks returns what to change about the rules that mark connections.
 func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
 	if len(ways) > 0 {
-		return a.ruleset(ways).repair(k)
+		return a.ruleset(ways).edits(k)
 	}
 	have, err := k.rules()
 	e := a.ruleset(nil).removal(have)

@@ -20,14 +20,14 @@ import (
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
-// keeps the rules and routes read until the next write, so checking three plans costs a single process. A Kernel is
-// for a single goroutine.
+// keeps the rules and routes read, so that checking three plans costs a single process. A Kernel is for a single
+// goroutine.
 type Kernel struct {
-	link   *netlink.Handle
-	eth    *ethtool.Ethtool
-	ipt    *iptables.IPTables // nil: to be opened, which starts a process
-	tables rules.Tables       // nil: to be read
-	lists  *routing.Lists     // nil: to be read
+	link  *netlink.Handle
+	eth   *ethtool.Ethtool
+	ipt   *iptables.IPTables // nil: to be opened, which starts a process
+	kept  rules.Kept
+	lists *routing.Lists // nil: to be read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -60,29 +60,23 @@ func (k *Kernel) Close() {
 
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
-func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
+func (k *Kernel) Reread() {
+	k.lists, k.awaited = nil, false
+	k.kept.Doubt()
+}
 
 // rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
 // the reading, so that no step waits for firewalld after it.
 func (k *Kernel) rules() (rules.Tables, error) {
-	if k.tables != nil {
-		return k.tables, nil
+	if k.kept.Has() {
+		return k.kept.Tables(), nil
 	}
 	k.awaitFirewalld()
-	var err error
-	for range saveTries {
-		var tables rules.Tables
-		if tables, err = rules.Save("iptables"); !errors.Is(err, rules.ErrIncompatible) {
-			k.tables = tables
-			break
-		}
+	if k.kept.Hold() {
+		return k.kept.Tables(), nil
 	}
-	return k.tables, err
+	return k.kept.Read()
 }
-
-// saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
-// another process writes its first rules, as iptables looks at a table in several steps.
-const saveTries = 5
 
 // iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
 func (k *Kernel) iptables() (*iptables.IPTables, error) {
@@ -118,12 +112,13 @@ func legacy() (bool, error) {
 // restore feeds lines to the restore of a tool: iptables, or the iptables of the other backend. Each table among the
 // lines is a transaction. The error ends with the line at fault.
 func (k *Kernel) restore(tool string, lines []string) error {
-	k.tables = nil
 	input := strings.Join(lines, "\n") + "\n"
 	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {
+		k.kept.Write(tool, lines)
 		return nil
 	}
+	k.kept.Drop()
 	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
 		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
 			return fmt.Errorf("%w: %s", err, lines[n-1])

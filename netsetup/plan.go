@@ -33,6 +33,7 @@ type Plan struct {
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
 	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before the guard
+	Pending     bool           `json:"pending,omitempty"`  // the rules have never been in place yet
 	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
 }
 
@@ -59,11 +60,21 @@ func (p *Plan) steps() []step {
 	if len(p.Chains)+len(p.Rules) > 0 {
 		ruleset = []step{p.ruleset()}
 	}
+	return slices.Concat(p.ground(), p.answers(), ruleset, p.above())
+}
+
+// ground returns the steps before all rules: they start no program but modprobe.
+func (p *Plan) ground() []step {
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
 		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
-		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), ruleset,
-		stepIf(p.Localnet))
+		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug))
 }
+
+// answers returns the step of the rules for answers.
+func (p *Plan) answers() []step { return stepIf(p.Answers) }
+
+// above returns the steps after the rules.
+func (p *Plan) above() []step { return stepIf(p.Localnet) }
 
 // stepOfEach returns pointers to the elements of a list as steps.
 func stepOfEach[T any, P interface {
@@ -144,7 +155,7 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	err := p.eachDrifted(k, "checking", func(_ step, lines []string) error {
+	err := eachDrifted(k, "checking", p.steps(), func(_ step, lines []string) error {
 		drift = append(drift, lines...)
 		return nil
 	})
@@ -153,8 +164,8 @@ func (p Plan) Drift(k *Kernel) ([]string, error) {
 
 // eachDrifted calls do with each step out of place and the lines from check, and stops at the first error. The error
 // begins with what is being done to the step: "checking".
-func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []string) error) error {
-	for _, s := range p.steps() {
+func eachDrifted(k *Kernel, doing string, steps []step, do func(s step, drift []string) error) error {
+	for _, s := range steps {
 		drift, err := s.check(k)
 		if err == nil && len(drift) > 0 {
 			err = do(s, drift)
@@ -169,7 +180,7 @@ func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []stri
 // Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
 // and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
-	return p.eachDrifted(k, "setting up", func(s step, _ []string) error { return s.ensure(k) })
+	return eachDrifted(k, "setting up", p.steps(), func(s step, _ []string) error { return s.ensure(k) })
 }
 
 // Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no
@@ -181,8 +192,13 @@ func (p Plan) Undo(k *Kernel) error {
 	if have, err := k.rules(); err == nil && p.ruleset().inUse(have) {
 		return ErrInUse
 	}
+	return undoSteps(k, p.steps())
+}
+
+// undoSteps undoes steps, last first, past errors.
+func undoSteps(k *Kernel, steps []step) error {
 	var errs []error
-	for _, s := range slices.Backward(p.steps()) {
+	for _, s := range slices.Backward(steps) {
 		if err := s.undo(k); err != nil {
 			errs = append(errs, fmt.Errorf("undoing %v: %w", s, err))
 		}

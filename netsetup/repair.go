@@ -11,7 +11,7 @@ import (
 // where all is in place. It never writes. The plan must be recorded.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
-	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
+	err := eachDrifted(k, "checking", p.steps(), func(s step, _ []string) error {
 		up, _ := s.commands()
 		var err error
 		if r, ok := s.(repairer); ok {
@@ -33,7 +33,7 @@ type repairer interface {
 // repairCommands feeds iptables-restore the same as ensure does. Where none of the rules is there, the commands are
 // the ones easier to read: those of a clean host.
 func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
-	e, err := r.repair(k)
+	e, err := r.edits(k)
 	if err != nil {
 		return nil, err
 	}

@@ -82,13 +82,13 @@ func (r Rule) verb() string {
 }
 
 func (r *ruleset) check(k *Kernel) ([]string, error) {
-	e, err := r.repair(k)
+	e, err := r.edits(k)
 	return e.drift, err
 }
 
 // ensure repairs everything in a single transaction per table, and then ends the connections made under other rules.
 func (r *ruleset) ensure(k *Kernel) error {
-	e, err := r.repair(k)
+	e, err := r.edits(k)
 	if err != nil || len(e.drift) == 0 {
 		return err
 	}
@@ -127,13 +127,18 @@ func (e *edits) input(order []string) []string {
 	return input
 }
 
-// repair compares the kernel's rules with the plan's, and returns what to change.
-func (r *ruleset) repair(k *Kernel) (edits, error) {
-	var e edits
+// edits returns what to change about the kernel's rules.
+func (r *ruleset) edits(k *Kernel) (edits, error) {
 	have, err := k.rules()
 	if err != nil {
-		return e, err
+		return edits{}, err
 	}
+	return r.repair(k, have)
+}
+
+// repair compares the rules there are with the plan's, and returns what to change.
+func (r *ruleset) repair(k *Kernel, have rules.Tables) (edits, error) {
+	var e edits
 	for _, c := range r.chains {
 		if err := c.repair(k, have, &e); err != nil {
 			return e, err

@@ -29,6 +29,20 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 	return words, errors.Join(errs...)
 }
 
+// SweepReserved releases the addresses reserved for boxes not in known, and returns the names of the boxes. Sweep does the
+// same, for which it has to read rules.
+func SweepReserved(known []string) (names []string, err error) {
+	leases, err := reservationsBelow(cniLeases)
+	errs := []error{err}
+	for i := range leases {
+		if name := leases[i].box(); !slices.Contains(known, name) {
+			errs = append(errs, leases[i].undo(nil))
+			names = append(names, name)
+		}
+	}
+	return slices.Compact(names), errors.Join(errs...)
+}
+
 // Leftovers returns the same words as Sweep and changes nothing.
 func Leftovers(k *Kernel, known []string) ([]string, error) {
 	found, err := leftovers(k, known)

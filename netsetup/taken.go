@@ -1,6 +1,11 @@
 package netsetup
 
-import "boxrun/netsetup/firewall"
+import (
+	"errors"
+
+	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/rules"
+)
 
 // Taken returns who has any of the host's ports already: processes that listen on a port, and rules of others that
 // send a port elsewhere. boxrun's own rules are left out, as the state of the boxes tells who holds a port by them.
@@ -9,6 +14,9 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	holders, err := Listeners(ports)
 	if err != nil {
 		return nil, err
+	}
+	if k.kept.Tables() == nil && !rules.Translating() {
+		return holders, nil
 	}
 	tables, err := k.rules()
 	if err != nil {
@@ -27,4 +35,13 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 		holders = append(holders, Holder{Port: p, Number: d.Port, Proto: p.Proto, By: d.By})
 	}
 	return holders, nil
+}
+
+// Firewall returns the rules of the whole host: those of boxrun's iptables as k knows them, and all others.
+func (k *Kernel) Firewall() (firewall.State, error) {
+	used, err := k.rules()
+	if err != nil && !errors.Is(err, rules.ErrIncompatible) {
+		return firewall.State{}, err
+	}
+	return firewall.Beside(used)
 }

@@ -35,6 +35,7 @@ those that it depends on; all are tried, and the exit code is that of the first
 that failed.`,
 		Example: `  boxrun up web
   boxrun up --dry-run web
+  boxrun up --timing web
   boxrun up --build web
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
@@ -57,6 +58,7 @@ that failed.`,
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "take the overlay over from another machine, which must be off or have no such box any more")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
+	cmd.Flags().BoolVar(&o.Timing, "timing", false, "print what boxrun, systemd, Apptainer and the box's systemd each took")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	habits.DoneAnyway(cmd, "detach", "d")
 	habits.DoneAnyway(cmd, "wait", "")
@@ -81,6 +83,9 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	if up.Box != nil && (err == nil || launcher.Stays(err)) {
 		a.noteUp(up, time.Since(began))
 		a.noteNext(up, err)
+		if up.Times != nil {
+			err = errors.Join(err, a.spaced(2, up.Times.Rows()))
+		}
 	}
 	return errors.Join(err, up.Killed)
 }

@@ -39,6 +39,9 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
+//go:embed rivals.finish.sh
+var rivalsFinish string
+
 //go:embed older.setup.sh
 var olderSetup string
 
@@ -73,6 +76,15 @@ func machinedRecipe() recipe {
 	r := hostRecipe()
 	r.name = "machined"
 	r.packages += ",systemd-container"
+	return r
+}
+
+// rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
+func rivalsRecipe() recipe {
+	r := hostRecipe()
+	r.name = "rivals"
+	r.packages += ",podman,crun,netavark,systemd-container"
+	r.finish += rivalsFinish
 	return r
 }
 

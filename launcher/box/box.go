@@ -113,7 +113,7 @@ type Box struct {
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
 	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
-	Foreseen bool `json:"-"` // in a DryRun: the box would run by now
+	Foreseen bool `json:"-"` // the box runs, as an earlier look found, or would run by now in a DryRun
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make
 }
 

@@ -105,12 +105,13 @@ func TellNames(s *box.Store) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	boxes = slices.DeleteFunc(boxes, func(b *box.Box) bool {
+		b.Foreseen = Named(b) // a look at each process is enough for all hosts files
+		return !b.Foreseen
+	})
 	var told []string
 	var errs []error
 	for _, b := range boxes {
-		if !Named(b) {
-			continue
-		}
 		line, err := NamesDrift(s, b, boxes)
 		if err == nil && line != "" {
 			told = append(told, line)

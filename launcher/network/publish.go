@@ -96,6 +96,20 @@ func hintedExternal(n profiles.Network) (netsetup.External, error) {
 // LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
+// Lead puts in place the rules that a box shares with others, and the box's own rules for the address reserved for the box.
+// Lead returns what was out of place of the shared network. The caller holds the network's lock.
+func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err error) {
+	rules, err := BoxRules(b)
+	if err != nil {
+		return nil, err
+	}
+	b.Ports = netsetup.Ports(rules).OnlyRules()
+	if err := s.Save(b); err != nil {
+		return nil, err
+	}
+	return Raise(s, k, Of(s, b), b.Ports)
+}
+
 // Publish looks up where the box is, and installs the box's rules in place of old rules. A veth or an address left by the
 // box gets its first state again. A box without a bridge has no rules. The error is ErrNoAddress if the box has given
 // itself an address that is not the box's to take: rules would lead strangers to where the address belongs.
@@ -103,6 +117,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
 	}
+	k.Reread() // the box took its time to boot
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {
 		return err

@@ -51,52 +51,88 @@ func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
 	return []Shared{{HostFile(s), netsetup.Host()}, {BridgeFile(s, n.Bridge), netsetup.Bridge(n)}}
 }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
-// caller holds the network's lock.
-func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
-	k.Reread() // who had the lock before may have written since the ports were checked
+// Lay puts in place what Apptainer needs of the host's and the bridge's network: everything but the rules, which Raise
+// puts in place while Apptainer makes the box. Lay returns what was out of place. The caller holds the network's lock.
+func Lay(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
+	k.Reread()
 	for _, shared := range SharedPlans(s, n) {
-		lines, err := shared.ensure(k)
+		plan, told, err := shared.log(k)
 		if err != nil {
 			return nil, err
 		}
-		repaired = append(repaired, lines...)
+		repaired = append(repaired, told...)
+		drift, err := netsetup.Lay(k, plan)
+		if err != nil {
+			return nil, err
+		}
+		if !plan.Pending {
+			repaired = append(repaired, drift...)
+		}
 	}
 	return repaired, nil
 }
 
-// ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
-// Otherwise ensure renews the log for what this boxrun and the host's routing ask for, and returns what was out of
-// place. A broken log is recorded anew: boxrun knows its bridges and chains by their marks.
-func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
-	plan, err := ReadPlan(s.File)
+// Raise puts the host's and the bridge's network in place, or repairs them, and with them the rules of boxes. Raise
+// returns what was out of place, without what was never in place before. The caller holds the network's lock.
+func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network, boxes ...netsetup.Plan) (repaired []string, err error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
+	shared := SharedPlans(s, n)
+	var plans []netsetup.Plan
+	for i := range shared {
+		plan, told, err := shared[i].log(k)
+		if err != nil {
+			return nil, err
+		}
+		shared[i].Plan, repaired = plan, append(repaired, told...)
+		plans = append(plans, shared[i].Plan)
+	}
+	drift, err := netsetup.ApplyAll(k, append(plans, boxes...)...)
+	if err != nil {
+		return nil, err
+	}
+	for i, plan := range plans {
+		if !plan.Pending {
+			repaired = append(repaired, drift[i]...)
+			continue
+		}
+		plan.Pending = false
+		if err := box.WriteJSON(shared[i].File, plan); err != nil {
+			return nil, err
+		}
+	}
+	return repaired, nil
+}
+
+// log returns the plan as in its undo log. Without a log, log records the host's state in a new log of a pending plan. A
+// broken log is recorded anew, and told of: boxrun knows its bridges and chains by their marks. Otherwise log renews the
+// log for what this boxrun and the host's routing ask for.
+func (s Shared) log(k *netsetup.Kernel) (plan netsetup.Plan, told []string, err error) {
+	plan, err = ReadPlan(s.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, s.record(k)
+		plan, err = s.record(k)
+		return plan, nil, err
 	case errors.Is(err, box.ErrUnreadable):
-		return []string{brokenLog(err)}, s.record(k)
+		told = []string{brokenLog(err)}
+		plan, err = s.record(k)
+		return plan, told, err
 	case err != nil:
-		return nil, err
+		return plan, nil, err
 	}
 	plan, changed, err := plan.Renewed(k, s.Plan)
 	if err == nil && changed {
 		err = box.WriteJSON(s.File, plan)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return repair(k, plan)
+	return plan, nil, err
 }
 
-// record records the host's state in a new log, and applies the plan.
-func (s Shared) record(k *netsetup.Kernel) error {
+// record records the host's state in a new log of a pending plan.
+func (s Shared) record(k *netsetup.Kernel) (netsetup.Plan, error) {
+	s.Plan.Pending = true
 	if err := s.Plan.Record(k); err != nil {
-		return err
+		return s.Plan, err
 	}
-	if err := box.WriteJSON(s.File, s.Plan); err != nil {
-		return err
-	}
-	return s.Plan.Apply(k)
+	return s.Plan, box.WriteJSON(s.File, s.Plan)
 }
 
 // repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
@@ -119,15 +155,35 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	plan, err := ReadPlan(HostFile(s))
-	if err == nil {
-		plan.Settle()
-		err = box.WriteJSON(HostFile(s), plan)
+	if err := settleHost(s); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = conf.TellNames(s)
-	}
+	_, err = conf.TellNames(s)
 	return err
+}
+
+// SettleAgain is Settle for a box that was up before, whose name Repair has added: the boxrun of the start may not have
+// come to it.
+func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return settleHost(s)
+}
+
+// settleHost makes permanent what stays of the host's plan. The caller holds the network's lock.
+func settleHost(s *box.Store) error {
+	plan, err := ReadPlan(HostFile(s))
+	if err != nil {
+		return err
+	}
+	plan.Settle()
+	return box.WriteJSON(HostFile(s), plan)
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
@@ -244,6 +300,15 @@ func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 	return err
 }
 
+// SweepReserved releases addresses reserved for boxes without a state, and notes each box.
+func SweepReserved(s *box.Store, boxes []*box.Box) error {
+	swept, err := netsetup.SweepReserved(box.Names(boxes))
+	for _, name := range swept {
+		s.Notef("released the address of box %s, which is not there", name)
+	}
+	return err
+}
+
 // sweptLine is the message for a name returned by netsetup.Sweep.
 func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
@@ -262,8 +327,44 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 
 // lower undoes the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	for _, file := range Unneeded(s, boxes) {
-		if err := undo(s, k, file); err != nil {
+	return undo(s, k, Unneeded(s, boxes))
+}
+
+// undo undoes the plans with the undo logs files, notes what stays, and removes the logs. Without a log there is nothing
+// to undo; in place of a broken log goes the plan that the file's name tells of. Chains used by others stay, with the log,
+// so a later down finds them again.
+func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
+	var there []string
+	var plans []netsetup.Plan
+	for _, file := range logs {
+		plan, err := ReadPlan(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, box.ErrUnreadable) {
+			s.Notef("warning: %s", brokenLog(err))
+			plan, err = planOf(s, k, file)
+		}
+		if err != nil {
+			return err
+		}
+		there, plans = append(there, file), append(plans, plan)
+	}
+	if len(plans) == 0 {
+		return nil
+	}
+	for i, err := range netsetup.UndoAll(k, plans...) {
+		switch {
+		case errors.Is(err, netsetup.ErrInUse):
+			s.Notef("stays: boxrun's chains, others have rules in them")
+			continue
+		case err != nil:
+			return fmt.Errorf("undoing %s: %w", filepath.Base(there[i]), err)
+		}
+		for _, line := range plans[i].Stays {
+			s.Notef("stays: %s", line)
+		}
+		if err := files.RemoveIfThere(there[i]); err != nil {
 			return err
 		}
 	}
@@ -280,28 +381,4 @@ func planOf(s *box.Store, k *netsetup.Kernel, file string) (netsetup.Plan, error
 		}
 	}
 	return netsetup.Plan{}, nil
-}
-
-// undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
-// undo. In place of a broken log goes the plan that the file's name tells of. Chains used by others stay, with the log, so a later down finds them again.
-func undo(s *box.Store, k *netsetup.Kernel, file string) error {
-	plan, err := ReadPlan(file)
-	if errors.Is(err, box.ErrUnreadable) {
-		s.Notef("warning: %s", brokenLog(err))
-		plan, err = planOf(s, k, file)
-	}
-	if err != nil {
-		return files.IgnoreNotExist(err)
-	}
-	switch err := plan.Undo(k); {
-	case errors.Is(err, netsetup.ErrInUse):
-		s.Notef("stays: boxrun's chains, others have rules in them")
-		return nil
-	case err != nil:
-		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
-	}
-	for _, line := range plan.Stays {
-		s.Notef("stays: %s", line)
-	}
-	return files.RemoveIfThere(file)
 }

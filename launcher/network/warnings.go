@@ -44,6 +44,7 @@ func DeleteCommand(rule string) string {
 // other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
 // final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
 func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
+	k.Reread()
 	var cautions []fault.Caution
 	for _, look := range []struct {
 		find  func(*box.Box) ([]fault.Caution, error)
@@ -54,7 +55,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 		{cautionsOfListeners, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
 		{Obstacles, "the host's own settings may be in the way"},
-		{cautionsOfFirewalls, "other firewalls of this host may be in the way"},
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfFirewalls(k, b) }, "other firewalls of this host may be in the way"},
 	} {
 		found, err := look.find(b)
 		cautions = append(cautions, found...)
@@ -90,7 +91,7 @@ func cautionsOfTrees(s *box.Store, b *box.Box) ([]fault.Caution, error) {
 }
 
 // cautionsOfFirewalls returns cautions about firewalls of others; nil for a box without a bridge.
-func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
+func cautionsOfFirewalls(k *netsetup.Kernel, b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
@@ -99,7 +100,7 @@ func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
 		return nil, err
 	}
 	said := firewalldSays(b, view)
-	f, err := firewall.Read()
+	f, err := k.Firewall()
 	if err != nil {
 		return said, err
 	}

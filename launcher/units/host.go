@@ -139,6 +139,24 @@ func (h *Host) unitProperty(ctx context.Context, unit, name string) (value any, 
 	return value, err
 }
 
+// StartedAt returns when systemd started the process of a service, as of CLOCK_MONOTONIC; 0 where systemd does not say.
+func StartedAt(ctx context.Context, service string) time.Duration {
+	h, err := Dial(ctx)
+	if err != nil {
+		return 0
+	}
+	defer h.Close()
+	var microseconds uint64
+	_ = h.Ask(ctx, func(ctx context.Context) error {
+		p, err := h.GetUnitTypePropertyContext(ctx, service, "Service", "ExecMainStartTimestampMonotonic")
+		if err == nil {
+			microseconds, _ = p.Value.Value().(uint64)
+		}
+		return err
+	})
+	return time.Duration(microseconds) * time.Microsecond
+}
+
 // unitTimeout is how long systemd may take to end a service without processes.
 const unitTimeout = 5 * time.Second
 

@@ -23,6 +23,22 @@ var ErrNoIptables = errors.New("iptables is not installed")
 // Backend returns the backend of the iptables in $PATH: by the program behind the links of the name, as distributions
 // install them, and otherwise as Version tells. The error wraps ErrNoIptables where there is no iptables.
 func Backend() (string, error) {
+	backend, err := backendByName()
+	if backend != "" || err != nil {
+		return backend, err
+	}
+	version, err := Version()
+	switch {
+	case err != nil:
+		return "", err
+	case strings.Contains(version, "nf_tables"):
+		return NFT, nil
+	}
+	return Legacy, nil
+}
+
+// backendByName returns the backend by the program behind the links, "" for a program of another name.
+func backendByName() (string, error) {
 	path, err := exec.LookPath("iptables")
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoIptables, err)
@@ -35,14 +51,7 @@ func Backend() (string, error) {
 			return Legacy, nil
 		}
 	}
-	version, err := Version()
-	switch {
-	case err != nil:
-		return "", err
-	case strings.Contains(version, "nf_tables"):
-		return NFT, nil
-	}
-	return Legacy, nil
+	return "", nil //nolint:nilerr // the program itself can tell
 }
 
 // Version returns what "iptables -V" prints.
