@@ -57,8 +57,10 @@ func ExternalNamed(name string) (External, error) {
 }
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
-func LocalAddrs() ([]netip.Addr, error) {
-	list, err := dump.Addrs(dump.OfHost(), nil, netlink.FAMILY_V4)
+func LocalAddrs() ([]netip.Addr, error) { return localAddrs(netlink.FAMILY_V4) }
+
+func localAddrs(inet int) ([]netip.Addr, error) {
+	list, err := dump.Addrs(dump.OfHost(), nil, inet)
 	var addrs []netip.Addr
 	for _, a := range list {
 		if addr := dump.PrefixOf(a.IPNet).Addr(); addr.IsValid() {

@@ -32,7 +32,7 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 		}
 		h := Holding{Owner: ownerOf(p.Owner), What: s.String(), Drift: append([]string{}, drift...)}
 		if _, ok := s.(*ruleset); ok {
-			have, err := k.rules()
+			have, err := k.rules(v4)
 			if err != nil {
 				return all, err
 			}

@@ -25,9 +25,9 @@ import (
 type Kernel struct {
 	link   *netlink.Handle
 	eth    *ethtool.Ethtool
-	ipt    *iptables.IPTables // nil: to be opened, which starts a process
-	tables rules.Tables       // nil: to be read
-	lists  *routing.Lists     // nil: to be read
+	ipt    map[family]*iptables.IPTables // opening one starts a process
+	tables map[family]rules.Tables       // as far as they were read
+	lists  *routing.Lists                // nil: to be read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -49,7 +49,10 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: dump.OfHost(), eth: eth}, nil
+	return &Kernel{
+		link: dump.OfHost(), eth: eth,
+		ipt: map[family]*iptables.IPTables{}, tables: map[family]rules.Tables{},
+	}, nil
 }
 
 // Close closes what Open opened.
@@ -60,24 +63,27 @@ func (k *Kernel) Close() {
 
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
-func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
+func (k *Kernel) Reread() {
+	clear(k.tables)
+	k.lists, k.awaited = nil, false
+}
 
-// rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
+// rules returns the rules of all tables of a family, read or kept. A table never used is absent. The wait for firewalld comes before
 // the reading, so that no step waits for firewalld after it.
-func (k *Kernel) rules() (rules.Tables, error) {
-	if k.tables != nil {
-		return k.tables, nil
+func (k *Kernel) rules(f family) (rules.Tables, error) {
+	if have := k.tables[f]; have != nil {
+		return have, nil
 	}
 	k.awaitFirewalld()
 	var err error
 	for range saveTries {
 		var tables rules.Tables
-		if tables, err = rules.Save("iptables"); !errors.Is(err, rules.ErrIncompatible) {
-			k.tables = tables
+		if tables, err = rules.Save(string(f)); !errors.Is(err, rules.ErrIncompatible) {
+			k.tables[f] = tables
 			break
 		}
 	}
-	return k.tables, err
+	return k.tables[f], err
 }
 
 // saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
@@ -85,23 +91,28 @@ func (k *Kernel) rules() (rules.Tables, error) {
 const saveTries = 5
 
 // iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
-func (k *Kernel) iptables() (*iptables.IPTables, error) {
-	if k.ipt != nil {
-		return k.ipt, nil
+func (k *Kernel) iptables(f family) (*iptables.IPTables, error) {
+	if have := k.ipt[f]; have != nil {
+		return have, nil
 	}
-	var err error
-	if k.ipt, err = iptables.New(iptables.Timeout(lockSeconds)); err != nil {
+	proto := iptables.ProtocolIPv4
+	if f == v6 {
+		proto = iptables.ProtocolIPv6
+	}
+	ipt, err := iptables.New(iptables.Timeout(lockSeconds), iptables.IPFamily(proto))
+	if err != nil {
 		if _, said := rules.Version(); said != nil { // go-iptables drops what the program says
 			err = said
 		}
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
-	return k.ipt, nil
+	k.ipt[f] = ipt
+	return ipt, nil
 }
 
 // exists asks iptables itself for a rule: the answer counts where the text of a listing differs from boxrun's text.
-func (k *Kernel) exists(table, chain, spec string) (bool, error) {
-	ipt, err := k.iptables()
+func (k *Kernel) exists(f family, table, chain, spec string) (bool, error) {
+	ipt, err := k.iptables(f)
 	if err != nil {
 		return false, err
 	}
@@ -115,10 +126,10 @@ func legacy() (bool, error) {
 	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to the restore of a tool: iptables, or the iptables of the other backend. Each table among the
+// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend. Each table among the
 // lines is a transaction. The error ends with the line at fault.
 func (k *Kernel) restore(tool string, lines []string) error {
-	k.tables = nil
+	delete(k.tables, family(tool))
 	input := strings.Join(lines, "\n") + "\n"
 	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {

@@ -534,10 +534,10 @@ func testSweep(t *testing.T, h *testHost) {
 	old := coldfront()
 	old.Name, old.Addr = "old", netip.MustParseAddr("10.22.0.7")
 	gone := Ports(old)
-	rules := ruleset{owner: gone.Owner, chains: gone.Chains, rules: gone.Rules}
+	rules := ruleset{family: v4, owner: gone.Owner, chains: gone.Chains, rules: gone.Rules}
 	oldNetwork := sbr0()
 	oldNetwork.Bridge = "sbr7"
-	bridge := ruleset{owner: "boxrun:sbr7", rules: Bridge(oldNetwork).Rules}
+	bridge := ruleset{family: v4, owner: "boxrun:sbr7", rules: Bridge(oldNetwork).Rules}
 	if err := errorsOf(rules.ensure(h.k), bridge.ensure(h.k)); err != nil {
 		t.Fatal(err)
 	}
@@ -581,7 +581,7 @@ func TestIptablesThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir)
-	_, err := new(Kernel).iptables()
+	_, err := new(Kernel).iptables(v4)
 	if err == nil || !strings.Contains(err.Error(), "libxtables.so.12") {
 		t.Errorf("got %v, want what iptables said", err)
 	}

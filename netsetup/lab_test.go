@@ -46,12 +46,12 @@ func serve(listen []string) {
 	for _, l := range listen {
 		proto, addr, _ := strings.Cut(l, "/")
 		if proto == "udp" {
-			conn, err := net.ListenPacket("udp4", addr)
+			conn, err := net.ListenPacket("udp", addr)
 			exitOn(err)
 			go answerUDP(conn)
 			continue
 		}
-		listener, err := net.Listen("tcp4", addr)
+		listener, err := net.Listen("tcp", addr)
 		exitOn(err)
 		go func() {
 			for {
@@ -102,7 +102,7 @@ func probe(proto, from, to, timeout string) {
 			dialer.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
 		}
 	}
-	conn, err := dialer.Dial(proto+"4", to)
+	conn, err := dialer.Dial(proto, to)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err != nil {
 			fmt.Println("no answer")

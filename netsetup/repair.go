@@ -51,7 +51,7 @@ func (e *edits) commands(r *ruleset) []string {
 	}
 	input := strings.Join(e.input(tableOrder()), "\n")
 	flows, _ := r.flows.commands()
-	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
+	return append([]string{string(r.family) + "-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
 }
 
 // repairCommands repairs a bridge that is there, and makes a bridge that is not.

@@ -25,53 +25,59 @@ type Rule struct {
 	Spec  string `json:"spec"`
 }
 
-// ruleset is the step for a plan's chains and rules, in a transaction per table.
+// ruleset is the step for a plan's chains and rules of a family, in a transaction per table.
 type ruleset struct {
+	family family
 	owner  string
 	chains []Chain
 	rules  []Rule
 	flows  *Flows
 }
 
-// ruleset returns the step for the chains and rules of the plan.
-func (p Plan) ruleset() *ruleset { return &ruleset{p.Owner, p.Chains, p.Rules, p.Flows} }
+// rulesets returns the steps for the chains and rules of the plan, a step for each family with any.
+func (p Plan) rulesets() []*ruleset {
+	all := []*ruleset{{v4, p.Owner, p.Chains, p.Rules, p.Flows}, {v6, p.Owner, p.Chains6, p.Rules6, p.Flows6}}
+	return slices.DeleteFunc(all, func(r *ruleset) bool { return len(r.chains)+len(r.rules) == 0 })
+}
 
 // tableOrder returns the tables in the order of writing: what protects comes before what publishes. Undo goes
 // backwards.
 func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
-func (r *ruleset) String() string { return "the rules of " + r.owner }
+func (r *ruleset) String() string {
+	return "the rules of " + r.owner + rules.WordsIf(r.family == v6, " in %s", r.family)
+}
 
 func (r *ruleset) record(*Kernel) error { return nil } // rules carry their owner's mark
 
 func (r *ruleset) commands() (up, down []string) {
 	for _, c := range r.chains {
-		up = append(up, typed(c.Table, "-N", c.Name, ""))
+		up = append(up, r.typed(c.Table, "-N", c.Name, ""))
 	}
 	for _, c := range r.chains {
 		for _, spec := range c.Rules {
-			up = append(up, typed(c.Table, "-A", c.Name, spec))
+			up = append(up, r.typed(c.Table, "-A", c.Name, spec))
 		}
 	}
 	for _, rule := range r.rules {
-		up = append(up, typed(rule.Table, rule.verb(), rule.Chain, rule.Spec))
-		down = append(down, typed(rule.Table, "-D", rule.Chain, rule.Spec))
+		up = append(up, r.typed(rule.Table, rule.verb(), rule.Chain, rule.Spec))
+		down = append(down, r.typed(rule.Table, "-D", rule.Chain, rule.Spec))
 	}
 	for _, c := range r.chains {
 		if len(c.Rules) > 0 {
-			down = append(down, typed(c.Table, "-F", c.Name, ""))
+			down = append(down, r.typed(c.Table, "-F", c.Name, ""))
 		}
 	}
 	for _, c := range slices.Backward(r.chains) {
-		down = append(down, typed(c.Table, "-X", c.Name, ""))
+		down = append(down, r.typed(c.Table, "-X", c.Name, ""))
 	}
 	flowsUp, flowsDown := r.flows.commands()
 	return append(up, flowsUp...), append(down, flowsDown...)
 }
 
 // typed returns an iptables command as a person types the command.
-func typed(table, verb, chain, spec string) string {
-	return strings.TrimSpace(strings.Join([]string{"iptables -w -t", table, verb, chain, spec}, " "))
+func (r *ruleset) typed(table, verb, chain, spec string) string {
+	return strings.TrimSpace(strings.Join([]string{string(r.family), "-w -t", table, verb, chain, spec}, " "))
 }
 
 func (r Rule) verb() string {
@@ -92,7 +98,7 @@ func (r *ruleset) ensure(k *Kernel) error {
 	if err != nil || len(e.drift) == 0 {
 		return err
 	}
-	if err := k.restore("iptables", e.input(tableOrder())); err != nil {
+	if err := k.restore(string(r.family), e.input(tableOrder())); err != nil {
 		return err
 	}
 	return k.forget(r.flows, toBox)
@@ -130,19 +136,19 @@ func (e *edits) input(order []string) []string {
 // repair compares the kernel's rules with the plan's, and returns what to change.
 func (r *ruleset) repair(k *Kernel) (edits, error) {
 	var e edits
-	have, err := k.rules()
+	have, err := k.rules(r.family)
 	if err != nil {
 		return e, err
 	}
 	for _, c := range r.chains {
-		if err := c.repair(k, have, &e); err != nil {
+		if err := c.repair(k, r.family, have, &e); err != nil {
 			return e, err
 		}
 	}
 	wanted := map[place][]string{}
 	for _, rule := range r.rules {
 		list := have.Rules(rule.Table, rule.Chain)
-		text, err := rule.text(k, list)
+		text, err := rule.text(k, r.family, list)
 		if err != nil {
 			return e, err
 		}
@@ -154,7 +160,7 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 }
 
 // repair makes a missing chain, and fills a chain anew if the chain holds other rules than it should.
-func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
+func (c Chain) repair(k *Kernel, f family, have rules.Tables, e *edits) error {
 	exists := have.Has(c.Table, c.Name)
 	e.found = e.found || exists
 	if !exists {
@@ -167,7 +173,7 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 		return nil
 	}
 	if exists {
-		same, err := c.compare(k, have.Rules(c.Table, c.Name), e)
+		same, err := c.compare(k, f, have.Rules(c.Table, c.Name), e)
 		if same || err != nil {
 			return err
 		}
@@ -180,7 +186,7 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 }
 
 // compare reports whether the chain holds its rules and no others, in order, and notes what differs.
-func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
+func (c Chain) compare(k *Kernel, f family, list []rules.Rule, e *edits) (bool, error) {
 	var have, want []string
 	for _, rule := range list {
 		have = append(have, rule.Text)
@@ -193,7 +199,7 @@ func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
 	}
 	lacking, foreign := without(want, have), without(have, want)
 	if len(lacking) > 0 && len(lacking) == len(foreign) {
-		printed, err := k.allExist(c.Table, c.Name, lacking)
+		printed, err := k.allExist(f, c.Table, c.Name, lacking)
 		if printed || err != nil {
 			return printed, err // this version of iptables prints the rules in other words
 		}
@@ -216,9 +222,9 @@ func without(list, other []string) []string {
 }
 
 // allExist asks iptables for each rule until a rule is missing.
-func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
+func (k *Kernel) allExist(f family, table, chain string, specs []string) (bool, error) {
 	for _, spec := range specs {
-		if ok, err := k.exists(table, chain, spec); !ok || err != nil {
+		if ok, err := k.exists(f, table, chain, spec); !ok || err != nil {
 			return false, err
 		}
 	}
@@ -227,7 +233,7 @@ func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
 
 // text returns the rule as listed by the kernel: boxrun's text, or what this version of iptables makes of boxrun's
 // text. The latter is a rule with the same comment and target, if iptables says that boxrun's rule exists.
-func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
+func (r Rule) text(k *Kernel, f family, list []rules.Rule) (string, error) {
 	own := rules.ParseRule(rules.Normal(r.Spec))
 	i := slices.IndexFunc(list, func(rule rules.Rule) bool {
 		return rule.Comment() == own.Comment() && rule.Target == own.Target
@@ -235,7 +241,7 @@ func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
 	if i < 0 || slices.ContainsFunc(list, func(rule rules.Rule) bool { return rule.Text == own.Text }) {
 		return own.Text, nil
 	}
-	if ok, err := k.exists(r.Table, r.Chain, r.Spec); !ok || err != nil {
+	if ok, err := k.exists(f, r.Table, r.Chain, r.Spec); !ok || err != nil {
 		return own.Text, err
 	}
 	return list[i].Text, nil
@@ -300,7 +306,7 @@ func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *
 // there, so nothing need be recorded. A single transaction per table does all; where a transaction fails, each thing
 // is tried by itself.
 func (r *ruleset) undo(k *Kernel) error {
-	have, err := k.rules()
+	have, err := k.rules(r.family)
 	if err != nil {
 		return err
 	}
@@ -308,8 +314,8 @@ func (r *ruleset) undo(k *Kernel) error {
 	if len(e.lines) > 0 {
 		order := tableOrder()
 		slices.Reverse(order)
-		if k.restore("iptables", e.input(order)) != nil {
-			err = k.removeSingly(e)
+		if k.restore(string(r.family), e.input(order)) != nil {
+			err = k.removeSingly(r.family, e)
 		}
 	}
 	return errors.Join(err, k.forget(r.flows, bothWays))
@@ -358,9 +364,9 @@ func (r *ruleset) inUse(have rules.Tables) bool {
 }
 
 // removeSingly does the edits of removal one by one, past errors.
-func (k *Kernel) removeSingly(e edits) error {
+func (k *Kernel) removeSingly(f family, e edits) error {
 	k.Reread()
-	ipt, err := k.iptables()
+	ipt, err := k.iptables(f)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	tables, err := k.rules()
+	tables, err := k.rules(v4)
 	if err != nil {
 		return nil, err
 	}
