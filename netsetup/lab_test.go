@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		stray(os.Args[1])
 	case "hear":
 		hear(os.Args[1])
+	case "advertise":
+		advertise(os.Args[1])
 	case "sniff":
 		sniff(os.Args[1])
 	default:
@@ -350,7 +352,7 @@ func (l *lab) policy(policy string) { nstest.Shell(l.t, "iptables -P FORWARD "+p
 
 // bridgeNetfilter reports whether bridged frames pass through iptables.
 func (l *lab) bridgeNetfilter(on bool) bool {
-	path := "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	value := strconv.Itoa(map[bool]int{true: 1}[on])
-	return os.WriteFile(path, []byte(value), 0) == nil
+	write := func(key string) error { return os.WriteFile("/proc/sys/net/bridge/"+key, []byte(value), 0) }
+	return errors.Join(write("bridge-nf-call-iptables"), write("bridge-nf-call-ip6tables")) == nil
 }

@@ -84,12 +84,13 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 // come before ports of any address; otherwise the order does not depend on the profile's.
 func (b Box) ranges() []Port {
 	ports := slices.DeleteFunc(slices.Clone(b.Ports), func(p Port) bool {
-		return p.HostIP.IsValid() && p.HostIP.Is6() == b.Addr.Is4()
+		return p.HostIP.IsValid() && p.HostIP.Is6() == b.Addr.Is4() || p.Only4 && b.Addr.Is6()
 	})
 	for i, p := range ports {
 		if p.HostIP.IsUnspecified() {
 			ports[i].HostIP = netip.Addr{}
 		}
+		ports[i].Only4 = false // has been decided
 	}
 	slices.SortFunc(ports, func(a, b Port) int {
 		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))

@@ -29,6 +29,7 @@ type Port struct {
 	Container uint16
 	Count     uint16 // 1 for a single port
 	Proto     string // tcp | udp
+	Only4     bool   // without HostIP: every IPv4 address
 }
 
 // Box is what the rules of a box depend on.

@@ -87,6 +87,32 @@ func boxSubnet(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// AutoSubnet6 stands for a network that the host makes up.
+const AutoSubnet6 = "auto"
+
+// boxSubnet6 reads an IPv6 network for boxes: nothing, auto, or a network of global or unique local addresses. A box has
+// the same place there as in the subnet of IPv4, so 32 bits must be left.
+func boxSubnet6(s string) (string, error) {
+	if s == "" || s == AutoSubnet6 {
+		return s, nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is6() {
+		return "", errors.New("must be \"auto\", \"\" or an IPv6 network, such as \"fd12:3456:789a::/64\"")
+	}
+	if p != p.Masked() {
+		return "", fmt.Errorf("has bits set behind its prefix length, its network is %q", p.Masked())
+	}
+	if p.Bits() < 48 || p.Bits() > 96 {
+		return "", errors.New("must have a prefix length from 48 to 96")
+	}
+	global, local := netip.MustParsePrefix("2000::/3"), netip.MustParsePrefix("fc00::/7")
+	if !global.Contains(p.Addr()) && !local.Contains(p.Addr()) {
+		return "", fmt.Errorf("must lie in %s, unique local addresses, or in %s, global ones", local, global)
+	}
+	return p.String(), nil
+}
+
 // last returns the broadcast address of an IPv4 network.
 func last(p netip.Prefix) netip.Addr {
 	ip := p.Masked().Addr().As4()

@@ -16,13 +16,14 @@ import (
 //	8080:80/tcp                      Apptainer's
 //	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
 //
-// The protocol is tcp by default. 0.0.0.0 means every address, as does leaving out the address; localhost means 127.0.0.1.
+// The protocol is tcp by default. Without an address it is every address of the host, with 0.0.0.0 every IPv4 address; localhost means 127.0.0.1.
 // The error states the rule that s breaks, without s.
 func ParsePort(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
 		return Port{}, err
 	}
+	only4 := strings.HasPrefix(rest, "0.0.0.0:")
 	ip, rest, err := cutHostIP(rest)
 	if err != nil {
 		return Port{}, err
@@ -39,7 +40,7 @@ func ParsePort(s string) (Port, error) {
 	if from.count != to.count {
 		return Port{}, fmt.Errorf("must have ranges of equal length, not of %d and %d ports", from.count, to.count)
 	}
-	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto}, nil
+	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto, Only4: only4}, nil
 }
 
 // cutProto cuts the protocol off either end of s.
@@ -155,6 +156,9 @@ func (p Port) MarshalTOML() ([]byte, error) {
 	s := fmt.Sprintf("%s:%s/%s", p.ports(p.Host), p.ports(p.Container), p.Proto)
 	if p.HostIP.IsValid() {
 		s = p.HostIP.String() + ":" + s
+	}
+	if p.Only4 {
+		s = "0.0.0.0:" + s
 	}
 	return []byte(strconv.Quote(s)), nil
 }

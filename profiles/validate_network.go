@@ -7,6 +7,7 @@ func (n *Network) decode(s *section) {
 	take(s, "mode", &n.Mode, text(choice(BridgeMode, HostMode, NoneMode)))
 	take(s, "bridge", &n.Bridge, text(bridgeName))
 	take(s, "subnet", &n.Subnet, text(boxSubnet))
+	take(s, "subnet6", &n.Subnet6, text(boxSubnet6))
 	take(s, "mtu", &n.MTU, whole(checkMTU))
 	take(s, "ip", &n.IP, text(optional(parseIPv4)))
 	take(s, "external", &n.External, text(optional(deviceName)))
@@ -32,6 +33,7 @@ func (n *Network) checkMode(s *section) {
 	usual := Default().Network
 	n.senseless(s, "bridge", n.Bridge != usual.Bridge, "it names the bridge the box is on")
 	n.senseless(s, "subnet", n.Subnet != usual.Subnet, "it is that of the bridge")
+	n.senseless(s, "subnet6", n.Subnet6 != usual.Subnet6, "it is that of the bridge")
 	n.senseless(s, "mtu", n.MTU != usual.MTU, "it is that of the bridge")
 	n.senseless(s, "ip", n.IP != usual.IP, "the box has no address of its own")
 	n.senseless(s, "external", n.External != usual.External, "nothing is published")

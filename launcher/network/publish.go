@@ -28,9 +28,11 @@ func CollectLeases(s *box.Store) []string {
 // Of returns the bridge network the box's profile asks for.
 func Of(s *box.Store, b *box.Box) netsetup.Network {
 	n := b.Profile.Network
+	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Network{
 		Bridge:  n.Bridge,
 		Subnet:  n.Subnet,
+		Subnet6: subnet6,
 		MTU:     b.MTU,
 		Offload: n.Offload == "off",
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
@@ -129,6 +131,11 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := s.Save(b); err != nil {
 		return err
 	}
+	if inside := rules.Inside6(BoxDevice); inside != nil {
+		if err := netsetup.InNetworkOf(b.Init.PID, inside.Ensure); err != nil {
+			return fmt.Errorf("giving box %s its IPv6 address: %w", b.Name, err)
+		}
+	}
 	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
 	}
@@ -182,8 +189,9 @@ const BoxDevice = "eth0"
 func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
+	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Box{
-		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Addr: b.Addr, Veth: b.Veth,
+		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6, Addr: b.Addr, Veth: b.Veth,
 		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 		Metadata: n.Metadata == "allow",
 	}, err

@@ -104,7 +104,8 @@ func outdated(b *box.Box) (string, error) {
 		return "", nil
 	case err != nil:
 		return "", err
-	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same):
+	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same) &&
+		slices.EqualFunc(netsetup.Ports(rules).Chains6, b.Ports.Chains6, same):
 		return "", nil
 	case n != "":
 		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil
