@@ -23,7 +23,7 @@ func ParsePort(s string) (Port, error) {
 	if err != nil {
 		return Port{}, err
 	}
-	only4 := strings.HasPrefix(rest, "0.0.0.0:")
+	only4 := strings.HasPrefix(s, "0.0.0.0:") && !strings.Contains(s, "->") // an arrow has what was printed, for any address
 	ip, rest, err := cutHostIP(rest)
 	if err != nil {
 		return Port{}, err

@@ -1,6 +1,8 @@
 package network
 
 import (
+	"fmt"
+
 	"boxrun/launcher/box"
 	"boxrun/netsetup"
 )
@@ -14,17 +16,36 @@ func Inside6(b *box.Box) *netsetup.Inside6 {
 	return netsetup.Box{Subnet: b.Profile.Network.Subnet, Subnet6: subnet6, Addr: b.Addr}.Inside6(BoxDevice)
 }
 
-// RepairInside6 puts IPv6 inside the box in place, and returns a line for each thing that was not.
-func RepairInside6(b *box.Box) (drift []string, err error) {
+// insideDrift returns a line for each thing of IPv6 inside the box that is out of place.
+func insideDrift(b *box.Box) (drift []string, err error) {
 	inside := Inside6(b)
 	if inside == nil {
 		return nil, nil
 	}
 	err = netsetup.InNetworkOf(b.Init.PID, func() error {
-		if drift, err = inside.Drift(); err != nil || len(drift) == 0 {
-			return err
-		}
-		return inside.Ensure()
+		drift, err = inside.Drift()
+		return err
 	})
 	return drift, err
+}
+
+// repairInside6 puts IPv6 inside the box in place, and returns a line for each thing that was not.
+func repairInside6(b *box.Box) ([]string, error) {
+	drift, err := insideDrift(b)
+	if err == nil && len(drift) > 0 {
+		err = ensureInside6(b)
+	}
+	return drift, err
+}
+
+// ensureInside6 puts IPv6 inside the box in place.
+func ensureInside6(b *box.Box) error {
+	inside := Inside6(b)
+	if inside == nil {
+		return nil
+	}
+	if err := netsetup.InNetworkOf(b.Init.PID, inside.Ensure); err != nil {
+		return fmt.Errorf("giving box %s its IPv6 address: %w", b.Name, err)
+	}
+	return nil
 }

@@ -131,10 +131,8 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := s.Save(b); err != nil {
 		return err
 	}
-	if inside := rules.Inside6(BoxDevice); inside != nil {
-		if err := netsetup.InNetworkOf(b.Init.PID, inside.Ensure); err != nil {
-			return fmt.Errorf("giving box %s its IPv6 address: %w", b.Name, err)
-		}
+	if err := ensureInside6(b); err != nil {
+		return err
 	}
 	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
 		s.Notef("%s: warning: %v", b.Name, err)
