@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/six"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -103,8 +104,12 @@ func (l *lab) dual() {
 	for _, b := range []Box{web, db} {
 		b.Subnet6 = dualSubnet
 		l.add(Ports(b))
-		l.within(b.Name, b.Inside6("eth0").Ensure)
+		l.within(b.Name, insideOf(b).Ensure)
 	}
+}
+
+func insideOf(b Box) *six.Inside {
+	return &six.Inside{Device: "eth0", Prefix: netip.PrefixFrom(b.Addr6(), dualSubnet.Bits()), Gateway: netip.MustParseAddr("fd42::1")}
 }
 
 // within runs do in a namespace.
@@ -140,8 +145,9 @@ func TestDualStackUpAndDownLegacy(t *testing.T) { onBackend(t, "legacy", testDua
 // default route comes from an advertisement: it is there all the time.
 func testDualUpAndDown(t *testing.T, h *testHost) {
 	nstest.Shell(t, `
+		for i in all default ext0; do sysctl -qw net.ipv6.conf.$i.accept_dad=0; done
 		for i in default ext0; do sysctl -qw net.ipv6.conf.$i.disable_ipv6=0; done
-		sysctl -qw net.ipv6.conf.ext0.accept_ra=1 net.ipv6.conf.ext0.accept_dad=0
+		sysctl -qw net.ipv6.conf.ext0.accept_ra=1
 		ip -6 addr add 2001:db8:7::1/64 dev ext0 nodad
 		ip -6 route add default via 2001:db8:7::2 dev ext0 proto ra`)
 	n, b := sbr0(), coldfront()
@@ -201,7 +207,7 @@ func (l *lab) rogue(t *testing.T) {
 	})
 	web := webBox()
 	web.Subnet6 = dualSubnet
-	inside := web.Inside6("eth0")
+	inside := insideOf(web)
 	drifted := func() (text string) {
 		l.within("web", func() error {
 			drift, err := inside.Drift()

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"boxrun/netsetup/dump"
+	"boxrun/netsetup/six"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -162,20 +161,9 @@ func (a *Address) commands() (up, down []string) {
 func (a *Address) record(k *Kernel) error {
 	link, err := k.linkByName(a.Device)
 	if err == nil && link != nil {
-		a.Had, err = a.on(k.link, link)
+		a.Had, err = six.OnLink(k.link, link, a.Prefix)
 	}
 	return err
-}
-
-// on reports whether a link has the address.
-func (a *Address) on(h *netlink.Handle, link netlink.Link) (bool, error) {
-	addrs, err := dump.Addrs(h, link, netlink.FAMILY_V6)
-	for _, have := range addrs {
-		if dump.PrefixOf(have.IPNet) == a.Prefix {
-			return true, nil
-		}
-	}
-	return false, err
 }
 
 func (a *Address) check(k *Kernel) ([]string, error) {
@@ -185,7 +173,7 @@ func (a *Address) check(k *Kernel) ([]string, error) {
 	}
 	on := false
 	if link != nil {
-		on, err = a.on(k.link, link)
+		on, err = six.OnLink(k.link, link, a.Prefix)
 	}
 	if on || err != nil {
 		return nil, err
@@ -198,14 +186,7 @@ func (a *Address) ensure(k *Kernel) error {
 	if err != nil {
 		return err
 	}
-	return a.add(k.link, link)
-}
-
-// add gives a link the address; the link may have the address already.
-func (a *Address) add(h *netlink.Handle, link netlink.Link) error {
-	addr := addrOn(a.Prefix)
-	addr.Flags = unix.IFA_F_NODAD
-	return ignore(h.AddrAdd(link, addr), unix.EEXIST)
+	return six.AddTo(k.link, link, a.Prefix)
 }
 
 func (a *Address) undo(k *Kernel) error {

@@ -3,7 +3,7 @@ package box
 import (
 	"net/netip"
 
-	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -11,10 +11,10 @@ import (
 // is zero without IPv6, in the profile or on the host.
 func Subnet6(n profiles.Network) (netip.Prefix, error) {
 	switch {
-	case n.Mode != profiles.BridgeMode || n.Subnet6 == "" || !netsetup.HasIPv6():
+	case n.Mode != profiles.BridgeMode || n.Subnet6 == "" || !six.Possible():
 		return netip.Prefix{}, nil
 	case n.Subnet6 == profiles.AutoSubnet6:
-		return netsetup.UniqueLocal("/etc", n.Bridge)
+		return six.UniqueLocal("/etc", n.Bridge)
 	}
 	return netip.ParsePrefix(n.Subnet6)
 }
@@ -25,5 +25,5 @@ func (b *Box) Addr6() netip.Addr {
 	if err != nil || !b.Bridged() {
 		return netip.Addr{}
 	}
-	return netsetup.Beside(b.Profile.Network.Subnet, subnet6, b.Addr)
+	return six.Beside(b.Profile.Network.Subnet, subnet6, b.Addr)
 }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"boxrun/launcher/process"
-	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -33,12 +33,12 @@ type order struct {
 	HostNetwork bool              `json:"host_network"` // the network is the host's
 	Bare        bool              `json:"bare"`         // boxrun is the image's own init: nothing is to be uncovered
 
-	Inside6 *netsetup.Inside6 `json:"inside6,omitempty"` // IPv6 in the box's own network
+	Inside6 *six.Inside `json:"inside6,omitempty"` // IPv6 in the box's own network
 }
 
 // Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
 // the init of the image as well. inside6 is IPv6 in the box, nil for none.
-func Environment(p profiles.Profile, bare bool, inside6 *netsetup.Inside6) []string {
+func Environment(p profiles.Profile, bare bool, inside6 *six.Inside) []string {
 	if !p.Security.Confined() {
 		return nil
 	}

@@ -2,18 +2,24 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
 
 	"boxrun/launcher/box"
 	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 )
 
 // Inside6 returns IPv6 inside the box, nil for a box without.
-func Inside6(b *box.Box) *netsetup.Inside6 {
+func Inside6(b *box.Box) *six.Inside {
 	subnet6, err := box.Subnet6(b.Profile.Network)
 	if err != nil || !b.Bridged() {
 		return nil
 	}
-	return netsetup.Box{Subnet: b.Profile.Network.Subnet, Subnet6: subnet6, Addr: b.Addr}.Inside6(BoxDevice)
+	if !subnet6.IsValid() {
+		return nil
+	}
+	gateway := netsetup.Network{Subnet: b.Profile.Network.Subnet, Subnet6: subnet6}.Gateway6()
+	return &six.Inside{Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: gateway}
 }
 
 // insideDrift returns a line for each thing of IPv6 inside the box that is out of place.

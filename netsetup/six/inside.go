@@ -1,8 +1,12 @@
-package netsetup
+package six
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"strings"
 
 	"boxrun/netsetup/dump"
 
@@ -10,52 +14,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inside6 is IPv6 inside a box: the address, the default route, and that no advertisement of a neighbour is believed.
+// Inside is IPv6 inside a box: the address, the default route, and that no advertisement of a neighbour is believed.
 // Apptainer's plugins would give a box another address at each start, and let the box believe its neighbours. The methods
 // are for a thread in the network of the box: the first process of the box, or a caller by InNetworkOf.
-type Inside6 struct {
+type Inside struct {
 	Device  string       `json:"device"`
 	Prefix  netip.Prefix `json:"prefix"` // the address with the length of the subnet
 	Gateway netip.Addr   `json:"gateway"`
 }
 
-// Inside6 returns IPv6 inside the box, nil without a Subnet6.
-func (b Box) Inside6(device string) *Inside6 {
-	if !b.Subnet6.IsValid() {
-		return nil
-	}
-	n := Network{Subnet: b.Subnet, Subnet6: b.Subnet6}
-	return &Inside6{device, netip.PrefixFrom(b.Addr6(), b.Subnet6.Bits()), n.Gateway6()}
-}
-
-func (i *Inside6) acceptRA() Sysctl {
-	return Sysctl{Key: deviceKey6(i.Device, "accept_ra"), Value: "0"}
-}
-
-func (i *Inside6) address() *Address { return &Address{Device: i.Device, Prefix: i.Prefix} }
-
 // Commands returns what a person would type, in the network of the process $PID.
-func (i *Inside6) Commands() []string {
+func (i *Inside) Commands() []string {
 	const in = "nsenter -t $PID -n "
-	ra, _ := (&Sysctl{Key: i.acceptRA().Key, Value: "0"}).commands()
-	address, _ := i.address().commands()
-	return []string{in + ra[0], in + address[0],
-		fmt.Sprintf("%sip route add default via %s dev %s", in, i.Gateway, i.Device)}
+	return []string{
+		fmt.Sprintf("%ssysctl -qw net.ipv6.conf.%s.accept_ra=0", in, i.Device),
+		fmt.Sprintf("%sip addr add %s dev %s nodad", in, i.Prefix, i.Device),
+		fmt.Sprintf("%sip route add default via %s dev %s", in, i.Gateway, i.Device),
+	}
 }
 
 // Drift returns a line for each thing out of place. It never writes.
-func (i *Inside6) Drift() ([]string, error) {
-	ra := i.acceptRA()
-	drift, err := ra.check(nil)
+func (i *Inside) Drift() ([]string, error) {
+	var drift []string
+	believes, err := os.ReadFile(setting(i.Device, "accept_ra"))
 	if err != nil {
 		return nil, err
+	}
+	if strings.TrimSpace(string(believes)) != "0" {
+		drift = append(drift, i.Device+" believes advertisements of neighbours, by accept_ra")
 	}
 	h := dump.OfHost()
 	link, err := h.LinkByName(i.Device)
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", i.Device, err)
 	}
-	if on, err := i.address().on(h, link); err != nil {
+	if on, err := OnLink(h, link, i.Prefix); err != nil {
 		return nil, err
 	} else if !on {
 		drift = append(drift, fmt.Sprintf("%s lacks the address %s", i.Device, i.Prefix))
@@ -72,8 +65,8 @@ func (i *Inside6) Drift() ([]string, error) {
 
 // Ensure puts IPv6 in place, and takes away what neighbours told before. An address that a neighbour told is told by a
 // route as well.
-func (i *Inside6) Ensure() error {
-	if err := writeSysctl(i.acceptRA().Key, "0"); err != nil {
+func (i *Inside) Ensure() error {
+	if err := os.WriteFile(setting(i.Device, "accept_ra"), []byte("0"), 0); err != nil {
 		return err
 	}
 	h := dump.OfHost()
@@ -81,7 +74,7 @@ func (i *Inside6) Ensure() error {
 	if err != nil {
 		return fmt.Errorf("reading %q: %w", i.Device, err)
 	}
-	if err := i.address().add(h, link); err != nil {
+	if err := AddTo(h, link, i.Prefix); err != nil {
 		return fmt.Errorf("adding %s to %s: %w", i.Prefix, i.Device, err)
 	}
 	routes, err := i.routes(h, link)
@@ -100,7 +93,7 @@ type insideRoutes struct {
 	learnt []netlink.Route // by advertisements
 }
 
-func (i *Inside6) routes(h *netlink.Handle, link netlink.Link) (insideRoutes, error) {
+func (i *Inside) routes(h *netlink.Handle, link netlink.Link) (insideRoutes, error) {
 	var found insideRoutes
 	list, err := dump.Routes(h, netlink.FAMILY_V6, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	for _, r := range list {
@@ -116,20 +109,45 @@ func (i *Inside6) routes(h *netlink.Handle, link netlink.Link) (insideRoutes, er
 }
 
 // unlearn deletes routes told by neighbours, and the addresses of the device that do not stay for ever.
-func (i *Inside6) unlearn(h *netlink.Handle, link netlink.Link, learnt []netlink.Route) error {
+func (i *Inside) unlearn(h *netlink.Handle, link netlink.Link, learnt []netlink.Route) error {
 	if len(learnt) == 0 {
 		return nil
 	}
 	for _, r := range learnt {
-		if err := ignore(h.RouteDel(&r), unix.ESRCH); err != nil {
+		if err := h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("deleting a route that a neighbour told: %w", err)
 		}
 	}
 	addrs, err := dump.Addrs(h, link, netlink.FAMILY_V6)
 	for _, a := range addrs {
-		if a.Flags&unix.IFA_F_PERMANENT == 0 && err == nil {
-			err = ignore(h.AddrDel(link, &a), unix.EADDRNOTAVAIL)
+		if a.Flags&unix.IFA_F_PERMANENT != 0 {
+			continue
 		}
+		if err := h.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("deleting the address %v that a neighbour told: %w", a.IPNet, err)
+		}
+	}
+	return err
+}
+
+// OnLink reports whether a link has an address.
+func OnLink(h *netlink.Handle, link netlink.Link, p netip.Prefix) (bool, error) {
+	addrs, err := dump.Addrs(h, link, netlink.FAMILY_V6)
+	for _, have := range addrs {
+		if dump.PrefixOf(have.IPNet) == p {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// AddTo gives a link an address for use at once, without detection of duplicates (nodad). The link may have the address
+// already.
+func AddTo(h *netlink.Handle, link netlink.Link, p netip.Prefix) error {
+	ip := net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	err := h.AddrAdd(link, &netlink.Addr{IPNet: &ip, Flags: unix.IFA_F_NODAD})
+	if errors.Is(err, unix.EEXIST) {
+		return nil
 	}
 	return err
 }
