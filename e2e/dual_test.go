@@ -31,7 +31,7 @@ func TestBothFamilies(t *testing.T) {
 	h := newHost(t)
 	h.six()
 	before := h.dump()
-	h.profile("dual", dualProfile(`"8080:80"`))
+	h.profile("dual", dualProfile(`"8080:80", "0.0.0.0:8081:80", "[2001:db8:7::1]:8082:80"`))
 	h.profile("other", dualProfile(""))
 	h.must("boxrun", "up", "dual", "other")
 	reach := func(when string) {
@@ -61,6 +61,16 @@ func TestBothFamilies(t *testing.T) {
 	if got := h.must("boxrun", "exec", "dual", "--", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); got != "0\n" {
 		t.Errorf("a box believes advertisements of its neighbours: accept_ra is %s", got)
 	}
+	for url, want := range map[string]int{
+		"http://192.0.2.1:8081/": 0, "http://[2001:db8:7::1]:8081/": 7, "http://192.0.2.1:8082/": 7, "http://[2001:db8:7::1]:8082/": 0,
+	} {
+		r, err := h.Client(t.Context(), "curl", "-gsS", "-o", "/dev/null", "-m", "5", url)
+		if r.Code != want || err != nil {
+			t.Errorf("%s: %v (%v), want exit code %d", url, r, err, want)
+		}
+	}
+	h.tells([]string{"address:     10.22.0.2, fd", "8080->80/tcp on ALL addresses of the host, IPv4 and IPv6",
+		"0.0.0.0:8081->80/tcp on ALL IPv4 addresses", "[2001:db8:7::1]:8082->80/tcp on that address"}, "boxrun", "status", "dual")
 	h.brokenSix()
 	reach("after repairs")
 	h.must("boxrun", "down", "dual", "other")

@@ -1,10 +1,15 @@
 package netsetup
 
-import "boxrun/netsetup/firewall"
+import (
+	"slices"
+
+	"boxrun/netsetup/firewall"
+)
 
 // Taken returns who has any of the host's ports already: processes that listen on a port, and rules of others that
 // send a port elsewhere. boxrun's own rules are left out, as the state of the boxes tells who holds a port by them.
-// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation.
+// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation. So are rules
+// of IPv6.
 func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	holders, err := Listeners(ports)
 	if err != nil {
@@ -18,6 +23,7 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.HostIP.Is6() })
 	asked := make([]firewall.Ports, len(ports))
 	for i, p := range ports {
 		asked[i] = p.onHost()

@@ -1,6 +1,10 @@
 package profiles
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+	"slices"
+)
 
 // decode reads [network].
 func (n *Network) decode(s *section) {
@@ -21,6 +25,7 @@ func (n *Network) decode(s *section) {
 	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)
 	n.checkPorts(s)
+	n.checkFamilies(s)
 	n.checkMode(s)
 }
 
@@ -92,6 +97,29 @@ func (n *Network) checkIP(s *section) {
 	case !n.Subnet.Contains(n.IP):
 		s.refuse("ip", "must be in the subnet %s, got %q", n.Subnet, n.IP)
 	}
+}
+
+// checkFamilies refuses ports and clients of IPv6 for a box without.
+func (n *Network) checkFamilies(s *section) {
+	const hint = "is of IPv6, which the box has with subnet6 = \"auto\", got %q"
+	for i, p := range n.Ports {
+		if p.Is6() && n.Subnet6 == "" && s.valid("subnet6", at("ports", i)) {
+			s.refuse(at("ports", i), hint, p)
+		}
+	}
+	for i, from := range n.AllowFrom {
+		if from.Addr().Is6() && n.Subnet6 == "" && s.valid("subnet6", at("allow_from", i)) {
+			s.refuse(at("allow_from", i), hint, from)
+		}
+	}
+}
+
+// Ports4 returns the ports that are published on IPv4 addresses, be it beside others.
+func (n *Network) Ports4() []Port { return slices.DeleteFunc(slices.Clone(n.Ports), Port.Is6) }
+
+// AllowFrom4 returns the networks of IPv4 that may reach the ports.
+func (n *Network) AllowFrom4() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(n.AllowFrom), func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
 
 // checkPorts refuses ports of the host that are published twice.

@@ -19,6 +19,12 @@ func Subnet6(n profiles.Network) (netip.Prefix, error) {
 	return netip.ParsePrefix(n.Subnet6)
 }
 
+// HasIPv6 reports whether boxes of the network have IPv6 on this host.
+func HasIPv6(n profiles.Network) bool {
+	subnet6, err := Subnet6(n)
+	return err == nil && subnet6.IsValid()
+}
+
 // Addr6 returns the IPv6 address of the box, which follows from the IPv4 address; zero without IPv6.
 func (b *Box) Addr6() netip.Addr {
 	subnet6, err := Subnet6(b.Profile.Network)

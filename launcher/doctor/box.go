@@ -32,7 +32,7 @@ func (b boxLooks) list() []look {
 	}
 	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
 	if !b.Bridged() {
-		for _, p := range b.Profile.Network.Ports {
+		for _, p := range b.Profile.Network.Ports4() {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
 		}
 		return looks
@@ -42,7 +42,7 @@ func (b boxLooks) list() []look {
 		look{b.Name, "rules", withKernel(b.rules)},
 		look{b.Name, "answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		looks = append(looks, portLooks{b, p}.list()...)
 	}
 	return append(looks, b.outward()...)
@@ -129,7 +129,7 @@ func (b boxLooks) servers(context.Context) Check {
 // answers asks the kernel whether what is published answers where the host does: without traffic, as a client beyond a
 // router of each uplink would see.
 func (b boxLooks) answers(k *netsetup.Kernel) []Check {
-	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports...)
+	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports4()...)
 	if err != nil {
 		return []Check{broken(err)}
 	}

@@ -214,6 +214,22 @@ func publishedOn(n profiles.Network, external netsetup.External, ports []profile
 	return netsetup.On(external.Addrs, HostPorts(ports)...)
 }
 
+// claims returns the published ports with those of every address once more for IPv6, where the box has IPv6: a socket of
+// IPv6 alone holds only these.
+func claims(n profiles.Network, published []netsetup.Port) []netsetup.Port {
+	if !box.HasIPv6(n) {
+		return published
+	}
+	all := slices.Clone(published)
+	for _, p := range published {
+		if !p.HostIP.IsValid() && !p.Only4 {
+			p.HostIP = netip.IPv6Unspecified()
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // HostPorts returns a profile's ports as netsetup takes them.
 func HostPorts(ports []profiles.Port) []netsetup.Port {
 	out := make([]netsetup.Port, len(ports))

@@ -87,7 +87,7 @@ func RefusePorts(
 	if err := RefusePublished(p, others); err != nil {
 		return err
 	}
-	holders, err := k.Taken(publishedOn(p.Network, external, p.Network.Ports))
+	holders, err := k.Taken(claims(p.Network, publishedOn(p.Network, external, p.Network.Ports)))
 	if err != nil {
 		return err
 	}
