@@ -92,6 +92,9 @@ func (h host) brokenSix() {
 		if r := h.run("boxrun", "status", "dual"); !strings.Contains(r.Stdout+r.Stderr, b.said) {
 			h.t.Errorf("%s: status says %v, want %s", b.script, r, b.said)
 		}
+		if r := h.run("boxrun", "doctor", "dual"); r.Code == 0 || !strings.Contains(r.Stdout, b.said) {
+			h.t.Errorf("%s: doctor says %v, want %s", b.script, r, b.said)
+		}
 		h.must("boxrun", "repair")
 		if r := h.run("boxrun", "status", "dual"); !strings.Contains(r.Stdout, "in place") {
 			h.t.Errorf("%s: after the repair status says %v", b.script, r)

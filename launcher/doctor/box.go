@@ -99,6 +99,13 @@ func (b boxLooks) address(context.Context) Check {
 	case moved != "":
 		return fail("what is published goes to an address the box does not have", network.RepairCommand, "%s", moved)
 	}
+	inside, err := network.InsideDrift(b.Box)
+	switch {
+	case err != nil:
+		return broken(err)
+	case len(inside) > 0:
+		return fail("the box has no IPv6, or not alone from boxrun", network.RepairCommand, "in the box %s", strings.Join(inside, "; "))
+	}
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
 }
 
@@ -106,7 +113,9 @@ func (b boxLooks) address(context.Context) Check {
 func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 	return checkTopics(k, []topic{
 		{"rules", "in place", "they let in what is published, and nothing else",
-			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
+			func(p plan) plan {
+				return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Chains6: p.Chains6, Rules6: p.Rules6}
+			}},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
 		{"port", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",

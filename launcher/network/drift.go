@@ -74,7 +74,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	own, err := b.Ports.Drift(v.kernel)
-	inside, insideErr := insideDrift(b)
+	inside, insideErr := InsideDrift(b)
 	if err := cmp.Or(err, insideErr); err != nil {
 		return nil, err
 	}

@@ -22,8 +22,8 @@ func Inside6(b *box.Box) *six.Inside {
 	return &six.Inside{Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: gateway}
 }
 
-// insideDrift returns a line for each thing of IPv6 inside the box that is out of place.
-func insideDrift(b *box.Box) (drift []string, err error) {
+// InsideDrift returns a line for each thing of IPv6 inside the box that is out of place.
+func InsideDrift(b *box.Box) (drift []string, err error) {
 	inside := Inside6(b)
 	if inside == nil {
 		return nil, nil
@@ -37,7 +37,7 @@ func insideDrift(b *box.Box) (drift []string, err error) {
 
 // repairInside6 puts IPv6 inside the box in place, and returns a line for each thing that was not.
 func repairInside6(b *box.Box) ([]string, error) {
-	drift, err := insideDrift(b)
+	drift, err := InsideDrift(b)
 	if err == nil && len(drift) > 0 {
 		err = ensureInside6(b)
 	}
