@@ -76,10 +76,10 @@ func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
 
 // marks returns what to change about the rules that mark connections.
 func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
-	if len(ways) > 0 {
-		return a.ruleset(ways).repair(k)
-	}
 	have, err := k.rules(v4)
+	if err == nil && len(ways) > 0 {
+		return a.ruleset(ways).repair(k, have)
+	}
 	e := a.ruleset(nil).removal(have)
 	if len(e.lines) > 0 {
 		e.found = true
@@ -116,7 +116,7 @@ func (a *Answers) ensure(k *Kernel) error {
 func (a *Answers) undo(k *Kernel) error {
 	k.lists = nil
 	f, err := k.routing()
-	errs := []error{a.ruleset(nil).undo(k), err}
+	errs := []error{rulesets{a.ruleset(nil)}.undo(k), err}
 	if err == nil {
 		errs = append(errs, k.reroute(f.Change(a.Bridge, a.Subnet, routing.Answers{})))
 	}

@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"boxrun/netsetup/bus"
 	"boxrun/netsetup/dump"
@@ -68,22 +70,54 @@ func (k *Kernel) Reread() {
 	k.lists, k.awaited = nil, false
 }
 
-// rules returns the rules of all tables of a family, read or kept. A table never used is absent. The wait for firewalld comes before
-// the reading, so that no step waits for firewalld after it.
+// rules returns the rules of all tables of a family, read or kept. A table never used is absent.
 func (k *Kernel) rules(f family) (rules.Tables, error) {
-	if have := k.tables[f]; have != nil {
-		return have, nil
+	err := k.readRules(rulesets{{family: f}})
+	return k.tables[f], err
+}
+
+// readRules reads the rules of the families of some rulesets, side by side, as far as they are not kept. The wait for
+// firewalld comes before the reading, so that no step waits for firewalld after it.
+func (k *Kernel) readRules(of rulesets) error {
+	of = slices.DeleteFunc(slices.Clone(of), func(r *ruleset) bool { return k.tables[r.family] != nil })
+	if len(of) == 0 {
+		return nil
 	}
 	k.awaitFirewalld()
-	var err error
+	read := make([]rules.Tables, len(of))
+	errs := sideBySide(len(of), func(i int) (err error) {
+		read[i], err = save(of[i].family)
+		return err
+	}, func(i int) {
+		if read[i] != nil {
+			k.tables[of[i].family] = read[i]
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// save reads the rules of a family.
+func save(f family) (tables rules.Tables, err error) {
 	for range saveTries {
-		var tables rules.Tables
 		if tables, err = rules.Save(string(f)); !errors.Is(err, rules.ErrIncompatible) {
-			k.tables[f] = tables
-			break
+			return tables, err
 		}
 	}
-	return k.tables[f], err
+	return nil, err
+}
+
+// sideBySide calls do for 0 to n-1 at once, then done for each in order, and returns the errors of do.
+func sideBySide(n int, do func(i int) error, done func(i int)) []error {
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { errs[i] = do(i) })
+	}
+	all.Wait()
+	for i := range n {
+		done(i)
+	}
+	return errs
 }
 
 // saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
@@ -126,10 +160,15 @@ func legacy() (bool, error) {
 	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend. Each table among the
-// lines is a transaction. The error ends with the line at fault.
+// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend. What was read
+// of the rules is read anew after it.
 func (k *Kernel) restore(tool string, lines []string) error {
 	delete(k.tables, family(tool))
+	return restore(tool, lines)
+}
+
+// restore is the method's work: each table among the lines is a transaction. The error ends with the line at fault.
+func restore(tool string, lines []string) error {
 	input := strings.Join(lines, "\n") + "\n"
 	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
 	if err == nil {

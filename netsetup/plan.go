@@ -63,13 +63,13 @@ type step interface {
 
 // steps returns the plan's steps in the order of work. The steps point into p, so record writes there.
 func (p *Plan) steps() []step {
-	var rulesets []step
-	for _, r := range p.rulesets() {
-		rulesets = append(rulesets, r)
+	var ruleset []step
+	if all := p.rulesets(); len(all) > 0 {
+		ruleset = []step{all}
 	}
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepIf(p.Advertisements), stepOfEach(p.Sysctls),
 		stepIf(p.ReversePath), stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding),
-		stepOfEach(p.Settings6), stepIf(p.Address6), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), rulesets,
+		stepOfEach(p.Settings6), stepIf(p.Address6), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), ruleset,
 		stepIf(p.Localnet))
 }
 
@@ -187,10 +187,9 @@ func (p Plan) Apply(k *Kernel) error {
 func (p Plan) Undo(k *Kernel) error {
 	k.Reread()
 	// Where the rules cannot be read, the step of the rules says why.
-	for _, r := range p.rulesets() {
-		if have, err := k.rules(r.family); err == nil && r.inUse(have) {
-			return ErrInUse
-		}
+	all := p.rulesets()
+	if k.readRules(all) == nil && slices.ContainsFunc(all, func(r *ruleset) bool { return r.inUse(k.tables[r.family]) }) {
+		return ErrInUse
 	}
 	var errs []error
 	for _, s := range slices.Backward(p.steps()) {

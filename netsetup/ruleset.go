@@ -25,7 +25,10 @@ type Rule struct {
 	Spec  string `json:"spec"`
 }
 
-// ruleset is the step for a plan's chains and rules of a family, in a transaction per table.
+// rulesets is the step for a plan's chains and rules: a ruleset for each family with any.
+type rulesets []*ruleset
+
+// ruleset is the chains and rules of a family, in a transaction per table.
 type ruleset struct {
 	family family
 	owner  string
@@ -34,9 +37,9 @@ type ruleset struct {
 	flows  *Flows
 }
 
-// rulesets returns the steps for the chains and rules of the plan, a step for each family with any.
-func (p Plan) rulesets() []*ruleset {
-	all := []*ruleset{{v4, p.Owner, p.Chains, p.Rules, p.Flows}, {v6, p.Owner, p.Chains6, p.Rules6, p.Flows6}}
+// rulesets returns the step for the chains and rules of the plan.
+func (p Plan) rulesets() rulesets {
+	all := rulesets{{v4, p.Owner, p.Chains, p.Rules, p.Flows}, {v6, p.Owner, p.Chains6, p.Rules6, p.Flows6}}
 	return slices.DeleteFunc(all, func(r *ruleset) bool { return len(r.chains)+len(r.rules) == 0 })
 }
 
@@ -44,11 +47,17 @@ func (p Plan) rulesets() []*ruleset {
 // backwards.
 func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
-func (r *ruleset) String() string {
-	return "the rules of " + r.owner + rules.WordsIf(r.family == v6, " in %s", r.family)
-}
+func (rs rulesets) String() string { return "the rules of " + rs[0].owner }
 
-func (r *ruleset) record(*Kernel) error { return nil } // rules carry their owner's mark
+func (rs rulesets) record(*Kernel) error { return nil } // rules carry their owner's mark
+
+func (rs rulesets) commands() (up, down []string) {
+	for _, r := range rs {
+		ups, downs := r.commands()
+		up, down = append(up, ups...), append(down, downs...)
+	}
+	return up, down
+}
 
 func (r *ruleset) commands() (up, down []string) {
 	for _, c := range r.chains {
@@ -87,21 +96,65 @@ func (r Rule) verb() string {
 	return "-A"
 }
 
-func (r *ruleset) check(k *Kernel) ([]string, error) {
-	e, err := r.repair(k)
-	return e.drift, err
+func (rs rulesets) check(k *Kernel) ([]string, error) {
+	all, err := rs.repair(k)
+	var drift []string
+	for _, e := range all {
+		drift = append(drift, e.drift...)
+	}
+	return drift, err
+}
+
+// repair returns the edits of each family, in the order of the rulesets.
+func (rs rulesets) repair(k *Kernel) ([]edits, error) {
+	return rs.eachRead(k, func(r *ruleset, have rules.Tables) (edits, error) { return r.repair(k, have) })
+}
+
+// eachRead gives the rules of its family to each ruleset. The families are read side by side.
+func (rs rulesets) eachRead(k *Kernel, do func(r *ruleset, have rules.Tables) (edits, error)) ([]edits, error) {
+	if err := k.readRules(rs); err != nil {
+		return nil, err
+	}
+	var all []edits
+	for _, r := range rs {
+		e, err := do(r, k.tables[r.family])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // ensure repairs everything in a single transaction per table, and then ends the connections made under other rules.
-func (r *ruleset) ensure(k *Kernel) error {
-	e, err := r.repair(k)
-	if err != nil || len(e.drift) == 0 {
+func (rs rulesets) ensure(k *Kernel) error {
+	all, err := rs.repair(k)
+	if err != nil {
 		return err
 	}
-	if err := k.restore(string(r.family), e.input(tableOrder())); err != nil {
+	if err := errors.Join(rs.restore(k, all, tableOrder())...); err != nil {
 		return err
 	}
-	return k.forget(r.flows, toBox)
+	for i, r := range rs {
+		if len(all[i].drift) > 0 {
+			err = errors.Join(err, k.forget(r.flows, toBox))
+		}
+	}
+	return err
+}
+
+// restore writes the edits of each family, the families side by side, and returns an error or nil for each.
+func (rs rulesets) restore(k *Kernel, all []edits, order []string) []error {
+	return sideBySide(len(rs), func(i int) error {
+		if len(all[i].lines) == 0 {
+			return nil
+		}
+		return restore(string(rs[i].family), all[i].input(order))
+	}, func(i int) {
+		if len(all[i].lines) > 0 {
+			delete(k.tables, rs[i].family)
+		}
+	})
 }
 
 // edits is what is out of place, and the lines of iptables-restore that set things right, by table.
@@ -134,12 +187,8 @@ func (e *edits) input(order []string) []string {
 }
 
 // repair compares the kernel's rules with the plan's, and returns what to change.
-func (r *ruleset) repair(k *Kernel) (edits, error) {
+func (r *ruleset) repair(k *Kernel, have rules.Tables) (edits, error) {
 	var e edits
-	have, err := k.rules(r.family)
-	if err != nil {
-		return e, err
-	}
 	for _, c := range r.chains {
 		if err := c.repair(k, r.family, have, &e); err != nil {
 			return e, err
@@ -305,20 +354,20 @@ func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *
 // undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is
 // there, so nothing need be recorded. A single transaction per table does all; where a transaction fails, each thing
 // is tried by itself.
-func (r *ruleset) undo(k *Kernel) error {
-	have, err := k.rules(r.family)
+func (rs rulesets) undo(k *Kernel) error {
+	all, err := rs.eachRead(k, func(r *ruleset, have rules.Tables) (edits, error) { return r.removal(have), nil })
 	if err != nil {
 		return err
 	}
-	e := r.removal(have)
-	if len(e.lines) > 0 {
-		order := tableOrder()
-		slices.Reverse(order)
-		if k.restore(string(r.family), e.input(order)) != nil {
-			err = k.removeSingly(r.family, e)
+	order := tableOrder()
+	slices.Reverse(order)
+	for i, failed := range rs.restore(k, all, order) {
+		if failed != nil {
+			err = errors.Join(err, k.removeSingly(rs[i].family, all[i]))
 		}
+		err = errors.Join(err, k.forget(rs[i].flows, bothWays))
 	}
-	return errors.Join(err, k.forget(r.flows, bothWays))
+	return err
 }
 
 // removal returns the lines that remove the plan's rules and chains.

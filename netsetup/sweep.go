@@ -23,9 +23,7 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 		for _, s := range stepOfEach(l.leases) {
 			errs = append(errs, l.sweeping(s.undo(k)))
 		}
-		for _, r := range l.rules {
-			errs = append(errs, l.sweeping(r.undo(k)))
-		}
+		errs = append(errs, l.sweeping(l.rules.undo(k)))
 	}
 	return words, errors.Join(errs...)
 }
@@ -43,7 +41,7 @@ func Leftovers(k *Kernel, known []string) ([]string, error) {
 // leftover is a box or a bridge with rules or reserved addresses and nothing else.
 type leftover struct {
 	kind, name string
-	rules      []*ruleset
+	rules      rulesets
 	leases     []Reservation
 }
 
@@ -59,8 +57,8 @@ func (l leftover) sweeping(err error) error {
 
 // bothFamilies returns the rules of a plan in IPv4, and in IPv6 where the host has ip6tables: what is left in one is left
 // in both.
-func bothFamilies(p Plan) []*ruleset {
-	list := []*ruleset{{family: v4, owner: p.Owner, chains: p.Chains, rules: p.Rules}}
+func bothFamilies(p Plan) rulesets {
+	list := rulesets{{family: v4, owner: p.Owner, chains: p.Chains, rules: p.Rules}}
 	if hasIP6tables() {
 		list = append(list, &ruleset{family: v6, owner: p.Owner, chains: p.Chains, rules: p.Rules})
 	}
