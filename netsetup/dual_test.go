@@ -272,3 +272,17 @@ func testHostsRouter(t *testing.T, l *lab) {
 		}
 	}
 }
+
+// TestDualGolden keeps the rules of IPv6, as typed.
+func TestDualGolden(t *testing.T) {
+	n, b := sbr0(), coldfront()
+	n.Subnet6, b.Subnet6 = dualSubnet, dualSubnet
+	b.AllowFrom = append(b.AllowFrom, mustPrefix("2001:db8::/32"))
+	var text strings.Builder
+	for _, p := range []Plan{Host6(), Bridge(n), Ports(b)} {
+		p.Chains, p.Rules = nil, nil
+		up, down := p.rulesets().commands()
+		text.WriteString("# " + p.Owner + "\n" + strings.Join(up, "\n") + "\n# and back\n" + strings.Join(down, "\n") + "\n\n")
+	}
+	golden(t, "testdata/dual.golden", text.String())
+}

@@ -17,16 +17,13 @@ const (
 	v6 family = "ip6tables"
 )
 
-// loopback is the network of addresses that each host has for itself.
-func (f family) loopback() string {
+// arriving narrows what may be for a published port as it arrives: what is for loopback is not.
+func (f family) arriving() string {
 	if f == v6 {
-		return "::1"
+		return "! -d ::1 "
 	}
-	return "127.0.0.0/8"
+	return "! -d 127.0.0.0/8 "
 }
-
-// arriving narrows what may be for a published port as it arrives.
-func (f family) arriving() string { return "! -d " + f.loopback() + " " }
 
 // leaving narrows what of the host itself may be for a published port. The host's own ::1 is never translated: no answer
 // of a box would find the way back, as IPv6 has no setting like route_localnet. A client that is refused at ::1 goes on to

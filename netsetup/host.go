@@ -56,7 +56,7 @@ func Host() Plan {
 		Modules:     hostModules(),
 		Sysctls:     []Sysctl{forwarding()},
 		ReversePath: &ReversePath{},
-		Chains:      hostChains(),
+		Chains:      append([]Chain{{Table: "raw", Name: chainGuard, Shared: true}}, hostChains()...),
 		Rules:       hostRules(v4),
 	}
 }
@@ -64,10 +64,10 @@ func Host() Plan {
 // hostOwner marks the rules that serve all bridges.
 const hostOwner = "boxrun:host"
 
-// hostChains are the chains for all bridges and boxes.
+// hostChains are the chains for all bridges and boxes in either family. The chain of guards is of IPv4 alone: the kernel
+// itself drops what comes to or from ::1 by another device than lo.
 func hostChains() []Chain {
 	return []Chain{
-		{Table: "raw", Name: chainGuard, Shared: true},
 		{Table: "mangle", Name: chainMSS, Shared: true},
 		{Table: "mangle", Name: chainStray, Shared: true},
 		{Table: "filter", Name: chainReply, Shared: true},
@@ -92,8 +92,7 @@ const invalid = "-m conntrack --ctstate INVALID"
 func hostRules(f family) []Rule {
 	const owner = hostOwner
 	const local = "-m addrtype --dst-type LOCAL"
-	return []Rule{
-		{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)},
+	list := []Rule{
 		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "", chainMSS)},
 		{Table: "mangle", Chain: "INPUT", Spec: marked(owner, invalid, chainStray)},
 		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainFwd)},
@@ -101,6 +100,10 @@ func hostRules(f family) []Rule {
 		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, f.leaving()+local, chainDNAT)},
 		{Table: "nat", Chain: "PREROUTING", First: true, Spec: marked(owner, f.arriving()+local, chainDNAT)},
 	}
+	if f == v6 {
+		return list
+	}
+	return append([]Rule{{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)}}, list...)
 }
 
 // hostModules are modules that the kernel loads late or, in a container, not at all. br_netfilter is left out: nothing
@@ -157,8 +160,6 @@ func bridgeRules(n Network, f family) []Rule {
 	const established = " -m conntrack --ctstate RELATED,ESTABLISHED"
 	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
 	list := []Rule{
-		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d "+f.loopback()+" "+in, "DROP")},
-		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-s "+f.loopback()+" "+in, "DROP")},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
 		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},
@@ -167,11 +168,15 @@ func bridgeRules(n Network, f family) []Rule {
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", subnet), "MASQUERADE")},
 		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(subnet.String(), subnet), "MASQUERADE")},
 	}
-	if f == v4 { // in IPv6 nothing is translated from loopback
-		from := translated(f.loopback(), subnet)
-		list = append(list, Rule{Table: "nat", Chain: chainSNAT, Spec: marked(owner, from, "MASQUERADE")})
+	if f == v6 { // the kernel keeps loopback apart, and nothing is translated from there
+		return list
 	}
-	return list
+	guards := []Rule{
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-s 127.0.0.0/8 "+in, "DROP")},
+	}
+	from := translated("127.0.0.0/8", subnet)
+	return append(append(guards, list...), Rule{Table: "nat", Chain: chainSNAT, Spec: marked(owner, from, "MASQUERADE")})
 }
 
 // translated matches packets sent to a published address that now go to a box, from a source to which the box's answer

@@ -16,7 +16,7 @@ import (
 func Host6() Plan {
 	p := Plan{
 		Owner:   hostOwner,
-		Modules: []Modules{{Names: []string{"ip6table_raw", "ip6table_mangle", "ip6table_filter", "ip6table_nat"}, Legacy: true}},
+		Modules: []Modules{{Names: []string{"ip6table_mangle", "ip6table_filter", "ip6table_nat"}, Legacy: true}},
 		Sysctls: forceForwarding(),
 		Chains6: hostChains(),
 		Rules6:  hostRules(v6),
