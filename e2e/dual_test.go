@@ -75,6 +75,23 @@ func TestBothFamilies(t *testing.T) {
 	reach("after repairs")
 	h.must("boxrun", "down", "dual", "other")
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
+	h.withoutSix()
+}
+
+// withoutSix has a box with both families on a host whose IPv6 is off: it is a box of IPv4, and nothing of IPv6 is tried.
+func (h host) withoutSix() {
+	h.t.Helper()
+	h.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+	before := h.dump()
+	h.must("boxrun", "up", "dual")
+	if got := h.client("curl", "-sS", "-m", "5", "http://"+testhost.HostAddr+":8080/"); !strings.Contains(got, sixPage) {
+		h.t.Errorf("without IPv6 on the host, the client got %q", got)
+	}
+	if got := h.sh("ip6tables-save; boxrun repair 2>&1"); strings.Contains(got, "BOXRUN") || !strings.Contains(got, "in place") {
+		h.t.Errorf("without IPv6 on the host there are rules of IPv6, or drift:\n%s", got)
+	}
+	h.must("boxrun", "down", "dual")
+	h.same(before, stays()...)
 }
 
 // brokenSix breaks what a box needs for IPv6, each once; status names it, and repair mends it.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 
 	"boxrun/netsetup/six"
@@ -84,22 +83,11 @@ func (a *Advertisements) commands() (up, down []string) {
 	return up, down
 }
 
-// record leaves out devices that forward already: with accept_ra 1 they believe nobody.
 func (a *Advertisements) record(*Kernel) error {
 	a.Keys, a.Before = nil, nil
-	paths, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
-	if err != nil {
-		return err
-	}
-	for _, path := range paths {
-		key, forwarding := keyOf(path), keyOf(filepath.Join(filepath.Dir(path), "forwarding"))
-		value, err := readSysctl(key)
-		if err != nil || value != "1" {
-			continue // gone, or needs nothing
-		}
-		if forwards, err := readSysctl(forwarding); err == nil && forwards == "0" {
-			a.Keys, a.Before = append(a.Keys, key), append(a.Before, Setting{key, value})
-		}
+	for _, device := range six.Believing() {
+		key := deviceKey6(device, "accept_ra")
+		a.Keys, a.Before = append(a.Keys, key), append(a.Before, Setting{key, "1"})
 	}
 	return nil
 }

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -86,43 +84,27 @@ func (k *Kernel) readRules(of rulesets) error {
 	k.awaitFirewalld()
 	read := make([]rules.Tables, len(of))
 	errs := sideBySide(len(of), func(i int) (err error) {
-		read[i], err = save(of[i].family)
+		read[i], err = rules.SaveSteady(string(of[i].family))
 		return err
-	}, func(i int) {
-		if read[i] != nil {
-			k.tables[of[i].family] = read[i]
-		}
 	})
+	for i, r := range of {
+		if errs[i] == nil {
+			k.tables[r.family] = read[i]
+		}
+	}
 	return errors.Join(errs...)
 }
 
-// save reads the rules of a family.
-func save(f family) (tables rules.Tables, err error) {
-	for range saveTries {
-		if tables, err = rules.Save(string(f)); !errors.Is(err, rules.ErrIncompatible) {
-			return tables, err
-		}
-	}
-	return nil, err
-}
-
-// sideBySide calls do for 0 to n-1 at once, then done for each in order, and returns the errors of do.
-func sideBySide(n int, do func(i int) error, done func(i int)) []error {
+// sideBySide calls do for 0 to n-1 at once, and returns the errors of do.
+func sideBySide(n int, do func(i int) error) []error {
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() { errs[i] = do(i) })
 	}
 	all.Wait()
-	for i := range n {
-		done(i)
-	}
 	return errs
 }
-
-// saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
-// another process writes its first rules, as iptables looks at a table in several steps.
-const saveTries = 5
 
 // iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
 func (k *Kernel) iptables(f family) (*iptables.IPTables, error) {
@@ -164,22 +146,7 @@ func legacy() (bool, error) {
 // of the rules is read anew after it.
 func (k *Kernel) restore(tool string, lines []string) error {
 	delete(k.tables, family(tool))
-	return restore(tool, lines)
-}
-
-// restore is the method's work: each table among the lines is a transaction. The error ends with the line at fault.
-func restore(tool string, lines []string) error {
-	input := strings.Join(lines, "\n") + "\n"
-	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
-	if err == nil {
-		return nil
-	}
-	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
-		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
-			return fmt.Errorf("%w: %s", err, lines[n-1])
-		}
-	}
-	return err
+	return rules.Restore(tool, lines, lockSeconds)
 }
 
 // linkByName returns nil where there is no such link.

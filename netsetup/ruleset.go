@@ -145,15 +145,16 @@ func (rs rulesets) ensure(k *Kernel) error {
 
 // restore writes the edits of each family, the families side by side, and returns an error or nil for each.
 func (rs rulesets) restore(k *Kernel, all []edits, order []string) []error {
+	for i, r := range rs {
+		if len(all[i].lines) > 0 {
+			delete(k.tables, r.family)
+		}
+	}
 	return sideBySide(len(rs), func(i int) error {
 		if len(all[i].lines) == 0 {
 			return nil
 		}
-		return restore(string(rs[i].family), all[i].input(order))
-	}, func(i int) {
-		if len(all[i].lines) > 0 {
-			delete(k.tables, rs[i].family)
-		}
+		return rules.Restore(string(rs[i].family), all[i].input(order), lockSeconds)
 	})
 }
 

@@ -200,6 +200,9 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 // Commands returns what a person would type to remove the traces.
 func (t Traces) Commands() []string {
 	var lines []string
+	for _, s := range t.forced() {
+		lines = append(lines, s.typed())
+	}
 	for _, b := range t.Guarded {
 		lines = append(lines, Setting{deviceKey(b, "route_localnet"), "0"}.typed())
 	}
@@ -227,6 +230,9 @@ func (t Traces) Commands() []string {
 // 127.0.0.1.
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
+	for _, s := range t.forced() {
+		errs = append(errs, ignoreAbsent(writeSysctl(s.Key, s.Value)))
+	}
 	for _, b := range t.Guarded {
 		// The earlier value is unknown, so this is the kernel's default.
 		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0")))
@@ -247,6 +253,19 @@ func (t Traces) Remove(k *Kernel) error {
 		errs = append(errs, s.undo(k))
 	}
 	return errors.Join(errs...)
+}
+
+// forced returns the settings by which boxes of IPv6 had the host forward, with the kernel's default: the earlier values
+// are unknown, and nobody but boxrun uses the settings.
+func (t Traces) forced() []Setting {
+	if !slices.ContainsFunc(t.Rules, func(r Trace) bool { return family(r.Tool) == v6 && r.Owner == "host" }) {
+		return nil
+	}
+	var settings []Setting
+	for _, s := range forceForwarding() {
+		settings = append(settings, Setting{s.Key, "0"})
+	}
+	return settings
 }
 
 // files returns the steps whose work is files.

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -19,10 +18,27 @@ func setting(device, name string) string {
 // Possible reports whether the host uses IPv6 and devices to come will: the kernel may be without, or all of IPv6 may be
 // turned off.
 func Possible() bool {
-	return !slices.ContainsFunc([]string{"all", "default"}, func(device string) bool {
-		off, err := os.ReadFile(setting(device, "disable_ipv6"))
-		return err != nil || strings.TrimSpace(string(off)) != "0"
-	})
+	return is("all", "disable_ipv6", "0") && is("default", "disable_ipv6", "0")
+}
+
+// Believing returns the devices that believe advertisements of routers, "default" among them. A device that forwards is
+// left out: it believes nobody by accept_ra 1.
+func Believing() []string {
+	var devices []string
+	paths, _ := filepath.Glob(setting("*", "accept_ra"))
+	for _, path := range paths {
+		device := filepath.Base(filepath.Dir(path))
+		if is(device, "accept_ra", "1") && is(device, "forwarding", "0") {
+			devices = append(devices, device)
+		}
+	}
+	return devices
+}
+
+// is reports whether a setting has a value. A device that is gone has none.
+func is(device, name, value string) bool {
+	have, err := os.ReadFile(setting(device, name))
+	return err == nil && strings.TrimSpace(string(have)) == value
 }
 
 // UniqueLocal returns the network of unique local addresses (RFC 4193) of a bridge: the same on every day, and another on
