@@ -103,6 +103,7 @@ func (h host) brokenSix() {
 		{"ip -6 addr flush dev sbr0 scope global", "sbr0 lacks the address"},
 		{"sysctl -qw net.ipv6.conf.sbr0.accept_ra=1", "accept_ra"},
 		{"boxrun exec dual -- ip -6 addr flush dev eth0 scope global", "eth0 lacks the address"},
+		{"boxrun exec dual -- ip -6 neigh flush dev eth0 nud permanent", "eth0 does not know the MAC"},
 		{"boxrun exec dual -- ip -6 route del default", "eth0 lacks the default route"},
 	} {
 		h.sh(b.script)

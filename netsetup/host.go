@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/rules"
 )
 
@@ -196,6 +197,17 @@ func device(n Network) *Device {
 		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
 		Alias:   bridgeAlias(n.Bridge),
 	}
+}
+
+// MACOfOwn returns the MAC of the bridge where boxrun has made the bridge, or is about to; "" for somebody else's bridge,
+// which may change its MAC.
+func (n Network) MACOfOwn() string {
+	d := device(n)
+	link, err := dump.OfHost().LinkByName(n.Bridge)
+	if err == nil && link.Attrs().Alias != d.Alias {
+		return ""
+	}
+	return d.MAC
 }
 
 // bridgeAlias marks a bridge made by boxrun, and the rules of a bridge.

@@ -12,14 +12,13 @@ import (
 // Inside6 returns IPv6 inside the box, nil for a box without.
 func Inside6(b *box.Box) *six.Inside {
 	subnet6, err := box.Subnet6(b.Profile.Network)
-	if err != nil || !b.Bridged() {
+	if err != nil || !b.Addr6().IsValid() {
 		return nil
 	}
-	if !subnet6.IsValid() {
-		return nil
+	n := netsetup.Network{Bridge: b.Profile.Network.Bridge, Subnet: b.Profile.Network.Subnet, Subnet6: subnet6}
+	return &six.Inside{
+		Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: n.Gateway6(), MAC: n.MACOfOwn(),
 	}
-	gateway := netsetup.Network{Subnet: b.Profile.Network.Subnet, Subnet6: subnet6}.Gateway6()
-	return &six.Inside{Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: gateway}
 }
 
 // InsideDrift returns a line for each thing of IPv6 inside the box that is out of place.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"boxrun/netsetup/dump"
@@ -21,16 +22,21 @@ type Inside struct {
 	Device  string       `json:"device"`
 	Prefix  netip.Prefix `json:"prefix"` // the address with the length of the subnet
 	Gateway netip.Addr   `json:"gateway"`
+	MAC     string       `json:"mac,omitempty"` // of the gateway where it never changes; "": the box has to ask
 }
 
 // Commands returns what a person would type, in the network of the process $PID.
 func (i *Inside) Commands() []string {
 	const in = "nsenter -t $PID -n "
-	return []string{
+	lines := []string{
 		fmt.Sprintf("%ssysctl -qw net.ipv6.conf.%s.accept_ra=0", in, i.Device),
 		fmt.Sprintf("%sip addr add %s dev %s nodad", in, i.Prefix, i.Device),
 		fmt.Sprintf("%sip route add default via %s dev %s", in, i.Gateway, i.Device),
 	}
+	if i.MAC != "" {
+		lines = append(lines, fmt.Sprintf("%sip neigh replace %s lladdr %s dev %s nud permanent", in, i.Gateway, i.MAC, i.Device))
+	}
+	return lines
 }
 
 // Drift returns a line for each thing out of place. It never writes.
@@ -56,6 +62,9 @@ func (i *Inside) Drift() ([]string, error) {
 	routes, err := i.routes(h, link)
 	if err == nil && !routes.right {
 		drift = append(drift, fmt.Sprintf("%s lacks the default route via %s", i.Device, i.Gateway))
+	}
+	if known, knownErr := i.knows(h, link); knownErr != nil || !known {
+		drift, err = append(drift, fmt.Sprintf("%s does not know the MAC %s of %s", i.Device, i.MAC, i.Gateway)), errors.Join(err, knownErr)
 	}
 	for _, r := range routes.learnt {
 		drift = append(drift, fmt.Sprintf("%s has a route that a neighbour told: %v", i.Device, dump.PrefixOf(r.Dst)))
@@ -84,7 +93,36 @@ func (i *Inside) Ensure() error {
 	if err != nil {
 		return fmt.Errorf("adding the default route via %s: %w", i.Gateway, err)
 	}
-	return i.unlearn(h, link, routes.learnt)
+	return errors.Join(i.tell(h, link), i.unlearn(h, link, routes.learnt))
+}
+
+// tell has the box know the MAC of its gateway for good. Where bridged frames pass the rules of the host
+// (bridge-nf-call-ip6tables 1), connection tracking loses sight of the question for the MAC, and firewalld drops the
+// question as INVALID.
+func (i *Inside) tell(h *netlink.Handle, link netlink.Link) error {
+	if i.MAC == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(i.MAC)
+	if err == nil {
+		err = h.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V6, State: unix.NUD_PERMANENT,
+			IP: i.Gateway.AsSlice(), HardwareAddr: mac})
+	}
+	if err != nil {
+		return fmt.Errorf("telling the MAC %s of %s: %w", i.MAC, i.Gateway, err)
+	}
+	return nil
+}
+
+// knows reports whether the box knows the MAC of its gateway for good, if it is to.
+func (i *Inside) knows(h *netlink.Handle, link netlink.Link) (bool, error) {
+	if i.MAC == "" {
+		return true, nil
+	}
+	entries, err := dump.Neighs(h, link.Attrs().Index, netlink.FAMILY_V6)
+	return slices.ContainsFunc(entries, func(n netlink.Neigh) bool {
+		return n.IP.Equal(i.Gateway.AsSlice()) && n.State&unix.NUD_PERMANENT != 0 && n.HardwareAddr.String() == i.MAC
+	}), err
 }
 
 // insideRoutes are the routes of a box.
