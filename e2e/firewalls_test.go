@@ -48,6 +48,7 @@ table inet site {
 		type filter hook input priority filter; policy drop;
 		ct state established,related accept
 		iif lo accept
+		meta l4proto ipv6-icmp accept
 		tcp dport 22 accept
 	}
 	chain forward {
