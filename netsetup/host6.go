@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"boxrun/netsetup/six"
 
@@ -85,35 +84,44 @@ func (a *Advertisements) commands() (up, down []string) {
 
 func (a *Advertisements) record(*Kernel) error {
 	a.Keys, a.Before = nil, nil
-	for _, device := range six.Believing() {
+	devices, err := six.Believing()
+	for _, device := range devices {
 		key := deviceKey6(device, "accept_ra")
 		a.Keys, a.Before = append(a.Keys, key), append(a.Before, Setting{key, "1"})
 	}
-	return nil
+	return err
 }
 
-// unset returns the settings that are 1.
-func (a *Advertisements) unset() []string {
-	return slices.DeleteFunc(slices.Clone(a.Keys), func(key string) bool {
+// unset returns the settings that are 1. Other values are the wish of whoever set them.
+func (a *Advertisements) unset() ([]string, error) {
+	var unset []string
+	for _, key := range a.Keys {
 		value, err := readSysctl(key)
-		return err != nil || value != "1" // gone, or as wanted by whoever set another value
-	})
+		if ignoreAbsent(err) != nil {
+			return nil, err
+		}
+		if value == "1" {
+			unset = append(unset, key)
+		}
+	}
+	return unset, nil
 }
 
 func (a *Advertisements) check(*Kernel) ([]string, error) {
+	unset, err := a.unset()
 	var drift []string
-	for _, key := range a.unset() {
+	for _, key := range unset {
 		drift = append(drift, fmt.Sprintf("sysctl %s is 1, with which no router is believed while the host forwards", key))
 	}
-	return drift, nil
+	return drift, err
 }
 
 func (a *Advertisements) ensure(*Kernel) error {
-	var errs []error
-	for _, key := range a.unset() {
-		errs = append(errs, ignoreAbsent(writeSysctl(key, "2")))
+	unset, err := a.unset()
+	for _, key := range unset {
+		err = errors.Join(err, ignoreAbsent(writeSysctl(key, "2")))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (a *Advertisements) undo(*Kernel) error { return restoreSettings(a.Before) }

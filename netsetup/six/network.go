@@ -23,16 +23,15 @@ func Possible() bool {
 
 // Believing returns the devices that believe advertisements of routers, "default" among them. A device that forwards is
 // left out: it believes nobody by accept_ra 1.
-func Believing() []string {
-	var devices []string
-	paths, _ := filepath.Glob(setting("*", "accept_ra"))
+func Believing() (devices []string, err error) {
+	paths, err := filepath.Glob(setting("*", "accept_ra"))
 	for _, path := range paths {
 		device := filepath.Base(filepath.Dir(path))
 		if is(device, "accept_ra", "1") && is(device, "forwarding", "0") {
 			devices = append(devices, device)
 		}
 	}
-	return devices
+	return devices, err
 }
 
 // is reports whether a setting has a value. A device that is gone has none.
