@@ -149,7 +149,9 @@ func testDualUpAndDown(t *testing.T, h *testHost) {
 		for i in default ext0; do sysctl -qw net.ipv6.conf.$i.disable_ipv6=0; done
 		sysctl -qw net.ipv6.conf.ext0.accept_ra=1
 		ip -6 addr add 2001:db8:7::1/64 dev ext0 nodad
-		ip -6 route add default via 2001:db8:7::2 dev ext0 proto ra`)
+		ip -6 route add default via 2001:db8:7::2 dev ext0 proto ra
+		timeout 20 sh -c "until ip -6 addr show dev ext0 scope link -tentative | grep -q inet6; do sleep 0.01; done"
+		timeout 20 sh -c "until ip -6 route show table local | grep -q fe80.*ext0; do sleep 0.01; done"`)
 	n, b := sbr0(), coldfront()
 	n.Subnet6, b.Subnet6 = dualSubnet, dualSubnet
 	host, host6, bridge, box := Host(), Host6(), Bridge(n), Ports(b)
