@@ -1,2 +1,2 @@
-// Package near says what a person may have meant by the name of an interface. It must not know the kernel.
+// Package near says what a person may have meant by the name of an interface. The package knows no kernel.
 package near

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// NoInterface returns the error for an interface that does not exist, with what there is, the likeliest first. Boxes' own ends come and go; nobody means them.
+// NoInterface returns the error for a missing interface, with the names there are, the likeliest first. Boxes' own ends come and go; nobody means them.
 func NoInterface(name string, names []string) error {
 	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" || strings.HasPrefix(n, "veth") })
 	if len(names) == 0 {
