@@ -25,13 +25,14 @@ type Inside struct {
 	MAC     string       `json:"mac,omitempty"` // of the gateway where it never changes; "": the box has to ask
 }
 
-// Commands returns what a person would type, in the network of the process $PID.
+// Commands returns what a person would type, in the network of the process $PID. The first process of the box may have
+// done the same.
 func (i *Inside) Commands() []string {
 	const in = "nsenter -t $PID -n "
 	lines := []string{
 		fmt.Sprintf("%ssysctl -qw net.ipv6.conf.%s.accept_ra=0", in, i.Device),
-		fmt.Sprintf("%sip addr add %s dev %s nodad", in, i.Prefix, i.Device),
-		fmt.Sprintf("%sip route add default via %s dev %s", in, i.Gateway, i.Device),
+		fmt.Sprintf("%sip addr replace %s dev %s nodad", in, i.Prefix, i.Device),
+		fmt.Sprintf("%sip route replace default via %s dev %s metric 1024", in, i.Gateway, i.Device),
 	}
 	if i.MAC != "" {
 		lines = append(lines, fmt.Sprintf("%sip neigh replace %s lladdr %s dev %s nud permanent", in, i.Gateway, i.MAC, i.Device))
