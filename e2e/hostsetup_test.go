@@ -167,6 +167,7 @@ func TestHostReset(t *testing.T) {
 // What the dry run of a reset prints does what the reset does.
 func TestHostResetAsTyped(t *testing.T) {
 	h := newHost(t)
+	h.sh(`sed -i 's/^\[network\]/&\nsubnet6 = "auto"/' /etc/boxrun/profiles/web.toml`)
 	before := h.dump()
 	for name, loss := range map[string]string{
 		"records there": "iptables -t nat -N BOXRUN-DN-gone; ip link add gone type bridge; ip link set gone alias boxrun:gone",

@@ -223,12 +223,16 @@ func typedRules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	return append([]string{
+	var inside []string
+	if six := network.Inside6(b); six != nil {
+		inside = six.Commands()
+	}
+	return slices.Concat([]string{
 		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
 			`/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
-	}, netsetup.Ports(rules).Commands()...), nil
+	}, inside, netsetup.Ports(rules).Commands()), nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address

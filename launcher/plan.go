@@ -110,7 +110,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), journal: memory, claim: storage.ClaimOf(b, f.force),
 		apptainer: f.apptainer, argv: start.Argv(),
-		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
+		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare, network.Inside6(b))),
 	}
 }
 

@@ -20,16 +20,17 @@ import (
 
 // Status is what boxrun ps shows of a box, and the first part of boxrun status.
 type Status struct {
-	Name    string       `json:"name"`
-	State   string       `json:"state"` // running | starting | stopping | crashed | down
-	Address string       `json:"address"`
-	Ports   []string     `json:"ports"`
-	Started time.Time    `json:"started,omitzero"`
-	Image   string       `json:"image"`
-	Profile string       `json:"file"`
-	PID     int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
-	Usage   limits.Usage `json:"usage"`
-	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
+	Name     string       `json:"name"`
+	State    string       `json:"state"` // running | starting | stopping | crashed | down
+	Address  string       `json:"address"`
+	Address6 string       `json:"address6,omitempty"`
+	Ports    []string     `json:"ports"`
+	Started  time.Time    `json:"started,omitzero"`
+	Image    string       `json:"image"`
+	Profile  string       `json:"file"`
+	PID      int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
+	Usage    limits.Usage `json:"usage"`
+	Changed  []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
 
 	Health Health `json:"health"`
 
@@ -113,7 +114,7 @@ func (l *Launcher) ListWithDrift() ([]Status, error) {
 func (l *Launcher) statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
+		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look

@@ -17,7 +17,7 @@ func TestKeptRulesLegacy(t *testing.T) { onBackend(t, "legacy", testKeptRules) }
 func testKeptRules(t *testing.T, h *testHost) {
 	same := func(when string) {
 		t.Helper()
-		have, err := h.k.rules()
+		have, err := h.k.rules(v4)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,15 +14,20 @@ import (
 // There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of a bridge, [Ports] a
 // single box.
 type Plan struct {
-	Owner       string         `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
-	Files       []File         `json:"files,omitempty"`
-	Modules     []Modules      `json:"modules,omitempty"`
+	Owner   string    `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
+	Files   []File    `json:"files,omitempty"`
+	Modules []Modules `json:"modules,omitempty"`
+
+	Advertisements *Advertisements `json:"advertisements,omitempty"` // before forwarding among the sysctls
+
 	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
 	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
 	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
 	Forwarding  *Sysctl        `json:"forwarding,omitempty"` // of the device
+	Settings6   []Sysctl       `json:"settings6,omitempty"`  // of the device
+	Address6    *Address       `json:"address6,omitempty"`   // of the device
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Reserved    []Reservation  `json:"reserved,omitempty"`
@@ -32,6 +37,9 @@ type Plan struct {
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
+	Chains6     []Chain        `json:"chains6,omitempty"` // the same for IPv6
+	Rules6      []Rule         `json:"rules6,omitempty"`
+	Flows6      *Flows         `json:"flows6,omitempty"`
 	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before the guard
 	Pending     bool           `json:"pending,omitempty"`  // the rules have never been in place yet
 	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
@@ -57,17 +65,18 @@ type step interface {
 // steps returns the plan's steps in the order of work. The steps point into p, so record writes there.
 func (p *Plan) steps() []step {
 	var ruleset []step
-	if len(p.Chains)+len(p.Rules) > 0 {
-		ruleset = []step{p.ruleset()}
+	if all := p.rulesets(); len(all) > 0 {
+		ruleset = []step{all}
 	}
 	return slices.Concat(p.ground(), p.answers(), ruleset, p.above())
 }
 
 // ground returns the steps before all rules: they start no program but modprobe.
 func (p *Plan) ground() []step {
-	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
-		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug))
+	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepIf(p.Advertisements), stepOfEach(p.Sysctls),
+		stepIf(p.ReversePath), stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding),
+		stepOfEach(p.Settings6), stepIf(p.Address6), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved),
+		stepIf(p.Features), stepIf(p.Plug))
 }
 
 // answers returns the step of the rules for answers.
@@ -143,6 +152,7 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 		return p, false, err
 	}
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
+	p.Chains6, p.Rules6 = fresh.Chains6, fresh.Rules6
 	if p.Answers != nil {
 		if err := p.Answers.record(k); err != nil {
 			return p, false, fmt.Errorf("recording %v: %w", p.Answers, err)
@@ -189,7 +199,8 @@ func (p Plan) Apply(k *Kernel) error {
 func (p Plan) Undo(k *Kernel) error {
 	k.Reread()
 	// Where the rules cannot be read, the step of the rules says why.
-	if have, err := k.rules(); err == nil && p.ruleset().inUse(have) {
+	all := p.rulesets()
+	if k.readRules(all) == nil && slices.ContainsFunc(all, func(r *ruleset) bool { return r.inUse(k.kept[r.family].Tables()) }) {
 		return ErrInUse
 	}
 	return undoSteps(k, p.steps())
@@ -218,6 +229,9 @@ func (p *Plan) Settle() []string {
 	}
 	for i := range p.Sysctls {
 		p.Stays = append(p.Stays, p.Sysctls[i].settle()...)
+	}
+	if p.Advertisements != nil {
+		p.Stays = append(p.Stays, p.Advertisements.settle()...)
 	}
 	if p.ReversePath != nil {
 		p.Stays = append(p.Stays, p.ReversePath.settle()...)

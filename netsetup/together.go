@@ -50,35 +50,59 @@ func Lay(k *Kernel, p Plan) (drift []string, err error) {
 
 // OnlyRules returns the plan without all that is no rule: for a box whose veth is yet to come.
 func (p Plan) OnlyRules() Plan {
-	return Plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Flows: p.Flows}
+	return Plan{
+		Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Flows: p.Flows,
+		Chains6: p.Chains6, Rules6: p.Rules6, Flows6: p.Flows6,
+	}
 }
 
 // ensureRules puts the rules of plans in place, and adds what was out of place to the drift of each plan.
 func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
-	have, err := k.rules()
-	if err != nil {
+	if err := k.readRules(rulesetsOf(plans)); err != nil {
 		return fmt.Errorf("setting up the rules: %w", err)
 	}
-	have = have.Clone()
+	return errors.Join(ensureFamily(k, v4, plans, drift), ensureFamily(k, v6, plans, drift))
+}
+
+// rulesetsOf returns the rulesets of all plans, one of each family.
+func rulesetsOf(plans []Plan) rulesets {
+	var all rulesets
+	for _, p := range plans {
+		for _, r := range p.rulesets() {
+			if !slices.ContainsFunc(all, func(have *ruleset) bool { return have.family == r.family }) {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// ensureFamily puts the rules of a family in place, and adds what was out of place to the drift of each plan.
+func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
+	have := k.kept[f].Tables().Clone()
 	var all edits
 	var names []string
-	var drifted []*ruleset
+	var drifted rulesets
 	for i := range plans {
-		r := plans[i].ruleset()
-		e, err := r.repair(k, have)
-		if err != nil {
-			return fmt.Errorf("setting up %v: %w", r, err)
+		for _, r := range plans[i].rulesets() {
+			if r.family != f {
+				continue
+			}
+			e, err := r.repair(k, have)
+			if err != nil {
+				return fmt.Errorf("setting up the rules of %s: %w", r.owner, err)
+			}
+			if len(e.drift) > 0 {
+				names, drifted = append(names, r.owner), append(drifted, r)
+				drift[i] = append(drift[i], e.drift...)
+			}
+			all.include(e, &have)
 		}
-		if len(e.drift) > 0 {
-			names, drifted = append(names, r.owner), append(drifted, r)
-			drift[i] = append(drift[i], e.drift...)
-		}
-		all.include(e, have)
 	}
 	if len(drifted) == 0 {
 		return nil
 	}
-	if err := k.restore("iptables", all.input(tableOrder())); err != nil {
+	if err := k.restore(string(f), all.input(tableOrder())); err != nil {
 		return fmt.Errorf("setting up the rules of %s: %w", strings.Join(names, ", "), err)
 	}
 	for _, r := range drifted {
@@ -90,7 +114,7 @@ func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
 }
 
 // include adds the lines of e, and does them to the tables.
-func (e *edits) include(other edits, have rules.Tables) {
+func (e *edits) include(other edits, have *rules.Tables) {
 	for _, table := range tableOrder() {
 		for _, line := range other.lines[table] {
 			e.add(table, "%s", line)
@@ -104,14 +128,13 @@ func (e *edits) include(other edits, have rules.Tables) {
 func UndoAll(k *Kernel, plans ...Plan) []error {
 	errs := make([]error, len(plans))
 	k.Reread()
-	have, err := k.rules()
-	if err != nil { // the step of the rules says why, beside all other steps
+	if k.readRules(rulesetsOf(plans)) != nil { // the step of the rules says why, beside all other steps
 		for i := range plans {
 			errs[i] = plans[i].Undo(k)
 		}
 		return errs
 	}
-	removal := removalOf(plans, have.Clone(), errs)
+	removal := removalOf(k, plans, errs)
 	each := func(undo func(p *Plan) error) {
 		for i := range plans {
 			if !errors.Is(errs[i], ErrInUse) {
@@ -125,27 +148,46 @@ func UndoAll(k *Kernel, plans ...Plan) []error {
 	return errs
 }
 
-// removalOf returns the lines that remove the rules of plans. A plan whose chains others still use then gets ErrInUse,
-// and none of its rules is among the lines.
-func removalOf(plans []Plan, have rules.Tables, errs []error) (all edits) {
+// removalOf returns the lines that remove the rules of plans, by family. A plan whose chains others still use then gets
+// ErrInUse, and none of its rules is among the lines.
+func removalOf(k *Kernel, plans []Plan, errs []error) map[family]*edits {
+	all, have := map[family]*edits{v4: {}, v6: {}}, map[family]*rules.Tables{}
+	for f, kept := range k.kept {
+		tables := kept.Tables().Clone()
+		have[f] = &tables
+	}
 	for i := range plans {
-		r := plans[i].ruleset()
-		if r.inUse(have) {
+		rs := plans[i].rulesets()
+		if slices.ContainsFunc(rs, func(r *ruleset) bool { return r.inUse(*have[r.family]) }) {
 			errs[i] = ErrInUse
 			continue
 		}
-		all.include(r.removal(have), have)
+		for _, r := range rs {
+			all[r.family].include(r.removal(*have[r.family]), have[r.family])
+		}
 	}
 	return all
 }
 
 // remove does the lines of a removal at once; where that fails, plan by plan.
-func (k *Kernel) remove(removal edits, each func(undo func(p *Plan) error)) {
+func (k *Kernel) remove(removal map[family]*edits, each func(undo func(p *Plan) error)) {
 	order := tableOrder()
 	slices.Reverse(order)
-	if len(removal.lines) > 0 && k.restore("iptables", removal.input(order)) != nil {
-		each(func(p *Plan) error { return p.ruleset().undo(k) })
+	var err error
+	for _, f := range []family{v4, v6} {
+		if len(removal[f].lines) > 0 {
+			err = errors.Join(err, k.restore(string(f), removal[f].input(order)))
+		}
+	}
+	if err != nil {
+		each(func(p *Plan) error { return p.rulesets().undo(k) })
 		return
 	}
-	each(func(p *Plan) error { return k.forget(p.Flows, bothWays) })
+	each(func(p *Plan) error {
+		var errs []error
+		for _, r := range p.rulesets() {
+			errs = append(errs, k.forget(r.flows, bothWays))
+		}
+		return errors.Join(errs...)
+	})
 }

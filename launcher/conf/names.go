@@ -49,6 +49,11 @@ func neighbours(b *box.Box, boxes []*box.Box) []neighbour {
 			}
 		}
 	}
+	for i, other := range here {
+		if a := other.Addr6(); a.IsValid() {
+			list = append(list, neighbour{Addr: a, Names: list[i].Names})
+		}
+	}
 	return list
 }
 
@@ -77,7 +82,11 @@ func HostsOf(b *box.Box, boxes []*box.Box) string {
 	if !slices.Contains(own, b.Name) {
 		own = append(own, b.Name)
 	}
-	return hostsText(own, b.Addr, append(theHost(b), neighbours(b, boxes)...))
+	others := append(theHost(b), neighbours(b, boxes)...)
+	if a := b.Addr6(); a.IsValid() {
+		others = append([]neighbour{{a, own}}, others...)
+	}
+	return hostsText(own, b.Addr, others)
 }
 
 // theHost returns the host as known to a box, under a name that Podman also has: at the gateway of the box's bridge, or

@@ -55,7 +55,7 @@ func (l networkLooks) shared(k *netsetup.Kernel) []Check {
 // empty.
 func sharedPlans(s *box.Store) ([]netsetup.Plan, error) {
 	var plans []netsetup.Plan
-	for _, file := range append([]string{network.HostFile(s)}, s.Records("bridges/*.json")...) {
+	for _, file := range append([]string{network.HostFile(s), network.Host6File(s)}, s.Records("bridges/*.json")...) {
 		p, err := network.ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -63,11 +63,15 @@ func sharedTopics() []topic {
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
 			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p plan) plan { return plan{Sysctls: p.Sysctls, Forwarding: p.Forwarding} }},
+			func(p plan) plan {
+				return plan{
+					Sysctls: p.Sysctls, Forwarding: p.Forwarding, Advertisements: p.Advertisements, Settings6: p.Settings6,
+				}
+			}},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
-			func(p plan) plan { return plan{Device: p.Device} }},
+			func(p plan) plan { return plan{Device: p.Device, Address6: p.Address6} }},
 		{"network managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
 			func(p plan) plan { return plan{Managers: p.Managers} }},
 		{"firewalld zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
@@ -109,9 +113,13 @@ func rulesOf(p plan, table string) plan {
 
 // rulesIn returns the part of p with the chains for which in says yes, and the rules there.
 func rulesIn(p plan, in func(table, chain string) bool) plan {
+	others := func(c netsetup.Chain) bool { return !in(c.Table, c.Name) }
+	elsewhere := func(r netsetup.Rule) bool { return !in(r.Table, r.Chain) }
 	return plan{
-		Owner:  p.Owner,
-		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return !in(c.Table, c.Name) }),
-		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return !in(r.Table, r.Chain) }),
+		Owner:   p.Owner,
+		Chains:  slices.DeleteFunc(slices.Clone(p.Chains), others),
+		Rules:   slices.DeleteFunc(slices.Clone(p.Rules), elsewhere),
+		Chains6: slices.DeleteFunc(slices.Clone(p.Chains6), others),
+		Rules6:  slices.DeleteFunc(slices.Clone(p.Rules6), elsewhere),
 	}
 }

@@ -20,6 +20,9 @@ import (
 // HostFile is the undo log of the host's part in the network shared by boxes: a netsetup.Plan as applied.
 func HostFile(s *box.Store) string { return s.Path("host.json") }
 
+// Host6File is the undo log of the host's part for IPv6.
+func Host6File(s *box.Store) string { return s.Path("host6.json") }
+
 // BridgeFile is the undo log of a bridge.
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
@@ -48,7 +51,11 @@ type Shared struct {
 
 // SharedPlans returns the plans behind the boxes on a bridge, in the order of applying: the host's, then the bridge's.
 func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
-	return []Shared{{HostFile(s), netsetup.Host()}, {BridgeFile(s, n.Bridge), netsetup.Bridge(n)}}
+	plans := []Shared{{HostFile(s), netsetup.Host()}}
+	if n.Subnet6.IsValid() {
+		plans = append(plans, Shared{Host6File(s), netsetup.Host6()})
+	}
+	return append(plans, Shared{BridgeFile(s, n.Bridge), netsetup.Bridge(n)})
 }
 
 // Lay puts in place what Apptainer needs of the host's and the bridge's network: everything but the rules, which Raise
@@ -176,14 +183,19 @@ func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
 	return settleHost(s)
 }
 
-// settleHost makes permanent what stays of the host's plan. The caller holds the network's lock.
+// settleHost makes permanent what stays of the host's plans. The caller holds the network's lock.
 func settleHost(s *box.Store) error {
-	plan, err := ReadPlan(HostFile(s))
+	return errors.Join(settle(HostFile(s)), files.IgnoreNotExist(settle(Host6File(s))))
+}
+
+// settle settles the plan with the undo log file.
+func settle(file string) error {
+	plan, err := ReadPlan(file)
 	if err != nil {
 		return err
 	}
 	plan.Settle()
-	return box.WriteJSON(HostFile(s), plan)
+	return box.WriteJSON(file, plan)
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
@@ -312,13 +324,16 @@ func SweepReserved(s *box.Store, boxes []*box.Box) error {
 // sweptLine is the message for a name returned by netsetup.Sweep.
 func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// Unneeded returns the undo logs that none of boxes needs, in the order of undoing: of bridges, and the host's if no box
-// is on a bridge.
+// Unneeded returns the undo logs that none of boxes needs, in the order of undoing: of bridges, the host's for IPv6 if no
+// box has IPv6, and the host's if no box is on a bridge.
 func Unneeded(s *box.Store, boxes []*box.Box) []string {
 	needed := func(file string) bool {
 		return slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file })
 	}
 	unneeded := slices.DeleteFunc(s.Records("bridges/*.json"), needed)
+	if !slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Bridged() && b.Profile.Network.Subnet6 != "" }) {
+		unneeded = append(unneeded, Host6File(s))
+	}
 	if slices.ContainsFunc(boxes, (*box.Box).Bridged) {
 		return unneeded
 	}

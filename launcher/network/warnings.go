@@ -123,8 +123,8 @@ func firewalldSays(b *box.Box, view *netsetup.FirewalldView) []fault.Caution {
 			Text: fmt.Sprintf("firewalld has %s in its zone trusted, so boxes reach every port of this host", b.Profile.Network.Bridge),
 			Hint: "\"boxrun host setup\" makes a zone that only lets them out"})
 	}
-	if view.StrictPorts && len(b.Profile.Network.Ports) > 0 {
-		p := b.Profile.Network.Ports[0]
+	if view.StrictPorts && len(b.Profile.Network.Ports4()) > 0 {
+		p := b.Profile.Network.Ports4()[0]
 		said = append(said, fault.Caution{
 			Text: "firewalld has StrictForwardPorts=yes: it rejects published ports, the host's own connections to them included",
 			Hint: fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
@@ -158,7 +158,7 @@ func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.
 // untracked returns a caution for each rule that keeps connection tracking from a published port, or from its answers.
 func untracked(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
 	var said []fault.Caution
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		at := p.HostIP
 		if !at.IsValid() && len(external.Addrs) > 0 {
 			at = external.Addrs[0]
@@ -230,14 +230,14 @@ func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
 	someone := routing.Somewhere()
 	var all []trip
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
 		if p.HostIP.IsLoopback() || nowhere {
 			continue // the host's own packets are not forwarded, and a port published nowhere is told of elsewhere
 		}
 		client, at := someone, p.HostIP
-		if len(b.Profile.Network.AllowFrom) > 0 {
-			client = b.Profile.Network.AllowFrom[0].Addr()
+		if from := b.Profile.Network.AllowFrom4(); len(from) > 0 {
+			client = from[0].Addr()
 		}
 		if !at.IsValid() && len(external.Addrs) > 0 {
 			at = external.Addrs[0]

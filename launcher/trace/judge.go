@@ -135,7 +135,7 @@ func (j judge) walked(p packet) (firewall.Packet, netip.AddrPort) {
 
 // publishes reports whether a port in the box is published.
 func (j judge) publishes(port uint16, proto string) bool {
-	for _, p := range j.Profile.Network.Ports {
+	for _, p := range j.Profile.Network.Ports4() {
 		if p.Proto == proto && port >= p.Container && port-p.Container < p.Count {
 			return true
 		}
@@ -145,7 +145,7 @@ func (j judge) publishes(port uint16, proto string) bool {
 
 // behind returns the address and port in the box behind a published port.
 func (j judge) behind(port uint16, proto string) netip.AddrPort {
-	for _, p := range j.Profile.Network.Ports {
+	for _, p := range j.Profile.Network.Ports4() {
 		if p.Proto == proto && publishes(p, port) {
 			return netip.AddrPortFrom(j.Addr, p.Container+(port-p.Host))
 		}

@@ -25,13 +25,13 @@ type scope struct {
 // newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
 // else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
-	s := scope{box: b.Addr, ports: b.Profile.Network.Ports, port: port}
+	s := scope{box: b.Addr, ports: b.Profile.Network.Ports4(), port: port}
 	if port != 0 {
 		s.ports = nil
 	}
-	i := slices.IndexFunc(b.Profile.Network.Ports, func(p profiles.Port) bool { return publishes(p, port) })
+	i := slices.IndexFunc(b.Profile.Network.Ports4(), func(p profiles.Port) bool { return publishes(p, port) })
 	if port != 0 && i >= 0 {
-		p := b.Profile.Network.Ports[i]
+		p := b.Profile.Network.Ports4()[i]
 		s.port = p.Container + (port - p.Host)
 		p.Host, p.Container, p.Count = port, s.port, 1
 		s.ports = []profiles.Port{p}

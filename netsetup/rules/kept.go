@@ -1,11 +1,8 @@
 package rules
 
-import (
-	"errors"
-	"strings"
-)
+import "strings"
 
-// Kept are the rules of iptables as read once, and as changed by boxrun since. The kernel's number of the rules
+// Kept are the rules of a family of iptables as read once, and as changed by boxrun since. The kernel's number of the rules
 // tells whether others have changed rules meanwhile.
 type Kept struct {
 	tables     Tables // nil: to be read
@@ -36,41 +33,37 @@ func (k *Kept) Hold() bool {
 	return !k.doubted
 }
 
-// Read reads the rules anew. Of two changes at once the number before the reading is the safe one.
-func (k *Kept) Read() (Tables, error) {
+// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". Of two changes at once the number
+// before the reading is the safe one.
+func (k *Kept) Read(program string) (err error) {
 	*k = Kept{}
-	var err error
 	k.generation, err = Generation()
 	k.numbered = err == nil
-	for range saveTries {
-		var tables Tables
-		if tables, err = Save("iptables"); !errors.Is(err, ErrIncompatible) {
-			k.tables = tables
-			break
-		}
-	}
-	return k.tables, err
+	k.tables, err = SaveSteady(program)
+	return err
 }
 
-// saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
-// another process writes its first rules, as iptables looks at a table in several steps.
-const saveTries = 5
+// Write follows what the restore of the family made of lines. The rules are kept where the number is what the
+// transactions alone have made of it, a transaction for each table.
+func (k *Kept) Write(lines []string) {
+	k.Pass(lines)
+	if k.tables == nil {
+		return
+	}
+	for _, t := range tablesOf(lines) {
+		k.tables.Edit(t[0], t[1:])
+	}
+}
 
-// Write follows what iptables-restore made of lines. The rules are kept where the number is what the transactions alone
-// have made of it, a transaction for each table.
-func (k *Kept) Write(tool string, lines []string) {
-	if k.tables == nil || !k.numbered || tool != "iptables" {
+// Pass follows what the restore of another family made of lines: the number alone.
+func (k *Kept) Pass(lines []string) {
+	if k.tables == nil || !k.numbered {
 		k.tables = nil
 		return
 	}
 	now, err := Generation()
-	byTable := tablesOf(lines)
-	if k.generation += uint32(len(byTable)); err != nil || now != k.generation {
+	if k.generation += uint32(len(tablesOf(lines))); err != nil || now != k.generation {
 		k.tables = nil
-		return
-	}
-	for _, t := range byTable {
-		k.tables.Edit(t[0], t[1:])
 	}
 }
 
