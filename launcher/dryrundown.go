@@ -11,7 +11,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
-	"boxrun/netsetup"
+	"boxrun/netsetup/leases"
 )
 
 // DownCommands returns the bash commands to type in place of Down for a box. The commands assume that the boxes named
@@ -38,7 +38,7 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 		lines = append(lines, StopCommands(b)...)
 	}
 	lines = append(lines, b.Ports.UndoCommands()...)
-	stale, staleErr := netsetup.StaleLeases(network.LeaseDirs(l.Store)...)
+	stale, staleErr := leases.Stale(network.LeaseDirs(l.Store)...)
 	if len(stale) > 0 {
 		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}

@@ -36,7 +36,7 @@ func (u *upRun) timed(ctx context.Context, up Up) *timing.Times {
 	}
 	boot := bootTimes(ctx, b)
 	at := func(d time.Duration) time.Time { return timing.OnClock(unix.CLOCK_MONOTONIC, d) }
-	leased := u.leasedAt(b)
+	leased := leasedAt(u.Store, b)
 	t.Add("Apptainer", "image, namespaces, the network (CNI)", begin, leased)
 	t.Add("Apptainer", "mounts; boxrun as first process confined the box", cmp.Or(leased, begin), at(boot.Began))
 	for _, s := range []struct {
@@ -52,11 +52,11 @@ func (u *upRun) timed(ctx context.Context, up Up) *timing.Times {
 }
 
 // leasedAt returns when the CNI plugin host-local gave the box its address.
-func (l *Launcher) leasedAt(b *box.Box) time.Time {
+func leasedAt(s *box.Store, b *box.Box) time.Time {
 	if !b.Bridged() {
 		return time.Time{}
 	}
-	info, err := os.Stat(filepath.Join(l.Path("leases"), network.Of(l.Store, b).Name(), b.Addr.String()))
+	info, err := os.Stat(filepath.Join(s.Path("leases"), network.Of(s, b).Name(), b.Addr.String()))
 	if err != nil {
 		return time.Time{}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/leases"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,7 @@ func FreeAddr(n Network, want netip.Addr, taken map[netip.Addr]string, leaving .
 
 // leaseDirs returns the directories with leases of addresses of the network.
 func (n Network) leaseDirs() []string {
-	return append([]string{filepath.Join(n.Dir, "leases"), cniLeases}, n.Others...)
+	return append([]string{filepath.Join(n.Dir, "leases"), leases.CNI}, n.Others...)
 }
 
 // RefuseMove says why boxrun publishes no ports at an address a box has given itself, or returns nil. RefuseMove
@@ -42,8 +43,8 @@ func RefuseMove(n Network, link Link, pid int, owner string, taken map[netip.Add
 		return fmt.Errorf("looking at the box's new address %v: %w", addr, err)
 	}
 	if c, ok := held[addr]; ok && c.lease != "" {
-		holder, err := lease{path: c.lease}.owner()
-		if err == nil && (parsePID(holder) == pid || holder == owner) {
+		holder, err := leases.Lease{Path: c.lease}.Owner()
+		if err == nil && (leases.PID(holder) == pid || holder == owner) {
 			delete(held, addr)
 		}
 	}
@@ -114,11 +115,11 @@ func (c claim) String() string {
 	case c.neighbour != nil:
 		return fmt.Sprintf("a neighbour with MAC address %v", c.neighbour)
 	}
-	owner, err := lease{path: c.lease}.owner()
+	owner, err := leases.Lease{Path: c.lease}.Owner()
 	switch {
 	case err != nil || owner == "":
 		return "the lease " + c.lease
-	case parsePID(owner) == 0:
+	case leases.PID(owner) == 0:
 		return fmt.Sprintf("container %s (lease %s)", owner, c.lease)
 	}
 	return fmt.Sprintf("the box with process %s (lease %s)", owner, c.lease)
@@ -131,9 +132,9 @@ func heldAddrs(n Network, leaseDirs []string, but int) (map[netip.Addr]claim, er
 	if err != nil {
 		return nil, err
 	}
-	leases, err := leasesBelow(leaseDirs...)
-	for _, l := range leases {
-		held[l.addr] = claim{lease: l.path}
+	found, err := leases.Below(leaseDirs...)
+	for _, l := range found {
+		held[l.Addr] = claim{lease: l.Path}
 	}
 	return held, err
 }

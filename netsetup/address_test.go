@@ -29,10 +29,10 @@ func free(n Network, want string, taken map[netip.Addr]string, dirs ...string) s
 
 func TestFreeAddr(t *testing.T) {
 	root := nstest.Root(t, map[string]string{
-		"run/boxrun-sbr0/10.22.0.2":          owned(812),
+		"run/boxrun-sbr0/10.22.0.2":          nstest.Lease(812),
 		"run/boxrun-sbr0/last_reserved_ip.0": "10.22.0.5",
 		"run/boxrun-sbr0/lock":               "",
-		"var/bridge/10.22.0.3":               owned(813),
+		"var/bridge/10.22.0.3":               nstest.Lease(813),
 		"var/podman/10.22.0.5":               "36d0b7c0aa57\r\neth0",
 		"var/podman/10.22.0.6":               "",
 	})
@@ -141,7 +141,7 @@ func testBridge(t *testing.T, n Network) {
 // testBox makes what stands for a box: a process in a network of its own, with eth0 on the bridge by way of veth.
 func testBox(t *testing.T, n Network, veth, addr string) (pid int, stop func()) {
 	t.Helper()
-	pid, stop = sleeper(t, "unshare", "-n", "sleep", "60")
+	pid, stop = nstest.Sleeper(t, "unshare", "-n", "sleep", "60")
 	own := nstest.Run(t, "readlink", "/proc/self/ns/net")
 	nstest.WaitFor(t, func() bool { return nstest.Run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", pid)) != own })
 	in := func(argv ...string) {

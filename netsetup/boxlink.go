@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"boxrun/netsetup/dump"
 
@@ -30,7 +29,7 @@ var ErrNoAddress = errors.New("no address")
 // such process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth on a
 // bridge of the caller's namespace is an error, too.
 func BoxLink(pid int, ifname string) (Link, error) {
-	return lookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) (Link, error) {
+	return dump.LookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) (Link, error) {
 		eth, err := inside.LinkByName(ifname)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
 			return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
@@ -51,35 +50,6 @@ func BoxLink(pid int, ifname string) (Link, error) {
 		}
 		return Link{Addr: addrs[0], Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
 	})
-}
-
-// lookInto calls do with the network namespace of a process and a netlink handle of the namespace, and returns what do
-// has seen. For a process that is gone the error wraps os.ErrNotExist.
-func lookInto[T any](pid int, do func(ns netns.NsHandle, h *netlink.Handle) (T, error)) (seen T, err error) {
-	ns, err := openNetns(pid)
-	if err != nil {
-		return seen, err
-	}
-	defer func() { _ = ns.Close() }()
-	h, err := dump.Open(ns)
-	if err != nil {
-		return seen, fmt.Errorf("entering the network of process %d: %w", pid, err)
-	}
-	defer h.Close()
-	return do(ns, h)
-}
-
-// openNetns opens the network namespace of a process. For a process that is gone, or a zombie, the error wraps
-// os.ErrNotExist.
-func openNetns(pid int) (netns.NsHandle, error) {
-	ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if errors.Is(err, unix.ESRCH) {
-		err = os.ErrNotExist
-	}
-	if err != nil {
-		return netns.None(), fmt.Errorf("opening the network of process %d: %w", pid, err)
-	}
-	return ns, nil
 }
 
 // globalAddrs returns the global IPv4 addresses of a link, primary before secondary as the kernel lists addresses.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"boxrun/netsetup/leases"
 	"boxrun/netsetup/rules"
 )
 
@@ -100,8 +101,8 @@ func (c *Conflist) undo(*Kernel) error {
 // removeLeases removes what host-local leaves in a network's directory. A lease there is somebody's: then the
 // directory stays.
 func removeLeases(dir string) error {
-	leases, err := leasesBelow(dir)
-	if err != nil || len(leases) > 0 {
+	found, err := leases.Below(dir)
+	if err != nil || len(found) > 0 {
 		return err
 	}
 	return os.RemoveAll(dir)

@@ -158,7 +158,7 @@ func TestListenersNamesTheProcess(t *testing.T) {
 	server := `import os, socket, time
 s = socket.create_server(("0.0.0.0", 81))
 os.fork(); time.sleep(60)`
-	pid, _ := sleeper(t, "/usr/bin/python3", "-c", server)
+	pid, _ := nstest.Sleeper(t, "/usr/bin/python3", "-c", server)
 	holder := func() string {
 		holders, err := Listeners([]Port{tcpPort(81)})
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"boxrun/netsetup/leases"
 	"boxrun/netsetup/sockets"
 )
 
@@ -64,34 +65,15 @@ func asked(ports []Port, proto string, number uint16) bool {
 	})
 }
 
-// StaleLeases returns the paths of the leases CollectLeases would remove. It changes nothing.
-func StaleLeases(dirs ...string) ([]string, error) {
-	leases, err := leasesBelow(dirs...)
-	if err != nil {
-		return nil, err
-	}
-	var stale []string
-	for _, l := range leases {
-		dead, err := l.dead()
-		if err != nil {
-			return stale, err
-		}
-		if dead {
-			stale = append(stale, l.path)
-		}
-	}
-	return stale, nil
-}
-
 // Held reports whether an address of n is in use: by a lease with a living owner, or by a neighbour on the bridge.
 func Held(n Network, addr netip.Addr) (bool, error) {
 	near, err := neighbours(n, 0)
 	if _, ok := near[addr]; ok || err != nil {
 		return ok, err
 	}
-	leases, err := leasesBelow(filepath.Join(n.Dir, "leases"), cniLeases)
-	for _, l := range leases {
-		if dead, err := l.dead(); l.addr == addr && !dead && err == nil {
+	found, err := leases.Below(filepath.Join(n.Dir, "leases"), leases.CNI)
+	for _, l := range found {
+		if dead, err := l.Dead(); l.Addr == addr && !dead && err == nil {
 			return true, nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/leases"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -205,8 +206,8 @@ func SweepOutsiders() ([]string, error) {
 	var errs []error
 	for _, l := range links {
 		owner, ours := strings.CutPrefix(l.Attrs().Name, outsiderPrefix)
-		pid := parsePID(owner)
-		if !ours || pid == 0 || l.Type() != "veth" || l.Attrs().Alias != "boxrun:doctor" || exists(pid) {
+		pid := leases.PID(owner)
+		if !ours || pid == 0 || l.Type() != "veth" || l.Attrs().Alias != "boxrun:doctor" || leases.Alive(pid) {
 			continue
 		}
 		swept = append(swept, l.Attrs().Name)
@@ -218,7 +219,7 @@ func SweepOutsiders() ([]string, error) {
 // InNetworkOf runs do in the network of a process: sockets opened by do, and /proc/sys/net as read by do, belong to
 // the network. Other goroutines started by do are not in the network.
 func InNetworkOf(pid int, do func() error) error {
-	ns, err := openNetns(pid)
+	ns, err := dump.Namespace(pid)
 	if err != nil {
 		return err
 	}
@@ -229,7 +230,7 @@ func InNetworkOf(pid int, do func() error) error {
 
 // DialFrom connects from the network of a process. The address is IP:PORT.
 func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, error) {
-	ns, err := openNetns(pid)
+	ns, err := dump.Namespace(pid)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"boxrun/netsetup/leases"
 )
 
 // Reservation keeps another network of host-local on the same bridge from giving the address of a box to somebody else.
@@ -18,9 +20,6 @@ type Reservation struct {
 	Path  string `json:"path"`  // DIRECTORY/ADDRESS
 	Owner string `json:"owner"` // boxrun:NAME
 }
-
-// reservedBy begins the owners of reservations: no pid, and no container's id.
-const reservedBy = "boxrun:"
 
 // reservations returns the reservations of an address in the lease directories of other networks.
 func reservations(owner string, addr netip.Addr, dirs []string) []Reservation {
@@ -33,13 +32,13 @@ func reservations(owner string, addr netip.Addr, dirs []string) []Reservation {
 
 // reservationsBelow returns the reservations of all boxes, in dirs and in the directories a level below.
 func reservationsBelow(dirs ...string) ([]Reservation, error) {
-	leases, err := leasesBelow(dirs...)
+	held, err := leases.Below(dirs...)
 	errs := []error{err}
 	var found []Reservation
-	for _, l := range leases {
-		owner, err := l.owner()
-		if strings.HasPrefix(owner, reservedBy) {
-			found = append(found, Reservation{Path: l.path, Owner: owner})
+	for _, l := range held {
+		owner, err := l.Owner()
+		if strings.HasPrefix(owner, leases.ReservedBy) {
+			found = append(found, Reservation{Path: l.Path, Owner: owner})
 		}
 		errs = append(errs, err)
 	}
@@ -47,7 +46,7 @@ func reservationsBelow(dirs ...string) ([]Reservation, error) {
 }
 
 // box returns the name of the box with the address.
-func (r *Reservation) box() string { return strings.TrimPrefix(r.Owner, reservedBy) }
+func (r *Reservation) box() string { return strings.TrimPrefix(r.Owner, leases.ReservedBy) }
 
 func (r *Reservation) String() string { return r.Path }
 
@@ -59,15 +58,15 @@ func (r *Reservation) commands() (up, down []string) {
 
 // record refuses an address that somebody else has leased meanwhile.
 func (r *Reservation) record(*Kernel) error {
-	owner, err := lease{path: r.Path}.owner()
-	if err != nil || owner == "" || strings.HasPrefix(owner, reservedBy) {
+	owner, err := leases.Lease{Path: r.Path}.Owner()
+	if err != nil || owner == "" || strings.HasPrefix(owner, leases.ReservedBy) {
 		return err
 	}
 	return fmt.Errorf("address %s is taken by %v", filepath.Base(r.Path), claim{lease: r.Path})
 }
 
 func (r *Reservation) check(*Kernel) ([]string, error) {
-	owner, err := lease{path: r.Path}.owner()
+	owner, err := leases.Lease{Path: r.Path}.Owner()
 	switch {
 	case err != nil || owner == r.Owner:
 		return nil, err
@@ -83,7 +82,7 @@ func (r *Reservation) ensure(k *Kernel) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	unlock, err := lockLeases(dir, time.Second)
+	unlock, err := leases.Lock(dir, time.Second)
 	if err != nil {
 		return err
 	}
@@ -97,7 +96,7 @@ func (r *Reservation) ensure(k *Kernel) error {
 // undo removes the lease, and the directories of the network and of all networks if they are empty: like enough boxrun
 // made them.
 func (r *Reservation) undo(*Kernel) error {
-	owner, err := lease{path: r.Path}.owner()
+	owner, err := leases.Lease{Path: r.Path}.Owner()
 	if err != nil || owner != r.Owner {
 		return err
 	}
@@ -108,14 +107,14 @@ func (r *Reservation) undo(*Kernel) error {
 // LeasedTo returns the owners of the leases of an address in dirs and in the directories a level below: a pid for a box
 // of Apptainer's, boxrun:NAME for a reservation, a container's id for others.
 func LeasedTo(addr netip.Addr, dirs ...string) ([]string, error) {
-	leases, err := leasesBelow(dirs...)
+	found, err := leases.Below(dirs...)
 	errs := []error{err}
 	var owners []string
-	for _, l := range leases {
-		if l.addr != addr {
+	for _, l := range found {
+		if l.Addr != addr {
 			continue
 		}
-		owner, err := l.owner()
+		owner, err := l.Owner()
 		if owner != "" && !slices.Contains(owners, owner) {
 			owners = append(owners, owner)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/leases"
 	"boxrun/netsetup/rules"
 )
 
@@ -31,11 +32,11 @@ func Sweep(k *Kernel, known []string) ([]string, error) {
 // SweepReserved releases the addresses reserved for boxes not in known, and returns the names of the boxes. Sweep does the
 // same, for which it has to read rules.
 func SweepReserved(known []string) (names []string, err error) {
-	leases, err := reservationsBelow(cniLeases)
+	reserved, err := reservationsBelow(leases.CNI)
 	errs := []error{err}
-	for i := range leases {
-		if name := leases[i].box(); !slices.Contains(known, name) {
-			errs = append(errs, leases[i].undo(nil))
+	for i := range reserved {
+		if name := reserved[i].box(); !slices.Contains(known, name) {
+			errs = append(errs, reserved[i].undo(nil))
 			names = append(names, name)
 		}
 	}
@@ -93,8 +94,8 @@ func leftovers(k *Kernel, known []string) ([]leftover, error) {
 			}
 		}
 	}
-	leases, leasesErr := reservationsBelow(cniLeases)
-	for _, l := range leases {
+	reserved, leasesErr := reservationsBelow(leases.CNI)
+	for _, l := range reserved {
 		if !slices.Contains(known, l.box()) {
 			boxes[l.box()] = true
 		}
@@ -104,7 +105,7 @@ func leftovers(k *Kernel, known []string) ([]leftover, error) {
 		p := Ports(Box{Name: name}) // the rules of a box are found by its name alone
 		others := func(r Reservation) bool { return r.box() != name }
 		found = append(found, leftover{"box", name, bothFamilies(p),
-			slices.DeleteFunc(slices.Clone(leases), others)})
+			slices.DeleteFunc(slices.Clone(reserved), others)})
 	}
 	bridges, err := k.goneBridges(have)
 	for _, name := range bridges {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/leases"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 )
@@ -68,7 +69,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 	found.Rules = slices.Concat(tracesAmong(have), tracesAmong(have6), tracesAmong(other))
 	found.Unmanaged = tracedManagers()
 	var bridgesErr, leasesErr error
-	found.Leases, leasesErr = reservationsBelow(cniLeases)
+	found.Leases, leasesErr = reservationsBelow(leases.CNI)
 	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
 	if err := errors.Join(bridgesErr, leasesErr); err != nil {
 		return found, err

@@ -17,7 +17,7 @@ import (
 
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
-	routes, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
+	routes, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
 		return dump.DefaultRoutes(h)
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
 
 // knows reports whether a neighbour has answered.
 func knows(pid int, addr netip.Addr) (bool, error) {
-	entries, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Neigh, error) {
+	entries, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Neigh, error) {
 		return dump.Neighs(h, 0, netlink.FAMILY_V4)
 	})
 	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {

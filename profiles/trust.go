@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"boxrun/profiles/groups"
 )
 
 // TrustError says that somebody else could have written a profile.
@@ -49,7 +51,7 @@ func Trusted(file string, invoker int) error {
 		if owner != 0 && owner != invoker {
 			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), ofRoot}
 		}
-		if who := writers(info.Mode()); who != "" && (who != itsGroup || !ownGroupOnly(path, info)) {
+		if who := writers(info.Mode()); who != "" && (who != itsGroup || !groups.OwnerOnly(path, info)) {
 			return &TrustError{file, path, "is writable for " + who, "look through it first, then chmod go-w " + shellWord(path)}
 		}
 		return nil

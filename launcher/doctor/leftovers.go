@@ -17,6 +17,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/leases"
 )
 
 // leftoverLooks looks for leftovers of boxes, and of the scripts people used before boxrun.
@@ -112,7 +113,7 @@ func (l leftoverLooks) leases(context.Context) Check {
 			return fail("packets for the box go to somebody else", "boxrun restart "+b.Name, "%s, the address of %s, is leased to %s, too", b.Addr, b.Name, say.Listed(others, 3))
 		}
 	}
-	stale, err := netsetup.StaleLeases(network.LeaseDirs(l.store)...)
+	stale, err := leases.Stale(network.LeaseDirs(l.store)...)
 	if err != nil {
 		return broken(err)
 	}

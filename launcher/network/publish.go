@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
+	"boxrun/netsetup/leases"
 	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
@@ -18,7 +19,7 @@ import (
 // CollectLeases removes the leases of dead owners and returns their paths. Some leases may belong to another runtime.
 // Errors with leases are therefore only warnings: they stop no box of boxrun's from starting or stopping.
 func CollectLeases(s *box.Store) []string {
-	removed, err := netsetup.CollectLeases(LeaseDirs(s)...)
+	removed, err := leases.Collect(LeaseDirs(s)...)
 	for _, e := range fault.Split(err) {
 		s.Notef("warning: %v", e)
 	}

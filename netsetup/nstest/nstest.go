@@ -179,3 +179,24 @@ func WaitFor(t *testing.T, ok func() bool) {
 		}
 	}
 }
+
+// Sleeper starts a process that lives until the test ends or stop is called.
+func Sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	if len(argv) > 0 {
+		cmd = exec.Command(argv[0], argv[1:]...)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	t.Cleanup(stop)
+	return cmd.Process.Pid, stop
+}
+
+// Lease is the content of the lease of an address for a process, as host-local writes it.
+func Lease(pid int) string { return fmt.Sprintf("%d\r\neth0", pid) }

@@ -1,4 +1,4 @@
-package profiles
+package groups
 
 import (
 	"errors"
@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownGroupOnly reports whether nobody but its owner can write a file that is writable for its group: the group is the
+// OwnerOnly reports whether nobody but its owner can write a file that is writable for its group: the group is the
 // owner's own, as useradd makes groups, and no access control list hides behind the group's bits. Root has no own group.
 // Users that are not in /etc/passwd are not known to be the only ones in a group.
-func ownGroupOnly(path string, info fs.FileInfo) bool {
+func OwnerOnly(path string, info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || stat.Uid == 0 {
 		return false

@@ -1,4 +1,4 @@
-package netsetup
+package leases
 
 import (
 	"encoding/json"
@@ -23,26 +23,48 @@ import (
 // Directories of CNI's library and of the host-local plugin, unless told otherwise. The directories are on disk, so
 // they outlive a reboot.
 const (
-	cniLeases  = "/var/lib/cni/networks" // NETWORK/ADDRESS, content "OWNER\r\nIFNAME"
+	CNI        = "/var/lib/cni/networks" // NETWORK/ADDRESS, content "OWNER\r\nIFNAME"
 	cniResults = "/var/lib/cni/results"  // NETWORK-OWNER-IFNAME
 )
 
 // maxPID is the kernel's PID_MAX_LIMIT.
 const maxPID = 1 << 22
 
+// ReservedBy begins the owners of boxrun's own reservations: no pid, and no container's id.
+const ReservedBy = "boxrun:"
+
 // clockMargin is how much later than its lease a process may seem to have started and still be its owner.
 const clockMargin = 2 * time.Second
 
-// CollectLeases removes the leases and the cached CNI results of dead owners, and returns the paths of what is
+// Collect removes the leases and the cached CNI results of dead owners, and returns the paths of what is
 // removed. Leases are left behind when an instance's processes are killed. A stale lease blocks its address, or every
 // start with the same pid.
 //
 // A lease is a file of the host-local plugin, named after an address, in a directory of dirs or in a directory below.
 // Apptainer's owners are pids (the box's init), and boxrun's own owners begin with boxrun: (see Reservation). An owner of
-// any other form is another runtime's: such leases and results stay. A directory that does not exist counts as empty. CollectLeases goes on past errors and returns them
+// any other form is another runtime's: such leases and results stay. A directory that does not exist counts as empty. Collect goes on past errors and returns them
 // joined.
-func CollectLeases(dirs ...string) ([]string, error) {
+func Collect(dirs ...string) ([]string, error) {
 	return collector{results: cniResults, lockWait: time.Second}.collect(dirs)
+}
+
+// Stale returns the paths of the leases Collect would remove. It changes nothing.
+func Stale(dirs ...string) ([]string, error) {
+	found, err := Below(dirs...)
+	if err != nil {
+		return nil, err
+	}
+	var stale []string
+	for _, l := range found {
+		dead, err := l.Dead()
+		if err != nil {
+			return stale, err
+		}
+		if dead {
+			stale = append(stale, l.Path)
+		}
+	}
+	return stale, nil
 }
 
 // collector collects what dead processes left with CNI.
@@ -52,13 +74,13 @@ type collector struct {
 }
 
 func (c collector) collect(dirs []string) ([]string, error) {
-	leases, err := leasesBelow(dirs...)
+	leases, err := Below(dirs...)
 	errs := []error{err}
 	var removed []string
 	for _, l := range leases {
 		done, err := l.collect(c.lockWait)
 		if done {
-			removed = append(removed, l.path)
+			removed = append(removed, l.Path)
 		}
 		errs = append(errs, err)
 	}
@@ -78,7 +100,7 @@ func collectResults(dir string) ([]string, error) {
 		}
 		path := filepath.Join(dir, e.Name())
 		pid, err := resultOwner(path)
-		if err == nil && pid > 0 && !exists(pid) {
+		if err == nil && pid > 0 && !Alive(pid) {
 			if err = os.Remove(path); err == nil {
 				removed = append(removed, path)
 			}
@@ -103,18 +125,18 @@ func resultOwner(path string) (int, error) {
 	if json.Unmarshal(text, &result) != nil {
 		return 0, nil
 	}
-	return parsePID(result.ContainerID), nil
+	return PID(result.ContainerID), nil
 }
 
-// lease is a file by which an owner holds an address.
-type lease struct {
-	path string
-	addr netip.Addr
+// Lease is a file by which an owner holds an address.
+type Lease struct {
+	Path string
+	Addr netip.Addr
 }
 
-// leasesBelow returns the leases in dirs and in the directories a level below. What vanishes meanwhile is left out.
-func leasesBelow(dirs ...string) ([]lease, error) {
-	var leases []lease
+// Below returns the leases in dirs and in the directories a level below. What vanishes meanwhile is left out.
+func Below(dirs ...string) ([]Lease, error) {
+	var leases []Lease
 	var errs []error
 	look := func(dir string) (below []string) { // the plugin keeps last_reserved_ip.0 and lock beside the leases
 		entries, err := readDir(dir)
@@ -126,7 +148,7 @@ func leasesBelow(dirs ...string) ([]lease, error) {
 			case e.IsDir():
 				below = append(below, path)
 			case err == nil && e.Type().IsRegular():
-				leases = append(leases, lease{path, addr})
+				leases = append(leases, Lease{path, addr})
 			}
 		}
 		return below
@@ -149,35 +171,35 @@ func readDir(dir string) ([]fs.DirEntry, error) {
 }
 
 // collect removes the lease if its owner is dead, and reports whether the lease was removed.
-func (l lease) collect(lockWait time.Duration) (bool, error) {
-	if dead, err := l.dead(); !dead || err != nil {
+func (l Lease) collect(lockWait time.Duration) (bool, error) {
+	if dead, err := l.Dead(); !dead || err != nil {
 		return false, err
 	}
-	unlock, err := lockLeases(filepath.Dir(l.path), lockWait)
+	unlock, err := Lock(filepath.Dir(l.Path), lockWait)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
 	// The address may have been given to the next box before the lock was ours.
-	if dead, err := l.dead(); !dead || err != nil {
+	if dead, err := l.Dead(); !dead || err != nil {
 		return false, err
 	}
-	err = os.Remove(l.path)
+	err = os.Remove(l.Path)
 	if ignoreGone(err) != nil {
 		return false, fmt.Errorf("collecting a lease: %w", err)
 	}
 	return err == nil, nil
 }
 
-// dead reports whether the owner is certainly gone: no process has its pid, or the process with its pid is younger
+// Dead reports whether the owner is certainly gone: no process has its pid, or the process with its pid is younger
 // than the lease and does not hold the address. The address counts because every process looks younger after a clock
 // was set forward. A lease that is gone has no dead owner.
-func (l lease) dead() (bool, error) {
-	owner, err := l.owner()
-	if strings.HasPrefix(owner, reservedBy) {
+func (l Lease) Dead() (bool, error) {
+	owner, err := l.Owner()
+	if strings.HasPrefix(owner, ReservedBy) {
 		return l.beforeBoot()
 	}
-	pid := parsePID(owner)
+	pid := PID(owner)
 	if pid == 0 || err != nil {
 		return false, err
 	}
@@ -188,20 +210,20 @@ func (l lease) dead() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	info, err := os.Stat(l.path)
+	info, err := os.Stat(l.Path)
 	if err != nil {
 		return false, ignoreGone(err)
 	}
 	if !started.After(info.ModTime().Add(clockMargin)) {
 		return false, nil
 	}
-	holds, err := holdsAddr(pid, l.addr)
+	holds, err := holdsAddr(pid, l.Addr)
 	return !holds && err == nil, err
 }
 
 // beforeBoot reports whether the lease was written before the host booted: no box of boxrun's outlives a boot.
-func (l lease) beforeBoot() (bool, error) {
-	info, err := os.Stat(l.path)
+func (l Lease) beforeBoot() (bool, error) {
+	info, err := os.Stat(l.Path)
 	if err != nil {
 		return false, ignoreGone(err)
 	}
@@ -218,10 +240,10 @@ func sinceBoot() (time.Duration, error) {
 	return time.Duration(up.Nano()), nil
 }
 
-// owner returns the first line of the lease: a pid for Apptainer's, a container's id for others, "" for a lease half
+// Owner returns the first line of the lease: a pid for Apptainer's, a container's id for others, "" for a lease half
 // written or gone.
-func (l lease) owner() (string, error) {
-	text, err := os.ReadFile(l.path)
+func (l Lease) Owner() (string, error) {
+	text, err := os.ReadFile(l.Path)
 	if err != nil {
 		return "", ignoreGone(err)
 	}
@@ -230,11 +252,16 @@ func (l lease) owner() (string, error) {
 }
 
 // ignoreGone drops the error of a file, or of a process behind a file, that is gone.
-func ignoreGone(err error) error { return ignore(err, fs.ErrNotExist, unix.ESRCH) }
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
 
 // holdsAddr reports whether the network of a process has an address. A process that is gone has no address.
 func holdsAddr(pid int, addr netip.Addr) (bool, error) {
-	addrs, err := lookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Addr, error) {
+	addrs, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Addr, error) {
 		return dump.Addrs(h, nil, netlink.FAMILY_ALL)
 	})
 	if ignoreGone(err) != nil {
@@ -244,9 +271,9 @@ func holdsAddr(pid int, addr netip.Addr) (bool, error) {
 	return slices.ContainsFunc(addrs, has), nil
 }
 
-// lockLeases takes the lock that host-local takes around each change, and returns the function that lets go. Without a
+// Lock takes the lock that host-local takes around each change, and returns the function that lets go. Without a
 // lock file nothing has ever been leased there, and there is nobody to keep out.
-func lockLeases(dir string, wait time.Duration) (unlock func(), err error) {
+func Lock(dir string, wait time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() {}, nil
@@ -265,8 +292,8 @@ func lockLeases(dir string, wait time.Duration) (unlock func(), err error) {
 	}
 }
 
-// parsePID returns the pid in text, or 0 where text is no pid or not a box's: pid 1 is the host's init.
-func parsePID(text string) int {
+// PID returns the pid in text, or 0 where text is no pid or not a box's: pid 1 is the host's init.
+func PID(text string) int {
 	pid, err := strconv.Atoi(text)
 	if err != nil || pid <= 1 || pid > maxPID || text[0] == '+' {
 		return 0
@@ -274,8 +301,8 @@ func parsePID(text string) int {
 	return pid
 }
 
-// exists reports whether a process, or a zombie not yet waited for, has this pid.
-func exists(pid int) bool {
+// Alive reports whether a process, or a zombie not yet waited for, has this pid.
+func Alive(pid int) bool {
 	return !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 

@@ -1,10 +1,10 @@
-package netsetup
+package leases
 
 import (
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,28 +21,10 @@ const lockWait = 300 * time.Millisecond
 
 func collecting(results string) collector { return collector{results: results, lockWait: lockWait} }
 
-// sleeper starts a process that lives until the test ends or stop is called.
-func sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
-	t.Helper()
-	cmd := exec.Command("sleep", "60")
-	if len(argv) > 0 {
-		cmd = exec.Command(argv[0], argv[1:]...)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	t.Cleanup(stop)
-	return cmd.Process.Pid, stop
-}
-
 // deadPID returns the pid of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
-	pid, stop := sleeper(t)
+	pid, stop := nstest.Sleeper(t)
 	stop()
 	return pid
 }
@@ -63,28 +45,26 @@ func tree(t *testing.T, root string) string {
 	return strings.Join(files, "\n")
 }
 
-func owned(pid int) string { return fmt.Sprintf("%d\r\neth0", pid) }
-
 func resultOf(pid int) string {
 	return fmt.Sprintf(`{"kind":"cniCacheV1","containerId":"%d","ifName":"eth0"}`, pid)
 }
 
 func TestCollectLeases(t *testing.T) {
-	alive, _ := sleeper(t)
+	alive, _ := nstest.Sleeper(t)
 	dead := deadPID(t)
 	root := nstest.Root(t, map[string]string{
-		"run/boxrun-sbr0/10.22.0.2":                       owned(alive),
-		"run/boxrun-sbr0/10.22.0.3":                       owned(dead),
+		"run/boxrun-sbr0/10.22.0.2":                       nstest.Lease(alive),
+		"run/boxrun-sbr0/10.22.0.3":                       nstest.Lease(dead),
 		"run/boxrun-sbr0/last_reserved_ip.0":              "10.22.0.3",
 		"run/boxrun-sbr0/lock":                            "",
-		"var/bridge/10.22.0.4":                            owned(dead) + "\r\n",
-		"var/bridge/10.22.0.5":                            owned(1), // no box is the host's init
-		"var/bridge/10.22.0.6":                            "",       // the plugin is about to write it
-		"var/bridge/fd00::2":                              owned(dead),
+		"var/bridge/10.22.0.4":                            nstest.Lease(dead) + "\r\n",
+		"var/bridge/10.22.0.5":                            nstest.Lease(1), // no box is the host's init
+		"var/bridge/10.22.0.6":                            "",              // the plugin is about to write it
+		"var/bridge/fd00::2":                              nstest.Lease(dead),
 		"var/podman/10.88.0.2":                            "36d0b7c0aa57d4b6bd0a1ca4fbcc1d0ac3a2d5b9d0ae4c0a9d94f10a8ff6fe0e\r\neth0",
 		"var/podman/10.88.0.3":                            "99999999999999999999999\r\neth0",
-		"var/podman/10.88.0.4/a-directory":                owned(dead),
-		"var/10.22.0.7":                                   owned(dead), // dirs may be the networks' own
+		"var/podman/10.88.0.4/a-directory":                nstest.Lease(dead),
+		"var/10.22.0.7":                                   nstest.Lease(dead), // dirs may be the networks' own
 		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", alive): resultOf(alive),
 		fmt.Sprintf("results/boxrun-sbr0-%d-eth0", dead):  resultOf(dead),
 		fmt.Sprintf("results/my-net-%d-eth1", dead):       resultOf(dead),
@@ -131,13 +111,16 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 	}
 	// One process has the pid of a dead box; the other is a box whose lease seems older than it is, because the clock
 	// was set forward after the start.
-	reused, _ := sleeper(t)
-	box, _ := sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
-	nstest.WaitFor(t, func() bool { holds, err := holdsAddr(box, mustAddr("10.22.0.3")); return holds && err == nil })
+	reused, _ := nstest.Sleeper(t)
+	box, _ := nstest.Sleeper(t, "unshare", "-n", "sh", "-c", "ip link set lo up; ip addr add 10.22.0.3/32 dev lo; exec sleep 60")
+	nstest.WaitFor(t, func() bool {
+		holds, err := holdsAddr(box, netip.MustParseAddr("10.22.0.3"))
+		return holds && err == nil
+	})
 	root := nstest.Root(t, map[string]string{
-		"boxrun-sbr0/10.22.0.2": owned(reused),
-		"boxrun-sbr0/10.22.0.3": owned(box),
-		"boxrun-sbr0/10.22.0.4": owned(reused), // written after the process started: its own
+		"boxrun-sbr0/10.22.0.2": nstest.Lease(reused),
+		"boxrun-sbr0/10.22.0.3": nstest.Lease(box),
+		"boxrun-sbr0/10.22.0.4": nstest.Lease(reused), // written after the process started: its own
 	})
 	past := time.Now().Add(-time.Hour)
 	for _, addr := range []string{"10.22.0.2", "10.22.0.3"} {
@@ -155,7 +138,7 @@ func TestCollectLeasesOfReusedPID(t *testing.T) {
 
 func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 	t.Parallel()
-	dead := owned(deadPID(t))
+	dead := nstest.Lease(deadPID(t))
 	root := nstest.Root(t, map[string]string{"net/10.22.0.2": dead, "net/lock": ""})
 	lock, err := os.Open(filepath.Join(root, "net/lock"))
 	if err != nil {
@@ -172,9 +155,9 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 	}
 
 	// The holder gives the address to a living process and lets go: the lease must stay.
-	alive, _ := sleeper(t)
+	alive, _ := nstest.Sleeper(t)
 	time.AfterFunc(lockWait/6, func() {
-		_ = os.WriteFile(filepath.Join(root, "net/10.22.0.2"), []byte(owned(alive)), 0o644)
+		_ = os.WriteFile(filepath.Join(root, "net/10.22.0.2"), []byte(nstest.Lease(alive)), 0o644)
 		lock.Close()
 	})
 	removed, err := collecting(filepath.Join(root, "none")).collect([]string{root})
@@ -186,7 +169,7 @@ func TestCollectLeasesWaitsForTheLock(t *testing.T) {
 func TestCollectLeasesWhileTheyVanish(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	dead := owned(deadPID(t))
+	dead := nstest.Lease(deadPID(t))
 	done := make(chan struct{})
 	var plugin sync.WaitGroup
 	plugin.Go(func() {
@@ -203,12 +186,11 @@ func TestCollectLeasesWhileTheyVanish(t *testing.T) {
 			_ = os.RemoveAll(dir)
 		}
 	})
-	n := Network{Bridge: "nosuchbridge", Subnet: mustPrefix("10.22.0.0/16")}
 	for deadline := time.Now().Add(time.Second / 2); time.Now().Before(deadline); {
 		if _, err := collecting(filepath.Join(root, "none")).collect([]string{root}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := freeAddr(n, mustAddr("10.22.0.9"), nil, nil, root); err != nil {
+		if _, err := Stale(root); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +205,7 @@ func TestProcessStart(t *testing.T) {
 	if err := os.Symlink("/bin/sleep", odd); err != nil {
 		t.Fatal(err)
 	}
-	pid, _ := sleeper(t, odd, "60")
+	pid, _ := nstest.Sleeper(t, odd, "60")
 	started, err := processStart(pid)
 	if err != nil {
 		t.Fatal(err)
