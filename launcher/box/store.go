@@ -114,12 +114,12 @@ func (s *Store) BoxDir(name string) string { return s.Path("boxes", name) }
 // ConfDir is the directory of the files bound into a box.
 func (s *Store) ConfDir(name string) string { return filepath.Join(s.BoxDir(name), "conf") }
 
-// JournalMemory is where a file system in memory has the journal that a box keeps in memory. It is outside of BoxDir, as
-// it outlives a start anew.
-func (s *Store) JournalMemory(name string) string { return s.Path(JournalsDir, name) }
+// JournalMemory is where a file system in memory has the journal that a box keeps in memory. It is outside of the state, as
+// it outlives a start anew, and the loss of the state.
+func (s *Store) JournalMemory(name string) string { return filepath.Join(s.JournalMemories(), name) }
 
-// JournalsDir is the directory of the state for the journals that boxes keep in memory.
-const JournalsDir = "journals"
+// JournalMemories is the directory of all JournalMemory.
+func (s *Store) JournalMemories() string { return s.Dir + "-journals" }
 
 // HelloRoot is the directory of the sandbox of builtin:hello, for a single box.
 func (s *Store) HelloRoot(name string) string { return filepath.Join(s.BoxDir(name), "root") }

@@ -13,7 +13,9 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -197,12 +199,13 @@ func (r reset) removeTraces() error {
 // removeFiles removes the state, and CNI's files about boxrun's networks. The lock held now is removed on its release.
 func (r reset) removeFiles() error {
 	results, _ := filepath.Glob("/var/lib/cni/results/boxrun-*") // the pattern is well-formed
-	return fault.Each(append(results, r.l.Records("*")...), func(path string) error {
+	journals := fault.Each(storage.UnmadeMemories(r.l.Store), files.Removal.Do)
+	return errors.Join(journals, fault.Each(append(results, r.l.Records("*")...), func(path string) error {
 		if path == r.l.Path("locks") {
 			return nil
 		}
 		return os.RemoveAll(path)
-	})
+	}))
 }
 
 // removeUnits disables all boxes, removes the units, and makes systemd forget them. systemd itself removes the links,
@@ -239,6 +242,7 @@ func ResetCommands(l *launcher.Launcher) ([]string, error) {
 	if files.Exists(l.Dir) || len(lines) > 0 { // a stopping box gives back its lease there
 		lines = append(lines, "rm -rf "+files.Quote(l.Dir))
 	}
+	lines = append(lines, list.Map(storage.UnmadeMemories(l.Store), files.Removal.Command)...)
 	return lines, nil
 }
 

@@ -81,6 +81,18 @@ func UnmadeMemory(s *box.Store, b *box.Box) []files.Removal {
 	if b.Anew {
 		return nil
 	}
-	dir := s.JournalMemory(b.Name)
-	return []files.Removal{{Paths: []string{dir}, Mounted: true}, {Paths: []string{filepath.Dir(dir)}, IfEmpty: true}}
+	return unmade(s, s.JournalMemory(b.Name))
+}
+
+// UnmadeMemories returns the removal of all such file systems, as of boxes whose records are lost.
+func UnmadeMemories(s *box.Store) []files.Removal {
+	left, _ := filepath.Glob(s.JournalMemory("*")) // the pattern is well-formed
+	if len(left) == 0 {
+		return nil
+	}
+	return unmade(s, left...)
+}
+
+func unmade(s *box.Store, dirs ...string) []files.Removal {
+	return []files.Removal{{Paths: dirs, Mounted: true}, {Paths: []string{s.JournalMemories()}, IfEmpty: true}}
 }
