@@ -30,8 +30,9 @@ const variable = "BOXRUN_CONFINE"
 // order is what Init is told about the box.
 type order struct {
 	Security    profiles.Security `json:"security"`
-	HostNetwork bool              `json:"host_network"` // the network is the host's
-	Bare        bool              `json:"bare"`         // boxrun is the image's own init: nothing is to be uncovered
+	HostNetwork bool              `json:"host_network"`       // the network is the host's
+	Volatile    bool              `json:"volatile,omitempty"` // the box keeps /var/log/journal in memory
+	Bare        bool              `json:"bare"`               // boxrun is the image's own init: nothing is to be uncovered
 
 	Inside6 *six.Inside `json:"inside6,omitempty"` // IPv6 in the box's own network
 }
@@ -42,7 +43,7 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside) []string {
 	if !p.Security.Confined() {
 		return nil
 	}
-	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Bare: bare, Inside6: inside6})
+	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Volatile: volatile(p, journals), Bare: bare, Inside6: inside6})
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
@@ -120,7 +121,7 @@ func (o order) steps() []step {
 		list = append(list, step{"taking no router's word", TakeNoAdvertisements})
 	}
 	if !o.Bare {
-		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", keepJournal})
+		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", func() error { return keepJournal(o.Volatile) }})
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})

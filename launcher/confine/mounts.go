@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/files"
+	"boxrun/profiles"
 )
 
 // closed are the flags of mounts without programs, devices and set-user-ID bits.
@@ -218,12 +220,26 @@ func maskUnits() error {
 // JournalDir is where a box finds memory of the host for its journal, until the journal's place is mounted.
 const JournalDir = "/etc/boxrun/journal"
 
-// keepJournal moves the memory of the host for the journal to where journald looks for a journal in memory. An image
-// without systemd has no /run of boxrun's.
-func keepJournal() error {
-	const dir = "/run/log/journal"
+// journals is where journald keeps journals, in an image with the directory.
+const journals = "/var/log/journal"
+
+// volatile reports whether a box of the profile keeps everything below a path of its own in memory.
+func volatile(p profiles.Profile, path string) bool {
+	return p.Storage.Root != "overlay" && !slices.ContainsFunc(p.Storage.Binds, func(b profiles.Bind) bool {
+		return b.Target == path || strings.HasPrefix(path, b.Target+"/")
+	})
+}
+
+// keepJournal moves the memory of the host for the journal to where journald writes: to /var/log/journal of an image with
+// that directory, if the box keeps it in memory, and else to the place of journals in memory. An image without systemd has
+// no /run of boxrun's.
+func keepJournal(inMemory bool) error {
+	dir := "/run/log/journal"
 	if !files.Exists(JournalDir) || !files.Exists("/run/systemd") {
 		return nil
+	}
+	if info, err := os.Lstat(journals); inMemory && err == nil && info.IsDir() {
+		dir = journals
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
