@@ -26,7 +26,7 @@ help:
 	@echo 'make check      the tests that need no root'
 	@echo 'make arch       boxrun for other architectures, with some tests under emulation (root; installs qemu-user)'
 	@echo 'make testhost   a shell on a booted test host with boxrun (root); HOST=debian12 for another release'
-	@echo 'make bench      boxrun against Apptainer alone (root)'
+	@echo 'make bench      boxrun beside Apptainer alone, Podman and systemd-nspawn: docs/performance.md (root)'
 	@echo 'make soak       the tests at full length: two hours, and 5 minutes for each fuzz target (root)'
 	@echo 'make lint       golangci-lint'
 	@echo 'make shape      how large packages, types and functions are, against the limits of docs/development.md'
@@ -48,6 +48,10 @@ install: build
 	install -D -m 644 bin/boxrun.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/boxrun
 	install -D -m 644 bin/boxrun.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_boxrun
 	install -D -m 644 bin/boxrun.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/boxrun.fish
+	@# Debian's fish looks nowhere below /usr/local, but in /etc/fish where it is installed.
+	if [ "$(PREFIX)" = /usr/local ] && [ -d $(DESTDIR)/etc/fish ]; then \
+		install -D -m 644 bin/boxrun.fish $(DESTDIR)/etc/fish/completions/boxrun.fish; \
+	fi
 	rm -rf bin/man
 	bin/boxrun man bin/man
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
@@ -121,7 +125,7 @@ testhost: build bin/probe
 	@go run ./e2e/cmd/testhost $(if $(HOST),-host $(HOST)) shell
 
 bench: build bin/probe
-	@go run ./e2e/cmd/testhost bench
+	@go run ./e2e/cmd/testhost -page docs/performance.md bench
 
 soak:
 	$(MAKE) fuzz FUZZTIME=5m

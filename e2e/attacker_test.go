@@ -22,6 +22,7 @@ func TestAttackerCases(t *testing.T) {
 		{"files", host.keepsItsFiles},
 		{"executable", host.keepsItsExecutable},
 		{"programs", host.runsNoProgramsOfABox},
+		{"routers", host.hasNoRouterBesidesTheHost},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(h.in(t)) })
 	}
@@ -70,10 +71,11 @@ func (h host) keepsItsFiles() {
 		"writes what it may read": "boxrun exec evil -- sh -c ': > /proc/self/fd/0' < /srv/closed/log",
 		"lists a directory":       "boxrun exec evil -- ls /proc/self/fd/0/ < /srv/closed | grep -q name && exit 1",
 		"changes a mode":          "boxrun exec evil -- chmod 600 /proc/self/fd/0 < /dev/null",
+		"closes a device":         "boxrun exec evil -- chmod 600 /dev/null && boxrun exec web -- chown nobody /dev/null",
 	} {
-		if r := h.run("bash", "-c", "{ "+script+"; } 2> /dev/null; [ $(stat -c %a /dev/null) = 666 ] && grep -q kept /srv/closed/log"); r.Code != 0 {
+		if r := h.run("bash", "-c", "{ "+script+"; } 2> /dev/null; [ \"$(stat -c '%a %U' /dev/null)\" = '666 root' ] && grep -q kept /srv/closed/log"); r.Code != 0 {
 			h.t.Errorf("a box that %s: %v", name, r)
-			h.sh("chmod 666 /dev/null; echo kept > /srv/closed/log")
+			h.sh("chown root /dev/null; chmod 666 /dev/null; echo kept > /srv/closed/log")
 		}
 	}
 	got := h.sh(`printf '1\n2\n3\n' > /srv/lines; while read n; do boxrun exec evil -- true; echo $n; done < /srv/lines
@@ -116,4 +118,25 @@ func (h host) runsNoProgramsOfABox() {
 	}
 	h.must("boxrun", "down", "kept")
 	h.sh("rm -r /var/lib/boxrun/kept")
+}
+
+// advertise says to all on the network of a box, ten times in a second, that the box is the router and which addresses are
+// there.
+const advertise = `use Socket qw(:all); my $i = 1 * ` + "`cat /sys/class/net/eth0/ifindex`" + `; socket(my $s, AF_INET6, SOCK_RAW, 58) or die "$!";
+	setsockopt($s, 41, $_, pack("i", $_ == 18 ? 255 : $i)) or die $! for 18, 17;
+	my $ra = pack("CCnCCnNN", 134, 0, 0, 64, 0, 1800, 0, 0) . pack("CCCCNNN", 3, 4, 64, 0xC0, 86400, 14400, 0) . inet_pton(AF_INET6, "2001:db8::");
+	for (1..10) { send($s, $ra, 0, pack_sockaddr_in6(0, inet_pton(AF_INET6, "ff02::1"), $i)) or die $!; select(undef, undef, undef, 0.1) }`
+
+// hasNoRouterBesidesTheHost has root of a box play the router of its neighbours, confined ones and others.
+func (h host) hasNoRouterBesidesTheHost() {
+	h.profile("loose", strings.Replace(victim, "8081", "8084", 1)+"[security]\nlevel = \"host\"\n")
+	h.must("boxrun", "up", "loose")
+	h.must("boxrun", "exec", "web", "--", "perl", "-e", advertise)
+	for _, name := range []string{"other", "loose", "web"} {
+		got := h.sh("nsenter -n -t $(jq .state.init.pid /run/boxrun/boxes/" + name + ".json) ip -6 route; ip -6 route")
+		if strings.Contains(got, "2001:db8:") || strings.Contains(got, "proto ra") {
+			h.t.Errorf("a neighbour's word gave %s and the host these routes:\n%s", name, got)
+		}
+	}
+	h.must("boxrun", "down", "loose")
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // tree makes a directory with all that a copy has to keep, at a path of whoever runs it. A set-group-id bit it does not
@@ -87,10 +88,31 @@ func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 		{1, "/srv/in/file", "web:/nowhere/file", []string{"in the box", "/nowhere", "no such file"}},
 		{1, "web:/etc/hostname", "/srv/emptied", []string{"/srv/emptied/hostname: what is there is a directory"}},
 		{1, "/srv/in/file", "web:/etc/hosts", []string{"in the box", "/etc/hosts"}}, // boxrun's own, bound read-only
+		{1, "web:/dev/null", "/srv/out/null", []string{"in the box: copying /dev/null: it is a socket or a device"}},
+		{1, "/dev/null", "web:/srv", []string{"error: copying /dev/null: it is a socket or a device"}},
+		{1, "web:/run/systemd/private", "/srv/out", []string{"in the box: copying /run/systemd/private: it is a socket"}},
+		{1, "web:/proc/1/mem", "/srv/out", []string{"in the box: copying /proc/1/mem: "}},
 	} {
 		h.fails(c.code, append(c.words, "boxrun: error: "), "boxrun", "cp", c.source, c.target)
 	}
 	h.refuses(1, []string{"cp", "root"}, "runuser", "-u", "alice", "--", "boxrun", "cp", "web:/etc/hostname", "/tmp")
+	h.copiesTars()
+}
+
+// copiesTars wants "-" to mean a tar, as with docker cp, and what the kernel makes in a box to come whole.
+func (h host) copiesTars() {
+	h.sh("mkdir /srv/tar; cd /srv/tar; boxrun cp web:/etc/apt - | tar x; boxrun cp web:/etc/hostname - | tar x; boxrun cp web:/proc/1/environ .")
+	if got := h.sh("ls -d /srv/tar/apt/apt.conf.d; cat /srv/tar/hostname; tr '\\0' '\n' < /srv/tar/environ | grep -c ^container="); got != "/srv/tar/apt/apt.conf.d\nweb\n1\n" {
+		h.t.Errorf("from the box: %q", got)
+	}
+	h.sh("tar c -C /srv/in . | boxrun cp - web:/srv/in2; echo web > /srv/tar/-; cd /srv/tar; boxrun cp ./- web:/srv/dash")
+	if got := h.must("boxrun", "exec", "web", "--", "cat", "/srv/in2/file", "/srv/dash"); got != "new\nweb\n" {
+		h.t.Errorf("in the box: %q", got)
+	}
+	h.fails(1, []string{"reading a tar from stdin"}, "sh", "-c", "echo text | boxrun cp - web:/srv")
+	if r, err := h.terminal("boxrun", "cp", "web:/etc/apt", "-").Wait(10 * time.Second); err != nil || r.Code != 2 || !strings.Contains(r.Stdout, "a tar is for no terminal") {
+		h.t.Errorf("to a terminal: %v, %v", r, err)
+	}
 }
 
 // Links in the box lead where they lead there: root in it cannot have a copy touch the host's files, or give them away.

@@ -21,6 +21,7 @@ need nft nftables
 need ethtool ethtool
 need conntrack conntrack
 need sysctl procps
+need strace strace
 need gcc gcc libc6-dev # for go test -race
 if [ "${1:-}" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86

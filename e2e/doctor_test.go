@@ -144,7 +144,7 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 			t.Errorf("the page of symptoms names the check %q, and doctor has none", name)
 		}
 	}
-	if i := slices.IndexFunc(checks, func(c doctor.Check) bool { return c.Name == "suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
+	if i := slices.IndexFunc(checks, func(c doctor.Check) bool { return c.Name == "starter-suid" }); i < 0 || !strings.Contains(checks[i].Found, "is not needed") {
 		t.Error("doctor does not say that suid is not needed")
 	}
 	if r := h.run("boxrun", "doctor", "nobody"); r.Code != 3 {
@@ -153,6 +153,70 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 	text := h.must("boxrun", "doctor")
 	if !strings.Contains(text, "PASS  web        7000/tcp connection") {
 		t.Errorf("doctor without a name prints\n%s\nwant the box's ports as well", text)
+	}
+	h.isFast()
+	h.showsProblems()
+	h.fitsTables()
+}
+
+// isFast wants doctor to look at a healthy host with one box in no more than a second, once of three times on a busy machine.
+func (h host) isFast() {
+	var took [3]time.Duration
+	for i := range took {
+		began := time.Now()
+		h.must("boxrun", "doctor")
+		took[i] = time.Since(began)
+	}
+	h.t.Logf("doctor took %v", took)
+	if slices.Min(took[:]) > time.Second {
+		h.t.Errorf("doctor took %v, want a second at most", took)
+	}
+}
+
+// showsProblems wants a terminal to show what is wrong alone, with its colour unless NO_COLOR is set, and -v to show all.
+func (h host) showsProblems() {
+	h.sh("touch /etc/sysctl.d/99-apptainer-universal.conf")
+	defer h.sh("rm /etc/sysctl.d/99-apptainer-universal.conf")
+	const head, passed = "WARN  leftovers: old sysctl file\r\n      /etc/sysctl.d/99", "PASS  web        "
+	coloured := strings.NewReplacer("WARN", "\x1b[33mWARN\x1b[0m", "PASS", "\x1b[32mPASS\x1b[0m")
+	const port = "PASS  web        7000/tcp connection"
+	for _, c := range []struct {
+		script       string
+		want, hidden []string
+	}{
+		{"boxrun doctor", []string{coloured.Replace(head), coloured.Replace(passed)}, []string{port}},
+		{"NO_COLOR=1 boxrun doctor", []string{head, passed}, []string{"\x1b", port}},
+		{"boxrun doctor -v", []string{"WARN  leftovers  old sysctl file  ", port}, nil},
+	} {
+		r, err := h.terminal("bash", "-c", c.script).Wait(10 * time.Second)
+		shown := slices.ContainsFunc(c.hidden, func(word string) bool { return strings.Contains(r.Stdout, word) })
+		if err != nil || r.Code != 0 || !containsAll(r.Stdout, c.want) || shown {
+			h.t.Errorf("%s: %v, %v, want %q and nothing of %q", c.script, r, err, c.want, c.hidden)
+		}
+	}
+}
+
+// fitsTables wants no row of a table to be wider than the terminal, and whole rows elsewhere.
+func (h host) fitsTables() {
+	for _, columns := range []uint16{80, 65} {
+		for _, verb := range []string{"ps", "profile list"} {
+			term, err := h.Terminal(h.t.Context(), 24, columns, strings.Fields("boxrun "+verb)...)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			r, err := term.Wait(10 * time.Second)
+			for line := range strings.Lines(r.Stdout) {
+				if line = strings.TrimRight(line, "\r\n "); err != nil || len(line) > int(columns) {
+					h.t.Errorf("boxrun %s on %d columns: %v, %d in %q", verb, columns, err, len(line), line)
+				}
+			}
+			if !strings.Contains(r.Stdout, "web ") || !strings.Contains(r.Stdout, "..") {
+				h.t.Errorf("boxrun %s on %d columns: %v, want web, with a cell cut", verb, columns, r)
+			}
+		}
+	}
+	if got := h.must("boxrun", "ps"); !strings.Contains(got, "127.0.0.1:7020->7000") {
+		h.t.Errorf("ps without a terminal: %s, want all ports", got)
 	}
 }
 
@@ -245,7 +309,7 @@ func symptoms() []symptom {
 			asks: "192.0.2.1:7000", status: doctor.Fail, check: "address", words: []string{"10.22.9.9"}},
 		{name: "hang after the handshake: MSS", script: "ip link set eth0 mtu 1400; iptables -I OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP; " +
 			"iptables -t mangle -F BOXRUN-MSS", loads: "http://192.0.2.1:8080/large",
-			status: doctor.Fail, check: "mss", words: []string{"TCPMSS"}, sees: "out transfer",
+			status: doctor.Fail, check: "packet size (mss)", words: []string{"TCPMSS"}, sees: "out transfer",
 			undo: "boxrun doctor web --fix || true; ip link set eth0 mtu 1500"}, // the smaller MTU is named too, and stays
 		{name: "hang after the handshake: offload", script: "ethtool -K sbr0 tx on sg on gso on; for veth in $(ls /sys/class/net/sbr0/brif); do ethtool -K $veth tx on sg on gso on; done",
 			status: doctor.Fail, check: "offload", words: []string{"tx-checksum"}},
@@ -324,7 +388,7 @@ func (h host) works(s symptom) string {
 }
 
 // What the scripts before boxrun have left is named, and stays.
-func TestDoctorNamesTheSeedsLeftovers(t *testing.T) {
+func TestDoctorNamesWhatOldScriptsLeft(t *testing.T) {
 	h := doctorHost(t)
 	h.sh(`mkdir -p /etc/sysctl.d /etc/udev/rules.d
 echo net.ipv4.ip_forward=1 > /etc/sysctl.d/99-apptainer-universal.conf
@@ -335,15 +399,15 @@ iptables -A FORWARD -j ACCEPT; iptables -A FORWARD -i other0 -j ACCEPT
 mkdir -p /var/lib/cni/networks/my_bridge; printf '4000000\r\neth0' > /var/lib/cni/networks/my_bridge/10.22.0.78`)
 	before := h.dump()
 	checks := h.checks()
-	h.finds(checks, doctor.Warn, "seed sysctl", "/etc/sysctl.d/99-apptainer-universal.conf")
-	h.finds(checks, doctor.Warn, "seed udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
-	h.finds(checks, doctor.Warn, "seed conflist", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
-	h.finds(checks, doctor.Warn, "dead dnat", "--dport 443", "10.22.0.77:443")
-	h.finds(checks, doctor.Warn, "wide forward", "-A FORWARD -j ACCEPT")
+	h.finds(checks, doctor.Warn, "old sysctl file", "/etc/sysctl.d/99-apptainer-universal.conf")
+	h.finds(checks, doctor.Warn, "old udev rule", "/etc/udev/rules.d/99-veth-offload.rules")
+	h.finds(checks, doctor.Warn, "old network file", "/etc/apptainer/network/20-bridge.conflist", "my_bridge")
+	h.finds(checks, doctor.Warn, "rules to nobody", "--dport 443", "10.22.0.77:443")
+	h.finds(checks, doctor.Warn, "rule that forwards all", "-A FORWARD -j ACCEPT")
 	h.finds(checks, doctor.Warn, "leases", "/var/lib/cni/networks/my_bridge/10.22.0.78")
 	h.same(before)
 	checks = h.checks("--fix")
-	h.finds(checks, doctor.Warn, "seed sysctl", "99-apptainer-universal.conf")
+	h.finds(checks, doctor.Warn, "old sysctl file", "99-apptainer-universal.conf")
 	if strings.Contains(trouble(checks), "10.22.0.78") {
 		t.Errorf("after --fix, doctor found\n%s\nwant no lease of the dead", trouble(checks))
 	}
@@ -382,10 +446,10 @@ func ailments() []ailment {
 			status: doctor.Fail, check: "subnet", words: []string{"10.22.0.0/16", "10.22.128.0/17"}},
 		{script: "iptables-legacy -A INPUT -s 198.51.100.0/24 -j ACCEPT", undo: "iptables-legacy -F INPUT",
 			status: doctor.Warn, check: "rules in the other backend", words: []string{"legacy"}},
-		{script: "mkdir -p /var/lib/boxrun; mount -t tmpfs -o size=16M tmpfs /var/lib/boxrun", undo: "umount /var/lib/boxrun",
-			status: doctor.Fail, check: "disk space", words: []string{"free below /var/lib/boxrun"}},
+		{script: "mkdir -p /var/lib/boxrun; mount -t tmpfs -o nr_inodes=1 tmpfs /var/lib/boxrun", undo: "umount /var/lib/boxrun",
+			status: doctor.Fail, check: "disk space", words: []string{"no inodes left below /var/lib/boxrun"}},
 		{script: "echo '{' > /run/boxrun/cni/aaa.conflist", undo: "rm /run/boxrun/cni/aaa.conflist",
-			status: doctor.Fail, check: "conflist", words: []string{"aaa.conflist"}},
+			status: doctor.Fail, check: "network files", words: []string{"aaa.conflist"}},
 		{script: "mount --bind /sys/fs/cgroup /sys/fs/cgroup; mount -o remount,bind,ro /sys/fs/cgroup", undo: "umount /sys/fs/cgroup",
 			status: doctor.Fail, check: "cgroup", words: []string{"read-only"}},
 		{script: "mv /dev/loop-control /dev/loop-control.away", undo: "mv /dev/loop-control.away /dev/loop-control",
@@ -525,7 +589,7 @@ func TestDoctorNamesFirewalld(t *testing.T) {
 	h.answerNames()
 	h.must("boxrun", "up", "web")
 	h.sh("systemctl start firewalld")
-	h.finds(h.checks("web"), doctor.Fail, "zone", "sbr0 is in no zone of firewalld")
+	h.finds(h.checks("web"), doctor.Fail, "firewalld zone", "sbr0 is in no zone of firewalld")
 	if checks := h.checks("web", "--fix"); doctor.Failed(checks) {
 		t.Errorf("after --fix, doctor found\n%s", trouble(checks))
 	}

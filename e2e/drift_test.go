@@ -46,6 +46,12 @@ func TestDriftIsNamedAndMended(t *testing.T) {
 			if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", drift.word}) {
 				t.Errorf("status says\n%s\nwant that %s drifted", got, drift.word)
 			}
+			if got := h.must("boxrun", "ps", "--drift"); !strings.Contains(got, "(drifted)") {
+				t.Errorf("ps says\n%swant that the box has drifted", got)
+			}
+			if got := h.run("boxrun", "doctor", "web"); got.Code == 0 || !strings.Contains(got.Stdout, "FAIL") {
+				t.Errorf("doctor finds nothing: %v", got)
+			}
 			h.must("boxrun", "up", "web")
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
 				t.Errorf("after up, status says\n%s", got)

@@ -371,6 +371,41 @@ func (h host) mergesLogs() {
 		h.gives("nginx.service\n", "sh", "-c", "boxrun __complete "+typed+" 2> /dev/null | cut -f1 | grep -v :")
 	}
 	h.leavesOutOlderLines()
+	h.offersWhatIsTaken()
+}
+
+// offersWhatIsTaken asks for completions as shells do: each is something that the verb takes.
+func (h host) offersWhatIsTaken() {
+	h.t.Helper()
+	h.must("boxrun", "enable", "hello")
+	defer h.must("boxrun", "disable", "hello")
+	for typed, want := range map[string]string{
+		"enable hel":             "",
+		"disable ":               "hello",
+		"build ":                 "coldfront",
+		"exec -u www":            "www-data",
+		"shell web -u www":       "www-data",
+		"cp web:/etc/ngin":       "web:/etc/nginx/",
+		"cp /srv web:etc/hostna": "web:etc/hostname",
+		"cp web:/etc web:":       "",
+		"logs --since ":          "",
+		"logs -p cr":             "crit",
+	} {
+		words := strings.Split(typed, " ")
+		var got []string
+		for line := range strings.Lines(h.must(append([]string{"boxrun", "__complete"}, words...)...)) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			if strings.HasPrefix(word, words[len(words)-1]) && !strings.HasPrefix(word, ":") {
+				got = append(got, word)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			h.t.Errorf("boxrun %s offers %q, want %q", typed, got, want)
+		}
+	}
+	if got := h.must("boxrun", "__complete", "logs", "--"); strings.Contains(got, "`") {
+		h.t.Errorf("flags of logs are offered with quotes:\n%s", got)
+	}
 }
 
 // leavesOutOlderLines asks for what a box has said since a time.
@@ -412,12 +447,18 @@ func (h host) followsLogs() {
 	h.tellsOfACrash("db")
 }
 
-// tellsOfACrash kills a box's init: its journal is out of reach then, and logs says so.
+// tellsOfACrash kills the init of a box whose journal is in memory: what it said last is shown, by the box that starts
+// anew, too.
 func (h host) tellsOfACrash(box string) {
 	h.t.Helper()
+	h.must("boxrun", "exec", box, "--", "systemd-cat", "-p", "err", "echo", "last words of "+box)
+	h.must("boxrun", "exec", box, "--", "journalctl", "--sync")
 	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/" + box + ".json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")
-	h.tells([]string{"boxrun: " + box + ": has crashed: this is not its journal, ", `; "journalctl -u boxrun-` + box + `.service" has`}, "boxrun", "logs", box)
-	h.fails(1, []string{"keeps no journal"}, "boxrun", "logs", "-u", "nginx", box)
+	h.tells([]string{"boxrun: " + box + ": has crashed: this is the journal that it left, ", "last words of " + box,
+		`; "journalctl -u boxrun-` + box + `.service" has`}, "boxrun", "logs", box)
+	h.must("boxrun", "logs", "-u", "nginx", box)
+	h.must("boxrun", "up", box)
+	h.gives("last words of "+box+"\n", "boxrun", "logs", "-p", "err", "-g", "last words", "-o", "cat", "-n", "1", box)
 }
 
 // keepsJournals ends boxes of every kind of root hard: what they said last is shown all the same, and when they are
@@ -427,17 +468,21 @@ func (h host) keepsJournals() {
 	h.profile("kept-tmpfs", "image = \"/srv/web\"\n"+kept)
 	h.profile("kept-read", "image = \"/srv/web\"\n[storage]\nroot = \"read-only\"\n"+kept)
 	h.profile("kept-overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\n")
+	h.profile("memory-tmpfs", "image = \"/srv/web\"\n")
+	h.profile("memory-read", "image = \"/srv/web\"\n[storage]\nroot = \"read-only\"\n")
+	h.profile("memory-strict", "image = \"/srv/web\"\n[security]\nlevel = \"strict\"\n")
 	h.profile("kept-bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/var/lib/boxrun/kept-bind/log:/var/log\"]\n")
 	if r := h.run("test", "-d", "/var/log/journal"); r.Code != 0 {
 		h.refuses(1, []string{"systemd.journal", "mkdir /var/log/journal"}, "boxrun", "up", "kept-tmpfs")
 	}
 	h.sh("mkdir -p /var/log/journal")
 	names := []string{"kept-tmpfs", "kept-read", "kept-overlay", "kept-bind"}
-	h.must(append([]string{"boxrun", "up"}, names...)...)
+	memory := []string{"memory-tmpfs", "memory-read", "memory-strict"}
+	h.must(slices.Concat([]string{"boxrun", "up"}, names, memory)...)
 	for _, box := range names[2:] {
 		h.must("boxrun", "exec", box, "--", "sh", "-c", "mkdir -p /var/log/journal; journalctl --flush")
 	}
-	for _, box := range names {
+	for _, box := range slices.Concat(names, memory) {
 		h.must("boxrun", "exec", box, "--", "systemd-cat", "-p", "err", "echo", "last words of "+box)
 		h.must("boxrun", "exec", box, "--", "journalctl", "--sync")
 		h.speaks(box, "after the sync")
@@ -448,10 +493,11 @@ func (h host) keepsJournals() {
 		h.gives("last words of "+box+"\n", "boxrun", "logs", "-p", "err", "-g", "last words", "-o", "cat", "-n", "1", box)
 		h.gives("", "boxrun", "logs", "--until", "-1h", "-o", "cat", box)
 	}
-	for _, box := range names {
+	for _, box := range slices.Concat(names, memory) {
 		tells(box, "has crashed: this is the journal that it left")
 	}
 	h.must("boxrun", "down", "--all")
+	h.gives("", "sh", "-c", "findmnt -n -o TARGET | grep boxrun || true")
 	for _, box := range names {
 		tells(box, "is not up: this is the journal that it left")
 	}

@@ -48,6 +48,7 @@ table inet site {
 		type filter hook input priority filter; policy drop;
 		ct state established,related accept
 		iif lo accept
+		meta l4proto ipv6-icmp accept
 		tcp dport 22 accept
 	}
 	chain forward {
@@ -78,6 +79,23 @@ func (h host) reaches() {
 	}
 }
 
+// reachesBySix wants the same by IPv6, of a box with both families. What the box and the host know of each other's MACs is
+// forgotten first.
+func (h host) reachesBySix() {
+	h.t.Helper()
+	h.sh("ip -6 neigh flush dev sbr0; boxrun exec web -- ip -6 neigh flush dev eth0")
+	const url = "http://[2001:db8:7::1]/"
+	if got := h.client("curl", "-gsS", "-m", "5", url); !strings.Contains(got, "nginx in a box") {
+		h.t.Errorf("the client got %q by IPv6, want the page of the box", got)
+	}
+	for _, argv := range [][]string{{"curl", "-gsS", "-m", "5", url}, {"boxrun", "exec", "web", "--", "curl", "-gsS", "-m", "5", url}} {
+		if r := h.run(argv...); !strings.Contains(r.Stdout, "nginx in a box") {
+			h.t.Errorf("%s: %v\nwant the page of the box", strings.Join(argv, " "), r)
+		}
+	}
+	h.must("boxrun", "exec", "web", "--", "nc", "-z", "-w", "2", "2001:db8:7::2", "6001")
+}
+
 // outcome says whether the box gets out.
 func (h host) outcome() string {
 	h.t.Helper()
@@ -102,6 +120,8 @@ func TestNeighbours(t *testing.T) {
 			h := bootHost(t, testhost.NewWithNeighbours)
 			h.serve(h.probe, "serve", "client", "tcp/:6001")
 			h.answerNames()
+			h.six()
+			h.sh(`sed -i 's/^\[network\]/&\nsubnet6 = "auto"/' /etc/boxrun/profiles/web.toml`)
 			h.sh(f.start)
 			if f.setup {
 				h.must("boxrun", "host", "setup")
@@ -110,11 +130,13 @@ func TestNeighbours(t *testing.T) {
 			before := h.dump()
 			h.says(f.says)
 			h.reaches()
+			h.reachesBySix()
 			h.diagnosed(f)
 			if f.reload != "" {
 				h.sh(f.reload)
 				h.must("boxrun", "up", "web")
 				h.reaches()
+				h.reachesBySix()
 			}
 			h.must("boxrun", "down", "web")
 			h.settle(f)

@@ -28,6 +28,14 @@ func TestInstall(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(out), "boxrun ") {
 		t.Errorf("boxrun version: got %q, %v", out, err)
 	}
+	elsewhere := t.TempDir()
+	err = os.MkdirAll(filepath.Join(elsewhere, "etc/fish"), 0o755)
+	if out, err := exec.Command("make", "-C", "..", "install", "DESTDIR="+elsewhere, "PREFIX=/usr/local").CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+	if _, missing := os.Stat(filepath.Join(elsewhere, "etc/fish/completions/boxrun.fish")); err != nil || missing != nil {
+		t.Errorf("fish, which looks nowhere below /usr/local: %v, %v", err, missing)
+	}
 	if top, err := filepath.Glob(filepath.Join(dest, "*")); err != nil || len(top) != 1 {
 		t.Errorf("got %q, %v, want /usr alone", top, err)
 	}

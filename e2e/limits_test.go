@@ -46,7 +46,7 @@ func TestUsageOfTheWholeBox(t *testing.T) {
 	if !strings.HasSuffix(inside, ".scope\"\n") {
 		t.Errorf("the cgroup that is counted is %s, want the whole scope", inside)
 	}
-	h.sh(`boxrun ps --json | jq -e '.[0].usage.cpu > 10000000'`)
+	h.sh(`boxrun ps --json | jq -e '.[0].usage.cpu_seconds > 0.01'`)
 	if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "\nresources: ") {
 		t.Errorf("got:\n%s\nwant the resources in it", got)
 	}

@@ -58,11 +58,21 @@ func TestACrowd(t *testing.T) {
 			if list := boxes(h); len(list) != len(names) {
 				t.Errorf("ps shows %d boxes, want %d", len(list), len(names))
 			}
+			h.looksAtEachOnce(names)
 			down := h.stopwatch(way.down)
 			t.Logf("%d boxes up in %v, down in %v", len(names), up.Round(10*time.Millisecond), down.Round(10*time.Millisecond))
 			time.Sleep(settled)
 			h.same(before, left()...)
 		})
+	}
+}
+
+// looksAtEachOnce wants an up of a box that is up to look a few times at each other box, and not at each for each.
+func (h host) looksAtEachOnce(names []string) {
+	h.t.Helper()
+	opened := h.sh("strace -f -qq -e trace=openat -e signal=none -o /root/opened boxrun up " + names[0] + "; grep -c /stat /root/opened")
+	if looks, err := strconv.Atoi(strings.TrimSpace(opened)); err != nil || looks > 2*len(names)+20 {
+		h.t.Errorf("up of a box that is up looks at processes %s times, with %d boxes up: %v", strings.TrimSpace(opened), len(names), err)
 	}
 }
 

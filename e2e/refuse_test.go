@@ -187,3 +187,61 @@ func TestNoAddressLeft(t *testing.T) {
 	h.refuses(1, []string{"10.44.0.0/29"}, "boxrun", "up", "tiny@6")
 	h.same(before, `^/run/boxrun/locks/`)
 }
+
+// What up would refuse on this host at any time, profile check says in the same words, with the same exit code, to whoever
+// asks; and what can be missing for a person alone, who may not read it, is not called missing.
+func TestProfileCheckSaysWhatUpSays(t *testing.T) {
+	h := newHost(t)
+	h.sh("mkdir /srv/c; cd /srv/c; echo text > text.sif; mkfifo pipe.sif; install -m 600 /dev/null closed; install -m 644 /dev/null open")
+	for name, c := range map[string]struct {
+		code int
+		text string
+	}{
+		"noimage":   {1, "image = \"/srv/c/nosuch.sif\"\n"},
+		"textimage": {4, "image = \"/srv/c/text.sif\"\n"},
+		"pipeimage": {4, "image = \"/srv/c/pipe.sif\"\n"},
+		"nosecret":  {1, "image = \"/srv/web\"\nsecrets = { a = \"/srv/c/nosuch\" }\n"},
+		"open":      {1, "image = \"/srv/web\"\nsecrets = { a = \"/srv/c/open\" }\n"},
+		"nodep":     {2, "image = \"/srv/web\"\ndepends_on = [\"nosuch\"]\n"},
+		"external":  {1, "image = \"/srv/web\"\nnetwork = { external = \"eth7\" }\n"},
+		"bind":      {1, "image = \"/srv/web\"\nstorage = { binds = [\"/nosuch:/x\"] }\n"},
+	} {
+		h.profile(name, c.text)
+		up, check := h.run("boxrun", "up", name), h.run("boxrun", "profile", "check", name)
+		valid := "boxrun: /etc/boxrun/profiles/" + name + ".toml: is valid\n"
+		if up.Code != c.code || check.Code != c.code || check.Stderr != valid+up.Stderr || !strings.Contains(up.Stderr, "boxrun: hint: ") {
+			t.Errorf("%s:\nup says %v\ncheck says %v\nwant exit code %d and the same words", name, up, check, c.code)
+		}
+	}
+	h.sh("chmod 666 /etc/boxrun/profiles/bind.toml")
+	if r := h.run("boxrun", "profile", "check", "bind"); r.Code != 2 || !strings.Contains(r.Stderr, "bind.toml is writable for everybody\n") {
+		t.Errorf("check of what everybody can write: %v", r)
+	}
+	h.profile("closed", "image = \"/srv/web\"\nsecrets = { a = \"/srv/c/closed\" }\n")
+	h.must("boxrun", "profile", "check", "closed")
+	h.must("runuser", "-u", "alice", "--", "boxrun", "profile", "check", "closed")
+
+	// A dry run prints all commands, or none. A box without a profile where people look is guessed at, too.
+	h.profile("app", "image = \"/srv/nosuch\"\ndepends_on = [\"hello\"]\n")
+	h.fails(1, []string{"/srv/nosuch"}, "boxrun", "up", "--dry-run", "app")
+	h.sh("echo 'image = \"builtin:hello\"' > /srv/c/site.toml; boxrun up /srv/c/site.toml")
+	h.fails(3, []string{`no such profile: "stie", did you mean "site"?`}, "boxrun", "up", "stie")
+
+	// Hints fit what gave them.
+	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\nsecrets = { a = \"/etc/hosts\" }\n")
+	h.fails(2, []string{`hint: start an instance, as in "boxrun up NAME@1"`}, "boxrun", "up", "many")
+	h.fails(1, []string{"hint: name a copy for root alone: install -m 600 /etc/hosts /root/\n"}, "boxrun", "up", "many@1")
+	h.fails(1, []string{"a profile names an image"}, "boxrun", "up", "/srv/web")
+	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\n")
+	h.must("boxrun", "up", "many@1")
+	if r := h.run("boxrun", "down", "many"); r.Code != 0 || r.Stderr != "boxrun: many: is not up; there are many-1\n" {
+		t.Errorf("down of a profile with instances: %v", r)
+	}
+
+	// A group of one's own is oneself, and no longer when somebody else is in it.
+	h.must("runuser", "-u", "alice", "--", "bash", "-ec", "umask 0002; mkdir ~/q; cd ~/q; echo 'image = \"builtin:hello\"' > mine.toml; boxrun profile check mine; sudo boxrun up mine; sudo boxrun down mine")
+	h.must("gpasswd", "-a", "nobody", "alice")
+	if r := h.run("runuser", "-u", "alice", "--", "bash", "-c", "cd ~/q; boxrun profile check mine; sudo boxrun up mine"); r.Code != 2 || strings.Count(r.Stderr, "writable for its group") != 2 {
+		t.Errorf("with somebody else in the group: %v", r)
+	}
+}

@@ -17,6 +17,10 @@ func TestAFileOfABoxsNameTakesOverNothing(t *testing.T) {
 			t.Errorf("%s: %v, want %q", verb, r, told)
 		}
 	}
+	list := h.sh("cd /srv/other; boxrun profile list | grep ^site; boxrun profile list --json | jq -r '.[] | select(.name == \"site\") | .shadowed_by'")
+	if want := []string{"site.toml", "not used: /etc/boxrun/profiles/site.toml counts\n", "\n/etc/boxrun/profiles/site.toml\nnull\n"}; !containsAll(list, want) {
+		t.Errorf("profile list says\n%s\nwant %q", list, want)
+	}
 	for _, verb := range []string{"exec site -- true", "logs site", "ps site", "up --dry-run site", "down --dry-run site"} {
 		h.must("sh", "-c", "cd /srv/other; boxrun "+verb)
 	}

@@ -49,7 +49,13 @@ func TestBoxesSideBySide(t *testing.T) {
 	if strings.Index(said, "a: started") > strings.Index(said, "d: started") {
 		t.Errorf("d needs a, and is up before:\n%s", said)
 	}
+	if r := h.run("boxrun", "down", "--dry-run", "a"); r.Code != 0 || !strings.Contains(r.Stderr, "boxrun: warning: a: is needed by what stays up: d\n") {
+		t.Errorf("down of what d needs: %v", r)
+	}
 	_, said = timed("boxrun", "down", "a", "d")
+	if strings.Contains(said, "is needed by") {
+		t.Errorf("d goes as well, and down says\n%s", said)
+	}
 	if strings.Index(said, "d: is down") > strings.Index(said, "a: is down") {
 		t.Errorf("d needs a, and is down after:\n%s", said)
 	}

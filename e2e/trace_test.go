@@ -59,6 +59,14 @@ func (h host) beginTrace(args ...string) running {
 	return r
 }
 
+// interrupted waits for the end of a trace, and wants the code of an interrupt.
+func (r running) interrupted() error {
+	if err := r.Wait(); r.ProcessState.ExitCode() != 130 {
+		return fmt.Errorf("got %w, want exit code 130", err)
+	}
+	return nil
+}
+
 // traced gives the events of a trace while do runs, and wants the trace to end well with Ctrl-C.
 func (h host) traced(do func(), args ...string) []trace.Event {
 	h.t.Helper()
@@ -68,7 +76,7 @@ func (h host) traced(do func(), args ...string) []trace.Event {
 	h.run("kill", "-INT", r.pid)
 	rest, _ := io.ReadAll(r.stderr)
 	var events []trace.Event
-	err := r.Wait()
+	err := r.interrupted()
 	if err == nil {
 		err = json.Unmarshal([]byte(r.out.String()), &events)
 	}
@@ -158,6 +166,29 @@ func TestTraceDrops(t *testing.T) {
 		events := h.traced(func() { h.asked(port, "0.5") }, "web")
 		h.hasEvent(events, "NETFILTER_DROP", "nft rule inet site f oifname \"sbr0\" tcp dport 80 drop", "fix: add to that chain")
 		h.must("nft", "delete", "table", "inet", "site")
+	})
+	t.Run("traffic control, after the source became the host's", func(t *testing.T) {
+		h := h.in(t)
+		h.sh("tc qdisc add dev eth0 root tbf rate 8kbit burst 60 limit 60") // less than a packet's size
+		events := h.traced(func() {
+			h.run("boxrun", "exec", "web", "--", "timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009")
+			h.run("timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009") // the host's own: not told
+		}, "web")
+		h.hasEvent(events, "QDISC_DROP", "192.0.2.1:", "> 192.0.2.2:6009 tcp SYN", "traffic control", "fix: tc -s qdisc show")
+		own := slices.DeleteFunc(dropsOf(events), func(e trace.Event) bool { return !strings.Contains(e.Packet, ":6009 ") })
+		if len(own) != 1 || own[0].Times != 1 {
+			t.Errorf("got %+v, want one drop, of the box's own connection", own)
+		}
+		h.sh("tc qdisc del dev eth0 root")
+	})
+	t.Run("a rule after the source became the host's", func(t *testing.T) {
+		h := h.in(t)
+		h.sh(`nft 'table netdev site { chain e { type filter hook egress device "eth0" priority 0; tcp dport 6009 drop; }; }'`)
+		events := h.traced(func() {
+			h.run("boxrun", "exec", "web", "--", "timeout", "0.5", "bash", "-c", "echo > /dev/tcp/"+testhost.ClientAddr+"/6009")
+		}, "web")
+		h.hasEvent(events, "NETFILTER_DROP", "192.0.2.1:", "> 192.0.2.2:6009 tcp SYN", "after its addresses were translated")
+		h.must("nft", "delete", "table", "netdev", "site")
 	})
 	t.Run("nobody listens", func(t *testing.T) {
 		h := h.in(t)
@@ -318,7 +349,7 @@ func TestTraceLeavesNothing(t *testing.T) {
 			}
 			h.must("kill", "-"+signal, r.pid)
 			_, _ = io.ReadAll(r.stderr)
-			if err := r.Wait(); (err == nil) == (signal == "KILL") {
+			if err := r.interrupted(); (err == nil) == (signal == "KILL") {
 				t.Errorf("after SIG%s the trace ended with %v", signal, err)
 			}
 			h.same(before)
@@ -349,7 +380,7 @@ func TestTraceOnOtherKernels(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			h.must("kill", "-INT", r.pid)
 			_, _ = io.ReadAll(r.stderr)
-			if err := r.Wait(); err != nil {
+			if err := r.interrupted(); err != nil {
 				t.Error(err)
 			}
 			h.sh(c.undo)

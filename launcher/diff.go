@@ -60,7 +60,7 @@ func (l *Launcher) driftIn(v *network.Survey, b *box.Box, now *profiles.Profile)
 		return nil, err
 	}
 	limits, err := limits.Ahead(l.Store, b, now)
-	return append(NonNil(lines), limits...), err
+	return slices.Concat(NonNil(lines), l.EntryDrift(b), limits), err
 }
 
 // profileChanges returns the keys with changed values since the start. For environment variables the change says only

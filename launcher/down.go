@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +78,11 @@ func (l *Launcher) downLocked(
 	defer k.Close()
 	b, err := l.Load(name)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && l.IsLost(name):
+		if err := network.Recall(ctx, l.Store, k); err != nil {
+			return Down{}, err
+		}
+		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case errors.Is(err, fs.ErrNotExist):
 		return Down{Name: name, Left: units.IsOf(l.Caller.Unit, name)}, network.Forget(ctx, l.Store, k, name)
 	case errors.Is(err, box.ErrUnreadable):
@@ -209,8 +215,10 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
 	}
-	left = append(append(left, storage.Made(b)...), units.Kept(b)...)
+	marks, markErr := storage.Marks(b)
+	left = slices.Concat(left, marks, storage.Made(b), units.Kept(b), storage.UnmadeMemory(l.Store, b))
 	kept, err := storage.KeptFor(l.Store, b)
+	err = cmp.Or(err, markErr)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})
 	}

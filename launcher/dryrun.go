@@ -11,9 +11,11 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
@@ -42,12 +44,12 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 		return nil, nil
 	}
 	if !d.l.Caller.Root {
-		return d.fresh(p, nil)
+		return d.fresh(p, nil, o.Force)
 	}
 	b, err := d.l.Load(p.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return d.fresh(p, nil)
+		return d.fresh(p, nil, o.Force)
 	case err != nil:
 		return nil, err
 	case d.l.staysUp(b, p, o) && !slices.Contains(d.built, p.Name):
@@ -58,7 +60,7 @@ func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	start, err := d.fresh(p, b)
+	start, err := d.fresh(p, b, o.Force)
 	return append(lines, start...), err
 }
 
@@ -83,6 +85,7 @@ func (d *DryRun) clear(b *box.Box) ([]string, error) {
 	for _, file := range d.l.lastOf(b, others) {
 		d.raised[file] = false
 	}
+	b.Anew = true
 	return d.l.downCommands(b, others)
 }
 
@@ -100,7 +103,7 @@ func (d *DryRun) others(name string) ([]*box.Box, error) {
 }
 
 // fresh returns the commands that start a box. old is the box of the same name to be cleared away first; nil: none.
-func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
+func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, error) {
 	others, err := d.others(p.Name)
 	if err != nil {
 		return nil, err
@@ -112,7 +115,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 		}
 		defer k.Close()
 	}
-	f, err := d.examine(k, p, others)
+	f, err := d.examine(k, p, others, force)
 	if err != nil {
 		return nil, err
 	}
@@ -134,13 +137,17 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box) ([]string, error) {
 	b.Foreseen = true
 	d.boxes = append(d.boxes, b)
 	names := namesAround(d.l.Store, b, others, append(slices.Clone(others), b)).Commands()
+	registration, err := machine.Command(b)
+	if err != nil {
+		return nil, err
+	}
 	looks, err := units.LookCommand(d.l.Store, b)
-	return slices.Concat(shared, start, names, d.l.typedHooks(b, dueHooks(b, p)), looks), err
+	return slices.Concat(shared, start, names, registration, d.l.typedHooks(b, dueHooks(b, p)), looks), err
 }
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups
 // may be in the way.
-func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box) (facts, error) {
+func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box, force bool) (facts, error) {
 	if k == nil {
 		f, err := d.l.look(p)
 		return f, errors.Join(err, network.RefusePublished(p, others))
@@ -149,7 +156,7 @@ func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.B
 	if slices.Contains(d.built, p.Name) {
 		examine = d.l.examineBuilt
 	}
-	f, err := examine(k, p)
+	f, err := examine(k, p, force)
 	return f, errors.Join(err, refuseAmong(p, d.boxes))
 }
 
@@ -180,10 +187,14 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	for _, set := range w.files {
 		lines = append(lines, set.Commands()...)
 	}
-	lines = append(lines, list.Map(w.dirs, storage.Dirs.Command)...)
+	lines = append(append(lines, list.Map(w.dirs, storage.Dirs.Command)...), w.journal.Commands()...)
+	claim, err := w.claim.Commands()
+	if err != nil {
+		return nil, err
+	}
+	lines = append(append(lines, claim...), storage.RecheckOf(w.box.Profile).Commands()...)
 	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
-		var err error
 		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {
 			return nil, err
 		}
@@ -192,6 +203,9 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	// The effect of MakeRootBindable, in a box with mount(8). The first process of a confined box does it by itself.
 	if !box.IsHello(w.box.Profile.Image) && !w.box.Profile.Security.Confined() {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
+	}
+	if w.box.Bridged() && !w.box.Profile.Security.Confined() {
+		lines = append(lines, confine.TypedNoAdvertisements(fmt.Sprintf("$(jq .pid %s)", files.Quote(w.box.Record))))
 	}
 	rules, err := typedRules(w.box)
 	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err
@@ -209,12 +223,16 @@ func typedRules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	rules.Veth = "$VETH"
-	return append([]string{
+	var inside []string
+	if six := network.Inside6(b); six != nil {
+		inside = six.Commands()
+	}
+	return slices.Concat([]string{
 		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
 			`/iflink)" /sys/class/net/*/ifindex)))`,
 		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
-	}, netsetup.Ports(rules).Commands()...), nil
+	}, inside, netsetup.Ports(rules).Commands()), nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address
@@ -275,5 +293,5 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	limits, err := limits.Typed(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.typedHooks(b, dueHooks(b, p))), err
+	return slices.Concat(rules, told, limits, l.TypedEntry(b), l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -71,7 +71,7 @@ func (l *Launcher) lastOf(b *box.Box, others []*box.Box) []string {
 	if !b.Bridged() {
 		return nil
 	}
-	own := []string{network.BridgeFile(l.Store, b.Profile.Network.Bridge), network.HostFile(l.Store)}
+	own := []string{network.BridgeFile(l.Store, b.Profile.Network.Bridge), network.Host6File(l.Store), network.HostFile(l.Store)}
 	stranger := func(file string) bool { return !slices.Contains(own, file) }
 	return slices.DeleteFunc(network.Unneeded(l.Store, others), stranger)
 }

@@ -37,6 +37,7 @@ type facts struct {
 	hello     hello.Host        // zero for an image other than builtin:hello
 	devices   []confine.Device  // of the host, for the box
 	secrets   map[string][]byte // contents by name; nil for a dry run by others than root
+	force     bool              // the start takes an overlay over from another machine
 }
 
 // look looks the facts up, except the secrets. The error reports every problem found.
@@ -82,6 +83,8 @@ type wanted struct {
 	box       *box.Box
 	files     []files.Set
 	dirs      []storage.Dirs
+	journal   storage.Memory
+	claim     *storage.Claim
 	apptainer string   // path of the command
 	argv      []string // command line that boots the box, from "apptainer" on
 	env       []string // of the command line, and of the box's init
@@ -90,9 +93,10 @@ type wanted struct {
 // plan returns what a start of box b puts on the host. The box's hosts file names its neighbours among boxes.
 func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f facts) wanted {
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
+	memory := storage.JournalMemory(s, p)
 	start := apptainer.Start{
 		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
-		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p))...),
+		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p), memory.Binds())...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
@@ -104,8 +108,9 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		sets = append(sets, f.hello.Root(start.Image))
 	}
 	return wanted{
-		box: b, files: sets, dirs: storage.Needed(p), apptainer: f.apptainer, argv: start.Argv(),
-		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare)),
+		box: b, files: sets, dirs: storage.Needed(p), journal: memory, claim: storage.ClaimOf(b, f.force),
+		apptainer: f.apptainer, argv: start.Argv(),
+		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare, network.Inside6(b))),
 	}
 }
 
@@ -124,13 +129,26 @@ func (w wanted) service() []string { return append([]string{w.apptainer}, w.argv
 
 // prepare writes the files and makes the directories of a start. It also removes Apptainer's record of a dead instance
 // of the box's name. A live instance of the name is refused, and marked in the box for the clearing to spare it.
-func (w wanted) prepare(s *box.Store) error {
+func (w wanted) prepare(ctx context.Context, s *box.Store) error {
 	for _, set := range w.files {
 		if err := set.Write(); err != nil {
 			return err
 		}
 	}
 	if err := fault.Each(w.dirs, func(d storage.Dirs) error { return d.Make(s, w.box) }); err != nil {
+		return err
+	}
+	if err := w.journal.Make(); err != nil {
+		return err
+	}
+	if err := w.claim.Make(); err != nil {
+		return err
+	}
+	lines, err := storage.RecheckOf(w.box.Profile).Do(ctx)
+	for _, line := range lines {
+		s.Notef("%s: e2fsck: %s", w.box.Name, line)
+	}
+	if err != nil {
 		return err
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {

@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
@@ -26,19 +27,36 @@ import (
 // Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
 // reports every problem found.
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
-	_, err := l.examine(k, p)
+	_, err := l.examine(k, p, false)
 	return err
 }
 
-// examine is Refuse, and returns the facts for a start.
-func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
-	f, err := l.examineBuilt(k, p)
+// RefuseHere returns what of the profile this host lacks at any time, as far as the caller may look: files, interfaces,
+// profiles of other boxes. Whether ports, names and overlays are free is a question of the moment, for Refuse.
+func (l *Launcher) RefuseHere(p profiles.Profile) error {
+	if _, err := l.Search.Dependencies(p); err != nil {
+		return err
+	}
+	_, externalErr := network.ExternalAtStart(p.Network)
+	_, devicesErr := confine.LookDevices(p)
+	var secretsErr error
+	if l.Caller.Root { // others may not look at files of root's
+		_, secretsErr = conf.ReadSecrets(l.Store, p)
+	}
+	return errors.Join(externalErr, network.RefuseBridge(p), storage.RefuseImage(p, l.Search), storage.RefuseBinds(p),
+		storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
+}
+
+// examine is Refuse, and returns the facts for a start. With force the overlay of another machine is not refused.
+func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
+	f, err := l.examineBuilt(k, p, force)
 	return f, errors.Join(storage.RefuseImage(p, l.Search), storage.RefuseSystemd(p, process.UnifiedCgroups()), err)
 }
 
 // examineBuilt is examine for a profile whose image is built before the start.
-func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, error) {
+func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
 	f, err := l.look(p)
+	f.force = force
 	others, loadErr := l.Others(p.Name)
 	own, ownErr := l.Load(p.Name)
 	var secretErr error
@@ -46,7 +64,8 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile) (facts, 
 	return f, errors.Join(err, loadErr, files.IgnoreNotExist(ownErr),
 		storage.RefuseBinds(p),
 		secretErr,
-		storage.RefuseOverlay(p, others),
+		storage.RefuseOverlay(p, others, force),
+		storage.RefuseInUse(p, own, others),
 		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),
@@ -85,6 +104,9 @@ func (l *Launcher) refuseInstance(name string, own *box.Box) error {
 	r, err := apptainer.ReadRecord(path)
 	if err != nil || r.Verify() != nil {
 		return files.IgnoreNotExist(err)
+	}
+	if l.IsLost(name) {
+		return box.LostProblem(name)
 	}
 	return foreignInstance(name)
 }

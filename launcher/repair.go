@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -32,7 +33,7 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	}
 	defer k.Close()
 	boxes, unread := l.All()
-	r := &repairs{l: l, k: k, verb: "repairing", errs: []error{unread}}
+	r := &repairs{l: l, k: k, verb: "repairing", errs: append(list.Map(l.Lost(), box.LostProblem), unread)}
 	r.each(ctx, boxes, r.rules)
 	if len(r.bridges) > 0 {
 		names, err := network.RepairNames(ctx, l.Store)
@@ -145,6 +146,8 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	r.done.Boxes++
 	servers, serversErr := conf.TellServers(ctx, r.l.Store, b)
+	entry, entryErr := r.l.RepairEntry(b)
+	servers, serversErr = append(servers, entry...), errors.Join(serversErr, entryErr)
 	if !b.Bridged() {
 		return servers, serversErr
 	}
@@ -168,7 +171,9 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 		return []string{line}, err
 	}
 	r.done.Boxes++
+	entry, entryErr := r.l.RepairEntry(b)
 	lines, err := network.Repair(ctx, r.l.Store, r.k, b)
+	lines, err = append(lines, entry...), errors.Join(err, entryErr)
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		return lines, nil // a check of the doctor's names the box: only a restart repairs that
 	}

@@ -20,16 +20,17 @@ import (
 
 // Status is what boxrun ps shows of a box, and the first part of boxrun status.
 type Status struct {
-	Name    string       `json:"name"`
-	State   string       `json:"state"` // running | starting | stopping | crashed | down
-	Address string       `json:"address"`
-	Ports   []string     `json:"ports"`
-	Started time.Time    `json:"started,omitzero"`
-	Image   string       `json:"image"`
-	Profile string       `json:"profile"`
-	PID     int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
-	Usage   limits.Usage `json:"usage"`
-	Changed []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
+	Name     string       `json:"name"`
+	State    string       `json:"state"` // running | starting | stopping | crashed | down
+	Address  string       `json:"address"`
+	Address6 string       `json:"address6,omitempty"`
+	Ports    []string     `json:"ports"`
+	Started  time.Time    `json:"started,omitzero"`
+	Image    string       `json:"image"`
+	Profile  string       `json:"file"`
+	PID      int          `json:"pid"` // PID of the box's init on the host; 0 if none runs
+	Usage    limits.Usage `json:"usage"`
+	Changed  []string     `json:"changed"` // what changed since the start of a running box: profile, image, secrets
 
 	Health Health `json:"health"`
 
@@ -49,11 +50,11 @@ type Health struct {
 // Detail is what boxrun status shows of a box.
 type Detail struct {
 	Status
-	Systemd  string             `json:"systemd"` // as from systemctl is-system-running inside; or "none"
-	Failed   []string           `json:"failed"`  // failed units
-	Limits   profiles.Resources `json:"limits"`
-	Security profiles.Security  `json:"security"` // as started
-	Exposure []string           `json:"exposure"`
+	Systemd  string                  `json:"systemd"` // as from systemctl is-system-running inside; or "none", or "unknown"
+	Failed   []string                `json:"failed"`  // failed units
+	Limits   profiles.ShownResources `json:"limits"`
+	Security profiles.Security       `json:"security"` // as started
+	Exposure []string                `json:"exposure"`
 
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
 
@@ -113,7 +114,7 @@ func (l *Launcher) ListWithDrift() ([]Status, error) {
 func (l *Launcher) statusOf(b *box.Box) Status {
 	s := Status{
 		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.ShownAddress(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
+		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
@@ -137,7 +138,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	}
 	d := Detail{
 		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
-		Limits: b.Profile.Resources, Security: b.Profile.Security, Exposure: network.Exposure(b),
+		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
@@ -162,8 +163,12 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return d, err
 	}
 	d.Contested = NonNil(contested)
-	if d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID); err != nil {
+	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return d, err
+	case err != nil: // root in the box may play its systemd
+		d.Systemd, d.Failed = "unknown", []string{}
 	}
 	r, err := health.Load(l.Store, b.Name)
 	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: health.LookAt(ctx, b).Unmet,

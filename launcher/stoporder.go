@@ -1,9 +1,12 @@
 package launcher
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -31,6 +34,23 @@ func (l *Launcher) Dependents(order []string) func(name string) []string {
 		dependents := withDependents(nil, boxes, name, nil)
 		return slices.DeleteFunc(before, func(b string) bool { return !slices.Contains(dependents, b) })
 	}
+}
+
+// Bereft returns a line for each box of args that boxes which are up, and not among args, depend on.
+func (l *Launcher) Bereft(args []string) []string {
+	boxes, _ := l.All() // boxes returns the readable boxes beside an error
+	going := list.Map(args, profiles.BoxName)
+	var lines []string
+	for _, name := range going {
+		stay := slices.DeleteFunc(withDependents(nil, boxes, name, nil), func(dependent string) bool {
+			i := slices.IndexFunc(boxes, func(b *box.Box) bool { return b.Name == dependent })
+			return slices.Contains(going, dependent) || i < 0 || !boxes[i].Alive()
+		})
+		if len(stay) > 0 {
+			lines = append(lines, fmt.Sprintf("%s: is needed by what stays up: %s", name, strings.Join(stay, ", ")))
+		}
+	}
+	return lines
 }
 
 func stopOrder(boxes []*box.Box, args []string) []string {

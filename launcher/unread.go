@@ -11,16 +11,18 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
 
-// clearUnread stops a box with an unreadable record, and removes everything found by the box's name.
+// clearUnread stops a box with an unreadable or lost record, and removes everything found by the box's name.
 func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name string) error {
 	strays, _, err := l.Strays(k, []string{name})
 	if err != nil {
@@ -34,7 +36,8 @@ func (l *Launcher) clearUnread(ctx context.Context, k *netsetup.Kernel, name str
 			return fmt.Errorf("stopping %s: %w", name, err)
 		}
 	}
-	if err := errors.Join(os.RemoveAll(l.BoxDir(name)), files.RemoveIfThere(l.BoxFile(name))); err != nil {
+	if err := errors.Join(fault.Each(storage.UnmadeMemory(l.Store, &box.Box{Name: name}), files.Removal.Do),
+		os.RemoveAll(l.BoxDir(name)), files.RemoveIfThere(l.BoxFile(name))); err != nil {
 		return err
 	}
 	return network.Forget(ctx, l.Store, k, name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +17,10 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/netsetup/snapshot"
@@ -30,6 +33,8 @@ type UpOptions struct {
 	Timeout *time.Duration // nil: the profile's ready.timeout
 	Replace bool           // stop a box with a changed profile or image, and start the box anew
 	Anew    bool           // the same for an unchanged box
+	Force   bool           // take the overlay over from another machine
+	Timing  bool           // tell where the time went
 
 	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
@@ -46,6 +51,7 @@ type Up struct {
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
+	Times    *timing.Times      // where the time went; nil unless asked for
 	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network
 }
 
@@ -79,18 +85,40 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 	defer k.Close()
 
-	u := &upRun{Launcher: l, k: k, p: p, o: o}
+	u := &upRun{Launcher: l, k: k, p: p, o: o, times: timing.Start()}
 	b, err := l.Load(p.Name)
 	switch {
 	case o.Unhealthy && err == nil:
 		return u.heal(ctx, b)
 	case o.Unhealthy && errors.Is(err, fs.ErrNotExist):
 		return Up{}, nil // somebody took the box down
-	case errors.Is(err, fs.ErrNotExist):
-		return u.fresh(ctx)
-	case err != nil:
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return Up{}, err
-	case l.staysUp(b, p, o):
+	}
+	up, err := u.bring(ctx, b)
+	if o.Timing && up.Box != nil && (err == nil || Stays(err)) {
+		up.Times = u.timed(ctx, up)
+	}
+	return up, err
+}
+
+// An upRun is one up at work, under the lock of its box.
+type upRun struct {
+	*Launcher
+	k        *netsetup.Kernel
+	p        profiles.Profile
+	o        UpOptions
+	times    *timing.Times
+	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
+	healed   []time.Time // restarts because looks found the box unhealthy, this start included
+}
+
+// bring brings up the box with the record b; nil for none.
+func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
+	switch {
+	case b == nil:
+		return u.fresh(ctx)
+	case u.staysUp(b, u.p, u.o):
 		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
@@ -101,16 +129,6 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	}
 }
 
-// An upRun is one up at work, under the lock of its box.
-type upRun struct {
-	*Launcher
-	k        *netsetup.Kernel
-	p        profiles.Profile
-	o        UpOptions
-	restarts int         // systemd's starts of the box since somebody brought the box up, this start included
-	healed   []time.Time // restarts because looks found the box unhealthy, this start included
-}
-
 // staysUp reports whether an up leaves the running box in place, and mends the box.
 func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
@@ -118,19 +136,28 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
-	f, err := u.examine(u.k, u.p)
+	u.k.Reread() // an old box may have taken long to stop
+	f, err := u.examine(u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err
 	}
+	u.times.Done("examined the host and the profile")
 	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
+	for tries := 1; errors.Is(err, apptainer.ErrHostAway) && tries < maxTries && ctx.Err() == nil; tries++ {
+		u.Notef("%v; trying again", err)
+		up, err = u.bringUp(ctx, f)
+	}
 	since, lookErr := changes()
 	up.Host = since
 	return up, errors.Join(err, lookErr)
 }
+
+// maxTries limits how often one up starts a box while the host's systemd executes itself anew again and again.
+const maxTries = 5
 
 // bringUp starts a box and waits for the box to be ready.
 func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
@@ -160,9 +187,14 @@ func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
 // finish waits until the box is ready, and runs post_up if due. From then on the box is looked at. Where nobody wants to
 // wait, looks begin at once.
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
+	if err := machine.Register(ctx, b); err != nil { // nothing of the box depends on it
+		u.Notef("%s: machinectl does not know the box: %v", b.Name, err)
+	}
 	var err error
 	if !u.o.NoWait {
-		if err = u.await(ctx, b, u.o, up); err == nil {
+		err = u.await(ctx, b, u.o, up)
+		u.times.Done("waited until the box was ready")
+		if err == nil {
 			err = u.runHooks(ctx, b, u.p)
 		}
 	}
@@ -177,14 +209,16 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
-		err = network.Settle(ctx, u.Store, b) // in case the boxrun of the start did not come to this
+		err = network.SettleAgain(ctx, u.Store, b)
 	}
 	if err == nil {
 		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
-		repaired = append(repaired, held...)
+		entry, entryErr := u.RepairEntry(b)
+		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
+	u.times.Done("looked for what drifted, and mended it")
 	up := Up{
 		Box: b, Repaired: repaired,
 		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
@@ -208,7 +242,7 @@ func (u *upRun) heal(ctx context.Context, b *box.Box) (Up, error) {
 // instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box
 // still stands. For a running box, instead notes what has changed.
 func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
-	if err := u.Refuse(u.k, u.p); err != nil {
+	if _, err := u.examine(u.k, u.p, u.o.Force); err != nil {
 		return Up{}, err
 	}
 	if b.Phase == box.Running && u.Caller.Unit == units.Instance(u.p) {
@@ -217,6 +251,7 @@ func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
 	if words := u.changed(b, &u.p); len(words) > 0 {
 		u.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
+	b.Anew = true
 	_, killed := u.clear(ctx, u.k, b, *cmp.Or(u.o.StopTimeout, &b.Profile.Systemd.StopTimeout))
 	if killed != nil && !errors.Is(killed, fault.ErrKilled) {
 		return Up{}, killed
@@ -289,14 +324,14 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 	if err := u.Save(b); err != nil || !b.Bridged() {
 		return err
 	}
-	repaired, err := network.Raise(u.Store, u.k, network.Of(u.Store, b))
+	repaired, err := network.Lay(u.Store, u.k, network.Of(u.Store, b))
 	if err != nil {
 		return err
 	}
 	for _, line := range repaired {
 		u.Notef("mended: %s", line)
 	}
-	if err := network.Sweep(u.Store, u.k, append(others, b)); err != nil {
+	if err := network.SweepReserved(u.Store, append(others, b)); err != nil {
 		return err
 	}
 	if b.Addr, err = network.Address(u.Store, b, others); err != nil {
@@ -324,22 +359,30 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfNames(b, f)
-	if err := w.prepare(u.Store); err != nil {
+	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}
+	u.times.Done(laid)
 	ctx, cancel := context.WithTimeout(ctx, units.BootTimeout(u.p))
 	defer cancel()
 	cli, unit, err := u.run(ctx, w)
 	if err != nil {
 		return err
 	}
+	u.times.Done(asked)
 	b.Unit = unit
-	booted := u.connect(ctx, b, cli)
+	booted := u.lead(ctx, b)
+	u.times.Done("put the rules in place")
+	if booted == nil {
+		booted = u.connect(ctx, b, cli)
+	}
 	if booted == nil {
 		booted = u.awaitInit(ctx, b)
+		u.times.Done("waited for the box's init")
 	}
 	if booted == nil && b.Alive() {
 		network.Warn(u.Store, u.k, b)
+		u.times.Done("looked for what is in the way of the box")
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil
@@ -353,27 +396,59 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	return booted
 }
 
+// lead puts the rules in place that lead to the box, while Apptainer makes the box: those that boxes share, and the box's
+// own for the address reserved.
+func (u *upRun) lead(ctx context.Context, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := u.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	boxes, err := u.All()
+	if err != nil {
+		return err
+	}
+	if err := network.Sweep(u.Store, u.k, boxes); err != nil {
+		return err
+	}
+	repaired, err := network.Lead(u.Store, u.k, b)
+	for _, line := range repaired {
+		u.Notef("mended: %s", line)
+	}
+	return err
+}
+
 // connect waits for Apptainer's record, notes the box's processes, and installs the box's rules.
 func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command) error {
 	r, err := cli.AwaitRecord(ctx, b.Record)
 	if err != nil {
 		return err
 	}
+	u.times.Done("waited for Apptainer's record")
 	if err := adopt(b, r); err != nil {
 		return cli.Failed(err)
 	}
-	if err := u.Save(b); err != nil {
+	if err := cmp.Or(u.Save(b), u.KeepEntry(b)); err != nil {
 		return err
 	}
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
-		if err := guest.MakeRootBindable(b.Init.PID); err != nil {
+		err := guest.MakeRootBindable(b.Init.PID)
+		if err == nil && b.Bridged() {
+			err = netsetup.InNetworkOf(b.Init.PID, confine.TakeNoAdvertisements)
+		}
+		if err != nil {
 			return cli.Failed(err)
 		}
 	}
 	if err := limits.HoldAtStart(ctx, b); err != nil {
 		return err
 	}
-	return u.publish(ctx, b)
+	err = u.publish(ctx, b)
+	u.times.Done("set up the veth, published ports")
+	return err
 }
 
 // publish installs the box's rules. Somebody may have flushed the rules that boxes share while the box booted: then

@@ -42,7 +42,7 @@ func (a *Answers) ruleset(ways []routing.Way) *ruleset {
 		chain.Rules = append(chain.Rules, marked(owner, matches, target))
 	}
 	restore := fmt.Sprintf("CONNMARK --restore-mark --nfmask %#x --ctmask %#[1]x", a.Mask)
-	return &ruleset{owner: owner, chains: []Chain{chain}, rules: []Rule{
+	return &ruleset{family: v4, owner: owner, chains: []Chain{chain}, rules: []Rule{
 		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "-o "+a.Bridge, chain.Name)},
 		{Table: "mangle", Chain: "PREROUTING", Spec: marked(owner,
 			fmt.Sprintf("-i %s -m connmark ! --mark 0x0/%#x", a.Bridge, a.Mask), restore)},
@@ -76,10 +76,10 @@ func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
 
 // marks returns what to change about the rules that mark connections.
 func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
-	if len(ways) > 0 {
-		return a.ruleset(ways).repair(k)
+	have, err := k.rules(v4)
+	if err == nil && len(ways) > 0 {
+		return a.ruleset(ways).repair(k, have)
 	}
-	have, err := k.rules()
 	e := a.ruleset(nil).removal(have)
 	if len(e.lines) > 0 {
 		e.found = true
@@ -109,14 +109,14 @@ func (a *Answers) ensure(k *Kernel) error {
 	if err != nil || len(e.lines) == 0 {
 		return err
 	}
-	return k.restore("iptables", e.input(tableOrder()))
+	return k.restore(string(v4), e.input(tableOrder()))
 }
 
 // undo goes by what is there: rules of routing for the bridge or its subnet, and rules with the bridge's mark.
 func (a *Answers) undo(k *Kernel) error {
 	k.lists = nil
 	f, err := k.routing()
-	errs := []error{a.ruleset(nil).undo(k), err}
+	errs := []error{rulesets{a.ruleset(nil)}.undo(k), err}
 	if err == nil {
 		errs = append(errs, k.reroute(f.Change(a.Bridge, a.Subnet, routing.Answers{})))
 	}
@@ -208,7 +208,7 @@ func (k *Kernel) Unjudged() ([]string, error) {
 
 // mark returns the mark that the kernel's rules set for questions for an address.
 func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
-	have, err := k.rules()
+	have, err := k.rules(v4)
 	for _, r := range have.Rules("mangle", wayChain(bridge)) {
 		if _, after, ok := strings.Cut(r.Text, "--set-xmark "); ok && strings.Contains(r.Text, " "+addr.String()+" ") {
 			_, err = fmt.Sscanf(after, "0x%x", &mark)

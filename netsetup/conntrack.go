@@ -30,14 +30,14 @@ func (f *Flows) commands() (up, down []string) {
 	up = []string{fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", to)}
 	down = []string{fmt.Sprintf("{ %s; conntrack -D -s %s; } >/dev/null 2>&1 || true", to, f.Box)}
 	for _, p := range f.Ports {
-		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", deletion(p)))
+		up = append(up, fmt.Sprintf("{ %s; } >/dev/null 2>&1 || true", f.deletion(p)))
 	}
 	return up, down
 }
 
 // deletion returns the commands that forget connections to ports of the host. Connections to the same ports of others
 // stay.
-func deletion(p firewall.Ports) string {
+func (f *Flows) deletion(p firewall.Ports) string {
 	ip, port := "$ip", "$port"
 	if p.IP.IsValid() {
 		ip = p.IP.String()
@@ -50,9 +50,17 @@ func deletion(p firewall.Ports) string {
 		line = fmt.Sprintf("for port in {%d..%d}; do %s; done", p.First, p.Last, line)
 	}
 	if !p.IP.IsValid() {
-		line = "for ip in $(ip -o -4 addr | awk '{sub(\"/.*\", \"\", $4); print $4}'); do " + line + "; done"
+		line = "for ip in $(ip -o " + f.option() + " addr | awk '{sub(\"/.*\", \"\", $4); print $4}'); do " + line + "; done"
 	}
 	return line
+}
+
+// option is ip's for the family.
+func (f *Flows) option() string {
+	if f.Box.Is6() {
+		return "-6"
+	}
+	return "-4"
 }
 
 // direction is which connections of a box are forgotten.
@@ -69,17 +77,25 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := LocalAddrs()
+	local, err := localAddrs(int(f.inet()))
 	if err != nil {
 		return err
 	}
-	return k.forgetFlows(func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
+	return k.forgetFlows(f.inet(), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
 }
 
-// forgetFlows deletes the tracked IPv4 connections for which match says yes.
-func (k *Kernel) forgetFlows(match flowMatch) error {
+// inet is the kernel's number of the family of the connections.
+func (f *Flows) inet() netlink.InetFamily {
+	if f.Box.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// forgetFlows deletes the tracked connections of a family for which match says yes.
+func (k *Kernel) forgetFlows(inet netlink.InetFamily, match flowMatch) error {
 	_, err := dump.Retry(func() (uint, error) {
-		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, match)
+		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, inet, match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
 	if err != nil {

@@ -155,7 +155,7 @@ func (d *Device) ensure(k *Kernel) error {
 	}
 	addressed, _, err := d.addressed(k, link)
 	if err == nil && !addressed {
-		err = k.link.AddrAdd(link, d.addr())
+		err = k.link.AddrAdd(link, addrOn(d.Address))
 	}
 	if err != nil {
 		return fmt.Errorf("adding %s: %w", d.Address, err)
@@ -219,7 +219,7 @@ func (d *Device) restore(k *Kernel, link netlink.Link) error {
 	}
 	var errs []error
 	if !d.Found.Addressed {
-		errs = append(errs, ignore(k.link.AddrDel(link, d.addr()), unix.EADDRNOTAVAIL))
+		errs = append(errs, ignore(k.link.AddrDel(link, addrOn(d.Address)), unix.EADDRNOTAVAIL))
 	}
 	if !d.Found.Promisc && link.Attrs().Promisc > 0 {
 		errs = append(errs, k.link.SetPromiscOff(link))
@@ -230,9 +230,10 @@ func (d *Device) restore(k *Kernel, link netlink.Link) error {
 	return errors.Join(append(errs, restoreSettings(d.Found.Before))...)
 }
 
-func (d *Device) addr() *netlink.Addr {
-	a := d.Address.Addr()
-	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(d.Address.Bits(), a.BitLen())}}
+// addrOn returns an address with its network as the library takes addresses.
+func addrOn(p netip.Prefix) *netlink.Addr {
+	a := p.Addr()
+	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(p.Bits(), a.BitLen())}}
 }
 
 // ports returns the devices that are ports of a bridge.

@@ -6,9 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/near"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -53,12 +53,14 @@ func ExternalNamed(name string) (External, error) {
 		}
 		names = append(names, l.Attrs().Name)
 	}
-	return External{}, noInterface(name, names)
+	return External{}, near.NoInterface(name, names)
 }
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
-func LocalAddrs() ([]netip.Addr, error) {
-	list, err := dump.Addrs(dump.OfHost(), nil, netlink.FAMILY_V4)
+func LocalAddrs() ([]netip.Addr, error) { return localAddrs(netlink.FAMILY_V4) }
+
+func localAddrs(inet int) ([]netip.Addr, error) {
+	list, err := dump.Addrs(dump.OfHost(), nil, inet)
 	var addrs []netip.Addr
 	for _, a := range list {
 		if addr := dump.PrefixOf(a.IPNet).Addr(); addr.IsValid() {
@@ -110,38 +112,4 @@ func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
 		e.Addrs = append(e.Addrs, p.Addr())
 	}
 	return e, nil
-}
-
-// noInterface lists what there is, the likeliest first. Boxes' own ends come and go; nobody means them.
-func noInterface(name string, names []string) error {
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" || strings.HasPrefix(n, "veth") })
-	if len(names) == 0 {
-		return fmt.Errorf("no interface %q: the host has none but lo", name)
-	}
-	best := slices.MinFunc(names, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	if distance(name, best) <= 2 {
-		return fmt.Errorf("no interface %q, did you mean %q? there are %s", name, best, strings.Join(names, ", "))
-	}
-	return fmt.Errorf("no interface %q: there are %s", name, strings.Join(names, ", "))
-}
-
-// distance counts the edits of single bytes from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -31,20 +31,31 @@ func (p Plan) Holdings(k *Kernel) ([]Holding, error) {
 			return all, fmt.Errorf("checking %v: %w", s, err)
 		}
 		h := Holding{Owner: ownerOf(p.Owner), What: s.String(), Drift: append([]string{}, drift...)}
-		if _, ok := s.(*ruleset); ok {
-			have, err := k.rules()
-			if err != nil {
+		if rs, ok := s.(rulesets); ok {
+			if h.Rules, err = k.rulesOf(h.Owner, rs); err != nil {
 				return all, err
-			}
-			for _, t := range tracesAmong(have) {
-				if t.Owner == h.Owner {
-					h.Rules = append(h.Rules, t.String())
-				}
 			}
 		}
 		all = append(all, h)
 	}
 	return all, nil
+}
+
+// rulesOf returns the rules of an owner in the families of some rulesets.
+func (k *Kernel) rulesOf(owner string, in rulesets) ([]string, error) {
+	var found []string
+	for _, r := range in {
+		have, err := k.rules(r.family)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tracesAmong(have) {
+			if t.Owner == owner {
+				found = append(found, t.String())
+			}
+		}
+	}
+	return found, nil
 }
 
 // idle reports whether a step has nothing to do on this host, as firewalld does not run, or iptables has no modules.

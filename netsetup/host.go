@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/rules"
 )
 
@@ -51,28 +52,35 @@ func marked(owner, matches, target string) string {
 
 // Host plans what serves all bridges. The plan depends on nothing but the host.
 func Host() Plan {
-	const owner = "boxrun:host"
 	return Plan{
-		Owner:       owner,
+		Owner:       hostOwner,
 		Modules:     hostModules(),
 		Sysctls:     []Sysctl{forwarding()},
 		ReversePath: &ReversePath{},
-		Chains: []Chain{
-			{Table: "raw", Name: chainGuard, Shared: true},
-			{Table: "mangle", Name: chainMSS, Shared: true},
-			{Table: "mangle", Name: chainStray, Shared: true},
-			{Table: "filter", Name: chainReply, Shared: true},
-			{Table: "filter", Name: chainBoxes, Shared: true},
-			{Table: "filter", Name: chainOut, Shared: true},
-			{Table: "filter", Name: chainFwd, Rules: []string{
-				marked(owner, "", chainReply),
-				marked(owner, "", chainBoxes),
-				marked(owner, "", chainOut),
-			}},
-			{Table: "nat", Name: chainSNAT, Shared: true},
-			{Table: "nat", Name: chainDNAT, Shared: true},
-		},
-		Rules: hostRules(owner),
+		Chains:      append([]Chain{{Table: "raw", Name: chainGuard, Shared: true}}, hostChains()...),
+		Rules:       hostRules(v4),
+	}
+}
+
+// hostOwner marks the rules that serve all bridges.
+const hostOwner = "boxrun:host"
+
+// hostChains are the chains for all bridges and boxes in either family. The chain of guards is of IPv4 alone: the kernel
+// itself drops what comes to or from ::1 by another device than lo.
+func hostChains() []Chain {
+	return []Chain{
+		{Table: "mangle", Name: chainMSS, Shared: true},
+		{Table: "mangle", Name: chainStray, Shared: true},
+		{Table: "filter", Name: chainReply, Shared: true},
+		{Table: "filter", Name: chainBoxes, Shared: true},
+		{Table: "filter", Name: chainOut, Shared: true},
+		{Table: "filter", Name: chainFwd, Rules: []string{
+			marked(hostOwner, "", chainReply),
+			marked(hostOwner, "", chainBoxes),
+			marked(hostOwner, "", chainOut),
+		}},
+		{Table: "nat", Name: chainSNAT, Shared: true},
+		{Table: "nat", Name: chainDNAT, Shared: true},
 	}
 }
 
@@ -82,17 +90,21 @@ func Host() Plan {
 const invalid = "-m conntrack --ctstate INVALID"
 
 // hostRules are the jumps from the built-in chains.
-func hostRules(owner string) []Rule {
+func hostRules(f family) []Rule {
+	const owner = hostOwner
 	const local = "-m addrtype --dst-type LOCAL"
-	return []Rule{
-		{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)},
+	list := []Rule{
 		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "", chainMSS)},
 		{Table: "mangle", Chain: "INPUT", Spec: marked(owner, invalid, chainStray)},
 		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainFwd)},
 		{Table: "nat", Chain: "POSTROUTING", Spec: marked(owner, "", chainSNAT)},
-		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, local, chainDNAT)},
-		{Table: "nat", Chain: "PREROUTING", First: true, Spec: marked(owner, "! -d 127.0.0.0/8 "+local, chainDNAT)},
+		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, f.leaving()+local, chainDNAT)},
+		{Table: "nat", Chain: "PREROUTING", First: true, Spec: marked(owner, f.arriving()+local, chainDNAT)},
 	}
+	if f == v6 {
+		return list
+	}
+	return append([]Rule{{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)}}, list...)
 }
 
 // hostModules are modules that the kernel loads late or, in a container, not at all. br_netfilter is left out: nothing
@@ -133,28 +145,39 @@ func Bridge(n Network) Plan {
 	if n.Offload {
 		p.Features = &Features{Device: n.Bridge}
 	}
-	p.Rules = bridgeRules(n)
+	p.Rules = bridgeRules(n, v4)
+	if n.Subnet6.IsValid() {
+		p.Settings6 = bridgeSettings6(n.Bridge)
+		p.Address6 = &Address{Device: n.Bridge, Prefix: netip.PrefixFrom(n.Gateway6(), n.Subnet6.Bits())}
+		p.Rules6 = bridgeRules(n, v6)
+	}
 	return p
 }
 
 // bridgeRules returns a bridge's rules, what protects first.
-func bridgeRules(n Network) []Rule {
-	owner := "boxrun:" + n.Bridge
+func bridgeRules(n Network, f family) []Rule {
+	owner, subnet := bridgeAlias(n.Bridge), n.subnet(f)
 	in, out := "-i "+n.Bridge, "-o "+n.Bridge
 	const established = " -m conntrack --ctstate RELATED,ESTABLISHED"
 	const syn, clamp = " -p tcp --tcp-flags SYN,RST SYN", "TCPMSS --clamp-mss-to-pmtu"
-	return []Rule{
-		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
-		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-s 127.0.0.0/8 "+in, "DROP")},
+	list := []Rule{
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, in+syn, clamp)},
 		{Table: "mangle", Chain: chainMSS, Spec: marked(owner, out+syn, clamp)},
 		{Table: "filter", Chain: chainReply, Spec: marked(owner, out+established, "ACCEPT")},
-		{Table: "filter", Chain: chainReply, Spec: marked(owner, in+" "+invalid, "DROP")},
+		{Table: "filter", Chain: chainReply, Spec: marked(owner, in+" "+f.tracked()+invalid, "DROP")},
 		{Table: "filter", Chain: chainOut, Spec: marked(owner, in, "ACCEPT")},
-		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", n.Subnet), "MASQUERADE")},
-		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(n.Subnet.String(), n.Subnet), "MASQUERADE")},
-		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated("127.0.0.0/8", n.Subnet), "MASQUERADE")},
+		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, fmt.Sprintf("-s %s ! -d %[1]s", subnet), "MASQUERADE")},
+		{Table: "nat", Chain: chainSNAT, Spec: marked(owner, translated(subnet.String(), subnet), "MASQUERADE")},
 	}
+	if f == v6 { // the kernel keeps loopback apart, and nothing is translated from there
+		return list
+	}
+	guards := []Rule{
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-d 127.0.0.0/8 "+in, "DROP")},
+		{Table: "raw", Chain: chainGuard, Spec: marked(owner, "-s 127.0.0.0/8 "+in, "DROP")},
+	}
+	from := translated("127.0.0.0/8", subnet)
+	return append(append(guards, list...), Rule{Table: "nat", Chain: chainSNAT, Spec: marked(owner, from, "MASQUERADE")})
 }
 
 // translated matches packets sent to a published address that now go to a box, from a source to which the box's answer
@@ -174,6 +197,17 @@ func device(n Network) *Device {
 		MAC:     fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", gw[0], gw[1], gw[2], gw[3]),
 		Alias:   bridgeAlias(n.Bridge),
 	}
+}
+
+// MACOfOwn returns the MAC of the bridge where boxrun has made the bridge, or is about to; "" for somebody else's bridge,
+// which may change its MAC.
+func (n Network) MACOfOwn() string {
+	d := device(n)
+	link, err := dump.OfHost().LinkByName(n.Bridge)
+	if err == nil && link.Attrs().Alias != d.Alias {
+		return ""
+	}
+	return d.MAC
 }
 
 // bridgeAlias marks a bridge made by boxrun, and the rules of a bridge.

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 
 	"boxrun/netsetup/bus"
 	"boxrun/netsetup/dump"
@@ -20,14 +20,14 @@ import (
 )
 
 // Kernel is the kernel as seen from the network namespace of the process. Plans are applied to a Kernel. A Kernel
-// keeps the rules and routes read until the next write, so checking three plans costs a single process. A Kernel is
-// for a single goroutine.
+// keeps the rules and routes read, so that checking three plans costs a single process. A Kernel is for a single
+// goroutine.
 type Kernel struct {
-	link   *netlink.Handle
-	eth    *ethtool.Ethtool
-	ipt    *iptables.IPTables // nil: to be opened, which starts a process
-	tables rules.Tables       // nil: to be read
-	lists  *routing.Lists     // nil: to be read
+	link  *netlink.Handle
+	eth   *ethtool.Ethtool
+	ipt   map[family]*iptables.IPTables // opening one starts a process
+	kept  map[family]*rules.Kept
+	lists *routing.Lists // nil: to be read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -49,7 +49,10 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
-	return &Kernel{link: dump.OfHost(), eth: eth}, nil
+	return &Kernel{
+		link: dump.OfHost(), eth: eth,
+		ipt: map[family]*iptables.IPTables{}, kept: map[family]*rules.Kept{v4: {}, v6: {}},
+	}, nil
 }
 
 // Close closes what Open opened.
@@ -60,48 +63,60 @@ func (k *Kernel) Close() {
 
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
-func (k *Kernel) Reread() { k.tables, k.lists, k.awaited = nil, nil, false }
-
-// rules returns the rules of all tables, read or kept. A table never used is absent. The wait for firewalld comes before
-// the reading, so that no step waits for firewalld after it.
-func (k *Kernel) rules() (rules.Tables, error) {
-	if k.tables != nil {
-		return k.tables, nil
+func (k *Kernel) Reread() {
+	k.lists, k.awaited = nil, false
+	for _, kept := range k.kept {
+		kept.Doubt()
 	}
-	k.awaitFirewalld()
-	var err error
-	for range saveTries {
-		var tables rules.Tables
-		if tables, err = rules.Save("iptables"); !errors.Is(err, rules.ErrIncompatible) {
-			k.tables = tables
-			break
-		}
-	}
-	return k.tables, err
 }
 
-// saveTries bounds how often incompatible tables are read again: iptables also calls a table incompatible while
-// another process writes its first rules, as iptables looks at a table in several steps.
-const saveTries = 5
+// rules returns the rules of all tables of a family, read or kept. A table never used is absent.
+func (k *Kernel) rules(f family) (rules.Tables, error) {
+	err := k.readRules(rulesets{{family: f}})
+	return k.kept[f].Tables(), err
+}
+
+// readRules reads the rules of the families of some rulesets, side by side, as far as they are not kept. The wait for
+// firewalld comes before the reading, so that no step waits for firewalld after it.
+func (k *Kernel) readRules(of rulesets) error {
+	of = slices.DeleteFunc(slices.Clone(of), func(r *ruleset) bool { return k.kept[r.family].Has() })
+	if len(of) == 0 {
+		return nil
+	}
+	k.awaitFirewalld()
+	of = slices.DeleteFunc(of, func(r *ruleset) bool { return k.kept[r.family].Hold() })
+	errs := make([]error, len(of))
+	var all sync.WaitGroup
+	for i, r := range of {
+		all.Go(func() { errs[i] = k.kept[r.family].Read(string(r.family)) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
 
 // iptables returns iptables for single rules. Few looks at the host need it, and none writes whole tables by it.
-func (k *Kernel) iptables() (*iptables.IPTables, error) {
-	if k.ipt != nil {
-		return k.ipt, nil
+func (k *Kernel) iptables(f family) (*iptables.IPTables, error) {
+	if have := k.ipt[f]; have != nil {
+		return have, nil
 	}
-	var err error
-	if k.ipt, err = iptables.New(iptables.Timeout(lockSeconds)); err != nil {
+	proto := iptables.ProtocolIPv4
+	if f == v6 {
+		proto = iptables.ProtocolIPv6
+	}
+	ipt, err := iptables.New(iptables.Timeout(lockSeconds), iptables.IPFamily(proto))
+	if err != nil {
 		if _, said := rules.Version(); said != nil { // go-iptables drops what the program says
 			err = said
 		}
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
 	}
-	return k.ipt, nil
+	k.ipt[f] = ipt
+	return ipt, nil
 }
 
 // exists asks iptables itself for a rule: the answer counts where the text of a listing differs from boxrun's text.
-func (k *Kernel) exists(table, chain, spec string) (bool, error) {
-	ipt, err := k.iptables()
+func (k *Kernel) exists(f family, table, chain, spec string) (bool, error) {
+	ipt, err := k.iptables(f)
 	if err != nil {
 		return false, err
 	}
@@ -115,18 +130,18 @@ func legacy() (bool, error) {
 	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to the restore of a tool: iptables, or the iptables of the other backend. Each table among the
-// lines is a transaction. The error ends with the line at fault.
+// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend. Each table among
+// the lines is a transaction. The kept rules follow.
 func (k *Kernel) restore(tool string, lines []string) error {
-	k.tables = nil
-	input := strings.Join(lines, "\n") + "\n"
-	_, err := rules.Run(input, tool+"-restore", "--noflush", "-w", strconv.Itoa(lockSeconds))
-	if err == nil {
-		return nil
-	}
-	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
-		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
-			return fmt.Errorf("%w: %s", err, lines[n-1])
+	err := rules.Restore(tool, lines, lockSeconds)
+	for f, kept := range k.kept {
+		switch {
+		case err != nil:
+			kept.Drop()
+		case f == family(tool):
+			kept.Write(lines)
+		default:
+			kept.Pass(lines)
 		}
 	}
 	return err

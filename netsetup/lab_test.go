@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		stray(os.Args[1])
 	case "hear":
 		hear(os.Args[1])
+	case "advertise":
+		advertise(os.Args[1])
 	case "sniff":
 		sniff(os.Args[1])
 	default:
@@ -46,12 +48,12 @@ func serve(listen []string) {
 	for _, l := range listen {
 		proto, addr, _ := strings.Cut(l, "/")
 		if proto == "udp" {
-			conn, err := net.ListenPacket("udp4", addr)
+			conn, err := net.ListenPacket("udp", addr)
 			exitOn(err)
 			go answerUDP(conn)
 			continue
 		}
-		listener, err := net.Listen("tcp4", addr)
+		listener, err := net.Listen("tcp", addr)
 		exitOn(err)
 		go func() {
 			for {
@@ -102,7 +104,7 @@ func probe(proto, from, to, timeout string) {
 			dialer.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
 		}
 	}
-	conn, err := dialer.Dial(proto+"4", to)
+	conn, err := dialer.Dial(proto, to)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err != nil {
 			fmt.Println("no answer")
@@ -350,7 +352,7 @@ func (l *lab) policy(policy string) { nstest.Shell(l.t, "iptables -P FORWARD "+p
 
 // bridgeNetfilter reports whether bridged frames pass through iptables.
 func (l *lab) bridgeNetfilter(on bool) bool {
-	path := "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	value := strconv.Itoa(map[bool]int{true: 1}[on])
-	return os.WriteFile(path, []byte(value), 0) == nil
+	write := func(key string) error { return os.WriteFile("/proc/sys/net/bridge/"+key, []byte(value), 0) }
+	return errors.Join(write("bridge-nf-call-iptables"), write("bridge-nf-call-ip6tables")) == nil
 }

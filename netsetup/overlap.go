@@ -30,6 +30,13 @@ func Overlap(n Network) error {
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
+	if n.Subnet6.IsValid() {
+		routes6, err := dump.Routes(h, netlink.FAMILY_V6, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return fmt.Errorf("listing routes: %w", err)
+		}
+		routes = append(routes, routes6...)
+	}
 	// The links come last: another boxrun may make the bridge in between, and the names must hold every link that an
 	// address was seen on. A link without a name has gone meanwhile.
 	links, err := dump.Links(h)
@@ -100,11 +107,12 @@ func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) erro
 func overlappingRoute(n Network, routes []netlink.Route, names map[int]string) error {
 	for _, r := range routes {
 		dst := dump.PrefixOf(r.Dst)
-		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(n.Subnet) {
+		subnet := n.subnet(familyOf(dst.Addr()))
+		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(subnet) {
 			continue
 		}
 		if via := routeTarget(r, names); via != "" && via != n.Bridge {
-			return fmt.Errorf("subnet %v of %s overlaps the route to %v by %s", n.Subnet, n.Bridge, dst, via)
+			return fmt.Errorf("subnet %v of %s overlaps the route to %v by %s", subnet, n.Bridge, dst, via)
 		}
 	}
 	return nil

@@ -208,7 +208,7 @@ func (l *lab) breakRule(f fault, covered map[string]bool) string {
 		nstest.Shell(l.t, f.script)
 		return f.script
 	}
-	have, err := l.k.rules()
+	have, err := l.k.rules(v4)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -188,7 +188,7 @@ func (o *Outsider) Close() error {
 	if o.ns.IsOpen() {
 		err = errors.Join(err, o.ns.Close())
 	}
-	return errors.Join(err, k.forgetFlows(func(f *netlink.ConntrackFlow) bool { // whichever end began them
+	return errors.Join(err, k.forgetFlows(netlink.FAMILY_V4, func(f *netlink.ConntrackFlow) bool { // whichever end began them
 		return addrOf(f.Forward.SrcIP) == o.Addr || addrOf(f.Forward.DstIP) == o.Addr
 	}))
 }

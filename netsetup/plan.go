@@ -14,15 +14,20 @@ import (
 // There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of a bridge, [Ports] a
 // single box.
 type Plan struct {
-	Owner       string         `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
-	Files       []File         `json:"files,omitempty"`
-	Modules     []Modules      `json:"modules,omitempty"`
+	Owner   string    `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME
+	Files   []File    `json:"files,omitempty"`
+	Modules []Modules `json:"modules,omitempty"`
+
+	Advertisements *Advertisements `json:"advertisements,omitempty"` // before forwarding among the sysctls
+
 	Sysctls     []Sysctl       `json:"sysctls,omitempty"`
 	ReversePath *ReversePath   `json:"reverse_path,omitempty"`
 	Firewalld   *PermanentZone `json:"firewalld,omitempty"`
 	Managers    []Unmanaged    `json:"managers,omitempty"` // before the device that managers would take
 	Device      *Device        `json:"device,omitempty"`
 	Forwarding  *Sysctl        `json:"forwarding,omitempty"` // of the device
+	Settings6   []Sysctl       `json:"settings6,omitempty"`  // of the device
+	Address6    *Address       `json:"address6,omitempty"`   // of the device
 	Zone        *Zone          `json:"zone,omitempty"`
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Reserved    []Reservation  `json:"reserved,omitempty"`
@@ -32,7 +37,11 @@ type Plan struct {
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
+	Chains6     []Chain        `json:"chains6,omitempty"` // the same for IPv6
+	Rules6      []Rule         `json:"rules6,omitempty"`
+	Flows6      *Flows         `json:"flows6,omitempty"`
 	Localnet    *Sysctl        `json:"localnet,omitempty"` // after the guard among the rules, and undone before the guard
+	Pending     bool           `json:"pending,omitempty"`  // the rules have never been in place yet
 	Stays       []string       `json:"stays,omitempty"`    // what Settle decided to leave behind, a line each
 }
 
@@ -56,14 +65,25 @@ type step interface {
 // steps returns the plan's steps in the order of work. The steps point into p, so record writes there.
 func (p *Plan) steps() []step {
 	var ruleset []step
-	if len(p.Chains)+len(p.Rules) > 0 {
-		ruleset = []step{p.ruleset()}
+	if all := p.rulesets(); len(all) > 0 {
+		ruleset = []step{all}
 	}
-	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepOfEach(p.Sysctls), stepIf(p.ReversePath),
-		stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding), stepIf(p.Zone),
-		stepIf(p.Conflist), stepOfEach(p.Reserved), stepIf(p.Features), stepIf(p.Plug), stepIf(p.Answers), ruleset,
-		stepIf(p.Localnet))
+	return slices.Concat(p.ground(), p.answers(), ruleset, p.above())
 }
+
+// ground returns the steps before all rules: they start no program but modprobe.
+func (p *Plan) ground() []step {
+	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepIf(p.Advertisements), stepOfEach(p.Sysctls),
+		stepIf(p.ReversePath), stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding),
+		stepOfEach(p.Settings6), stepIf(p.Address6), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved),
+		stepIf(p.Features), stepIf(p.Plug))
+}
+
+// answers returns the step of the rules for answers.
+func (p *Plan) answers() []step { return stepIf(p.Answers) }
+
+// above returns the steps after the rules.
+func (p *Plan) above() []step { return stepIf(p.Localnet) }
 
 // stepOfEach returns pointers to the elements of a list as steps.
 func stepOfEach[T any, P interface {
@@ -132,6 +152,7 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 		return p, false, err
 	}
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
+	p.Chains6, p.Rules6 = fresh.Chains6, fresh.Rules6
 	if p.Answers != nil {
 		if err := p.Answers.record(k); err != nil {
 			return p, false, fmt.Errorf("recording %v: %w", p.Answers, err)
@@ -144,7 +165,7 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
 func (p Plan) Drift(k *Kernel) ([]string, error) {
 	var drift []string
-	err := p.eachDrifted(k, "checking", func(_ step, lines []string) error {
+	err := eachDrifted(k, "checking", p.steps(), func(_ step, lines []string) error {
 		drift = append(drift, lines...)
 		return nil
 	})
@@ -153,8 +174,8 @@ func (p Plan) Drift(k *Kernel) ([]string, error) {
 
 // eachDrifted calls do with each step out of place and the lines from check, and stops at the first error. The error
 // begins with what is being done to the step: "checking".
-func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []string) error) error {
-	for _, s := range p.steps() {
+func eachDrifted(k *Kernel, doing string, steps []step, do func(s step, drift []string) error) error {
+	for _, s := range steps {
 		drift, err := s.check(k)
 		if err == nil && len(drift) > 0 {
 			err = do(s, drift)
@@ -169,7 +190,7 @@ func (p *Plan) eachDrifted(k *Kernel, doing string, do func(s step, drift []stri
 // Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
 // and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
-	return p.eachDrifted(k, "setting up", func(s step, _ []string) error { return s.ensure(k) })
+	return eachDrifted(k, "setting up", p.steps(), func(s step, _ []string) error { return s.ensure(k) })
 }
 
 // Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no
@@ -178,11 +199,17 @@ func (p Plan) Apply(k *Kernel) error {
 func (p Plan) Undo(k *Kernel) error {
 	k.Reread()
 	// Where the rules cannot be read, the step of the rules says why.
-	if have, err := k.rules(); err == nil && p.ruleset().inUse(have) {
+	all := p.rulesets()
+	if k.readRules(all) == nil && slices.ContainsFunc(all, func(r *ruleset) bool { return r.inUse(k.kept[r.family].Tables()) }) {
 		return ErrInUse
 	}
+	return undoSteps(k, p.steps())
+}
+
+// undoSteps undoes steps, last first, past errors.
+func undoSteps(k *Kernel, steps []step) error {
 	var errs []error
-	for _, s := range slices.Backward(p.steps()) {
+	for _, s := range slices.Backward(steps) {
 		if err := s.undo(k); err != nil {
 			errs = append(errs, fmt.Errorf("undoing %v: %w", s, err))
 		}
@@ -202,6 +229,9 @@ func (p *Plan) Settle() []string {
 	}
 	for i := range p.Sysctls {
 		p.Stays = append(p.Stays, p.Sysctls[i].settle()...)
+	}
+	if p.Advertisements != nil {
+		p.Stays = append(p.Stays, p.Advertisements.settle()...)
 	}
 	if p.ReversePath != nil {
 		p.Stays = append(p.Stays, p.ReversePath.settle()...)

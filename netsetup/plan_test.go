@@ -28,7 +28,7 @@ func coldfront() Box {
 	}
 }
 
-// TestPlanGolden keeps the listings that the README shows.
+// TestPlanGolden keeps the listings that docs/networking.md shows.
 func TestPlanGolden(t *testing.T) {
 	plans := []Plan{Host(), Bridge(sbr0()), Ports(coldfront())}
 	titles := []string{"serves all bridges", "the bridge sbr0", "the box coldfront"}
@@ -86,34 +86,34 @@ func TestPortRules(t *testing.T) {
 		box  Box
 		want string
 	}{
-		{"single ports side by side are one range", box(Port{none, 81, 81, 1, "tcp"}, Port{none, 80, 80, 1, "tcp"}), `
+		{"single ports side by side are one range", box(Port{none, 81, 81, 1, "tcp", false}, Port{none, 80, 80, 1, "tcp", false}), `
 			-p tcp --dport 80:81 DNAT 10.22.0.8
 			-p tcp --dport 80:81 DNAT ACCEPT`},
-		{"but not those that go to another distance", box(Port{none, 80, 80, 1, "tcp"}, Port{none, 81, 8081, 1, "tcp"}), `
+		{"but not those that go to another distance", box(Port{none, 80, 80, 1, "tcp", false}, Port{none, 81, 8081, 1, "tcp", false}), `
 			-p tcp --dport 80 DNAT 10.22.0.8:80
 			-p tcp --dport 81 DNAT 10.22.0.8:8081
 			-p tcp --dport 80 DNAT ACCEPT
 			-p tcp --dport 8081 DNAT ACCEPT`},
-		{"nor those of another protocol", box(Port{none, 53, 53, 1, "tcp"}, Port{none, 54, 54, 1, "udp"}), `
+		{"nor those of another protocol", box(Port{none, 53, 53, 1, "tcp", false}, Port{none, 54, 54, 1, "udp", false}), `
 			-p tcp --dport 53 DNAT 10.22.0.8:53
 			-p udp --dport 54 DNAT 10.22.0.8:54
 			-p tcp --dport 53 DNAT ACCEPT
 			-p udp --dport 54 DNAT ACCEPT`},
-		{"two ports of the host to one inside", box(Port{none, 80, 80, 1, "tcp"}, Port{ext, 8080, 80, 1, "tcp"}), `
+		{"two ports of the host to one inside", box(Port{none, 80, 80, 1, "tcp", false}, Port{ext, 8080, 80, 1, "tcp", false}), `
 			-d 192.0.2.9 -p tcp --dport 8080 DNAT 10.22.0.8:80
 			-p tcp --dport 80 DNAT 10.22.0.8:80
 			-p tcp --dport 80 DNAT ACCEPT`},
-		{"the last ports of all", box(Port{none, 65534, 65534, 2, "tcp"}), `
+		{"the last ports of all", box(Port{none, 65534, 65534, 2, "tcp", false}), `
 			-p tcp --dport 65534:65535 DNAT 10.22.0.8
 			-p tcp --dport 65534:65535 DNAT ACCEPT`},
-		{"external addresses", box(On([]netip.Addr{ext}, Port{none, 80, 80, 1, "tcp"}, Port{lo, 81, 81, 1, "tcp"})...), `
+		{"external addresses", box(On([]netip.Addr{ext}, Port{none, 80, 80, 1, "tcp", false}, Port{lo, 81, 81, 1, "tcp", false})...), `
 			-d 192.0.2.9 -p tcp --dport 80 DNAT 10.22.0.8:80
 			-d 127.0.0.1 -p tcp --dport 81 DNAT 10.22.0.8:81
 			-p tcp --dport 80 DNAT ACCEPT`},
-		{"0.0.0.0 is any", box(Port{netip.IPv4Unspecified(), 80, 80, 1, "tcp"}), `
+		{"0.0.0.0 is any", box(Port{netip.IPv4Unspecified(), 80, 80, 1, "tcp", false}), `
 			-p tcp --dport 80 DNAT 10.22.0.8:80
 			-p tcp --dport 80 DNAT ACCEPT`},
-		{"an external interface without addresses", box(On(nil, Port{none, 80, 80, 1, "tcp"})...), ""},
+		{"an external interface without addresses", box(On(nil, Port{none, 80, 80, 1, "tcp", false})...), ""},
 		{"no ports", box(), ""},
 	} {
 		ranges := c.box.ranges()

@@ -17,32 +17,43 @@ func Ports(b Box) Plan {
 	if b.Offload {
 		p.Features = &Features{Device: b.Veth}
 	}
-	ranges := b.ranges()
-	p.Chains = []Chain{
+	p.Chains, p.Rules, p.Flows = b.ruleset()
+	if b.Subnet6.IsValid() {
+		p.Chains6, p.Rules6, p.Flows6 = b.six().ruleset()
+	}
+	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
+	return p
+}
+
+// ruleset returns the chains and rules of the box in the family of its address, and the connections they decide on.
+func (b Box) ruleset() ([]Chain, []Rule, *Flows) {
+	owner, ranges := "boxrun:"+b.Name, b.ranges()
+	chains := []Chain{
 		{Table: "mangle", Name: prefixStray + b.Name, Rules: b.strayRules(ranges)},
 		{Table: "filter", Name: prefixFilter + b.Name, Rules: b.filterRules(ranges)},
 		{Table: "nat", Name: prefixDNAT + b.Name, Rules: b.dnatRules(ranges)},
 	}
-	p.Rules = []Rule{
-		{Table: "mangle", Chain: chainStray, Spec: marked(p.Owner, "", prefixStray+b.Name)},
-		{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
-		{Table: "nat", Chain: chainDNAT, Spec: marked(p.Owner, "", prefixDNAT+b.Name)},
+	jumps := []Rule{
+		{Table: "mangle", Chain: chainStray, Spec: marked(owner, "", prefixStray+b.Name)},
+		{Table: "filter", Chain: chainBoxes, Spec: marked(owner, fmt.Sprintf("-d %s", b.Addr), prefixFilter+b.Name)},
+		{Table: "nat", Chain: chainDNAT, Spec: marked(owner, "", prefixDNAT+b.Name)},
 	}
 	if !b.Metadata {
-		p.Rules = append(p.Rules, Rule{Table: "filter", Chain: chainBoxes, Spec: marked(p.Owner, b.toMetadata(), "DROP")})
+		for _, service := range familyOf(b.Addr).metadata() {
+			jumps = append(jumps, Rule{Table: "filter", Chain: chainBoxes, Spec: marked(owner, b.toMetadata(service), "DROP")})
+		}
 	}
-	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
-	p.Flows = &Flows{Box: b.Addr}
+	flows := &Flows{Box: b.Addr}
 	for _, r := range ranges {
-		p.Flows.Ports = append(p.Flows.Ports, r.onHost())
+		flows.Ports = append(flows.Ports, r.onHost())
 	}
-	return p
+	return chains, jumps, flows
 }
 
 // toMetadata matches packets of the box for a cloud's service for the data of instances: behind HTTP are credentials of
 // the host. Some clouds resolve names at the same address.
-func (b Box) toMetadata() string {
-	return fmt.Sprintf("-s %s -d 169.254.169.254 -i %s -p tcp --dport 80", b.Addr, b.Bridge)
+func (b Box) toMetadata(service string) string {
+	return fmt.Sprintf("-s %s -d %s -i %s -p tcp --dport 80", b.Addr, service, b.Bridge)
 }
 
 // last returns the last port of the range from first on.
@@ -69,14 +80,17 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 	return all
 }
 
-// ranges returns the ports, with ports side by side joined. Ports of a single address come before ports of any
-// address; otherwise the order does not depend on the profile's.
+// ranges returns the ports in the family of the box's address, with ports side by side joined. Ports of a single address
+// come before ports of any address; otherwise the order does not depend on the profile's.
 func (b Box) ranges() []Port {
-	ports := slices.Clone(b.Ports)
+	ports := slices.DeleteFunc(slices.Clone(b.Ports), func(p Port) bool {
+		return p.HostIP.IsValid() && p.HostIP.Is6() == b.Addr.Is4() || p.Only4 && b.Addr.Is6()
+	})
 	for i, p := range ports {
 		if p.HostIP.IsUnspecified() {
 			ports[i].HostIP = netip.Addr{}
 		}
+		ports[i].Only4 = false // has been decided
 	}
 	slices.SortFunc(ports, func(a, b Port) int {
 		return cmp.Or(b.HostIP.Compare(a.HostIP), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Host, b.Host))
@@ -101,16 +115,20 @@ func mergePorts(ports []Port) []Port {
 }
 
 // dnatRules returns the rules that translate. A range that keeps its numbers needs no port in the target; any other
-// range has the port to count from.
+// range has the port to count from. Link-local addresses of IPv6 stay the host's own: the host could send no answer of a
+// box from there.
 func (b Box) dnatRules(ranges []Port) []string {
 	var rules []string
+	if b.Addr.Is6() && len(ranges) > 0 {
+		rules = append(rules, marked("boxrun:"+b.Name, "-d fe80::/10", "RETURN"))
+	}
 	for _, r := range ranges {
-		to := fmt.Sprintf("%s:%d", b.Addr, r.Container)
+		to := netip.AddrPortFrom(b.Addr, r.Container).String()
 		switch {
 		case r.Count > 1 && r.Host == r.Container:
 			to = b.Addr.String()
 		case r.Count > 1:
-			to = fmt.Sprintf("%s:%d-%d/%d", b.Addr, r.Container, r.last(r.Container), r.Host)
+			to += fmt.Sprintf("-%d/%d", r.last(r.Container), r.Host)
 		}
 		rules = append(rules, marked("boxrun:"+b.Name, r.addressed(), "DNAT --to-destination "+to))
 	}
@@ -148,6 +166,9 @@ func (b Box) filterRules(ranges []Port) []string {
 		sources = nil
 	}
 	for _, from := range b.AllowFrom {
+		if familyOf(from.Addr()) != familyOf(b.Addr) {
+			continue
+		}
 		sources = append(sources, fmt.Sprintf("-s %s ", from.Masked()))
 	}
 	for _, r := range insideRanges(ranges) {

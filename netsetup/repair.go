@@ -11,7 +11,7 @@ import (
 // where all is in place. It never writes. The plan must be recorded.
 func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	var lines []string
-	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
+	err := eachDrifted(k, "checking", p.steps(), func(s step, _ []string) error {
 		up, _ := s.commands()
 		var err error
 		if r, ok := s.(repairer); ok {
@@ -23,7 +23,7 @@ func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	return lines, err
 }
 
-// repairer is a step whose commands cannot be typed twice: a [ruleset], a [Device] or [Answers], or do not suffice, as of
+// repairer is a step whose commands cannot be typed twice: a [rulesets], a [Device] or [Answers], or do not suffice, as of
 // a [Plug].
 type repairer interface {
 	// repairCommands returns what a person would type to put in place what is missing of the step.
@@ -32,12 +32,13 @@ type repairer interface {
 
 // repairCommands feeds iptables-restore the same as ensure does. Where none of the rules is there, the commands are
 // the ones easier to read: those of a clean host.
-func (r *ruleset) repairCommands(k *Kernel) ([]string, error) {
-	e, err := r.repair(k)
-	if err != nil {
-		return nil, err
+func (rs rulesets) repairCommands(k *Kernel) ([]string, error) {
+	all, err := rs.repair(k)
+	var lines []string
+	for i, e := range all {
+		lines = append(lines, e.commands(rs[i])...)
 	}
-	return e.commands(r), nil
+	return lines, err
 }
 
 // commands returns what a person would type for the edits of a ruleset.
@@ -51,7 +52,7 @@ func (e *edits) commands(r *ruleset) []string {
 	}
 	input := strings.Join(e.input(tableOrder()), "\n")
 	flows, _ := r.flows.commands()
-	return append([]string{"iptables-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
+	return append([]string{string(r.family) + "-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
 }
 
 // repairCommands repairs a bridge that is there, and makes a bridge that is not.

@@ -25,53 +25,68 @@ type Rule struct {
 	Spec  string `json:"spec"`
 }
 
-// ruleset is the step for a plan's chains and rules, in a transaction per table.
+// rulesets is the step for a plan's chains and rules: a ruleset for each family with any.
+type rulesets []*ruleset
+
+// ruleset is the chains and rules of a family, in a transaction per table.
 type ruleset struct {
+	family family
 	owner  string
 	chains []Chain
 	rules  []Rule
 	flows  *Flows
 }
 
-// ruleset returns the step for the chains and rules of the plan.
-func (p Plan) ruleset() *ruleset { return &ruleset{p.Owner, p.Chains, p.Rules, p.Flows} }
+// rulesets returns the step for the chains and rules of the plan.
+func (p Plan) rulesets() rulesets {
+	all := rulesets{{v4, p.Owner, p.Chains, p.Rules, p.Flows}, {v6, p.Owner, p.Chains6, p.Rules6, p.Flows6}}
+	return slices.DeleteFunc(all, func(r *ruleset) bool { return len(r.chains)+len(r.rules) == 0 })
+}
 
 // tableOrder returns the tables in the order of writing: what protects comes before what publishes. Undo goes
 // backwards.
 func tableOrder() []string { return []string{"raw", "mangle", "filter", "nat"} }
 
-func (r *ruleset) String() string { return "the rules of " + r.owner }
+func (rs rulesets) String() string { return "the rules of " + rs[0].owner }
 
-func (r *ruleset) record(*Kernel) error { return nil } // rules carry their owner's mark
+func (rs rulesets) record(*Kernel) error { return nil } // rules carry their owner's mark
+
+func (rs rulesets) commands() (up, down []string) {
+	for _, r := range rs {
+		ups, downs := r.commands()
+		up, down = append(up, ups...), append(down, downs...)
+	}
+	return up, down
+}
 
 func (r *ruleset) commands() (up, down []string) {
 	for _, c := range r.chains {
-		up = append(up, typed(c.Table, "-N", c.Name, ""))
+		up = append(up, r.typed(c.Table, "-N", c.Name, ""))
 	}
 	for _, c := range r.chains {
 		for _, spec := range c.Rules {
-			up = append(up, typed(c.Table, "-A", c.Name, spec))
+			up = append(up, r.typed(c.Table, "-A", c.Name, spec))
 		}
 	}
 	for _, rule := range r.rules {
-		up = append(up, typed(rule.Table, rule.verb(), rule.Chain, rule.Spec))
-		down = append(down, typed(rule.Table, "-D", rule.Chain, rule.Spec))
+		up = append(up, r.typed(rule.Table, rule.verb(), rule.Chain, rule.Spec))
+		down = append(down, r.typed(rule.Table, "-D", rule.Chain, rule.Spec))
 	}
 	for _, c := range r.chains {
 		if len(c.Rules) > 0 {
-			down = append(down, typed(c.Table, "-F", c.Name, ""))
+			down = append(down, r.typed(c.Table, "-F", c.Name, ""))
 		}
 	}
 	for _, c := range slices.Backward(r.chains) {
-		down = append(down, typed(c.Table, "-X", c.Name, ""))
+		down = append(down, r.typed(c.Table, "-X", c.Name, ""))
 	}
 	flowsUp, flowsDown := r.flows.commands()
 	return append(up, flowsUp...), append(down, flowsDown...)
 }
 
 // typed returns an iptables command as a person types the command.
-func typed(table, verb, chain, spec string) string {
-	return strings.TrimSpace(strings.Join([]string{"iptables -w -t", table, verb, chain, spec}, " "))
+func (r *ruleset) typed(table, verb, chain, spec string) string {
+	return strings.TrimSpace(strings.Join([]string{string(r.family), "-w -t", table, verb, chain, spec}, " "))
 }
 
 func (r Rule) verb() string {
@@ -81,21 +96,62 @@ func (r Rule) verb() string {
 	return "-A"
 }
 
-func (r *ruleset) check(k *Kernel) ([]string, error) {
-	e, err := r.repair(k)
-	return e.drift, err
+func (rs rulesets) check(k *Kernel) ([]string, error) {
+	all, err := rs.repair(k)
+	var drift []string
+	for _, e := range all {
+		drift = append(drift, e.drift...)
+	}
+	return drift, err
+}
+
+// repair returns the edits of each family, in the order of the rulesets.
+func (rs rulesets) repair(k *Kernel) ([]edits, error) {
+	return rs.eachRead(k, func(r *ruleset, have rules.Tables) (edits, error) { return r.repair(k, have) })
+}
+
+// eachRead gives the rules of its family to each ruleset. The families are read side by side.
+func (rs rulesets) eachRead(k *Kernel, do func(r *ruleset, have rules.Tables) (edits, error)) ([]edits, error) {
+	if err := k.readRules(rs); err != nil {
+		return nil, err
+	}
+	var all []edits
+	for _, r := range rs {
+		e, err := do(r, k.kept[r.family].Tables())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // ensure repairs everything in a single transaction per table, and then ends the connections made under other rules.
-func (r *ruleset) ensure(k *Kernel) error {
-	e, err := r.repair(k)
-	if err != nil || len(e.drift) == 0 {
+func (rs rulesets) ensure(k *Kernel) error {
+	all, err := rs.repair(k)
+	if err != nil {
 		return err
 	}
-	if err := k.restore("iptables", e.input(tableOrder())); err != nil {
+	if err := errors.Join(rs.restore(k, all, tableOrder())...); err != nil {
 		return err
 	}
-	return k.forget(r.flows, toBox)
+	for i, r := range rs {
+		if len(all[i].drift) > 0 {
+			err = errors.Join(err, k.forget(r.flows, toBox))
+		}
+	}
+	return err
+}
+
+// restore writes the edits of each family, and returns an error or nil for each.
+func (rs rulesets) restore(k *Kernel, all []edits, order []string) []error {
+	errs := make([]error, len(rs))
+	for i, r := range rs {
+		if len(all[i].lines) > 0 {
+			errs[i] = k.restore(string(r.family), all[i].input(order))
+		}
+	}
+	return errs
 }
 
 // edits is what is out of place, and the lines of iptables-restore that set things right, by table.
@@ -128,21 +184,17 @@ func (e *edits) input(order []string) []string {
 }
 
 // repair compares the kernel's rules with the plan's, and returns what to change.
-func (r *ruleset) repair(k *Kernel) (edits, error) {
+func (r *ruleset) repair(k *Kernel, have rules.Tables) (edits, error) {
 	var e edits
-	have, err := k.rules()
-	if err != nil {
-		return e, err
-	}
 	for _, c := range r.chains {
-		if err := c.repair(k, have, &e); err != nil {
+		if err := c.repair(k, r.family, have, &e); err != nil {
 			return e, err
 		}
 	}
 	wanted := map[place][]string{}
 	for _, rule := range r.rules {
 		list := have.Rules(rule.Table, rule.Chain)
-		text, err := rule.text(k, list)
+		text, err := rule.text(k, r.family, list)
 		if err != nil {
 			return e, err
 		}
@@ -154,7 +206,7 @@ func (r *ruleset) repair(k *Kernel) (edits, error) {
 }
 
 // repair makes a missing chain, and fills a chain anew if the chain holds other rules than it should.
-func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
+func (c Chain) repair(k *Kernel, f family, have rules.Tables, e *edits) error {
 	exists := have.Has(c.Table, c.Name)
 	e.found = e.found || exists
 	if !exists {
@@ -167,7 +219,7 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 		return nil
 	}
 	if exists {
-		same, err := c.compare(k, have.Rules(c.Table, c.Name), e)
+		same, err := c.compare(k, f, have.Rules(c.Table, c.Name), e)
 		if same || err != nil {
 			return err
 		}
@@ -180,7 +232,7 @@ func (c Chain) repair(k *Kernel, have rules.Tables, e *edits) error {
 }
 
 // compare reports whether the chain holds its rules and no others, in order, and notes what differs.
-func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
+func (c Chain) compare(k *Kernel, f family, list []rules.Rule, e *edits) (bool, error) {
 	var have, want []string
 	for _, rule := range list {
 		have = append(have, rule.Text)
@@ -193,7 +245,7 @@ func (c Chain) compare(k *Kernel, list []rules.Rule, e *edits) (bool, error) {
 	}
 	lacking, foreign := without(want, have), without(have, want)
 	if len(lacking) > 0 && len(lacking) == len(foreign) {
-		printed, err := k.allExist(c.Table, c.Name, lacking)
+		printed, err := k.allExist(f, c.Table, c.Name, lacking)
 		if printed || err != nil {
 			return printed, err // this version of iptables prints the rules in other words
 		}
@@ -216,9 +268,9 @@ func without(list, other []string) []string {
 }
 
 // allExist asks iptables for each rule until a rule is missing.
-func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
+func (k *Kernel) allExist(f family, table, chain string, specs []string) (bool, error) {
 	for _, spec := range specs {
-		if ok, err := k.exists(table, chain, spec); !ok || err != nil {
+		if ok, err := k.exists(f, table, chain, spec); !ok || err != nil {
 			return false, err
 		}
 	}
@@ -227,7 +279,7 @@ func (k *Kernel) allExist(table, chain string, specs []string) (bool, error) {
 
 // text returns the rule as listed by the kernel: boxrun's text, or what this version of iptables makes of boxrun's
 // text. The latter is a rule with the same comment and target, if iptables says that boxrun's rule exists.
-func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
+func (r Rule) text(k *Kernel, f family, list []rules.Rule) (string, error) {
 	own := rules.ParseRule(rules.Normal(r.Spec))
 	i := slices.IndexFunc(list, func(rule rules.Rule) bool {
 		return rule.Comment() == own.Comment() && rule.Target == own.Target
@@ -235,7 +287,7 @@ func (r Rule) text(k *Kernel, list []rules.Rule) (string, error) {
 	if i < 0 || slices.ContainsFunc(list, func(rule rules.Rule) bool { return rule.Text == own.Text }) {
 		return own.Text, nil
 	}
-	if ok, err := k.exists(r.Table, r.Chain, r.Spec); !ok || err != nil {
+	if ok, err := k.exists(f, r.Table, r.Chain, r.Spec); !ok || err != nil {
 		return own.Text, err
 	}
 	return list[i].Text, nil
@@ -299,20 +351,20 @@ func (r *ruleset) repairStrays(have rules.Tables, wanted map[place][]string, e *
 // undo removes the rules with the plan's mark, every jump to the plan's chains, and the chains. undo goes by what is
 // there, so nothing need be recorded. A single transaction per table does all; where a transaction fails, each thing
 // is tried by itself.
-func (r *ruleset) undo(k *Kernel) error {
-	have, err := k.rules()
+func (rs rulesets) undo(k *Kernel) error {
+	all, err := rs.eachRead(k, func(r *ruleset, have rules.Tables) (edits, error) { return r.removal(have), nil })
 	if err != nil {
 		return err
 	}
-	e := r.removal(have)
-	if len(e.lines) > 0 {
-		order := tableOrder()
-		slices.Reverse(order)
-		if k.restore("iptables", e.input(order)) != nil {
-			err = k.removeSingly(e)
+	order := tableOrder()
+	slices.Reverse(order)
+	for i, failed := range rs.restore(k, all, order) {
+		if failed != nil {
+			err = errors.Join(err, k.removeSingly(rs[i].family, all[i]))
 		}
+		err = errors.Join(err, k.forget(rs[i].flows, bothWays))
 	}
-	return errors.Join(err, k.forget(r.flows, bothWays))
+	return err
 }
 
 // removal returns the lines that remove the plan's rules and chains.
@@ -358,9 +410,9 @@ func (r *ruleset) inUse(have rules.Tables) bool {
 }
 
 // removeSingly does the edits of removal one by one, past errors.
-func (k *Kernel) removeSingly(e edits) error {
+func (k *Kernel) removeSingly(f family, e edits) error {
 	k.Reread()
-	ipt, err := k.iptables()
+	ipt, err := k.iptables(f)
 	if err != nil {
 		return err
 	}

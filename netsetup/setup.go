@@ -73,7 +73,7 @@ func (s Setup) Plan() Plan {
 // The plan must be recorded just before, so that the lines can tell what was there.
 func (p Plan) Deeds(k *Kernel) ([]string, error) {
 	var deeds []string
-	err := p.eachDrifted(k, "checking", func(s step, _ []string) error {
+	err := eachDrifted(k, "checking", p.steps(), func(s step, _ []string) error {
 		deeds = append(deeds, deed(s))
 		return nil
 	})

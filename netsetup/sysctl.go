@@ -24,6 +24,7 @@ type Sysctl struct {
 	Value  string    `json:"value"`
 	Drags  []string  `json:"drags,omitempty"`  // paths (* is any device) the kernel resets with this key
 	Before []Setting `json:"before,omitempty"` // what undo writes, in this order
+	Own    bool      `json:"own,omitempty"`    // nobody but boxrun uses the setting: undo restores it at any time
 }
 
 func (s *Sysctl) String() string { return "sysctl " + s.Key }
@@ -80,6 +81,9 @@ func (s *Sysctl) undo(*Kernel) error { return restoreSettings(s.Before) }
 
 // settle returns a line for the setting, and forgets the earlier value.
 func (s *Sysctl) settle() []string {
+	if s.Own {
+		return nil
+	}
 	var stays []string
 	for _, b := range s.Before[:min(1, len(s.Before))] { // the others follow from the first
 		stays = append(stays, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, s.Value, b.Value))

@@ -14,7 +14,7 @@ import (
 // Traces is everything in the host's network with boxrun's name. Traces are found by the names alone, so a host can be
 // cleared of boxrun when all records are lost.
 type Traces struct {
-	Rules     []Trace  // of iptables, in both of its backends
+	Rules     []Trace  // of iptables, in both of its backends, and of ip6tables
 	Bridges   []string // devices made by boxrun
 	Guarded   []string // devices of others with rules of boxrun's
 	Leases    []Reservation
@@ -26,7 +26,7 @@ type Traces struct {
 // Trace is a rule or a chain of boxrun's.
 type Trace struct {
 	Owner string // host, or the name of a bridge or box
-	Tool  string // iptables, or the iptables of the other backend
+	Tool  string // iptables, ip6tables, or the iptables of the other backend
 	Table string
 	Chain string
 	Spec  string // "" for the chain itself
@@ -47,9 +47,15 @@ func (t Trace) guards() bool { return t.Chain == chainGuard && t.Spec != "" }
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
 	k.Reread()
-	have, err := k.rules()
+	have, err := k.rules(v4)
 	if err != nil {
 		return found, err
+	}
+	var have6 rules.Tables
+	if hasIP6tables() {
+		if have6, err = k.rules(v6); err != nil {
+			return found, err
+		}
 	}
 	backend, err := rules.Backend()
 	if err != nil {
@@ -59,7 +65,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 	if err != nil {
 		return found, err
 	}
-	found.Rules = append(tracesAmong(have), tracesAmong(other)...)
+	found.Rules = slices.Concat(tracesAmong(have), tracesAmong(have6), tracesAmong(other))
 	found.Unmanaged = tracedManagers()
 	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(cniLeases)
@@ -158,7 +164,7 @@ func (t Traces) Names() []string {
 // Without returns the traces of all but the named owners. Traces in the other backend than iptables' stay.
 func (t Traces) Without(owners []string) Traces {
 	known := func(name string) bool { return slices.Contains(owners, name) }
-	inUse := func(r Trace) bool { return known(r.Owner) && r.Tool == "iptables" }
+	inUse := func(r Trace) bool { return known(r.Owner) && slices.Contains([]family{v4, v6}, family(r.Tool)) }
 	return Traces{
 		Rules:   slices.DeleteFunc(slices.Clone(t.Rules), inUse),
 		Bridges: slices.DeleteFunc(slices.Clone(t.Bridges), known),
@@ -194,6 +200,9 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 // Commands returns what a person would type to remove the traces.
 func (t Traces) Commands() []string {
 	var lines []string
+	for _, s := range t.forced() {
+		lines = append(lines, s.typed())
+	}
 	for _, b := range t.Guarded {
 		lines = append(lines, Setting{deviceKey(b, "route_localnet"), "0"}.typed())
 	}
@@ -221,6 +230,9 @@ func (t Traces) Commands() []string {
 // 127.0.0.1.
 func (t Traces) Remove(k *Kernel) error {
 	var errs []error
+	for _, s := range t.forced() {
+		errs = append(errs, ignoreAbsent(writeSysctl(s.Key, s.Value)))
+	}
 	for _, b := range t.Guarded {
 		// The earlier value is unknown, so this is the kernel's default.
 		errs = append(errs, ignoreAbsent(writeSysctl(deviceKey(b, "route_localnet"), "0")))
@@ -241,6 +253,19 @@ func (t Traces) Remove(k *Kernel) error {
 		errs = append(errs, s.undo(k))
 	}
 	return errors.Join(errs...)
+}
+
+// forced returns the settings by which boxes of IPv6 had the host forward, with the kernel's default: the earlier values
+// are unknown, and nobody but boxrun uses the settings.
+func (t Traces) forced() []Setting {
+	if !slices.ContainsFunc(t.Rules, func(r Trace) bool { return family(r.Tool) == v6 && r.Owner == "host" }) {
+		return nil
+	}
+	var settings []Setting
+	for _, s := range forceForwarding() {
+		settings = append(settings, Setting{s.Key, "0"})
+	}
+	return settings
 }
 
 // files returns the steps whose work is files.

@@ -6,6 +6,7 @@ import "net/netip"
 type Network struct {
 	Bridge  string       // device name, at most 15 characters
 	Subnet  netip.Prefix // masked; its first address is the bridge's
+	Subnet6 netip.Prefix // the same for IPv6, with 32 bits or more for boxes; zero: without IPv6
 	MTU     int          // bytes; 0 leaves the kernel's choice
 	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
 	Marks   uint32       // the bits of marks that are boxrun's, side by side
@@ -28,6 +29,7 @@ type Port struct {
 	Container uint16
 	Count     uint16 // 1 for a single port
 	Proto     string // tcp | udp
+	Only4     bool   // without HostIP: every IPv4 address
 }
 
 // Box is what the rules of a box depend on.
@@ -35,6 +37,7 @@ type Box struct {
 	Name      string       // at most 18 characters of [a-z0-9-]
 	Bridge    string       // the device its veth hangs on
 	Subnet    netip.Prefix // of the bridge
+	Subnet6   netip.Prefix // of the bridge; zero: without IPv6
 	Addr      netip.Addr   // its address inside
 	Veth      string       // the host's side of its veth
 	Offload   bool         // true: turn off tx, rx, sg and gso on Veth

@@ -35,8 +35,7 @@ func nameServer(s string) (netip.Addr, error) {
 	return ip, err
 }
 
-// parsePrefix reads an IPv4 network. An address with bits set behind the prefix length is refused: either half could be
-// the mistake.
+// parsePrefix reads an IPv4 network.
 func parsePrefix(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -45,20 +44,28 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	if !p.Addr().Is4() {
 		return netip.Prefix{}, errIPv6
 	}
-	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("has bits set behind its prefix length, its network is %q", p.Masked())
-	}
-	return p, nil
+	return p, wholeNetwork(p)
 }
 
-// clients reads who may reach the ports: a network, or an address as a /32.
+// wholeNetwork refuses an address with bits set behind the prefix length: either half could be the mistake.
+func wholeNetwork(p netip.Prefix) error {
+	if p != p.Masked() {
+		return fmt.Errorf("has bits set behind its prefix length, its network is %q", p.Masked())
+	}
+	return nil
+}
+
+// clients reads who may reach the ports: a network, or a single address, of either family.
 func clients(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is6() {
+		return p, wholeNetwork(p)
+	}
 	if strings.Contains(s, "/") {
 		return parsePrefix(s)
 	}
-	ip, err := parseIPv4(s)
-	if err != nil {
-		return netip.Prefix{}, err
+	ip, err := netip.ParseAddr(s)
+	if err != nil || ip.Zone() != "" {
+		return netip.Prefix{}, errors.New("must be an IPv4 or IPv6 address")
 	}
 	return netip.PrefixFrom(ip, ip.BitLen()), nil
 }
@@ -67,6 +74,9 @@ func clients(s string) (netip.Prefix, error) {
 // special range of RFC 6890.
 func boxSubnet(s string) (netip.Prefix, error) {
 	p, err := parsePrefix(s)
+	if errors.Is(err, errIPv6) {
+		err = errors.New("must be an IPv4 network: subnet6 has the network of IPv6 beside it")
+	}
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -85,6 +95,32 @@ func boxSubnet(s string) (netip.Prefix, error) {
 		}
 	}
 	return p, nil
+}
+
+// AutoSubnet6 stands for a network that the host makes up.
+const AutoSubnet6 = "auto"
+
+// boxSubnet6 reads an IPv6 network for boxes: nothing, auto, or a network of global or unique local addresses. A box has
+// the same place there as in the subnet of IPv4, so 32 bits must be left.
+func boxSubnet6(s string) (string, error) {
+	if s == "" || s == AutoSubnet6 {
+		return s, nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is6() {
+		return "", errors.New("must be \"auto\", \"\" or an IPv6 network, such as \"fd12:3456:789a::/64\"")
+	}
+	if err := wholeNetwork(p); err != nil {
+		return "", err
+	}
+	if p.Bits() < 48 || p.Bits() > 96 {
+		return "", errors.New("must have a prefix length from 48 to 96")
+	}
+	global, local := netip.MustParsePrefix("2000::/3"), netip.MustParsePrefix("fc00::/7")
+	if !global.Contains(p.Addr()) && !local.Contains(p.Addr()) {
+		return "", fmt.Errorf("must lie in %s, unique local addresses, or in %s, global ones", local, global)
+	}
+	return p.String(), nil
 }
 
 // last returns the broadcast address of an IPv4 network.

@@ -14,15 +14,17 @@ import (
 //	[[ip:]host:]container[/proto]    podman's, each port a number or a range; "80" is 80:80
 //	tcp:8080:80, udp:53              systemd-nspawn's
 //	8080:80/tcp                      Apptainer's
+//	[2001:db8::1]:8080:80            an IPv6 address of the host, [::] for all of them
 //	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
 //
-// The protocol is tcp by default. 0.0.0.0 means every address, as does leaving out the address; localhost means 127.0.0.1.
+// The protocol is tcp by default. Without an address it is every address of the host, with 0.0.0.0 every IPv4 address; localhost means 127.0.0.1.
 // The error states the rule that s breaks, without s.
 func ParsePort(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
 		return Port{}, err
 	}
+	only4 := strings.HasPrefix(s, "0.0.0.0:") && !strings.Contains(s, "->") // an arrow has what was printed, for any address
 	ip, rest, err := cutHostIP(rest)
 	if err != nil {
 		return Port{}, err
@@ -39,7 +41,7 @@ func ParsePort(s string) (Port, error) {
 	if from.count != to.count {
 		return Port{}, fmt.Errorf("must have ranges of equal length, not of %d and %d ports", from.count, to.count)
 	}
-	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto}, nil
+	return Port{HostIP: ip, Host: from.first, Container: to.first, Count: from.count, Proto: proto, Only4: only4}, nil
 }
 
 // cutProto cuts the protocol off either end of s.
@@ -73,7 +75,7 @@ const localhost = "localhost"
 // address or 0.0.0.0.
 func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	if strings.HasPrefix(s, "[") {
-		return netip.Addr{}, "", bracketed(s)
+		return cutBracketed(s)
 	}
 	switch strings.Count(s, ":") {
 	case 0, 1:
@@ -102,15 +104,21 @@ func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	return ip, rest, nil
 }
 
-// bracketed returns what is wrong with a port that begins with an IPv6 address in brackets: a mistake in the address,
-// else that IPv6 is not supported yet.
-func bracketed(s string) error {
-	inside, rest, closed := strings.Cut(s[1:], "]")
-	ip, err := netip.ParseAddr(inside)
-	if err != nil || !ip.Is6() || !closed || !strings.HasPrefix(rest, ":") {
-		return errors.New("must have an IPv6 address in the brackets and : behind them")
+// cutBracketed is cutHostIP for an IPv6 address in brackets.
+func cutBracketed(s string) (ip netip.Addr, rest string, err error) {
+	inside, rest, closed := strings.Cut(s[1:], "]:")
+	ip, err = netip.ParseAddr(inside)
+	switch {
+	case err != nil || !ip.Is6() || !closed:
+		err = errors.New("must have an IPv6 address in the brackets and : behind them")
+	case ip.IsLoopback():
+		err = errors.New("must not have [::1], where no box can answer: publish on 127.0.0.1, to which clients of localhost go on")
+	case ip.Is4In6() || ip.Zone() != "" || ip.IsMulticast() || ip.IsLinkLocalUnicast():
+		err = errors.New("the host's address must be a global or unique local one, or [::] for every IPv6 address")
+	case !strings.Contains(rest, ":"):
+		err = errors.New("must name the host's port too: boxrun picks none at random")
 	}
-	return errIPv6
+	return ip, rest, err
 }
 
 type portRange struct{ first, count uint16 }
@@ -147,14 +155,25 @@ func (p Port) String() string {
 	if !ip.IsValid() {
 		ip = netip.IPv4Unspecified()
 	}
-	return fmt.Sprintf("%s:%s->%s/%s", ip, p.ports(p.Host), p.ports(p.Container), p.Proto)
+	return fmt.Sprintf("%s:%s->%s/%s", bracketed(ip), p.ports(p.Host), p.ports(p.Container), p.Proto)
+}
+
+// bracketed returns an address as it stands before a port.
+func bracketed(ip netip.Addr) string {
+	if ip.Is6() {
+		return "[" + ip.String() + "]"
+	}
+	return ip.String()
 }
 
 // MarshalTOML returns the port as profiles write ports.
 func (p Port) MarshalTOML() ([]byte, error) {
 	s := fmt.Sprintf("%s:%s/%s", p.ports(p.Host), p.ports(p.Container), p.Proto)
 	if p.HostIP.IsValid() {
-		s = p.HostIP.String() + ":" + s
+		s = bracketed(p.HostIP) + ":" + s
+	}
+	if p.Only4 {
+		s = "0.0.0.0:" + s
 	}
 	return []byte(strconv.Quote(s)), nil
 }
@@ -167,10 +186,24 @@ func (p Port) ports(first uint16) string {
 	return fmt.Sprintf("%d-%d", first, first+p.Count-1)
 }
 
+// Is6 reports whether a port is published on IPv6 addresses alone.
+func (p Port) Is6() bool { return p.HostIP.Is6() }
+
+// meets reports whether p is at every address that q is at.
+func (p Port) meets(q Port) bool {
+	switch {
+	case !p.HostIP.IsValid():
+		return !p.Only4 || !q.Is6()
+	case p.HostIP.IsUnspecified():
+		return q.Is6() == p.Is6()
+	}
+	return p.HostIP == q.HostIP
+}
+
 // Overlap returns the first port of the host that both p and q publish at the same protocol and address. A port at
 // every address overlaps with any address. ok is false without an overlap.
 func (p Port) Overlap(q Port) (port uint16, ok bool) {
-	if p.Proto != q.Proto || p.HostIP.IsValid() && q.HostIP.IsValid() && p.HostIP != q.HostIP {
+	if p.Proto != q.Proto || !p.meets(q) && !q.meets(p) {
 		return 0, false
 	}
 	first := max(p.Host, q.Host)

@@ -41,9 +41,10 @@ const (
 type Network struct {
 	Mode      string         `json:"mode" toml:"mode"`
 	Bridge    string         `json:"bridge" toml:"bridge"`
-	Subnet    netip.Prefix   `json:"subnet" toml:"subnet"` // masked
-	MTU       int            `json:"mtu" toml:"mtu"`       // bytes; 0: the MTU of the external interface
-	IP        netip.Addr     `json:"ip" toml:"ip"`         // zero: the next free address
+	Subnet    netip.Prefix   `json:"subnet" toml:"subnet"`             // masked
+	Subnet6   string         `json:"subnet6,omitempty" toml:"subnet6"` // "": no IPv6, "auto", or a masked network
+	MTU       int            `json:"mtu" toml:"mtu"`                   // bytes; 0: the MTU of the external interface
+	IP        netip.Addr     `json:"ip" toml:"ip"`                     // zero: the next free address
 	External  string         `json:"external" toml:"external"`
 	Ports     []Port         `json:"ports" toml:"ports"`
 	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
@@ -61,14 +62,15 @@ type Port struct {
 	HostIP    netip.Addr `json:"host_ip"` // zero: every address of the host
 	Host      uint16     `json:"host"`
 	Container uint16     `json:"container"`
-	Count     uint16     `json:"count"` // 1 for a single port
-	Proto     string     `json:"proto"` // tcp | udp
+	Count     uint16     `json:"count"`           // 1 for a single port
+	Proto     string     `json:"proto"`           // tcp | udp
+	Only4     bool       `json:"only4,omitempty"` // of every address of the host, those of IPv4 alone
 }
 
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.
 type Storage struct {
 	Root    string `json:"root" toml:"root"`       // tmpfs | read-only | overlay
-	Overlay string `json:"overlay" toml:"overlay"` // absolute directory; never empty when Root is overlay
+	Overlay string `json:"overlay" toml:"overlay"` // absolute path of a directory or image; never empty when Root is overlay
 	Binds   []Bind `json:"binds" toml:"binds"`
 }
 

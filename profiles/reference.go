@@ -26,7 +26,7 @@ func Reference() []Entry {
 
 var (
 	templateTable = regexp.MustCompile(`^\[([a-z_]+)\]$`)
-	templateKey   = regexp.MustCompile(`^(#?)([a-z_]+) = (.*)$`)
+	templateKey   = regexp.MustCompile(`^(#?)([a-z_0-9]+) = (.*)$`)
 )
 
 // parseTemplate reads the template. A comment describes the table or key that follows.

@@ -28,6 +28,9 @@ type Search struct {
 	// first, so that a file of the same name takes over no box. Box is nil where boxes are not asked.
 	Box func(name string) (Ref, bool)
 
+	// Boxes returns the names of boxes, to guess at a name that was mistyped; nil where boxes are not asked.
+	Boxes func() []string
+
 	FilesFirst bool // Find asks Box only for names without a profile
 }
 
@@ -146,6 +149,20 @@ func (s Search) Find(arg string) (Ref, error) {
 	return Ref{}, fmt.Errorf("%w: %q%s", ErrNotFound, name, s.DidYouMean(name))
 }
 
+// Hidden returns the profile of the same name that Find would give without file; "" for none.
+func (s Search) Hidden(file string) string {
+	at := slices.IndexFunc(s.Dirs, func(dir string) bool {
+		path, err := absolute(filepath.Join(dir, filepath.Base(file)))
+		return err == nil && path == file
+	})
+	s.Box, s.Dirs = nil, s.Dirs[at+1:]
+	ref, err := s.Find(nameOf(file))
+	if at < 0 || err != nil {
+		return ""
+	}
+	return ref.File
+}
+
 // started returns the profile from which the box of ref was started; false without such a box, or where the file is gone.
 func (s Search) started(ref Ref) (Ref, bool) {
 	if s.Box == nil {
@@ -214,6 +231,9 @@ func BoxName(arg string) string {
 // text is "" where nothing is near, or where a profile has exactly this name. Between equally near words, names win
 // over profiles.
 func (s Search) DidYouMean(name string, names ...string) string {
+	if s.Boxes != nil {
+		names = append(names, s.Boxes()...)
+	}
 	found, _ := s.List() // profiles that cannot be listed cannot be suggested
 	for _, f := range found {
 		if f.Name == name {
@@ -309,10 +329,10 @@ func readText(file string) ([]byte, error) {
 func plain(info fs.FileInfo) error {
 	const most = 1 << 20 // bytes
 	if !info.Mode().IsRegular() {
-		return errors.New("is not a file")
+		return errors.New("is not a file, and so no profile: a profile names an image, as image = \"...\"")
 	}
 	if info.Size() > most {
-		return fmt.Errorf("has more than %d bytes", most)
+		return fmt.Errorf("has more than %d bytes, and is no profile: a profile names an image, as image = \"...\"", most)
 	}
 	return nil
 }
@@ -322,7 +342,7 @@ type Found struct {
 	Name        string `json:"name"`
 	File        string `json:"file"`                  // a path, or "builtin:NAME"
 	Description string `json:"description"`           // "" without a description or for an invalid profile
-	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that takes precedence under this name
+	ShadowedBy  string `json:"shadowed_by,omitempty"` // the file that counts under this name
 	Error       string `json:"error,omitempty"`       // Err as text
 	Err         error  `json:"-"`                     // what is wrong with the profile; nil if nothing
 }
@@ -339,18 +359,39 @@ func (s Search) List() ([]Found, error) {
 		}
 		files = append(files, more...)
 	}
-	first := map[string]string{}
 	found := []Found{}
+	of := map[string][]string{} // the files of each name
 	for _, file := range append(files, builtinFiles()...) {
 		f := find(file)
-		if earlier, ok := first[f.Name]; ok && earlier != file {
-			f.ShadowedBy = earlier
-		} else {
-			first[f.Name] = file
-		}
+		of[f.Name] = append(of[f.Name], file)
 		found = append(found, f)
 	}
+	for i, f := range found {
+		if counts := s.counting(f.Name, of[f.Name]); !sameFile(counts, f.File) {
+			found[i].ShadowedBy = counts
+		}
+	}
 	return found, nil
+}
+
+// counting returns which of the files of a name Find finds: that of the box of the name, else the first.
+func (s Search) counting(name string, files []string) string {
+	started, ok := s.started(Ref{File: name})
+	switch {
+	case !ok || s.FilesFirst:
+		return files[0]
+	case !strings.HasPrefix(started.File, builtinPrefix):
+		return started.File
+	}
+	elsewhere := slices.IndexFunc(files, func(file string) bool { return filepath.Dir(file) != here })
+	return files[max(elsewhere, 0)]
+}
+
+// sameFile reports whether two paths, or names of built-in profiles, are the same.
+func sameFile(a, b string) bool {
+	one, err := absolute(a)
+	other, otherErr := absolute(b)
+	return a == b || err == nil && otherErr == nil && one == other
 }
 
 // profileFiles lists the profiles of a directory.

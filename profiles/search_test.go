@@ -177,9 +177,9 @@ func TestLoadOdd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ file, want string }{
-		{pipe, "reading profile " + pipe + ": is not a file"},
-		{folder, "reading profile " + folder + ": is not a file"},
-		{huge, "reading profile " + huge + ": has more than 1048576 bytes"},
+		{pipe, "reading profile " + pipe + ": is not a file, and so no profile: a profile names an image, as image = \"...\""},
+		{folder, "reading profile " + folder + ": is not a file, and so no profile: a profile names an image, as image = \"...\""},
+		{huge, "reading profile " + huge + ": has more than 1048576 bytes, and is no profile: a profile names an image, as image = \"...\""},
 	} {
 		if _, err := (Search{}).Load(test.file); err == nil || err.Error() != test.want {
 			t.Errorf("got %v, want %s", err, test.want)

@@ -37,7 +37,7 @@ func TestTemplate(t *testing.T) {
 func TestTemplateKeys(t *testing.T) {
 	var got []string
 	table := ""
-	for _, m := range regexp.MustCompile(`(?m)^(?:\[([a-z]+)\]|#?([a-z_]+) = )`).FindAllStringSubmatch(Template("web"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(?:\[([a-z]+)\]|#?([a-z_0-9]+) = )`).FindAllStringSubmatch(Template("web"), -1) {
 		if m[1] != "" {
 			table = m[1] + "."
 			got = append(got, m[1])

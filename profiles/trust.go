@@ -15,7 +15,7 @@ type TrustError struct {
 	File    string // the profile
 	Path    string // what others can write: the profile, a directory above it, or a symbolic link on the way
 	Problem string // how
-	Hint    string // the command that repairs this
+	Hint    string // what to do about this
 }
 
 func (e *TrustError) Error() string {
@@ -31,8 +31,9 @@ const RootAlone = -1
 // of a link. invoker is a user id, or RootAlone. A built-in profile is trusted.
 //
 // A directory with the sticky bit, such as /tmp, may be writable for others. In such a directory only the owner of an
-// entry (and the owner of the directory) can rename or remove the entry, and Trusted checks the owner of the entry. An
-// access control list shows in the group bits of the mode, so Trusted sees access control lists too.
+// entry (and the owner of the directory) can rename or remove the entry, and Trusted checks the owner of the entry. A
+// group that only the owner is in is the owner. An access control list shows in the group bits of the mode, so Trusted
+// sees access control lists too.
 //
 // The result holds until root or invoker changes something. Nobody else can.
 func Trusted(file string, invoker int) error {
@@ -46,10 +47,10 @@ func Trusted(file string, invoker int) error {
 	err = Way(abs, func(path string, info fs.FileInfo) error {
 		owner := int(info.Sys().(*syscall.Stat_t).Uid)
 		if owner != 0 && owner != invoker {
-			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), chown(path, info)}
+			return &TrustError{file, path, fmt.Sprintf("belongs to user %d", owner), ofRoot}
 		}
-		if who := writers(info.Mode()); who != "" {
-			return &TrustError{file, path, "is writable for " + who, "chmod go-w " + path}
+		if who := writers(info.Mode()); who != "" && (who != itsGroup || !ownGroupOnly(path, info)) {
+			return &TrustError{file, path, "is writable for " + who, "look through it first, then chmod go-w " + shellWord(path)}
 		}
 		return nil
 	})
@@ -60,11 +61,15 @@ func Trusted(file string, invoker int) error {
 	return err
 }
 
-func chown(path string, info fs.FileInfo) string {
-	if info.Mode()&fs.ModeSymlink != 0 {
-		return "chown -h root " + path
+// ofRoot is the hint for what somebody else owns: given to root, it would hold what somebody else wrote.
+const ofRoot = "have root write it in a directory of root's, as /etc/boxrun/profiles; what others wrote is not made safe by chown"
+
+// shellWord returns a path as a word for a shell.
+func shellWord(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@%,=:") == "" {
+		return path
 	}
-	return "chown root " + path
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // Way walks to file, an absolute path, as the kernel does, and calls check for everything on the way, first to last:
@@ -103,6 +108,8 @@ func Way(file string, check func(path string, info fs.FileInfo) error) error {
 	}
 }
 
+const itsGroup = "its group"
+
 // writers names who can write besides the owner; "" for nobody. A link has no mode of its own, so nobody can.
 func writers(mode fs.FileMode) string {
 	switch {
@@ -111,7 +118,7 @@ func writers(mode fs.FileMode) string {
 	case mode&0o002 != 0:
 		return "everybody"
 	case mode&0o020 != 0:
-		return "its group"
+		return itsGroup
 	}
 	return ""
 }

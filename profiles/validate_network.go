@@ -1,12 +1,17 @@
 package profiles
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+	"slices"
+)
 
 // decode reads [network].
 func (n *Network) decode(s *section) {
 	take(s, "mode", &n.Mode, text(choice(BridgeMode, HostMode, NoneMode)))
 	take(s, "bridge", &n.Bridge, text(bridgeName))
 	take(s, "subnet", &n.Subnet, text(boxSubnet))
+	take(s, "subnet6", &n.Subnet6, text(boxSubnet6))
 	take(s, "mtu", &n.MTU, whole(checkMTU))
 	take(s, "ip", &n.IP, text(optional(parseIPv4)))
 	take(s, "external", &n.External, text(optional(deviceName)))
@@ -20,6 +25,7 @@ func (n *Network) decode(s *section) {
 	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)
 	n.checkPorts(s)
+	n.checkFamilies(s)
 	n.checkMode(s)
 }
 
@@ -32,6 +38,7 @@ func (n *Network) checkMode(s *section) {
 	usual := Default().Network
 	n.senseless(s, "bridge", n.Bridge != usual.Bridge, "it names the bridge the box is on")
 	n.senseless(s, "subnet", n.Subnet != usual.Subnet, "it is that of the bridge")
+	n.senseless(s, "subnet6", n.Subnet6 != usual.Subnet6, "it is that of the bridge")
 	n.senseless(s, "mtu", n.MTU != usual.MTU, "it is that of the bridge")
 	n.senseless(s, "ip", n.IP != usual.IP, "the box has no address of its own")
 	n.senseless(s, "external", n.External != usual.External, "nothing is published")
@@ -90,6 +97,29 @@ func (n *Network) checkIP(s *section) {
 	case !n.Subnet.Contains(n.IP):
 		s.refuse("ip", "must be in the subnet %s, got %q", n.Subnet, n.IP)
 	}
+}
+
+// checkFamilies refuses ports and clients of IPv6 for a box without.
+func (n *Network) checkFamilies(s *section) {
+	const hint = "is of IPv6, which the box has with subnet6 = \"auto\", got %q"
+	for i, p := range n.Ports {
+		if p.Is6() && n.Subnet6 == "" && s.valid("subnet6", at("ports", i)) {
+			s.refuse(at("ports", i), hint, p)
+		}
+	}
+	for i, from := range n.AllowFrom {
+		if from.Addr().Is6() && n.Subnet6 == "" && s.valid("subnet6", at("allow_from", i)) {
+			s.refuse(at("allow_from", i), hint, from)
+		}
+	}
+}
+
+// Ports4 returns the ports that are published on IPv4 addresses, be it beside others.
+func (n *Network) Ports4() []Port { return slices.DeleteFunc(slices.Clone(n.Ports), Port.Is6) }
+
+// AllowFrom4 returns the networks of IPv4 that may reach the ports.
+func (n *Network) AllowFrom4() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(n.AllowFrom), func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
 
 // checkPorts refuses ports of the host that are published twice.

@@ -36,7 +36,7 @@ changed, and starts the box anew.`,
 		Example: `  boxrun build web
   boxrun build --dry-run web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Build,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.sideBySide(cmd, names, func(string) []string { return nil }, func(ctx context.Context, a *app, name string) error {

@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/habits"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/enter"
-	"boxrun/profiles"
 )
 
 func cpCommand(a *app) *cobra.Command {
@@ -31,18 +31,25 @@ and mode. Programs from a box lose set-user-ID and set-group-ID bits, unless
 --setuid is given. Holes of sparse files stay holes. Paths in the box are from
 its root, and links there lead where they do in the box. A path of the host
 with a colon in it is written ./LIKE:THIS. Sockets and devices are left out,
-with a note.`,
+with a note.
+
+With - in place of a path of the host a tar goes to stdout, or comes from stdin
+and is unpacked in the directory DST.`,
 		Example: `  boxrun cp web:/etc/nginx/nginx.conf .
-  boxrun cp ./nginx.conf web:/etc/nginx/`,
+  boxrun cp ./nginx.conf web:/etc/nginx/
+  boxrun cp web:/etc/nginx - > nginx.tar
+  boxrun cp - web:/etc < nginx.tar`,
 		Args:              args(cobra.ExactArgs(2)),
-		ValidArgsFunction: a.completeCopy,
+		ValidArgsFunction: a.tab().Copy,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			box, c, err := transferOf(words[0], words[1])
 			if err != nil {
 				return err
 			}
-			c.SetID = setID
+			if c.SetID = setID; c.Out != nil && a.isTerminal() {
+				return usageError{errors.New("a tar is for no terminal: send it to a file or a program")}
+			}
 			// As with exec, an interrupt reaches the process in the box first.
 			return enter.Copy(context.WithoutCancel(cmd.Context()), a.launcher().Store, box, c)
 		},
@@ -59,8 +66,8 @@ with a note.`,
 // transferOf parses the source and the target of a copy, and returns the name of the box too. Exactly one side must be
 // in a box; anything else is a usageError. A path in the box is made absolute.
 func transferOf(source, target string) (box string, t enter.Transfer, err error) {
-	from, inSource, fromBox := boxPath(source)
-	to, inTarget, toBox := boxPath(target)
+	from, inSource, fromBox := tab.BoxPath(source)
+	to, inTarget, toBox := tab.BoxPath(target)
 	if source == "" || target == "" || fromBox == toBox {
 		return "", t, usageError{errors.New("one of the two must be in a box, as PROFILE:/path, and the other one on the host")}
 	}
@@ -76,36 +83,11 @@ func transferOf(source, target string) (box string, t enter.Transfer, err error)
 	if !strings.HasPrefix(*inBox, "/") {
 		*inBox = "/" + *inBox
 	}
+	switch "-" {
+	case t.Source:
+		t.In = os.Stdin
+	case t.Target:
+		t.Out = os.Stdout
+	}
 	return box, t, nil
-}
-
-// boxPath splits PROFILE:PATH and returns the name of the box and the path in it. A word with a slash or a dot before
-// its first colon is a path of the host: ok is false.
-func boxPath(word string) (box, path string, ok bool) {
-	name, path, ok := strings.Cut(word, ":")
-	if !ok || name == "" || strings.ContainsAny(name, "/.") {
-		return "", "", false
-	}
-	return profiles.BoxName(name), path, true
-}
-
-// completeCopy completes names of boxes up to the colon, and files of the host. Once the first side is in a box, only
-// files of the host are offered.
-func (a *app) completeCopy(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if _, _, inBox := boxPath(word); inBox || len(args) > 1 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	fromBox := false
-	if len(args) == 1 {
-		_, _, fromBox = boxPath(args[0])
-	}
-	if fromBox || strings.ContainsAny(word, ":/.") {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	names, _ := a.boxNames()              // names that could be read are returned beside an error
-	files, _ := filepath.Glob(word + "*") // nothing for a word that is no valid pattern, and so no file's name
-	for i := range names {
-		names[i] += ":"
-	}
-	return append(names, files...), cobra.ShellCompDirectiveNoSpace
 }

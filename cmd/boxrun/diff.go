@@ -20,7 +20,7 @@ The exit code is 0 whether there are differences or not.`,
 		Example: `  boxrun diff web
   boxrun diff --json web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		PreRunE:           a.asRootFor,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			p, err := a.search.Load(names[0])

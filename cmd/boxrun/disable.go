@@ -19,7 +19,7 @@ again if it dies, until it goes down. With the last enabled box the units in
 /etc/systemd/system go.`,
 		Example:           `  boxrun disable web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Disable,
 		PreRunE:           a.asRoot,
 		RunE: a.each(func(ctx context.Context, name string) error {
 			if err := a.disable(ctx, name); err != nil || !now {

@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/rows"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher"
 	"boxrun/launcher/doctor"
 	"boxrun/launcher/fault"
@@ -14,7 +15,7 @@ import (
 )
 
 // doctorFlags are the flags of doctor.
-type doctorFlags struct{ fix, selfTest bool }
+type doctorFlags struct{ fix, selfTest, verbose bool }
 
 func doctorCommand(a *app) *cobra.Command {
 	var f doctorFlags
@@ -23,14 +24,15 @@ func doctorCommand(a *app) *cobra.Command {
 		Short: "Check the host, and the way to a box port by port",
 		Long: `doctor looks at everything boxes need of the host, and follows packets to each
 box that is up, or to the one named: port by port, in the order a packet goes,
-and out again. Each line has what was found; below a WARN or FAIL stand why it
-matters and the command that mends it. Without --fix nothing is changed. The
-exit code is 1 where something failed.`,
+and out again. Below a WARN or FAIL stand why it matters and the command that
+mends it. A terminal gets these alone, and the number of checks that passed; -v
+has a line for each. Without --fix nothing is changed. The exit code is 1 where
+something failed.`,
 		Example: `  boxrun doctor web
   boxrun doctor --fix
   boxrun doctor --self-test`,
 		Args:              args(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: first(a.completeProfiles),
+		ValidArgsFunction: tab.First(a.tab().Profiles),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if f.selfTest && len(names) > 0 {
 				return usageError{errors.New("--self-test brings a box of its own")}
@@ -43,6 +45,7 @@ exit code is 1 where something failed.`,
 	})
 	cmd.Flags().BoolVar(&f.fix, "fix", false, "mend what is boxrun's before checking: rules, leases, what dead boxes left")
 	cmd.Flags().BoolVar(&f.selfTest, "self-test", false, "bring up the built-in hello box for it, and take it down again")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "a line for each check on a terminal as well")
 	return cmd
 }
 
@@ -62,7 +65,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printChecks(checks); err != nil {
+	if err := a.printChecks(checks, f.verbose); err != nil {
 		return err
 	}
 	if doctor.Failed(checks) {
@@ -71,7 +74,7 @@ func (a *app) doctor(ctx context.Context, names []string, f doctorFlags) error {
 	return nil
 }
 
-// examine examines the host, and the box of names. With a profile gone or invalid the box is examined as it was started.
+// examine examines the host, and the box of names. With a profile gone or invalid the box is examined as started.
 // Without such a box examine returns the profile's error, unless there is no profile either.
 func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string, f doctorFlags) ([]doctor.Check, error) {
 	switch {
@@ -96,31 +99,19 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 	return checks, err
 }
 
-// printChecks prints a line for each check. Below a check that did not pass it prints why the check matters and what to
-// do.
-func (t *terminal) printChecks(checks []doctor.Check) error {
+// printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere, and with all, a line
+// for each.
+func (t *terminal) printChecks(checks []doctor.Check, all bool) error {
 	if t.asJSON {
 		return t.json(checks)
 	}
-	area, name := 0, 0
-	count := map[doctor.Verdict]int{}
-	for _, c := range checks {
-		area, name = max(area, len(c.Area)), max(name, len(c.Name))
-		count[c.Status]++
+	lines := rows.Checks(checks)
+	if !all && t.isTerminal() {
+		lines = rows.Problems(checks, t.colours())
 	}
-	var lines []string
-	for _, c := range checks {
-		lines = append(lines, fmt.Sprintf("%s  %-*s  %-*s  %s", c.Status, area, c.Area, name, c.Name, c.Found))
-		for _, hint := range []struct{ label, text string }{{"why", c.Why}, {"fix", c.Fix}} {
-			if hint.text != "" {
-				lines = append(lines, "      "+hint.label+": "+hint.text)
-			}
-		}
-	}
-	if err := t.lines(lines); err != nil {
+	if err := t.write(lines); err != nil {
 		return err
 	}
-	t.notef("%d checks: PASS %d, WARN %d, FAIL %d, SKIP %d", len(checks), count[doctor.Pass], count[doctor.Warn],
-		count[doctor.Fail], count[doctor.Skip])
+	t.note(rows.Count(checks))
 	return nil
 }

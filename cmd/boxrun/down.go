@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,12 +30,13 @@ the box go, and with the last box of a bridge the bridge. The path of an overlay
 it keeps is printed. A box that is not up is nothing to do. Of two downs at once
 the shorter --timeout counts.
 
-Several boxes go side by side, each after those that depend on it.`,
+Several boxes go side by side, each after those that depend on it. Boxes that
+depend on one that goes, and stay, are named.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
 		Args:              args(namesOrAll(&all)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		PreRunE:           unless(&dryRun, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			var unread error
@@ -43,6 +45,9 @@ Several boxes go side by side, each after those that depend on it.`,
 			}
 			l := a.launcher()
 			names = l.StopOrder(names)
+			for _, line := range l.Bereft(names) {
+				a.note("warning: " + line)
+			}
 			var err error
 			if dryRun {
 				err = a.each(a.printDowns())(cmd, names)
@@ -80,7 +85,7 @@ func stopTimeout(cmd *cobra.Command, timeout *optional[time.Duration]) {
 }
 
 // down takes a box down and prints what was done. The path of a kept overlay goes to stdout. Where there is no box,
-// down reports so as notUp does. A box that had to be killed is down too, with the error ErrKilled.
+// down reports so as notUp does. A box killed after its time is down too, with the error ErrKilled.
 func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) error {
 	name := profiles.BoxName(arg)
 	down, err := a.launcher().Down(ctx, name, timeout)
@@ -107,17 +112,22 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	return err
 }
 
-// notUp reports a box that is not up, as absent does.
+// notUp reports a box down already, as absent does.
 func (a *app) notUp(arg, name string) error {
 	return a.absent(arg, name, "is not up", "there is neither a box nor a profile named %q%s", "\"boxrun ps -a\" lists both")
 }
 
-// absent reports that a verb has nothing to do for the box that arg names. With a profile of the name this is a note,
+// absent reports that a verb has nothing to do for the box of arg. With a profile of the name this is a note,
 // "name: is". Without, this is an ErrNotFound with a hint: missing formats its text, from arg and a guess at the name.
 func (a *app) absent(arg, name, is, missing, hint string) error {
 	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
 		text := fmt.Sprintf(missing, arg, a.launcher().DidYouMean(name))
 		return &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: hint}
+	}
+	boxes, _ := a.boxNames() // names that could be read are returned beside an error
+	instances := slices.DeleteFunc(boxes, func(box string) bool { return !strings.HasPrefix(box, name+"-") })
+	if len(instances) > 0 {
+		is += "; there are " + strings.Join(instances, ", ")
 	}
 	a.notef("%s: %s", name, is)
 	return nil
@@ -142,6 +152,7 @@ func (a *app) printDowns() func(context.Context, string) error {
 
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
-	boxes, err := a.launcher().List()
-	return list.Map(boxes, func(b launcher.Status) string { return b.Name }), err
+	l := a.launcher()
+	boxes, err := l.List()
+	return append(list.Map(boxes, func(b launcher.Status) string { return b.Name }), l.Lost()...), err
 }

@@ -29,7 +29,7 @@ the built-in ones: at boot nobody but root answers for a profile.`,
 		Example: `  boxrun enable web
   boxrun enable --now web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Enable,
 		PreRunE:           a.asRootForFiles,
 		RunE: a.each(func(ctx context.Context, name string) error {
 			if err := a.enable(ctx, name, now); err != nil || !now {

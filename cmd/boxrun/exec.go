@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/habits"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/profiles"
@@ -26,7 +27,7 @@ environment. Flags of exec stand before PROFILE.`,
   boxrun exec -u bob -w /tmp -e LANG=C web -- sh -c 'id; pwd'
   boxrun exec web -- tar -C /etc -c nginx > nginx.tar`,
 		Args:              args(cobra.MinimumNArgs(2)),
-		ValidArgsFunction: first(a.completeBoxes),
+		ValidArgsFunction: tab.First(a.tab().Boxes),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if tty && noTTY {
 				return usageError{errors.New("--tty and --no-tty exclude each other")}
@@ -49,6 +50,7 @@ environment. Flags of exec stand before PROFILE.`,
 	cmd.Flags().StringVarP(&e.Dir, "workdir", "w", "", "run in this `DIR` of the box")
 	habits.DoneAnyway(cmd, "interactive", "i")
 	cmd.Flags().StringArrayVarP(&e.Env, "env", "e", nil, "set an environment variable, `KEY=VALUE`")
+	tab.Flags(cmd, a.tab().Users, "user")
 	return cmd
 }
 

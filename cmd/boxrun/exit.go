@@ -142,7 +142,7 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.As(err, &usage):
 		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
 	case errors.As(err, &invalid):
-		return invalidHint(invalid[0].File)
+		return invalidHint(invalid[0])
 	case errors.Is(err, context.Canceled):
 		return interruptHint(cmd)
 	case errors.Is(err, profiles.ErrNotFound):
@@ -151,9 +151,13 @@ func hint(cmd *cobra.Command, err error) string {
 	return fault.HintOf(err)
 }
 
-// invalidHint returns advice for an invalid profile: how to fill an empty file that hides a built-in profile, else how
-// to get a profile with every key explained.
-func invalidHint(file string) string {
+// invalidHint returns advice for an invalid profile by its first error: to start an instance, how to fill an empty file
+// that hides a built-in profile, else how to get a profile with every key explained.
+func invalidHint(first profiles.Error) string {
+	file := first.File
+	if strings.HasPrefix(first.Message, "has %i") {
+		return "start an instance, as in \"boxrun up NAME@1\""
+	}
 	if hidden := profiles.Hidden(file); hidden != "" {
 		return fmt.Sprintf("%s is empty, and hides %s: \"boxrun profile show %s > %s\" fills it", file, hidden, hidden, file)
 	}

@@ -58,7 +58,7 @@ now. Boxes work without it; run it again when a profile names a new bridge.`,
 }
 
 // hostProfiles returns the valid profiles of the host's own directories, not of a person's. A setup keeps the bridges
-// of these profiles. Profiles that cannot be read are skipped.
+// of these profiles. Unreadable profiles are skipped.
 func (a *app) hostProfiles() []profiles.Profile {
 	search := profiles.OfHost()
 	found, err := search.List()

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
 	"boxrun/launcher/list"
@@ -30,7 +30,7 @@ BOX/PART as listed.`,
 			if err != nil {
 				return err
 			}
-			return a.result(items, 2, kept.Table(items))
+			return a.table(items, 2, kept.Table(items))
 		},
 	})
 	list.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
@@ -50,10 +50,10 @@ func keptExportCommand(a *app) *cobra.Command {
 "tar --xattrs --xattrs-include='*' -xf FILE" unpacks it, attributes included.`,
 		Example:           `  boxrun kept export web/overlay > web.tar`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: first(a.completeKept),
+		ValidArgsFunction: tab.First(a.completeKept),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if term.IsTerminal(int(a.out.Fd())) {
+			if a.isTerminal() {
 				return usageError{errors.New("a tar is not for a terminal: add \"> FILE\"")}
 			}
 			items, err := kept.Of(a.launcher().Store).Find(names)

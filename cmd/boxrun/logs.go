@@ -9,8 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/journal"
 	"boxrun/launcher/list"
 	"boxrun/profiles"
@@ -35,7 +35,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
   boxrun logs -u nginx --since -1h web
   boxrun logs -f web db`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Logs,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Lines = lines.given
@@ -53,11 +53,13 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	cmd.Flags().Var(lines, "tail", "as --lines")
 	_ = cmd.Flags().MarkHidden("tail") // cannot fail: the flag is there
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
-	_ = cmd.RegisterFlagCompletionFunc("unit", a.completeUnits) // cannot fail: the flag exists and has no function yet
+	tab.Flags(cmd, a.tab().Units, "unit")
+	tab.Flags(cmd, tab.Words("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"), "priority")
+	tab.Flags(cmd, tab.Words("short", "short-iso", "short-precise", "verbose", "export", "json", "json-pretty", "cat"), "output")
 	return cmd
 }
 
-// logs prints the logs of the boxes that args name. Problems go to stderr, the rest to stdout. With several boxes,
+// logs prints the logs of the boxes of args. Problems go to stderr, the rest to stdout. With several boxes,
 // lines begin with the name of the box, unless noPrefix is set.
 func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix bool) error {
 	names := list.Map(args, profiles.BoxName)
@@ -91,7 +93,7 @@ func (a *app) logs(ctx context.Context, args []string, o journal.Query, noPrefix
 
 // colours reports whether results may have colours: https://no-color.org.
 func (t *terminal) colours() bool {
-	return term.IsTerminal(int(t.out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return t.isTerminal() && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // logPrefixes returns the prefix of the lines of each box: the name of the box, padded to a common width. When

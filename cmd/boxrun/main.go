@@ -19,6 +19,7 @@ func main() {
 	if code, inside := enter.Inside(os.Args, os.Stderr); inside {
 		os.Exit(code)
 	}
+	enter.KeepToSelf()
 	os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
 }
 

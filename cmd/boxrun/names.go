@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"boxrun/profiles"
 )
@@ -54,9 +55,21 @@ func (a *app) noteOthers(names []string) {
 // other secrets. The profile runs as root.
 func (a *app) trust(p profiles.Profile) error {
 	if err := a.trustFile(p.File); err != nil {
+		var untrusted *profiles.TrustError
+		if hidden := a.search.Hidden(p.File); hidden != "" && errors.As(err, &untrusted) {
+			untrusted.Hint = fmt.Sprintf("it hides %s, which takes its place where named so; else %s", hidden, untrusted.Hint)
+		}
 		return err
 	}
 	return trustSecrets(p, a.trustFile)
+}
+
+// wouldTrust is trust, for a person who will run boxrun under sudo as well.
+func (a *app) wouldTrust(p profiles.Profile) error {
+	if a.caller.Root || strings.HasPrefix(p.File, "builtin:") {
+		return a.trust(p)
+	}
+	return profiles.Trusted(p.File, os.Getuid())
 }
 
 // trustSecrets refuses secrets whose path others could lead to another file. trusted judges a path. The launcher judges

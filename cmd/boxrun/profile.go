@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/fault"
-	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -29,8 +29,8 @@ func profileListCommand(a *app) *cobra.Command {
 		Short:   "List the profiles that are found, and where",
 		Long: `list prints the profiles that are found and the file of each: in the current
 directory, in $BOXRUN_PROFILES, ~/.config/boxrun/profiles, /etc/boxrun/profiles,
-/usr/share/boxrun/profiles, and those built into boxrun. The first one of a name
-is the one that counts.`,
+/usr/share/boxrun/profiles, and those built into boxrun. Of a name the first one
+counts; of a box that is up the file it was started from. Others are not used.`,
 		Example: `  boxrun profile list`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -38,7 +38,7 @@ is the one that counts.`,
 			if err != nil {
 				return err
 			}
-			return a.result(found, 3, profileRows(found))
+			return a.table(found, 3, profileRows(found))
 		},
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
@@ -50,7 +50,10 @@ func profileRows(found []profiles.Found) [][]string {
 	rows := [][]string{{"NAME", "FILE", "DESCRIPTION"}}
 	for _, f := range found {
 		about := f.Description
-		if f.Err != nil {
+		switch {
+		case f.ShadowedBy != "":
+			about = "not used: " + f.ShadowedBy + " counts"
+		case f.Err != nil:
 			about = "invalid: \"boxrun profile check " + f.Name + "\" says why"
 		}
 		rows = append(rows, []string{f.Name, f.File, about})
@@ -67,7 +70,7 @@ in, paths absolute, %i replaced.`,
 		Example: `  boxrun profile show web
   boxrun profile show --json web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: first(a.completeProfiles),
+		ValidArgsFunction: tab.First(a.tab().Profiles),
 		RunE: func(_ *cobra.Command, names []string) error {
 			a.noteOthers(names)
 			p, err := a.search.Load(names[0])
@@ -75,7 +78,7 @@ in, paths absolute, %i replaced.`,
 				return err
 			}
 			if a.asJSON {
-				return a.json(p)
+				return a.json(p.Shown())
 			}
 			text, err := p.TOML()
 			if err != nil {
@@ -92,21 +95,20 @@ func profileCheckCommand(a *app) *cobra.Command {
 		Use:   "check PROFILE...",
 		Short: "Check profiles, and print everything that is wrong with them",
 		Long: `check prints everything that is wrong with a profile, each with file, line and
-key (exit code 2). Of the host it asks whether network.bridge names another
-device (exit code 1): whether the host can run the rest is for "boxrun up",
-which refuses before it changes anything.`,
+key (exit code 2), and what "boxrun up" would miss on this host: image, binds,
+overlay, secrets, interfaces, limits (exit code 1); who could have written the
+profile, and the profiles it depends on (2). Whether ports are free at the time
+is for "boxrun up", which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		RunE: func(_ *cobra.Command, names []string) error {
 			a.noteOthers(names)
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
-					err = network.RefuseBridge(p)
-				}
-				if err == nil {
 					a.notef("%s: is valid", p.File)
+					err = errors.Join(a.wouldTrust(p), a.launcher().RefuseHere(p))
 				}
 				return err
 			})

@@ -38,7 +38,7 @@ Nobody looks at others, and they are running.
 		Example: `  boxrun ps
   boxrun ps -a
   boxrun ps --json`,
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		PreRunE: func(cmd *cobra.Command, names []string) error {
 			if drift {
 				return a.asRoot(cmd, names)
@@ -57,7 +57,7 @@ Nobody looks at others, and they are running.
 			if err != nil && len(boxes) == 0 {
 				return err
 			}
-			return errors.Join(err, a.result(boxes, 2, rows.Ps(boxes, time.Now())))
+			return errors.Join(err, a.table(boxes, 2, rows.Ps(boxes, time.Now())))
 		},
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
@@ -84,7 +84,7 @@ func (a *app) listed(look func() ([]launcher.Status, error), all bool) ([]launch
 	return boxes, err
 }
 
-// named returns the boxes that args name, in that order. For an arg without one named notes that its box is not up, or
+// named returns the boxes of args, in the same order. For an arg without one named notes that its box is not up, or
 // returns an ErrNotFound beside the others.
 func (a *app) named(boxes []launcher.Status, args []string) ([]launcher.Status, error) {
 	found := []launcher.Status{}

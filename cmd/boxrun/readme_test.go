@@ -9,33 +9,36 @@ import (
 	"boxrun/profiles"
 )
 
-func readme(t *testing.T) string {
+func readme(t *testing.T) string { return page(t, "../../README.md") }
+
+func page(t *testing.T, file string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text)
 }
 
-var update = flag.Bool("update", false, "write the golden plan into README.md")
+var update = flag.Bool("update", false, "write the golden plan into docs/networking.md")
 
-// What the README says is done to the host is the golden plan, to the letter.
-func TestReadmeShowsThePlan(t *testing.T) {
+// What the page says is done to the host is the golden plan, to the letter.
+func TestPageShowsThePlan(t *testing.T) {
 	plan, err := os.ReadFile("../../netsetup/testdata/plan.golden")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, _ := strings.Cut(readme(t), "```sh\n# serves all bridges\n")
+	const file = "../../docs/networking.md"
+	before, rest, _ := strings.Cut(page(t, file), "```sh\n# serves all bridges\n")
 	_, after, _ := strings.Cut(rest, "\n```")
 	want := before + "```sh\n" + strings.TrimRight(string(plan), "\n") + "\n```" + after
 	if *update {
-		if err := os.WriteFile("../../README.md", []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if readme(t) != want {
-		t.Error("README.md does not show netsetup/testdata/plan.golden as it is now: run this test with -update")
+	if page(t, file) != want {
+		t.Error("networking.md does not show netsetup/testdata/plan.golden as it is now: run this test with -update")
 	}
 }
 
@@ -68,11 +71,12 @@ func TestReadmeListsTheVerbs(t *testing.T) {
 	}
 }
 
-// The profile the README explains is valid.
+// The profiles the README explains are valid.
 func TestReadmeProfile(t *testing.T) {
-	_, text, _ := strings.Cut(readme(t), "```toml\n")
-	text, _, _ = strings.Cut(text, "```")
-	if _, err := profiles.Parse("web.toml", []byte(text), ""); err != nil {
-		t.Error(err)
+	for _, text := range strings.Split(readme(t), "```toml\n")[1:] {
+		text, _, _ = strings.Cut(text, "```")
+		if _, err := profiles.Parse("web.toml", []byte(text), ""); err != nil {
+			t.Error(err)
+		}
 	}
 }

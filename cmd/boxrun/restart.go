@@ -20,7 +20,7 @@ side by side, each after those that it depends on.`,
 		Example: `  boxrun restart web
   boxrun restart --timeout 10m web`,
 		Args:              args(namesOrAll(&all)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           a.asRootFor,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			var unread error

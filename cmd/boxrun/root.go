@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"boxrun/cmd/boxrun/habits"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/units"
@@ -71,6 +73,7 @@ away without a trace.`,
 		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a), manCommand())
 	root.AddCommand(habits.Commands()...)
 	strictCompletion(root)
+	tab.Finish(root, len(os.Args) > 1 && strings.HasPrefix(os.Args[1], cobra.ShellCompRequestCmd))
 	return root
 }
 
@@ -121,9 +124,16 @@ func (a *app) searchPath() profiles.Search {
 		return profiles.OfHost()
 	}
 	search := profiles.FromEnvironment()
+	search.Boxes = func() []string {
+		names, _ := a.boxNames() // names that could be read are returned beside an error
+		return names
+	}
 	search.Box = func(name string) (profiles.Ref, bool) { return a.launcher().StartedFrom(name) }
 	return search
 }
+
+// tab returns what completes words for a.
+func (a *app) tab() tab.Of { return func() *box.Store { return a.launcher().Store } }
 
 // launcher returns a launcher with the state directory, notes and search path of a.
 func (a *app) launcher() *launcher.Launcher {

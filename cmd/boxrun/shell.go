@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/habits"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/enter"
 )
 
@@ -19,13 +20,14 @@ so that tmux, su and sudo work as they do after a login.`,
 		Example: `  boxrun shell web
   boxrun shell -u bob web`,
 		Args:              shellArgs,
-		ValidArgsFunction: first(a.completeBoxes),
+		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.exec(cmd, names[0], enter.Command{User: user, Login: true, TTY: a.interactive()})
 		},
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this `USER` of the box (default root)")
+	tab.Flags(cmd, a.tab().Users, "user")
 	return cmd
 }
 

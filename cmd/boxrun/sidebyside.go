@@ -78,7 +78,7 @@ func indexes(names []string, i int, before []string) []int {
 	return found
 }
 
-// named adds the name of a box to an error without the name: of several boxes the reader has to know whose error this is.
+// named adds the name of a box to an error without the name: of several boxes the reader has to know the culprit.
 func named(name string, err error) error {
 	if err == nil || strings.Contains(err.Error(), name) {
 		return err

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"boxrun/launcher/list"
 	"boxrun/launcher/stats"
@@ -29,7 +28,7 @@ collector: docs/logs.md has a timer.`,
 		Example: `  boxrun stats --no-stream
   boxrun stats --json web
   boxrun stats --format prometheus`,
-		ValidArgsFunction: a.completeBoxes,
+		ValidArgsFunction: a.tab().Boxes,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if a.asJSON {
 				format = "json"
@@ -60,7 +59,7 @@ func (a *app) stats(ctx context.Context, names []string, format string, once boo
 		return a.json(first.Boxes)
 	case format == "prometheus":
 		return a.lines(stats.Prometheus(first.Boxes))
-	case !once && term.IsTerminal(int(a.out.Fd())):
+	case !once && a.isTerminal():
 		err = stats.Live(ctx, store, names, a.out)
 	default:
 		var rows [][]string

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/rows"
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/profiles"
 )
 
@@ -36,7 +37,7 @@ where the profile has health.interval: it then tells of the last look.`,
   boxrun status --json web
   boxrun status --check web`,
 		Args:              args(cobra.ExactArgs(1)),
-		ValidArgsFunction: first(a.completeBoxes),
+		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           unless(&check, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if check {

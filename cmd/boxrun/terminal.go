@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 
@@ -63,9 +64,10 @@ func (t *terminal) forTask(name string) *terminal {
 }
 
 // interactive reports whether a person can answer: stdin and stdout are terminals.
-func (t *terminal) interactive() bool {
-	return term.IsTerminal(int(t.in.Fd())) && term.IsTerminal(int(t.out.Fd()))
-}
+func (t *terminal) interactive() bool { return term.IsTerminal(int(t.in.Fd())) && t.isTerminal() }
+
+// isTerminal reports whether a person reads results.
+func (t *terminal) isTerminal() bool { return term.IsTerminal(int(t.out.Fd())) }
 
 // note prints a line for the person at the terminal.
 func (t *terminal) note(text string) { t.screen.Note(noteOf(text)) }
@@ -106,7 +108,7 @@ func (t *terminal) commands(commands []string, err error) error {
 	switch {
 	case err != nil || len(commands) == 0:
 		return err
-	case term.IsTerminal(int(t.out.Fd())):
+	case t.isTerminal():
 		commands = strings.Split(strings.Join(commands, "\n"), "\n")
 		return t.lines(commands)
 	}
@@ -114,8 +116,11 @@ func (t *terminal) commands(commands []string, err error) error {
 }
 
 // json prints a result as JSON, for programs. Package json escapes ASCII control characters; others are escaped here. The
-// result is for no browser, and "80->80" stays readable.
+// result is for no browser, and "80->80" stays readable. An empty list is [].
 func (t *terminal) json(v any) error {
+	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice && list.IsNil() {
+		v = []string{}
+	}
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
@@ -150,6 +155,15 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 		return t.lines(list.Map(rows[1:], func(row []string) string { return row[0] }))
 	}
 	return t.spaced(gap, rows)
+}
+
+// table is result for rows of a table: on a terminal long cells are shortened to its width.
+func (t *terminal) table(v any, gap int, rows [][]string) error {
+	if size := sizeOf(t.out); size != nil {
+		columns, _ := size()
+		rows = screen.Fit(rows, gap, columns)
+	}
+	return t.result(v, gap, rows)
 }
 
 // spaced prints rows with their cells aligned and at least gap blanks between columns.

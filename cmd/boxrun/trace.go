@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/trace"
 	"boxrun/profiles"
 )
@@ -28,7 +29,7 @@ rules of iptables-nft and nftables since 5.12.`,
 		Example: `  boxrun trace --probe web 80
   boxrun trace --time 5s web`,
 		Args:              args(cobra.RangeArgs(1, 2)),
-		ValidArgsFunction: first(a.completeBoxes),
+		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if duration.given != nil {
@@ -62,8 +63,18 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 		return err
 	}
 	if a.asJSON {
-		return a.json(events)
+		err = a.json(events)
+	} else {
+		a.died(name, events)
 	}
+	if ctx.Err() != nil && err == nil {
+		return codeError(exitInterrupted)
+	}
+	return err
+}
+
+// died notes how many packets of a box died, and the kinds with more than a single packet.
+func (a *app) died(name string, events []trace.Event) {
 	died := 0
 	for _, e := range events {
 		if e.Kind == trace.Drop {
@@ -74,7 +85,6 @@ func (a *app) trace(ctx context.Context, name string, q trace.Query) error {
 		}
 	}
 	a.notef("%s: packets that died: %d", name, died)
-	return nil
 }
 
 // eventPrinter returns what prints an event: the packet, unless the event before was about the same packet; below it

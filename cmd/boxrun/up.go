@@ -35,10 +35,11 @@ those that it depends on; all are tried, and the exit code is that of the first
 that failed.`,
 		Example: `  boxrun up web
   boxrun up --dry-run web
+  boxrun up --timing web
   boxrun up --build web
   boxrun up --replace --wait-timeout 3m web`,
 		Args:              args(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completeProfiles,
+		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
@@ -55,7 +56,9 @@ that failed.`,
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
 	cmd.Flags().Var(timeout, "wait-timeout", "wait for `DURATION`, as in 90s or 2m30s, until the box is ready (default: the profile's timeout)")
 	cmd.Flags().BoolVar(&o.Replace, "replace", false, "stop and start anew a box whose profile, secrets or image changed since its start")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "take the overlay over from another machine, which must be off or have no such box any more")
 	cmd.Flags().BoolVar(&build, "build", false, "first build the image where it is missing or its definition changed, then as with --replace")
+	cmd.Flags().BoolVar(&o.Timing, "timing", false, "print what boxrun, systemd, Apptainer and the box's systemd each took")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	habits.DoneAnyway(cmd, "detach", "d")
 	habits.DoneAnyway(cmd, "wait", "")
@@ -80,6 +83,9 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 	if up.Box != nil && (err == nil || launcher.Stays(err)) {
 		a.noteUp(up, time.Since(began))
 		a.noteNext(up, err)
+		if up.Times != nil {
+			err = errors.Join(err, a.spaced(2, up.Times.Rows()))
+		}
 	}
 	return errors.Join(err, up.Killed)
 }
@@ -144,7 +150,7 @@ func nothingTo(up launcher.Up) string {
 // noteNext prints what a person can do next with a box that is up: the profile's hint, unless the box is not ready, and
 // that post_up has not run. After a failed command of post_up the error says so, and noteNext is silent about post_up.
 func (t *terminal) noteNext(up launcher.Up, err error) {
-	if hint := up.Box.Profile.Ready.Hint; hint != "" && !errors.Is(err, fault.ErrNotReady) {
+	if hint := network.Hint(up.Box); hint != "" && !errors.Is(err, fault.ErrNotReady) {
 		t.notef("%s: %s", up.Box.Name, hint)
 	}
 	if name := up.Box.Name; up.Box.HooksDue && !errors.Is(err, fault.ErrHook) {
@@ -162,8 +168,8 @@ func (t *terminal) noteHost(name string, up launcher.Up) {
 	}
 }
 
-// printUp prints the commands of up for a profile, after those for its dependencies. run remembers what earlier calls
-// have printed.
+// printUp prints the commands of up for a profile, after those for its dependencies: all of them, or none where
+// something is refused. run remembers what earlier calls have printed.
 func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
 	p, err := a.profile(name)
 	if err != nil {
@@ -173,36 +179,30 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	if err != nil {
 		return err
 	}
+	var all []string
 	for _, q := range needed {
 		if err := a.trust(q); err != nil {
 			return err
 		}
-		if err := a.printDependency(run, q, p); err != nil {
-			return err
+		commands, err := run.Up(q, launcher.UpOptions{})
+		if err != nil {
+			return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
+		}
+		if len(commands) > 0 {
+			all = append(all, fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name))
+			all = append(append(all, commands...), "# "+p.Name)
 		}
 	}
 	o.Replace = o.Replace || build
-	var first []string
 	if build {
-		if first, err = run.Build(ctx, p); err != nil {
+		commands, err := run.Build(ctx, p)
+		if err != nil {
 			return err
 		}
+		all = append(all, commands...)
 	}
 	commands, err := run.Up(p, o)
-	return a.commands(append(first, commands...), err)
-}
-
-// printDependency prints the commands of up for q, a dependency of p; nothing where there are no commands.
-func (a *app) printDependency(run *launcher.DryRun, q, p profiles.Profile) error {
-	commands, err := run.Up(q, launcher.UpOptions{})
-	if err != nil {
-		return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
-	}
-	if len(commands) == 0 {
-		return nil
-	}
-	heading := fmt.Sprintf("# %s, on which %s depends: up waits here until it is ready", q.Name, p.Name)
-	return a.commands(append(append([]string{heading}, commands...), "# "+p.Name), nil)
+	return a.commands(append(all, commands...), err)
 }
 
 // profile finds and reads the profile a person named. As root, a profile that others may have written is refused.

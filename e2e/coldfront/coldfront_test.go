@@ -55,6 +55,7 @@ func TestColdfront(t *testing.T) {
 		{"backup and restore", l.backup},
 		{"a profile of one's own", l.ownProfile},
 		{"another image", l.image},
+		{"a dump of an older ColdFront", l.olderDump},
 		{"a database of another version", l.otherDatabase},
 		{"a start with what is there before", l.prepared},
 	} {
@@ -165,8 +166,11 @@ func (l *life) notServed(h host) {
 }
 
 func (l *life) settings(h host) {
+	const old = kept + "/data/static/of-an-older-version.js"
+	h.must("touch " + old)
 	h.must(l.doc.take("Settings"))
 	h.visited(l.session, "Example HPC")
+	h.must("test ! -e " + old + "; test -e " + kept + "/data/static/admin")
 }
 
 func (l *life) downAndUp(h host) {
@@ -182,14 +186,31 @@ func (l *life) downAndUp(h host) {
 func (l *life) plugins(h host) {
 	h.must("boxrun exec -e PLUGIN_AUTH_LDAP=True -e AUTH_LDAP_SERVER_URI=ldap://ldap.example.org -e AUTH_LDAP_USER_SEARCH_BASE=dc=org " +
 		"-e AUTH_LDAP_GROUP_SEARCH_BASE=dc=org -e PLUGIN_LDAP_USER_SEARCH=True -e LDAP_USER_SEARCH_SERVER_URI=ldap://ldap.example.org " +
-		"-e LDAP_USER_SEARCH_BASE=dc=org -e PLUGIN_API=True -e PLUGIN_SLURM=True coldfront -- coldfront check")
-	h.must("boxrun exec coldfront -- /opt/coldfront/bin/python -c 'import mozilla_django_oidc'")
+		"-e LDAP_USER_SEARCH_BASE=dc=org -e PLUGIN_API=True -e PLUGIN_SLURM=True -e PLUGIN_IQUOTA=True -e IQUOTA_KEYTAB=/k -e IQUOTA_CA_CERT=/c -e IQUOTA_API_HOST=h " +
+		"coldfront -- coldfront check")
+	h.must("boxrun exec coldfront -- /opt/coldfront/bin/python -c 'import mozilla_django_oidc, kerberos, dbus'")
 }
 
+// names sets the variables of how browsers reach the portal: by names, by another port, by a proxy.
 func (l *life) names(h host) {
-	h.must("echo ALLOWED_HOSTS=" + portal + " >> " + kept + "/etc/coldfront.env; boxrun restart coldfront")
+	h.must("printf '%s\\n' ALLOWED_HOSTS=" + portal + " HTTPS_PORT=8443 SECURE_HSTS_SECONDS=3600 GUNICORN_WORKERS=1 " +
+		"CSRF_TRUSTED_ORIGINS=https://proxy.example.org >> " + kept + "/etc/coldfront.env; boxrun restart coldfront")
 	if got := h.page(portal) + " " + h.page("other.example.org"); got != "200 400" {
 		h.t.Errorf("the portal and another name answer %s, want 200 400", got)
+	}
+	if got := h.logInFrom("https://proxy.example.org") + " " + h.logInFrom("https://other.example.org"); got != "200 403" {
+		h.t.Errorf("a form from a trusted proxy and from elsewhere is answered %s, want 200 403", got)
+	}
+	got := h.curl("-o", "/dev/null", "-w", "%{redirect_url}", "http://"+portal+"/project/")
+	if want := "https://" + portal + ":8443/project/"; got != want {
+		h.t.Errorf("plain http is led to %q, want %q", got, want)
+	}
+	got = h.curl("-o", "/dev/null", "-w", "%header{strict-transport-security}", "https://"+portal+"/user/login")
+	if want := "max-age=3600"; got != want {
+		h.t.Errorf("the header Strict-Transport-Security is %q, want %q", got, want)
+	}
+	if got := h.must("boxrun exec coldfront -- pgrep -cf /opt/coldfront/bin/gunicorn").Stdout; got != "2\n" {
+		h.t.Errorf("gunicorn has %q processes, want itself and one worker", got)
 	}
 }
 
@@ -233,6 +254,8 @@ func (l *life) certificate(h host) {
 
 func (l *life) backup(h host) {
 	h.must(l.doc.take("Backup"))
+	// Tables that the dump does not have hold on to those that it has.
+	h.must("boxrun exec -e PLUGIN_API=True coldfront -- coldfront migrate --noinput")
 	h.must("boxrun exec -T -u postgres coldfront -- psql -qc 'delete from project_projectuser; delete from project_project' coldfront")
 	h.must(l.doc.take("Restore"))
 	h.visited(l.session, project)
@@ -253,6 +276,25 @@ func (l *life) image(h host) {
 	}
 	if r := h.must("boxrun logs -u coldfront-setup.service -n 50 coldfront"); !strings.Contains(r.Stdout, "No migrations to apply") {
 		h.t.Errorf("with another image the setup says\n%s\nwant that it looked for migrations", r.Stdout)
+	}
+}
+
+// olderDump restores what testdata/coldfront-1.1.7.sh made with ColdFront 1.1.7, first cut short.
+func (l *life) olderDump(h host) {
+	if err := h.Copy(h.t.Context(), "testdata/coldfront-1.1.7.dump", "/root/old.dump"); err != nil {
+		h.t.Fatal(err)
+	}
+	const count = `boxrun exec -T -u postgres coldfront -- psql -qAtd coldfront -c 'select (select count(*) from auth_user),
+		(select count(*) from project_project), (select count(*) from allocation_allocation)'`
+	before := h.must(count).Stdout
+	r := h.run("head -c 100000 /root/old.dump | boxrun exec -T coldfront -- coldfront-restore")
+	if after := h.must(count).Stdout; r.Code == 0 || after != before {
+		h.t.Errorf("half a dump: %v\nusers, projects and allocations are %swant %s", r, after, before)
+	}
+	h.must("boxrun exec -T coldfront -- coldfront-restore < /root/old.dump; boxrun exec coldfront -- coldfront migrate --check; boxrun up coldfront")
+	h.healthy()
+	if got, want := h.must(count).Stdout, "51|2|6\n"; got != want {
+		h.t.Errorf("users, projects and allocations are %swant %s", got, want)
 	}
 }
 

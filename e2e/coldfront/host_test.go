@@ -93,6 +93,15 @@ func (h host) page(name string) string {
 	return h.curl("-o", "/dev/null", "-w", "%{http_code}", "https://"+name+"/user/login")
 }
 
+// logInFrom gives the code of the answer to a form that a browser sends from a page of an origin. A proxy that changes the
+// header Host leaves the header Origin as it is.
+func (h host) logInFrom(origin string) string {
+	h.t.Helper()
+	token := strings.Repeat("t", 32)
+	return h.curl("-o", "/dev/null", "-w", "%{http_code}", "-b", "csrftoken="+token, "-H", "Origin: "+origin,
+		"-d", "csrfmiddlewaretoken="+token+"&username=nobody&password=none", "https://"+portal+"/user/login")
+}
+
 // addr gives the address of the box.
 func (h host) addr() string {
 	h.t.Helper()

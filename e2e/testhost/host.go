@@ -63,6 +63,16 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 	return newHost(ctx, neighboursRecipe(), progress)
 }
 
+// NewWithMachined is New for a host with systemd-machined, which D-Bus starts when asked.
+func NewWithMachined(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, machinedRecipe(), progress)
+}
+
+// NewWithRivals is New for a host with Podman and systemd-nspawn installed.
+func NewWithRivals(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, rivalsRecipe(), progress)
+}
+
 // NewDebian12 is New for a host that has systemd 252, iptables 1.8.9 and firewalld 1.3, and firewalld not running.
 func NewDebian12(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, olderRecipe("debian12", "bookworm"), progress)

@@ -12,10 +12,10 @@ import (
 //go:embed web.toml
 var webProfile string
 
-// Build builds boxrun, probe and escape, as static binaries, into the directory bin.
+// Build builds boxrun, probe, escape and hostile, as static binaries, into the directory bin.
 func Build(ctx context.Context, bin string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "boxrun/cmd/boxrun", "boxrun/e2e/cmd/probe",
-		"boxrun/e2e/cmd/escape")
+		"boxrun/e2e/cmd/escape", "boxrun/e2e/cmd/hostile")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return finish(cmd, "go build of boxrun and its probes")
 }

@@ -39,6 +39,9 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
+//go:embed rivals.finish.sh
+var rivalsFinish string
+
 //go:embed older.setup.sh
 var olderSetup string
 
@@ -53,7 +56,7 @@ func hostRecipe() recipe {
 	return recipe{
 		name: "host", suite: "trixie", extra: "sid",
 		packages: "systemd,systemd-sysv,udev,dbus,iproute2,iptables,nftables,ethtool,procps,kmod,jq,curl,ca-certificates," +
-			"apptainer,squashfuse,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
+			"apptainer,squashfuse,e2fsprogs,conntrack,sudo,iputils-ping,tmux,netcat-openbsd,socat,strace",
 		setup: hostSetup, finish: hostFinish,
 	}
 }
@@ -65,6 +68,23 @@ func neighboursRecipe() recipe {
 	r.name = "neighbours"
 	r.packages += ",firewalld,docker.io,ufw,network-manager"
 	r.finish += neighboursFinish
+	return r
+}
+
+// machinedRecipe makes the host with systemd-machined.
+func machinedRecipe() recipe {
+	r := hostRecipe()
+	r.name = "machined"
+	r.packages += ",systemd-container"
+	return r
+}
+
+// rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
+func rivalsRecipe() recipe {
+	r := hostRecipe()
+	r.name = "rivals"
+	r.packages += ",podman,crun,netavark,systemd-container"
+	r.finish += rivalsFinish
 	return r
 }
 

@@ -64,6 +64,9 @@ func plainCause(message string) string {
 	return strings.TrimPrefix(message, "mount hook function failure: ")
 }
 
+// hostAway is the cause of a start during which Apptainer found no systemd to make the cgroup of the box.
+const hostAway = "the host's systemd executed itself anew meanwhile"
+
 // causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words: a regular expression, then the
 // text for it.
 func causes() [][2]string {
@@ -77,6 +80,7 @@ func causes() [][2]string {
 		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
 		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
 		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
+		{`while applying cgroups config: .*unable to start unit.*(?:[Dd]isconnected|[Aa]ctivate|exited with status|refused|reset by peer|closed)`, hostAway},
 		{`while applying cgroups config: (.*)`, `the rules of the box's cgroup cannot be set: $1`},
 	}
 }

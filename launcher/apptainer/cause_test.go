@@ -36,6 +36,9 @@ func TestStartCause(t *testing.T) {
 			"while setting cgroup limits: openat2 /sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory\n",
 			"the rules of the box's cgroup cannot be set: while setting cgroup limits: openat2 " +
 				"/sys/fs/cgroup/system.slice/apptainer-1080.scope/memory.max: no such file or directory"},
+		"a host's systemd that executes itself anew": {noise + `FATAL:   container creation failed: while applying cgroups config: ` +
+			`unable to start unit "apptainer-359.scope" (properties [{Name:Slice Value:"system.slice"}]): ` +
+			"Message recipient disconnected from message bus without replying\n", hostAway},
 		"a capability missing": {"\x1b[91mERROR  : Requesting capability set 0x000001ffffbdffff while permitted capability " +
 			"set is 0x000001fffeffffff\n\x1b[0m", "the kernel lacks a capability that Apptainer asks for " +
 			`(see "root default capabilities" in apptainer.conf)`},

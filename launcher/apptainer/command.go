@@ -27,7 +27,8 @@ type Command struct {
 
 	Stderr *bytes.Buffer
 	Done   chan struct{} // closed when the command has ended
-	Err    error         // valid once done is closed
+	Err    error         // valid once Done is closed
+	Away   bool          // the host's systemd executed itself anew during the run; valid once Done is closed
 	Leave  func()        // ends the wait for the command; nil for a child of boxrun
 }
 
@@ -125,8 +126,25 @@ func (c *Command) Failed(err error) error {
 	if cause == "" {
 		cause, hint = unexplained(err, hint, process.UnifiedCgroups())
 	}
-	return &fault.Problem{Kind: fault.ErrNotStarted, Text: c.Name + ": the box did not start: " + cause, Hint: hint}
+	kind := fault.ErrNotStarted
+	if cause == hostAway || c.wasAway() {
+		kind, hint = ErrHostAway, fmt.Sprintf("again \"boxrun up %s\"", c.Name)
+	}
+	return &fault.Problem{Kind: kind, Text: c.Name + ": the box did not start: " + cause, Hint: hint}
 }
+
+// wasAway reports whether the command has ended, and the host's systemd executed itself anew before.
+func (c *Command) wasAway() bool {
+	select {
+	case <-c.Done:
+		return c.Away
+	default:
+		return false
+	}
+}
+
+// ErrHostAway is the ErrNotStarted of a start that may go well when tried again.
+var ErrHostAway = fmt.Errorf("%w: the host's systemd was away", fault.ErrNotStarted)
 
 // unexplained returns cause and hint of a failed start that err alone tells of. A systemd that does not take the host's
 // cgroups ends without a word.
@@ -152,11 +170,18 @@ func (c *Command) logged() string {
 
 // Hint returns the hint for a failed start, by its cause.
 func Hint(cause, image string) string {
-	if strings.Contains(cause, "no /sbin/init") {
-		return "the image must bring an init: install systemd-sysv in it, or try the profile hello"
+	for _, known := range []struct{ words, hint string }{
+		{"no /sbin/init", "the image must bring an init: install systemd-sysv in it, or try the profile hello"},
+		{"the rules of the box's cgroup", "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"},
+		{"is taken by another box", "another start takes the next free address, unless network.ip names this one; \"boxrun doctor\" tells who has it"},
+		{"plugin", "\"boxrun doctor\" looks for the plugins that connect boxes, of the package containernetworking-plugins"},
+	} {
+		if strings.Contains(cause, known.words) {
+			return known.hint
+		}
 	}
-	if strings.Contains(cause, "the rules of the box's cgroup") {
-		return "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"
+	if strings.HasPrefix(image, "builtin:") {
+		return "\"boxrun doctor\" looks whether this host has what boxes need"
 	}
 	return fmt.Sprintf("look into the image: \"apptainer shell %s\"; \"boxrun up hello\" shows whether boxes work here at all", image)
 }

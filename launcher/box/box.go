@@ -112,7 +112,8 @@ type Box struct {
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
-	Foreseen bool // in a DryRun: the box would run by now
+	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
+	Foreseen bool `json:"-"` // the box runs, as an earlier look found, or would run by now in a DryRun
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make
 }
 
@@ -154,6 +155,9 @@ func NameOf(file string) string { return strings.TrimSuffix(filepath.Base(file),
 func (s *Store) Load(name string) (*Box, error) {
 	b := new(Box)
 	err := ReadJSON(s.BoxFile(name), b)
+	if err == nil && b.Name != name {
+		err = fmt.Errorf("state file %s is of the box %q", s.BoxFile(name), b.Name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err

@@ -43,6 +43,14 @@ func (b *Box) ShownAddress() string {
 	return ""
 }
 
+// ShownAddress6 returns the text for the box's IPv6 address, "" for none.
+func (b *Box) ShownAddress6() string {
+	if a := b.Addr6(); a.IsValid() {
+		return a.String()
+	}
+	return ""
+}
+
 // ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
 // is shown.
 func (b *Box) ShownPort(p profiles.Port) string {

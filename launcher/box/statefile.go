@@ -40,7 +40,7 @@ func WriteJSON(path string, v any) error {
 }
 
 // ReadJSON reads the state file path into v. Every error names the file. The error is os.ErrNotExist for a missing
-// file. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
+// file, and ErrUnreadable for a file without a state. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
 // would drop the key in the next save.
 func ReadJSON(path string, v any) error {
 	text, err := os.ReadFile(path)
@@ -48,7 +48,7 @@ func ReadJSON(path string, v any) error {
 		return fmt.Errorf("reading state: %w", err)
 	}
 	if err := DecodeState(text, v); err != nil {
-		return fmt.Errorf("state file %s %w", path, err)
+		return &fault.Problem{Kind: ErrUnreadable, Text: fmt.Sprintf("state file %s %v", path, err)}
 	}
 	return nil
 }
@@ -61,6 +61,9 @@ func DecodeState(text []byte, v any) error {
 	}
 	if e.Version != stateVersion {
 		return fmt.Errorf("is of version %d, this boxrun reads %d", e.Version, stateVersion)
+	}
+	if string(e.State) == "null" {
+		return errors.New("holds no state")
 	}
 	d := json.NewDecoder(bytes.NewReader(e.State))
 	d.DisallowUnknownFields()

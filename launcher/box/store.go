@@ -114,6 +114,13 @@ func (s *Store) BoxDir(name string) string { return s.Path("boxes", name) }
 // ConfDir is the directory of the files bound into a box.
 func (s *Store) ConfDir(name string) string { return filepath.Join(s.BoxDir(name), "conf") }
 
+// JournalMemory is where a file system in memory has the journal that a box keeps in memory. It is outside of BoxDir, as
+// it outlives a start anew.
+func (s *Store) JournalMemory(name string) string { return s.Path(JournalsDir, name) }
+
+// JournalsDir is the directory of the state for the journals that boxes keep in memory.
+const JournalsDir = "journals"
+
 // HelloRoot is the directory of the sandbox of builtin:hello, for a single box.
 func (s *Store) HelloRoot(name string) string { return filepath.Join(s.BoxDir(name), "root") }
 
@@ -142,12 +149,16 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	return b.Profile.Ref(), true
 }
 
-// Find returns the state of a box. Without such a box the error is ErrNotFound with a hint: the box of a profile is not
+// Find returns the state of a box. The error for a running box without a record is LostProblem. Without such a box the
+// error is ErrNotFound with a hint: the box of a profile is not
 // up, and for any other name there is a guess at the intended name.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
+	}
+	if s.IsLost(name) {
+		return nil, LostProblem(name)
 	}
 	text := fmt.Sprintf("box %q is not up", name)
 	if !s.Search.Knows(name) {

@@ -92,6 +92,27 @@ func TestNamesAreToldAndDriftIsSeen(t *testing.T) {
 	}
 	tell("the hosts file of box web does not name the boxes on sbr0 as they are")
 	seen(localLines + "10.22.0.2 web\n10.22.0.1 boxrun.host host.containers.internal\n")
+
+	hosts := HostsFile(l, web, []*box.Box{web}).Path
+	if err := os.Chmod(hosts, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tell("the mode of " + hosts + " is not 0644")
+	if info, err := os.Stat(hosts); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("got %v, %v, want the mode as it was", info, err)
+	}
+}
+
+// In the host's network a stub of the host is in reach, whatever else the profile says.
+func TestResolversOfHostMode(t *testing.T) {
+	const text = "nameserver 127.0.0.53\nnameserver fe80::1%eth0\noptions edns0 trust-ad\nsearch lab.example\n"
+	for want, n := range map[string]profiles.Network{
+		text: {},
+		"# Written by boxrun.\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch own.example\noptions edns0 trust-ad\n": {Search: []string{"own.example"}},
+		"# Written by boxrun.\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch lab.example\noptions ndots:2\n":        {DNSOptions: []string{"ndots:2"}},
+	} {
+		testkit.WantText(t, ofHostMode(n, text).resolvConf(), want)
+	}
 }
 
 func TestResolvers(t *testing.T) {

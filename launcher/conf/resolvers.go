@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -30,9 +31,9 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 		return Resolvers{Servers: n.DNS, Search: n.Search, Options: n.DNSOptions}, nil
 	case n.Mode == profiles.NoneMode:
 		return Resolvers{}, nil
-	case n.Mode == profiles.HostMode && len(n.Search) == 0 && len(n.DNSOptions) == 0:
+	case n.Mode == profiles.HostMode:
 		text, err := files.ReadIfThere("/etc/resolv.conf")
-		return Resolvers{File: text}, err
+		return ofHostMode(n, text), err
 	}
 	host, err := resolvers.OfHost()
 	if len(n.Search) > 0 {
@@ -42,6 +43,23 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 		host.Options = n.DNSOptions
 	}
 	return Resolvers{Servers: host.Servers, Search: host.Search, Options: host.Options, Unknown: err == nil && len(host.Servers) == 0}, err
+}
+
+// ofHostMode returns the configuration of a box in the host's network: that of the host's resolv.conf, in which the
+// profile may replace domains and options.
+func ofHostMode(n profiles.Network, text string) Resolvers {
+	if len(n.Search) == 0 && len(n.DNSOptions) == 0 {
+		return Resolvers{File: text}
+	}
+	own := resolvers.Parse(text)
+	r := Resolvers{Servers: own.Servers, Search: n.Search, Options: n.DNSOptions}
+	if len(r.Search) == 0 {
+		r.Search = own.Search
+	}
+	if len(r.Options) == 0 {
+		r.Options = own.Options
+	}
+	return r
 }
 
 // ServersDrift returns a line about the resolver files of a box if a start would choose other name servers for the box
@@ -101,7 +119,7 @@ func serversDrift(s *box.Store, b *box.Box) (set files.Set, line string, err err
 			return set, "", fmt.Errorf("reading the name servers of box %s: %w", b.Name, err)
 		}
 		if !written {
-			return set, "the name servers of box " + b.Name + " are not those that its host has now", nil
+			return set, cmp.Or(f.OtherMode(), "the name servers of box "+b.Name+" are not those that its host has now"), nil
 		}
 	}
 	return set, "", nil

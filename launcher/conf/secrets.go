@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +102,11 @@ func refuseOpen(path string, info fs.FileInfo) error {
 		return fault.Refused(fmt.Sprintf("chown root %s", files.Quote(path)), "%q does not belong to root", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fault.Refused(fmt.Sprintf("chmod 600 %s", files.Quote(path)),
+		hint := "chmod 600 " + files.Quote(path)
+		if strings.HasPrefix(path, "/etc/") || strings.HasPrefix(path, "/usr/") { // other programs may have to read the file
+			hint = "name a copy for root alone: install -m 600 " + files.Quote(path) + " /root/"
+		}
+		return fault.Refused(hint,
 			"%q has mode %04o: not root alone can read or change it", path, mode)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"boxrun/launcher/process"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -31,15 +32,17 @@ type order struct {
 	Security    profiles.Security `json:"security"`
 	HostNetwork bool              `json:"host_network"` // the network is the host's
 	Bare        bool              `json:"bare"`         // boxrun is the image's own init: nothing is to be uncovered
+
+	Inside6 *six.Inside `json:"inside6,omitempty"` // IPv6 in the box's own network
 }
 
 // Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
-// the init of the image as well.
-func Environment(p profiles.Profile, bare bool) []string {
+// the init of the image as well. inside6 is IPv6 in the box, nil for none.
+func Environment(p profiles.Profile, bare bool, inside6 *six.Inside) []string {
 	if !p.Security.Confined() {
 		return nil
 	}
-	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Bare: bare})
+	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Bare: bare, Inside6: inside6})
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
@@ -98,18 +101,26 @@ type step struct {
 // capabilities dropped by the last step.
 func (o order) steps() []step {
 	strict := o.Security.Level == profiles.StrictLevel
-	list := []step{
+	var list []step
+	if o.Inside6 != nil { // before any program of the image can hear a neighbour, and while /proc/sys can be written
+		list = append(list, step{"giving the box its IPv6 address", o.Inside6.Ensure})
+	}
+	list = append(list, []step{
 		{"cutting mounts off the host's", detachFromHost},
 		{"making shared memory of its own", ownMemory},
 		{"making cgroups of its own", ownCgroups},
 		{"making /sys read-only", closeSys},
 		{"making /proc/sys read-only", func() error { return closeSysctls(strict && o.HostNetwork) }},
+		{"making devices of its own", ownNodes},
 		{"hiding files of the kernel", hideKernelFiles},
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},
+	}...)
+	if !o.HostNetwork {
+		list = append(list, step{"taking no router's word", TakeNoAdvertisements})
 	}
 	if !o.Bare {
-		list = append(list, step{"masking units", maskUnits})
+		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", keepJournal})
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})

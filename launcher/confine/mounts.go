@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -90,6 +91,51 @@ func ownBoot() error {
 	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
+// ownNodes makes nodes of the box's own where Apptainer has bound nodes of the host. Mode, owner and times of a bound node
+// are the host's: root in the box could close /dev/null for all users of the host. A directory of nodes stays bound.
+func ownNodes() error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		path := strings.Fields(line)[4]
+		if !strings.HasPrefix(path, "/dev/") {
+			continue
+		}
+		if err := whereItIs(ownNode(path)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// ownNode makes a node in the place of a bound node: on the empty file that Apptainer has made for the bind. Where
+// something else comes to light, that stays.
+func ownNode(path string) error {
+	var node unix.Stat_t
+	if err := unix.Lstat(path, &node); err != nil {
+		return err
+	}
+	if kind := node.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		return nil
+	}
+	if err := unmountAll(path); err != nil {
+		return err
+	}
+	below, err := os.Lstat(path)
+	if err != nil || !below.Mode().IsRegular() || below.Size() != 0 {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	if err := unix.Mknod(path, node.Mode, int(node.Rdev)); err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(path, int(node.Uid), int(node.Gid)), unix.Chmod(path, node.Mode&0o7777)) // whatever the umask
+}
+
 // addFull makes the device /dev/full, which Apptainer leaves out.
 func addFull() error {
 	const full = "/dev/full"
@@ -167,6 +213,22 @@ func maskUnits() error {
 		err = errors.Join(err, os.Symlink("/dev/null", control+"/"+m.Name()))
 	}
 	return err
+}
+
+// JournalDir is where a box finds memory of the host for its journal, until the journal's place is mounted.
+const JournalDir = "/etc/boxrun/journal"
+
+// keepJournal moves the memory of the host for the journal to where journald looks for a journal in memory. An image
+// without systemd has no /run of boxrun's.
+func keepJournal() error {
+	const dir = "/run/log/journal"
+	if !files.Exists(JournalDir) || !files.Exists("/run/systemd") {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return unix.Mount(JournalDir, dir, "", unix.MS_MOVE, "")
 }
 
 // mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it

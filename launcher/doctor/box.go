@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/enter"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/network"
+	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 )
 
@@ -31,8 +32,11 @@ func (b boxLooks) list() []look {
 		return looks
 	}
 	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
+	if b.Overlay() != "" {
+		looks = append(looks, one(b.Name, "overlay", b.overlay))
+	}
 	if !b.Bridged() {
-		for _, p := range b.Profile.Network.Ports {
+		for _, p := range b.Profile.Network.Ports4() {
 			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
 		}
 		return looks
@@ -40,9 +44,9 @@ func (b boxLooks) list() []look {
 	looks = append(looks,
 		one(b.Name, "address", b.address),
 		look{b.Name, "rules", withKernel(b.rules)},
-		look{b.Name, "answers", withKernel(b.answers)},
+		look{b.Name, "way of answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		looks = append(looks, portLooks{b, p}.list()...)
 	}
 	return append(looks, b.outward()...)
@@ -88,6 +92,16 @@ func (b boxLooks) confinement(ctx context.Context) Check {
 	return pass("as of the level %s: no clock, device, setting, log or module of the host is in reach", s)
 }
 
+// overlay says whether the box has its overlay alone.
+func (b boxLooks) overlay(context.Context) Check {
+	if o, ok := storage.TakenOver(b.Box); ok {
+		return fail("two machines write one overlay: what both write is lost, or worse",
+			"boxrun down "+b.Name,
+			"%q was taken over by box %q on the machine %s", b.Overlay(), o.Box, o.Host)
+	}
+	return pass("%q is its own", b.Overlay())
+}
+
 // address says whether the box has the address to which its rules send packets.
 func (b boxLooks) address(context.Context) Check {
 	moved, err := network.Moved(b.store, b.Box)
@@ -99,6 +113,13 @@ func (b boxLooks) address(context.Context) Check {
 	case moved != "":
 		return fail("what is published goes to an address the box does not have", network.RepairCommand, "%s", moved)
 	}
+	inside, err := network.InsideDrift(b.Box)
+	switch {
+	case err != nil:
+		return broken(err)
+	case len(inside) > 0:
+		return fail("the box has no IPv6, or not alone from boxrun", network.RepairCommand, "in the box %s", strings.Join(inside, "; "))
+	}
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
 }
 
@@ -106,10 +127,12 @@ func (b boxLooks) address(context.Context) Check {
 func (b boxLooks) rules(k *netsetup.Kernel) []Check {
 	return checkTopics(k, []topic{
 		{"rules", "in place", "they let in what is published, and nothing else",
-			func(p plan) plan { return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules} }},
+			func(p plan) plan {
+				return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Chains6: p.Chains6, Rules6: p.Rules6}
+			}},
 		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
-		{"port", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
+		{"port of the bridge", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
 			func(p plan) plan { return plan{Plug: p.Plug} }},
 	}, []netsetup.Plan{b.Ports})
 }
@@ -129,7 +152,7 @@ func (b boxLooks) servers(context.Context) Check {
 // answers asks the kernel whether what is published answers where the host does: without traffic, as a client beyond a
 // router of each uplink would see.
 func (b boxLooks) answers(k *netsetup.Kernel) []Check {
-	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports...)
+	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports4()...)
 	if err != nil {
 		return []Check{broken(err)}
 	}

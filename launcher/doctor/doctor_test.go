@@ -319,3 +319,22 @@ func TestRemovalOfRules(t *testing.T) {
 		}
 	}
 }
+
+func TestJudgeSpace(t *testing.T) {
+	for _, c := range []struct {
+		free        uint64
+		full, small bool
+		status      Verdict
+		fix         string
+	}{
+		{2 << 30, false, false, Pass, ""},
+		{512 << 20, false, true, Pass, ""},
+		{512 << 20, false, false, Warn, "df -h /d"},
+		{32 << 20, false, true, Fail, "df -h /d"},
+		{2 << 30, true, false, Fail, "df -i /d"},
+	} {
+		if got := judgeSpace("/d", c.free, c.full, c.small); got.Status != c.status || got.Fix != c.fix {
+			t.Errorf("%d bytes free, no inodes %v, little needed %v: got %v", c.free, c.full, c.small, got)
+		}
+	}
+}

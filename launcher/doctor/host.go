@@ -38,7 +38,7 @@ func (h hostLooks) list() []look {
 		one(area, "kernel features", h.features),
 		one(area, "root", h.privileges),
 		one(area, "apptainer", h.apptainerVersion),
-		one(area, "suid", h.suid),
+		one(area, "starter-suid", h.suid),
 		one(area, "cni plugins", h.plugins),
 		one(area, "cgroup", h.cgroup),
 		one(area, "disk space", h.space),
@@ -257,24 +257,34 @@ func (h hostLooks) space(context.Context) Check {
 			dirs = append(dirs, dir)
 		}
 	}
-	var tight []Check
-	var texts []string
-	for _, dir := range dirs {
-		free, nodes, err := freeSpace(files.Existing(dir))
+	all := list.Map(dirs, func(dir string) Check {
+		free, full, err := freeSpace(files.Existing(dir))
 		if err != nil {
 			return broken(err)
 		}
-		text := fmt.Sprintf("%s free below %s", size(free), dir)
-		texts = append(texts, text)
-		const why = "boxes keep there what they write: overlays, state, logs"
-		switch roomy := strings.HasPrefix(dir, h.store.Dir) && free > noSpace; { // a tmpfs need not be large
-		case free < noSpace || nodes:
-			return fail(why, "df -h "+dir, "%s", text)
-		case free < tightSpace && !roomy:
-			tight = append(tight, warn(why, "df -h "+dir, "%s", text))
+		return judgeSpace(dir, free, full, strings.HasPrefix(dir, h.store.Dir)) // state needs little room
+	})
+	for _, verdict := range []Verdict{Fail, Warn} {
+		if i := slices.IndexFunc(all, func(c Check) bool { return c.Status == verdict }); i >= 0 {
+			return all[i]
 		}
 	}
-	return append(tight, pass("%s", strings.Join(texts, ", ")))[0] // the first file system that is tight
+	return pass("%s", strings.Join(list.Map(all, func(c Check) string { return c.Found }), ", "))
+}
+
+// judgeSpace judges the free bytes of dir's file system. full says whether the file system has no inodes left, small
+// whether boxes write little there.
+func judgeSpace(dir string, free uint64, full, small bool) Check {
+	const why = "boxes keep there what they write: overlays, state, logs"
+	switch {
+	case full:
+		return fail(why, "df -i "+dir, "no inodes left below %s, as too many files are there: %s free", dir, size(free))
+	case free < noSpace:
+		return fail(why, "df -h "+dir, "%s free below %s", size(free), dir)
+	case free < tightSpace && !small:
+		return warn(why, "df -h "+dir, "%s free below %s", size(free), dir)
+	}
+	return pass("%s free below %s", size(free), dir)
 }
 
 // freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.

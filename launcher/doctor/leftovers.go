@@ -29,13 +29,13 @@ func (l leftoverLooks) list() []look {
 		one(area, "apptainer's instances", l.instances),
 		one(area, "leases", l.leases),
 		{area, "rules", withKernel(l.rulesOfNobody)},
-		one(area, "seed sysctl", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
+		one(area, "old sysctl file", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
 			"it sets at every boot what boxrun sets where and while a box needs it")),
-		one(area, "seed udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
+		one(area, "old udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
 			"it turns off the offload of every veth of the machine, other people's containers included")),
-		one(area, "seed conflist", l.seedConflist),
-		one(area, "dead dnat", l.deadDNAT),
-		one(area, "wide forward", l.wideForward),
+		one(area, "old network file", l.seedConflist),
+		one(area, "rules to nobody", l.deadDNAT),
+		one(area, "rule that forwards all", l.wideForward),
 	}
 }
 
@@ -53,8 +53,10 @@ func (l leftoverLooks) deadBoxes(context.Context) Check {
 	return fail("their rules still take packets for their ports", "boxrun up "+dead[0], "crashed: %s", strings.Join(dead, ", "))
 }
 
-// known returns the names of all boxes with a record, readable or not.
-func (l leftoverLooks) known() []string { return append(box.Names(l.boxes), l.unread...) }
+// known returns the names of all boxes with a record, readable or not, and of running boxes whose records are lost.
+func (l leftoverLooks) known() []string {
+	return slices.Concat(box.Names(l.boxes), l.unread, l.store.Lost())
+}
 
 // instances compares Apptainer's records with boxrun's state. The check reports running boxes without a record,
 // records of dead instances, and instances boxrun did not start.
@@ -65,6 +67,7 @@ func (l leftoverLooks) instances(context.Context) Check {
 		return broken(err)
 	}
 	var strangers, stale []string
+	unknown := l.store.Lost()
 	for _, file := range records {
 		name := box.NameOf(file)
 		r, err := apptainer.ReadRecord(file)
@@ -80,8 +83,10 @@ func (l leftoverLooks) instances(context.Context) Check {
 		return b.Alive() && errors.Is(err, fs.ErrNotExist)
 	})
 	switch {
+	case len(unknown) > 0:
+		return fail("no verb but down knows them", "boxrun down "+unknown[0], "run, but boxrun has lost their records: %s", strings.Join(unknown, ", "))
 	case len(lost) > 0:
-		return fail("nobody can enter them: exec and shell go by Apptainer's record", "boxrun restart "+lost[0],
+		return fail("nobody can enter them: exec and shell go by Apptainer's record", "boxrun repair",
 			"run, but Apptainer has lost their records: %s", strings.Join(lost, ", "))
 	case len(stale) > 0:
 		return warn("they look like boxes to Apptainer", "apptainer instance list", "records of dead instances: %s", strings.Join(stale, ", "))

@@ -28,13 +28,13 @@ func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
 		{area, "in place", withKernel(l.shared)},
-		one(area, "conflist", l.conflists),
+		one(area, "network files", l.conflists),
 		one(area, "subnet", l.overlaps),
 		one(area, "host's own settings", l.obstacles),
 		{area, "iptables", l.rulesOfOthers},
 		{area, "firewalld", l.firewalld},
 		one(area, "br_netfilter", l.bridgeNetfilter),
-		one(area, "over reboots", l.setup),
+		one(area, "settings at boot", l.setup),
 	}
 }
 
@@ -55,7 +55,7 @@ func (l networkLooks) shared(k *netsetup.Kernel) []Check {
 // empty.
 func sharedPlans(s *box.Store) ([]netsetup.Plan, error) {
 	var plans []netsetup.Plan
-	for _, file := range append([]string{network.HostFile(s)}, s.Records("bridges/*.json")...) {
+	for _, file := range append([]string{network.HostFile(s), network.Host6File(s)}, s.Records("bridges/*.json")...) {
 		p, err := network.ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -202,12 +202,12 @@ func (l networkLooks) firewalld(context.Context) []Check {
 			checks = append(checks, broken(err))
 		case view == nil:
 			return []Check{pass("does not run")}
-		case view.StrictPorts:
-			checks = append(checks, fail("firewalld then rejects published ports that are not its own",
+		case view.StrictPorts: // of all bridges
+			return []Check{fail("firewalld then rejects published ports that are not its own",
 				"set StrictForwardPorts=no in /etc/firewalld/firewalld.conf, and \"firewall-cmd --reload\"",
-				"StrictForwardPorts=yes in /etc/firewalld/firewalld.conf"))
+				"StrictForwardPorts=yes in /etc/firewalld/firewalld.conf")}
 		case view.Zone == "":
-			checks = append(checks, pass("%s is in no zone", n.Bridge)) // with boxes on the bridge, "zone" has failed
+			checks = append(checks, pass("%s is in no zone", n.Bridge)) // with boxes on the bridge, "firewalld zone" has failed
 		case view.Trusting:
 			checks = append(checks, warn("boxes reach every port of this host", "boxrun host setup", "%s is in zone %s", n.Bridge, view.Zone))
 		default:

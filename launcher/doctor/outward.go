@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,6 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/network"
-	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
@@ -166,7 +164,7 @@ func receive(conn net.Conn) error {
 
 // names asks the name servers in the box's resolv.conf, from inside the box.
 func (b boxLooks) names(ctx context.Context) Check {
-	text, err := readInBox(b.Init.PID, "etc/resolv.conf")
+	text, err := enter.ReadInBox(b.Init.PID, "etc/resolv.conf")
 	const why = "names do not resolve in the box"
 	fix := fixOfNames(b.Box)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -294,24 +292,4 @@ func (b boxLooks) pingAs(ctx context.Context, user string) (code int, said strin
 	code, err = enter.RefOf(b.store, b.Box).Run(ctx, enter.Command{Argv: []string{"ping", "-c", "1", "-W", "1", "127.0.0.1"}, User: user, Stdout: &out, Stderr: &out})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	return code, say.Printable(lines[len(lines)-1]), err
-}
-
-// readInBox reads at most 64 KiB of a file in a box, as a process in the box would see the file. Links are followed
-// inside the box and cannot lead out of the box.
-func readInBox(pid int, path string) (string, error) {
-	root, err := unix.Open(process.ProcFile(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, path, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return "", fmt.Errorf("opening /%s in the box: %w", path, err)
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 1<<16))
-	return string(text), err
 }

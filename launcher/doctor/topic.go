@@ -63,34 +63,38 @@ func sharedTopics() []topic {
 		{"modules", "loaded, or built in", "rules and bridges are made of them",
 			func(p plan) plan { return plan{Modules: p.Modules} }},
 		{"ip_forward", "1", "without it nothing gets into boxes or out of them",
-			func(p plan) plan { return plan{Sysctls: p.Sysctls, Forwarding: p.Forwarding} }},
+			func(p plan) plan {
+				return plan{
+					Sysctls: p.Sysctls, Forwarding: p.Forwarding, Advertisements: p.Advertisements, Settings6: p.Settings6,
+				}
+			}},
 		{"rp_filter", "loose, or off, where boxes' packets pass", "strict filtering drops what comes in by one interface and is answered by another",
 			func(p plan) plan { return plan{ReversePath: p.ReversePath} }},
 		{"bridge", "up, with its address", "boxes are connected by it",
-			func(p plan) plan { return plan{Device: p.Device} }},
-		{"managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
+			func(p plan) plan { return plan{Device: p.Device, Address6: p.Address6} }},
+		{"network managers", "leave boxes alone, where they are installed", "a manager of devices takes veths off the bridge and addresses away",
 			func(p plan) plan { return plan{Managers: p.Managers} }},
-		{"zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
+		{"firewalld zone", "one that forwards, where firewalld runs", "firewalld rejects what boxes send from a bridge that is in none of its zones",
 			func(p plan) plan { return plan{Zone: p.Zone} }},
-		{"conflist file", "as written", "Apptainer finds the bridge by it",
+		{"file of the bridge", "as written", "Apptainer finds the bridge by it",
 			func(p plan) plan { return plan{Conflist: p.Conflist} }},
 		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
 			func(p plan) plan { return rulesOf(p, "nat") }},
-		{"mss", "in place", "on a path with a smaller MTU connections open and then hang",
+		{"packet size (mss)", "in place", "on a path with a smaller MTU connections open and then hang",
 			func(p plan) plan {
 				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && !strays(chain) })
 			}},
-		{"strays", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
+		{"late packets", "in place", "the host answers with a reset what connection tracking cannot place, and connections to boxes end",
 			func(p plan) plan {
 				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) })
 			}},
-		{"answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
+		{"way of answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
 			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers} }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
 			func(p plan) plan { return rulesOf(p, "filter") }},
-		{"guard", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
+		{"guard of 127.0.0.1", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",
 			func(p plan) plan {
 				guard := rulesOf(p, "raw")
 				guard.Localnet = p.Localnet
@@ -109,9 +113,13 @@ func rulesOf(p plan, table string) plan {
 
 // rulesIn returns the part of p with the chains for which in says yes, and the rules there.
 func rulesIn(p plan, in func(table, chain string) bool) plan {
+	others := func(c netsetup.Chain) bool { return !in(c.Table, c.Name) }
+	elsewhere := func(r netsetup.Rule) bool { return !in(r.Table, r.Chain) }
 	return plan{
-		Owner:  p.Owner,
-		Chains: slices.DeleteFunc(slices.Clone(p.Chains), func(c netsetup.Chain) bool { return !in(c.Table, c.Name) }),
-		Rules:  slices.DeleteFunc(slices.Clone(p.Rules), func(r netsetup.Rule) bool { return !in(r.Table, r.Chain) }),
+		Owner:   p.Owner,
+		Chains:  slices.DeleteFunc(slices.Clone(p.Chains), others),
+		Rules:   slices.DeleteFunc(slices.Clone(p.Rules), elsewhere),
+		Chains6: slices.DeleteFunc(slices.Clone(p.Chains6), others),
+		Rules6:  slices.DeleteFunc(slices.Clone(p.Rules6), elsewhere),
 	}
 }

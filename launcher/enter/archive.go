@@ -61,8 +61,7 @@ func (p packer) add(dir int, elem string, flags int, name string) error {
 	}
 	switch mode := info.Mode(); {
 	case mode&(fs.ModeSocket|fs.ModeDevice) != 0:
-		fmt.Fprintf(p.notes, "left out %s: it is a socket or a device\n", filepath.Join(p.root, name))
-		return nil
+		return p.leaveOut(name, errors.New("it is a socket or a device"))
 	case mode.IsRegular():
 		return p.failed(name, p.addRegular(dir, elem, name))
 	case mode.IsDir():
@@ -75,6 +74,15 @@ func (p packer) add(dir int, elem string, flags int, name string) error {
 		}
 	}
 	return p.failed(name, p.writeHeader(info, name, link))
+}
+
+// leaveOut writes a line on notes why a file is not in the copy. For the source itself the reason is an error.
+func (p packer) leaveOut(name string, reason error) error {
+	if name == "." {
+		return fmt.Errorf("copying %s: %w", p.root, reason)
+	}
+	fmt.Fprintf(p.notes, "left out %s: %v\n", filepath.Join(p.root, name), reason)
+	return nil
 }
 
 // failed returns an error for the file with a name in the stream, without the name of the system call, which helps
@@ -160,6 +168,9 @@ func (p packer) addRegular(dir int, elem, name string) error {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 		return p.out.WriteHeader(h)
 	}
+	if made(info) {
+		return p.addMade(f, h, name)
+	}
 	data := spansOf(f, h.Size)
 	data.describe(h)
 	if err := p.out.WriteHeader(h); err != nil {
@@ -174,6 +185,50 @@ func (p packer) addRegular(dir int, elem, name string) error {
 		return fmt.Errorf("%s became shorter while it was copied", filepath.Join(p.root, name))
 	}
 	return nil
+}
+
+// made reports whether a file may be one that the kernel makes as it is read, as below /proc and /sys: its size says
+// nothing, and it takes no room.
+func made(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Blocks == 0 && info.Size() <= int64(os.Getpagesize())
+}
+
+// maxMade limits what is read of a file that the kernel makes.
+const maxMade = 16 << 20
+
+// addMade writes a file that the kernel makes as it is read. A file that cannot be read is left out.
+func (p packer) addMade(f *os.File, h *tar.Header, name string) error {
+	text, err := readMade(int(f.Fd()))
+	if err != nil {
+		return p.leaveOut(name, err)
+	}
+	h.Size = int64(len(text))
+	if err := p.out.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = p.out.Write(text)
+	return err
+}
+
+// readMade reads a file to its end. The file is asked without waiting, as some files of the kernel have no end.
+func readMade(fd int) ([]byte, error) {
+	var text []byte
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return text, nil
+		case len(text)+n > maxMade:
+			return nil, fmt.Errorf("it has more than %d bytes, and no size", maxMade)
+		default:
+			text = append(text, buf[:n]...)
+		}
+	}
 }
 
 // linked records the first name of a file with several names. For a file already written, again is true and first is
@@ -191,14 +246,24 @@ func (p packer) linked(info fs.FileInfo, name string) (first string, again bool)
 	return first, again
 }
 
+// nameless keeps archive/tar from the names of owner and group: for names archive/tar reads all of /etc/passwd, which
+// root of a box may have made a pipe, or a file without end.
+type nameless struct{ fs.FileInfo }
+
+// Uname returns no name.
+func (nameless) Uname() (string, error) { return "", nil }
+
+// Gname returns no name.
+func (nameless) Gname() (string, error) { return "", nil }
+
 // headerOf returns the header of a file. The header has only the numbers of owner and group, because the names of
 // another system mean nothing here.
 func headerOf(info fs.FileInfo, name, link string) (*tar.Header, error) {
-	h, err := tar.FileInfoHeader(info, link)
+	h, err := tar.FileInfoHeader(nameless{info}, link)
 	if err != nil {
 		return nil, err
 	}
-	h.Name, h.Uname, h.Gname, h.Format = name, "", "", tar.FormatPAX
+	h.Name, h.Format = name, tar.FormatPAX
 	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 	return h, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +20,22 @@ import (
 // Transfer is a copy between a box and the host. A path in the box begins at the box's root.
 type Transfer struct {
 	Source, Target string
-	Into           bool // direction: true copies into the box, false out of the box
-	SetID          bool // a copy out of the box keeps set-user-ID and set-group-ID bits
+	Into           bool      // direction: true copies into the box, false out of the box
+	SetID          bool      // a copy out of the box keeps set-user-ID and set-group-ID bits
+	In             io.Reader // a tar stream in place of Source on the host; nil: Source counts
+	Out            io.Writer // takes a tar stream in place of Target on the host; nil: Target counts
+}
+
+// outside does the part of the host.
+func (t Transfer) outside(in io.Reader, out, notes io.Writer) error {
+	s := side{Source: t.Source, Target: t.Target, Unpack: !t.Into, Plain: !t.SetID}
+	switch {
+	case t.Into && t.In != nil:
+		return fromTar(t.In, out, notes)
+	case !t.Into && t.Out != nil:
+		return toTar(in, t.Out, s)
+	}
+	return s.run(in, out, notes)
 }
 
 // side holds the paths for one side of a copy. Both sides are boxrun: the sending side packs Source into a tar
@@ -56,7 +71,8 @@ func (d side) inside() error {
 // Copy copies a file or a directory tree as "cp -a" does: numeric owners, modes, times, symbolic links and hard links
 // are kept. If the target is a directory, the copy goes into the target under its own name; of a source "DIR/." only
 // the contents go there. Otherwise the copy becomes the target, and the parent directory of the target must exist.
-// Existing directories are merged, existing files are replaced; both keep their owner and mode. The error is ErrNotFound where the box is not up.
+// Existing directories are merged, existing files are replaced; both keep their owner and mode. The error is ErrNotFound
+// where the box is not up.
 func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	b, err := Find(s, name)
 	if err != nil {
@@ -70,6 +86,9 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	defer w.Close()
 	var inNotes, outNotes say.Head
 	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{Source: t.Source, Target: t.Target, Unpack: t.Into}}
+	if t.In != nil {
+		inside.Copy.Source = "." // the contents of a directory
+	}
 	boxEnd, hostEnd := w, r
 	if t.Into {
 		boxEnd, hostEnd = r, w
@@ -77,11 +96,16 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	} else {
 		inside.Stdout = w
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		outside := side{Source: t.Source, Target: t.Target, Unpack: !t.Into, Plain: !t.SetID}
-		err := outside.run(hostEnd, hostEnd, &outNotes)
+		err := t.outside(patient{hostEnd}, patient{hostEnd}, &outNotes)
 		hostEnd.Close() // the box's side must not wait for a host's side that gave up
+		if err != nil {
+			cancel() // nor wait for a file of the box
+		}
+		time.AfterFunc(copyPatience, cancel)
 		done <- err
 	}()
 	code, err := RefOf(s, b).run(ctx, inside)
@@ -89,6 +113,33 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	err = joinSides(b.Name, code, err, <-done)
 	for line := range strings.Lines(inNotes.String() + outNotes.String()) {
 		s.Note(say.Printable(strings.TrimSuffix(line, "\n")))
+	}
+	return err
+}
+
+// copyPatience is how long a box may keep a copy waiting for a byte, or for the end. A box that writes to a file server
+// may take long to close a file.
+const copyPatience = time.Minute
+
+// patient is boxrun's end of the pipe of a copy. A box that keeps boxrun waiting for longer than copyPatience is an error.
+type patient struct{ pipe *os.File }
+
+func (p patient) Read(b []byte) (int, error) {
+	_ = p.pipe.SetReadDeadline(time.Now().Add(copyPatience)) // fails for no pipe
+	n, err := p.pipe.Read(b)
+	return n, waitedFor(err)
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	_ = p.pipe.SetWriteDeadline(time.Now().Add(copyPatience))
+	n, err := p.pipe.Write(b)
+	return n, waitedFor(err)
+}
+
+// waitedFor tells of a deadline in words.
+func waitedFor(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("copying: the box has moved no byte for %v", copyPatience)
 	}
 	return err
 }

@@ -21,6 +21,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 )
 
 // Run runs a command in the box with the given name, as Ref.Run does. The error is ErrNotFound if the box is not up.
@@ -36,11 +37,17 @@ func Run(ctx context.Context, s *box.Store, name string, c Command) (code int, e
 func Find(s *box.Store, name string) (*box.Box, error) {
 	b, err := s.Find(name)
 	if err == nil && !b.Alive() {
-		err = &fault.Problem{Kind: fault.ErrNotFound,
-			Text: fmt.Sprintf("box %q is %s", b.Name, b.State()),
-			Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
+		err = &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is %s", b.Name, b.State()), Hint: absentHint(b)}
 	}
 	return b, err
+}
+
+// absentHint returns what to do about a box that does not run: wait, where another boxrun is about to start it.
+func absentHint(b *box.Box) string {
+	if b.State() == string(box.Starting) {
+		return fmt.Sprintf("another boxrun starts it: wait until \"boxrun status --check %s\" finds it well", b.Name)
+	}
+	return fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)
 }
 
 // The exit codes for a command that did not run, after chroot(1) and podman-exec(1).
@@ -64,7 +71,11 @@ type Command struct {
 	Stdout io.Writer `json:"-"` // with TTY, gets stderr too; only a pipe is passed on without copying
 	Stderr io.Writer `json:"-"`
 
+	// Quiet is how long the command may print nothing, before it is killed and an error tells so; 0: for ever. Without a TTY.
+	Quiet time.Duration `json:"-"`
+
 	grace time.Duration // how long the command may go on after a hang-up; 0: endTimeout
+	begin time.Duration // how long the box may take to let the command begin; 0: Patience
 }
 
 // check refuses a command that could not work in any box: nothing to run, a relative directory, a malformed variable.
@@ -139,7 +150,8 @@ func (b Ref) Argv() []string {
 //
 // While the command runs, signals meant to end boxrun go to the command instead, so the command itself decides about
 // control-C. With a terminal, such a signal hangs up the terminal. The end of ctx acts like SIGTERM. A command still
-// alive endTimeout after a hang-up or after ctx's end is killed.
+// alive endTimeout after a hang-up or after ctx's end is killed, and so is a command that a signal does not reach for as
+// long, as in a frozen cgroup.
 func (b Ref) Run(ctx context.Context, c Command) (code int, err error) {
 	if err := c.check(); err != nil {
 		return CodeBoxrun, err
@@ -187,7 +199,10 @@ type job struct {
 	signals  <-chan os.Signal // the signals boxrun gets meanwhile
 	terminal *terminal        // nil: none
 	grace    time.Duration    // how long the command may go on after a hang-up
+	begin    time.Duration    // how long the box may take to let the command begin; 0: Patience
 	hung     bool             // a signal meant to end the command was sent
+	quiet    *listener        // nil: the command may print nothing for ever
+	stuck    error            // why the command was killed; nil: it was not
 }
 
 // newJob prepares the command, in a session of its own. Otherwise a control-C at the host's terminal would end
@@ -210,7 +225,7 @@ func newJob(b Ref, e entry, signals <-chan os.Signal) (*job, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = l.far
-	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout)}
+	j := &job{cmd: cmd, line: l, signals: signals, grace: cmp.Or(e.grace, endTimeout), begin: e.begin}
 	cmd.WaitDelay = j.grace // for the copying to a Stdout other than a file
 	return j, nil
 }
@@ -226,7 +241,8 @@ func (j *job) start() error {
 
 // runPlain runs the command without a terminal. The command gets pipes: see private.
 func (j *job) runPlain(ctx context.Context, c Command) error {
-	j.cmd.Stdout, j.cmd.Stderr = c.outputs()
+	j.quiet = newListener(c.Quiet)
+	j.cmd.Stdout, j.cmd.Stderr = c.outputs(j.quiet)
 	if isPipe(c.Stdin) {
 		j.cmd.Stdin = c.Stdin
 		return j.startAndWait(ctx)
@@ -261,10 +277,10 @@ func (j *job) startAndWait(ctx context.Context) error {
 // changed.
 type private struct{ io.Writer }
 
-// outputs returns the writers for the command's output. A pipe is passed on itself. If both outputs lead to the same
-// file, both get the same writer, to keep the order.
-func (c Command) outputs() (stdout, stderr io.Writer) {
-	stdout, stderr = hide(c.Stdout), hide(c.Stderr)
+// outputs returns the writers for the command's output, heard by a listener. Without a listener a pipe is passed on
+// itself. If both outputs lead to the same file, both get the same writer, to keep the order.
+func (c Command) outputs(l *listener) (stdout, stderr io.Writer) {
+	stdout, stderr = l.hear(hide(c.Stdout)), l.hear(hide(c.Stderr))
 	if sameFile(c.Stdout, c.Stderr) {
 		stderr = stdout
 	}
@@ -348,6 +364,10 @@ func await(drained <-chan struct{}, signals <-chan os.Signal) {
 	}
 }
 
+// Patience is how long a box may keep boxrun waiting for a command to begin. Root in the box can have every look at a
+// file wait for ever.
+const Patience = 30 * time.Second
+
 // endTimeout is how long a command may go on after a hang-up, if Command.grace is 0.
 const endTimeout = 3 * time.Second
 
@@ -356,24 +376,48 @@ const endTimeout = 3 * time.Second
 func (j *job) wait(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- j.cmd.Wait() }()
-	over := ctx.Done()
-	var late <-chan time.Time
+	over, begin := ctx.Done(), time.After(cmp.Or(j.begin, Patience))
+	var late, taken <-chan time.Time
+	var asked syscall.Signal
 	for {
 		select {
 		case err := <-done:
 			return notExit(err)
 		case s := <-j.signals:
-			if j.handle(s.(syscall.Signal)) && late == nil {
+			asked, taken = s.(syscall.Signal), time.After(j.grace)
+			if j.handle(asked) && late == nil {
 				late = time.After(j.grace)
+			}
+		case <-taken:
+			if process.Deaf(j.line.pid(), asked) {
+				j.end()
 			}
 		case <-over:
 			over = nil
 			j.handle(unix.SIGTERM)
 			late = time.After(j.grace)
 		case <-late:
-			j.forward(unix.SIGKILL)
+			j.end()
+		case <-begin:
+			if !j.line.hasBegun() {
+				j.kill(fmt.Errorf("the box has let no command begin for %v", cmp.Or(j.begin, Patience)))
+			}
+		case <-j.quiet.tired():
+			j.kill(fmt.Errorf("the command in the box has printed nothing for %v", j.quiet.limit))
 		}
 	}
+}
+
+// kill ends a command that keeps boxrun waiting, and notes why. The reason of the first kill counts.
+func (j *job) kill(why error) {
+	j.stuck = cmp.Or(j.stuck, why)
+	j.end()
+}
+
+// end kills the command, and Apptainer: in the cgroup of a box Apptainer may be frozen with the command.
+func (j *job) end() {
+	j.forward(unix.SIGKILL)
+	_ = j.cmd.Process.Kill() // an error means Apptainer has ended
 }
 
 // notExit drops the errors that only describe how the command ended.
@@ -415,6 +459,10 @@ func (j *job) forward(s syscall.Signal) {
 
 // result returns the exit code of the command, or an error saying why the command did not run.
 func (j *job) result(box string) (int, error) {
+	if j.stuck != nil {
+		return CodeBoxrun, &fault.Problem{Text: fmt.Sprintf("entering box %q: %v", box, j.stuck),
+			Hint: fmt.Sprintf("a file system there may not answer, or its processes are frozen: \"boxrun restart %s\" ends that", box)}
+	}
 	f, err := j.line.end()
 	if err != nil {
 		return CodeBoxrun, fmt.Errorf("entering box %q: %w", box, err)

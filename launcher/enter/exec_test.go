@@ -3,6 +3,7 @@ package enter
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/launcher/process"
 	"boxrun/launcher/testkit"
 )
 
@@ -28,6 +32,7 @@ echo "$@" >>` + log + `
 while [ $# -gt 0 ]; do
 	case $1 in
 	instance://gone) echo "FATAL:   no instance found with name gone" >&2; exit 255 ;;
+	instance://stuck) exec sleep 60 ;;
 	instance://*) shift; "$@"; exit $? ;;
 	esac
 	shift
@@ -211,6 +216,29 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A box that lets no command begin, and a command that prints nothing, keep boxrun waiting for a while only.
+func TestExecEndsWhatKeepsItWaiting(t *testing.T) {
+	needRoot(t)
+	fakeApptainer(t)
+	const most = 300 * time.Millisecond
+	testkit.WantText(t, runHere(t.Context(), Ref{Name: "stuck"}, Command{Argv: sh("true"), begin: most}),
+		"code 125\nerror: entering box \"stuck\": the box has let no command begin for 300ms\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("sleep 0.6"), begin: most}), "code 0\n")
+	got := runHere(t.Context(), testBox(), Command{Argv: sh("echo a; sleep 60"), Quiet: most})
+	testkit.WantText(t, strings.Replace(got, "stderr: Killed\n", "", 1), // the stand-in for Apptainer may have said so
+		"code 125\na\nerror: entering box \"web\": the command in the box has printed nothing for 300ms\n")
+	testkit.WantText(t, runHere(t.Context(), testBox(), Command{Argv: sh("for i in 1 2 3 4; do sleep 0.1; echo $i >&2; done"), Quiet: most}),
+		"code 0\nstderr: 1\n2\n3\n4\n")
+}
+
+// A command that is stopped takes no signal, and ends all the same.
+func TestExecEndsADeafCommand(t *testing.T) {
+	needRoot(t)
+	fakeApptainer(t)
+	end := func() { time.Sleep(100 * time.Millisecond); unix.Kill(os.Getpid(), unix.SIGTERM) }
+	testkit.WantText(t, whenReady(t.Context(), Command{Argv: sh("echo; kill -STOP $$"), grace: 300 * time.Millisecond}, end), "code 137\n\n")
+}
+
 // whenReady runs c in the box, and calls act once the command has written something.
 func whenReady(ctx context.Context, c Command, act func()) string {
 	out := firstWrite{act: act}
@@ -290,5 +318,21 @@ func TestHomeOfARenamedHost(t *testing.T) {
 		}
 		text, err := os.ReadFile(apptainer.RecordPath(got, hostname, "web"))
 		testkit.WantText(t, fmt.Sprintf("%s, %v", text, err), "it, <nil>")
+	}
+}
+
+// A command for a box that another boxrun starts is told to wait, and for a box that is gone, how to get it back.
+func TestABoxThatDoesNotRunYet(t *testing.T) {
+	s := &box.Store{Dir: t.TempDir()}
+	for phase, want := range map[box.Phase]string{
+		box.Starting: `another boxrun starts it: wait until "boxrun status --check web" finds it well`,
+		box.Running:  `"boxrun up web" brings it up again`,
+	} {
+		id, err := process.BootID()
+		if err := errors.Join(err, s.Save(&box.Box{Name: "web", Phase: phase, BootID: id})); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Find(s, "web")
+		testkit.WantText(t, fault.HintOf(err), want)
 	}
 }

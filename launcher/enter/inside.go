@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -115,16 +115,16 @@ func readEntry() (entry, error) {
 
 // run becomes the user and executes the command, or does the copy. run returns only after a copy or with an error.
 func (e entry) run() error {
-	if err := keepToSelf(); err != nil {
-		return err
-	}
+	KeepToSelf()
 	if err := confine.Follow(); err != nil {
 		return err
 	}
 	switch {
 	case e.Copy != nil:
+		tellBegun()
 		return e.Copy.inside()
 	case e.Try != nil:
+		tellBegun()
 		return tryInside(*e.Try)
 	}
 	u, err := lookUser(e.User)
@@ -144,19 +144,15 @@ func (e entry) run() error {
 	return e.execute(u, e.environ(u, boxLang()))
 }
 
-// keepToSelf marks all files but standard input, output and error as closed on exec. Apptainer leaves some open as
-// well.
-func keepToSelf() error {
-	files, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
+// KeepToSelf marks all files but standard input, output and error as closed on exec: those of whoever called boxrun, and
+// those that Apptainer leaves open. Whoever can change /proc in a box is not asked which files there are.
+func KeepToSelf() {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
 	}
-	for _, f := range files {
-		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
-			unix.CloseOnExec(fd)
-		}
+	for fd := 3; fd < 1024; fd++ { // Linux before 5.11 knows no ranges
+		unix.CloseOnExec(fd)
 	}
-	return nil
 }
 
 // takeTerminal makes standard input the controlling terminal and gives the terminal to the user, as login does.
@@ -193,6 +189,7 @@ func (e entry) execute(u user, env []string) error {
 	if err != nil {
 		return err
 	}
+	tellBegun()
 	err = syscall.Exec(path, argv, env)
 	if errors.Is(err, unix.ENOENT) { // the file exists; the interpreter in its first line or header is missing
 		err = errors.New("its interpreter is missing")

@@ -12,14 +12,21 @@ import (
 )
 
 // line is the connection between boxrun outside the box and boxrun inside. The process inside gets a description of the
-// command, and sends two packets back at most: the first when the process runs, the second if the command could not be
-// executed.
+// command, and sends packets back: the first when the process runs, then begun when nothing is left to do but the
+// command, or else why the command could not be executed.
 type line struct {
 	far     []*os.File // files 3 and up of the process inside, see inside.go
 	near    int        // socket of boxrun outside
 	process int        // PID of the command as the host counts; 0: no packet yet
-	text    []byte     // the second packet
+	begun   bool       // the packet begun has come
+	text    []byte     // the last packet: why the command could not be executed
 }
+
+// begun is the packet for a command about to be executed, or a copy about to be done.
+const begun = "begun"
+
+// tellBegun sends the packet begun from inside. Without boxrun outside nobody has to be told.
+func tellBegun() { _ = unix.Send(lineFD, []byte(begun), 0) }
 
 // newLine opens a line. Its files include a copy of boxrun's executable, to be run inside the box.
 func newLine(e entry) (*line, error) {
@@ -84,14 +91,25 @@ func (l *line) close() {
 // pid returns the PID of the process in the box, as the host counts; 0 if the process has not reported yet. The process
 // leads its own process group.
 func (l *line) pid() int {
-	l.hear()
+	l.hearAll()
 	return l.process
+}
+
+// hasBegun reports whether the command was executed, as far as boxrun inside can tell.
+func (l *line) hasBegun() bool {
+	l.hearAll()
+	return l.begun
+}
+
+// hearAll receives the packets that have come.
+func (l *line) hearAll() {
+	for l.hear() {
+	}
 }
 
 // end returns why the command could not be executed; a failure without text if the command was executed.
 func (l *line) end() (failure, error) {
-	for l.hear() {
-	}
+	l.hearAll()
 	var f failure
 	if len(l.text) == 0 {
 		return f, nil
@@ -107,9 +125,12 @@ func (l *line) hear() bool {
 	if err != nil || n == 0 {
 		return false
 	}
-	if l.process == 0 {
+	switch {
+	case l.process == 0:
 		l.process = senderOf(oob[:oobn])
-	} else {
+	case string(buf[:n]) == begun:
+		l.begun = true
+	default:
 		l.text = buf[:n]
 	}
 	return true

@@ -71,28 +71,66 @@ func (s spans) describe(h *tar.Header) {
 	}
 }
 
-// fill writes the content of a stream into a new file, with holes where the sender had holes.
-func fill(f *os.File, stream io.Reader, h *tar.Header) error {
+// partsOf reads from the header of a file what describe noted there: a file without a note is whole.
+func partsOf(h *tar.Header) (spans, error) {
 	text, sparse := h.PAXRecords[recordSize]
 	if !sparse {
-		_, err := io.Copy(f, stream)
-		return err
+		return spans{[]span{{0, h.Size}}, h.Size}, nil
 	}
 	size, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || size < 0 {
-		return fmt.Errorf("a file of size %q", text)
+		return spans{}, fmt.Errorf("a file of size %q", text)
 	}
+	data := spans{size: size}
+	at := int64(0)
 	for word := range strings.SplitSeq(h.PAXRecords[recordSpans], ",") {
 		var part span
 		if word == "" {
 			continue
 		}
-		if _, err := fmt.Sscanf(word, "%d:%d", &part.from, &part.length); err != nil || part.from < 0 || part.length < 0 {
-			return fmt.Errorf("a file with data at %q", word)
+		_, err := fmt.Sscanf(word, "%d:%d", &part.from, &part.length)
+		if err != nil || part.from < at || part.length < 0 || part.length > size-part.from {
+			return spans{}, fmt.Errorf("a file with data at %q", word)
 		}
+		at = part.from + part.length
+		data.list = append(data.list, part)
+	}
+	return data, nil
+}
+
+// fill writes the content of a stream into a new file, with holes where the sender had holes.
+func fill(f *os.File, stream io.Reader, h *tar.Header) error {
+	data, err := partsOf(h)
+	if err != nil {
+		return err
+	}
+	for _, part := range data.list {
 		if _, err := io.CopyN(io.NewOffsetWriter(f, part.from), stream, part.length); err != nil {
 			return err
 		}
 	}
-	return f.Truncate(size)
+	return f.Truncate(data.size)
+}
+
+// expand writes the content of a stream to out, with zeros where the sender had holes.
+func (s spans) expand(out io.Writer, stream io.Reader) error {
+	at := int64(0)
+	for _, part := range append(s.list, span{s.size, 0}) {
+		if _, err := io.CopyN(out, zeros{}, part.from-at); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(out, stream, part.length); err != nil {
+			return err
+		}
+		at = part.from + part.length
+	}
+	return nil
+}
+
+// zeros is a reader of zeros without end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -14,6 +14,7 @@ import (
 // Whatever is missing by then is no error.
 type Removal struct {
 	Paths   []string
+	Mounted bool // a file system may be mounted on each path, and is unmounted first
 	IfEmpty bool // a mount point, or a directory with something inside, stays; false: all goes, with everything inside
 }
 
@@ -21,6 +22,10 @@ type Removal struct {
 func (r Removal) Do() error {
 	var errs []error
 	for _, path := range r.Paths {
+		if err := r.unmount(path); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if !r.IfEmpty {
 			errs = append(errs, os.RemoveAll(path))
 		} else if err := os.Remove(path); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
@@ -30,8 +35,26 @@ func (r Removal) Do() error {
 	return errors.Join(errs...)
 }
 
+// unmount takes away what is mounted on a path, if anything may be.
+func (r Removal) unmount(path string) error {
+	if !r.Mounted {
+		return nil
+	}
+	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return &fs.PathError{Op: "unmounting", Path: path, Err: err}
+	}
+	return nil
+}
+
 // Command returns the bash command for the removal.
 func (r Removal) Command() string {
+	if r.Mounted {
+		return "umount -l " + QuoteAll(r.Paths) + " 2>/dev/null || true; " + Removal{Paths: r.Paths}.Command()
+	}
 	if r.IfEmpty {
 		return RemoveEmptyCommand(r.Paths...)
 	}

@@ -88,14 +88,36 @@ func (s Set) Commands() []string {
 	return lines
 }
 
-// IsWritten reports whether the host has the file with this content. A missing file is no error.
+// IsWritten reports whether the host has the file with this content and mode. A missing file is no error.
 func (f File) IsWritten() (bool, error) {
-	have, err := os.ReadFile(f.Path)
-	return err == nil && string(have) == f.Content, IgnoreNotExist(err)
+	content, mode, err := f.there()
+	return content && mode, err
 }
 
-// Write makes the file, and the directories above. An existing link, directory, or file with the same content is left
-// alone. Another content goes in by a single write, so that hardly anyone sees half of the content.
+// there reports whether the host has a file with this content, and whether the mode is as wanted. Without a wanted mode
+// any will do.
+func (f File) there() (content, mode bool, err error) {
+	have, err := os.ReadFile(f.Path)
+	if err != nil {
+		return false, false, IgnoreNotExist(err)
+	}
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return false, false, err
+	}
+	return string(have) == f.Content, f.Mode == 0 || info.Mode().Perm() == f.Mode.Perm(), nil
+}
+
+// OtherMode returns a line about the mode of a file that the host has with this content, if the mode is another one.
+func (f File) OtherMode() string {
+	if content, mode, err := f.there(); err != nil || !content || mode {
+		return ""
+	}
+	return fmt.Sprintf("the mode of %s is not %04o", f.Path, f.Mode.Perm())
+}
+
+// Write makes the file, and the directories above. An existing link, directory, or file with the same content and mode
+// is left alone. Another content goes in by a single write, so that hardly anyone sees half of the content.
 func (f File) Write() error {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 		return err
@@ -113,7 +135,10 @@ func (f File) Write() error {
 	case f.Whole || !Exists(f.Path):
 		return ReplaceFile(f.Path, []byte(f.Content), f.Mode)
 	}
-	return overwrite(f.Path, []byte(f.Content))
+	if err := overwrite(f.Path, []byte(f.Content)); err != nil || f.Mode == 0 {
+		return err
+	}
+	return os.Chmod(f.Path, f.Mode.Perm())
 }
 
 // overwrite replaces the content of an existing file, and keeps the inode of the file.

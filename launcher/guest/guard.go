@@ -118,6 +118,9 @@ var authLine = regexp.MustCompile(`^(OK [0-9a-f]{32}|REJECTED( [A-Z0-9_]+)*|DATA
 
 func (g *guard) line() ([]byte, error) {
 	line, err := g.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) { // the library's own reader would take the error for its own, and go on for ever
+		err = errors.New("it says a line without end")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -36,6 +37,26 @@ type listedJob struct {
 	ID                uint32
 	Unit, Kind, State string
 	Job, Path         dbus.ObjectPath
+}
+
+// A line that never ends is an error as soon as the line is too long.
+func TestGuardOfALineWithoutEnd(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer far.Close()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	go func() {
+		for text := bytes.Repeat([]byte{'x'}, 1<<16); ; {
+			if _, err := far.Write(text); err != nil {
+				return
+			}
+		}
+	}()
+	defer time.AfterFunc(2*time.Second, func() { near.Close() }).Stop()
+	_, err := bufio.NewReader(newGuard(near)).ReadBytes('\n')
+	if want := "it says a line without end"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %v", err, want)
+	}
 }
 
 // playSystemd authenticates a client, and answers its first question with what is given for the serial of the question.

@@ -171,6 +171,44 @@ func (s *Systemd) since(ctx context.Context, unit, name string) time.Duration {
 	return max(0, time.Duration(now.Nano())-time.Duration(at)*time.Microsecond)
 }
 
+// BootTimes are moments of the boot of a box's systemd, as of CLOCK_MONOTONIC; 0 for moments unknown.
+type BootTimes struct{ Began, GeneratorsBegan, GeneratorsDone, UnitsLoaded, Finished time.Duration }
+
+// BootTimes returns when the box's systemd booted.
+func (s *Systemd) BootTimes(ctx context.Context) (t BootTimes, err error) {
+	for _, m := range []struct {
+		name string
+		at   *time.Duration
+	}{
+		{"Userspace", &t.Began}, {"GeneratorsStart", &t.GeneratorsBegan}, {"GeneratorsFinish", &t.GeneratorsDone},
+		{"UnitsLoadFinish", &t.UnitsLoaded}, {"Finish", &t.Finished},
+	} {
+		if *m.at, err = s.managerTime(ctx, m.name+"TimestampMonotonic"); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+// managerTime returns a property with a moment. The question has no context of its own: Close ends it, and ask does not
+// wait for it.
+func (s *Systemd) managerTime(ctx context.Context, name string) (time.Duration, error) {
+	return ask(ctx, name, func(ctx context.Context) (time.Duration, error) {
+		answered := make(chan string, 1)
+		go func() {
+			text, _ := s.conn.GetManagerProperty(name)
+			answered <- text
+		}()
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case text := <-answered: // "@t 1234"
+			microseconds, _ := strconv.ParseInt(strings.TrimPrefix(text, "@t "), 10, 64)
+			return time.Duration(microseconds) * time.Microsecond, nil
+		}
+	})
+}
+
 // getProperty asks for a property of a unit, such as systemdbus.Conn.GetUnitPropertyContext.
 type getProperty func(ctx context.Context, unit, name string) (*systemdbus.Property, error)
 

@@ -90,6 +90,9 @@ type logFile struct {
 func showLog(ctx context.Context, b enter.Ref, o Query, files []logFile, out, errOut io.Writer) (code int, err error) {
 	if b.PID != 0 && hasJournal(ctx, b.PID) {
 		e := enter.Command{Argv: o.argv(), Stdout: out, Stderr: errOut}
+		if !o.Follow && o.Grep == "" { // a search may find nothing for long
+			e.Quiet = enter.Patience
+		}
 		if o.Colours {
 			e.Env = []string{"SYSTEMD_COLORS=1"}
 		}

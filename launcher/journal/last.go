@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,13 +20,13 @@ import (
 )
 
 // A box that does not run leaves its journal where the host keeps the box's /var/log/journal: in the directory of
-// [systemd] journal = "host", in a bind, or in the overlay. A journal in memory, in /run or in the tmpfs root of a box,
-// ends with the box. journalctl of the host reads what is left.
+// [systemd] journal = "host", in a bind, or in the overlay. A journal in memory outlives a crash of the box and a start
+// anew, but no down. journalctl of the host reads what is left.
 
 // place is where the files of the host have a box's journal: below root, by a path that the box made.
 type place struct{ root, path string }
 
-// placeOf returns the place of the journal of a box of the profile; ok is false for a journal in memory.
+// placeOf returns the place of the journal of a box of the profile; ok is false where all journals are in memory.
 func placeOf(p profiles.Profile) (at place, ok bool) {
 	if box.KeepsJournal(p) {
 		dir, err := box.HostJournal(p)
@@ -47,13 +48,20 @@ func placeOf(p profiles.Profile) (at place, ok bool) {
 	return at, false
 }
 
-// lastJournal opens the directory with the journal a box of the profile left; nil for no journal. The box made the
-// directories below its root: none of its links is followed, and none leads out.
-func lastJournal(p profiles.Profile) *os.File {
-	at, ok := placeOf(p)
-	if !ok {
-		return nil
+// lastJournal opens the directory with the journal a box of the profile left: on a disk, or else in memory; nil for no
+// journal.
+func lastJournal(s *box.Store, p profiles.Profile) *os.File {
+	if at, ok := placeOf(p); ok {
+		if dir := at.open(); dir != nil {
+			return dir
+		}
 	}
+	return place{s.JournalMemory(p.Name), "."}.open()
+}
+
+// open opens a place with files of a journal; nil for another place. The box made the directories below the root: none of
+// its links is followed, and none leads out.
+func (at place) open() *os.File {
 	root, err := os.Open(at.root)
 	if err != nil {
 		return nil
@@ -74,14 +82,54 @@ func lastJournal(p profiles.Profile) *os.File {
 	return dir
 }
 
-// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files.
+// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files, for journalctl
+// to read. The box made them: with a link among them journalctl would read files of the host, with a pipe wait.
 func hasFiles(dir *os.File) bool {
-	for _, pattern := range []string{"*.journal", "*/*.journal"} {
-		if found, _ := filepath.Glob(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), pattern)); len(found) > 0 {
-			return true
+	found, err := journals(dir, true)
+	return err == nil && found
+}
+
+// journals looks for files of a journal, and for deeper in the directories below too. The names are read a few at a
+// time, and mostFiles in all.
+func journals(dir *os.File, deeper bool) (found bool, err error) {
+	for left := mostFiles; left > 0; {
+		entries, err := dir.ReadDir(1000)
+		for _, e := range entries {
+			ours, err := journalAt(dir, e, deeper)
+			if err != nil {
+				return false, err
+			}
+			found = found || ours
+		}
+		if left -= len(entries); errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return false, err
 		}
 	}
-	return false
+	return false, errors.New("too many files")
+}
+
+// mostFiles is how many files a directory of a journal may have. systemd keeps some hundred.
+const mostFiles = 100_000
+
+func journalAt(dir *os.File, e fs.DirEntry, deeper bool) (found bool, err error) {
+	switch {
+	case e.Type().IsRegular():
+		return filepath.Ext(e.Name()) == ".journal", nil
+	case !e.IsDir():
+		return false, fmt.Errorf("%s is neither a file nor a directory", e.Name())
+	case !deeper:
+		return false, nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), e.Name(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	below := os.NewFile(uintptr(fd), e.Name())
+	defer below.Close()
+	return journals(below, false)
 }
 
 // showLast writes the wanted lines of a journal that a box left. The code is that of journalctl; with an error the code
@@ -121,7 +169,7 @@ func downBox(s *box.Store, arg string, missing error) (*box.Box, error) {
 		return nil, missing
 	}
 	b := &box.Box{Name: p.Name, Profile: p}
-	dir := lastJournal(p)
+	dir := lastJournal(s, p)
 	if dir == nil {
 		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up, and its journal went with it", p.Name),
 			Hint: "[systemd] journal = \"host\" in the profile keeps journals; a root = \"overlay\" keeps those of an image with " + box.JournalDir}

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/box"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
@@ -36,6 +39,7 @@ func TestPlaceOfAJournal(t *testing.T) {
 // A box leads nobody out of its own files: a link on the way to its journal is no journal.
 func TestLastJournalFollowsNoLink(t *testing.T) {
 	overlay, elsewhere := t.TempDir(), t.TempDir()
+	store := &box.Store{Dir: t.TempDir()}
 	p := profiles.Profile{Storage: profiles.Storage{Root: "overlay", Overlay: overlay}}
 	log := filepath.Join(overlay, "upper/var/log")
 	write := func(dir string) {
@@ -47,7 +51,7 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if lastJournal(p) != nil {
+	if lastJournal(store, p) != nil {
 		t.Error("a box that never ran has a journal")
 	}
 	if err := os.MkdirAll(log, 0o755); err != nil {
@@ -57,16 +61,34 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 	if err := os.Symlink(elsewhere, filepath.Join(log, "journal")); err != nil {
 		t.Fatal(err)
 	}
-	if lastJournal(p) != nil {
+	if lastJournal(store, p) != nil {
 		t.Error("a link led out of the box")
 	}
 	if err := os.Remove(filepath.Join(log, "journal")); err != nil {
 		t.Fatal(err)
 	}
 	write(filepath.Join(log, "journal"))
-	dir := lastJournal(p)
+	dir := lastJournal(store, p)
 	if dir == nil {
 		t.Fatal("the journal in the overlay is not found")
 	}
 	dir.Close()
+	machine := filepath.Join(log, "journal/0123")
+	for name, put := range map[string]func(string) error{
+		"a link to a file":   func(at string) error { return os.Symlink(filepath.Join(elsewhere, "0123/system.journal"), at) },
+		"a link to journals": func(at string) error { return os.Symlink(elsewhere, at) },
+		"a pipe":             func(at string) error { return unix.Mkfifo(at, 0o600) },
+	} {
+		for _, at := range []string{machine + "/x.journal", log + "/journal/x"} {
+			if err := put(at); err != nil {
+				t.Fatal(err)
+			}
+			if lastJournal(store, p) != nil {
+				t.Errorf("%s at %s is for journalctl to read", name, at)
+			}
+			if err := os.Remove(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

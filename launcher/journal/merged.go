@@ -65,7 +65,7 @@ func logged(ctx context.Context, s *box.Store, names []string, o Query) ([]*box.
 		switch {
 		case errors.Is(err, fault.ErrNotFound):
 			b, err = downBox(s, name, err)
-		case err == nil && !readable(ctx, b):
+		case err == nil && !readable(ctx, s, b):
 			err = o.refuseFiles(b.Name)
 		}
 		boxes, errs = append(boxes, b), append(errs, err)
@@ -74,11 +74,11 @@ func logged(ctx context.Context, s *box.Store, names []string, o Query) ([]*box.
 }
 
 // readable reports whether the box has a journal to read: of its own while the box runs, else the journal that it left.
-func readable(ctx context.Context, b *box.Box) bool {
+func readable(ctx context.Context, s *box.Store, b *box.Box) bool {
 	if b.Alive() {
 		return hasJournal(ctx, b.Init.PID)
 	}
-	dir := lastJournal(b.Profile)
+	dir := lastJournal(s, b.Profile)
 	if dir != nil {
 		dir.Close()
 	}
@@ -127,6 +127,7 @@ const codeInterrupted = 130
 
 // stream is the log of a single box while being read.
 type stream struct {
+	store *box.Store
 	box   *box.Box
 	ref   enter.Ref
 	logs  Query
@@ -140,7 +141,7 @@ type stream struct {
 
 // newStream returns a stream for the log of b, not yet running. The log of a dead box comes from Apptainer's files.
 func newStream(store *box.Store, b *box.Box, o Query) *stream {
-	s := &stream{box: b, ref: enter.RefOf(store, b), logs: o, at: b.Started, lines: make(chan Line), done: make(chan struct{})}
+	s := &stream{store: store, box: b, ref: enter.RefOf(store, b), logs: o, at: b.Started, lines: make(chan Line), done: make(chan struct{})}
 	if !b.Alive() {
 		s.ref.PID = 0
 	}
@@ -189,7 +190,7 @@ func (s *stream) run(ctx context.Context) {
 // of its output, unless only a journal has what is asked for.
 func (s *stream) showAll(ctx context.Context, files []logFile, out, problems io.Writer) (code int, err error) {
 	if s.ref.PID == 0 {
-		if dir := lastJournal(s.box.Profile); dir != nil {
+		if dir := lastJournal(s.store, s.box.Profile); dir != nil {
 			defer dir.Close()
 			code, err = showLast(ctx, dir, s.logs, out, problems)
 			if err != nil || code != 0 || s.logs.selects() || s.box.Log == "" {
@@ -222,7 +223,7 @@ func noteCrash(ctx context.Context, s *box.Store, b *box.Box) {
 	if b.Alive() || b.State() != box.Crashed {
 		return
 	}
-	left := readable(ctx, b)
+	left := readable(ctx, s, b)
 	if b.Log == "" {
 		s.Notef("%s: is not up: this is the journal that it left", b.Name)
 		return

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -227,7 +226,7 @@ func TestUsage(t *testing.T) {
 		"memory.current": "1048576", "pids.current": "12",
 		"cpu.stat": "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000",
 	})
-	if got, want := UsageOf(b), (Usage{Memory: 1 << 20, CPU: 1500 * time.Millisecond, Tasks: 12}); got != want {
+	if got, want := UsageOf(b), (Usage{Memory: 1 << 20, CPU: 1.5, Tasks: 12}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	b.Cgroup = t.TempDir()

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"boxrun/launcher/box"
 )
@@ -14,9 +13,9 @@ import (
 // Usage is the host's resources used by a whole box: its services, its init, and commands run in the box from outside.
 // A value the host does not count is 0.
 type Usage struct {
-	Memory uint64        `json:"memory"` // bytes, cached files included: the value compared with the limit
-	CPU    time.Duration `json:"cpu"`    // time on all processors since the box started
-	Tasks  int           `json:"tasks"`  // processes and threads
+	Memory uint64  `json:"memory_bytes"` // cached files included: the value compared with the limit
+	CPU    float64 `json:"cpu_seconds"`  // time on all processors since the box started
+	Tasks  int     `json:"tasks"`        // processes and threads
 }
 
 // UsageOf reads a running box's usage from its cgroup; zero without a cgroup. Apptainer's own numbers count init alone
@@ -27,7 +26,7 @@ func UsageOf(b *box.Box) Usage {
 	}
 	return Usage{
 		Memory: count(b.Cgroup, "memory.current", ""),
-		CPU:    time.Duration(count(b.Cgroup, "cpu.stat", "usage_usec")) * time.Microsecond, // with or without a cpu controller
+		CPU:    float64(count(b.Cgroup, "cpu.stat", "usage_usec")) / 1e6, // with or without a cpu controller
 		Tasks:  int(count(b.Cgroup, "pids.current", "")),
 	}
 }

@@ -74,7 +74,8 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	own, err := b.Ports.Drift(v.kernel)
-	if err != nil {
+	inside, insideErr := InsideDrift(b)
+	if err := cmp.Or(err, insideErr); err != nil {
 		return nil, err
 	}
 	external, err := v.external(b.Profile.Network)
@@ -82,7 +83,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err := cmp.Or(err, outErr); err != nil {
 		return nil, err
 	}
-	lines := slices.Concat([]string{moved}, shared, own)
+	lines := slices.Concat([]string{moved}, shared, own, inside)
 	said, err := obstacles(b, external, out)
 	for _, c := range said {
 		lines = append(lines, c.Text+": "+c.Hint)
@@ -109,6 +110,9 @@ func (v *Survey) ofBridge(b *box.Box) ([]string, error) {
 		return lines, nil
 	}
 	plans, err := sharedPlans(v.store, v.kernel, b)
+	if errors.Is(err, box.ErrUnreadable) {
+		return []string{err.Error()}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

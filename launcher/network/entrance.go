@@ -34,8 +34,8 @@ func EntranceOf(s *box.Store, b *box.Box, p profiles.Port) (Entrance, error) {
 		addr = Of(s, b).Gateway()
 		way.Device = "eth0"
 	}
-	if len(n.AllowFrom) > 0 {
-		way.From = n.AllowFrom[0].Addr()
+	if from := n.AllowFrom4(); len(from) > 0 {
+		way.From = from[0].Addr()
 	}
 	way.To = netip.AddrPortFrom(addr, p.Host)
 	return way, nil

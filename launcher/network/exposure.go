@@ -41,10 +41,16 @@ func exposed(n profiles.Network, p profiles.Port, alone bool) string {
 		return "from this host only"
 	case !p.HostIP.IsValid() && n.External == "" && alone:
 		return "from this host only: it has no other IPv4 address"
+	case p.Only4 && n.Subnet6 != "":
+		where = "on ALL IPv4 addresses of the host"
+	case p.Is6() && p.HostIP.IsUnspecified():
+		where = "on ALL IPv6 addresses of the host"
 	case p.HostIP.IsValid():
 		where = "on that address"
 	case n.External != "":
 		where = "on the addresses of " + n.External
+	case box.HasIPv6(n):
+		where += ", IPv4 and IPv6"
 	}
 	if len(n.AllowFrom) > 0 {
 		return where + ", for " + strings.Join(list.Map(n.AllowFrom, netip.Prefix.String), ", ") + " only"

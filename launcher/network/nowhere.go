@@ -81,7 +81,7 @@ func others(b *box.Box) ([]netsetup.Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	holders, err := netsetup.Listeners(ports)
+	holders, err := netsetup.Listeners(claims(b.Profile.Network, ports))
 	return slices.DeleteFunc(holders, func(h netsetup.Holder) bool { return b.Holds(h.PID) }), err
 }
 

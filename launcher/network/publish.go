@@ -28,9 +28,11 @@ func CollectLeases(s *box.Store) []string {
 // Of returns the bridge network the box's profile asks for.
 func Of(s *box.Store, b *box.Box) netsetup.Network {
 	n := b.Profile.Network
+	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Network{
 		Bridge:  n.Bridge,
 		Subnet:  n.Subnet,
+		Subnet6: subnet6,
 		MTU:     b.MTU,
 		Offload: n.Offload == "off",
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
@@ -96,6 +98,20 @@ func hintedExternal(n profiles.Network) (netsetup.External, error) {
 // LeaseDirs returns the directories of host-local's leases, for boxrun's networks and for Apptainer's own.
 func LeaseDirs(s *box.Store) []string { return []string{s.Path("leases"), "/var/lib/cni/networks"} }
 
+// Lead puts in place the rules that a box shares with others, and the box's own rules for the address reserved for the box.
+// Lead returns what was out of place of the shared network. The caller holds the network's lock.
+func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err error) {
+	rules, err := BoxRules(b)
+	if err != nil {
+		return nil, err
+	}
+	b.Ports = netsetup.Ports(rules).OnlyRules()
+	if err := s.Save(b); err != nil {
+		return nil, err
+	}
+	return Raise(s, k, Of(s, b), b.Ports)
+}
+
 // Publish looks up where the box is, and installs the box's rules in place of old rules. A veth or an address left by the
 // box gets its first state again. A box without a bridge has no rules. The error is ErrNoAddress if the box has given
 // itself an address that is not the box's to take: rules would lead strangers to where the address belongs.
@@ -103,6 +119,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if !b.Bridged() {
 		return nil
 	}
+	k.Reread() // the box took its time to boot
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {
 		return err
@@ -127,6 +144,9 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	}
 	b.Ports = plan
 	if err := s.Save(b); err != nil {
+		return err
+	}
+	if err := ensureInside6(b); err != nil {
 		return err
 	}
 	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
@@ -182,8 +202,9 @@ const BoxDevice = "eth0"
 func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
+	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Box{
-		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Addr: b.Addr, Veth: b.Veth,
+		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6, Addr: b.Addr, Veth: b.Veth,
 		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 		Metadata: n.Metadata == "allow",
 	}, err
@@ -206,6 +227,22 @@ func publishedOn(n profiles.Network, external netsetup.External, ports []profile
 		return HostPorts(ports)
 	}
 	return netsetup.On(external.Addrs, HostPorts(ports)...)
+}
+
+// claims returns the published ports with those of every address once more for IPv6, where the box has IPv6: a socket of
+// IPv6 alone holds only these.
+func claims(n profiles.Network, published []netsetup.Port) []netsetup.Port {
+	if !box.HasIPv6(n) {
+		return published
+	}
+	all := slices.Clone(published)
+	for _, p := range published {
+		if !p.HostIP.IsValid() && !p.Only4 {
+			p.HostIP = netip.IPv6Unspecified()
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // HostPorts returns a profile's ports as netsetup takes them.

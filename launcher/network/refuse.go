@@ -24,7 +24,12 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 			return err
 		}
 	}
-	err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet})
+	subnet6, err := box.Subnet6(n)
+	if err != nil {
+		return fault.Refused("write the network itself, such as \"fd12:3456:789a::/64\"",
+			"%s: network.subnet6: making a network from the machine's id: %v", p.File, err)
+	}
+	err = netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6})
 	if errors.Is(err, netsetup.ErrNoBridge) {
 		return noBridge(p, err)
 	}
@@ -62,7 +67,7 @@ func Agree(n profiles.Network, b *box.Box) error {
 		key        string
 		have, want any
 	}{
-		{"subnet", have.Subnet, n.Subnet}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+		{"subnet", have.Subnet, n.Subnet}, {"subnet6", have.Subnet6, n.Subnet6}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
 		{"marks", have.Marks, n.Marks},
 	} {
 		if s.have != s.want {
@@ -82,7 +87,7 @@ func RefusePorts(
 	if err := RefusePublished(p, others); err != nil {
 		return err
 	}
-	holders, err := k.Taken(publishedOn(p.Network, external, p.Network.Ports))
+	holders, err := k.Taken(claims(p.Network, publishedOn(p.Network, external, p.Network.Ports)))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 	return Raise(s, k, Of(s, b))
 }
 
-// RepairRules repairs the box's own rules and leads them to the box's present address. New rules replace the old rules in
+// RepairRules repairs the box's own rules and leads them to the box's present address, and repairs IPv6 inside the box. New rules replace the old rules in
 // a single transaction: a box is never without the rule to drop unpublished traffic. The error is ErrNoAddress for a
 // box without an address to publish at: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
@@ -53,7 +53,12 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 	case err != nil:
 		return nil, err
 	case moved == "":
-		return repair(k, b.Ports)
+		lines, err := repair(k, b.Ports)
+		if err != nil {
+			return nil, err
+		}
+		inside, err := repairInside6(b)
+		return append(lines, inside...), err
 	}
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
@@ -104,7 +109,8 @@ func outdated(b *box.Box) (string, error) {
 		return "", nil
 	case err != nil:
 		return "", err
-	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same):
+	case slices.EqualFunc(netsetup.Ports(rules).Chains, b.Ports.Chains, same) &&
+		slices.EqualFunc(netsetup.Ports(rules).Chains6, b.Ports.Chains6, same):
 		return "", nil
 	case n != "":
 		return fmt.Sprintf("the rules of the box are not for the addresses that %s has now", n), nil

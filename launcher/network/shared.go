@@ -14,18 +14,33 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/profiles"
 )
 
 // HostFile is the undo log of the host's part in the network shared by boxes: a netsetup.Plan as applied.
 func HostFile(s *box.Store) string { return s.Path("host.json") }
 
+// Host6File is the undo log of the host's part for IPv6.
+func Host6File(s *box.Store) string { return s.Path("host6.json") }
+
 // BridgeFile is the undo log of a bridge.
 func BridgeFile(s *box.Store, bridge string) string { return s.Path("bridges", bridge+".json") }
 
-// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised.
+// ReadPlan reads an undo log. The error is os.ErrNotExist for a network not raised, and ErrUnreadable for a broken log.
 func ReadPlan(file string) (plan netsetup.Plan, err error) {
 	err = box.ReadJSON(file, &plan)
+	if err == nil && plan.Owner == "" {
+		err = &fault.Problem{Kind: box.ErrUnreadable, Text: "state file " + file + " holds no plan"}
+	}
+	if errors.Is(err, box.ErrUnreadable) {
+		err = &fault.Problem{Kind: box.ErrUnreadable, Text: err.Error(), Hint: "\"boxrun repair\" makes it anew while a box is up"}
+	}
 	return plan, err
+}
+
+// brokenLog is the line for a log made anew, or done without.
+func brokenLog(err error) string {
+	return err.Error() + ": how the host was before boxes is not known any more"
 }
 
 // A Shared is a plan that boxes have in common, and the path of its undo log.
@@ -36,48 +51,95 @@ type Shared struct {
 
 // SharedPlans returns the plans behind the boxes on a bridge, in the order of applying: the host's, then the bridge's.
 func SharedPlans(s *box.Store, n netsetup.Network) []Shared {
-	return []Shared{{HostFile(s), netsetup.Host()}, {BridgeFile(s, n.Bridge), netsetup.Bridge(n)}}
+	plans := []Shared{{HostFile(s), netsetup.Host()}}
+	if n.Subnet6.IsValid() {
+		plans = append(plans, Shared{Host6File(s), netsetup.Host6()})
+	}
+	return append(plans, Shared{BridgeFile(s, n.Bridge), netsetup.Bridge(n)})
 }
 
-// Raise puts the host's and the bridge's network in place, or repairs them. Raise returns what was out of place. The
-// caller holds the network's lock.
-func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
-	k.Reread() // who had the lock before may have written since the ports were checked
+// Lay puts in place what Apptainer needs of the host's and the bridge's network: everything but the rules, which Raise
+// puts in place while Apptainer makes the box. Lay returns what was out of place. The caller holds the network's lock.
+func Lay(s *box.Store, k *netsetup.Kernel, n netsetup.Network) (repaired []string, err error) {
+	k.Reread()
 	for _, shared := range SharedPlans(s, n) {
-		lines, err := shared.ensure(k)
+		plan, told, err := shared.log(k)
 		if err != nil {
 			return nil, err
 		}
-		repaired = append(repaired, lines...)
+		repaired = append(repaired, told...)
+		drift, err := netsetup.Lay(k, plan)
+		if err != nil {
+			return nil, err
+		}
+		if !plan.Pending {
+			repaired = append(repaired, drift...)
+		}
 	}
 	return repaired, nil
 }
 
-// ensure applies the plan with the undo log. Without a log, ensure records the host's state in a new log first.
-// Otherwise ensure renews the log for what this boxrun and the host's routing ask for, and returns what was out of
-// place.
-func (s Shared) ensure(k *netsetup.Kernel) ([]string, error) {
-	plan, err := ReadPlan(s.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Plan.Record(k); err != nil {
+// Raise puts the host's and the bridge's network in place, or repairs them, and with them the rules of boxes. Raise
+// returns what was out of place, without what was never in place before. The caller holds the network's lock.
+func Raise(s *box.Store, k *netsetup.Kernel, n netsetup.Network, boxes ...netsetup.Plan) (repaired []string, err error) {
+	k.Reread() // who had the lock before may have written since the ports were checked
+	shared := SharedPlans(s, n)
+	var plans []netsetup.Plan
+	for i := range shared {
+		plan, told, err := shared[i].log(k)
+		if err != nil {
 			return nil, err
 		}
-		if err := box.WriteJSON(s.File, s.Plan); err != nil {
-			return nil, err
-		}
-		return nil, s.Plan.Apply(k)
+		shared[i].Plan, repaired = plan, append(repaired, told...)
+		plans = append(plans, shared[i].Plan)
 	}
+	drift, err := netsetup.ApplyAll(k, append(plans, boxes...)...)
 	if err != nil {
 		return nil, err
+	}
+	for i, plan := range plans {
+		if !plan.Pending {
+			repaired = append(repaired, drift[i]...)
+			continue
+		}
+		plan.Pending = false
+		if err := box.WriteJSON(shared[i].File, plan); err != nil {
+			return nil, err
+		}
+	}
+	return repaired, nil
+}
+
+// log returns the plan as in its undo log. Without a log, log records the host's state in a new log of a pending plan. A
+// broken log is recorded anew, and told of: boxrun knows its bridges and chains by their marks. Otherwise log renews the
+// log for what this boxrun and the host's routing ask for.
+func (s Shared) log(k *netsetup.Kernel) (plan netsetup.Plan, told []string, err error) {
+	plan, err = ReadPlan(s.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		plan, err = s.record(k)
+		return plan, nil, err
+	case errors.Is(err, box.ErrUnreadable):
+		told = []string{brokenLog(err)}
+		plan, err = s.record(k)
+		return plan, told, err
+	case err != nil:
+		return plan, nil, err
 	}
 	plan, changed, err := plan.Renewed(k, s.Plan)
 	if err == nil && changed {
 		err = box.WriteJSON(s.File, plan)
 	}
-	if err != nil {
-		return nil, err
+	return plan, nil, err
+}
+
+// record records the host's state in a new log of a pending plan.
+func (s Shared) record(k *netsetup.Kernel) (netsetup.Plan, error) {
+	s.Plan.Pending = true
+	if err := s.Plan.Record(k); err != nil {
+		return s.Plan, err
 	}
-	return repair(k, plan)
+	return s.Plan, box.WriteJSON(s.File, s.Plan)
 }
 
 // repair repairs a plan applied before, and returns what was out of place. A plan without drift is not applied again.
@@ -100,20 +162,45 @@ func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	plan, err := ReadPlan(HostFile(s))
-	if err == nil {
-		plan.Settle()
-		err = box.WriteJSON(HostFile(s), plan)
+	if err := settleHost(s); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = conf.TellNames(s)
-	}
+	_, err = conf.TellNames(s)
 	return err
+}
+
+// SettleAgain is Settle for a box that was up before, whose name Repair has added: the boxrun of the start may not have
+// come to it.
+func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
+	if !b.Bridged() {
+		return nil
+	}
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return settleHost(s)
+}
+
+// settleHost makes permanent what stays of the host's plans. The caller holds the network's lock.
+func settleHost(s *box.Store) error {
+	return errors.Join(settle(HostFile(s)), files.IgnoreNotExist(settle(Host6File(s))))
+}
+
+// settle settles the plan with the undo log file.
+func settle(file string) error {
+	plan, err := ReadPlan(file)
+	if err != nil {
+		return err
+	}
+	plan.Settle()
+	return box.WriteJSON(file, plan)
 }
 
 // Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
 // the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
-// sees itself as the last. As long as any box's record is unreadable, the shared network stays, since the box may need
+// sees itself as the last. As long as any box's record is unreadable or lost, the shared network stays, since the box may need
 // all of the network.
 func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
 	unlock, err := s.LockNetwork(ctx)
@@ -129,6 +216,10 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	if err != nil {
 		return err
 	}
+	if lost := s.Lost(); len(lost) > 0 {
+		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
+		return errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name)))
+	}
 	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
 		return err
 	}
@@ -137,6 +228,33 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	}
 	_, err = conf.TellNames(s)
 	return err
+}
+
+// Recall records anew the logs that bridges of boxrun's lack, as after the loss of all records: the last down goes by them.
+func Recall(ctx context.Context, s *box.Store, k *netsetup.Kernel) error {
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	traces, err := netsetup.FindTraces(k)
+	if err != nil {
+		return err
+	}
+	logs := []string{HostFile(s)}
+	for _, bridge := range traces.Bridges {
+		logs = append(logs, BridgeFile(s, bridge))
+	}
+	return fault.Each(logs, func(file string) error {
+		if files.Exists(file) {
+			return nil
+		}
+		plan, err := planOf(s, k, file)
+		if err != nil {
+			return err
+		}
+		return box.WriteJSON(file, plan)
+	})
 }
 
 // StateOf returns the removal of the state of the named box; with the last box, of all that boxes share in the directory
@@ -171,7 +289,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 		lines = append(lines, "removed the lease of a dead owner: "+file)
 	}
 	k.Reread()
-	swept, sweepErr := netsetup.Sweep(k, box.Names(boxes))
+	swept, sweepErr := netsetup.Sweep(k, append(box.Names(boxes), s.Lost()...))
 	for _, name := range swept {
 		lines = append(lines, sweptLine(name))
 	}
@@ -187,9 +305,18 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 // Sweep removes the rules of boxes without a state, and notes each box: a saved firewall may bring such rules back at
 // boot. The caller holds the network's lock. A box gets its state under the same lock, before its rules.
 func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	swept, err := netsetup.Sweep(k, box.Names(boxes))
+	swept, err := netsetup.Sweep(k, append(box.Names(boxes), s.Lost()...))
 	for _, name := range swept {
 		s.Notef("%s", sweptLine(name))
+	}
+	return err
+}
+
+// SweepReserved releases addresses reserved for boxes without a state, and notes each box.
+func SweepReserved(s *box.Store, boxes []*box.Box) error {
+	swept, err := netsetup.SweepReserved(box.Names(boxes))
+	for _, name := range swept {
+		s.Notef("released the address of box %s, which is not there", name)
 	}
 	return err
 }
@@ -197,13 +324,16 @@ func Sweep(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
 // sweptLine is the message for a name returned by netsetup.Sweep.
 func sweptLine(name string) string { return "removed the rules of " + name + ", which is not there" }
 
-// Unneeded returns the undo logs that none of boxes needs, in the order of undoing: of bridges, and the host's if no box
-// is on a bridge.
+// Unneeded returns the undo logs that none of boxes needs, in the order of undoing: of bridges, the host's for IPv6 if no
+// box has IPv6, and the host's if no box is on a bridge.
 func Unneeded(s *box.Store, boxes []*box.Box) []string {
 	needed := func(file string) bool {
 		return slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Bridged() && BridgeFile(s, b.Profile.Network.Bridge) == file })
 	}
 	unneeded := slices.DeleteFunc(s.Records("bridges/*.json"), needed)
+	if !slices.ContainsFunc(boxes, func(b *box.Box) bool { return b.Bridged() && b.Profile.Network.Subnet6 != "" }) {
+		unneeded = append(unneeded, Host6File(s))
+	}
 	if slices.ContainsFunc(boxes, (*box.Box).Bridged) {
 		return unneeded
 	}
@@ -212,30 +342,58 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 
 // lower undoes the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	for _, file := range Unneeded(s, boxes) {
-		if err := undo(s, k, file); err != nil {
+	return undo(s, k, Unneeded(s, boxes))
+}
+
+// undo undoes the plans with the undo logs files, notes what stays, and removes the logs. Without a log there is nothing
+// to undo; in place of a broken log goes the plan that the file's name tells of. Chains used by others stay, with the log,
+// so a later down finds them again.
+func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
+	var there []string
+	var plans []netsetup.Plan
+	for _, file := range logs {
+		plan, err := ReadPlan(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, box.ErrUnreadable) {
+			s.Notef("warning: %s", brokenLog(err))
+			plan, err = planOf(s, k, file)
+		}
+		if err != nil {
+			return err
+		}
+		there, plans = append(there, file), append(plans, plan)
+	}
+	if len(plans) == 0 {
+		return nil
+	}
+	for i, err := range netsetup.UndoAll(k, plans...) {
+		switch {
+		case errors.Is(err, netsetup.ErrInUse):
+			s.Notef("stays: boxrun's chains, others have rules in them")
+			continue
+		case err != nil:
+			return fmt.Errorf("undoing %s: %w", filepath.Base(there[i]), err)
+		}
+		for _, line := range plans[i].Stays {
+			s.Notef("stays: %s", line)
+		}
+		if err := files.RemoveIfThere(there[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// undo undoes the plan with the undo log file, notes what stays, and removes the log. Without a log there is nothing to
-// undo. Chains used by others stay, with the log, so a later down finds them again.
-func undo(s *box.Store, k *netsetup.Kernel, file string) error {
-	plan, err := ReadPlan(file)
-	if err != nil {
-		return files.IgnoreNotExist(err)
+// planOf returns a plan as found on the host, by the path of its log.
+func planOf(s *box.Store, k *netsetup.Kernel, file string) (netsetup.Plan, error) {
+	p := profiles.Default()
+	p.Network.Bridge = box.NameOf(file)
+	for _, shared := range SharedPlans(s, Of(s, &box.Box{Profile: p})) {
+		if shared.File == file || file == HostFile(s) {
+			return shared.Plan, shared.Plan.Record(k)
+		}
 	}
-	switch err := plan.Undo(k); {
-	case errors.Is(err, netsetup.ErrInUse):
-		s.Notef("stays: boxrun's chains, others have rules in them")
-		return nil
-	case err != nil:
-		return fmt.Errorf("undoing %s: %w", filepath.Base(file), err)
-	}
-	for _, line := range plan.Stays {
-		s.Notef("stays: %s", line)
-	}
-	return files.RemoveIfThere(file)
+	return netsetup.Plan{}, nil
 }

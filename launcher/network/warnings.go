@@ -44,6 +44,7 @@ func DeleteCommand(rule string) string {
 // other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
 // final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
 func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
+	k.Reread()
 	var cautions []fault.Caution
 	for _, look := range []struct {
 		find  func(*box.Box) ([]fault.Caution, error)
@@ -54,7 +55,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 		{cautionsOfListeners, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
 		{Obstacles, "the host's own settings may be in the way"},
-		{cautionsOfFirewalls, "other firewalls of this host may be in the way"},
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfFirewalls(k, b) }, "other firewalls of this host may be in the way"},
 	} {
 		found, err := look.find(b)
 		cautions = append(cautions, found...)
@@ -90,7 +91,7 @@ func cautionsOfTrees(s *box.Store, b *box.Box) ([]fault.Caution, error) {
 }
 
 // cautionsOfFirewalls returns cautions about firewalls of others; nil for a box without a bridge.
-func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
+func cautionsOfFirewalls(k *netsetup.Kernel, b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
@@ -99,7 +100,7 @@ func cautionsOfFirewalls(b *box.Box) ([]fault.Caution, error) {
 		return nil, err
 	}
 	said := firewalldSays(b, view)
-	f, err := firewall.Read()
+	f, err := k.Firewall()
 	if err != nil {
 		return said, err
 	}
@@ -122,8 +123,8 @@ func firewalldSays(b *box.Box, view *netsetup.FirewalldView) []fault.Caution {
 			Text: fmt.Sprintf("firewalld has %s in its zone trusted, so boxes reach every port of this host", b.Profile.Network.Bridge),
 			Hint: "\"boxrun host setup\" makes a zone that only lets them out"})
 	}
-	if view.StrictPorts && len(b.Profile.Network.Ports) > 0 {
-		p := b.Profile.Network.Ports[0]
+	if view.StrictPorts && len(b.Profile.Network.Ports4()) > 0 {
+		p := b.Profile.Network.Ports4()[0]
 		said = append(said, fault.Caution{
 			Text: "firewalld has StrictForwardPorts=yes: it rejects published ports, the host's own connections to them included",
 			Hint: fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
@@ -157,7 +158,7 @@ func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.
 // untracked returns a caution for each rule that keeps connection tracking from a published port, or from its answers.
 func untracked(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
 	var said []fault.Caution
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		at := p.HostIP
 		if !at.IsValid() && len(external.Addrs) > 0 {
 			at = external.Addrs[0]
@@ -229,14 +230,14 @@ func trips(b *box.Box, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
 	someone := routing.Somewhere()
 	var all []trip
-	for _, p := range b.Profile.Network.Ports {
+	for _, p := range b.Profile.Network.Ports4() {
 		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
 		if p.HostIP.IsLoopback() || nowhere {
 			continue // the host's own packets are not forwarded, and a port published nowhere is told of elsewhere
 		}
 		client, at := someone, p.HostIP
-		if len(b.Profile.Network.AllowFrom) > 0 {
-			client = b.Profile.Network.AllowFrom[0].Addr()
+		if from := b.Profile.Network.AllowFrom4(); len(from) > 0 {
+			client = from[0].Addr()
 		}
 		if !at.IsValid() && len(external.Addrs) > 0 {
 			at = external.Addrs[0]

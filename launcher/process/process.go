@@ -87,17 +87,30 @@ func (p Process) Wait(ctx context.Context) error {
 // brief reports that the process blocks even SIGSEGV. The C library does so for the moment of a fork, and during a fork
 // nothing is known about a handler.
 func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
-	text, _ := read(p.PID, "status") // a process that is gone has no handlers
-	has := func(key string, sig syscall.Signal) bool {
-		_, value, _ := strings.Cut(text, "\n"+key+":")
-		value, _, _ = strings.Cut(value, "\n")
-		mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		return mask>>(uint(sig)-1)&1 == 1
-	}
+	has := signalsOf(p.PID)
 	if has("SigCgt", sig) {
 		return true, false
 	}
 	return has("SigBlk", sig), has("SigBlk", syscall.SIGSEGV)
+}
+
+// Deaf reports whether a signal waits for the process with number pid to run again, and the process does not: its cgroup
+// is frozen, the process is stopped, or the kernel has it wait for a file. A process that blocks sig is not deaf.
+func Deaf(pid int, sig syscall.Signal) bool {
+	has := signalsOf(pid)
+	return has("ShdPnd", sig) && !has("SigBlk", sig)
+}
+
+// signalsOf returns a look at the sets of signals that the kernel shows of a process, by their names. A process that is
+// gone has empty sets.
+func signalsOf(pid int) (has func(set string, sig syscall.Signal) bool) {
+	text, _ := read(pid, "status")
+	return func(set string, sig syscall.Signal) bool {
+		_, value, _ := strings.Cut(text, "\n"+set+":")
+		value, _, _ = strings.Cut(value, "\n")
+		mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		return mask>>(uint(sig)-1)&1 == 1
+	}
 }
 
 // stat holds the fields boxrun uses from /proc/PID/stat.

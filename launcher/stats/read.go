@@ -178,5 +178,5 @@ func seconds(n *uint64, unit time.Duration) *float64 {
 	if n == nil {
 		return nil
 	}
-	return new(float64(*n) * unit.Seconds())
+	return new(float64(*n) / float64(time.Second/unit))
 }

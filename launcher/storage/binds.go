@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -12,7 +14,7 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseImage requires a file, or a directory with an init inside. search is where a person finds profiles; the hint
+// RefuseImage requires a file in a format of Apptainer's, or a directory with an init inside. search is where a person finds profiles; the hint
 // names the profile accordingly.
 func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	if box.IsHello(p.Image) {
@@ -26,12 +28,44 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 		}
 		return fault.Refused(hint, "%s: image: no such file or directory: %q", p.File, p.Image)
 	}
-	if err != nil || !info.IsDir() || hasInit(p.Image) {
+	if err == nil && !info.IsDir() {
+		return refuseFormat(p, info)
+	}
+	if err != nil || hasInit(p.Image) {
 		return err
 	}
 	return &fault.Problem{Kind: fault.ErrNotStarted,
 		Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
 		Hint: apptainer.Hint("no /sbin/init", p.Image)}
+}
+
+// refuseFormat requires a file in a format of Apptainer's. A file that cannot be read is left to Apptainer.
+func refuseFormat(p profiles.Profile, info fs.FileInfo) error {
+	is := false
+	if info.Mode().IsRegular() {
+		header := make([]byte, 2048)
+		file, err := os.Open(p.Image)
+		if err != nil {
+			return nil //nolint:nilerr // root may read it
+		}
+		defer file.Close()
+		if _, err := io.ReadFull(file, header); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("looking at the image: %w", err)
+		}
+		is = isImage(header)
+	}
+	if is {
+		return nil
+	}
+	return &fault.Problem{Kind: fault.ErrNotStarted, Text: fmt.Sprintf("%s: image: %q is no image", p.File, p.Image),
+		Hint: "image is a SIF, as \"boxrun build\" or \"apptainer build\" makes, or a directory with a root file system"}
+}
+
+// isImage reports whether a file with this beginning may be an image (github.com/apptainer/apptainer, internal/pkg/image):
+// a SIF, a squashfs or an ext3. The first two may begin with a line that runs them.
+func isImage(header []byte) bool {
+	return bytes.HasPrefix(header, []byte("#!")) || bytes.HasPrefix(header[32:], []byte("SIF_MAGIC\x00")) ||
+		bytes.HasPrefix(header, []byte("hsqs")) || bytes.HasPrefix(header[1024+56:], []byte{0x53, 0xef})
 }
 
 // hasInit reports whether a sandbox has a /sbin/init, following links inside the sandbox. If the sandbox cannot be

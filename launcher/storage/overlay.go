@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -14,14 +15,26 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseOverlay refuses an unsuitable overlay directory. The directory must be writable, or possible to make, on a file
-// system fit for an overlay's upper directory and with free space and inodes. No other box may have the directory as
-// its overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). The error is
-// ErrRefused.
-func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
+// RefuseOverlay refuses an unsuitable overlay. A directory must be writable, or possible to make, on a file system fit for
+// an overlay's upper directory; a file must be an ext3 image, on any file system. There must be free space and inodes. No
+// other box may have the overlay: Apptainer would let both write (sandboxFormat.lock in pkg/image). No other machine may
+// have the overlay, unless force is set. The error is ErrRefused.
+func RefuseOverlay(p profiles.Profile, others []*box.Box, force bool) error {
 	if p.Storage.Root != "overlay" {
 		return nil
 	}
+	refuse := refuseDirectory
+	if isImageFile(p.Storage.Overlay) {
+		refuse = refuseImage
+	}
+	if err := errors.Join(refuse(p), refuseFull(p)); err != nil {
+		return err
+	}
+	return errors.Join(RefuseTaken(p, others), RefuseOwned(p, force))
+}
+
+// refuseDirectory refuses a directory that no box can write.
+func refuseDirectory(p profiles.Profile) error {
 	overlay := p.Storage.Overlay
 	dir := files.Existing(overlay)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -36,14 +49,36 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box) error {
 		return fmt.Errorf("%s: storage.overlay: looking at the file system of %q: %w", p.File, dir, err)
 	}
 	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // on.Type has another type on 32-bit machines
-		return fault.Refused("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do",
+		return fault.Refused("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do; or an image there",
 			"%s: storage.overlay: %q is on %s, which cannot hold an overlay's changes", p.File, overlay, name)
+	}
+	return nil
+}
+
+// refuseFull refuses an overlay on a file system without free space or inodes.
+func refuseFull(p profiles.Profile) error {
+	var on unix.Statfs_t
+	if err := unix.Statfs(files.Existing(p.Storage.Overlay), &on); err != nil {
+		return nil // refuseDirectory and refuseImage have told
 	}
 	if on.Bavail == 0 || on.Files > 0 && on.Ffree == 0 {
 		return fault.Refused("make room there, or name another directory as overlay",
-			"%s: storage.overlay: no space is left on the file system of %q", p.File, overlay)
+			"%s: storage.overlay: no space is left on the file system of %q", p.File, p.Storage.Overlay)
 	}
-	return RefuseTaken(p, others)
+	return nil
+}
+
+// CheckOverlay refuses what RefuseOverlay refuses of an overlay as anybody can see it, whatever boxes there are: a person
+// without the right to look learns nothing.
+func CheckOverlay(p profiles.Profile) error {
+	err := RefuseOwned(p, false)
+	if p.Storage.Root == "overlay" && isImageFile(p.Storage.Overlay) && os.Geteuid() == 0 {
+		err = errors.Join(err, refuseImage(p))
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // unfitUpper returns the name of a file system refused as an overlay's upper, by the kernel or by Apptainer, because

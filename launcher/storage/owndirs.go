@@ -75,15 +75,15 @@ func (d Dirs) toShut() bool {
 	return info.Mode().Perm()&0o077 != 0 && (d.Key != overlayKey || onlyOverlay(d.Shut))
 }
 
-// onlyOverlay reports whether a directory has nothing but what Apptainer makes in an overlay.
+// onlyOverlay reports whether a directory has nothing but what Apptainer and boxrun make in an overlay.
 func onlyOverlay(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(3)
-	foreign := func(name string) bool { return name != "upper" && name != "work" }
+	names, err := f.Readdirnames(4)
+	foreign := func(name string) bool { return name != "upper" && name != "work" && name != ownerName }
 	return (err == nil || errors.Is(err, io.EOF)) && !slices.ContainsFunc(names, foreign)
 }
 
@@ -126,10 +126,11 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	}
 }
 
-// Made returns what a failed start made: its overlay, and its directories if empty.
+// Made returns what a failed start made: its overlay, and its directories if empty. An overlay that another machine has
+// claimed by now stays.
 func Made(b *box.Box) []files.Removal {
 	var made []files.Removal
-	if b.MadeOverlay && b.Overlay() != "" {
+	if _, taken := TakenOver(b); b.MadeOverlay && b.Overlay() != "" && !taken {
 		made = append(made, files.Removal{Paths: []string{b.Overlay()}})
 	}
 	if len(b.MadeDirs) > 0 {

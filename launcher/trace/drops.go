@@ -106,6 +106,7 @@ func (w *dropWatch) decode(record []byte) (drop, bool) {
 	order := binary.NativeEndian
 	p, ok := parsePacket(record[atIP:atTransport], record[atTransport:atTransport+transportHeader])
 	p.iif = int(order.Uint32(record[atIIF:]))
+	p.tracked = order.Uint32(record[atTracked:]) == 1
 	reason := order.Uint32(record[atReason:])
 	name := w.reasons[reason]
 	if name == "" {

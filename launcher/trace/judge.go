@@ -55,6 +55,9 @@ func (j judge) filtered(d drop) (text, fix string) {
 		return "dropped by a rule of the box's own firewall", j.typed(d, "nft list ruleset")
 	}
 	const unknown = "a rule of a firewall drops it"
+	if d.tracked {
+		return unknown + " after its addresses were translated", "nft list ruleset; iptables-save"
+	}
 	state, err := firewall.Read()
 	if err != nil {
 		return unknown, ""
@@ -132,7 +135,7 @@ func (j judge) walked(p packet) (firewall.Packet, netip.AddrPort) {
 
 // publishes reports whether a port in the box is published.
 func (j judge) publishes(port uint16, proto string) bool {
-	for _, p := range j.Profile.Network.Ports {
+	for _, p := range j.Profile.Network.Ports4() {
 		if p.Proto == proto && port >= p.Container && port-p.Container < p.Count {
 			return true
 		}
@@ -142,7 +145,7 @@ func (j judge) publishes(port uint16, proto string) bool {
 
 // behind returns the address and port in the box behind a published port.
 func (j judge) behind(port uint16, proto string) netip.AddrPort {
-	for _, p := range j.Profile.Network.Ports {
+	for _, p := range j.Profile.Network.Ports4() {
 		if p.Proto == proto && publishes(p, port) {
 			return netip.AddrPortFrom(j.Addr, p.Container+(port-p.Host))
 		}

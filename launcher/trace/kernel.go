@@ -12,6 +12,8 @@ import (
 // reasons. Both differ from kernel to kernel; the kernel's own type information (BTF) tells.
 type layout struct {
 	protocol, head, networkHeader, iif, dev field // of struct sk_buff
+	connection                              field // of struct sk_buff: the pointer to its connection; none without tracking
+	origin, reply                           field // of struct nf_conn: who asked, and who answers, before translations
 	net                                     field // of struct net_device
 	inum                                    field // of struct net: the number of a network namespace
 	reasons                                 map[uint32]string
@@ -56,7 +58,35 @@ func readLayout() (layout, error) {
 		}
 		*wanted.to = found
 	}
+	l.readConnection(types)
 	return l, nil
+}
+
+// readConnection reads where a packet's connection is kept. The layout stays without on a kernel without connection
+// tracking, or with tracking as a module without type information: the addresses of packets alone tell then.
+func (l *layout) readConnection(kernel *btf.Spec) {
+	var packet, connection, tuple *btf.Struct
+	if kernel.TypeByName("sk_buff", &packet) != nil {
+		return
+	}
+	tracking := kernel
+	if tracking.TypeByName("nf_conn", &connection) != nil {
+		var err error
+		if tracking, err = btf.LoadKernelModuleSpec("nf_conntrack"); err != nil || tracking.TypeByName("nf_conn", &connection) != nil {
+			return
+		}
+	}
+	if tracking.TypeByName("nf_conntrack_tuple_hash", &tuple) != nil {
+		return
+	}
+	pointer, tracked := fieldOf(packet, "_nfct")
+	tuples, both := fieldOf(connection, "tuplehash")
+	source, addressed := fieldOf(tuple, "tuple.src.u3.ip")
+	if tracked && both && addressed {
+		l.connection = pointer
+		l.origin = field{tuples.offset + source.offset, source.size}
+		l.reply = field{l.origin.offset + tuples.size/2, source.size}
+	}
 }
 
 // readReasons returns the kernel's reasons by number. Reasons of single drivers and protocols, above 65535, are not

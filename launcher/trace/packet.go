@@ -15,6 +15,7 @@ type packet struct {
 	proto    string         // tcp | udp | icmp | "protocol 47"
 	flags    string         // of tcp: "SYN", "SYN ACK"
 	iif      int            // index of the device by which the packet came; 0: the host sent it
+	tracked  bool           // only its connection tells the packet to be the box's: the source or target is translated
 }
 
 // parsePacket takes the headers of a packet apart, and reports whether the packet is of IPv4.

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
@@ -10,10 +11,13 @@ import (
 	"boxrun/profiles"
 )
 
-// filter is what the packets of a box have: the box's address, or a published port of the box before the translation.
+// filter is what the packets of a box have: the box's address, or a published port of the box before the translation, or,
+// with connections, a connection that the box asked for or answers. The connection tells of packets from the box whose
+// source is the host's already.
 type filter struct {
-	addr  netip.Addr
-	ports []profiles.Port
+	addr        netip.Addr
+	ports       []profiles.Port
+	connections bool
 }
 
 // Where each part of a record begins, in bytes. A record is what the program hands on of a dropped packet.
@@ -22,6 +26,7 @@ const (
 	atReason    = 8  // u32
 	atIIF       = 12 // u32: index of the device by which the packet came; 0: sent by the host
 	atNamespace = 16 // u32: number of the network namespace; 0: unknown
+	atTracked   = 20 // u32: 1 for a packet that only its connection tells to be the box's
 	atIP        = 24 // the IPv4 header without options
 	atTransport = 44 // the first bytes of the tcp, udp or icmp header
 	recordSize  = 64
@@ -72,6 +77,8 @@ func program(l layout, f filter, ring int) asm.Instructions {
 	)
 	p = append(p, read(record+atTransport, at, field{size: transportHeader})...)
 	p = append(p, f.match()...)
+	p = append(p, f.matchConnection(l)...)
+	p = append(p, asm.Mov.Imm(asm.R0, 0).WithSymbol("hit"))
 	p = append(p, read(record+atIIF, packet, l.iif)...)
 	p = append(p, read(pointer, packet, l.dev)...)
 	p = append(p, asm.LoadMem(at, asm.RFP, pointer, asm.DWord))
@@ -95,15 +102,36 @@ func read(slot int16, base asm.Register, f field) asm.Instructions {
 	}
 }
 
-// match goes on at the label "hit" for packets of the filter, and ends the program for all others.
+// matchConnection goes on at the label "hit" for packets of a connection of the box's, and ends the program for all others.
+// The low bits of the pointer to a connection are the packet's state (NFCT_PTRMASK in linux/skbuff.h).
+func (f filter) matchConnection(l layout) asm.Instructions {
+	if !f.connections || l.connection.size == 0 {
+		return asm.Instructions{asm.Ja.Label("end")}
+	}
+	p := read(pointer, asm.R7, l.connection)
+	p = append(p, asm.LoadMem(asm.R8, asm.RFP, pointer, asm.DWord), asm.And.Imm(asm.R8, ^7), asm.JEq.Imm(asm.R8, 0, "end"),
+		asm.Mov.Imm(asm.R1, 1), asm.StoreMem(asm.RFP, record+atTracked, asm.R1, asm.Word))
+	for _, source := range []field{l.origin, l.reply} {
+		p = append(p, read(number, asm.R8, source)...)
+		p = append(p, asm.LoadMem(asm.R1, asm.RFP, number, asm.Word), asm.HostTo(asm.BE, asm.R1, asm.Word),
+			asm.JEq.Imm32(asm.R1, f.number(), "hit"))
+	}
+	return append(p, asm.Ja.Label("end"))
+}
+
+// number returns the address of the box as the kernel's machine compares 32 bits.
+func (f filter) number() int32 {
+	addr := f.addr.As4()
+	return int32(binary.BigEndian.Uint32(addr[:]))
+}
+
+// match goes on at the label "hit" for packets with an address or port of the filter.
 func (f filter) match() asm.Instructions {
 	const src, dst, proto = record + atIP + 12, record + atIP + 16, record + atIP + 9
-	addr := f.addr.As4()
-	number := int32(uint32(addr[0])<<24 | uint32(addr[1])<<16 | uint32(addr[2])<<8 | uint32(addr[3]))
 	var p asm.Instructions
 	for _, slot := range []int16{src, dst} {
 		p = append(p, asm.LoadMem(asm.R1, asm.RFP, slot, asm.Word), asm.HostTo(asm.BE, asm.R1, asm.Word),
-			asm.JEq.Imm32(asm.R1, number, "hit"))
+			asm.JEq.Imm32(asm.R1, f.number(), "hit"))
 	}
 	p = append(p,
 		asm.LoadMem(asm.R3, asm.RFP, proto, asm.Byte),
@@ -120,7 +148,7 @@ func (f filter) match() asm.Instructions {
 		}
 		p = append(p, asm.Mov.Reg(asm.R3, asm.R3).WithSymbol(next))
 	}
-	return append(p, asm.Ja.Label("end"), asm.Mov.Imm(asm.R0, 0).WithSymbol("hit"))
+	return p
 }
 
 func protoNumber(proto string) int32 {

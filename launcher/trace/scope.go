@@ -25,13 +25,13 @@ type scope struct {
 // newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
 // else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
-	s := scope{box: b.Addr, ports: b.Profile.Network.Ports, port: port}
+	s := scope{box: b.Addr, ports: b.Profile.Network.Ports4(), port: port}
 	if port != 0 {
 		s.ports = nil
 	}
-	i := slices.IndexFunc(b.Profile.Network.Ports, func(p profiles.Port) bool { return publishes(p, port) })
+	i := slices.IndexFunc(b.Profile.Network.Ports4(), func(p profiles.Port) bool { return publishes(p, port) })
 	if port != 0 && i >= 0 {
-		p := b.Profile.Network.Ports[i]
+		p := b.Profile.Network.Ports4()[i]
 		s.port = p.Container + (port - p.Host)
 		p.Host, p.Container, p.Count = port, s.port, 1
 		s.ports = []profiles.Port{p}
@@ -60,7 +60,7 @@ func namespaceOf(pid int) (uint32, error) {
 }
 
 // filter returns the filter for the kernel. The filter lets more packets through than covers does.
-func (s scope) filter() filter { return filter{s.box, s.ports} }
+func (s scope) filter() filter { return filter{s.box, s.ports, s.port == 0} }
 
 // inside reports whether a network namespace is the host's or the box's. Packets of other namespaces may look the same.
 // The namespace of a packet without a device is unknown: 0.
@@ -68,9 +68,12 @@ func (s scope) inside(namespace uint32) bool {
 	return namespace == 0 || namespace == s.atHost || namespace == s.in
 }
 
-// covers reports whether a packet is to or from the box, or to a published port and not translated yet.
+// covers reports whether a packet is to or from the box, or to a published port and not translated yet, or of a connection
+// of the box's.
 func (s scope) covers(p packet) bool {
 	switch {
+	case p.tracked:
+		return s.port == 0
 	case p.dst.Addr() == s.box:
 		return s.port == 0 || p.dst.Port() == s.port
 	case p.src.Addr() == s.box:

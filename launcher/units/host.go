@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
 	"time"
 
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
@@ -11,25 +14,65 @@ import (
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/process"
 )
 
 // Host is a connection to the host's systemd, over the socket of root's systemctl. No bus daemon needs to be up.
 type Host struct{ guest.Conn }
 
-// Dial connects to the host's systemd, within AskTimeout.
+// Dial connects to the host's systemd. Dial waits for a systemd that executes itself anew or reads its units again.
 func Dial(ctx context.Context) (*Host, error) {
-	conn, err := guest.Connect(ctx, systemdbus.NewSystemdConnectionContext)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
+	for began := time.Now(); ; {
+		conn, err := guest.Connect(ctx, systemdbus.NewSystemdConnectionContext)
+		if err == nil {
+			return &Host{conn}, nil
+		}
+		if time.Since(began) > absence(err) || process.Sleep(ctx, 10*time.Millisecond) != nil {
+			return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
+		}
 	}
-	return &Host{conn}, nil
 }
 
-// Ask asks a question within AskTimeout. A hanging systemd may still have taken the connection.
+// hostTimeout limits each question to the host's systemd. A systemd that reads its units again with slow generators
+// answers nobody meanwhile; a hanging systemd may still have taken the connection.
+const hostTimeout = 30 * time.Second
+
+// absence returns how long a systemd may stay away that could not be connected to with err. A systemd that executes itself
+// anew takes the old socket along, and replaces the socket's file when its units are read.
+func absence(err error) time.Duration {
+	for _, away := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF, context.DeadlineExceeded} {
+		if errors.Is(err, away) {
+			return hostTimeout - guest.AskTimeout
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return 200 * time.Millisecond
+	}
+	return 0
+}
+
+// Ask asks a question within hostTimeout.
 func (h *Host) Ask(ctx context.Context, question func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, guest.AskTimeout)
+	return h.askWithin(ctx, hostTimeout, question)
+}
+
+// askWithin asks a question, and asks again over a new connection where systemd has executed itself anew meanwhile. A
+// question may thus be heard twice.
+func (h *Host) askWithin(ctx context.Context, timeout time.Duration, question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return question(ctx)
+	for {
+		err := question(ctx)
+		if err == nil || ctx.Err() != nil || h.Connected() {
+			return err
+		}
+		next, err := Dial(ctx)
+		if err != nil {
+			return err
+		}
+		h.Close()
+		h.Conn = next.Conn
+	}
 }
 
 // reloadTimeout is how long systemd may take to read all units again, with its generators. systemctl has the same
@@ -38,26 +81,25 @@ const reloadTimeout = 90 * time.Second
 
 // reload makes systemd read its units again.
 func (h *Host) reload(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-	defer cancel()
-	return fault.Wrap("having systemd read its units again", h.ReloadContext(ctx))
+	return fault.Wrap("having systemd read its units again",
+		h.askWithin(ctx, reloadTimeout, func(ctx context.Context) error { return h.ReloadContext(ctx) }))
 }
 
-// toJob is a method of the connection that makes systemd start, restart or stop a unit, such as StartUnitContext.
-type toJob func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
+// toJob is a method of a connection that makes systemd start, restart or stop a unit, such as StartUnitContext.
+type toJob func(c *systemdbus.Conn, ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
 // job asks systemd for a job on a unit. mode is what to do about other jobs on the unit: "replace" or "fail". done
 // receives the result of the job; nil if nobody waits for the result.
 func (h *Host) job(ctx context.Context, to toJob, unit, mode string, done chan<- string) error {
 	return h.Ask(ctx, func(ctx context.Context) error {
-		_, err := to(ctx, unit, mode, done)
+		_, err := to(h.Conn.Conn, ctx, unit, mode, done)
 		return err
 	})
 }
 
 // start asks systemd to start a service, and does not wait for the start.
 func (h *Host) start(ctx context.Context, unit string) error {
-	return h.job(ctx, h.StartUnitContext, unit, "replace", nil)
+	return h.job(ctx, (*systemdbus.Conn).StartUnitContext, unit, "replace", nil)
 }
 
 // disable makes systemd remove the links that start the units.
@@ -95,6 +137,24 @@ func (h *Host) unitProperty(ctx context.Context, unit, name string) (value any, 
 		return err
 	})
 	return value, err
+}
+
+// StartedAt returns when systemd started the process of a service, as of CLOCK_MONOTONIC; 0 where systemd does not say.
+func StartedAt(ctx context.Context, service string) time.Duration {
+	h, err := Dial(ctx)
+	if err != nil {
+		return 0
+	}
+	defer h.Close()
+	var microseconds uint64
+	_ = h.Ask(ctx, func(ctx context.Context) error {
+		p, err := h.GetUnitTypePropertyContext(ctx, service, "Service", "ExecMainStartTimestampMonotonic")
+		if err == nil {
+			microseconds, _ = p.Value.Value().(uint64)
+		}
+		return err
+	})
+	return time.Duration(microseconds) * time.Microsecond
 }
 
 // unitTimeout is how long systemd may take to end a service without processes.

@@ -186,7 +186,7 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 	c.Leave = leave
 	go func() {
 		defer leave()
-		host.follow(ctx, left, c, s.Conf(), stderr, done)
+		host.follow(ctx, left, c, stderr, done)
 	}()
 	return nil
 }
@@ -196,8 +196,14 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, c *apptainer.Command, ar
 func (h *Host) startTransient(
 	ctx context.Context, unit string, properties []systemdbus.Property, done chan<- string,
 ) error {
+	asked := h.Conn.Conn
 	return h.untilFree(ctx, []string{unit}, func(ctx context.Context) error {
 		_, err := h.StartTransientUnitContext(ctx, unit, "fail", properties, done)
+		if isBusError(err, "UnitExists") && h.Conn.Conn != asked {
+			h.Close() // the first question was heard, and nobody will tell the result of the job
+			return nil
+		}
+		asked = h.Conn.Conn
 		return err
 	})
 }
@@ -220,25 +226,26 @@ func (h *Host) untilFree(ctx context.Context, units []string, start func(context
 }
 
 // follow waits for the end of the command line, a job of systemd's, or until left ends. follow stores the outcome and
-// the command line's stderr in c, and ends the connection. conf is the apptainer.conf of the command line.
-func (h *Host) follow(ctx, left context.Context, c *apptainer.Command, conf string, stderr *os.File, done <-chan string) {
+// the command line's stderr in c, and ends the connection.
+func (h *Host) follow(ctx, left context.Context, c *apptainer.Command, stderr *os.File, done <-chan string) {
 	defer close(c.Done)
 	defer h.Close()
 	defer stderr.Close()
-	result, err := h.awaitJob(ctx, left, c.Name, conf, done)
+	asked := h.Conn.Conn
+	result, err := h.awaitJob(ctx, left, Transient(c.Name), done)
 	if err == nil && result != "done" {
 		err = fmt.Errorf("%s: %s", Transient(c.Name), result)
 	}
-	c.Err = err
+	c.Err, c.Away = err, h.Conn.Conn != asked || !h.Connected()
 	_, _ = io.Copy(c.Stderr, io.NewSectionReader(stderr, 0, 1<<20)) // a part is better than nothing
 }
 
-// awaitJob returns the result of the start. When ctx ends, awaitJob kills the command line. When systemd goes away
-// meanwhile, as it does to execute itself anew, awaitJob looks at the processes of the start instead.
-func (h *Host) awaitJob(ctx, left context.Context, name, conf string, done <-chan string) (string, error) {
+// awaitJob returns the result of the start. When ctx ends, awaitJob kills the command line. A systemd that has executed
+// itself anew goes on with the start, and tells the result to nobody: then awaitJob looks at the state of the service.
+func (h *Host) awaitJob(ctx, left context.Context, unit string, done <-chan string) (string, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
-	for {
+	for lost := false; ; {
 		select {
 		case result := <-done:
 			return result, nil
@@ -250,11 +257,18 @@ func (h *Host) awaitJob(ctx, left context.Context, name, conf string, done <-cha
 			}
 			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), guest.AskTimeout)
 			defer cancel()
-			err := h.KillUnitWithTarget(after, Transient(name), systemdbus.Control, int32(syscall.SIGKILL))
+			err := h.KillUnitWithTarget(after, unit, systemdbus.Control, int32(syscall.SIGKILL))
 			return "", errors.Join(context.Cause(ctx), ignoreNoUnit(err))
 		case <-look.C:
-			if !h.Connected() {
-				return "done", apptainer.AwaitOrEnd(ctx, conf, name, apptainer.OrphanTimeout)
+			if lost = lost || !h.Connected(); !lost {
+				continue
+			}
+			state, err := h.activeState(ctx, unit)
+			if err == nil && ended(state) {
+				return "failed", nil
+			}
+			if err == nil && state == "active" {
+				return "done", nil
 			}
 		}
 	}

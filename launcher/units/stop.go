@@ -23,8 +23,9 @@ type Stopping struct {
 // stopJob is the stop of one service.
 type stopJob struct {
 	unit string
-	done chan string // receives the result of the job
-	err  error       // why nothing is to be waited for
+	done chan string      // receives the result of the job
+	over *systemdbus.Conn // the connection that will tell the result
+	err  error            // why nothing is to be waited for
 }
 
 // stop asks systemd to stop services. A missing service counts as stopped.
@@ -32,7 +33,8 @@ func (h *Host) stop(ctx context.Context, units ...string) Stopping {
 	s := Stopping{host: h}
 	for _, unit := range units {
 		job := stopJob{unit: unit, done: make(chan string, 1)}
-		job.err = h.job(ctx, h.StopUnitContext, unit, "replace", job.done)
+		job.err = h.job(ctx, (*systemdbus.Conn).StopUnitContext, unit, "replace", job.done)
+		job.over = h.Conn.Conn
 		if isBusError(job.err, "NoSuchUnit") {
 			job.err = nil
 			job.done <- "done"
@@ -52,7 +54,8 @@ func (s Stopping) Wait(ctx context.Context) error {
 }
 
 // await returns when the service has stopped. A "boxrun up" in the service may be waiting for a lock of ours, and may
-// not have listened yet when systemd told it to go. So await repeats the signal.
+// not have listened yet when systemd told it to go. So await repeats the signal. A systemd that has executed itself anew
+// goes on with the stop, and tells the end of it to nobody.
 func (h *Host) await(ctx context.Context, job stopJob) error {
 	if job.err != nil {
 		return fault.Wrap("stopping "+job.unit, job.err)
@@ -66,12 +69,18 @@ func (h *Host) await(ctx context.Context, job stopJob) error {
 		case <-job.done:
 			return nil
 		case <-again.C: // the signal fails where nothing runs any more
+			if state, err := h.activeState(ctx, job.unit); err == nil && h.Conn.Conn != job.over && ended(state) {
+				return nil
+			}
 			_ = h.KillUnitWithTarget(ctx, job.unit, systemdbus.Main, int32(process.HaltSignal))
 		case <-ctx.Done():
 			return fault.Wrap("waiting for the end of "+job.unit, context.Cause(ctx))
 		}
 	}
 }
+
+// ended reports whether a unit with this state runs nothing.
+func ended(state any) bool { return state == "inactive" || state == "failed" }
 
 // Close ends the connection to systemd.
 func (s Stopping) Close() {
@@ -129,7 +138,7 @@ func (h *Host) wakeBus(ctx context.Context) {
 		return
 	}
 	done := make(chan string, 1)
-	if err := h.job(ctx, h.StartUnitContext, "dbus.service", "fail", done); err != nil {
+	if err := h.job(ctx, (*systemdbus.Conn).StartUnitContext, "dbus.service", "fail", done); err != nil {
 		return // endMaster waits for the master, and kills a hanging master
 	}
 	ctx, cancel := context.WithTimeout(ctx, unitTimeout)

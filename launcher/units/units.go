@@ -244,6 +244,14 @@ func EnabledAs(box string) string {
 	return ""
 }
 
+// EnabledNames returns the profiles started at boot, as NAME or NAME@INSTANCE.
+func EnabledNames() []string {
+	enabled, _ := enabledUnits() // the pattern is well-formed
+	return list.Map(enabled, func(unit string) string {
+		return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
+	})
+}
+
 // Enabled reports whether the profile is started at boot. A profile kept elsewhere by a person is not, even if a
 // profile of the host has the same name.
 func Enabled(p profiles.Profile) bool {

@@ -38,6 +38,22 @@ type Service struct {
 // service runs, and Find returns an error.
 func (b *Bus) Find(name string) (*Service, error) { return b.find(name, findTimeout) }
 
+// Start is Find for a service that D-Bus starts when asked to.
+func (b *Bus) Start(name string) (*Service, error) {
+	s, err := b.Find(name)
+	if s != nil || err != nil || b.conn == nil {
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), findTimeout)
+	defer cancel()
+	const flags = uint32(0)
+	err = b.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.StartServiceByName", 0, name, flags).Err
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	return b.Find(name)
+}
+
 func (b *Bus) find(name string, limit time.Duration) (*Service, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("asking for %s: %w", name, errBusHangs))
 	defer cancel()

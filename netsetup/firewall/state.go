@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,14 +21,25 @@ type State struct {
 // Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
 // nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
+	if _, err := rules.Backend(); err != nil {
+		return State{}, err
+	}
+	used, err := rules.Save("iptables", "-c")
+	if err := ignoreIncompatible(err); err != nil {
+		return State{}, err
+	}
+	return Beside(used)
+}
+
+// Beside is Read where the rules of the backend in use were read before.
+func Beside(used rules.Tables) (State, error) {
 	backend, err := rules.Backend()
 	if err != nil {
 		return State{}, err
 	}
 	s := State{Backend: backend}
-	used, err := rules.Save("iptables", "-c")
-	other, otherErr := rules.SaveOther(backend, "-c")
-	if err := cmp.Or(ignoreIncompatible(err), ignoreIncompatible(otherErr)); err != nil {
+	other, err := rules.SaveOther(backend, "-c")
+	if err := ignoreIncompatible(err); err != nil {
 		return s, err
 	}
 	s.tables = slices.Concat(used, other)

@@ -156,7 +156,7 @@ func WithBackend(t *testing.T, backend string, company Company, test func(t *tes
 func toolsOf(t *testing.T, multi string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, tool := range []string{"iptables", "iptables-restore", "ip6tables"} {
+	for _, tool := range []string{"iptables", "iptables-restore", "ip6tables", "ip6tables-restore"} {
 		if err := os.Symlink(multi, filepath.Join(dir, tool)); err != nil {
 			t.Fatal(err)
 		}

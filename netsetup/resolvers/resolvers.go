@@ -51,7 +51,7 @@ func below(root string) (List, error) {
 		if err != nil {
 			return List{}, fmt.Errorf("looking for the host's name servers: %w", err)
 		}
-		r := parse(string(text))
+		r := Parse(string(text))
 		if len(search) == 0 {
 			search = r.Search
 		}
@@ -76,7 +76,7 @@ func untrusted(options []string) []string {
 
 // NameServers returns the servers in the text of a resolv.conf, as read by the C library: three at most.
 func NameServers(text string) []netip.Addr {
-	servers := parse(text).Servers
+	servers := Parse(text).Servers
 	return servers[:min(3, len(servers))]
 }
 
@@ -85,9 +85,9 @@ func unreachable(a netip.Addr) bool {
 	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
 }
 
-// parse reads what resolv.conf(5) says of servers, domains and options, as glibc does: a keyword starts its line, the last of
+// Parse reads what resolv.conf(5) says of servers, domains and options, as glibc does: a keyword starts its line, the last of
 // search and domain wins, and what cannot be understood is passed over. Each server is named once.
-func parse(text string) List {
+func Parse(text string) List {
 	var r List
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(strings.TrimRight(line, "\r\n"))

@@ -97,7 +97,7 @@ func TestParse(t *testing.T) {
 		{"no domains", "search .\n", "[] []"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := parse(test.text)
+			r := Parse(test.text)
 			if got := fmt.Sprint(r.Servers, r.Search); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}

@@ -103,7 +103,7 @@ func Ours(command string) bool {
 }
 
 // Normal rewrites a rule, boxrun's or as printed by iptables-save, so that the same rule has the same text: iptables
-// adds /32 to addresses, -m tcp to -p tcp, and quotes. The parts must be in iptables' order: addresses, devices,
+// adds /32 or /128 to addresses, -m tcp to -p tcp, and quotes. The parts must be in iptables' order: addresses, devices,
 // protocol, matches, target.
 func Normal(rule string) string {
 	var out []string
@@ -113,12 +113,20 @@ func Normal(rule string) string {
 		case last > 1 && out[last] == "-m" && out[last-2] == "-p" && out[last-1] == word:
 			out = out[:last] // -p tcp -m tcp
 		case last >= 0 && (out[last] == "-s" || out[last] == "-d"):
-			out = append(out, strings.TrimSuffix(word, "/32"))
+			out = append(out, withoutLength(word))
 		default:
 			out = append(out, quote(word))
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+// withoutLength returns an address without the length of a single address.
+func withoutLength(word string) string {
+	if strings.Contains(word, ":") {
+		return strings.TrimSuffix(word, "/128")
+	}
+	return strings.TrimSuffix(word, "/32")
 }
 
 // Split splits a line into words as iptables-restore does: at blanks outside double quotes. Within quotes a backslash

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -23,6 +25,22 @@ var ErrNoIptables = errors.New("iptables is not installed")
 // Backend returns the backend of the iptables in $PATH: by the program behind the links of the name, as distributions
 // install them, and otherwise as Version tells. The error wraps ErrNoIptables where there is no iptables.
 func Backend() (string, error) {
+	backend, err := backendByName()
+	if backend != "" || err != nil {
+		return backend, err
+	}
+	version, err := Version()
+	switch {
+	case err != nil:
+		return "", err
+	case strings.Contains(version, "nf_tables"):
+		return NFT, nil
+	}
+	return Legacy, nil
+}
+
+// backendByName returns the backend by the program behind the links, "" for a program of another name.
+func backendByName() (string, error) {
 	path, err := exec.LookPath("iptables")
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoIptables, err)
@@ -35,14 +53,7 @@ func Backend() (string, error) {
 			return Legacy, nil
 		}
 	}
-	version, err := Version()
-	switch {
-	case err != nil:
-		return "", err
-	case strings.Contains(version, "nf_tables"):
-		return NFT, nil
-	}
-	return Legacy, nil
+	return "", nil //nolint:nilerr // the program itself can tell
 }
 
 // Version returns what "iptables -V" prints.
@@ -60,6 +71,33 @@ func Save(program string, options ...string) (Tables, error) {
 		return nil, err
 	}
 	return Parse(program, out)
+}
+
+// SaveSteady reads the tables in use, and again where iptables calls a table incompatible: iptables does so while another
+// process writes its first rules, as iptables looks at a table in several steps.
+func SaveSteady(program string) (tables Tables, err error) {
+	const tries = 5
+	for range tries {
+		if tables, err = Save(program); !errors.Is(err, ErrIncompatible) {
+			return tables, err
+		}
+	}
+	return nil, err
+}
+
+// Restore feeds lines to the restore of a program, which waits for another program that writes rules for so many seconds.
+// Each table among the lines is a transaction. The error ends with the line at fault.
+func Restore(program string, lines []string, seconds int) error {
+	_, err := Run(strings.Join(lines, "\n")+"\n", program+"-restore", "--noflush", "-w", strconv.Itoa(seconds))
+	if err == nil {
+		return nil
+	}
+	if at := regexp.MustCompile(`line:? (\d+)`).FindStringSubmatch(err.Error()); at != nil {
+		if n, _ := strconv.Atoi(at[1]); 0 < n && n <= len(lines) {
+			return fmt.Errorf("%w: %s", err, lines[n-1])
+		}
+	}
+	return err
 }
 
 // SaveOther reads the tables of the other backend than the backend in use. There are none where the other backend is

@@ -32,9 +32,12 @@ type Socket struct {
 // Link is what a process's /proc/PID/fd has for the socket.
 func (s Socket) Link() string { return fmt.Sprintf("socket:[%d]", s.inode) }
 
-// Serves reports whether the socket gets what is sent to an IPv4 address of the host; the zero Addr stands for any.
+// Serves reports whether the socket gets what is sent to an address of the host. The zero Addr stands for any of IPv4, and
+// :: for any of IPv6.
 func (s Socket) Serves(addr netip.Addr) bool {
 	switch {
+	case addr.Is6():
+		return s.Addr.Is6() && (s.Addr == addr || s.Addr.IsUnspecified() || addr.IsUnspecified() && !s.Addr.IsLoopback())
 	case s.Addr.Is6() && s.Addr.IsUnspecified():
 		return !s.v6only
 	case s.Addr.Is6():

@@ -23,7 +23,7 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 		{"health:", healthText(d.Status, now)},
 		{"systemd:", cmp.Or(d.Systemd, "-")},
 		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
-		{"address:", cmp.Or(d.Address, "-")},
+		{"address:", cmp.Or(strings.TrimSuffix(d.Address+", "+d.Address6, ", "), "-")},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 		{"enabled:", yesNo(d.Enabled) + atBoot(d)},

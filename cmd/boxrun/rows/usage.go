@@ -47,13 +47,14 @@ func shownMemory(u limits.Usage) string {
 
 // shownCPU returns the CPU time used by a box, as in "1m2.3s"; "-" for none.
 func shownCPU(u limits.Usage) string {
-	switch {
-	case u.CPU == 0:
+	switch used := time.Duration(u.CPU * float64(time.Second)); {
+	case used == 0:
 		return "-"
-	case u.CPU < time.Second:
-		return u.CPU.Round(time.Millisecond).String()
+	case used < time.Second:
+		return used.Round(time.Millisecond).String()
+	default:
+		return used.Round(100 * time.Millisecond).String()
 	}
-	return u.CPU.Round(100 * time.Millisecond).String()
 }
 
 func shownTasks(u limits.Usage) string {

@@ -7,130 +7,146 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"boxrun/e2e/testhost"
 )
 
-// crowd is the number of boxes in the measurement of "boxrun ps".
-const crowd = 20
+// figures is what bench measured: lives by the number of ports and the contender, and times of boxrun's own verbs.
+type figures struct {
+	lives map[int]map[string][]life
+	verbs []verbTime
+}
 
-// bench prints how long boxrun takes compared with Apptainer alone. Runs of both alternate, and a ratio is the median
-// of the ratios of the pairs. So a passing load on the machine slows both.
-func bench(ctx context.Context, h *testhost.Host, rounds int) error {
+// verbTime is the time of a line while boxes are up.
+type verbTime struct {
+	what  string
+	times []cost
+}
+
+// portCounts are the numbers of published ports that are measured.
+func portCounts() []int { return []int{1, 100, 1000} }
+
+// bench prints how long boxrun takes beside others who run boxes with systemd, and where page is given writes the table
+// and a chart there. All run in turn, and a ratio is the median of the ratios of a round, so that a passing load on the
+// machine slows all.
+func bench(ctx context.Context, h *testhost.Host, rounds int, page string) error {
 	if err := writeBenchProfiles(ctx, h); err != nil {
 		return err
 	}
-	const one = "boxrun up bench-one"
-	many, ps := "boxrun up", fmt.Sprintf("ps with %d boxes\t%%v\t\t\t<= 30ms", crowd)
-	for i := range crowd {
-		many += " bench-crowd@" + strconv.Itoa(i)
+	from, err := newClient(ctx, h)
+	if err != nil {
+		return err
 	}
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "WHAT\tBOXRUN\tAPPTAINER\tRATIO\tAIM")
-	for _, row := range []func() (string, error){
-		func() (string, error) { return starts(ctx, h, rounds, "bench-one", 1, "<= 1.05") },
-		func() (string, error) { return starts(ctx, h, rounds, "bench-many", 100, "<= 0.35") },
-		func() (string, error) {
-			return whileUp(ctx, h, rounds, one, one, "up of a box that is up\t%v\t\t\t<= 60ms")
-		},
-		func() (string, error) { return whileUp(ctx, h, rounds, many, "boxrun ps", ps) },
-	} {
-		text, err := row()
+	defer from.close()
+	f := figures{lives: map[int]map[string][]life{}}
+	for _, ports := range portCounts() {
+		if f.lives[ports], err = inTurn(ctx, h, from, rounds, ports); err != nil {
+			return err
+		}
+	}
+	for _, boxes := range []int{1, 20, 50} {
+		verbs, err := whileUp(ctx, h, rounds, boxes)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(table, text)
+		f.verbs = append(f.verbs, verbs...)
 	}
-	return table.Flush()
+	fmt.Print(f.table())
+	if page == "" {
+		return nil
+	}
+	return f.write(page, rounds)
 }
 
-// writeBenchProfiles writes profiles of boxes similar to Apptainer's. The boxes have a bridge of their own, as
+// writeBenchProfiles writes profiles of boxes similar to those of others. The boxes have a bridge of their own, as
 // Apptainer never removes its bridge.
 func writeBenchProfiles(ctx context.Context, h *testhost.Host) error {
-	network := "[network]\nbridge = \"bench0\"\nsubnet = \"10.77.0.0/16\"\n"
-	for name, text := range map[string]string{
-		"bench-one":   "image = \"" + testhost.WebImage + "\"\n" + network + "ports = [\"8080:80\"]\n",
-		"bench-many":  "image = \"" + testhost.WebImage + "\"\n" + network + "ports = [\"9000-9099:9000-9099\"]\n",
-		"bench-crowd": "image = \"builtin:hello\"\n" + network,
-	} {
+	const network = "[network]\nbridge = \"bench0\"\nsubnet = \"10.77.0.0/16\"\n"
+	profiles := map[string]string{"bench-crowd": "image = \"builtin:hello\"\n" + network}
+	for _, n := range portCounts() {
+		profiles[fmt.Sprintf("bench-%d", n)] = "image = \"" + testhost.WebImage + "\"\n" + network + "ports = [" + profilePorts(n) + "]\n"
+	}
+	for name, text := range profiles {
 		if err := h.Write(ctx, "/etc/boxrun/profiles/"+name+".toml", 0o644, strings.NewReader(text)); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := h.Exec(ctx, "sh", "-c", nspawnNetwork)
+	return err
 }
 
-// starts compares the start of a box with ports published ports, and returns a row of the table.
-func starts(ctx context.Context, h *testhost.Host, rounds int, profile string, ports int, aim string) (string, error) {
-	up := "boxrun up --no-wait " + profile
-	raw := "apptainer instance start --boot --writable-tmpfs --bind /sys/fs/cgroup --net --network bridge --network-args " +
-		portmaps(ports) + " " + testhost.WebImage + " raw"
-	var ours, theirs []time.Duration
-	var ratios []float64
-	for range rounds {
-		a, err := timed(ctx, h, up, "boxrun down "+profile)
-		if err != nil {
-			return "", err
+// inTurn measures the lives of boxes with so many ports, a round of all contenders after the other. A first round warms
+// caches and does not count.
+func inTurn(ctx context.Context, h *testhost.Host, from client, rounds, ports int) (map[string][]life, error) {
+	lives := map[string][]life{}
+	for round := range rounds + 1 {
+		for _, c := range contenders() {
+			if ports > c.most {
+				continue
+			}
+			l, err := liveReached(ctx, h, from, c, ports)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				lives[c.name] = append(lives[c.name], l)
+			}
+			fmt.Fprintf(os.Stderr, "%d ports, round %d: %s: up %v, first answer %v, stop %v\n", ports, round, c.name,
+				l.up.Round(time.Millisecond), l.answer.Round(time.Millisecond), l.stop.Round(time.Millisecond))
 		}
-		b, err := timed(ctx, h, raw, "apptainer instance stop raw")
-		if err != nil {
-			return "", err
-		}
-		ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, float64(a)/float64(b))
 	}
-	return fmt.Sprintf("up --no-wait of a box with %d ports\t%v\t%v\t%.2f\t%s",
-		ports, median(ours), median(theirs), median(ratios), aim), nil
+	return lives, nil
 }
 
-// portmaps returns Apptainer's network arguments to publish n ports.
-func portmaps(n int) string {
-	if n == 1 {
-		return "portmap=8080:80/tcp"
+// liveReached is live with the way to nspawn's box where that box is meant.
+func liveReached(ctx context.Context, h *testhost.Host, from client, c contender, ports int) (life, error) {
+	if c.name != "nspawn" {
+		return live(ctx, h, from, c, ports)
 	}
-	list := make([]string, n)
-	for i := range list {
-		list[i] = fmt.Sprintf("portmap=%d:%d/tcp", 9000+i, 9000+i)
+	if _, err := spend(ctx, h, nspawnWay("I")); err != nil {
+		return life{}, err
 	}
-	return strings.Join(list, ",")
-}
-
-// whileUp has up bring boxes up, measures line in every round, and takes the boxes down. row is the format of the
-// result, a row of the table, for the median.
-func whileUp(ctx context.Context, h *testhost.Host, rounds int, up, line, row string) (string, error) {
-	if _, err := timed(ctx, h, up, "true"); err != nil {
-		return "", err
-	}
-	var all []time.Duration
-	for range rounds {
-		took, err := timed(ctx, h, line, "true")
-		if err != nil {
-			return "", err
-		}
-		all = append(all, took)
-	}
-	_, err := timed(ctx, h, "boxrun down --all", "true")
-	return fmt.Sprintf(row, median(all)), err
-}
-
-// timed runs line on the host, then after, and returns how long line took. The shell of the host measures the time, as
-// boxrun is not to blame for the time to enter the host.
-func timed(ctx context.Context, h *testhost.Host, line, after string) (time.Duration, error) {
-	script := "start=${EPOCHREALTIME/./}; " + line + " >&2; echo $((${EPOCHREALTIME/./} - start)); " + after + " >&2"
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	r, err := h.Exec(ctx, "bash", "-ec", script)
+	l, err := live(ctx, h, from, c, ports)
 	if err != nil {
-		return 0, err
+		return l, err
 	}
-	microseconds, err := strconv.Atoi(strings.TrimSpace(r.Stdout))
-	if r.Code != 0 || err != nil {
-		return 0, fmt.Errorf("running %q, then %q: %v", line, after, r)
-	}
-	return (time.Duration(microseconds) * time.Microsecond).Round(100 * time.Microsecond), nil
+	_, err = spend(ctx, h, nspawnWay("D"))
+	return l, err
 }
 
-func median[T time.Duration | float64](values []T) T {
+// whileUp measures verbs while so many boxes are up.
+func whileUp(ctx context.Context, h *testhost.Host, rounds, boxes int) ([]verbTime, error) {
+	up := "boxrun up"
+	for i := range boxes {
+		up += " bench-crowd@" + strconv.Itoa(i)
+	}
+	if _, err := spend(ctx, h, up); err != nil {
+		return nil, err
+	}
+	verbs := []string{"boxrun ps", "boxrun status bench-crowd@0", "boxrun up bench-crowd@0", "boxrun repair"}
+	list := make([]verbTime, len(verbs))
+	for range rounds {
+		for i, line := range verbs {
+			c, err := spend(ctx, h, line)
+			if err != nil {
+				return nil, err
+			}
+			verb := strings.Fields(line)[1]
+			list[i].what = fmt.Sprintf("%s, %d up", map[string]string{"up": "up of a box that is up"}[verb], boxes)
+			if verb != "up" {
+				list[i].what = fmt.Sprintf("%s, %d up", verb, boxes)
+			}
+			list[i].times = append(list[i].times, c)
+		}
+	}
+	_, err := spend(ctx, h, "boxrun down --all")
+	return list, err
+}
+
+func median[T time.Duration | float64 | int64](values []T) T {
+	if len(values) == 0 {
+		return 0
+	}
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }

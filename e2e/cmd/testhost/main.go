@@ -3,7 +3,7 @@
 //
 //	testhost demo     shows boxrun at work, each step as a person would type it, and exits 1 at the first failure
 //	testhost shell    opens a shell on the host; the host is removed when the shell ends
-//	testhost bench    measures boxrun against Apptainer alone, and prints a table
+//	testhost bench    measures boxrun beside Apptainer alone, Podman and systemd-nspawn, and prints a table
 //
 // The command needs root, and bin/boxrun and bin/probe as "make build" leaves them.
 package main
@@ -32,8 +32,9 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("testhost", flag.ContinueOnError)
 	bin := flags.String("bin", "bin", "`directory` of the binaries to install on the host")
-	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, debian12, debian11, sid")
-	rounds := flags.Int("rounds", 15, "pairs to measure in bench")
+	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, rivals, debian12, debian11, sid")
+	rounds := flags.Int("rounds", 15, "rounds to measure in bench")
+	page := flags.String("page", "", "`file` in whose place for figures bench writes, and a chart beside it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -44,7 +45,8 @@ func run(args []string) error {
 	case "shell":
 		verb = shell
 	case "bench":
-		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *rounds) }
+		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *rounds, *page) }
+		*kind = "rivals"
 	default:
 		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench")
 	}
@@ -55,6 +57,7 @@ func run(args []string) error {
 func kinds() map[string]func(context.Context, func(string)) (*testhost.Host, error) {
 	return map[string]func(context.Context, func(string)) (*testhost.Host, error){
 		"debian13": testhost.New, "neighbours": testhost.NewWithNeighbours,
+		"rivals":   testhost.NewWithRivals,
 		"debian12": testhost.NewDebian12, "debian11": testhost.NewDebian11, "sid": testhost.NewSid,
 	}
 }

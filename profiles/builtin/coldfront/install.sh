@@ -46,7 +46,8 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 apt-get upgrade -q -y
 apt-get install -q -y --no-install-recommends systemd systemd-sysv dbus iproute2 procps less tzdata openssl \
-	nginx postgresql-17 python3-venv python3-setuptools python3-psycopg2 python3-ldap libldap-common python3-cryptography
+	nginx postgresql-17 python3-venv python3-setuptools python3-psycopg2 python3-ldap libldap-common python3-cryptography \
+	python3-kerberos python3-dbus
 # The configuration of a cluster, as Debian's tools want it, without the cluster.
 pg_createcluster 17 main
 rm -rf /var/lib/postgresql/17 /var/log/postgresql/*
@@ -66,7 +67,7 @@ fi
 /opt/coldfront/bin/pip check
 
 cp -R root/. /
-chmod 755 /usr/lib/coldfront/prepare /usr/lib/coldfront/setup /usr/local/bin/coldfront
+chmod 755 /usr/lib/coldfront/prepare /usr/lib/coldfront/setup /usr/local/bin/coldfront /usr/local/bin/coldfront-restore
 # ColdFront reads this before the site's own local_settings.py.
 ln -s /usr/lib/coldfront/local_settings.py "$(/opt/coldfront/bin/python -c 'import coldfront; print(coldfront.__path__[0])')/config/"
 mkdir -p /etc/coldfront /srv/coldfront

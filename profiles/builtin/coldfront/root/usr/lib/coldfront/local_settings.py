@@ -14,6 +14,8 @@ Q_CLUSTER["workers"] = ENV.int("Q_CLUSTER_WORKERS", default=2)
 
 # The portal answers by https alone. ColdFront says the same of the session's cookie.
 CSRF_COOKIE_SECURE = True
+# How long a browser refuses plain http, and a certificate that it does not trust, once it has been here.
+SECURE_HSTS_SECONDS = ENV.int("SECURE_HSTS_SECONDS", default=0)
 
 
 def own_addresses():

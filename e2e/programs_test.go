@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What a command starts, lists and dials is counted by strace, as the kernel saw it. Apptainer and the box are no children
+// of boxrun where systemd starts them, and so are not counted.
+func TestProgramsStarted(t *testing.T) {
+	h := newHost(t)
+	h.profile("counted", "image = \"builtin:hello\"\n[network]\nports = [\"8080:80\"]\n")
+	for _, c := range []struct {
+		name                   string
+		argv                   []string
+		programs, dumps, dials int
+	}{
+		{"first up", []string{"boxrun", "up", "counted"}, 3, 33, 4},
+		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 15, 2},
+		{"down", []string{"boxrun", "down", "counted"}, 3, 4, 3},
+	} {
+		got := h.counted(c.argv...)
+		if got.start != (c.name == "first up") || len(got.before) > 0 {
+			t.Errorf("%s: starts a box: %v; before that:\n%s", c.name, got.start, strings.Join(got.before, "\n"))
+		}
+		t.Logf("%s: %d programs, %d dumps, %d dials", c.name, len(got.programs), len(got.dumps), len(got.dials))
+		for _, kind := range []struct {
+			name string
+			got  []string
+			most int
+		}{{"programs", got.programs, c.programs}, {"dumps", got.dumps, c.dumps}, {"dials", got.dials, c.dials}} {
+			if len(kind.got) > kind.most {
+				t.Errorf("%s: %d %s, want at most %d:\n%s", c.name, len(kind.got), kind.name, kind.most, strings.Join(kind.got, "\n"))
+			}
+		}
+	}
+}
+
+// asked is what a command and its children asked for: programs started, lists of links, addresses, routes and neighbours,
+// and sockets of services.
+type asked struct {
+	programs, dumps, dials []string
+	start                  bool     // systemd was asked to start Apptainer
+	before                 []string // programs before that
+}
+
+// A dump is a message of rtnetlink, whose types strace knows by number on a socket that it did not see opened.
+var (
+	executed = regexp.MustCompile(`execve\("[^"]*", \[(.*?)\], 0x`) // perhaps unfinished, as another thread is told of
+	dumped   = regexp.MustCompile(`send(?:to|msg)\(.*nlmsg_type=(RTM_[A-Z]+|SOCK_DIAG_BY_FAMILY|0x[0-9a-f]{2})\b[^,]*, nlmsg_flags=NLM_F_REQUEST\|(?:NLM_F_DUMP|0x300)`)
+	dialled  = regexp.MustCompile(`connect\(\d+, \{sa_family=AF_(?:UNIX|INET6?), (.*?)\}, \d+\)`)
+)
+
+// counted runs boxrun on the host, which has to succeed.
+func (h host) counted(argv ...string) (got asked) {
+	h.t.Helper()
+	const file = "/root/strace"
+	h.must(append([]string{"strace", "-f", "-qq", "-s", "300", "-e", "trace=execve,connect,sendto,sendmsg,write",
+		"-e", "signal=none", "-o", file}, argv...)...)
+	for line := range strings.Lines(h.must("cat", file)) {
+		if m := executed.FindStringSubmatch(line); m != nil {
+			got.programs = append(got.programs, m[1])
+		} else if m := dumped.FindStringSubmatch(line); m != nil {
+			got.dumps = append(got.dumps, m[1])
+		} else if m := dialled.FindStringSubmatch(line); m != nil {
+			got.dials = append(got.dials, m[1])
+		} else if strings.Contains(line, "StartTransientUnit") {
+			got.start, got.before = true, append(got.before, got.programs[1:]...)
+		}
+	}
+	got.programs = got.programs[1:] // boxrun itself
+	return got
+}
+
+// A first up that is timed tells what each of those who had a part took, in stretches that fit into the whole.
+func TestTiming(t *testing.T) {
+	h := newHost(t)
+	table := h.must("boxrun", "up", "--timing", "web")
+	t.Log("\n" + table)
+	for _, who := range []string{"boxrun", "systemd", "Apptainer", "the box's systemd"} {
+		if !strings.Contains(table, "  "+who+"  ") {
+			t.Errorf("nothing of %s in:\n%s", who, table)
+		}
+	}
+	var whole, sum float64
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) < 5 || f[4] != "boxrun" {
+			continue
+		}
+		took, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if strings.Contains(line, "the whole up") {
+			whole = took
+		} else {
+			sum += took
+		}
+	}
+	if whole == 0 || sum < 0.97*whole || sum > 1.03*whole {
+		t.Errorf("boxrun's stretches are %.1f ms, the whole %.1f ms:\n%s", sum, whole, table)
+	}
+	if again := h.must("boxrun", "up", "--timing", "web"); !strings.Contains(again, "looked for what drifted") {
+		t.Errorf("of a box that is up:\n%s", again)
+	}
+}

@@ -1,0 +1,97 @@
+package machine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/files"
+	"boxrun/launcher/list"
+	"boxrun/launcher/process"
+	"boxrun/netsetup/bus"
+)
+
+// Where D-Bus looks for a machined to start, and where machined keeps what machined knows of a machine.
+const (
+	service = "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service"
+	known   = "/run/systemd/machines"
+)
+
+// patience is how long machined may take to forget the last start of a box.
+const patience = time.Second
+
+// Register has machined know a box that runs. Nothing happens on a host without machined, for a box known already, and
+// for a box without a scope of its own: machined ends the scope with the machine.
+func Register(ctx context.Context, b *box.Box) error {
+	if filepath.Ext(b.Cgroup) != ".scope" || !files.Exists(service) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ours, err := isKnown(b)
+	for err == nil && !ours && files.Exists(filepath.Join(known, b.Name)) {
+		if process.Sleep(ctx, 20*time.Millisecond) != nil {
+			return errors.New("machined knows another machine of this name")
+		}
+		ours, err = isKnown(b)
+	}
+	if err != nil || ours {
+		return err
+	}
+	return register(b)
+}
+
+// isKnown reports whether machined knows this start of a box.
+func isKnown(b *box.Box) (bool, error) {
+	text, err := os.ReadFile(filepath.Join(known, b.Name))
+	return strings.Contains(string(text), fmt.Sprintf("\nLEADER=%d\n", b.Init.PID)), files.IgnoreNotExist(err)
+}
+
+// The object of machined, and the call that registers a machine.
+const (
+	name   = "org.freedesktop.machine1"
+	object = "/org/freedesktop/machine1"
+	method = "org.freedesktop.machine1.Manager.RegisterMachine"
+)
+
+// Command returns the command that registers a box, once the box runs; none on a host without machined.
+func Command(b *box.Box) ([]string, error) {
+	if !files.Exists(service) {
+		return nil, nil
+	}
+	id, err := idOf(b)
+	bytes := list.Map(id, func(b byte) string { return strconv.Itoa(int(b)) })
+	iface, verb := method[:strings.LastIndexByte(method, '.')], method[strings.LastIndexByte(method, '.')+1:]
+	return []string{fmt.Sprintf("busctl call -q %s %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''",
+		name, object, iface, verb, b.Name, len(id), strings.Join(bytes, " "), files.Quote(b.Record))}, err
+}
+
+// idOf returns the machine id of a box, as bytes.
+func idOf(b *box.Box) ([]byte, error) {
+	id, err := box.MachineID(b.Name)
+	if err != nil {
+		return nil, err
+	}
+	return hex.DecodeString(id)
+}
+
+func register(b *box.Box) error {
+	id, err := idOf(b)
+	if err != nil {
+		return err
+	}
+	var system bus.Bus
+	defer system.Close()
+	machined, err := system.Start(name)
+	if err != nil || machined == nil {
+		return err
+	}
+	return machined.Call(object, nil, method, b.Name, id, "boxrun", "container", uint32(b.Init.PID), "")
+}

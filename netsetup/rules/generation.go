@@ -1,0 +1,81 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoGeneration is in the chain of the error of Generation where no number tells of changes.
+var ErrNoGeneration = errors.New("the kernel does not number the rules of iptables")
+
+// Generation returns the number of the present rules of nftables. Each transaction, be it of nft or of iptables, counts
+// the number up: two looks with the same number have seen the same rules. The legacy backend of iptables has no such
+// number, and an iptables whose backend its name does not tell is taken for legacy: no program is started.
+func Generation() (uint32, error) {
+	if backend, err := backendByName(); err != nil || backend != NFT {
+		return 0, errors.Join(ErrNoGeneration, err)
+	}
+	answers, err := askNFT(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC)
+	if err != nil {
+		return 0, errors.Join(ErrNoGeneration, err)
+	}
+	for _, attributes := range answers {
+		if id := attributes[unix.NFTA_GEN_ID].Value; len(id) == 4 {
+			return binary.BigEndian.Uint32(id), nil
+		}
+	}
+	return 0, ErrNoGeneration
+}
+
+// Translating reports whether others may have rules in iptables' table nat. Where it says no, there are none: a no costs
+// a message to the kernel, and no program.
+func Translating() bool {
+	backend, err := backendByName()
+	switch {
+	case err != nil || backend == "":
+		return true
+	case backend == Legacy:
+		names, err := os.ReadFile("/proc/net/ip_tables_names")
+		return err == nil && slices.Contains(strings.Fields(string(names)), "nat")
+	}
+	answers, err := askNFT(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFPROTO_IPV4,
+		nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated("nat")))
+	return err != nil || slices.ContainsFunc(answers, func(rule map[uint16]syscall.NetlinkRouteAttr) bool {
+		ours := bytes.HasPrefix(rule[unix.NFTA_RULE_CHAIN].Value, []byte(ChainPrefix)) ||
+			bytes.Contains(rule[unix.NFTA_RULE_EXPRESSIONS].Value, []byte(ChainPrefix))
+		return !ours && unix.ByteSliceToString(rule[unix.NFTA_RULE_TABLE].Value) == "nat"
+	})
+}
+
+// askNFT asks the kernel's nftables, and returns the attributes of each answer.
+func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[uint16]syscall.NetlinkRouteAttr, err error) {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags)
+	body := []byte{family, unix.NFNETLINK_V0, 0, 0}
+	for _, attribute := range of {
+		body = append(body, attribute.Serialize()...)
+	}
+	request.AddRawData(body) // not AddData: the library would put attributes before the header
+	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	for _, m := range messages {
+		if len(m) < nfHeader {
+			continue
+		}
+		attributes, err := nl.ParseRouteAttrAsMap(m[nfHeader:])
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, attributes)
+	}
+	return answers, err
+}
+
+// nfHeader is the length of the header of a message of nfnetlink.
+const nfHeader = 4

@@ -1,0 +1,82 @@
+package rules
+
+import "strings"
+
+// Kept are the rules of a family of iptables as read once, and as changed by boxrun since. The kernel's number of the rules
+// tells whether others have changed rules meanwhile.
+type Kept struct {
+	tables     Tables // nil: to be read
+	doubted    bool   // others had time to change something
+	numbered   bool   // the backend in use has numbers
+	generation uint32 // of tables
+}
+
+// Has reports whether there are kept rules that nobody doubts.
+func (k *Kept) Has() bool { return k.tables != nil && !k.doubted }
+
+// Doubt makes the next Hold ask the kernel whether others have changed rules.
+func (k *Kept) Doubt() { k.doubted = true }
+
+// Drop forgets the rules.
+func (k *Kept) Drop() { k.tables = nil }
+
+// Tables returns the kept rules; nil for none.
+func (k *Kept) Tables() Tables { return k.tables }
+
+// Hold reports whether the kept rules are still the kernel's, and then no longer doubts them.
+func (k *Kept) Hold() bool {
+	if k.tables == nil || !k.numbered {
+		return false
+	}
+	now, err := Generation()
+	k.doubted = err != nil || now != k.generation
+	return !k.doubted
+}
+
+// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". Of two changes at once the number
+// before the reading is the safe one.
+func (k *Kept) Read(program string) (err error) {
+	*k = Kept{}
+	k.generation, err = Generation()
+	k.numbered = err == nil
+	k.tables, err = SaveSteady(program)
+	return err
+}
+
+// Write follows what the restore of the family made of lines. The rules are kept where the number is what the
+// transactions alone have made of it, a transaction for each table.
+func (k *Kept) Write(lines []string) {
+	k.Pass(lines)
+	if k.tables == nil {
+		return
+	}
+	for _, t := range tablesOf(lines) {
+		k.tables.Edit(t[0], t[1:])
+	}
+}
+
+// Pass follows what the restore of another family made of lines: the number alone.
+func (k *Kept) Pass(lines []string) {
+	if k.tables == nil || !k.numbered {
+		k.tables = nil
+		return
+	}
+	now, err := Generation()
+	if k.generation += uint32(len(tablesOf(lines))); err != nil || now != k.generation {
+		k.tables = nil
+	}
+}
+
+// tablesOf splits the input of iptables-restore: for each table its name, then its lines.
+func tablesOf(lines []string) (byTable [][]string) {
+	for _, line := range lines {
+		name, begins := strings.CutPrefix(line, "*")
+		switch last := len(byTable) - 1; {
+		case begins:
+			byTable = append(byTable, []string{name})
+		case line != "COMMIT":
+			byTable[last] = append(byTable[last], line)
+		}
+	}
+	return byTable
+}

@@ -1,0 +1,193 @@
+package netsetup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"boxrun/netsetup/rules"
+)
+
+// ApplyAll puts plans in place as Apply does, and repairs drift too: first everything but the rules, plan by plan, then
+// the rules of all in a single transaction for each table. ApplyAll returns what was out of place of each plan. At the
+// first error ApplyAll stops.
+func ApplyAll(k *Kernel, plans ...Plan) (drift [][]string, err error) {
+	drift = make([][]string, len(plans))
+	put := func(i int, steps []step) error {
+		return eachDrifted(k, "setting up", steps, func(s step, lines []string) error {
+			drift[i] = append(drift[i], lines...)
+			return s.ensure(k)
+		})
+	}
+	for _, steps := range []func(*Plan) []step{(*Plan).ground, (*Plan).answers} {
+		for i := range plans {
+			if err := put(i, steps(&plans[i])); err != nil {
+				return drift, err
+			}
+		}
+	}
+	if err := ensureRules(k, plans, drift); err != nil {
+		return drift, err
+	}
+	for i := range plans {
+		if err := put(i, plans[i].above()); err != nil {
+			return drift, err
+		}
+	}
+	return drift, nil
+}
+
+// Lay puts in place what needs no rules of iptables, and repairs drift too. Lay returns what was out of place.
+func Lay(k *Kernel, p Plan) (drift []string, err error) {
+	k.awaitFirewalld()
+	err = eachDrifted(k, "setting up", p.ground(), func(s step, lines []string) error {
+		drift = append(drift, lines...)
+		return s.ensure(k)
+	})
+	return drift, err
+}
+
+// OnlyRules returns the plan without all that is no rule: for a box whose veth is yet to come.
+func (p Plan) OnlyRules() Plan {
+	return Plan{
+		Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Flows: p.Flows,
+		Chains6: p.Chains6, Rules6: p.Rules6, Flows6: p.Flows6,
+	}
+}
+
+// ensureRules puts the rules of plans in place, and adds what was out of place to the drift of each plan.
+func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
+	if err := k.readRules(rulesetsOf(plans)); err != nil {
+		return fmt.Errorf("setting up the rules: %w", err)
+	}
+	return errors.Join(ensureFamily(k, v4, plans, drift), ensureFamily(k, v6, plans, drift))
+}
+
+// rulesetsOf returns the rulesets of all plans, one of each family.
+func rulesetsOf(plans []Plan) rulesets {
+	var all rulesets
+	for _, p := range plans {
+		for _, r := range p.rulesets() {
+			if !slices.ContainsFunc(all, func(have *ruleset) bool { return have.family == r.family }) {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// ensureFamily puts the rules of a family in place, and adds what was out of place to the drift of each plan.
+func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
+	have := k.kept[f].Tables().Clone()
+	var all edits
+	var names []string
+	var drifted rulesets
+	for i := range plans {
+		for _, r := range plans[i].rulesets() {
+			if r.family != f {
+				continue
+			}
+			e, err := r.repair(k, have)
+			if err != nil {
+				return fmt.Errorf("setting up the rules of %s: %w", r.owner, err)
+			}
+			if len(e.drift) > 0 {
+				names, drifted = append(names, r.owner), append(drifted, r)
+				drift[i] = append(drift[i], e.drift...)
+			}
+			all.include(e, &have)
+		}
+	}
+	if len(drifted) == 0 {
+		return nil
+	}
+	if err := k.restore(string(f), all.input(tableOrder())); err != nil {
+		return fmt.Errorf("setting up the rules of %s: %w", strings.Join(names, ", "), err)
+	}
+	for _, r := range drifted {
+		if err := k.forget(r.flows, toBox); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// include adds the lines of e, and does them to the tables.
+func (e *edits) include(other edits, have *rules.Tables) {
+	for _, table := range tableOrder() {
+		for _, line := range other.lines[table] {
+			e.add(table, "%s", line)
+		}
+		have.Edit(table, other.lines[table])
+	}
+}
+
+// UndoAll takes plans back as Undo does, in the order given, and their rules in a single transaction for each table.
+// UndoAll returns an error for each plan.
+func UndoAll(k *Kernel, plans ...Plan) []error {
+	errs := make([]error, len(plans))
+	k.Reread()
+	if k.readRules(rulesetsOf(plans)) != nil { // the step of the rules says why, beside all other steps
+		for i := range plans {
+			errs[i] = plans[i].Undo(k)
+		}
+		return errs
+	}
+	removal := removalOf(k, plans, errs)
+	each := func(undo func(p *Plan) error) {
+		for i := range plans {
+			if !errors.Is(errs[i], ErrInUse) {
+				errs[i] = errors.Join(errs[i], undo(&plans[i]))
+			}
+		}
+	}
+	each(func(p *Plan) error { return undoSteps(k, p.above()) })
+	k.remove(removal, each)
+	each(func(p *Plan) error { return undoSteps(k, append(p.ground(), p.answers()...)) })
+	return errs
+}
+
+// removalOf returns the lines that remove the rules of plans, by family. A plan whose chains others still use then gets
+// ErrInUse, and none of its rules is among the lines.
+func removalOf(k *Kernel, plans []Plan, errs []error) map[family]*edits {
+	all, have := map[family]*edits{v4: {}, v6: {}}, map[family]*rules.Tables{}
+	for f, kept := range k.kept {
+		tables := kept.Tables().Clone()
+		have[f] = &tables
+	}
+	for i := range plans {
+		rs := plans[i].rulesets()
+		if slices.ContainsFunc(rs, func(r *ruleset) bool { return r.inUse(*have[r.family]) }) {
+			errs[i] = ErrInUse
+			continue
+		}
+		for _, r := range rs {
+			all[r.family].include(r.removal(*have[r.family]), have[r.family])
+		}
+	}
+	return all
+}
+
+// remove does the lines of a removal at once; where that fails, plan by plan.
+func (k *Kernel) remove(removal map[family]*edits, each func(undo func(p *Plan) error)) {
+	order := tableOrder()
+	slices.Reverse(order)
+	var err error
+	for _, f := range []family{v4, v6} {
+		if len(removal[f].lines) > 0 {
+			err = errors.Join(err, k.restore(string(f), removal[f].input(order)))
+		}
+	}
+	if err != nil {
+		each(func(p *Plan) error { return p.rulesets().undo(k) })
+		return
+	}
+	each(func(p *Plan) error {
+		var errs []error
+		for _, r := range p.rulesets() {
+			errs = append(errs, k.forget(r.flows, bothWays))
+		}
+		return errors.Join(errs...)
+	})
+}
