@@ -12,7 +12,7 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check arch shape fuzz e2e test test-vm test-coldfront demo testhost bench soak lint clean
+.PHONY: help build install deps check arch shape fuzz e2e test test-vm test-cluster test-coldfront demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo       boxrun at work on a test host (root; installs what it needs)'
 	@echo 'make test       the tests (root; installs what they need)'
 	@echo 'make test-vm    the tests that need a kernel of their own, in an emulated machine (root; installs QEMU)'
+	@echo 'make test-cluster  boxes on three hosts with Corosync and Pacemaker, to which things happen (root); ROUNDS=5 for medians'
 	@echo 'make test-coldfront  the portal ColdFront, built and used with a browser (root; needs a Debian mirror and PyPI; installs Chromium)'
 	@echo 'make check      the tests that need no root'
 	@echo 'make arch       boxrun for other architectures, with some tests under emulation (root; installs qemu-user)'
@@ -110,6 +111,11 @@ test-coldfront: deps
 	@e2e/deps.sh coldfront
 	@mkdir -p bin
 	BOXRUN_COLDFRONT=1 go test -count=1 -v -timeout 30m -artifacts -outputdir bin ./e2e/coldfront
+
+# Three hosts, which boot in some ten seconds; no network is needed once their root file system is built.
+ROUNDS ?= 1
+test-cluster: deps
+	BOXRUN_CLUSTER=$(ROUNDS) go test -count=1 -v -timeout 60m ./e2e/cluster
 
 demo: deps
 	@$(MAKE) --no-print-directory build bin/probe

@@ -119,6 +119,13 @@ func (h host) agentTellsRefusalsApart() {
 func (h host) agentMonitors() {
 	h.agent(ocfSuccess, "", "start")
 	h.agent(ocfSuccess, "", "monitor")
+	ran := h.sh("OCF_RESKEY_profile=web strace -f -qq -z -e trace=execve -e signal=none -o /tmp/ran " + agentFile +
+		` monitor; sed 's/.*execve("\([^"]*\)".*/\1/' /tmp/ran; rm /tmp/ran`)
+	if want := agentFile + "\n/usr/local/bin/boxrun\n/usr/sbin/iptables-save\n"; ran != want {
+		h.t.Errorf("a monitor of a box that is well runs\n%swant\n%s", ran, want)
+	}
+	h.t.Log(h.sh(`export OCF_RESKEY_profile=web TIMEFORMAT='%R s, %U s and %S s of processors for 20 monitors'
+{ time for i in $(seq 20); do ` + agentFile + ` monitor; done; } 2>&1`))
 	h.agent(ocfSuccess, "", "monitor", monitored("url=http://127.0.0.1:81/", "OCF_CHECK_LEVEL=0")...)
 	h.agent(ocfSuccess, "", "monitor", monitored("url=http://192.0.2.1/", "OCF_CHECK_LEVEL=10")...)
 	h.agent(ocfGeneric, "http://192.0.2.1:81/: curl: (7)", "monitor", monitored("url=http://192.0.2.1:81/", "OCF_CHECK_LEVEL=10")...)

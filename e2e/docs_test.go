@@ -38,7 +38,7 @@ import (
 const notRun = 8
 
 // ranElsewhere names pages with a test of their own.
-var ranElsewhere = map[string]string{"coldfront.md": "make test-coldfront"}
+var ranElsewhere = map[string]string{"coldfront.md": "make test-coldfront", "cluster.md": "make test-cluster"}
 
 // pages gives the files of the pages, the README first.
 func pages(t *testing.T) []string {

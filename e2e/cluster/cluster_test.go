@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"os"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,26 +14,92 @@ import (
 const address = "198.51.100.50"
 
 // TestCluster has three hosts be a cluster, with a box behind a virtual address, and does to them what happens to hosts.
+// BOXRUN_CLUSTER says how often each thing happens.
 func TestCluster(t *testing.T) {
-	if os.Getenv("BOXRUN_CLUSTER") == "" {
+	rounds, err := strconv.Atoi(os.Getenv("BOXRUN_CLUSTER"))
+	if err != nil {
 		t.Skip("boots three hosts, for minutes: run \"make test-cluster\"")
 	}
 	began := time.Now()
 	s := newSite(t)
-	t.Logf("booted after %v", time.Since(began))
 	s.form()
-	t.Logf("online after %v", time.Since(began))
 	s.write(1, "site.crm", "/root/site.crm", 0o600)
-	s.must(1, "crm -F configure load update /root/site.crm")
-	t.Logf("configured after %v", time.Since(began))
+	s.must(1, "pcs cluster cib /root/offline.xml; crm -F configure load update /root/site.crm")
+	page := readPage(t)
+	s.must(1, page.typed("With crm"))
 	c := s.ask("http://" + address + "/")
+	s.answers(c)
+	t.Logf("answers %v after the first boot began", time.Since(began))
+	for _, e := range events() {
+		t.Run(e.name, func(t *testing.T) {
+			s := s.in(t)
+			var took []time.Duration
+			for range rounds {
+				longest, lost := s.suffer(e, c)
+				t.Logf("%v without an answer, %d questions lost", longest, lost)
+				took = append(took, longest)
+			}
+			slices.Sort(took)
+			most := e.within
+			if rounds < 5 {
+				most *= 2 // a few rounds may all have bad luck with the moment of a monitor
+			}
+			median := took[len(took)/2]
+			t.Logf("median %v, from %v to %v", median, took[0], took[len(took)-1])
+			if median > most {
+				t.Errorf("%v without an answer, want %v at most", median, most)
+			}
+		})
+	}
+	s.oneWriterAtATime()
+	s.must(1, "pcs() { command pcs -f /root/offline.xml \"$@\"; }\n"+page.typed("With pcs"))
+}
+
+// An event is something that happens to a cluster.
+type event struct {
+	name   string
+	within time.Duration            // how long nobody may answer, in the median
+	happen func(s site, holder int) // to the host that has the box
+	mend   func(s site, holder int) // what a person does after
+}
+
+func events() []event {
+	return []event{
+		{"init killed", 1500 * time.Millisecond, site.killInit, site.forget},
+		{"rules flushed", 4 * time.Second, site.flushRules, site.sameBox},
+		{"planned move", 1200 * time.Millisecond, site.move, site.stay},
+		{"standby", 1200 * time.Millisecond, site.standby, site.online},
+		{"host crash", 6 * time.Second, site.crash, site.reboot},
+		{"cable pulled", 7 * time.Second, site.pullCable, site.reboot},
+	}
+}
+
+// settles is when an event has begun to be felt, at the latest, and a question without an answer is given up.
+const settles = 3500 * time.Millisecond
+
+// suffer has an event happen, waits until the client has its answers again, and gives how long it had none.
+func (s site) suffer(e event, c *client) (longest time.Duration, lost int) {
+	s.t.Helper()
+	s.answers(c)
+	holder, began := s.holder(), time.Now()
+	e.happen(s, holder)
+	time.Sleep(time.Until(began.Add(settles)))
+	s.answers(c)
+	longest, lost = outage(c.since(began))
+	e.mend(s, holder)
+	s.together()
+	return longest, lost
+}
+
+// answers waits until the client has had answers for a while.
+func (s site) answers(c *client) {
+	s.t.Helper()
 	s.eventually(patience, func() string {
 		if c.answering() {
 			return ""
 		}
 		return s.status()
 	})
-	t.Logf("answers after %v\n%s", time.Since(began), s.status())
 }
 
 // form starts Corosync and Pacemaker everywhere, and waits for the three to be one.
@@ -46,8 +114,14 @@ export CIB_file=$file; crm_attribute -q -n dc-deadtime -v 2s; crm_attribute -q -
 chown hacluster:haclient $file*; chmod 600 $file*
 systemctl start corosync pacemaker`)
 	})
+	s.together()
+}
+
+// together waits until all hosts are online in one cluster, and know what runs where.
+func (s site) together() {
+	s.t.Helper()
 	s.eventually(patience, func() string {
-		r, err := s.run(1, "test $(crm_node -p | wc -w) = 3 && crm_mon -1 | grep -q 'Online: .*node1 node2 node3'")
+		r, err := s.run(1, "test $(crm_node -p | wc -w) = 3; crm_mon -1 | grep -q 'Online: .*node1 node2 node3'; crm_resource --wait -T 20s")
 		if err != nil || r.Code != 0 {
 			return s.status()
 		}

@@ -57,7 +57,9 @@ func newSite(t *testing.T) site {
 		}
 		s.write(n, "fence_switch", "/usr/sbin/fence_switch", 0o755)
 		s.write(n, "corosync.conf", "/etc/corosync/corosync.conf", 0o644)
+		s.write(n, "web.toml", "/etc/boxrun/profiles/web.toml", 0o644)
 	})
+	s.write(1, "writer", testhost.SharedDir+"/data/writer", 0o755)
 	s.playSwitch()
 	return s
 }

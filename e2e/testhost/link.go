@@ -102,6 +102,9 @@ func (h *Host) sharedDir() string {
 	return h.cluster.first.path("disk/shared")
 }
 
+// Shared returns where on the machine a file below SharedDir is.
+func (h *Host) Shared(name string) string { return filepath.Join(h.sharedDir(), name) }
+
 // makeLink makes the link in the client's network. The link's MAC is fixed: a bridge changes its own when a port leaves,
 // and neighbours would not know it any more.
 func (h *Host) makeLink() error {

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"boxrun/e2e/testhost"
+)
+
+// holder gives the number of the host where the box is, as the cluster has it.
+func (s site) holder() int {
+	s.t.Helper()
+	_, name, _ := strings.Cut(s.must(1, "crm_resource -r web --locate 2> /dev/null"), "running on: node")
+	n, err := strconv.Atoi(strings.TrimSpace(name))
+	if err != nil {
+		s.t.Fatalf("the box is nowhere:\n%s", s.status())
+	}
+	return n
+}
+
+// other gives the number of a host beside the nth.
+func other(n int) int { return n%3 + 1 }
+
+// killInit kills the first process of the box.
+func (s site) killInit(holder int) { s.must(holder, "kill -9 $(boxrun ps --json | jq '.[0].pid')") }
+
+// forget clears away what the cluster remembers of failures.
+func (s site) forget(int) { s.must(1, "crm_resource -C -r web") }
+
+// flushRules takes all rules away, as the restart of a firewall does.
+func (s site) flushRules(holder int) {
+	s.must(holder, "boxrun ps --json | jq '.[0].pid' > /root/init; iptables -t nat -F")
+}
+
+// sameBox wants the box to be the one of before flushRules, and well.
+func (s site) sameBox(holder int) {
+	s.must(holder, "test $(cat /root/init) = $(boxrun ps --json | jq '.[0].pid'); boxrun status --check web")
+}
+
+// move has the group move to another host.
+func (s site) move(holder int) {
+	s.must(1, "crm_resource -r site --move --node "+testhost.NodeName(other(holder)))
+}
+
+// stay ends the preference that move made.
+func (s site) stay(int) { s.must(1, "crm_resource -r site --clear") }
+
+func (s site) standby(holder int) {
+	s.must(1, "crm_standby -N "+testhost.NodeName(holder)+" -v on")
+}
+
+func (s site) online(holder int) {
+	s.must(1, "crm_standby -N "+testhost.NodeName(holder)+" -D")
+}
+
+// crash cuts the power of a host, of which the cluster is told by nobody.
+func (s site) crash(holder int) {
+	if err := s.hosts[holder-1].Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s site) pullCable(holder int) {
+	if err := s.hosts[holder-1].PullCable(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// reboot starts a host that has no power.
+func (s site) reboot(n int) {
+	s.t.Helper()
+	if err := s.hosts[n-1].Reboot(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.must(n, "systemctl start corosync pacemaker")
+}
+
+// oneWriterAtATime wants the lives of boxes, as they are in the shared directory, to come one after the other.
+func (s site) oneWriterAtATime() {
+	s.t.Helper()
+	log, err := os.ReadFile(s.hosts[0].Shared("data/log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var lives []string
+	for line := range strings.Lines(string(log)) {
+		life, _, _ := strings.Cut(line, " ")
+		switch {
+		case len(lives) > 0 && lives[len(lives)-1] == life:
+		case slices.Contains(lives, life):
+			s.t.Fatalf("two boxes wrote at once: %s after %s", life, lives[len(lives)-1])
+		default:
+			lives = append(lives, life)
+		}
+	}
+	s.t.Logf("%d boxes wrote, one after the other", len(lives))
+}
