@@ -184,8 +184,8 @@ func TestForwardingOfInterfaces(t *testing.T) {
 	h.must("boxrun", "repair")
 	h.reaches()
 	for name, turn := range map[string]struct{ off, by string }{
-		"typed":       {"sysctl -qw net.ipv4.conf.eth0.forwarding=0", ""},
-		"by sysctl.d": {"echo net.ipv4.conf.eth0.forwarding=0 > /etc/sysctl.d/60-site.conf; sysctl -qp /etc/sysctl.d/60-site.conf", "/etc/sysctl.d/60-site.conf:1"},
+		"typed":       {"rm -f /etc/systemd/network/eth0.network; sysctl -qw net.ipv4.conf.eth0.forwarding=0", ""},
+		"by sysctl.d": {"rm -f /etc/systemd/network/eth0.network; echo net.ipv4.conf.eth0.forwarding=0 > /etc/sysctl.d/60-site.conf; sysctl -qp /etc/sysctl.d/60-site.conf", "/etc/sysctl.d/60-site.conf:1"},
 		"by networkd": {"rm -f /etc/sysctl.d/60-site.conf; mkdir -p /etc/systemd/network; printf '[Match]\\nName=eth0\\n[Network]\\nAddress=192.0.2.1/24\\nGateway=192.0.2.2\\nIPv4Forwarding=no\\n' " +
 			"> /etc/systemd/network/eth0.network; systemctl start systemd-networkd; udevadm trigger -w -c add /sys/class/net/eth0; " +
 			"for i in $(seq 60); do grep -q 0 /proc/sys/net/ipv4/conf/eth0/forwarding && exit 0; sleep 0.05; done; networkctl; exit 1",

@@ -38,9 +38,9 @@ func TestAnOverlayImage(t *testing.T) {
 	h.must("boxrun", "down", "first")
 
 	h.profile("first", keeping("/var/images/text"))
-	for _, verb := range [][]string{{"boxrun", "up", "first"}, {"boxrun", "profile", "check", "first"}} {
-		h.refuses(1, []string{`storage.overlay: "/var/images/text" is a file, but no ext3 image`}, verb...)
-	}
+	const noImage = `storage.overlay: "/var/images/text" is a file, but no ext3 image`
+	h.refuses(1, []string{noImage}, "boxrun", "up", "first")
+	h.fails(1, []string{"first.toml: is valid\n", noImage}, "boxrun", "profile", "check", "first")
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`, `^/root/.apptainer`)...)
 
 	h.profile("first", profile)

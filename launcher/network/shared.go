@@ -13,7 +13,6 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
-	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -270,7 +269,7 @@ func StateOf(s *box.Store, name string, last bool) []files.Removal {
 		gone = append(gone, s.Records(pattern)...) // left by a boxrun killed while writing a file
 	}
 	dirs := list.Map([]string{"boxes", "bridges", "cni", "leases"}, func(dir string) string { return s.Path(dir) })
-	return append([]files.Removal{{Paths: gone}, {Paths: append(dirs, s.Dir), IfEmpty: true}}, storage.UnmadeMemories(s)...)
+	return []files.Removal{{Paths: gone}, {Paths: append(dirs, s.Dir), IfEmpty: true}}
 }
 
 // Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed
