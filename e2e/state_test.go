@@ -47,3 +47,25 @@ func TestStateThatIsLostOrBroken(t *testing.T) {
 		})
 	}
 }
+
+// The logs of IPv6 are lost or broken like others, and the last down leaves nothing of both families.
+func TestLostLogsOfIPv6(t *testing.T) {
+	h := newHost(t)
+	h.profile("six", "image = \"builtin:hello\"\n[network]\nports = [\"8080:80\"]\nsubnet6 = \"auto\"\n")
+	h.must("boxrun", "up", "six")
+	h.must("boxrun", "down", "six")
+	before := h.dump()
+	for _, c := range []struct{ name, damage string }{
+		{"all records", `rm -r /run/boxrun`},
+		{"the log of the host", `echo garbage > /run/boxrun/host6.json`},
+		{"the log of the bridge", `: > /run/boxrun/bridges/sbr0.json`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.must("boxrun", "up", "six")
+			h.sh(c.damage)
+			h.must("boxrun", "down", "--all")
+			h.same(before, stays()...)
+		})
+	}
+}

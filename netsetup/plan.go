@@ -143,6 +143,18 @@ func (p *Plan) Record(k *Kernel) error {
 	return nil
 }
 
+// RecordLost is Record for a plan in place whose log is lost. The settings that nobody but boxrun uses count as not set
+// before; what else the plan has found in place stays.
+func (p *Plan) RecordLost(k *Kernel) error {
+	err := p.Record(k)
+	for i := range p.Sysctls {
+		if s := &p.Sysctls[i]; s.Own && s.Before == nil {
+			s.Before = []Setting{{s.Key, "0"}}
+		}
+	}
+	return err
+}
+
 // Renewed returns the plan, as stored, with the chains, rules and ways of answers that fresh asks for, and reports
 // whether the stored plan had others: another boxrun made the plan, or the host's routing has changed. What was
 // recorded stays.

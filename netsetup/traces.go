@@ -256,10 +256,15 @@ func (t Traces) Remove(k *Kernel) error {
 	return errors.Join(errs...)
 }
 
+// OfIPv6 reports whether boxrun's part of the host for IPv6 is among the traces.
+func (t Traces) OfIPv6() bool {
+	return slices.ContainsFunc(t.Rules, func(r Trace) bool { return family(r.Tool) == v6 && r.Owner == "host" })
+}
+
 // forced returns the settings by which boxes of IPv6 had the host forward, with the kernel's default: the earlier values
 // are unknown, and nobody but boxrun uses the settings.
 func (t Traces) forced() []Setting {
-	if !slices.ContainsFunc(t.Rules, func(r Trace) bool { return family(r.Tool) == v6 && r.Owner == "host" }) {
+	if !t.OfIPv6() {
 		return nil
 	}
 	var settings []Setting

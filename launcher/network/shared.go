@@ -242,6 +242,9 @@ func Recall(ctx context.Context, s *box.Store, k *netsetup.Kernel) error {
 		return err
 	}
 	logs := []string{HostFile(s)}
+	if traces.OfIPv6() {
+		logs = append(logs, Host6File(s))
+	}
 	for _, bridge := range traces.Bridges {
 		logs = append(logs, BridgeFile(s, bridge))
 	}
@@ -388,11 +391,18 @@ func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
 
 // planOf returns a plan as found on the host, by the path of its log.
 func planOf(s *box.Store, k *netsetup.Kernel, file string) (netsetup.Plan, error) {
+	traces, err := netsetup.FindTraces(k)
+	if err != nil {
+		return netsetup.Plan{}, err
+	}
 	p := profiles.Default()
 	p.Network.Bridge = box.NameOf(file)
+	if traces.OfIPv6() {
+		p.Network.Subnet6 = profiles.AutoSubnet6
+	}
 	for _, shared := range SharedPlans(s, Of(s, &box.Box{Profile: p})) {
-		if shared.File == file || file == HostFile(s) {
-			return shared.Plan, shared.Plan.Record(k)
+		if shared.File == file {
+			return shared.Plan, shared.Plan.RecordLost(k)
 		}
 	}
 	return netsetup.Plan{}, nil
