@@ -8,6 +8,7 @@ import (
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 )
 
 // An entryFile is a file that Apptainer reads to enter a box, with the copy kept since the start of the box.
@@ -48,18 +49,17 @@ func (s *Store) lostEntry(b *Box) []entryFile {
 }
 
 // EntryDrift returns a line for each lost file without which nobody can enter the box.
-func (s *Store) EntryDrift(b *Box) []string {
-	var lines []string
-	for _, f := range s.lostEntry(b) {
-		lines = append(lines, fmt.Sprintf("%s is missing or empty: exec and shell go by it", f.path))
-	}
-	return lines
+func (s *Store) EntryDrift(b *Box) []string { return list.Map(s.lostEntry(b), entryFile.lost) }
+
+// lost returns the line for a lost file.
+func (f entryFile) lost() string {
+	return fmt.Sprintf("%s is missing or empty: exec and shell go by it", f.path)
 }
 
 // RepairEntry puts lost files back, and returns the lines of EntryDrift. The caller holds the lock of the box.
 func (s *Store) RepairEntry(b *Box) ([]string, error) {
-	lines := s.EntryDrift(b)
-	return lines, fault.Each(s.lostEntry(b), func(f entryFile) error {
+	lost := s.lostEntry(b)
+	return list.Map(lost, entryFile.lost), fault.Each(lost, func(f entryFile) error {
 		text, err := os.ReadFile(f.copy)
 		if err == nil {
 			err = errors.Join(os.MkdirAll(filepath.Dir(f.path), 0o700), files.ReplaceFile(f.path, text, f.mode))
