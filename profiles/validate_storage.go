@@ -115,6 +115,17 @@ func takenTargets() []takenTarget {
 // below reports whether path is dir or inside dir. Both must be clean.
 func below(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
+// Over returns the bind that a path of the box lies in: the nearest, of several. ok is false for a path in none. The path
+// must be clean.
+func (st Storage) Over(path string) (over Bind, ok bool) {
+	for _, b := range st.Binds {
+		if below(path, b.Target) && len(b.Target) > len(over.Target) {
+			over, ok = b, true
+		}
+	}
+	return over, ok
+}
+
 // checkTargets refuses binds that hide each other. Binds are mounted in their order.
 func (st *Storage) checkTargets(s *section) {
 	for i, b := range st.Binds {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -225,9 +224,8 @@ const journals = "/var/log/journal"
 
 // volatile reports whether a box of the profile keeps everything below a path of its own in memory.
 func volatile(p profiles.Profile, path string) bool {
-	return p.Storage.Root != "overlay" && !slices.ContainsFunc(p.Storage.Binds, func(b profiles.Bind) bool {
-		return b.Target == path || strings.HasPrefix(path, b.Target+"/")
-	})
+	_, bound := p.Storage.Over(path)
+	return p.Storage.Root != "overlay" && !bound
 }
 
 // keepJournal moves the memory of the host for the journal to where journald writes: to /var/log/journal of an image with

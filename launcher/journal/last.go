@@ -32,16 +32,11 @@ func placeOf(p profiles.Profile) (at place, ok bool) {
 		dir, err := box.HostJournal(p)
 		return place{dir, "."}, err == nil
 	}
-	nearest := ""
-	for _, b := range p.Storage.Binds {
-		rest, err := filepath.Rel(b.Target, box.JournalDir)
-		if err == nil && filepath.IsLocal(rest) && len(b.Target) > len(nearest) {
-			nearest, at = b.Target, place{b.Source, rest}
-		}
-	}
+	bind, bound := p.Storage.Over(box.JournalDir)
 	switch {
-	case nearest != "":
-		return at, true
+	case bound:
+		rest, err := filepath.Rel(bind.Target, box.JournalDir)
+		return place{bind.Source, rest}, err == nil
 	case p.Storage.Root == "overlay":
 		return place{filepath.Join(p.Storage.Overlay, "upper"), strings.TrimPrefix(box.JournalDir, "/")}, true
 	}
