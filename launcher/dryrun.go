@@ -11,7 +11,6 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
-	"boxrun/launcher/confine"
 	"boxrun/launcher/files"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -20,6 +19,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -205,7 +205,7 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 		lines = append(lines, fmt.Sprintf("nsenter -t $(jq .pid %s) -m mount --make-private /", files.Quote(w.box.Record)))
 	}
 	if w.box.Bridged() && !w.box.Profile.Security.Confined() {
-		lines = append(lines, confine.TypedNoAdvertisements(fmt.Sprintf("$(jq .pid %s)", files.Quote(w.box.Record))))
+		lines = append(lines, six.TypedBelieveNobody(fmt.Sprintf("$(jq .pid %s)", files.Quote(w.box.Record))))
 	}
 	rules, err := typedRules(w.box)
 	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err

@@ -23,6 +23,7 @@ import (
 	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 	"boxrun/netsetup/snapshot"
 	"boxrun/profiles"
 )
@@ -437,7 +438,7 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
 		err := guest.MakeRootBindable(b.Init.PID)
 		if err == nil && b.Bridged() {
-			err = netsetup.InNetworkOf(b.Init.PID, confine.TakeNoAdvertisements)
+			err = netsetup.InNetworkOf(b.Init.PID, six.BelieveNobody)
 		}
 		if err != nil {
 			return cli.Failed(err)

@@ -118,7 +118,7 @@ func (o order) steps() []step {
 		{"making /dev/full", addFull},
 	}...)
 	if !o.HostNetwork {
-		list = append(list, step{"taking no router's word", TakeNoAdvertisements})
+		list = append(list, step{"taking no router's word", six.BelieveNobody})
 	}
 	if !o.Bare {
 		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", func() error { return keepJournal(o.Volatile) }})

@@ -76,7 +76,7 @@ func (i *Inside) Drift() ([]string, error) {
 // Ensure puts IPv6 in place, and takes away what neighbours told before. An address that a neighbour told is told by a
 // route as well.
 func (i *Inside) Ensure() error {
-	if err := os.WriteFile(setting(i.Device, "accept_ra"), []byte("0"), 0); err != nil {
+	if err := BelieveNobody(); err != nil {
 		return err
 	}
 	h := dump.OfHost()

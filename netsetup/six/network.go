@@ -3,7 +3,9 @@ package six
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,6 +34,23 @@ func Believing() (devices []string, err error) {
 		}
 	}
 	return devices, err
+}
+
+// BelieveNobody has no device in the caller's network take what a router says, now or later: on a bridge any neighbour of
+// a box may play the router. A kernel without IPv6 has nothing to set.
+func BelieveNobody() error {
+	paths, err := filepath.Glob(setting("*", "accept_ra"))
+	for _, path := range paths {
+		if err := os.WriteFile(path, []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// TypedBelieveNobody returns the command to type in place of BelieveNobody, in the network of a process.
+func TypedBelieveNobody(pid string) string {
+	return "nsenter -t " + pid + " -n sh -c 'for f in " + setting("*", "accept_ra") + "; do echo 0 > $f; done'"
 }
 
 // is reports whether a setting has a value. A device that is gone has none.
