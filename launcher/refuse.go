@@ -76,8 +76,11 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 	)
 }
 
-// warnOfNames warns of a box without a name server.
-func (l *Launcher) warnOfNames(b *box.Box, f facts) {
+// warnOfProfile warns of a box without a name server, and of an overlay image larger than the profile says.
+func (l *Launcher) warnOfProfile(b *box.Box, f facts) {
+	if larger := storage.KeptLarger(b.Profile); larger != "" {
+		l.Notef("%s: warning: %s", b.Name, larger)
+	}
 	if f.resolvers.Unknown {
 		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
 			"hint: set network.dns", b.Name)
