@@ -86,9 +86,9 @@ func (l *Launcher) warnOfNames(b *box.Box, f facts) {
 }
 
 // warnOfInotify warns where root's inotify instances may not suffice for another box beside so many.
-func (l *Launcher) warnOfInotify(b *box.Box, boxes int) {
+func warnOfInotify(s *box.Store, b *box.Box, boxes int) {
 	if room, err := inotify.LookFor(boxes); err == nil && room.Tight() { // a kernel without inotify has no limit
-		l.Notef("%s: warning: %d of root's %d inotify instances are taken, units of the box may fail; hint: %s",
+		s.Notef("%s: warning: %d of root's %d inotify instances are taken, units of the box may fail; hint: %s",
 			b.Name, room.Taken, room.Limit, inotify.Hint)
 	}
 }

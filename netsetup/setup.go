@@ -157,7 +157,8 @@ func fewInstances() bool {
 }
 
 func (s Setup) sysctlText() string {
-	const why = "# The host forwards for boxes, and takes packets by another way than their answers go. Root of all boxes is one user.\n"
+	const why = "# The host forwards for boxes, and takes packets by another way than their answers go.\n" +
+		"# Root of all boxes is one user of the host.\n"
 	text := setupComment + why
 	for _, setting := range s.sysctls() {
 		text += fmt.Sprintf("%s = %s\n", setting.Key, setting.Value)

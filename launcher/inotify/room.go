@@ -14,16 +14,17 @@ const limitFile = "/proc/sys/fs/inotify/max_user_instances"
 // Hint says how to get more instances.
 const Hint = "\"boxrun host setup\" raises it, for this boot and those to come"
 
-// perBox is how many instances a booted systemd with its usual services has. hostShare is what a host has besides its boxes.
+// perBox is how many instances a booted systemd with its usual services has, and hostShare how many a host has without
+// boxes.
 const (
 	perBox    = 8
 	hostShare = 64
 )
 
-// Room is how many of the instances that root may have are taken.
+// Room is how many instances root has, and may have.
 type Room struct{ Taken, Limit int }
 
-// Tight reports whether another box may not find the instances that it needs.
+// Tight reports whether another box may lack instances.
 func (r Room) Tight() bool { return r.Taken+perBox > r.Limit }
 
 // Look counts the instances in all processes of root. Inherited ones count in each process.
@@ -32,8 +33,8 @@ func Look() (Room, error) {
 	return Room{Taken: taken(), Limit: limit}, err
 }
 
-// LookFor is Look where so many boxes may have used the instances up. With room for them all LookFor counts nothing, and
-// returns a Room that is not tight.
+// LookFor is Look where so many boxes may have used the instances up. With room for all of these boxes LookFor counts
+// nothing, and no process is looked at: the result is not tight.
 func LookFor(boxes int) (Room, error) {
 	limit, err := limit()
 	if err != nil || limit >= hostShare+perBox*(boxes+1) {
