@@ -44,8 +44,8 @@ func (l *Launcher) RefuseHere(p profiles.Profile) error {
 	if l.Caller.Root { // others may not look at files of root's
 		_, secretsErr = conf.ReadSecrets(l.Store, p)
 	}
-	return errors.Join(externalErr, network.RefuseBridge(p), storage.RefuseImage(p, l.Search), storage.RefuseBinds(p),
-		storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
+	return errors.Join(externalErr, network.RefuseBridge(p), network.RefuseSCTP(p), storage.RefuseImage(p, l.Search),
+		storage.RefuseBinds(p), storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
 }
 
 // examine is Refuse, and returns the facts for a start. With force the overlay of another machine is not refused.
@@ -72,6 +72,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
 		units.RefuseFailureUnit(context.Background(), p),
+		network.RefuseSCTP(p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)

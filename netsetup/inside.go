@@ -23,13 +23,16 @@ func (s Server) Serves(addr netip.Addr) bool {
 	return s.Addr.IsUnspecified() || s.Addr == addr
 }
 
-// Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp
-// then udp. An IPv6 socket on all addresses counts as a socket on 0.0.0.0 unless the socket is v6-only. Other IPv6
+// Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp,
+// then udp, then sctp. An IPv6 socket on all addresses counts as a socket on 0.0.0.0 unless the socket is v6-only. Other IPv6
 // sockets serve nobody here.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
 	var found []sockets.Socket
-	for _, proto := range []string{"tcp", "udp"} {
+	for _, proto := range []string{"tcp", "udp", "sctp"} {
+		if !slices.ContainsFunc(ports, func(p Port) bool { return p.Proto == proto }) {
+			continue
+		}
 		var waiting []sockets.Socket
 		err := InNetworkOf(pid, func() (err error) {
 			waiting, err = sockets.Waiting(proto)

@@ -65,7 +65,7 @@ type Port struct {
 	Host      uint16     `json:"host"`
 	Container uint16     `json:"container"`
 	Count     uint16     `json:"count"`           // 1 for a single port
-	Proto     string     `json:"proto"`           // tcp | udp
+	Proto     string     `json:"proto"`           // tcp | udp | sctp
 	Only4     bool       `json:"only4,omitempty"` // of every address of the host, those of IPv4 alone
 }
 

@@ -100,7 +100,7 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 func (j judge) ownCommand(p packet) string {
 	n := j.Profile.Network
 	switch {
-	case p.proto != "tcp" && p.proto != "udp":
+	case p.proto != "tcp" && p.proto != "udp" && p.proto != "sctp":
 		return ""
 	case p.src.Addr() == j.Addr && slices.Contains(j.host, p.dst.Addr()):
 		return fmt.Sprintf("iptables -I INPUT -i %s -p %s --dport %d -j ACCEPT", n.Bridge, p.proto, p.dst.Port())

@@ -101,6 +101,9 @@ func (p *probe) run(ctx context.Context) Event {
 
 // try opens and closes the connection. For udp try sends an empty packet and waits a little for a refusal.
 func (p *probe) try(ctx context.Context) error {
+	if p.proto == "sctp" {
+		return errors.New("boxrun makes no associations of SCTP: have a client of yours connect meanwhile")
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := p.dial(ctx, p.proto+"4", p.to.String())

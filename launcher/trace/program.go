@@ -152,8 +152,11 @@ func (f filter) match() asm.Instructions {
 }
 
 func protoNumber(proto string) int32 {
-	if proto == "udp" {
+	switch proto {
+	case "udp":
 		return unix.IPPROTO_UDP
+	case "sctp":
+		return unix.IPPROTO_SCTP
 	}
 	return unix.IPPROTO_TCP
 }
