@@ -71,6 +71,12 @@ func Coloured(line string) string {
 	return b.String() + Plain(line[at:]) + "\x1b[0m"
 }
 
+// Final returns what a terminal shows of a line in the end, where carriage returns had the line written over.
+func Final(line string) string {
+	line = strings.TrimRight(line, "\r")
+	return line[strings.LastIndexByte(line, '\r')+1:]
+}
+
 // harmless returns r, or '?' for an unprintable character other than a tab.
 func harmless(r rune) rune {
 	if r != '\t' && !unicode.IsPrint(r) {

@@ -60,3 +60,12 @@ func TestLinesOfABox(t *testing.T) {
 		testkit.WantText(t, Coloured(line), want[1])
 	}
 }
+
+// A line written over is its end.
+func TestFinal(t *testing.T) {
+	for line, want := range map[string]string{"": "", "a\r": "a", "10%\r100%\r\r": "100%", "a\rb": "b"} {
+		if got := Final(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
