@@ -49,7 +49,7 @@ func TestLineWriterFailsAsItsReader(t *testing.T) {
 func TestLinesOfABox(t *testing.T) {
 	for line, want := range map[string][2]string{
 		"plain\ttext":                    {"plain\ttext", "plain\ttext"},
-		"\x1b[31mred\x1b[0m":             {"red", "\x1b[31mred\x1b[0m\x1b[0m"},
+		"\x1b[31mred\x1b[0m":             {"red", "\x1b[31mred\x1b[0m"},
 		"\x1b[1;31mopen":                 {"open", "\x1b[1;31mopen\x1b[0m"},
 		"a\x1b[2J\x1b]0;title\abc\r":     {"a?[2J?]0;title?bc", "a?[2J?]0;title?bc"},
 		"\x1b\x1b[31m[2J":                {"?[2J", "?\x1b[31m[2J\x1b[0m"},
