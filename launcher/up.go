@@ -360,6 +360,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfNames(b, f)
+	warnOfInotify(u.Store, b, len(boxes))
 	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}
