@@ -28,6 +28,7 @@ type site struct {
 	t     *testing.T
 	hosts []*testhost.Host
 	probe string // on the machine, for the client
+	box   string // to which things happen
 }
 
 func newSite(t *testing.T) site {
@@ -45,7 +46,7 @@ func newSite(t *testing.T) site {
 	if err := testhost.Build(t.Context(), bin); err != nil {
 		t.Fatal(err)
 	}
-	s := site{t, hosts, filepath.Join(bin, "probe")}
+	s := site{t, hosts, filepath.Join(bin, "probe"), "web"}
 	for _, h := range hosts {
 		if err := h.Install(t.Context(), bin); err != nil {
 			t.Fatal(err)
