@@ -151,6 +151,8 @@ func (h host) agentMonitors() {
 // agentHearsOfACrash kills a box while a monitor watches it: the monitor ends long before its time, and a monitor that
 // finds nothing wrong takes as long as it was told to.
 func (h host) agentHearsOfACrash() {
+	h.agent(ocfSuccess, "", "monitor")                           // a probe, after which
+	h.agent(ocfSuccess, "", "monitor", monitored("watch=60")...) // a monitor does not watch
 	began := time.Now()
 	h.agent(ocfSuccess, "", "monitor", monitored("watch=2")...)
 	if took := time.Since(began); took < 2*time.Second {

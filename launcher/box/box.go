@@ -144,10 +144,10 @@ func (b *Box) Ends(ctx context.Context) bool {
 	return b.Init.Wait(ctx) == nil
 }
 
-// Watched waits until the first process of a running box ends, for the given time at most. Watched does not wait for a box
-// that does not run, or was started within that time: whoever watches a box learns at once that a start went well.
+// Watched waits until the first process of a box ends, for the given time at most. Watched does not wait for a box that
+// does not run.
 func (b *Box) Watched(ctx context.Context, during time.Duration) bool {
-	if during == 0 || b.State() != string(Running) || time.Since(b.Started) < during {
+	if during == 0 || b.State() != string(Running) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, during)
