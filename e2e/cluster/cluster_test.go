@@ -53,7 +53,10 @@ func TestCluster(t *testing.T) {
 		})
 	}
 	s.oneWriterAtATime()
-	s.newDatabase(page.profiles["A database"], page.typed("A database")).survives(t, rounds)
+	t.Run("database", func(t *testing.T) {
+		s.in(t).newDatabase(page.files["A database"], page.typed("A database")).survives(t, rounds)
+	})
+	s.clones(t, page, rounds)
 	s.must(1, "pcs() { command pcs -f /root/offline.xml \"$@\"; }\n"+page.typed("With pcs"))
 }
 
@@ -73,6 +76,7 @@ func events() []event {
 		{"standby", 1200 * time.Millisecond, site.standby, site.online},
 		{"host crash", 6 * time.Second, site.crash, site.reboot},
 		{"cable pulled", 7 * time.Second, site.pullCable, site.reboot},
+		{"stop that takes too long", 15 * time.Second, site.hangStop, site.unhangStop},
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,11 +36,7 @@ func (s site) newDatabase(profile, configuration string) database {
 	if err := s.hosts[0].SharePostgres(s.t.Context(), func(step string) { s.t.Log(step) }); err != nil {
 		s.t.Fatal(err)
 	}
-	s.everywhere(func(n int) {
-		if err := s.hosts[n-1].Write(s.t.Context(), "/etc/boxrun/profiles/db.toml", 0o644, strings.NewReader(profile)); err != nil {
-			s.t.Error(err)
-		}
-	})
+	s.profile("db", profile)
 	s.must(1, configuration)
 	s.box = "db"
 	s.together()
@@ -127,12 +125,44 @@ func (d database) ownedBy(holder int) {
 	}
 }
 
+// refusedElsewhere has somebody start the database on another host, by hand: the mark on the data forbids it.
+func (d database) refusedElsewhere() {
+	d.t.Helper()
+	holder := d.holder()
+	r, err := d.run(other(holder), "boxrun up db")
+	if err != nil || r.Code != 1 || !strings.Contains(r.Stderr, `is the overlay of box "db" on the machine `+testhost.NodeName(holder)) {
+		d.t.Errorf("up on another host: %v %v", err, r)
+	}
+}
+
+// update brings another boxrun to one host after the other, as the page has it.
+func (d database) update() {
+	d.t.Helper()
+	next := filepath.Join(d.t.TempDir(), "boxrun")
+	build := exec.CommandContext(d.t.Context(), "go", "build", "-ldflags", "-s -w -X main.version=next", "-o", next, "boxrun/cmd/boxrun")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		d.t.Fatalf("%v: %s", err, out)
+	}
+	for n, h := range d.hosts {
+		d.standby(n + 1)
+		d.must(n+1, "crm_resource --wait -T 40s; test -z \"$(boxrun ps --json | jq -r .[].name)\"")
+		if err := h.Copy(d.t.Context(), next, "/usr/local/bin/boxrun"); err != nil {
+			d.t.Fatal(err)
+		}
+		d.online(n + 1)
+		d.together()
+	}
+	d.same("boxrun version | grep next")
+}
+
 // survives does to the database what happens to boxes and hosts: nothing that was acknowledged is lost.
 func (d database) survives(t *testing.T, rounds int) {
 	for _, e := range databaseEvents() {
-		t.Run("database, "+e.name, func(t *testing.T) {
+		t.Run(e.name, func(t *testing.T) {
 			d := database{d.in(t), d.writer}
 			for range rounds {
+				d.refusedElsewhere()
 				longest, _ := d.suffer(e, d.writer)
 				d.has()
 				d.ownedBy(d.holder())
@@ -140,6 +170,15 @@ func (d database) survives(t *testing.T, rounds int) {
 			}
 		})
 	}
+	t.Run("boxrun updated on all hosts", func(t *testing.T) {
+		d := database{d.in(t), d.writer}
+		began := time.Now()
+		d.update()
+		d.answers(d.writer)
+		d.has()
+		longest, _ := outage(d.writer.since(began))
+		t.Logf("%v without a commit", longest)
+	})
 }
 
 func databaseEvents() []event {

@@ -99,3 +99,23 @@ func (s site) oneWriterAtATime() {
 	}
 	s.t.Logf("%d boxes wrote, one after the other", len(lives))
 }
+
+// hangStop has another boxrun hold the box for good, so that a stop takes longer than it may: the host is fenced.
+func (s site) hangStop(holder int) {
+	s.t.Helper()
+	s.must(holder, "pcs resource update "+s.box+" op stop timeout=5s; mkdir -p /run/boxrun/locks"+
+		"; systemd-run -q flock /run/boxrun/locks/box-"+s.box+".lock sleep 300")
+	s.move(holder)
+	s.eventually(patience, func() string {
+		if r, err := s.run(holder, "true"); err == nil && r.Code == 0 {
+			return testhost.NodeName(holder) + " has power"
+		}
+		return ""
+	})
+}
+
+func (s site) unhangStop(holder int) {
+	s.reboot(holder)
+	s.stay(holder)
+	s.must(holder, "pcs resource update "+s.box+" op stop timeout=150s")
+}

@@ -83,6 +83,16 @@ func (s site) write(n int, name, path string, mode os.FileMode) {
 	}
 }
 
+// profile writes a profile on all hosts.
+func (s site) profile(name, text string) {
+	s.t.Helper()
+	s.everywhere(func(n int) {
+		if err := s.hosts[n-1].Write(s.t.Context(), "/etc/boxrun/profiles/"+name+".toml", 0o644, strings.NewReader(text)); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
 // everywhere does something on all hosts at once.
 func (s site) everywhere(do func(n int)) {
 	var all sync.WaitGroup

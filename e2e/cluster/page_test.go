@@ -7,11 +7,11 @@ import (
 	"boxrun/e2e/page"
 )
 
-// guide is docs/cluster.md: the commands of its console blocks and its profiles, by section.
+// guide is docs/cluster.md: the commands of its console blocks and its files, by section.
 type guide struct {
 	t        *testing.T
 	commands map[string]string
-	profiles map[string]string
+	files    map[string]string
 }
 
 func readPage(t *testing.T) guide {
@@ -23,8 +23,8 @@ func readPage(t *testing.T) guide {
 	g := guide{t, map[string]string{}, map[string]string{}}
 	for _, b := range blocks {
 		switch b.Kind {
-		case "toml":
-			g.profiles[b.Section] = strings.Join(b.Lines, "\n") + "\n"
+		case "toml", "text keepalived.conf":
+			g.files[b.Section] = strings.Join(b.Lines, "\n") + "\n"
 			continue
 		case "yaml", "text": // for Ansible
 			continue
@@ -57,6 +57,8 @@ func TestPageIsTyped(t *testing.T) {
 	g.typed("With crm")
 	g.typed("With pcs")
 	g.typed("A database")
+	g.typed("Boxes without data")
+	g.typed("With keepalived")
 	g.typed("The same on all hosts")
 	for section := range g.commands {
 		t.Errorf("nobody types the commands of section %q", section)
