@@ -31,10 +31,9 @@ func (s site) clones(t *testing.T, page guide, rounds int) {
 	t.Run("keepalived", func(t *testing.T) {
 		s := s.in(t)
 		s.everywhere(func(n int) { s.must(n, "systemctl stop pacemaker corosync; boxrun enable --now page") })
-		s.must(1, page.typed("With keepalived"))
-		s.must(2, page.typed("With keepalived"))
+		script := page.typed("With keepalived")
 		for n := 1; n <= 2; n++ {
-			s.must(n, "cat > /etc/keepalived/keepalived.conf <<'END'\n"+page.files["With keepalived"]+"END\nsystemctl start keepalived")
+			s.must(n, script+"cat > /etc/keepalived/keepalived.conf <<'END'\n"+page.files["With keepalived"]+"END\nsystemctl start keepalived")
 		}
 		c := s.ask("http://198.51.100.53/")
 		s.answers(c)
