@@ -22,7 +22,7 @@ func Ports(b Box) Plan {
 		p.Chains6, p.Rules6, p.Flows6 = b.six().ruleset()
 	}
 	if slices.ContainsFunc(b.Ports, func(p Port) bool { return p.Proto == "sctp" }) {
-		p.Modules = []Modules{{Names: []string{"sctp", "xt_sctp"}}}
+		p.Modules = []Modules{{Names: []string{"sctp"}}, {Names: []string{"xt_sctp"}}}
 	}
 	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	return p
