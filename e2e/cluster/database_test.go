@@ -43,7 +43,7 @@ func (s site) newDatabase(profile, configuration string) database {
 	s.must(s.holder(), `boxrun exec db -- sh -ec '
 echo host all all all trust >> /etc/postgresql/15/main/pg_hba.conf
 echo "listen_addresses = '"'*'"'" >> /etc/postgresql/15/main/postgresql.conf
-systemctl is-system-running --wait > /dev/null # or its boot starts the database after us
+systemctl is-system-running --wait > /dev/null || true # else its boot starts the database after us
 systemctl restart postgresql@15-main'
 boxrun exec -u postgres db -- psql -qc "create table log (n bigint primary key)"`)
 	d := database{s, &client{}}
