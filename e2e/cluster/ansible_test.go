@@ -44,6 +44,7 @@ test -e /etc/systemd/system/multi-user.target.wants/boxrun@page.service; boxrun 
 	if got := c.play(); !strings.HasSuffix(got, "failed=1") {
 		t.Errorf("a run with a profile that is wrong: %s", got)
 	}
+	c.everywhere(func(n int) { c.must(n, "grep 8081 /etc/boxrun/profiles/page.toml") })
 }
 
 // newControl has three hosts with sshd and without boxrun, and Ansible for them.
