@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -17,15 +16,13 @@ import (
 )
 
 // BootID returns the host's boot ID, different for each boot.
-func BootID() (string, error) { return bootID() }
-
-var bootID = sync.OnceValues(func() (string, error) {
+func BootID() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("reading the boot id: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
-})
+}
 
 // Process is a process of this boot. The start time tells a process from a later process with the same number.
 type Process struct {
