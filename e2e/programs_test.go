@@ -36,6 +36,21 @@ func TestProgramsStarted(t *testing.T) {
 			}
 		}
 	}
+	h.readsOthersOnce()
+}
+
+// An up reads the record of each other box once, as long as no other boxrun writes the record.
+func (h host) readsOthersOnce() {
+	h.t.Helper()
+	const others = "crowd@1 crowd@2 crowd@3 crowd@4 crowd@5 crowd@6"
+	h.profile("crowd", "image = \"builtin:hello\"\n")
+	h.must(append([]string{"boxrun", "up"}, strings.Fields(others)...)...)
+	h.must("strace", "-f", "-qq", "-e", "trace=openat", "-e", "signal=none", "-o", "/root/strace", "boxrun", "up", "counted")
+	read := h.sh(`grep -oE '"/run/boxrun/boxes/crowd-[0-9]+\.json"' /root/strace | sort | uniq -c | awk '{ print $1 }' | uniq -c`)
+	if got := strings.Join(strings.Fields(read), " "); got != "6 1" {
+		h.t.Errorf("so many records of others were read so often: %q, want \"6 1\"", got)
+	}
+	h.must("boxrun", "down", "--all")
 }
 
 // asked is what a command and its children asked for: programs started, lists of links, addresses, routes and neighbours,

@@ -361,7 +361,7 @@ func refuseAmong(p profiles.Profile, others []*box.Box) error {
 // 200 ms after the box's init runs (PostStartProcess, then Launcher.Exec, sleep 100 ms each). If the command line is
 // our child, boot reaps the child before returning; otherwise systemd does.
 func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
-	boxes, err := u.All()
+	boxes, err := u.Glance()
 	if err != nil {
 		return err
 	}
@@ -416,7 +416,7 @@ func (u *upRun) lead(ctx context.Context, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	boxes, err := u.All()
+	boxes, err := u.Glance()
 	if err != nil {
 		return err
 	}

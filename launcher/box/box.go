@@ -198,7 +198,10 @@ func (s *Store) Save(b *Box) (err error) {
 
 // All returns every box with a state file, by name. A box removed meanwhile is left out. For each unreadable file the
 // error holds an ErrUnreadable; the other boxes are returned all the same.
-func (s *Store) All() ([]*Box, error) {
+func (s *Store) All() ([]*Box, error) { return s.each(s.Load) }
+
+// each is All with records from load.
+func (s *Store) each(load func(name string) (*Box, error)) ([]*Box, error) {
 	entries, err := os.ReadDir(s.Path("boxes"))
 	if err := files.IgnoreNotExist(err); err != nil {
 		return nil, fmt.Errorf("listing boxes: %w", err)
@@ -209,7 +212,7 @@ func (s *Store) All() ([]*Box, error) {
 		if filepath.Ext(e.Name()) != ".json" {
 			continue
 		}
-		switch b, err := s.Load(NameOf(e.Name())); {
+		switch b, err := load(NameOf(e.Name())); {
 		case err == nil:
 			boxes = append(boxes, b)
 		case !errors.Is(err, fs.ErrNotExist):
@@ -230,9 +233,9 @@ func (s *Store) Unread() []string {
 	return names
 }
 
-// Others returns every box except the named box.
+// Others returns every box except the named box, for callers that only read: see Glance.
 func (s *Store) Others(name string) ([]*Box, error) {
-	boxes, err := s.All()
+	boxes, err := s.Glance()
 	return Without(boxes, name), err
 }
 

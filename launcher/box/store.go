@@ -35,6 +35,8 @@ type Store struct {
 
 	Caller Caller          // what runs this boxrun
 	Search profiles.Search // where profiles are looked for, to guess which name was meant
+
+	glances glances
 }
 
 // StateDir is where boxrun keeps its records of boxes. Only tests use another directory.

@@ -106,7 +106,7 @@ func theHost(b *box.Box) []neighbour {
 // found wrong. If any box's record is unreadable, the files stay as they are, with a note. The caller holds the
 // network's lock.
 func TellNames(s *box.Store) ([]string, error) {
-	boxes, err := s.All()
+	boxes, err := s.Glance()
 	if errors.Is(err, box.ErrUnreadable) {
 		s.Notef("what boxes know of each other stays: %v", err)
 		return nil, nil

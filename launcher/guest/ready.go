@@ -159,7 +159,9 @@ func (w *wait) run(ctx context.Context) ([]FailedUnit, error) {
 		if v.last || v.hopeless {
 			return nil, w.notReady(ctx, v)
 		}
-		w.live.Say(v.waiting)
+		if v.waiting != "" {
+			w.live.Say(v.waiting)
+		}
 		rest := w.Timeout - time.Since(w.began)
 		pause := process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond)
 		_ = process.Sleep(ctx, min(rest, pause)) // look sees ctx end
@@ -214,7 +216,8 @@ func (w *wait) lookInit(v *view) {
 	}
 }
 
-// lookBoot looks at the progress of the boot, and at the units.
+// lookBoot looks at the progress of the boot, and at the units. During the boot lookBoot asks for more than the state
+// only for somebody who watches, and for the error at the end of the wait.
 func (w *wait) lookBoot(ctx context.Context, v *view) error {
 	var err error
 	if w.systemd == nil {
@@ -233,6 +236,10 @@ func (w *wait) lookBoot(ctx context.Context, v *view) error {
 	case "stopping":
 		v.lacks("systemd is shutting the box down", "the box to shut down")
 	default:
+		if !v.last && !w.live.Due() { // a systemd that answers more questions boots later
+			v.unmet = append(v.unmet, "systemd has not finished booting")
+			return nil
+		}
 		if err := w.lookJobs(ctx, v); err != nil {
 			return err
 		}

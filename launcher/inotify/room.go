@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // limitFile has the number of instances that each user may have, 128 on most kernels.
@@ -33,14 +35,26 @@ func Look() (Room, error) {
 	return Room{Taken: taken(), Limit: limit}, err
 }
 
-// LookFor is Look where so many boxes may have used the instances up. With room for all of these boxes LookFor counts
-// nothing, and no process is looked at: the result is not tight.
+// LookFor is Look where so many boxes may have used the instances up. With room for all of these boxes, or where another
+// box's instances are to be had, LookFor counts nothing, and no process is looked at: the result is not tight.
 func LookFor(boxes int) (Room, error) {
 	limit, err := limit()
-	if err != nil || limit >= hostShare+perBox*(boxes+1) {
+	if err != nil || limit >= hostShare+perBox*(boxes+1) || hasFree(perBox) {
 		return Room{Limit: max(limit, perBox)}, err
 	}
 	return Room{Taken: taken(), Limit: limit}, nil
+}
+
+// hasFree reports whether so many instances are to be had: it takes them, and gives them back.
+func hasFree(instances int) bool {
+	for range instances {
+		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+	}
+	return true
 }
 
 func limit() (int, error) {

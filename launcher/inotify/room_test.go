@@ -21,6 +21,21 @@ func TestTakenBy(t *testing.T) {
 	}
 }
 
+// Where more instances than there are cannot be had, the instances are counted.
+func TestHasFree(t *testing.T) {
+	most, err := limit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := takenBy("/proc/self")
+	if !hasFree(1) || hasFree(most+1) {
+		t.Errorf("one is free: %v, %d are free: %v", hasFree(1), most+1, hasFree(most+1))
+	}
+	if after := takenBy("/proc/self"); after != before {
+		t.Errorf("%d instances were taken, now %d are", before, after)
+	}
+}
+
 func TestTight(t *testing.T) {
 	for room, want := range map[Room]bool{{120, 128}: false, {121, 128}: true, {200, 128}: true, {0, 1024}: false} {
 		if got := room.Tight(); got != want {

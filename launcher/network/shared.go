@@ -283,7 +283,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 		return nil, err
 	}
 	defer unlock()
-	boxes, err := s.All()
+	boxes, err := s.Glance()
 	if err != nil {
 		return nil, err
 	}

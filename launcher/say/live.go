@@ -18,11 +18,21 @@ type Live struct {
 // NewLive returns a Live calling show with each text, and with "" to remove the line. A nil show shows nothing.
 func NewLive(show func(string)) *Live { return &Live{show: show} }
 
+// every is the least time between two texts.
+const every = 100 * time.Millisecond
+
+// Due reports whether Say would show a new text.
+func (l *Live) Due() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.show != nil && time.Since(l.at) >= every
+}
+
 // Say shows text, or drops text coming too early; callers call Say again soon.
 func (l *Live) Say(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.show == nil || text == l.last || time.Since(l.at) < 100*time.Millisecond {
+	if l.show == nil || text == l.last || time.Since(l.at) < every {
 		return
 	}
 	l.last, l.at = text, time.Now()
