@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -337,5 +338,21 @@ func TestJudgeSpace(t *testing.T) {
 		if got := judgeSpace("/d", c.free, c.full, c.small); got.Status != c.status || got.Fix != c.fix {
 			t.Errorf("%d bytes free, no inodes %v, little needed %v: got %v", c.free, c.full, c.small, got)
 		}
+	}
+}
+
+// However a connection runs out of time, its clients hang.
+func TestTriedTellsOfTimeouts(t *testing.T) {
+	for _, err := range []error{
+		context.DeadlineExceeded, unix.ETIMEDOUT, os.ErrDeadlineExceeded,
+		&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", unix.ETIMEDOUT)},
+		&net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded},
+	} {
+		if got := tried("tcp", "there", err); got.Status != Fail || got.Found != "no answer there" {
+			t.Errorf("%v: got %v, %q", err, got.Status, got.Found)
+		}
+	}
+	if got := tried("tcp", "there", unix.ENETUNREACH); got.Found != "there: network is unreachable" {
+		t.Errorf("got %q", got.Found)
 	}
 }

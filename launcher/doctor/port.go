@@ -289,6 +289,7 @@ func try(ctx context.Context, proto string, dial dialer, to string) error {
 
 // tried judges an attempt to connect. way says from where and to where.
 func tried(proto, way string, err error) Check {
+	var late net.Error
 	switch {
 	case err == nil && proto == "udp":
 		return pass("a packet %s was not refused", way)
@@ -296,7 +297,7 @@ func tried(proto, way string, err error) Check {
 		return pass("opened %s", way)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return fail("clients see \"connection refused\"", seeAbove, "refused %s", way)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, unix.ETIMEDOUT):
+	case errors.As(err, &late) && late.Timeout():
 		return fail("clients hang and then time out: some rule drops the packets", seeAbove, "no answer %s", way)
 	}
 	return fail("clients do not get through", seeAbove, "%s: %v", way, err)
