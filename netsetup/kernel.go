@@ -27,7 +27,7 @@ type Kernel struct {
 	eth   *ethtool.Ethtool
 	ipt   map[family]*iptables.IPTables // opening one starts a process
 	kept  map[family]*rules.Kept
-	lists *routing.Lists // nil: to be read
+	lists map[family]*routing.Lists // as read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -52,6 +52,7 @@ func Open() (*Kernel, error) {
 	return &Kernel{
 		link: dump.OfHost(), eth: eth,
 		ipt: map[family]*iptables.IPTables{}, kept: map[family]*rules.Kept{v4: {}, v6: {}},
+		lists: map[family]*routing.Lists{},
 	}, nil
 }
 
@@ -64,7 +65,8 @@ func (k *Kernel) Close() {
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
 func (k *Kernel) Reread() {
-	k.lists, k.awaited = nil, false
+	k.awaited = false
+	clear(k.lists)
 	for _, kept := range k.kept {
 		kept.Doubt()
 	}
