@@ -55,6 +55,10 @@ func TestBothFamilies(t *testing.T) {
 		}
 		h.must("boxrun", "exec", "dual", "--", "ping", "-6", "-c", "1", "-W", "3", "2001:db8:7::2")
 	}
+	if got := h.sh("ip -6 addr show dev sbr0 tentative; ip -6 neigh flush dev sbr0"); got != "" {
+		t.Errorf("after up the host cannot use an address of the bridge yet: %s", got)
+	}
+	h.client("curl", "-gsS", "-m", "0.9", "-o", "/dev/null", sixURL)
 	reach("after up")
 	h.must("boxrun", "restart", "dual") // the same addresses at another MAC, which host and neighbours have to learn
 	reach("after a restart")
