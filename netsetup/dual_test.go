@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/nstest"
 	"boxrun/netsetup/six"
 
@@ -120,7 +121,7 @@ func (l *lab) within(namespace string, do func() error) {
 		l.t.Fatal(err)
 	}
 	defer ns.Close()
-	if _, err := inNetwork(ns, func() (struct{}, error) { return struct{}{}, do() }); err != nil {
+	if _, err := dump.InNetwork(ns, func() (struct{}, error) { return struct{}{}, do() }); err != nil {
 		l.t.Fatal(err)
 	}
 }
