@@ -114,6 +114,18 @@ const uplinks6Script = `
 	ip netns exec $2 ip6tables -A FORWARD -i eth0 ! -s 2001:db8:7::/64 -j DROP
 	ip netns exec $3 ip6tables -A FORWARD -i eth0 ! -s 2001:db8:8::/64 -j DROP`
 
+// packetTooBig has a box send more than a router on the way hands on, and wants the router's word to reach the box: nobody
+// else cuts packets of IPv6.
+func (h host) packetTooBig() {
+	h.t.Helper()
+	if out, err := exec.Command("ip", "-n", h.Name()+"-r", "link", "set", "far0", "mtu", "1400").CombinedOutput(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+	h.sh("ip -6 route add 2001:db8:a::/64 via 2001:db8:8::fe; ip6tables -P FORWARD DROP")
+	h.must("boxrun", "exec", "dual", "--", "ping", "-6", "-c", "4", "-i", "0.2", "-W", "1", "-s", "1400", "2001:db8:a::2")
+	h.sh("ip6tables -P FORWARD ACCEPT; ip -6 route del 2001:db8:a::/64")
+}
+
 // twoUplinks6 has a box of both families answer beyond both routers, by IPv6.
 func (h host) twoUplinks6(far func(string) string) {
 	h.t.Helper()
@@ -149,6 +161,7 @@ func (h host) twoUplinks6(far func(string) string) {
 	}
 	h.must("boxrun", "repair")
 	answer("repaired", second, "200")
+	h.packetTooBig()
 	h.sh("ip -6 rule del from 2001:db8:8::1 lookup 100; ip -6 route del default via 2001:db8:8::fe table 100; ip -6 route add default via 2001:db8:8::fe metric 2000")
 	h.must("boxrun", "up", "dual")
 	answer("with two default routes", second, "200") // by a table of boxrun's own
