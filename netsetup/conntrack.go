@@ -71,7 +71,7 @@ const (
 	bothWays                  // and connections begun by the box
 )
 
-// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel without a
+// forget deletes the tracked connections (tcp, udp and sctp) of the box and its ports in a direction. A kernel without a
 // list of connections tracks none.
 func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
@@ -86,7 +86,7 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
 	from, to, answers := dump.AddrOf(flow.Forward.SrcIP), dump.AddrOf(flow.Forward.DstIP), dump.AddrOf(flow.Reverse.SrcIP)
-	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
+	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[flow.Forward.Protocol]
 	if !known {
 		return false
 	}
