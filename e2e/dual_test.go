@@ -55,6 +55,10 @@ func TestBothFamilies(t *testing.T) {
 		}
 		h.must("boxrun", "exec", "dual", "--", "ping", "-6", "-c", "1", "-W", "3", "2001:db8:7::2")
 	}
+	if got := h.sh("ip -6 addr show dev sbr0 tentative; ip -6 neigh flush dev sbr0"); got != "" {
+		t.Errorf("after up the host cannot use an address of the bridge yet: %s", got)
+	}
+	h.client("curl", "-gsS", "-m", "0.9", "-o", "/dev/null", sixURL)
 	reach("after up")
 	h.must("boxrun", "restart", "dual") // the same addresses at another MAC, which host and neighbours have to learn
 	reach("after a restart")
@@ -181,6 +185,7 @@ func (h host) brokenSix() {
 		{"boxrun exec dual -- ip -6 addr flush dev eth0 scope global", "eth0 lacks the address"},
 		{"boxrun exec dual -- ip -6 neigh flush dev eth0 nud permanent", "eth0 does not know the MAC"},
 		{"boxrun exec dual -- ip -6 route del default", "eth0 lacks the default route"},
+		{"cp /etc/resolv.conf /root/resolv.conf; echo nameserver 2001:db8:7::2 > /etc/resolv.conf", "name servers"},
 	} {
 		h.sh(b.script)
 		if r := h.run("boxrun", "status", "dual"); !strings.Contains(r.Stdout+r.Stderr, b.said) {
@@ -194,4 +199,8 @@ func (h host) brokenSix() {
 			h.t.Errorf("%s: after the repair status says %v", b.script, r)
 		}
 	}
+	if got := h.must("boxrun", "exec", "dual", "--", "cat", "/etc/resolv.conf"); !strings.Contains(got, "nameserver 2001:db8:7::2\n") {
+		h.t.Errorf("the box asks %s, want the host's server of IPv6", got)
+	}
+	h.sh("cat /root/resolv.conf > /etc/resolv.conf; rm /root/resolv.conf; boxrun repair")
 }

@@ -97,6 +97,79 @@ func TestTwoUplinks(t *testing.T) {
 	h.must("boxrun", "down", "web")
 	h.sh("ip rule del from 198.51.100.1 lookup 101; ip route del default table 101; ip rule add from 198.51.100.1 lookup 100")
 	h.same(before, slices.Concat(stays(), []string{`^net\.ipv4\.conf\.ext1\.rp_filter = `})...)
+	t.Run("IPv6", func(t *testing.T) { h.in(t).twoUplinks6(far) })
+}
+
+// uplinks6Script gives the same hosts addresses of IPv6, and the host $1 the same two uplinks: eth0 2001:db8:7::1 and ext1
+// 2001:db8:8::1.
+const uplinks6Script = `
+	at() { ip -n $1 addr add $3/64 dev $2 nodad; }
+	at $1 eth0 2001:db8:7::1; at $1 ext1 2001:db8:8::1; at $2 eth0 2001:db8:7::2; at $2 far0 2001:db8:9::1
+	at $3 eth0 2001:db8:8::fe; at $3 far0 2001:db8:a::1; at $4 eth0 2001:db8:9::2; at $4 eth1 2001:db8:a::2
+	for n in $2 $3; do ip netns exec $n sysctl -qw net.ipv6.conf.all.forwarding=1; done
+	ip -n $4 route add 2001:db8:7::/64 via 2001:db8:9::1; ip -n $4 route add 2001:db8:8::/64 via 2001:db8:a::1
+	ip -n $3 route add 2001:db8:9::/64 via 2001:db8:a::2
+	ip -n $1 route add default via 2001:db8:7::2; ip -n $1 route add default via 2001:db8:8::fe table 100
+	ip -n $1 -6 rule add from 2001:db8:8::1 lookup 100
+	ip netns exec $2 ip6tables -A FORWARD -i eth0 ! -s 2001:db8:7::/64 -j DROP
+	ip netns exec $3 ip6tables -A FORWARD -i eth0 ! -s 2001:db8:8::/64 -j DROP`
+
+// packetTooBig has a box send more than a router on the way hands on, and wants the router's word to reach the box: nobody
+// else cuts packets of IPv6.
+func (h host) packetTooBig() {
+	h.t.Helper()
+	if out, err := exec.Command("ip", "-n", h.Name()+"-r", "link", "set", "far0", "mtu", "1400").CombinedOutput(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+	h.sh("ip -6 route add 2001:db8:a::/64 via 2001:db8:8::fe; ip6tables -P FORWARD DROP")
+	if r := h.run("boxrun", "exec", "dual", "--", "ping", "-6", "-c", "2", "-i", "0.2", "-W", "1", "-s", "1400", "2001:db8:a::2"); !strings.Contains(r.Stdout, "Packet too big: mtu=1400") {
+		h.t.Errorf("a packet of 1,448 bytes on a path of 1,400: %v", r)
+	}
+	h.sh("ip6tables -P FORWARD ACCEPT; ip -6 route del 2001:db8:a::/64")
+}
+
+// twoUplinks6 has a box of both families answer beyond both routers, by IPv6.
+func (h host) twoUplinks6(far func(string) string) {
+	h.t.Helper()
+	if out, err := exec.Command("bash", "-ec", uplinks6Script, "uplinks", h.Name(), h.Name()+"-c", h.Name()+"-r", h.Name()+"-f").CombinedOutput(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+	const second = "http://[2001:db8:8::1]:8080/"
+	answer := func(when, url, want string) {
+		h.t.Helper()
+		if got := far(url); got != want {
+			h.t.Errorf("%s, from beyond the routers %s: got %s, want %s", when, url, got, want)
+		}
+	}
+	before := h.dump()
+	h.profile("dual", dualProfile(`"8080:80"`))
+	plan := h.must("boxrun", "up", "--dry-run", "dual")
+	if rule := "ip -6 rule add pref 32764 iif sbr0 fwmark 0x1000000/0x7f000000 lookup 100 protocol kernel"; !strings.Contains(plan, rule) {
+		h.t.Errorf("the dry run does not have %q:\n%s", rule, plan)
+	}
+	h.must("boxrun", "up", "dual")
+	answer("up", sixURL, "200")
+	answer("up", second, "200")
+	if got := h.must("boxrun", "status", "dual"); strings.Contains(got, "drifted") {
+		h.t.Errorf("status says\n%s", got)
+	}
+	h.sh("ip -6 rule del pref 32764")
+	answer("without the rule", second, "000")
+	if got := h.must("boxrun", "status", "dual"); !containsAll(got, []string{"drifted", "pref 32764"}) {
+		h.t.Errorf("without the rule, status says\n%s", got)
+	}
+	if got := h.run("boxrun", "doctor", "dual").Stdout; !containsAll(got, []string{"answers", "2001:db8:8::1, it answers by eth0, and the host itself by ext1"}) {
+		h.t.Errorf("without the rule, doctor says\n%s", got)
+	}
+	h.must("boxrun", "repair")
+	answer("repaired", second, "200")
+	h.packetTooBig()
+	h.sh("ip -6 rule del from 2001:db8:8::1 lookup 100; ip -6 route del default via 2001:db8:8::fe table 100; ip -6 route add default via 2001:db8:8::fe metric 2000")
+	h.must("boxrun", "up", "dual")
+	answer("with two default routes", second, "200") // by a table of boxrun's own
+	h.must("boxrun", "down", "dual")
+	h.sh("ip -6 route del default via 2001:db8:8::fe metric 2000; ip -6 rule add from 2001:db8:8::1 lookup 100; ip -6 route add default via 2001:db8:8::fe dev ext1 table 100")
+	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
 }
 
 // Nothing on the way of answers is boxrun's where the host has a single way out, and all of it goes with a reset.

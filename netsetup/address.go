@@ -168,7 +168,7 @@ func neighbours(n Network, but int) (map[netip.Addr]claim, error) {
 		fixed := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0
 		learnt := e.State&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0
 		if fixed || learnt && known[e.HardwareAddr.String()] {
-			held[addrOf(e.IP)] = claim{neighbour: e.HardwareAddr}
+			held[dump.AddrOf(e.IP)] = claim{neighbour: e.HardwareAddr}
 		}
 	}
 	return held, nil

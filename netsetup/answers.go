@@ -29,6 +29,9 @@ type Answers struct {
 
 func (a *Answers) String() string { return "ways of answers from " + a.Bridge }
 
+// family returns the family of the answers.
+func (a *Answers) family() family { return familyOf(a.Subnet.Addr()) }
+
 // wayChain returns the name of a bridge's chain of marks.
 func wayChain(bridge string) string { return prefixWay + bridge }
 
@@ -42,7 +45,7 @@ func (a *Answers) ruleset(ways []routing.Way) *ruleset {
 		chain.Rules = append(chain.Rules, marked(owner, matches, target))
 	}
 	restore := fmt.Sprintf("CONNMARK --restore-mark --nfmask %#x --ctmask %#[1]x", a.Mask)
-	return &ruleset{family: v4, owner: owner, chains: []Chain{chain}, rules: []Rule{
+	return &ruleset{family: a.family(), owner: owner, chains: []Chain{chain}, rules: []Rule{
 		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "-o "+a.Bridge, chain.Name)},
 		{Table: "mangle", Chain: "PREROUTING", Spec: marked(owner,
 			fmt.Sprintf("-i %s -m connmark ! --mark 0x0/%#x", a.Bridge, a.Mask), restore)},
@@ -66,7 +69,7 @@ func (a *Answers) record(k *Kernel) error {
 
 // look returns what the host needs by now, and what to do about boxrun's rules and routes.
 func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
-	f, err := k.routing()
+	f, err := k.routing(a.family())
 	if err != nil {
 		return routing.Answers{}, routing.Change{}, err
 	}
@@ -76,7 +79,7 @@ func (a *Answers) look(k *Kernel) (routing.Answers, routing.Change, error) {
 
 // marks returns what to change about the rules that mark connections.
 func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
-	have, err := k.rules(v4)
+	have, err := k.rules(a.family())
 	if err == nil && len(ways) > 0 {
 		return a.ruleset(ways).repair(k, have)
 	}
@@ -109,13 +112,13 @@ func (a *Answers) ensure(k *Kernel) error {
 	if err != nil || len(e.lines) == 0 {
 		return err
 	}
-	return k.restore(string(v4), e.input(tableOrder()))
+	return k.restore(string(a.family()), e.input(tableOrder()))
 }
 
 // undo goes by what is there: rules of routing for the bridge or its subnet, and rules with the bridge's mark.
 func (a *Answers) undo(k *Kernel) error {
-	k.lists = nil
-	f, err := k.routing()
+	delete(k.lists, a.family())
+	f, err := k.routing(a.family())
 	errs := []error{rulesets{a.ruleset(nil)}.undo(k), err}
 	if err == nil {
 		errs = append(errs, k.reroute(f.Change(a.Bridge, a.Subnet, routing.Answers{})))
@@ -134,48 +137,48 @@ func (a *Answers) repairCommands(k *Kernel) ([]string, error) {
 	return append(up, e.commands(a.ruleset(want.Ways))...), err
 }
 
-// routing returns the host's routing, read or kept. Where all answers leave by a single way, two lists are read.
-func (k *Kernel) routing() (routing.Facts, error) {
-	if err := k.readLists(); err != nil || k.lists.Plain() {
+// routing returns the host's routing for a family, read or kept. Where all answers leave by a single way, two lists are read.
+func (k *Kernel) routing(of family) (routing.Facts, error) {
+	l, err := k.readLists(of)
+	if err != nil || l.Plain() {
 		return routing.Facts{}, err
 	}
-	var err error
-	if k.lists.Addrs == nil {
-		k.lists.Addrs, err = dump.Addrs(k.link, nil, netlink.FAMILY_V4)
+	if l.Addrs == nil {
+		l.Addrs, err = dump.Addrs(k.link, nil, l.Family)
 	}
-	if err == nil && k.lists.Links == nil {
-		k.lists.Links, err = dump.Links(k.link)
+	if err == nil && l.Links == nil {
+		l.Links, err = dump.Links(k.link)
 	}
-	return routing.Read(*k.lists), err
+	return routing.Read(*l), err
 }
 
 // readLists reads the routing rules and the routes of all tables, unless both are kept.
-func (k *Kernel) readLists() error {
-	if k.lists != nil {
-		return nil
+func (k *Kernel) readLists(of family) (*routing.Lists, error) {
+	if have := k.lists[of]; have != nil {
+		return have, nil
 	}
-	listed, err := dump.Rules(k.link, netlink.FAMILY_V4)
-	if err != nil {
-		return fmt.Errorf("reading the routing rules: %w", err)
+	l := &routing.Lists{Family: of.inet()}
+	var err error
+	if l.Rules, err = dump.Rules(k.link, l.Family); err != nil {
+		return l, fmt.Errorf("reading the routing rules: %w", err)
 	}
-	routes, err := dump.Routes(k.link, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return fmt.Errorf("reading the routes: %w", err)
+	if l.Routes, err = dump.Routes(k.link, l.Family, &netlink.Route{}, netlink.RT_FILTER_TABLE); err != nil {
+		return l, fmt.Errorf("reading the routes: %w", err)
 	}
-	k.lists = &routing.Lists{Rules: listed, Routes: routes}
-	return nil
+	k.lists[of] = l
+	return l, nil
 }
 
 // reroute makes a change of boxrun's rules and routes.
 func (k *Kernel) reroute(c routing.Change) error {
-	k.lists = nil
+	clear(k.lists)
 	return c.Apply(k.link)
 }
 
 // Astray asks the kernel for the way of answers of a box, and returns a line for each address whose answers leave
 // neither by the device of the address nor as the host's own answers do. The marks are those that the rules set by now.
 func (k *Kernel) Astray(bridge string, box netip.Addr, published func(netip.Addr) bool) ([]string, error) {
-	f, err := k.routing()
+	f, err := k.routing(familyOf(box))
 	if err != nil {
 		return nil, err
 	}
@@ -197,9 +200,10 @@ func (k *Kernel) Astray(bridge string, box netip.Addr, published func(netip.Addr
 	return lines, nil
 }
 
-// Unjudged returns a line for each routing rule that boxrun cannot plan the answers of boxes by.
-func (k *Kernel) Unjudged() ([]string, error) {
-	f, err := k.routing()
+// Unjudged returns a line for each routing rule that boxrun cannot plan the answers of a box by, at an address of either
+// family.
+func (k *Kernel) Unjudged(box netip.Addr) ([]string, error) {
+	f, err := k.routing(familyOf(box))
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +212,7 @@ func (k *Kernel) Unjudged() ([]string, error) {
 
 // mark returns the mark that the kernel's rules set for questions for an address.
 func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
-	have, err := k.rules(v4)
+	have, err := k.rules(familyOf(addr))
 	for _, r := range have.Rules("mangle", wayChain(bridge)) {
 		if _, after, ok := strings.Cut(r.Text, "--set-xmark "); ok && strings.Contains(r.Text, " "+addr.String()+" ") {
 			_, err = fmt.Sscanf(after, "0x%x", &mark)

@@ -81,29 +81,11 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 	if err != nil {
 		return err
 	}
-	return k.forgetFlows(familyOf(f.Box), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
+	return dump.ForgetFlows(k.link, familyOf(f.Box).inet(), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
 }
-
-// forgetFlows deletes the tracked connections of a family for which match says yes.
-func (k *Kernel) forgetFlows(f family, match flowMatch) error {
-	_, err := dump.Retry(func() (uint, error) {
-		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(f.inet()), match)
-	})
-	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
-	if err != nil {
-		return fmt.Errorf("deleting tracked connections: %w", err)
-	}
-	return nil
-}
-
-// flowMatch makes a function a filter.
-type flowMatch func(*netlink.ConntrackFlow) bool
-
-// MatchConntrackFlow is what netlink calls.
-func (m flowMatch) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return m(flow) }
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
-	from, to, answers := addrOf(flow.Forward.SrcIP), addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
+	from, to, answers := dump.AddrOf(flow.Forward.SrcIP), dump.AddrOf(flow.Forward.DstIP), dump.AddrOf(flow.Reverse.SrcIP)
 	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[flow.Forward.Protocol]
 	if !known {
 		return false
@@ -115,9 +97,4 @@ func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d directi
 		here := p.IP == to || !p.IP.IsValid() && (slices.Contains(local, to) || to.IsLoopback())
 		return here && p.Proto == proto && p.First <= flow.Forward.DstPort && flow.Forward.DstPort <= p.Last
 	})
-}
-
-func addrOf(ip []byte) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
 }

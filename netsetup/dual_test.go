@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/nstest"
 	"boxrun/netsetup/six"
 
@@ -30,7 +32,9 @@ const dualScript = `
 	ip -6 route add default via 2001:db8:7::2 dev ext0 proto ra
 	ip -n client -6 route add fd42::/64 via 2001:db8:7::1`
 
-// dualReach is who is to reach what by IPv6, as [reach] is by IPv4.
+// dualReach is who is to reach what by IPv6, as [reach] is by IPv4. Among the probes are the cases of netavark ("port
+// forwarding ipv6" and "dual", tcp and udp, ranges, a host IP), those of CNI's portmap for IPv6 (a host IP, hairpin, the
+// host itself) and Docker's of localhost (::1 is not translated).
 var dualReach = []struct {
 	probe labProbe
 	want  string
@@ -80,6 +84,7 @@ func testDualStack(t *testing.T, l *lab) {
 	nstest.Shell(t, "ip6tables -P FORWARD ACCEPT")
 	l.policy("ACCEPT")
 	l.rogue(t)
+	l.movedFlow(t)
 	if got := l.driftOfAll(); got != "" {
 		t.Errorf("drift:\n%s", got)
 	}
@@ -92,9 +97,7 @@ func (l *lab) dual() {
 	l.t.Helper()
 	n := sbr0()
 	n.Dir, n.Subnet6 = l.t.TempDir(), dualSubnet
-	web, db := webBox(), dbBox()
-	https := Port{HostIP: netip.MustParseAddr("2001:db8:7::1"), Host: 8460, Container: 443, Count: 1, Proto: "tcp"}
-	web.Ports = append(web.Ports, https)
+	web, db := dualWeb(), dbBox()
 	db.AllowFrom = append(db.AllowFrom, mustPrefix("2001:db8:7::2/128"))
 	l.plans = l.plans[:1]
 	l.add(Host6())
@@ -105,6 +108,40 @@ func (l *lab) dual() {
 		b.Subnet6 = dualSubnet
 		l.add(Ports(b))
 		l.within(b.Name, insideOf(b).Ensure)
+	}
+}
+
+// dualWeb is the box web, with a port of IPv6 alone.
+func dualWeb() Box {
+	web := webBox()
+	https := Port{HostIP: netip.MustParseAddr("2001:db8:7::1"), Host: 8460, Container: 443, Count: 1, Proto: "tcp"}
+	web.Ports, web.Subnet6 = append(web.Ports, https), dualSubnet
+	return web
+}
+
+// movedFlow has a flow of udp follow the rules for its port: CNI's portmap and netavark have lost such flows.
+func (l *lab) movedFlow(t *testing.T) {
+	t.Helper()
+	const answered = "2001:db8:7::2 to port 53, mss 0"
+	flow := l.converse(labProbe{"client", "udp", "2001:db8:7::2", "[2001:db8:7::1]:5353"})
+	closed := dualWeb()
+	closed.Ports = nil
+	last := len(l.plans) - 2 // web's
+	for _, c := range []struct {
+		box  Box
+		when string
+		want []string
+	}{
+		{closed, "no longer published", []string{noAnswer, portClosed}}, {dualWeb(), "published again", []string{answered}},
+	} {
+		p := Ports(c.box)
+		if err := p.Apply(l.k); err != nil {
+			t.Fatal(err)
+		}
+		l.plans[last] = &p
+		if got := flow.ask(t); !slices.Contains(c.want, got) {
+			t.Errorf("a flow to a port %s: got %q, want %q", c.when, got, c.want)
+		}
 	}
 }
 
@@ -120,7 +157,7 @@ func (l *lab) within(namespace string, do func() error) {
 		l.t.Fatal(err)
 	}
 	defer ns.Close()
-	if _, err := inNetwork(ns, func() (struct{}, error) { return struct{}{}, do() }); err != nil {
+	if _, err := dump.InNetwork(ns, func() (struct{}, error) { return struct{}{}, do() }); err != nil {
 		l.t.Fatal(err)
 	}
 }

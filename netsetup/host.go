@@ -150,6 +150,7 @@ func Bridge(n Network) Plan {
 		p.Settings6 = bridgeSettings6(n.Bridge)
 		p.Address6 = &Address{Device: n.Bridge, Prefix: netip.PrefixFrom(n.Gateway6(), n.Subnet6.Bits())}
 		p.Rules6 = bridgeRules(n, v6)
+		p.Answers6 = &Answers{Bridge: n.Bridge, Subnet: n.Subnet6.Masked(), Mask: n.Marks}
 	}
 	return p
 }

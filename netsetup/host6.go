@@ -50,13 +50,15 @@ func forwarding6() Sysctl {
 	}
 }
 
-// bridgeSettings6 are the settings of a bridge for IPv6. The host believes no advertisement of a box.
+// bridgeSettings6 are the settings of a bridge for IPv6. The host believes no advertisement of a box. The bridge's
+// link-local address, from which the host asks for the MACs of boxes, is used at once, too: a host with a detection of
+// duplicates asks nothing for the two seconds after the first port.
 func bridgeSettings6(bridge string) []Sysctl {
 	forward := Sysctl{Key: deviceKey6(bridge, "forwarding"), Value: "1"}
 	if forceForwarding() != nil {
 		forward.Key = deviceKey6(bridge, "force_forwarding")
 	}
-	return []Sysctl{{Key: deviceKey6(bridge, "accept_ra"), Value: "0"}, forward}
+	return []Sysctl{{Key: deviceKey6(bridge, "accept_ra"), Value: "0"}, {Key: deviceKey6(bridge, "accept_dad"), Value: "0"}, forward}
 }
 
 // deviceKey6 returns the key of an IPv6 setting of a device. "all" and "default" are devices here.

@@ -3,6 +3,7 @@ package netsetup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -27,7 +28,7 @@ type Kernel struct {
 	eth   *ethtool.Ethtool
 	ipt   map[family]*iptables.IPTables // opening one starts a process
 	kept  map[family]*rules.Kept
-	lists *routing.Lists // nil: to be read
+	lists map[family]*routing.Lists // as read
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -52,6 +53,7 @@ func Open() (*Kernel, error) {
 	return &Kernel{
 		link: dump.OfHost(), eth: eth,
 		ipt: map[family]*iptables.IPTables{}, kept: map[family]*rules.Kept{v4: {}, v6: {}},
+		lists: map[family]*routing.Lists{},
 	}, nil
 }
 
@@ -64,7 +66,8 @@ func (k *Kernel) Close() {
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
 func (k *Kernel) Reread() {
-	k.lists, k.awaited = nil, false
+	k.awaited = false
+	clear(k.lists)
 	for _, kept := range k.kept {
 		kept.Doubt()
 	}
@@ -130,21 +133,41 @@ func legacy() (bool, error) {
 	return backend == rules.Legacy, err
 }
 
-// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend. Each table among
-// the lines is a transaction. The kept rules follow.
+// restore feeds lines to the restore of a tool: iptables, ip6tables, or the iptables of the other backend.
 func (k *Kernel) restore(tool string, lines []string) error {
-	err := rules.Restore(tool, lines, lockSeconds)
+	return k.restoreAll(map[string][]string{tool: lines})[tool]
+}
+
+// restoreAll feeds lines to the restores of tools at the same time, and returns the errors by tool. Each table among the
+// lines is a transaction. The kept rules follow. The legacy backend has one lock for all tools, for which some releases
+// look once a second only: there the tools come one after another.
+func (k *Kernel) restoreAll(inputs map[string][]string) map[string]error {
+	var all sync.WaitGroup
+	var one, done sync.Mutex
+	failed := map[string]error{}
+	alone, _ := legacy()
+	for tool, lines := range inputs {
+		all.Go(func() {
+			if alone {
+				one.Lock()
+				defer one.Unlock()
+			}
+			if err := rules.Restore(tool, lines, lockSeconds); err != nil {
+				done.Lock()
+				defer done.Unlock()
+				failed[tool] = err
+			}
+		})
+	}
+	all.Wait()
 	for f, kept := range k.kept {
-		switch {
-		case err != nil:
+		if len(failed) > 0 {
 			kept.Drop()
-		case f == family(tool):
-			kept.Write(lines)
-		default:
-			kept.Pass(lines)
+		} else {
+			kept.Follow(inputs[string(f)], slices.Concat(slices.Collect(maps.Values(inputs))...))
 		}
 	}
-	return err
+	return failed
 }
 
 // linkByName returns nil where there is no such link.

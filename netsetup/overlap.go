@@ -72,13 +72,14 @@ func noBridge(name string, links []netlink.Link) error {
 // of another interface overlaps: each address has a route, be it the route to itself.
 func (k *Kernel) Overlap(n Network) error {
 	bridge, err := k.linkByName(n.Bridge)
-	if err == nil && bridge != nil {
-		err = k.readLists()
-	}
 	if err != nil || bridge == nil {
 		return err
 	}
-	for _, r := range k.lists.Routes {
+	lists, err := k.readLists(v4)
+	if err != nil {
+		return err
+	}
+	for _, r := range lists.Routes {
 		if dst := dump.PrefixOf(r.Dst); !isDefault(dst) && dst.Overlaps(n.Subnet) && routeLink(r) != bridge.Attrs().Index {
 			return Overlap(n)
 		}

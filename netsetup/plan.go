@@ -34,6 +34,7 @@ type Plan struct {
 	Features    *Features      `json:"features,omitempty"`
 	Plug        *Plug          `json:"hairpin,omitempty"`
 	Answers     *Answers       `json:"answers,omitempty"`
+	Answers6    *Answers       `json:"answers6,omitempty"`
 	Chains      []Chain        `json:"chains,omitempty"` // these three are a single step, a transaction of iptables
 	Rules       []Rule         `json:"rules,omitempty"`
 	Flows       *Flows         `json:"flows,omitempty"`
@@ -79,8 +80,8 @@ func (p *Plan) ground() []step {
 		stepIf(p.Features), stepIf(p.Plug))
 }
 
-// answers returns the step of the rules for answers.
-func (p *Plan) answers() []step { return stepIf(p.Answers) }
+// answers returns the steps of the rules for answers.
+func (p *Plan) answers() []step { return slices.Concat(stepIf(p.Answers), stepIf(p.Answers6)) }
 
 // above returns the steps after the rules.
 func (p *Plan) above() []step { return stepIf(p.Localnet) }
@@ -164,10 +165,10 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 		return p, false, err
 	}
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
-	p.Chains6, p.Rules6 = fresh.Chains6, fresh.Rules6
-	if p.Answers != nil {
-		if err := p.Answers.record(k); err != nil {
-			return p, false, fmt.Errorf("recording %v: %w", p.Answers, err)
+	p.Chains6, p.Rules6, p.Answers6 = fresh.Chains6, fresh.Rules6, fresh.Answers6
+	for _, s := range p.answers() {
+		if err := s.record(k); err != nil {
+			return p, false, fmt.Errorf("recording %v: %w", s, err)
 		}
 	}
 	renewed, err := json.Marshal(p)

@@ -132,7 +132,7 @@ func (rs rulesets) ensure(k *Kernel) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(rs.restore(k, all, tableOrder())...); err != nil {
+	if err := joined(rs.restore(k, all, tableOrder())); err != nil {
 		return err
 	}
 	for i, r := range rs {
@@ -143,16 +143,19 @@ func (rs rulesets) ensure(k *Kernel) error {
 	return err
 }
 
-// restore writes the edits of each family, and returns an error or nil for each.
-func (rs rulesets) restore(k *Kernel, all []edits, order []string) []error {
-	errs := make([]error, len(rs))
+// restore writes the edits of each family, and returns the errors by family.
+func (rs rulesets) restore(k *Kernel, all []edits, order []string) map[string]error {
+	inputs := map[string][]string{}
 	for i, r := range rs {
 		if len(all[i].lines) > 0 {
-			errs[i] = k.restore(string(r.family), all[i].input(order))
+			inputs[string(r.family)] = all[i].input(order)
 		}
 	}
-	return errs
+	return k.restoreAll(inputs)
 }
+
+// joined joins errors by family.
+func joined(errs map[string]error) error { return errors.Join(errs[string(v4)], errs[string(v6)]) }
 
 // edits is what is out of place, and the lines of iptables-restore that set things right, by table.
 type edits struct {
@@ -358,11 +361,12 @@ func (rs rulesets) undo(k *Kernel) error {
 	}
 	order := tableOrder()
 	slices.Reverse(order)
-	for i, failed := range rs.restore(k, all, order) {
-		if failed != nil {
-			err = errors.Join(err, k.removeSingly(rs[i].family, all[i]))
+	failed := rs.restore(k, all, order)
+	for i, r := range rs {
+		if failed[string(r.family)] != nil {
+			err = errors.Join(err, k.removeSingly(r.family, all[i]))
 		}
-		err = errors.Join(err, k.forget(rs[i].flows, bothWays))
+		err = errors.Join(err, k.forget(r.flows, bothWays))
 	}
 	return err
 }

@@ -182,11 +182,12 @@ func (r *ReversePath) settle() []string {
 
 // defaultDevices returns the devices of the IPv4 default routes of all tables, each once.
 func (k *Kernel) defaultDevices() ([]string, error) {
-	if err := k.readLists(); err != nil {
+	lists, err := k.readLists(v4)
+	if err != nil {
 		return nil, err
 	}
 	var devices []string
-	for _, index := range routing.DefaultLinks(k.lists.Routes, 0) {
+	for _, index := range routing.DefaultLinks(lists.Routes, 0) {
 		link, err := k.link.LinkByIndex(index)
 		if err != nil {
 			return nil, fmt.Errorf("looking up the default route's device: %w", err)

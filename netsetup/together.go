@@ -61,7 +61,37 @@ func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
 	if err := k.readRules(rulesetsOf(plans)); err != nil {
 		return fmt.Errorf("setting up the rules: %w", err)
 	}
-	return errors.Join(ensureFamily(k, v4, plans, drift), ensureFamily(k, v6, plans, drift))
+	var drifted rulesets
+	inputs := map[string][]string{}
+	for _, f := range []family{v4, v6} {
+		lines, of, err := repairFamily(k, f, plans, drift)
+		if err != nil {
+			return err
+		}
+		if len(of) > 0 {
+			inputs[string(f)], drifted = lines, append(drifted, of...)
+		}
+	}
+	if err := joined(k.restoreAll(inputs)); err != nil {
+		return fmt.Errorf("setting up the rules of %s: %w", strings.Join(drifted.owners(), ", "), err)
+	}
+	for _, r := range drifted {
+		if err := k.forget(r.flows, toBox); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owners returns the owners of rulesets, each once.
+func (rs rulesets) owners() []string {
+	var names []string
+	for _, r := range rs {
+		if !slices.Contains(names, r.owner) {
+			names = append(names, r.owner)
+		}
+	}
+	return names
 }
 
 // rulesetsOf returns the rulesets of all plans, one of each family.
@@ -77,12 +107,11 @@ func rulesetsOf(plans []Plan) rulesets {
 	return all
 }
 
-// ensureFamily puts the rules of a family in place, and adds what was out of place to the drift of each plan.
-func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
+// repairFamily returns the lines that put the rules of a family in place, and the rulesets that were not, and adds what was
+// out of place to the drift of each plan.
+func repairFamily(k *Kernel, f family, plans []Plan, drift [][]string) (lines []string, drifted rulesets, err error) {
 	have := k.kept[f].Tables().Clone()
 	var all edits
-	var names []string
-	var drifted rulesets
 	for i := range plans {
 		for _, r := range plans[i].rulesets() {
 			if r.family != f {
@@ -90,27 +119,16 @@ func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
 			}
 			e, err := r.repair(k, have)
 			if err != nil {
-				return fmt.Errorf("setting up the rules of %s: %w", r.owner, err)
+				return nil, nil, fmt.Errorf("setting up the rules of %s: %w", r.owner, err)
 			}
 			if len(e.drift) > 0 {
-				names, drifted = append(names, r.owner), append(drifted, r)
+				drifted = append(drifted, r)
 				drift[i] = append(drift[i], e.drift...)
 			}
 			all.include(e, f, &have)
 		}
 	}
-	if len(drifted) == 0 {
-		return nil
-	}
-	if err := k.restore(string(f), all.input(tableOrder())); err != nil {
-		return fmt.Errorf("setting up the rules of %s: %w", strings.Join(names, ", "), err)
-	}
-	for _, r := range drifted {
-		if err := k.forget(r.flows, toBox); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.input(tableOrder()), drifted, nil
 }
 
 // include adds the lines of e, and does them to the tables.
@@ -173,13 +191,13 @@ func removalOf(k *Kernel, plans []Plan, errs []error) map[family]*edits {
 func (k *Kernel) remove(removal map[family]*edits, each func(undo func(p *Plan) error)) {
 	order := tableOrder()
 	slices.Reverse(order)
-	var err error
-	for _, f := range []family{v4, v6} {
-		if len(removal[f].lines) > 0 {
-			err = errors.Join(err, k.restore(string(f), removal[f].input(order)))
+	inputs := map[string][]string{}
+	for f, e := range removal {
+		if len(e.lines) > 0 {
+			inputs[string(f)] = e.input(order)
 		}
 	}
-	if err != nil {
+	if joined(k.restoreAll(inputs)) != nil {
 		each(func(p *Plan) error { return p.rulesets().undo(k) })
 		return
 	}

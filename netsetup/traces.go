@@ -60,17 +60,18 @@ func FindTraces(k *Kernel) (Traces, error) {
 			return found, err
 		}
 		found.Rules = slices.Concat(found.Rules, tracesAmong(have), tracesAmong(other))
+		facts, err := k.routing(f)
+		if err != nil {
+			return found, err
+		}
+		lookups, routes := facts.Owned()
+		found.Lookups, found.Routes = append(found.Lookups, lookups...), append(found.Routes, routes...)
 	}
 	found.Unmanaged = tracedManagers()
 	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(leases.CNI)
 	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
-	if err := errors.Join(bridgesErr, leasesErr); err != nil {
-		return found, err
-	}
-	f, err := k.routing()
-	found.Lookups, found.Routes = f.Owned()
-	return found, err
+	return found, errors.Join(bridgesErr, leasesErr)
 }
 
 // tracesAmong returns boxrun's chains and rules: chains first, each followed by its rules. Tables and chains come

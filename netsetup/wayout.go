@@ -26,7 +26,7 @@ func DefaultGateway(pid int) (netip.Addr, error) {
 	if len(routes) == 0 {
 		return netip.Addr{}, nil
 	}
-	return addrOf(routes[0].Gw), nil
+	return dump.AddrOf(routes[0].Gw), nil
 }
 
 // discard is the port of a service that throws packets away (RFC 863). Nobody need listen.
@@ -64,6 +64,6 @@ func knows(pid int, addr netip.Addr) (bool, error) {
 	})
 	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
 		answered := e.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0 && len(e.HardwareAddr) > 0
-		return answered && addrOf(e.IP) == addr
+		return answered && dump.AddrOf(e.IP) == addr
 	}), err
 }

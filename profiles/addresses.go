@@ -25,14 +25,16 @@ func parseIPv4(s string) (netip.Addr, error) {
 
 // nameServer reads the address of a DNS server that a box can reach.
 func nameServer(s string) (netip.Addr, error) {
-	ip, err := parseIPv4(s)
-	if err == nil && ip.IsLoopback() {
-		err = errors.New("must not be loopback, which inside a box is the box itself")
+	ip, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || ip.Zone() != "" || ip.Is4In6():
+		return ip, errors.New("must be an IPv4 or IPv6 address")
+	case ip.IsLoopback():
+		return ip, errors.New("must not be loopback, which inside a box is the box itself")
+	case ip.IsUnspecified() || ip.IsMulticast() || ip.Is6() && ip.IsLinkLocalUnicast():
+		return ip, errors.New("must be the address of one server")
 	}
-	if err == nil && (ip.IsUnspecified() || ip.IsMulticast()) {
-		err = errors.New("must be the address of one server")
-	}
-	return ip, err
+	return ip, nil
 }
 
 // parsePrefix reads an IPv4 network.

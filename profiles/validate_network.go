@@ -99,18 +99,21 @@ func (n *Network) checkIP(s *section) {
 	}
 }
 
-// checkFamilies refuses ports and clients of IPv6 for a box without.
+// checkFamilies refuses ports, clients and name servers of IPv6 for a box without.
 func (n *Network) checkFamilies(s *section) {
-	const hint = "is of IPv6, which the box has with subnet6 = \"auto\", got %q"
-	for i, p := range n.Ports {
-		if p.Is6() && n.Subnet6 == "" && s.valid("subnet6", at("ports", i)) {
-			s.refuse(at("ports", i), hint, p)
+	refuse := func(key string, i int, six bool, got any) {
+		if six && n.Subnet6 == "" && s.valid("subnet6", at(key, i)) {
+			s.refuse(at(key, i), "is of IPv6, which the box has with subnet6 = \"auto\", got %q", got)
 		}
 	}
+	for i, p := range n.Ports {
+		refuse("ports", i, p.Is6(), p)
+	}
 	for i, from := range n.AllowFrom {
-		if from.Addr().Is6() && n.Subnet6 == "" && s.valid("subnet6", at("allow_from", i)) {
-			s.refuse(at("allow_from", i), hint, from)
-		}
+		refuse("allow_from", i, from.Addr().Is6(), from)
+	}
+	for i, server := range n.DNS {
+		refuse("dns", i, server.Is6() && n.Mode == BridgeMode, server)
 	}
 }
 

@@ -35,7 +35,7 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 		text, err := files.ReadIfThere("/etc/resolv.conf")
 		return ofHostMode(n, text), err
 	}
-	host, err := resolvers.OfHost()
+	host, err := resolvers.OfHost(box.HasIPv6(n))
 	if len(n.Search) > 0 {
 		host.Search = n.Search
 	}

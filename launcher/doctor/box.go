@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,24 +155,25 @@ func (b boxLooks) servers(context.Context) Check {
 // answers asks the kernel whether what is published answers where the host does: without traffic, as a client beyond a
 // router of each uplink would see.
 func (b boxLooks) answers(k *netsetup.Kernel) []Check {
-	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.PortsFor(b.Addr)...)
-	if err != nil {
-		return []Check{broken(err)}
+	var astray, unjudged []string
+	for _, inside := range b.Addrs() {
+		ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.PortsFor(inside)...)
+		if err != nil {
+			return []Check{broken(err)}
+		}
+		lost, lostErr := k.Astray(b.Profile.Network.Bridge, inside, func(addr netip.Addr) bool {
+			return slices.ContainsFunc(ports, func(p netsetup.Port) bool { return !p.HostIP.IsValid() || p.HostIP == addr })
+		})
+		unclear, unclearErr := k.Unjudged(inside)
+		if err := cmp.Or(lostErr, unclearErr); err != nil {
+			return []Check{broken(err)}
+		}
+		astray, unjudged = append(astray, lost...), append(unjudged, unclear...)
 	}
-	astray, err := k.Astray(b.Profile.Network.Bridge, b.Addr, func(addr netip.Addr) bool {
-		return slices.ContainsFunc(ports, func(p netsetup.Port) bool { return !p.HostIP.IsValid() || p.HostIP == addr })
-	})
 	switch {
-	case err != nil:
-		return []Check{broken(err)}
 	case len(astray) > 0:
 		return []Check{fail("clients of that address hang: their routers drop what comes from elsewhere", network.RepairCommand, "%s", strings.Join(astray, "; "))}
-	}
-	unjudged, err := k.Unjudged()
-	if err != nil {
-		return []Check{broken(err)}
-	}
-	if len(unjudged) > 0 {
+	case len(unjudged) > 0:
 		return []Check{warn("what such a rule leads elsewhere on the host it leads not, or not alike, for boxes",
 			"add a rule by address beside it: ip rule add from ADDRESS lookup TABLE",
 			"boxrun cannot plan answers by %s", strings.Join(unjudged, "; "))}

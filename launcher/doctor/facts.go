@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/outsider"
 	"boxrun/profiles"
 )
 
@@ -29,7 +30,7 @@ type facts struct {
 	apptainer func() (apptainerFacts, error)
 	external  func() (netsetup.External, error)
 
-	outsider  *netsetup.Outsider // the network of test clients; nil where the network could not be made
+	outsider  *outsider.Outsider // the network of test clients; nil where the network could not be made
 	noOutside string             // why outsider is nil
 }
 
@@ -58,7 +59,7 @@ func (f *facts) openOutside(boxes []*box.Box) (takeAway func()) {
 	if e, err := f.external(); err == nil && e.MTU > 0 {
 		mtu = min(mtu, e.MTU)
 	}
-	o, err := netsetup.OpenOutsider(mtu - 100)
+	o, err := outsider.Open(mtu - 100)
 	if err != nil {
 		f.noOutside = err.Error()
 		return func() {}

@@ -318,7 +318,7 @@ func size(n uint64) string {
 // resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
 // behind the stub must be known.
 func (h hostLooks) resolver(context.Context) Check {
-	r, err := resolvers.OfHost()
+	r, err := resolvers.OfHost(slices.ContainsFunc(h.boxes, func(b *box.Box) bool { return b.Addr6().IsValid() }))
 	if err != nil {
 		return broken(err)
 	}

@@ -118,6 +118,9 @@ func (b boxLooks) noWayOut(err error) Check {
 // leaving walks a packet of the box through the rules. The packet has no interface and address to come from yet.
 func (b boxLooks) leaving(f firewall.State, packet firewall.Packet) firewall.Outcome {
 	packet.In, packet.Src = b.Profile.Network.Bridge, b.Addr
+	if packet.Dst.Is6() {
+		packet.Src = b.Addr6()
+	}
 	return f.Forwarded(packet, netip.AddrPort{})
 }
 

@@ -91,7 +91,7 @@ func sharedTopics() []topic {
 				return rulesIn(p, func(table, chain string) bool { return table == "mangle" && strays(chain) })
 			}},
 		{"way of answers", "leave by where the questions came in", "a port published on several uplinks, or beside a VPN, answers on one of them only",
-			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers} }},
+			func(p plan) plan { return plan{Owner: p.Owner, Answers: p.Answers, Answers6: p.Answers6} }},
 		{"forward", "BOXRUN-FWD comes first", "other rules, such as Docker's policy DROP, decide about packets of boxes",
 			func(p plan) plan { return rulesOf(p, "filter") }},
 		{"guard of 127.0.0.1", "in place", "without the rule boxes reach the host's own 127.0.0.1; without the sysctl 127.0.0.1 does not reach boxes",

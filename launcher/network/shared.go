@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/netsetup/outsider"
 	"boxrun/profiles"
 )
 
@@ -296,7 +297,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 	for _, name := range swept {
 		lines = append(lines, sweptLine(name))
 	}
-	devices, deviceErr := netsetup.SweepOutsiders()
+	devices, deviceErr := outsider.Sweep()
 	for _, name := range devices {
 		lines = append(lines, "removed what a killed doctor left: "+name)
 	}

@@ -14,7 +14,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
-	"boxrun/netsetup"
+	"boxrun/netsetup/outsider"
 	"boxrun/profiles"
 )
 
@@ -42,7 +42,7 @@ const (
 // the port is published on.
 func openProbe(s *box.Store, b *box.Box, ports []profiles.Port) (*probe, error) {
 	const wire = 1500
-	o, err := netsetup.OpenOutsider(wire)
+	o, err := outsider.Open(wire)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func openProbe(s *box.Store, b *box.Box, ports []profiles.Port) (*probe, error) 
 
 // newAttempt returns a connection to a published port of the box at an address of either family. For a port on 127.0.0.1
 // the host itself is the client.
-func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port, o *netsetup.Outsider) (attempt, error) {
+func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port, o *outsider.Outsider) (attempt, error) {
 	way, err := network.EntranceOf(s, b, inside, p)
 	client := o.Source(inside)
 	a := attempt{from: client.String(), to: way.To, proto: p.Proto, dial: o.Dial}

@@ -23,11 +23,11 @@ type List struct {
 // error: somebody must tell the box.
 //
 // A stub on 127.0.0.53 cannot be reached from a box. So where /etc/resolv.conf names only a stub, OfHost reads the files
-// in which systemd-resolved and NetworkManager keep the real servers. Servers out of reach of a box with its single IPv4
-// address are left out: loopback and IPv6 servers. IPv4's link-local 169.254.0.0/16 stays, as clouds have their
-// resolvers there and the host forwards to them.
-func OfHost() (List, error) {
-	return below("/")
+// in which systemd-resolved and NetworkManager keep the real servers. Servers out of reach of a box are left out: those on
+// loopback, those of IPv6 for a box without (six is false), and those on a link of the host's. IPv4's link-local
+// 169.254.0.0/16 stays, as clouds have their resolvers there and the host forwards to them.
+func OfHost(six bool) (List, error) {
+	return below("/", six)
 }
 
 // Files returns the files read by OfHost, in the order of reading.
@@ -41,7 +41,7 @@ func Files() []string {
 }
 
 // below reads the files below root.
-func below(root string) (List, error) {
+func below(root string, six bool) (List, error) {
 	var search, options []string
 	for i, file := range Files() {
 		text, err := os.ReadFile(filepath.Join(root, file))
@@ -58,7 +58,7 @@ func below(root string) (List, error) {
 		if i == 0 { // the options of the host's own answers
 			options = r.Options
 		}
-		if r.Servers = slices.DeleteFunc(r.Servers, unreachable); len(r.Servers) > 0 {
+		if r.Servers = slices.DeleteFunc(r.Servers, unreachable(six)); len(r.Servers) > 0 {
 			if i > 0 {
 				options = untrusted(options)
 			}
@@ -80,9 +80,12 @@ func NameServers(text string) []netip.Addr {
 	return servers[:min(3, len(servers))]
 }
 
-// unreachable reports whether a name server is of no use to a box. The address 0.0.0.0 stands for the machine asking.
-func unreachable(a netip.Addr) bool {
-	return !a.Is4() || a.IsLoopback() || a.IsUnspecified()
+// unreachable returns what reports whether a name server is of no use to a box, with IPv6 or without. The address 0.0.0.0
+// stands for the machine asking.
+func unreachable(six bool) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		return a.IsLoopback() || a.IsUnspecified() || a.Is6() && (!six || a.IsLinkLocalUnicast())
+	}
 }
 
 // Parse reads what resolv.conf(5) says of servers, domains and options, as glibc does: a keyword starts its line, the last of

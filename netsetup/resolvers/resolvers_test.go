@@ -15,6 +15,15 @@ const (
 	unbound  = "nameserver 127.0.0.1\nnameserver ::1\n"
 )
 
+// A box with IPv6 asks servers of both families, but none on a link of the host's.
+func TestOfHostForIPv6(t *testing.T) {
+	const text = "nameserver fe80::1%eth0\nnameserver fe80::2\nnameserver 2001:db8::53\nnameserver ::1\nnameserver 192.0.2.53\n"
+	r, err := below(nstest.Root(t, map[string]string{"etc/resolv.conf": text}), true)
+	if got, want := fmt.Sprint(r.Servers, err), "[2001:db8::53 192.0.2.53] <nil>"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestOfHost(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -48,7 +57,7 @@ func TestOfHost(t *testing.T) {
 		{"no file", nil, "[] [] "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := below(nstest.Root(t, test.files))
+			r, err := below(nstest.Root(t, test.files), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +76,7 @@ func TestOfHostFollowsTheHostsLink(t *testing.T) {
 	if err := os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(root, "etc/resolv.conf")); err != nil {
 		t.Fatal(err)
 	}
-	r, err := below(root)
+	r, err := below(root, false)
 	if got, want := fmt.Sprintf("%v %s %v", r.Servers, r.Source, err), "[172.31.0.2] /run/systemd/resolve/resolv.conf <nil>"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -75,7 +84,7 @@ func TestOfHostFollowsTheHostsLink(t *testing.T) {
 
 func TestOfHostUnreadable(t *testing.T) {
 	root := nstest.Root(t, map[string]string{"etc/resolv.conf/a-directory": ""})
-	_, err := below(root)
+	_, err := below(root, false)
 	want := fmt.Sprintf("looking for the host's name servers: read %s/etc/resolv.conf: is a directory", root)
 	if got := fmt.Sprint(err); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

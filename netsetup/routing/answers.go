@@ -155,10 +155,10 @@ func (f Facts) wanted(ways []Way, bridge string, subnet netip.Prefix, mask uint3
 	var wanted []Rule
 	first, second := f.places()
 	if f.diverted(bridge, subnet) {
-		wanted = append(wanted, Rule{Priority: first, To: subnet, Table: unix.RT_TABLE_MAIN})
+		wanted = append(wanted, Rule{Six: subnet.Addr().Is6(), Priority: first, To: subnet, Table: unix.RT_TABLE_MAIN})
 	}
 	for _, w := range ways {
-		r := Rule{Priority: second, From: bridge, Mark: w.Mark, Mask: mask, Table: w.Table}
+		r := Rule{Six: subnet.Addr().Is6(), Priority: second, From: bridge, Mark: w.Mark, Mask: mask, Table: w.Table}
 		if !slices.Contains(wanted, r) {
 			wanted = append(wanted, r)
 		}

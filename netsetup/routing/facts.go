@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Facts is how the host chooses routes for IPv4.
+// Facts is how the host chooses routes for IPv4, or for IPv6.
 type Facts struct {
+	all    netip.Prefix   // everywhere in the family
 	rules  []netlink.Rule // of others, in the order of asking
 	routes []entry        // of others, in all tables
 	addrs  []address
@@ -36,9 +37,10 @@ type address struct {
 	device string
 }
 
-// Lists are the kernel's lists for IPv4, as package netlink returns them. Without rules of others, and with default
+// Lists are the kernel's lists for a family, as package netlink returns them. Without rules of others, and with default
 // routes over a single device, Addrs and Links are not needed.
 type Lists struct {
+	Family int // netlink.FAMILY_V4 or netlink.FAMILY_V6
 	Rules  []netlink.Rule
 	Routes []netlink.Route // of all tables
 	Addrs  []netlink.Addr
@@ -87,7 +89,7 @@ func hops(r netlink.Route) []*netlink.NexthopInfo {
 
 // Read makes Facts of the kernel's lists.
 func Read(l Lists) Facts {
-	f := Facts{inner: map[string]bool{}, index: map[string]int{}}
+	f := Facts{all: everywhere(l.Family), inner: map[string]bool{}, index: map[string]int{}}
 	names := map[int]string{}
 	for _, link := range l.Links {
 		a := link.Attrs()
@@ -111,7 +113,7 @@ func Read(l Lists) Facts {
 		if own.next == own.addr {
 			own.next = own.next.Next()
 		}
-		if own.addr.IsGlobalUnicast() {
+		if own.addr.IsGlobalUnicast() && (own.addr.Is4() || a.Flags&unix.IFA_F_TEMPORARY == 0) {
 			f.addrs = append(f.addrs, own)
 		}
 	}
@@ -124,7 +126,7 @@ func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 	e := entry{kind: r.Type, metric: r.Priority, split: len(r.MultiPath) > 0}
 	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: addrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
 	if !e.Dst.IsValid() {
-		e.Dst = everywhere()
+		e.Dst = f.all
 	}
 	if e.Table == 0 {
 		e.Table = unix.RT_TABLE_MAIN
@@ -139,4 +141,9 @@ func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 	}
 }
 
-func everywhere() netip.Prefix { return netip.PrefixFrom(netip.IPv4Unspecified(), 0) }
+func everywhere(family int) netip.Prefix {
+	if family == netlink.FAMILY_V6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}

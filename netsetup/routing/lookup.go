@@ -79,7 +79,7 @@ func (f Facts) Unjudged() []string {
 	var lines []string
 	for _, r := range f.rules {
 		if unjudged(r) {
-			lines = append(lines, strings.TrimSpace(fmt.Sprintf("ip rule %d (%s)", r.Priority, asks(r))))
+			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %d (%s)", command(f.all.Addr().Is6(), "rule"), r.Priority, asks(r))))
 		}
 	}
 	return lines

@@ -14,6 +14,7 @@ import (
 // Rule is a routing rule of boxrun's: to a subnet by the main table, or from a bridge by a mark. Boxrun's rules have
 // the protocol of the kernel's own rules, as systemd-networkd removes all others that are not in its files.
 type Rule struct {
+	Six      bool         `json:"six,omitempty"` // a rule of IPv6
 	Priority int          `json:"priority"`
 	To       netip.Prefix `json:"to,omitzero"`
 	From     string       `json:"from,omitempty"` // a bridge
@@ -73,6 +74,14 @@ func (r Route) String() string {
 	return fmt.Sprintf("%s table %d protocol kernel", words, r.Table)
 }
 
+// command returns the program for rules or routes of a family: "ip -6 rule".
+func command(six bool, of string) string {
+	if six {
+		return "ip -6 " + of
+	}
+	return "ip " + of
+}
+
 // compare orders routes by table, networks next to the host first.
 func (r Route) compare(o Route) int {
 	rank := func(r Route) int { return map[bool]int{true: 1}[r.Gateway.IsValid()] }
@@ -83,7 +92,7 @@ func (r Route) compare(o Route) int {
 // ownRule reads a rule of the kernel's list, and reports whether the rule is boxrun's. A kernel before 4.17 tells of
 // no protocol: there boxrun does not know its rules again.
 func ownRule(r netlink.Rule) (Rule, bool) {
-	own := Rule{Priority: r.Priority, To: prefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
+	own := Rule{Six: r.Family == netlink.FAMILY_V6, Priority: r.Priority, To: prefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
 	if r.Mask != nil {
 		own.Mask = *r.Mask
 	}
@@ -100,9 +109,12 @@ func ownRule(r netlink.Rule) (Rule, bool) {
 func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V4, r.Priority, r.Table
+	if r.Six {
+		rule.Family = netlink.FAMILY_V6
+	}
 	rule.IifName, rule.Protocol = r.From, unix.RTPROT_KERNEL
 	if r.To.IsValid() {
-		rule.Dst = &net.IPNet{IP: r.To.Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), 32)}
+		rule.Dst = &net.IPNet{IP: r.To.Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), r.To.Addr().BitLen())}
 	}
 	if r.From != "" {
 		rule.Mark, rule.Mask = r.Mark, &r.Mask
@@ -114,7 +126,7 @@ func (r Rule) netlink() *netlink.Rule {
 func (r Route) netlink(index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index, Table: r.Table, Protocol: unix.RTPROT_KERNEL,
-		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), 32)},
+		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), r.Dst.Addr().BitLen())},
 		Gw:  r.Gateway.AsSlice(), Src: r.Src.AsSlice(),
 	}
 	if !r.Gateway.IsValid() {
@@ -175,16 +187,18 @@ func (c Change) Lines() []string {
 // Commands returns what a person would type to make the change, and to take back what was added.
 func (c Change) Commands() (up, down []string) {
 	for _, r := range c.AddRoutes {
-		up, down = append(up, "ip route replace "+r.String()), append(down, "ip route del "+r.String())
+		ip := command(r.Dst.Addr().Is6(), "route")
+		up, down = append(up, ip+" replace "+r.String()), append(down, ip+" del "+r.String())
 	}
 	for _, r := range c.Add {
-		up, down = append(up, "ip rule add "+r.String()), append(down, "ip rule del "+r.String())
+		ip := command(r.Six, "rule")
+		up, down = append(up, ip+" add "+r.String()), append(down, ip+" del "+r.String())
 	}
 	for _, r := range c.Delete {
-		up = append(up, "ip rule del "+r.String())
+		up = append(up, command(r.Six, "rule")+" del "+r.String())
 	}
 	for _, r := range c.DeleteRoutes {
-		up = append(up, "ip route del "+r.String())
+		up = append(up, command(r.Dst.Addr().Is6(), "route")+" del "+r.String())
 	}
 	slices.Reverse(down)
 	return up, down

@@ -44,27 +44,20 @@ func (k *Kept) Read(program string) (err error) {
 	return err
 }
 
-// Write follows what the restore of the family made of lines. The rules are kept where the number is what the
-// transactions alone have made of it, a transaction for each table.
-func (k *Kept) Write(lines []string) {
-	k.Pass(lines)
-	if k.tables == nil {
-		return
-	}
-	for _, t := range tablesOf(lines) {
-		k.tables.Edit(k.tool, t[0], t[1:])
-	}
-}
-
-// Pass follows what the restore of another family made of lines: the number alone.
-func (k *Kept) Pass(lines []string) {
+// Follow follows what the restore of the family made of own lines, and the restores of all families made of all lines. The
+// rules are kept where the number is what these transactions alone have made of it, a transaction for each table.
+func (k *Kept) Follow(own, all []string) {
 	if k.tables == nil || !k.numbered {
 		k.tables = nil
 		return
 	}
 	now, err := Generation()
-	if k.generation += uint32(len(tablesOf(lines))); err != nil || now != k.generation {
+	if k.generation += uint32(len(tablesOf(all))); err != nil || now != k.generation {
 		k.tables = nil
+		return
+	}
+	for _, t := range tablesOf(own) {
+		k.tables.Edit(k.tool, t[0], t[1:])
 	}
 }
 

@@ -1,4 +1,4 @@
-package netsetup
+package outsider
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,19 +35,19 @@ type Outsider struct {
 }
 
 // The host's ends are named after the process they belong to.
-const outsiderPrefix = "boxrun-d"
+const prefix = "boxrun-d"
 
-// outsiderMTU is the MTU of the client itself, so the client sends segments too large for the host's end unless
+// clientMTU is the MTU of the client itself, so the client sends segments too large for the host's end unless
 // BOXRUN-MSS tells it.
-const outsiderMTU = 1500
+const clientMTU = 1500
 
 // benchmark is kept for testing networks (RFC 2544): nobody's packets go there.
 func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 
-// OpenOutsider makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
+// Open makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
 // end the process.
-func OpenOutsider(mtu int) (*Outsider, error) {
-	o := &Outsider{Device: outsiderPrefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: dump.OfHost()}
+func Open(mtu int) (*Outsider, error) {
+	o := &Outsider{Device: prefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: dump.OfHost()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -59,7 +58,7 @@ func (o *Outsider) open() error {
 	if err := o.pickAddrs(); err != nil {
 		return err
 	}
-	ns, err := inThread(netns.New)
+	ns, err := dump.InThread(netns.New)
 	if err != nil {
 		return fmt.Errorf("making a network namespace: %w", err)
 	}
@@ -89,7 +88,7 @@ func (o *Outsider) openInside() error {
 		return err
 	}
 	defer inside.Close()
-	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, "eth0", outsiderMTU, o.Addr)
+	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, "eth0", clientMTU, o.Addr)
 	if err := errors.Join(lo, eth0); err != nil {
 		return err
 	}
@@ -98,7 +97,7 @@ func (o *Outsider) openInside() error {
 	}
 	awaitUp(inside, "eth0")
 	awaitUp(o.host, o.Device)
-	eth, err := inNetwork(o.ns, ethtool.NewEthtool) // a socket of the client's network, whoever uses the socket
+	eth, err := dump.InNetwork(o.ns, ethtool.NewEthtool) // a socket of the client's network, whoever uses the socket
 	if err != nil {
 		return err
 	}
@@ -177,7 +176,7 @@ func (o *Outsider) pickAddrs() error {
 		p := nthNetwork(benchmark(), (os.Getpid()+i*2047)%networks)
 		taken := slices.ContainsFunc(routes, func(r netlink.Route) bool {
 			dst := dump.PrefixOf(r.Dst)
-			return !isDefault(dst) && dst.Overlaps(p)
+			return dst.Bits() > 1 && dst.Overlaps(p)
 		})
 		if !taken {
 			o.Gateway = p.Addr().Next()
@@ -214,40 +213,42 @@ func (o *Outsider) Source(like netip.Addr) netip.Addr {
 
 // Dial connects from the outsider. The address is IP:PORT.
 func (o *Outsider) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return dialIn(ctx, o.ns, network, address)
+	return dump.DialIn(ctx, o.ns, network, address)
 }
 
 // Listen listens there.
 func (o *Outsider) Listen(ctx context.Context, network, address string) (net.Listener, error) {
-	return inNetwork(o.ns, func() (net.Listener, error) {
+	return dump.InNetwork(o.ns, func() (net.Listener, error) {
 		return new(net.ListenConfig).Listen(ctx, network, address)
 	})
 }
 
 // Close takes the Outsider away, and what the host's connection tracking remembers of the Outsider.
 func (o *Outsider) Close() error {
-	k := Kernel{link: o.host}
-	link, err := k.linkByName(o.Device)
-	if link != nil {
+	link, err := o.host.LinkByName(o.Device)
+	if err == nil {
 		err = o.host.LinkDel(link)
+	}
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		err = nil
 	}
 	if o.ns.IsOpen() {
 		err = errors.Join(err, o.ns.Close())
 	}
 	ours := func(f *netlink.ConntrackFlow) bool { // whichever end began them
-		from, to := addrOf(f.Forward.SrcIP), addrOf(f.Forward.DstIP)
+		from, to := dump.AddrOf(f.Forward.SrcIP), dump.AddrOf(f.Forward.DstIP)
 		return from == o.Source(from) || to == o.Source(to)
 	}
-	err = errors.Join(err, k.forgetFlows(v4, ours))
+	err = errors.Join(err, dump.ForgetFlows(o.host, netlink.FAMILY_V4, ours))
 	if o.Addr6.IsValid() {
-		err = errors.Join(err, k.forgetFlows(v6, ours))
+		err = errors.Join(err, dump.ForgetFlows(o.host, netlink.FAMILY_V6, ours))
 	}
 	return err
 }
 
-// SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
+// Sweep removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,
 // some time later.
-func SweepOutsiders() ([]string, error) {
+func Sweep() ([]string, error) {
 	h := dump.OfHost()
 	links, err := dump.Links(h)
 	if err != nil {
@@ -256,7 +257,7 @@ func SweepOutsiders() ([]string, error) {
 	var swept []string
 	var errs []error
 	for _, l := range links {
-		owner, ours := strings.CutPrefix(l.Attrs().Name, outsiderPrefix)
+		owner, ours := strings.CutPrefix(l.Attrs().Name, prefix)
 		pid := leases.PID(owner)
 		if !ours || pid == 0 || l.Type() != "veth" || l.Attrs().Alias != "boxrun:doctor" || leases.Alive(pid) {
 			continue
@@ -265,67 +266,4 @@ func SweepOutsiders() ([]string, error) {
 		errs = append(errs, h.LinkDel(l))
 	}
 	return swept, errors.Join(errs...)
-}
-
-// InNetworkOf runs do in the network of a process: sockets opened by do, and /proc/sys/net as read by do, belong to
-// the network. Other goroutines started by do are not in the network.
-func InNetworkOf(pid int, do func() error) error {
-	ns, err := dump.Namespace(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	_, err = inNetwork(ns, func() (struct{}, error) { return struct{}{}, do() })
-	return err
-}
-
-// DialFrom connects from the network of a process. The address is IP:PORT.
-func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, error) {
-	ns, err := dump.Namespace(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	return dialIn(ctx, ns, network, address)
-}
-
-// dialIn opens the socket on a thread in ns. For an address in numbers the library asks nobody and starts no
-// goroutine.
-func dialIn(ctx context.Context, ns netns.NsHandle, network, address string) (net.Conn, error) {
-	if _, err := netip.ParseAddrPort(address); err != nil {
-		return nil, err
-	}
-	return inNetwork(ns, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, address) })
-}
-
-// inNetwork runs do on a thread in the network ns.
-func inNetwork[T any](ns netns.NsHandle, do func() (T, error)) (T, error) {
-	return inThread(func() (made T, err error) {
-		if err := netns.Set(ns); err != nil {
-			return made, fmt.Errorf("entering a network namespace: %w", err)
-		}
-		return do()
-	})
-}
-
-// inThread runs do on a thread of its own and puts the thread back into the caller's network. Where putting back
-// fails, the thread stays locked and ends with its goroutine.
-func inThread[T any](do func() (T, error)) (made T, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		var own netns.NsHandle
-		if own, err = netns.Get(); err != nil {
-			runtime.UnlockOSThread()
-			return
-		}
-		made, err = do()
-		if netns.Set(own) == nil {
-			runtime.UnlockOSThread()
-		}
-		_ = own.Close()
-	}()
-	<-done
-	return made, err
 }

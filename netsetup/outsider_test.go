@@ -5,13 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/outsider"
 	"boxrun/netsetup/sockets"
 )
 
@@ -21,12 +20,12 @@ func TestOutsiderLegacy(t *testing.T) { onPackets(t, "legacy", testOutsider) }
 // An outsider is what a client is: it gets where one gets, is told of the smaller path, and leaves nothing.
 func testOutsider(t *testing.T, l *lab) {
 	before := dumpHost(t)
-	o, err := OpenOutsider(1200)
+	o, err := outsider.Open(1200)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !benchmark().Contains(o.Addr) || !benchmark().Contains(o.Gateway) {
-		t.Errorf("addresses %v and %v, want some of %v", o.Addr, o.Gateway, benchmark())
+	if benchmark := netip.MustParsePrefix("198.18.0.0/15"); !benchmark.Contains(o.Addr) || !benchmark.Contains(o.Gateway) {
+		t.Errorf("addresses %v and %v, want some of %v", o.Addr, o.Gateway, benchmark)
 	}
 	for _, test := range []struct {
 		to, want string
@@ -58,7 +57,7 @@ func testOutsider(t *testing.T, l *lab) {
 }
 
 // askFrom returns the answer of a server of the lab.
-func askFrom(t *testing.T, o *Outsider, to string, limit time.Duration) string {
+func askFrom(t *testing.T, o *outsider.Outsider, to string, limit time.Duration) string {
 	t.Helper()
 	conn, err := o.Dial(timeout(t, limit), "tcp4", to)
 	if err != nil {
@@ -72,49 +71,6 @@ func askFrom(t *testing.T, o *Outsider, to string, limit time.Duration) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(line)
-}
-
-// What a killed doctor left is swept; what belongs to a process that lives, or to somebody else, is not.
-func TestSweepOutsiders(t *testing.T) {
-	if !nstest.InNamespace(t) {
-		return
-	}
-	own := fmt.Sprintf("%s%d", outsiderPrefix, os.Getpid())
-	nstest.Shell(t, `
-		ip link add boxrun-d4000000 type veth peer name a; ip link set boxrun-d4000000 alias boxrun:doctor
-		ip link add boxrun-d4000001 type veth peer name b
-		ip link add `+own+` type veth peer name c; ip link set `+own+` alias boxrun:doctor`)
-	swept, err := SweepOutsiders()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := fmt.Sprint(swept), "[boxrun-d4000000]"; got != want {
-		t.Errorf("swept %s, want %s", got, want)
-	}
-	got := strings.Fields(nstest.Shell(t, "ip -br link show type veth | cut -d @ -f 1"))
-	slices.Sort(got)
-	want := []string{"b", "boxrun-d4000001", own, "c"}
-	if slices.Sort(want); !slices.Equal(got, want) {
-		t.Errorf("left: %q, want %q", got, want)
-	}
-}
-
-func TestPickAddrs(t *testing.T) {
-	if !nstest.InNamespace(t) {
-		return
-	}
-	nstest.Shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up; ip route add 198.18.0.0/15 dev up0")
-	if o, err := OpenOutsider(1200); err == nil || !strings.Contains(err.Error(), "198.18.0.0/15") {
-		t.Errorf("on a host that routes all of it: got %v, %v, want an error that says so", o, err)
-	}
-	for _, test := range []struct {
-		n    int
-		want string
-	}{{0, "198.18.0.0/30"}, {1, "198.18.0.4/30"}, {64, "198.18.1.0/30"}, {1 << 14, "198.19.0.0/30"}, {1<<15 - 1, "198.19.255.252/30"}} {
-		if got := nthNetwork(benchmark(), test.n).String(); got != test.want {
-			t.Errorf("network %d: got %s, want %s", test.n, got, test.want)
-		}
-	}
 }
 
 // Who listens is told by the kernel of the network asked about, with the process that does.
