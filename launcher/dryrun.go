@@ -293,5 +293,9 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	limits, err := limits.Typed(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.TypedEntry(b), l.typedHooks(b, dueHooks(b, p))), err
+	if err != nil {
+		return nil, err
+	}
+	registration, err := machine.Typed(b)
+	return slices.Concat(rules, told, limits, l.TypedEntry(b), registration, l.typedHooks(b, dueHooks(b, p))), err
 }
