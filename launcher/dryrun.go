@@ -152,6 +152,9 @@ func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.B
 		f, err := d.l.look(p)
 		return f, errors.Join(err, network.RefusePublished(p, others))
 	}
+	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+		return facts{}, err
+	}
 	examine := d.l.examine
 	if slices.Contains(d.built, p.Name) {
 		examine = d.l.examineBuilt

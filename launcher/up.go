@@ -79,7 +79,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return Up{}, err
 	}
 	defer unlock()
-	if err := units.Rearm(ctx, p.Name); err != nil {
+	if err := cmp.Or(units.Rearm(ctx, p.Name), storage.RefuseSilent(ctx, p)); err != nil {
 		return Up{}, err
 	}
 	k, err := network.OpenKernel()
