@@ -33,7 +33,10 @@ func TestHungFileSystem(t *testing.T) {
 		}
 		if c.name != "secret" { // whose path is looked at before the start, to the end of the look
 			all.Go(func() {
-				h.endsWith("interrupt", 4, "timeout", "--preserve-status", "--foreground", "-s", "INT", "1", "boxrun", "up", c.name)
+				r := h.run("timeout", "--preserve-status", "--foreground", "-k", "4", "-s", "INT", "1", "boxrun", "up", c.name)
+				if r.Code != 130 {
+					t.Errorf("an interrupted up of %s: %v", c.name, r)
+				}
 			})
 		}
 	}
