@@ -21,10 +21,10 @@ import (
 // flags of Apptainer, drops capabilities, uncovers the image's own init, and becomes this init. A failed step ends the
 // process, and with the process the start: no box runs half confined.
 
-// initPath is the path of the image's init.
 // Words begin every error of boxrun as the first process of a box.
 const Words = "confining the box: "
 
+// initPath is the path of the image's init.
 const initPath = "/sbin/init"
 
 // variable is the environment variable for Init, about the box. The image's init does not get the variable.
