@@ -34,8 +34,19 @@ func TestMachined(t *testing.T) {
 	if got := h.must("machinectl", "show", "-P", "Leader", "web"); strings.TrimSpace(got) != leader {
 		t.Errorf("after a restart the leader is %s, want %s", got, leader)
 	}
-	for what, script := range map[string]string{"a second up": "boxrun up web", "the command of a dry run": typed} {
+	for what, script := range map[string]string{
+		"a second up": "boxrun up web 2>&1 | grep -q 'machinectl does not know'", "a repair": "boxrun repair 2>&1 | grep -q 'web: .*machinectl does not know'",
+		"the command of a dry run": typed, "doctor's fix": "boxrun doctor --fix web",
+	} {
+		if got := h.must("boxrun", "status", "web") + h.must("boxrun", "diff", "web"); strings.Contains(got, "drift") || strings.Contains(got, "machinectl") {
+			t.Errorf("of a box that machined knows status and diff say\n%s", got)
+		}
 		h.sh("busctl call org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager UnregisterMachine s web")
+		for _, verb := range []string{"status", "diff", "doctor"} {
+			if got := h.run("boxrun", verb, "web").Stdout; !strings.Contains(got, "machinectl does not know the box") {
+				t.Errorf("of a box that machined forgot %s says\n%s", verb, got)
+			}
+		}
 		h.sh(script)
 		if got := machines(); !strings.HasPrefix(got, "web container boxrun") {
 			t.Errorf("after %s machinectl list says %q", what, got)

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
@@ -60,7 +61,7 @@ func (l *Launcher) driftIn(v *network.Survey, b *box.Box, now *profiles.Profile)
 		return nil, err
 	}
 	limits, err := limits.Ahead(l.Store, b, now)
-	return NonNil(slices.Concat(lines, l.EntryDrift(b), limits)), err
+	return NonNil(slices.Concat(lines, l.EntryDrift(b), machine.Drift(b), limits)), err
 }
 
 // profileChanges returns the keys with changed values since the start. For environment variables the change says only

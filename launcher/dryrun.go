@@ -152,6 +152,9 @@ func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.B
 		f, err := d.l.look(p)
 		return f, errors.Join(err, network.RefusePublished(p, others))
 	}
+	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+		return facts{}, err
+	}
 	examine := d.l.examine
 	if slices.Contains(d.built, p.Name) {
 		examine = d.l.examineBuilt
@@ -293,5 +296,9 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	limits, err := limits.Typed(l.Store, b, p)
-	return slices.Concat(rules, told, limits, l.TypedEntry(b), l.typedHooks(b, dueHooks(b, p))), err
+	if err != nil {
+		return nil, err
+	}
+	registration, err := machine.Typed(b)
+	return slices.Concat(rules, told, limits, l.TypedEntry(b), registration, l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -28,6 +28,9 @@ import (
 // Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
 // reports every problem found.
 func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
+	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+		return err
+	}
 	_, err := l.examine(k, p, false)
 	return err
 }
@@ -36,6 +39,9 @@ func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
 // profiles of other boxes. Whether ports, names and overlays are free is a question of the moment, for Refuse.
 func (l *Launcher) RefuseHere(p profiles.Profile) error {
 	if _, err := l.Search.Dependencies(p); err != nil {
+		return err
+	}
+	if err := storage.RefuseSilent(context.Background(), p); err != nil {
 		return err
 	}
 	_, externalErr := network.ExternalAtStart(p.Network)

@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -146,7 +147,7 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	r.done.Boxes++
 	servers, serversErr := conf.TellServers(ctx, r.l.Store, b)
-	entry, entryErr := r.l.RepairEntry(b)
+	entry, entryErr := mendEntry(ctx, r.l.Store, b)
 	servers, serversErr = append(servers, entry...), errors.Join(serversErr, entryErr)
 	if !b.Bridged() {
 		return servers, serversErr
@@ -171,7 +172,7 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 		return []string{line}, err
 	}
 	r.done.Boxes++
-	entry, entryErr := r.l.RepairEntry(b)
+	entry, entryErr := mendEntry(ctx, r.l.Store, b)
 	lines, err := network.Repair(ctx, r.l.Store, r.k, b)
 	lines, err = append(lines, entry...), errors.Join(err, entryErr)
 	if errors.Is(err, netsetup.ErrNoAddress) {
@@ -182,4 +183,10 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	ping, err := network.RepairPing(b)
 	return append(lines, ping...), err
+}
+
+// mendEntry repairs what commands enter a running box by: files of boxrun's, and what machined knows.
+func mendEntry(ctx context.Context, s *box.Store, b *box.Box) ([]string, error) {
+	lines, err := s.RepairEntry(b)
+	return append(lines, machine.Repair(ctx, b)...), err
 }

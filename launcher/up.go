@@ -79,7 +79,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 		return Up{}, err
 	}
 	defer unlock()
-	if err := units.Rearm(ctx, p.Name); err != nil {
+	if err := cmp.Or(units.Rearm(ctx, p.Name), storage.RefuseSilent(ctx, p)); err != nil {
 		return Up{}, err
 	}
 	k, err := network.OpenKernel()
@@ -220,7 +220,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		network.Warn(u.Store, u.k, b)
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
-		entry, entryErr := u.RepairEntry(b)
+		entry, entryErr := mendEntry(ctx, u.Store, b)
 		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
 	u.times.Done("looked for what drifted, and mended it")

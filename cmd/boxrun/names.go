@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/launcher/files"
 	"boxrun/profiles"
 )
 
@@ -108,5 +110,9 @@ func (a *app) trustFile(file string) error {
 		}
 		invoker = uid
 	}
-	return profiles.Trusted(file, invoker)
+	_, err := files.Within(context.Background(), func() (bool, error) { return true, profiles.Trusted(file, invoker) })
+	if errors.Is(err, files.ErrSilent) {
+		return fmt.Errorf("looking at %s: %w", file, err)
+	}
+	return err
 }

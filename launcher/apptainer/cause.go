@@ -6,14 +6,15 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/confine"
 	"boxrun/launcher/say"
 )
 
 // Cause returns the cause of a failed start in a single line, from Apptainer's .err log or its messages; "" if
-// there is none. Apptainer surrounds the cause with lines that only say something failed. FATAL goes before ERROR. If
-// Apptainer has no message of its own, the last line is the init's, and is the cause.
+// there is none. Apptainer surrounds the cause with lines that only say something failed. FATAL goes before ERROR, and
+// the last word of boxrun as the first process of the box goes after both.
 func Cause(text string) string {
-	var last, failed, fatal string
+	var confined, failed, fatal string
 	for line := range strings.Lines(text) {
 		level, message := logLine(line)
 		switch {
@@ -22,11 +23,21 @@ func Cause(text string) string {
 			fatal = message
 		case level == "ERROR":
 			failed = message
-		case level == "":
+		case strings.HasPrefix(message, confine.Words):
+			confined = message
+		}
+	}
+	return plainCause(cmp.Or(fatal, failed, confined))
+}
+
+// lastWords returns the last line in a log of a program other than Apptainer: of the box's init, if any.
+func lastWords(text string) (last string) {
+	for line := range strings.Lines(text) {
+		if level, message := logLine(line); level == "" && message != "" && !isNoise(message) {
 			last = message
 		}
 	}
-	return plainCause(cmp.Or(fatal, failed, last))
+	return last
 }
 
 // logLine splits a line of Apptainer's log into level and message, without colours. level is "" for a line from another

@@ -1,7 +1,11 @@
 package apptainer
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"boxrun/launcher/testkit"
 )
@@ -16,8 +20,9 @@ func TestStartCause(t *testing.T) {
 			"the image has no /sbin/init, or not the interpreter it needs"},
 		"an init that is not executable": {"FATAL:   exec /sbin/init failed: permission denied\n" + noise,
 			"the image's /sbin/init cannot be executed: permission denied"},
-		"an init that dies":                      {"dying\n", "dying"},
-		"an init that dies, on the command line": {"dying\n" + starter, "dying"},
+		"an init that dies":                      {"dying\n", ""},
+		"an init that dies, on the command line": {"dying\n" + starter, ""},
+		"boxrun as the init":                     {"confining the box: /sys: denied\n" + starter, "confining the box: /sys: denied"},
 		"an address outside": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
 			"failed to allocate all requested IPs: 10.99.0.2\n", "the address 10.99.0.2 is not in the bridge's subnet"},
 		"an address in use": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
@@ -47,11 +52,22 @@ func TestStartCause(t *testing.T) {
 			"error while setting network arguments: badly formatted"},
 		"an image that is none": {"FATAL:   While checking container encryption: could not open image /x.sif: image format " +
 			"not recognized\n", "While checking container encryption: could not open image /x.sif: image format not recognized"},
-		"an init that dies, and the end of its service": {"dying\nboxrun: waiting for boxrun up (pid 7), which works on box \"web\"\nboxrun: web: is down\n", "dying"},
+		"an init that dies, and the end of its service": {"dying\nboxrun: waiting for boxrun up (pid 7), which works on box \"web\"\nboxrun: web: is down\n", ""},
 		"the end of its service alone":                  {"boxrun: waiting for boxrun up (pid 7), which works on box \"web\"\n", ""},
 		"nothing":                                       {"", ""},
 		"success":                                       {"INFO:    instance started successfully\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) { testkit.WantText(t, Cause(c.log), c.want) })
 	}
+}
+
+// What a box says last is told, and not blamed: somebody may have killed the box.
+func TestLastWords(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "web.err")
+	if err := os.WriteFile(log, []byte("an older start\nWelcome to Debian!\n\nboxrun: web: is down\nINFO:    instance started\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := NewCommand("web", "/srv/web", log, int64(len("an older start\n")), time.Minute)
+	testkit.WantText(t, c.Failed(errors.New("signal: killed")).Error(),
+		"web: the box did not start: signal: killed; the last line in its log: Welcome to Debian!")
 }

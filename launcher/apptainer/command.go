@@ -119,11 +119,14 @@ func (c *Command) cut(cause error) error {
 }
 
 // Failed returns the error of a failed start. Its text is the cause found in Apptainer's log, else the cause found on
-// stderr, else err, with what may be behind err.
+// stderr, else err, with the last line of the box or what may be behind err.
 func (c *Command) Failed(err error) error {
 	cause := cmp.Or(Cause(c.logged()), Cause(c.Stderr.String()))
 	hint := Hint(cause, c.image)
-	if cause == "" {
+	switch last := cmp.Or(lastWords(c.logged()), lastWords(c.Stderr.String())); {
+	case cause == "" && last != "": // which may be to blame or not: somebody may have killed the box
+		cause = fmt.Sprintf("%v; the last line in its log: %s", err, last)
+	case cause == "":
 		cause, hint = unexplained(err, hint, process.UnifiedCgroups())
 	}
 	kind := fault.ErrNotStarted

@@ -2,6 +2,7 @@ package box
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/launcher/files"
 )
 
 // ImageID identifies the image at a path at some time, without reading the image. Comparing two identities tells
@@ -78,12 +81,12 @@ func (i ImageID) Known() bool { return i != ImageID{} }
 func (i ImageID) Is(other ImageID) bool { return i.String() == other.String() }
 
 // ImageNow returns what happened to the image since the box was started: "removed", "replaced", or "" for nothing or
-// unknown. A sandbox changed inside, but not in its top directory, counts as unchanged.
+// unknown, as of an image on a file system that does not answer. A sandbox changed inside, but not in its top directory, counts as unchanged.
 func (b *Box) ImageNow() string {
 	if !b.Image.Known() {
 		return ""
 	}
-	now, err := Identify(b.Profile.Image)
+	now, err := files.Within(context.Background(), func() (ImageID, error) { return Identify(b.Profile.Image) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "removed"

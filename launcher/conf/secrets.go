@@ -2,6 +2,7 @@ package conf
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -148,7 +149,7 @@ func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		now, nowErr := readSecret(p.Secrets[name])
+		now, nowErr := files.Within(context.Background(), func() ([]byte, error) { return readSecret(p.Secrets[name]) })
 		if err != nil || nowErr != nil || !bytes.Equal(given, now) {
 			changed = append(changed, name)
 		}

@@ -21,6 +21,9 @@ import (
 // flags of Apptainer, drops capabilities, uncovers the image's own init, and becomes this init. A failed step ends the
 // process, and with the process the start: no box runs half confined.
 
+// Words begin every error of boxrun as the first process of a box.
+const Words = "confining the box: "
+
 // initPath is the path of the image's init.
 const initPath = "/sbin/init"
 
@@ -82,11 +85,11 @@ func Init(log io.Writer) int {
 func confineSelf() error {
 	var o order
 	if err := json.Unmarshal([]byte(os.Getenv(variable)), &o); err != nil {
-		return fmt.Errorf("confining the box: reading %s: %w", variable, err)
+		return fmt.Errorf(Words+"reading %s: %w", variable, err)
 	}
 	for _, s := range o.steps() {
 		if err := s.do(); err != nil {
-			return fmt.Errorf("confining the box: %s: %w", s.name, err)
+			return fmt.Errorf(Words+"%s: %w", s.name, err)
 		}
 	}
 	return nil

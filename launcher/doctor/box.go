@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
@@ -35,6 +36,9 @@ func (b boxLooks) list() []look {
 	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
 	if b.Overlay() != "" {
 		looks = append(looks, one(b.Name, "overlay", b.overlay))
+	}
+	if machine.Wanted(b.Box) {
+		looks = append(looks, one(b.Name, "machine", b.machine))
 	}
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.PortsFor(b.Addr) {
@@ -93,6 +97,14 @@ func (b boxLooks) confinement(ctx context.Context) Check {
 			"the level %s closes what is open: %s", s.Level, strings.Join(open, ", "))
 	}
 	return pass("as of the level %s: no clock, device, setting, log or module of the host is in reach", s)
+}
+
+// machine says whether machined knows the box.
+func (b boxLooks) machine(context.Context) Check {
+	if lines := machine.Drift(b.Box); len(lines) > 0 {
+		return warn("machinectl, systemctl -M and journalctl -M do not find the box", "boxrun repair", "%s", lines[0])
+	}
+	return pass("machinectl knows the box")
 }
 
 // overlay says whether the box has its overlay alone.

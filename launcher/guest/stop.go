@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,11 +15,11 @@ import (
 	"boxrun/launcher/say"
 )
 
-// KilledProblem returns the error ErrKilled for why, which is errSlow or errDeaf.
+// KilledProblem returns the error ErrKilled for why, errSlow or a deaf init.
 func KilledProblem(name string, timeout time.Duration, why error) error {
-	if errors.Is(why, errDeaf) {
-		return &fault.Problem{Kind: fault.ErrKilled, Text: name + " was killed: " + errDeaf.Error(),
-			Hint: "the image's /sbin/init has to stop on SIGRTMIN+3, as systemd does"}
+	if init := (deaf{}); errors.As(why, &init) {
+		return &fault.Problem{Kind: fault.ErrKilled, Text: name + " was killed: " + init.Error(),
+			Hint: "the image's /sbin/init has to stop on " + init.signal}
 	}
 	return &fault.Problem{Kind: fault.ErrKilled,
 		Text: fmt.Sprintf("%s did not stop within %s and was killed", name, timeout),
@@ -57,7 +56,7 @@ type stopping struct {
 // this Stop waits until Apptainer's master has taken down the box's network and removed its own record, and kills a
 // hanging master. Neither init nor master needs to run any more.
 //
-// killed is the reason for killing the box, errSlow or errDeaf; nil if the box stopped. When ctx ends, Stop returns
+// killed is the reason for killing the box, errSlow or deaf; nil if the box stopped. When ctx ends, Stop returns
 // the cause; an init already told to go still goes.
 //
 // cgroup is the box's own cgroup, from CgroupOf; "" for none. After a return without error the cgroup is gone. live
@@ -88,26 +87,30 @@ func (s stopping) stopInit(ctx context.Context) (killed, err error) {
 	go s.nudgeInit(soft)
 	err = s.halt(soft)
 	cancel()
-	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.Is(err, errDeaf) {
+	if ctx.Err() != nil || !errors.Is(err, errSlow) && !errors.As(err, &deaf{}) {
 		return nil, err
 	}
 	s.live.Say("killing the box")
 	return err, killBox(ctx, s.init, s.cgroup)
 }
 
-// The reasons for killing a box.
-var (
-	errSlow = errors.New("it did not stop in time")
-	errDeaf = errors.New("its init takes no notice of SIGRTMIN+3, which tells a box to stop")
-)
+// errSlow is the reason for killing a box that takes too long.
+var errSlow = errors.New("it did not stop in time")
+
+// deaf is the reason for killing a box whose init has no handler for the signal of that name.
+type deaf struct{ signal string }
+
+func (d deaf) Error() string {
+	return "its init takes no notice of " + d.signal + ", which tells a box to stop"
+}
 
 // halt tells init to stop, and waits until init is gone or ctx ends. A starting init has no handler yet and would never
 // see the signal, so halt sends the signal when there is a handler. An init that has no handler for long, such as a
-// shell script, never will: halt returns errDeaf, because there is nothing to wait for. When ctx ends, halt returns the
+// shell script, never will: halt returns deaf, because there is nothing to wait for. When ctx ends, halt returns the
 // cause.
 func (s stopping) halt(ctx context.Context) error {
 	h := haltingOf(exeName(s.init.PID))
-	if err := s.awaitHandler(ctx, h.signal); err != nil {
+	if err := s.awaitHandler(ctx, h); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -123,13 +126,13 @@ func (s stopping) halt(ctx context.Context) error {
 }
 
 // awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error
-// is errDeaf after the time for a handler.
-func (s stopping) awaitHandler(ctx context.Context, halt syscall.Signal) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, errDeaf)
+// is deaf after the time for a handler.
+func (s stopping) awaitHandler(ctx context.Context, h halting) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, deaf{h.name})
 	defer cancel()
 	began := time.Now()
 	for without := began; s.init.Alive(); { // the last time init was seen without a handler
-		yes, brief := s.init.Handles(halt)
+		yes, brief := s.init.Handles(h.signal)
 		if yes && (!brief || time.Since(without) > s.fork) {
 			return nil
 		}

@@ -95,8 +95,8 @@ func TestStopOfADeafInit(t *testing.T) {
 	t.Parallel()
 	init := processtest.Shell(t, `READY; while :; do sleep 0.05; done`)
 	_, took, killed := stop(t, init, masterOf(t, init), time.Minute)
-	if !errors.Is(killed, errDeaf) || took > 30*time.Second {
-		t.Errorf("killed, as %v, after %v, want %v after 0.3s", killed, took, errDeaf)
+	if !errors.Is(killed, deaf{"SIGRTMIN+3"}) || took > 30*time.Second {
+		t.Errorf("killed, as %v, after %v, want %v after 0.3s", killed, took, deaf{"SIGRTMIN+3"})
 	}
 	testkit.WantText(t, KilledProblem("web", time.Minute, killed).Error(),
 		"web was killed: its init takes no notice of SIGRTMIN+3, which tells a box to stop")

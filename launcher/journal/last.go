@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/profiles"
 )
 
@@ -44,22 +46,26 @@ func placeOf(p profiles.Profile) (at place, ok bool) {
 }
 
 // lastJournal opens the directory with the journal a box of the profile left: on a disk, or else in memory; nil for no
-// journal.
-func lastJournal(s *box.Store, p profiles.Profile) *os.File {
+// journal. The error says why a journal is refused.
+func lastJournal(s *box.Store, p profiles.Profile) (*os.File, error) {
+	var refused error
 	if at, ok := placeOf(p); ok {
-		if dir := at.open(); dir != nil {
-			return dir
+		dir, err := at.open()
+		if dir != nil {
+			return dir, nil
 		}
+		refused = err
 	}
-	return place{s.JournalMemory(p.Name), "."}.open()
+	dir, err := place{s.JournalMemory(p.Name), "."}.open()
+	return dir, cmp.Or(err, refused)
 }
 
 // open opens a place with files of a journal; nil for another place. The box made the directories below the root: none of
-// its links is followed, and none leads out.
-func (at place) open() *os.File {
+// its links is followed, and none leads out. The error tells of what no journal has.
+func (at place) open() (*os.File, error) {
 	root, err := os.Open(at.root)
 	if err != nil {
-		return nil
+		return nil, files.IgnoreNotExist(err)
 	}
 	defer root.Close()
 	fd, err := unix.Openat2(int(root.Fd()), at.path, &unix.OpenHow{
@@ -67,25 +73,19 @@ func (at place) open() *os.File {
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 	})
 	if err != nil {
-		return nil
+		return nil, fault.Wrap("following "+filepath.Join(at.root, at.path), files.IgnoreNotExist(err))
 	}
 	dir := os.NewFile(uintptr(fd), filepath.Join(at.root, at.path))
-	if !hasFiles(dir) {
+	if found, err := journals(dir, true); !found || err != nil {
 		dir.Close()
-		return nil
+		return nil, fault.Wrap("in "+dir.Name(), err)
 	}
-	return dir
+	return dir, nil
 }
 
-// hasFiles reports whether a directory has files of a journal, or a machine's directory with such files, for journalctl
-// to read. The box made them: with a link among them journalctl would read files of the host, with a pipe wait.
-func hasFiles(dir *os.File) bool {
-	found, err := journals(dir, true)
-	return err == nil && found
-}
-
-// journals looks for files of a journal, and for deeper in the directories below too. The names are read a few at a
-// time, and mostFiles in all.
+// journals looks for files of a journal for journalctl to read, and for deeper in the directories below too. The box
+// made them: with a link among them journalctl would read files of the host, with a pipe wait. The names are read a few
+// at a time, and mostFiles in all.
 func journals(dir *os.File, deeper bool) (found bool, err error) {
 	for left := mostFiles; left > 0; {
 		entries, err := dir.ReadDir(1000)
@@ -164,7 +164,11 @@ func downBox(s *box.Store, arg string, missing error) (*box.Box, error) {
 		return nil, missing
 	}
 	b := &box.Box{Name: p.Name, Profile: p}
-	dir := lastJournal(s, p)
+	dir, err := lastJournal(s, p)
+	if err != nil {
+		return nil, fault.Refused("nothing of it is read for a reason: root in the box made it; look for yourself, or remove it",
+			"box %q is not up, and the journal that it left is refused: %v", p.Name, err)
+	}
 	if dir == nil {
 		return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up, and its journal went with it", p.Name),
 			Hint: "[systemd] journal = \"host\" in the profile keeps journals; a root = \"overlay\" keeps those of an image with " + box.JournalDir}

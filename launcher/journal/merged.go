@@ -78,7 +78,7 @@ func readable(ctx context.Context, s *box.Store, b *box.Box) bool {
 	if b.Alive() {
 		return hasJournal(ctx, b.Init.PID)
 	}
-	dir := lastJournal(s, b.Profile)
+	dir, _ := lastJournal(s, b.Profile)
 	if dir != nil {
 		dir.Close()
 	}
@@ -190,7 +190,7 @@ func (s *stream) run(ctx context.Context) {
 // of its output, unless only a journal has what is asked for.
 func (s *stream) showAll(ctx context.Context, files []logFile, out, problems io.Writer) (code int, err error) {
 	if s.ref.PID == 0 {
-		if dir := lastJournal(s.store, s.box.Profile); dir != nil {
+		if dir, _ := lastJournal(s.store, s.box.Profile); dir != nil {
 			defer dir.Close()
 			code, err = showLast(ctx, dir, s.logs, out, problems)
 			if err != nil || code != 0 || s.logs.selects() || s.box.Log == "" {

@@ -48,6 +48,35 @@ func Register(ctx context.Context, b *box.Box) error {
 	return register(b)
 }
 
+// Wanted reports whether machined should know the box: machined has run on the host, and the box has a scope of its own.
+func Wanted(b *box.Box) bool {
+	return filepath.Ext(b.Cgroup) == ".scope" && files.Exists(service) && files.Exists(known)
+}
+
+// Drift returns a line where machined should know the box, and does not; none where that is unknown.
+func Drift(b *box.Box) []string {
+	if !Wanted(b) {
+		return nil
+	}
+	if ours, err := isKnown(b); ours || err != nil {
+		return nil
+	}
+	return []string{"machinectl does not know the box"}
+}
+
+// Repair has machined know the box again, and returns the lines of Drift. An error is a line as well: nothing of the box
+// depends on machined.
+func Repair(ctx context.Context, b *box.Box) []string {
+	lines := Drift(b)
+	if len(lines) == 0 {
+		return nil
+	}
+	if err := Register(ctx, b); err != nil {
+		return []string{fmt.Sprintf("%s, and cannot be told: %v", lines[0], err)}
+	}
+	return lines
+}
+
 // isKnown reports whether machined knows this start of a box.
 func isKnown(b *box.Box) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(known, b.Name))
@@ -71,6 +100,14 @@ func Command(b *box.Box) ([]string, error) {
 	iface, verb := method[:strings.LastIndexByte(method, '.')], method[strings.LastIndexByte(method, '.')+1:]
 	return []string{fmt.Sprintf("busctl call -q %s %s %s %s sayssus %s %d %s boxrun container $(jq .pid %s) ''",
 		name, object, iface, verb, b.Name, len(id), strings.Join(bytes, " "), files.Quote(b.Record))}, err
+}
+
+// Typed returns the commands to type in place of Repair.
+func Typed(b *box.Box) ([]string, error) {
+	if len(Drift(b)) == 0 {
+		return nil, nil
+	}
+	return Command(b)
 }
 
 // idOf returns the machine id of a box, as bytes.

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"context"
+	"errors"
 	"os"
 	"slices"
 
@@ -13,6 +15,14 @@ func KeptFor(s *box.Store, b *box.Box) (string, error) {
 	if !b.Image.Known() || b.Image.UUID != "" {
 		return "", nil
 	}
+	kept, err := files.Within(context.Background(), func() (string, error) { return keptFor(s, b) })
+	if errors.Is(err, files.ErrSilent) {
+		return "", nil // what is there is for the next build of the image to remove
+	}
+	return kept, err
+}
+
+func keptFor(s *box.Store, b *box.Box) (string, error) {
 	image := files.Resolved(b.Profile.Image)
 	kept := box.KeptImage(image, b.Image.Inode)
 	if _, err := os.Lstat(kept); err != nil {

@@ -3,6 +3,7 @@
 //
 //	hostile list                        print the names of all behaviours
 //	hostile play NAME                   play a behaviour: returns when the behaviour is on, and leaves the behaviour on
+//	hostile silent DIRECTORY            mount a file system of the host in which every look waits, and stay
 //	hostile measure SECONDS COMMAND...  run a command of the host, and print what the command used
 //
 // As /sbin/init of a box hostile plays an init: /etc/hostile has the name of the behaviour.
@@ -60,6 +61,8 @@ func run(args []string) error {
 		return detached(args[1])
 	case len(args) == 2 && args[0] == "go-on":
 		return goOn(args[1])
+	case len(args) == 2 && args[0] == "silent":
+		return silent(args[1])
 	case len(args) > 2 && args[0] == "measure":
 		return measure(args[1], args[2:])
 	}

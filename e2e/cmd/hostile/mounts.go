@@ -55,6 +55,15 @@ func waits(dir string) error {
 	return nil
 }
 
+// silent is waits for a directory of the host, until the caller ends the process.
+func silent(dir string) error {
+	if err := waits(dir); err != nil {
+		return err
+	}
+	time.Sleep(lasting)
+	return unix.Unmount(dir, unix.MNT_DETACH)
+}
+
 func fill(path string) func() error {
 	return func() error {
 		f, err := os.Create(path)
