@@ -11,6 +11,7 @@ import (
 
 	"boxrun/netsetup/bus"
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
@@ -28,6 +29,7 @@ type Kernel struct {
 	ipt   map[family]*iptables.IPTables // opening one starts a process
 	kept  map[family]*rules.Kept
 	lists *routing.Lists // nil: to be read
+	need  *offload.Need  // nil: to be looked up
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -64,7 +66,7 @@ func (k *Kernel) Close() {
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
 func (k *Kernel) Reread() {
-	k.lists, k.awaited = nil, false
+	k.lists, k.need, k.awaited = nil, nil, false
 	for _, kept := range k.kept {
 		kept.Doubt()
 	}

@@ -106,6 +106,7 @@ func TestSymbolAt(t *testing.T) {
 // What the launcher itself cannot provoke is told in words as well.
 func TestSentences(t *testing.T) {
 	j := judge{Box: webBox(), symbols: symbols{}}
+	j.Profile.Network.Offload = "off"
 	for reason, want := range map[string]string{
 		"TCP_CSUM":     "its checksum is wrong: left to a network card that did not fill it in, or the packet was damaged; boxrun doctor --fix",
 		"FULL_RING":    "the queue of a device (tun, tap, veth) is full: whoever reads from it does not keep up; boxrun status web",
