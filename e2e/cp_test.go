@@ -110,6 +110,8 @@ func (h host) copiesTars() {
 		h.t.Errorf("in the box: %q", got)
 	}
 	h.fails(1, []string{"reading a tar from stdin"}, "sh", "-c", "echo text | boxrun cp - web:/srv")
+	h.sh("tar c -C /srv/in . > /srv/in.tar; truncate -s 512 /srv/in.tar")
+	h.fails(1, []string{"reading a tar from stdin: it is cut short"}, "sh", "-c", "boxrun cp - web:/srv < /srv/in.tar")
 	if r, err := h.terminal("boxrun", "cp", "web:/etc/apt", "-").Wait(10 * time.Second); err != nil || r.Code != 2 || !strings.Contains(r.Stdout, "a tar is for no terminal") {
 		h.t.Errorf("to a terminal: %v, %v", r, err)
 	}

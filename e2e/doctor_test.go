@@ -199,25 +199,40 @@ func (h host) showsProblems() {
 
 // fitsTables wants no row of a table to be wider than the terminal, and whole rows elsewhere.
 func (h host) fitsTables() {
-	for _, columns := range []uint16{80, 65} {
-		for _, verb := range []string{"ps", "profile list"} {
-			term, err := h.Terminal(h.t.Context(), 24, columns, strings.Fields("boxrun "+verb)...)
-			if err != nil {
-				h.t.Fatal(err)
-			}
-			r, err := term.Wait(10 * time.Second)
-			for line := range strings.Lines(r.Stdout) {
-				if line = strings.TrimRight(line, "\r\n "); err != nil || len(line) > int(columns) {
-					h.t.Errorf("boxrun %s on %d columns: %v, %d in %q", verb, columns, err, len(line), line)
-				}
-			}
-			if !strings.Contains(r.Stdout, "web ") || !strings.Contains(r.Stdout, "..") {
-				h.t.Errorf("boxrun %s on %d columns: %v, want web, with a cell cut", verb, columns, r)
-			}
+	h.sh("mkdir -p /var/lib/boxrun/" + strings.Repeat("long", 15) + "/own")
+	for verb, shown := range map[string][2]string{ // what begins a line on 80 columns, and on 40
+		"ps":                {"NAME  STATE    BOOT  ADDRESS    PORTS ", "NAME  STATE    BOOT  ADDRESS\r"},
+		"stats --no-stream": {"NAME  CPU%  MEM", "NAME  CPU%  MEM"},
+		"profile list":      {"NAME        FILE                            DESCRIPTION\r", "NAME        FILE"},
+		"kept list":         {strings.Repeat("long", 15) + "/own ", strings.Repeat("long", 7) + "lon...  0B\r"},
+		"status web":        {"name:        web", "name:        web"},
+		"diff web":          {"", ""},
+	} {
+		for i, columns := range []uint16{80, 40} {
+			h.fitsTable(verb, columns, shown[i])
 		}
 	}
 	if got := h.must("boxrun", "ps"); !strings.Contains(got, "127.0.0.1:7020->7000") {
 		h.t.Errorf("ps without a terminal: %s, want all ports", got)
+	}
+	h.sh("boxrun kept list | grep '^" + strings.Repeat("long", 15) + "/own .*/own$'; boxrun kept rm -y " + strings.Repeat("long", 15))
+}
+
+// fitsTable wants the rows of a verb to fit a terminal of columns, but for a single word that is too long for any row, and
+// shown on the terminal.
+func (h host) fitsTable(verb string, columns uint16, shown string) {
+	term, err := h.Terminal(h.t.Context(), 24, columns, strings.Fields("boxrun "+verb)...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r, err := term.Wait(10 * time.Second)
+	if err != nil || r.Code != 0 || !strings.Contains("\n"+r.Stdout, "\n"+shown) {
+		h.t.Errorf("boxrun %s on %d columns: %v, %v, want %q", verb, columns, r, err, shown)
+	}
+	for line := range strings.Lines(r.Stdout) {
+		if line = strings.TrimRight(line, "\r\n "); len(line) > int(columns) && len(strings.Fields(line)) > 2 {
+			h.t.Errorf("boxrun %s on %d columns: %d in %q", verb, columns, len(line), line)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ func TestHostSetupLasts(t *testing.T) {
 	before := h.dump()
 	script := h.must("boxrun", "host", "setup", "--dry-run")
 	h.same(before)
+	h.fewInstances()
 
 	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "boxrun: wrote /etc/sysctl.d/90-boxrun.conf\n") {
 		t.Errorf("host setup: %v\nwant each thing it set up", r)
@@ -50,6 +51,8 @@ func TestHostSetupLasts(t *testing.T) {
 		"net.ipv4.conf.eth0.rp_filter"); got != "1\n2\n2\n2\n" {
 		t.Errorf("after a reboot, ip_forward and rp_filter of all, default and eth0 are %q, want 1 2 2 2", got)
 	}
+	h.sh("test $(sysctl -n fs.inotify.max_user_instances) = 1024")
+	h.finds(h.checks(), doctor.Pass, "inotify", "of root's 1024")
 	for bridge, want := range map[string]string{"sbr0": "on", "br-lab": "off", "br-kept": "on", "br0": "on"} {
 		h.offloadOf(bridge, want)
 	}
@@ -74,6 +77,22 @@ func TestHostSetupLasts(t *testing.T) {
 	if r := h.run("boxrun", "host", "setup"); r.Code != 0 || !strings.Contains(r.Stderr, "nothing to change") {
 		t.Errorf("host setup after its dry run was typed: %v\nwant that there is nothing to change", r)
 	}
+}
+
+// fewInstances has the host all but run out of inotify instances, by a limit near what is taken.
+func (h host) fewInstances() {
+	if r := h.run("boxrun", "up", "web"); r.Code != 0 || strings.Contains(r.Stderr, "inotify") {
+		h.t.Errorf("up with instances to spare: %v", r)
+	}
+	h.must("boxrun", "down", "web")
+	h.sh("echo 12 > /proc/sys/fs/inotify/max_user_instances")
+	h.finds(h.checks(), doctor.Warn, "inotify", "of root's 12 instances are taken")
+	if r := h.run("boxrun", "up", "web"); r.Code != 0 || !containsAll(r.Stderr, []string{"of root's 12 inotify instances are taken", "hint: \"boxrun host setup\""}) {
+		h.t.Errorf("up without instances to spare: %v", r)
+	}
+	took := h.sh("n=0; for p in $(cat $(jq -r .state.cgroup /run/boxrun/boxes/web.json)/{,*/,*/*/}cgroup.procs); do n=$((n + $(ls -l /proc/$p/fd | grep -c inotify || true))); done; echo $n")
+	h.t.Logf("a box with nginx takes %s", took)
+	h.must("boxrun", "down", "web")
 }
 
 func (h host) reboot() {

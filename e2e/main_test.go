@@ -205,6 +205,7 @@ func stays() []string {
 		`^net\.ipv4\.ip_forward = `,
 		`^net\.ipv4\.conf\.([^.]+\.forwarding|all\.accept_redirects) = `, // which it drags along
 		`^net\.ipv4\.conf\.(all|default|eth0)\.rp_filter = `,
+		`^fs\.inotify\.max_user_instances = `,
 		// Apptainer's directories, made by the first start and empty by now.
 		`^/root/\.apptainer(/instances(/app(/host(/root)?)?)?)? d `,
 		`^/var/lib/cni(/results)? d `,

@@ -30,11 +30,15 @@ func TestBoxesSideBySide(t *testing.T) {
 	}
 	oneUp, _ := timed("boxrun", "up", "a")
 	oneDown, _ := timed("boxrun", "down", "a")
-	allUp, said := timed("boxrun", "up", "a", "b", "c")
+	allUp, said := timed("boxrun", "up", "c", "a", "b")
 	for _, name := range []string{"a", "b", "c"} {
 		if !strings.Contains(said, "boxrun: "+name+": waiting for slow.service") || !strings.Contains(said, "boxrun: "+name+": started") {
 			t.Errorf("up does not say what %s waits for, and when it has started:\n%s", name, said)
 		}
+	}
+	addresses := h.must("sh", "-c", "boxrun ps --json | jq -r 'map(.name + \" \" + .address) | join(\", \")'")
+	if want := "a 10.22.0.3, b 10.22.0.4, c 10.22.0.2\n"; addresses != want || strings.Contains(said, "which works on") {
+		t.Errorf("got the addresses %swant them in the order typed, %sand nobody waiting for himself:\n%s", addresses, want, said)
 	}
 	allRestart, _ := timed("boxrun", "restart", "--all")
 	allDown, _ := timed("boxrun", "down", "--all")

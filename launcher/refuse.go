@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/inotify"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
 	"boxrun/launcher/process"
@@ -81,6 +82,14 @@ func (l *Launcher) warnOfNames(b *box.Box, f facts) {
 	if f.resolvers.Unknown {
 		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
 			"hint: set network.dns", b.Name)
+	}
+}
+
+// warnOfInotify warns where root's inotify instances may not suffice for another box beside so many.
+func warnOfInotify(s *box.Store, b *box.Box, boxes int) {
+	if room, err := inotify.LookFor(boxes); err == nil && room.Tight() { // a kernel without inotify has no limit
+		s.Notef("%s: warning: %d of root's %d inotify instances are taken, units of the box may fail; hint: %s",
+			b.Name, room.Taken, room.Limit, inotify.Hint)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
+	"boxrun/launcher/tasks"
 	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -36,6 +37,7 @@ type UpOptions struct {
 	Anew    bool           // the same for an unchanged box
 	Force   bool           // take the overlay over from another machine
 	Timing  bool           // tell where the time went
+	Turn    *tasks.Turn    // beside other boxes: when the box takes its address
 
 	Unhealthy bool // start anew a box that looks found unhealthy, and leave any other
 
@@ -116,9 +118,11 @@ type upRun struct {
 
 // bring brings up the box with the record b; nil for none.
 func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
-	switch {
-	case b == nil:
+	if b == nil {
 		return u.fresh(ctx)
+	}
+	u.o.Turn.End() // the box has an address
+	switch {
 	case u.staysUp(b, u.p, u.o):
 		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
@@ -289,7 +293,10 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 		return nil, err
 	}
 	b.Restarts, b.OtherLeases = u.restarts, f.leases
-	if err := u.reserve(ctx, b); err != nil {
+	u.o.Turn.Await(ctx)
+	err = u.reserve(ctx, b)
+	u.o.Turn.End()
+	if err != nil {
 		return b, err
 	}
 	if err := u.boot(ctx, b, f); err != nil {
@@ -360,6 +367,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfNames(b, f)
+	warnOfInotify(u.Store, b, len(boxes))
 	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"boxrun/netsetup/offload"
@@ -22,6 +23,7 @@ type Setup struct {
 	Legacy    bool      // iptables has the legacy backend: tables are kernel modules
 	Ethtool   string    // path of ethtool(8), "" where not installed
 	Firewalld bool      // firewalld is installed
+	Inotify   bool      // root needs more inotify instances for many boxes
 	Zoned     []string  // bridges for firewalld's zone, without those in another zone by the administrator's wish
 }
 
@@ -40,6 +42,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	s := Setup{Etc: etc, Bridges: bridges, Firewalld: hasFirewalld(etc)}
 	var err, legacyErr, lookErr, zonesErr error
 	s.Zoned, zonesErr = unzoned(etc, bridges)
+	s.Inotify = fewInstances()
 	s.Devices, err = k.defaultDevices()
 	s.Legacy, legacyErr = legacy()
 	s.Ethtool, lookErr = exec.LookPath("ethtool")
@@ -135,11 +138,29 @@ func (s Setup) sysctls() []Sysctl {
 	for _, device := range append([]string{"all", "default"}, s.Devices...) {
 		list = append(list, Sysctl{Key: deviceKey(device, "rp_filter"), Value: "2"})
 	}
+	if s.Inotify {
+		list = append(list, Sysctl{Key: instancesKey, Value: strconv.Itoa(instances)})
+	}
 	return list
 }
 
+// Each user may have so many inotify instances: enough for 100 boxes, whose roots are one user. A greater number that
+// somebody else has set stays.
+const (
+	instancesKey = "fs.inotify.max_user_instances"
+	instances    = 1024
+)
+
+// fewInstances reports whether the number is this setup's to set. A kernel without inotify has no such number.
+func fewInstances() bool {
+	text, err := readSysctl(instancesKey)
+	n, numberErr := strconv.Atoi(text)
+	return err == nil && numberErr == nil && n <= instances
+}
+
 func (s Setup) sysctlText() string {
-	const why = "# The host forwards for boxes, and takes packets by another way than their answers go.\n"
+	const why = "# The host forwards for boxes, and takes packets by another way than their answers go.\n" +
+		"# Root of all boxes is one user of the host.\n"
 	text := setupComment + why
 	for _, setting := range s.sysctls() {
 		text += fmt.Sprintf("%s = %s\n", setting.Key, setting.Value)

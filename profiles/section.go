@@ -88,12 +88,12 @@ func whole[T any](parse func(int64) (T, error)) reader[T] {
 // text returns a reader of strings.
 func text[T any](parse func(string) (T, error)) reader[T] { return checked(expanded, parse) }
 
-// expanded reads a string, and expands %i. Control characters are refused, except newlines and tabs: no value needs
-// control characters, and values reach argument lists, files and terminals.
+// expanded reads a string, and expands %i. Control characters are refused, those for the direction of text too, except
+// newlines and tabs: no value needs control characters, and values reach argument lists, files and terminals.
 func expanded(s *section, name string, raw any) (string, bool) {
 	return checked(typed[string]("a string in quotes"), func(written string) (string, error) {
 		full, err := expand(written, s.doc.instance)
-		control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+		control := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Bidi_Control) && r != '\n' && r != '\t' }
 		if err == nil && strings.ContainsFunc(full, control) {
 			err = errors.New("must not have control characters")
 		}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/build"
-	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
@@ -62,11 +61,9 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 	if err := a.trustBuild(p); err != nil {
 		return err
 	}
-	o.Version, o.Output = version, a.err
+	o.Version, o.Show = version, a.screen.Note
 	if a.beside {
-		lines := &say.LineWriter{Show: func(line string) error { a.notef("%s: %s", p.Name, line); return nil }}
-		defer func() { _ = lines.End() }() // Show never fails
-		o.Output = lines
+		o.Show = func(line string) { a.notef("%s: %s", p.Name, line) }
 	}
 	began := time.Now()
 	done, err := build.Run(ctx, a.launcher().Store, p, o)

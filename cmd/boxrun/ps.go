@@ -29,6 +29,8 @@ tcp, and open on all addresses, where they do not say otherwise. Behind the
 image stands what ails the box, what has changed since the start, and how often
 systemd has started the box anew. With --drift ps looks at the host as well, and
 "drifted" stands there where rules, links or limits of a box are out of place.
+On a terminal that is too narrow for a table long cells end in "...", and then
+columns are left out, the last one first.
 
 Of a box with health.interval in its profile STATE is what the last look found:
 healthy, unhealthy, or degraded where a unit failed that [ready] does not name.

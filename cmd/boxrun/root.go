@@ -15,6 +15,7 @@ import (
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher"
 	"boxrun/launcher/box"
+	"boxrun/launcher/tasks"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -26,6 +27,7 @@ type app struct {
 	stateDir string // --state-dir, absolute: Apptainer is run somewhere else
 	caller   box.Caller
 	search   profiles.Search
+	turn     *tasks.Turn // of this task, beside other boxes
 }
 
 // A verb is what a command does with its arguments, as cobra runs it.

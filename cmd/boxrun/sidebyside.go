@@ -48,9 +48,9 @@ func (a *app) sideBySide(cmd *cobra.Command, names []string, before func(name st
 		return do(ctx, a.forTask(names[0]), names[0])
 	}
 	codes := make([]int, len(names))
-	tasks.Run(len(names), mostTasks, func(i int) []int { return indexes(names, i, before(names[i])) }, func(i int) {
+	tasks.Run(len(names), mostTasks, func(i int) []int { return indexes(names, i, before(names[i])) }, func(i int, turn *tasks.Turn) {
 		one := a.forTask(names[i])
-		one.beside = true
+		one.beside, one.turn = true, turn
 		err := do(ctx, one, names[i])
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			one.live("")

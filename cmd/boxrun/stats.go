@@ -64,7 +64,7 @@ func (a *app) stats(ctx context.Context, names []string, format string, once boo
 	default:
 		var rows [][]string
 		if rows, err = stats.Once(ctx, store, names, first); err == nil {
-			return a.spaced(2, rows)
+			return a.table(nil, 2, rows)
 		}
 	}
 	if ctx.Err() != nil {

@@ -157,17 +157,22 @@ func (t *terminal) result(v any, gap int, rows [][]string) error {
 	return t.spaced(gap, rows)
 }
 
-// table is result for rows of a table: on a terminal long cells are shortened to its width.
+// table is result for rows of a table: on a terminal long cells are shortened, and columns left out, to fit its width.
 func (t *terminal) table(v any, gap int, rows [][]string) error {
-	if size := sizeOf(t.out); size != nil {
+	if size := sizeOf(t.out); size != nil && !t.quiet {
 		columns, _ := size()
-		rows = screen.Fit(rows, gap, columns)
+		rows = say.Fit(rows, gap, columns)
 	}
 	return t.result(v, gap, rows)
 }
 
-// spaced prints rows with their cells aligned and at least gap blanks between columns.
+// spaced prints rows with their cells aligned and at least gap blanks between columns. On a terminal last cells that are
+// too long go on below.
 func (t *terminal) spaced(gap int, rows [][]string) error {
+	if size := sizeOf(t.out); size != nil {
+		columns, _ := size()
+		rows = say.Folded(rows, gap, columns)
+	}
 	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
 		if _, err := fmt.Fprintln(w, strings.Join(list.Map(row, say.Printable), "\t")); err != nil {

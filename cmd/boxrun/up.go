@@ -73,6 +73,9 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 		return err
 	}
 	l := a.launcher()
+	if o.Turn = a.turn; len(p.DependsOn) > 0 || o.Replace {
+		o.Turn.End() // others need not wait for what may take long
+	}
 	if err := a.upNeeded(ctx, l, p); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ mount -o remount,bind,ro srv/web
 [ -z "$6" ] || mount --bind "$6" srv/shared
 mount -t proc proc proc
 mount --bind "$5" proc/sys/kernel/random/boot_id
+cp proc/sys/fs/inotify/max_user_instances "${5%/*}/inotify" # the machine's own is not the host's to change
+mount --bind "${5%/*}/inotify" proc/sys/fs/inotify/max_user_instances
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs dev

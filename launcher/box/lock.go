@@ -19,8 +19,8 @@ import (
 )
 
 // takeLock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
-// process ends. While another process holds the lock, takeLock waits until ctx ends, and calls onWait once for each holder
-// with a description of the holder. A missing directory is made.
+// process ends. While somebody else holds the lock, takeLock waits until ctx ends, and calls onWait once for each other
+// process that holds the lock, with a description of the process. A missing directory is made.
 //
 // The lock is a flock on the file NAME.lock. unlock removes the file. A waiter whose file was removed meanwhile finds
 // another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
@@ -79,7 +79,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
-		if who := readHolder(f); who != "" && who != told {
+		if who := readHolder(f); who != "" && who != told && !strings.HasSuffix(who, ownEnd()) {
 			onWait(who)
 			told = who
 		}
@@ -92,12 +92,15 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 // writeHolder writes a description of this process into the file: "boxrun up web (pid 123)".
 func writeHolder(f *os.File) error {
 	argv := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
-	text := fmt.Appendf(nil, "%s (pid %d)\n", say.Printable(strings.Join(argv, " ")), os.Getpid())
+	text := []byte(say.Printable(strings.Join(argv, " ")) + ownEnd() + "\n")
 	if _, err := f.WriteAt(text, 0); err != nil {
 		return err
 	}
 	return f.Truncate(int64(len(text)))
 }
+
+// ownEnd is the end of the description of this process. Boxes side by side in this process take turns without a word.
+func ownEnd() string { return fmt.Sprintf(" (pid %d)", os.Getpid()) }
 
 // readHolder returns the holder's description from the file; "" while the holder is still writing.
 func readHolder(f *os.File) string {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,11 +22,12 @@ import (
 
 // Options are the choices for a build.
 type Options struct {
-	Force     bool      // replace an image in use by a box that is up, and a sandbox that differs from what boxrun built
-	IfNeeded  bool      // build only if the image is missing, or not known to be built from the definition as it is now
-	Replacing string    // the box about to be started anew from the image; it may be up; "" for none
-	Version   string    // boxrun's own version, for the record
-	Output    io.Writer // receives the output of Apptainer and of the definition's scripts
+	Force     bool   // replace an image in use by a box that is up, and a sandbox that differs from what boxrun built
+	IfNeeded  bool   // build only if the image is missing, or not known to be built from the definition as it is now
+	Replacing string // the box about to be started anew from the image; it may be up; "" for none
+	Version   string // boxrun's own version, for the record
+
+	Show func(line string) // receives what Apptainer and the definition's scripts say, fit for a terminal, with colours
 }
 
 // Result says what a build did.

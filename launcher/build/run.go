@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,7 +46,7 @@ func (j building) environment() (env, proxies []string) {
 	return append(apptainer.CommonEnvironment(j.store.Home), "TMPDIR="+j.temporary()), proxies
 }
 
-// run runs Apptainer and copies all its output to Output. The error is ErrBuild, or the cause of ctx where ctx ended.
+// run runs Apptainer and passes all its output to Show. The error is ErrBuild, or the cause of ctx where ctx ended.
 //
 // Apptainer runs in a session of its own, so it has no terminal to ask questions at. A Ctrl-C does not reach this
 // session either: boxrun ends the build. The kernel kills the build when boxrun is killed. The kernel ties this to
@@ -58,28 +57,45 @@ func (j building) run(ctx context.Context) error {
 	if err := cmp.Or(err, lookErr); err != nil {
 		return err
 	}
-	fatal := "" // the last line in which Apptainer says why the build failed
-	stderr := &say.LineWriter{Show: func(line string) error {
-		if _, why, ok := strings.Cut(say.Plain(line), "FATAL:"); ok {
-			fatal = strings.TrimSpace(why)
-		}
-		return nil
-	}}
+	stdout, stderr := j.shown(), j.shown()
 	cmd := exec.CommandContext(ctx, unshare, j.argv(apptainer)[1:]...)
 	env, proxies := j.environment()
 	cmd.Env, cmd.Dir = slices.Concat(env, proxies), j.dir()
-	cmd.Stdout, cmd.Stderr = j.Output, io.MultiWriter(j.Output, stderr)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second // until all processes in its namespace are gone
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err = cmd.Run(); err != nil && ctx.Err() != nil {
+	err = cmd.Run()
+	_, _ = stdout.End(), stderr.End() // Show never fails
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	if err != nil {
-		return j.failed(fatal, err)
+	case err != nil:
+		return j.failed(stderr.fatal, err)
 	}
 	return nil
+}
+
+// said is an output of a build.
+type said struct {
+	say.LineWriter
+	fatal string // the last line in which Apptainer says why the build failed
+}
+
+// shown returns an output that passes its lines to j.Show. A definition is written by one person and run by another:
+// nothing that a terminal takes for a command is left, but colours.
+func (j building) shown() *said {
+	s := &said{}
+	s.Show = func(line string) error {
+		line = say.Final(line)
+		if _, why, ok := strings.Cut(say.Plain(line), "FATAL:"); ok {
+			s.fatal = strings.TrimSpace(why)
+		}
+		j.Show(say.Coloured(line))
+		return nil
+	}
+	return s
 }
 
 // failed returns the error of a failed build. Its text is fatal, Apptainer's last word, or, where fatal is empty, how

@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/inotify"
 	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
@@ -45,6 +46,7 @@ func (h hostLooks) list() []look {
 		one(area, "resolver", h.resolver),
 		one(area, "selinux, apparmor", h.mandatoryAccess),
 		one(area, "conntrack", h.conntrack),
+		one(area, "inotify", h.inotify),
 	}
 }
 
@@ -365,6 +367,18 @@ func (h hostLooks) conntrack(context.Context) Check {
 		return warn(why, fix, "%d of %d connections", count, limit)
 	}
 	return fail(why, fix, "%d of %d connections", count, limit)
+}
+
+// inotify judges how many inotify instances are left for root, who is root of every box.
+func (h hostLooks) inotify(context.Context) Check {
+	room, err := inotify.Look()
+	switch {
+	case err != nil:
+		return unreadable(err, "the kernel has no inotify")
+	case room.Tight():
+		return warn("without them units of another box fail", "boxrun host setup", "%d of root's %d instances are taken", room.Taken, room.Limit)
+	}
+	return pass("%d of root's %d instances are taken", room.Taken, room.Limit)
 }
 
 // apptainerFacts is what apptainer reports about its build, and the site's configuration of Apptainer.

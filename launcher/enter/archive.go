@@ -280,10 +280,10 @@ type unpacker struct {
 // unpack makes the tree of the stream at the target of s, or inside the target as placeFor decides. A stream without an
 // end is an error.
 func unpack(in io.Reader, s side) error {
-	stream := tar.NewReader(in)
+	stream := tarOf(in)
 	first, err := stream.Next()
 	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF // the other side reports the reason
+		err = errCut
 	}
 	if err != nil {
 		return err

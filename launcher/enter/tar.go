@@ -14,6 +14,23 @@ import (
 // A copy to or from "-" is a tar stream of other programs, as "docker cp" writes and reads. The side of the box does not
 // know: the side of the host translates.
 
+// errCut is the error for a tar stream without an end. The side that sends a stream of boxrun's has the reason.
+var errCut = io.ErrUnexpectedEOF
+
+// tarOf reads a tar stream that has to end with the mark of its end: a cut between two files is an errCut, as is any other.
+func tarOf(in io.Reader) *tar.Reader { return tar.NewReader(endless{in}) }
+
+// endless is a stream that is not read to its end, unless it is cut short.
+type endless struct{ io.Reader }
+
+func (e endless) Read(b []byte) (int, error) {
+	n, err := e.Reader.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = errCut
+	}
+	return n, err
+}
+
 // toTar translates a copy out of a box into a tar stream whose names begin with the name of the source. Files with
 // holes come whole.
 func toTar(in io.Reader, out io.Writer, s side) error {
@@ -21,7 +38,7 @@ func toTar(in io.Reader, out io.Writer, s side) error {
 	if contents(s.Source) {
 		base = "."
 	}
-	from, to := tar.NewReader(in), tar.NewWriter(out)
+	from, to := tarOf(in), tar.NewWriter(out)
 	for {
 		h, err := from.Next()
 		if errors.Is(err, io.EOF) {
@@ -68,7 +85,7 @@ const setIDBits = 0o6000
 // fromTar translates a tar stream of another program into a copy of a directory's contents. Directories that the stream
 // does not name are added, and devices are left out, with a line on notes.
 func fromTar(in io.Reader, out, notes io.Writer) error {
-	from, to := tar.NewReader(in), tar.NewWriter(out)
+	from, to := tarOf(in), tar.NewWriter(out)
 	dirs := map[string]bool{}
 	if err := addParents(to, dirs, "."); err != nil {
 		return err
@@ -77,6 +94,9 @@ func fromTar(in io.Reader, out, notes io.Writer) error {
 		h, err := from.Next()
 		if errors.Is(err, io.EOF) {
 			return to.Close()
+		}
+		if errors.Is(err, errCut) {
+			err = errors.New("it is cut short, and what comes before is copied")
 		}
 		if err != nil {
 			return fmt.Errorf("reading a tar from stdin: %v", err) //nolint:errorlint // an early end is no effect of the other side

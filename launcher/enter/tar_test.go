@@ -78,6 +78,23 @@ func TestFromTar(t *testing.T) {
 	}
 }
 
+// A stream without its end is not whole, wherever it is cut: between two files as well.
+func TestCutTar(t *testing.T) {
+	whole := stream(t, tar.Header{Name: ".", Typeflag: tar.TypeDir}, tar.Header{Name: "one", Typeflag: tar.TypeReg},
+		tar.Header{Name: "two", Typeflag: tar.TypeReg}).Bytes()
+	for length := 0; length < len(whole)-512; length += 256 {
+		cut := func() io.Reader { return bytes.NewReader(whole[:length]) }
+		out := side{Source: ".", Target: t.TempDir()}
+		for name, err := range map[string]error{
+			"from a person": fromTar(cut(), io.Discard, io.Discard), "to a person": toTar(cut(), io.Discard, out), "between the sides": unpack(cut(), out),
+		} {
+			if err == nil {
+				t.Errorf("%s, cut after %d of %d bytes: no error", name, length, len(whole))
+			}
+		}
+	}
+}
+
 // The kernel's own files say nothing of their size.
 func TestPackReadsMadeFiles(t *testing.T) {
 	for _, source := range []string{"/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"} {

@@ -57,18 +57,24 @@ func Plain(line string) string {
 	return strings.Map(harmless, Colour.ReplaceAllString(strings.TrimSuffix(line, "\r"), ""))
 }
 
-// Coloured is Plain but keeps colours. A coloured line ends with a reset.
+// Coloured is Plain but keeps colours. No colour lasts beyond the line.
 func Coloured(line string) string {
 	var b strings.Builder
-	at := 0
+	at, reset := 0, "\x1b[0m"
 	for _, c := range Colour.FindAllStringIndex(line, -1) {
 		b.WriteString(Plain(line[at:c[0]]) + line[c[0]:c[1]])
 		at = c[1]
 	}
-	if at == 0 {
-		return Plain(line)
+	if at == 0 || strings.HasSuffix(line[:at], reset) {
+		reset = ""
 	}
-	return b.String() + Plain(line[at:]) + "\x1b[0m"
+	return b.String() + Plain(line[at:]) + reset
+}
+
+// Final returns what a terminal shows of a line in the end, where carriage returns had the line written over.
+func Final(line string) string {
+	line = strings.TrimRight(line, "\r")
+	return line[strings.LastIndexByte(line, '\r')+1:]
 }
 
 // harmless returns r, or '?' for an unprintable character other than a tab.

@@ -49,7 +49,7 @@ func TestLineWriterFailsAsItsReader(t *testing.T) {
 func TestLinesOfABox(t *testing.T) {
 	for line, want := range map[string][2]string{
 		"plain\ttext":                    {"plain\ttext", "plain\ttext"},
-		"\x1b[31mred\x1b[0m":             {"red", "\x1b[31mred\x1b[0m\x1b[0m"},
+		"\x1b[31mred\x1b[0m":             {"red", "\x1b[31mred\x1b[0m"},
 		"\x1b[1;31mopen":                 {"open", "\x1b[1;31mopen\x1b[0m"},
 		"a\x1b[2J\x1b]0;title\abc\r":     {"a?[2J?]0;title?bc", "a?[2J?]0;title?bc"},
 		"\x1b\x1b[31m[2J":                {"?[2J", "?\x1b[31m[2J\x1b[0m"},
@@ -58,5 +58,14 @@ func TestLinesOfABox(t *testing.T) {
 	} {
 		testkit.WantText(t, Plain(line), want[0])
 		testkit.WantText(t, Coloured(line), want[1])
+	}
+}
+
+// A line written over is its end.
+func TestFinal(t *testing.T) {
+	for line, want := range map[string]string{"": "", "a\r": "a", "10%\r100%\r\r": "100%", "a\rb": "b"} {
+		if got := Final(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
 	}
 }

@@ -110,8 +110,8 @@ dead (crashed) - - - - - - - -
 }
 
 func TestScreen(t *testing.T) {
-	rows := [][]string{{"NAME", "CPU%"}, {"a", "1"}, {"b", "2"}, {"c", "3"}}
-	testkit.WantText(t, strings.ReplaceAll(strings.Join(Screen(rows, 7, 4), "\n"), "\x1b[K", "|"), "NAME  C|\na     1|\nand 2 m|")
+	rows := [][]string{{"NAME", "CPU%", "MEM"}, {"a", "1", "2"}, {"b", "2", "3"}, {"c", "3", "4"}}
+	testkit.WantText(t, strings.ReplaceAll(strings.Join(Screen(rows, 10, 4), "\n"), "\x1b[K", "|"), "NAME  CPU%|\na     1|\nand 2 more|")
 	if got := len(Screen(rows, 0, 0)); got != 4 {
 		t.Errorf("%d lines, want 4", got)
 	}

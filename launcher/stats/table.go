@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"boxrun/launcher/say"
 )
 
 // Sample is what boxes used at a moment.
@@ -71,7 +73,7 @@ func size(n *uint64) string {
 func Screen(rows [][]string, width, height int) []string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
+	for _, row := range say.Fit(rows, 2, cmp.Or(width, 80)) {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	_ = w.Flush() // cannot fail: a strings.Builder takes all
@@ -79,8 +81,8 @@ func Screen(rows [][]string, width, height int) []string {
 	if most := max(2, cmp.Or(height, 24)-1); len(lines) > most {
 		lines = append(lines[:most-1:most-1], fmt.Sprintf("and %d more", len(lines)-most+1))
 	}
-	for i, line := range lines {
-		lines[i] = line[:min(len(line), cmp.Or(width, 80))] + "\x1b[K"
+	for i := range lines {
+		lines[i] += "\x1b[K"
 	}
 	return lines
 }

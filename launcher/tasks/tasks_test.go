@@ -1,6 +1,8 @@
 package tasks
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,7 +32,7 @@ func TestRun(t *testing.T) {
 				var running, most atomic.Int64
 				ended := map[int]bool{}
 				began := time.Now()
-				Run(c.n, c.limit, func(i int) []int { return c.before[i] }, func(i int) {
+				Run(c.n, c.limit, func(i int) []int { return c.before[i] }, func(i int, _ *Turn) {
 					most.Store(max(most.Load(), running.Add(1)))
 					for _, first := range c.before[i] {
 						mu.Lock()
@@ -51,4 +53,39 @@ func TestRun(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A part of tasks side by side is done in order; a task that takes long, or has nothing to do in order, keeps none waiting.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		began := time.Now()
+		Run(6, 3, func(int) []int { return nil }, func(i int, turn *Turn) {
+			switch i {
+			case 1:
+				return
+			case 4:
+				time.Sleep(time.Minute)
+			}
+			time.Sleep(time.Duration(5-i) * 100 * time.Millisecond)
+			turn.Await(t.Context())
+			mu.Lock()
+			order = append(order, fmt.Sprint(i))
+			mu.Unlock()
+			turn.End()
+			turn.End()
+			time.Sleep(time.Second)
+		})
+		if took := time.Since(began); !slices.Equal(order[3:], []string{"5", "4"}) || took > 63*time.Second {
+			t.Errorf("got the order %v after %v", order, took)
+		}
+		slices.Sort(order[:3])
+		if !slices.Equal(order[:3], []string{"0", "2", "3"}) {
+			t.Errorf("got the order %v", order)
+		}
+	})
+	var alone *Turn
+	alone.Await(t.Context())
+	alone.End()
 }

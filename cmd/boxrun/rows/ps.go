@@ -12,8 +12,8 @@ import (
 	"boxrun/launcher/list"
 )
 
-// Ps returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. Cells that
-// make a row wider stand at the end.
+// Ps returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. What a narrow
+// terminal can do without stands at the end.
 func Ps(boxes []launcher.Status, now time.Time) [][]string {
 	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
