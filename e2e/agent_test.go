@@ -43,7 +43,7 @@ func (h host) agent(code int, reason, action string, settings ...string) testhos
 
 // monitored are the settings of a monitor that is no probe.
 func monitored(more ...string) []string {
-	return append([]string{"CRM_meta_interval=10000", "CRM_meta_timeout=20000"}, more...)
+	return append([]string{"CRM_meta_interval=10000", "CRM_meta_timeout=20000", "watch=0"}, more...)
 }
 
 // The agent does what Pacemaker's testers ask of agents, and what Pacemaker asks of a box, with the codes that tell where
@@ -64,6 +64,9 @@ func TestTheAgentOfAPacemaker(t *testing.T) {
 		{"monitors", host.agentMonitors},
 		{"busy", host.agentWaits},
 		{"stops", host.agentStopsInTime},
+		{"overlays", host.agentTakesOver},
+		{"managers", host.managersAreTold},
+		{"addresses", host.addressesCome},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(h.in(t)) })
 	}
@@ -98,6 +101,7 @@ func (h host) agentTellsRefusalsApart() {
 	for _, action := range []string{"start", "validate-all"} {
 		h.agent(ocfConfigured, `the parameter "profile" is not set`, action, "profile=")
 		h.agent(ocfConfigured, `the parameter "repair" is neither yes nor no: perhaps`, action, "repair=perhaps")
+		h.agent(ocfConfigured, `the parameter "watch" is no number of seconds: 3s`, action, "watch=3s")
 		h.agent(ocfArgs, "/etc/boxrun/profiles/broken.toml:1: image: ", action, "profile=broken")
 		h.agent(ocfInstalled, "this host has no profile nosuch", action, "profile=nosuch")
 		h.agent(ocfInstalled, `/etc/boxrun/profiles/lacking.toml: image: no such file or directory: "/srv/none.sif"`, action, "profile=lacking")
@@ -138,10 +142,34 @@ func (h host) agentMonitors() {
 	h.isWell(0, 0, "web: healthy")
 	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
 	h.agent(ocfGeneric, "web: unhealthy: unit nginx.service is inactive (dead)", "monitor", monitored("repair=yes")...)
-	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
-	h.agent(ocfGeneric, "web: crashed", "monitor", monitored()...)
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "nginx")
+	h.agentHearsOfACrash()
 	h.agent(ocfSuccess, "", "stop")
 	h.agent(ocfNotRunning, "", "monitor")
+}
+
+// agentHearsOfACrash kills a box while a monitor watches it: the monitor ends long before its time, and a monitor that
+// finds nothing wrong takes as long as it was told to.
+func (h host) agentHearsOfACrash() {
+	h.agent(ocfSuccess, "", "monitor")                           // a probe, after which
+	h.agent(ocfSuccess, "", "monitor", monitored("watch=60")...) // a monitor does not watch
+	began := time.Now()
+	h.agent(ocfSuccess, "", "monitor", monitored("watch=2")...)
+	if took := time.Since(began); took < 2*time.Second {
+		h.t.Errorf("a monitor that watches for 2 s took %v", took)
+	}
+	killed := h.Command(h.t.Context(), "sh", "-c", "sleep 0.5; kill -9 $0", fmt.Sprint(boxes(h)[0].PID))
+	if err := killed.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	began = time.Now()
+	h.agent(ocfGeneric, "web: crashed", "monitor", monitored("watch=6")...)
+	if took := time.Since(began); took > 5*time.Second {
+		h.t.Errorf("a monitor that watches a box that dies took %v", took)
+	}
+	if err := killed.Wait(); err != nil {
+		h.t.Error(err)
+	}
 }
 
 // agentWaits has a person restart the box while Pacemaker watches: monitors from before to after see it well.
@@ -177,4 +205,68 @@ func (h host) agentStopsInTime() {
 		h.t.Errorf("stop took %v: %v", took, r)
 	}
 	h.agent(ocfNotRunning, "", "monitor")
+}
+
+// offline has the tools of Pacemaker work with the configuration on the disk of the host, where no Pacemaker runs.
+const offline = "CIB_file=/var/lib/pacemaker/cib/cib.xml"
+
+// agentTakesOver has an overlay that is marked as another machine's: a start takes the overlay over where the resource says
+// so, and the cluster fences.
+func (h host) agentTakesOver() {
+	h.profile("kept", "image = \"builtin:hello\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/kept\"\n")
+	h.sh("mkdir /var/kept; " + `echo '{"machine":"0123456789abcdef","host":"node9","box":"kept"}' > /var/kept/boxrun-owner.json`)
+	h.sh("cibadmin --empty > /var/lib/pacemaker/cib/cib.xml")
+	settings := []string{"profile=kept", "takeover=yes"}
+	refused := `/etc/boxrun/profiles/kept.toml: storage.overlay: "/var/kept" is the overlay of box "kept" on the machine node9`
+	h.agent(ocfInstalled, refused, "start", "profile=kept")
+	h.sh(offline + " crm_attribute -q -n stonith-enabled -v false")
+	r := h.run("env", offline, "OCF_RESKEY_profile=kept", "OCF_RESKEY_takeover=yes", agentFile, "start")
+	if r.Code != ocfInstalled || !strings.Contains(r.Stderr, "as this cluster does not fence") {
+		h.t.Errorf("start without fencing: %v", r)
+	}
+	h.agent(ocfConfigured, `the parameter "takeover" is neither yes nor no: perhaps`, "start", "profile=kept", "takeover=perhaps")
+	h.sh(offline + " crm_attribute -q -n stonith-enabled -D")
+	for _, action := range []string{"validate-all", "start"} {
+		h.must("env", offline, "OCF_RESKEY_profile=kept", "OCF_RESKEY_takeover=yes", agentFile, action)
+	}
+	h.sh("grep -v node9 /var/kept/boxrun-owner.json")
+	h.agent(ocfSuccess, "", "stop", settings...)
+	h.sh("test ! -e /var/kept/boxrun-owner.json; rm -r /var/lib/pacemaker/cib/*")
+}
+
+// managersAreTold enables a box that the cluster manages, and one that it does not.
+func (h host) managersAreTold() {
+	h.sh("cibadmin --empty > /var/lib/pacemaker/cib/cib.xml; " + offline + `; pcs -f $CIB_file resource create the-site ocf:boxrun:box profile=web --force`)
+	if r := h.run("boxrun", "enable", "web", "hello"); r.Code != 0 ||
+		!strings.Contains(r.Stderr, `web: warning: Pacemaker starts it too, as the resource "the-site": "boxrun disable web"`) ||
+		strings.Count(r.Stderr, "warning") != 1 {
+		h.t.Errorf("enable: %v", r)
+	}
+	got := h.sh("boxrun doctor --json | jq -r '" + `.[] | select(.name == "pacemaker") | .status, .found, .fix` + "'")
+	want := "WARN\nweb is enabled on this host, and is the resource \"the-site\" of Pacemaker\nboxrun disable web\n"
+	if got != want {
+		h.t.Errorf("doctor: %s, want %s", got, want)
+	}
+	h.sh("boxrun disable web hello; rm -r /var/lib/pacemaker/cib/*")
+}
+
+// addressesCome has ports on an address that the host does not have yet, and on an interface that gets another address
+// later, as virtual addresses do. The agent's monitors have them served.
+func (h host) addressesCome() {
+	h.profile("late", "image = \"builtin:hello\"\n[network]\nports = [\"192.0.2.77:8090:80\"]\n")
+	h.profile("beside", "image = \"builtin:hello\"\n[network]\nexternal = \"eth0\"\nports = [\"8091:80\"]\n")
+	for _, profile := range []string{"late", "beside"} {
+		h.agent(ocfSuccess, "", "start", "profile="+profile)
+		h.agent(ocfSuccess, "", "monitor", monitored("profile="+profile, "repair=yes")...)
+	}
+	h.must("ip", "addr", "add", "192.0.2.77/24", "dev", "eth0")
+	h.agent(ocfSuccess, "", "monitor", monitored("profile=beside", "repair=yes")...)
+	for _, port := range []string{"8090", "8091"} {
+		h.client("curl", "-fsS", "-o", "/dev/null", "-m", "2", "http://192.0.2.77:"+port+"/")
+	}
+	h.must("ip", "addr", "del", "192.0.2.77/24", "dev", "eth0")
+	for _, profile := range []string{"late", "beside"} {
+		h.agent(ocfSuccess, "", "monitor", monitored("profile="+profile, "repair=yes")...)
+		h.agent(ocfSuccess, "", "stop", "profile="+profile)
+	}
 }

@@ -78,6 +78,9 @@ func TestAnImageThatWasAMachine(t *testing.T) {
 func TestTheContainerInterface(t *testing.T) {
 	h := newHost(t)
 	h.sh("cp -a /srv/web /srv/set; d=/srv/set/etc/systemd/system.control/dbus.service.d; mkdir -p $d; printf '[Service]\\nTasksMax=77\\n' > $d/50-TasksMax.conf")
+	h.sh(`cd /srv/set/etc; printf 'tmpfs /mnt tmpfs size=1m,nofail 0 0\n' > fstab
+		printf '#!/bin/sh\n' > rc.local; chmod +x rc.local
+		mkdir systemd/system-generators; printf '#!/bin/sh\ntouch "$1/own"\n' > systemd/system-generators/systemd-run-generator; chmod +x systemd/system-generators/*`)
 	for _, level := range []string{"default", "strict"} {
 		h.profile("web", "image = \"/srv/set\"\nhostname = \"own.example.org\"\n[security]\nlevel = \""+level+"\"\n")
 		h.must("boxrun", "up", "web")
@@ -91,6 +94,10 @@ func TestTheContainerInterface(t *testing.T) {
 			"cgroups of its own":       "grep -x 0::/init.scope /proc/1/cgroup; mkdir /sys/fs/cgroup/probe; rmdir /sys/fs/cgroup/probe",
 			"container":                "systemd-detect-virt -c | grep -v none; tr '\\0' '\\n' < /proc/1/environ | grep -x container=apptainer",
 			"container_uuid":           "tr '\\0' '\\n' < /proc/1/environ | grep -E '^container_uuid=[0-9a-f]{32}$'",
+			"no idle generators":       "cd /run/systemd/generator; test ! -e getty.target.wants/console-getty.service; test -L ../system-generators/systemd-gpt-auto-generator",
+			"generators at work":       "systemctl cat mnt.mount; systemctl is-active rc-local; test -e /run/systemd/generator/own",
+			"a generator of use later": "printf '#!/bin/sh\\n' > /etc/init.d/late; chmod +x /etc/init.d/late; systemctl daemon-reload; systemctl start late",
+			"mounts without programs":  "for d in /dev/mqueue /dev/hugepages; do findmnt $d || test " + level + " = strict -a $d = /dev/hugepages; done; u=\"systemctl show dev-mqueue.mount -P\"; test $($u InactiveExitTimestampMonotonic) = $($u ActiveEnterTimestampMonotonic); test ! -e /sys/fs/fuse/connections/*",
 			"properties that are set":  "systemctl set-property nginx TasksMax=55; systemctl daemon-reload; test $(systemctl show -P TasksMax nginx) = 55",
 			"properties of the image":  "test $(systemctl show -P TasksMax dbus.service) = 77",
 			"LoadCredential from init": "systemd-run --wait --pipe -q -p SetCredential=a:b sh -c 'grep -x b $CREDENTIALS_DIRECTORY/a'",

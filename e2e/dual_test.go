@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func TestBothFamilies(t *testing.T) {
 	h := newHost(t)
 	h.six()
 	before := h.dump()
-	h.profile("dual", dualProfile(`"8080:80", "0.0.0.0:8081:80", "[2001:db8:7::1]:8082:80"`))
+	h.profile("dual", dualProfile(`"8080:80", "0.0.0.0:8081:80", "[2001:db8:7::1]:8082:80", "8083:81"`))
 	h.profile("other", dualProfile(""))
 	h.must("boxrun", "up", "dual", "other")
 	reach := func(when string) {
@@ -55,6 +56,8 @@ func TestBothFamilies(t *testing.T) {
 		h.must("boxrun", "exec", "dual", "--", "ping", "-6", "-c", "1", "-W", "3", "2001:db8:7::2")
 	}
 	reach("after up")
+	h.must("boxrun", "restart", "dual") // the same addresses at another MAC, which host and neighbours have to learn
+	reach("after a restart")
 	if r := h.run("curl", "-gsS", "-m", "5", "http://[::1]:8080/"); r.Code != 7 {
 		t.Errorf("[::1] on the host: %v, want it refused at once", r)
 	}
@@ -71,11 +74,84 @@ func TestBothFamilies(t *testing.T) {
 	}
 	h.tells([]string{", fd", "8080->80/tcp on ALL addresses of the host, IPv4 and IPv6",
 		"0.0.0.0:8081->80/tcp on ALL IPv4 addresses", "[2001:db8:7::1]:8082->80/tcp on that address"}, "boxrun", "status", "dual")
+	t.Run("trace", func(t *testing.T) { h.in(t).tracedSix() })
+	t.Run("rules of others", func(t *testing.T) { h.in(t).othersSix() })
 	h.brokenSix()
 	reach("after repairs")
 	h.must("boxrun", "down", "dual", "other")
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
 	h.withoutSix()
+}
+
+// tracedSix has packets of IPv6 die in several ways, and wants trace to say why.
+func (h host) tracedSix() {
+	h.t.Helper()
+	const port, closed = "[2001:db8:7::1]:8080", "[2001:db8:7::1]:8083"
+	for _, c := range []struct {
+		name, change, undo string
+		args               []string
+		reason             string
+		says               []string
+	}{
+		{"a rule of others", "ip6tables -I FORWARD -p tcp --dport 80 -j DROP", "ip6tables -D FORWARD -p tcp --dport 80 -j DROP", []string{"dual"},
+			"NETFILTER_DROP", []string{"[2001:db8:7::2]:", "]:80 tcp SYN", "dropped by: ip6tables -t filter -A FORWARD -p tcp --dport 80 -j DROP", "fix: boxrun doctor --fix"}},
+		{"a rule before the translation", "ip6tables -t raw -I PREROUTING -p tcp --dport 8080 -j DROP", "true", []string{"dual", "8080"},
+			"NETFILTER_DROP", []string{"> " + port + " tcp SYN", "fix: ip6tables -t raw -D PREROUTING -p tcp --dport 8080 -j DROP"}},
+		{"an nftables table", `nft 'table ip6 site { chain f { type filter hook forward priority 5; tcp dport 80 drop; }; }'`,
+			"nft delete table ip6 site", []string{"dual"}, "NETFILTER_DROP", []string{"nft rule ip6 site f tcp dport 80 drop", "fix: add to that chain"}},
+	} {
+		h.sh(c.change)
+		events := h.traced(func() { h.asked(port, "0.5") }, c.args...)
+		h.hasEvent(events, c.reason, c.says...)
+		if fix := dropsOf(events); len(fix) > 0 && c.undo == "true" {
+			c.undo = fix[0].Fix
+		}
+		h.sh(c.undo)
+	}
+	h.hasEvent(h.traced(func() { h.asked(closed, "1") }, "dual"), "NO_SOCKET", "]:81 tcp SYN", "nothing listens on 81/tcp in the box")
+	h.sh("tc qdisc add dev eth0 root tbf rate 8kbit burst 60 limit 60") // less than a packet's size
+	events := h.traced(func() {
+		h.run("boxrun", "exec", "dual", "--", "timeout", "0.5", "bash", "-c", "echo > /dev/tcp/2001:db8:7::2/6009")
+	}, "dual")
+	h.sh("tc qdisc del dev eth0 root")
+	h.hasEvent(events, "QDISC_DROP", "[2001:db8:7::1]:", "> [2001:db8:7::2]:6009 tcp SYN", "traffic control")
+	out := h.must("boxrun", "trace", "--probe", "dual", "8080")
+	if strings.Count(out, "probe: the connection opened\n") != 2 || !strings.Contains(out, "> "+port+" tcp\n") || strings.Contains(out, "died") {
+		h.t.Errorf("trace --probe says\n%s\nwant a connection opened in each family", out)
+	}
+}
+
+// othersSix has rules of others in the way of IPv6 alone: doctor and a restart name each, and a start is refused where a
+// rule has the port already.
+func (h host) othersSix() {
+	h.t.Helper()
+	for _, c := range []struct{ change, undo, doctor, up string }{
+		{`nft 'table ip6 site { chain f { type filter hook forward priority 5; tcp dport 80 drop; }; }'`, "nft delete table ip6 site",
+			"8080/tcp IPv6 forward", "what clients send to port 8080/tcp is dropped by nft rule ip6 site f tcp dport 80 drop"},
+		{`nft 'table ip6 site { chain p { type nat hook prerouting priority -150; tcp dport 8080 redirect to :9; }; }'`, "nft delete table ip6 site",
+			"8080/tcp IPv6 dnat", "what clients send to port 8080/tcp goes elsewhere, by nft rule ip6 site p tcp dport 8080 redirect to :9"},
+		{"ip6tables -t raw -A PREROUTING -p tcp --dport 8080 -j NOTRACK", "ip6tables -t raw -D PREROUTING -p tcp --dport 8080 -j NOTRACK",
+			"8080/tcp IPv6 dnat", "connections to port 8080/tcp are not translated, by ip6tables -t raw -A PREROUTING -p tcp --dport 8080 -j "},
+	} {
+		h.sh(c.change)
+		if r := h.run("boxrun", "doctor", "dual"); r.Code != 1 || !containsLine(r.Stdout, "FAIL", c.doctor) {
+			h.t.Errorf("%s: doctor says %v, want %q to fail", c.change, r, c.doctor)
+		}
+		if r := h.run("boxrun", "up", "--replace", "dual"); r.Code != 0 || !strings.Contains(r.Stderr, c.up) {
+			h.t.Errorf("%s: up says %v, want %q", c.change, r, c.up)
+		}
+		h.sh(c.undo)
+	}
+	h.must("boxrun", "down", "dual")
+	h.sh("ip6tables -t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 9")
+	h.fails(1, []string{"host port 8080/tcp is taken by a REDIRECT rule: -A PREROUTING -p tcp --dport 8080"}, "boxrun", "up", "dual")
+	h.sh("ip6tables -t nat -D PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 9")
+	h.must("boxrun", "up", "dual")
+}
+
+// containsLine reports whether a line of text has all words.
+func containsLine(text string, words ...string) bool {
+	return slices.ContainsFunc(strings.Split(text, "\n"), func(line string) bool { return containsAll(line, words) })
 }
 
 // withoutSix has a box with both families on a host whose IPv6 is off: it is a box of IPv4, and nothing of IPv6 is tried.

@@ -106,9 +106,13 @@ func (l *Launcher) unhealthy(b *box.Box) (restarts []time.Time, ok bool) {
 }
 
 // Check judges a box as it is now. It changes nothing and starts nothing. Root looks at the box and at the host; others are
-// told what the last look for the box's timer found, and get an ErrRefused where there is none.
-func (l *Launcher) Check(ctx context.Context, name string) (health.Facts, error) {
+// told what the last look for the box's timer found, and get an ErrRefused where there is none. With watch, Check judges the
+// box after that time, or when the box dies.
+func (l *Launcher) Check(ctx context.Context, name string, watch time.Duration) (health.Facts, error) {
 	b, err := l.Load(name)
+	if err == nil && b.Watched(ctx, watch) {
+		b, err = l.Load(name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return l.absent(name), nil

@@ -37,7 +37,7 @@ func BoxLink(pid int, ifname string) (Link, error) {
 		if err != nil {
 			return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
 		}
-		addrs, err := globalAddrs(inside, eth)
+		addrs, err := globalAddrs(inside, eth, netlink.FAMILY_V4)
 		if err == nil && len(addrs) == 0 {
 			err = ErrNoAddress
 		}
@@ -52,12 +52,15 @@ func BoxLink(pid int, ifname string) (Link, error) {
 	})
 }
 
-// globalAddrs returns the global IPv4 addresses of a link, primary before secondary as the kernel lists addresses.
-func globalAddrs(h *netlink.Handle, link netlink.Link) ([]netip.Prefix, error) {
-	list, err := dump.Addrs(h, link, netlink.FAMILY_V4)
+// globalAddrs returns the global addresses of a link, IPv4 before IPv6, primary before secondary as the kernel lists
+// addresses. Addresses of IPv6 that come and go for privacy are left out.
+func globalAddrs(h *netlink.Handle, link netlink.Link, inet int) ([]netip.Prefix, error) {
+	const secondary = unix.IFA_F_SECONDARY // of IPv6: temporary
+	list, err := dump.Addrs(h, link, inet)
 	var prefixes []netip.Prefix
 	for _, a := range list {
-		if p := dump.PrefixOf(a.IPNet); a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() {
+		p := dump.PrefixOf(a.IPNet)
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && p.IsValid() && (p.Addr().Is4() || a.Flags&secondary == 0) {
 			prefixes = append(prefixes, p)
 		}
 	}

@@ -77,25 +77,17 @@ func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
 		return nil
 	}
-	local, err := localAddrs(int(f.inet()))
+	local, err := localAddrs(familyOf(f.Box).inet())
 	if err != nil {
 		return err
 	}
-	return k.forgetFlows(f.inet(), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
-}
-
-// inet is the kernel's number of the family of the connections.
-func (f *Flows) inet() netlink.InetFamily {
-	if f.Box.Is6() {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
+	return k.forgetFlows(familyOf(f.Box), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
 }
 
 // forgetFlows deletes the tracked connections of a family for which match says yes.
-func (k *Kernel) forgetFlows(inet netlink.InetFamily, match flowMatch) error {
+func (k *Kernel) forgetFlows(f family, match flowMatch) error {
 	_, err := dump.Retry(func() (uint, error) {
-		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, inet, match)
+		return k.link.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(f.inet()), match)
 	})
 	err = ignore(err, unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT) // of a kernel without tracking
 	if err != nil {

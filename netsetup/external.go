@@ -18,13 +18,24 @@ import (
 type External struct {
 	Name  string
 	MTU   int          // bytes
-	Addrs []netip.Addr // its global IPv4 addresses
+	Addrs []netip.Addr // its global addresses, IPv4 first
 
 	PointToPoint bool // a tunnel, or a modem
 }
 
-// DefaultExternal returns the interface of the IPv4 default route with the lowest metric. Without a default route
-// DefaultExternal returns the zero External and no error: boxes can still be reached from the host and its networks.
+// Addr returns the first address of the family of an address; zero for none.
+func (e External) Addr(like netip.Addr) netip.Addr {
+	for _, a := range e.Addrs {
+		if a.Is6() == like.Is6() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// DefaultExternal returns the interface of the default route with the lowest metric, of IPv6 where there is none of IPv4.
+// Without a default route DefaultExternal returns the zero External and no error: boxes can still be reached from the host
+// and its networks.
 func DefaultExternal() (External, error) {
 	h := dump.OfHost()
 	index, err := defaultLink(h)
@@ -59,6 +70,9 @@ func ExternalNamed(name string) (External, error) {
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.
 func LocalAddrs() ([]netip.Addr, error) { return localAddrs(netlink.FAMILY_V4) }
 
+// AllLocalAddrs returns all addresses of the host, 127.0.0.1 and ::1 included.
+func AllLocalAddrs() ([]netip.Addr, error) { return localAddrs(netlink.FAMILY_ALL) }
+
 func localAddrs(inet int) ([]netip.Addr, error) {
 	list, err := dump.Addrs(dump.OfHost(), nil, inet)
 	var addrs []netip.Addr
@@ -86,16 +100,21 @@ func IsLocal(addr netip.Addr) (bool, error) {
 }
 
 // defaultLink returns the index of the interface of the best default route of the main table, 0 where there is none.
-func defaultLink(h *netlink.Handle) (int, error) {
-	routes, err := dump.DefaultRoutes(h)
-	if err != nil {
-		return 0, fmt.Errorf("listing routes: %w", err)
-	}
-	best, index := 0, 0
-	for _, r := range routes {
-		via := routeLink(r) // 0 of a VPN's "unreachable default"
-		if via != 0 && (index == 0 || r.Priority < best) {
-			best, index = r.Priority, via
+func defaultLink(h *netlink.Handle) (index int, err error) {
+	for _, inet := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dump.DefaultRoutes(h, inet)
+		if err != nil {
+			return 0, fmt.Errorf("listing routes: %w", err)
+		}
+		best := 0
+		for _, r := range routes {
+			via := routeLink(r) // 0 of a VPN's "unreachable default"
+			if via != 0 && (index == 0 || r.Priority < best) {
+				best, index = r.Priority, via
+			}
+		}
+		if index != 0 {
+			break
 		}
 	}
 	return index, nil
@@ -103,7 +122,7 @@ func defaultLink(h *netlink.Handle) (int, error) {
 
 // externalOf completes a link with its addresses.
 func externalOf(h *netlink.Handle, link netlink.Link) (External, error) {
-	prefixes, err := globalAddrs(h, link)
+	prefixes, err := globalAddrs(h, link, netlink.FAMILY_ALL)
 	if err != nil {
 		return External{}, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
 	}

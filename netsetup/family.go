@@ -7,6 +7,8 @@ import (
 
 	"boxrun/netsetup/rules"
 	"boxrun/netsetup/six"
+
+	"golang.org/x/sys/unix"
 )
 
 // family is IPv4 or IPv6, called by the tool for its rules.
@@ -42,12 +44,28 @@ func (f family) metadata() []string {
 	return []string{"169.254.169.254"}
 }
 
+// inet is the kernel's number of the family.
+func (f family) inet() int {
+	if f == v6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
 // familyOf returns the family of an address.
 func familyOf(a netip.Addr) family {
 	if a.Is6() {
 		return v6
 	}
 	return v4
+}
+
+// families returns the families whose rules the host can have.
+func families() []family {
+	if hasIP6tables() {
+		return []family{v4, v6}
+	}
+	return []family{v4}
 }
 
 // hasIP6tables reports whether the host has the tools for rules of IPv6, and a kernel that may have such rules.

@@ -12,20 +12,12 @@ import (
 
 // Server is a process with a socket inside a network.
 type Server struct {
-	Addr  netip.Addr // of the socket; unspecified: all addresses
-	Port  uint16
-	Proto string
-	By    string // "nginx (pid 812)", as the host counts
-}
-
-// Serves reports whether the server gets packets to addr.
-func (s Server) Serves(addr netip.Addr) bool {
-	return s.Addr.IsUnspecified() || s.Addr == addr
+	sockets.Socket
+	By string // "nginx (pid 812)", as the host counts
 }
 
 // Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp
-// then udp. An IPv6 socket on all addresses counts as a socket on 0.0.0.0 unless the socket is v6-only. Other IPv6
-// sockets serve nobody here.
+// then udp.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
 	var found []sockets.Socket
@@ -39,17 +31,14 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 			return nil, fmt.Errorf("listing listening %s sockets of process %d: %w", proto, pid, err)
 		}
 		for _, s := range waiting {
-			if asked(ports, proto, s.Port) && (s.Addr.Is4() || s.Serves(netip.Addr{})) {
+			if asked(ports, proto, s.Port) {
 				found = append(found, s)
 			}
 		}
 	}
 	owners := sockets.Owners(found)
 	for _, s := range found {
-		server := Server{Addr: s.Addr, Port: s.Port, Proto: s.Proto, By: "a process"}
-		if s.Addr.Is6() {
-			server.Addr = netip.IPv4Unspecified()
-		}
+		server := Server{s, "a process"}
 		if owner := owners[s.Link()]; owner != 0 {
 			server.By = sockets.ProcessName(owner)
 		}

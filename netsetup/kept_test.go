@@ -42,14 +42,14 @@ func testKeptRules(t *testing.T, h *testHost) {
 	h.k.Reread()
 	h.apply()
 	same("after a repair")
-	if numbered := strings.HasSuffix(t.Name(), "NFT"); numbered && rules.Translating() { // of legacy's tables only the names are cheap
+	if numbered := strings.HasSuffix(t.Name(), "NFT"); numbered && rules.Translating("iptables") { // of legacy's tables only the names are cheap
 		t.Error("boxrun's own rules in table nat are taken for those of others")
 	}
 	h.down()
 	same("after down")
 	nstest.Run(t, "iptables", "-w", "-t", "nat", "-N", "DOCKER")
 	nstest.Run(t, "iptables", "-w", "-t", "nat", "-A", "DOCKER", "-p", "tcp", "--dport", "8888", "-j", "DNAT", "--to-destination", "192.0.2.9:80")
-	if !rules.Translating() {
+	if !rules.Translating("iptables") {
 		t.Error("a rule of others in table nat is not seen")
 	}
 }

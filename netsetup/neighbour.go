@@ -16,7 +16,7 @@ func (k *Kernel) ForgetNeighbour(bridge string, addr netip.Addr) error {
 	if err != nil || link == nil {
 		return err
 	}
-	err = k.link.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, IP: addr.AsSlice()})
+	err = k.link.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: familyOf(addr).inet(), IP: addr.AsSlice()})
 	if ignore(err, unix.ENOENT) != nil {
 		return fmt.Errorf("forgetting neighbour %s on %s: %w", addr, bridge, err)
 	}

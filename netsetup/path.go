@@ -15,6 +15,7 @@ import (
 
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/leases"
+	"boxrun/netsetup/six"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -27,6 +28,7 @@ import (
 type Outsider struct {
 	Addr    netip.Addr // the client's
 	Gateway netip.Addr // the host's, on the veth
+	Addr6   netip.Addr // the client's of IPv6; zero where the host has none
 	Device  string     // the host's end
 	MTU     int        // of the host's end: below Ethernet's, as on many a way through the world
 	ns      netns.NsHandle
@@ -73,7 +75,10 @@ func (o *Outsider) open() error {
 	if err := raiseLink(o.host, o.Device, o.MTU, o.Gateway); err != nil {
 		return err
 	}
-	return o.openInside()
+	if err := o.openInside(); err != nil || !six.Possible() {
+		return err
+	}
+	return o.openSix()
 }
 
 // openInside sets up the client: its address, and the host as the way to everywhere. The client segments and sums
@@ -101,6 +106,31 @@ func (o *Outsider) openInside() error {
 	return eth.Change("eth0", map[string]bool{
 		"tx-tcp-segmentation": false, "tx-generic-segmentation": false, "tx-checksum-ip-generic": false,
 	})
+}
+
+// openSix gives both ends addresses of IPv6, and the client the host as the way to everywhere.
+func (o *Outsider) openSix() error {
+	inside, err := dump.Open(o.ns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	gateway := benchmark6(o.Gateway)
+	for _, end := range []struct {
+		*netlink.Handle
+		device string
+		addr   netip.Addr
+	}{{o.host, o.Device, gateway}, {inside, "eth0", gateway.Next()}} {
+		link, err := end.LinkByName(end.device)
+		if err == nil {
+			err = six.AddTo(end.Handle, link, netip.PrefixFrom(end.addr, 126))
+		}
+		if err != nil {
+			return fmt.Errorf("giving %s an address of IPv6: %w", end.device, err)
+		}
+	}
+	o.Addr6 = gateway.Next()
+	return inside.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()})
 }
 
 // raiseLink sets the MTU of a link, adds an address in a network of two, and sets the link up. Zeroes leave things as
@@ -167,6 +197,21 @@ func nthNetwork(p netip.Prefix, n int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4(b), 30)
 }
 
+// benchmark6 is the same for IPv6 (RFC 5180), as a network of four addresses for each network of benchmark.
+func benchmark6(gateway netip.Addr) netip.Addr {
+	a, place := netip.MustParseAddr("2001:2::").As16(), gateway.As4()
+	copy(a[12:], place[:])
+	return netip.AddrFrom16(a)
+}
+
+// Source returns the client's address in the family of an address; zero for none.
+func (o *Outsider) Source(like netip.Addr) netip.Addr {
+	if like.Is6() {
+		return o.Addr6
+	}
+	return o.Addr
+}
+
 // Dial connects from the outsider. The address is IP:PORT.
 func (o *Outsider) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialIn(ctx, o.ns, network, address)
@@ -189,9 +234,15 @@ func (o *Outsider) Close() error {
 	if o.ns.IsOpen() {
 		err = errors.Join(err, o.ns.Close())
 	}
-	return errors.Join(err, k.forgetFlows(netlink.FAMILY_V4, func(f *netlink.ConntrackFlow) bool { // whichever end began them
-		return addrOf(f.Forward.SrcIP) == o.Addr || addrOf(f.Forward.DstIP) == o.Addr
-	}))
+	ours := func(f *netlink.ConntrackFlow) bool { // whichever end began them
+		from, to := addrOf(f.Forward.SrcIP), addrOf(f.Forward.DstIP)
+		return from == o.Source(from) || to == o.Source(to)
+	}
+	err = errors.Join(err, k.forgetFlows(v4, ours))
+	if o.Addr6.IsValid() {
+		err = errors.Join(err, k.forgetFlows(v6, ours))
+	}
+	return err
 }
 
 // SweepOutsiders removes the Outsiders of processes that are gone, and returns their names. The kernel does the same,

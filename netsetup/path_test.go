@@ -140,7 +140,8 @@ func TestServers(t *testing.T) {
 	for _, s := range servers {
 		got = append(got, fmt.Sprintf("%s %v:%d, %v", s.Proto, s.Addr, s.Port, s.By == sockets.ProcessName(pid)))
 	}
-	want := "tcp 127.0.0.1:80, true\ntcp 0.0.0.0:81, true\nudp 0.0.0.0:53, true"
+	// Go listens on both families for 0.0.0.0.
+	want := "tcp 127.0.0.1:80, true\ntcp :::81, true\nudp :::53, true"
 	if strings.Join(got, "\n") != want {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), want)
 	}

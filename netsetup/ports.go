@@ -79,7 +79,9 @@ func On(addrs []netip.Addr, ports ...Port) []Port {
 			continue
 		}
 		for _, p.HostIP = range addrs {
-			all = append(all, p)
+			if !p.Only4 || p.HostIP.Is4() {
+				all = append(all, p)
+			}
 		}
 	}
 	return all

@@ -2,6 +2,7 @@ package netsetup
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 
 	"boxrun/netsetup/firewall"
@@ -10,28 +11,40 @@ import (
 
 // Taken returns who has any of the host's ports already: processes that listen on a port, and rules of others that
 // send a port elsewhere. boxrun's own rules are left out, as the state of the boxes tells who holds a port by them.
-// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation. So are rules
-// of IPv6.
+// Rules of native nftables and of the other backend of iptables are left out, too: see firewall.State.Translation.
 func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	holders, err := Listeners(ports)
+	for _, f := range families() {
+		if err != nil {
+			break
+		}
+		of := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.HostIP.Is6() != (f == v6) })
+		var diverted []Holder
+		diverted, err = k.diverted(f, of)
+		holders = append(holders, diverted...)
+	}
+	return holders, err
+}
+
+// diverted returns the rules of others in a family that send any of the ports elsewhere.
+func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) {
+	if len(ports) == 0 || k.kept[f].Tables() == nil && !rules.Translating(string(f)) {
+		return nil, nil
+	}
+	tables, err := k.rules(f)
 	if err != nil {
 		return nil, err
 	}
-	if k.kept[v4].Tables() == nil && !rules.Translating() {
-		return holders, nil
-	}
-	tables, err := k.rules(v4)
+	local, err := localAddrs(f.inet())
 	if err != nil {
 		return nil, err
 	}
-	local, err := LocalAddrs()
-	if err != nil {
-		return nil, err
-	}
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.HostIP.Is6() })
 	asked := make([]firewall.Ports, len(ports))
 	for i, p := range ports {
 		asked[i] = p.onHost()
+		if p.HostIP.IsUnspecified() {
+			asked[i].IP = netip.Addr{}
+		}
 	}
 	for _, d := range firewall.Diversions(tables.Table("nat"), asked, local...) {
 		p := ports[d.Asked]
@@ -40,11 +53,18 @@ func (k *Kernel) Taken(ports []Port) ([]Holder, error) {
 	return holders, nil
 }
 
-// Firewall returns the rules of the whole host: those of boxrun's iptables as k knows them, and all others.
-func (k *Kernel) Firewall() (firewall.State, error) {
-	used, err := k.rules(v4)
-	if err != nil && !errors.Is(err, rules.ErrIncompatible) {
-		return firewall.State{}, err
+// Firewall returns the rules of the whole host: those of boxrun's iptables as k knows them, and all others. Rules for IPv6
+// are among them if asked for.
+func (k *Kernel) Firewall(six bool) (firewall.State, error) {
+	var used []rules.Tables
+	for _, f := range families() {
+		tables, err := k.rules(f)
+		if err != nil && !errors.Is(err, rules.ErrIncompatible) {
+			return firewall.State{}, err
+		}
+		if used = append(used, tables); !six {
+			break
+		}
 	}
-	return firewall.Beside(used)
+	return firewall.Beside(used...)
 }

@@ -96,7 +96,7 @@ func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
 				names, drifted = append(names, r.owner), append(drifted, r)
 				drift[i] = append(drift[i], e.drift...)
 			}
-			all.include(e, &have)
+			all.include(e, f, &have)
 		}
 	}
 	if len(drifted) == 0 {
@@ -114,12 +114,12 @@ func ensureFamily(k *Kernel, f family, plans []Plan, drift [][]string) error {
 }
 
 // include adds the lines of e, and does them to the tables.
-func (e *edits) include(other edits, have *rules.Tables) {
+func (e *edits) include(other edits, f family, have *rules.Tables) {
 	for _, table := range tableOrder() {
 		for _, line := range other.lines[table] {
 			e.add(table, "%s", line)
 		}
-		have.Edit(table, other.lines[table])
+		have.Edit(string(f), table, other.lines[table])
 	}
 }
 
@@ -163,7 +163,7 @@ func removalOf(k *Kernel, plans []Plan, errs []error) map[family]*edits {
 			continue
 		}
 		for _, r := range rs {
-			all[r.family].include(r.removal(*have[r.family]), have[r.family])
+			all[r.family].include(r.removal(*have[r.family]), r.family, have[r.family])
 		}
 	}
 	return all

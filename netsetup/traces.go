@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,25 +49,18 @@ func (t Trace) guards() bool { return t.Chain == chainGuard && t.Spec != "" }
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
 	k.Reread()
-	have, err := k.rules(v4)
-	if err != nil {
-		return found, err
-	}
-	var have6 rules.Tables
-	if hasIP6tables() {
-		if have6, err = k.rules(v6); err != nil {
-			return found, err
-		}
-	}
 	backend, err := rules.Backend()
 	if err != nil {
 		return found, err
 	}
-	other, err := rules.SaveOther(backend) // an administrator may have switched with boxes up
-	if err != nil {
-		return found, err
+	for _, f := range families() {
+		have, haveErr := k.rules(f)
+		other, otherErr := rules.SaveOther(string(f), backend) // an administrator may have switched with boxes up
+		if err := cmp.Or(haveErr, otherErr); err != nil {
+			return found, err
+		}
+		found.Rules = slices.Concat(found.Rules, tracesAmong(have), tracesAmong(other))
 	}
-	found.Rules = slices.Concat(tracesAmong(have), tracesAmong(have6), tracesAmong(other))
 	found.Unmanaged = tracedManagers()
 	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(leases.CNI)

@@ -18,7 +18,7 @@ import (
 // DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
 func DefaultGateway(pid int) (netip.Addr, error) {
 	routes, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
-		return dump.DefaultRoutes(h)
+		return dump.DefaultRoutes(h, netlink.FAMILY_V4)
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("listing the routes of process %d: %w", pid, err)

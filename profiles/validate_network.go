@@ -114,12 +114,17 @@ func (n *Network) checkFamilies(s *section) {
 	}
 }
 
-// Ports4 returns the ports that are published on IPv4 addresses, be it beside others.
-func (n *Network) Ports4() []Port { return slices.DeleteFunc(slices.Clone(n.Ports), Port.Is6) }
+// PortsFor returns the ports published for a box at an address of either family: on addresses of that family, be it
+// beside others.
+func (n *Network) PortsFor(box netip.Addr) []Port {
+	return slices.DeleteFunc(slices.Clone(n.Ports), func(p Port) bool {
+		return p.HostIP.IsValid() && p.Is6() != box.Is6() || p.Only4 && box.Is6()
+	})
+}
 
-// AllowFrom4 returns the networks of IPv4 that may reach the ports.
-func (n *Network) AllowFrom4() []netip.Prefix {
-	return slices.DeleteFunc(slices.Clone(n.AllowFrom), func(p netip.Prefix) bool { return p.Addr().Is6() })
+// AllowFor returns the networks of the family of an address that may reach the ports.
+func (n *Network) AllowFor(box netip.Addr) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(n.AllowFrom), func(p netip.Prefix) bool { return p.Addr().Is6() != box.Is6() })
 }
 
 // checkPorts refuses ports of the host that are published twice.

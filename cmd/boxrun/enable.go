@@ -10,6 +10,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/pacemaker"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -64,6 +65,11 @@ func (a *app) enable(ctx context.Context, name string, now bool) error {
 		a.notef("%s: is started at boot", p.Name)
 	default:
 		a.notef("%s: is started at boot; \"boxrun up %s\" starts it now", p.Name, name)
+	}
+	if resource, err := pacemaker.ManagerOf(p.Name); resource != "" {
+		a.notef("%s: warning: Pacemaker starts it too, as the resource %q: \"boxrun disable %s\"", p.Name, resource, name)
+	} else if err != nil {
+		a.notef("%s: warning: whether Pacemaker starts it too is unknown: %v", p.Name, err)
 	}
 	for _, q := range needed {
 		if !units.Enabled(q) {

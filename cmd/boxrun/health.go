@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,10 +81,10 @@ func checkCode(word string) int {
 	return exitDone
 }
 
-// check prints how a box is, in a single line, and ends with the code for this state.
-func (a *app) check(cmd *cobra.Command, arg string) error {
+// check prints how a box is, in a single line, and ends with the code for this state: watch later, or when the box dies.
+func (a *app) check(cmd *cobra.Command, arg string, watch time.Duration) error {
 	name := profiles.BoxName(arg)
-	f, err := a.launcher().Check(cmd.Context(), name)
+	f, err := a.launcher().Check(cmd.Context(), name, watch)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 func statusCommand(a *app) *cobra.Command {
 	var check bool
+	var watch time.Duration
 	cmd := a.withJSON(&cobra.Command{
 		Use:     "status PROFILE",
 		Aliases: []string{"inspect"},
@@ -32,7 +33,8 @@ starts anything. The exit code says how the box is:
   13  busy: another boxrun stops it, or starts it anew
 
 1 and 2 are failures of boxrun itself, as with every verb. --check needs no root
-where the profile has health.interval: it then tells of the last look.`,
+where the profile has health.interval: it then tells of the last look. --watch
+has it look when the first process of the box ends, or when the time is over.`,
 		Example: `  boxrun status web
   boxrun status --json web
   boxrun status --check web`,
@@ -40,8 +42,8 @@ where the profile has health.interval: it then tells of the last look.`,
 		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           unless(&check, a.asRoot),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if check {
-				return a.check(cmd, names[0])
+			if check || watch > 0 {
+				return a.check(cmd, names[0], watch)
 			}
 			a.noteOthers(names)
 			var now *profiles.Profile // nil where it is missing or invalid: status still describes the box
@@ -56,5 +58,6 @@ where the profile has health.interval: it then tells of the last look.`,
 		},
 	})
 	cmd.Flags().BoolVar(&check, "check", false, "print one line, and tell by the exit code how the box is")
+	cmd.Flags().DurationVar(&watch, "watch", 0, "as --check, after this time or when the box dies")
 	return cmd
 }

@@ -18,7 +18,7 @@ type answer struct {
 	body  string // "-" for none
 }
 
-// client asks for a page every 50 ms, from its making to its end.
+// client asks for something every 50 ms, from its making to its end.
 type client struct {
 	mu      sync.Mutex
 	answers []answer
@@ -39,13 +39,17 @@ func (s site) ask(url string) *client {
 			if err != nil {
 				continue
 			}
-			c.mu.Lock()
-			c.answers = append(c.answers, answer{time.UnixMilli(ms), body})
-			c.mu.Unlock()
+			c.note(answer{time.UnixMilli(ms), body})
 		}
 	}()
 	s.t.Cleanup(func() { _ = cmd.Cancel(); _ = cmd.Wait() })
 	return c
+}
+
+func (c *client) note(a answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers = append(c.answers, a)
 }
 
 // since gives the answers to what was asked from a time on, in that order.
@@ -84,5 +88,5 @@ func outage(answers []answer) (longest time.Duration, lost int) {
 // answering reports whether the last questions were answered, for a second.
 func (c *client) answering() bool {
 	late := c.since(time.Now().Add(-2500 * time.Millisecond))
-	return len(late) >= 20 && !slices.ContainsFunc(late, func(a answer) bool { return a.body == "-" })
+	return len(late) >= 15 && !slices.ContainsFunc(late, func(a answer) bool { return a.body == "-" })
 }

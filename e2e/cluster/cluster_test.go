@@ -26,6 +26,7 @@ func TestCluster(t *testing.T) {
 	s.write(1, "site.crm", "/root/site.crm", 0o600)
 	s.must(1, "pcs cluster cib /root/offline.xml; crm -F configure load update /root/site.crm")
 	page := readPage(t)
+	s.same(page.typed("The same on all hosts"))
 	s.must(1, page.typed("With crm"))
 	c := s.ask("http://" + address + "/")
 	s.answers(c)
@@ -52,6 +53,10 @@ func TestCluster(t *testing.T) {
 		})
 	}
 	s.oneWriterAtATime()
+	t.Run("database", func(t *testing.T) {
+		s.in(t).newDatabase(page.files["A database"], page.typed("A database")).survives(t, rounds)
+	})
+	s.clones(t, page, rounds)
 	s.must(1, "pcs() { command pcs -f /root/offline.xml \"$@\"; }\n"+page.typed("With pcs"))
 }
 
@@ -71,6 +76,7 @@ func events() []event {
 		{"standby", 1200 * time.Millisecond, site.standby, site.online},
 		{"host crash", 6 * time.Second, site.crash, site.reboot},
 		{"cable pulled", 7 * time.Second, site.pullCable, site.reboot},
+		{"stop that takes too long", 15 * time.Second, site.hangStop, site.unhangStop},
 	}
 }
 
@@ -127,6 +133,17 @@ func (s site) together() {
 		}
 		return ""
 	})
+}
+
+// same wants a script to print the same on all hosts.
+func (s site) same(script string) {
+	s.t.Helper()
+	first := s.must(1, script)
+	for n := 2; n <= len(s.hosts); n++ {
+		if other := s.must(n, script); other != first || first == "" {
+			s.t.Errorf("node%d has\n%s\nand node1\n%s", n, other, first)
+		}
+	}
 }
 
 // status gives what a person would look at.

@@ -12,7 +12,7 @@ import (
 // holder gives the number of the host where the box is, as the cluster has it.
 func (s site) holder() int {
 	s.t.Helper()
-	_, name, _ := strings.Cut(s.must(1, "crm_resource -r web --locate 2> /dev/null"), "running on: node")
+	_, name, _ := strings.Cut(s.must(1, "crm_resource -r "+s.box+" --locate 2> /dev/null"), "running on: node")
 	n, err := strconv.Atoi(strings.TrimSpace(name))
 	if err != nil {
 		s.t.Fatalf("the box is nowhere:\n%s", s.status())
@@ -24,10 +24,12 @@ func (s site) holder() int {
 func other(n int) int { return n%3 + 1 }
 
 // killInit kills the first process of the box.
-func (s site) killInit(holder int) { s.must(holder, "kill -9 $(boxrun ps --json | jq '.[0].pid')") }
+func (s site) killInit(holder int) {
+	s.must(holder, "kill -9 $(boxrun ps --json "+s.box+" | jq '.[0].pid')")
+}
 
 // forget clears away what the cluster remembers of failures.
-func (s site) forget(int) { s.must(1, "crm_resource -C -r web") }
+func (s site) forget(int) { s.must(1, "crm_resource -C -r "+s.box) }
 
 // flushRules takes all rules away, as the restart of a firewall does.
 func (s site) flushRules(holder int) {
@@ -39,13 +41,13 @@ func (s site) sameBox(holder int) {
 	s.must(holder, "test $(cat /root/init) = $(boxrun ps --json | jq '.[0].pid'); boxrun status --check web")
 }
 
-// move has the group move to another host.
+// move has the box move to another host.
 func (s site) move(holder int) {
-	s.must(1, "crm_resource -r site --move --node "+testhost.NodeName(other(holder)))
+	s.must(1, "crm_resource -r "+s.box+" --move --node "+testhost.NodeName(other(holder)))
 }
 
 // stay ends the preference that move made.
-func (s site) stay(int) { s.must(1, "crm_resource -r site --clear") }
+func (s site) stay(int) { s.must(1, "crm_resource -r "+s.box+" --clear") }
 
 func (s site) standby(holder int) {
 	s.must(1, "crm_standby -N "+testhost.NodeName(holder)+" -v on")
@@ -96,4 +98,24 @@ func (s site) oneWriterAtATime() {
 		}
 	}
 	s.t.Logf("%d boxes wrote, one after the other", len(lives))
+}
+
+// hangStop has another boxrun hold the box for good, so that a stop takes longer than it may: the host is fenced.
+func (s site) hangStop(holder int) {
+	s.t.Helper()
+	s.must(holder, "pcs resource update "+s.box+" op stop timeout=5s; mkdir -p /run/boxrun/locks"+
+		"; systemd-run -q flock /run/boxrun/locks/box-"+s.box+".lock sleep 300")
+	s.move(holder)
+	s.eventually(patience, func() string {
+		if r, err := s.run(holder, "true"); err == nil && r.Code == 0 {
+			return testhost.NodeName(holder) + " has power"
+		}
+		return ""
+	})
+}
+
+func (s site) unhangStop(holder int) {
+	s.reboot(holder)
+	s.stay(holder)
+	s.must(holder, "pcs resource update "+s.box+" op stop timeout=150s")
 }

@@ -28,6 +28,7 @@ type site struct {
 	t     *testing.T
 	hosts []*testhost.Host
 	probe string // on the machine, for the client
+	box   string // to which things happen
 }
 
 func newSite(t *testing.T) site {
@@ -45,7 +46,7 @@ func newSite(t *testing.T) site {
 	if err := testhost.Build(t.Context(), bin); err != nil {
 		t.Fatal(err)
 	}
-	s := site{t, hosts, filepath.Join(bin, "probe")}
+	s := site{t, hosts, filepath.Join(bin, "probe"), "web"}
 	for _, h := range hosts {
 		if err := h.Install(t.Context(), bin); err != nil {
 			t.Fatal(err)
@@ -80,6 +81,16 @@ func (s site) write(n int, name, path string, mode os.FileMode) {
 	if err != nil {
 		s.t.Error(err)
 	}
+}
+
+// profile writes a profile on all hosts.
+func (s site) profile(name, text string) {
+	s.t.Helper()
+	s.everywhere(func(n int) {
+		if err := s.hosts[n-1].Write(s.t.Context(), "/etc/boxrun/profiles/"+name+".toml", 0o644, strings.NewReader(text)); err != nil {
+			s.t.Error(err)
+		}
+	})
 }
 
 // everywhere does something on all hosts at once.

@@ -7,10 +7,11 @@ import (
 	"boxrun/e2e/page"
 )
 
-// guide is docs/cluster.md: the commands of its console blocks, by section.
+// guide is docs/cluster.md: the commands of its console blocks and its files, by section.
 type guide struct {
 	t        *testing.T
 	commands map[string]string
+	files    map[string]string
 }
 
 func readPage(t *testing.T) guide {
@@ -19,8 +20,15 @@ func readPage(t *testing.T) guide {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := guide{t, map[string]string{}}
+	g := guide{t, map[string]string{}, map[string]string{}}
 	for _, b := range blocks {
+		switch b.Kind {
+		case "toml", "text keepalived.conf":
+			g.files[b.Section] = strings.Join(b.Lines, "\n") + "\n"
+			continue
+		case "yaml", "text": // for Ansible
+			continue
+		}
 		for _, line := range b.Lines {
 			command, isCommand := strings.CutPrefix(line, "host# ")
 			if !isCommand || b.Kind != "console" {
@@ -48,6 +56,10 @@ func TestPageIsTyped(t *testing.T) {
 	g := readPage(t)
 	g.typed("With crm")
 	g.typed("With pcs")
+	g.typed("A database")
+	g.typed("Boxes without data")
+	g.typed("With keepalived")
+	g.typed("The same on all hosts")
 	for section := range g.commands {
 		t.Errorf("nobody types the commands of section %q", section)
 	}

@@ -109,6 +109,11 @@ func exitCode(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
+// Borrow returns a command that runs on the client, with a program of the host's disk. The host may be off.
+func (h *Host) Borrow(ctx context.Context, argv ...string) *exec.Cmd {
+	return h.ClientCommand(ctx, append([]string{"chroot", h.path("disk/root")}, argv...)...)
+}
+
 // Write makes a file of the host, and the directories above.
 func (h *Host) Write(ctx context.Context, path string, mode os.FileMode, content io.Reader) error {
 	cmd := h.Command(ctx, "install", "-D", "-m", fmt.Sprintf("%o", mode), "/dev/stdin", path)

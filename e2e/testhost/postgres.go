@@ -21,6 +21,19 @@ func postgresRecipe() recipe {
 	}
 }
 
+// SharedPostgresImage is the root of the box with the database in a cluster, after SharePostgres.
+const SharedPostgresImage = SharedDir + "/postgres"
+
+// SharePostgres copies the root of the box to SharedPostgresImage, for all hosts of a cluster. A root that is not cached is
+// built first.
+func (h *Host) SharePostgres(ctx context.Context, progress func(string)) error {
+	root, err := postgresRecipe().ensure(ctx, progress)
+	if err != nil {
+		return err
+	}
+	return run("cp", "-aT", root, h.Shared("postgres"))
+}
+
 // AddPostgres copies the root of the box to PostgresImage on the host. A root that is not cached is built first.
 func (h *Host) AddPostgres(ctx context.Context, progress func(string)) error {
 	root, err := postgresRecipe().ensure(ctx, progress)

@@ -144,6 +144,18 @@ func (b *Box) Ends(ctx context.Context) bool {
 	return b.Init.Wait(ctx) == nil
 }
 
+// Watched waits until the first process of a box ends, for the given time at most. Watched does not wait for a box that
+// does not run.
+func (b *Box) Watched(ctx context.Context, during time.Duration) bool {
+	if during == 0 || b.State() != string(Running) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, during)
+	defer cancel()
+	_ = b.Init.Wait(ctx) // the time is over
+	return true
+}
+
 // BoxFile returns the path of the record of a box.
 func (s *Store) BoxFile(name string) string { return s.Path("boxes", name+".json") }
 

@@ -77,7 +77,7 @@ func (b *Box) ReadyAddr() (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	for _, addr := range append(external.Addrs, local...) {
-		if !addr.IsLoopback() {
+		if addr.Is4() && !addr.IsLoopback() {
 			return addr, nil
 		}
 	}

@@ -25,6 +25,14 @@ func HasIPv6(n profiles.Network) bool {
 	return err == nil && subnet6.IsValid()
 }
 
+// Addrs returns the addresses of the box: of IPv4, and of IPv6 where the box has IPv6.
+func (b *Box) Addrs() []netip.Addr {
+	if six := b.Addr6(); six.IsValid() {
+		return []netip.Addr{b.Addr, six}
+	}
+	return []netip.Addr{b.Addr}
+}
+
 // Addr6 returns the IPv6 address of the box, which follows from the IPv4 address; zero without IPv6.
 func (b *Box) Addr6() netip.Addr {
 	subnet6, err := Subnet6(b.Profile.Network)

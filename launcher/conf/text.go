@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/confine"
 	"boxrun/launcher/list"
 )
 
@@ -103,9 +104,9 @@ func (r Resolvers) resolvedConf() string {
 // keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
 const keptResolvConf = "/etc/boxrun/resolv.conf"
 
-// tmpfilesConf returns a file of tmpfiles.d for images with a link at /etc/resolv.conf. systemd-tmpfiles makes the usual
+// tmpfilesConf returns a file of tmpfiles.d. For images with a link at /etc/resolv.conf systemd-tmpfiles makes the usual
 // targets of such links into links to boxrun's resolv.conf, unless the target exists. A program that owns a target
-// replaces the link when the program starts.
+// replaces the link when the program starts. Besides, systemd-tmpfiles takes masks of generators away.
 func tmpfilesConf() string {
 	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
 	for _, path := range []string{
@@ -114,6 +115,10 @@ func tmpfilesConf() string {
 		"/run/NetworkManager/resolv.conf",
 	} {
 		text += "L " + path + " - - - - " + keptResolvConf + "\n"
+	}
+	text += "# Of use once somebody changes the box that runs.\n"
+	for _, path := range confine.BootMasks() {
+		text += "r " + path + "\n"
 	}
 	return text
 }

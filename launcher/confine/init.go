@@ -128,10 +128,13 @@ func (o order) steps() []step {
 		list = append(list, step{"taking no router's word", six.BelieveNobody})
 	}
 	if !o.Bare {
-		list = append(list, step{"masking units", maskUnits}, step{"keeping the journal", func() error { return keepJournal(o.Volatile) }})
+		list = append(list, step{"masking units", maskUnits}, step{"masking generators", maskGenerators},
+			step{"keeping the journal", func() error { return keepJournal(o.Volatile) }})
 	}
 	if strict {
 		list = append(list, step{"mounting what systemd cannot", mountForSystemd})
+	} else if !o.Bare {
+		list = append(list, step{"mounting what systemd would", mountAtOnce})
 	}
 	if !o.Bare {
 		list = append(list, step{"uncovering " + initPath, uncoverInit})

@@ -58,13 +58,16 @@ func MaskDir(s profiles.Security) string {
 	return "/etc/systemd/system.control"
 }
 
+// fuseControl mounts the switches by which root cuts file systems of FUSE off, those of the host and of all boxes.
+const fuseControl = "sys-fs-fuse-connections.mount"
+
 // UselessUnits returns the units of systemd with nothing to do in a box with this confinement.
 func UselessUnits(s profiles.Security) []string {
 	switch s.Level {
 	case profiles.DefaultLevel:
-		return []string{"modprobe@.service"}
+		return []string{"modprobe@.service", fuseControl}
 	case profiles.StrictLevel:
-		return []string{"modprobe@.service", "dev-hugepages.mount", "sys-fs-fuse-connections.mount"}
+		return []string{"modprobe@.service", "dev-hugepages.mount", fuseControl}
 	}
 	return nil
 }

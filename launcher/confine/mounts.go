@@ -245,6 +245,28 @@ func keepJournal(inMemory bool) error {
 	return unix.Mount(JournalDir, dir, "", unix.MS_MOVE, "")
 }
 
+// mountAtOnce mounts what systemd would start programs to mount, as its own units do. Where the image has a word on such a
+// unit, systemd mounts.
+func mountAtOnce() error {
+	for _, m := range []struct{ kind, dir, unit, condition string }{
+		{"mqueue", "/dev/mqueue", "dev-mqueue.mount", "/proc/sys/fs/mqueue"},
+		{"hugetlbfs", "/dev/hugepages", "dev-hugepages.mount", "/sys/kernel/mm/hugepages"},
+	} {
+		own := "/etc/systemd/system/" + m.unit
+		if !files.Exists("/run/systemd") || !files.Exists(m.condition) || isThere(own) || isThere(own+".d") {
+			continue
+		}
+		err := os.MkdirAll(m.dir, 0o755)
+		if err == nil {
+			err = unix.Mount(m.kind, m.dir, m.kind, unix.MS_NOSUID|unix.MS_NODEV, "")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.dir, err)
+		}
+	}
+	return nil
+}
+
 // mountForSystemd mounts what a systemd without CAP_SYS_ADMIN expects to find: systemd gives up without a word where it
 // cannot mount /run.
 func mountForSystemd() error {

@@ -37,8 +37,8 @@ func (b boxLooks) list() []look {
 		looks = append(looks, one(b.Name, "overlay", b.overlay))
 	}
 	if !b.Bridged() {
-		for _, p := range b.Profile.Network.Ports4() {
-			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p}.listens))
+		for _, p := range b.Profile.Network.PortsFor(b.Addr) {
+			looks = append(looks, one(b.Name, b.ShownPort(p)+" listens", portLooks{b, p, b.Addr}.listens))
 		}
 		return looks
 	}
@@ -47,8 +47,10 @@ func (b boxLooks) list() []look {
 		look{b.Name, "rules", withKernel(b.rules)},
 		look{b.Name, "way of answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
-	for _, p := range b.Profile.Network.Ports4() {
-		looks = append(looks, portLooks{b, p}.list()...)
+	for _, addr := range b.Addrs() {
+		for _, p := range b.Profile.Network.PortsFor(addr) {
+			looks = append(looks, portLooks{b, p, addr}.list()...)
+		}
 	}
 	return append(looks, b.outward()...)
 }
@@ -158,7 +160,7 @@ func (b boxLooks) servers(context.Context) Check {
 // answers asks the kernel whether what is published answers where the host does: without traffic, as a client beyond a
 // router of each uplink would see.
 func (b boxLooks) answers(k *netsetup.Kernel) []Check {
-	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.Ports4()...)
+	ports, err := network.PublishedPorts(b.Profile.Network, b.Profile.Network.PortsFor(b.Addr)...)
 	if err != nil {
 		return []Check{broken(err)}
 	}

@@ -48,7 +48,7 @@ func (f *facts) securityGroup(cloud string, b *box.Box) Check {
 	}
 	counts := fw.Translated(b.Name)
 	var silent []string
-	for _, p := range b.Profile.Network.Ports4() {
+	for _, p := range b.Profile.Network.PortsFor(b.Addr) {
 		if counts[p.Host] == 0 && !p.HostIP.IsLoopback() {
 			silent = append(silent, portName(p))
 		}

@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/sockets"
 	"boxrun/profiles"
 )
 
@@ -98,7 +99,7 @@ func TestAssignments(t *testing.T) {
 func TestListening(t *testing.T) {
 	box := netip.MustParseAddr("10.22.0.2")
 	server := func(addr string, port uint16, by string) netsetup.Server {
-		return netsetup.Server{Addr: netip.MustParseAddr(addr), Port: port, Proto: "tcp", By: by}
+		return netsetup.Server{Socket: sockets.Socket{Addr: netip.MustParseAddr(addr), Port: port, Proto: "tcp"}, By: by}
 	}
 	web := profiles.Port{Host: 8080, Container: 80, Count: 1, Proto: "tcp"}
 	ftp := profiles.Port{Host: 9000, Container: 9000, Count: 11, Proto: "tcp"}

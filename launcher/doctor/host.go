@@ -22,11 +22,13 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/inotify"
 	"boxrun/launcher/list"
+	"boxrun/launcher/pacemaker"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 	"boxrun/netsetup/resolvers"
+	"boxrun/profiles"
 )
 
 // hostLooks looks at what boxrun needs of the host but does not set up.
@@ -34,7 +36,7 @@ type hostLooks struct{ *facts }
 
 func (h hostLooks) list() []look {
 	const area = "host"
-	return []look{
+	looks := []look{
 		one(area, "kernel", h.kernel),
 		one(area, "kernel features", h.features),
 		one(area, "root", h.privileges),
@@ -48,6 +50,10 @@ func (h hostLooks) list() []look {
 		one(area, "conntrack", h.conntrack),
 		one(area, "inotify", h.inotify),
 	}
+	if pacemaker.Here() {
+		looks = append(looks, one(area, "pacemaker", h.managers))
+	}
+	return looks
 }
 
 // From goodKernel on, Linux has pidfds and openat2: they make it safe to signal a box and to look into a box. Debian 10
@@ -367,6 +373,21 @@ func (h hostLooks) conntrack(context.Context) Check {
 		return warn(why, fix, "%d of %d connections", count, limit)
 	}
 	return fail(why, fix, "%d of %d connections", count, limit)
+}
+
+// managers says whether a boot starts boxes that Pacemaker starts as well.
+func (h hostLooks) managers(context.Context) Check {
+	for _, profile := range units.EnabledNames() {
+		resource, err := pacemaker.ManagerOf(profiles.BoxName(profile))
+		switch {
+		case err != nil:
+			return skip("%v", err)
+		case resource != "":
+			return warn("a boot starts the box wherever the cluster has it, and two write its data", "boxrun disable "+profile,
+				"%s is enabled on this host, and is the resource %q of Pacemaker", profile, resource)
+		}
+	}
+	return pass("starts no box that is enabled as well")
 }
 
 // inotify judges how many inotify instances are left for root, who is root of every box.

@@ -249,7 +249,7 @@ func (l networkLooks) outwards(f firewall.State) Check {
 		if !slices.ContainsFunc(l.boxes, func(b *box.Box) bool { return b.Bridged() && b.Alive() && b.Profile.Network.Bridge == n.Bridge }) {
 			continue
 		}
-		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: routing.Somewhere(), Proto: "tcp", DPort: 443}, netip.AddrPort{})
+		o := f.Forwarded(firewall.Packet{In: n.Bridge, Out: l.device(), Src: n.Gateway().Next(), Dst: routing.Somewhere(n.Gateway()), Proto: "tcp", DPort: 443}, netip.AddrPort{})
 		if o.Dropped {
 			return dropped(o, n.Bridge)
 		}

@@ -17,6 +17,7 @@ import (
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
@@ -25,11 +26,15 @@ import (
 type portLooks struct {
 	boxLooks
 	profiles.Port
+	inside netip.Addr // of the box, in the family in which the port is looked at
 }
 
 // list returns the looks at the port, in the order of a packet's way into the box.
 func (p portLooks) list() []look {
 	name := portName(p.Port)
+	if p.inside.Is6() {
+		name += " IPv6"
+	}
 	return []look{
 		one(p.Name, name+" listens", p.listens),
 		one(p.Name, name+" dnat", p.dnat),
@@ -55,21 +60,21 @@ func (p portLooks) listens(context.Context) Check {
 	if err != nil {
 		return broken(err)
 	}
-	addr := p.Addr
+	addr := p.inside
 	if !p.Bridged() {
-		addr = netip.IPv4Unspecified()
+		addr = netip.Addr{}
 	}
 	return listening(p.Name, p.Port, addr, servers)
 }
 
 // listening judges servers, the programs that listen on the port p in the box. A program counts if it serves addr;
-// for the unspecified addr any program counts. Of a range of ports a single answered port is enough.
+// for the zero addr any program of IPv4 counts. Of a range of ports a single answered port is enough.
 func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.Server) Check {
 	const why = "a packet that gets into the box is refused there"
 	var reached, by []string
 	var elsewhere *netsetup.Server
 	for i, s := range servers {
-		if addr.IsUnspecified() || s.Serves(addr) {
+		if s.Serves(addr) {
 			reached = append(reached, fmt.Sprint(s.Port))
 			by = append(by, s.By)
 		} else {
@@ -84,7 +89,7 @@ func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.
 	case len(reached) > 0:
 		return pass("%s on %d/%s", by[0], p.Container, p.Proto)
 	case elsewhere != nil:
-		return fail(why, fmt.Sprintf("make it listen on 0.0.0.0: \"boxrun shell %s\", and its configuration", box),
+		return fail(why, fmt.Sprintf("make it listen on %s: \"boxrun shell %s\", and its configuration", routing.Anyone(addr), box),
 			"%s listens on %s alone, not on the box's address", elsewhere.By, elsewhere.Addr)
 	case p.Count > 1:
 		return warn(why, "boxrun status "+box, "nothing listens on any of %d-%d/%s in the box", p.Container, p.Container+p.Count-1, p.Proto)
@@ -107,23 +112,31 @@ func (p portLooks) dnat(context.Context) Check {
 	if c, is := p.unreachable(); is {
 		return c
 	}
-	if rule := network.Untracked(f, p.Box, p.Port, way.Device, way.To.Addr()); rule != "" {
+	if rule := network.Untracked(f, p.Box, p.inside, p.Port, way.Device, way.To.Addr()); rule != "" {
 		return fail(why, network.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
 	}
 	o := f.Translation(hook, p.first(way))
-	to, _, _ := strings.Cut(o.To, ":")
 	switch {
 	case o.Rule == "":
 		return fail(why, network.RepairCommand, "no rule sends the port to the box")
 	case !rules.Ours(o.Rule):
 		return fail(why, network.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
-	case to != p.Addr.String():
-		return fail(why, network.RepairCommand, "sent to %s, and the box is at %s", o.To, p.Addr)
+	case !leadsTo(o.To, p.inside):
+		return fail(why, network.RepairCommand, "sent to %s, and the box is at %s", o.To, p.inside)
 	case len(o.Rivals) > 0:
 		return warn("of two rules at one place in the kernel the one that was made last decides", network.RemovalHint(o.Rivals[0]),
 			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return p.contested(o)
+}
+
+// leadsTo reports whether a target of DNAT, with ports or without, is at an address.
+func leadsTo(target string, addr netip.Addr) bool {
+	at, _, _ := strings.Cut(target, ":")
+	if addr.Is6() {
+		at, _, _ = strings.Cut(strings.TrimPrefix(target, "["), "]")
+	}
+	return at == addr.String()
 }
 
 // unreachable reports whether the host lacks the address of the port, or cannot tell, with the check that says so.
@@ -168,12 +181,12 @@ func (p portLooks) forward(context.Context) Check {
 	bridge := p.Profile.Network.Bridge
 	first := p.first(way)
 	first.Out = bridge
-	in := f.Forwarded(first, netip.AddrPortFrom(p.Addr, p.Container))
+	in := f.Forwarded(first, netip.AddrPortFrom(p.inside, p.Container))
 	if in.Dropped {
 		return dropped(in, bridge)
 	}
 	back := f.Forwarded(firewall.Packet{
-		In: bridge, Out: way.Device, Src: p.Addr, Dst: way.From, Proto: p.Proto, SPort: p.Container, DPort: 40000,
+		In: bridge, Out: way.Device, Src: p.inside, Dst: way.From, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 		Reply: true, Translated: true,
 	}, netip.AddrPort{})
 	if back.Dropped {
@@ -187,7 +200,7 @@ func (p portLooks) forward(context.Context) Check {
 
 // entrance returns the way of a client to the port.
 func (p portLooks) entrance() (network.Entrance, error) {
-	return network.EntranceOf(p.store, p.Box, p.Port)
+	return network.EntranceOf(p.store, p.Box, p.inside, p.Port)
 }
 
 // first returns the first packet of a connection to the port through the entrance.
@@ -220,8 +233,8 @@ func (p portLooks) connection(ctx context.Context) Check {
 	if p.outsider == nil {
 		return skip("no client network: %s", p.noOutside)
 	}
-	allow := p.Profile.Network.AllowFrom
-	if len(allow) == 0 || slices.ContainsFunc(allow, func(a netip.Prefix) bool { return a.Contains(p.outsider.Addr) }) {
+	allow, client := p.Profile.Network.AllowFrom, p.outsider.Source(p.inside)
+	if len(allow) == 0 || slices.ContainsFunc(allow, func(a netip.Prefix) bool { return a.Contains(client) }) {
 		return tried(p.Proto, "from outside to "+to, try(ctx, p.Proto, p.outsider.Dial, to))
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
@@ -236,7 +249,7 @@ func (p portLooks) connection(ctx context.Context) Check {
 func (p portLooks) openPort() (uint16, error) {
 	servers, err := netsetup.Servers(p.Init.PID, []netsetup.Port{netsetup.Port(p.Port)})
 	for _, s := range servers {
-		if s.Serves(p.Addr) {
+		if s.Serves(p.inside) {
 			return p.Host + (s.Port - p.Container), err
 		}
 	}
@@ -251,7 +264,7 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 func try(ctx context.Context, proto string, dial dialer, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	conn, err := dial(ctx, proto+"4", to)
+	conn, err := dial(ctx, proto, to)
 	if err != nil {
 		return err
 	}

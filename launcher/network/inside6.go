@@ -43,13 +43,19 @@ func repairInside6(b *box.Box) ([]string, error) {
 	return drift, err
 }
 
-// ensureInside6 puts IPv6 inside the box in place.
+// ensureInside6 puts IPv6 inside the box in place, and tells its neighbours.
 func ensureInside6(b *box.Box) error {
 	inside := Inside6(b)
 	if inside == nil {
 		return nil
 	}
-	if err := netsetup.InNetworkOf(b.Init.PID, inside.Ensure); err != nil {
+	err := netsetup.InNetworkOf(b.Init.PID, func() error {
+		if err := inside.Ensure(); err != nil {
+			return err
+		}
+		return inside.Announce()
+	})
+	if err != nil {
 		return fmt.Errorf("giving box %s its IPv6 address: %w", b.Name, err)
 	}
 	return nil

@@ -130,8 +130,10 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 		return err
 	}
 	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
-	if err := k.ForgetNeighbour(b.Profile.Network.Bridge, b.Addr); err != nil {
-		return err
+	for _, addr := range b.Addrs() {
+		if err := k.ForgetNeighbour(b.Profile.Network.Bridge, addr); err != nil {
+			return err
+		}
 	}
 	rules, err := BoxRules(b)
 	if err != nil {
@@ -226,7 +228,11 @@ func publishedOn(n profiles.Network, external netsetup.External, ports []profile
 	if n.External == "" {
 		return HostPorts(ports)
 	}
-	return netsetup.On(external.Addrs, HostPorts(ports)...)
+	addrs := external.Addrs
+	if !box.HasIPv6(n) {
+		addrs = slices.DeleteFunc(slices.Clone(addrs), netip.Addr.Is6)
+	}
+	return netsetup.On(addrs, HostPorts(ports)...)
 }
 
 // claims returns the published ports with those of every address once more for IPv6, where the box has IPv6: a socket of

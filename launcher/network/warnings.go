@@ -27,7 +27,7 @@ func RemovalHint(rule string) string {
 	switch {
 	case words[0] == "nft" && len(words) == 7:
 		return fmt.Sprintf("publish another host port, or remove that rule: nft delete %s", strings.Join(words[1:], " "))
-	case words[0] != "iptables":
+	case words[0] != "iptables" && words[0] != "ip6tables":
 		return "publish another host port, or remove that rule: " + DeleteCommand(rule)
 	}
 	return RepairCommand
@@ -100,7 +100,7 @@ func cautionsOfFirewalls(k *netsetup.Kernel, b *box.Box) ([]fault.Caution, error
 		return nil, err
 	}
 	said := firewalldSays(b, view)
-	f, err := k.Firewall()
+	f, err := k.Firewall(b.Addr6().IsValid())
 	if err != nil {
 		return said, err
 	}
@@ -123,8 +123,8 @@ func firewalldSays(b *box.Box, view *netsetup.FirewalldView) []fault.Caution {
 			Text: fmt.Sprintf("firewalld has %s in its zone trusted, so boxes reach every port of this host", b.Profile.Network.Bridge),
 			Hint: "\"boxrun host setup\" makes a zone that only lets them out"})
 	}
-	if view.StrictPorts && len(b.Profile.Network.Ports4()) > 0 {
-		p := b.Profile.Network.Ports4()[0]
+	if view.StrictPorts && len(b.Profile.Network.PortsFor(b.Addr)) > 0 {
+		p := b.Profile.Network.PortsFor(b.Addr)[0]
 		said = append(said, fault.Caution{
 			Text: "firewalld has StrictForwardPorts=yes: it rejects published ports, the host's own connections to them included",
 			Hint: fmt.Sprintf("set it to no in /etc/firewalld/firewalld.conf, or have firewalld let each port pass: "+
@@ -158,31 +158,42 @@ func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.
 // untracked returns a caution for each rule that keeps connection tracking from a published port, or from its answers.
 func untracked(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
 	var said []fault.Caution
-	for _, p := range b.Profile.Network.Ports4() {
-		at := p.HostIP
-		if !at.IsValid() && len(external.Addrs) > 0 {
-			at = external.Addrs[0]
-		}
-		rule := Untracked(f, b, p, external.Name, at)
-		c := fault.Caution{
-			Text: fmt.Sprintf("connections to port %d/%s are not translated, by %s", p.Host, p.Proto, firewall.RuleText(rule)),
-			Hint: UntrackedHint(rule)}
-		if rule != "" && !slices.Contains(said, c) {
-			said = append(said, c)
+	for _, addr := range b.Addrs() {
+		for _, p := range b.Profile.Network.PortsFor(addr) {
+			rule := Untracked(f, b, addr, p, external.Name, on(p, addr, external))
+			c := fault.Caution{
+				Text: fmt.Sprintf("connections to port %d/%s are not translated, by %s", p.Host, p.Proto, firewall.RuleText(rule)),
+				Hint: UntrackedHint(rule)}
+			if rule != "" && !slices.Contains(said, c) {
+				said = append(said, c)
+			}
 		}
 	}
 	return said
 }
 
-// Untracked returns the rule that keeps connection tracking from a published port or from its answers, "" for none: for
-// clients outside, who come in by a device and ask an address of the host, or for the host itself.
-func Untracked(f firewall.State, b *box.Box, p profiles.Port, device string, at netip.Addr) string {
-	here := p.HostIP
-	if !here.IsValid() {
+// on returns the address of the host at which clients reach a port of a box at an address of either family: the port's own,
+// or the first of the external interface; zero for none.
+func on(p profiles.Port, box netip.Addr, external netsetup.External) netip.Addr {
+	if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+		return p.HostIP
+	}
+	return external.Addr(box)
+}
+
+// Untracked returns the rule that keeps connection tracking from a published port of a box at an address of either family,
+// or from its answers, "" for none: for clients outside, who come in by a device and ask an address of the host, or for the
+// host itself.
+func Untracked(f firewall.State, b *box.Box, addr netip.Addr, p profiles.Port, device string, at netip.Addr) string {
+	here, someone := p.HostIP, routing.Somewhere(addr)
+	switch {
+	case here.IsValid() && !here.IsUnspecified():
+	case addr.Is6(): // the host's own ::1 is never translated
+		here = at
+	default:
 		here = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	someone := routing.Somewhere()
-	answer := firewall.Packet{In: b.Profile.Network.Bridge, Src: b.Addr, Dst: someone, Proto: p.Proto, SPort: p.Container, DPort: 40000, Reply: true}
+	answer := firewall.Packet{In: b.Profile.Network.Bridge, Src: addr, Dst: someone, Proto: p.Proto, SPort: p.Container, DPort: 40000, Reply: true}
 	own := firewall.Packet{Out: "lo", Src: here, Dst: here, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true}
 	if rule := f.Untracked("output", own, answer); rule != "" || at.IsLoopback() {
 		return rule
@@ -225,38 +236,45 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, strict bo
 }
 
 // trips returns the first packet of a connection through each published port, the first packet of a connection made by
-// the box, and the answer to each.
+// the box, and the answer to each, for each address of the box.
 func trips(b *box.Box, external netsetup.External) []trip {
-	bridge := b.Profile.Network.Bridge
-	someone := routing.Somewhere()
 	var all []trip
-	for _, p := range b.Profile.Network.Ports4() {
-		nowhere := b.Profile.Network.External != "" && len(external.Addrs) == 0 && !p.HostIP.IsValid()
+	for _, addr := range b.Addrs() {
+		all = append(all, tripsTo(b, addr, external)...)
+	}
+	return all
+}
+
+// tripsTo returns the trips for an address of the box.
+func tripsTo(b *box.Box, addr netip.Addr, external netsetup.External) []trip {
+	bridge := b.Profile.Network.Bridge
+	someone := routing.Somewhere(addr)
+	var all []trip
+	for _, p := range b.Profile.Network.PortsFor(addr) {
+		at := on(p, addr, external)
+		nowhere := b.Profile.Network.External != "" && !at.IsValid()
 		if p.HostIP.IsLoopback() || nowhere {
 			continue // the host's own packets are not forwarded, and a port published nowhere is told of elsewhere
 		}
-		client, at := someone, p.HostIP
-		if from := b.Profile.Network.AllowFrom4(); len(from) > 0 {
+		client := someone
+		if from := b.Profile.Network.AllowFor(addr); len(from) > 0 {
 			client = from[0].Addr()
-		}
-		if !at.IsValid() && len(external.Addrs) > 0 {
-			at = external.Addrs[0]
 		}
 		all = append(all,
 			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: external.Name, Out: bridge, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true,
-			}, netip.AddrPortFrom(b.Addr, p.Container)},
+			}, netip.AddrPortFrom(addr, p.Container)},
 			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), firewall.Packet{
-				In: bridge, Out: external.Name, Src: b.Addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
+				In: bridge, Out: external.Name, Src: addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 				Reply: true, Translated: true,
 			}, netip.AddrPort{}})
 	}
 	return append(all,
 		trip{"what the box sends out", firewall.Packet{
-			In: bridge, Out: external.Name, Src: b.Addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
+			In: bridge, Out: external.Name, Src: addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
 		}, netip.AddrPort{}},
 		trip{"what others answer to the box", firewall.Packet{
-			In: external.Name, Out: bridge, Src: someone, Dst: b.Addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
+			In: external.Name, Out: bridge, Src: someone, Dst: addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
 		}, netip.AddrPort{}})
 }
 
@@ -284,9 +302,9 @@ func PassHint(rule, bridge string) string {
 // same backend asks no other rule before them.
 func LetPass(rule, bridge string) string {
 	switch {
-	case rules.Ours(rule), strings.HasPrefix(rule, "iptables -t filter "):
+	case rules.Ours(rule), strings.HasPrefix(rule, "iptables -t filter "), strings.HasPrefix(rule, "ip6tables -t filter "):
 		return RepairCommand
-	case strings.HasPrefix(rule, "iptables"):
+	case strings.HasPrefix(rule, "iptables"), strings.HasPrefix(rule, "ip6tables"):
 		return DeleteCommand(rule)
 	}
 	return PassHint(rule, bridge)

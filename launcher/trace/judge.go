@@ -19,6 +19,7 @@ import (
 // judge puts into words what happened to packets of a box.
 type judge struct {
 	*box.Box
+	box     []netip.Addr // the addresses of the box
 	host    []netip.Addr // the host's own addresses
 	symbols symbols
 }
@@ -56,7 +57,7 @@ func (j judge) filtered(d drop) (text, fix string) {
 	}
 	const unknown = "a rule of a firewall drops it"
 	if d.tracked {
-		return unknown + " after its addresses were translated", "nft list ruleset; iptables-save"
+		return unknown + " after its addresses were translated", lists(d.packet)
 	}
 	state, err := firewall.Read()
 	if err != nil {
@@ -69,19 +70,22 @@ func (j judge) filtered(d drop) (text, fix string) {
 	case len(o.Unsure) > 0:
 		return unknown + ", and these may be it: " + say.Listed(o.Unsure, 3), ""
 	}
-	return unknown, "nft list ruleset; iptables-save"
+	return unknown, lists(d.packet)
 }
+
+// lists returns the command that lists all rules for a packet.
+func lists(p packet) string { return "nft list ruleset; " + rules.Tool(p.src.Addr()) + "-save" }
 
 // byRule tells of a rule dropping a packet. The rule is named as by package firewall. boxrun's own rules drop what the
 // profile does not let in.
 func (j judge) byRule(p packet, rule string) (text, fix string) {
 	n := j.Profile.Network
-	toBox := p.dst.Addr() == j.Addr && rules.Ours(rule)
+	toBox := j.isBox(p.dst) && rules.Ours(rule)
 	named := func(allowed netip.Prefix) bool { return allowed.Contains(p.src.Addr()) }
 	switch {
 	case rules.Ours(rule) && (strings.Contains(rule, "-A BOXRUN-IN-") || strings.Contains(rule, "INVALID")):
 		return "the host knows no connection of it (INVALID): it is late, forged or damaged, and would end one: " + rule, ""
-	case toBox && !j.publishes(p.dst.Port(), p.proto):
+	case toBox && !j.publishes(p.dst, p.proto):
 		port := fmt.Sprintf("%d/%s", p.dst.Port(), p.proto)
 		return fmt.Sprintf("boxrun lets in published ports alone, and %s in the box is none: %s", port, rule),
 			fmt.Sprintf("add it to network.ports in %s, and boxrun up --replace %s", j.Profile.File, j.Name)
@@ -89,23 +93,26 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 		return fmt.Sprintf("network.allow_from does not name %s: %s", p.src.Addr(), rule),
 			fmt.Sprintf("add it to network.allow_from in %s, and boxrun up --replace %s", j.Profile.File, j.Name)
 	}
-	if strings.HasPrefix(rule, "iptables -t filter ") && j.ownCommand(p) != "" {
+	if strings.HasPrefix(rule, rules.Tool(p.src.Addr())+" -t filter ") && j.ownCommand(p) != "" {
 		return "dropped by: " + rule, j.ownCommand(p)
 	}
 	return "dropped by: " + firewall.RuleText(rule), network.LetPass(rule, n.Bridge)
 }
 
+// isBox reports whether an address is the box's.
+func (j judge) isBox(a netip.AddrPort) bool { return slices.Contains(j.box, a.Addr()) }
+
 // ownCommand returns the command with which a packet between the box and the host itself gets past iptables' filter; ""
 // for a forwarded packet, about which boxrun's rules decide first.
 func (j judge) ownCommand(p packet) string {
-	n := j.Profile.Network
+	n, tool := j.Profile.Network, rules.Tool(p.src.Addr())
 	switch {
 	case p.proto != "tcp" && p.proto != "udp":
 		return ""
-	case p.src.Addr() == j.Addr && slices.Contains(j.host, p.dst.Addr()):
-		return fmt.Sprintf("iptables -I INPUT -i %s -p %s --dport %d -j ACCEPT", n.Bridge, p.proto, p.dst.Port())
-	case p.dst.Addr() == j.Addr && slices.Contains(j.host, p.src.Addr()):
-		return fmt.Sprintf("iptables -I OUTPUT -o %s -p %s --dport %d -j ACCEPT", n.Bridge, p.proto, p.dst.Port())
+	case j.isBox(p.src) && slices.Contains(j.host, p.dst.Addr()):
+		return fmt.Sprintf("%s -I INPUT -i %s -p %s --dport %d -j ACCEPT", tool, n.Bridge, p.proto, p.dst.Port())
+	case j.isBox(p.dst) && slices.Contains(j.host, p.src.Addr()):
+		return fmt.Sprintf("%s -I OUTPUT -o %s -p %s --dport %d -j ACCEPT", tool, n.Bridge, p.proto, p.dst.Port())
 	}
 	return ""
 }
@@ -119,24 +126,24 @@ func (j judge) walked(p packet) (firewall.Packet, netip.AddrPort) {
 		Reply: p.proto == "tcp" && p.flags != "SYN",
 	}
 	switch {
-	case p.src.Addr() == j.Addr:
+	case j.isBox(p.src):
 		walked.In, walked.Out = bridge, ""
 		if e, err := network.External(j.Profile.Network); err == nil {
 			walked.Out = e.Name
 		}
-	case p.dst.Addr() == j.Addr:
-		walked.Translated = j.publishes(p.dst.Port(), p.proto)
+	case j.isBox(p.dst):
+		walked.Translated = j.publishes(p.dst, p.proto)
 	default:
 		walked.ToHost = true
-		return walked, j.behind(p.dst.Port(), p.proto)
+		return walked, j.behind(p.dst, p.proto)
 	}
 	return walked, netip.AddrPort{}
 }
 
 // publishes reports whether a port in the box is published.
-func (j judge) publishes(port uint16, proto string) bool {
-	for _, p := range j.Profile.Network.Ports4() {
-		if p.Proto == proto && port >= p.Container && port-p.Container < p.Count {
+func (j judge) publishes(in netip.AddrPort, proto string) bool {
+	for _, p := range j.Profile.Network.PortsFor(in.Addr()) {
+		if p.Proto == proto && in.Port() >= p.Container && in.Port()-p.Container < p.Count {
 			return true
 		}
 	}
@@ -144,10 +151,12 @@ func (j judge) publishes(port uint16, proto string) bool {
 }
 
 // behind returns the address and port in the box behind a published port.
-func (j judge) behind(port uint16, proto string) netip.AddrPort {
-	for _, p := range j.Profile.Network.Ports4() {
-		if p.Proto == proto && publishes(p, port) {
-			return netip.AddrPortFrom(j.Addr, p.Container+(port-p.Host))
+func (j judge) behind(on netip.AddrPort, proto string) netip.AddrPort {
+	for _, box := range j.box {
+		for _, p := range j.Profile.Network.PortsFor(box) {
+			if box.Is6() == on.Addr().Is6() && p.Proto == proto && publishes(p, on.Port()) {
+				return netip.AddrPortFrom(box, p.Container+(on.Port()-p.Host))
+			}
 		}
 	}
 	return netip.AddrPort{}

@@ -81,7 +81,7 @@ func (l *layout) readConnection(kernel *btf.Spec) {
 	}
 	pointer, tracked := fieldOf(packet, "_nfct")
 	tuples, both := fieldOf(connection, "tuplehash")
-	source, addressed := fieldOf(tuple, "tuple.src.u3.ip")
+	source, addressed := fieldOf(tuple, "tuple.src.u3.all")
 	if tracked && both && addressed {
 		l.connection = pointer
 		l.origin = field{tuples.offset + source.offset, source.size}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
 	"syscall"
@@ -25,7 +26,7 @@ const markPriority = -350
 // and newer). The library golang.org/x/sys lacks the name.
 const tableOwned = 0x2
 
-// openMarks makes a table of nftables to mark packets of the filter, as nft would by
+// openMarks makes a table of nftables for each family of the filter, to mark packets, as nft would by
 //
 //	table ip boxrun-trace-PID { flags owner; chain prerouting { type filter hook prerouting priority -350;
 //	    tcp flags & syn == 0 accept
@@ -54,16 +55,25 @@ func openMarks(f filter) (*nl.NetlinkSocket, error) {
 
 // markRequests returns the requests for the table, the chains and the rules.
 func markRequests(f filter) []*nl.NetlinkRequest {
-	table := markTable + strconv.Itoa(os.Getpid())
-	requests := []*nl.NetlinkRequest{nftRequest(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE,
+	var requests []*nl.NetlinkRequest
+	for _, addr := range f.addrs {
+		requests = append(requests, markFamily(addr, f.ports)...)
+	}
+	return requests
+}
+
+// markFamily returns the requests for the family of an address of the box.
+func markFamily(addr netip.Addr, ports []profiles.Port) []*nl.NetlinkRequest {
+	table, family := markTable+strconv.Itoa(os.Getpid()), familyOf(addr)
+	requests := []*nl.NetlinkRequest{nftRequest(family, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE,
 		text(unix.NFTA_TABLE_NAME, table), be32(unix.NFTA_TABLE_FLAGS, tableOwned))}
 	priority := int32(markPriority)
 	for hook, chain := range map[uint32]string{unix.NF_INET_PRE_ROUTING: "prerouting", unix.NF_INET_LOCAL_OUT: "output"} {
-		requests = append(requests, nftRequest(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE,
+		requests = append(requests, nftRequest(family, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE,
 			text(unix.NFTA_CHAIN_TABLE, table), text(unix.NFTA_CHAIN_NAME, chain), text(unix.NFTA_CHAIN_TYPE, "filter"),
 			nest(unix.NFTA_CHAIN_HOOK, be32(unix.NFTA_HOOK_HOOKNUM, hook), be32(unix.NFTA_HOOK_PRIORITY, uint32(priority)))))
-		for _, expressions := range markRules(f) {
-			requests = append(requests, nftRequest(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
+		for _, expressions := range markRules(addr, ports) {
+			requests = append(requests, nftRequest(family, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
 				text(unix.NFTA_RULE_TABLE, table), text(unix.NFTA_RULE_CHAIN, chain),
 				nest(unix.NFTA_RULE_EXPRESSIONS, expressions...)))
 		}
@@ -72,21 +82,20 @@ func markRequests(f filter) []*nl.NetlinkRequest {
 }
 
 // markRules returns the rules of a chain, as lists of the kernel's expressions.
-func markRules(f filter) [][]*nl.RtAttr {
-	const src, dst, proto = 12, 16, 9 // offsets in the IPv4 header
-	const dport, flags = 2, 13        // in the header of tcp
+func markRules(addr netip.Addr, ports []profiles.Port) [][]*nl.RtAttr {
+	const dport, flags = 2, 13 // offsets in the header of tcp
+	h := headerFor(addr)
 	is := func(protocol byte) []*nl.RtAttr {
-		return []*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, proto, 1), compare(unix.NFT_CMP_EQ, protocol)}
+		return []*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, h.proto, 1), compare(unix.NFT_CMP_EQ, protocol)}
 	}
 	established := append(is(unix.IPPROTO_TCP), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, flags, 1),
 		masked(2), compare(unix.NFT_CMP_EQ, 0), accept())
 	rules := [][]*nl.RtAttr{established}
-	addr := f.addr.As4()
-	for _, offset := range []uint32{src, dst} {
-		is := []*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 4), compare(unix.NFT_CMP_EQ, addr[:]...)}
+	for _, offset := range []uint32{h.src, h.dst} {
+		is := []*nl.RtAttr{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, h.length), compare(unix.NFT_CMP_EQ, addr.AsSlice()...)}
 		rules = append(rules, append(is, mark()...))
 	}
-	for _, p := range f.ports {
+	for _, p := range ports {
 		rule := append(is(byte(protoNumber(p.Proto))), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, dport, 2))
 		rules = append(rules, append(append(rule, within(p)...), mark()...))
 	}
@@ -153,14 +162,14 @@ const nfHeader = 4
 func text(kind int, value string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(value)) }
 func be32(kind int, value uint32) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint32Attr(value)) }
 func be64(kind int, value uint64) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint64Attr(value)) }
-func header(family byte, resource uint16) []byte {
+func nfBegin(family byte, resource uint16) []byte {
 	return []byte{family, 0, byte(resource >> 8), byte(resource)}
 }
 
-// nftRequest returns a request about IPv4's part of nftables.
-func nftRequest(message, flags int, attributes ...*nl.RtAttr) *nl.NetlinkRequest {
+// nftRequest returns a request about a family's part of nftables.
+func nftRequest(family byte, message, flags int, attributes ...*nl.RtAttr) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags)
-	body := header(unix.NFPROTO_IPV4, 0)
+	body := nfBegin(family, 0)
 	for _, a := range attributes {
 		body = append(body, a.Serialize()...)
 	}
@@ -173,7 +182,7 @@ func transact(s *nl.NetlinkSocket, requests []*nl.NetlinkRequest) error {
 	var batch []byte
 	edge := func(message int) {
 		r := nl.NewNetlinkRequest(message, 0)
-		r.AddRawData(header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
+		r.AddRawData(nfBegin(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
 		batch = append(batch, r.Serialize()...)
 	}
 	edge(unix.NFNL_MSG_BATCH_BEGIN)

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -30,11 +31,11 @@ func (n names) of(s step) string {
 	id := ruleID{s.family, s.table, s.handle}
 	switch {
 	case s.handle == 0 && s.ofIptables():
-		return fmt.Sprintf("iptables -t %s -P %s DROP", s.table, s.chain)
+		return fmt.Sprintf("%s -t %s -P %s DROP", rules.Tool(s.src.Addr()), s.table, s.chain)
 	case s.handle == 0:
 		return fmt.Sprintf("nft chain %s %s %s { policy drop; }", family, s.table, s.chain)
 	case n[id] == "" && s.ofIptables():
-		n.read()
+		n.readFor([]netip.Addr{s.src.Addr()})
 	}
 	if n[id] == "" {
 		n[id] = fmt.Sprintf("nft rule %s %s %s handle %d", family, s.table, s.chain, s.handle)
@@ -45,18 +46,33 @@ func (n names) of(s step) string {
 // ofIptables reports whether the step is in a table of iptables-nft.
 func (s step) ofIptables() bool {
 	tables := []string{"raw", "mangle", "nat", "filter", "security"}
-	return s.family == unix.NFPROTO_IPV4 && slices.Contains(tables, s.table)
+	return (s.family == unix.NFPROTO_IPV4 || s.family == unix.NFPROTO_IPV6) && slices.Contains(tables, s.table)
 }
 
-// read names all rules of iptables in the words of iptables. The kernel lists the rules of a chain in the order of
-// iptables. A chain changed in between, or with rules iptables cannot show, stays without names. Without iptables all
-// chains do.
-func (n names) read() {
-	handles, err := handles()
+// readFor names all rules about packets with such addresses.
+func (n names) readFor(addrs []netip.Addr) {
+	for _, addr := range addrs {
+		n.read(familyOf(addr), rules.Tool(addr))
+	}
+}
+
+// familyOf returns the family of tables for packets with addresses like addr.
+func familyOf(addr netip.Addr) byte {
+	if addr.Is6() {
+		return unix.NFPROTO_IPV6
+	}
+	return unix.NFPROTO_IPV4
+}
+
+// read names all rules of a family in the words of its tool, iptables or ip6tables. The kernel lists the rules of a chain
+// in the order of the tool. A chain changed in between, or with rules the tool cannot show, stays without names. Without
+// the tool all chains do.
+func (n names) read(family byte, tool string) {
+	handles, err := handles(family)
 	if err != nil {
 		return
 	}
-	tables, _ := rules.Save("iptables")
+	tables, _ := rules.Save(tool)
 	for _, table := range tables {
 		for _, chain := range table.Chains {
 			known := handles[chainID{table.Name, chain.Name}]
@@ -64,15 +80,15 @@ func (n names) read() {
 				continue
 			}
 			for i, handle := range known {
-				n[ruleID{unix.NFPROTO_IPV4, table.Name, handle}] = table.Command(chain.Name, chain.Rules[i])
+				n[ruleID{family, table.Name, handle}] = table.Command(chain.Name, chain.Rules[i])
 			}
 		}
 	}
 }
 
-// handles returns the kernel's numbers of all rules for IPv4, in the order of each chain.
-func handles() (map[chainID][]uint64, error) {
-	answers, err := nftRequest(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP).Execute(unix.NETLINK_NETFILTER, 0)
+// handles returns the kernel's numbers of all rules of a family, in the order of each chain.
+func handles(family byte) (map[chainID][]uint64, error) {
+	answers, err := nftRequest(family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP).Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listing the rules of nftables: %w", err)
 	}
@@ -97,6 +113,8 @@ func familyName(family byte) string {
 	switch family {
 	case unix.NFPROTO_IPV4:
 		return "ip"
+	case unix.NFPROTO_IPV6:
+		return "ip6"
 	case unix.NFPROTO_INET:
 		return "inet"
 	case unix.NFPROTO_BRIDGE:

@@ -9,24 +9,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packet is an IPv4 packet, as far as a person wants to know it.
+// packet is a packet of IPv4 or IPv6, as far as a person wants to know it.
 type packet struct {
 	src, dst netip.AddrPort // with port 0 where there is none
-	proto    string         // tcp | udp | icmp | "protocol 47"
+	proto    string         // tcp | udp | icmp | icmpv6 | "protocol 47"
 	flags    string         // of tcp: "SYN", "SYN ACK"
 	iif      int            // index of the device by which the packet came; 0: the host sent it
 	tracked  bool           // only its connection tells the packet to be the box's: the source or target is translated
 }
 
-// parsePacket takes the headers of a packet apart, and reports whether the packet is of IPv4.
+// parsePacket takes the headers of a packet apart, and reports whether the packet is of IPv4 or IPv6. Behind an extension
+// header of IPv6 nothing is looked for.
 func parsePacket(ip, transport []byte) (packet, bool) {
-	if len(ip) < ipHeader || ip[0]>>4 != 4 {
+	h, ok := headerOf(ip)
+	if !ok {
 		return packet{}, false
 	}
-	src, dst := netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	p := packet{proto: protoName(ip[9])}
+	src, _ := netip.AddrFromSlice(ip[h.src : h.src+h.length])
+	dst, _ := netip.AddrFromSlice(ip[h.dst : h.dst+h.length])
+	p := packet{proto: protoName(ip[h.proto])}
 	var sport, dport uint16
-	later := binary.BigEndian.Uint16(ip[6:8])&0x1fff != 0 // a later fragment has no ports
+	later := src.Is4() && binary.BigEndian.Uint16(ip[6:8])&0x1fff != 0 // a later fragment has no ports
 	if hasPorts := p.proto == "tcp" || p.proto == "udp"; hasPorts && !later && len(transport) >= 4 {
 		sport, dport = binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
 	}
@@ -37,6 +40,28 @@ func parsePacket(ip, transport []byte) (packet, bool) {
 	return p, true
 }
 
+// header is where the header of IPv4 or IPv6 has the addresses, in bytes.
+type header struct{ src, dst, length, proto uint32 }
+
+// headerFor returns the header with addresses like addr.
+func headerFor(addr netip.Addr) header {
+	if addr.Is6() {
+		return header{src: 8, dst: 24, length: 16, proto: 6}
+	}
+	return header{src: 12, dst: 16, length: 4, proto: 9}
+}
+
+// headerOf returns the header that the bytes of a packet begin with, and false for less than a header.
+func headerOf(ip []byte) (header, bool) {
+	switch {
+	case len(ip) >= 20 && ip[0]>>4 == 4:
+		return headerFor(netip.IPv4Unspecified()), true
+	case len(ip) >= ipHeader && ip[0]>>4 == 6:
+		return headerFor(netip.IPv6Unspecified()), true
+	}
+	return header{}, false
+}
+
 func protoName(number byte) string {
 	switch number {
 	case unix.IPPROTO_TCP:
@@ -45,6 +70,8 @@ func protoName(number byte) string {
 		return "udp"
 	case unix.IPPROTO_ICMP:
 		return "icmp"
+	case unix.IPPROTO_ICMPV6:
+		return "icmpv6"
 	}
 	return fmt.Sprintf("protocol %d", number)
 }

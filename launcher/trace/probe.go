@@ -18,13 +18,18 @@ import (
 	"boxrun/profiles"
 )
 
-// probe is a connection made by the trace to a published port.
+// probe is the connections made by the trace to a published port, one in each family.
 type probe struct {
+	attempts []attempt
+	close    func() error
+}
+
+// attempt is a connection of a probe.
+type attempt struct {
 	from, note string // who connects, and what is to be said of the client
 	to         netip.AddrPort
 	proto      string
 	dial       func(ctx context.Context, network, address string) (net.Conn, error)
-	close      func() error
 }
 
 // probeTimeout limits the time of the attempt. The trace goes on for settleTime after the attempt.
@@ -33,38 +38,55 @@ const (
 	settleTime   = 300 * time.Millisecond
 )
 
-// openProbe makes a network to stand for a client outside. For a port on 127.0.0.1 the host itself is the client.
-func openProbe(s *box.Store, b *box.Box, p profiles.Port) (*probe, error) {
-	way, err := network.EntranceOf(s, b, p)
-	if err != nil {
-		return nil, err
-	}
-	if p.HostIP.IsLoopback() {
-		dial := new(net.Dialer).DialContext
-		return &probe{from: "the host", to: way.To, proto: p.Proto, dial: dial, close: func() error { return nil }}, nil
-	}
+// openProbe makes a network to stand for a client outside, and connections to a port, on the addresses of each family that
+// the port is published on.
+func openProbe(s *box.Store, b *box.Box, ports []profiles.Port) (*probe, error) {
 	const wire = 1500
 	o, err := netsetup.OpenOutsider(wire)
 	if err != nil {
 		return nil, err
 	}
-	made := &probe{from: o.Addr.String(), to: way.To, proto: p.Proto, dial: o.Dial, close: o.Close}
-	allowed := b.Profile.Network.AllowFrom
-	if len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a netip.Prefix) bool { return a.Contains(o.Addr) }) {
-		made.note = fmt.Sprintf("; a drop is right: network.allow_from does not name %s, the client", o.Addr)
+	made := &probe{close: o.Close}
+	n := profiles.Network{Ports: ports}
+	for _, inside := range b.Addrs() {
+		if mine := n.PortsFor(inside); len(mine) > 0 {
+			a, err := newAttempt(s, b, inside, mine[0], o)
+			if err != nil {
+				return nil, errors.Join(err, o.Close())
+			}
+			made.attempts = append(made.attempts, a)
+		}
 	}
 	return made, nil
 }
 
-// probed returns the published port to connect to: the given one, or the first for 0.
-func (s scope) probed(b *box.Box, port uint16) (profiles.Port, error) {
+// newAttempt returns a connection to a published port of the box at an address of either family. For a port on 127.0.0.1
+// the host itself is the client.
+func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port, o *netsetup.Outsider) (attempt, error) {
+	way, err := network.EntranceOf(s, b, inside, p)
+	client := o.Source(inside)
+	a := attempt{from: client.String(), to: way.To, proto: p.Proto, dial: o.Dial}
+	allowed := b.Profile.Network.AllowFrom
 	switch {
-	case len(s.ports) > 0:
-		return s.ports[0], nil
-	case port == 0:
-		return profiles.Port{}, fault.Refused("list ports in network.ports of its profile", "%s: publishes no port to connect to", b.Name)
+	case p.HostIP.IsLoopback():
+		a.from, a.dial = "the host", new(net.Dialer).DialContext
+	case len(allowed) > 0 && !slices.ContainsFunc(allowed, func(a netip.Prefix) bool { return a.Contains(client) }):
+		a.note = fmt.Sprintf("; a drop is right: network.allow_from does not name %s, the client", client)
 	}
-	return profiles.Port{}, fault.Refused("boxrun status "+b.Name, "%s: does not publish port %d", b.Name, port)
+	return a, err
+}
+
+// probed returns the published ports to connect to: the given one on any address, or the first for 0.
+func (s scope) probed(b *box.Box, port uint16) ([]profiles.Port, error) {
+	switch {
+	case len(s.ports) > 0 && port == 0:
+		return s.ports[:1], nil
+	case len(s.ports) > 0:
+		return s.ports, nil
+	case port == 0:
+		return nil, fault.Refused("list ports in network.ports of its profile", "%s: publishes no port to connect to", b.Name)
+	}
+	return nil, fault.Refused("boxrun status "+b.Name, "%s: does not publish port %d", b.Name, port)
 }
 
 // prepareProbe opens the probe of a query. For a query without Probe the result does nothing.
@@ -72,39 +94,41 @@ func (t *tracer) prepareProbe(s *box.Store, q Query) (*probe, error) {
 	if !q.Probe {
 		return &probe{close: func() error { return nil }}, nil
 	}
-	port, err := t.probed(t.Box, q.Port)
+	ports, err := t.probed(t.Box, q.Port)
 	if err != nil {
 		return nil, err
 	}
-	return openProbe(s, t.Box, port)
+	return openProbe(s, t.Box, ports)
 }
 
-// sight makes the connection, waits until what the kernel tells has come, and tells what became of the connection.
+// sight makes each connection, waits until what the kernel tells has come, and tells what became of the connection.
 func (p *probe) sight(ctx context.Context, seen chan<- sighting) {
-	e := p.run(ctx)
-	select {
-	case <-time.After(settleTime):
-	case <-ctx.Done():
-	}
-	select {
-	case seen <- sighting{event: &e}:
-	case <-ctx.Done():
+	for _, a := range p.attempts {
+		e := a.run(ctx)
+		select {
+		case <-time.After(settleTime):
+		case <-ctx.Done():
+		}
+		select {
+		case seen <- sighting{event: &e}:
+		case <-ctx.Done():
+		}
 	}
 }
 
 // run makes the connection, and returns what became of it.
-func (p *probe) run(ctx context.Context) Event {
+func (a attempt) run(ctx context.Context) Event {
 	began := time.Now()
-	text := outcome(p.proto, p.try(ctx)) + p.note
-	return Event{Time: began, Kind: Probed, Packet: fmt.Sprintf("%s > %s %s", p.from, p.to, p.proto), Text: text, Times: 1}
+	text := outcome(a.proto, a.try(ctx)) + a.note
+	return Event{Time: began, Kind: Probed, Packet: fmt.Sprintf("%s > %s %s", a.from, a.to, a.proto), Text: text, Times: 1}
 }
 
 // try opens and closes the connection. For udp try sends an empty packet and waits a little for a refusal.
-func (p *probe) try(ctx context.Context) error {
+func (a attempt) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	conn, err := p.dial(ctx, p.proto+"4", p.to.String())
-	if err != nil || p.proto == "tcp" {
+	conn, err := a.dial(ctx, a.proto, a.to.String())
+	if err != nil || a.proto == "tcp" {
 		if err == nil {
 			err = conn.Close()
 		}

@@ -6,6 +6,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 	"boxrun/netsetup/offload"
+	"boxrun/netsetup/routing"
 )
 
 // ordinary reports whether the kernel drops such packets all the time, and nobody misses the packets: a bridge in
@@ -16,7 +17,8 @@ func (j judge) ordinary(d drop) bool {
 		"TCP_CLOSE", "TCP_RESET", "QUEUE_PURGE":
 		return true
 	case "NOT_SPECIFIED":
-		return j.symbols.at(d.where) == "tcp_v4_rcv" // a SYN that came again before the connection was open
+		name := j.symbols.at(d.where)
+		return name == "tcp_v4_rcv" || name == "tcp_v6_rcv" // a SYN that came again before the connection was open
 	}
 	return false
 }
@@ -24,7 +26,7 @@ func (j judge) ordinary(d drop) bool {
 // reader returns the command that shows who reads from the device on the way of a packet: the box, or the program behind
 // the device that the route leads to.
 func (j judge) reader(d drop) string {
-	if d.dst.Addr() == j.Addr {
+	if j.isBox(d.dst) {
 		return "boxrun status " + j.Name
 	}
 	return j.typed(d, "ip route get %s", d.dst.Addr())
@@ -64,7 +66,7 @@ func (j judge) sentence(d drop) (text, fix string) {
 	case "IP_LOCALNET":
 		return fmt.Sprintf("127.0.0.0/8 is not let through between %s and the box", device), network.RepairCommand
 	case "NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD", "NEIGH_CREATEFAIL":
-		return fmt.Sprintf("nobody on the wire answers for the way to %s (ARP)", dst), j.typed(d, "ip neigh show %s", dst)
+		return fmt.Sprintf("nobody on the wire answers for the way to %s (%s)", dst, map[bool]string{false: "ARP", true: "neighbour discovery"}[dst.Is6()]), j.typed(d, "ip neigh show %s", dst)
 	case "BRIDGE_INGRESS_STP_STATE":
 		return "the bridge does not forward yet, or never: spanning tree is on",
 			fmt.Sprintf("ip link set %s type bridge stp_state 0", j.Profile.Network.Bridge)
@@ -98,14 +100,14 @@ func (j judge) typed(d drop, format string, args ...any) string {
 // noSocket tells of a packet to a port without a listener.
 func (j judge) noSocket(d drop) (text, fix string) {
 	port := fmt.Sprintf("%d/%s", d.dst.Port(), d.proto)
-	if d.dst.Addr() != j.Addr {
+	if !j.isBox(d.dst) {
 		return fmt.Sprintf("nothing listens on %s at %s, and no rule sends it to the box", port, d.dst.Addr()),
 			network.RepairCommand
 	}
 	servers, err := netsetup.Servers(j.Init.PID, []netsetup.Port{{Container: d.dst.Port(), Count: 1, Proto: d.proto}})
-	if err == nil && len(servers) > 0 && !servers[0].Serves(j.Addr) {
+	if err == nil && len(servers) > 0 && !servers[0].Serves(d.dst.Addr()) {
 		return fmt.Sprintf("%s listens on %s alone in the box, and not on %s", servers[0].By, servers[0].Addr, d.dst),
-			fmt.Sprintf("make it listen on 0.0.0.0: \"boxrun shell %s\"", j.Name)
+			fmt.Sprintf("make it listen on %s: \"boxrun shell %s\"", routing.Anyone(d.dst.Addr()), j.Name)
 	}
 	return fmt.Sprintf("nothing listens on %s in the box", port), "boxrun status " + j.Name
 }

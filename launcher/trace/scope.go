@@ -15,7 +15,7 @@ import (
 
 // scope tells the packets of a trace from all others.
 type scope struct {
-	box        netip.Addr
+	box        []netip.Addr // of IPv4, and of IPv6 if the box has IPv6
 	host       []netip.Addr // the host's own addresses
 	ports      []profiles.Port
 	port       uint16 // in the box; 0: all
@@ -25,19 +25,19 @@ type scope struct {
 // newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
 // else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
-	s := scope{box: b.Addr, ports: b.Profile.Network.Ports4(), port: port}
+	s := scope{box: b.Addrs(), ports: b.Profile.Network.Ports, port: port}
 	if port != 0 {
 		s.ports = nil
 	}
-	i := slices.IndexFunc(b.Profile.Network.Ports4(), func(p profiles.Port) bool { return publishes(p, port) })
-	if port != 0 && i >= 0 {
-		p := b.Profile.Network.Ports4()[i]
-		s.port = p.Container + (port - p.Host)
-		p.Host, p.Container, p.Count = port, s.port, 1
-		s.ports = []profiles.Port{p}
+	for _, p := range b.Profile.Network.Ports {
+		if port != 0 && publishes(p, port) {
+			s.port = p.Container + (port - p.Host)
+			p.Host, p.Container, p.Count = port, s.port, 1
+			s.ports = append(s.ports, p)
+		}
 	}
 	var err error
-	if s.host, err = netsetup.LocalAddrs(); err != nil {
+	if s.host, err = netsetup.AllLocalAddrs(); err != nil {
 		return s, fmt.Errorf("listing the addresses of the host: %w", err)
 	}
 	if s.atHost, err = namespaceOf(os.Getpid()); err != nil {
@@ -74,9 +74,9 @@ func (s scope) covers(p packet) bool {
 	switch {
 	case p.tracked:
 		return s.port == 0
-	case p.dst.Addr() == s.box:
+	case slices.Contains(s.box, p.dst.Addr()):
 		return s.port == 0 || p.dst.Port() == s.port
-	case p.src.Addr() == s.box:
+	case slices.Contains(s.box, p.src.Addr()):
 		return s.port == 0 || p.src.Port() == s.port
 	}
 	return s.published(p.dst, p.proto) || s.published(p.src, p.proto)
@@ -84,7 +84,13 @@ func (s scope) covers(p packet) bool {
 
 // published reports whether an address and port are a published port on the host.
 func (s scope) published(a netip.AddrPort, proto string) bool {
-	return slices.Contains(s.host, a.Addr()) && slices.ContainsFunc(s.ports, func(p profiles.Port) bool {
-		return p.Proto == proto && publishes(p, a.Port()) && (!p.HostIP.IsValid() || p.HostIP == a.Addr())
+	known := func(box netip.Addr) bool { return box.Is6() == a.Addr().Is6() }
+	if !slices.ContainsFunc(s.box, known) || !slices.Contains(s.host, a.Addr()) {
+		return false
+	}
+	n := profiles.Network{Ports: s.ports}
+	return slices.ContainsFunc(n.PortsFor(a.Addr()), func(p profiles.Port) bool {
+		everywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
+		return p.Proto == proto && publishes(p, a.Port()) && (everywhere || p.HostIP == a.Addr())
 	})
 }

@@ -4,11 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"boxrun/netsetup/rules"
 )
 
 // step is what a marked packet met on its way through nftables: a rule, or the policy of a chain.
@@ -39,8 +40,10 @@ var errLegacy = errors.New("rules of iptables-legacy cannot be traced")
 
 // watchSteps begins to watch.
 func watchSteps(f filter) (*stepWatch, error) {
-	if tables, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && len(tables) > 0 {
-		return nil, errLegacy
+	for _, addr := range f.addrs {
+		if rules.LegacyUsed(rules.Tool(addr)) {
+			return nil, errLegacy
+		}
 	}
 	steps, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTRACE)
 	if err != nil {

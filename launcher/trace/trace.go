@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 )
 
 // Query says which packets to trace, and for how long.
@@ -69,9 +72,9 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 	}
 	defer w.close()
 	if w.steps != nil {
-		t.read() // rules may be gone by the time they are told of
+		t.readFor(b.Addrs()) // rules may be gone by the time they are told of
 	}
-	s.Notef("%s: tracing packets of %s", b.Name, b.Addr)
+	s.Notef("%s: tracing packets of %s", b.Name, say.Listed(list.Map(b.Addrs(), netip.Addr.String), 2))
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	seen := w.sightings(ctx)
@@ -115,7 +118,7 @@ type tracer struct {
 
 func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
 	return &tracer{
-		scope: s, judge: judge{b, s.host, symbols{}}, names: names{}, show: show,
+		scope: s, judge: judge{b, s.box, s.host, symbols{}}, names: names{}, show: show,
 		seen: map[string]int{}, explained: map[string]time.Time{},
 	}
 }
@@ -167,7 +170,7 @@ func (t *tracer) finish(seen <-chan sighting) error {
 // take makes events of a sighting.
 func (t *tracer) take(s sighting) error {
 	if s.event != nil {
-		return t.tell(string(s.event.Kind), func() Event { return *s.event })
+		return t.tell(string(s.event.Kind)+s.event.Packet, func() Event { return *s.event })
 	}
 	return errors.Join(s.err, t.takeDrop(s.drop), t.takeSteps(s.steps))
 }

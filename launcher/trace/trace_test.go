@@ -2,12 +2,14 @@ package trace
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/testkit"
@@ -17,6 +19,10 @@ import (
 func TestParsePacket(t *testing.T) {
 	ip := func(proto, fragment byte) []byte {
 		return []byte{0x45, 0, 0, 40, 0, 0, 0, fragment, 64, proto, 0, 0, 192, 0, 2, 2, 10, 22, 0, 2}
+	}
+	ip6 := func(next byte) []byte {
+		src, dst := netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("fd42::2")
+		return slices.Concat([]byte{0x60, 0, 0, 0, 0, 20, next, 64}, src.AsSlice(), dst.AsSlice())
 	}
 	ports := []byte{0x9c, 0x40, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x12, 0, 0}
 	for name, c := range map[string]struct {
@@ -30,7 +36,9 @@ func TestParsePacket(t *testing.T) {
 		"a later fragment": {ip(17, 1), ports, "192.0.2.2 > 10.22.0.2 udp"},
 		"cut short":        {ip(6, 0), ports[:3], "192.0.2.2 > 10.22.0.2 tcp"},
 		"no header":        {nil, nil, ""},
-		"IPv6":             {slices.Repeat([]byte{0x60}, 20), ports, ""},
+		"IPv6":             {ip6(6), ports, "[2001:db8::2]:40000 > [fd42::2]:80 tcp SYN ACK"},
+		"ICMP of IPv6":     {ip6(58), ports, "2001:db8::2 > fd42::2 icmpv6"},
+		"half of IPv6":     {ip6(6)[:20], ports, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
@@ -81,13 +89,18 @@ func TestScope(t *testing.T) {
 		{"192.0.2.2:40000", "192.0.2.1:53", "udp", true, false},
 		{"192.0.2.2:40000", "127.0.0.1:53", "udp", false, false}, // published on 192.0.2.1 alone
 		{"192.0.2.2:40000", "10.22.0.3:80", "tcp", false, false},
+		{"[2001:db8::2]:40000", "[fd42::2]:81", "tcp", true, true},
+		{"[fd42::2]:40000", "[2001:db8::2]:443", "tcp", true, false},
+		{"[2001:db8::2]:40000", "[2001:db8::1]:8081", "tcp", true, true},
+		{"[2001:db8::2]:40000", "[2001:db8::1]:53", "udp", false, false}, // published on 192.0.2.1 alone
 	} {
 		for port, want := range map[uint16]bool{0: c.all, 8081: c.port} {
 			s, err := newScope(webBox(), port)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.host = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.1")}
+			s.host = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::1")}
+			s.box = append(s.box, netip.MustParseAddr("fd42::2"))
 			if got := s.covers(traced(c.src, c.dst, c.proto)); got != want {
 				t.Errorf("port %d: %s > %s %s: got %v, want %v", port, c.src, c.dst, c.proto, got, want)
 			}
@@ -107,6 +120,7 @@ func TestSymbolAt(t *testing.T) {
 func TestSentences(t *testing.T) {
 	j := judge{Box: webBox(), symbols: symbols{}}
 	j.Profile.Network.Offload = "off"
+	j.box = j.Addrs()
 	for reason, want := range map[string]string{
 		"TCP_CSUM":     "its checksum is wrong: left to a network card that did not fill it in, or the packet was damaged; boxrun doctor --fix",
 		"FULL_RING":    "the queue of a device (tun, tap, veth) is full: whoever reads from it does not keep up; boxrun status web",
@@ -146,6 +160,35 @@ func TestReasonsAreTheKernels(t *testing.T) {
 	for _, m := range regexp.MustCompile(`"([A-Z][A-Z0-9_]{4,})"`).FindAllStringSubmatch(string(source), -1) {
 		if !slices.Contains(known, m[1]) {
 			t.Errorf("the kernel has no reason %s", m[1])
+		}
+	}
+}
+
+// The kernel takes the program, and hands on drops of both families.
+func TestDropsOfBothFamilies(t *testing.T) {
+	if os.Getuid() != 0 {
+		testkit.Cannot(t, "root alone may load the program")
+	}
+	hosts := []netip.Addr{netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("::1")}
+	w, err := watchDrops(filter{addrs: hosts, connections: true})
+	if errors.Is(err, errNoReasons) {
+		testkit.Cannot(t, "%v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	time.AfterFunc(5*time.Second, w.close)
+	for _, host := range hosts {
+		const closed = 9
+		if conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(host, closed).String(), time.Second); err == nil {
+			conn.Close()
+			t.Fatalf("somebody listens at %s", conn.RemoteAddr())
+		}
+		for d := (drop{}); d.dst.Addr() != host || d.reason != "NO_SOCKET"; {
+			if d, err = w.next(); err != nil {
+				t.Fatalf("no drop of a packet to %s: %v", host, err)
+			}
 		}
 	}
 }

@@ -46,9 +46,9 @@ func Rules(h *netlink.Handle, family int) ([]netlink.Rule, error) {
 	return list, err
 }
 
-// DefaultRoutes returns the IPv4 default routes of the main table.
-func DefaultRoutes(h *netlink.Handle) ([]netlink.Route, error) {
-	routes, err := Routes(h, netlink.FAMILY_V4, &netlink.Route{}, 0)
+// DefaultRoutes returns the default routes of the main table in a family.
+func DefaultRoutes(h *netlink.Handle, family int) ([]netlink.Route, error) {
+	routes, err := Routes(h, family, &netlink.Route{}, 0)
 	return slices.DeleteFunc(routes, func(r netlink.Route) bool { return PrefixOf(r.Dst).Bits() > 0 }), err
 }
 

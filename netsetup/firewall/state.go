@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -12,42 +13,58 @@ import (
 // State is all rules of the host at one moment: the rules of iptables in both backends, as the kernel obeys both, and
 // the rules of native nftables.
 type State struct {
-	Backend string // of boxrun's iptables: rules.NFT or rules.Legacy
-	Native  bool   // native nftables could be looked at: nft is installed
-	tables  rules.Tables
+	Backend string       // of boxrun's iptables: rules.NFT or rules.Legacy
+	Native  bool         // native nftables could be looked at: nft is installed
+	tables  rules.Tables // of both families
 	nft     nftRules
 }
 
 // Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
-// nft, or the iptables of the other backend, is not installed, its rules are left out.
+// ip6tables, nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
 	if _, err := rules.Backend(); err != nil {
 		return State{}, err
 	}
-	used, err := rules.Save("iptables", "-c")
-	if err := ignoreIncompatible(err); err != nil {
-		return State{}, err
+	var all []rules.Tables
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		used, err := rules.Save(tool, "-c")
+		if errors.Is(err, exec.ErrNotFound) && tool != "iptables" {
+			continue
+		}
+		if err := ignoreIncompatible(err); err != nil {
+			return State{}, err
+		}
+		all = append(all, used)
 	}
-	return Beside(used)
+	return Beside(all...)
 }
 
-// Beside is Read where the rules of the backend in use were read before.
-func Beside(used rules.Tables) (State, error) {
+// Beside is Read where the rules of the backend in use were read before: the tables of iptables, and of ip6tables or not.
+func Beside(used ...rules.Tables) (State, error) {
 	backend, err := rules.Backend()
 	if err != nil {
 		return State{}, err
 	}
 	s := State{Backend: backend}
-	other, err := rules.SaveOther(backend, "-c")
-	if err := ignoreIncompatible(err); err != nil {
-		return s, err
-	}
-	s.tables = slices.Concat(used, other)
-	if backend != rules.NFT {
-		s.tables = slices.Concat(other, used)
+	for i, used := range used {
+		other, err := rules.SaveOther([]string{"iptables", "ip6tables"}[i], backend, "-c")
+		if err := ignoreIncompatible(err); err != nil {
+			return s, err
+		}
+		if backend != rules.NFT {
+			used, other = other, used
+		}
+		s.tables = slices.Concat(s.tables, used, other)
 	}
 	s.nft, s.Native, err = readNFT()
 	return s, err
+}
+
+// of returns the tables that a packet meets.
+func (s State) of(p Packet) rules.Tables {
+	return slices.DeleteFunc(slices.Clone(s.tables), func(t *rules.Table) bool {
+		return strings.HasPrefix(t.Program, "ip6") != p.six()
+	})
 }
 
 // ignoreIncompatible drops the error of a table that iptables cannot show: nft shows the table.
@@ -70,7 +87,7 @@ func (s State) Mixed() string {
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
 				switch {
-				case t.Program == "iptables": // the backend in use
+				case t.Program == "iptables", t.Program == "ip6tables": // the backend in use
 				case rules.Ours(t.Command(c.Name, r)):
 					ours++
 				default:
@@ -113,7 +130,7 @@ func (s State) Managers() []string {
 	return found
 }
 
-// Policy returns the policy of FORWARD in filter: DROP where either backend has it, ACCEPT else.
+// Policy returns the policy of FORWARD in filter: DROP where either backend has it for either family, ACCEPT else.
 func (s State) Policy() string {
 	if slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "filter" && t.Drops("FORWARD") }) {
 		return "DROP"

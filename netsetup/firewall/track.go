@@ -38,12 +38,12 @@ func (w *nftWalk) untracksNative(r nftRule, kind string, of node) {
 // tracking walks a packet through what is asked before connection tracking. The first rule counts.
 func (s State) tracking(hook string, p Packet) tracking {
 	const conntrack = -200 // NF_IP_PRI_CONNTRACK
-	for _, t := range s.tables {
+	for _, t := range s.of(p) {
 		if o := through(t, strings.ToUpper(hook), p); t.Name == "raw" && o.track.by != "" {
 			return o.track
 		}
 	}
-	before := s.nft.only(func(c nftChain) bool { return c.Prio < conntrack && c.Hook == hook && c.Type == "filter" })
+	before := s.nft.only(func(c nftChain) bool { return c.Prio < conntrack && c.Hook == hook && c.Type == "filter" && c.meets(p) })
 	for _, c := range before.base {
 		if o := before.throughChain(c, p); o.track.by != "" {
 			return o.track

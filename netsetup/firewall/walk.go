@@ -20,6 +20,9 @@ type Packet struct {
 	ToHost       bool // Dst is an address of the host
 }
 
+// six reports whether the packet is of IPv6.
+func (p Packet) six() bool { return p.Src.Is6() || p.Dst.Is6() }
+
 // Outcome is how the walk of a packet through rules ended.
 type Outcome struct {
 	Dropped bool
@@ -166,7 +169,7 @@ func inTurn(outcomes ...Outcome) (all Outcome) {
 func (s State) at(hook string, p Packet, tables ...string) Outcome {
 	var outcomes []Outcome
 	for _, name := range tables {
-		for _, t := range s.tables {
+		for _, t := range s.of(p) {
 			if t.Name == name {
 				outcomes = append(outcomes, through(t, strings.ToUpper(hook), p))
 			}
@@ -198,13 +201,13 @@ const dstnat = -100
 // translations asks all chains of the priority dstnat.
 func (s State) translations(hook string, p Packet) Outcome {
 	var all []Outcome
-	for _, t := range s.tables {
+	for _, t := range s.of(p) {
 		if t.Name == "nat" {
 			all = append(all, through(t, strings.ToUpper(hook), p))
 		}
 	}
 	for _, c := range s.nft.base {
-		if c.Prio == dstnat && c.Hook == hook && c.Type == "nat" {
+		if c.Prio == dstnat && c.Hook == hook && c.Type == "nat" && c.meets(p) {
 			all = append(all, s.nft.throughChain(c, p))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// nftRules are the chains of native nftables for IPv4 packets. The chains of iptables' nft backend are left out.
+// nftRules are the chains of native nftables for IPv4 and IPv6 packets. The chains of iptables' nft backend are left out.
 type nftRules struct {
 	tables []string
 	base   []nftChain // of the host's hooks, by priority
@@ -80,7 +80,7 @@ func (n *nftRules) add(o nftObject) {
 	switch {
 	case o.Table != nil:
 		n.tables = append(n.tables, o.Table.Name)
-	case o.Chain != nil && o.Chain.Hook != "" && meetsIPv4(o.Chain.Family) && !o.Chain.ofIptables():
+	case o.Chain != nil && o.Chain.Hook != "" && !o.Chain.ofIptables():
 		n.base = append(n.base, *o.Chain)
 	case o.Rule != nil:
 		key := nftKey(o.Rule.Family, o.Rule.Table, o.Rule.Chain)
@@ -94,13 +94,22 @@ func (n *nftRules) add(o nftObject) {
 
 func nftKey(family, table, name string) string { return family + " " + table + " " + name }
 
-func meetsIPv4(family string) bool { return family == "ip" || family == "inet" }
+// meets reports whether packets like p come to the chain.
+func (c nftChain) meets(p Packet) bool { return c.Family == "inet" || c.Family == p.family() }
+
+// family returns nft's word for the family of the packet.
+func (p Packet) family() string {
+	if p.six() {
+		return "ip6"
+	}
+	return "ip"
+}
 
 // ofIptables knows the built-in chains of iptables' nft backend by their capitals. An admin's own table "filter" has a
 // chain "forward".
 func (c nftChain) ofIptables() bool {
 	tables := []string{"raw", "mangle", "nat", "filter", "security"}
-	return c.Family == "ip" && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
+	return (c.Family == "ip" || c.Family == "ip6") && slices.Contains(tables, c.Table) && c.Name == strings.ToUpper(c.Name)
 }
 
 // only returns the rules with fewer base chains: the chains for which keep returns true.
@@ -122,7 +131,7 @@ type nftWalk struct {
 func (n nftRules) through(hook, kind string, p Packet) Outcome {
 	var outcomes []Outcome
 	for _, c := range n.base {
-		if c.Hook == hook && c.Type == kind {
+		if c.Hook == hook && c.Type == kind && c.meets(p) {
 			outcomes = append(outcomes, n.throughChain(c, p))
 		}
 	}
@@ -262,7 +271,7 @@ func (w *nftWalk) value(left node) (values []string, known bool) {
 		key = "meta " + left.at("meta", "key").word
 	case left.has("payload"):
 		protocol := left.at("payload", "protocol").word
-		if !slices.Contains([]string{"ip", "th", w.p.Proto}, protocol) {
+		if !slices.Contains([]string{w.p.family(), "th", w.p.Proto}, protocol) {
 			return []string{""}, true // the packet has no such header
 		}
 		key = protocol + " " + left.at("payload", "field").word
@@ -277,11 +286,11 @@ func (w *nftWalk) value(left node) (values []string, known bool) {
 
 // wordsOf returns what is known of a packet, by the words of nft's questions: "ip saddr", "ct state".
 func wordsOf(p Packet) map[string][]string {
-	port := []string{strconv.Itoa(int(p.DPort))}
+	port, ip := []string{strconv.Itoa(int(p.DPort))}, p.family()
 	words := map[string][]string{
 		"th dport": port, p.Proto + " dport": port,
-		"meta l4proto": {p.Proto}, "meta protocol": {"ip"}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
-		"ip protocol": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
+		"meta l4proto": {p.Proto}, "meta protocol": {ip}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
+		"ip protocol": {p.Proto}, "ip6 nexthdr": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
 	}
 	add := func(known bool, word string, keys ...string) {
 		for _, key := range keys {
@@ -290,10 +299,11 @@ func wordsOf(p Packet) map[string][]string {
 			}
 		}
 	}
+	add(p.six(), "ipv6", "meta nfproto")
 	add(p.In != "", p.In, "meta iif", "meta iifname")
 	add(p.Out != "", p.Out, "meta oif", "meta oifname")
-	add(p.Src.IsValid(), p.Src.String(), "ip saddr")
-	add(p.Dst.IsValid(), p.Dst.String(), "ip daddr")
+	add(p.Src.IsValid(), p.Src.String(), ip+" saddr")
+	add(p.Dst.IsValid(), p.Dst.String(), ip+" daddr")
 	add(p.SPort != 0, strconv.Itoa(int(p.SPort)), "th sport", p.Proto+" sport")
 	add(p.ToHost, "local", "fib type")
 	add(p.Reply, "established", "ct state")

@@ -27,15 +27,29 @@ type Way struct {
 	Table  int        `json:"table"`
 }
 
-// Somewhere is an address of documentation (TEST-NET-3), and stands for a client beyond a router.
-func Somewhere() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
+// Somewhere is an address of documentation in the family of an address (TEST-NET-3, RFC 9637), and stands for a client
+// beyond a router.
+func Somewhere(like netip.Addr) netip.Addr {
+	if like.Is6() {
+		return netip.AddrFrom16([16]byte{0x3f, 0xff, 15: 1})
+	}
+	return netip.AddrFrom4([4]byte{203, 0, 113, 1})
+}
+
+// Anyone returns the address that stands for all addresses of the family of an address.
+func Anyone(like netip.Addr) netip.Addr {
+	if like.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
 
 // Answers plans the answers of a bridge's boxes. Mask has the bits of marks that may be used. An address needs a way of
 // its own where the route for the address as the source, or the device of the address, differs from the route for a
 // box as the source. The error says that mask has too few bits.
 func (f Facts) Answers(bridge string, subnet netip.Prefix, mask uint32) (Answers, error) {
 	var a Answers
-	usual, reached := f.lookup(flow{subnet.Addr().Next().Next(), Somewhere(), bridge})
+	usual, reached := f.lookup(flow{subnet.Addr().Next().Next(), Somewhere(subnet.Addr()), bridge})
 	var tables []int
 	for _, own := range f.addrs {
 		if own.device == bridge {
@@ -73,7 +87,7 @@ func (f Facts) Answers(bridge string, subnet netip.Prefix, mask uint32) (Answers
 // for the route first. An address without such a route has no clients beyond a router.
 func (f Facts) way(own address) (Way, entry, bool) {
 	w := Way{Addr: own.addr, Device: own.device}
-	hop, ok := f.lookup(flow{own.addr, Somewhere(), "lo"})
+	hop, ok := f.lookup(flow{own.addr, Somewhere(own.addr), "lo"})
 	if ok && !hop.split && (hop.Device == own.device || f.inner[own.device]) {
 		w.Device, w.Table = hop.Device, hop.Table
 		return w, hop, true
@@ -82,7 +96,7 @@ func (f Facts) way(own address) (Way, entry, bool) {
 		return w, hop, false
 	}
 	w.Table = hop.Table
-	if first, _ := f.best(hop.Table, Somewhere()); first != hop || hop.split {
+	if first, _ := f.best(hop.Table, Somewhere(own.addr)); first != hop || hop.split {
 		w.Table = ownTables + f.index[own.device]
 	}
 	return w, hop, true

@@ -28,7 +28,7 @@ func (f Facts) Addresses() []Address {
 // Leaves asks the kernel by which device a packet from an address to a client beyond a router leaves, as "ip route get"
 // does. The packet has come in by a device, or is the host's own for "". Without a way Leaves returns "no device".
 func Leaves(h *netlink.Handle, from netip.Addr, in string, mark uint32) (string, error) {
-	routes, err := h.RouteGetWithOptions(Somewhere().AsSlice(), &netlink.RouteGetOptions{SrcAddr: from.AsSlice(), Iif: in, Mark: mark})
+	routes, err := h.RouteGetWithOptions(Somewhere(from).AsSlice(), &netlink.RouteGetOptions{SrcAddr: from.AsSlice(), Iif: in, Mark: mark})
 	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) || err == nil && len(routes) == 0 {
 		return "no device", nil

@@ -7,11 +7,11 @@ import (
 
 // Edit changes the tables as iptables-restore --noflush changes the kernel's by the same lines of one table, each a
 // ":CHAIN POLICY", "-N", "-A", "-I", "-D", "-F" or "-X". Afterwards the tables are as Save would read them, where
-// iptables prints rules in the words of the lines.
-func (t *Tables) Edit(table string, lines []string) {
+// iptables prints rules in the words of the lines. The tool is iptables or ip6tables.
+func (t *Tables) Edit(tool, table string, lines []string) {
 	edited := t.Table(table)
 	if edited == nil {
-		edited = &Table{Program: "iptables", Name: table, byName: map[string]*Chain{}}
+		edited = &Table{Program: tool, Name: table, byName: map[string]*Chain{}}
 		*t = append(*t, edited)
 	}
 	for _, line := range lines {

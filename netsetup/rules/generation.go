@@ -35,18 +35,22 @@ func Generation() (uint32, error) {
 	return 0, ErrNoGeneration
 }
 
-// Translating reports whether others may have rules in iptables' table nat. Where it says no, there are none: a no costs
-// a message to the kernel, and no program.
-func Translating() bool {
+// Translating reports whether others may have rules in the table nat of a tool, iptables or ip6tables. Where it says no,
+// there are none: a no costs a message to the kernel, and no program.
+func Translating(tool string) bool {
 	backend, err := backendByName()
 	switch {
 	case err != nil || backend == "":
 		return true
 	case backend == Legacy:
-		names, err := os.ReadFile("/proc/net/ip_tables_names")
+		names, err := os.ReadFile(tableNames(tool))
 		return err == nil && slices.Contains(strings.Fields(string(names)), "nat")
 	}
-	answers, err := askNFT(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFPROTO_IPV4,
+	family := byte(unix.NFPROTO_IPV4)
+	if tool == "ip6tables" {
+		family = unix.NFPROTO_IPV6
+	}
+	answers, err := askNFT(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, family,
 		nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated("nat")))
 	return err != nil || slices.ContainsFunc(answers, func(rule map[uint16]syscall.NetlinkRouteAttr) bool {
 		ours := bytes.HasPrefix(rule[unix.NFTA_RULE_CHAIN].Value, []byte(ChainPrefix)) ||

@@ -5,6 +5,7 @@ import "strings"
 // Kept are the rules of a family of iptables as read once, and as changed by boxrun since. The kernel's number of the rules
 // tells whether others have changed rules meanwhile.
 type Kept struct {
+	tool       string // iptables or ip6tables
 	tables     Tables // nil: to be read
 	doubted    bool   // others had time to change something
 	numbered   bool   // the backend in use has numbers
@@ -36,7 +37,7 @@ func (k *Kept) Hold() bool {
 // Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". Of two changes at once the number
 // before the reading is the safe one.
 func (k *Kept) Read(program string) (err error) {
-	*k = Kept{}
+	*k = Kept{tool: program}
 	k.generation, err = Generation()
 	k.numbered = err == nil
 	k.tables, err = SaveSteady(program)
@@ -51,7 +52,7 @@ func (k *Kept) Write(lines []string) {
 		return
 	}
 	for _, t := range tablesOf(lines) {
-		k.tables.Edit(t[0], t[1:])
+		k.tables.Edit(k.tool, t[0], t[1:])
 	}
 }
 

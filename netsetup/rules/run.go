@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,24 +101,37 @@ func Restore(program string, lines []string, seconds int) error {
 	return err
 }
 
-// SaveOther reads the tables of the other backend than the backend in use. There are none where the other backend is
-// not installed or was never used.
-func SaveOther(used string, options ...string) (Tables, error) {
-	program := "iptables-" + NFT
-	if used == NFT {
-		program = "iptables-" + Legacy
+// Tool returns the tool for rules about packets with addresses like addr: "iptables" or "ip6tables".
+func Tool(addr netip.Addr) string {
+	if addr.Is6() {
+		return "ip6tables"
 	}
-	if _, err := exec.LookPath(program + "-save"); err != nil || used == NFT && !legacyUsed() {
+	return "iptables"
+}
+
+// SaveOther reads the tables of a tool, iptables or ip6tables, in the other backend than the backend in use. There are none
+// where the other backend is not installed or was never used.
+func SaveOther(tool, used string, options ...string) (Tables, error) {
+	program := tool + "-" + NFT
+	if used == NFT {
+		program = tool + "-" + Legacy
+	}
+	if _, err := exec.LookPath(program + "-save"); err != nil || used == NFT && !LegacyUsed(tool) {
 		return nil, nil //nolint:nilerr // not installed
 	}
 	return Save(program, options...)
 }
 
-// legacyUsed reports whether the kernel has tables of the legacy backend. Asking iptables-legacy-save would load their
-// modules.
-func legacyUsed() bool {
-	names, err := os.ReadFile("/proc/net/ip_tables_names")
+// LegacyUsed reports whether the kernel has tables of the legacy backend of a tool. Asking iptables-legacy-save would load
+// their modules.
+func LegacyUsed(tool string) bool {
+	names, err := os.ReadFile(tableNames(tool))
 	return err == nil && len(names) > 0
+}
+
+// tableNames returns the file in which the kernel names the tables of the legacy backend of a tool.
+func tableNames(tool string) string {
+	return "/proc/net/" + strings.Replace(tool, "tables", "_tables_names", 1)
 }
 
 // Run runs a program, feeds stdin to the program and returns its output. If the program fails, the error has the

@@ -147,7 +147,7 @@ func (i *Inside) routes(h *netlink.Handle, link netlink.Link) (insideRoutes, err
 	return found, err
 }
 
-// unlearn deletes routes told by neighbours, and the addresses of the device that do not stay for ever.
+// unlearn deletes routes told by neighbours, and the temporary addresses of the device.
 func (i *Inside) unlearn(h *netlink.Handle, link netlink.Link, learnt []netlink.Route) error {
 	if len(learnt) == 0 {
 		return nil
