@@ -126,7 +126,6 @@ func TestChecksums(t *testing.T) {
 		says []string
 	}{
 		{"off", map[string]bool{"in": true}, []string{"into the box: by network.offload"}},
-		{"off-out", map[string]bool{"out": true}, []string{"off on eth0 in the box, for packets out of the box: by network.offload"}},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
 			h := h.in(t)
