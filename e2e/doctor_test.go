@@ -23,6 +23,7 @@ const doctorProfile = `
 image = "/srv/web"
 [network]
 ports = ["8080:80", "7000", "5300/udp", "127.0.0.1:7020:7000"]
+offload = "off"
 [storage]
 binds = ["/usr/local/bin/probe:/usr/local/bin/probe:ro"]
 [ready]

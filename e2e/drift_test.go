@@ -34,6 +34,7 @@ func drifts() []drift {
 
 func TestDriftIsNamedAndMended(t *testing.T) {
 	h := newHost(t)
+	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml")
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
 	for _, drift := range drifts() {

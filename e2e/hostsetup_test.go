@@ -29,7 +29,7 @@ func (h host) has(files []string) {
 
 func TestHostSetupLasts(t *testing.T) {
 	h := newHost(t)
-	h.profile("other", "image = \"/srv/web\"\n[network]\nbridge = \"br-lab\"\nsubnet = \"10.23.0.0/24\"\n")
+	h.profile("other", "image = \"/srv/web\"\n[network]\nbridge = \"br-lab\"\nsubnet = \"10.23.0.0/24\"\noffload = \"off\"\n")
 	h.profile("kept", "image = \"/srv/web\"\n[network]\nbridge = \"br-kept\"\nsubnet = \"10.24.0.0/24\"\noffload = \"keep\"\n")
 	before := h.dump()
 	script := h.must("boxrun", "host", "setup", "--dry-run")
@@ -53,7 +53,7 @@ func TestHostSetupLasts(t *testing.T) {
 	}
 	h.sh("test $(sysctl -n fs.inotify.max_user_instances) = 1024")
 	h.finds(h.checks(), doctor.Pass, "inotify", "of root's 1024")
-	for bridge, want := range map[string]string{"sbr0": "off", "br-lab": "off", "br-kept": "on", "br0": "on"} {
+	for bridge, want := range map[string]string{"sbr0": "on", "br-lab": "off", "br-kept": "on", "br0": "on"} {
 		h.offloadOf(bridge, want)
 	}
 	h.sh("ip link del sbr0")

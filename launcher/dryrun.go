@@ -222,6 +222,9 @@ func typedRules(b *box.Box) ([]string, error) {
 		return nil, nil
 	}
 	rules, err := network.BoxRules(b)
+	if err == nil {
+		rules.Need, err = network.NeedOf(b.Profile.Network)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/offload"
 	"boxrun/profiles"
 )
 
@@ -32,6 +33,7 @@ type facts struct {
 	unit      string            // service the box will live in; "" for none
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
+	need      offload.Need      // of the uplinks of the host
 	resolvers conf.Resolvers
 	machine   []string          // variable with the machine ID of the box; nil on a host without an ID
 	hello     hello.Host        // zero for an image other than builtin:hello
@@ -43,7 +45,7 @@ type facts struct {
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr error
+	var siteErr, externalErr, mtuErr, needErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
@@ -52,6 +54,7 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
 	}
+	f.need, needErr = network.NeedOf(p.Network)
 	f.resolvers, resolversErr = conf.LookResolvers(p)
 	if box.IsHello(p.Image) {
 		f.hello, helloErr = hello.Look()
@@ -60,7 +63,7 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	if id, err := box.MachineID(p.Name); err == nil { // a host without an ID gives none
 		f.machine = []string{"container_uuid=" + id}
 	}
-	return f, errors.Join(err, siteErr, externalErr, mtuErr, resolversErr, helloErr, devicesErr)
+	return f, errors.Join(err, siteErr, externalErr, mtuErr, needErr, resolversErr, helloErr, devicesErr)
 }
 
 // lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
@@ -110,7 +113,8 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	return wanted{
 		box: b, files: sets, dirs: storage.Needed(p), journal: memory, claim: storage.ClaimOf(b, f.force),
 		apptainer: f.apptainer, argv: start.Argv(),
-		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare, network.Inside6(b))),
+		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare, network.Inside6(b),
+			network.Outward(p.Network, f.need))),
 	}
 }
 

@@ -56,6 +56,8 @@ type Detail struct {
 	Security profiles.Security       `json:"security"` // as started
 	Exposure []string                `json:"exposure"`
 
+	Offload []string `json:"offload"` // why checksums of a running box's packets are not left to devices; none where they are
+
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
 
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
@@ -137,7 +139,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: l.statusOf(b), Failed: []string{}, Contested: []string{},
+		Status: l.statusOf(b), Failed: []string{}, Contested: []string{}, Offload: []string{},
 		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -162,7 +164,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	if err != nil {
 		return d, err
 	}
-	d.Contested = NonNil(contested)
+	off, err := network.Offload(b)
+	if err != nil {
+		return d, err
+	}
+	d.Contested, d.Offload = NonNil(contested), NonNil(off)
 	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/offload"
 )
 
 // A device whose driver does not turn off what it is asked to keeps nothing from working: what can be is turned off, and
@@ -30,14 +31,14 @@ func TestADeviceThatRefusesFeatures(t *testing.T) {
 		{"veth1", ""},
 	} {
 		before := nstest.Shell(t, "ethtool -k "+device.name)
-		p := Plan{Owner: "boxrun:web", Features: &Features{Device: device.name}}
+		p := Plan{Owner: "boxrun:web", Features: &Features{offload.Turn{Device: device.name}}}
 		if err := errorsOf(p.Record(k), p.Apply(k)); err != nil {
 			t.Errorf("%s: got the error %v, want it to go on without them", device.name, err)
 		}
 		if drift, err := p.Drift(k); len(drift) > 0 || err != nil {
 			t.Errorf("%s: drifted: %q, %v, want nothing that could be repaired", device.name, drift, err)
 		}
-		kept, err := p.Features.Kept(k)
+		kept, err := p.Kept(k)
 		if got := strings.Join(kept, " "); got != device.kept || err != nil {
 			t.Errorf("%s: kept on: got %q, %v, want %q", device.name, got, err, device.kept)
 		}
@@ -48,7 +49,7 @@ func TestADeviceThatRefusesFeatures(t *testing.T) {
 			t.Errorf("%s: after undo:\n%s\nwant:\n%s", device.name, got, before)
 		}
 	}
-	if kept, err := (&Features{Device: "gone0"}).Kept(k); len(kept) > 0 || err != nil {
+	if kept, err := (Plan{Features: &Features{offload.Turn{Device: "gone0"}}}).Kept(k); len(kept) > 0 || err != nil {
 		t.Errorf("of a device that is gone: got %q, %v", kept, err)
 	}
 }

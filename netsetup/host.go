@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/rules"
 )
 
@@ -142,8 +143,8 @@ func Bridge(n Network) Plan {
 
 		Forwarding: &Sysctl{Key: deviceKey(n.Bridge, "forwarding"), Value: "1"},
 	}
-	if n.Offload {
-		p.Features = &Features{Device: n.Bridge}
+	if n.Offload.In() {
+		p.Features = &Features{offload.Turn{Device: n.Bridge}}
 	}
 	p.Rules = bridgeRules(n, v4)
 	if n.Subnet6.IsValid() {

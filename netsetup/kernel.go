@@ -12,6 +12,7 @@ import (
 
 	"boxrun/netsetup/bus"
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
 
@@ -29,6 +30,7 @@ type Kernel struct {
 	ipt   map[family]*iptables.IPTables // opening one starts a process
 	kept  map[family]*rules.Kept
 	lists map[family]*routing.Lists // as read
+	need  *offload.Need             // nil: to be looked up
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -66,7 +68,7 @@ func (k *Kernel) Close() {
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
 func (k *Kernel) Reread() {
-	k.awaited = false
+	k.need, k.awaited = nil, false
 	clear(k.lists)
 	for _, kept := range k.kept {
 		kept.Doubt()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/offload"
 
 	"golang.org/x/sys/unix"
 )
@@ -186,7 +187,7 @@ func webBox() Box {
 	mysql, https := one(8306, 3306, "tcp"), one(8443, 443, "tcp")
 	mysql.HostIP, https.HostIP = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.9")
 	return Box{
-		Name: "web", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: true,
+		Name: "web", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: offload.Off,
 		Ports: []Port{
 			one(8080, 80, "tcp"), one(5353, 53, "udp"), mysql, https,
 			{Host: 9000, Container: 9000, Count: 4, Proto: "tcp"},
@@ -198,7 +199,7 @@ func webBox() Box {
 
 func dbBox() Box {
 	return Box{
-		Name: "db", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.9"), Veth: "veth9", Offload: true,
+		Name: "db", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.9"), Veth: "veth9", Offload: offload.Off,
 		Ports:     []Port{{Host: 8081, Container: 80, Count: 1, Proto: "tcp"}},
 		AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")},
 		Metadata:  true,

@@ -32,6 +32,7 @@ type Plan struct {
 	Conflist    *Conflist      `json:"conflist,omitempty"`
 	Reserved    []Reservation  `json:"reserved,omitempty"`
 	Features    *Features      `json:"features,omitempty"`
+	Outward     *Features      `json:"outward,omitempty"` // of the device inside a box
 	Plug        *Plug          `json:"hairpin,omitempty"`
 	Answers     *Answers       `json:"answers,omitempty"`
 	Answers6    *Answers       `json:"answers6,omitempty"`
@@ -77,7 +78,7 @@ func (p *Plan) ground() []step {
 	return slices.Concat(stepOfEach(p.Files), stepOfEach(p.Modules), stepIf(p.Advertisements), stepOfEach(p.Sysctls),
 		stepIf(p.ReversePath), stepIf(p.Firewalld), stepOfEach(p.Managers), stepIf(p.Device), stepIf(p.Forwarding),
 		stepOfEach(p.Settings6), stepIf(p.Address6), stepIf(p.Zone), stepIf(p.Conflist), stepOfEach(p.Reserved),
-		stepIf(p.Features), stepIf(p.Plug))
+		stepIf(p.Features), stepIf(p.Outward), stepIf(p.Plug))
 }
 
 // answers returns the steps of the rules for answers.
@@ -157,8 +158,8 @@ func (p *Plan) RecordLost(k *Kernel) error {
 }
 
 // Renewed returns the plan, as stored, with the chains, rules and ways of answers that fresh asks for, and reports
-// whether the stored plan had others: another boxrun made the plan, or the host's routing has changed. What was
-// recorded stays.
+// whether the stored plan had others: another boxrun made the plan, the host's routing has changed, or a box asks for more.
+// What was recorded stays.
 func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 	stored, err := json.Marshal(p)
 	if err != nil {
@@ -166,6 +167,12 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 	}
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
 	p.Chains6, p.Rules6, p.Answers6 = fresh.Chains6, fresh.Rules6, fresh.Answers6
+	if f := fresh.Features; p.Features == nil && f != nil { // for the first box on the bridge with network.offload off
+		if err := f.record(k); err != nil {
+			return p, false, fmt.Errorf("recording %v: %w", f, err)
+		}
+		p.Features = f
+	}
 	for _, s := range p.answers() {
 		if err := s.record(k); err != nil {
 			return p, false, fmt.Errorf("recording %v: %w", s, err)

@@ -7,15 +7,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"boxrun/netsetup/offload"
 )
 
 func sbr0() Network {
-	return Network{Bridge: "sbr0", Subnet: netip.MustParsePrefix("10.22.0.0/16"), MTU: 1500, Offload: true, Marks: 0x7f000000, Dir: "/run/boxrun"}
+	return Network{Bridge: "sbr0", Subnet: netip.MustParsePrefix("10.22.0.0/16"), MTU: 1500, Offload: offload.Off, Marks: 0x7f000000, Dir: "/run/boxrun"}
 }
 
 func coldfront() Box {
 	return Box{
-		Name: "coldfront", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: true,
+		Name: "coldfront", Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Addr: netip.MustParseAddr("10.22.0.8"), Veth: "veth8", Offload: offload.Off,
 		Ports: []Port{
 			{Host: 80, Container: 80, Count: 1, Proto: "tcp"},
 			{Host: 8443, Container: 443, Count: 1, Proto: "tcp"},

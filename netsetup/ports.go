@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/rules"
 )
 
@@ -14,8 +15,12 @@ import (
 // single rule, and so are single ports side by side: a new connection passes each rule of each box.
 func Ports(b Box) Plan {
 	p := Plan{Owner: "boxrun:" + b.Name, Plug: &Plug{Veth: b.Veth, Bridge: b.Bridge}}
-	if b.Offload {
-		p.Features = &Features{Device: b.Veth}
+	auto := b.Offload == offload.Auto
+	if b.Offload.In() || auto {
+		p.Features = &Features{offload.Turn{Device: b.Veth, Auto: auto, For: b.Need.In}}
+	}
+	if b.Device != "" && (b.Offload.Out() || auto) {
+		p.Outward = &Features{offload.Turn{Device: b.Device, PID: b.PID, Veth: b.Veth, Auto: auto, For: b.Need.Out}}
 	}
 	p.Chains, p.Rules, p.Flows = b.ruleset()
 	if b.Subnet6.IsValid() {

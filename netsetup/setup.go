@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"boxrun/netsetup/offload"
 )
 
 // Setup is what the plan that lasts over reboots depends on. Whatever boxes need is set by "up" as well. The plan sets
@@ -185,9 +187,9 @@ func (s Setup) udevText() string {
 	const why = "# Some network cards drop forwarded packets whose checksum a virtual device left to them.\n"
 	lines := ""
 	for _, n := range s.Bridges {
-		if n.Offload && s.Ethtool != "" {
+		if n.Offload.In() && s.Ethtool != "" {
 			lines += fmt.Sprintf(`ACTION=="add", SUBSYSTEM=="net", ENV{DEVTYPE}=="bridge", KERNEL=="%s", `+
-				`RUN+="%s -K $name %s"`+"\n", n.Bridge, s.Ethtool, offload)
+				`RUN+="%s -K $name %s"`+"\n", n.Bridge, s.Ethtool, offload.Everything().Typed)
 		}
 	}
 	if lines == "" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/offload"
 )
 
 // emptyEtc returns an /etc with the directories that programs read, and no files in them.
@@ -32,7 +33,7 @@ func TestSetupGolden(t *testing.T) {
 	etc := emptyEtc(t, append(systemdDirs(), firewalldDirs()...)...)
 	s := Setup{
 		Etc: etc, Devices: []string{"eth0", "bond0.17"}, Legacy: true, Ethtool: "/usr/sbin/ethtool", Firewalld: true, Inotify: true,
-		Bridges: []Network{{Bridge: "br-kept"}, {Bridge: "sbr0", Offload: true}}, Zoned: []string{"br-kept", "sbr0"},
+		Bridges: []Network{{Bridge: "br-kept"}, {Bridge: "sbr0", Offload: offload.Off}}, Zoned: []string{"br-kept", "sbr0"},
 	}
 	p := s.Plan()
 	got := strings.Join(append(p.Commands(), append([]string{"# host reset"}, p.UndoCommands()...)...), "\n") + "\n"
@@ -42,7 +43,7 @@ func TestSetupGolden(t *testing.T) {
 // What nothing reads on this host is not written, and said.
 func TestSetupWithoutReaders(t *testing.T) {
 	etc := emptyEtc(t, "sysctl.d", "udev/rules.d")
-	s := Setup{Etc: etc, Bridges: []Network{{Bridge: "sbr0", Offload: true}}}
+	s := Setup{Etc: etc, Bridges: []Network{{Bridge: "sbr0", Offload: offload.Off}}}
 	var files []string
 	for _, f := range s.Plan().Files {
 		if f.Text != "" {
@@ -193,7 +194,7 @@ func testSetupOnAHost(t *testing.T) {
 // SetupRemoval needs no record, and leaves alone what is not boxrun's.
 func TestSetupRemoval(t *testing.T) {
 	etc := emptyEtc(t, append(systemdDirs(), firewalldDirs()...)...)
-	s := Setup{Etc: etc, Ethtool: "/usr/sbin/ethtool", Firewalld: true, Bridges: []Network{{Bridge: "sbr0", Offload: true}}, Zoned: []string{"sbr0"}}
+	s := Setup{Etc: etc, Ethtool: "/usr/sbin/ethtool", Firewalld: true, Bridges: []Network{{Bridge: "sbr0", Offload: offload.Off}}, Zoned: []string{"sbr0"}}
 	p := s.Plan()
 	for i := range p.Files[1:] {
 		if err := p.Files[i+1].ensure(nil); err != nil {

@@ -1,6 +1,10 @@
 package netsetup
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"boxrun/netsetup/offload"
+)
 
 // Network is a bridge and the addresses behind the bridge.
 type Network struct {
@@ -8,7 +12,7 @@ type Network struct {
 	Subnet  netip.Prefix // masked; its first address is the bridge's
 	Subnet6 netip.Prefix // the same for IPv6, with 32 bits or more for boxes; zero: without IPv6
 	MTU     int          // bytes; 0 leaves the kernel's choice
-	Offload bool         // true: turn off tx, rx, sg and gso on the bridge
+	Offload offload.Mode // of packets that the bridge sends
 	Marks   uint32       // the bits of marks that are boxrun's, side by side
 	Dir     string       // boxrun's run directory: Dir/cni gets the conflist, Dir/leases/boxrun-BRIDGE the leases
 	Others  []string     // lease directories of other networks of host-local on the bridge
@@ -40,7 +44,10 @@ type Box struct {
 	Subnet6   netip.Prefix // of the bridge; zero: without IPv6
 	Addr      netip.Addr   // its address inside
 	Veth      string       // the host's side of its veth
-	Offload   bool         // true: turn off tx, rx, sg and gso on Veth
+	Device    string       // the box's side of its veth; "": without offload of packets out of the box
+	PID       int          // the box's init, which shares the network of Device
+	Offload   offload.Mode
+	Need      offload.Need // of the host's uplinks, for commands of a plan that is not recorded
 	Ports     []Port
 	Others    []string       // lease directories of other networks of host-local on the bridge
 	AllowFrom []netip.Prefix // who may reach the ports; empty: anyone

@@ -22,7 +22,7 @@ func Default() Profile {
 
 			DNSOptions: []string{},
 			Metadata:   "deny",
-			Offload:    "off",
+			Offload:    "auto",
 			Marks:      defaultMarks,
 		},
 		Storage: Storage{Root: "tmpfs", Binds: []Bind{}},

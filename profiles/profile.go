@@ -54,7 +54,7 @@ type Network struct {
 	Search    []string       `json:"search" toml:"search"`
 
 	DNSOptions []string `json:"dns_options" toml:"dns_options"` // of resolv.conf; empty: the host's
-	Offload    string   `json:"offload" toml:"offload"`         // off | keep
+	Offload    string   `json:"offload" toml:"offload"`         // auto | off | off-out | off-both | keep
 	Metadata   string   `json:"metadata" toml:"metadata"`       // deny | allow
 	Marks      Marks    `json:"marks" toml:"marks"`
 }

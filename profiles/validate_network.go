@@ -20,7 +20,7 @@ func (n *Network) decode(s *section) {
 	take(s, "dns", &n.DNS, texts(nameServer))
 	take(s, "search", &n.Search, texts(domainName))
 	take(s, "dns_options", &n.DNSOptions, texts(resolverOption))
-	take(s, "offload", &n.Offload, text(choice("off", "keep")))
+	take(s, "offload", &n.Offload, text(choice("auto", "off", "off-out", "off-both", "keep")))
 	take(s, "metadata", &n.Metadata, text(choice("deny", "allow")))
 	take(s, "marks", &n.Marks, text(ParseMarks))
 	n.checkIP(s)

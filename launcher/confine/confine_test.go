@@ -115,6 +115,6 @@ func TestDevices(t *testing.T) {
 // A box that is not confined starts as without this package.
 func TestTheLevelHostAddsNothing(t *testing.T) {
 	p := profileAt("host")
-	got := fmt.Sprint(Files(p, nil, "/d").Files, Flags(p, "/d", "/b"), Environment(p, false, nil), UselessUnits(p.Security))
+	got := fmt.Sprint(Files(p, nil, "/d").Files, Flags(p, "/d", "/b"), Environment(p, false, nil, ""), UselessUnits(p.Security))
 	testkit.WantText(t, got, "[] [] [] []")
 }

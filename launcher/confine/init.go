@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"boxrun/launcher/process"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
@@ -38,15 +39,18 @@ type order struct {
 	Bare        bool              `json:"bare"`               // boxrun is the image's own init: nothing is to be uncovered
 
 	Inside6 *six.Inside `json:"inside6,omitempty"` // IPv6 in the box's own network
+	Outward string      `json:"outward,omitempty"` // a device that leaves no checksums to others
 }
 
 // Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
-// the init of the image as well. inside6 is IPv6 in the box, nil for none.
-func Environment(p profiles.Profile, bare bool, inside6 *six.Inside) []string {
+// the init of the image as well. inside6 is IPv6 in the box, nil for none. outward is the device that is to send packets
+// with their checksums, "" for none.
+func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward string) []string {
 	if !p.Security.Confined() {
 		return nil
 	}
-	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Volatile: volatile(p, journals), Bare: bare, Inside6: inside6})
+	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Volatile: volatile(p, journals), Bare: bare,
+		Inside6: inside6, Outward: outward})
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
@@ -106,6 +110,9 @@ type step struct {
 func (o order) steps() []step {
 	strict := o.Security.Level == profiles.StrictLevel
 	var list []step
+	if o.Outward != "" {
+		list = append(list, step{"making checksums before packets leave", func() error { return offload.Complete(o.Outward) }})
+	}
 	if o.Inside6 != nil { // before any program of the image can hear a neighbour, and while /proc/sys can be written
 		list = append(list, step{"giving the box its IPv6 address", o.Inside6.Ensure})
 	}

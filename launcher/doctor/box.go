@@ -140,13 +140,18 @@ func (b boxLooks) address(context.Context) Check {
 
 // rules compares the rules and devices made for the box with its plan.
 func (b boxLooks) rules(k *netsetup.Kernel) []Check {
+	off, err := network.Offload(b.Box)
+	if err != nil {
+		return []Check{broken(err)}
+	}
+	said := cmp.Or(strings.Join(off, "; "), "left to devices: nothing asks for it off")
 	return checkTopics(k, []topic{
 		{"rules", "in place", "they let in what is published, and nothing else",
 			func(p plan) plan {
 				return plan{Owner: p.Owner, Chains: p.Chains, Rules: p.Rules, Chains6: p.Chains6, Rules6: p.Rules6}
 			}},
-		{"offload", "off on its veth", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
-			func(p plan) plan { return plan{Features: p.Features} }},
+		{"offload", said, "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
+			func(p plan) plan { return plan{Features: p.Features, Outward: p.Outward} }},
 		{"port of the bridge", "on the bridge, up, with hairpin", "off the bridge nobody reaches the box, and without hairpin it does not reach its own published ports",
 			func(p plan) plan { return plan{Plug: p.Plug} }},
 	}, []netsetup.Plan{b.Ports})

@@ -31,8 +31,8 @@ func (t topic) check(k *netsetup.Kernel, plans []netsetup.Plan) Check {
 		part := t.part(p)
 		lines, err := part.Drift(k)
 		var names []string
-		if err == nil && part.Features != nil {
-			names, err = part.Features.Kept(k)
+		if err == nil {
+			names, err = part.Kept(k)
 		}
 		if err != nil {
 			return broken(err)
@@ -78,7 +78,7 @@ func sharedTopics() []topic {
 			func(p plan) plan { return plan{Zone: p.Zone} }},
 		{"file of the bridge", "as written", "Apptainer finds the bridge by it",
 			func(p plan) plan { return plan{Conflist: p.Conflist} }},
-		{"offload", "off on the bridges", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
+		{"offload", "off on bridges that network.offload wants it off on", "some network cards drop forwarded packets whose checksums were left to them: connections open and then hang",
 			func(p plan) plan { return plan{Features: p.Features} }},
 		{"masquerade", "in place", "answers to what boxes send come back to the host's address only; published ports are translated in the same table",
 			func(p plan) plan { return rulesOf(p, "nat") }},

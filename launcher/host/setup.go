@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
 	"boxrun/netsetup/bus"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/site"
 	"boxrun/profiles"
 )
@@ -106,8 +108,7 @@ func lookSetup(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) 
 }
 
 // setupBridges returns the default bridge and the bridges of the profiles and of the given boxes, each once, sorted by
-// name. If several profiles differ about a bridge, the first decides: profiles go before boxes, and both before the
-// default.
+// name. If several profiles differ about a bridge, the bridge leaves nothing to devices once a profile wants so.
 func setupBridges(ps []profiles.Profile, boxes []*box.Box) []netsetup.Network {
 	wanted := slices.Clone(ps)
 	for _, b := range boxes {
@@ -116,11 +117,21 @@ func setupBridges(ps []profiles.Profile, boxes []*box.Box) []netsetup.Network {
 	var bridges []netsetup.Network
 	for _, p := range append(wanted, profiles.Default()) {
 		if n := p.Network; n.Mode == profiles.BridgeMode {
-			bridges = append(bridges, netsetup.Network{Bridge: n.Bridge, Offload: n.Offload == "off"})
+			bridges = append(bridges, netsetup.Network{Bridge: n.Bridge, Offload: offload.Mode(n.Offload)})
 		}
 	}
-	slices.SortStableFunc(bridges, func(a, b netsetup.Network) int { return strings.Compare(a.Bridge, b.Bridge) })
+	slices.SortFunc(bridges, func(a, b netsetup.Network) int {
+		return cmp.Or(strings.Compare(a.Bridge, b.Bridge), place(a)-place(b))
+	})
 	return slices.CompactFunc(bridges, func(a, b netsetup.Network) bool { return a.Bridge == b.Bridge })
+}
+
+// place puts a network whose bridge leaves nothing to devices before others.
+func place(n netsetup.Network) int {
+	if n.Offload.In() {
+		return 0
+	}
+	return 1
 }
 
 // SetupCommands returns the bash commands to type in place of Setup. As root, the commands cover only what is

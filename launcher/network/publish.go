@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
 	"boxrun/netsetup/leases"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
@@ -35,7 +36,7 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 		Subnet:  n.Subnet,
 		Subnet6: subnet6,
 		MTU:     b.MTU,
-		Offload: n.Offload == "off",
+		Offload: offload.Mode(n.Offload),
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
 		Dir:     s.Dir,
 		Others:  b.OtherLeases,
@@ -142,9 +143,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := plan.Record(k); err != nil {
 		return err
 	}
-	if old.Plug != nil && old.Plug.Veth == b.Veth { // old knows the veth's first state
-		plan.Features, plan.Plug = old.Features, old.Plug
-	}
+	plan.Inherit(old)
 	b.Ports = plan
 	if err := s.Save(b); err != nil {
 		return err
@@ -208,7 +207,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Box{
 		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6, Addr: b.Addr, Veth: b.Veth,
-		Offload: n.Offload == "off", Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
+		Device: BoxDevice, PID: b.Init.PID, Offload: offload.Mode(n.Offload), Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 		Metadata: n.Metadata == "allow",
 	}, err
 }

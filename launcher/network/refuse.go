@@ -67,7 +67,7 @@ func Agree(n profiles.Network, b *box.Box) error {
 		key        string
 		have, want any
 	}{
-		{"subnet", have.Subnet, n.Subnet}, {"subnet6", have.Subnet6, n.Subnet6}, {"mtu", have.MTU, n.MTU}, {"offload", have.Offload, n.Offload},
+		{"subnet", have.Subnet, n.Subnet}, {"subnet6", have.Subnet6, n.Subnet6}, {"mtu", have.MTU, n.MTU},
 		{"marks", have.Marks, n.Marks},
 	} {
 		if s.have != s.want {

@@ -53,7 +53,7 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 	case err != nil:
 		return nil, err
 	case moved == "":
-		lines, err := repair(k, b.Ports)
+		lines, err := repairPorts(s, k, b)
 		if err != nil {
 			return nil, err
 		}
@@ -64,6 +64,18 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		return nil, err
 	}
 	return []string{moved}, nil
+}
+
+// repairPorts repairs the box's own rules and devices.
+func repairPorts(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
+	changed, err := b.Ports.Reconsider(k)
+	if err == nil && changed {
+		err = s.Save(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return repair(k, b.Ports)
 }
 
 // RepairNames repairs the boxes' hosts files. Callers first make sure of the box's address.

@@ -5,6 +5,7 @@ import (
 
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
+	"boxrun/netsetup/offload"
 	"boxrun/netsetup/routing"
 )
 
@@ -113,7 +114,7 @@ func (j judge) noSocket(d drop) (text, fix string) {
 
 // offload returns how to have checksums made before packets reach a device.
 func (j judge) offload() string {
-	if j.Profile.Network.Offload == "off" {
+	if offload.Mode(j.Profile.Network.Offload).In() {
 		return network.RepairCommand
 	}
 	return fmt.Sprintf("set network.offload = \"off\" in %s, and boxrun restart %s", j.Profile.File, j.Name)

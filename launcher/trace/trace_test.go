@@ -119,6 +119,7 @@ func TestSymbolAt(t *testing.T) {
 // What the launcher itself cannot provoke is told in words as well.
 func TestSentences(t *testing.T) {
 	j := judge{Box: webBox(), symbols: symbols{}}
+	j.Profile.Network.Offload = "off"
 	j.box = j.Addrs()
 	for reason, want := range map[string]string{
 		"TCP_CSUM":     "its checksum is wrong: left to a network card that did not fill it in, or the packet was damaged; boxrun doctor --fix",

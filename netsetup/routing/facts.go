@@ -63,7 +63,7 @@ func kernels(r netlink.Rule) bool {
 }
 
 // DefaultLinks returns the indexes of the devices that default routes of any table lead to, each once. With 1 for bits
-// the halves of the world, which VPN clients route, count as well.
+// the halves of the world, which VPN clients route, count as well; with 32 every route counts.
 func DefaultLinks(routes []netlink.Route, bits int) []int {
 	var links []int
 	for _, r := range routes {

@@ -35,6 +35,7 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, labelled("resources:", usageLines(d))...)
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	rows = append(rows, labelled("contested:", d.Contested)...)
+	rows = append(rows, labelled("offload:", d.Offload)...)
 	if len(d.Drift) == 0 && d.State == string(box.Running) {
 		return append(rows, []string{"network:", "in place"})
 	}

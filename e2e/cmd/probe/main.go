@@ -8,6 +8,8 @@
 //	probe rate ADDR TIME                      makes tcp connections to ADDR for TIME and prints the number per second
 //	probe watch URL EVERY                     asks every so often, until killed; a line for each answer: when it was
 //	                                          asked for, in Unix milliseconds, and the body, or "-" for no answer in a second
+//	probe checksums DEVICE PORT               captures what comes in for PORT until stdin ends, and tells of checksums
+//	probe sink ADDR | probe send ADDR N       takes what comes by tcp and udp; sends N datagrams, and as much by tcp
 //	probe switch ADDR                         asked for http://ADDR/WORDS prints WORDS, and answers with the next line of stdin
 //
 // A question takes two seconds at most. Without an answer probe exits 1, with the reason on stderr.
@@ -39,7 +41,7 @@ func main() {
 
 func probe(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME | watch URL EVERY | switch ADDR")
+		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME | watch URL EVERY | switch ADDR | checksums DEVICE PORT | sink ADDR | send ADDR N")
 	}
 	switch args[0] {
 	case "serve":
@@ -52,6 +54,12 @@ func probe(args []string) error {
 		return rate(args[1], args[2:])
 	case "watch":
 		return watch(args[1], args[2:])
+	case "checksums":
+		return checksums(args[1], args[2:])
+	case "sink":
+		return sink(args[1])
+	case "send":
+		return send(args[1], args[2:])
 	case "switch":
 		return relay(args[1])
 	}
