@@ -10,13 +10,14 @@ import (
 
 var errNoInstance = errors.New("has %i, which stands for the instance of a profile started as NAME@INSTANCE")
 
-var percents = regexp.MustCompile(`%[%0-9A-Za-z]`)
-
 // expand replaces %i by the instance and %% by a single %, as systemd does in units. Any other letter or digit after a
 // % is an error, to keep room for future meanings. A % before anything else stays.
 func expand(s, instance string) (string, error) {
+	if !strings.Contains(s, "%") {
+		return s, nil
+	}
 	var first error
-	full := percents.ReplaceAllStringFunc(s, func(sign string) string {
+	full := regexp.MustCompile(`%[%0-9A-Za-z]`).ReplaceAllStringFunc(s, func(sign string) string {
 		switch {
 		case sign == "%%":
 			return "%"

@@ -1,7 +1,6 @@
 package profiles
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -101,12 +100,19 @@ func (l *locator) value(path string, n *unstable.Node) {
 	}
 }
 
-// gap is what stands between two values, or between a key and its value.
-var gap = regexp.MustCompile(`^(?:[\s=,\]}]|#.*)*`)
+// gap returns the length of what stands at the beginning of text between two values, or between a key and its value.
+func gap(text string) int {
+	rest := strings.TrimLeft(text, " \t\r\n\f=,]}")
+	for strings.HasPrefix(rest, "#") {
+		_, rest, _ = strings.Cut(rest, "\n")
+		rest = strings.TrimLeft(rest, " \t\r\n\f=,]}")
+	}
+	return len(text) - len(rest)
+}
 
 // next advances to the next value. The parser has no places of arrays.
 func (l *locator) next() spot {
-	return l.advance(l.here.offset + len(gap.FindString(l.text[l.here.offset:])))
+	return l.advance(l.here.offset + gap(l.text[l.here.offset:]))
 }
 
 // advance moves on to an offset and counts lines.

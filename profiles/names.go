@@ -8,18 +8,36 @@ import (
 	"strings"
 )
 
-// label is a part of a host name (RFC 1123).
-const label = `[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?`
-
-var (
-	boxNames     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	bridgeNames  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	deviceNames  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	dotted       = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
-	variables    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	hostServices = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$`)
-	unitNames    = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.[a-z]+$`)
+// What names are made of.
+const (
+	small   = "abcdefghijklmnopqrstuvwxyz0123456789"
+	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + small // and digits
+	ofUnits = letters + `:_.\-`
 )
+
+// made reports whether s is of characters of first and more, and begins with a character of first. Regular expressions
+// would be compiled by every verb, as each reads names.
+func made(s, first, more string) bool {
+	return s != "" && strings.Contains(first, s[:1]) && strings.Trim(s, first+more) == ""
+}
+
+// dotted reports whether s is a host name: labels of RFC 1123.
+func dotted(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if !made(label, letters, "-") || strings.HasSuffix(label, "-") || len(label) > 63 {
+			return false
+		}
+	}
+	return true
+}
+
+// isUnit reports whether s is the name of a unit, with a type of letters.
+func isUnit(s string) bool {
+	dot := max(0, strings.LastIndexByte(s, '.'))
+	name, instance, _ := strings.Cut(s[:dot], "@")
+	return made(name, ofUnits, "") && strings.Trim(instance, ofUnits) == "" &&
+		made(strings.TrimPrefix(s[dot:], "."), small[:26], "")
+}
 
 // boxName returns the name of the box that file makes, NAME or NAME-INSTANCE. An impossible name is refused without a
 // line, as the text is not at fault.
@@ -40,7 +58,7 @@ func nameOf(file string) string {
 // names, units, paths and chains. A chain has at most 28 characters, and "BOXRUN-DN-" takes 10.
 func CheckName(name string) error {
 	const most = 18
-	if !boxNames.MatchString(name) {
+	if !made(name, small, "-") || strings.HasSuffix(name, "-") {
 		return errors.New("must be a-z, 0-9 and - inside")
 	}
 	if len(name) > most {
@@ -49,9 +67,9 @@ func CheckName(name string) error {
 	return nil
 }
 
-// matching returns s, or an error with the rule that s breaks: s must match pattern, with at most most bytes.
-func matching(s string, pattern *regexp.Regexp, most int, rule string) (string, error) {
-	if !pattern.MatchString(s) || len(s) > most {
+// ruled returns s, or an error with the rule that s breaks: s must be right, with at most most bytes.
+func ruled(s string, right bool, most int, rule string) (string, error) {
+	if !right || len(s) > most {
 		return "", errors.New(rule)
 	}
 	return s, nil
@@ -59,42 +77,38 @@ func matching(s string, pattern *regexp.Regexp, most int, rule string) (string, 
 
 // bridgeName checks the name of a bridge that boxrun makes. The kernel allows 15 characters (IFNAMSIZ).
 func bridgeName(s string) (string, error) {
-	return matching(s, bridgeNames, 15,
+	return ruled(s, made(s, small, "-"), 15,
 		"must be a-z, 0-9 and -, beginning with a letter or digit, at most 15 characters")
 }
 
 // deviceName checks the name of a device that others made, less strictly than bridgeName. An alternative name may be
 // longer than the kernel's 15 characters (ALTIFNAMSIZ).
 func deviceName(s string) (string, error) {
-	return matching(s, deviceNames, 127, "must be the name of a network device, at most 127 characters")
+	return ruled(s, made(s, letters+"_", ".-"), 127, "must be the name of a network device, at most 127 characters")
 }
 
 // hostName checks a host name: RFC 1123, dots included, within the length of Linux (HOST_NAME_MAX). Apptainer refuses
 // other names too.
 func hostName(s string) (string, error) {
-	return matching(s, dotted, 64, "must be a host name: letters, digits, - and ., at most 64 characters")
+	return ruled(s, dotted(s), 64, "must be a host name: letters, digits, - and ., at most 64 characters")
 }
 
 // domainName checks a search domain for resolv.conf.
 func domainName(s string) (string, error) {
-	_, err := matching(strings.TrimSuffix(s, "."), dotted, 253, "must be a domain name, such as \"example.org\"")
+	_, err := ruled(strings.TrimSuffix(s, "."), dotted(strings.TrimSuffix(s, ".")), 253, "must be a domain name, such as \"example.org\"")
 	return s, err
 }
 
 // resolverOption checks an option of resolv.conf(5), such as "ndots:2". C libraries pass over an unknown option.
 func resolverOption(s string) (string, error) {
-	if !resolverOptions.MatchString(s) {
-		return "", errors.New("must be a single option of resolv.conf, such as \"ndots:2\" or \"rotate\"")
-	}
-	return s, nil
+	option := regexp.MustCompile(`^[a-z0-9-]{1,40}(:[0-9]{1,6})?$`)
+	return ruled(s, option.MatchString(s), 47, "must be a single option of resolv.conf, such as \"ndots:2\" or \"rotate\"")
 }
-
-var resolverOptions = regexp.MustCompile(`^[a-z0-9-]{1,40}(:[0-9]{1,6})?$`)
 
 // unitName checks the name of a systemd unit by the rules of systemd.unit(5). A template such as "getty@.service"
 // passes.
 func unitName(s string) (string, error) {
-	if _, err := matching(s, unitNames, 255, "must be the name of a unit, such as \"nginx.service\""); err != nil {
+	if _, err := ruled(s, isUnit(s), 255, "must be the name of a unit, such as \"nginx.service\""); err != nil {
 		return "", err
 	}
 	switch filepath.Ext(s) {

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -38,5 +39,5 @@ func retries(n int64) (int, error) {
 
 // hostService checks the name of a service of the host, which may be a template.
 func hostService(s string) (string, error) {
-	return matching(s, hostServices, 200, "must be a service of the host, such as \"mail-root.service\" or \"mail-root@.service\"")
+	return ruled(s, isUnit(s) && strings.HasSuffix(s, ".service"), 200, "must be a service of the host, such as \"mail-root.service\" or \"mail-root@.service\"")
 }

@@ -2,21 +2,17 @@ package profiles
 
 import (
 	"errors"
-	"regexp"
 )
 
 // SecretsDir is the directory of [secrets] in a box. Below /run, systemd would hide the secrets under a tmpfs.
 const SecretsDir = "/etc/secrets"
 
-// A secret's name is the name of a file.
-var secretNames = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.-]{0,63}$`)
-
-// secretName refuses impossible names of secrets. TOML reads a.b as a table a with a key b.
+// secretName refuses impossible names of secrets, which are names of files. TOML reads a.b as a table a with a key b.
 func secretName(name string, value any) error {
 	if _, ok := value.(map[string]any); ok {
 		return errors.New("must be a path: a name with a dot in it is written in quotes, \"site.key\" = \"/path\"")
 	}
-	if !secretNames.MatchString(name) {
+	if !made(name, small+"_", ".-") || len(name) > 64 {
 		return errors.New("must be named with a-z, 0-9, _, . and -, at most 64 of them, the first a letter, digit or _")
 	}
 	return nil

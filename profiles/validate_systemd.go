@@ -16,7 +16,7 @@ func (y *Systemd) decode(s *section) {
 
 // variable refuses impossible names of variables.
 func variable(name string, _ any) error {
-	if !variables.MatchString(name) {
+	if !made(name, letters+"_", "") || made(name[:1], "0123456789", "") {
 		return errors.New("must be named with letters, digits and _, not beginning with a digit")
 	}
 	return nil

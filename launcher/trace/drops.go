@@ -8,7 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // drop is a packet dropped by the kernel.
@@ -40,9 +40,8 @@ func watchDrops(f filter) (*dropWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs count as locked memory
-		return nil, fmt.Errorf("raising the limit of locked memory: %w", err)
-	}
+	// Before 5.11 programs count as locked memory. Where the limit stays, the kernel itself refuses what goes beyond.
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	w := &dropWatch{layout: l}
 	if err := w.open(f); err != nil {
 		w.close()
