@@ -130,6 +130,7 @@ bench: build bin/probe
 soak:
 	$(MAKE) fuzz FUZZTIME=5m
 	BOXRUN_SOAK=1 go test -count=1 -v -timeout 3h ./e2e/...
+	BOXRUN_CLUSTER=20 go test -count=1 -v -timeout 1h ./e2e/cluster -run 'TestCluster$$/database$$/(host_crash|cable_pulled)'
 
 lint:
 	go run $(LINT) run

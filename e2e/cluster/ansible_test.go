@@ -44,6 +44,7 @@ test -e /etc/systemd/system/multi-user.target.wants/boxrun@page.service; boxrun 
 	if got := c.play(); !strings.HasSuffix(got, "failed=1") {
 		t.Errorf("a run with a profile that is wrong: %s", got)
 	}
+	c.everywhere(func(n int) { c.must(n, "grep 8081 /etc/boxrun/profiles/page.toml") })
 }
 
 // newControl has three hosts with sshd and without boxrun, and Ansible for them.
@@ -111,6 +112,9 @@ func (c control) runs(cmd *exec.Cmd) {
 // recap is what a run says of a host at its end.
 var recap = regexp.MustCompile(`(?m)^198\.51\.100\.\d+ .* changed=(\d+) .* failed=(\d+) `)
 
+// notable are the lines of a run about what was changed and what failed, and the names of tasks.
+var notable = regexp.MustCompile(`(?m)^(TASK|RUNNING HANDLER|changed|failed|fatal).*`)
+
 // play runs the playbook for all hosts, and says whether anything was changed, and on how many hosts it failed at most.
 func (c control) play() string {
 	c.t.Helper()
@@ -133,8 +137,6 @@ func (c control) play() string {
 		}
 		failed = max(failed, h[2])
 	}
-	if failed != "0" {
-		c.t.Logf("%s", out)
-	}
+	c.t.Logf("%s", strings.Join(notable.FindAllString(string(out), -1), "\n"))
 	return changed + " failed=" + failed
 }

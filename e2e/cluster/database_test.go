@@ -36,15 +36,14 @@ func (s site) newDatabase(profile, configuration string) database {
 	if err := s.hosts[0].SharePostgres(s.t.Context(), func(step string) { s.t.Log(step) }); err != nil {
 		s.t.Fatal(err)
 	}
+	s.must(1, `cd `+testhost.SharedPostgresImage+`/etc/postgresql/15/main
+echo host all all all trust >> pg_hba.conf
+echo "listen_addresses = '*'" >> postgresql.conf`)
 	s.profile("db", profile)
 	s.must(1, configuration)
 	s.box = "db"
 	s.together()
-	s.must(s.holder(), `boxrun exec db -- sh -ec '
-echo host all all all trust >> /etc/postgresql/15/main/pg_hba.conf
-echo "listen_addresses = '"'*'"'" >> /etc/postgresql/15/main/postgresql.conf
-systemctl restart postgresql@15-main'
-boxrun exec -u postgres db -- psql -qc "create table log (n bigint primary key)"`)
+	s.must(s.holder(), `boxrun exec -u postgres db -- psql -qc "create table log (n bigint primary key)"`)
 	d := database{s, &client{}}
 	d.commit()
 	s.answers(d.writer)

@@ -116,6 +116,7 @@ func (s site) hangStop(holder int) {
 
 func (s site) unhangStop(holder int) {
 	s.reboot(holder)
+	s.together()
 	s.stay(holder)
 	s.must(holder, "pcs resource update "+s.box+" op stop timeout=150s")
 }
