@@ -9,7 +9,6 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
-	"boxrun/launcher/guest"
 	"boxrun/launcher/health"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -155,32 +154,39 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	if d.State != string(box.Running) {
 		return d, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	looks := make(chan health.Look, 1)
+	go func() { looks <- health.LookAt(ctx, b) }() // meanwhile the host's network is looked at
+	if err := l.lookAround(b, now, &d); err != nil {
+		return d, err
+	}
+	look := <-looks
+	if ctx.Err() != nil {
+		return d, context.Cause(ctx)
+	}
+	d.Systemd, d.Failed = look.State, look.Failed
+	r, err := health.Load(l.Store, b.Name)
+	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: look.Unmet,
+		Failed: d.Failed, Drifted: d.Drift}
+	d.Health.Word, d.Health.Why = f.Word(), f.Why()
+	return d, err
+}
+
+// lookAround completes the status of a running box with what the host's network shows.
+func (l *Launcher) lookAround(b *box.Box, now *profiles.Profile, d *Detail) error {
 	drift, err := l.driftOf(b, now)
 	if err != nil {
-		return d, err
+		return err
 	}
 	d.Drift = drift
 	contested, err := network.Contested(b)
 	if err != nil {
-		return d, err
+		return err
 	}
 	off, err := network.Offload(b)
-	if err != nil {
-		return d, err
-	}
 	d.Contested, d.Offload = NonNil(contested), NonNil(off)
-	d.Systemd, d.Failed, err = guest.Inside(ctx, b.Init.PID)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return d, err
-	case err != nil: // root in the box may play its systemd
-		d.Systemd, d.Failed = "unknown", []string{}
-	}
-	r, err := health.Load(l.Store, b.Name)
-	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: health.LookAt(ctx, b).Unmet,
-		Failed: d.Failed, Drifted: d.Drift}
-	d.Health.Word, d.Health.Why = f.Word(), f.Why()
-	return d, err
+	return err
 }
 
 // fileAtBoot returns the file of the profile started at boot as the named box; "" if there is none, or the file is

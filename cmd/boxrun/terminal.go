@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -173,11 +174,10 @@ func (t *terminal) spaced(gap int, rows [][]string) error {
 		columns, _ := size()
 		rows = say.Folded(rows, gap, columns)
 	}
-	w := tabwriter.NewWriter(t.out, 0, 0, gap, ' ', 0)
+	out := bufio.NewWriter(t.out) // a tabwriter writes each cell by itself
+	w := tabwriter.NewWriter(out, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.Join(list.Map(row, say.Printable), "\t")); err != nil {
-			return err
-		}
+		fmt.Fprintln(w, strings.Join(list.Map(row, say.Printable), "\t"))
 	}
-	return w.Flush()
+	return errors.Join(w.Flush(), out.Flush())
 }

@@ -2,9 +2,14 @@ package guest
 
 import (
 	"context"
+	"errors"
+	"os"
+	"strconv"
+	"sync"
 	"time"
 
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
 )
 
 // AskTimeout limits each question to a systemd. A systemd frozen after an error of its own still has its socket.
@@ -33,6 +38,22 @@ func Connect(ctx context.Context, dial func(life context.Context) (*systemdbus.C
 		return Conn{}, err
 	}
 	return Conn{conn, end}, nil
+}
+
+// OverOne returns a connection to a systemd over the one D-Bus connection that dial makes, authenticated by uid, and without
+// Hello, because no bus is behind systemd's own socket. The library dials twice, to hear signals apart from answers; nobody
+// here listens for more signals than the ends of jobs, and to connect to a box takes a process.
+func OverOne(dial func() (*dbus.Conn, error)) (*systemdbus.Conn, error) {
+	return systemdbus.NewConnection(sync.OnceValues(func() (*dbus.Conn, error) {
+		conn, err := dial()
+		if err != nil {
+			return nil, err
+		}
+		if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return conn, nil
+	}))
 }
 
 // Close ends the connection.

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,18 +78,28 @@ func (r Readiness) Wait(ctx context.Context) ([]FailedUnit, error) {
 	return r.newWait().run(ctx)
 }
 
-// Look looks at the box once, without waiting, until ctx ends at most. It returns all unmet checks, and the failed units of
-// the box.
-func (r Readiness) Look(ctx context.Context) (unmet, failed []string) {
+// Seen is what a single look at a box found.
+type Seen struct {
+	State  string   // as from systemctl is-system-running inside; noSystemd, or "unknown" without an answer
+	Failed []string // failed units; empty without an answer
+	Unmet  []string // unmet checks
+}
+
+// Look looks at the box once, without waiting, until ctx ends at most.
+func (r Readiness) Look(ctx context.Context) Seen {
 	w := r.newWait()
 	defer w.close()
 	v := view{last: true}
 	w.lookSystemd(ctx, &v)
-	w.lookProbes(ctx, &v)
-	if v.state == "degraded" && w.systemd != nil {
-		failed, _ = w.systemd.failed(ctx) // without an answer the unmet checks say enough
+	seen := Seen{State: cmp.Or(v.state, "unknown"), Failed: []string{}}
+	if w.systemd != nil {
+		if failed, err := w.systemd.failed(ctx); err == nil {
+			seen.Failed = failed
+		}
 	}
-	return v.unmet, failed
+	w.lookProbes(ctx, &v)
+	seen.Unmet = v.unmet
+	return seen
 }
 
 func initEnded() error {
@@ -210,6 +221,7 @@ func (w *wait) lookInit(v *view) {
 	case is:
 		v.lacks("systemd has not come up", "systemd")
 	default:
+		v.state = noSystemd
 		for _, u := range w.Units {
 			v.lacks("unit "+u+": the box runs no systemd", u)
 		}

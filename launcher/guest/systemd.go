@@ -42,7 +42,7 @@ func Dial(ctx context.Context, pid int) (*Systemd, error) {
 	}
 	defer unix.Close(socket)
 	conn, err := Connect(ctx, func(life context.Context) (*systemdbus.Conn, error) {
-		return systemdbus.NewConnection(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
+		return OverOne(func() (*dbus.Conn, error) { return dialPrivate(life, pid, socket) })
 	})
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return nil, errNoSystemd
@@ -53,8 +53,7 @@ func Dial(ctx context.Context, pid int) (*Systemd, error) {
 	return &Systemd{conn}, nil
 }
 
-// dialPrivate connects like systemctl run by root: authenticated by uid, and without Hello, because no bus is behind
-// the socket.
+// dialPrivate connects like systemctl run by root, but for the authentication.
 func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 	stream, err := connectInBox(pid, socket)
 	if err != nil {
@@ -63,9 +62,6 @@ func dialPrivate(ctx context.Context, pid, socket int) (*dbus.Conn, error) {
 	conn, err := dbus.NewConn(newGuard(stream), dbus.WithContext(ctx))
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
-	}
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
-		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
 }
@@ -319,11 +315,14 @@ func (s *Systemd) Units(ctx context.Context) ([]Unit, error) {
 	return units, nil
 }
 
+// noSystemd is the state of a box without a systemd.
+const noSystemd = "none"
+
 // Inside asks the box's systemd for its state and failed units. Without a systemd the state is "none".
 func Inside(ctx context.Context, pid int) (state string, failed []string, err error) {
 	s, err := Dial(ctx, pid)
 	if errors.Is(err, errNoSystemd) {
-		return "none", []string{}, nil
+		return noSystemd, []string{}, nil
 	}
 	if err != nil {
 		return "", nil, err

@@ -13,6 +13,7 @@ import (
 type Look struct {
 	At     time.Time // end of the look
 	Unmet  []string  // unmet checks: "unit nginx.service is inactive (dead)"; empty: the box is well
+	State  string    // of the box's systemd, as of guest.Seen
 	Failed []string  // failed units in the box, whether [ready] names the units or not
 }
 
@@ -37,18 +38,20 @@ func LookAt(ctx context.Context, b *box.Box) Look {
 		l.At = time.Now()
 		return l
 	case <-giveUp.C:
-		return Look{At: time.Now(), Unmet: []string{fmt.Sprintf("a look at the box hung for %v", timeout+hangGrace)}}
+		return Look{At: time.Now(), State: "unknown", Failed: []string{}, Unmet: []string{fmt.Sprintf("a look at the box hung for %v", timeout+hangGrace)}}
 	}
 }
 
 // ask asks the box for all that [ready] names.
 func ask(ctx context.Context, b *box.Box) Look {
 	addr, err := b.ReadyAddr()
-	if err != nil {
-		return Look{Unmet: []string{err.Error()}}
-	}
 	want := b.Profile.Ready
-	r := guest.Readiness{Init: b.Init, Addr: addr, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP}
-	unmet, failed := r.Look(ctx)
-	return Look{Unmet: unmet, Failed: failed}
+	if err != nil {
+		want.TCP, want.HTTP = nil, nil
+	}
+	seen := guest.Readiness{Init: b.Init, Addr: addr, Units: want.Units, TCP: want.TCP, HTTP: want.HTTP}.Look(ctx)
+	if err != nil {
+		seen.Unmet = append(seen.Unmet, err.Error())
+	}
+	return Look{State: seen.State, Unmet: seen.Unmet, Failed: seen.Failed}
 }

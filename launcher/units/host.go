@@ -23,7 +23,7 @@ type Host struct{ guest.Conn }
 // Dial connects to the host's systemd. Dial waits for a systemd that executes itself anew or reads its units again.
 func Dial(ctx context.Context) (*Host, error) {
 	for began := time.Now(); ; {
-		conn, err := guest.Connect(ctx, systemdbus.NewSystemdConnectionContext)
+		conn, err := guest.Connect(ctx, dialPrivate)
 		if err == nil {
 			return &Host{conn}, nil
 		}
@@ -31,6 +31,13 @@ func Dial(ctx context.Context) (*Host, error) {
 			return nil, fmt.Errorf("connecting to the host's systemd: %w", err)
 		}
 	}
+}
+
+// dialPrivate connects like root's systemctl.
+func dialPrivate(life context.Context) (*systemdbus.Conn, error) {
+	return guest.OverOne(func() (*dbus.Conn, error) {
+		return dbus.Dial("unix:path=/run/systemd/private", dbus.WithContext(life))
+	})
 }
 
 // hostTimeout limits each question to the host's systemd. A systemd that reads its units again with slow generators
