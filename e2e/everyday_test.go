@@ -141,6 +141,7 @@ mkdir /tmp/copied; boxrun cp -a slow:/etc/hostname /tmp/copied/; test -s /tmp/co
 		h.t.Errorf("restart --timeout 2 took %s", took)
 	}
 	h.hurriesDown()
+	h.interruptsARestart()
 	h.must("boxrun", "start", "-d", "hello")
 	h.must("boxrun", "enable", "hello")
 	h.must("boxrun", "disable", "--now", "slow", "hello")
@@ -160,6 +161,24 @@ test ! -e /run/boxrun/boxes/slow`)
 	if took := time.Since(began); took > 40*time.Second {
 		h.t.Errorf("the second down waited for the first: %s", took)
 	}
+}
+
+// interruptsARestart presses Ctrl-C while the box of a restart stops: what the hint says to type brings the box up.
+func (h host) interruptsARestart() {
+	h.sh("sed 's/slow/lazy/; s/sleep 60/sleep 2/; s/held/lazy/' /etc/boxrun/profiles/slow.toml > /etc/boxrun/profiles/lazy.toml; boxrun up lazy")
+	term := h.terminal("boxrun", "restart", "lazy")
+	h.sh("timeout 20 sh -c 'until boxrun ps lazy | grep stopping; do sleep 0.05; done'")
+	if err := term.Type("\x03"); err != nil {
+		h.t.Fatal(err)
+	}
+	r, err := term.Wait(10 * time.Second)
+	hinted := quotedCommand.FindStringSubmatch(r.Stdout)
+	if err != nil || r.Code != 130 || hinted == nil {
+		h.t.Fatalf("Ctrl-C in a restart: %v, %v, want a hint", r, err)
+	}
+	h.must(append(strings.Fields(hinted[1]), "lazy")...)
+	h.tells([]string{"lazy  running"}, "boxrun", "ps", "lazy")
+	h.must("boxrun", "down", "lazy")
 }
 
 // secretive gives a profile with secrets and one kind of root.

@@ -12,7 +12,7 @@ func TestMachined(t *testing.T) {
 	if !soak() {
 		t.Skip("a root of its own, in a soak")
 	}
-	h := bootHost(t, testhost.NewWithMachined)
+	h := bootHost(t, testhost.NewEquipped)
 	machines := func() string { return h.must("machinectl", "list", "--no-legend") }
 	typed := h.sh("boxrun up --dry-run web | grep RegisterMachine")
 	h.must("boxrun", "up", "web")

@@ -129,7 +129,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 		return nil, err
 	}
 	w := plan(d.l.Store, p, b, others, f)
-	d.l.warnOfNames(b, f)
+	d.l.warnOfProfile(b, f)
 	start, err := d.l.startCommands(w)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines = append(append(lines, claim...), storage.RecheckOf(w.box.Profile).Commands()...)
+	lines = slices.Concat(lines, claim, storage.RecheckOf(w.box.Profile).Commands(), storage.SizingOf(w.box).Commands())
 	boot := "env -i " + files.QuoteAll(append(slices.Clone(w.env), w.argv...))
 	if w.box.Unit != "" {
 		if boot, err = units.StartCommand(l.Store, w.box, w.service(), w.env); err != nil {

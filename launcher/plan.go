@@ -151,6 +151,13 @@ func (w wanted) prepare(ctx context.Context, s *box.Store) error {
 	if err != nil {
 		return err
 	}
+	line, err := storage.SizingOf(w.box).Do(ctx, s)
+	if err != nil {
+		return err
+	}
+	if line != "" {
+		s.Notef("%s: %s", w.box.Name, line)
+	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {
 		w.box.Stranger = true
 		return foreignInstance(w.box.Name)

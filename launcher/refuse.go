@@ -44,8 +44,8 @@ func (l *Launcher) RefuseHere(p profiles.Profile) error {
 	if l.Caller.Root { // others may not look at files of root's
 		_, secretsErr = conf.ReadSecrets(l.Store, p)
 	}
-	return errors.Join(externalErr, network.RefuseBridge(p), storage.RefuseImage(p, l.Search), storage.RefuseBinds(p),
-		storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
+	return errors.Join(externalErr, network.RefuseBridge(p), network.RefuseSCTP(p), storage.RefuseImage(p, l.Search),
+		storage.RefuseBinds(p), storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
 }
 
 // examine is Refuse, and returns the facts for a start. With force the overlay of another machine is not refused.
@@ -72,13 +72,17 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 		l.refuseInstance(p.Name, own),
 		box.RefuseHostMode(p),
 		units.RefuseFailureUnit(context.Background(), p),
+		network.RefuseSCTP(p),
 		network.RefuseNetwork(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)
 }
 
-// warnOfNames warns of a box without a name server.
-func (l *Launcher) warnOfNames(b *box.Box, f facts) {
+// warnOfProfile warns of a box without a name server, and of an overlay image larger than the profile says.
+func (l *Launcher) warnOfProfile(b *box.Box, f facts) {
+	if larger := storage.KeptLarger(b.Profile); larger != "" {
+		l.Notef("%s: warning: %s", b.Name, larger)
+	}
 	if f.resolvers.Unknown {
 		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
 			"hint: set network.dns", b.Name)

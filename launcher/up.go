@@ -366,7 +366,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 		return err
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
-	u.warnOfNames(b, f)
+	u.warnOfProfile(b, f)
 	warnOfInotify(u.Store, b, len(boxes))
 	if err := w.prepare(ctx, u.Store); err != nil {
 		return err

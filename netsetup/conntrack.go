@@ -71,7 +71,7 @@ const (
 	bothWays                  // and connections begun by the box
 )
 
-// forget deletes the tracked connections (tcp and udp) of the box and its ports in a direction. A kernel without a
+// forget deletes the tracked connections (tcp, udp and sctp) of the box and its ports in a direction. A kernel without a
 // list of connections tracks none.
 func (k *Kernel) forget(f *Flows, d direction) error {
 	if f == nil {
@@ -104,7 +104,7 @@ func (m flowMatch) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
 	from, to, answers := addrOf(flow.Forward.SrcIP), addrOf(flow.Forward.DstIP), addrOf(flow.Reverse.SrcIP)
-	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
+	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[flow.Forward.Protocol]
 	if !known {
 		return false
 	}

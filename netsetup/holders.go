@@ -19,7 +19,7 @@ type Holder struct {
 	Passing bool
 }
 
-// Listeners returns the sockets of the caller's network namespace on host ports of ports: first tcp then udp, in the
+// Listeners returns the sockets of the caller's network namespace on host ports of ports: first tcp, then udp, then sctp, in the
 // order of ports and then by number, with the name of the process. A process the caller cannot see is "another
 // process".
 //
@@ -28,7 +28,7 @@ type Holder struct {
 // socket is v6-only. Of udp, unconnected sockets count, be they servers or clients.
 func Listeners(ports []Port) ([]Holder, error) {
 	var hits []hit
-	for _, proto := range []string{"tcp", "udp"} {
+	for _, proto := range []string{"tcp", "udp", "sctp"} {
 		asked := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.Proto != proto })
 		if len(asked) == 0 {
 			continue

@@ -16,12 +16,15 @@ type Server struct {
 	By string // "nginx (pid 812)", as the host counts
 }
 
-// Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp
-// then udp.
+// Servers returns who listens in the network of a process on the inner ports of ports, as the kernel tells: first tcp,
+// then udp, then sctp.
 func Servers(pid int, ports []Port) ([]Server, error) {
 	var servers []Server
 	var found []sockets.Socket
-	for _, proto := range []string{"tcp", "udp"} {
+	for _, proto := range []string{"tcp", "udp", "sctp"} {
+		if !slices.ContainsFunc(ports, func(p Port) bool { return p.Proto == proto }) {
+			continue
+		}
 		var waiting []sockets.Socket
 		err := InNetworkOf(pid, func() (err error) {
 			waiting, err = sockets.Waiting(proto)

@@ -47,6 +47,10 @@ func TestMain(m *testing.M) {
 func serve(listen []string) {
 	for _, l := range listen {
 		proto, addr, _ := strings.Cut(l, "/")
+		if proto == "sctp" {
+			answerSCTP(addr)
+			continue
+		}
 		if proto == "udp" {
 			conn, err := net.ListenPacket("udp", addr)
 			exitOn(err)
@@ -97,6 +101,10 @@ func describe(from, to net.Addr, mss int) string {
 func probe(proto, from, to, timeout string) {
 	limit, err := time.ParseDuration(timeout)
 	exitOn(err)
+	if proto == "sctp" {
+		probeSCTP(to, limit)
+		return
+	}
 	dialer := net.Dialer{Timeout: limit}
 	if from != "" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
@@ -183,6 +191,7 @@ func webBox() Box {
 			one(8080, 80, "tcp"), one(5353, 53, "udp"), mysql, https,
 			{Host: 9000, Container: 9000, Count: 4, Proto: "tcp"},
 			{Host: 7000, Container: 6000, Count: 4, Proto: "udp"},
+			one(3868, 3868, "sctp"), {Host: 2905, Container: 12905, Count: 3, Proto: "sctp"},
 		},
 	}
 }
@@ -219,7 +228,7 @@ func newLab(t *testing.T) *lab {
 	l.serve("client", "tcp/192.0.2.2:8000", "tcp/192.0.2.2:8080", "tcp/169.254.169.254:80", "tcp/169.254.169.254:53")
 	l.serve("db", "tcp/10.22.0.9:80")
 	l.serve("web", "tcp/10.22.0.8:80", "udp/10.22.0.8:53", "tcp/10.22.0.8:3306", "tcp/10.22.0.8:443", "tcp/10.22.0.8:3307",
-		"tcp/10.22.0.8:9002", "udp/10.22.0.8:6002")
+		"tcp/10.22.0.8:9002", "udp/10.22.0.8:6002", "sctp/10.22.0.8:3868", "sctp/10.22.0.8:12906")
 	return l
 }
 

@@ -49,6 +49,11 @@ var (
 	credential = labProbe{"web", "tcp", "", "169.254.169.254:80"}
 	cloudNames = labProbe{"web", "tcp", "", "169.254.169.254:53"}
 	trusted    = labProbe{"db", "tcp", "", "169.254.169.254:80"}
+	diameter   = labProbe{"client", "sctp", "", "192.0.2.1:3868"}
+	signalling = labProbe{"client", "sctp", "", "192.0.2.1:2906"}
+	closedSCTP = labProbe{"client", "sctp", "", "10.22.0.8:3868"}
+	hostSCTP   = labProbe{"", "sctp", "", "127.0.0.1:3868"}
+	ownSCTP    = labProbe{"db", "sctp", "", "192.0.2.1:2906"}
 	guarded    = labProbe{"web", "tcp", "", "127.0.0.1:9999"}
 )
 
@@ -82,6 +87,11 @@ var reach = []struct {
 	{otherBox, "10.22.0.1 to port 80"},
 	{neighbour, "10.22.0.8 to port 80"},
 	{webToDB, noAnswer}, // but its neighbours
+	{diameter, "192.0.2.2 to port 3868"},
+	{signalling, "192.0.2.2 to port 12906"},
+	{closedSCTP, noAnswer},
+	{hostSCTP, "10.22.0.1 to port 3868"},
+	{ownSCTP, "10.22.0.1 to port 12906"},
 	{guarded, noAnswer},
 	{credential, noAnswer},
 	{cloudNames, "192.0.2.1 to port 53"},
@@ -153,6 +163,10 @@ var faults = []fault{
 	{"nat", "BOXRUN-DN-web", "--dport 5353", "", "", false, udp, noAnswer},
 	{"nat", "BOXRUN-DN-web", "--dport 8306", "", "", false, hostLocal, noAnswer},
 	{"nat", "BOXRUN-DN-web", "--dport 8443", "", "", false, oneAddress, noAnswer},
+	{"filter", "BOXRUN-FW-web", "-p sctp --dport 3868", "", "", false, diameter, noAnswer},
+	{"filter", "BOXRUN-FW-web", "--dport 12905:12907", "", "", false, signalling, noAnswer},
+	{"nat", "BOXRUN-DN-web", "-p sctp --dport 3868", "", "", false, diameter, noAnswer},
+	{"nat", "BOXRUN-DN-web", "--dport 2905:2907", "", "", false, signalling, noAnswer},
 	{"nat", "BOXRUN-DN-web", "--dport 9000:9003", "", "", false, rangePort, noAnswer},
 	{"nat", "BOXRUN-DN-web", "--dport 7000:7003", "", "", false, shifted, noAnswer},
 	{"nat", "POSTROUTING", "-j BOXRUN-SNAT", "", "", false, outside, "10.22.0.8 to port 8000"},

@@ -21,6 +21,9 @@ func Ports(b Box) Plan {
 	if b.Subnet6.IsValid() {
 		p.Chains6, p.Rules6, p.Flows6 = b.six().ruleset()
 	}
+	if slices.ContainsFunc(b.Ports, func(p Port) bool { return p.Proto == "sctp" }) {
+		p.Modules = []Modules{{Names: []string{"sctp"}}, {Names: []string{"xt_sctp"}}}
+	}
 	p.Reserved = reservations(p.Owner, b.Addr, b.Others)
 	return p
 }

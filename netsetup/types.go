@@ -28,7 +28,7 @@ type Port struct {
 	Host      uint16
 	Container uint16
 	Count     uint16 // 1 for a single port
-	Proto     string // tcp | udp
+	Proto     string // tcp | udp | sctp
 	Only4     bool   // without HostIP: every IPv4 address
 }
 

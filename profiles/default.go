@@ -54,6 +54,9 @@ func (p *Profile) fillNamed() {
 	}
 	if p.Storage.Root == "overlay" && p.Storage.Overlay == "" {
 		p.Storage.Overlay = filepath.Join(OwnDir(p.Name), "overlay")
+		if p.Storage.OverlaySize > 0 {
+			p.Storage.Overlay += ".img"
+		}
 	}
 }
 

@@ -60,12 +60,10 @@ func cutProto(s string) (rest, proto string, err error) {
 		proto = "tcp"
 	}
 	switch proto {
-	case "tcp", "udp":
+	case "tcp", "udp", "sctp":
 		return rest, proto, nil
-	case "sctp":
-		return "", "", errors.New("sctp is not supported yet")
 	}
-	return "", "", fmt.Errorf("must have the protocol tcp or udp, not %q", proto)
+	return "", "", fmt.Errorf("must have the protocol tcp, udp or sctp, not %q", proto)
 }
 
 // localhost may stand for an address of the host, as with Docker.

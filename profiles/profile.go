@@ -3,6 +3,8 @@ package profiles
 import (
 	"net/netip"
 	"time"
+
+	"boxrun/profiles/amount"
 )
 
 // Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations are parsed, paths
@@ -63,15 +65,16 @@ type Port struct {
 	Host      uint16     `json:"host"`
 	Container uint16     `json:"container"`
 	Count     uint16     `json:"count"`           // 1 for a single port
-	Proto     string     `json:"proto"`           // tcp | udp
+	Proto     string     `json:"proto"`           // tcp | udp | sctp
 	Only4     bool       `json:"only4,omitempty"` // of every address of the host, those of IPv4 alone
 }
 
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.
 type Storage struct {
-	Root    string `json:"root" toml:"root"`       // tmpfs | read-only | overlay
-	Overlay string `json:"overlay" toml:"overlay"` // absolute path of a directory or image; never empty when Root is overlay
-	Binds   []Bind `json:"binds" toml:"binds"`
+	Root        string       `json:"root" toml:"root"`                           // tmpfs | read-only | overlay
+	Overlay     string       `json:"overlay" toml:"overlay"`                     // absolute path of a directory or image; never empty when Root is overlay
+	OverlaySize amount.Bytes `json:"overlay_size,omitempty" toml:"overlay_size"` // of an image; 0: boxrun makes and grows none
+	Binds       []Bind       `json:"binds" toml:"binds"`
 }
 
 // Bind is a path of the host that is visible inside the box.
@@ -98,9 +101,9 @@ const (
 
 // Resources limits the whole box. A value of 0 is no limit.
 type Resources struct {
-	Memory Memory  `json:"memory" toml:"memory"` // the box gets no swap beyond this
-	CPUs   float64 `json:"cpus" toml:"cpus"`     // processor time, in processors with two decimals
-	PIDs   int     `json:"pids" toml:"pids"`     // processes and threads
+	Memory amount.Bytes `json:"memory" toml:"memory"` // the box gets no swap beyond this
+	CPUs   float64      `json:"cpus" toml:"cpus"`     // processor time, in processors with two decimals
+	PIDs   int          `json:"pids" toml:"pids"`     // processes and threads
 }
 
 // Security says how far the box is held apart from the host.

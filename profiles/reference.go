@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"boxrun/profiles/amount"
 )
 
 // Entry describes a key of the format, or a table of keys.
@@ -78,7 +80,7 @@ func typeInWords(t reflect.Type) string {
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
 	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[Port](), reflect.TypeFor[Bind](),
-		reflect.TypeFor[Memory]():
+		reflect.TypeFor[amount.Bytes]():
 		return "string"
 	}
 	switch t.Kind() {

@@ -5,6 +5,7 @@ package profiles
 type Shown struct {
 	Profile
 	Network   shownNetwork   `json:"network"`
+	Storage   shownStorage   `json:"storage"`
 	Systemd   shownSystemd   `json:"systemd"`
 	Resources ShownResources `json:"resources"`
 	Ready     shownReady     `json:"ready"`
@@ -21,6 +22,12 @@ type ShownResources struct {
 type shownNetwork struct {
 	Network
 	Ports []string `json:"ports"`
+}
+
+type shownStorage struct {
+	Storage
+	Unit  *string `json:"overlay_size,omitempty"` // nil, as above
+	Bytes uint64  `json:"overlay_size_bytes"`
 }
 
 type shownSystemd struct {
@@ -57,6 +64,7 @@ func (p Profile) Shown() Shown {
 	return Shown{
 		Profile:   p,
 		Network:   shownNetwork{Network: p.Network, Ports: ports},
+		Storage:   shownStorage{Storage: p.Storage, Bytes: uint64(p.Storage.OverlaySize)},
 		Systemd:   shownSystemd{Systemd: p.Systemd, Seconds: p.Systemd.StopTimeout.Seconds()},
 		Resources: p.Resources.Shown(),
 		Ready:     shownReady{Ready: p.Ready, Seconds: p.Ready.Timeout.Seconds()},

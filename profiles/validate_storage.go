@@ -7,17 +7,32 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"boxrun/profiles/amount"
 )
 
 // decode reads [storage].
 func (st *Storage) decode(s *section) {
 	take(s, "root", &st.Root, text(choice("tmpfs", "read-only", "overlay")))
 	take(s, "overlay", &st.Overlay, text(optional(s.doc.overlay)))
+	take(s, "overlay_size", &st.OverlaySize, text(overlaySize))
 	take(s, "binds", &st.Binds, texts(s.doc.bind))
 	if st.Overlay != "" && st.Root != "overlay" && s.valid("root", "overlay") {
 		s.refuse("overlay", "is for root = \"overlay\", which here is %q", st.Root)
 	}
+	if st.OverlaySize > 0 && st.Root != "overlay" && s.valid("root", "overlay_size") {
+		s.refuse("overlay_size", "is for root = \"overlay\", which here is %q", st.Root)
+	}
 	st.checkTargets(s)
+}
+
+// overlaySize reads the size of an image: Apptainer makes none below 64M, and ext3 has room for 16T.
+func overlaySize(s string) (amount.Bytes, error) {
+	size, err := amount.Parse(s)
+	if err == nil && size != 0 && (size < 64<<20 || size >= 16<<40 || size%(1<<20) != 0) {
+		err = errors.New("must be 64M or more, less than 16T, and a multiple of 1M")
+	}
+	return size, err
 }
 
 // overlay reads the directory of an overlay. Apptainer's --overlay is a comma-separated list of path:options in CSV.

@@ -166,13 +166,16 @@ func invalidHint(first profiles.Error) string {
 
 // interruptHint says what an interrupted verb leaves behind, "" for verbs that leave nothing.
 func interruptHint(cmd *cobra.Command) string {
-	const stopping = "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it"
+	verb := cmd.Name()
+	if verb == "up" && (cmd.Flags().Changed("replace") || cmd.Flags().Changed("build")) {
+		verb = "restart"
+	}
 	return map[string]string{
 		"up":      "it was interrupted; a start it had begun is undone",
-		"build":   "it was interrupted; the image is as it was",
-		"down":    stopping,
-		"restart": stopping,
-	}[cmd.Name()]
+		"build":   "it was interrupted; nothing is built, and an image that was there is as it was",
+		"down":    "it was interrupted; a box that was stopping goes on with that, and \"boxrun down\" again clears up after it",
+		"restart": "it was interrupted; a box that was to start anew may be down or stopping, and \"boxrun up\" brings it up",
+	}[verb]
 }
 
 // args turns errors of cobra's argument checks into usage errors. For a command with verbs below, the message is

@@ -63,9 +63,9 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 	return newHost(ctx, neighboursRecipe(), progress)
 }
 
-// NewWithMachined is New for a host with systemd-machined, which D-Bus starts when asked.
-func NewWithMachined(ctx context.Context, progress func(string)) (*Host, error) {
-	return newHost(ctx, machinedRecipe(), progress)
+// NewEquipped is New for a host with systemd-machined, which D-Bus starts when asked, and with shells that complete.
+func NewEquipped(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, equippedRecipe(), progress)
 }
 
 // NewWithRivals is New for a host with Podman and systemd-nspawn installed.

@@ -71,11 +71,11 @@ func neighboursRecipe() recipe {
 	return r
 }
 
-// machinedRecipe makes the host with systemd-machined.
-func machinedRecipe() recipe {
+// equippedRecipe makes the host with what people install besides: systemd-machined, and shells that complete.
+func equippedRecipe() recipe {
 	r := hostRecipe()
-	r.name = "machined"
-	r.packages += ",systemd-container"
+	r.name = "equipped"
+	r.packages += ",systemd-container,bash-completion,zsh,fish"
 	return r
 }
 

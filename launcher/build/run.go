@@ -18,6 +18,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/say"
 )
 
@@ -102,6 +103,9 @@ func (j building) shown() *said {
 // the command ended.
 func (j building) failed(fatal string, err error) error {
 	hint := j.advice(fatal) + "; the image is as it was"
+	if !files.Exists(j.image) {
+		hint = j.advice(fatal) + "; there is no image yet"
+	}
 	if fatal == "" {
 		fatal = fmt.Sprintf("apptainer build failed: %v", err)
 	}

@@ -226,6 +226,9 @@ func (p portLooks) connection(ctx context.Context) Check {
 	if _, is := p.unreachable(); is {
 		return skip("there is no address to connect to")
 	}
+	if p.Proto == "sctp" {
+		return skip("no association of SCTP is tried")
+	}
 	to := netip.AddrPortFrom(way.To.Addr(), port).String()
 	if p.HostIP.IsLoopback() {
 		return tried(p.Proto, "from the host to "+to, try(ctx, p.Proto, new(net.Dialer).DialContext, to))

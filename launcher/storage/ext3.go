@@ -135,13 +135,10 @@ func (r *Recheck) Do(ctx context.Context) ([]string, error) {
 		return nil, nil
 	}
 	image := r.p.Storage.Overlay
-	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	unlock, err := lockImage(r.p)
+	defer unlock()
 	if err != nil {
-		return nil, fault.Wrap(r.p.File+": storage.overlay", err)
-	}
-	defer f.Close()
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
-		return nil, imageInUse(r.p)
+		return nil, err
 	}
 	e2fsck, err := exec.LookPath("e2fsck")
 	if err != nil {
@@ -153,6 +150,11 @@ func (r *Recheck) Do(ctx context.Context) ([]string, error) {
 	if err == nil || cmd.ProcessState != nil && cmd.ProcessState.ExitCode() > 0 && cmd.ProcessState.ExitCode() < 4 { // 1: faults were mended
 		return lines, nil
 	}
-	return lines, fault.Refused(fmt.Sprintf("run \"e2fsck %s\", which asks what to do", files.Quote(image)),
-		"%s: storage.overlay: e2fsck found faults in %q that it does not mend by itself", r.p.File, image)
+	return lines, faulty(r.p, image)
+}
+
+// faulty is the refusal of an image with faults for a person to decide on.
+func faulty(p profiles.Profile, image string) error {
+	return fault.Refused(fmt.Sprintf("run \"e2fsck %s\", which asks what to do", files.Quote(image)),
+		"%s: storage.overlay: e2fsck found faults in %q that e2fsck does not mend unasked", p.File, image)
 }

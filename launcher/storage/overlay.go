@@ -23,17 +23,24 @@ func RefuseOverlay(p profiles.Profile, others []*box.Box, force bool) error {
 	if p.Storage.Root != "overlay" {
 		return nil
 	}
-	refuse := refuseDirectory
-	if isImageFile(p.Storage.Overlay) {
-		refuse = refuseImage
-	}
-	if err := errors.Join(refuse(p), refuseFull(p)); err != nil {
+	if err := errors.Join(refuseKind(p), refuseFull(p)); err != nil {
 		return err
 	}
 	return errors.Join(RefuseTaken(p, others), RefuseOwned(p, force))
 }
 
-// refuseDirectory refuses a directory that no box can write.
+// refuseKind refuses an overlay that is not what the profile says, or that no box can write.
+func refuseKind(p profiles.Profile) error {
+	if err := refuseSizing(p); err != nil {
+		return err
+	}
+	if isImageFile(p.Storage.Overlay) {
+		return refuseImage(p)
+	}
+	return refuseDirectory(p)
+}
+
+// refuseDirectory refuses a directory that no box can write, as the overlay or around an image to make.
 func refuseDirectory(p profiles.Profile) error {
 	overlay := p.Storage.Overlay
 	dir := files.Existing(overlay)
@@ -48,7 +55,7 @@ func refuseDirectory(p profiles.Profile) error {
 	if err := unix.Statfs(dir, &on); err != nil {
 		return fmt.Errorf("%s: storage.overlay: looking at the file system of %q: %w", p.File, dir, err)
 	}
-	if name, ok := unfitUpper(int64(on.Type)); ok { //nolint:unconvert // on.Type has another type on 32-bit machines
+	if name, ok := unfitUpper(int64(on.Type)); ok && !inImage(p) { //nolint:unconvert // on.Type has another type on 32-bit machines
 		return fault.Refused("name a directory on a disk of this host as overlay: ext4, xfs and btrfs will do; or an image there",
 			"%s: storage.overlay: %q is on %s, which cannot hold an overlay's changes", p.File, overlay, name)
 	}
@@ -72,8 +79,8 @@ func refuseFull(p profiles.Profile) error {
 // without the right to look learns nothing.
 func CheckOverlay(p profiles.Profile) error {
 	err := RefuseOwned(p, false)
-	if p.Storage.Root == "overlay" && isImageFile(p.Storage.Overlay) && os.Geteuid() == 0 {
-		err = errors.Join(err, refuseImage(p))
+	if inImage(p) && os.Geteuid() == 0 {
+		err = errors.Join(err, refuseKind(p))
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return nil

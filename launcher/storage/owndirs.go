@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -46,7 +47,11 @@ type Dirs struct {
 func Needed(p profiles.Profile) []Dirs {
 	var needed []Dirs
 	if p.Storage.Root == "overlay" {
-		needed = append(needed, Dirs{overlayKey, []string{p.Storage.Overlay}, p.Storage.Overlay})
+		dirs := Dirs{overlayKey, []string{p.Storage.Overlay}, p.Storage.Overlay}
+		if inImage(p) {
+			dirs = Dirs{overlayKey, []string{filepath.Dir(p.Storage.Overlay)}, ""}
+		}
+		needed = append(needed, dirs)
 	}
 	if own := OwnSources(p); len(own) > 0 {
 		needed = append(needed, Dirs{"storage.binds", own, profiles.OwnDir(p.Name)})
@@ -130,8 +135,12 @@ func (d Dirs) Make(s *box.Store, b *box.Box) error {
 // claimed by now stays.
 func Made(b *box.Box) []files.Removal {
 	var made []files.Removal
-	if _, taken := TakenOver(b); b.MadeOverlay && b.Overlay() != "" && !taken {
+	_, taken := TakenOver(b)
+	if b.MadeOverlay && b.Overlay() != "" && !taken {
 		made = append(made, files.Removal{Paths: []string{b.Overlay()}})
+	}
+	if file := beside(files.Resolved(b.Overlay())); inImage(b.Profile) && !taken && files.Exists(file) {
+		made = append(made, files.Removal{Paths: []string{file}})
 	}
 	if len(b.MadeDirs) > 0 {
 		made = append(made, files.Unmade(b.MadeDirs))

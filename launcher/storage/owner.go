@@ -36,7 +36,7 @@ const ownerName = "boxrun-owner.json"
 // ownerFile returns the path of the mark on an overlay of the profile.
 func ownerFile(p profiles.Profile) string {
 	overlay := files.Resolved(p.Storage.Overlay)
-	if isImageFile(overlay) {
+	if inImage(p) {
 		return overlay + "." + ownerName
 	}
 	return filepath.Join(overlay, ownerName)

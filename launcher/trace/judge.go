@@ -107,7 +107,7 @@ func (j judge) isBox(a netip.AddrPort) bool { return slices.Contains(j.box, a.Ad
 func (j judge) ownCommand(p packet) string {
 	n, tool := j.Profile.Network, rules.Tool(p.src.Addr())
 	switch {
-	case p.proto != "tcp" && p.proto != "udp":
+	case p.proto != "tcp" && p.proto != "udp" && p.proto != "sctp":
 		return ""
 	case j.isBox(p.src) && slices.Contains(j.host, p.dst.Addr()):
 		return fmt.Sprintf("%s -I INPUT -i %s -p %s --dport %d -j ACCEPT", tool, n.Bridge, p.proto, p.dst.Port())

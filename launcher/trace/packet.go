@@ -12,7 +12,7 @@ import (
 // packet is a packet of IPv4 or IPv6, as far as a person wants to know it.
 type packet struct {
 	src, dst netip.AddrPort // with port 0 where there is none
-	proto    string         // tcp | udp | icmp | icmpv6 | "protocol 47"
+	proto    string         // tcp | udp | sctp | icmp | icmpv6 | "protocol 47"
 	flags    string         // of tcp: "SYN", "SYN ACK"
 	iif      int            // index of the device by which the packet came; 0: the host sent it
 	tracked  bool           // only its connection tells the packet to be the box's: the source or target is translated
@@ -30,7 +30,7 @@ func parsePacket(ip, transport []byte) (packet, bool) {
 	p := packet{proto: protoName(ip[h.proto])}
 	var sport, dport uint16
 	later := src.Is4() && binary.BigEndian.Uint16(ip[6:8])&0x1fff != 0 // a later fragment has no ports
-	if hasPorts := p.proto == "tcp" || p.proto == "udp"; hasPorts && !later && len(transport) >= 4 {
+	if hasPorts := p.proto == "tcp" || p.proto == "udp" || p.proto == "sctp"; hasPorts && !later && len(transport) >= 4 {
 		sport, dport = binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
 	}
 	if p.proto == "tcp" && !later && len(transport) > 13 {
@@ -68,6 +68,8 @@ func protoName(number byte) string {
 		return "tcp"
 	case unix.IPPROTO_UDP:
 		return "udp"
+	case unix.IPPROTO_SCTP:
+		return "sctp"
 	case unix.IPPROTO_ICMP:
 		return "icmp"
 	case unix.IPPROTO_ICMPV6:

@@ -125,6 +125,9 @@ func (a attempt) run(ctx context.Context) Event {
 
 // try opens and closes the connection. For udp try sends an empty packet and waits a little for a refusal.
 func (a attempt) try(ctx context.Context) error {
+	if a.proto == "sctp" {
+		return errors.New("boxrun makes no associations of SCTP: have a client of yours connect meanwhile")
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := a.dial(ctx, a.proto, a.to.String())

@@ -173,8 +173,11 @@ func (f filter) match() asm.Instructions {
 func protoSlot(addr netip.Addr) int16 { return record + atIP + int16(headerFor(addr).proto) }
 
 func protoNumber(proto string) int32 {
-	if proto == "udp" {
+	switch proto {
+	case "udp":
 		return unix.IPPROTO_UDP
+	case "sctp":
+		return unix.IPPROTO_SCTP
 	}
 	return unix.IPPROTO_TCP
 }

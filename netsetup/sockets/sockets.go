@@ -22,7 +22,7 @@ import (
 
 // Socket is a socket that waits for packets of anyone.
 type Socket struct {
-	Proto  string // tcp | udp
+	Proto  string // tcp | udp | sctp
 	Addr   netip.Addr
 	Port   uint16
 	v6only bool
@@ -46,18 +46,22 @@ func (s Socket) Serves(addr netip.Addr) bool {
 	return !addr.IsValid() || s.Addr.IsUnspecified() || s.Addr == addr
 }
 
-// TCP states of the kernel. Udp sockets share them: an unconnected udp socket is "closed".
+// TCP states of the kernel. Udp and sctp sockets share them: an unconnected udp socket is "closed".
 const (
 	stateClose  = 7
 	stateListen = 10
 )
 
-// Waiting returns the sockets of a protocol, tcp or udp, that wait for anyone in the caller's network namespace, by
-// port. The kernel is asked for no others: a busy host has a hundred thousand connections.
+// Waiting returns the sockets of a protocol, tcp, udp or sctp, that wait for anyone in the caller's network namespace, by
+// port. The kernel is asked for no others: a busy host has a hundred thousand connections. A kernel that has not loaded
+// sctp has no such sockets, and does not load it to tell.
 func Waiting(proto string) ([]Socket, error) {
 	number, state := byte(unix.IPPROTO_TCP), stateListen
-	if proto == "udp" {
+	switch proto {
+	case "udp":
 		number, state = unix.IPPROTO_UDP, stateClose
+	case "sctp":
+		number = unix.IPPROTO_SCTP
 	}
 	var sockets []Socket
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
@@ -66,6 +70,9 @@ func Waiting(proto string) ([]Socket, error) {
 			req.AddData(diagRequest{family: family, protocol: number, states: 1 << state})
 			return req.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
 		})
+		if proto == "sctp" && errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, err
 		}
