@@ -236,7 +236,7 @@ func TestTraceDrops(t *testing.T) {
 	t.Run("a wrong checksum", func(t *testing.T) {
 		h := h.in(t)
 		events := h.traced(func() { h.sendSYN("", testhost.HostAddr, "10.22.0.2:80", false) }, "web")
-		h.hasEvent(events, "TCP_CSUM", "> 10.22.0.2:80 tcp SYN", "its checksum is wrong", "fix: boxrun doctor --fix")
+		h.hasEvent(events, "TCP_CSUM", "> 10.22.0.2:80 tcp SYN", "its checksum is wrong", `fix: set network.offload = "off" in /etc/boxrun/profiles/web.toml`)
 	})
 	t.Run("a wrong checksum from outside", func(t *testing.T) {
 		h := h.in(t)

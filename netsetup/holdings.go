@@ -75,7 +75,7 @@ func idle(k *Kernel, s step) (bool, error) {
 		f, err := k.bus.Firewalld()
 		return f == nil, err
 	case *Modules:
-		legacy, err := legacy()
+		legacy, err := legacy(v4)
 		return s.Legacy && !legacy, err
 	}
 	return false, nil

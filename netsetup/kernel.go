@@ -110,7 +110,7 @@ func (k *Kernel) iptables(f family) (*iptables.IPTables, error) {
 	}
 	ipt, err := iptables.New(iptables.Timeout(lockSeconds), iptables.IPFamily(proto))
 	if err != nil {
-		if _, said := rules.Version(); said != nil { // go-iptables drops what the program says
+		if _, said := rules.Version(string(f)); said != nil { // go-iptables drops what the program says
 			err = said
 		}
 		return nil, fmt.Errorf("asking iptables for its version: %w", err)
@@ -129,9 +129,9 @@ func (k *Kernel) exists(f family, table, chain, spec string) (bool, error) {
 	return ok, ignoreNotExist(err) // iptables -C fails where the target chain is missing
 }
 
-// legacy reports whether iptables has the backend whose tables are kernel modules of their own.
-func legacy() (bool, error) {
-	backend, err := rules.Backend()
+// legacy reports whether the tool of a family has the backend whose tables are kernel modules of their own.
+func legacy(f family) (bool, error) {
+	backend, err := rules.Backend(string(f))
 	return backend == rules.Legacy, err
 }
 
@@ -147,10 +147,11 @@ func (k *Kernel) restoreAll(inputs map[string][]string) map[string]error {
 	var all sync.WaitGroup
 	var one, done sync.Mutex
 	failed := map[string]error{}
-	alone, _ := legacy()
+	alone4, _ := legacy(v4)
+	alone6, _ := legacy(v6)
 	for tool, lines := range inputs {
 		all.Go(func() {
-			if alone {
+			if alone4 && alone6 {
 				one.Lock()
 				defer one.Unlock()
 			}

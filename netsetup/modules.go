@@ -61,7 +61,7 @@ func (m *Modules) loadable() ([]string, error) {
 		}
 	}
 	if m.Legacy && len(loadable) > 0 {
-		if legacy, err := legacy(); !legacy {
+		if legacy, err := legacy(v4); !legacy {
 			return nil, err
 		}
 	}

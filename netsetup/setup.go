@@ -44,7 +44,7 @@ func LookSetup(k *Kernel, etc string, bridges []Network) (Setup, error) {
 	s.Zoned, zonesErr = unzoned(etc, bridges)
 	s.Inotify = fewInstances()
 	s.Devices, err = k.defaultDevices()
-	s.Legacy, legacyErr = legacy()
+	s.Legacy, legacyErr = legacy(v4)
 	s.Ethtool, lookErr = exec.LookPath("ethtool")
 	return s, errors.Join(err, legacyErr, ignore(lookErr, exec.ErrNotFound), zonesErr)
 }

@@ -49,13 +49,12 @@ func (t Trace) guards() bool { return t.Chain == chainGuard && t.Spec != "" }
 func FindTraces(k *Kernel) (Traces, error) {
 	var found Traces
 	k.Reread()
-	backend, err := rules.Backend()
-	if err != nil {
+	if _, err := rules.Backend(string(v4)); err != nil {
 		return found, err
 	}
 	for _, f := range families() {
 		have, haveErr := k.rules(f)
-		other, otherErr := rules.SaveOther(string(f), backend) // an administrator may have switched with boxes up
+		other, otherErr := rules.SaveOther(string(f)) // an administrator may have switched with boxes up
 		if err := cmp.Or(haveErr, otherErr); err != nil {
 			return found, err
 		}

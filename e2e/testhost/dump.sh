@@ -21,7 +21,10 @@ for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
 	"$tool-save"
 done
 section nft
-nft -s list ruleset
+# Each table by a program of its own: of iptables' rules nft translates those of the family that it meets first.
+nft list tables | sort | while read -r table; do
+	nft -s list $table
+done
 section sysctl
 sysctl -a 2> /dev/null
 section leases and results

@@ -153,7 +153,7 @@ func (l networkLooks) rulesOfOthers(context.Context) []Check {
 		}
 		return []Check{broken(err)}
 	}
-	version, err := rules.Version()
+	version, err := rules.Version("iptables")
 	if err != nil {
 		return []Check{broken(err)}
 	}

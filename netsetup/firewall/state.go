@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -22,7 +23,7 @@ type State struct {
 // Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
 // ip6tables, nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
-	if _, err := rules.Backend(); err != nil {
+	if _, err := rules.Backend("iptables"); err != nil {
 		return State{}, err
 	}
 	var all []rules.Tables
@@ -41,13 +42,15 @@ func Read() (State, error) {
 
 // Beside is Read where the rules of the backend in use were read before: the tables of iptables, and of ip6tables or not.
 func Beside(used ...rules.Tables) (State, error) {
-	backend, err := rules.Backend()
-	if err != nil {
-		return State{}, err
-	}
-	s := State{Backend: backend}
+	var s State
 	for i, used := range used {
-		other, err := rules.SaveOther([]string{"iptables", "ip6tables"}[i], backend, "-c")
+		tool := []string{"iptables", "ip6tables"}[i]
+		backend, err := rules.Backend(tool)
+		if err != nil {
+			return s, err
+		}
+		s.Backend = cmp.Or(s.Backend, backend)
+		other, err := rules.SaveOther(tool, "-c")
 		if err := ignoreIncompatible(err); err != nil {
 			return s, err
 		}
@@ -56,6 +59,7 @@ func Beside(used ...rules.Tables) (State, error) {
 		}
 		s.tables = slices.Concat(s.tables, used, other)
 	}
+	var err error
 	s.nft, s.Native, err = readNFT()
 	return s, err
 }
@@ -78,19 +82,17 @@ func ignoreIncompatible(err error) error {
 // Mixed says how many rules, boxrun's and others', there are in the backend of iptables that boxrun does not use: text
 // for a person, "" where there are none. The kernel obeys both backends.
 func (s State) Mixed() string {
-	other := rules.Legacy
-	if s.Backend == rules.Legacy {
-		other = rules.NFT
-	}
-	ours, others := 0, 0
+	ours, others, other := 0, 0, ""
 	for _, t := range s.tables {
+		_, backend, isOther := strings.Cut(t.Program, "-") // the backend in use has no suffix
+		if !isOther {
+			continue
+		}
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
-				switch {
-				case t.Program == "iptables", t.Program == "ip6tables": // the backend in use
-				case rules.Ours(t.Command(c.Name, r)):
+				if other = backend; rules.Ours(t.Command(c.Name, r)) {
 					ours++
-				default:
+				} else {
 					others++
 				}
 			}

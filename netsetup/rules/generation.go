@@ -17,10 +17,10 @@ import (
 var ErrNoGeneration = errors.New("the kernel does not number the rules of iptables")
 
 // Generation returns the number of the present rules of nftables. Each transaction, be it of nft or of iptables, counts
-// the number up: two looks with the same number have seen the same rules. The legacy backend of iptables has no such
-// number, and an iptables whose backend its name does not tell is taken for legacy: no program is started.
-func Generation() (uint32, error) {
-	if backend, err := backendByName(); err != nil || backend != NFT {
+// the number up: two looks with the same number have seen the same rules. The legacy backend of a tool, iptables or ip6tables,
+// has no such number, and a tool whose backend its name does not tell is taken for legacy: no program is started.
+func Generation(tool string) (uint32, error) {
+	if backend, err := backendByName(tool); err != nil || backend != NFT {
 		return 0, errors.Join(ErrNoGeneration, err)
 	}
 	answers, err := askNFT(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC)
@@ -38,7 +38,7 @@ func Generation() (uint32, error) {
 // Translating reports whether others may have rules in the table nat of a tool, iptables or ip6tables. Where it says no,
 // there are none: a no costs a message to the kernel, and no program.
 func Translating(tool string) bool {
-	backend, err := backendByName()
+	backend, err := backendByName(tool)
 	switch {
 	case err != nil || backend == "":
 		return true

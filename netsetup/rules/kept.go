@@ -29,7 +29,7 @@ func (k *Kept) Hold() bool {
 	if k.tables == nil || !k.numbered {
 		return false
 	}
-	now, err := Generation()
+	now, err := Generation(k.tool)
 	k.doubted = err != nil || now != k.generation
 	return !k.doubted
 }
@@ -38,7 +38,7 @@ func (k *Kept) Hold() bool {
 // before the reading is the safe one.
 func (k *Kept) Read(program string) (err error) {
 	*k = Kept{tool: program}
-	k.generation, err = Generation()
+	k.generation, err = Generation(program)
 	k.numbered = err == nil
 	k.tables, err = SaveSteady(program)
 	return err
@@ -51,7 +51,7 @@ func (k *Kept) Follow(own, all []string) {
 		k.tables = nil
 		return
 	}
-	now, err := Generation()
+	now, err := Generation(k.tool)
 	if k.generation += uint32(len(tablesOf(all))); err != nil || now != k.generation {
 		k.tables = nil
 		return

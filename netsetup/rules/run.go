@@ -23,14 +23,15 @@ const (
 // ErrNoIptables is in the chain of the error where iptables is not installed.
 var ErrNoIptables = errors.New("iptables is not installed")
 
-// Backend returns the backend of the iptables in $PATH: by the program behind the links of the name, as distributions
-// install them, and otherwise as Version tells. The error wraps ErrNoIptables where there is no iptables.
-func Backend() (string, error) {
-	backend, err := backendByName()
+// Backend returns the backend of a tool in $PATH, iptables or ip6tables: by the program behind the links of the name, as
+// distributions install them, and otherwise as Version tells. An administrator may give each tool a backend of its own. The
+// error wraps ErrNoIptables where the tool is not installed.
+func Backend(tool string) (string, error) {
+	backend, err := backendByName(tool)
 	if backend != "" || err != nil {
 		return backend, err
 	}
-	version, err := Version()
+	version, err := Version(tool)
 	switch {
 	case err != nil:
 		return "", err
@@ -41,8 +42,8 @@ func Backend() (string, error) {
 }
 
 // backendByName returns the backend by the program behind the links, "" for a program of another name.
-func backendByName() (string, error) {
-	path, err := exec.LookPath("iptables")
+func backendByName(tool string) (string, error) {
+	path, err := exec.LookPath(tool)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoIptables, err)
 	}
@@ -57,9 +58,9 @@ func backendByName() (string, error) {
 	return "", nil //nolint:nilerr // the program itself can tell
 }
 
-// Version returns what "iptables -V" prints.
-func Version() (string, error) {
-	version, err := Run("", "iptables", "-V")
+// Version returns what a tool, iptables or ip6tables, prints for "-V".
+func Version(tool string) (string, error) {
+	version, err := Run("", tool, "-V")
 	return strings.TrimSpace(version), err
 }
 
@@ -110,8 +111,15 @@ func Tool(addr netip.Addr) string {
 }
 
 // SaveOther reads the tables of a tool, iptables or ip6tables, in the other backend than the backend in use. There are none
-// where the other backend is not installed or was never used.
-func SaveOther(tool, used string, options ...string) (Tables, error) {
+// where the other backend, or the tool, is not installed, or the other backend was never used.
+func SaveOther(tool string, options ...string) (Tables, error) {
+	used, err := Backend(tool)
+	if errors.Is(err, ErrNoIptables) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	program := tool + "-" + NFT
 	if used == NFT {
 		program = tool + "-" + Legacy
