@@ -17,7 +17,7 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 3, 33, 4},
+		{"first up", []string{"boxrun", "up", "counted"}, 3, 36, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 15, 2},
 		{"down", []string{"boxrun", "down", "counted"}, 3, 4, 3},
 	} {

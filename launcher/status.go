@@ -158,7 +158,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	defer cancel()
 	looks := make(chan health.Look, 1)
 	go func() { looks <- health.LookAt(ctx, b) }() // meanwhile the host's network is looked at
-	if err := l.lookAround(b, now, &d); err != nil {
+	if err := lookAround(l, b, now, &d); err != nil {
 		return d, err
 	}
 	look := <-looks
@@ -174,7 +174,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 }
 
 // lookAround completes the status of a running box with what the host's network shows.
-func (l *Launcher) lookAround(b *box.Box, now *profiles.Profile, d *Detail) error {
+func lookAround(l *Launcher, b *box.Box, now *profiles.Profile, d *Detail) error {
 	drift, err := l.driftOf(b, now)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,9 @@ environment. Flags of exec stand before PROFILE.`,
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
 // why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
+	if user, box, at := strings.Cut(arg, "@"); at && !a.search.Knows(arg) && a.search.Knows(box) {
+		return usageError{errors.New(habits.UserOfName(user, box))}
+	}
 	name, store := profiles.BoxName(arg), a.launcher().Store
 	e.Stdin, e.Stdout, e.Stderr, e.OfBox = a.in, a.out, a.err, conf.Environment(store, name)
 	// The command decides what an interrupt does.

@@ -14,19 +14,25 @@ import (
 // foreignVerbs has verbs of other tools, unknown to boxrun, and for each what boxrun does instead.
 func foreignVerbs() map[string]string {
 	const down, shell = `"boxrun down PROFILE" takes a box away`, `"boxrun shell PROFILE" opens a shell in a box`
+	const remove = down + `, and "boxrun kept rm PROFILE" what it left`
+	const logs, status = `"boxrun logs PROFILE" prints the journal of a box`, `"boxrun status PROFILE" shows all of a box`
+	const into = `"boxrun cp FILE PROFILE:PATH" copies into a box, and "boxrun cp PROFILE:PATH FILE" out of it`
 	const initial = `"boxrun profile init NAME" writes a profile, and "boxrun up NAME" starts its box`
 	return map[string]string{
 		"attach":      shell,
 		"check":       `"boxrun profile check PROFILE" says what is wrong in a profile`,
 		"config":      `"boxrun profile show PROFILE" prints a profile with all effective values`,
+		"copy-from":   into,
+		"copy-to":     into,
 		"create":      initial,
-		"delete":      down,
+		"delete":      remove,
 		"enter":       shell,
 		"healthcheck": `"boxrun status --check PROFILE" tells by its exit code whether a box is well`,
 		"images":      `"boxrun profile list" lists the profiles, each of which names the file of its image`,
 		"info":        `"boxrun host show" lists what boxrun holds on the host`,
 		"init":        initial,
-		"journal":     `"boxrun logs PROFILE" prints the journal of a box`,
+		"journal":     logs,
+		"journalctl":  logs,
 		"kill":        `"boxrun down --timeout 0 PROFILE" kills a box at once`,
 		"login":       shell,
 		"port":        `"boxrun status PROFILE" lists the ports of a box, and who can reach them`,
@@ -36,9 +42,12 @@ func foreignVerbs() map[string]string {
 		"pull":        `"apptainer pull" fetches an image, and "boxrun build PROFILE" makes the image of a profile`,
 		"reboot":      `"boxrun restart PROFILE" starts a box anew`,
 		"reload":      `"boxrun up --replace PROFILE" starts a box anew whose profile changed`,
-		"remove":      down,
-		"rm":          down,
+		"remove":      remove,
+		"rm":          remove,
 		"run":         `"boxrun up PROFILE" starts a box, and "boxrun exec PROFILE -- COMMAND..." runs a command in it`,
+		"show":        status,
+		"systemctl":   `"boxrun exec PROFILE -- systemctl ..." asks the systemd in a box`,
+		"terminate":   `"boxrun down --timeout 0 PROFILE" kills a box at once`,
 		"top":         `"boxrun exec PROFILE -- top" shows the processes of a box, and "boxrun stats" what each box uses`,
 		"wait":        `"boxrun up PROFILE" returns when a box is ready`,
 	}
@@ -67,12 +76,22 @@ func DoneAnyway(cmd *cobra.Command, name, short string) {
 
 // foreignFlags has flags of other tools by verb, and for each what to type instead.
 func foreignFlags(verb, flag string) string {
+	if flag == "M" || flag == "machine" {
+		return `a box stands behind the verb, as in "boxrun logs PROFILE" and "boxrun exec PROFILE -- COMMAND..."`
+	}
 	return map[string]string{
 		"up --all":            `"boxrun restart --all" is for all boxes that are up, "boxrun enable PROFILE" for those to be up at each boot`,
 		"up --force-recreate": `"boxrun restart PROFILE" starts a box anew`,
 		"down --volumes":      "what a box has written to an overlay or a bind stays, and is yours to remove",
+		"exec --uid":          `"boxrun exec -u USER PROFILE -- COMMAND..." runs as a user`,
+		"shell --uid":         `"boxrun shell -u USER PROFILE" logs in as a user`,
 		"exec --detach":       `"boxrun exec PROFILE -- systemd-run COMMAND..." leaves a command running in the box`,
 	}[verb+" --"+flag]
+}
+
+// UserOfName says what to type for the user of a name such as "bob@web".
+func UserOfName(user, box string) string {
+	return fmt.Sprintf("there is neither a box nor a profile named \"%s@%s\": \"-u %[1]s %[2]s\" enters %[2]s as a user", user, box)
 }
 
 // CommandOfShell says what to type when a command stands behind the name of the box.
