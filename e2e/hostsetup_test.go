@@ -224,6 +224,7 @@ func TestHostShow(t *testing.T) {
 	if r := h.run("boxrun", "host", "show"); r.Code != 0 || !strings.Contains(r.Stderr, "holds nothing") {
 		t.Errorf("host show on a host without boxrun: %v\nwant that it holds nothing", r)
 	}
+	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml") // for a file of udev
 	h.must("boxrun", "host", "setup")
 	h.must("boxrun", "up", "web")
 	var rules []string
