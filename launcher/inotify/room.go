@@ -36,10 +36,11 @@ func Look() (Room, error) {
 }
 
 // LookFor is Look where so many boxes may have used the instances up. With room for all of these boxes, or where another
-// box's instances are to be had, LookFor counts nothing, and no process is looked at: the result is not tight.
+// box's instances are to be had, LookFor counts nothing, and no process is looked at: the result is not tight. A limit below
+// the share of a host without boxes is always counted.
 func LookFor(boxes int) (Room, error) {
 	limit, err := limit()
-	if err != nil || limit >= hostShare+perBox*(boxes+1) || hasFree(perBox) {
+	if err != nil || limit >= hostShare+perBox*(boxes+1) || limit >= hostShare && hasFree(perBox) {
 		return Room{Limit: max(limit, perBox)}, err
 	}
 	return Room{Taken: taken(), Limit: limit}, nil
