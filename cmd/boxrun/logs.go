@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/journal"
 	"boxrun/launcher/list"
@@ -38,7 +39,10 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 		ValidArgsFunction: a.tab().Logs,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			o.Lines = lines.given
+			if len(names) > 1 && a.search.Knows(names[0]) && !a.search.Knows(names[1]) {
+				return usageError{errors.New(habits.UnitAsBox(names[1], names[0]))}
+			}
+			o.Lines, o.Since, o.Until = lines.given, habits.Ago(o.Since), habits.Ago(o.Until)
 			return a.logs(cmd.Context(), names, o, noPrefix)
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -48,6 +49,7 @@ func foreignVerbs() map[string]string {
 		"show":        status,
 		"systemctl":   `"boxrun exec PROFILE -- systemctl ..." asks the systemd in a box`,
 		"terminate":   `"boxrun down --timeout 0 PROFILE" kills a box at once`,
+		"update":      `"boxrun enable PROFILE" has a box started at boot and when it dies, and "boxrun up PROFILE" follows a changed profile`,
 		"top":         `"boxrun exec PROFILE -- top" shows the processes of a box, and "boxrun stats" what each box uses`,
 		"wait":        `"boxrun up PROFILE" returns when a box is ready`,
 	}
@@ -79,10 +81,12 @@ func foreignFlags(verb, flag string) string {
 	if flag == "M" || flag == "machine" {
 		return `a box stands behind the verb, as in "boxrun logs PROFILE" and "boxrun exec PROFILE -- COMMAND..."`
 	}
+	const kept = `"boxrun kept rm PROFILE" removes what a box that is down has written to an overlay; binds are yours to remove`
 	return map[string]string{
 		"up --all":            `"boxrun restart --all" is for all boxes that are up, "boxrun enable PROFILE" for those to be up at each boot`,
 		"up --force-recreate": `"boxrun restart PROFILE" starts a box anew`,
-		"down --volumes":      "what a box has written to an overlay or a bind stays, and is yours to remove",
+		"down --v":            kept,
+		"down --volumes":      kept,
 		"exec --uid":          `"boxrun exec -u USER PROFILE -- COMMAND..." runs as a user`,
 		"shell --uid":         `"boxrun shell -u USER PROFILE" logs in as a user`,
 		"exec --detach":       `"boxrun exec PROFILE -- systemd-run COMMAND..." leaves a command running in the box`,
@@ -94,6 +98,19 @@ func UserOfName(user, box string) string {
 	return fmt.Sprintf("there is neither a box nor a profile named \"%s@%s\": \"-u %[1]s %[2]s\" enters %[2]s as a user", user, box)
 }
 
+// UnitAsBox says what to type when the name of a unit stands where the name of a box does.
+func UnitAsBox(unit, box string) string {
+	return fmt.Sprintf("there is neither a box nor a profile named %q: \"boxrun logs -u %[1]s %s\" prints the lines of a unit", unit, box)
+}
+
+// Ago returns a time as journalctl takes it: of "5m", as Compose has five minutes ago, "-5m".
+func Ago(at string) string {
+	if d, err := time.ParseDuration(at); err == nil && d > 0 && at[0] != '+' {
+		return "-" + at
+	}
+	return at
+}
+
 // CommandOfShell says what to type when a command stands behind the name of the box.
 const CommandOfShell = "shell takes no command: \"boxrun exec PROFILE -- COMMAND...\" runs one"
 
@@ -103,7 +120,10 @@ func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 	if group := unknown.GetSpecifiedShortnames(); len(group) > 1 {
 		word, _, _ = strings.Cut(group, "=") // a long flag may have been typed with one dash
 	}
-	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 { // the words before the unknown flag
+	if verb := cmd.Flags().Arg(0); !cmd.HasParent() && verb != "" { // the words before the unknown flag
+		return fmt.Sprintf(": there is no verb %q%s", verb, MeantVerb(cmd, verb))
+	}
+	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 {
 		return ": " + CommandOfShell
 	}
 	if instead := foreignFlags(cmd.Name(), word); instead != "" {
@@ -126,7 +146,7 @@ func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 // flagOfVerbs says that a flag belongs behind a verb below cmd; "" where no verb below has the flag.
 func flagOfVerbs(cmd *cobra.Command, flag string) string {
 	for _, verb := range cmd.Commands() {
-		if slices.Contains(shownFlags(verb), flag) {
+		if !verb.Hidden && slices.Contains(shownFlags(verb), flag) {
 			return fmt.Sprintf(", which stands behind the verb, as in \"%s --%s\"", verb.CommandPath(), flag)
 		}
 	}
