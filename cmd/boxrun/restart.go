@@ -15,8 +15,9 @@ func restartCommand(a *app) *cobra.Command {
 		Use:   "restart PROFILE... | --all",
 		Short: "Take boxes down and bring them up again",
 		Long: `restart takes a box down and brings it up again, with its profile as it is now.
-What up would refuse is refused before the box goes down. Several boxes restart
-side by side, each after those that it depends on.`,
+What up would refuse is refused before the box goes down. What the box wrote to
+a root of tmpfs is gone, as after down. Several boxes restart side by side, each
+after those that it depends on.`,
 		Example: `  boxrun restart web
   boxrun restart --timeout 10m web`,
 		Args:              args(namesOrAll(&all)),
