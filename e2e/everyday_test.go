@@ -135,7 +135,7 @@ boxrun logs -o json -p err -g loud slow | jq -e '.MESSAGE == "loud word"'
 test -z "$(boxrun logs -g loud --until -1h -o cat slow)"
 boxrun inspect --format json slow | jq -e '.name == "slow"'
 mkdir /tmp/copied; boxrun cp -a slow:/etc/hostname /tmp/copied/; test -s /tmp/copied/hostname`)
-	h.fails(2, []string{`"boxrun logs -u nginx slow"`}, "boxrun", "logs", "--tail", "5", "slow", "nginx")
+	h.fails(3, []string{`"boxrun logs -u nginx slow"`}, "boxrun", "logs", "--tail", "5", "slow", "nginx")
 	h.sh("boxrun logs --since 5m slow | grep -q 'loud word'; test -z \"$(boxrun logs --until 5m -g loud -o cat slow)\"")
 	h.fails(2, []string{`"-u bob slow" enters slow as a user`}, "boxrun", "shell", "bob@slow")
 	began := time.Now()

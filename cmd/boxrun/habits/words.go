@@ -98,9 +98,10 @@ func UserOfName(user, box string) string {
 	return fmt.Sprintf("there is neither a box nor a profile named \"%s@%s\": \"-u %[1]s %[2]s\" enters %[2]s as a user", user, box)
 }
 
-// UnitAsBox says what to type when the name of a unit stands where the name of a box does.
-func UnitAsBox(unit, box string) string {
-	return fmt.Sprintf("there is neither a box nor a profile named %q: \"boxrun logs -u %[1]s %s\" prints the lines of a unit", unit, box)
+// UnitAsBox returns the error with what to type when the name of a unit stands where the name of a box does.
+func UnitAsBox(unit, box string) error {
+	return &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("there is neither a box nor a profile named %q", unit),
+		Hint: fmt.Sprintf("\"boxrun logs -u %s %s\" prints the lines of a unit", unit, box)}
 }
 
 // Ago returns a time as journalctl takes it: of "5m", as Compose has five minutes ago, "-5m".
