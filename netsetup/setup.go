@@ -114,7 +114,7 @@ func (s Setup) Missing() []string {
 			missing = append(missing, fmt.Sprintf("%s is not written, as there is no %s", filepath.Join(s.Etc, name), dir))
 		}
 	}
-	if s.Ethtool == "" {
+	if s.Ethtool == "" && slices.ContainsFunc(s.Bridges, func(n Network) bool { return n.Offload.In() }) {
 		missing = append(missing, filepath.Join(s.Etc, udevFile)+
 			" is not written, as ethtool is not installed: up turns offload off by itself")
 	}

@@ -52,7 +52,7 @@ func (b boxLooks) list() []look {
 		look{b.Name, "way of answers", withKernel(b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, addr := range b.Addrs() {
-		for _, p := range b.Profile.Network.PortsFor(addr) {
+		for _, p := range network.Admitted(b.Box, addr) {
 			looks = append(looks, portLooks{b, p, addr}.list()...)
 		}
 	}

@@ -28,8 +28,13 @@ func Nowhere(b *box.Box, p profiles.Port) (string, error) {
 		return "", nil
 	}
 	external, err := hintedExternal(n)
-	if err != nil || len(external.Addrs) > 0 {
+	if err != nil {
 		return "", err
+	}
+	for _, inside := range b.Addrs() {
+		if external.Addr(inside).IsValid() {
+			return "", nil
+		}
 	}
 	return fmt.Sprintf("%s has no address now", n.External), nil
 }

@@ -210,6 +210,16 @@ func UntrackedHint(rule string) string {
 	return "publish another host port, or remove that rule: " + DeleteCommand(rule)
 }
 
+// Admitted returns the ports at an address of a box that somebody may reach: none where network.allow_from names no network
+// of the family.
+func Admitted(b *box.Box, addr netip.Addr) []profiles.Port {
+	n := b.Profile.Network
+	if len(n.AllowFrom) > 0 && len(n.AllowFor(addr)) == 0 {
+		return nil
+	}
+	return n.PortsFor(addr)
+}
+
 // trip is a packet to or from the box, passing through the host.
 type trip struct {
 	what   string
@@ -250,7 +260,7 @@ func tripsTo(b *box.Box, addr netip.Addr, external netsetup.External) []trip {
 	bridge := b.Profile.Network.Bridge
 	someone := routing.Somewhere(addr)
 	var all []trip
-	for _, p := range b.Profile.Network.PortsFor(addr) {
+	for _, p := range Admitted(b, addr) {
 		at := on(p, addr, external)
 		nowhere := b.Profile.Network.External != "" && !at.IsValid()
 		if p.HostIP.IsLoopback() || nowhere {

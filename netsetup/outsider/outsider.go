@@ -74,7 +74,8 @@ func (o *Outsider) open() error {
 	if err := raiseLink(o.host, o.Device, o.MTU, o.Gateway); err != nil {
 		return err
 	}
-	if err := o.openInside(); err != nil || !six.Possible() {
+	const least6 = 1280 // no IPv6 on a link with less (RFC 8200)
+	if err := o.openInside(); err != nil || o.MTU < least6 || !six.Possible() {
 		return err
 	}
 	return o.openSix()

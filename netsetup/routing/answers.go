@@ -114,7 +114,7 @@ func (f Facts) near(own address, bridge string, subnet netip.Prefix) (Way, bool)
 // defaultOver returns the best default route over a device: of the main table, else of another table.
 func (f Facts) defaultOver(device string) (best entry, found bool) {
 	for _, e := range f.routes {
-		if e.Device != device || e.kind != unix.RTN_UNICAST || e.Dst.Bits() > 1 {
+		if e.Device != device || e.kind != unix.RTN_UNICAST || e.Dst.Bits() > splitBits(e.Dst.Addr().Is6()) {
 			continue
 		}
 		if !found || before(e, best) {

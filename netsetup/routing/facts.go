@@ -50,9 +50,18 @@ type Lists struct {
 // Plain reports whether the rules are the kernel's own three, and all default routes lead to a single device: then all
 // packets to others leave by the same way. A table of boxrun's is not plain: the table may have to go.
 func (l Lists) Plain() bool {
-	return len(DefaultLinks(l.Routes, 1)) <= 1 &&
+	return len(DefaultLinks(l.Routes, splitBits(l.Family == netlink.FAMILY_V6))) <= 1 &&
 		!slices.ContainsFunc(l.Rules, func(r netlink.Rule) bool { return !kernels(r) }) &&
 		!slices.ContainsFunc(l.Routes, func(r netlink.Route) bool { return ownTable(r.Table) })
+}
+
+// splitBits returns how long a prefix may be of which VPN clients route several instead of a default route: the halves of
+// IPv4, and the parts of 2000::/3 in IPv6.
+func splitBits(six bool) int {
+	if six {
+		return 4
+	}
+	return 1
 }
 
 // kernels reports whether a rule is one of the three of a new kernel, or says the same.
@@ -62,8 +71,8 @@ func kernels(r netlink.Rule) bool {
 		r.SuppressPrefixlen < 0 && !unjudged(r)
 }
 
-// DefaultLinks returns the indexes of the devices that default routes of any table lead to, each once. With 1 for bits
-// the halves of the world, which VPN clients route, count as well; with 32 every route counts.
+// DefaultLinks returns the indexes of the devices that default routes of any table lead to, each once. With
+// splitBits for bits the parts of the world, which VPN clients route, count as well; with 32 every route counts.
 func DefaultLinks(routes []netlink.Route, bits int) []int {
 	var links []int
 	for _, r := range routes {
