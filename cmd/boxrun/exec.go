@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,10 +56,17 @@ environment. Flags of exec stand before PROFILE.`,
 	return cmd
 }
 
+// isBox reports whether a box, or a profile, has the name of an argument.
+func (a *app) isBox(arg string) bool {
+	name := profiles.BoxName(arg)
+	_, err := a.launcher().Load(name)
+	return !errors.Is(err, fs.ErrNotExist) || a.search.Knows(name)
+}
+
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
 // why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
-	if user, box, at := strings.Cut(arg, "@"); at && !a.search.Knows(arg) && a.search.Knows(box) {
+	if user, box, at := strings.Cut(arg, "@"); at && !a.isBox(arg) && a.isBox(box) {
 		return usageError{errors.New(habits.UserOfName(user, box))}
 	}
 	name, store := profiles.BoxName(arg), a.launcher().Store

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,10 +49,11 @@ func due(p profiles.Profile) (size amount.Bytes, due bool) {
 		return 0, false
 	}
 	info, err := os.Stat(p.Storage.Overlay)
-	if err == nil {
-		size = amount.Bytes(info.Size()) //nolint:gosec // not negative
+	if err != nil { // of a file system that cannot tell nothing is known, and no image is put in the place of another
+		return 0, p.Storage.OverlaySize > 0 && errors.Is(err, fs.ErrNotExist)
 	}
-	return size, size < p.Storage.OverlaySize && (err != nil || info.Mode().IsRegular())
+	size = amount.Bytes(info.Size()) //nolint:gosec // not negative
+	return size, size < p.Storage.OverlaySize && info.Mode().IsRegular()
 }
 
 // KeptLarger returns the warning for an image larger than the profile's overlay_size; "" for any other. Nothing shrinks
