@@ -2,13 +2,14 @@ package tasks
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
 // Run does the tasks 0 to n-1, at most limit of them at a time, and returns when all are done. before returns the tasks
 // to be done before a task; numbers out of range and the task itself are skipped. Tasks must not wait for each other in a
-// circle. do is given the turn of the task.
+// circle. Tasks with none before them begin in order. do is given the turn of the task.
 func Run(n, limit int, before func(task int) []int, do func(task int, turn *Turn)) {
 	turns := turns(n)
 	done := make([]chan struct{}, n)
@@ -18,17 +19,25 @@ func Run(n, limit int, before func(task int) []int, do func(task int, turn *Turn
 	running := make(chan struct{}, limit)
 	var all sync.WaitGroup
 	for i := range n {
-		all.Go(func() {
+		run := func() {
 			defer close(done[i])
 			defer turns[i].End()
-			for _, first := range before(i) {
-				if first != i && 0 <= first && first < n {
-					<-done[first]
-				}
-			}
-			running <- struct{}{}
 			defer func() { <-running }()
 			do(i, turns[i])
+		}
+		firsts := slices.DeleteFunc(slices.Clone(before(i)), func(first int) bool { return first == i || first < 0 || first >= n })
+		if len(firsts) == 0 {
+			running <- struct{}{}
+			all.Go(run)
+			continue
+		}
+		turns[i].End() // who waits keeps nobody waiting
+		all.Go(func() {
+			for _, first := range firsts {
+				<-done[first]
+			}
+			running <- struct{}{}
+			run()
 		})
 	}
 	all.Wait()
@@ -54,7 +63,7 @@ func turns(n int) []*Turn {
 // courtesy is how long a task waits for earlier turns: a task that takes long keeps no other from its work.
 const courtesy = 3 * time.Second
 
-// Await waits until all earlier turns have ended, for the time of courtesy at most.
+// Await waits until all earlier turns have ended, for the time of courtesy at most. A turn that has ended waits for none.
 func (t *Turn) Await(ctx context.Context) {
 	if t == nil {
 		return
@@ -64,6 +73,8 @@ func (t *Turn) Await(ctx context.Context) {
 	for _, earlier := range t.earlier {
 		select {
 		case <-earlier.ended:
+		case <-t.ended:
+			return
 		case <-ctx.Done():
 			return
 		}

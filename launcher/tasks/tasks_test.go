@@ -89,3 +89,17 @@ func TestTurns(t *testing.T) {
 	alone.Await(t.Context())
 	alone.End()
 }
+
+// A task that waits for others to be done takes no turn, and keeps those from theirs neither before nor after.
+func TestTurnsOfTasksThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		Run(3, 3, func(i int) []int { return map[int][]int{0: {1}, 1: {2}}[i] }, func(i int, turn *Turn) {
+			turn.Await(t.Context())
+			time.Sleep(time.Second)
+		})
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("three tasks of a second, one after the other, took %v", took)
+		}
+	})
+}
