@@ -39,22 +39,22 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 	if d.Definition, err = build.Outdated(ctx, &now); err != nil || !b.Alive() {
 		return d, err
 	}
-	d.Drift, err = l.driftOf(b, nil)
+	d.Drift, err = l.driftOf(b)
 	return d, err
 }
 
 // driftOf returns a line for everything out of place in a running box: what it needs of the host, and its limits by the
-// profile as it is now; nil: by the profile of the start.
-func (l *Launcher) driftOf(b *box.Box, now *profiles.Profile) ([]string, error) {
+// profile of the start.
+func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	k, err := network.OpenKernel()
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	return l.driftIn(network.NewSurvey(l.Store, k), b, now)
+	return l.driftIn(network.NewSurvey(l.Store, k), b, nil)
 }
 
-// driftIn is driftOf in a survey of all boxes.
+// driftIn is driftOf in a survey of all boxes, with the limits by the profile as it is now; nil: by that of the start.
 func (l *Launcher) driftIn(v *network.Survey, b *box.Box, now *profiles.Profile) ([]string, error) {
 	lines, err := v.Drift(b)
 	if err != nil {

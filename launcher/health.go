@@ -158,7 +158,7 @@ func (l *Launcher) lookNow(ctx context.Context, b *box.Box) (health.Facts, error
 	}
 	drifted := make(chan drift, 1)
 	go func() {
-		lines, err := l.driftOf(b, nil)
+		lines, err := l.driftOf(b)
 		drifted <- drift{lines, err}
 	}()
 	look := health.LookAt(ctx, b)

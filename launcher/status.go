@@ -175,16 +175,19 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 
 // lookAround completes the status of a running box with what the host's network shows.
 func lookAround(l *Launcher, b *box.Box, now *profiles.Profile, d *Detail) error {
-	drift, err := l.driftOf(b, now)
+	k, err := network.OpenKernel()
 	if err != nil {
 		return err
 	}
-	d.Drift = drift
+	defer k.Close()
+	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k), b, now); err != nil {
+		return err
+	}
 	contested, err := network.Contested(b)
 	if err != nil {
 		return err
 	}
-	off, err := network.Offload(b)
+	off, err := network.Offload(k, b)
 	d.Contested, d.Offload = NonNil(contested), NonNil(off)
 	return err
 }

@@ -68,14 +68,14 @@ func (p *Plan) Inherit(old Plan) {
 
 // view returns the kernel as package offload sees it.
 func (k *Kernel) view() offload.View {
-	return offload.View{Eth: k.eth, Need: k.uplinks, Enter: InNetworkOf, Veth: func(pid int, device string) (string, error) {
+	return offload.View{Eth: k.eth, Need: k.Uplinks, Enter: InNetworkOf, Veth: func(pid int, device string) (string, error) {
 		link, err := BoxLink(pid, device)
 		return link.Veth, err
 	}}
 }
 
-// uplinks returns what the uplinks of the host need, looked up or kept.
-func (k *Kernel) uplinks() (offload.Need, error) {
+// Uplinks returns what the uplinks of the host need, looked up or kept.
+func (k *Kernel) Uplinks() (offload.Need, error) {
 	if k.need != nil {
 		return *k.need, nil
 	}

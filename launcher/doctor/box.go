@@ -140,7 +140,7 @@ func (b boxLooks) address(context.Context) Check {
 
 // rules compares the rules and devices made for the box with its plan.
 func (b boxLooks) rules(k *netsetup.Kernel) []Check {
-	off, err := network.Offload(b.Box)
+	off, err := network.Offload(k, b.Box)
 	if err != nil {
 		return []Check{broken(err)}
 	}

@@ -2,18 +2,22 @@ package network
 
 import (
 	"boxrun/launcher/box"
+	"boxrun/netsetup"
 	"boxrun/netsetup/offload"
 	"boxrun/profiles"
 )
 
 // Offload returns a line for each direction in which checksums of the box's packets are not left to devices, with the
 // reason: the profile, or an uplink of the host by name and driver.
-func Offload(b *box.Box) ([]string, error) {
+func Offload(k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
 		return nil, nil
 	}
-	need, err := NeedOf(b.Profile.Network)
-	return offload.Mode(b.Profile.Network.Offload).Tell(b.Veth, BoxDevice, need), err
+	mode, need, err := offload.Mode(b.Profile.Network.Offload), offload.Need{}, error(nil)
+	if mode == offload.Auto {
+		need, err = k.Uplinks()
+	}
+	return mode.Tell(b.Veth, BoxDevice, need), err
 }
 
 // NeedOf returns what the uplinks of the host need; nothing for a profile that does not ask.
