@@ -50,15 +50,7 @@ test -e /etc/systemd/system/multi-user.target.wants/boxrun@page.service; boxrun 
 // newControl has three hosts with sshd and without boxrun, and Ansible for them.
 func newControl(t *testing.T) control {
 	t.Helper()
-	hosts, err := testhost.NewCluster(t.Context(), 3, func(step string) { t.Log(step) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := testhost.CloseAll(hosts); err != nil {
-			t.Error(err)
-		}
-	})
+	hosts := threeHosts(t)
 	c := control{site{t: t, hosts: hosts}, t.TempDir()}
 	if err := testhost.Build(t.Context(), c.dir); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,8 @@ type site struct {
 	box   string // to which things happen
 }
 
-func newSite(t *testing.T) site {
+// threeHosts boots the hosts, and removes them at the end of the test.
+func threeHosts(t *testing.T) []*testhost.Host {
 	t.Helper()
 	hosts, err := testhost.NewCluster(t.Context(), 3, func(step string) { t.Log(step) })
 	if err != nil {
@@ -42,6 +43,12 @@ func newSite(t *testing.T) site {
 			t.Error(err)
 		}
 	})
+	return hosts
+}
+
+func newSite(t *testing.T) site {
+	t.Helper()
+	hosts := threeHosts(t)
 	bin := t.TempDir()
 	if err := testhost.Build(t.Context(), bin); err != nil {
 		t.Fatal(err)
