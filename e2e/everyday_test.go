@@ -59,7 +59,7 @@ func (h host) systemdIsTold() {
 	h.profile("told", `image = "/srv/web"
 [systemd]
 environment = { PLAIN = "two words", QUOTES = "a \"b\" \\c '", DOLLAR = "$HOME ${PLAIN} $$", PERCENT = "100%% %%i %%%%", EMPTY = "" }
-mask        = ["cron.service", "systemd-logind.service"]
+mask        = ["cron.service", "systemd-logind.service", "dev-mqueue.mount"]
 `)
 	h.must("boxrun", "up", "told")
 	h.gives(`DOLLAR=$HOME ${PLAIN} $$
@@ -73,6 +73,7 @@ grep -E '^(PLAIN|QUOTES|DOLLAR|PERCENT|EMPTY)=' | sort`)
 		"sh", "-c", `echo "$PLAIN"; echo "$DOLLAR"; echo "$PERCENT"; echo "$QUOTES"; echo "$HOME"`)
 	h.gives("two words\n", "boxrun", "exec", "-u", "nobody", "told", "--", "printenv", "PLAIN")
 	h.gives("masked\ninactive\n", "boxrun", "exec", "told", "--", "systemctl", "show", "-P", "LoadState", "-P", "ActiveState", "systemd-logind.service")
+	h.gives("/dev/hugepages\n", "boxrun", "exec", "told", "--", "sh", "-c", "awk '$2 ~ \"^/dev/(mqueue|hugepages)$\" { print $2 }' /proc/mounts")
 	r := h.run("boxrun", "exec", "told", "--", "systemctl", "start", "systemd-logind.service")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "is masked") {
 		h.t.Errorf("starting it: %v, want it refused as masked", r)

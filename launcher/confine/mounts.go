@@ -194,11 +194,13 @@ func whereItIs(err error) error {
 // maskDir has the links that mask units, as boxrun wrote them.
 const maskDir = "/etc/boxrun/masks"
 
+// unitMasks is where systemd finds the masks, ahead of an administrator's own units.
+const unitMasks = "/run/systemd/system.control"
+
 // maskUnits masks units for the systemd of an image. systemd takes the first file of a unit's name, and looks in two
 // places before an administrator's own: in /etc/systemd/system.control, where "systemctl set-property" writes, and in
 // its like below /run. systemd leaves a /run alone that is mounted already. An image without systemd keeps its own /run.
 func maskUnits() error {
-	const control = "/run/systemd/system.control"
 	path, _ := filepath.EvalSymlinks(initPath)
 	if filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
 		return nil
@@ -208,10 +210,10 @@ func maskUnits() error {
 		err = unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
 	}
 	if err == nil {
-		err = os.MkdirAll(control, 0o755)
+		err = os.MkdirAll(unitMasks, 0o755)
 	}
 	for _, m := range masks {
-		err = errors.Join(err, os.Symlink("/dev/null", control+"/"+m.Name()))
+		err = errors.Join(err, os.Symlink("/dev/null", filepath.Join(unitMasks, m.Name())))
 	}
 	return err
 }
@@ -245,15 +247,16 @@ func keepJournal(inMemory bool) error {
 	return unix.Mount(JournalDir, dir, "", unix.MS_MOVE, "")
 }
 
-// mountAtOnce mounts what systemd would start programs to mount, as its own units do. Where the image has a word on such a
-// unit, systemd mounts.
+// mountAtOnce mounts what systemd would start programs to mount, as its own units do. Where the image or the profile has a
+// word on such a unit, the word holds.
 func mountAtOnce() error {
 	for _, m := range []struct{ kind, dir, unit, condition string }{
 		{"mqueue", "/dev/mqueue", "dev-mqueue.mount", "/proc/sys/fs/mqueue"},
 		{"hugetlbfs", "/dev/hugepages", "dev-hugepages.mount", "/sys/kernel/mm/hugepages"},
 	} {
 		own := "/etc/systemd/system/" + m.unit
-		if !files.Exists("/run/systemd") || !files.Exists(m.condition) || isThere(own) || isThere(own+".d") {
+		if !files.Exists("/run/systemd") || !files.Exists(m.condition) || isThere(own) || isThere(own+".d") ||
+			isThere(filepath.Join(unitMasks, m.unit)) {
 			continue
 		}
 		err := os.MkdirAll(m.dir, 0o755)
