@@ -64,6 +64,9 @@ func lastJournal(s *box.Store, p profiles.Profile) (*os.File, error) {
 // its links is followed, and none leads out. The error tells of what no journal has.
 func (at place) open() (*os.File, error) {
 	root, err := os.Open(at.root)
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, nil // below an overlay image
+	}
 	if err != nil {
 		return nil, files.IgnoreNotExist(err)
 	}

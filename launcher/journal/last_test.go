@@ -41,6 +41,14 @@ func TestLastJournalFollowsNoLink(t *testing.T) {
 	overlay, elsewhere := t.TempDir(), t.TempDir()
 	store := &box.Store{Dir: t.TempDir()}
 	p := profiles.Profile{Storage: profiles.Storage{Root: "overlay", Overlay: overlay}}
+	image := p
+	image.Storage.Overlay = filepath.Join(elsewhere, "overlay.img")
+	if err := os.WriteFile(image.Storage.Overlay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := lastJournal(store, image); dir != nil || err != nil {
+		t.Errorf("below an overlay image there is no journal that could be refused: %v", err)
+	}
 	log := filepath.Join(overlay, "upper/var/log")
 	write := func(dir string) {
 		t.Helper()
