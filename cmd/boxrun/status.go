@@ -40,9 +40,12 @@ has it look when the first process of the box ends, or when the time is over.`,
   boxrun status --check web`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: tab.First(a.tab().Boxes),
-		PreRunE:           unless(&check, a.asRoot),
+		PreRunE: func(cmd *cobra.Command, names []string) error {
+			check = check || watch > 0
+			return unless(&check, a.asRoot)(cmd, names)
+		},
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if check || watch > 0 {
+			if check {
 				return a.check(cmd, names[0], watch)
 			}
 			a.noteOthers(names)

@@ -14,6 +14,7 @@ import (
 
 // foreignVerbs has verbs of other tools, unknown to boxrun, and for each what boxrun does instead.
 func foreignVerbs() map[string]string {
+	const kill = `"boxrun down --timeout 0 PROFILE" kills a box at once`
 	const down, shell = `"boxrun down PROFILE" takes a box away`, `"boxrun shell PROFILE" opens a shell in a box`
 	const remove = down + `, and "boxrun kept rm PROFILE" what it left`
 	const logs, status = `"boxrun logs PROFILE" prints the journal of a box`, `"boxrun status PROFILE" shows all of a box`
@@ -34,7 +35,7 @@ func foreignVerbs() map[string]string {
 		"init":        initial,
 		"journal":     logs,
 		"journalctl":  logs,
-		"kill":        `"boxrun down --timeout 0 PROFILE" kills a box at once`,
+		"kill":        kill,
 		"login":       shell,
 		"port":        `"boxrun status PROFILE" lists the ports of a box, and who can reach them`,
 		"poweroff":    down,
@@ -48,7 +49,7 @@ func foreignVerbs() map[string]string {
 		"run":         `"boxrun up PROFILE" starts a box, and "boxrun exec PROFILE -- COMMAND..." runs a command in it`,
 		"show":        status,
 		"systemctl":   `"boxrun exec PROFILE -- systemctl ..." asks the systemd in a box`,
-		"terminate":   `"boxrun down --timeout 0 PROFILE" kills a box at once`,
+		"terminate":   kill,
 		"update":      `"boxrun enable PROFILE" has a box started at boot and when it dies, and "boxrun up PROFILE" follows a changed profile`,
 		"top":         `"boxrun exec PROFILE -- top" shows the processes of a box, and "boxrun stats" what each box uses`,
 		"wait":        `"boxrun up PROFILE" returns when a box is ready`,
