@@ -94,7 +94,7 @@ func TestTurns(t *testing.T) {
 func TestTurnsOfTasksThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		Run(3, 3, func(i int) []int { return map[int][]int{0: {1}, 1: {2}}[i] }, func(i int, turn *Turn) {
+		Run(3, 3, func(i int) []int { return map[int][]int{0: {1}, 1: {2}}[i] }, func(_ int, turn *Turn) {
 			turn.Await(t.Context())
 			time.Sleep(time.Second)
 		})

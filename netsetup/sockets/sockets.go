@@ -138,6 +138,9 @@ func parseSocket(b []byte) (Socket, error) {
 // services. What cannot be read belongs to processes that are gone or hidden from the caller.
 func Owners(sockets []Socket) map[string]int {
 	owners := map[string]int{}
+	if len(sockets) == 0 {
+		return owners // the look into /proc would be for nothing
+	}
 	for _, s := range sockets {
 		owners[s.Link()] = 0
 	}
