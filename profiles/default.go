@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"time"
+
+	"boxrun/profiles/port"
 )
 
 // Default returns the profile that a file is decoded over. The name, file and image are empty. The hostname and the
@@ -15,7 +17,7 @@ func Default() Profile {
 			Mode:      BridgeMode,
 			Bridge:    "sbr0",
 			Subnet:    netip.MustParsePrefix("10.22.0.0/16"),
-			Ports:     []Port{},
+			Ports:     []port.Port{},
 			AllowFrom: []netip.Prefix{},
 			DNS:       []netip.Addr{},
 			Search:    []string{},

@@ -90,36 +90,6 @@ func checkLocated(t *testing.T, spots map[string]spot, text, path string, value 
 	}
 }
 
-// FuzzPort: what is a port stays the same port when it is printed and read, in both forms.
-func FuzzPort(f *testing.F) {
-	for _, s := range []string{
-		"80", "80:81", "127.0.0.1:8080:80/tcp", "9000-9100:1-101/udp", "tcp:8080:80", "udp:53", "[::1]:80:80", "0.0.0.0:80->81/tcp",
-		"1-65535", "sctp:1", "80/", ":", "-", "1:2:3:4",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, err := ParsePort(s)
-		if err != nil {
-			return
-		}
-		if p.Count == 0 || p.Host == 0 || p.Container == 0 || int(p.Host)+int(p.Count) > 65536 || int(p.Container)+int(p.Count) > 65536 {
-			t.Errorf("%q: got %+v", s, p)
-		}
-		printed := p // as every address, which 0.0.0.0 is in what is printed
-		printed.Only4 = false
-		again, err := ParsePort(p.String())
-		if err != nil || again != printed {
-			t.Errorf("%q: printed as %s, read as %v, %v", s, p, again, err)
-		}
-		text, _ := p.MarshalTOML()
-		again, err = ParsePort(strings.Trim(string(text), `"`))
-		if err != nil || again != p {
-			t.Errorf("%q: in TOML %s, read as %v, %v", s, text, again, err)
-		}
-	})
-}
-
 func globbed(f *testing.F, pattern string) []string {
 	f.Helper()
 	var texts []string

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"boxrun/profiles/amount"
+	"boxrun/profiles/port"
 )
 
 // Profile describes a box. A Profile returned by Load is valid: names, ports, prefixes and durations are parsed, paths
@@ -48,7 +49,7 @@ type Network struct {
 	MTU       int            `json:"mtu" toml:"mtu"`                   // bytes; 0: the MTU of the external interface
 	IP        netip.Addr     `json:"ip" toml:"ip"`                     // zero: the next free address
 	External  string         `json:"external" toml:"external"`
-	Ports     []Port         `json:"ports" toml:"ports"`
+	Ports     []port.Port    `json:"ports" toml:"ports"`
 	AllowFrom []netip.Prefix `json:"allow_from" toml:"allow_from"`
 	DNS       []netip.Addr   `json:"dns" toml:"dns"` // empty: the host's upstream servers
 	Search    []string       `json:"search" toml:"search"`
@@ -57,16 +58,6 @@ type Network struct {
 	Offload    string   `json:"offload" toml:"offload"`         // auto | off | off-out | off-both | keep
 	Metadata   string   `json:"metadata" toml:"metadata"`       // deny | allow
 	Marks      Marks    `json:"marks" toml:"marks"`
-}
-
-// Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.
-type Port struct {
-	HostIP    netip.Addr `json:"host_ip"` // zero: every address of the host
-	Host      uint16     `json:"host"`
-	Container uint16     `json:"container"`
-	Count     uint16     `json:"count"`           // 1 for a single port
-	Proto     string     `json:"proto"`           // tcp | udp | sctp
-	Only4     bool       `json:"only4,omitempty"` // of every address of the host, those of IPv4 alone
 }
 
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.

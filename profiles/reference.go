@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"boxrun/profiles/amount"
+	"boxrun/profiles/port"
 )
 
 // Entry describes a key of the format, or a table of keys.
@@ -79,7 +80,7 @@ func typeInWords(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
-	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[Port](), reflect.TypeFor[Bind](),
+	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[port.Port](), reflect.TypeFor[Bind](),
 		reflect.TypeFor[amount.Bytes]():
 		return "string"
 	}

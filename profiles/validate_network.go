@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+
+	"boxrun/profiles/port"
 )
 
 // decode reads [network].
@@ -15,7 +17,7 @@ func (n *Network) decode(s *section) {
 	take(s, "mtu", &n.MTU, whole(checkMTU))
 	take(s, "ip", &n.IP, text(optional(parseIPv4)))
 	take(s, "external", &n.External, text(optional(deviceName)))
-	take(s, "ports", &n.Ports, texts(ParsePort))
+	take(s, "ports", &n.Ports, texts(port.Parse))
 	take(s, "allow_from", &n.AllowFrom, texts(clients))
 	take(s, "dns", &n.DNS, texts(nameServer))
 	take(s, "search", &n.Search, texts(domainName))
@@ -119,8 +121,8 @@ func (n *Network) checkFamilies(s *section) {
 
 // PortsFor returns the ports published for a box at an address of either family: on addresses of that family, be it
 // beside others.
-func (n *Network) PortsFor(box netip.Addr) []Port {
-	return slices.DeleteFunc(slices.Clone(n.Ports), func(p Port) bool {
+func (n *Network) PortsFor(box netip.Addr) []port.Port {
+	return slices.DeleteFunc(slices.Clone(n.Ports), func(p port.Port) bool {
 		return p.HostIP.IsValid() && p.Is6() != box.Is6() || p.Only4 && box.Is6()
 	})
 }

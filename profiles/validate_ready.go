@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+
+	"boxrun/profiles/port"
 )
 
 // decode reads [ready]. masked are the units that will never be active, and mode is the mode of the network.
@@ -48,7 +50,7 @@ func checkURL(s string) (string, error) {
 		return "", errors.New("must be a URL such as \"http://:80/healthz\"")
 	}
 	if u.Port() != "" {
-		if _, err := parsePortNumber(u.Port()); err != nil {
+		if _, err := port.ParseNumber(u.Port()); err != nil {
 			return "", err
 		}
 	}

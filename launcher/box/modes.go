@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/netsetup"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // Comments elsewhere about a box's network describe a box behind a bridge. This file has the differences for a box in
@@ -53,7 +54,7 @@ func (b *Box) ShownAddress6() string {
 
 // ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
 // is shown.
-func (b *Box) ShownPort(p profiles.Port) string {
+func (b *Box) ShownPort(p port.Port) string {
 	if b.Bridged() {
 		return p.String()
 	}

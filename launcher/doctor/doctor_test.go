@@ -23,6 +23,7 @@ import (
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/sockets"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // text returns a check as a person would write it down.
@@ -102,11 +103,11 @@ func TestListening(t *testing.T) {
 	server := func(addr string, port uint16, by string) netsetup.Server {
 		return netsetup.Server{Socket: sockets.Socket{Addr: netip.MustParseAddr(addr), Port: port, Proto: "tcp"}, By: by}
 	}
-	web := profiles.Port{Host: 8080, Container: 80, Count: 1, Proto: "tcp"}
-	ftp := profiles.Port{Host: 9000, Container: 9000, Count: 11, Proto: "tcp"}
+	web := port.Port{Host: 8080, Container: 80, Count: 1, Proto: "tcp"}
+	ftp := port.Port{Host: 9000, Container: 9000, Count: 11, Proto: "tcp"}
 	for _, test := range []struct {
 		name    string
-		port    profiles.Port
+		port    port.Port
 		servers []netsetup.Server
 		want    string
 	}{
@@ -253,7 +254,7 @@ func TestConntrack(t *testing.T) {
 func TestHintCloud(t *testing.T) {
 	d := seeded(t, map[string]string{"sys/class/dmi/id/sys_vendor": "Amazon EC2\n"})
 	b := &box.Box{Name: "web"}
-	b.Profile.Network.Ports = []profiles.Port{
+	b.Profile.Network.Ports = []port.Port{
 		{Host: 8080, Container: 80, Count: 1, Proto: "tcp"},
 		{HostIP: netip.MustParseAddr("127.0.0.1"), Host: 5432, Container: 5432, Count: 1, Proto: "tcp"},
 	}

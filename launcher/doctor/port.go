@@ -19,13 +19,13 @@ import (
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
-	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // portLooks looks at a published port of a box.
 type portLooks struct {
 	boxLooks
-	profiles.Port
+	port.Port
 	inside netip.Addr // of the box, in the family in which the port is looked at
 }
 
@@ -44,7 +44,7 @@ func (p portLooks) list() []look {
 }
 
 // portName returns a port as seen from outside: "8080/tcp", or "8080-8089/tcp" for a range.
-func portName(p profiles.Port) string {
+func portName(p port.Port) string {
 	if p.Count > 1 {
 		return fmt.Sprintf("%d-%d/%s", p.Host, p.Host+p.Count-1, p.Proto)
 	}
@@ -69,7 +69,7 @@ func (p portLooks) listens(context.Context) Check {
 
 // listening judges servers, the programs that listen on the port p in the box. A program counts if it serves addr;
 // for the zero addr any program of IPv4 counts. Of a range of ports a single answered port is enough.
-func listening(box string, p profiles.Port, addr netip.Addr, servers []netsetup.Server) Check {
+func listening(box string, p port.Port, addr netip.Addr, servers []netsetup.Server) Check {
 	const why = "a packet that gets into the box is refused there"
 	var reached, by []string
 	var elsewhere *netsetup.Server

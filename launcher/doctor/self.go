@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // SelfTest examines the host with a temporary box of hello, the built-in profile. The box has an unused name and an
@@ -53,14 +54,14 @@ func notUp(ctx context.Context, l *launcher.Launcher, p profiles.Profile, cause 
 // selfProfile returns the profile hello with a name, a port and a network that fit this host.
 func selfProfile(ctx context.Context, l *launcher.Launcher, hello profiles.Profile) (profiles.Profile, error) {
 	boxes, boxesErr := l.All()
-	port, err := freePort(ctx)
+	free, err := freePort(ctx)
 	if err := cmp.Or(boxesErr, err); err != nil {
 		return hello, err
 	}
 	p := hello
 	p.Name = fmt.Sprintf("selftest-%d", os.Getpid())
 	p.Hostname = p.Name
-	p.Network.Ports = []profiles.Port{{Host: port, Container: 80, Count: 1, Proto: "tcp"}}
+	p.Network.Ports = []port.Port{{Host: free, Container: 80, Count: 1, Proto: "tcp"}}
 	p.Ready.Hint = ""
 	for _, b := range boxes {
 		if n := b.Profile.Network; b.Bridged() {

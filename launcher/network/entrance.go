@@ -6,7 +6,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/netsetup/routing"
-	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // Entrance is the way of a client outside the host to a published port.
@@ -20,7 +20,7 @@ type Entrance struct {
 // network.external, or the interface of the host's default route. The address is the port's own in the profile, else the
 // first address of the interface, else the gateway of the bridge. The client is the first in allow_from, else an address of
 // the world outside.
-func EntranceOf(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port) (Entrance, error) {
+func EntranceOf(s *box.Store, b *box.Box, inside netip.Addr, p port.Port) (Entrance, error) {
 	n := b.Profile.Network
 	e, err := External(n)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // Exposure says, for each port of a box, who can reach the port.
@@ -34,7 +35,7 @@ func onlyLoopback(n profiles.Network) bool {
 }
 
 // exposed says who can reach a port of a box on a bridge. alone: the host has no IPv4 address for others.
-func exposed(n profiles.Network, p profiles.Port, alone bool) string {
+func exposed(n profiles.Network, p port.Port, alone bool) string {
 	where := "on ALL addresses of the host"
 	switch {
 	case p.HostIP.IsLoopback():

@@ -6,6 +6,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 func TestHintNamesTheAddressOfThePage(t *testing.T) {
@@ -21,11 +22,11 @@ func TestHintNamesTheAddressOfThePage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := &box.Box{Addr: netip.MustParseAddr("10.22.0.2")}
-			port, err := profiles.ParsePort(test.ports)
+			published, err := port.Parse(test.ports)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.Profile.Network = profiles.Network{Mode: test.mode, Ports: []profiles.Port{port}}
+			b.Profile.Network = profiles.Network{Mode: test.mode, Ports: []port.Port{published}}
 			b.Profile.Ready.Hint = hint
 			health := "http://10.22.0.2:8081"
 			if test.mode == profiles.HostMode {

@@ -9,13 +9,13 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
-	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // Nowhere returns the reason nobody can reach a port: the host lacks the address the port is published on. The address
 // may still come, from a VPN or a DHCP server, and go again. Nowhere returns "" for a port published on an existing
 // address.
-func Nowhere(b *box.Box, p profiles.Port) (string, error) {
+func Nowhere(b *box.Box, p port.Port) (string, error) {
 	n := b.Profile.Network
 	switch {
 	case p.HostIP.IsValid():

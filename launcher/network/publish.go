@@ -15,6 +15,7 @@ import (
 	"boxrun/netsetup/offload"
 	"boxrun/netsetup/rules"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // CollectLeases removes the leases of dead owners and returns their paths. Some leases may belong to another runtime.
@@ -215,7 +216,7 @@ func BoxRules(b *box.Box) (netsetup.Box, error) {
 // PublishedPorts returns ports with the addresses they are published on. A port with its own address keeps the address.
 // With network.external, other ports are on the interface's present addresses; otherwise everywhere. If the interface
 // is missing, PublishedPorts returns an error, and no other ports.
-func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port, error) {
+func PublishedPorts(n profiles.Network, ports ...port.Port) ([]netsetup.Port, error) {
 	if n.External == "" {
 		return HostPorts(ports), nil
 	}
@@ -224,7 +225,7 @@ func PublishedPorts(n profiles.Network, ports ...profiles.Port) ([]netsetup.Port
 }
 
 // publishedOn is PublishedPorts for an external interface looked up before.
-func publishedOn(n profiles.Network, external netsetup.External, ports []profiles.Port) []netsetup.Port {
+func publishedOn(n profiles.Network, external netsetup.External, ports []port.Port) []netsetup.Port {
 	if n.External == "" {
 		return HostPorts(ports)
 	}
@@ -252,7 +253,7 @@ func claims(n profiles.Network, published []netsetup.Port) []netsetup.Port {
 }
 
 // HostPorts returns a profile's ports as netsetup takes them.
-func HostPorts(ports []profiles.Port) []netsetup.Port {
+func HostPorts(ports []port.Port) []netsetup.Port {
 	out := make([]netsetup.Port, len(ports))
 	for i, p := range ports {
 		out[i] = netsetup.Port(p)

@@ -10,6 +10,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/netsetup"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // RefuseNetwork requires a bridge with the same settings as for other boxes on the bridge, a subnet in use by nobody
@@ -109,11 +110,11 @@ func RefusePublished(p profiles.Profile, others []*box.Box) error {
 	var errs []error
 	for _, b := range others {
 		theirs := claimed(b.Profile.Network, p.Network.External, b.Profile.Network.Ports)
-		for i, port := range p.Network.Ports {
-			ours := claimed(p.Network, b.Profile.Network.External, []profiles.Port{port})
+		for i, wanted := range p.Network.Ports {
+			ours := claimed(p.Network, b.Profile.Network.External, []port.Port{wanted})
 			if number, ok := Meet(ours, theirs); ok {
 				errs = append(errs, fault.Refused(fmt.Sprintf("take another host port, or run \"boxrun down %s\" first", b.Name),
-					"%s: network.ports[%d]: host port %d/%s is taken by box %q", p.File, i, number, port.Proto, b.Name))
+					"%s: network.ports[%d]: host port %d/%s is taken by box %q", p.File, i, number, wanted.Proto, b.Name))
 			}
 		}
 	}
@@ -123,14 +124,14 @@ func RefusePublished(p profiles.Profile, others []*box.Box) error {
 // claimed returns the addresses and ports a profile may occupy, seen from a box with external interface beside. The
 // addresses of network.external come and go. So two boxes on the same interface always conflict, on every address. On
 // different interfaces their addresses are apart, and only present addresses count.
-func claimed(n profiles.Network, beside string, ports []profiles.Port) []netsetup.Port {
+func claimed(n profiles.Network, beside string, ports []port.Port) []netsetup.Port {
 	published, err := PublishedPorts(n, ports...)
 	apart := deviceOf(n.External) != deviceOf(beside)
 	if n.External == "" || err == nil && len(published) >= len(ports) && apart {
 		return published
 	}
 	if beside != "" && apart {
-		ports = slices.DeleteFunc(slices.Clone(ports), func(p profiles.Port) bool { return !p.HostIP.IsValid() })
+		ports = slices.DeleteFunc(slices.Clone(ports), func(p port.Port) bool { return !p.HostIP.IsValid() })
 	}
 	return HostPorts(ports)
 }
@@ -152,7 +153,7 @@ func deviceOf(name string) string {
 func Meet(ours, theirs []netsetup.Port) (number uint16, ok bool) {
 	for _, a := range ours {
 		for _, b := range theirs {
-			if number, ok = profiles.Port(a).Overlap(profiles.Port(b)); ok {
+			if number, ok = port.Port(a).Overlap(port.Port(b)); ok {
 				return number, true
 			}
 		}

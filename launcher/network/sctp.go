@@ -8,12 +8,13 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/netsetup"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // RefuseSCTP refuses ports of SCTP on a host whose kernel neither has SCTP nor finds SCTP among its modules: no program in
 // a box could listen there. The look loads nothing. Error: ErrRefused.
 func RefuseSCTP(p profiles.Profile) error {
-	i := slices.IndexFunc(p.Network.Ports, func(port profiles.Port) bool { return port.Proto == "sctp" })
+	i := slices.IndexFunc(p.Network.Ports, func(port port.Port) bool { return port.Proto == "sctp" })
 	if i < 0 || hasProtocol("SCTP") {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
-	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // RepairCommand repairs everything of boxrun's on the host.
@@ -174,7 +174,7 @@ func untracked(f firewall.State, b *box.Box, external netsetup.External) []fault
 
 // on returns the address of the host at which clients reach a port of a box at an address of either family: the port's own,
 // or the first of the external interface; zero for none.
-func on(p profiles.Port, box netip.Addr, external netsetup.External) netip.Addr {
+func on(p port.Port, box netip.Addr, external netsetup.External) netip.Addr {
 	if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
 		return p.HostIP
 	}
@@ -184,7 +184,7 @@ func on(p profiles.Port, box netip.Addr, external netsetup.External) netip.Addr 
 // Untracked returns the rule that keeps connection tracking from a published port of a box at an address of either family,
 // or from its answers, "" for none: for clients outside, who come in by a device and ask an address of the host, or for the
 // host itself.
-func Untracked(f firewall.State, b *box.Box, addr netip.Addr, p profiles.Port, device string, at netip.Addr) string {
+func Untracked(f firewall.State, b *box.Box, addr netip.Addr, p port.Port, device string, at netip.Addr) string {
 	here, someone := p.HostIP, routing.Somewhere(addr)
 	switch {
 	case here.IsValid() && !here.IsUnspecified():
@@ -212,7 +212,7 @@ func UntrackedHint(rule string) string {
 
 // Admitted returns the ports at an address of a box that somebody may reach: none where network.allow_from names no network
 // of the family.
-func Admitted(b *box.Box, addr netip.Addr) []profiles.Port {
+func Admitted(b *box.Box, addr netip.Addr) []port.Port {
 	n := b.Profile.Network
 	if len(n.AllowFrom) > 0 && len(n.AllowFor(addr)) == 0 {
 		return nil

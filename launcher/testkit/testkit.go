@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // WantText fails the test where got is not want.
@@ -166,7 +167,7 @@ func Profile(name string, change func(*profiles.Profile)) profiles.Profile {
 func Ports(specs ...string) func(*profiles.Profile) {
 	return func(p *profiles.Profile) {
 		for _, spec := range specs {
-			port, err := profiles.ParsePort(spec)
+			port, err := port.Parse(spec)
 			if err != nil {
 				panic(err)
 			}

@@ -9,11 +9,11 @@ import (
 	"strconv"
 	"syscall"
 
+	"boxrun/profiles/port"
+
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-
-	"boxrun/profiles"
 )
 
 // markTable begins the name of a table with rules to mark packets. The number of the process follows.
@@ -63,7 +63,7 @@ func markRequests(f filter) []*nl.NetlinkRequest {
 }
 
 // markFamily returns the requests for the family of an address of the box.
-func markFamily(addr netip.Addr, ports []profiles.Port) []*nl.NetlinkRequest {
+func markFamily(addr netip.Addr, ports []port.Port) []*nl.NetlinkRequest {
 	table, family := markTable+strconv.Itoa(os.Getpid()), familyOf(addr)
 	requests := []*nl.NetlinkRequest{nftRequest(family, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE,
 		text(unix.NFTA_TABLE_NAME, table), be32(unix.NFTA_TABLE_FLAGS, tableOwned))}
@@ -82,7 +82,7 @@ func markFamily(addr netip.Addr, ports []profiles.Port) []*nl.NetlinkRequest {
 }
 
 // markRules returns the rules of a chain, as lists of the kernel's expressions.
-func markRules(addr netip.Addr, ports []profiles.Port) [][]*nl.RtAttr {
+func markRules(addr netip.Addr, ports []port.Port) [][]*nl.RtAttr {
 	const dport, flags = 2, 13 // offsets in the header of tcp
 	h := headerFor(addr)
 	is := func(protocol byte) []*nl.RtAttr {
@@ -102,7 +102,7 @@ func markRules(addr netip.Addr, ports []profiles.Port) [][]*nl.RtAttr {
 	return rules
 }
 
-func within(p profiles.Port) []*nl.RtAttr {
+func within(p port.Port) []*nl.RtAttr {
 	return []*nl.RtAttr{
 		compare(unix.NFT_CMP_GTE, binary.BigEndian.AppendUint16(nil, p.Host)...),
 		compare(unix.NFT_CMP_LTE, binary.BigEndian.AppendUint16(nil, p.Host+p.Count-1)...),

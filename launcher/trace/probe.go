@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/netsetup/outsider"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // probe is the connections made by the trace to a published port, one in each family.
@@ -40,7 +41,7 @@ const (
 
 // openProbe makes a network to stand for a client outside, and connections to a port, on the addresses of each family that
 // the port is published on.
-func openProbe(s *box.Store, b *box.Box, ports []profiles.Port) (*probe, error) {
+func openProbe(s *box.Store, b *box.Box, ports []port.Port) (*probe, error) {
 	const wire = 1500
 	o, err := outsider.Open(wire)
 	if err != nil {
@@ -62,7 +63,7 @@ func openProbe(s *box.Store, b *box.Box, ports []profiles.Port) (*probe, error) 
 
 // newAttempt returns a connection to a published port of the box at an address of either family. For a port on 127.0.0.1
 // the host itself is the client.
-func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port, o *outsider.Outsider) (attempt, error) {
+func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p port.Port, o *outsider.Outsider) (attempt, error) {
 	way, err := network.EntranceOf(s, b, inside, p)
 	client := o.Source(inside)
 	a := attempt{from: client.String(), to: way.To, proto: p.Proto, dial: o.Dial}
@@ -77,7 +78,7 @@ func newAttempt(s *box.Store, b *box.Box, inside netip.Addr, p profiles.Port, o 
 }
 
 // probed returns the published ports to connect to: the given one on any address, or the first for 0.
-func (s scope) probed(b *box.Box, port uint16) ([]profiles.Port, error) {
+func (s scope) probed(b *box.Box, port uint16) ([]port.Port, error) {
 	switch {
 	case len(s.ports) > 0 && port == 0:
 		return s.ports[:1], nil

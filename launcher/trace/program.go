@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 
+	"boxrun/profiles/port"
+
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
-
-	"boxrun/profiles"
 )
 
 // filter is what the packets of a box have: an address of the box, or a published port of the box before the translation, or,
@@ -16,7 +16,7 @@ import (
 // source is the host's already.
 type filter struct {
 	addrs       []netip.Addr // of IPv4, and of IPv6 if the box has IPv6
-	ports       []profiles.Port
+	ports       []port.Port
 	connections bool
 }
 

@@ -11,13 +11,14 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/netsetup"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 // scope tells the packets of a trace from all others.
 type scope struct {
 	box        []netip.Addr // of IPv4, and of IPv6 if the box has IPv6
 	host       []netip.Addr // the host's own addresses
-	ports      []profiles.Port
+	ports      []port.Port
 	port       uint16 // in the box; 0: all
 	atHost, in uint32 // numbers of the network namespaces of the host and of the box
 }
@@ -48,7 +49,7 @@ func newScope(b *box.Box, port uint16) (scope, error) {
 }
 
 // publishes reports whether a host port is among the ports of p.
-func publishes(p profiles.Port, port uint16) bool { return port >= p.Host && port-p.Host < p.Count }
+func publishes(p port.Port, port uint16) bool { return port >= p.Host && port-p.Host < p.Count }
 
 // namespaceOf returns the number of a process's network namespace, as the kernel counts.
 func namespaceOf(pid int) (uint32, error) {
@@ -89,7 +90,7 @@ func (s scope) published(a netip.AddrPort, proto string) bool {
 		return false
 	}
 	n := profiles.Network{Ports: s.ports}
-	return slices.ContainsFunc(n.PortsFor(a.Addr()), func(p profiles.Port) bool {
+	return slices.ContainsFunc(n.PortsFor(a.Addr()), func(p port.Port) bool {
 		everywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
 		return p.Proto == proto && publishes(p, a.Port()) && (everywhere || p.HostIP == a.Addr())
 	})

@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
+	"boxrun/profiles/port"
 )
 
 func TestParsePacket(t *testing.T) {
@@ -65,7 +66,7 @@ func TestLike(t *testing.T) {
 func webBox() *box.Box {
 	b := &box.Box{Name: "web", Addr: netip.MustParseAddr("10.22.0.2"), Profile: profiles.Default()}
 	b.Profile.Name, b.Profile.File = "web", "/etc/boxrun/profiles/web.toml"
-	b.Profile.Network.Ports = []profiles.Port{
+	b.Profile.Network.Ports = []port.Port{
 		{Host: 8080, Container: 80, Count: 2, Proto: "tcp"}, {Host: 53, Container: 53, Count: 1, Proto: "udp", HostIP: netip.MustParseAddr("192.0.2.1")},
 	}
 	b.Init.PID = os.Getpid()

@@ -1,4 +1,4 @@
-package profiles
+package port
 
 import (
 	"cmp"
@@ -9,17 +9,27 @@ import (
 	"strings"
 )
 
-// ParsePort reads a published port in any of the forms people know:
+// Port publishes Count consecutive ports of the host, from Host on, as ports of the box from Container on.
+type Port struct {
+	HostIP    netip.Addr `json:"host_ip"` // zero: every address of the host
+	Host      uint16     `json:"host"`
+	Container uint16     `json:"container"`
+	Count     uint16     `json:"count"`           // 1 for a single port
+	Proto     string     `json:"proto"`           // tcp | udp | sctp
+	Only4     bool       `json:"only4,omitempty"` // of every address of the host, those of IPv4 alone
+}
+
+// Parse reads a published port in any of these forms:
 //
 //	[[ip:]host:]container[/proto]    podman's, each port a number or a range; "80" is 80:80
 //	tcp:8080:80, udp:53              systemd-nspawn's
 //	8080:80/tcp                      Apptainer's
 //	[2001:db8::1]:8080:80            an IPv6 address of the host, [::] for all of them
-//	127.0.0.1:8080->80/tcp           what Port.String, docker ps and podman ps print
+//	127.0.0.1:8080->80/tcp           as printed by Port.String, docker ps and podman ps
 //
 // The protocol is tcp by default. Without an address it is every address of the host, with 0.0.0.0 every IPv4 address; localhost means 127.0.0.1.
-// The error states the rule that s breaks, without s.
-func ParsePort(s string) (Port, error) {
+// The error states the broken rule, without s.
+func Parse(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
 		return Port{}, err
@@ -33,8 +43,8 @@ func ParsePort(s string) (Port, error) {
 	if !both {
 		container = host
 	}
-	from, err := parsePortRange(host)
-	to, errBehind := parsePortRange(container)
+	from, err := parseRange(host)
+	to, errBehind := parseRange(container)
 	if err := cmp.Or(err, errBehind); err != nil {
 		return Port{}, err
 	}
@@ -89,9 +99,9 @@ func cutHostIP(s string) (ip netip.Addr, rest string, err error) {
 	if address == localhost {
 		address = "127.0.0.1"
 	}
-	ip, err = parseIPv4(address)
-	if err != nil {
-		return netip.Addr{}, "", fmt.Errorf("the host's address %w", err)
+	ip, err = netip.ParseAddr(address)
+	if err != nil || !ip.Is4() {
+		return netip.Addr{}, "", errors.New("the host's address must be an IPv4 address, or an IPv6 address in brackets")
 	}
 	if ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return netip.Addr{}, "", errors.New("the host's address must be one that an interface can have")
@@ -119,24 +129,24 @@ func cutBracketed(s string) (ip netip.Addr, rest string, err error) {
 	return ip, rest, err
 }
 
-type portRange struct{ first, count uint16 }
+type ports struct{ first, count uint16 }
 
-// parsePortRange reads 80 or 9000-9100.
-func parsePortRange(s string) (portRange, error) {
+// parseRange reads 80 or 9000-9100.
+func parseRange(s string) (ports, error) {
 	low, high, ranged := strings.Cut(s, "-")
-	first, err := parsePortNumber(low)
+	first, err := ParseNumber(low)
 	if err != nil || !ranged {
-		return portRange{first, 1}, err
+		return ports{first, 1}, err
 	}
-	last, err := parsePortNumber(high)
+	last, err := ParseNumber(high)
 	if err == nil && last < first {
 		err = fmt.Errorf("must have ranges that go up, not %d-%d", first, last)
 	}
-	return portRange{first, last - first + 1}, err
+	return ports{first, last - first + 1}, err
 }
 
-// parsePortNumber reads a number from 1 to 65535.
-func parsePortNumber(s string) (uint16, error) {
+// ParseNumber reads a number from 1 to 65535. The error states the broken rule.
+func ParseNumber(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	switch {
 	case errors.Is(err, strconv.ErrSyntax):

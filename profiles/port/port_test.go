@@ -1,12 +1,13 @@
-package profiles
+package port
 
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
-func TestParsePort(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, test := range []struct{ in, want, toml string }{
 		// podman
 		{"80", "0.0.0.0:80->80/tcp", "80:80/tcp"},
@@ -33,7 +34,7 @@ func TestParsePort(t *testing.T) {
 		{"0.0.0.0:8080->80/tcp", "0.0.0.0:8080->80/tcp", "8080:80/tcp"},
 		{"0.0.0.0:9000-9100->9000-9100/udp", "0.0.0.0:9000-9100->9000-9100/udp", "9000-9100:9000-9100/udp"},
 	} {
-		p, err := ParsePort(test.in)
+		p, err := Parse(test.in)
 		if err != nil {
 			t.Errorf("%s: %v", test.in, err)
 			continue
@@ -48,8 +49,8 @@ func TestParsePort(t *testing.T) {
 }
 
 // What is refused, and the words for it, is in testdata/bad/ports.toml.
-func TestParsePortFields(t *testing.T) {
-	got, err := ParsePort("127.0.0.1:9000-9002:80-82/udp")
+func TestParseFields(t *testing.T) {
+	got, err := Parse("127.0.0.1:9000-9002:80-82/udp")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +82,8 @@ func TestPortOverlap(t *testing.T) {
 		{"1-65535", "65535", 65535},
 		{"65535", "1", 0},
 	} {
-		a, errA := ParsePort(test.a)
-		b, errB := ParsePort(test.b)
+		a, errA := Parse(test.a)
+		b, errB := Parse(test.b)
 		if errA != nil || errB != nil {
 			t.Fatal(errA, errB)
 		}
@@ -93,4 +94,34 @@ func TestPortOverlap(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzPort: what is a port stays the same port when it is printed and read, in both forms.
+func FuzzPort(f *testing.F) {
+	for _, s := range []string{
+		"80", "80:81", "127.0.0.1:8080:80/tcp", "9000-9100:1-101/udp", "tcp:8080:80", "udp:53", "[::1]:80:80", "0.0.0.0:80->81/tcp",
+		"1-65535", "sctp:1", "80/", ":", "-", "1:2:3:4",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := Parse(s)
+		if err != nil {
+			return
+		}
+		if p.Count == 0 || p.Host == 0 || p.Container == 0 || int(p.Host)+int(p.Count) > 65536 || int(p.Container)+int(p.Count) > 65536 {
+			t.Errorf("%q: got %+v", s, p)
+		}
+		printed := p // as every address, which 0.0.0.0 is in what is printed
+		printed.Only4 = false
+		again, err := Parse(p.String())
+		if err != nil || again != printed {
+			t.Errorf("%q: printed as %s, read as %v, %v", s, p, again, err)
+		}
+		text, _ := p.MarshalTOML()
+		again, err = Parse(strings.Trim(string(text), `"`))
+		if err != nil || again != p {
+			t.Errorf("%q: in TOML %s, read as %v, %v", s, text, again, err)
+		}
+	})
 }
