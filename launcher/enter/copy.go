@@ -50,21 +50,19 @@ type side struct {
 	Plain          bool // this side makes no files with set-user-ID and set-group-ID bits
 }
 
-// run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
-// copied, such as sockets, get a line on notes.
+// run sends to out, or receives from in. Files that cannot be copied, such as sockets, get a line on notes.
 func (d side) run(in io.Reader, out, notes io.Writer) error {
 	if d.Unpack {
 		return unpack(in, d)
 	}
-	source := d.Source
-	if d.Follow && !contents(source) {
-		led, err := filepath.EvalSymlinks(source)
+	if d.Follow && !contents(d.Source) {
+		led, err := filepath.EvalSymlinks(d.Source)
 		if err != nil {
-			return packer{root: source}.failed(".", err)
+			return packer{root: d.Source}.failed(".", err)
 		}
-		source = led
+		d.Source = led
 	}
-	return pack(out, notes, source)
+	return pack(out, notes, d.Source)
 }
 
 // inside does the part of the box, in a process whose root is the box's root.
