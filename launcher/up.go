@@ -142,6 +142,11 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	u.k.Reread() // an old box may have taken long to stop
+	others, err := u.Others(u.p.Name)
+	if err != nil {
+		return Up{}, err
+	}
+	u.p = network.Follow(u.Store, u.p, others)
 	f, err := u.examine(u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err

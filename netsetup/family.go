@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -70,9 +71,18 @@ func families() []family {
 
 // hasIP6tables reports whether the host has the tools for rules of IPv6, and a kernel that may have such rules.
 func hasIP6tables() bool {
-	_, err := exec.LookPath(string(v6) + "-save")
 	_, absent := os.Stat("/proc/sys/net/ipv6")
-	return err == nil && absent == nil
+	return LacksIP6tables() == nil && absent == nil
+}
+
+// LacksIP6tables returns an error where the tools for rules of IPv6 are not installed.
+func LacksIP6tables() error {
+	for _, name := range []string{"-save", "-restore"} {
+		if _, err := exec.LookPath(string(v6) + name); err != nil {
+			return fmt.Errorf("no %s in %s", string(v6)+name, os.Getenv("PATH"))
+		}
+	}
+	return nil
 }
 
 // Gateway6 returns the bridge's own IPv6 address; zero without a Subnet6.
