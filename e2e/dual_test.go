@@ -76,7 +76,7 @@ func TestBothFamilies(t *testing.T) {
 			t.Errorf("%s: %v (%v), want exit code %d", url, r, err, want)
 		}
 	}
-	h.tells([]string{", fd", "8080->80/tcp on ALL addresses of the host, IPv4 and IPv6",
+	h.tells([]string{", fd", "8080->80/tcp on ALL addresses of the host, for anyone",
 		"0.0.0.0:8081->80/tcp on ALL IPv4 addresses", "[2001:db8:7::1]:8082->80/tcp on that address"}, "boxrun", "status", "dual")
 	t.Run("trace", func(t *testing.T) { h.in(t).tracedSix() })
 	t.Run("rules of others", func(t *testing.T) { h.in(t).othersSix() })

@@ -17,9 +17,9 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 3, 36, 4},
-		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 15, 2},
-		{"down", []string{"boxrun", "down", "counted"}, 3, 4, 3},
+		{"first up", []string{"boxrun", "up", "counted"}, 5, 47, 4},
+		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 3, 21, 2},
+		{"down", []string{"boxrun", "down", "counted"}, 6, 7, 3},
 	} {
 		got := h.counted(c.argv...)
 		if got.start != (c.name == "first up") || len(got.before) > 0 {
