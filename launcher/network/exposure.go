@@ -50,7 +50,7 @@ func exposed(n profiles.Network, p port.Port, alone bool) string {
 		return "from this host only"
 	case !p.HostIP.IsValid() && n.External == "" && alone:
 		return "from this host only: it has no other " + rules.WordsIf(!box.HasIPv6(n), "IPv4 ") + "address"
-	case p.Only4 && n.Subnet6 != "", !p.HostIP.IsValid() && n.External == "" && n.Subnet6 == "" && six.Possible():
+	case p.Only4 && n.Subnet6 != "", !p.HostIP.IsValid() && n.External == "" && !box.HasIPv6(n) && six.Possible():
 		where = "on ALL IPv4 addresses of the host"
 	case p.Is6() && p.HostIP.IsUnspecified():
 		where = "on ALL IPv6 addresses of the host"
