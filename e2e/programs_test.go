@@ -17,8 +17,8 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 5, 47, 4},
-		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 3, 21, 2},
+		{"first up", []string{"boxrun", "up", "counted"}, 5, 49, 4},
+		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 3, 23, 2},
 		{"down", []string{"boxrun", "down", "counted"}, 6, 7, 3},
 	} {
 		got := h.counted(c.argv...)
