@@ -136,7 +136,7 @@ func (h host) lackingSix() {
 	const hidden = "/usr/sbin/ip6tables-restore"
 	h.sh("mv " + hidden + " /root/hidden")
 	r := h.run("boxrun", "up", "hello")
-	if r.Code != 0 || strings.Count(r.Stderr, "boxrun:") != 3 || !strings.Contains(r.Stderr, "ALL IPv4 addresses") ||
+	if r.Code != 0 || strings.Count(r.Stderr, "IPv4 alone") != 1 || !strings.Contains(r.Stderr, "ALL IPv4 addresses") ||
 		!strings.Contains(r.Stderr, "hello: has IPv4 alone, the host cannot give boxes IPv6: no ip6tables-restore in ") {
 		h.t.Errorf("without ip6tables, up says %v", r)
 	}
