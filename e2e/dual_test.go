@@ -125,7 +125,10 @@ func (h host) besideFour() {
 	h.profile("named", "image = \"builtin:hello\"\n[network]\nports = [\"[::]:8093:80\"]\n")
 	h.fails(1, []string{`network.subnet6: auto, but box "`, "on bridge sbr0"}, "boxrun", "up", "named")
 	h.must("boxrun", "down", "four", "hello")
-	h.tells([]string{"[::]:8093->80/tcp on ALL IPv6 addresses of the host"}, "boxrun", "up", "named")
+	if r := h.run("boxrun", "up", "named"); r.Code != 0 || strings.Contains(r.Stderr, "warning") ||
+		!strings.Contains(r.Stderr, "[::]:8093->80/tcp on ALL IPv6 addresses of the host") {
+		h.t.Errorf("up of a box published on all addresses of IPv6: %v", r)
+	}
 	h.must("boxrun", "down", "named")
 }
 
@@ -146,6 +149,17 @@ func (h host) lackingSix() {
 	h.must("boxrun", "down", "hello")
 	h.sh("mv /root/hidden " + hidden)
 	h.same(before, stays()...)
+
+	// The kernel refuses the table nat of IPv6, as a kernel without does: the table is another program's own.
+	h.sh("systemd-run -q --unit=owner sh -c \"(echo 'table ip6 nat { flags owner; }'; sleep 60) | nft -i\"; until nft list tables | grep -q 'ip6 nat'; do sleep 0.01; done")
+	refused := h.dump()
+	h.tells([]string{"hello: has IPv4 alone, the host cannot give boxes IPv6: ", "hello: started at"}, "boxrun", "up", "hello")
+	h.t.Log(h.sh("nft list table ip6 nat; systemctl status owner"))
+	h.tells([]string{"in place"}, "boxrun", "status", "hello")
+	h.must("boxrun", "down", "hello")
+	h.fails(1, []string{"ip6tables-restore"}, "boxrun", "up", "named")
+	h.same(refused, stays()...)
+	h.sh("systemctl stop owner")
 }
 
 // tracedSix has packets of IPv6 die in several ways, and wants trace to say why.

@@ -161,6 +161,10 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		u.Notef("%v; trying again", err)
 		up, err = u.bringUp(ctx, f)
 	}
+	if four, ok := network.FourAlone(u.Store, u.p, err); ok {
+		u.p = four
+		return u.fresh(ctx)
+	}
 	since, lookErr := changes()
 	up.Host = since
 	return up, errors.Join(err, lookErr)

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -74,6 +75,14 @@ func hasIP6tables() bool {
 	_, absent := os.Stat("/proc/sys/net/ipv6")
 	return LacksIP6tables() == nil && absent == nil
 }
+
+// ErrIP6tables is in the chain of an error of ip6tables where iptables has none: the kernel may be without the tables.
+var ErrIP6tables = errors.New("ip6tables failed")
+
+// of6 is an error with ErrIP6tables in its chain, in the words of the error.
+type of6 struct{ error }
+
+func (e of6) Unwrap() []error { return []error{e.error, ErrIP6tables} }
 
 // LacksIP6tables returns an error where the tools for rules of IPv6 are not installed.
 func LacksIP6tables() error {

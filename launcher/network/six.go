@@ -1,11 +1,13 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/netsetup"
 	"boxrun/netsetup/six"
 	"boxrun/profiles"
 	"boxrun/profiles/port"
@@ -25,6 +27,17 @@ func refuse6(p profiles.Profile) error {
 			"%s: network.subnet6: the host cannot give boxes IPv6: %v", p.File, why)
 	}
 	return nil
+}
+
+// FourAlone returns the profile with IPv4 alone after an error of ip6tables, and tells of the error. The error stays where
+// somebody asked for IPv6 by name: ok is false.
+func FourAlone(s *box.Store, p profiles.Profile, why error) (four profiles.Profile, ok bool) {
+	if !errors.Is(why, netsetup.ErrIP6tables) || p.Network.Subnet6 == "" || named6(p.Network) {
+		return p, false
+	}
+	s.Notef("%s: has IPv4 alone, the host cannot give boxes IPv6: %v", p.Name, why)
+	p.Network.Subnet6 = ""
+	return p, true
 }
 
 // Follow returns the profile with IPv4 alone where another box on the bridge has IPv4 alone, as boxes of older boxruns do,
