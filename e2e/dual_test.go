@@ -258,7 +258,7 @@ func (h host) brokenSix() {
 	for _, b := range []struct{ script, said string }{
 		{"ip6tables -t nat -F BOXRUN-DN-dual", "BOXRUN-DN-dual"},
 		{"ip6tables -D FORWARD 1", "BOXRUN-FWD"},
-		{"ip -6 addr flush dev sbr0 scope global", "sbr0 lacks the address"},
+		{"ip -6 addr flush dev sbr0; ip -6 neigh flush dev sbr0", "sbr0 lacks the address"},
 		{"sysctl -qw net.ipv6.conf.sbr0.accept_ra=1", "accept_ra"},
 		{"boxrun exec dual -- ip -6 addr flush dev eth0 scope global", "eth0 lacks the address"},
 		{"boxrun exec dual -- ip -6 neigh flush dev eth0 nud permanent", "eth0 does not know the MAC"},
@@ -273,6 +273,7 @@ func (h host) brokenSix() {
 			h.t.Errorf("%s: doctor says %v, want %s", b.script, r, b.said)
 		}
 		h.must("boxrun", "repair")
+		h.client("curl", "-gsS", "-m", "5", "-o", "/dev/null", sixURL)
 		if r := h.run("boxrun", "status", "dual"); !strings.Contains(r.Stdout, "in place") {
 			h.t.Errorf("%s: after the repair status says %v", b.script, r)
 		}
