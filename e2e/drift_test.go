@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -95,17 +96,25 @@ func (h host) agree(box string) {
 func TestAnOverlapThatComesLater(t *testing.T) {
 	h := newHost(t)
 	h.must("boxrun", "up", "web")
-	h.sh("ip route add 10.22.128.0/17 via 192.0.2.2")
-	const want = "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.128.0/17 by eth0"
+	six := strings.Fields(h.sh("ip -6 route show dev sbr0 proto kernel | grep ^fd"))[0]
+	part := strings.TrimSuffix(six, "64") + "96"
+	h.overlaps("ip route %s 10.22.128.0/17 via 192.0.2.2", "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.128.0/17 by eth0")
+	h.overlaps("ip route %s "+part+" dev eth0", "subnet "+six+" of sbr0 overlaps the route to "+part+" by eth0")
+}
+
+// overlaps adds a route beside the running box web: up, status and doctor say so until the route is gone.
+func (h host) overlaps(route, want string) {
+	h.t.Helper()
+	h.sh(fmt.Sprintf(route, "add"))
 	for _, argv := range [][]string{{"up", "web"}, {"status", "web"}, {"doctor", "web"}} {
 		r := h.run(append([]string{"boxrun"}, argv...)...)
 		if !strings.Contains(r.Stdout+r.Stderr, want) {
-			t.Errorf("boxrun %s does not say %q: %v", strings.Join(argv, " "), want, r)
+			h.t.Errorf("boxrun %s does not say %q: %v", strings.Join(argv, " "), want, r)
 		}
 	}
-	h.sh("ip route del 10.22.128.0/17")
+	h.sh(fmt.Sprintf(route, "del"))
 	if r := h.run("boxrun", "up", "web"); strings.Contains(r.Stderr, "overlaps") {
-		t.Errorf("without the route: %v", r)
+		h.t.Errorf("without the route: %v", r)
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"boxrun/e2e/testhost"
 )
 
-// dualProfile is a box with both families.
+// dualProfile is a box with both families, as boxes are by default.
 func dualProfile(ports string) string {
-	return "image = \"/srv/web\"\n[network]\nsubnet6 = \"auto\"\nports = [" + ports + "]\n[ready]\ntcp = [80]\n"
+	return "image = \"/srv/web\"\n[network]\nports = [" + ports + "]\n[ready]\ntcp = [80]\n"
 }
 
 // six gives the host and the client IPv6 addresses on the wire between them.
@@ -76,15 +76,90 @@ func TestBothFamilies(t *testing.T) {
 			t.Errorf("%s: %v (%v), want exit code %d", url, r, err, want)
 		}
 	}
-	h.tells([]string{", fd", "8080->80/tcp on ALL addresses of the host, IPv4 and IPv6",
+	h.tells([]string{", fd", "8080->80/tcp on ALL addresses of the host, for anyone",
 		"0.0.0.0:8081->80/tcp on ALL IPv4 addresses", "[2001:db8:7::1]:8082->80/tcp on that address"}, "boxrun", "status", "dual")
 	t.Run("trace", func(t *testing.T) { h.in(t).tracedSix() })
 	t.Run("rules of others", func(t *testing.T) { h.in(t).othersSix() })
 	h.brokenSix()
 	reach("after repairs")
+	t.Run("allow_from", func(t *testing.T) { h.in(t).guardedSix() })
 	h.must("boxrun", "down", "dual", "other")
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
 	h.withoutSix()
+	h.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0")
+	t.Run("a bridge of IPv4 alone", func(t *testing.T) { h.in(t).besideFour() })
+	t.Run("no ip6tables", func(t *testing.T) { h.in(t).lackingSix() })
+}
+
+// guardedSix publishes ports for clients of one family alone: nobody of the other family gets an answer.
+func (h host) guardedSix() {
+	h.t.Helper()
+	const four, six = "http://" + testhost.HostAddr + ":", "http://[2001:db8:7::1]:"
+	for _, c := range []struct{ from, port, open, shut string }{
+		{"192.0.2.0/24", "8091", four, six}, {"2001:db8:7::/64", "8092", six, four},
+	} {
+		name := "guarded" + c.port
+		h.profile(name, "image = \"builtin:hello\"\n[network]\nports = [\""+c.port+":80\"]\nallow_from = [\""+c.from+"\"]\n")
+		h.tells([]string{"on ALL addresses of the host, for "}, "boxrun", "up", name)
+		for url, want := range map[string]int{c.open: 0, c.shut: 28} {
+			r, err := h.Client(h.t.Context(), "curl", "-gsS", "-o", "/dev/null", "-m", "1", url+c.port+"/")
+			if r.Code != want || err != nil {
+				h.t.Errorf("allow_from %s: %s%s: %v (%v), want exit code %d", c.from, url, c.port, r, err, want)
+			}
+		}
+	}
+	h.must("boxrun", "down", "guarded8091", "guarded8092")
+	h.sh("rm /etc/boxrun/profiles/guarded*")
+}
+
+// besideFour starts a box on a bridge whose box has IPv4 alone, as boxes of older boxruns have: the two share one network.
+func (h host) besideFour() {
+	h.t.Helper()
+	h.profile("four", "image = \"builtin:hello\"\n[network]\nsubnet6 = \"\"\n")
+	h.must("boxrun", "up", "four")
+	h.tells([]string{"hello: has IPv4 alone, as box four on bridge sbr0 has\n"}, "boxrun", "up", "hello")
+	h.tells([]string{"in place"}, "boxrun", "status", "four")
+	if got := h.sh("ip6tables-save; boxrun repair 2>&1"); strings.Contains(got, "BOXRUN") || !strings.Contains(got, "in place") {
+		h.t.Errorf("beside a box of IPv4 alone there are rules of IPv6, or drift:\n%s", got)
+	}
+	h.profile("named", "image = \"builtin:hello\"\n[network]\nports = [\"[::]:8093:80\"]\n")
+	h.fails(1, []string{`network.subnet6: auto, but box "`, "on bridge sbr0"}, "boxrun", "up", "named")
+	h.must("boxrun", "down", "four", "hello")
+	if r := h.run("boxrun", "up", "named"); r.Code != 0 || strings.Contains(r.Stderr, "warning") ||
+		!strings.Contains(r.Stderr, "[::]:8093->80/tcp on ALL IPv6 addresses of the host") {
+		h.t.Errorf("up of a box published on all addresses of IPv6: %v", r)
+	}
+	h.must("boxrun", "down", "named")
+}
+
+// lackingSix takes ip6tables from the host: a box has IPv4 alone, of which one line tells, unless its profile names IPv6.
+func (h host) lackingSix() {
+	h.t.Helper()
+	before := h.dump()
+	const hidden = "/usr/sbin/ip6tables-restore"
+	h.sh("mv " + hidden + " /root/hidden")
+	r := h.run("boxrun", "up", "hello")
+	if r.Code != 0 || strings.Count(r.Stderr, "IPv4 alone") != 1 || !strings.Contains(r.Stderr, "ALL IPv4 addresses") ||
+		!strings.Contains(r.Stderr, "hello: has IPv4 alone, the host cannot give boxes IPv6: no ip6tables-restore in ") {
+		h.t.Errorf("without ip6tables, up says %v", r)
+	}
+	h.tells([]string{"in place"}, "boxrun", "status", "hello")
+	h.fails(1, []string{"named.toml: network.subnet6: the host cannot give boxes IPv6: no ip6tables-restore in ", "install ip6tables"},
+		"boxrun", "up", "named")
+	h.must("boxrun", "down", "hello")
+	h.sh("mv /root/hidden " + hidden)
+	h.same(before, stays()...)
+
+	// The kernel refuses the table nat of IPv6, as a kernel without does: the table is another program's own.
+	h.sh("nft delete table ip6 nat; systemd-run -q --unit=owner sh -c \"(echo 'table ip6 nat { flags owner; }'; sleep 60) | nft -i\"; " +
+		"for i in $(seq 500); do nft list table ip6 nat | grep -q owner && break; sleep 0.01; done")
+	refused := h.dump()
+	h.tells([]string{"hello: has IPv4 alone, the host cannot give boxes IPv6: ", "hello: started at"}, "boxrun", "up", "hello")
+	h.tells([]string{"in place"}, "boxrun", "status", "hello")
+	h.must("boxrun", "down", "hello")
+	h.fails(1, []string{"ip6tables-restore"}, "boxrun", "up", "named")
+	h.same(refused, stays()...)
+	h.sh("systemctl stop owner")
 }
 
 // tracedSix has packets of IPv6 die in several ways, and wants trace to say why.
@@ -183,7 +258,7 @@ func (h host) brokenSix() {
 	for _, b := range []struct{ script, said string }{
 		{"ip6tables -t nat -F BOXRUN-DN-dual", "BOXRUN-DN-dual"},
 		{"ip6tables -D FORWARD 1", "BOXRUN-FWD"},
-		{"ip -6 addr flush dev sbr0 scope global", "sbr0 lacks the address"},
+		{"ip -6 addr flush dev sbr0; ip -6 neigh flush dev sbr0", "sbr0 lacks the address"},
 		{"sysctl -qw net.ipv6.conf.sbr0.accept_ra=1", "accept_ra"},
 		{"boxrun exec dual -- ip -6 addr flush dev eth0 scope global", "eth0 lacks the address"},
 		{"boxrun exec dual -- ip -6 neigh flush dev eth0 nud permanent", "eth0 does not know the MAC"},
@@ -198,6 +273,7 @@ func (h host) brokenSix() {
 			h.t.Errorf("%s: doctor says %v, want %s", b.script, r, b.said)
 		}
 		h.must("boxrun", "repair")
+		h.client("curl", "-gsS", "-m", "5", "-o", "/dev/null", sixURL)
 		if r := h.run("boxrun", "status", "dual"); !strings.Contains(r.Stdout, "in place") {
 			h.t.Errorf("%s: after the repair status says %v", b.script, r)
 		}

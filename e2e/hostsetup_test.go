@@ -234,7 +234,7 @@ func TestHostShow(t *testing.T) {
 		}
 		rules = append(rules, held.Rules...)
 	}
-	want := strings.Split(strings.TrimSpace(h.sh("for t in raw mangle filter nat; do iptables -t $t -S | grep -e BOXRUN | sed \"s/^/iptables -t $t /\"; done")), "\n")
+	want := strings.Split(strings.TrimSpace(h.sh("for i in iptables ip6tables; do for t in raw mangle filter nat; do $i -t $t -S | grep -e BOXRUN | sed \"s/^/$i -t $t /\"; done; done")), "\n")
 	if len(rules) != len(want) {
 		t.Errorf("host show tells of the rules\n%s\nwant\n%s", strings.Join(rules, "\n"), strings.Join(want, "\n"))
 	}

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// sees gives the address by which a box knows a name, "" where it knows none: as its programs do, by the C library, but
+// sees gives the IPv4 address by which a box knows a name, "" where it knows none: as its programs do, by the C library, but
 // without asking a name server, of which the test host has none.
 func (h host) sees(box, name string) string {
 	h.t.Helper()
-	r := h.run("boxrun", "exec", box, "--", "getent", "-s", "files", "hosts", name)
+	r := h.run("boxrun", "exec", box, "--", "getent", "-s", "files", "ahostsv4", name)
 	address, _, _ := strings.Cut(r.Stdout, " ")
 	return address
 }
@@ -195,7 +195,8 @@ func resolvConfs() []struct{ name, script, want string } {
 			ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf`, same},
 		{"NetworkManager", `mkdir -p /run/NetworkManager
 			printf 'nameserver 192.0.2.2\nnameserver 2001:db8::53\nsearch site.example\n' > /run/NetworkManager/resolv.conf
-			ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf`, same},
+			ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf`,
+			written + "nameserver 192.0.2.2\nnameserver 2001:db8::53\nsearch site.example\n"},
 		{"a cache that nobody knows", "printf 'nameserver 127.0.0.1\\n' > /etc/resolv.conf", written + "# No name server is known.\n"},
 		{"no file", "rm -f /etc/resolv.conf", written + "# No name server is known.\n"},
 	}

@@ -359,10 +359,17 @@ func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
 	}
 }
 
-// A host with IPv6 alone says who reaches a published port: nobody else.
+// A host with IPv6 alone publishes there, and says who reaches a port of a box of IPv4 alone: nobody else.
 func TestHostWithoutIPv4(t *testing.T) {
 	h := newHost(t)
-	h.sh("ip -4 addr flush dev eth0; ip -6 addr add 2001:db8::1/64 dev eth0 nodad")
+	h.sh("ip -4 addr flush dev eth0")
+	h.six()
+	h.tells([]string{"on ALL addresses of the host"}, "boxrun", "up", "web")
+	if got := h.client("curl", "-gsS", "-m", "5", "http://[2001:db8:7::1]/"); !strings.Contains(got, sixPage) {
+		t.Errorf("the client got %q by IPv6", got)
+	}
+	h.must("boxrun", "down", "web")
+	h.sh(`sed -i 's/^\[network\]/&\nsubnet6 = ""/' /etc/boxrun/profiles/web.toml`)
 	r := h.run("boxrun", "up", "web")
 	if want := "from this host only: it has no other IPv4 address"; r.Code != 0 || !strings.Contains(r.Stdout+r.Stderr, want) ||
 		!strings.Contains(h.must("boxrun", "status", "web"), want) {

@@ -108,6 +108,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 	if err != nil {
 		return nil, err
 	}
+	p = network.Follow(d.l.Store, p, others)
 	var k *netsetup.Kernel // nil: the commands are for a clean host
 	if d.l.Caller.Root {
 		if k, err = network.OpenKernel(d.l.Store); err != nil {

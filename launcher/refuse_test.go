@@ -113,7 +113,7 @@ func TestRefuseAnotherBridge(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			n := profiles.Default().Network
+			n := testkit.Profile("new", func(*profiles.Profile) {}).Network
 			test.change(&n)
 			got := ""
 			if err := network.Agree(n, old); err != nil {

@@ -29,12 +29,15 @@ func TestStatusOfEachMode(t *testing.T) {
 	testkit.WantText(t, statusOf(b).Address+", "+b.Where(), "none, without a network")
 
 	b = boxtest.In(t, profiles.BridgeMode, "80")
+	b.Profile.Network.Subnet6 = profiles.AutoSubnet6
 	b.Addr = netip.MustParseAddr("10.22.0.2")
 	s = statusOf(b)
 	testkit.WantText(t, s.Address+" "+s.Ports[0]+" "+b.Where(), "10.22.0.2 0.0.0.0:80->80/tcp at 10.22.0.2")
 	testkit.WantText(t, network.Exposure(b)[0], "0.0.0.0:80->80/tcp on ALL addresses of the host, for anyone who can route to it")
 	b.Profile.Network.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.0/8")}
 	testkit.WantText(t, network.Exposure(b)[0], "0.0.0.0:80->80/tcp on ALL addresses of the host, for 192.0.2.0/24, 127.0.0.0/8 only")
+	b.Profile.Network.Ports[0].Only4 = true
+	testkit.WantText(t, network.Exposure(b)[0], "0.0.0.0:80->80/tcp on ALL IPv4 addresses of the host, for 192.0.2.0/24, 127.0.0.0/8 only")
 }
 
 // With an unreadable image definition, Status still returns the rest of a box's status. Status ends with its context.

@@ -142,6 +142,11 @@ func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
 // fresh starts a box of which nothing exists yet.
 func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	u.k.Reread() // an old box may have taken long to stop
+	others, err := u.Others(u.p.Name)
+	if err != nil {
+		return Up{}, err
+	}
+	u.p = network.Follow(u.Store, u.p, others)
 	f, err := u.examine(u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err
@@ -155,6 +160,10 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 	for tries := 1; errors.Is(err, apptainer.ErrHostAway) && tries < maxTries && ctx.Err() == nil; tries++ {
 		u.Notef("%v; trying again", err)
 		up, err = u.bringUp(ctx, f)
+	}
+	if four, ok := network.FourAlone(u.Store, u.p, err); ok {
+		u.p = four
+		return u.fresh(ctx)
 	}
 	since, lookErr := changes()
 	up.Host = since

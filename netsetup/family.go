@@ -1,6 +1,8 @@
 package netsetup
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -70,9 +72,26 @@ func families() []family {
 
 // hasIP6tables reports whether the host has the tools for rules of IPv6, and a kernel that may have such rules.
 func hasIP6tables() bool {
-	_, err := exec.LookPath(string(v6) + "-save")
 	_, absent := os.Stat("/proc/sys/net/ipv6")
-	return err == nil && absent == nil
+	return LacksIP6tables() == nil && absent == nil
+}
+
+// ErrIP6tables is in the chain of an error of ip6tables where iptables has none: the kernel may be without the tables.
+var ErrIP6tables = errors.New("ip6tables failed")
+
+// of6 is an error with ErrIP6tables in its chain, in the words of the error.
+type of6 struct{ error }
+
+func (e of6) Unwrap() []error { return []error{e.error, ErrIP6tables} }
+
+// LacksIP6tables returns an error where the tools for rules of IPv6 are not installed.
+func LacksIP6tables() error {
+	for _, name := range []string{"-save", "-restore"} {
+		if _, err := exec.LookPath(string(v6) + name); err != nil {
+			return fmt.Errorf("no %s in %s", string(v6)+name, os.Getenv("PATH"))
+		}
+	}
+	return nil
 }
 
 // Gateway6 returns the bridge's own IPv6 address; zero without a Subnet6.

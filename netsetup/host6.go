@@ -179,12 +179,18 @@ func (a *Address) check(k *Kernel) ([]string, error) {
 	return []string{fmt.Sprintf("%s lacks the address %s", a.Device, a.Prefix)}, nil
 }
 
+// ensure puts the link-local address of a bridge of boxrun's back as well: whoever flushed the one address has flushed both,
+// and the host asks for the MACs of boxes from there.
 func (a *Address) ensure(k *Kernel) error {
 	link, err := k.link.LinkByName(a.Device)
 	if err != nil {
 		return err
 	}
-	return six.AddTo(k.link, link, a.Prefix)
+	err = six.AddTo(k.link, link, a.Prefix)
+	if err == nil && link.Attrs().Alias == bridgeAlias(a.Device) {
+		err = six.AddTo(k.link, link, six.LinkLocal(link.Attrs().HardwareAddr))
+	}
+	return err
 }
 
 func (a *Address) undo(k *Kernel) error {

@@ -17,9 +17,9 @@ import (
 var ErrNoBridge = errors.New("is no name for a bridge")
 
 // Overlap returns an error that says why n cannot be put on this host: the bridge's name belongs to another
-// device or is an alternative name, which no rule matches, the bridge has other addresses and not the gateway's, or n.Subnet overlaps an address or a route of another
-// interface. Such a route would lose packets to the bridge, among them packets of an administrator's own connection.
-// Default routes do not count. A bridge that does not exist is fine.
+// device or is an alternative name, which no rule matches, the bridge has other addresses and not the gateway's, or a
+// subnet overlaps an address or a route of another interface. Such a route would lose packets to the bridge, among them
+// packets of an administrator's own connection. Default routes do not count. A bridge that does not exist is fine.
 func Overlap(n Network) error {
 	h := dump.OfHost()
 	addrs, err := dump.Addrs(h, nil, netlink.FAMILY_V4)
@@ -75,12 +75,18 @@ func (k *Kernel) Overlap(n Network) error {
 	if err != nil || bridge == nil {
 		return err
 	}
-	lists, err := k.readLists(v4)
-	if err != nil {
-		return err
-	}
-	for _, r := range lists.Routes {
-		if dst := dump.PrefixOf(r.Dst); !isDefault(dst) && dst.Overlaps(n.Subnet) && routeLink(r) != bridge.Attrs().Index {
+	for _, f := range []family{v4, v6} {
+		if !n.subnet(f).IsValid() {
+			continue
+		}
+		lists, err := k.readLists(f)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(lists.Routes, func(r netlink.Route) bool {
+			dst := dump.PrefixOf(r.Dst)
+			return !isDefault(dst) && dst.Overlaps(n.subnet(f)) && routeLink(r) != bridge.Attrs().Index
+		}) {
 			return Overlap(n)
 		}
 	}

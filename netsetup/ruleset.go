@@ -155,7 +155,12 @@ func (rs rulesets) restore(k *Kernel, all []edits, order []string) map[string]er
 }
 
 // joined joins errors by family.
-func joined(errs map[string]error) error { return errors.Join(errs[string(v4)], errs[string(v6)]) }
+func joined(errs map[string]error) error {
+	if err := errs[string(v6)]; err != nil && errs[string(v4)] == nil {
+		return of6{err}
+	}
+	return errors.Join(errs[string(v4)], errs[string(v6)])
+}
 
 // edits is what is out of place, and the lines of iptables-restore that set things right, by table.
 type edits struct {

@@ -99,7 +99,7 @@ func boxSubnet(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// AutoSubnet6 stands for a network that the host makes up.
+// AutoSubnet6 stands for a network that the host makes up, where the host can give boxes IPv6.
 const AutoSubnet6 = "auto"
 
 // boxSubnet6 reads an IPv6 network for boxes: nothing, auto, or a network of global or unique local addresses. A box has

@@ -17,6 +17,7 @@ func Default() Profile {
 			Mode:      BridgeMode,
 			Bridge:    "sbr0",
 			Subnet:    netip.MustParsePrefix("10.22.0.0/16"),
+			Subnet6:   AutoSubnet6,
 			Ports:     []port.Port{},
 			AllowFrom: []netip.Prefix{},
 			DNS:       []netip.Addr{},

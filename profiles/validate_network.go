@@ -105,7 +105,7 @@ func (n *Network) checkIP(s *section) {
 func (n *Network) checkFamilies(s *section) {
 	refuse := func(key string, i int, six bool, got any) {
 		if six && n.Subnet6 == "" && s.valid("subnet6", at(key, i)) {
-			s.refuse(at(key, i), "is of IPv6, which the box has with subnet6 = \"auto\", got %q", got)
+			s.refuse(at(key, i), "is of IPv6, which the box lacks with subnet6 = \"\", got %q", got)
 		}
 	}
 	for i, p := range n.Ports {

@@ -3,27 +3,48 @@ package box
 import (
 	"net/netip"
 
+	"boxrun/netsetup"
 	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
 // Subnet6 returns the IPv6 network of a bridge: network.subnet6, or a network made from the host's machine-id. The result
 // is zero without IPv6, in the profile or on the host.
-func Subnet6(n profiles.Network) (netip.Prefix, error) {
+func Subnet6(n profiles.Network) netip.Prefix {
 	switch {
 	case n.Mode != profiles.BridgeMode || n.Subnet6 == "" || !six.Possible():
-		return netip.Prefix{}, nil
+		return netip.Prefix{}
 	case n.Subnet6 == profiles.AutoSubnet6:
-		return six.UniqueLocal("/etc", n.Bridge)
+		subnet6, _ := autoSubnet6(n.Bridge) // Lacks6 tells of the error
+		return subnet6
 	}
-	return netip.ParsePrefix(n.Subnet6)
+	subnet6, _ := netip.ParsePrefix(n.Subnet6) // profiles has checked the text
+	return subnet6
+}
+
+// autoSubnet6 returns the network that the host makes up for a bridge, or what the host lacks for IPv6 of boxes.
+func autoSubnet6(bridge string) (netip.Prefix, error) {
+	if err := netsetup.LacksIP6tables(); err != nil {
+		return netip.Prefix{}, err
+	}
+	return six.UniqueLocal("/etc", bridge)
+}
+
+// Lacks6 returns what a host that has IPv6 itself lacks for IPv6 of the network's boxes; nil for nothing, or where the
+// profile has no IPv6.
+func Lacks6(n profiles.Network) error {
+	switch {
+	case n.Mode != profiles.BridgeMode || n.Subnet6 == "" || !six.Possible():
+		return nil
+	case n.Subnet6 == profiles.AutoSubnet6:
+		_, err := autoSubnet6(n.Bridge)
+		return err
+	}
+	return netsetup.LacksIP6tables()
 }
 
 // HasIPv6 reports whether boxes of the network have IPv6 on this host.
-func HasIPv6(n profiles.Network) bool {
-	subnet6, err := Subnet6(n)
-	return err == nil && subnet6.IsValid()
-}
+func HasIPv6(n profiles.Network) bool { return Subnet6(n).IsValid() }
 
 // Addrs returns the addresses of the box: of IPv4, and of IPv6 where the box has IPv6.
 func (b *Box) Addrs() []netip.Addr {
@@ -35,9 +56,8 @@ func (b *Box) Addrs() []netip.Addr {
 
 // Addr6 returns the IPv6 address of the box, which follows from the IPv4 address; zero without IPv6.
 func (b *Box) Addr6() netip.Addr {
-	subnet6, err := Subnet6(b.Profile.Network)
-	if err != nil || !b.Bridged() {
+	if !b.Bridged() {
 		return netip.Addr{}
 	}
-	return six.Beside(b.Profile.Network.Subnet, subnet6, b.Addr)
+	return six.Beside(b.Profile.Network.Subnet, Subnet6(b.Profile.Network), b.Addr)
 }

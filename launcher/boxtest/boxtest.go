@@ -16,6 +16,7 @@ func In(t testing.TB, mode string, ports ...string) *box.Box {
 	t.Helper()
 	b := &box.Box{Name: "web", Phase: box.Running, Profile: profiles.Default()}
 	b.Profile.Name, b.Profile.Hostname, b.Profile.Network.Mode = "web", "web", mode
+	b.Profile.Network.Subnet6 = "" // would be another on each machine
 	testkit.Ports(ports...)(&b.Profile)
 	return alive(t, b)
 }

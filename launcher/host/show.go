@@ -64,7 +64,7 @@ func setupHeld(l *launcher.Launcher, k *netsetup.Kernel, ps []profiles.Profile) 
 // readPlans returns the plans of all records, and a holding for each unreadable record. The host, each bridge and each
 // box have a record.
 func readPlans(l *launcher.Launcher) (plans []netsetup.Plan, unread []netsetup.Holding) {
-	for _, pattern := range []string{"host.json", "bridges/*.json", "boxes/*.json"} {
+	for _, pattern := range []string{"host.json", "host6.json", "bridges/*.json", "boxes/*.json"} {
 		for _, file := range l.Records(pattern) {
 			plan, err := readPlan(file)
 			if err != nil {

@@ -8,6 +8,8 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/netsetup/rules"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 	"boxrun/profiles/port"
 )
@@ -26,23 +28,29 @@ func Exposure(b *box.Box) []string {
 	return lines
 }
 
-// onlyLoopback reports whether the host has no IPv4 address for others: none but its 127.0.0.1 and the bridge's. Where
-// the addresses cannot be read, the host counts as any other.
+// onlyLoopback reports whether the host has no IPv4 address for others: none but its 127.0.0.1 and the bridge's. A box
+// with IPv6 has others on IPv6 as well. Where the addresses cannot be read, the host counts as any other.
 func onlyLoopback(n profiles.Network) bool {
 	addrs, err := netsetup.LocalAddrs()
-	gateway := netsetup.Network{Subnet: n.Subnet}.Gateway()
-	return err == nil && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !a.IsLoopback() && a != gateway })
+	if box.HasIPv6(n) {
+		addrs, err = netsetup.AllLocalAddrs()
+	}
+	shared := netsetup.Network{Subnet: n.Subnet, Subnet6: box.Subnet6(n)}
+	own := []netip.Addr{shared.Gateway(), shared.Gateway6()}
+	return err == nil && !slices.ContainsFunc(addrs, func(a netip.Addr) bool {
+		return !a.IsLoopback() && !a.IsLinkLocalUnicast() && !slices.Contains(own, a)
+	})
 }
 
-// exposed says who can reach a port of a box on a bridge. alone: the host has no IPv4 address for others.
+// exposed says who can reach a port of a box on a bridge. alone: the host has no address for others.
 func exposed(n profiles.Network, p port.Port, alone bool) string {
 	where := "on ALL addresses of the host"
 	switch {
 	case p.HostIP.IsLoopback():
 		return "from this host only"
 	case !p.HostIP.IsValid() && n.External == "" && alone:
-		return "from this host only: it has no other IPv4 address"
-	case p.Only4 && n.Subnet6 != "":
+		return "from this host only: it has no other " + rules.WordsIf(!box.HasIPv6(n), "IPv4 ") + "address"
+	case p.Only4 && n.Subnet6 != "", !p.HostIP.IsValid() && n.External == "" && !box.HasIPv6(n) && six.Possible():
 		where = "on ALL IPv4 addresses of the host"
 	case p.Is6() && p.HostIP.IsUnspecified():
 		where = "on ALL IPv6 addresses of the host"
@@ -50,8 +58,6 @@ func exposed(n profiles.Network, p port.Port, alone bool) string {
 		where = "on that address"
 	case n.External != "":
 		where = "on the addresses of " + n.External
-	case box.HasIPv6(n):
-		where += ", IPv4 and IPv6"
 	}
 	if len(n.AllowFrom) > 0 {
 		return where + ", for " + strings.Join(list.Map(n.AllowFrom, netip.Prefix.String), ", ") + " only"

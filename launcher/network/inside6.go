@@ -11,10 +11,10 @@ import (
 
 // Inside6 returns IPv6 inside the box, nil for a box without.
 func Inside6(b *box.Box) *six.Inside {
-	subnet6, err := box.Subnet6(b.Profile.Network)
-	if err != nil || !b.Addr6().IsValid() {
+	if !b.Addr6().IsValid() {
 		return nil
 	}
+	subnet6 := box.Subnet6(b.Profile.Network)
 	n := netsetup.Network{Bridge: b.Profile.Network.Bridge, Subnet: b.Profile.Network.Subnet, Subnet6: subnet6}
 	return &six.Inside{
 		Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: n.Gateway6(), MAC: n.MACOfOwn(),

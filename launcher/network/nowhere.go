@@ -18,13 +18,13 @@ import (
 func Nowhere(b *box.Box, p port.Port) (string, error) {
 	n := b.Profile.Network
 	switch {
-	case p.HostIP.IsValid():
+	case p.HostIP.IsValid() && !p.HostIP.IsUnspecified():
 		local, err := netsetup.IsLocal(p.HostIP)
 		if err != nil || local {
 			return "", err
 		}
 		return fmt.Sprintf("no interface of this host has %s now", p.HostIP), nil
-	case n.External == "":
+	case n.External == "" || p.HostIP.IsValid():
 		return "", nil
 	}
 	external, err := hintedExternal(n)

@@ -31,11 +31,10 @@ func CollectLeases(s *box.Store) []string {
 // Of returns the bridge network the box's profile asks for.
 func Of(s *box.Store, b *box.Box) netsetup.Network {
 	n := b.Profile.Network
-	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Network{
 		Bridge:  n.Bridge,
 		Subnet:  n.Subnet,
-		Subnet6: subnet6,
+		Subnet6: box.Subnet6(n),
 		MTU:     b.MTU,
 		Offload: offload.Mode(n.Offload),
 		Marks:   uint32(cmp.Or(n.Marks, profiles.Default().Network.Marks)), // older boxruns kept no marks
@@ -209,9 +208,8 @@ const BoxDevice = "eth0"
 func BoxRules(b *box.Box) (netsetup.Box, error) {
 	n := b.Profile.Network
 	ports, err := PublishedPorts(n, n.Ports...)
-	subnet6, _ := box.Subnet6(n) // RefuseNetwork tells of the error
 	return netsetup.Box{
-		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6, Addr: b.Addr, Veth: b.Veth,
+		Name: b.Name, Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: box.Subnet6(n), Addr: b.Addr, Veth: b.Veth,
 		Device: BoxDevice, PID: b.Init.PID, Offload: offload.Mode(n.Offload), Ports: ports, AllowFrom: n.AllowFrom, Others: b.OtherLeases,
 		Metadata: n.Metadata == "allow",
 	}, err

@@ -25,12 +25,10 @@ func RefuseNetwork(p profiles.Profile, others []*box.Box) error {
 			return err
 		}
 	}
-	subnet6, err := box.Subnet6(n)
-	if err != nil {
-		return fault.Refused("write the network itself, such as \"fd12:3456:789a::/64\"",
-			"%s: network.subnet6: making a network from the machine's id: %v", p.File, err)
+	if err := refuse6(p); err != nil {
+		return err
 	}
-	err = netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: subnet6})
+	err := netsetup.Overlap(netsetup.Network{Bridge: n.Bridge, Subnet: n.Subnet, Subnet6: box.Subnet6(n)})
 	if errors.Is(err, netsetup.ErrNoBridge) {
 		return noBridge(p, err)
 	}

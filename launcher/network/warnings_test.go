@@ -14,7 +14,7 @@ import (
 // portBox is a box with the ports given, at 10.22.0.2.
 func portBox(t *testing.T, network string) *box.Box {
 	t.Helper()
-	p, err := profiles.Parse("web.toml", []byte("image = \"/srv/web\"\n[network]\n"+network), "")
+	p, err := profiles.Parse("web.toml", []byte("image = \"/srv/web\"\n[network]\nsubnet6 = \"\"\n"+network), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,6 +159,7 @@ func Fifo(t testing.TB, path string) {
 func Profile(name string, change func(*profiles.Profile)) profiles.Profile {
 	p := profiles.Default()
 	p.Name, p.File = name, "/etc/boxrun/profiles/"+name+".toml"
+	p.Network.Subnet6 = "" // would be another on each machine
 	change(&p)
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,6 +74,15 @@ func UniqueLocal(etc, bridge string) (netip.Prefix, error) {
 	addr := [16]byte{0: 0xfd}
 	copy(addr[1:8], sum[:])
 	return netip.PrefixFrom(netip.AddrFrom16(addr), 64), nil
+}
+
+// LinkLocal returns the link-local address that goes with a MAC (RFC 4291, appendix A).
+func LinkLocal(mac net.HardwareAddr) netip.Prefix {
+	addr := [16]byte{0: 0xfe, 1: 0x80, 11: 0xff, 12: 0xfe}
+	copy(addr[8:11], mac[:3])
+	copy(addr[13:], mac[3:])
+	addr[8] ^= 2
+	return netip.PrefixFrom(netip.AddrFrom16(addr), 64)
 }
 
 // Beside returns the IPv6 address that goes with an IPv4 address: the same place in subnet6 as addr has in subnet. The
