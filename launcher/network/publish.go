@@ -43,6 +43,9 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 	}.LookManagers()
 }
 
+// memory is where the store keeps what iptables-save said, while any box has a record.
+func memory(s *box.Store) rules.Memory { return rules.Memory{Dir: s.Dir, While: s.Path("boxes")} }
+
 // OpenKernel opens the kernel's network state, to apply plans to. While boxes are up, what iptables-save said is kept in the
 // store. Without iptables the error is ErrRefused.
 func OpenKernel(s *box.Store) (*netsetup.Kernel, error) {
@@ -51,7 +54,7 @@ func OpenKernel(s *box.Store) (*netsetup.Kernel, error) {
 		return nil, fault.Refused("install the package iptables", "%v", err)
 	}
 	if err == nil {
-		k.Remember(rules.Memory{Dir: s.Dir, While: HostFile(s)})
+		k.Remember(memory(s))
 	}
 	return k, err
 }

@@ -15,7 +15,6 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/netsetup/outsider"
-	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -270,11 +269,12 @@ func StateOf(s *box.Store, name string, last bool) []files.Removal {
 		return []files.Removal{{Paths: gone}}
 	}
 	gone = append(gone, s.Conf())
-	for _, pattern := range []string{rules.MemoryFiles, ".*.new", "boxes/.*.new", "bridges/.*.new"} {
-		gone = append(gone, s.Records(pattern)...) // ".*.new" is left by a boxrun killed while writing a file
+	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
+		gone = append(gone, s.Records(pattern)...) // left by a boxrun killed while writing a file
 	}
 	dirs := list.Map([]string{"boxes", "bridges", "cni", "leases"}, func(dir string) string { return s.Path(dir) })
-	return []files.Removal{{Paths: gone}, {Paths: append(dirs, s.Dir), IfEmpty: true}}
+	kept := memory(s).Files() // after the directory of the boxes, without which nobody keeps any more
+	return []files.Removal{{Paths: gone}, {Paths: dirs, IfEmpty: true}, {Paths: kept}, {Paths: []string{s.Dir}, IfEmpty: true}}
 }
 
 // Clean takes away what no box needs: leases of the dead, rules and bridges of boxes that are gone, networks of killed

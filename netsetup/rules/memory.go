@@ -14,15 +14,13 @@ import (
 // nothing.
 type Memory struct {
 	Dir   string // of the files, one for each program
-	While string // a file: after its end nothing is kept
+	While string // a file or directory: after its end nothing is kept
 }
 
-// MemoryFiles is the pattern of the files of a Memory.
-const MemoryFiles = "*.kept-rules"
+// Files returns the files that a Memory may have.
+func (m Memory) Files() []string { return []string{m.file("iptables"), m.file("ip6tables")} }
 
-func (m Memory) file(program string) string {
-	return filepath.Join(m.Dir, strings.Replace(MemoryFiles, "*", program, 1))
-}
+func (m Memory) file(program string) string { return filepath.Join(m.Dir, program+".kept-rules") }
 
 // recall returns what the save of a program said of the rules with a number, "" for nothing kept. A file that somebody else
 // could have written, or that is about other rules, counts as none.
