@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -49,8 +50,9 @@ func neighbours(b *box.Box, boxes []*box.Box) []neighbour {
 			}
 		}
 	}
+	subnet6 := box.Subnet6(b.Profile.Network) // of the bridge, and so of all boxes here
 	for i, other := range here {
-		if a := other.Addr6(); a.IsValid() {
+		if a := six.Beside(other.Profile.Network.Subnet, subnet6, other.Addr); a.IsValid() {
 			list = append(list, neighbour{Addr: a, Names: list[i].Names})
 		}
 	}
