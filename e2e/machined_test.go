@@ -52,6 +52,11 @@ func TestMachined(t *testing.T) {
 			t.Errorf("after %s machinectl list says %q", what, got)
 		}
 	}
+	h.sh("systemctl mask -q --now systemd-machined; rm -f /run/systemd/machines/web")
+	if got := h.must("boxrun", "status", "web"); strings.Contains(got, "machinectl") {
+		t.Errorf("of a box on a host whose machined is masked status says\n%s", got)
+	}
+	h.sh("systemctl unmask -q systemd-machined; boxrun repair")
 	h.must("boxrun", "down", "web")
 	if got := h.must("boxrun", "host", "show"); strings.Contains(got, "machine") {
 		t.Errorf("host show says\n%s", got)

@@ -195,6 +195,7 @@ func TestAnEnabledBoxComesBackWhenItDies(t *testing.T) {
 	h.must("boxrun", "restart", "web")
 	h.awaitUnit("boxrun@web.service", "active")
 	h.crash("init", 1)
+	h.awaitUnit("boxrun@web.service", "active")
 	// What a person ends, here or inside, stays down, and nothing of it is left.
 	h.must("boxrun", "exec", "web", "--", "systemctl", "--no-block", "poweroff")
 	h.awaitUnit("boxrun@web.service", "inactive")

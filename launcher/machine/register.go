@@ -27,10 +27,20 @@ const (
 // patience is how long machined may take to forget the last start of a box.
 const patience = time.Second
 
+// runs reports whether the host's machined runs, or starts when asked: machined is installed, and nobody has masked its unit.
+func runs() bool {
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+		if to, err := os.Readlink(filepath.Join(dir, "systemd-machined.service")); err == nil && to == os.DevNull {
+			return false
+		}
+	}
+	return files.Exists(service)
+}
+
 // Register has machined know a box that runs. Nothing happens on a host without machined, for a box known already, and
 // for a box without a scope of its own: machined ends the scope with the machine.
 func Register(ctx context.Context, b *box.Box) error {
-	if filepath.Ext(b.Cgroup) != ".scope" || !files.Exists(service) {
+	if filepath.Ext(b.Cgroup) != ".scope" || !runs() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -50,7 +60,7 @@ func Register(ctx context.Context, b *box.Box) error {
 
 // Wanted reports whether machined should know the box: machined has run on the host, and the box has a scope of its own.
 func Wanted(b *box.Box) bool {
-	return filepath.Ext(b.Cgroup) == ".scope" && files.Exists(service) && files.Exists(known)
+	return filepath.Ext(b.Cgroup) == ".scope" && files.Exists(known) && runs()
 }
 
 // Drift returns a line where machined should know the box, and does not; none where that is unknown.
@@ -92,7 +102,7 @@ const (
 
 // Command returns the command that registers a box, once the box runs; none on a host without machined.
 func Command(b *box.Box) ([]string, error) {
-	if !files.Exists(service) {
+	if !runs() {
 		return nil, nil
 	}
 	id, err := idOf(b)

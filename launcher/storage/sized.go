@@ -201,11 +201,12 @@ func refuseSizing(p profiles.Profile) error {
 	return refuseSmall(p, size)
 }
 
-// refuseSmall refuses a disk without the room to make or grow an image. A grown image is copied first.
+// refuseSmall refuses a disk without the room to make or grow an image. A grown image is copied first. The room of what
+// an interrupted growth has left is free: the next one begins anew.
 func refuseSmall(p profiles.Profile, size amount.Bytes) error {
 	need := p.Storage.OverlaySize - size
 	var on unix.Statfs_t
-	var image unix.Stat_t
+	var image, left unix.Stat_t
 	if size > 0 && unix.Stat(p.Storage.Overlay, &image) == nil {
 		need += amount.Bytes(image.Blocks) * 512 //nolint:gosec // not negative
 	}
@@ -213,6 +214,9 @@ func refuseSmall(p profiles.Profile, size amount.Bytes) error {
 		return nil // refuseDirectory has told
 	}
 	free := amount.Bytes(on.Bavail * uint64(on.Bsize)) //nolint:gosec // not negative
+	if unix.Stat(beside(p.Storage.Overlay), &left) == nil {
+		free += amount.Bytes(left.Blocks) * 512 //nolint:gosec // not negative
+	}
 	if free >= need {
 		return nil
 	}
