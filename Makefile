@@ -12,7 +12,7 @@ LINT    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # All but the end-to-end tests, which need root and a booted host.
 UNIT    = ./cmd/... ./launcher/... ./netsetup/... ./profiles/...
 
-.PHONY: help build install deps check arch shape fuzz e2e test test-vm test-cluster test-coldfront demo testhost bench soak lint clean
+.PHONY: help build install deps check arch arch32 shape fuzz e2e test test-vm test-cluster test-coldfront demo testhost bench soak lint clean
 
 help:
 	@echo 'make build      bin/boxrun, one static binary'
@@ -68,17 +68,21 @@ check:
 	GORACE=atexit_sleep_ms=0 go test $(RACE) -timeout 15m $(UNIT)
 
 # The architectures people run, as GOARCH:QEMU. The tests run emulated are of what depends on the architecture: sizes, the
-# order of bytes, raw system calls. Architectures of 32 bits are built alone.
+# order of bytes, raw system calls. Compiling is what takes the time, so nothing is optimised.
 ARCHES   = arm64:aarch64 ppc64le:ppc64le riscv64:riscv64 s390x:s390x
 EMULATED = ./profiles ./netsetup/rules ./launcher/say ./launcher/apptainer
+PLAIN    = -gcflags='all=-N -l'
 arch:
 	@e2e/deps.sh arch
 	@for arch in $(ARCHES); do \
 		echo "GOARCH=$${arch%:*}"; export CGO_ENABLED=0 GOARCH=$${arch%:*}; \
-		go build -o /dev/null ./cmd/boxrun && \
-		go test -count=1 -exec qemu-$${arch#*:} $(EMULATED) && \
-		go test -count=1 -exec qemu-$${arch#*:} -run 'Systemd|Connection|LinksInABox' ./launcher/guest || exit 1; \
+		go build $(PLAIN) -o /dev/null ./cmd/boxrun && \
+		go test $(PLAIN) -vet=off -count=1 -exec qemu-$${arch#*:} $(EMULATED) && \
+		go test $(PLAIN) -vet=off -count=1 -exec qemu-$${arch#*:} -run 'Systemd|Connection|LinksInABox' ./launcher/guest || exit 1; \
 	done
+
+# Architectures of 32 bits, which are built alone.
+arch32:
 	@for arch in 386 arm; do echo "GOARCH=$$arch"; CGO_ENABLED=0 GOARCH=$$arch go build -o /dev/null ./cmd/boxrun || exit 1; done
 
 # Every fuzz target for five seconds: go test takes one at a time.
@@ -91,8 +95,9 @@ fuzz:
 		done; \
 	done
 
+# More tests at once than there are processors: a test waits for half of its time.
 e2e:
-	go test -count=1 -timeout 60m ./e2e/...
+	go test -count=1 -timeout 60m -parallel 4 ./e2e/...
 
 # As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.
 test: deps
@@ -128,6 +133,7 @@ bench: build bin/probe
 	@go run ./e2e/cmd/testhost -page docs/performance.md bench
 
 soak:
+	$(MAKE) arch32
 	$(MAKE) fuzz FUZZTIME=5m
 	BOXRUN_SOAK=1 go test -count=1 -v -timeout 3h ./e2e/...
 	BOXRUN_CLUSTER=20 go test -count=1 -v -timeout 1h ./e2e/cluster -run 'TestCluster$$/database$$/(host_crash|cable_pulled)'

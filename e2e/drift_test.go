@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,8 @@ func TestDriftIsNamedAndMended(t *testing.T) {
 	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml")
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
-	for _, drift := range drifts() {
+	mend := [][]string{{"boxrun", "up", "web"}, {"boxrun", "repair"}}
+	for i, drift := range drifts() {
 		t.Run(drift.name, func(t *testing.T) {
 			h := h.in(t)
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
@@ -47,21 +49,45 @@ func TestDriftIsNamedAndMended(t *testing.T) {
 			if got := h.must("boxrun", "status", "web"); !containsAll(got, []string{"drifted", drift.word}) {
 				t.Errorf("status says\n%s\nwant that %s drifted", got, drift.word)
 			}
-			if got := h.must("boxrun", "ps", "--drift"); !strings.Contains(got, "(drifted)") {
+			if got := h.must("boxrun", "ps"); !strings.Contains(got, "(drifted)") {
 				t.Errorf("ps says\n%swant that the box has drifted", got)
 			}
+			h.agree("web")
 			if got := h.run("boxrun", "doctor", "web"); got.Code == 0 || !strings.Contains(got.Stdout, "FAIL") {
 				t.Errorf("doctor finds nothing: %v", got)
 			}
-			h.must("boxrun", "up", "web")
+			h.must(mend[i%len(mend)]...)
+			h.agree("web")
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
-				t.Errorf("after up, status says\n%s", got)
+				t.Errorf("after up or repair, status says\n%s", got)
 			}
 			h.page()
 		})
 	}
 	if now := boxes(h)[0].PID; now != pid {
 		t.Errorf("the box was started anew: pid %d, then %d", pid, now)
+	}
+}
+
+// agree checks that all who look at a running box see the same drift, whether or not rules are read from what an earlier
+// look kept.
+func (h host) agree(box string) {
+	h.t.Helper()
+	look := `.drift | tojson`
+	seen := []string{
+		h.sh("boxrun ps --json " + box + " | jq -r '.[0]" + look + "'"), h.sh("boxrun status --json " + box + " | jq -r '" + look + "'"),
+		h.sh("boxrun diff --json " + box + " | jq -r '" + look + "'"),
+		h.sh("rm -f /run/boxrun/*.kept-rules; boxrun ps --json " + box + " | jq -r '.[0]" + look + "'"),
+	}
+	if slices.ContainsFunc(seen, func(drift string) bool { return drift != seen[0] }) {
+		h.t.Errorf("ps, status, diff, and ps without rules kept, see\n%s", strings.Join(seen, "\n"))
+	}
+	if strings.Contains(seen[0], "the box is at") {
+		return // where nobody reaches it, --check says first that it is unhealthy
+	}
+	check := h.run("boxrun", "status", "--check", box)
+	if drifted := strings.TrimSpace(seen[0]) != "[]"; drifted != (check.Code == 12) {
+		h.t.Errorf("of the drift %s status --check says: %v", seen[0], check)
 	}
 }
 

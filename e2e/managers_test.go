@@ -124,11 +124,11 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 					t.Errorf("%s: %v\nwant %q", tell, got, c.word)
 				}
 			}
-			if got := h.must("boxrun", "ps", "--drift"); !strings.Contains(got, "(drifted)") {
+			if got := h.must("boxrun", "ps"); !strings.Contains(got, "(drifted)") {
 				t.Errorf("ps says\n%swant that the box has drifted", got)
 			}
 			h.sh(verbs[i%len(verbs)])
-			if got := h.must("boxrun", "ps", "--drift", "--json"); !strings.Contains(got, `"drift": []`) {
+			if got := h.must("boxrun", "ps", "--json"); !strings.Contains(got, `"drift": []`) {
 				t.Errorf("after %s, ps says\n%s", verbs[i%len(verbs)], got)
 			}
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {

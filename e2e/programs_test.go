@@ -19,6 +19,10 @@ func TestProgramsStarted(t *testing.T) {
 	}{
 		{"first up", []string{"boxrun", "up", "counted"}, 3, 36, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 15, 2},
+		{"once more", []string{"boxrun", "up", "counted"}, 1, 15, 2},
+		{"ps", []string{"boxrun", "ps"}, 0, 15, 1},
+		{"status", []string{"boxrun", "status", "counted"}, 0, 15, 2},
+		{"repair", []string{"boxrun", "repair"}, 0, 15, 1},
 		{"down", []string{"boxrun", "down", "counted"}, 3, 4, 3},
 	} {
 		got := h.counted(c.argv...)

@@ -46,7 +46,7 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 // driftOf returns a line for everything out of place in a running box: what it needs of the host, and its limits by the
 // profile of the start.
 func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (l *Launcher) downLocked(
 	if err := units.Rearm(ctx, name); err != nil {
 		return Down{}, err
 	}
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return Down{}, err
 	}

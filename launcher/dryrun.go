@@ -111,7 +111,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 	}
 	var k *netsetup.Kernel // nil: the commands are for a clean host
 	if d.l.Caller.Root {
-		if k, err = network.OpenKernel(); err != nil {
+		if k, err = network.OpenKernel(d.l.Store); err != nil {
 			return nil, err
 		}
 		defer k.Close()
@@ -278,7 +278,7 @@ func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
 // repairCommands returns the commands to repair a running box: its rules, its name servers and hosts file, its limits,
 // and post_up if due. A box found at another address than its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return nil, err
 	}

@@ -85,14 +85,15 @@ func (l *Launcher) List() ([]Status, error) {
 	return list, err
 }
 
-// ListWithDrift is List with the drift of the running boxes, which only root can look at. For all boxes together it starts
-// one process, and reads the kernel's tables once. Of a box that cannot be looked at the drift stays nil, with a note.
+// ListWithDrift is List with the drift of the running boxes, at which only root can look: for others the drift stays nil. The
+// rules of the host are read once for all boxes, by a process for each family where rules changed since the last look of any
+// boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
 func (l *Launcher) ListWithDrift() ([]Status, error) {
 	list, unread := l.List()
-	if !slices.ContainsFunc(list, func(s Status) bool { return s.State == string(box.Running) }) {
+	if !l.Caller.Root || !slices.ContainsFunc(list, func(s Status) bool { return s.State == string(box.Running) }) {
 		return list, unread
 	}
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		l.Notef("warning: whether boxes have drifted is unknown: %v", err)
 		return list, unread
@@ -175,7 +176,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 
 // lookAround completes the status of a running box with what the host's network shows.
 func lookAround(l *Launcher, b *box.Box, now *profiles.Profile, d *Detail) error {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions
 	if err := cmp.Or(units.Rearm(ctx, p.Name), storage.RefuseSilent(ctx, p)); err != nil {
 		return Up{}, err
 	}
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return Up{}, err
 	}

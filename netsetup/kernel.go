@@ -59,6 +59,13 @@ func Open() (*Kernel, error) {
 	}, nil
 }
 
+// Remember has the Kernel know from earlier processes what the programs of iptables said.
+func (k *Kernel) Remember(m rules.Memory) {
+	for _, kept := range k.kept {
+		kept.Memory = m
+	}
+}
+
 // Close closes what Open opened.
 func (k *Kernel) Close() {
 	k.eth.Close()

@@ -27,8 +27,8 @@ left. With names it lists those alone.
 BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
 tcp, and open on all addresses, where they do not say otherwise. Behind the
 image stands what ails the box, what has changed since the start, and how often
-systemd has started the box anew. With --drift ps looks at the host as well, and
-"drifted" stands there where rules, links or limits of a box are out of place.
+systemd has started the box anew. Root also reads "drifted" there where rules,
+links or limits of a box are out of place; --drift asks for root.
 On a terminal that is too narrow for a table long cells end in "...", and then
 columns are left out, the last one first.
 
@@ -48,9 +48,9 @@ Nobody looks at others, and they are running.
 			return nil
 		},
 		RunE: func(_ *cobra.Command, names []string) error {
-			look := a.launcher().List
-			if drift {
-				look = a.launcher().ListWithDrift
+			look := a.launcher().ListWithDrift
+			if a.quiet {
+				look = a.launcher().List
 			}
 			boxes, err := a.listed(look, all || len(names) > 0)
 			if len(names) > 0 && err == nil {
@@ -64,7 +64,7 @@ Nobody looks at others, and they are running.
 	})
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print names only")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also profiles that are not up")
-	cmd.Flags().BoolVar(&drift, "drift", false, "also look whether boxes have drifted (root)")
+	cmd.Flags().BoolVar(&drift, "drift", false, "become root, who sees whether boxes have drifted")
 	return cmd
 }
 

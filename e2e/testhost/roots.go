@@ -26,8 +26,9 @@ type recipe struct {
 	suite    string
 	extra    string // further suites, for packages pinned by setup; "" for none
 	packages string
-	setup    string // shell, run with the root as $1 before packages are installed
-	finish   string // shell, run with the root as $1 at the end
+	base     *recipe // of the root that is copied, and gets the packages besides; nil for a root from nothing
+	setup    string  // shell, run with the root as $1 before packages are installed
+	finish   string  // shell, run with the root as $1 at the end
 }
 
 //go:embed host.setup.sh
@@ -61,31 +62,26 @@ func hostRecipe() recipe {
 	}
 }
 
+// besideHost returns the recipe of the host with further packages.
+func besideHost(name, packages, finish string) recipe {
+	r := hostRecipe()
+	return recipe{name: name, suite: r.suite, extra: r.extra, base: &r, packages: packages, finish: finish}
+}
+
 // neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a test starts
 // them.
 func neighboursRecipe() recipe {
-	r := hostRecipe()
-	r.name = "neighbours"
-	r.packages += ",firewalld,docker.io,ufw,network-manager"
-	r.finish += neighboursFinish
-	return r
+	return besideHost("neighbours", "firewalld,docker.io,ufw,network-manager", neighboursFinish)
 }
 
 // equippedRecipe makes the host with what people install besides: systemd-machined, and shells that complete.
 func equippedRecipe() recipe {
-	r := hostRecipe()
-	r.name = "equipped"
-	r.packages += ",systemd-container,bash-completion,zsh,fish"
-	return r
+	return besideHost("equipped", "systemd-container,bash-completion,zsh,fish", "")
 }
 
 // rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
 func rivalsRecipe() recipe {
-	r := hostRecipe()
-	r.name = "rivals"
-	r.packages += ",podman,crun,netavark,systemd-container"
-	r.finish += rivalsFinish
-	return r
+	return besideHost("rivals", "podman,crun,netavark,systemd-container", rivalsFinish)
 }
 
 // olderRecipe makes an older release of Debian with firewalld and NetworkManager, and with the Apptainer of hostRecipe.
@@ -119,13 +115,26 @@ func webRecipe() recipe {
 // dir returns the directory for the root built from r. The name contains a checksum of the recipe, so that a changed
 // recipe is built anew and an unchanged recipe never.
 func (r recipe) dir() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q", r))
+	text := fmt.Appendf(nil, "{%q %q %q %q %q %q}", r.name, r.suite, r.extra, r.packages, r.setup, r.finish)
+	if r.base != nil {
+		text = append(text, filepath.Base(r.base.dir())...)
+	}
+	sum := sha256.Sum256(text)
 	return filepath.Join(CacheDir(), r.name+"-"+hex.EncodeToString(sum[:6]))
 }
 
 // ensure returns the directory of the root built from r. A missing root is built first, and progress is called.
 func (r recipe) ensure(ctx context.Context, progress func(string)) (string, error) {
-	return r.dir(), ensure(r.dir(), progress, func(partial string) error { return r.build(ctx, partial) })
+	return r.dir(), ensure(r.dir(), progress, func(partial string) error {
+		if r.base == nil {
+			return r.build(ctx, partial, "minbase", r.setup)
+		}
+		base, err := r.base.ensure(ctx, progress)
+		if err != nil {
+			return err
+		}
+		return r.build(ctx, partial, "custom", "cp -a --reflink=auto "+base+"/. \"$1\"")
+	})
 }
 
 // roots returns the directories of the roots of a host and of the web box, and builds them as ensure does.
@@ -164,12 +173,13 @@ func ensure(path string, progress func(string), build func(partial string) error
 	return os.Rename(partial, path)
 }
 
-func (r recipe) build(ctx context.Context, partial string) error {
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant=minbase", "--include="+r.packages,
+// build makes a root from r by a variant of mmdebstrap. setup is shell, run with the root as $1 at the beginning.
+func (r recipe) build(ctx context.Context, partial, variant, setup string) error {
+	cmd := exec.CommandContext(ctx, "mmdebstrap", "--variant="+variant, "--include="+r.packages,
 		// The Release file of unstable on a mirror may be past its date.
 		"--aptopt=Acquire::Check-Valid-Until \"false\"",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-		"--setup-hook=:; "+r.setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
+		"--setup-hook=:; "+setup, "--customize-hook=:; "+r.finish, // an empty hook is a usage error
 		r.suite, partial, "-")
 	cmd.Stdin = strings.NewReader(r.sources(mirror(ctx)))
 	return finish(cmd, "mmdebstrap")

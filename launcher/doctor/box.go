@@ -48,8 +48,8 @@ func (b boxLooks) list() []look {
 	}
 	looks = append(looks,
 		one(b.Name, "address", b.address),
-		look{b.Name, "rules", withKernel(b.rules)},
-		look{b.Name, "way of answers", withKernel(b.answers)},
+		look{b.Name, "rules", withKernel(b.store, b.rules)},
+		look{b.Name, "way of answers", withKernel(b.store, b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, addr := range b.Addrs() {
 		for _, p := range network.Admitted(b.Box, addr) {

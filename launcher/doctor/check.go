@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
@@ -102,9 +103,9 @@ func one(area, name string, run func(context.Context) Check) look {
 }
 
 // withKernel returns the function of a look that needs the kernel's view of the network.
-func withKernel(run func(*netsetup.Kernel) []Check) func(context.Context) []Check {
+func withKernel(s *box.Store, run func(*netsetup.Kernel) []Check) func(context.Context) []Check {
 	return func(context.Context) []Check {
-		k, err := network.OpenKernel()
+		k, err := network.OpenKernel(s)
 		if err != nil {
 			return []Check{broken(err)}
 		}

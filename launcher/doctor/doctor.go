@@ -50,7 +50,7 @@ func sharedLooks(f *facts) []look {
 
 // profileLook reports what up would refuse for a profile without a box.
 func profileLook(l *launcher.Launcher, p profiles.Profile) look {
-	return look{p.Name, "profile", withKernel(func(k *netsetup.Kernel) []Check {
+	return look{p.Name, "profile", withKernel(l.Store, func(k *netsetup.Kernel) []Check {
 		if err := l.Refuse(k, p); err != nil {
 			return failures(err, "boxrun up refuses it")
 		}

@@ -29,7 +29,7 @@ func (l leftoverLooks) list() []look {
 		one(area, "boxes", l.deadBoxes),
 		one(area, "apptainer's instances", l.instances),
 		one(area, "leases", l.leases),
-		{area, "rules", withKernel(l.rulesOfNobody)},
+		{area, "rules", withKernel(l.store, l.rulesOfNobody)},
 		one(area, "old sysctl file", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
 			"it sets at every boot what boxrun sets where and while a box needs it")),
 		one(area, "old udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",

@@ -27,7 +27,7 @@ type networkLooks struct{ *facts }
 func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
-		{area, "in place", withKernel(l.shared)},
+		{area, "in place", withKernel(l.store, l.shared)},
 		one(area, "network files", l.conflists),
 		one(area, "subnet", l.overlaps),
 		one(area, "host's own settings", l.obstacles),

@@ -59,7 +59,7 @@ func lookReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string) (reset
 // refuses; with force, Reset takes the boxes down first. Reset always refuses while a foreign device is on a bridge of
 // boxrun's.
 func Reset(ctx context.Context, l *launcher.Launcher, force bool) error {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (r reset) removeUnits(ctx context.Context) error {
 // ResetCommands returns commands for bash with the effect of Reset: first for instances and traces without a record,
 // then "boxrun down", then for the setup.
 func ResetCommands(l *launcher.Launcher) ([]string, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ type SetupResult struct {
 // fails, the host is as before. Errors of kind ErrRefused tell of a read-only /etc, of files of others in the
 // way, or of unsaved rules in firewalld.
 func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (SetupResult, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return SetupResult{}, err
 	}
@@ -137,7 +137,7 @@ func place(n netsetup.Network) int {
 // SetupCommands returns the bash commands to type in place of Setup. As root, the commands cover only what is
 // out of place. Other users cannot look at the host and get all commands.
 func SetupCommands(l *launcher.Launcher, ps []profiles.Profile) ([]string, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 // Show returns everything boxrun holds on the host, and changes nothing: the setup, the plans in records, traces
 // without a record, units, and files of the state. An unreadable record is shown as drifted.
 func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, error) {
-	k, err := network.OpenKernel()
+	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return nil, err
 	}

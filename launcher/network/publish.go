@@ -44,11 +44,15 @@ func Of(s *box.Store, b *box.Box) netsetup.Network {
 	}.LookManagers()
 }
 
-// OpenKernel opens the kernel's network state, to apply plans to. Without iptables the error is ErrRefused.
-func OpenKernel() (*netsetup.Kernel, error) {
+// OpenKernel opens the kernel's network state, to apply plans to. While boxes are up, what iptables-save said is kept in the
+// store. Without iptables the error is ErrRefused.
+func OpenKernel(s *box.Store) (*netsetup.Kernel, error) {
 	k, err := netsetup.Open()
 	if errors.Is(err, rules.ErrNoIptables) {
 		return nil, fault.Refused("install the package iptables", "%v", err)
+	}
+	if err == nil {
+		k.Remember(rules.Memory{Dir: s.Dir, While: HostFile(s)})
 	}
 	return k, err
 }

@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/netsetup/outsider"
+	"boxrun/netsetup/rules"
 	"boxrun/profiles"
 )
 
@@ -270,8 +271,8 @@ func StateOf(s *box.Store, name string, last bool) []files.Removal {
 		return []files.Removal{{Paths: gone}}
 	}
 	gone = append(gone, s.Conf())
-	for _, pattern := range []string{".*.new", "boxes/.*.new", "bridges/.*.new"} {
-		gone = append(gone, s.Records(pattern)...) // left by a boxrun killed while writing a file
+	for _, pattern := range []string{rules.MemoryFiles, ".*.new", "boxes/.*.new", "bridges/.*.new"} {
+		gone = append(gone, s.Records(pattern)...) // ".*.new" is left by a boxrun killed while writing a file
 	}
 	dirs := list.Map([]string{"boxes", "bridges", "cni", "leases"}, func(dir string) string { return s.Path(dir) })
 	return []files.Removal{{Paths: gone}, {Paths: append(dirs, s.Dir), IfEmpty: true}}

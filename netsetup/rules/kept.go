@@ -1,10 +1,15 @@
 package rules
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Kept are the rules of a family of iptables as read once, and as changed by boxrun since. The kernel's number of the rules
 // tells whether others have changed rules meanwhile.
 type Kept struct {
+	Memory Memory // of earlier processes
+
 	tool       string // iptables or ip6tables
 	tables     Tables // nil: to be read
 	doubted    bool   // others had time to change something
@@ -34,14 +39,41 @@ func (k *Kept) Hold() bool {
 	return !k.doubted
 }
 
-// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". Of two changes at once the number
-// before the reading is the safe one.
+// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". No program is started where the Memory has
+// the rules. Of two changes at once the number before the reading is the safe one, and a text goes to the Memory only
+// with the same number before and after.
 func (k *Kept) Read(program string) (err error) {
-	*k = Kept{tool: program}
+	*k = Kept{Memory: k.Memory, tool: program}
 	k.generation, err = Generation(program)
 	k.numbered = err == nil
-	k.tables, err = SaveSteady(program)
+	if k.numbered {
+		if said := k.Memory.recall(program, k.generation); said != "" {
+			k.tables, err = Parse(program, said)
+			return err
+		}
+	}
+	said, err := k.save(program)
+	if now, late := Generation(program); k.numbered && err == nil && late == nil && now == k.generation {
+		k.Memory.keep(program, now, said)
+	}
 	return err
+}
+
+// save reads the tables in use, and again where iptables calls a table incompatible: iptables does so while another
+// process writes its first rules, as iptables looks at a table in several steps.
+func (k *Kept) save(program string) (said string, err error) {
+	const tries = 5
+	for range tries {
+		k.tables = nil
+		if said, err = Run("", program+"-save"); err == nil {
+			k.tables, err = Parse(program, said)
+		}
+		if !errors.Is(err, ErrIncompatible) {
+			return said, err
+		}
+	}
+	k.tables = nil
+	return "", err
 }
 
 // Follow follows what the restore of the family made of own lines, and the restores of all families made of all lines. The

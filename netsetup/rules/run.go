@@ -75,18 +75,6 @@ func Save(program string, options ...string) (Tables, error) {
 	return Parse(program, out)
 }
 
-// SaveSteady reads the tables in use, and again where iptables calls a table incompatible: iptables does so while another
-// process writes its first rules, as iptables looks at a table in several steps.
-func SaveSteady(program string) (tables Tables, err error) {
-	const tries = 5
-	for range tries {
-		if tables, err = Save(program); !errors.Is(err, ErrIncompatible) {
-			return tables, err
-		}
-	}
-	return nil, err
-}
-
 // Restore feeds lines to the restore of a program, which waits for another program that writes rules for so many seconds.
 // Each table among the lines is a transaction. The error ends with the line at fault.
 func Restore(program string, lines []string, seconds int) error {

@@ -1,0 +1,104 @@
+package rules
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Memory keeps what the save of a program said for the next process, in a file of root's alone. The zero Memory keeps
+// nothing.
+type Memory struct {
+	Dir   string // of the files, one for each program
+	While string // a file: after its end nothing is kept
+}
+
+// MemoryFiles is the pattern of the files of a Memory.
+const MemoryFiles = "*.kept-rules"
+
+func (m Memory) file(program string) string {
+	return filepath.Join(m.Dir, strings.Replace(MemoryFiles, "*", program, 1))
+}
+
+// recall returns what the save of a program said of the rules with a number, "" for nothing kept. A file that somebody else
+// could have written, or that is about other rules, counts as none.
+func (m Memory) recall(program string, generation uint32) string {
+	if m.Dir == "" {
+		return ""
+	}
+	f, err := os.OpenFile(m.file(program), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var info unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &info)
+	if err != nil || info.Mode != unix.S_IFREG|0o600 || int(info.Uid) != os.Geteuid() {
+		return ""
+	}
+	content := make([]byte, info.Size)
+	if n, err := f.Read(content); err != nil || n < len(content) {
+		return ""
+	}
+	about, said, _ := strings.Cut(string(content), "\n")
+	if about != aboutRules(program, generation, len(said)) {
+		return ""
+	}
+	return said
+}
+
+// keep keeps what the save of a program said. Errors are no matter: the next process runs the program. The file under
+// While is looked for after the writing, and so no file stays behind whoever removes While before the other files.
+func (m Memory) keep(program string, generation uint32, said string) {
+	about := aboutRules(program, generation, len(said))
+	if m.Dir == "" || about == "" || unix.Access(m.While, unix.F_OK) != nil {
+		return
+	}
+	f, err := os.CreateTemp(m.Dir, "."+program+".*.new") // with mode 0600
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, err = f.WriteString(about + "\n" + said)
+	if err == nil {
+		err = os.Rename(f.Name(), m.file(program))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	if unix.Access(m.While, unix.F_OK) != nil {
+		_ = os.Remove(m.file(program))
+		_ = os.Remove(m.Dir) // fails, as it should, where something is in it
+	}
+}
+
+// aboutRules is a line that is the same only for the same rules as printed by the same program: numbers of rules begin anew
+// with each network namespace, and those of namespaces with each boot. "" where that is unknown.
+func aboutRules(program string, generation uint32, length int) string {
+	path, err := exec.LookPath(program + "-save")
+	if err != nil {
+		return ""
+	}
+	var save, network unix.Stat_t
+	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if bootErr != nil || unix.Stat(path, &save) != nil || unix.Stat("/proc/thread-self/ns/net", &network) != nil {
+		return ""
+	}
+	return fmt.Sprintf("boxrun 1 %s %d:%d:%d %s %d:%d:%d %d %d", strings.TrimSpace(string(boot)), network.Dev, network.Ino,
+		networkCookie(), path, save.Dev, save.Ino, save.Mtim.Nano(), generation, length)
+}
+
+// networkCookie returns a number that no other network namespace has until the next boot; 0 before Linux 5.14.
+func networkCookie() uint64 {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(s)
+	cookie, _ := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return cookie
+}

@@ -1,0 +1,59 @@
+package rules
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// What is kept answers for the same rules of the same program only, and only from a file that is root's alone and whole.
+func TestMemory(t *testing.T) {
+	bin, dir := t.TempDir(), t.TempDir()
+	t.Setenv("PATH", bin)
+	program := filepath.Join(bin, "iptables-save")
+	write(t, program, "#!/bin/false\n", 0o755)
+	m := Memory{Dir: dir, While: filepath.Join(dir, "host.json")}
+	m.keep("iptables", 7, "*filter\nCOMMIT\n")
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Fatalf("with nothing up, %v was kept", left)
+	}
+	file := filepath.Join(dir, "iptables.kept-rules")
+	for name, spoil := range map[string]string{
+		"":                "true",
+		"shorter":         "truncate -s -1 $F",
+		"empty":           "truncate -s 0 $F",
+		"longer":          "echo '-A INPUT' >> $F",
+		"of all to write": "chmod 622 $F",
+		"of all to read":  "chmod 644 $F",
+		"a link":          "mv $F $F.there && ln -s $F.there $F",
+		"of other times":  "sed -i 's/^boxrun 1 ....../boxrun 1 zzzzzz/' $F && chmod 600 $F",
+		"of other saves":  "touch -d 2001-01-01 $PROGRAM",
+		"a directory":     "rm $F && mkdir $F",
+	} {
+		_ = os.RemoveAll(file)
+		write(t, m.While, "{}", 0o600)
+		m.keep("iptables", 7, "*filter\nCOMMIT\n")
+		sh := exec.Command("/bin/sh", "-c", spoil)
+		sh.Env = []string{"PATH=/usr/bin:/bin", "F=" + file, "PROGRAM=" + program}
+		if out, err := sh.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", spoil, err, out)
+		}
+		if got := m.recall("iptables", 7); (got == "*filter\nCOMMIT\n") != (name == "") {
+			t.Errorf("file %s: recalled %q", name, got)
+		}
+		if got := m.recall("iptables", 8) + m.recall("ip6tables", 7); got != "" {
+			t.Errorf("of other rules recalled %q", got)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func write(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
