@@ -102,7 +102,8 @@ func (w Way) Drift() ([]string, error) {
 	return drift, err
 }
 
-// link returns the macvlan device, nil where there is none. A device of the name that is another's is an error.
+// link returns the macvlan device, nil where there is none. A device of the name that is another's is an error. A boxrun
+// that was killed leaves a device with the MAC and without the alias.
 func (w Way) link(h *netlink.Handle) (netlink.Link, error) {
 	link, err := h.LinkByName(w.Device())
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -111,7 +112,9 @@ func (w Way) link(h *netlink.Handle) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", w.Device(), err)
 	}
-	if link.Type() != "macvlan" || link.Attrs().Alias != alias {
+	a := link.Attrs()
+	ours := a.Alias == alias || a.Alias == "" && a.HardwareAddr.String() == w.MAC
+	if link.Type() != "macvlan" || !ours {
 		return nil, fmt.Errorf("%s, the name of the host's way to boxes on the LAN of %s, is a device of somebody else's", w.Device(), w.Parent)
 	}
 	return link, nil
@@ -148,7 +151,7 @@ func (w Way) Ensure() error {
 			return err
 		}
 	}
-	if err := h.LinkSetUp(link); err != nil {
+	if err := errors.Join(h.LinkSetAlias(link, alias), h.LinkSetUp(link)); err != nil {
 		return fmt.Errorf("setting %s up: %w", w.Device(), err)
 	}
 	if !w.Box.IsValid() {
@@ -162,15 +165,14 @@ func (w Way) Ensure() error {
 	return nil
 }
 
-// make makes the macvlan device with its alias, so the device is never nobody's. Another boxrun may have made the device
-// at the same time.
+// make makes the macvlan device. Another boxrun may have made the device at the same time.
 func (w Way) make(h *netlink.Handle) (netlink.Link, error) {
 	parent, err := h.LinkByName(w.Parent)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", w.Parent, err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Alias, attrs.ParentIndex = w.Device(), alias, parent.Attrs().Index
+	attrs.Name, attrs.ParentIndex = w.Device(), parent.Attrs().Index
 	attrs.HardwareAddr, _ = net.ParseMAC(w.MAC) // of "" none
 	err = h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
