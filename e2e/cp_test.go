@@ -67,6 +67,7 @@ func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 			t.Errorf("cp %s %s: there is no %s", c.source, c.target, c.want)
 		}
 	}
+	h.copiesWhatLinksLeadTo()
 	h.must("boxrun", "cp", "/srv/in", "web:/srv")
 	h.must("boxrun", "cp", "/srv/in/file", "web:/srv/in/dir/")
 	if got := h.must("boxrun", "exec", "web", "--", "cat", "/srv/in/file", "/srv/in/dir/file"); got != "new\nnew\n" {
@@ -97,6 +98,21 @@ func TestCopyGoesWhereCpPutsIt(t *testing.T) {
 	}
 	h.refuses(1, []string{"cp", "root"}, "runuser", "-u", "alice", "--", "boxrun", "cp", "web:/etc/hostname", "/tmp")
 	h.copiesTars()
+}
+
+// copiesWhatLinksLeadTo wants -L to mean the link that is the source, and no link below, as with docker cp.
+func (h host) copiesWhatLinksLeadTo() {
+	h.must("boxrun", "exec", "web", "--", "bash", "-ec",
+		"mkdir /srv/led; echo led > /srv/led/file; ln -s file /srv/led/below; ln -s led /srv/link; ln -s link/file /srv/to; ln -s /srv/led/nowhere /srv/broken")
+	h.sh("mkdir /srv/l; cd /srv/l; boxrun cp web:/srv/link plain; boxrun cp -L web:/srv/to .; boxrun cp -L web:/srv/link .; boxrun cp -L web:/srv/to - | tar x -O > piped")
+	if got := h.sh("cd /srv/l; readlink plain; cat to piped; readlink link/below; cat link/file; test ! -h to -a ! -h link"); got != "led\nled\nled\nfile\nled\n" {
+		h.t.Errorf("out of the box: %q", got)
+	}
+	h.sh("ln -s /srv/l/to /srv/l/away; boxrun cp -L /srv/l/away web:/srv/led/; boxrun cp --follow-link /srv/l/link/. web:/srv/in3")
+	if got := h.must("boxrun", "exec", "web", "--", "sh", "-c", "cat /srv/led/away /srv/in3/file; test ! -h /srv/led/away"); got != "led\nled\n" {
+		h.t.Errorf("in the box: %q", got)
+	}
+	h.fails(1, []string{"in the box: copying /srv/broken: no such file"}, "boxrun", "cp", "-L", "web:/srv/broken", "/srv/l")
 }
 
 // copiesTars wants "-" to mean a tar, as with docker cp, and what the kernel makes in a box to come whole.

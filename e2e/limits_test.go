@@ -61,12 +61,17 @@ func (h host) showsStats() {
 	h.sh("printf %s " + files.Quote(before) + ` | jq -e --argjson now "$(boxrun stats --json web)" '$now[0].network_sent_bytes - .[0].network_sent_bytes > 1400'`)
 	h.tells([]string{"# TYPE boxrun_box_cpu_seconds_total counter\n", `boxrun_box_up{box="web"} 1`}, "boxrun", "stats", "--format", "prometheus")
 	h.tells([]string{"NAME", "CPU%", "web  "}, "boxrun", "stats", "--no-stream")
+	r := h.run("boxrun", "stats", "--no-stream")
+	counted := h.run("sh", "-c", "boxrun stats --json | jq -e '.[0] | .memory_bytes and .tasks and .disk_read_bytes != null'").Code == 0
+	if noted := strings.Contains(r.Stderr, "boxrun: web: no "); noted == counted || noted && !strings.Contains(r.Stderr, "this host") {
+		h.t.Errorf("everything is counted: %v; stats said %q", counted, r.Stderr)
+	}
 	h.fails(3, []string{`named "nosuch"`}, "boxrun", "stats", "nosuch")
 	h.fails(2, []string{"must be table, json or prometheus"}, "boxrun", "stats", "--format", "xml")
 	term := h.terminal("timeout", "--foreground", "--preserve-status", "-s", "INT", "1.5", "boxrun", "stats")
-	r, err := term.Wait(10 * time.Second)
-	if err != nil || r.Code != 130 || strings.Count(r.Stdout, "CPU%") != 2 || !strings.Contains(r.Stdout, "\x1b[2A") {
-		h.t.Errorf("stats on a terminal: %v %v, want two tables, the second over the first", r, err)
+	live, err := term.Wait(10 * time.Second)
+	if err != nil || live.Code != 130 || strings.Count(live.Stdout, "CPU%") != 2 || !strings.Contains(live.Stdout, "\x1b[2A") {
+		h.t.Errorf("stats on a terminal: %v %v, want two tables, the second over the first", live, err)
 	}
 	h.sh(`cd /run/boxrun/boxes; for i in $(seq 19); do jq ".state.name = \"w$i\"" web.json > w$i.json; done`)
 	h.sh(`boxrun stats --json | jq -e 'length == 20'`)

@@ -54,6 +54,12 @@ func (h host) readsOthersOnce() {
 	if got := strings.Join(strings.Fields(read), " "); got != "6 1" {
 		h.t.Errorf("so many records of others were read so often: %q, want \"6 1\"", got)
 	}
+	h.must("strace", "-f", "-qq", "-e", "trace=openat", "-e", "signal=none", "-o", "/root/strace", "boxrun", "ps")
+	asked := strings.Count(h.must("cat", "/root/strace"), "/random/boot_id")
+	if asked > 5 { // of the boxes once, beside that for each family of rules kept
+		h.t.Errorf("with 7 boxes ps asks %d times for the id of the boot", asked)
+	}
+	h.t.Logf("ps asks %d times for the id of the boot", asked)
 	h.must("boxrun", "down", "--all")
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 func cpCommand(a *app) *cobra.Command {
-	setID := false
+	setID, follow := false, false
 	cmd := &cobra.Command{
 		Use:   "cp PROFILE:SRC DST | SRC PROFILE:DST",
 		Short: "Copy files and directories between a box and the host",
@@ -47,7 +47,7 @@ and is unpacked in the directory DST.`,
 			if err != nil {
 				return err
 			}
-			if c.SetID = setID; c.Out != nil && a.isTerminal() {
+			if c.SetID, c.Follow = setID, follow; c.Out != nil && a.isTerminal() {
 				return usageError{errors.New("a tar is for no terminal: send it to a file or a program")}
 			}
 			// As with exec, an interrupt reaches the process in the box first.
@@ -55,6 +55,7 @@ and is unpacked in the directory DST.`,
 		},
 	}
 	cmd.Flags().BoolVar(&setID, "setuid", false, "keep set-user-ID and set-group-ID bits of programs from a box")
+	cmd.Flags().BoolVarP(&follow, "follow-link", "L", false, "copy what SRC leads to, where SRC is a link")
 	habits.DoneAnyway(cmd, "recursive", "r")
 	habits.DoneAnyway(cmd, "R", "R")
 	habits.DoneAnyway(cmd, "archive", "a")

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -108,4 +109,21 @@ func (b *Box) NoteImage(image string) (err error) {
 func KeptImage(image string, inode uint64) string {
 	dir, name := filepath.Split(image)
 	return filepath.Join(dir, fmt.Sprintf(".%s.old-%d", name, inode))
+}
+
+// KeptImages returns the sandboxes that builds kept beside an image. A file of a similar name is somebody else's.
+func KeptImages(image string) ([]string, error) {
+	dir, name := filepath.Split(image)
+	entries, err := os.ReadDir(dir)
+	var paths []string
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !strings.HasPrefix(e.Name(), "."+name+".old-") {
+			continue
+		}
+		if id, err := Identify(path); err == nil && path == KeptImage(image, id.Inode) {
+			paths = append(paths, path)
+		}
+	}
+	return paths, files.IgnoreNotExist(err)
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,12 +50,11 @@ func (j building) clean() error {
 	if _, err := j.keep(boxes); err != nil {
 		return err
 	}
-	kept, err := j.kept()
+	kept, err := box.KeptImages(j.image)
 	errs := []error{err, os.RemoveAll(j.work())}
 	for _, path := range kept {
 		id, err := box.Identify(path)
-		ours := err == nil && path == box.KeptImage(j.image, id.Inode) // not somebody else's, of a similar name
-		if ours && !storage.RunFrom(boxes, j.image, id.Inode) {
+		if err == nil && !storage.RunFrom(boxes, j.image, id.Inode) {
 			errs = append(errs, os.RemoveAll(path))
 		}
 	}
@@ -72,20 +70,6 @@ func (j building) keep(boxes []*box.Box) (string, error) {
 	}
 	path := box.KeptImage(j.image, id.Inode)
 	return path, os.Rename(j.made(), path)
-}
-
-// kept lists the sandboxes kept beside the image, and everything else with a similar name: the caller must check each
-// path.
-func (j building) kept() ([]string, error) {
-	dir, name := filepath.Split(j.image)
-	entries, err := os.ReadDir(dir)
-	var paths []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "."+name+".old-") {
-			paths = append(paths, filepath.Join(dir, e.Name()))
-		}
-	}
-	return paths, files.IgnoreNotExist(err)
 }
 
 // swap puts the new image in place of the old image atomically: a box started meanwhile gets either the old or the

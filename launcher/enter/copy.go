@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ import (
 type Transfer struct {
 	Source, Target string
 	Into           bool      // direction: true copies into the box, false out of the box
+	Follow         bool      // Source may be a link, and what the link leads to is copied
 	SetID          bool      // a copy out of the box keeps set-user-ID and set-group-ID bits
 	In             io.Reader // a tar stream in place of Source on the host; nil: Source counts
 	Out            io.Writer // takes a tar stream in place of Target on the host; nil: Target counts
@@ -28,7 +30,7 @@ type Transfer struct {
 
 // outside does the part of the host.
 func (t Transfer) outside(in io.Reader, out, notes io.Writer) error {
-	s := side{Source: t.Source, Target: t.Target, Unpack: !t.Into, Plain: !t.SetID}
+	s := side{Source: t.Source, Target: t.Target, Unpack: !t.Into, Follow: t.Follow, Plain: !t.SetID}
 	switch {
 	case t.Into && t.In != nil:
 		return fromTar(t.In, out, notes)
@@ -44,14 +46,21 @@ func (t Transfer) outside(in io.Reader, out, notes io.Writer) error {
 type side struct {
 	Source, Target string
 	Unpack         bool // this side receives
+	Follow         bool // a sending side packs what a link at Source leads to
 	Plain          bool // this side makes no files with set-user-ID and set-group-ID bits
 }
 
-// run does the part of this side: a sending side writes to out, a receiving side reads from in. Files that cannot be
-// copied, such as sockets, get a line on notes.
+// run sends to out, or receives from in. Files that cannot be copied, such as sockets, get a line on notes.
 func (d side) run(in io.Reader, out, notes io.Writer) error {
 	if d.Unpack {
 		return unpack(in, d)
+	}
+	if d.Follow && !contents(d.Source) {
+		led, err := filepath.EvalSymlinks(d.Source)
+		if err != nil {
+			return packer{root: d.Source}.failed(".", err)
+		}
+		d.Source = led
 	}
 	return pack(out, notes, d.Source)
 }
@@ -85,7 +94,7 @@ func Copy(ctx context.Context, s *box.Store, name string, t Transfer) error {
 	defer r.Close()
 	defer w.Close()
 	var inNotes, outNotes say.Head
-	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{Source: t.Source, Target: t.Target, Unpack: t.Into}}
+	inside := entry{Command: Command{Stderr: &inNotes}, Copy: &side{Source: t.Source, Target: t.Target, Unpack: t.Into, Follow: t.Follow}}
 	if t.In != nil {
 		inside.Copy.Source = "." // the contents of a directory
 	}

@@ -115,8 +115,7 @@ func profiled(s *box.Store) []Item {
 				items = append(items, item)
 			}
 		}
-		dir, image := filepath.Split(p.Image)
-		old, _ := filepath.Glob(filepath.Join(dir, "."+image+".old-*"))
+		old, _ := box.KeptImages(files.Resolved(p.Image)) // what can be read
 		for _, path := range old {
 			item, _ := itemAt(p.Name, "image"+filepath.Ext(path), path)
 			items = append(items, item)
@@ -143,7 +142,7 @@ func usedBy(item Item, boxes []*box.Box) string {
 		if b.Name == item.Box {
 			return b.Name
 		}
-		paths := []string{b.Profile.Image, box.KeptImage(b.Profile.Image, b.Image.Inode), b.Overlay()}
+		paths := []string{b.Profile.Image, box.KeptImage(files.Resolved(b.Profile.Image), b.Image.Inode), b.Overlay()}
 		for _, bind := range b.Profile.Storage.Binds {
 			paths = append(paths, bind.Source)
 		}

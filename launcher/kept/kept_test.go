@@ -67,6 +67,25 @@ func TestFind(t *testing.T) {
 	testkit.WantText(t, names(s, "web", "db"), "db/overlay by db, web/data by other, web/overlay")
 }
 
+// A sandbox that a build replaced is listed, and a stranger's file of a similar name is not. The profile names the image
+// by a link.
+func TestFindReplacedImages(t *testing.T) {
+	s := placesWith(t, "images/web/etc/version", "images/old/etc/version", "images/.web.old-mine")
+	dir := filepath.Join(s.Own, "images")
+	id, err := box.Identify(filepath.Join(dir, "old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile := filepath.Join(t.TempDir(), "web.toml")
+	err = errors.Join(os.Rename(filepath.Join(dir, "old"), box.KeptImage(filepath.Join(dir, "web"), id.Inode)), os.Symlink(dir, s.Own+"-link"),
+		os.WriteFile(profile, []byte("image = \""+s.Own+"-link/web\"\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Own, s.Store.Search = filepath.Join(dir, "none"), profiles.Search{Dirs: []string{filepath.Dir(profile)}}
+	testkit.WantText(t, names(s), fmt.Sprintf("web/image.old-%d", id.Inode))
+}
+
 func TestRemove(t *testing.T) {
 	s := placesWith(t, "web/overlay/upper/a", "web/.boxrun-removing-data/b", "db/overlay/c")
 	outside := filepath.Join(t.TempDir(), "stays")

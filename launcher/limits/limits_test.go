@@ -192,6 +192,22 @@ pids.max max`)
 	}
 }
 
+// A box without a cgroup of its own takes new limits with its next start only: until then the profile has changed.
+func TestNewLimitsWithoutACgroup(t *testing.T) {
+	b := limited(t, profiles.Resources{}, nil)
+	b.Cgroup = ""
+	l := &box.Store{Dir: t.TempDir()}
+	now := b.Profile
+	if !MadeOf(l, b, now) {
+		t.Error("the profile of the start is another box")
+	}
+	now.Resources.PIDs = 50
+	held, err := HoldAnew(t.Context(), l, b, now)
+	if err != nil || len(held) > 0 || b.Profile.Resources.Limited() || MadeOf(l, b, now) {
+		t.Errorf("got %q, %v and limits %+v, want another box by its profile", held, err, b.Profile.Resources)
+	}
+}
+
 // If a profile differs in more than its limits, the running box keeps its limits.
 func TestLimitAnewOfAnotherBox(t *testing.T) {
 	b := limited(t, profiles.Resources{PIDs: 50}, map[string]string{"pids.max": "max"})

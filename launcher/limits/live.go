@@ -108,9 +108,11 @@ func writeLimits(cgroup string, limits []limit) error {
 }
 
 // MadeOf reports whether starting the box from p would give the same box, apart from its limits: limits can change
-// while the box runs.
+// while the box runs, unless the box has no cgroup of its own.
 func MadeOf(s *box.Store, b *box.Box, p profiles.Profile) bool {
-	p.Resources = b.Profile.Resources
+	if b.Cgroup != "" {
+		p.Resources = b.Profile.Resources
+	}
 	return b.Hash == p.Hash() && !conf.ChangedEnvironment(s, p)
 }
 

@@ -9,19 +9,28 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"boxrun/launcher/fault"
 )
 
-// BootID returns the host's boot ID, different for each boot.
+// bootID is what BootID has read.
+var bootID atomic.Pointer[string] //nolint:gochecknoglobals // the same for all of a process
+
+// BootID returns the host's boot ID, different for each boot. The kernel is asked once.
 func BootID() (string, error) {
+	if id := bootID.Load(); id != nil {
+		return *id, nil
+	}
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("reading the boot id: %w", err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	id := strings.TrimSpace(string(text))
+	bootID.Store(&id)
+	return id, nil
 }
 
 // Process is a process of this boot. The start time tells a process from a later process with the same number.

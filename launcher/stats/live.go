@@ -36,6 +36,7 @@ func Take(s *box.Store, names []string) (Sample, error) {
 
 // Once returns the table of the named boxes after the first sample and another one.
 func Once(ctx context.Context, s *box.Store, names []string, first Sample) ([][]string, error) {
+	first.noteUncounted(s)
 	if err := process.Sleep(ctx, every); err != nil {
 		return nil, err
 	}
@@ -47,6 +48,7 @@ func Once(ctx context.Context, s *box.Store, names []string, first Sample) ([][]
 // table stays.
 func Live(ctx context.Context, s *box.Store, names []string, terminal *os.File) error {
 	now, err := Take(s, names)
+	now.noteUncounted(s)
 	for last, up := now, ""; err == nil; {
 		width, height, _ := term.GetSize(int(terminal.Fd())) // 0 without a size
 		lines := Screen(Table(last, now), width, height)

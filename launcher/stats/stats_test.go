@@ -109,6 +109,23 @@ dead (crashed) - - - - - - - -
 `)
 }
 
+func TestUncounted(t *testing.T) {
+	all, none := of("all", 1, 2), Stats{State: "running", Cgroup: true, MemoryBytes: new(uint64(1)), DiskReadBytes: new(uint64(1))}
+	all.Tasks = new(uint64(3))
+	for want, boxes := range map[string][]Stats{
+		"": {all, {Name: "down", State: "crashed"}, {Name: "bare", State: "running"}},
+		"a, b: no TASKS: the cgroup lacks the controllers pids of this host, HAVE":                                 {named("a", none), all, named("b", none)},
+		"c: no MEM, TASKS, READ and WRITTEN: the cgroup lacks the controllers memory, pids, io of this host, HAVE": {{Name: "c", State: "running", Cgroup: true}},
+	} {
+		testkit.WantText(t, Sample{Boxes: boxes}.uncounted("HAVE"), want)
+	}
+}
+
+func named(name string, s Stats) Stats {
+	s.Name = name
+	return s
+}
+
 func TestScreen(t *testing.T) {
 	rows := [][]string{{"NAME", "CPU%", "MEM"}, {"a", "1", "2"}, {"b", "2", "3"}, {"c", "3", "4"}}
 	testkit.WantText(t, strings.ReplaceAll(strings.Join(Screen(rows, 10, 4), "\n"), "\x1b[K", "|"), "NAME  CPU%|\na     1|\nand 2 more|")
