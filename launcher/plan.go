@@ -106,7 +106,8 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
-		f.apptainerConf(s), lan.Conflist(s, b), told.At(dir), conf.Secrets(s, p, f.secrets), confine.Files(p, f.devices, s.BoxDir(b.Name)),
+		f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets), confine.Files(p, f.devices, s.BoxDir(b.Name)),
+		lan.Conflist(s, b),
 	}
 	if bare {
 		start.Image, start.Confine = s.HelloRoot(b.Name), confine.Flags(p, s.BoxDir(b.Name), "")

@@ -119,9 +119,10 @@ func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err 
 	return Raise(s, k, Of(s, b), b.Ports)
 }
 
-// Publish looks up where the box is, and installs the box's rules in place of old rules; to a box on the LAN, Publish leads the host. A veth or an address left by the
-// box gets its first state again. A box without a bridge has no rules. The error is ErrNoAddress if the box has given
-// itself an address that is not the box's to take: rules would lead strangers to where the address belongs.
+// Publish looks up where the box is, and installs the box's rules in place of old rules; to a box on the LAN, Publish
+// leads the host. A veth or an address left by the box gets its first state again. A box without a bridge has no rules.
+// The error is ErrNoAddress if the box has given itself an address that is not the box's to take: rules would lead
+// strangers to where the address belongs.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if b.OnLAN() {
 		letPing(s, b)
