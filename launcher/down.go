@@ -17,6 +17,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/network"
 	"boxrun/launcher/process"
 	"boxrun/launcher/storage"
@@ -218,6 +219,9 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	}
 	marks, markErr := storage.Marks(b)
 	left = slices.Concat(left, marks, storage.Made(b), units.Kept(b), storage.UnmadeMemory(l.Store, b))
+	if b.OnLAN() {
+		left = append(left, files.Removal{Paths: []string{lan.Path(l.Store, b.Name)}})
+	}
 	kept, err := storage.KeptFor(l.Store, b)
 	err = cmp.Or(err, markErr)
 	if kept != "" {

@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/build"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/files"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
 	"boxrun/launcher/machine"
@@ -124,7 +125,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	b.OtherLeases = f.leases
+	b.OtherLeases, b.Parent, b.Addr = f.leases, f.parent, p.Network.Address.Addr()
 	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 // pair, and the third lets users of the box ping.
 func typedRules(b *box.Box) ([]string, error) {
 	if !b.Bridged() {
-		return nil, nil
+		return lan.Typed(b)
 	}
 	rules, err := network.BoxRules(b)
 	if err == nil {
@@ -303,6 +304,10 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
+	way, err := lan.TypedRepair(b)
+	if err != nil {
+		return nil, err
+	}
 	registration, err := machine.Typed(b)
-	return slices.Concat(rules, told, limits, l.TypedEntry(b), registration, l.typedHooks(b, dueHooks(b, p))), err
+	return slices.Concat(rules, way, told, limits, l.TypedEntry(b), registration, l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -8,6 +8,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
@@ -44,7 +45,8 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 	}
 	left, leftErr := l.leftovers(b)
 	shared, sharedErr := l.typedForget(b, others)
-	return slices.Concat(lines, list.Map(left, files.Removal.Command), shared, undo), cmp.Or(staleErr, leftErr, sharedErr)
+	way := lan.TypedUndo(b, others)
+	return slices.Concat(lines, list.Map(left, files.Removal.Command), way, shared, undo), cmp.Or(staleErr, leftErr, sharedErr)
 }
 
 // typedForget returns the commands for what network.Forget does: they undo the shared network no box in others needs, and

@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/hello"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/units"
@@ -33,6 +34,7 @@ type facts struct {
 	unit      string            // service the box will live in; "" for none
 	external  netsetup.External // interface from which packets of the box leave the host; zero for none
 	mtu       int               // of the box's bridge; 0 for none
+	parent    string            // device of the host below a box on the LAN; "" for a box elsewhere
 	need      offload.Need      // of the uplinks of the host
 	resolvers conf.Resolvers
 	machine   []string          // variable with the machine ID of the box; nil on a host without an ID
@@ -45,7 +47,7 @@ type facts struct {
 // look looks the facts up, except the secrets. The error reports every problem found.
 func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
-	var siteErr, externalErr, mtuErr, needErr, resolversErr, helloErr, devicesErr error
+	var siteErr, externalErr, parentErr, mtuErr, needErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
@@ -54,6 +56,7 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
 	}
+	f.parent, parentErr = lan.Parent(p)
 	f.need, needErr = network.NeedOf(p.Network)
 	f.resolvers, resolversErr = conf.LookResolvers(p)
 	if box.IsHello(p.Image) {
@@ -63,7 +66,7 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 	if id, err := box.MachineID(p.Name); err == nil { // a host without an ID gives none
 		f.machine = []string{"container_uuid=" + id}
 	}
-	return f, errors.Join(err, siteErr, externalErr, mtuErr, needErr, resolversErr, helloErr, devicesErr)
+	return f, errors.Join(err, siteErr, externalErr, parentErr, mtuErr, needErr, resolversErr, helloErr, devicesErr)
 }
 
 // lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
@@ -98,12 +101,13 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	memory := storage.JournalMemory(s, p)
 	start := apptainer.Start{
-		Conf: s.Conf(), Profile: p, Image: p.Image, Network: network.Of(s, b).Name(), Addr: b.Addr, DNS: f.resolvers.Servers,
+		Conf: s.Conf(), Profile: p, Image: p.Image, Network: networkName(s, b), Addr: b.Addr, DNS: f.resolvers.Servers,
 		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p), memory.Binds())...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
 	sets := []files.Set{
 		f.apptainerConf(s), told.At(dir), conf.Secrets(s, p, f.secrets), confine.Files(p, f.devices, s.BoxDir(b.Name)),
+		lan.Conflist(s, b),
 	}
 	if bare {
 		start.Image, start.Confine = s.HelloRoot(b.Name), confine.Flags(p, s.BoxDir(b.Name), "")
@@ -116,6 +120,14 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 		env: slices.Concat(apptainer.Environment(s.Home), f.machine, confine.Environment(p, bare, network.Inside6(b),
 			network.Outward(p.Network, f.need))),
 	}
+}
+
+// networkName returns the name of the CNI network of a box.
+func networkName(s *box.Store, b *box.Box) string {
+	if b.OnLAN() {
+		return lan.Name(b.Name)
+	}
+	return network.Of(s, b).Name()
 }
 
 // apptainerConf returns boxrun's apptainer.conf: the site's own, changed so that Apptainer finds boxrun's conflists.

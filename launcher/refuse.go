@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/inotify"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/network"
 	"boxrun/launcher/process"
@@ -50,7 +51,8 @@ func (l *Launcher) RefuseHere(p profiles.Profile) error {
 	if l.Caller.Root { // others may not look at files of root's
 		_, secretsErr = conf.ReadSecrets(l.Store, p)
 	}
-	return errors.Join(externalErr, network.RefuseBridge(p), network.RefuseSCTP(p), storage.RefuseImage(p, l.Search),
+	_, parentErr := lan.Parent(p)
+	return errors.Join(externalErr, parentErr, network.RefuseBridge(p), network.RefuseSCTP(p), storage.RefuseImage(p, l.Search),
 		storage.RefuseBinds(p), storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
 }
 
@@ -80,6 +82,7 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 		units.RefuseFailureUnit(context.Background(), p),
 		network.RefuseSCTP(p),
 		network.RefuseNetwork(p, others),
+		lan.RefuseTaken(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
 	)
 }

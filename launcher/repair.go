@@ -150,7 +150,8 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	entry, entryErr := mendEntry(ctx, r.l.Store, b)
 	servers, serversErr = append(servers, entry...), errors.Join(serversErr, entryErr)
 	if !b.Bridged() {
-		return servers, serversErr
+		way, err := network.RepairLAN(r.l.Store, b)
+		return append(servers, way...), errors.Join(serversErr, err)
 	}
 	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {
 		lines, err := network.RepairShared(ctx, r.l.Store, r.k, b)

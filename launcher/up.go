@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
@@ -302,6 +303,7 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 		return nil, err
 	}
 	b.Restarts, b.OtherLeases = u.restarts, f.leases
+	b.Parent, b.Addr = f.parent, u.p.Network.Address.Addr() // of a box elsewhere: none, and as reserve finds
 	u.o.Turn.Await(ctx)
 	err = u.reserve(ctx, b)
 	u.o.Turn.End()
@@ -359,7 +361,7 @@ func (u *upRun) reserve(ctx context.Context, b *box.Box) error {
 
 // refuseAmong refuses what the profile needs and another box has: a port, a bridge with other settings, an overlay.
 func refuseAmong(p profiles.Profile, others []*box.Box) error {
-	errs := []error{network.RefusePublished(p, others), network.RefuseNetwork(p, others)}
+	errs := []error{network.RefusePublished(p, others), network.RefuseNetwork(p, others), lan.RefuseTaken(p, others)}
 	if p.Storage.Root == "overlay" {
 		errs = append(errs, storage.RefuseTaken(p, others))
 	}

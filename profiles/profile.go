@@ -36,6 +36,7 @@ type Profile struct {
 // The modes of a box's network.
 const (
 	BridgeMode = "bridge" // an address of its own behind a bridge of the host
+	LANMode    = "lan"    // an address of its own on a network of the host
 	HostMode   = "host"   // the host's network
 	NoneMode   = "none"   // loopback alone
 )
@@ -58,6 +59,10 @@ type Network struct {
 	Offload    string   `json:"offload" toml:"offload"`         // auto | off | off-out | off-both | keep
 	Metadata   string   `json:"metadata" toml:"metadata"`       // deny | allow
 	Marks      Marks    `json:"marks" toml:"marks"`
+
+	Parent  string       `json:"parent,omitempty" toml:"parent"`  // device of the host on the LAN; "": of the default route
+	Address netip.Prefix `json:"address,omitzero" toml:"address"` // on the LAN; zero: from a DHCP client in the box
+	Gateway netip.Addr   `json:"gateway,omitzero" toml:"gateway"` // of Address; zero: none
 }
 
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.

@@ -10,7 +10,7 @@ import (
 
 // decode reads [network].
 func (n *Network) decode(s *section) {
-	take(s, "mode", &n.Mode, text(choice(BridgeMode, HostMode, NoneMode)))
+	take(s, "mode", &n.Mode, text(choice(BridgeMode, LANMode, HostMode, NoneMode)))
 	take(s, "bridge", &n.Bridge, text(bridgeName))
 	take(s, "subnet", &n.Subnet, text(boxSubnet))
 	take(s, "subnet6", &n.Subnet6, text(boxSubnet6))
@@ -25,10 +25,14 @@ func (n *Network) decode(s *section) {
 	take(s, "offload", &n.Offload, text(choice("auto", "off", "off-out", "off-both", "keep")))
 	take(s, "metadata", &n.Metadata, text(choice("deny", "allow")))
 	take(s, "marks", &n.Marks, text(ParseMarks))
+	take(s, "parent", &n.Parent, text(optional(deviceName)))
+	take(s, "address", &n.Address, text(optional(addressOnLAN)))
+	take(s, "gateway", &n.Gateway, text(optional(parseIPv4)))
 	n.checkIP(s)
 	n.checkPorts(s)
 	n.checkFamilies(s)
 	n.checkMode(s)
+	n.checkLAN(s)
 }
 
 // checkMode refuses keys about a bridge where the box has no bridge. A key with its default value passes, as "profile
@@ -42,9 +46,10 @@ func (n *Network) checkMode(s *section) {
 	n.senseless(s, "subnet", n.Subnet != usual.Subnet, "it is that of the bridge")
 	n.senseless(s, "subnet6", n.Subnet6 != usual.Subnet6, "it is that of the bridge")
 	n.senseless(s, "mtu", n.MTU != usual.MTU, "it is that of the bridge")
-	n.senseless(s, "ip", n.IP != usual.IP, "the box has no address of its own")
+	n.senseless(s, "ip", n.IP != usual.IP, n.reason("the box has no address of its own", "network.address is that of the box"))
 	n.senseless(s, "external", n.External != usual.External, "nothing is published")
-	n.senseless(s, "allow_from", len(n.AllowFrom) > 0, "nothing is published, the host's own firewall decides")
+	n.senseless(s, "allow_from", len(n.AllowFrom) > 0,
+		n.reason("nothing is published, the host's own firewall decides", "nothing is published, a firewall in the box decides"))
 	n.senseless(s, "offload", n.Offload != usual.Offload, "the box has no devices on the host")
 	n.senseless(s, "metadata", n.Metadata != usual.Metadata, "no rule stands between the box and the host's network")
 	n.senseless(s, "marks", n.Marks != usual.Marks, "it is that of the bridge")
@@ -52,7 +57,10 @@ func (n *Network) checkMode(s *section) {
 		n.checkHostPorts(s)
 		return
 	}
-	n.senseless(s, "ports", len(n.Ports) > 0, "nobody reaches the box")
+	n.senseless(s, "ports", len(n.Ports) > 0, n.reason("nobody reaches the box", "the LAN reaches every port of the box as it is"))
+	if n.Mode == LANMode {
+		return
+	}
 	n.senseless(s, "dns", len(n.DNS) > 0, "the box reaches nobody")
 	n.senseless(s, "search", len(n.Search) > 0, "the box reaches nobody")
 	n.senseless(s, "dns_options", len(n.DNSOptions) > 0, "the box reaches nobody")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -101,6 +102,10 @@ func fill(v reflect.Value) {
 	case !v.CanSet():
 	case v.Type() == reflect.TypeFor[time.Time]():
 		v.Set(reflect.ValueOf(time.Unix(1, 0)))
+	case v.Type() == reflect.TypeFor[netip.Prefix]():
+		v.Set(reflect.ValueOf(netip.MustParsePrefix("192.0.2.1/24")))
+	case v.Type() == reflect.TypeFor[netip.Addr]():
+		v.Set(reflect.ValueOf(netip.MustParseAddr("192.0.2.1")))
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			hidden := strings.HasPrefix(v.Type().Name(), "Shown") || strings.HasPrefix(v.Type().Name(), "shown")

@@ -141,6 +141,8 @@ func (s Start) networkFlags() []string {
 		return []string{"--netns-path", HostNetns}
 	case profiles.NoneMode:
 		return []string{"--net", "--network", "none"}
+	case profiles.LANMode:
+		return []string{"--net", "--network", s.Network}
 	default:
 		return []string{"--net", "--network", s.Network, "--network-args", "IP=" + s.Addr.String()}
 	}

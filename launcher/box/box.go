@@ -112,6 +112,8 @@ type Box struct {
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
+	Parent string `json:"parent,omitempty"` // device of the host below a box on the LAN
+
 	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
 	Foreseen bool `json:"-"` // the box runs, as an earlier look found, or would run by now in a DryRun
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make

@@ -15,12 +15,14 @@ import (
 	"boxrun/profiles/port"
 )
 
-// Comments elsewhere about a box's network describe a box behind a bridge. This file has the differences for a box in
-// the host's own network and for a box without a network.
+// Comments elsewhere about a box's network describe a box behind a bridge. This file has the differences for a box on a
+// LAN of the host, for a box in the host's own network, and for a box without a network.
 
-// Bridged reports whether the box is on a bridge. Only a box on a bridge has an address and rules, and needs the host's
-// network set up.
+// Bridged reports whether the box is on a bridge. Only a box on a bridge has rules, and needs the host's network set up.
 func (b *Box) Bridged() bool { return b.Profile.Network.Mode == profiles.BridgeMode }
+
+// OnLAN reports whether the box is on a LAN of the host, with an address there and no rules.
+func (b *Box) OnLAN() bool { return b.Profile.Network.Mode == profiles.LANMode }
 
 // Where describes how the box is connected, for text after "started".
 func (b *Box) Where() string {
@@ -29,6 +31,11 @@ func (b *Box) Where() string {
 		return "in the host's network"
 	case profiles.NoneMode:
 		return "without a network"
+	case profiles.LANMode:
+		if b.Addr.IsValid() {
+			return "at " + b.Addr.String() + " on the LAN of " + b.Parent
+		}
+		return "on the LAN of " + b.Parent + ", without an address yet"
 	}
 	return "at " + b.Addr.String()
 }
@@ -36,10 +43,10 @@ func (b *Box) Where() string {
 // ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
 func (b *Box) ShownAddress() string {
 	switch {
+	case b.Addr.IsValid() && (b.Bridged() || b.OnLAN()):
+		return b.Addr.String()
 	case !b.Bridged():
 		return b.Profile.Network.Mode
-	case b.Addr.IsValid():
-		return b.Addr.String()
 	}
 	return ""
 }

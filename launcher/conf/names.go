@@ -96,7 +96,7 @@ func HostsOf(b *box.Box, boxes []*box.Box) string {
 func theHost(b *box.Box) []neighbour {
 	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	switch b.Profile.Network.Mode {
-	case profiles.NoneMode:
+	case profiles.NoneMode, profiles.LANMode: // the host's address on the LAN may change under the box
 		return nil
 	case profiles.BridgeMode:
 		addr = netsetup.Network{Subnet: b.Profile.Network.Subnet}.Gateway()

@@ -9,6 +9,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/lan"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -50,6 +51,12 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 		names, err := v.names(b)
 		if all = append(all, names); err != nil {
 			return nonEmpty(all), err
+		}
+	}
+	if b.OnLAN() {
+		var err error
+		if all, err = lan.Drift(b); err != nil {
+			return all, err
 		}
 	}
 	servers, err := conf.ServersDrift(v.store, b)

@@ -31,7 +31,7 @@ func Hint(b *box.Box) string {
 // reached returns where the host reaches a TCP port of a box.
 func reached(b *box.Box, port uint16) netip.AddrPort {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if !b.Bridged() {
+	if !b.Bridged() && !b.OnLAN() {
 		return netip.AddrPortFrom(loopback, port)
 	}
 	for _, p := range b.Profile.Network.Ports {

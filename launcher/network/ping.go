@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/files"
 	"boxrun/netsetup"
 )
 
@@ -13,9 +14,9 @@ import (
 // systemd-sysctl is masked.
 const PingGroups = "0 2147483647"
 
-// RepairPing lets every user in a box on a bridge ping again, and returns a line if not every user could.
+// RepairPing lets every user in a box with a network of its own ping again, and returns a line if not every user could.
 func RepairPing(b *box.Box) ([]string, error) {
-	if !b.Bridged() {
+	if !b.Bridged() && !b.OnLAN() {
 		return nil, nil
 	}
 	was, err := allowPing(b.Init.PID)
@@ -23,6 +24,13 @@ func RepairPing(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	return []string{fmt.Sprintf("net.ipv4.ping_group_range was %q in its network, and let no user ping", was)}, nil
+}
+
+// letPing is allowPing at a start, with a warning for an error.
+func letPing(s *box.Store, b *box.Box) {
+	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
+		s.Notef("%s: warning: %v", b.Name, err)
+	}
 }
 
 // allowPing lets every user in the network of a box's init ping without capabilities: an image may have lost ping's

@@ -9,7 +9,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
-	"boxrun/launcher/files"
+	"boxrun/launcher/lan"
 	"boxrun/netsetup"
 	"boxrun/netsetup/leases"
 	"boxrun/netsetup/offload"
@@ -121,10 +121,15 @@ func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err 
 	return Raise(s, k, Of(s, b), b.Ports)
 }
 
-// Publish looks up where the box is, and installs the box's rules in place of old rules. A veth or an address left by the
-// box gets its first state again. A box without a bridge has no rules. The error is ErrNoAddress if the box has given
-// itself an address that is not the box's to take: rules would lead strangers to where the address belongs.
+// Publish looks up where the box is, and installs the box's rules in place of old rules; to a box on the LAN, Publish
+// leads the host. A veth or an address left by the box gets its first state again. A box without a bridge has no rules.
+// The error is ErrNoAddress if the box has given itself an address that is not the box's to take: rules would lead
+// strangers to where the address belongs.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
+	if b.OnLAN() {
+		letPing(s, b)
+		return lan.Follow(s, b)
+	}
 	if !b.Bridged() {
 		return nil
 	}
@@ -158,9 +163,7 @@ func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err := ensureInside6(b); err != nil {
 		return err
 	}
-	if _, err := allowPing(b.Init.PID); files.IgnoreNotExist(err) != nil { // an init that ends has no network, of which the start will tell
-		s.Notef("%s: warning: %v", b.Name, err)
-	}
+	letPing(s, b)
 	if err := b.Ports.Apply(k); err != nil {
 		return err
 	}

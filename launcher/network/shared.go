@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/netsetup/outsider"
@@ -302,9 +303,10 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 	for _, name := range devices {
 		lines = append(lines, "removed what a killed doctor left: "+name)
 	}
+	ways, wayErr := lan.Sweep(boxes)
 	lowerErr := lower(s, k, boxes)
 	names, nameErr := conf.TellNames(s)
-	return append(lines, names...), errors.Join(sweepErr, deviceErr, lowerErr, nameErr)
+	return slices.Concat(lines, ways, names), errors.Join(sweepErr, deviceErr, wayErr, lowerErr, nameErr)
 }
 
 // Sweep removes the rules of boxes without a state, and notes each box: a saved firewall may bring such rules back at
@@ -347,7 +349,8 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 
 // lower undoes the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
-	return undo(s, k, Unneeded(s, boxes))
+	_, err := lan.Sweep(boxes)
+	return errors.Join(err, undo(s, k, Unneeded(s, boxes)))
 }
 
 // undo undoes the plans with the undo logs files, notes what stays, and removes the logs. Without a log there is nothing

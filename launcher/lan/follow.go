@@ -1,0 +1,141 @@
+package lan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
+	"boxrun/netsetup"
+	"boxrun/netsetup/lan"
+)
+
+// Device is the name of the device inside a box, as Apptainer names the first.
+const Device = "eth0"
+
+// WayTo returns the host's way to a box, to the address on record.
+func WayTo(b *box.Box) (lan.Way, error) {
+	parent, err := lan.LookParent(b.Parent)
+	return lan.Way{Parent: b.Parent, MAC: stableMAC("mac of the way to boxes on " + b.Parent), Box: b.Addr,
+		Host: parent.Host(b.Addr)}, err
+}
+
+// Follow looks up what address the box has, and leads the host there. The error is ErrNoAddress where the address of the
+// profile is not there: the box has taken it away.
+func Follow(s *box.Store, b *box.Box) error {
+	addr, err := present(b)
+	if err != nil {
+		return err
+	}
+	if addr != b.Addr {
+		b.Addr = addr
+		if err := s.Save(b); err != nil {
+			return err
+		}
+	}
+	way, err := WayTo(b)
+	if err != nil {
+		return err
+	}
+	return way.Ensure()
+}
+
+// present returns the address that the box has now; zero while a DHCP client in the box has none yet.
+func present(b *box.Box) (netip.Addr, error) {
+	have, err := lan.Inside(b.Init.PID, Device)
+	want := b.Profile.Network.Address
+	switch {
+	case err != nil:
+		return netip.Addr{}, err
+	case want.IsValid() && !slices.Contains(have, want):
+		return netip.Addr{}, &fault.Problem{Kind: netsetup.ErrNoAddress,
+			Text: fmt.Sprintf("%s lacks its address %s on %s inside", b.Name, want, Device),
+			Hint: fmt.Sprintf("\"boxrun restart %s\" gives it back", b.Name)}
+	case want.IsValid():
+		return want.Addr(), nil
+	case len(have) == 0:
+		return netip.Addr{}, nil
+	}
+	return have[0].Addr(), nil
+}
+
+// Drift returns a line for each thing out of place of a box on the LAN.
+func Drift(b *box.Box) ([]string, error) {
+	now, err := present(b)
+	if err != nil {
+		return nil, err
+	}
+	way, err := WayTo(b)
+	if err != nil {
+		return nil, err
+	}
+	if now == b.Addr {
+		return way.Drift()
+	}
+	return []string{moved(b, now)}, nil
+}
+
+// moved is the line for a box at another address than the way leads to.
+func moved(b *box.Box, now netip.Addr) string {
+	switch {
+	case !now.IsValid():
+		return fmt.Sprintf("the box had the address %s, and has none now", b.Addr)
+	case !b.Addr.IsValid():
+		return fmt.Sprintf("the box has got the address %s, to which the host does not lead yet", now)
+	}
+	return fmt.Sprintf("the box is at %s, the host leads to %s", now, b.Addr)
+}
+
+// Repair repairs the host's way to a box, and returns a line for each fault.
+func Repair(s *box.Store, b *box.Box) ([]string, error) {
+	drift, err := Drift(b)
+	if err != nil || len(drift) == 0 {
+		return nil, err
+	}
+	return drift, Follow(s, b)
+}
+
+// Sweep takes away the ways on the host that none of boxes needs, and returns a line for each.
+func Sweep(boxes []*box.Box) ([]string, error) { return lan.Sweep(ways(boxes)) }
+
+// ways returns the ways to boxes, for their devices and addresses.
+func ways(boxes []*box.Box) []lan.Way {
+	var needed []lan.Way
+	for _, b := range boxes {
+		if b.OnLAN() {
+			needed = append(needed, lan.Way{Parent: b.Parent, Box: b.Addr})
+		}
+	}
+	return needed
+}
+
+// Typed returns what a person would type for the way to a box that starts.
+func Typed(b *box.Box) ([]string, error) {
+	if !b.OnLAN() {
+		return nil, nil
+	}
+	way, err := WayTo(b)
+	return way.Commands(), err
+}
+
+// TypedRepair returns what a person would type for the repair of a running box.
+func TypedRepair(b *box.Box) ([]string, error) {
+	if !b.OnLAN() {
+		return nil, nil
+	}
+	drift, err := Drift(b)
+	if err != nil || len(drift) == 0 {
+		return nil, err
+	}
+	return Typed(b)
+}
+
+// TypedUndo returns what a person would type for a box that goes, beside others.
+func TypedUndo(b *box.Box, others []*box.Box) []string {
+	if !b.OnLAN() {
+		return nil
+	}
+	same := func(w lan.Way) bool { return w.Parent == b.Parent }
+	return lan.Way{Parent: b.Parent, Box: b.Addr}.UndoCommands(!slices.ContainsFunc(ways(others), same))
+}

@@ -1,0 +1,54 @@
+package lan
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"boxrun/netsetup/dump"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Parent is a device of the host on a LAN, as boxes there need to know the device.
+type Parent struct {
+	Name  string
+	Kind  string         // as "ip -d link" shows, "device" for a network card
+	Port  bool           // of a bridge or a bond: the device takes no macvlan devices
+	Loops bool           // the loopback device
+	Addrs []netip.Prefix // IPv4, of the host
+}
+
+// LookParent looks a device of the host up.
+func LookParent(name string) (Parent, error) {
+	h := dump.OfHost()
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return Parent{}, fmt.Errorf("reading %s: %w", name, err)
+	}
+	a := link.Attrs()
+	p := Parent{Name: a.Name, Kind: link.Type(), Port: a.MasterIndex != 0 && (a.Slave == nil || a.Slave.SlaveType() != "vrf"), Loops: a.Flags&net.FlagLoopback != 0}
+	list, err := dump.Addrs(h, link, netlink.FAMILY_V4)
+	for _, have := range list {
+		p.Addrs = append(p.Addrs, dump.PrefixOf(have.IPNet))
+	}
+	return p, err
+}
+
+// Host returns the address from which the host speaks to a box: that in the network of the box, if there is one. Zero:
+// the host has no address on the LAN.
+func (p Parent) Host(box netip.Addr) netip.Addr {
+	if i := slices.IndexFunc(p.Addrs, func(a netip.Prefix) bool { return a.Contains(box) }); i >= 0 {
+		return p.Addrs[i].Addr()
+	}
+	if len(p.Addrs) > 0 {
+		return p.Addrs[0].Addr()
+	}
+	return netip.Addr{}
+}
+
+// Has reports whether an address is the host's own on the LAN.
+func (p Parent) Has(addr netip.Addr) bool {
+	return slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool { return a.Addr() == addr })
+}
