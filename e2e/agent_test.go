@@ -123,6 +123,7 @@ func (h host) agentTellsRefusalsApart() {
 func (h host) agentMonitors() {
 	h.agent(ocfSuccess, "", "start")
 	h.agent(ocfSuccess, "", "monitor")
+	h.sh("boxrun status --check web") // knows the rules from now on
 	ran := h.sh("OCF_RESKEY_profile=web strace -f -qq -z -e trace=execve -e signal=none -o /tmp/ran " + agentFile +
 		` monitor; sed 's/.*execve("\([^"]*\)".*/\1/' /tmp/ran; rm /tmp/ran`)
 	if want := agentFile + "\n/usr/local/bin/boxrun\n"; ran != want {

@@ -160,10 +160,11 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 	h.fitsTables()
 }
 
-// isFast wants doctor to look at a healthy host with one box in no more than a second, once of three times on a busy machine.
+// isFast wants doctor to look at a healthy host with one box in no more than a second, once of five times on a busy machine.
 func (h host) isFast() {
-	var took [3]time.Duration
+	var took [5]time.Duration
 	for i := range took {
+		time.Sleep(time.Second) // the kernel limits its ICMP errors to some in a second
 		began := time.Now()
 		h.must("boxrun", "doctor")
 		took[i] = time.Since(began)
