@@ -47,6 +47,31 @@ func TestABoxOnTheLAN(t *testing.T) {
 	}
 	h.client("curl", "-sS", "-m", "5", page)
 	h.must("curl", "-sS", "-m", "5", page)
+	h.leadsToWhatTheLANLends()
 	h.must("boxrun", "down", "lanweb")
 	h.same(before, append(stays(), `^/etc/boxrun/profiles`)...)
+}
+
+// leadsToWhatTheLANLends has the host follow a box that gives itself addresses, as its DHCP client would: to those of the LAN,
+// and to nobody else's.
+func (h host) leadsToWhatTheLANLends() {
+	h.t.Helper()
+	h.profile("leased", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\n")
+	h.must("boxrun", "up", "leased")
+	takes := func(addr string) {
+		h.must("boxrun", "exec", "leased", "--", "sh", "-c", "ip addr flush dev eth0; ip link set eth0 up; ip addr add "+addr+"/24 dev eth0")
+	}
+	takes("192.0.2.60")
+	h.must("boxrun", "repair")
+	h.must("curl", "-sS", "-m", "5", "http://192.0.2.60/")
+	for _, addr := range []string{"198.51.100.7", testhost.ClientAddr} {
+		takes(addr)
+		if r := h.run("boxrun", "repair"); r.Code == 0 || !strings.Contains(r.Stderr, addr+", which the LAN of eth0 does not lend") {
+			h.t.Errorf("a box at %s: repair %v", addr, r)
+		}
+		if got := h.must("ip", "route", "get", addr); strings.Contains(got, "lan-eth0") {
+			h.t.Errorf("the host goes to the box for %s: %s", addr, got)
+		}
+	}
+	h.must("boxrun", "down", "leased")
 }

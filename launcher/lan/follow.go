@@ -57,7 +57,19 @@ func present(b *box.Box) (netip.Addr, error) {
 	case len(have) == 0:
 		return netip.Addr{}, nil
 	}
-	return have[0].Addr(), nil
+	return lent(b, have[0].Addr())
+}
+
+// lent returns the address that a box has given itself. An address that the LAN does not lend is an ErrNoAddress: the host
+// would send the box what is meant for others.
+func lent(b *box.Box, addr netip.Addr) (netip.Addr, error) {
+	parent, err := lan.LookParent(b.Parent)
+	if err == nil && !parent.Lends(addr) {
+		err = &fault.Problem{Kind: netsetup.ErrNoAddress,
+			Text: fmt.Sprintf("%s has given itself the address %s, which the LAN of %s does not lend", b.Name, addr, b.Parent),
+			Hint: "name the address of the box as network.address, or see what its DHCP client was given"}
+	}
+	return addr, err
 }
 
 // Drift returns a line for each thing out of place of a box on the LAN.

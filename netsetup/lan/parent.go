@@ -18,6 +18,7 @@ type Parent struct {
 	Port  bool           // of a bridge or a bond: the device takes no macvlan devices
 	Loops bool           // the loopback device
 	Addrs []netip.Prefix // IPv4, of the host
+	Ways  []netip.Addr   // gateways of the host on the LAN
 }
 
 // LookParent looks a device of the host up.
@@ -33,7 +34,23 @@ func LookParent(name string) (Parent, error) {
 	for _, have := range list {
 		p.Addrs = append(p.Addrs, dump.PrefixOf(have.IPNet))
 	}
+	if err != nil {
+		return p, err
+	}
+	routes, err := routesBy(h, link)
+	for _, r := range routes {
+		if r.Gw != nil {
+			p.Ways = append(p.Ways, dump.AddrOf(r.Gw))
+		}
+	}
 	return p, err
+}
+
+// Lends reports whether a box on the LAN may have an address for the host: the address is in a network of the host's on
+// the LAN, and neither the host nor a gateway of the host has the address.
+func (p Parent) Lends(addr netip.Addr) bool {
+	near := slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool { return a.Contains(addr) })
+	return near && !p.Has(addr) && !slices.Contains(p.Ways, addr)
 }
 
 // Host returns the address from which the host speaks to a box: that in the network of the box, if there is one. Zero:
