@@ -97,7 +97,7 @@ fuzz:
 
 # More tests at once than there are processors: a test waits for half of its time.
 e2e:
-	go test -count=1 -timeout 60m -parallel 4 ./e2e/...
+	go test -count=1 -timeout 60m -parallel 3 ./e2e/...
 
 # As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.
 test: deps
