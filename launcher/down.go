@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,16 +113,16 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 			return down, err
 		}
 	}
-	killed, units, err := l.stopWithUnits(ctx, b, timeout)
+	killed, units, err := l.stopWithUnits(ctx, k, b, timeout)
 	defer units.Close()
 	if err != nil {
 		return down, err
 	}
 	byAnother := files.Exists(l.hurryMark(b.Name))
-	if err := errors.Join(b.Ports.Undo(k), l.remove(b), units.Wait(ctx)); err != nil {
-		return down, err
+	if err := errors.Join(l.remove(b), units.Wait(ctx)); err != nil {
+		return down, errors.Join(err, b.Ports.Undo(k))
 	}
-	if err := network.Forget(ctx, l.Store, k, b.Name); err != nil {
+	if err := network.Forget(ctx, l.Store, k, b.Name, b.Ports); err != nil {
 		return down, err
 	}
 	down.Killed = killed != nil && timeout == 0 || byAnother
@@ -152,23 +153,23 @@ func (l *Launcher) orphan(ctx context.Context, b *box.Box) error {
 
 // stopWithUnits stops the box, and tells systemd of the stop. Normally systemd is told first. If timeout is longer
 // than the time its services have to stop, systemd is told after the box has stopped.
-func (l *Launcher) stopWithUnits(ctx context.Context, b *box.Box, timeout time.Duration) (
+func (l *Launcher) stopWithUnits(ctx context.Context, k *netsetup.Kernel, b *box.Box, timeout time.Duration) (
 	killed error, services units.Stopping, err error,
 ) {
 	long := timeout > stopTimeout(b)
 	if !long {
 		services = units.Stop(ctx, l.Store, b)
 	}
-	killed, err = l.stop(ctx, b, timeout)
+	killed, err = l.stop(ctx, k, b, timeout)
 	if long && err == nil {
 		services = units.Stop(ctx, l.Store, b)
 	}
 	return killed, services, err
 }
 
-// stop tells the box's init to stop, and waits until Apptainer's master has cleaned up. For a dead box stop does
-// nothing. killed is the killed of Stop.
-func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) (killed, err error) {
+// stop tells the box's init to stop, and waits until Apptainer's master has cleaned up. Meanwhile the network goes that
+// only this box needs. For a dead box stop does nothing. killed is the killed of Stop.
+func (l *Launcher) stop(ctx context.Context, k *netsetup.Kernel, b *box.Box, timeout time.Duration) (killed, err error) {
 	if b.Init.PID <= 1 || !b.SameBoot() {
 		return nil, nil
 	}
@@ -177,7 +178,20 @@ func (l *Launcher) stop(ctx context.Context, b *box.Box, timeout time.Duration) 
 	if err := files.IgnoreFull(l.Save(b)); err != nil {
 		return nil, err
 	}
-	return guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
+	stopping, end := context.WithCancel(ctx)
+	var ahead sync.WaitGroup
+	ahead.Go(func() {
+		if network.LowerAhead(stopping, l.Store, k, b) {
+			b.Ports = b.Ports.WithoutFlows()
+		}
+	})
+	killed, err = guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
+	if err != nil {
+		end() // the box may run on, and with it the wait for its end
+	}
+	ahead.Wait()
+	end()
+	return killed, err
 }
 
 // remove removes the lease and the files of the box.

@@ -147,10 +147,14 @@ func (k *Kernel) restore(tool string, lines []string) error {
 	return k.restoreAll(map[string][]string{tool: lines})[tool]
 }
 
-// restoreAll feeds lines to the restores of tools at the same time, and returns the errors by tool. Each table among the
-// lines is a transaction. The kept rules follow. The legacy backend has one lock for all tools, for which some releases
-// look once a second only: there the tools come one after another.
+// restoreAll does what lines for the restores of tools ask for, and returns the errors by tool. The kept rules follow. The
+// kernel's nftables does what is only a removal, at once and without a program. Otherwise, and where that fails, the lines
+// go to the programs, at the same time: each table among the lines is a transaction. The legacy backend has one lock for
+// all tools, for which some releases look once a second only: there the tools come one after another.
 func (k *Kernel) restoreAll(inputs map[string][]string) map[string]error {
+	if k.withdraw(inputs) {
+		return nil
+	}
 	var all sync.WaitGroup
 	var one, done sync.Mutex
 	failed := map[string]error{}
@@ -170,14 +174,34 @@ func (k *Kernel) restoreAll(inputs map[string][]string) map[string]error {
 		})
 	}
 	all.Wait()
-	for f, kept := range k.kept {
-		if len(failed) > 0 {
+	if len(failed) > 0 {
+		for _, kept := range k.kept {
 			kept.Drop()
-		} else {
-			kept.Follow(inputs[string(f)], slices.Concat(slices.Collect(maps.Values(inputs))...))
 		}
+		return failed
 	}
-	return failed
+	k.follow(inputs, rules.Transactions(slices.Concat(slices.Collect(maps.Values(inputs))...)))
+	return nil
+}
+
+// withdraw reports whether the lines were a removal that the kernel's nftables has done.
+func (k *Kernel) withdraw(inputs map[string][]string) bool {
+	var all []rules.Removal
+	for tool, lines := range inputs {
+		all = append(all, rules.Removal{Kept: k.kept[family(tool)], Lines: lines})
+	}
+	if rules.Withdraw(all...) != nil { // the programs do the same, and say why where they cannot
+		return false
+	}
+	k.follow(inputs, 1)
+	return true
+}
+
+// follow has the kept rules follow lines that were so many transactions.
+func (k *Kernel) follow(inputs map[string][]string, transactions int) {
+	for f, kept := range k.kept {
+		kept.Follow(inputs[string(f)], transactions)
+	}
 }
 
 // linkByName returns nil where there is no such link.

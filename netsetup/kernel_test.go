@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/nstest"
+	"boxrun/netsetup/rules"
 )
 
 func TestUpAndDownNFT(t *testing.T)    { onBackend(t, "nft", testUpAndDown) }
@@ -442,20 +443,81 @@ func testUndoOfRunningBox(t *testing.T, h *testHost) {
 	sameHost(t, "after the box's undo", dumpHost(t), before)
 }
 
-func TestUndoOneByOneNFT(t *testing.T)    { onBackend(t, "nft", testUndoOneByOne) }
-func TestUndoOneByOneLegacy(t *testing.T) { onBackend(t, "legacy", testUndoOneByOne) }
+// TestUndoOneByOne has the transaction of each undo refused: the rest goes all the same.
+func TestUndoOneByOne(t *testing.T) {
+	onBackend(t, "legacy", func(t *testing.T, h *testHost) {
+		before := dumpHost(t)
+		h.up()
+		failing(t, "iptables-restore", "ip6tables-restore")
+		h.down()
+		sameHost(t, "after down", dumpHost(t), before)
+	})
+}
 
-// testUndoOneByOne has the transaction of each undo refused: the rest goes all the same.
-func testUndoOneByOne(t *testing.T, h *testHost) {
-	before := dumpHost(t)
-	h.up()
+// failing puts programs first in PATH that only fail.
+func failing(t *testing.T, names ...string) {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "iptables-restore"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	h.down()
-	sameHost(t, "after down", dumpHost(t), before)
+}
+
+// generation returns the number of the kernel's rules.
+func generation(t *testing.T) uint32 {
+	t.Helper()
+	now, err := rules.Generation("iptables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
+
+// TestUndoByTheKernel takes rules back beside those of others, with programs that cannot write any.
+func TestUndoByTheKernel(t *testing.T) {
+	onBackend(t, "nft", func(t *testing.T, h *testHost) {
+		nstest.Shell(t, strangersRules)
+		before := dumpHost(t)
+		h.up()
+		nstest.Shell(t, "iptables -I FORWARD -j DOCKER-USER; iptables -t nat -I PREROUTING -j DOCKER")
+		path := os.Getenv("PATH")
+		failing(t, "iptables-restore", "ip6tables-restore")
+		began := generation(t)
+		h.down()
+		if made := generation(t) - began; made != 4 {
+			t.Errorf("%d transactions, want one each for the host, the bridge, its ways of answers and the box", made)
+		}
+		t.Setenv("PATH", path)
+		nstest.Shell(t, "iptables -D FORWARD 1; iptables -t nat -D PREROUTING 1")
+		sameHost(t, "after down", dumpHost(t), before)
+	})
+}
+
+// TestWithdrawOfOtherRules removes nothing by rules that are not the kernel's any more.
+func TestWithdrawOfOtherRules(t *testing.T) {
+	onBackend(t, "nft", func(t *testing.T, h *testHost) {
+		h.up()
+		have, err := h.k.rules(v4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := have.Rules("filter", "FORWARD")[0].Text
+		for name, change := range map[string]string{
+			"another rule before": "iptables -I FORWARD -s 192.0.2.9 -j ACCEPT",
+			"a rule of nft's":     "nft add table inet others",
+		} {
+			nstest.Shell(t, change)
+			before := dumpHost(t)
+			lines := []string{"*filter", "-D FORWARD " + first, "COMMIT"}
+			if err := rules.Withdraw(rules.Removal{Kept: h.k.kept[v4], Lines: lines}); err == nil {
+				t.Errorf("%s: removed %q", name, first)
+			}
+			sameHost(t, name, dumpHost(t), before)
+		}
+	})
 }
 
 func TestOtherSpellingNFT(t *testing.T)    { onBackend(t, "nft", testOtherSpelling) }

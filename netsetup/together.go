@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,6 +56,26 @@ func (p Plan) OnlyRules() Plan {
 		Chains6: p.Chains6, Rules6: p.Rules6, Flows6: p.Flows6,
 	}
 }
+
+// Ahead returns what can be undone while Apptainer still takes a box's network down: the rules, with the setting that
+// they guard, and a bridge of boxrun's.
+func (p Plan) Ahead() Plan {
+	ahead := p.OnlyRules()
+	ahead.Localnet = p.Localnet
+	if p.Device != nil && p.Device.Found == nil {
+		ahead.Device, ahead.Zone = p.Device, p.Zone
+	}
+	return ahead
+}
+
+// WithoutFlows returns the plan without connections to forget.
+func (p Plan) WithoutFlows() Plan {
+	p.Flows, p.Flows6 = nil, nil
+	return p
+}
+
+// ReadAhead reads the rules of plans, for a later UndoAll to find them read. An error comes again from UndoAll.
+func ReadAhead(k *Kernel, plans ...Plan) { _ = k.readRules(rulesetsOf(plans)) }
 
 // ensureRules puts the rules of plans in place, and adds what was out of place to the drift of each plan.
 func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
@@ -141,6 +162,16 @@ func (e *edits) include(other edits, f family, have *rules.Tables) {
 	}
 }
 
+// chainsLast puts what removes chains behind all else: iptables finds a chain in use whose last jump goes in the same
+// transaction, where a later line flushes the chain of the jump.
+func (e *edits) chainsLast() {
+	for _, lines := range e.lines {
+		slices.SortStableFunc(lines, func(a, b string) int {
+			return cmp.Compare(strings.Index("-D-F-X", a[:2]), strings.Index("-D-F-X", b[:2]))
+		})
+	}
+}
+
 // UndoAll takes plans back as Undo does, in the order given, and their rules in a single transaction for each table.
 // UndoAll returns an error for each plan.
 func UndoAll(k *Kernel, plans ...Plan) []error {
@@ -194,6 +225,7 @@ func (k *Kernel) remove(removal map[family]*edits, each func(undo func(p *Plan) 
 	inputs := map[string][]string{}
 	for f, e := range removal {
 		if len(e.lines) > 0 {
+			e.chainsLast()
 			inputs[string(f)] = e.input(order)
 		}
 	}

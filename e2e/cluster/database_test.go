@@ -182,9 +182,9 @@ func (d database) survives(t *testing.T, rounds int) {
 
 func databaseEvents() []event {
 	return []event{
-		{"init killed", 0, site.killInit, site.forget},
-		{"planned move", 0, site.move, site.stay},
-		{"host crash", 0, site.crash, site.reboot},
-		{"cable pulled", 0, site.pullCable, site.reboot},
+		{"init killed", 0, 0, site.killInit, site.forget},
+		{"planned move", 0, 0, site.move, site.stay},
+		{"host crash", 0, 0, site.crash, site.reboot},
+		{"cable pulled", 0, 0, site.pullCable, site.reboot},
 	}
 }

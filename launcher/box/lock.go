@@ -71,10 +71,10 @@ func inPlace(f *os.File) bool {
 	return os.SameFile(mine, there)
 }
 
-// waitLock tries to lock f every 20 ms until ctx ends: a blocking flock could not be cancelled.
+// waitLock tries to lock f until ctx ends, every 20 ms at the most: a blocking flock could not be cancelled.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	told := ""
-	for {
+	for began := time.Now(); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
@@ -83,7 +83,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 			onWait(who)
 			told = who
 		}
-		if err := process.Sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := process.Sleep(ctx, process.Pause(began, time.Millisecond, 20*time.Millisecond)); err != nil {
 			return err
 		}
 	}

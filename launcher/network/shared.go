@@ -1,11 +1,11 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 
 	"boxrun/launcher/box"
@@ -200,11 +200,47 @@ func settle(file string) error {
 	return box.WriteJSON(file, plan)
 }
 
-// Forget ends the state of the named box and undoes whatever no other box needs: the network of its bridge, and with
-// the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes going at once, the second
-// sees itself as the last. As long as any box's record is unreadable or lost, the shared network stays, since the box may need
-// all of the network.
-func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) error {
+// LowerAhead undoes what no box but b needs as soon as the init of b has ended, as far as that can go while Apptainer takes
+// down the network of b itself. The rules are read while b stops. LowerAhead reports whether nothing of the rules of b, and
+// no connection of b, is left; what fails here is done by Forget, and told.
+func LowerAhead(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) bool {
+	if !b.Bridged() {
+		return false
+	}
+	netsetup.ReadAhead(k, b.Ports)
+	if b.Init.Wait(ctx) != nil {
+		return false
+	}
+	unlock, err := s.LockNetwork(ctx)
+	if err != nil {
+		return false
+	}
+	defer unlock()
+	if netsetup.Unplug(k, b.Ports) != nil {
+		return false
+	}
+	return netsetup.UndoAll(k, append([]netsetup.Plan{b.Ports.Ahead()}, sharedAhead(s, b)...)...)[0] == nil
+}
+
+// sharedAhead returns what of the shared network can be undone ahead, if no box but b needs it.
+func sharedAhead(s *box.Store, b *box.Box) (plans []netsetup.Plan) {
+	others, err := s.Others(b.Name)
+	if err != nil || len(s.Lost()) > 0 {
+		return nil
+	}
+	for _, file := range Unneeded(s, others) {
+		if plan, err := ReadPlan(file); err == nil {
+			plans = append(plans, plan.Ahead())
+		}
+	}
+	return plans
+}
+
+// Forget undoes the own plan of the named box, ends the state of the box, and undoes whatever no other box needs: the
+// network of its bridge, and with the last bridge the host's. Forget holds the network's lock meanwhile. Thus of two boxes
+// going at once, the second sees itself as the last. As long as any box's record is unreadable or lost, the shared network
+// stays, since the box may need all of the network.
+func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, own ...netsetup.Plan) error {
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
 		return err
@@ -213,16 +249,16 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	others, err := s.Others(name)
 	if errors.Is(err, box.ErrUnreadable) {
 		s.Notef("stays: the network that boxes share: %v", err)
-		return files.RemoveIfThere(s.BoxFile(name))
+		return cmp.Or(undoEach(k, own), files.RemoveIfThere(s.BoxFile(name)))
 	}
 	if err != nil {
 		return err
 	}
 	if lost := s.Lost(); len(lost) > 0 {
 		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
-		return errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name)))
+		return cmp.Or(undoEach(k, own), errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name))))
 	}
-	if err := errors.Join(Sweep(s, k, others), lower(s, k, others)); err != nil {
+	if err := errors.Join(lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
 		return err
 	}
 	if err := fault.Each(StateOf(s, name, len(others) == 0), files.Removal.Do); err != nil || len(others) == 0 {
@@ -230,6 +266,10 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string) 
 	}
 	_, err = conf.TellNames(s)
 	return err
+}
+
+func undoEach(k *netsetup.Kernel, plans []netsetup.Plan) error {
+	return fault.Each(plans, func(p netsetup.Plan) error { return p.Undo(k) })
 }
 
 // Recall records anew the logs that bridges of boxrun's lack, as after the loss of all records: the last down goes by them.
@@ -347,18 +387,18 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 	return append(unneeded, HostFile(s))
 }
 
-// lower undoes the shared network that none of boxes needs.
-func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box) error {
+// lower undoes the plan of a box, and the shared network that none of boxes needs.
+func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box, own ...netsetup.Plan) error {
 	_, err := lan.Sweep(boxes)
-	return errors.Join(err, undo(s, k, Unneeded(s, boxes)))
+	return errors.Join(err, undo(s, k, own, Unneeded(s, boxes)))
 }
 
-// undo undoes the plans with the undo logs files, notes what stays, and removes the logs. Without a log there is nothing
-// to undo; in place of a broken log goes the plan that the file's name tells of. Chains used by others stay, with the log,
-// so a later down finds them again.
-func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
-	var there []string
-	var plans []netsetup.Plan
+// undo undoes plans of boxes, and after them the plans with the undo logs files, notes what stays, and removes the logs.
+// Without a log there is nothing to undo; in place of a broken log goes the plan that the file's name tells of. Chains used
+// by others stay, with the log, so a later down finds them again.
+func undo(s *box.Store, k *netsetup.Kernel, own []netsetup.Plan, logs []string) error {
+	there := make([]string, len(own))
+	plans := own
 	for _, file := range logs {
 		plan, err := ReadPlan(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -382,10 +422,13 @@ func undo(s *box.Store, k *netsetup.Kernel, logs []string) error {
 			s.Notef("stays: boxrun's chains, others have rules in them")
 			continue
 		case err != nil:
-			return fmt.Errorf("undoing %s: %w", filepath.Base(there[i]), err)
+			return fmt.Errorf("undoing the network of %s: %w", plans[i].Owner, err)
 		}
 		for _, line := range plans[i].Stays {
 			s.Notef("stays: %s", line)
+		}
+		if there[i] == "" {
+			continue
 		}
 		if err := files.RemoveIfThere(there[i]); err != nil {
 			return err

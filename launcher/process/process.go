@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"boxrun/launcher/fault"
 )
 
@@ -80,14 +82,40 @@ func (p Process) Kill() error {
 	return nil
 }
 
-// Wait returns nil as soon as the process is gone. If ctx ends first, wait returns the cause.
+// Wait returns nil as soon as the process is gone. If ctx ends first, Wait returns the cause. The kernel tells of the end
+// by a pidfd; before Linux 5.10 Wait looks again and again.
 func (p Process) Wait(ctx context.Context) error {
 	for began := time.Now(); p.Alive(); {
-		if err := Sleep(ctx, Pause(began, 2*time.Millisecond, 20*time.Millisecond)); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if p.awaitEnd(ctx) != nil {
+			_ = Sleep(ctx, Pause(began, 2*time.Millisecond, 20*time.Millisecond))
 		}
 	}
 	return nil
+}
+
+// awaitEnd waits until the kernel says that the process with the number has ended, or ctx ends. An error is a kernel
+// without such pidfds.
+func (p Process) awaitEnd(ctx context.Context) error {
+	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	handle := os.NewFile(uintptr(fd), "pidfd")
+	defer handle.Close()
+	end, err := handle.SyscallConn()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = handle.SetReadDeadline(time.Unix(1, 0)) })()
+	asked := false
+	return end.Read(func(uintptr) bool {
+		ended := asked || !p.Alive()
+		asked = true
+		return ended
+	})
 }
 
 // Handles reports whether the process has a handler for sig, or blocks sig to read signals from a signalfd, as systemd

@@ -76,15 +76,15 @@ func (k *Kept) save(program string) (said string, err error) {
 	return "", err
 }
 
-// Follow follows what the restore of the family made of own lines, and the restores of all families made of all lines. The
-// rules are kept where the number is what these transactions alone have made of it, a transaction for each table.
-func (k *Kept) Follow(own, all []string) {
+// Follow follows what own lines made of the family's rules, where so many transactions have changed rules of any family:
+// the rules are kept if these transactions alone have made the number what it is.
+func (k *Kept) Follow(own []string, transactions int) {
 	if k.tables == nil || !k.numbered {
 		k.tables = nil
 		return
 	}
 	now, err := Generation(k.tool)
-	if k.generation += uint32(len(tablesOf(all))); err != nil || now != k.generation {
+	if k.generation += uint32(transactions); err != nil || now != k.generation {
 		k.tables = nil
 		return
 	}
@@ -92,6 +92,9 @@ func (k *Kept) Follow(own, all []string) {
 		k.tables.Edit(k.tool, t[0], t[1:])
 	}
 }
+
+// Transactions returns how many transactions the restore of a program makes of lines: one of each table.
+func Transactions(lines []string) int { return len(tablesOf(lines)) }
 
 // tablesOf splits the input of iptables-restore: for each table its name, then its lines.
 func tablesOf(lines []string) (byTable [][]string) {
