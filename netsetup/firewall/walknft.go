@@ -49,8 +49,15 @@ type nftSet struct {
 	Elem                []node
 }
 
-// readNFT reads the native rules, and returns false where nft is not installed.
+// readNFT reads the native rules, and returns false where nft is not installed. Where packets meet none, nft is not started.
 func readNFT() (native nftRules, installed bool, err error) {
+	chains, err := rules.BaseChains()
+	others := func(c rules.BaseChain) bool {
+		return !nftChain{Family: c.Family, Table: c.Table, Name: c.Name}.ofIptables()
+	}
+	if err == nil && !slices.ContainsFunc(chains, others) {
+		return nftRules{}, true, nil
+	}
 	if _, err := exec.LookPath("nft"); errors.Is(err, exec.ErrNotFound) {
 		return nftRules{}, false, nil
 	} else if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -57,6 +58,27 @@ func Translating(tool string) bool {
 			bytes.Contains(rule[unix.NFTA_RULE_EXPRESSIONS].Value, []byte(ChainPrefix))
 		return !ours && unix.ByteSliceToString(rule[unix.NFTA_RULE_TABLE].Value) == "nat"
 	})
+}
+
+// BaseChain is a chain that the kernel's nftables calls by itself.
+type BaseChain struct{ Family, Table, Name string }
+
+// BaseChains returns the base chains that packets of IPv4 and IPv6 meet, those of iptables among them. No program is
+// started.
+func BaseChains() (all []BaseChain, err error) {
+	for family, number := range map[string]byte{"inet": unix.NFPROTO_INET, "ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6} {
+		answers, err := askNFT(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, number)
+		if err != nil {
+			return nil, fmt.Errorf("reading the chains of nftables: %w", err)
+		}
+		for _, chain := range answers {
+			if _, based := chain[unix.NFTA_CHAIN_HOOK]; based {
+				table, name := chain[unix.NFTA_CHAIN_TABLE].Value, chain[unix.NFTA_CHAIN_NAME].Value
+				all = append(all, BaseChain{family, unix.ByteSliceToString(table), unix.ByteSliceToString(name)})
+			}
+		}
+	}
+	return all, nil
 }
 
 // askNFT asks the kernel's nftables, and returns the attributes of each answer.
