@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,16 +120,40 @@ func (p Process) awaitEnd(ctx context.Context) error {
 }
 
 // Handles reports whether the process has a handler for sig, or blocks sig to read signals from a signalfd, as systemd
-// does. To an init with neither, the kernel delivers no signal from outside, except SIGKILL and SIGSTOP.
+// does, or waits for sig, as BusyBox does. To an init with none of these, the kernel delivers no signal from outside,
+// except SIGKILL and SIGSTOP.
 //
 // brief reports that the process blocks even SIGSEGV. The C library does so for the moment of a fork, and during a fork
 // nothing is known about a handler.
 func (p Process) Handles(sig syscall.Signal) (yes, brief bool) {
 	has := signalsOf(p.PID)
-	if has("SigCgt", sig) {
+	if has("SigCgt", sig) || waitsFor(p.PID, sig) {
 		return true, false
 	}
 	return has("SigBlk", sig), has("SigBlk", syscall.SIGSEGV)
+}
+
+// waitsFor reports whether a process waits for sig in sigtimedwait(2). Meanwhile the kernel shows sig as not blocked.
+func waitsFor(pid int, sig syscall.Signal) bool {
+	text, _ := read(pid, "syscall") // "running" for a process outside of the kernel
+	call := strings.Fields(text)
+	if len(call) < 2 || call[0] != strconv.Itoa(unix.SYS_RT_SIGTIMEDWAIT) {
+		return false
+	}
+	at, err := strconv.ParseInt(call[1], 0, 64)
+	if err != nil {
+		return false
+	}
+	memory, err := os.Open(ProcFile(pid, "mem"))
+	if err != nil {
+		return false
+	}
+	defer memory.Close()
+	set := make([]byte, 8)
+	if _, err := memory.ReadAt(set, at); err != nil {
+		return false
+	}
+	return binary.NativeEndian.Uint64(set)>>(uint(sig)-1)&1 == 1
 }
 
 // Deaf reports whether a signal waits for the process with number pid to run again, and the process does not: its cgroup

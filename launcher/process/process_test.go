@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/testkit"
 )
@@ -91,6 +95,24 @@ func TestHandles(t *testing.T) {
 	})
 	if handles(Process{PID: 1 << 30}, HaltSignal) {
 		t.Error("a process that is gone handles a signal")
+	}
+}
+
+// A signal that a process waits for is heard, though the kernel shows the signal as neither caught nor blocked.
+func TestHandlesWhatIsWaitedFor(t *testing.T) {
+	thread := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		set, most := uint64(1)<<(syscall.SIGUSR2-1), unix.NsecToTimespec(int64(time.Hour))
+		for errno := syscall.EINTR; errno == syscall.EINTR; {
+			_, _, errno = unix.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0, uintptr(unsafe.Pointer(&most)), 8, 0, 0)
+		}
+	}()
+	pid := <-thread
+	testkit.Eventually(t, "SIGUSR2 is waited for", func() bool { return waitsFor(pid, syscall.SIGUSR2) })
+	if waitsFor(pid, syscall.SIGUSR1) {
+		t.Error("another signal is waited for")
 	}
 }
 
