@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,20 +16,55 @@ import (
 
 // A halting is how an init is told to stop.
 type halting struct {
-	signal syscall.Signal
-	name   string // of the signal
-	known  bool   // the init is known, and stops on the signal
+	signal  syscall.Signal
+	name    string                                    // of the signal
+	known   bool                                      // the init is known, and stops on the signal
+	prepare func(ctx context.Context, init int) error // before each signal; nil: nothing is to be done
+	deafens bool                                      // the init forgets a signal that comes before the end of the boot
 }
 
-// haltingOf returns how the init named by its executable is told to stop. An unknown init gets systemd's signal.
-func haltingOf(exe string) halting {
-	switch exe {
+// haltingOf returns how the init is told to stop. An unknown init gets systemd's signal, and so does a program named init
+// that takes it: sysvinit, which has that name as well, does not.
+func haltingOf(init process.Process) halting {
+	systemd := halting{signal: process.HaltSignal, name: "SIGRTMIN+3"}
+	switch exe := exeName(init.PID); exe {
 	case "busybox":
-		return halting{syscall.SIGUSR2, "SIGUSR2", true}
-	case "openrc-init", "finit", "dinit", "s6-svscan":
-		return halting{syscall.SIGTERM, "SIGTERM", true}
+		return halting{signal: syscall.SIGUSR2, name: "SIGUSR2", known: true}
+	case "openrc-init", "dinit", "s6-svscan":
+		return halting{signal: syscall.SIGTERM, name: "SIGTERM", known: true}
+	case "finit":
+		return halting{signal: syscall.SIGTERM, name: "SIGTERM", known: true, deafens: true}
+	case "runit":
+		return halting{signal: syscall.SIGCONT, name: "SIGCONT", known: true, deafens: true, prepare: markStopit}
+	case "init":
+		if takes, _ := init.Handles(systemd.signal); !takes { // as Ctrl-Alt-Del: a reboot, which runs all scripts that stop services
+			return halting{signal: syscall.SIGINT, name: "SIGINT", known: true}
+		}
+		return systemd
+	default:
+		systemd.known = strings.HasPrefix(exe, "systemd")
+		return systemd
 	}
-	return halting{process.HaltSignal, "SIGRTMIN+3", strings.HasPrefix(exe, "systemd")}
+}
+
+// tell tells init to stop. An init that is gone is no error.
+func (s stopping) tell(ctx context.Context, h halting) error {
+	if h.prepare != nil {
+		if err := h.prepare(ctx, s.init.PID); err != nil && s.init.Alive() {
+			return err
+		}
+	}
+	if err := s.init.Signal(h.signal); !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}
+
+// tellAgain tells init again and again until ctx ends, as an init that boots may have missed the first time.
+func (s stopping) tellAgain(ctx context.Context, h halting) {
+	for process.Sleep(ctx, s.again) == nil {
+		_ = s.tell(ctx, h) // the next time comes, or the end of ctx, which has the box killed
+	}
 }
 
 // exeName returns the name of the executable of a process; "" for a process that is gone.
@@ -44,7 +80,7 @@ func OtherInit(init process.Process) string {
 	if name == "" || name == "." || strings.HasPrefix(name, "systemd") {
 		return ""
 	}
-	h, text := haltingOf(name), "its init is "+say.Printable(say.Cut(name, 40))+", not systemd: a stop sends "
+	h, text := haltingOf(init), "its init is "+say.Printable(say.Cut(name, 40))+", not systemd: a stop sends "
 	if h.known {
 		return text + h.name
 	}

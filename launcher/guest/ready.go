@@ -212,7 +212,8 @@ func (w *wait) lookSystemd(ctx context.Context, v *view) {
 	w.disconnect() // systemd may have re-executed itself and so ended the connection
 }
 
-// lookInit looks at an init without a systemd socket. A starting systemd will get a socket; another init never does.
+// lookInit looks at an init without a systemd socket. A starting systemd will get a socket, and a script may become
+// systemd; an init that is known for another has no units, however long anybody waits.
 func (w *wait) lookInit(v *view) {
 	is, err := runsSystemd(w.Init.PID)
 	switch {
@@ -221,9 +222,9 @@ func (w *wait) lookInit(v *view) {
 	case is:
 		v.lacks("systemd has not come up", "systemd")
 	default:
-		v.state = noSystemd
+		v.state, v.hopeless = noSystemd, len(w.Units) > 0 && haltingOf(w.Init).known
 		for _, u := range w.Units {
-			v.lacks("unit "+u+": the box runs no systemd", u)
+			v.lacks("unit "+u+": the box runs no systemd, but "+say.Printable(say.Cut(exeName(w.Init.PID), 40)), u)
 		}
 	}
 }

@@ -143,6 +143,19 @@ func TestReadyWhenTheURLAnswers(t *testing.T) {
 	testkit.WantText(t, strings.Join(*askedSecurely, "\n"), "GET 127.0.0.1:"+s+"/204")
 }
 
+// Of an init that will never be systemd no unit is waited for.
+func TestUnitsOfAnotherInit(t *testing.T) {
+	t.Parallel()
+	r := box(t)
+	r.Init, r.Units, r.Timeout = initNamed(t, "openrc-init", ":"), []string{"nginx.service"}, time.Hour
+	_, err := r.Wait(t.Context())
+	var late *NotReady
+	if !errors.As(err, &late) {
+		t.Fatalf("got %v, want %v", err, fault.ErrNotReady)
+	}
+	testkit.WantText(t, strings.Join(late.Unmet, "\n"), "unit nginx.service: the box runs no systemd, but openrc-init")
+}
+
 func TestNotReadyNamesEveryCheck(t *testing.T) {
 	t.Parallel()
 	plain, _ := server(t, httptest.NewServer)
@@ -163,7 +176,7 @@ func TestNotReadyNamesEveryCheck(t *testing.T) {
 	if !errors.As(err, &late) || !errors.Is(err, fault.ErrNotReady) {
 		t.Fatalf("got %v, want %v", err, fault.ErrNotReady)
 	}
-	testkit.WantText(t, strings.Join(late.Unmet, "\n"), fmt.Sprintf(`unit nginx.service: the box runs no systemd
+	testkit.WantText(t, strings.Join(late.Unmet, "\n"), fmt.Sprintf(`unit nginx.service: the box runs no systemd, but sleep
 port %d refuses connections
 http://127.0.0.1:%s/502 answered 502
 http://127.0.0.1:%s/404 answered 404

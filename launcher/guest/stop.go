@@ -33,6 +33,7 @@ type times struct {
 	cleanup time.Duration // for Apptainer's master to clean up
 	quiet   time.Duration // before the live line tells of the wait, and between two lines
 	nudge   time.Duration // between two nudges
+	again   time.Duration // before an init that may have missed it is told again
 	empty   time.Duration // an init other than systemd has nothing left to do after this time without a child
 }
 
@@ -40,7 +41,7 @@ type times struct {
 // up (pkg/network).
 func usualTimes() times {
 	return times{handler: 10 * time.Second, fork: time.Second, cleanup: 15 * time.Second,
-		quiet: 300 * time.Millisecond, nudge: 50 * time.Millisecond, empty: 2 * time.Second}
+		quiet: 300 * time.Millisecond, nudge: 50 * time.Millisecond, again: time.Second, empty: 2 * time.Second}
 }
 
 // stopping is the stop of one box, with the arguments of Stop.
@@ -109,15 +110,18 @@ func (d deaf) Error() string {
 // shell script, never will: halt returns deaf, because there is nothing to wait for. When ctx ends, halt returns the
 // cause.
 func (s stopping) halt(ctx context.Context) error {
-	h := haltingOf(exeName(s.init.PID))
+	h := haltingOf(s.init)
 	if err := s.awaitHandler(ctx, h); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := s.init.Signal(h.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := s.tell(ctx, h); err != nil && !h.deafens {
 		return err
+	}
+	if h.deafens {
+		go s.tellAgain(ctx, h)
 	}
 	if h.signal != process.HaltSignal {
 		go s.endEmpty(ctx)
