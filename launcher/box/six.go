@@ -2,6 +2,9 @@ package box
 
 import (
 	"net/netip"
+	"os"
+	"sync"
+	"time"
 
 	"boxrun/netsetup"
 	"boxrun/netsetup/six"
@@ -9,10 +12,45 @@ import (
 )
 
 // Subnet6 returns the IPv6 network of a bridge: network.subnet6, or a network made from the host's machine-id. The result
-// is zero without IPv6, in the profile or on the host.
+// is zero without IPv6, in the profile or on the host. Of the host it is a look of the last second: whoever looks at fifty
+// boxes asks a thousand times.
 func Subnet6(n profiles.Network) netip.Prefix {
+	if n.Mode != profiles.BridgeMode || n.Subnet6 == "" {
+		return netip.Prefix{}
+	}
+	return looks6.of(wanted6{n.Bridge, n.Subnet6, os.Getenv("PATH")}, func() netip.Prefix { return lookSubnet6(n) })
+}
+
+// wanted6 is all that the answer of Subnet6 follows from, but the host.
+type wanted6 struct{ bridge, subnet6, path string }
+
+// looks6 are the looks of this process.
+var looks6 looks //nolint:gochecknoglobals // the host is the same for all of a process
+
+// looks keeps answers for a second.
+type looks struct {
+	mu    sync.Mutex
+	until time.Time
+	known map[wanted6]netip.Prefix
+}
+
+// of returns the answer kept, or else that of look.
+func (l *looks) of(w wanted6, look func() netip.Prefix) netip.Prefix {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.After(l.until) {
+		l.until, l.known = now.Add(time.Second), map[wanted6]netip.Prefix{}
+	}
+	if _, known := l.known[w]; !known {
+		l.known[w] = look()
+	}
+	return l.known[w]
+}
+
+// lookSubnet6 is Subnet6 for a bridge that is to have IPv6.
+func lookSubnet6(n profiles.Network) netip.Prefix {
 	switch {
-	case n.Mode != profiles.BridgeMode || n.Subnet6 == "" || !six.Possible():
+	case !six.Possible():
 		return netip.Prefix{}
 	case n.Subnet6 == profiles.AutoSubnet6:
 		subnet6, _ := autoSubnet6(n.Bridge) // Lacks6 tells of the error
