@@ -40,9 +40,11 @@ func (m Match) Value() string {
 
 // ParseRule takes a rule apart. The parts must be in the order of iptables-save: conditions, the target, options of
 // the target. Text and Printed are the text as given.
-func ParseRule(text string) Rule {
+func ParseRule(text string) Rule { return ruleOf(text, Split(text)) }
+
+// ruleOf is ParseRule for a text that has been split.
+func ruleOf(text string, words []string) Rule {
 	r := Rule{Text: text, Printed: text}
-	words := Split(text)
 	for i := 0; i < len(words); i++ {
 		if words[i] == "-j" || words[i] == "-g" {
 			r.Goto = words[i] == "-g"
@@ -54,9 +56,12 @@ func ParseRule(text string) Rule {
 			i++
 		}
 		m.Name = words[i]
-		for i+1 < len(words) && (!isOption(words[i+1]) || m.Name == "--comment" && m.Values == nil) {
+		first := i + 1
+		for i+1 < len(words) && (!isOption(words[i+1]) || m.Name == "--comment" && i+1 == first) {
 			i++
-			m.Values = append(m.Values, words[i])
+		}
+		if i >= first {
+			m.Values = words[first : i+1 : i+1]
 		}
 		r.Matches = append(r.Matches, m)
 	}
@@ -105,9 +110,13 @@ func Ours(command string) bool {
 // Normal rewrites a rule, boxrun's or as printed by iptables-save, so that the same rule has the same text: iptables
 // adds /32 or /128 to addresses, -m tcp to -p tcp, and quotes. The parts must be in iptables' order: addresses, devices,
 // protocol, matches, target.
-func Normal(rule string) string {
-	var out []string
-	for _, word := range Split(rule) {
+func Normal(rule string) string { return joined(normalWords(rule)) }
+
+// normalWords returns the words of Normal.
+func normalWords(rule string) []string {
+	words := Split(rule)
+	out := words[:0]
+	for _, word := range words {
 		last := len(out) - 1
 		switch {
 		case last > 1 && out[last] == "-m" && out[last-2] == "-p" && out[last-1] == word:
@@ -115,10 +124,22 @@ func Normal(rule string) string {
 		case last >= 0 && (out[last] == "-s" || out[last] == "-d"):
 			out = append(out, withoutLength(word))
 		default:
-			out = append(out, quote(word))
+			out = append(out, word)
 		}
 	}
-	return strings.Join(out, " ")
+	return out
+}
+
+// joined is the inverse of Split.
+func joined(words []string) string {
+	var line strings.Builder
+	for i, word := range words {
+		if i > 0 {
+			line.WriteByte(' ')
+		}
+		line.WriteString(quote(word))
+	}
+	return line.String()
 }
 
 // withoutLength returns an address without the length of a single address.
@@ -132,33 +153,41 @@ func withoutLength(word string) string {
 // Split splits a line into words as iptables-restore does: at blanks outside double quotes. Within quotes a backslash
 // keeps the next character.
 func Split(line string) []string {
-	var words []string
-	var word strings.Builder
-	quoted, begun, escaped := false, false, false
-	for _, c := range line {
+	words := make([]string, 0, 1+strings.Count(line, " "))
+	for line = strings.TrimLeft(line, " "); line != ""; line = strings.TrimLeft(line, " ") {
+		word, rest, _ := strings.Cut(line, " ")
+		if strings.Contains(word, `"`) {
+			word, rest = quotedWord(line)
+		}
+		words, line = append(words, word), rest
+	}
+	return words
+}
+
+// quotedWord returns the first word of a line, which has quotes, and what follows the word.
+func quotedWord(line string) (word, rest string) {
+	if end := strings.IndexAny(line[1:], `"\`) + 1; line[0] == '"' && end > 0 && line[end] == '"' &&
+		(end+1 == len(line) || line[end+1] == ' ') {
+		return line[1:end], line[end+1:] // as nearly all are
+	}
+	var b strings.Builder
+	quoted, escaped := false, false
+	for i, c := range line {
 		switch {
 		case escaped:
-			word.WriteRune(c)
+			b.WriteRune(c)
 			escaped = false
 		case quoted && c == '\\':
 			escaped = true
 		case c == '"':
-			quoted, begun = !quoted, true
+			quoted = !quoted
 		case c == ' ' && !quoted:
-			if begun {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			begun = false
+			return b.String(), line[i:]
 		default:
-			word.WriteRune(c)
-			begun = true
+			b.WriteRune(c)
 		}
 	}
-	if begun {
-		words = append(words, word.String())
-	}
-	return words
+	return b.String(), ""
 }
 
 // quote is the inverse of Split for a word.

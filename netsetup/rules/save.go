@@ -69,7 +69,8 @@ func (t *Table) read(line string) {
 		return
 	}
 	name, printed, _ := strings.Cut(rest, " ")
-	r := ParseRule(Normal(printed))
+	words := normalWords(printed)
+	r := ruleOf(joined(words), words)
 	r.Printed, r.Packets = printed, packets
 	c := t.chain(name)
 	c.Rules = append(c.Rules, r)
