@@ -66,5 +66,5 @@ func (k *Kernel) Firewall(six bool) (firewall.State, error) {
 			break
 		}
 	}
-	return firewall.Beside(used...)
+	return firewall.Beside(k.kept[v4].Memory, used...)
 }

@@ -15,7 +15,7 @@ import (
 // the rules of native nftables.
 type State struct {
 	Backend string       // of boxrun's iptables: rules.NFT or rules.Legacy
-	Native  bool         // native nftables could be looked at: nft is installed
+	Native  bool         // native nftables could be looked at: nft is installed, or there are none
 	tables  rules.Tables // of both families
 	nft     nftRules
 }
@@ -37,11 +37,12 @@ func Read() (State, error) {
 		}
 		all = append(all, used)
 	}
-	return Beside(all...)
+	return Beside(rules.Memory{}, all...)
 }
 
-// Beside is Read where the rules of the backend in use were read before: the tables of iptables, and of ip6tables or not.
-func Beside(used ...rules.Tables) (State, error) {
+// Beside is Read where the rules of the backend in use were read before: the tables of iptables, and of ip6tables or not. What nft
+// says is taken from a Memory, or kept there.
+func Beside(kept rules.Memory, used ...rules.Tables) (State, error) {
 	var s State
 	for i, used := range used {
 		tool := []string{"iptables", "ip6tables"}[i]
@@ -60,7 +61,7 @@ func Beside(used ...rules.Tables) (State, error) {
 		s.tables = slices.Concat(s.tables, used, other)
 	}
 	var err error
-	s.nft, s.Native, err = readNFT()
+	s.nft, s.Native, err = readNFT(kept)
 	return s, err
 }
 

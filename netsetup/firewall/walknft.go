@@ -50,7 +50,7 @@ type nftSet struct {
 }
 
 // readNFT reads the native rules, and returns false where nft is not installed. Where packets meet none, nft is not started.
-func readNFT() (native nftRules, installed bool, err error) {
+func readNFT(kept rules.Memory) (native nftRules, installed bool, err error) {
 	chains, err := rules.BaseChains()
 	others := func(c rules.BaseChain) bool {
 		return !nftChain{Family: c.Family, Table: c.Table, Name: c.Name}.ofIptables()
@@ -63,7 +63,7 @@ func readNFT() (native nftRules, installed bool, err error) {
 	} else if err != nil {
 		return nftRules{}, false, err
 	}
-	out, err := rules.Run("", "nft", "-j", "list", "ruleset")
+	out, err := kept.NFT()
 	if err == nil {
 		native, err = parseNFT([]byte(out))
 	}

@@ -24,6 +24,11 @@ func Generation(tool string) (uint32, error) {
 	if backend, err := backendByName(tool); err != nil || backend != NFT {
 		return 0, errors.Join(ErrNoGeneration, err)
 	}
+	return generation()
+}
+
+// generation is Generation for tools of nftables.
+func generation() (uint32, error) {
 	answers, err := askNFT(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC)
 	if err != nil {
 		return 0, errors.Join(ErrNoGeneration, err)

@@ -5,22 +5,43 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Memory keeps what the save of a program said for the next process, in a file of root's alone. The zero Memory keeps
-// nothing.
+// A Memory keeps what a program said of the rules for the next process, in a file of root's alone: the saves of iptables
+// and ip6tables, and nft. The zero Memory keeps nothing.
 type Memory struct {
 	Dir   string // of the files, one for each program
 	While string // a file or directory: after its end nothing is kept
 }
 
 // Files returns the files that a Memory may have.
-func (m Memory) Files() []string { return []string{m.file("iptables"), m.file("ip6tables")} }
+func (m Memory) Files() []string {
+	return []string{m.file("iptables"), m.file("ip6tables"), m.file("nft")}
+}
 
 func (m Memory) file(program string) string { return filepath.Join(m.Dir, program+".kept-rules") }
+
+// NFT returns what "nft -j list ruleset" prints, kept or anew. Elements of sets that come with packets or go with time do
+// not change the number of the rules: a text with such sets is not kept.
+func (m Memory) NFT() (string, error) {
+	before, err := generation()
+	numbered := err == nil
+	if numbered {
+		if said := m.recall("nft", before); said != "" {
+			return said, nil
+		}
+	}
+	said, err := Run("", "nft", "-j", "list", "ruleset")
+	passing := slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`}, func(word string) bool { return strings.Contains(said, word) })
+	if now, late := generation(); numbered && err == nil && late == nil && now == before && !passing {
+		m.keep("nft", now, said)
+	}
+	return said, err
+}
 
 // recall returns what the save of a program said of the rules with a number, "" for nothing kept. A file that somebody else
 // could have written, or that is about other rules, counts as none.
@@ -77,7 +98,10 @@ func (m Memory) keep(program string, generation uint32, said string) {
 // aboutRules is a line that is the same only for the same rules as printed by the same program: numbers of rules begin anew
 // with each network namespace, and those of namespaces with each boot. "" where that is unknown.
 func aboutRules(program string, generation uint32, length int) string {
-	path, err := exec.LookPath(program + "-save")
+	if program != "nft" {
+		program += "-save"
+	}
+	path, err := exec.LookPath(program)
 	if err != nil {
 		return ""
 	}
