@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/offload"
+	"boxrun/netsetup/six"
 )
 
 // Features turns off what a device leaves to others, as offload.Turn says.
@@ -83,7 +84,15 @@ func (k *Kernel) Uplinks() (offload.Need, error) {
 	if err != nil {
 		return offload.Need{}, err
 	}
-	need, err := offload.LookBy(k.eth, k.link, lists.Routes)
+	routes := lists.Routes
+	if six.Possible() {
+		lists6, err := k.readLists(v6)
+		if err != nil {
+			return offload.Need{}, err
+		}
+		routes = slices.Concat(routes, lists6.Routes)
+	}
+	need, err := offload.LookBy(k.eth, k.link, routes)
 	if err == nil {
 		k.need = &need
 	}

@@ -10,6 +10,7 @@ import (
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
+	"boxrun/netsetup/six"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -47,18 +48,30 @@ func OfHost() (Need, error) {
 	}
 	defer eth.Close()
 	h := dump.OfHost()
-	routes, err := dump.Routes(h, netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return Need{}, fmt.Errorf("reading the routes: %w", err)
+	families := []int{netlink.FAMILY_V4}
+	if six.Possible() {
+		families = append(families, netlink.FAMILY_V6)
+	}
+	var routes []netlink.Route
+	for _, family := range families {
+		of, err := dump.Routes(h, family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return Need{}, fmt.Errorf("reading the routes: %w", err)
+		}
+		routes = append(routes, of...)
 	}
 	return LookBy(eth, h, routes)
 }
 
-// LookBy returns what the devices need at the end of routes, but for boxrun's own bridges. A device with an address has a
-// route to the network of the address.
+// LookBy returns what the devices need at the end of routes of either family, but for boxrun's own bridges. A device with an
+// address has a route to the network of the address. Every device has one to its neighbours, which is no uplink's.
 func LookBy(eth *ethtool.Ethtool, h *netlink.Handle, routes []netlink.Route) (Need, error) {
+	routes = slices.DeleteFunc(slices.Clone(routes), func(r netlink.Route) bool {
+		dst := dump.PrefixOf(r.Dst).Addr()
+		return dst.Is6() && dst.IsLinkLocalUnicast()
+	})
 	var devices []Uplink
-	for _, index := range routing.DefaultLinks(routes, 32) {
+	for _, index := range routing.DefaultLinks(routes, 128) {
 		link, err := h.LinkByIndex(index)
 		switch {
 		case errors.As(err, &netlink.LinkNotFoundError{}):

@@ -92,3 +92,27 @@ func TestDriversByName(t *testing.T) {
 		}
 	}
 }
+
+// A device that IPv6 alone leads to is an uplink; that the device has IPv6 neighbours makes it none.
+func TestUplinkOfIPv6(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	uplinks := func() string {
+		need, err := OfHost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Names(need.Out)
+	}
+	nstest.Shell(t, `mount -t sysfs sysfs /sys
+		ip link add vx0 type vxlan id 5 dstport 4789 local 127.0.0.1 remote 127.0.0.1
+		ip link set vx0 up; ip -6 addr replace fe80::7/64 dev vx0 nodad`)
+	if got := uplinks(); got != "" {
+		t.Errorf("with neighbours alone: got %q", got)
+	}
+	nstest.Shell(t, "ip -6 route add default via fe80::9 dev vx0")
+	if got, want := uplinks(), "vx0 (driver vxlan)"; got != want {
+		t.Errorf("with a default route: got %q, want %q", got, want)
+	}
+}
