@@ -127,7 +127,7 @@ func (l *Launcher) Check(ctx context.Context, name string, watch time.Duration) 
 		return health.Facts{}, err
 	}
 	if !l.Caller.Root {
-		f := health.FactsOf(b, r, time.Now())
+		f := health.FactsOf(b, b.State(), r, time.Now())
 		if !f.Known && b.Profile.Health.Interval == 0 {
 			return f, fault.Refused("run it with sudo, or set health.interval", "only root can look at %q", name)
 		}

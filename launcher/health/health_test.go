@@ -142,5 +142,5 @@ func TestRecordsGrowOld(t *testing.T) {
 		}
 	}
 	b.Profile.Health.Interval = 0
-	testkit.WantText(t, fmt.Sprint(FactsOf(b, r, now).Known), "false")
+	testkit.WantText(t, fmt.Sprint(FactsOf(b, b.State(), r, now).Known), "false")
 }

@@ -63,10 +63,10 @@ func (f Facts) Why() string {
 	return ""
 }
 
-// FactsOf returns what the record of looks tells of a box. Without health.interval there is nothing to tell but the State.
-// A record of long ago tells of looks that have ended.
-func FactsOf(b *box.Box, r Record, now time.Time) Facts {
-	f := Facts{State: b.State(), Ready: r.State != Unready}
+// FactsOf returns what the record of looks tells of a box in a state. Without health.interval there is nothing to tell but
+// the state. A record of long ago tells of looks that have ended.
+func FactsOf(b *box.Box, state string, r Record, now time.Time) Facts {
+	f := Facts{State: state, Ready: r.State != Unready}
 	h := b.Profile.Health
 	if h.Interval == 0 || r.State == Unready {
 		return f
