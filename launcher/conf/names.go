@@ -32,21 +32,21 @@ func neighbours(b *box.Box, boxes []*box.Box) []neighbour {
 	if !b.Bridged() {
 		return nil
 	}
-	taken := []string{b.Name, b.Profile.Hostname}
+	taken := map[string]bool{b.Name: true, b.Profile.Hostname: true}
 	var here []*box.Box
 	for _, other := range boxes {
 		if other.Name != b.Name && other.Profile.Network.Bridge == b.Profile.Network.Bridge && Named(other) {
 			here = append(here, other)
-			taken = append(taken, other.Name)
+			taken[other.Name] = true
 		}
 	}
 	list := make([]neighbour, len(here))
 	for i, other := range here {
 		list[i] = neighbour{Addr: other.Addr, Names: []string{other.Name}}
 		for _, name := range namesOf(other.Profile.Hostname) {
-			if !slices.Contains(taken, name) {
+			if !taken[name] {
 				list[i].Names = append(list[i].Names, name)
-				taken = append(taken, name)
+				taken[name] = true
 			}
 		}
 	}

@@ -130,10 +130,15 @@ func hostsText(names []string, addr netip.Addr, others []neighbour) string {
 		addr = netip.AddrFrom4([4]byte{127, 0, 1, 1})
 	}
 	var b strings.Builder
+	b.Grow(128 + 64*len(others))
 	b.WriteString("# Written by boxrun.\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
-	fmt.Fprintf(&b, "%s %s\n", addr, strings.Join(names, " "))
-	for _, other := range others {
-		fmt.Fprintf(&b, "%s %s\n", other.Addr, strings.Join(other.Names, " "))
+	for _, named := range append([]neighbour{{addr, names}}, others...) {
+		b.WriteString(named.Addr.String())
+		for _, name := range named.Names {
+			b.WriteByte(' ')
+			b.WriteString(name)
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }
