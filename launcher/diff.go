@@ -51,7 +51,8 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	defer k.Close()
-	return l.driftIn(network.NewSurvey(l.Store, k), b, nil)
+	boxes, unread := l.All()
+	return l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b, nil)
 }
 
 // driftIn is driftOf in a survey of all boxes, with the limits by the profile as it is now; nil: by that of the start.

@@ -74,58 +74,71 @@ type Detail struct {
 // List returns the status of every box with a state file, by name. It starts no process and reads no kernel tables.
 // Unreadable state is an error, beside the status of the other boxes. An unreadable profile counts as unchanged.
 func (l *Launcher) List() ([]Status, error) {
-	boxes, err := l.All()
-	list := make([]Status, len(boxes))
-	for i, b := range boxes {
-		list[i] = l.statusOf(b)
-		if p, err := b.Profile.Ref().Read(); err == nil {
-			list[i].Changed = l.changed(b, &p)
+	boxes, unread := l.All()
+	return listOf(l, boxes), unread
+}
+
+// listOf returns what List tells of boxes.
+func listOf(l *Launcher, boxes []*box.Box) []Status {
+	return list.Map(boxes, func(b *box.Box) Status {
+		s := l.statusOf(b)
+		if p, err := b.Profile.Ref().Read(); err == nil && s.PID != 0 {
+			s.Changed = changes(l.Store, b, &p)
 		}
-	}
-	return list, err
+		return s
+	})
 }
 
 // ListWithDrift is List with the drift of the running boxes, at which only root can look: for others the drift stays nil. The
 // rules of the host are read once for all boxes, by a process for each family where rules changed since the last look of any
 // boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
 func (l *Launcher) ListWithDrift() ([]Status, error) {
-	list, unread := l.List()
-	if !l.Caller.Root || !slices.ContainsFunc(list, func(s Status) bool { return s.State == string(box.Running) }) {
-		return list, unread
+	boxes, unread := l.All()
+	found := listOf(l, boxes)
+	var running []*box.Box
+	for i, b := range boxes {
+		if found[i].State == string(box.Running) {
+			running = append(running, b)
+			b.Foreseen = b.Bridged() // a look at its process is enough for all hosts files
+		}
+	}
+	if !l.Caller.Root || len(running) == 0 {
+		return found, unread
 	}
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		l.Notef("warning: whether boxes have drifted is unknown: %v", err)
-		return list, unread
+		return found, unread
 	}
 	defer k.Close()
-	survey := network.NewSurvey(l.Store, k)
-	for _, b := range survey.Boxes() {
-		i := slices.IndexFunc(list, func(s Status) bool { return s.Name == b.Name && s.State == string(box.Running) })
-		if i < 0 {
-			continue // the box has come since, or does not run
+	survey := network.NewSurvey(l.Store, k, boxes, unread)
+	survey.Look(running)
+	for i, b := range boxes {
+		if !slices.Contains(running, b) {
+			continue
 		}
-		if list[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
+		if found[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
 			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
 		}
 	}
-	return list, unread
+	return found, unread
 }
 
 // statusOf returns the part of a box's status known without a look at the profile.
 func (l *Launcher) statusOf(b *box.Box) Status {
+	state := b.State()
 	s := Status{
-		Name: b.Name, State: b.State(), Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
+		Name: b.Name, State: state, Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
-	f := health.FactsOf(b, r, time.Now())
+	f := health.FactsOf(b, state, r, time.Now())
 	s.Health = Health{Word: f.Word(), Why: f.Why()}
 	if f.Known {
 		s.Health.Since = r.Since
 	}
-	if b.Alive() {
+	if state == string(box.Running) || b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
 	}
 	return s
@@ -181,7 +194,8 @@ func lookAround(l *Launcher, b *box.Box, now *profiles.Profile, d *Detail) error
 		return err
 	}
 	defer k.Close()
-	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k), b, now); err != nil {
+	boxes, unread := l.All()
+	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b, now); err != nil {
 		return err
 	}
 	contested, err := network.Contested(b)
@@ -207,17 +221,22 @@ func fileAtBoot(box string) string {
 // changed names the changes of a running box since its start: profile, image, secrets. now is the present profile, nil
 // if unknown. For a stopped box the list is empty.
 func (l *Launcher) changed(b *box.Box, now *profiles.Profile) []string {
-	words := []string{}
 	if !b.Alive() {
-		return words
+		return []string{}
 	}
-	if now != nil && !limits.MadeOf(l.Store, b, *now) {
+	return changes(l.Store, b, now)
+}
+
+// changes is changed for a box that is known to run.
+func changes(s *box.Store, b *box.Box, now *profiles.Profile) []string {
+	words := []string{}
+	if now != nil && !limits.MadeOf(s, b, *now) {
 		words = append(words, "profile")
 	}
 	if b.ImageNow() != "" {
 		words = append(words, "image")
 	}
-	if now != nil && len(conf.ChangedSecrets(l.Store, *now)) > 0 {
+	if now != nil && len(conf.ChangedSecrets(s, *now)) > 0 {
 		words = append(words, "secrets")
 	}
 	return words

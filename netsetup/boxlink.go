@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/six"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -24,32 +26,82 @@ type Link struct {
 // longer.
 var ErrNoAddress = errors.New("no address")
 
-// BoxLink returns the address and the veth of the interface ifname in the network namespace of a process. The process
-// is the box's init; Apptainer's master lives in the host's network. The error wraps os.ErrNotExist where there is no
-// such process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth on a
-// bridge of the caller's namespace is an error, too.
+// A Look is into the network of a process: at the interface Device, and at IPv6, where a box is to have that.
+type Look struct {
+	PID    int // a box's init: Apptainer's master lives in the host's network
+	Device string
+	Six    *six.Inside
+}
+
+// Seen is what a Look has seen.
+type Seen struct {
+	Link  Link
+	Drift []string // a line for each thing of IPv6 out of place
+
+	LinkErr, DriftErr error
+}
+
+// LookInto looks into networks, side by side. Each is entered once. LinkErr wraps os.ErrNotExist where there is no such
+// process, and ErrNoAddress where the interface or its address is missing. An interface without a peer veth in the
+// caller's network is an error, too.
+func LookInto(looks ...Look) []Seen {
+	seen := make([]Seen, len(looks))
+	pids := make([]int, len(looks))
+	for i, l := range looks {
+		pids[i] = l.PID
+	}
+	host, err := dump.Kept()
+	if err != nil {
+		return slices.Repeat([]Seen{{LinkErr: err, DriftErr: err}}, len(looks))
+	}
+	defer host.Close()
+	for i, err := range dump.InEach(pids, func(i int, ns netns.NsHandle, inside *netlink.Handle) error {
+		seen[i] = looks[i].within(ns, inside, host)
+		return nil
+	}) {
+		if err != nil {
+			seen[i] = Seen{LinkErr: err, DriftErr: err}
+		}
+	}
+	return seen
+}
+
+// BoxLink is LookInto for the interface of a single box.
 func BoxLink(pid int, ifname string) (Link, error) {
-	return dump.LookInto(pid, func(ns netns.NsHandle, inside *netlink.Handle) (Link, error) {
-		eth, err := inside.LinkByName(ifname)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
-			return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", ifname, pid, ErrNoAddress)
-		}
-		if err != nil {
-			return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", ifname, pid, err)
-		}
-		addrs, err := globalAddrs(inside, eth, netlink.FAMILY_V4)
-		if err == nil && len(addrs) == 0 {
-			err = ErrNoAddress
-		}
-		if err != nil {
-			return Link{}, fmt.Errorf("%q in the network of process %d: %w", ifname, pid, err)
-		}
-		veth, err := hostEnd(ns, eth)
-		if err != nil {
-			return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", ifname, pid, err)
-		}
-		return Link{Addr: addrs[0], Name: ifname, Veth: veth.Name, VethIndex: veth.Index}, nil
-	})
+	seen := LookInto(Look{PID: pid, Device: ifname})[0]
+	return seen.Link, seen.LinkErr
+}
+
+// within looks at the network that the thread is in.
+func (l Look) within(ns netns.NsHandle, inside, host *netlink.Handle) (s Seen) {
+	s.Link, s.LinkErr = l.link(ns, inside, host)
+	if l.Six != nil {
+		s.Drift, s.DriftErr = l.Six.Drift(inside)
+	}
+	return s
+}
+
+// link looks at the interface.
+func (l Look) link(ns netns.NsHandle, inside, host *netlink.Handle) (Link, error) {
+	eth, err := inside.LinkByName(l.Device)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", l.Device, l.PID, ErrNoAddress)
+	}
+	if err != nil {
+		return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", l.Device, l.PID, err)
+	}
+	addrs, err := globalAddrs(inside, eth, netlink.FAMILY_V4)
+	if err == nil && len(addrs) == 0 {
+		err = ErrNoAddress
+	}
+	if err != nil {
+		return Link{}, fmt.Errorf("%q in the network of process %d: %w", l.Device, l.PID, err)
+	}
+	veth, err := hostEnd(host, ns, eth)
+	if err != nil {
+		return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", l.Device, l.PID, err)
+	}
+	return Link{Addr: addrs[0], Name: l.Device, Veth: veth.Name, VethIndex: veth.Index}, nil
 }
 
 // globalAddrs returns the global addresses of a link, IPv4 before IPv6, primary before secondary as the kernel lists
@@ -69,11 +121,10 @@ func globalAddrs(h *netlink.Handle, link netlink.Link, inet int) ([]netip.Prefix
 
 // hostEnd finds the peer of eth, a veth of the namespace box, in the host's network. Indexes are per namespace, so
 // the link with the peer's index proves nothing: the link must name eth's index and box's namespace in turn.
-func hostEnd(box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
+func hostEnd(host *netlink.Handle, box netns.NsHandle, eth netlink.Link) (*netlink.LinkAttrs, error) {
 	if eth.Type() != "veth" {
 		return nil, fmt.Errorf("it is a %s device, not a veth", eth.Type())
 	}
-	host := dump.OfHost()
 	peer, err := host.LinkByIndex(eth.Attrs().ParentIndex)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, errors.New("it is not in the host's network")

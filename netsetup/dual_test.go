@@ -249,7 +249,7 @@ func (l *lab) rogue(t *testing.T) {
 	inside := insideOf(web)
 	drifted := func() (text string) {
 		l.within("web", func() error {
-			drift, err := inside.Drift()
+			drift, err := inside.Drift(dump.OfHost())
 			text = strings.Join(drift, "\n")
 			return err
 		})

@@ -30,7 +30,9 @@ type Kernel struct {
 	ipt   map[family]*iptables.IPTables // opening one starts a process
 	kept  map[family]*rules.Kept
 	lists map[family]*routing.Lists // as read
-	need  *offload.Need             // nil: to be looked up
+
+	devices map[string]dump.Device // as read; nil: to be read
+	need    *offload.Need          // nil: to be looked up
 
 	bus     bus.Bus
 	awaited bool // firewalld has answered since the last Reread
@@ -52,8 +54,13 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening ethtool: %w", err)
 	}
+	link, err := dump.Kept()
+	if err != nil {
+		eth.Close()
+		return nil, err
+	}
 	return &Kernel{
-		link: dump.OfHost(), eth: eth,
+		link: link, eth: eth,
 		ipt: map[family]*iptables.IPTables{}, kept: map[family]*rules.Kept{v4: {}, v6: {}},
 		lists: map[family]*routing.Lists{},
 	}, nil
@@ -68,6 +75,7 @@ func (k *Kernel) Remember(m rules.Memory) {
 
 // Close closes what Open opened.
 func (k *Kernel) Close() {
+	k.link.Close()
 	k.eth.Close()
 	k.bus.Close()
 }
@@ -75,7 +83,7 @@ func (k *Kernel) Close() {
 // Reread makes the next look at rules and routes a fresh look. Call Reread when others had time to change something, as
 // after every wait.
 func (k *Kernel) Reread() {
-	k.need, k.awaited = nil, false
+	k.need, k.devices, k.awaited = nil, nil, false
 	clear(k.lists)
 	for _, kept := range k.kept {
 		kept.Doubt()
@@ -211,6 +219,27 @@ func (k *Kernel) linkByName(name string) (netlink.Link, error) {
 		return nil, nil
 	}
 	return link, err
+}
+
+// device returns what the kernel has of a device, read or kept; nil where there is no such device.
+func (k *Kernel) device(name string) (*dump.Device, error) {
+	if k.devices == nil {
+		var err error
+		if k.devices, err = dump.Devices(); err != nil {
+			return nil, err
+		}
+	}
+	if d, there := k.devices[name]; there {
+		return &d, nil
+	}
+	return nil, nil
+}
+
+// forgetDevices makes the next look at devices a fresh look: a step has changed something. Steps that need no Kernel get none.
+func (k *Kernel) forgetDevices() {
+	if k != nil {
+		k.devices = nil
+	}
 }
 
 // ignoreNotExist drops iptables' complaint about a rule or chain that is not there.

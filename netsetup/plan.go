@@ -199,6 +199,7 @@ func eachDrifted(k *Kernel, doing string, steps []step, do func(s step, drift []
 		drift, err := s.check(k)
 		if err == nil && len(drift) > 0 {
 			err = do(s, drift)
+			k.forgetDevices()
 		}
 		if err != nil {
 			return fmt.Errorf("%s %v: %w", doing, s, err)

@@ -3,9 +3,6 @@ package netsetup
 import (
 	"errors"
 	"fmt"
-	"net"
-
-	"boxrun/netsetup/dump"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,32 +28,22 @@ func (p *Plug) commands() (up, down []string) {
 }
 
 func (p *Plug) record(k *Kernel) error {
-	link, err := k.linkByName(p.Veth)
-	if link == nil || err != nil {
-		return err
+	veth, err := k.device(p.Veth)
+	if veth != nil {
+		p.Was = veth.Hairpin
 	}
-	p.Was, err = k.hairpin(link)
 	return err
 }
 
-// hairpin reports whether hairpin is on for a device. A device without a bridge has no hairpin.
-func (k *Kernel) hairpin(link netlink.Link) (bool, error) {
-	info, err := dump.Retry(func() (netlink.Protinfo, error) { return k.link.LinkGetProtinfo(link) })
-	if err != nil && link.Attrs().MasterIndex == 0 {
-		return false, nil
-	}
-	return info.Hairpin, err
-}
-
 func (p *Plug) check(k *Kernel) ([]string, error) {
-	link, err := k.linkByName(p.Veth)
+	veth, err := k.device(p.Veth)
 	if err != nil {
 		return nil, err
 	}
-	if link == nil {
+	if veth == nil {
 		return []string{p.Veth + " is missing"}, nil
 	}
-	plugged, err := p.plugged(k, link)
+	plugged, err := p.plugged(k, veth.Master)
 	if err != nil {
 		return nil, err
 	}
@@ -64,23 +51,22 @@ func (p *Plug) check(k *Kernel) ([]string, error) {
 		return []string{fmt.Sprintf("%s is not on bridge %s", p.Veth, p.Bridge)}, nil
 	}
 	var drift []string
-	if link.Attrs().Flags&net.FlagUp == 0 {
+	if !veth.Up {
 		drift = append(drift, p.Veth+" is down")
 	}
-	on, err := k.hairpin(link)
-	if !on && err == nil {
+	if !veth.Hairpin {
 		drift = append(drift, fmt.Sprintf("hairpin of %s is off", p.Veth))
 	}
-	return drift, err
+	return drift, nil
 }
 
-// plugged reports whether a link is on the bridge.
-func (p *Plug) plugged(k *Kernel, link netlink.Link) (bool, error) {
-	if p.Bridge == "" || link.Attrs().MasterIndex == 0 {
+// plugged reports whether a device with a master, 0 for none, is on the bridge.
+func (p *Plug) plugged(k *Kernel, master int) (bool, error) {
+	if p.Bridge == "" || master == 0 {
 		return p.Bridge == "", nil
 	}
-	bridge, err := k.linkByName(p.Bridge)
-	return bridge != nil && bridge.Attrs().Index == link.Attrs().MasterIndex, err
+	bridge, err := k.device(p.Bridge)
+	return bridge != nil && bridge.Index == master, err
 }
 
 func (p *Plug) ensure(k *Kernel) error {
@@ -88,7 +74,7 @@ func (p *Plug) ensure(k *Kernel) error {
 	if err != nil {
 		return err
 	}
-	plugged, err := p.plugged(k, link)
+	plugged, err := p.plugged(k, link.Attrs().MasterIndex)
 	if err == nil && !plugged {
 		err = p.plugIn(k, link)
 	}
@@ -124,7 +110,7 @@ func Unplug(k *Kernel, of Plan) error {
 	if link == nil || err != nil {
 		return err
 	}
-	plugged, err := of.Plug.plugged(k, link)
+	plugged, err := of.Plug.plugged(k, link.Attrs().MasterIndex)
 	if !plugged || err != nil {
 		return err
 	}

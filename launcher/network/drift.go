@@ -25,20 +25,36 @@ type Survey struct {
 	shared map[string][]string // by bridge: the faults in what its boxes share
 
 	externals map[string]netsetup.External // by network.external
+	said      map[string][]fault.Caution   // by what was looked at, see once
+	seen      map[string]netsetup.Seen     // by name of a box
 }
 
-// NewSurvey reads the records of all boxes.
-func NewSurvey(s *box.Store, k *netsetup.Kernel) *Survey {
-	v := &Survey{store: s, kernel: k, shared: map[string][]string{}, externals: map[string]netsetup.External{}}
-	v.boxes, v.unread = s.All()
+// NewSurvey begins a survey. Boxes and unread are all records of the store, as [box.Store.All] returns them.
+func NewSurvey(s *box.Store, k *netsetup.Kernel, boxes []*box.Box, unread error) *Survey {
+	v := &Survey{store: s, kernel: k, boxes: boxes, unread: unread,
+		shared: map[string][]string{}, externals: map[string]netsetup.External{},
+		said: map[string][]fault.Caution{}, seen: map[string]netsetup.Seen{}}
 	for _, b := range v.boxes {
 		b.Foreseen = conf.Named(b) // the look at each process is for all hosts files
 	}
 	return v
 }
 
-// Boxes returns the boxes with a readable record, by name.
-func (v *Survey) Boxes() []*box.Box { return v.boxes }
+// Look looks into the networks of boxes side by side, for Drift of each of them.
+func (v *Survey) Look(boxes []*box.Box) {
+	bridged := slices.DeleteFunc(slices.Clone(boxes), func(b *box.Box) bool { return !b.Bridged() })
+	for i, seen := range look(bridged...) {
+		v.seen[bridged[i].Name] = seen
+	}
+}
+
+// seenIn returns what a look into the network of the box has seen, that of Look or one of now.
+func (v *Survey) seenIn(b *box.Box) netsetup.Seen {
+	if seen, known := v.seen[b.Name]; known {
+		return seen
+	}
+	return look(b)[0]
+}
 
 // Drift returns every fault in what the box needs of the host.
 func (v *Survey) Drift(b *box.Box) ([]string, error) {
@@ -69,7 +85,8 @@ func nonEmpty(lines []string) []string {
 
 // rules returns the faults in the plans behind a box on a bridge, and in what of the host's own is in their way.
 func (v *Survey) rules(b *box.Box) ([]string, error) {
-	moved, err := Moved(v.store, b)
+	seen := v.seenIn(b)
+	moved, err := moved(v.store, b, seen)
 	if p := new(fault.Problem); errors.As(err, &p) && errors.Is(err, netsetup.ErrNoAddress) {
 		moved, err = "the box"+strings.TrimPrefix(p.Text, b.Name)+": "+p.Hint, nil
 	}
@@ -81,8 +98,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	own, err := b.Ports.Drift(v.kernel)
-	inside, insideErr := InsideDrift(b)
-	if err := cmp.Or(err, insideErr); err != nil {
+	if err := cmp.Or(err, seen.DriftErr); err != nil {
 		return nil, err
 	}
 	external, err := v.external(b.Profile.Network)
@@ -90,12 +106,33 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err := cmp.Or(err, outErr); err != nil {
 		return nil, err
 	}
-	lines := slices.Concat([]string{moved}, shared, own, inside)
-	said, err := obstacles(b, external, out)
+	lines := slices.Concat([]string{moved}, shared, own, seen.Drift)
+	said, err := v.obstacles(b, external, out)
 	for _, c := range said {
 		lines = append(lines, c.Text+": "+c.Hint)
 	}
 	return lines, err
+}
+
+// obstacles is Obstacles, with what boxes have in common looked up once.
+func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
+	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
+	veth, err := managedDevice("/", b.Veth, bridge)
+	ofBridge, bridgeErr := v.once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
+	closed, closedErr := v.once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
+	return slices.Concat(veth, ofBridge, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, closedErr)
+}
+
+// once returns what look finds, looked up once for each name.
+func (v *Survey) once(name string, look func() ([]fault.Caution, error)) ([]fault.Caution, error) {
+	if said, known := v.said[name]; known {
+		return said, nil
+	}
+	said, err := look()
+	if err == nil {
+		v.said[name] = said
+	}
+	return said, err
 }
 
 // external is External, looked up once for each name.

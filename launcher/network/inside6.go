@@ -5,42 +5,44 @@ import (
 	"net/netip"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/list"
 	"boxrun/netsetup"
 	"boxrun/netsetup/six"
 )
 
 // Inside6 returns IPv6 inside the box, nil for a box without.
-func Inside6(b *box.Box) *six.Inside {
+func Inside6(b *box.Box) *six.Inside { return inside6(b, netsetup.Network.MACOfOwn) }
+
+// inside6 is Inside6, with what tells the MAC of the gateway.
+func inside6(b *box.Box, mac func(netsetup.Network) string) *six.Inside {
 	if !b.Addr6().IsValid() {
 		return nil
 	}
 	subnet6 := box.Subnet6(b.Profile.Network)
 	n := netsetup.Network{Bridge: b.Profile.Network.Bridge, Subnet: b.Profile.Network.Subnet, Subnet6: subnet6}
 	return &six.Inside{
-		Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: n.Gateway6(), MAC: n.MACOfOwn(),
+		Device: BoxDevice, Prefix: netip.PrefixFrom(b.Addr6(), subnet6.Bits()), Gateway: n.Gateway6(), MAC: mac(n),
 	}
+}
+
+// look looks into the network of each box, side by side. Of each bridge the host is asked once.
+func look(boxes ...*box.Box) []netsetup.Seen {
+	macs := map[string]string{}
+	mac := func(n netsetup.Network) string {
+		if _, known := macs[n.Bridge]; !known {
+			macs[n.Bridge] = n.MACOfOwn()
+		}
+		return macs[n.Bridge]
+	}
+	return netsetup.LookInto(list.Map(boxes, func(b *box.Box) netsetup.Look {
+		return netsetup.Look{PID: b.Init.PID, Device: BoxDevice, Six: inside6(b, mac)}
+	})...)
 }
 
 // InsideDrift returns a line for each thing of IPv6 inside the box that is out of place.
-func InsideDrift(b *box.Box) (drift []string, err error) {
-	inside := Inside6(b)
-	if inside == nil {
-		return nil, nil
-	}
-	err = netsetup.InNetworkOf(b.Init.PID, func() error {
-		drift, err = inside.Drift()
-		return err
-	})
-	return drift, err
-}
-
-// repairInside6 puts IPv6 inside the box in place, and returns a line for each thing that was not.
-func repairInside6(b *box.Box) ([]string, error) {
-	drift, err := InsideDrift(b)
-	if err == nil && len(drift) > 0 {
-		err = ensureInside6(b)
-	}
-	return drift, err
+func InsideDrift(b *box.Box) ([]string, error) {
+	seen := look(b)[0]
+	return seen.Drift, seen.DriftErr
 }
 
 // ensureInside6 puts IPv6 inside the box in place, and tells its neighbours.

@@ -25,15 +25,13 @@ func Obstacles(b *box.Box) ([]fault.Caution, error) {
 		return nil, nil
 	}
 	external, err := External(b.Profile.Network)
-	out, outErr := netsetup.DefaultExternal()
+	out, outErr := external, error(nil)
+	if b.Profile.Network.External != "" {
+		out, outErr = netsetup.DefaultExternal()
+	}
 	if err := cmp.Or(err, outErr); err != nil {
 		return nil, err
 	}
-	return obstacles(b, external, out)
-}
-
-// obstacles is Obstacles for a box on a bridge: packets for the box arrive at external, and in answer to its own at out.
-func obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
 	managed, err := managedDevices("/", b)
 	if err != nil {
 		return nil, err
@@ -54,32 +52,39 @@ func narrowed(b *box.Box, external netsetup.External) []fault.Caution {
 	}}
 }
 
-// managedDevices returns a caution for each device of the box that systemd-networkd manages. A bridge that boxrun did
-// not make may be networkd's.
+// managedDevices returns a caution for each device of the box that systemd-networkd manages.
 func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
-	var said []fault.Caution
 	bridge := b.Profile.Network.Bridge
-	devices := []string{b.Veth}
+	ofBridge, err := managedBridge(root, bridge)
+	if err != nil {
+		return nil, err
+	}
+	ofVeth, err := managedDevice(root, b.Veth, bridge)
+	return append(ofVeth, ofBridge...), err
+}
+
+// managedBridge returns the caution for a bridge of boxrun's own: a bridge that boxrun did not make may be networkd's.
+func managedBridge(root, bridge string) ([]fault.Caution, error) {
 	alias, err := os.ReadFile(filepath.Join(root, "sys/class/net", bridge, "ifalias"))
-	if err == nil && strings.TrimSpace(string(alias)) == rules.MarkPrefix+bridge {
-		devices = append(devices, bridge)
+	if err != nil || strings.TrimSpace(string(alias)) != rules.MarkPrefix+bridge {
+		return nil, nil //nolint:nilerr // there is no such bridge
 	}
-	for _, device := range devices {
-		file, err := site.Manages(root, device)
-		if err != nil {
-			return said, err
-		}
-		if file == "" {
-			continue
-		}
-		hint := "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"
-		if filepath.Base(file) < netsetup.UnmanagedPrefix+bridge {
-			hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
-				bridge, netsetup.UnmanagedPrefix)
-		}
-		said = append(said, fault.Caution{Text: fmt.Sprintf("systemd-networkd manages %s, and may take it off its network, by %s", device, file), Hint: hint})
+	return managedDevice(root, bridge, bridge)
+}
+
+// managedDevice returns the caution for a device that systemd-networkd manages: a bridge, or a veth on the bridge.
+func managedDevice(root, device, bridge string) ([]fault.Caution, error) {
+	file, err := site.Manages(root, device)
+	if file == "" || err != nil {
+		return nil, err
 	}
-	return said, nil
+	hint := "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"
+	if filepath.Base(file) < netsetup.UnmanagedPrefix+bridge {
+		hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
+			bridge, netsetup.UnmanagedPrefix)
+	}
+	return []fault.Caution{{Hint: hint,
+		Text: fmt.Sprintf("systemd-networkd manages %s, and may take it off its network, by %s", device, file)}}, nil
 }
 
 // uplinks returns the names of the interfaces, each once.

@@ -60,7 +60,8 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 // a single transaction: a box is never without the rule to drop unpublished traffic. The error is ErrNoAddress for a
 // box without an address to publish at: only a restart gives the box a new address.
 func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
-	moved, err := Moved(s, b)
+	seen := look(b)[0]
+	moved, err := moved(s, b, seen)
 	switch {
 	case err != nil:
 		return nil, err
@@ -69,8 +70,10 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		if err != nil {
 			return nil, err
 		}
-		inside, err := repairInside6(b)
-		return append(lines, inside...), err
+		if err = seen.DriftErr; err == nil && len(seen.Drift) > 0 {
+			err = ensureInside6(b)
+		}
+		return append(lines, seen.Drift...), err
 	}
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
@@ -103,8 +106,11 @@ func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 // Moved describes why the box's rules are wrong: the box is at another address or veth, or the host's addresses have
 // changed. The result is "" for right rules. Rules for a missing external interface count as right, because nothing
 // better can be made. The error is ErrNoAddress for a box without an address, or with an address that Publish refuses.
-func Moved(s *box.Store, b *box.Box) (string, error) {
-	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
+func Moved(s *box.Store, b *box.Box) (string, error) { return moved(s, b, look(b)[0]) }
+
+// moved is Moved for what a look into the network of the box has seen.
+func moved(s *box.Store, b *box.Box, seen netsetup.Seen) (string, error) {
+	link, err := seen.Link, seen.LinkErr
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		return "", noAddress(b, "has no address inside")
 	}

@@ -90,6 +90,10 @@ func PrefixOf(n *net.IPNet) netip.Prefix {
 // namespace. The handle opens a socket for each request, so there is nothing to close.
 func OfHost() *netlink.Handle { return &netlink.Handle{} }
 
+// Kept returns a handle like that of OfHost, which keeps one socket for all requests on links, addresses, routes and
+// neighbours. The socket stays in the network of the calling thread. Close the handle after use.
+func Kept() (*netlink.Handle, error) { return Open(netns.None()) }
+
 // Open returns a handle for links, addresses, routes and neighbours of the network namespace ns. Close the handle
 // after use. The library enters ns only to open the socket, on a locked thread, and leaves at once.
 func Open(ns netns.NsHandle) (*netlink.Handle, error) {

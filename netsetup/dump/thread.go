@@ -23,11 +23,13 @@ func DialIn(ctx context.Context, ns netns.NsHandle, network, address string) (ne
 func InNetwork[T any](ns netns.NsHandle, do func() (T, error)) (T, error) {
 	return InThread(func() (made T, err error) {
 		if err := netns.Set(ns); err != nil {
-			return made, fmt.Errorf("entering a network namespace: %w", err)
+			return made, entering(err)
 		}
 		return do()
 	})
 }
+
+func entering(err error) error { return fmt.Errorf("entering a network namespace: %w", err) }
 
 // InThread runs do on a thread of its own and puts the thread back into the caller's network. Where putting back
 // fails, the thread stays locked and ends with its goroutine.

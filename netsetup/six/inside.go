@@ -40,8 +40,8 @@ func (i *Inside) Commands() []string {
 	return lines
 }
 
-// Drift returns a line for each thing out of place. It never writes.
-func (i *Inside) Drift() ([]string, error) {
+// Drift returns a line for each thing out of place, by a handle of the network. It never writes.
+func (i *Inside) Drift(h *netlink.Handle) ([]string, error) {
 	var drift []string
 	believes, err := os.ReadFile(setting(i.Device, "accept_ra"))
 	if err != nil {
@@ -50,7 +50,6 @@ func (i *Inside) Drift() ([]string, error) {
 	if strings.TrimSpace(string(believes)) != "0" {
 		drift = append(drift, i.Device+" believes advertisements of neighbours, by accept_ra")
 	}
-	h := dump.OfHost()
 	link, err := h.LinkByName(i.Device)
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", i.Device, err)
