@@ -196,7 +196,10 @@ func settle(file string) error {
 	if err != nil {
 		return err
 	}
-	plan.Settle()
+	before := len(plan.Stays)
+	if plan.Settle(); len(plan.Stays) == before {
+		return nil // as after each start but the first
+	}
 	return box.WriteJSON(file, plan)
 }
 
