@@ -17,7 +17,7 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 4, 49, 4},
+		{"first up", []string{"boxrun", "up", "counted"}, 4, 51, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 23, 2},
 		{"once more", []string{"boxrun", "up", "counted"}, 0, 23, 2},
 		{"ps", []string{"boxrun", "ps"}, 0, 13, 1},
