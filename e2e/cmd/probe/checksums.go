@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,39 +97,29 @@ func receive(fd int) (packet []byte, unfinished bool, err error) {
 }
 
 // count adds a packet for the port to the tallies.
-func count(seen map[byte]*tally, packet []byte, unfinished bool, port int) {
-	if len(packet) < 20 {
+func count(seen map[byte]*tally, data []byte, unfinished bool, port int) {
+	packet := gopacket.NewPacket(data, layers.LayerTypeIPv4, gopacket.NoCopy)
+	var t *tally
+	var to int
+	var err error
+	switch l := packet.TransportLayer().(type) {
+	case *layers.TCP:
+		t, to, err = seen[unix.IPPROTO_TCP], int(l.DstPort), l.SetNetworkLayerForChecksum(packet.NetworkLayer())
+	case *layers.UDP:
+		t, to, err = seen[unix.IPPROTO_UDP], int(l.DstPort), l.SetNetworkLayerForChecksum(packet.NetworkLayer())
+	}
+	if t == nil || to != port {
 		return
 	}
-	head, proto := int(packet[0]&15)*4, packet[9]
-	total := int(binary.BigEndian.Uint16(packet[2:]))
-	t := seen[proto]
-	if t == nil || total > len(packet) || total < head+8 || int(binary.BigEndian.Uint16(packet[head+2:])) != port {
-		return
-	}
-	pseudo := append([]byte{}, packet[12:20]...)
-	pseudo = append(pseudo, 0, proto)
-	pseudo = binary.BigEndian.AppendUint16(pseudo, uint16(total-head))
+	failed, amiss := packet.VerifyChecksums()
 	switch {
 	case unfinished:
 		t.unfinished++
-	case sum(append(pseudo, packet[head:total]...)) == 0xffff:
+	case err == nil && failed == nil && len(amiss) == 0 && !packet.Metadata().Truncated:
 		t.whole++
 	default:
 		t.wrong++
 	}
-}
-
-// sum adds 16-bit words as the Internet's checksum does.
-func sum(data []byte) (sum uint32) {
-	if len(data)%2 == 1 {
-		data = append(data, 0)
-	}
-	for ; len(data) > 0; data = data[2:] {
-		sum += uint32(binary.BigEndian.Uint16(data))
-		sum = sum>>16 + sum&0xffff
-	}
-	return sum
 }
 
 // sink takes what comes to address, by tcp and udp.
@@ -154,6 +146,9 @@ func sink(address string) error {
 	}
 }
 
+// datagram is the size that fits a path with an MTU of 1400.
+const datagram = 1400 - 20 - 8
+
 // send sends a number of datagrams to address, and as much by tcp.
 func send(address string, args []string) error {
 	packets, err := strconv.Atoi(args[0])
@@ -166,7 +161,7 @@ func send(address string, args []string) error {
 			return err
 		}
 		for range packets {
-			if _, err := conn.Write(make([]byte, 1400)); err != nil && network == "tcp" {
+			if _, err := conn.Write(make([]byte, datagram)); err != nil && network == "tcp" {
 				return err
 			}
 		}
