@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/nstest"
 	"boxrun/netsetup/outsider"
 	"boxrun/netsetup/sockets"
@@ -39,7 +41,7 @@ func testOutsider(t *testing.T, l *lab) {
 			t.Errorf("from outside to %s: got %q, want %q", test.to, got, test.want)
 		}
 	}
-	listener, err := o.Listen(t.Context(), "tcp4", netip.AddrPortFrom(o.Addr, 0).String())
+	listener, err := dump.InNetwork(o.NS, func() (net.Listener, error) { return net.Listen("tcp4", netip.AddrPortFrom(o.Addr, 0).String()) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/sockets"
+	"boxrun/netsetup/transfer"
 	"boxrun/profiles"
 	"boxrun/profiles/port"
 )
@@ -355,5 +356,33 @@ func TestTriedTellsOfTimeouts(t *testing.T) {
 	}
 	if got := tried("tcp", "there", unix.ENETUNREACH); got.Found != "there: network is unreachable" {
 		t.Errorf("got %q", got.Found)
+	}
+}
+
+// What a transfer tells of checksums, and what is to be set for it beside what is set.
+func TestUnsummed(t *testing.T) {
+	hung := errors.New("i/o timeout")
+	for _, c := range []struct {
+		result transfer.Result
+		off    directions
+		want   string // in the text or the fix; "" for nothing to be told
+	}{
+		{transfer.Result{Opened: true, Out: transfer.Tally{Unfinished: 9}, In: transfer.Tally{Unfinished: 9}}, directions{}, ""},
+		{transfer.Result{Opened: true, Out: transfer.Tally{Whole: 9}, In: transfer.Tally{Whole: 9}}, directions{true, true}, ""},
+		{transfer.Result{Opened: true, Err: hung}, directions{}, ""},
+		{transfer.Result{Opened: true, Err: hung, Out: transfer.Tally{Unfinished: 9}}, directions{}, ""},
+		{transfer.Result{Noted: true, Err: hung}, directions{}, `set network.offload = "off-out" in /w.toml`},
+		{transfer.Result{Noted: true, Err: hung}, directions{in: true}, `set network.offload = "off-both" in /w.toml`},
+		{transfer.Result{Out: transfer.Tally{Wrong: 2, Whole: 1}, Err: hung}, directions{}, `2 of 3 packets out of the box arrive with a wrong checksum`},
+		{transfer.Result{In: transfer.Tally{Wrong: 2, Unfinished: 1}, Err: hung}, directions{}, `set network.offload = "off" in /w.toml`},
+		{transfer.Result{In: transfer.Tally{Unfinished: 2, Whole: 1}, Err: hung}, directions{out: true}, `set network.offload = "off-both" in /w.toml`},
+		{transfer.Result{Opened: true, Out: transfer.Tally{Unfinished: 2}}, directions{out: true}, "2 out of the box, 0 into the box"},
+		{transfer.Result{Opened: true, In: transfer.Tally{Unfinished: 3}}, directions{in: true}, "0 out of the box, 3 into the box"},
+	} {
+		b := boxLooks{Box: &box.Box{Name: "w", Profile: profiles.Profile{File: "/w.toml"}}}
+		got, is := b.unsummed(c.result, c.off)
+		if is != (c.want != "") || !strings.Contains(got.Found+"; "+got.Fix, c.want) {
+			t.Errorf("%+v with %+v: got %+v, want %q", c.result, c.off, got, c.want)
+		}
 	}
 }

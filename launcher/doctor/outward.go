@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -22,8 +21,11 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
+	"boxrun/netsetup/outsider"
 	"boxrun/netsetup/resolvers"
+	"boxrun/netsetup/transfer"
 )
 
 // outward returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
@@ -68,41 +70,42 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 const transferSize = 256 << 10
 
 // transfer sends transferSize bytes from the box to a client outside whose path has a smaller MTU, and as many back.
-// Packets masqueraded wrongly, dropped or too large make the check fail.
+// Packets masqueraded wrongly, dropped, too large or without their checksums make the check fail.
 func (b boxLooks) transfer(ctx context.Context) Check {
 	if b.outsider == nil {
 		return skip("no client network: %s", b.noOutside)
 	}
-	listener, err := b.outsider.Listen(ctx, "tcp4", netip.AddrPortFrom(b.outsider.Addr, 0).String())
+	inBox, err := dump.Namespace(b.Init.PID)
 	if err != nil {
 		return broken(err)
 	}
-	defer listener.Close()
+	defer func() { _ = inBox.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	var from netip.Addr
-	far := make(chan error, 1)
-	go func() {
-		var err error
-		from, err = farSide(ctx, listener)
-		far <- err
-	}()
-	near, err := netsetup.DialFrom(ctx, b.Init.PID, "tcp4", listener.Addr().String())
+	near := transfer.Network{NS: inBox, Device: network.BoxDevice}
+	far := transfer.Network{NS: b.outsider.NS, Device: outsider.ClientDevice}
+	r, err := transfer.Try(ctx, near, far, b.outsider.Addr, transferSize)
 	if err != nil {
-		return b.noWayOut(err)
+		return broken(err)
 	}
-	defer near.Close()
-	err = exchange(ctx, near, send, receive)
-	err = errors.Join(err, <-far)
+	off, err := b.off()
+	if err != nil {
+		return broken(err)
+	}
+	if c, is := b.unsummed(r, off); is {
+		return c
+	}
 	const hangs = "connections open, and hang with the first large packet: TLS, git, apt, database dumps"
 	switch {
-	case err != nil:
+	case !r.Opened:
+		return b.noWayOut(r.Err)
+	case r.Err != nil:
 		return fail(hangs, network.RepairCommand, "a connection opened and then hung on a path with an MTU of %d: segments are not fitted to the path, or dropped: %v",
-			b.outsider.MTU, err)
-	case from != b.outsider.Gateway:
-		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", from)
+			b.outsider.MTU, r.Err)
+	case r.From != b.outsider.Gateway:
+		return fail("answers to what boxes send do not come back", network.RepairCommand, "packets of the box arrive from %s, not from the host's address", r.From)
 	}
-	return pass("%d KiB out and in again, on a path with an MTU of %d", transferSize>>10, b.outsider.MTU)
+	return pass("%d KiB out and in again as sent, in %d and %d packets, on a path with an MTU of %d", transferSize>>10, r.Out.Packets(), r.In.Packets(), b.outsider.MTU)
 }
 
 // noWayOut explains err, the error of a connection from the box to the outside. If a rule drops the packet, the check
@@ -124,47 +127,6 @@ func (b boxLooks) leaving(f firewall.State, packet firewall.Packet) firewall.Out
 		packet.Src = b.Addr6()
 	}
 	return f.Forwarded(packet, netip.AddrPort{})
-}
-
-// farSide accepts a connection, receives transferSize bytes and sends as many back. The end of ctx ends the wait for
-// a client. farSide returns the address of the client.
-func farSide(ctx context.Context, l net.Listener) (netip.Addr, error) {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	conn, err := l.Accept()
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	defer conn.Close()
-	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	return from.Addr().Unmap(), exchange(ctx, conn, receive, send)
-}
-
-// exchange sends and receives in the given order, until a step fails. The deadline of ctx applies to all steps.
-func exchange(ctx context.Context, conn net.Conn, steps ...func(net.Conn) error) error {
-	deadline, _ := ctx.Deadline() // the zero time is no deadline
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
-	for _, step := range steps {
-		if err := step(conn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func send(conn net.Conn) error {
-	_, err := conn.Write(make([]byte, transferSize))
-	return err
-}
-
-func receive(conn net.Conn) error {
-	_, err := io.ReadFull(conn, make([]byte, transferSize))
-	return err
 }
 
 // names asks the name servers in the box's resolv.conf, from inside the box.

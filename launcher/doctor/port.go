@@ -313,7 +313,8 @@ func seeElsewhere(box, port string) string {
 	return fmt.Sprintf("boxrun trace --probe %s %s", box, number)
 }
 
-// pointed replaces the fix seeAbove by seeElsewhere for connections that no other check of the same port explains.
+// pointed replaces the fix seeAbove for connections that no other check of the same port explains: by the fix of checksums
+// that the box's transfer has shown to be lost, else by seeElsewhere.
 func pointed(checks []Check) []Check {
 	for i, c := range checks {
 		port, isConnection := strings.CutSuffix(c.Name, " connection")
@@ -321,7 +322,7 @@ func pointed(checks []Check) []Check {
 			return o.Area == c.Area && o.Name != c.Name && strings.HasPrefix(o.Name, port+" ") && (o.Status == Fail || o.Status == Warn)
 		})
 		if isConnection && c.Fix == seeAbove && !explained {
-			checks[i].Fix = seeElsewhere(c.Area, port)
+			checks[i].Fix = cmp.Or(fixOfChecksums(checks, c.Area), seeElsewhere(c.Area, port))
 		}
 	}
 	return checks

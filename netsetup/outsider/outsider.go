@@ -25,17 +25,20 @@ import (
 // Outsider takes the way of a stranger's. Its namespace has no name, so the namespace and the veth die with the
 // process, however the process ends.
 type Outsider struct {
-	Addr    netip.Addr // the client's
-	Gateway netip.Addr // the host's, on the veth
-	Addr6   netip.Addr // the client's of IPv6; zero where the host has none
-	Device  string     // the host's end
-	MTU     int        // of the host's end: below Ethernet's, as on many a way through the world
-	ns      netns.NsHandle
+	Addr    netip.Addr     // the client's
+	Gateway netip.Addr     // the host's, on the veth
+	Addr6   netip.Addr     // the client's of IPv6; zero where the host has none
+	Device  string         // the host's end
+	MTU     int            // of the host's end: below Ethernet's, as on many a way through the world
+	NS      netns.NsHandle // the client's network
 	host    *netlink.Handle
 }
 
 // The host's ends are named after the process they belong to.
 const prefix = "boxrun-d"
+
+// ClientDevice is the client's end.
+const ClientDevice = "eth0"
 
 // clientMTU is the MTU of the client itself, so the client sends segments too large for the host's end unless
 // BOXRUN-MSS tells it.
@@ -47,7 +50,7 @@ func benchmark() netip.Prefix { return netip.MustParsePrefix("198.18.0.0/15") }
 // Open makes an Outsider. The mtu, in bytes, is the MTU of the way to a real client. Close the Outsider, or
 // end the process.
 func Open(mtu int) (*Outsider, error) {
-	o := &Outsider{Device: prefix + strconv.Itoa(os.Getpid()), MTU: mtu, ns: netns.None(), host: dump.OfHost()}
+	o := &Outsider{Device: prefix + strconv.Itoa(os.Getpid()), MTU: mtu, NS: netns.None(), host: dump.OfHost()}
 	if err := o.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a network that stands for a client outside: %w", err), o.Close())
 	}
@@ -62,16 +65,19 @@ func (o *Outsider) open() error {
 	if err != nil {
 		return fmt.Errorf("making a network namespace: %w", err)
 	}
-	o.ns = ns
+	o.NS = ns
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU, Alias: "boxrun:doctor"},
-		PeerName:      "eth0",
-		PeerNamespace: netlink.NsFd(int(o.ns)),
+		PeerName:      ClientDevice,
+		PeerNamespace: netlink.NsFd(int(o.NS)),
 	}
 	if err := o.host.LinkAdd(veth); err != nil {
 		return fmt.Errorf("adding %s: %w", o.Device, err)
 	}
 	if err := raiseLink(o.host, o.Device, o.MTU, o.Gateway); err != nil {
+		return err
+	}
+	if err := o.merge(); err != nil {
 		return err
 	}
 	const least6 = 1280 // no IPv6 on a link with less (RFC 8200)
@@ -81,36 +87,47 @@ func (o *Outsider) open() error {
 	return o.openSix()
 }
 
+// merge has the host's end make one packet of many segments, as network cards do. The kernel leaves the checksum of such a
+// packet to the device by which the packet goes on.
+func (o *Outsider) merge() error {
+	eth, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer eth.Close()
+	return eth.Change(o.Device, map[string]bool{"rx-gro": true})
+}
+
 // openInside sets up the client: its address, and the host as the way to everywhere. The client segments and sums
 // itself, as a machine behind a wire must.
 func (o *Outsider) openInside() error {
-	inside, err := dump.Open(o.ns)
+	inside, err := dump.Open(o.NS)
 	if err != nil {
 		return err
 	}
 	defer inside.Close()
-	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, "eth0", clientMTU, o.Addr)
+	lo, eth0 := raiseLink(inside, "lo", 0, netip.Addr{}), raiseLink(inside, ClientDevice, clientMTU, o.Addr)
 	if err := errors.Join(lo, eth0); err != nil {
 		return err
 	}
 	if err := inside.RouteAdd(&netlink.Route{Gw: o.Gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("adding the client's default route: %w", err)
 	}
-	awaitUp(inside, "eth0")
+	awaitUp(inside, ClientDevice)
 	awaitUp(o.host, o.Device)
-	eth, err := dump.InNetwork(o.ns, ethtool.NewEthtool) // a socket of the client's network, whoever uses the socket
+	eth, err := dump.InNetwork(o.NS, ethtool.NewEthtool) // a socket of the client's network, whoever uses the socket
 	if err != nil {
 		return err
 	}
 	defer eth.Close()
-	return eth.Change("eth0", map[string]bool{
+	return eth.Change(ClientDevice, map[string]bool{
 		"tx-tcp-segmentation": false, "tx-generic-segmentation": false, "tx-checksum-ip-generic": false,
 	})
 }
 
 // openSix gives both ends addresses of IPv6, and the client the host as the way to everywhere.
 func (o *Outsider) openSix() error {
-	inside, err := dump.Open(o.ns)
+	inside, err := dump.Open(o.NS)
 	if err != nil {
 		return err
 	}
@@ -120,7 +137,7 @@ func (o *Outsider) openSix() error {
 		*netlink.Handle
 		device string
 		addr   netip.Addr
-	}{{o.host, o.Device, gateway}, {inside, "eth0", gateway.Next()}} {
+	}{{o.host, o.Device, gateway}, {inside, ClientDevice, gateway.Next()}} {
 		link, err := end.LinkByName(end.device)
 		if err == nil {
 			err = six.AddTo(end.Handle, link, netip.PrefixFrom(end.addr, 126))
@@ -214,14 +231,7 @@ func (o *Outsider) Source(like netip.Addr) netip.Addr {
 
 // Dial connects from the outsider. The address is IP:PORT.
 func (o *Outsider) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return dump.DialIn(ctx, o.ns, network, address)
-}
-
-// Listen listens there.
-func (o *Outsider) Listen(ctx context.Context, network, address string) (net.Listener, error) {
-	return dump.InNetwork(o.ns, func() (net.Listener, error) {
-		return new(net.ListenConfig).Listen(ctx, network, address)
-	})
+	return dump.DialIn(ctx, o.NS, network, address)
 }
 
 // Close takes the Outsider away, and what the host's connection tracking remembers of the Outsider.
@@ -233,8 +243,8 @@ func (o *Outsider) Close() error {
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		err = nil
 	}
-	if o.ns.IsOpen() {
-		err = errors.Join(err, o.ns.Close())
+	if o.NS.IsOpen() {
+		err = errors.Join(err, o.NS.Close())
 	}
 	ours := func(f *netlink.ConntrackFlow) bool { // whichever end began them
 		from, to := dump.AddrOf(f.Forward.SrcIP), dump.AddrOf(f.Forward.DstIP)
