@@ -3,9 +3,11 @@ package e2e
 import (
 	"encoding/json"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // smallRoot makes a root in /srv/small that boots in no time: a shell as its init, and a few programs.
@@ -37,6 +39,16 @@ From: /srv/small
 type builder struct {
 	host
 	image string
+}
+
+// builds writes a profile whose image is to be built, and its definition.
+func (h host) builds(image string) builder {
+	h.t.Helper()
+	h.profile("site", "image = \""+image+"\"\n[build]\ndefinition = \"site.def\"\n")
+	if err := h.Write(h.t.Context(), "/etc/boxrun/profiles/site.def", 0o644, strings.NewReader(definition)); err != nil {
+		h.t.Fatal(err)
+	}
+	return builder{host: h, image: image}
 }
 
 // version changes what the definition takes.
@@ -87,11 +99,7 @@ func TestBuild(t *testing.T) {
 	before := h.dump()
 	for what, image := range map[string]string{"a SIF": "/srv/images/site.sif", "a sandbox": "/srv/boxes/site"} {
 		t.Run(what, func(t *testing.T) {
-			b := builder{host: h.in(t), image: image}
-			b.profile("site", "image = \""+image+"\"\n[build]\ndefinition = \"site.def\"\n")
-			if err := b.Write(t.Context(), "/etc/boxrun/profiles/site.def", 0o644, strings.NewReader(definition)); err != nil {
-				t.Fatal(err)
-			}
+			b := h.in(t).builds(image)
 			defer b.run("boxrun", "down", "site")
 			b.lives()
 			b.isForced()
@@ -101,6 +109,7 @@ func TestBuild(t *testing.T) {
 			b.same(before, append(stays(), `^/etc/boxrun/profiles`, `^/srv/(images|boxes)`, `^/root/\.apptainer/cache`)...)
 		})
 	}
+	t.Run("a replaced sandbox after a power cut", func(t *testing.T) { h.in(t).builds("/srv/boxes/site").isKept() })
 }
 
 // lives goes the whole way of an image: it is missing, built, another by its definition, and built anew for the box.
@@ -183,6 +192,54 @@ func (b builder) isKilled() {
 	b.must("boxrun", "up", "--build", "site")
 	b.runs("four")
 	b.alone()
+}
+
+// isKept has the power cut under a box whose sandbox was replaced: the old one is left. It is listed, exported, and removed
+// by its name after a question, but not while a box of that name is up.
+func (b builder) isKept() {
+	b.t.Helper()
+	b.version("four")
+	b.must("boxrun", "up", "--build", "site")
+	b.version("five")
+	b.must("boxrun", "build", "--force", "site")
+	old := strings.TrimSpace(b.must("boxrun", "kept", "list", "-q", "site"))
+	inUse := func() {
+		b.t.Helper()
+		b.sh(`boxrun kept list --json ` + old + ` | jq -e '.[0] | .used_by == "site" and .bytes > 1000000'`)
+		b.fails(1, []string{old + ` is in use by box "site"`, `run "boxrun down site" first`}, "boxrun", "kept", "rm", "-y", old)
+		b.fails(1, []string{old + ` is in use by box "site"`}, "sh", "-c", "boxrun kept export "+old+" > /dev/null")
+	}
+	inUse()
+	b.runs("four")
+	if err := b.Reboot(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	b.must("boxrun", "up", "site")
+	b.runs("five")
+	inUse()
+	b.must("boxrun", "down", "site")
+
+	row := regexp.MustCompile(`(?m)^site/image\.old-\d+ +\d+M +\d+[smhd] ago +- +` + path.Dir(b.image) + `/\.site\.old-\d+$`)
+	if got := b.must("boxrun", "kept", "list"); !row.MatchString(got) {
+		b.t.Errorf("kept list says\n%s\nwant a row as %s", got, row)
+	}
+	if got := b.sh("boxrun kept export " + old + " | tar -xO --wildcards '*/etc/version'"); got != "four\n" {
+		b.t.Errorf("the exported image is of version %q, want four", got)
+	}
+	for _, answer := range []struct {
+		typed, want string
+		code        int
+	}{{"n\n", "remove " + old + "? [y/N]", 1}, {"y\n", old + ": is removed", 0}} {
+		term := b.terminal("boxrun", "kept", "rm", "site")
+		dialogue(b.t, term, [][2]string{{answer.typed, answer.want}})
+		if r, err := term.Wait(10 * time.Second); err != nil || r.Code != answer.code {
+			b.t.Errorf("kept rm, answered %q: %v %v, want exit code %d", answer.typed, err, r, answer.code)
+		}
+	}
+	b.alone()
+	b.must("boxrun", "up", "site")
+	b.runs("five")
+	b.must("boxrun", "down", "site")
 }
 
 // A build for which there is no room leaves the image, and nothing else, and says where room is needed.
