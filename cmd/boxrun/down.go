@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
@@ -66,6 +67,7 @@ depend on one that goes, and stay, are named.`,
 	stopTimeout(cmd, timeout)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that down would run, and run none")
+	habits.DoneAnyway(cmd, "remove-orphans", "")
 	return cmd
 }
 

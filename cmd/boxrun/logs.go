@@ -57,6 +57,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 	cmd.Flags().Var(lines, "tail", "as --lines")
 	_ = cmd.Flags().MarkHidden("tail") // cannot fail: the flag is there
 	cmd.Flags().BoolVar(&noPrefix, "no-prefix", false, "no names of boxes before the lines of several")
+	habits.DoneAnyway(cmd, "no-pager", "")
 	tab.Flags(cmd, a.tab().Units, "unit")
 	tab.Flags(cmd, tab.Words("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"), "priority")
 	tab.Flags(cmd, tab.Words("short", "short-iso", "short-precise", "verbose", "export", "json", "json-pretty", "cat"), "output")

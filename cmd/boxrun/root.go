@@ -79,10 +79,10 @@ away without a trace.`,
 	return root
 }
 
-// usageTemplate changes cobra's template of help texts: flags fit 80 columns, as all other help does, and there is no
-// list of aliases, most of which are habits from other tools.
+// usageTemplate changes cobra's template of help texts: flags fit 80 columns, as all other help does, habits widen no
+// column, and there is no list of aliases, most of which are habits from other tools.
 func usageTemplate(cobras string) string {
-	return strings.NewReplacer("FlagUsages", "FlagUsagesWrapped 80", "{{if gt (len .Aliases) 0}}", "{{if false}}").Replace(cobras)
+	return strings.NewReplacer("FlagUsages", "FlagUsagesWrapped 80", ".NamePadding", "11", "{{if gt (len .Aliases) 0}}", "{{if false}}").Replace(cobras)
 }
 
 // group adds verbs to cmd. By itself cmd prints its help.

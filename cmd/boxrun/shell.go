@@ -27,6 +27,8 @@ so that tmux, su and sudo work as they do after a login.`,
 		},
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "", "log in as this `USER` of the box (default root)")
+	habits.DoneAnyway(cmd, "interactive", "i")
+	habits.DoneAnyway(cmd, "tty", "t")
 	tab.Flags(cmd, a.tab().Users, "user")
 	return cmd
 }

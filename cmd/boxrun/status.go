@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/habits"
 	"boxrun/cmd/boxrun/rows"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/profiles"
@@ -62,5 +63,7 @@ has it look when the first process of the box ends, or when the time is over.`,
 	})
 	cmd.Flags().BoolVar(&check, "check", false, "print one line, and tell by the exit code how the box is")
 	cmd.Flags().DurationVar(&watch, "watch", 0, "as --check, after this time or when the box dies")
+	habits.DoneAnyway(cmd, "full", "l")
+	habits.DoneAnyway(cmd, "no-pager", "")
 	return cmd
 }

@@ -61,7 +61,9 @@ that failed.`,
 	cmd.Flags().BoolVar(&o.Timing, "timing", false, "print what boxrun, systemd, Apptainer and the box's systemd each took")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the commands that up would run, and run none")
 	habits.DoneAnyway(cmd, "detach", "d")
-	habits.DoneAnyway(cmd, "wait", "")
+	for _, flag := range []string{"wait", "no-build", "no-recreate", "remove-orphans"} {
+		habits.DoneAnyway(cmd, flag, "")
+	}
 	return cmd
 }
 

@@ -1,7 +1,10 @@
 package habits
 
 import (
+	"cmp"
+	_ "embed"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -12,47 +15,32 @@ import (
 	"boxrun/launcher/fault"
 )
 
-// foreignVerbs has verbs of other tools, unknown to boxrun, and for each what boxrun does instead.
+//go:embed verbs.txt
+var verbsText string
+
+//go:embed flags.txt
+var flagsText string
+
+// foreignVerbs returns verbs of other tools, unknown to boxrun, and for each what boxrun does instead.
 func foreignVerbs() map[string]string {
-	const kill = `"boxrun down --timeout 0 PROFILE" kills a box at once`
-	const down, shell = `"boxrun down PROFILE" takes a box away`, `"boxrun shell PROFILE" opens a shell in a box`
-	const remove = down + `, and "boxrun kept rm PROFILE" what it left`
-	const logs, status = `"boxrun logs PROFILE" prints the journal of a box`, `"boxrun status PROFILE" shows all of a box`
-	const into = `"boxrun cp FILE PROFILE:PATH" copies into a box, and "boxrun cp PROFILE:PATH FILE" out of it`
-	const initial = `"boxrun profile init NAME" writes a profile, and "boxrun up NAME" starts its box`
-	return map[string]string{
-		"attach":      shell,
-		"check":       `"boxrun profile check PROFILE" says what is wrong in a profile`,
-		"config":      `"boxrun profile show PROFILE" prints a profile with all effective values`,
-		"copy-from":   into,
-		"copy-to":     into,
-		"create":      initial,
-		"delete":      remove,
-		"enter":       shell,
-		"healthcheck": `"boxrun status --check PROFILE" tells by its exit code whether a box is well`,
-		"images":      `"boxrun profile list" lists the profiles, each of which names the file of its image`,
-		"info":        `"boxrun host show" lists what boxrun holds on the host`,
-		"init":        initial,
-		"journal":     logs,
-		"journalctl":  logs,
-		"kill":        kill,
-		"login":       shell,
-		"port":        `"boxrun status PROFILE" lists the ports of a box, and who can reach them`,
-		"poweroff":    down,
-		"volume":      `"boxrun kept" lists, exports and removes what boxes left that are down`,
-		"prune":       `"boxrun kept list" lists what boxes left, "boxrun host show" lists what boxrun holds on the host, and "boxrun host reset" takes it away`,
-		"pull":        `"apptainer pull" fetches an image, and "boxrun build PROFILE" makes the image of a profile`,
-		"reboot":      `"boxrun restart PROFILE" starts a box anew`,
-		"reload":      `"boxrun up --replace PROFILE" starts a box anew whose profile changed`,
-		"remove":      remove,
-		"rm":          remove,
-		"run":         `"boxrun up PROFILE" starts a box, and "boxrun exec PROFILE -- COMMAND..." runs a command in it`,
-		"show":        status,
-		"systemctl":   `"boxrun exec PROFILE -- systemctl ..." asks the systemd in a box`,
-		"terminate":   kill,
-		"update":      `"boxrun enable PROFILE" has a box started at boot and when it dies, and "boxrun up PROFILE" follows a changed profile`,
-		"top":         `"boxrun exec PROFILE -- top" shows the processes of a box, and "boxrun stats" what each box uses`,
-		"wait":        `"boxrun up PROFILE" returns when a box is ready`,
+	verbs := map[string]string{}
+	for line := range entries(verbsText) {
+		words, instead, _ := strings.Cut(line, ": ")
+		for _, verb := range strings.Fields(words) {
+			verbs[verb] = instead
+		}
+	}
+	return verbs
+}
+
+// entries yields the lines of a text, without comments.
+func entries(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !yield(line) {
+				return
+			}
+		}
 	}
 }
 
@@ -77,21 +65,28 @@ func DoneAnyway(cmd *cobra.Command, name, short string) {
 	_ = cmd.Flags().MarkHidden(name) // cannot fail: the flag is there
 }
 
-// foreignFlags has flags of other tools by verb, and for each what to type instead.
-func foreignFlags(verb, flag string) string {
-	if flag == "M" || flag == "machine" {
-		return `a box stands behind the verb, as in "boxrun logs PROFILE" and "boxrun exec PROFILE -- COMMAND..."`
+// foreignFlag returns what to type instead of a flag of other tools behind a verb; "" for a flag of which nothing is known.
+// What is said for the verb alone comes before what is said for any verb.
+func foreignFlag(verb, flag string) string {
+	ofAny := ""
+	for line := range entries(flagsText) {
+		verbs, rest, _ := strings.Cut(line, ": ")
+		flags, instead, _ := strings.Cut(rest, ": ")
+		typed := func(f string) bool { return strings.TrimLeft(f, "-") == flag }
+		switch {
+		case !slices.ContainsFunc(strings.Fields(flags), typed):
+		case slices.Contains(strings.Fields(verbs), verb):
+			return instead
+		case verbs == "*":
+			ofAny = instead
+		}
 	}
-	const kept = `"boxrun kept rm PROFILE" removes what a box that is down has written to an overlay; binds are yours to remove`
-	return map[string]string{
-		"up --all":            `"boxrun restart --all" is for all boxes that are up, "boxrun enable PROFILE" for those to be up at each boot`,
-		"up --force-recreate": `"boxrun restart PROFILE" starts a box anew`,
-		"down --v":            kept,
-		"down --volumes":      kept,
-		"exec --uid":          `"boxrun exec -u USER PROFILE -- COMMAND..." runs as a user`,
-		"shell --uid":         `"boxrun shell -u USER PROFILE" logs in as a user`,
-		"exec --detach":       `"boxrun exec PROFILE -- systemd-run COMMAND..." leaves a command running in the box`,
-	}[verb+" --"+flag]
+	return ofAny
+}
+
+// Hints returns what is said of foreign verbs and flags, with the words before.
+func Hints() []string {
+	return slices.Concat(slices.Collect(entries(verbsText)), slices.Collect(entries(flagsText)))
 }
 
 // UserOfName says what to type for the user of a name such as "bob@web".
@@ -128,7 +123,7 @@ func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 {
 		return ": " + CommandOfShell
 	}
-	if instead := foreignFlags(cmd.Name(), word); instead != "" {
+	if instead := cmp.Or(foreignFlag(cmd.Name(), word), foreignFlag(cmd.Name(), unknown.GetSpecifiedName())); instead != "" {
 		return ": " + instead
 	}
 	flags := shownFlags(cmd)
