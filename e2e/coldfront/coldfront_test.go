@@ -56,6 +56,7 @@ func TestColdfront(t *testing.T) {
 		{"a profile of one's own", l.ownProfile},
 		{"another image", l.image},
 		{"a dump of an older ColdFront", l.olderDump},
+		{"an upgrade from an older ColdFront", l.upgrade},
 		{"a database of another version", l.otherDatabase},
 		{"a start with what is there before", l.prepared},
 	} {
