@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/e2e/page"
 )
 
 // looked is a box that is looked at every second, with a mail on failure that is a line in a file.
@@ -263,4 +266,84 @@ func TestLooksComeWithTheBox(t *testing.T) {
 	h.must("boxrun", "enable", "web")
 	h.sh("rm -r /srv/www; ! systemctl start boxrun@web")
 	h.mailedAnew()
+}
+
+// mails writes the unit of docs/health.md to the host. What it mails is in /srv/mails, a file each.
+func (h host) mails() {
+	h.t.Helper()
+	blocks, err := page.Blocks("../docs/health.md")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	i := slices.IndexFunc(blocks, func(b page.Block) bool {
+		return strings.HasPrefix(b.Lines[0], "# /etc/systemd/system/mail-root@.service")
+	})
+	if i < 0 {
+		h.t.Fatal("docs/health.md has no mail-root@.service")
+	}
+	const mail = "#!/bin/sh\nmkdir -p /srv/mails\nfile=/srv/mails/$(date +%s%N)\n{ echo \"To $3: $2\"; cat; } > $file.new\nmv $file.new $file\n"
+	for path, text := range map[string]string{
+		"/etc/systemd/system/mail-root@.service": strings.Join(blocks[i].Lines, "\n") + "\n", "/usr/local/bin/mail": mail,
+	} {
+		if err := h.Write(h.t.Context(), path, 0o755, strings.NewReader(text)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.must("systemctl", "daemon-reload")
+}
+
+// received wants so many mails to have come within some seconds, and gives the last.
+func (h host) received(times int) string {
+	h.t.Helper()
+	if said := eventually(10*time.Second, func() string {
+		if got := h.sh("ls /srv/mails 2> /dev/null | grep -vc new || true"); got != fmt.Sprintln(times) {
+			return got
+		}
+		return ""
+	}); said != "" {
+		h.t.Fatalf("%s mails have come, want %d: the last says\n%s", said, times, h.sh("cat /srv/mails/$(ls /srv/mails | tail -n 1)"))
+	}
+	return h.sh("cat /srv/mails/$(ls /srv/mails | tail -n 1)")
+}
+
+// A box that crashes again and again is mailed at each crash, and once more when systemd gives up; then nobody hears of it
+// until somebody brings it up.
+func TestACrashLoopIsMailed(t *testing.T) {
+	h := newHost(t)
+	h.mails()
+	h.profile("web", "image = \"/srv/web\"\n[health]\non_failure = \"mail-root@.service\"\n")
+	h.must("boxrun", "enable", "web")
+	h.must("systemctl", "start", "boxrun@web")
+	const starts = 5 // in ten minutes
+	crash := func() {
+		t.Helper()
+		h.awaitUnit("boxrun@web.service", "active")
+		h.must("boxrun", "exec", "web", "--", "sh", "-c", "echo last words | systemd-cat; journalctl --sync")
+		h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
+	}
+	for n := 1; n < starts; n++ {
+		crash()
+		mail := h.received(n)
+		if !containsAll(mail, []string{"To root: box web of host\n", "crashed\n", "code=killed, status=9/KILL\n", "last words\n"}) {
+			t.Errorf("the mail says\n%s\nwant the box, what ended it, and its last words", mail)
+		}
+	}
+	crash()
+	last := h.received(starts + 1)
+	if !containsAll(last, []string{
+		"To root: box web of host\n", "crashed, and systemd starts it no more: \"boxrun up\" does\n",
+		"boxrun@web.service: Start request repeated too quickly.\n", "Failed to start boxrun@web.service - box web of boxrun.\n", "last words\n",
+	}) {
+		t.Errorf("the last mail says\n%s\nwant the box, and that systemd has given up", last)
+	}
+	h.awaitUnit("boxrun@web.service", "failed")
+	h.must("systemctl", "daemon-reload")
+	h.must("boxrun", "repair")
+	h.received(starts + 1)
+	h.must("boxrun", "up", "web")
+	if got := h.must("boxrun", "status", "--json", "web"); !strings.Contains(got, `"given_up": false`) {
+		t.Errorf("brought up by hand, the box is\n%s", got)
+	}
+	h.must("boxrun", "down", "web")
+	h.received(starts + 1)
 }

@@ -68,6 +68,8 @@ type Detail struct {
 
 	AtBoot string `json:"at_boot"` // file of the profile started at boot; "" for none
 
+	GivenUp bool `json:"given_up"` // the host's systemd starts a crashed box no more, after too many starts
+
 	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
 }
 
@@ -166,7 +168,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		d.DefinitionUnread = err.Error()
 	}
 	if d.State != string(box.Running) {
-		return d, nil
+		d.GivenUp, err = givenUp(ctx, d.Status)
+		return d, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -216,6 +219,14 @@ func fileAtBoot(box string) string {
 	}
 	ref, _ := profiles.OfHost().Find(arg) // zero if the file is gone
 	return ref.File
+}
+
+// givenUp reports whether the host's systemd starts a box no more that is enabled and has crashed.
+func givenUp(ctx context.Context, s Status) (bool, error) {
+	if s.State != box.Crashed || !s.Enabled || !units.Booted() {
+		return false, nil
+	}
+	return units.GivenUp(ctx, s.Name)
 }
 
 // changed names the changes of a running box since its start: profile, image, secrets. now is the present profile, nil

@@ -1,6 +1,7 @@
 package units
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
 	"maps"
@@ -242,6 +243,18 @@ func EnabledAs(box string) string {
 		}
 	}
 	return ""
+}
+
+// GivenUp reports whether the service of an enabled box has failed for good: systemd starts the box no more.
+func GivenUp(ctx context.Context, box string) (bool, error) {
+	host, err := Dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer host.Close()
+	unit := instanceOf(EnabledAs(box))
+	state, err := host.activeState(ctx, unit)
+	return state == "failed", fault.Wrap("asking systemd for "+unit, err)
 }
 
 // EnabledNames returns the profiles started at boot, as NAME or NAME@INSTANCE.

@@ -17,6 +17,9 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	if d.PID != 0 {
 		state += ", up " + uptime(d.Status, now) + ", pid " + strconv.Itoa(d.PID)
 	}
+	if d.GivenUp {
+		state += ", and systemd starts it no more: \"boxrun up\" does"
+	}
 	rows := [][]string{
 		{"name:", d.Name},
 		{"state:", state},
