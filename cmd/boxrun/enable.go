@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/pacemaker"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
@@ -98,9 +101,23 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 		return p, err
 	}
 	if filepath.IsAbs(p.File) && !slices.Contains(profiles.OfHost().Dirs, filepath.Dir(p.File)) {
-		return p, fault.Invalid("install -D -m 644 "+p.File+" /etc/boxrun/profiles/"+filepath.Base(p.File),
+		return p, fault.Invalid(wayToBoot(p),
 			"%s is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles", p.File)
 	}
 	alone := func(file string) error { return profiles.Trusted(file, profiles.RootAlone) }
 	return p, errors.Join(alone(p.File), trustSecrets(p, alone))
+}
+
+// wayToBoot says how a box is started at boot whose profile p a person keeps: by the profile that the host has of the name,
+// else by p, once it is the host's, with the files beside it.
+func wayToBoot(p profiles.Profile) string {
+	if ref, err := profiles.OfHost().Find(p.Word()); err == nil && filepath.IsAbs(ref.File) {
+		return fmt.Sprintf("the host has %s: \"boxrun enable %s\"", ref.File, ref)
+	}
+	way := "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)
+	beside := slices.DeleteFunc([]string{p.Image, p.Build.Definition}, func(file string) bool { return filepath.Dir(file) != filepath.Dir(p.File) })
+	if len(beside) > 0 {
+		way += ", and beside it what it names by relative paths: " + strings.Join(list.Map(beside, filepath.Base), ", ")
+	}
+	return way
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -188,7 +189,17 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		case cmd.HasAvailableSubCommands():
 			return usageError{fmt.Errorf("%w%s", err, habits.MeantVerb(cmd, args[0]))}
 		default:
-			return usageError{fmt.Errorf("usage: %s %s", cmd.Parent().CommandPath(), cmd.Use)}
+			return usageError{fmt.Errorf("usage: %s %s%s", cmd.Parent().CommandPath(), cmd.Use, here(cmd, args))}
 		}
 	}
+}
+
+// here names the first profile of the current directory to whoever names none to a verb that takes profiles; "" for others.
+func here(cmd *cobra.Command, args []string) string {
+	found, _ := filepath.Glob("*.toml") // the pattern is well-formed
+	words := strings.Fields(cmd.Use)
+	if len(found) == 0 || len(args) > 0 || len(words) < 2 || strings.TrimSuffix(words[1], "...") != "PROFILE" {
+		return ""
+	}
+	return fmt.Sprintf(", as in \"%s %s\" for %[3]s, which is here", cmd.CommandPath(), strings.TrimSuffix(found[0], ".toml"), found[0])
 }
