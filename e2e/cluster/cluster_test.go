@@ -139,6 +139,7 @@ systemctl start corosync pacemaker`)
 func (s site) together() {
 	s.t.Helper()
 	s.eventually(patience, func() string {
+		s.powerUp()
 		r, err := s.run(1, "test $(crm_node -p | wc -w) = 3; crm_mon -1 | grep -q 'Online: .*node1 node2 node3'; crm_resource --wait -T 20s")
 		if err != nil || r.Code != 0 {
 			return s.status()
@@ -158,12 +159,20 @@ func (s site) same(script string) {
 	}
 }
 
-// status gives what a person would look at.
+// status gives what a person would look at: what each host runs, and the cluster as the first one that knows has it.
 func (s site) status() string {
+	var hosts, cluster string
 	for n := range s.hosts {
-		if r, err := s.run(n+1, "crm_mon -1rf"); err == nil && r.Code == 0 {
-			return testhost.NodeName(n+1) + ":\n" + r.Stdout
+		name := testhost.NodeName(n + 1)
+		r, err := s.run(n+1, "systemctl is-active corosync pacemaker | tr '\\n' ' '; uptime -p; crm_mon -1rf > /root/mon && cat /root/mon >&2")
+		if err != nil {
+			hosts += name + ": " + err.Error() + "\n"
+			continue
+		}
+		hosts += name + ": " + r.Stdout
+		if cluster == "" && r.Code == 0 {
+			cluster = name + ":\n" + r.Stderr
 		}
 	}
-	return "no host knows anything of the cluster"
+	return hosts + cluster
 }

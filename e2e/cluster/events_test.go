@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -73,10 +74,27 @@ func (s site) pullCable(holder int) {
 // reboot starts a host that has no power.
 func (s site) reboot(n int) {
 	s.t.Helper()
-	if err := s.hosts[n-1].Reboot(s.t.Context()); err != nil {
-		s.t.Fatal(err)
+	err := s.hosts[n-1].Reboot(s.t.Context())
+	if err == nil {
+		var r testhost.Result
+		if r, err = s.run(n, "systemctl start corosync pacemaker"); r.Code != 0 {
+			err = fmt.Errorf("%v, %w", r, err)
+		}
 	}
-	s.must(n, "systemctl start corosync pacemaker")
+	if err != nil && s.hosts[n-1].Powered() { // else fenced again meanwhile: together starts the host
+		s.t.Fatalf("node%d: %v", n, err)
+	}
+}
+
+// powerUp starts hosts that were fenced once more while they booted.
+func (s site) powerUp() {
+	s.t.Helper()
+	for n := range s.hosts {
+		if !s.hosts[n].Powered() {
+			s.t.Logf("%s was fenced once more", testhost.NodeName(n+1))
+			s.reboot(n + 1)
+		}
+	}
 }
 
 // oneWriterAtATime wants the lives of boxes, as they are in the shared directory, to come one after the other.

@@ -319,6 +319,16 @@ func (h *Host) Reboot(ctx context.Context) error {
 	return h.Boot(ctx)
 }
 
+// Powered reports whether the host has power: it boots, or runs.
+func (h *Host) Powered() bool {
+	select {
+	case <-h.ended:
+		return false
+	default:
+		return h.ended != nil
+	}
+}
+
 // Shutdown makes the host's systemd stop everything and power off. Boot starts the host again.
 func (h *Host) Shutdown(ctx context.Context) error {
 	if _, err := h.Exec(ctx, "systemctl", "poweroff"); err != nil {
