@@ -164,12 +164,13 @@ func (s site) status() string {
 	var hosts, cluster string
 	for n := range s.hosts {
 		name := testhost.NodeName(n + 1)
-		r, err := s.run(n+1, "systemctl is-active corosync pacemaker | tr '\\n' ' '; uptime -p; crm_mon -1rf > /root/mon && cat /root/mon >&2")
+		r, err := s.run(n+1, `systemctl is-active corosync pacemaker || journalctl -b -n 20 -u corosync -u pacemaker
+crm_mon -1rf > /root/mon && cat /root/mon >&2`)
 		if err != nil {
 			hosts += name + ": " + err.Error() + "\n"
 			continue
 		}
-		hosts += name + ": " + r.Stdout
+		hosts += name + ":\n" + r.Stdout
 		if cluster == "" && r.Code == 0 {
 			cluster = name + ":\n" + r.Stderr
 		}

@@ -86,13 +86,21 @@ func (s site) reboot(n int) {
 	}
 }
 
-// powerUp starts hosts that were fenced once more while they booted.
+// powerUp starts what a person would: hosts that were fenced once more while they booted, and the cluster on hosts that
+// left it, as one does that is told of its own fencing late.
 func (s site) powerUp() {
 	s.t.Helper()
 	for n := range s.hosts {
 		if !s.hosts[n].Powered() {
 			s.t.Logf("%s was fenced once more", testhost.NodeName(n+1))
 			s.reboot(n + 1)
+		}
+		r, err := s.run(n+1, `systemctl is-active -q corosync && systemctl is-active -q pacemaker && exit
+journalctl -b -n 20 -o short-precise -u corosync -u pacemaker
+systemctl reset-failed
+systemctl start corosync pacemaker`)
+		if err == nil && r.Stdout != "" {
+			s.t.Logf("%s had left the cluster:\n%s", testhost.NodeName(n+1), r.Stdout)
 		}
 	}
 }
