@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -71,17 +72,36 @@ const (
 	bothWays                  // and connections begun by the box
 )
 
-// forget deletes the tracked connections (tcp, udp and sctp) of the box and its ports in a direction. A kernel without a
-// list of connections tracks none.
-func (k *Kernel) forget(f *Flows, d direction) error {
-	if f == nil {
-		return nil
+// forget deletes the tracked connections (tcp, udp and sctp) that rulesets decided on, in a direction. The lists of the
+// families are read side by side, each once: the kernel takes its time for each, however few connections there are. A
+// kernel without a list of connections tracks none.
+func (k *Kernel) forget(of rulesets, d direction) error {
+	flows := map[family][]*Flows{}
+	for _, r := range of {
+		if r.flows != nil {
+			flows[r.family] = append(flows[r.family], r.flows)
+		}
 	}
-	local, err := localAddrs(familyOf(f.Box).inet())
+	errs := make(chan error, len(flows))
+	for f, list := range flows {
+		go func() { errs <- k.forgetIn(f, list, d) }()
+	}
+	var err error
+	for range flows {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// forgetIn is forget for a family.
+func (k *Kernel) forgetIn(f family, list []*Flows, d direction) error {
+	local, err := localAddrs(f.inet())
 	if err != nil {
 		return err
 	}
-	return dump.ForgetFlows(k.link, familyOf(f.Box).inet(), func(flow *netlink.ConntrackFlow) bool { return f.match(flow, local, d) })
+	return dump.ForgetFlows(k.link, f.inet(), func(flow *netlink.ConntrackFlow) bool {
+		return slices.ContainsFunc(list, func(of *Flows) bool { return of.match(flow, local, d) })
+	})
 }
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {

@@ -23,6 +23,8 @@ type Device struct {
 	MAC     string       `json:"mac"` // fixed: else the MAC would change as ports come and go
 	Alias   string       `json:"alias"`
 	Found   *Found       `json:"found,omitempty"` // somebody else's bridge: the bridge stays
+
+	leaving string // the veth of a box that has ended, which keeps no bridge; "" for none
 }
 
 // Found is how somebody else's bridge was before boxrun used the bridge. The CNI bridge plugin sets the last two.
@@ -204,6 +206,7 @@ func (d *Device) undo(k *Kernel) error {
 		return nil // made by somebody else after boxrun's had gone
 	}
 	ports, err := k.ports(link)
+	ports = slices.DeleteFunc(ports, func(port string) bool { return port == d.leaving })
 	if err != nil || len(ports) > 0 {
 		return err
 	}

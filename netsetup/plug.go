@@ -99,20 +99,3 @@ func (p *Plug) undo(k *Kernel) error {
 	}
 	return ignore(k.link.LinkSetHairpin(link, false), unix.ENODEV) // the veth may go with its box at any moment
 }
-
-// Unplug deletes the veth of a box that has ended. A veth that is not on the plan's bridge stays, and so does a plan
-// without a veth.
-func Unplug(k *Kernel, of Plan) error {
-	if of.Plug == nil {
-		return nil
-	}
-	link, err := k.linkByName(of.Plug.Veth)
-	if link == nil || err != nil {
-		return err
-	}
-	plugged, err := of.Plug.plugged(k, link.Attrs().MasterIndex)
-	if !plugged || err != nil {
-		return err
-	}
-	return ignore(k.link.LinkDel(link), unix.ENODEV) // Apptainer's CNI plugin deletes the other end
-}

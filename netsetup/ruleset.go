@@ -135,12 +135,13 @@ func (rs rulesets) ensure(k *Kernel) error {
 	if err := joined(rs.restore(k, all, tableOrder())); err != nil {
 		return err
 	}
+	var drifted rulesets
 	for i, r := range rs {
 		if len(all[i].drift) > 0 {
-			err = errors.Join(err, k.forget(r.flows, toBox))
+			drifted = append(drifted, r)
 		}
 	}
-	return err
+	return k.forget(drifted, toBox)
 }
 
 // restore writes the edits of each family, and returns the errors by family.
@@ -371,9 +372,8 @@ func (rs rulesets) undo(k *Kernel) error {
 		if failed[string(r.family)] != nil {
 			err = errors.Join(err, k.removeSingly(r.family, all[i]))
 		}
-		err = errors.Join(err, k.forget(r.flows, bothWays))
 	}
-	return err
+	return errors.Join(err, k.forget(rs, bothWays))
 }
 
 // removal returns the lines that remove the plan's rules and chains.

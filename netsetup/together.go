@@ -57,13 +57,15 @@ func (p Plan) OnlyRules() Plan {
 	}
 }
 
-// Ahead returns what can be undone while Apptainer still takes a box's network down: the rules, with the setting that
-// they guard, and a bridge of boxrun's.
-func (p Plan) Ahead() Plan {
+// Ahead returns what can be undone while Apptainer still takes the network of the last box down: the rules, with the
+// setting that they guard, and a bridge of boxrun's, on which the box's veth may still be.
+func (p Plan) Ahead(veth string) Plan {
 	ahead := p.OnlyRules()
 	ahead.Localnet = p.Localnet
 	if p.Device != nil && p.Device.Found == nil {
-		ahead.Device, ahead.Zone = p.Device, p.Zone
+		device := *p.Device
+		device.leaving = veth
+		ahead.Device, ahead.Zone = &device, p.Zone
 	}
 	return ahead
 }
@@ -96,12 +98,7 @@ func ensureRules(k *Kernel, plans []Plan, drift [][]string) error {
 	if err := joined(k.restoreAll(inputs)); err != nil {
 		return fmt.Errorf("setting up the rules of %s: %w", strings.Join(drifted.owners(), ", "), err)
 	}
-	for _, r := range drifted {
-		if err := k.forget(r.flows, toBox); err != nil {
-			return err
-		}
-	}
-	return nil
+	return k.forget(drifted, toBox)
 }
 
 // owners returns the owners of rulesets, each once.
@@ -233,11 +230,12 @@ func (k *Kernel) remove(removal map[family]*edits, each func(undo func(p *Plan) 
 		each(func(p *Plan) error { return p.rulesets().undo(k) })
 		return
 	}
+	var withdrawn rulesets
 	each(func(p *Plan) error {
-		var errs []error
-		for _, r := range p.rulesets() {
-			errs = append(errs, k.forget(r.flows, bothWays))
-		}
-		return errors.Join(errs...)
+		withdrawn = append(withdrawn, p.rulesets()...)
+		return nil
 	})
+	if err := k.forget(withdrawn, bothWays); err != nil {
+		each(func(*Plan) error { return err })
+	}
 }

@@ -219,10 +219,7 @@ func LowerAhead(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 		return false
 	}
 	defer unlock()
-	if netsetup.Unplug(k, b.Ports) != nil {
-		return false
-	}
-	return netsetup.UndoAll(k, append([]netsetup.Plan{b.Ports.Ahead()}, sharedAhead(s, b)...)...)[0] == nil
+	return netsetup.UndoAll(k, append([]netsetup.Plan{b.Ports.OnlyRules()}, sharedAhead(s, b)...)...)[0] == nil
 }
 
 // sharedAhead returns what of the shared network can be undone ahead, if no box but b needs it.
@@ -233,7 +230,7 @@ func sharedAhead(s *box.Store, b *box.Box) (plans []netsetup.Plan) {
 	}
 	for _, file := range Unneeded(s, others) {
 		if plan, err := ReadPlan(file); err == nil {
-			plans = append(plans, plan.Ahead())
+			plans = append(plans, plan.Ahead(b.Veth))
 		}
 	}
 	return plans
