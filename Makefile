@@ -37,7 +37,7 @@ help:
 build:
 	$(BUILD) -o bin/boxrun ./cmd/boxrun
 
-bin/probe: e2e/cmd/probe/main.go
+bin/probe: $(wildcard e2e/cmd/probe/*.go)
 	$(BUILD) -o bin/probe ./e2e/cmd/probe
 
 install: build

@@ -11,9 +11,12 @@ import (
 
 // hop hands frames from each of two devices to the other, as a program between networks does that knows nothing of the
 // kernel's notes on packets. Frames larger than the device takes are lost.
-func hop(one, other string) error {
+func hop(one string, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: probe hop DEVICE DEVICE")
+	}
 	a, errA := frames(one)
-	b, errB := frames(other)
+	b, errB := frames(args[0])
 	if err := errors.Join(errA, errB); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@
 //	                                          asked for, in Unix milliseconds, and the body, or "-" for no answer in a second
 //	probe checksums DEVICE PORT               captures what comes in for PORT until stdin ends, and tells of checksums
 //	probe sink ADDR | probe send ADDR N       takes what comes by tcp and udp; sends N datagrams, and as much by tcp
+//	probe flow ADDR TIME                      sends by tcp for TIME and prints Gbit a second
 //	probe hop DEVICE DEVICE                   hands frames from each device to the other
 //	probe switch ADDR                         asked for http://ADDR/WORDS prints WORDS, and answers with the next line of stdin
 //
@@ -42,7 +43,7 @@ func main() {
 
 func probe(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME | watch URL EVERY | switch ADDR | checksums DEVICE PORT | sink ADDR | send ADDR N | hop DEVICE DEVICE")
+		return errors.New("usage: probe serve NAME PROTO/ADDR... | tcp ADDR | udp ADDR | get URL | rate ADDR TIME | watch URL EVERY | switch ADDR | checksums DEVICE PORT | sink ADDR | send ADDR N | flow ADDR TIME | hop DEVICE DEVICE")
 	}
 	switch args[0] {
 	case "serve":
@@ -61,8 +62,10 @@ func probe(args []string) error {
 		return sink(args[1])
 	case "send":
 		return send(args[1], args[2:])
+	case "flow":
+		return flow(args[1], args[2:])
 	case "hop":
-		return hop(args[1], args[2])
+		return hop(args[1], args[2:])
 	case "switch":
 		return relay(args[1])
 	}

@@ -30,7 +30,7 @@ func portCounts() []int { return []int{1, 100, 1000} }
 // bench prints how long boxrun takes beside others who run boxes with systemd, and where page is given writes the table
 // and a chart there. All run in turn, and a ratio is the median of the ratios of a round, so that a passing load on the
 // machine slows all.
-func bench(ctx context.Context, h *testhost.Host, rounds int, page string) error {
+func bench(ctx context.Context, h *testhost.Host, bin string, rounds int, page string) error {
 	if err := writeBenchProfiles(ctx, h); err != nil {
 		return err
 	}
@@ -53,10 +53,12 @@ func bench(ctx context.Context, h *testhost.Host, rounds int, page string) error
 		f.verbs = append(f.verbs, verbs...)
 	}
 	fmt.Print(f.table())
-	if page == "" {
-		return nil
+	if page != "" {
+		if err := f.write(page, rounds); err != nil {
+			return err
+		}
 	}
-	return f.write(page, rounds)
+	return flow(ctx, h, bin, rounds, page)
 }
 
 // writeBenchProfiles writes profiles of boxes similar to those of others. The boxes have a bridge of their own, as

@@ -16,11 +16,8 @@ import (
 	"boxrun/launcher/list"
 )
 
-// The figures stand on the page between these lines.
-const (
-	figuresBegin = "<!-- figures of make bench -->\n"
-	figuresEnd   = "<!-- end of the figures -->\n"
-)
+// The figures stand on the page between lines that are named after them, and this.
+const figuresEnd = "<!-- end of the figures -->\n"
 
 // table returns the figures for a page.
 func (f figures) table() string {
@@ -70,21 +67,27 @@ func ms(d time.Duration) string {
 
 // write writes the figures to their place on the page, and the chart beside the page.
 func (f figures) write(page string, rounds int) error {
+	if err := place(page, "figures", rounds, f.table()); err != nil {
+		return err
+	}
+	return f.chart(filepath.Join(filepath.Dir(page), "performance.svg"))
+}
+
+// place writes a table to the place of a name on the page, with the machine that the figures come from.
+func place(page, name string, rounds int, table string) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(text), figuresBegin)
+	begin := "<!-- " + name + " of make bench -->\n"
+	before, rest, found := strings.Cut(string(text), begin)
 	_, after, ended := strings.Cut(rest, figuresEnd)
 	if !found || !ended {
-		return fmt.Errorf("%s has no place for the figures", page)
+		return fmt.Errorf("%s has no place for the %s", page, name)
 	}
 	about := fmt.Sprintf("\nMedians of %d rounds, and in brackets the least and the most, on %s with %d processors\n"+
 		"and a load of %s at the end. Under load the ratios count.\n\n", rounds, processor(), runtime.NumCPU(), load())
-	if err := os.WriteFile(page, []byte(before+figuresBegin+about+f.table()+"\n"+figuresEnd+after), 0o644); err != nil {
-		return err
-	}
-	return f.chart(filepath.Join(filepath.Dir(page), "performance.svg"))
+	return os.WriteFile(page, []byte(before+begin+about+table+"\n"+figuresEnd+after), 0o644)
 }
 
 // load returns the machine's average load of five minutes.

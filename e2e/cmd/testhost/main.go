@@ -4,6 +4,7 @@
 //	testhost demo     shows boxrun at work, each step as a person would type it, and exits 1 at the first failure
 //	testhost shell    opens a shell on the host; the host is removed when the shell ends
 //	testhost bench    measures boxrun beside Apptainer alone, Podman and systemd-nspawn, and prints a table
+//	testhost flow     measures throughput into boxes and out of them alone, and prints a table
 //
 // The command needs root, and bin/boxrun and bin/probe as "make build" leaves them.
 package main
@@ -34,7 +35,7 @@ func run(args []string) error {
 	bin := flags.String("bin", "bin", "`directory` of the binaries to install on the host")
 	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, rivals, debian12, debian11, sid")
 	rounds := flags.Int("rounds", 15, "rounds to measure in bench")
-	page := flags.String("page", "", "`file` in whose place for figures bench writes, and a chart beside it")
+	page := flags.String("page", "", "`file` in whose places for figures bench and flow write, and a chart beside it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -45,10 +46,12 @@ func run(args []string) error {
 	case "shell":
 		verb = shell
 	case "bench":
-		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *rounds, *page) }
+		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *bin, *rounds, *page) }
 		*kind = "rivals"
+	case "flow":
+		verb = func(ctx context.Context, h *testhost.Host) error { return flow(ctx, h, *bin, *rounds, *page) }
 	default:
-		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench")
+		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench | flow")
 	}
 	return withHost(ctx, *kind, *bin, verb)
 }
