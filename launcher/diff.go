@@ -32,7 +32,10 @@ func (l *Launcher) Diff(ctx context.Context, name string, now profiles.Profile) 
 	if err != nil {
 		return Diff{}, err
 	}
-	d := Diff{Name: b.Name, Secrets: NonNil(conf.ChangedSecrets(l.Store, now)), Image: b.ImageNow(), Drift: []string{}}
+	d := Diff{Name: b.Name, Secrets: NonNil(conf.ChangedSecrets(ctx, l.Store, now)), Image: b.ImageNow(ctx), Drift: []string{}}
+	if ctx.Err() != nil {
+		return d, context.Cause(ctx)
+	}
 	if d.Profile, err = l.profileChanges(b, now); err != nil {
 		return d, err
 	}

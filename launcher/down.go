@@ -119,7 +119,7 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 		return down, err
 	}
 	byAnother := files.Exists(l.hurryMark(b.Name))
-	if err := errors.Join(l.remove(b), units.Wait(ctx)); err != nil {
+	if err := errors.Join(l.remove(ctx, b), units.Wait(ctx)); err != nil {
 		return down, errors.Join(err, b.Ports.Undo(k))
 	}
 	if err := network.Forget(ctx, l.Store, k, b.Name, b.Ports); err != nil {
@@ -195,17 +195,17 @@ func (l *Launcher) stop(ctx context.Context, k *netsetup.Kernel, b *box.Box, tim
 }
 
 // remove removes the lease and the files of the box.
-func (l *Launcher) remove(b *box.Box) error {
+func (l *Launcher) remove(ctx context.Context, b *box.Box) error {
 	network.CollectLeases(l.Store)
-	return l.removeOwn(b)
+	return l.removeOwn(ctx, b)
 }
 
 // removeOwn removes the files of the box, and notes if another instance keeps its own.
-func (l *Launcher) removeOwn(b *box.Box) error {
+func (l *Launcher) removeOwn(ctx context.Context, b *box.Box) error {
 	if b.Foreign() {
 		l.Notef("stays: the Apptainer instance %q that boxrun did not start", b.Name)
 	}
-	left, err := l.leftovers(b)
+	left, err := l.leftovers(ctx, b)
 	return errors.Join(err, closedToWriters(b.Name, fault.Each(left, files.Removal.Do)))
 }
 
@@ -226,7 +226,7 @@ func writableHint(dir string) string {
 // leftovers returns the removal of the files of the box: Apptainer's record and logs, and the files boxrun prepared for
 // the box. If another instance has taken the name since, its record and logs stay: without them nobody could stop the
 // instance.
-func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
+func (l *Launcher) leftovers(ctx context.Context, b *box.Box) ([]files.Removal, error) {
 	var left []files.Removal
 	if !b.Foreign() && b.Record != "" {
 		left = append(left, files.Removal{Paths: []string{filepath.Dir(b.Record), b.Log, b.OutLog()}})
@@ -236,7 +236,7 @@ func (l *Launcher) leftovers(b *box.Box) ([]files.Removal, error) {
 	if b.OnLAN() {
 		left = append(left, files.Removal{Paths: []string{lan.Path(l.Store, b.Name)}})
 	}
-	kept, err := storage.KeptFor(l.Store, b)
+	kept, err := storage.KeptFor(ctx, l.Store, b)
 	err = cmp.Or(err, markErr)
 	if kept != "" {
 		left = append(left, files.Removal{Paths: []string{kept}})

@@ -40,28 +40,31 @@ func (l *Launcher) DryRun() *DryRun { return &DryRun{l: l, raised: map[string]bo
 // Up returns the commands for one profile: repairs if the box stays up, otherwise the commands to clear away the old
 // box and start a new box. Up returns nil if an earlier Up of this run has handled the profile. Errors are the refusals
 // of a real up, and failures to look at the host.
-func (d *DryRun) Up(p profiles.Profile, o UpOptions) ([]string, error) {
+func (d *DryRun) Up(ctx context.Context, p profiles.Profile, o UpOptions) ([]string, error) {
 	if slices.ContainsFunc(d.boxes, func(b *box.Box) bool { return b.Name == p.Name }) {
 		return nil, nil
 	}
 	if !d.l.Caller.Root {
-		return d.fresh(p, nil, o.Force)
+		return d.fresh(ctx, p, nil, o.Force)
 	}
 	b, err := d.l.Load(p.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return d.fresh(p, nil, o.Force)
+		return d.fresh(ctx, p, nil, o.Force)
 	case err != nil:
 		return nil, err
-	case d.l.staysUp(b, p, o) && !slices.Contains(d.built, p.Name):
+	case d.l.staysUp(ctx, b, p, o) && !slices.Contains(d.built, p.Name):
+		if ctx.Err() != nil { // nothing is known of what changed
+			return nil, context.Cause(ctx)
+		}
 		d.boxes = append(d.boxes, b)
 		return d.l.repairCommands(b, p)
 	}
-	lines, err := d.clear(b)
+	lines, err := d.clear(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	start, err := d.fresh(p, b, o.Force)
+	start, err := d.fresh(ctx, p, b, o.Force)
 	return append(lines, start...), err
 }
 
@@ -78,7 +81,7 @@ func (d *DryRun) Build(ctx context.Context, p profiles.Profile) ([]string, error
 
 // clear returns the commands to remove the remains of a box before the box starts anew. The shared plans removed with
 // the box count as gone from then on.
-func (d *DryRun) clear(b *box.Box) ([]string, error) {
+func (d *DryRun) clear(ctx context.Context, b *box.Box) ([]string, error) {
 	others, err := d.others(b.Name)
 	if err != nil {
 		return nil, err
@@ -87,7 +90,7 @@ func (d *DryRun) clear(b *box.Box) ([]string, error) {
 		d.raised[file] = false
 	}
 	b.Anew = true
-	return d.l.downCommands(b, others)
+	return d.l.downCommands(ctx, b, others)
 }
 
 // others returns the boxes beside the named box, the boxes of earlier ups among them. A clean host has only the boxes
@@ -104,7 +107,7 @@ func (d *DryRun) others(name string) ([]*box.Box, error) {
 }
 
 // fresh returns the commands that start a box. old is the box of the same name to be cleared away first; nil: none.
-func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, error) {
+func (d *DryRun) fresh(ctx context.Context, p profiles.Profile, old *box.Box, force bool) ([]string, error) {
 	others, err := d.others(p.Name)
 	if err != nil {
 		return nil, err
@@ -117,7 +120,7 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 		}
 		defer k.Close()
 	}
-	f, err := d.examine(k, p, others, force)
+	f, err := d.examine(ctx, k, p, others, force)
 	if err != nil {
 		return nil, err
 	}
@@ -149,19 +152,19 @@ func (d *DryRun) fresh(p profiles.Profile, old *box.Box, force bool) ([]string, 
 
 // examine returns the facts for a start, and the refusals of a real up. On a clean host only the boxes of earlier ups
 // may be in the way.
-func (d *DryRun) examine(k *netsetup.Kernel, p profiles.Profile, others []*box.Box, force bool) (facts, error) {
+func (d *DryRun) examine(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, others []*box.Box, force bool) (facts, error) {
 	if k == nil {
-		f, err := d.l.look(p)
+		f, err := d.l.look(ctx, p)
 		return f, errors.Join(err, network.RefusePublished(p, others))
 	}
-	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+	if err := storage.RefuseSilent(ctx, p); err != nil {
 		return facts{}, err
 	}
 	examine := d.l.examine
 	if slices.Contains(d.built, p.Name) {
 		examine = d.l.examineBuilt
 	}
-	f, err := examine(k, p, force)
+	f, err := examine(ctx, k, p, force)
 	return f, errors.Join(err, refuseAmong(p, d.boxes))
 }
 

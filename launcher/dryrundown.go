@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -17,7 +18,7 @@ import (
 
 // DownCommands returns the bash commands to type in place of Down for a box. The commands assume that the boxes named
 // in gone have been taken down the same way before. Error: ErrNotFound if the box is not up.
-func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
+func (l *Launcher) DownCommands(ctx context.Context, name string, gone ...string) ([]string, error) {
 	b, err := l.Find(name)
 	others, othersErr := l.Others(name)
 	if err := cmp.Or(err, othersErr); err != nil {
@@ -26,13 +27,13 @@ func (l *Launcher) DownCommands(name string, gone ...string) ([]string, error) {
 	for _, other := range gone {
 		others = box.Without(others, other)
 	}
-	return l.downCommands(b, others)
+	return l.downCommands(ctx, b, others)
 }
 
 // downCommands returns the commands to take down the box, dead or alive, with the shared network no box in others
 // needs. The order is the order of clear. While the commands run, the box's services must not run "boxrun down"
 // themselves (see Disarmed).
-func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error) {
+func (l *Launcher) downCommands(ctx context.Context, b *box.Box, others []*box.Box) ([]string, error) {
 	lines, undo := units.Disarmed(b)
 	lines = append(lines, units.StopLooksCommand(b)...)
 	if b.Alive() {
@@ -43,7 +44,7 @@ func (l *Launcher) downCommands(b *box.Box, others []*box.Box) ([]string, error)
 	if len(stale) > 0 {
 		lines = append(lines, "rm -f "+files.QuoteAll(stale))
 	}
-	left, leftErr := l.leftovers(b)
+	left, leftErr := l.leftovers(ctx, b)
 	shared, sharedErr := l.typedForget(b, others)
 	way := lan.TypedUndo(b, others)
 	return slices.Concat(lines, list.Map(left, files.Removal.Command), way, shared, undo), cmp.Or(staleErr, leftErr, sharedErr)

@@ -51,7 +51,7 @@ func killedStart(t *testing.T, root string) (*Launcher, *box.Box) {
 func TestTypingWhatRemovesABox(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "by")
 	l, b := killedStart(t, root)
-	if err := errors.Join(l.removeOwn(b), files.RemoveIfThere(l.BoxFile("web")), files.RemoveIfThere(l.Conf())); err != nil {
+	if err := errors.Join(l.removeOwn(t.Context(), b), files.RemoveIfThere(l.BoxFile("web")), files.RemoveIfThere(l.Conf())); err != nil {
 		t.Fatal(err)
 	}
 	l.RemoveEmpty("boxes", "")
@@ -61,7 +61,7 @@ func TestTypingWhatRemovesABox(t *testing.T) {
 	}
 
 	l, b = killedStart(t, root)
-	left, err := l.leftovers(b)
+	left, err := l.leftovers(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func TestForeignInstanceKeepsItsRecord(t *testing.T) {
 	if err := l.refuseInstance(name, b); !errors.Is(err, fault.ErrRefused) {
 		t.Errorf("got %v, want %v", err, fault.ErrRefused)
 	}
-	if err := l.removeOwn(b); err != nil || !files.Exists(b.Record) {
+	if err := l.removeOwn(t.Context(), b); err != nil || !files.Exists(b.Record) {
 		t.Errorf("got %v, record there %v, want no error and true", err, files.Exists(b.Record))
 	}
 	b.Phase, b.Init.PID = box.Starting, 0
@@ -55,7 +55,7 @@ func TestForeignInstanceKeepsItsRecord(t *testing.T) {
 		t.Error("what a start made that was cut short is taken for another's")
 	}
 	b.Phase, b.Init.PID = box.Running, pid
-	if err := l.removeOwn(b); err != nil || files.Exists(b.Record) {
+	if err := l.removeOwn(t.Context(), b); err != nil || files.Exists(b.Record) {
 		t.Errorf("the box's own: got %v, record there %v, want no error and false", err, files.Exists(b.Record))
 	}
 }

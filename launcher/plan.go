@@ -45,13 +45,13 @@ type facts struct {
 }
 
 // look looks the facts up, except the secrets. The error reports every problem found.
-func (l *Launcher) look(p profiles.Profile) (facts, error) {
+func (l *Launcher) look(ctx context.Context, p profiles.Profile) (facts, error) {
 	f := facts{systemd: units.Booted(), unit: units.For(l.Caller, p)}
 	var siteErr, externalErr, parentErr, mtuErr, needErr, resolversErr, helloErr, devicesErr error
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
-		siteErr = f.lookSite(p.Network.Bridge)
+		siteErr = f.lookSite(ctx, p.Network.Bridge)
 	}
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)
@@ -70,8 +70,8 @@ func (l *Launcher) look(p profiles.Profile) (facts, error) {
 }
 
 // lookSite reads the site's apptainer.conf, and finds the site's own networks on a bridge.
-func (f *facts) lookSite(bridge string) (err error) {
-	if f.site, err = apptainer.SiteConf(context.Background(), f.apptainer); err != nil {
+func (f *facts) lookSite(ctx context.Context, bridge string) (err error) {
+	if f.site, err = apptainer.SiteConf(ctx, f.apptainer); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(f.site)

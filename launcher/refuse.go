@@ -28,21 +28,21 @@ import (
 
 // Refuse looks, before any change, for everything that would keep the profile from working on this host. The error
 // reports every problem found.
-func (l *Launcher) Refuse(k *netsetup.Kernel, p profiles.Profile) error {
-	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+func (l *Launcher) Refuse(ctx context.Context, k *netsetup.Kernel, p profiles.Profile) error {
+	if err := storage.RefuseSilent(ctx, p); err != nil {
 		return err
 	}
-	_, err := l.examine(k, p, false)
+	_, err := l.examine(ctx, k, p, false)
 	return err
 }
 
 // RefuseHere returns what of the profile this host lacks at any time, as far as the caller may look: files, interfaces,
 // profiles of other boxes. Whether ports, names and overlays are free is a question of the moment, for Refuse.
-func (l *Launcher) RefuseHere(p profiles.Profile) error {
+func (l *Launcher) RefuseHere(ctx context.Context, p profiles.Profile) error {
 	if _, err := l.Search.Dependencies(p); err != nil {
 		return err
 	}
-	if err := storage.RefuseSilent(context.Background(), p); err != nil {
+	if err := storage.RefuseSilent(ctx, p); err != nil {
 		return err
 	}
 	_, externalErr := network.ExternalAtStart(p.Network)
@@ -53,18 +53,18 @@ func (l *Launcher) RefuseHere(p profiles.Profile) error {
 	}
 	_, parentErr := lan.Parent(p)
 	return errors.Join(externalErr, parentErr, network.RefuseBridge(p), network.RefuseSCTP(p), storage.RefuseImage(p, l.Search),
-		storage.RefuseBinds(p), storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(p))
+		storage.RefuseBinds(p), storage.CheckOverlay(p), secretsErr, devicesErr, limits.Refuse(p), box.RefuseHostMode(ctx, p))
 }
 
 // examine is Refuse, and returns the facts for a start. With force the overlay of another machine is not refused.
-func (l *Launcher) examine(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
-	f, err := l.examineBuilt(k, p, force)
+func (l *Launcher) examine(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
+	f, err := l.examineBuilt(ctx, k, p, force)
 	return f, errors.Join(storage.RefuseImage(p, l.Search), storage.RefuseSystemd(p, process.UnifiedCgroups()), err)
 }
 
 // examineBuilt is examine for a profile whose image is built before the start.
-func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
-	f, err := l.look(p)
+func (l *Launcher) examineBuilt(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
+	f, err := l.look(ctx, p)
 	f.force = force
 	others, loadErr := l.Others(p.Name)
 	own, ownErr := l.Load(p.Name)
@@ -78,8 +78,8 @@ func (l *Launcher) examineBuilt(k *netsetup.Kernel, p profiles.Profile, force bo
 		storage.RefuseJournal(p),
 		limits.Refuse(p),
 		l.refuseInstance(p.Name, own),
-		box.RefuseHostMode(p),
-		units.RefuseFailureUnit(context.Background(), p),
+		box.RefuseHostMode(ctx, p),
+		units.RefuseFailureUnit(ctx, p),
 		network.RefuseSCTP(p),
 		network.RefuseNetwork(p, others),
 		lan.RefuseTaken(p, others),

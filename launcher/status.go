@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -74,18 +75,23 @@ type Detail struct {
 }
 
 // List returns the status of every box with a state file, by name. It starts no process and reads no kernel tables.
-// Unreadable state is an error, beside the status of the other boxes. An unreadable profile counts as unchanged.
-func (l *Launcher) List() ([]Status, error) {
+// Unreadable state is an error, beside the status of the other boxes; when ctx ends, the error is its cause, beside nothing.
+// An unreadable profile counts as unchanged.
+func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	boxes, unread := l.All()
-	return listOf(l, boxes), unread
+	found := listOf(ctx, l, boxes)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return found, unread
 }
 
 // listOf returns what List tells of boxes.
-func listOf(l *Launcher, boxes []*box.Box) []Status {
+func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
 	return list.Map(boxes, func(b *box.Box) Status {
 		s := l.statusOf(b)
 		if p, err := b.Profile.Ref().Read(); err == nil && s.PID != 0 {
-			s.Changed = changes(l.Store, b, &p)
+			s.Changed = changes(ctx, l.Store, b, &p)
 		}
 		return s
 	})
@@ -94,9 +100,12 @@ func listOf(l *Launcher, boxes []*box.Box) []Status {
 // ListWithDrift is List with the drift of the running boxes, at which only root can look: for others the drift stays nil. The
 // rules of the host are read once for all boxes, by a process for each family where rules changed since the last look of any
 // boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
-func (l *Launcher) ListWithDrift() ([]Status, error) {
+func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 	boxes, unread := l.All()
-	found := listOf(l, boxes)
+	found := listOf(ctx, l, boxes)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	var running []*box.Box
 	for i, b := range boxes {
 		if found[i].State == string(box.Running) {
@@ -157,13 +166,13 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		Status: l.statusOf(b), Failed: []string{}, Contested: []string{}, Offload: []string{},
 		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
-		ImageNow:  b.ImageNow(), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
+		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
-	d.Changed, d.Drift = l.changed(b, now), []string{}
+	d.Changed, d.Drift = l.changed(ctx, b, now), []string{}
 	d.Definition, err = build.Outdated(ctx, now)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return d, err
+	case ctx.Err() != nil:
+		return d, cmp.Or(err, context.Cause(ctx))
 	case err != nil: // the rest of the status is still worth showing
 		d.DefinitionUnread = err.Error()
 	}
@@ -231,23 +240,23 @@ func givenUp(ctx context.Context, s Status) (bool, error) {
 
 // changed names the changes of a running box since its start: profile, image, secrets. now is the present profile, nil
 // if unknown. For a stopped box the list is empty.
-func (l *Launcher) changed(b *box.Box, now *profiles.Profile) []string {
+func (l *Launcher) changed(ctx context.Context, b *box.Box, now *profiles.Profile) []string {
 	if !b.Alive() {
 		return []string{}
 	}
-	return changes(l.Store, b, now)
+	return changes(ctx, l.Store, b, now)
 }
 
 // changes is changed for a box that is known to run.
-func changes(s *box.Store, b *box.Box, now *profiles.Profile) []string {
+func changes(ctx context.Context, s *box.Store, b *box.Box, now *profiles.Profile) []string {
 	words := []string{}
 	if now != nil && !limits.MadeOf(s, b, *now) {
 		words = append(words, "profile")
 	}
-	if b.ImageNow() != "" {
+	if b.ImageNow(ctx) != "" {
 		words = append(words, "image")
 	}
-	if now != nil && len(conf.ChangedSecrets(s, *now)) > 0 {
+	if now != nil && len(conf.ChangedSecrets(ctx, s, *now)) > 0 {
 		words = append(words, "secrets")
 	}
 	return words

@@ -50,7 +50,7 @@ func (l *Launcher) StopStray(ctx context.Context, b *box.Box) error {
 	if _, err := guest.Stop(ctx, b.Init, b.Master, b.Cgroup, profiles.Default().Systemd.StopTimeout, l.Live); err != nil {
 		return err
 	}
-	return errors.Join(l.remove(b), services.Wait(ctx))
+	return errors.Join(l.remove(ctx, b), services.Wait(ctx))
 }
 
 // StopCommands returns the commands to stop a box, and to wait until Apptainer's master has cleaned up.

@@ -124,7 +124,7 @@ func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
 	}
 	u.o.Turn.End() // the box has an address
 	switch {
-	case u.staysUp(b, u.p, u.o):
+	case u.staysUp(ctx, b, u.p, u.o):
 		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
@@ -136,8 +136,8 @@ func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
-func (l *Launcher) staysUp(b *box.Box, p profiles.Profile, o UpOptions) bool {
-	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(b, &p)) == 0)
+func (l *Launcher) staysUp(ctx context.Context, b *box.Box, p profiles.Profile, o UpOptions) bool {
+	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(ctx, b, &p)) == 0)
 }
 
 // fresh starts a box of which nothing exists yet.
@@ -148,7 +148,7 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		return Up{}, err
 	}
 	u.p = network.Follow(u.Store, u.p, others)
-	f, err := u.examine(u.k, u.p, u.o.Force)
+	f, err := u.examine(ctx, u.k, u.p, u.o.Force)
 	if err != nil {
 		return Up{}, err
 	}
@@ -236,7 +236,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	u.times.Done("looked for what drifted, and mended it")
 	up := Up{
 		Box: b, Repaired: repaired,
-		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(), Secrets: conf.ChangedSecrets(u.Store, u.p),
+		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(ctx), Secrets: conf.ChangedSecrets(ctx, u.Store, u.p),
 	}
 	if err != nil {
 		return up, err
@@ -257,13 +257,17 @@ func (u *upRun) heal(ctx context.Context, b *box.Box) (Up, error) {
 // instead clears the remains of the box, dead or alive, and starts the box anew. Refusals come first, while the old box
 // still stands. For a running box, instead notes what has changed.
 func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
-	if _, err := u.examine(u.k, u.p, u.o.Force); err != nil {
+	if _, err := u.examine(ctx, u.k, u.p, u.o.Force); err != nil {
 		return Up{}, err
 	}
 	if b.Phase == box.Running && u.Caller.Unit == units.Instance(u.p) {
 		u.restarts = b.Restarts + 1
 	}
-	if words := u.changed(b, &u.p); len(words) > 0 {
+	words := u.changed(ctx, b, &u.p)
+	if ctx.Err() != nil {
+		return Up{}, context.Cause(ctx)
+	}
+	if len(words) > 0 {
 		u.Notef("%s: starts anew: its %s changed since the start", b.Name, strings.Join(words, " and its "))
 	}
 	b.Anew = true

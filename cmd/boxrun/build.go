@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/build"
+	"boxrun/launcher/files"
 	"boxrun/profiles"
 )
 
@@ -39,7 +40,7 @@ changed, and starts the box anew.`,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.sideBySide(cmd, names, func(string) []string { return nil }, func(ctx context.Context, a *app, name string) error {
-				p, err := a.profile(name)
+				p, err := a.profile(ctx, name)
 				switch {
 				case err != nil:
 					return err
@@ -58,7 +59,7 @@ changed, and starts the box anew.`,
 // build builds the image of a profile and prints the result. A definition or directory that others could change is
 // refused.
 func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) error {
-	if err := a.trustBuild(p); err != nil {
+	if err := a.trustBuild(ctx, p); err != nil {
 		return err
 	}
 	o.Version, o.Show = version, a.screen.Note
@@ -77,13 +78,13 @@ func (a *app) build(ctx context.Context, p profiles.Profile, o build.Options) er
 }
 
 // trustBuild refuses a definition, or a directory of the image, that others could change. The definition runs as root.
-func (a *app) trustBuild(p profiles.Profile) error {
+func (a *app) trustBuild(ctx context.Context, p profiles.Profile) error {
 	paths := []string{p.Build.Definition, filepath.Dir(p.Image)}
-	if image, err := filepath.EvalSymlinks(p.Image); err == nil {
+	if image, err := files.Within(ctx, func() (string, error) { return filepath.EvalSymlinks(p.Image) }); err == nil {
 		paths = append(paths, filepath.Dir(image)) // the image is built beside the target of links
 	}
 	for _, path := range paths {
-		err := a.trustFile(path)
+		err := a.trustFile(ctx, path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the launcher words absence better, or creates the place
 			return err
 		}

@@ -17,7 +17,7 @@ func (a *app) upNeeded(ctx context.Context, l *launcher.Launcher, p profiles.Pro
 		return err
 	}
 	for _, q := range needed {
-		if err := a.trust(q); err != nil {
+		if err := a.trust(ctx, q); err != nil {
 			return err
 		}
 	}

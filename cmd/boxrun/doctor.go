@@ -88,7 +88,7 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		return doctor.Examine(ctx, l, doctor.Subject{})
 	}
 	name := profiles.BoxName(names[0])
-	p, unread := a.profile(names[0])
+	p, unread := a.profile(ctx, names[0])
 	if unread == nil {
 		return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
 	}

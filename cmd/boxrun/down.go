@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/cmd/boxrun/habits"
-	"boxrun/launcher"
+	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
 	"boxrun/launcher/say"
@@ -139,9 +139,9 @@ func (a *app) absent(arg, name, is, missing, hint string) error {
 // calls, and treats them as down.
 func (a *app) printDowns() func(context.Context, string) error {
 	var gone []string // boxes that would be down by now
-	return func(_ context.Context, arg string) error {
+	return func(ctx context.Context, arg string) error {
 		name := profiles.BoxName(arg)
-		commands, err := a.launcher().DownCommands(name, gone...)
+		commands, err := a.launcher().DownCommands(ctx, name, gone...)
 		if errors.Is(err, fault.ErrNotFound) || slices.Contains(gone, name) {
 			return a.notUp(arg, name)
 		}
@@ -155,6 +155,6 @@ func (a *app) printDowns() func(context.Context, string) error {
 // boxNames returns the names of all boxes. Beside an error boxNames returns the names it could read.
 func (a *app) boxNames() ([]string, error) {
 	l := a.launcher()
-	boxes, err := l.List()
-	return append(list.Map(boxes, func(b launcher.Status) string { return b.Name }), l.Lost()...), err
+	boxes, err := l.All()
+	return append(list.Map(boxes, func(b *box.Box) string { return b.Name }), l.Lost()...), err
 }

@@ -49,7 +49,7 @@ the built-in ones: at boot nobody but root answers for a profile.`,
 // enable makes systemd start a box at boot, and prints what this means for now. For dependencies that are not enabled,
 // enable prints how to have them restarted too. With now, the caller starts the box.
 func (a *app) enable(ctx context.Context, name string, now bool) error {
-	p, err := a.hostProfile(name)
+	p, err := a.hostProfile(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (a *app) asRootForFiles(cmd *cobra.Command, names []string) error {
 // hostProfile reads a profile for a start at boot. At boot nobody but root answers for a profile. So the profile must
 // be built in or come from a directory of the host, or the error is an ErrInvalid. The profile and its secrets must be
 // writable for root alone.
-func (a *app) hostProfile(name string) (profiles.Profile, error) {
+func (a *app) hostProfile(ctx context.Context, name string) (profiles.Profile, error) {
 	ref, err := a.search.Find(name)
 	if err != nil {
 		return profiles.Profile{}, err
@@ -104,7 +104,7 @@ func (a *app) hostProfile(name string) (profiles.Profile, error) {
 		return p, fault.Invalid(wayToBoot(p),
 			"%s is not for the whole host: systemd starts profiles from /etc/boxrun/profiles and /usr/share/boxrun/profiles", p.File)
 	}
-	alone := func(file string) error { return profiles.Trusted(file, profiles.RootAlone) }
+	alone := func(file string) error { return trusted(ctx, file, profiles.RootAlone) }
 	return p, errors.Join(alone(p.File), trustSecrets(p, alone))
 }
 

@@ -42,7 +42,7 @@ func (a *app) heal(cmd *cobra.Command, name string) error {
 	l := a.launcher()
 	p, err := l.Reread(name)
 	if err == nil {
-		err = a.trust(p)
+		err = a.trust(cmd.Context(), p)
 	}
 	if err != nil {
 		return err

@@ -55,23 +55,23 @@ func (a *app) noteOthers(names []string) {
 
 // trust refuses a profile that anybody except root and the person at the terminal could have written, or could give
 // other secrets. The profile runs as root.
-func (a *app) trust(p profiles.Profile) error {
-	if err := a.trustFile(p.File); err != nil {
+func (a *app) trust(ctx context.Context, p profiles.Profile) error {
+	if err := a.trustFile(ctx, p.File); err != nil {
 		var untrusted *profiles.TrustError
 		if hidden := a.search.Hidden(p.File); hidden != "" && errors.As(err, &untrusted) {
 			untrusted.Hint = fmt.Sprintf("it hides %s, which takes its place where named so; else %s", hidden, untrusted.Hint)
 		}
 		return err
 	}
-	return trustSecrets(p, a.trustFile)
+	return trustSecrets(p, func(file string) error { return a.trustFile(ctx, file) })
 }
 
 // wouldTrust is trust, for a person who will run boxrun under sudo as well.
-func (a *app) wouldTrust(p profiles.Profile) error {
+func (a *app) wouldTrust(ctx context.Context, p profiles.Profile) error {
 	if a.caller.Root || strings.HasPrefix(p.File, "builtin:") {
-		return a.trust(p)
+		return a.trust(ctx, p)
 	}
-	return profiles.Trusted(p.File, os.Getuid())
+	return trusted(ctx, p.File, os.Getuid())
 }
 
 // trustSecrets refuses secrets whose path others could lead to another file. trusted judges a path. The launcher judges
@@ -98,7 +98,7 @@ func isFile(path string) bool {
 
 // trustFile refuses, as root, a profile or definition that others could have written: both run as root. $SUDO_UID names
 // the person at the terminal. Relative paths and built-in profiles pass, and without root everything does.
-func (a *app) trustFile(file string) error {
+func (a *app) trustFile(ctx context.Context, file string) error {
 	if !a.caller.Root || !filepath.IsAbs(file) {
 		return nil
 	}
@@ -110,7 +110,13 @@ func (a *app) trustFile(file string) error {
 		}
 		invoker = uid
 	}
-	_, err := files.Within(context.Background(), func() (bool, error) { return true, profiles.Trusted(file, invoker) })
+	return trusted(ctx, file, invoker)
+}
+
+// trusted refuses a file that others than root and the user with number uid could have written, or that its file system
+// does not tell of. When ctx ends, the error is its cause.
+func trusted(ctx context.Context, file string, uid int) error {
+	_, err := files.Within(ctx, func() (bool, error) { return true, profiles.Trusted(file, uid) })
 	if errors.Is(err, files.ErrSilent) {
 		return fmt.Errorf("looking at %s: %w", file, err)
 	}

@@ -102,13 +102,13 @@ is for "boxrun up", which refuses before it changes anything.`,
 		Example:           `  boxrun profile check web`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.tab().Profiles,
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			a.noteOthers(names)
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
 					a.notef("%s: is valid", p.File)
-					err = errors.Join(a.wouldTrust(p), a.launcher().RefuseHere(p))
+					err = errors.Join(a.wouldTrust(cmd.Context(), p), a.launcher().RefuseHere(cmd.Context(), p))
 				}
 				return err
 			})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -47,12 +48,12 @@ Nobody looks at others, and they are running.
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			look := a.launcher().ListWithDrift
 			if a.quiet {
 				look = a.launcher().List
 			}
-			boxes, err := a.listed(look, all || len(names) > 0)
+			boxes, err := a.listed(cmd.Context(), look, all || len(names) > 0)
 			if len(names) > 0 && err == nil {
 				boxes, err = a.named(boxes, names)
 			}
@@ -70,8 +71,8 @@ Nobody looks at others, and they are running.
 
 // listed returns the boxes as look gives them, and with all also the profiles without a box. Beside an error listed returns
 // the boxes it could read.
-func (a *app) listed(look func() ([]launcher.Status, error), all bool) ([]launcher.Status, error) {
-	boxes, unread := look()
+func (a *app) listed(ctx context.Context, look func(context.Context) ([]launcher.Status, error), all bool) ([]launcher.Status, error) {
+	boxes, unread := look(ctx)
 	if unread != nil || !all {
 		return boxes, unread
 	}

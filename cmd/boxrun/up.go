@@ -70,7 +70,7 @@ that failed.`,
 // up brings up a box and the boxes it depends on, and prints what was done. The error joins the failure of the start
 // with up.Killed, the error of an old box that had to be killed.
 func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
-	p, err := a.profile(name)
+	p, err := a.profile(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (a *app) up(ctx context.Context, name string, o launcher.UpOptions) error {
 // upBuilt builds the image of a profile where the image is missing or outdated, then brings the box up as with
 // --replace. A profile without [build] uses its image as it is.
 func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) error {
-	p, err := a.profile(name)
+	p, err := a.profile(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (t *terminal) noteHost(name string, up launcher.Up) {
 // printUp prints the commands of up for a profile, after those for its dependencies: all of them, or none where
 // something is refused. run remembers what earlier calls have printed.
 func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o launcher.UpOptions, build bool) error {
-	p, err := a.profile(name)
+	p, err := a.profile(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -186,10 +186,10 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	}
 	var all []string
 	for _, q := range needed {
-		if err := a.trust(q); err != nil {
+		if err := a.trust(ctx, q); err != nil {
 			return err
 		}
-		commands, err := run.Up(q, launcher.UpOptions{})
+		commands, err := run.Up(ctx, q, launcher.UpOptions{})
 		if err != nil {
 			return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)
 		}
@@ -206,15 +206,15 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 		}
 		all = append(all, commands...)
 	}
-	commands, err := run.Up(p, o)
+	commands, err := run.Up(ctx, p, o)
 	return a.commands(append(all, commands...), err)
 }
 
 // profile finds and reads the profile a person named. As root, a profile that others may have written is refused.
-func (a *app) profile(name string) (profiles.Profile, error) {
+func (a *app) profile(ctx context.Context, name string) (profiles.Profile, error) {
 	p, err := a.search.Load(name)
 	if err == nil {
-		err = a.trust(p)
+		err = a.trust(ctx, p)
 	}
 	return p, err
 }

@@ -82,12 +82,12 @@ func (i ImageID) Known() bool { return i != ImageID{} }
 func (i ImageID) Is(other ImageID) bool { return i.String() == other.String() }
 
 // ImageNow returns what happened to the image since the box was started: "removed", "replaced", or "" for nothing or
-// unknown, as of an image on a file system that does not answer. A sandbox changed inside, but not in its top directory, counts as unchanged.
-func (b *Box) ImageNow() string {
+// unknown, as of an image on a file system that does not answer, or when ctx ends. A sandbox changed inside, but not in its top directory, counts as unchanged.
+func (b *Box) ImageNow(ctx context.Context) string {
 	if !b.Image.Known() {
 		return ""
 	}
-	now, err := files.Within(context.Background(), func() (ImageID, error) { return Identify(b.Profile.Image) })
+	now, err := files.Within(ctx, func() (ImageID, error) { return Identify(b.Profile.Image) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "removed"

@@ -71,20 +71,20 @@ func TestIdentity(t *testing.T) {
 func TestWhatHasBecomeOfAnImage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "web.sif")
 	b := &Box{Profile: profiles.Profile{Image: path}}
-	testkit.WantText(t, b.ImageNow(), "") // of a box that an older boxrun started
+	testkit.WantText(t, b.ImageNow(t.Context()), "") // of a box that an older boxrun started
 	if err := os.WriteFile(path, sif(1, 1), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.NoteImage(path); err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, b.ImageNow(), "")
+	testkit.WantText(t, b.ImageNow(t.Context()), "")
 	if err := os.WriteFile(path, sif(2, 2), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, b.ImageNow(), "replaced")
+	testkit.WantText(t, b.ImageNow(t.Context()), "replaced")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, b.ImageNow(), "removed")
+	testkit.WantText(t, b.ImageNow(t.Context()), "removed")
 }

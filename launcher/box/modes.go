@@ -105,11 +105,11 @@ func (b *Box) Holds(pid int) bool {
 
 // RefuseHostMode refuses the host mode if Apptainer is too old to join a namespace, or if boxrun runs in another
 // network than the host's. Only this mode pays for asking Apptainer's version.
-func RefuseHostMode(p profiles.Profile) error {
+func RefuseHostMode(ctx context.Context, p profiles.Profile) error {
 	if p.Network.Mode != profiles.HostMode {
 		return nil
 	}
-	version, err := apptainer.Version(context.Background())
+	version, err := apptainer.Version(ctx)
 	if err != nil {
 		return err
 	}

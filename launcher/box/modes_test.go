@@ -45,12 +45,12 @@ func TestAnOldApptainerIsRefusedInHostModeAlone(t *testing.T) {
 	ran := apptainerOnPath(t, "1.3.6")
 	for _, mode := range []string{profiles.BridgeMode, profiles.NoneMode} {
 		p.Network.Mode = mode
-		if err := RefuseHostMode(p); err != nil || ran() {
+		if err := RefuseHostMode(t.Context(), p); err != nil || ran() {
 			t.Errorf("%s: got %v, apptainer asked: %v; want neither", mode, err, ran())
 		}
 	}
 	p.Network.Mode = profiles.HostMode
-	err := RefuseHostMode(p)
+	err := RefuseHostMode(t.Context(), p)
 	if !errors.Is(err, fault.ErrRefused) {
 		t.Fatalf("got %v, want it refused", err)
 	}

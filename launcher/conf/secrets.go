@@ -138,8 +138,8 @@ func SecretBinds(s *box.Store, p profiles.Profile) []string {
 
 // ChangedSecrets returns the names of p's secrets with other contents than the running box's copies, or unreadable now.
 // Secrets added to p or removed since the start show in the hash of p instead. ChangedSecrets looks as root only, and
-// returns nil for others.
-func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
+// returns nil for others. When ctx ends, the rest is not looked at.
+func ChangedSecrets(ctx context.Context, s *box.Store, p profiles.Profile) []string {
 	if !s.Caller.Root {
 		return nil
 	}
@@ -149,7 +149,10 @@ func ChangedSecrets(s *box.Store, p profiles.Profile) []string {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		now, nowErr := files.Within(context.Background(), func() ([]byte, error) { return readSecret(p.Secrets[name]) })
+		now, nowErr := files.Within(ctx, func() ([]byte, error) { return readSecret(p.Secrets[name]) })
+		if ctx.Err() != nil {
+			return changed
+		}
 		if err != nil || nowErr != nil || !bytes.Equal(given, now) {
 			changed = append(changed, name)
 		}

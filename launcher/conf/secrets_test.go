@@ -149,12 +149,12 @@ func TestCopiesOfSecrets(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		testkit.WantText(t, fmt.Sprint(ChangedSecrets(l, p)), want)
+		testkit.WantText(t, fmt.Sprint(ChangedSecrets(t.Context(), l, p)), want)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	testkit.WantText(t, fmt.Sprint(ChangedSecrets(l, p)), "[password]")
+	testkit.WantText(t, fmt.Sprint(ChangedSecrets(t.Context(), l, p)), "[password]")
 }
 
 func TestSecretsThatCannotBeRead(t *testing.T) {

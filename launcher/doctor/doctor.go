@@ -50,10 +50,12 @@ func sharedLooks(f *facts) []look {
 
 // profileLook reports what up would refuse for a profile without a box.
 func profileLook(l *launcher.Launcher, p profiles.Profile) look {
-	return look{p.Name, "profile", withKernel(l.Store, func(k *netsetup.Kernel) []Check {
-		if err := l.Refuse(k, p); err != nil {
-			return failures(err, "boxrun up refuses it")
-		}
-		return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
-	})}
+	return look{p.Name, "profile", func(ctx context.Context) []Check {
+		return withKernel(l.Store, func(k *netsetup.Kernel) []Check {
+			if err := l.Refuse(ctx, k, p); err != nil {
+				return failures(err, "boxrun up refuses it")
+			}
+			return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
+		})(ctx)
+	}}
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // KeptFor returns the sandbox kept for this box alone, to be removed with the box; "" if there is none.
-func KeptFor(s *box.Store, b *box.Box) (string, error) {
+func KeptFor(ctx context.Context, s *box.Store, b *box.Box) (string, error) {
 	if !b.Image.Known() || b.Image.UUID != "" {
 		return "", nil
 	}
-	kept, err := files.Within(context.Background(), func() (string, error) { return keptFor(s, b) })
+	kept, err := files.Within(ctx, func() (string, error) { return keptFor(s, b) })
 	if errors.Is(err, files.ErrSilent) {
 		return "", nil // what is there is for the next build of the image to remove
 	}
