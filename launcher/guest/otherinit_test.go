@@ -11,7 +11,8 @@ import (
 	"boxrun/launcher/testkit"
 )
 
-// initNamed runs a script as an init with the name.
+// initNamed runs a script as an init with the name. Waiting, the init starts no process, so that a script knows its children,
+// and whoever looks sees no other.
 func initNamed(t *testing.T, name, script string) process.Process {
 	t.Helper()
 	sh, err := filepath.EvalSymlinks("/bin/bash")
@@ -27,7 +28,7 @@ func initNamed(t *testing.T, name, script string) process.Process {
 	if err := os.WriteFile(exe, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, "-c", script+"; : > "+ready+"; while :; do read -rt 0.05 <> <(:); done")
+	cmd := exec.Command(exe, "-c", "exec 3<> <(:); "+script+"; : > "+ready+"; while :; do read -rt 0.05 -u 3; done")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestStopSendsTheInitsOwnSignal(t *testing.T) {
 
 // An init that cannot end itself is ended when nothing else runs, before the timeout, after which it would count as killed.
 func TestStopEndsAnInitThatHasStoppedAllElse(t *testing.T) {
-	init := initNamed(t, "busybox", "trap 'sleep infinity & kill $!' USR2")
+	init := initNamed(t, "busybox", "trap 'sleep 60 & kill $!' USR2")
 	if lines, took, killed := stop(t, init, masterOf(t, init), time.Minute); killed != nil {
 		t.Errorf("killed, as %v, after %v and %q", killed, took, lines)
 	}
