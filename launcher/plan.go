@@ -143,6 +143,28 @@ func (f facts) apptainerConf(s *box.Store) files.Set {
 // service returns the command line for systemd, which wants a path.
 func (w wanted) service() []string { return append([]string{w.apptainer}, w.argv[1:]...) }
 
+// prepareImage checks, makes or grows the overlay image, however long that takes.
+func (w wanted) prepareImage(ctx context.Context, s *box.Store) error {
+	recheck, sizing := storage.RecheckOf(w.box.Profile), storage.SizingOf(w.box)
+	if recheck == nil && sizing == nil {
+		return nil
+	}
+	return units.Prolong(s, w.box.Profile, func() error {
+		lines, err := recheck.Do(ctx)
+		for _, line := range lines {
+			s.Notef("%s: e2fsck: %s", w.box.Name, line)
+		}
+		if err != nil {
+			return err
+		}
+		line, err := sizing.Do(ctx, s)
+		if line != "" {
+			s.Notef("%s: %s", w.box.Name, line)
+		}
+		return err
+	})
+}
+
 // prepare writes the files and makes the directories of a start. It also removes Apptainer's record of a dead instance
 // of the box's name. A live instance of the name is refused, and marked in the box for the clearing to spare it.
 func (w wanted) prepare(ctx context.Context, s *box.Store) error {
@@ -160,19 +182,8 @@ func (w wanted) prepare(ctx context.Context, s *box.Store) error {
 	if err := w.claim.Make(); err != nil {
 		return err
 	}
-	lines, err := storage.RecheckOf(w.box.Profile).Do(ctx)
-	for _, line := range lines {
-		s.Notef("%s: e2fsck: %s", w.box.Name, line)
-	}
-	if err != nil {
+	if err := w.prepareImage(ctx, s); err != nil {
 		return err
-	}
-	line, err := storage.SizingOf(w.box).Do(ctx, s)
-	if err != nil {
-		return err
-	}
-	if line != "" {
-		s.Notef("%s: %s", w.box.Name, line)
 	}
 	if r, err := apptainer.ReadRecord(w.box.Record); err == nil && r.Verify() == nil {
 		w.box.Stranger = true

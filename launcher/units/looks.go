@@ -153,7 +153,7 @@ func StartRestart(ctx context.Context, s *box.Store, b *box.Box) error {
 	if err != nil {
 		return err
 	}
-	timeout := b.Profile.Systemd.StopTimeout + 2*stopGrace + 2*BootTimeout(b.Profile) + startGrace
+	timeout := b.Profile.Systemd.StopTimeout + 2*stopGrace + startTimeout(b.Profile)
 	properties := append(quietService("restart of box "+b.Name+" of boxrun", argv, timeout), property("KillMode", "process"))
 	host, err := Dial(ctx)
 	if err != nil {

@@ -138,6 +138,9 @@ func BootTimeout(p profiles.Profile) time.Duration { return max(p.Ready.Timeout,
 // for dependencies.
 const startGrace = time.Minute
 
+// startTimeout returns how long the start of an enabled box may take.
+func startTimeout(p profiles.Profile) time.Duration { return 2*BootTimeout(p) + startGrace }
+
 // unitFile returns a file of systemd's.
 func unitFile(path, text string) files.File {
 	return files.File{Path: path, Content: text, Mode: 0o644, Whole: true}
@@ -178,7 +181,7 @@ func dropIn(dir string, p profiles.Profile) files.File {
 		"@AFTER@", strings.Join(dependencyUnits(p), " "),
 		"@FAILURE@", failureUnit(p),
 		"@MOUNTS@", strings.Join(quotedPaths(p), " "),
-		"@START@", wholeSeconds(2*BootTimeout(p)+startGrace),
+		"@START@", wholeSeconds(startTimeout(p)),
 		"@STOP@", wholeSeconds(p.Systemd.StopTimeout+stopGrace),
 		"@RESTART@", p.Systemd.Restart,
 	)
