@@ -61,9 +61,13 @@ type Up struct {
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
 // stays (ErrNotReady), and so does a box with a failed command in post_up (ErrHook). Remains of a killed boxrun are
-// cleared first. From then on systemd watches an enabled box.
+// cleared first. From then on systemd watches an enabled box. One that is powered off from inside before it is ready stays
+// down: systemd is told that nothing has failed.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	up, err := l.upLocked(ctx, p, o)
+	if errors.Is(err, guest.ErrPoweredOff) && l.Caller.Unit == units.Instance(p) {
+		return up, units.StopOwn(ctx, l.Store, err)
+	}
 	if up.Box == nil || err != nil && !Stays(err) {
 		return up, err
 	}
@@ -181,7 +185,13 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
+	watched, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	ending := guest.WatchEnding(watched, b.Init)
 	err = u.finish(ctx, b, &up)
+	if errors.Is(err, fault.ErrNotStarted) && ending.PoweredOff() {
+		err = &fault.Problem{Kind: guest.ErrPoweredOff, Text: b.Name + ": the box was powered off from inside before it was ready"}
+	}
 	if err != nil && !Stays(err) { // the box died, or a person gave up
 		return up, u.rollback(ctx, b, err)
 	}

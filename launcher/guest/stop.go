@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -150,13 +148,15 @@ func (s stopping) awaitHandler(ctx context.Context, h halting) error {
 	return nil
 }
 
+// shutdownExe is the name of the program that systemd becomes when all units have stopped.
+const shutdownExe = "systemd-shutdown"
+
 // nudgeInit makes systemd-shutdown, which systemd becomes at the end, look again whether the remaining processes have
 // ended. The kernel does not tell it about the end of processes from outside, such as the journalctl of "boxrun logs
 // -f", and its next look would come after ten seconds.
 func (s stopping) nudgeInit(ctx context.Context) {
 	for process.Sleep(ctx, s.nudge) == nil {
-		exe, err := os.Readlink(process.ProcFile(s.init.PID, "exe"))
-		if err == nil && filepath.Base(exe) == "systemd-shutdown" {
+		if exeName(s.init.PID) == shutdownExe {
 			_ = s.init.Signal(unix.SIGCHLD) // an error means a finished init: all the better
 		}
 	}

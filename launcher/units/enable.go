@@ -201,6 +201,22 @@ func refuseStopping(ctx context.Context, unit string) error {
 	return context.Cause(ctx)
 }
 
+// StopOwn has systemd stop the service of this boxrun, for why: a box that is to stay down, as after a poweroff inside, is
+// no failure. The error is the cause of the end of ctx, systemd's signal.
+func StopOwn(ctx context.Context, s *box.Store, why error) error {
+	host, err := Dial(ctx)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	defer host.Close()
+	if err := host.job(ctx, (*systemdbus.Conn).StopUnitContext, s.Caller.Unit, "replace", nil); err != nil {
+		return errors.Join(why, err)
+	}
+	s.Notef("%v", why)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 // refresh rewrites the settings of boxrun@.service for a changed profile.
 func refresh(ctx context.Context, s *box.Store, host *Host, p profiles.Profile) error {
 	f := dropIn(Dir, p)

@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// An enabled box that is powered off from inside before it is ready has not failed, and stays down. One whose init is killed
+// meanwhile has failed, and is started again.
+func TestPoweredOffWhileItStarts(t *testing.T) {
+	h := newHost(t)
+	h.profile("late", "image = \"/srv/web\"\n[ready]\ntcp = [7999]\ntimeout = \"1h\"\n")
+	h.must("boxrun", "enable", "late")
+	start := func() {
+		h.sh("systemctl start --no-block boxrun@late; until [ \"$(boxrun ps --json | jq -r '.[0].state')\" = running ]; do sleep 0.05; done;" +
+			" boxrun exec late -- systemctl is-system-running --wait")
+	}
+	start()
+	h.sh("kill -9 $(boxrun ps --json | jq '.[0].pid')")
+	if said := eventually(20*time.Second, func() string {
+		return strings.TrimPrefix(h.must("systemctl", "show", "-P", "NRestarts", "boxrun@late"), "1\n")
+	}); said != "" {
+		t.Errorf("a box that was killed while it started was started again %q times, want once", said)
+	}
+	h.must("systemctl", "stop", "boxrun@late")
+	h.must("systemctl", "reset-failed")
+
+	start()
+	h.run("boxrun", "exec", "late", "--", "systemctl", "--no-block", "poweroff")
+	h.awaitUnit("boxrun@late.service", "inactive")
+	time.Sleep(3 * time.Second) // longer than systemd waits before it starts one anew
+	h.gives("inactive\n", "sh", "-c", "systemctl is-active boxrun@late || true")
+	h.gives("", "sh", "-c", "boxrun ps -q; systemctl --failed --no-legend --plain")
+	if log := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun@late"); !strings.Contains(log, "late: the box was powered off from inside before it was ready") {
+		t.Errorf("the journal does not tell:\n%s", log)
+	}
+	h.refusesPoweredOff()
+}
+
+// refusesPoweredOff wants an up by hand to say that its box was powered off meanwhile.
+func (h host) refusesPoweredOff() {
+	h.t.Helper()
+	h.must("boxrun", "disable", "late")
+	r := h.run("bash", "-c", "(until boxrun exec late -- systemctl is-system-running --wait; do sleep 0.05; done; boxrun exec late -- systemctl --no-block poweroff)"+
+		" > /dev/null 2>&1 & boxrun up late")
+	if r.Code != 4 || !strings.Contains(r.Stderr, "late: the box was powered off from inside before it was ready\n") {
+		h.t.Errorf("up: %v", r)
+	}
+	h.gives("", "boxrun", "ps", "-q")
+}
+
+// The time that making and checking an overlay image takes is no time of the start: systemd waits, for as long as that takes.
+func TestAStartWaitsForItsImage(t *testing.T) {
+	h := newHost(t)
+	h.profile("first", strings.Replace(keeping("/var/images/first.img"), "[storage]", "network.mode = \"none\"\n[storage]\noverlay_size = \"64M\"", 1))
+	h.must("boxrun", "enable", "first")
+	h.sh(`mkdir -p /etc/systemd/system/boxrun@first.service.d
+printf '[Service]\nTimeoutStartSec=2s\n' > /etc/systemd/system/boxrun@first.service.d/zz.conf
+systemctl daemon-reload
+mv /usr/sbin/mkfs.ext3 /usr/sbin/mkfs.ext3.real
+printf '#!/bin/sh\nsleep 4\nexec mkfs.ext3.real -t ext3 "$@"\n' > /usr/sbin/mkfs.ext3
+chmod 755 /usr/sbin/mkfs.ext3`)
+	if r := h.run("systemctl", "start", "boxrun@first"); r.Code != 0 {
+		t.Errorf("start: %v\n%s", r, h.run("journalctl", "-q", "-o", "cat", "-u", "boxrun@first").Stdout)
+	}
+	h.gives("0\n", "systemctl", "show", "-P", "NRestarts", "boxrun@first")
+	h.must("boxrun", "down", "first")
+}
