@@ -216,9 +216,10 @@ func (h host) keepProfile(b page.Block) {
 	}
 }
 
-// follow types one line and looks at what comes of it.
+// follow types one line, as late after the one before as a person would, and looks at what comes of it.
 func (h host) follow(s step) {
 	h.t.Helper()
+	h.settled()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	cmd := h.Command(ctx, "bash", "-c", s.line)
