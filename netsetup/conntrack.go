@@ -72,42 +72,37 @@ const (
 	bothWays                  // and connections begun by the box
 )
 
-// forget deletes the tracked connections (tcp, udp and sctp) that rulesets decided on, in a direction. The lists of the
-// families are read side by side, each once: the kernel takes its time for each, however few connections there are. A
-// kernel without a list of connections tracks none.
+// forget deletes the tracked connections (tcp, udp and sctp) that rulesets decided on, in a direction. A kernel without a
+// list of connections tracks none. The list of all families is read once, and once more for a family with something to
+// delete: the kernel takes its time to find the connections of one network among those of all, however few there are.
 func (k *Kernel) forget(of rulesets, d direction) error {
-	flows := map[family][]*Flows{}
-	for _, r := range of {
-		if r.flows != nil {
-			flows[r.family] = append(flows[r.family], r.flows)
-		}
+	of = slices.DeleteFunc(slices.Clone(of), func(r *ruleset) bool { return r.flows == nil })
+	if len(of) == 0 {
+		return nil
 	}
-	errs := make(chan error, len(flows))
-	for f, list := range flows {
-		go func() { errs <- k.forgetIn(f, list, d) }()
+	tracked, err := dump.Flows(k.link)
+	if err != nil || len(tracked) == 0 {
+		return err
 	}
-	var err error
-	for range flows {
-		err = errors.Join(err, <-errs)
-	}
-	return err
-}
-
-// forgetIn is forget for a family.
-func (k *Kernel) forgetIn(f family, list []*Flows, d direction) error {
-	local, err := localAddrs(f.inet())
+	local, err := AllLocalAddrs()
 	if err != nil {
 		return err
 	}
-	return dump.ForgetFlows(k.link, f.inet(), func(flow *netlink.ConntrackFlow) bool {
-		return slices.ContainsFunc(list, func(of *Flows) bool { return of.match(flow, local, d) })
-	})
+	for _, family := range []family{v4, v6} {
+		match := func(flow *netlink.ConntrackFlow) bool {
+			return slices.ContainsFunc(of, func(r *ruleset) bool { return r.family == family && r.flows.match(flow, local, d) })
+		}
+		if slices.ContainsFunc(tracked, match) {
+			err = errors.Join(err, dump.ForgetFlows(k.link, family.inet(), match))
+		}
+	}
+	return err
 }
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {
 	from, to, answers := dump.AddrOf(flow.Forward.SrcIP), dump.AddrOf(flow.Forward.DstIP), dump.AddrOf(flow.Reverse.SrcIP)
 	proto, known := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[flow.Forward.Protocol]
-	if !known {
+	if !known || to.Is6() != f.Box.Is6() {
 		return false
 	}
 	if f.Box.IsValid() && (to == f.Box || answers == f.Box || d == bothWays && from == f.Box) {

@@ -16,11 +16,30 @@ func ForgetFlows(h *netlink.Handle, family int, match func(*netlink.ConntrackFlo
 	_, err := Retry(func() (uint, error) {
 		return h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(family), flowMatch(match))
 	})
-	without := []error{unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT} // of a kernel without tracking
-	if err == nil || slices.ContainsFunc(without, func(expected error) bool { return errors.Is(err, expected) }) {
+	if err = tracking(err); err != nil {
+		return fmt.Errorf("deleting tracked connections: %w", err)
+	}
+	return nil
+}
+
+// Flows returns the tracked connections of all families. A kernel without a list of connections tracks none.
+func Flows(h *netlink.Handle) ([]*netlink.ConntrackFlow, error) {
+	flows, err := Retry(func() ([]*netlink.ConntrackFlow, error) {
+		return h.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
+	})
+	if err = tracking(err); err != nil {
+		return nil, fmt.Errorf("listing tracked connections: %w", err)
+	}
+	return flows, nil
+}
+
+// tracking drops the error of a kernel without tracking.
+func tracking(err error) error {
+	without := []error{unix.EINVAL, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT}
+	if slices.ContainsFunc(without, func(expected error) bool { return errors.Is(err, expected) }) {
 		return nil
 	}
-	return fmt.Errorf("deleting tracked connections: %w", err)
+	return err
 }
 
 // flowMatch makes a function a filter.
