@@ -53,7 +53,7 @@ install: build
 		install -D -m 644 bin/boxrun.fish $(DESTDIR)/etc/fish/completions/boxrun.fish; \
 	fi
 	rm -rf bin/man
-	bin/boxrun man bin/man
+	GOOS= GOARCH= go run -tags man -ldflags "-X main.version=$(VERSION)" ./cmd/boxrun man bin/man
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 bin/man/man1/* $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 bin/man/man5/* $(DESTDIR)$(PREFIX)/share/man/man5

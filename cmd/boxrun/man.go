@@ -1,3 +1,5 @@
+//go:build man
+
 package main
 
 import (
@@ -6,9 +8,10 @@ import (
 	"boxrun/cmd/boxrun/manual"
 )
 
-// manCommand writes the manual pages, for "make install" and for packages. boxrun makes the pages from its own verbs.
-func manCommand() *cobra.Command {
-	return &cobra.Command{
+// manCommands has the verb that writes the manual pages, for "make install" and for packages. boxrun makes the pages from
+// its own verbs, by "go run -tags man": what makes pages would be a sixth of the start of every boxrun.
+func manCommands() []*cobra.Command {
+	return []*cobra.Command{{
 		Use:    "man DIR",
 		Short:  "Write the manual pages to DIR/man1 and DIR/man5",
 		Hidden: true,
@@ -20,5 +23,5 @@ func manCommand() *cobra.Command {
 			}
 			return manual.Write(names[0], pages)
 		},
-	}
+	}}
 }

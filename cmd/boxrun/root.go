@@ -72,8 +72,8 @@ away without a trace.`,
 	group(root, upCommand(a), downCommand(a), restartCommand(a), shellCommand(a), execCommand(a), cpCommand(a),
 		buildCommand(a), diffCommand(a), psCommand(a), statusCommand(a), statsCommand(a), logsCommand(a), profileCommand(a), hostCommand(a),
 		keptCommand(a), doctorCommand(a), traceCommand(a), versionCommand(a),
-		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a), manCommand())
-	root.AddCommand(habits.Commands()...)
+		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a))
+	root.AddCommand(append(habits.Commands(), manCommands()...)...)
 	strictCompletion(root)
 	tab.Finish(root, len(os.Args) > 1 && strings.HasPrefix(os.Args[1], cobra.ShellCompRequestCmd))
 	return root
