@@ -86,9 +86,9 @@ func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	return found, unread
 }
 
-// listOf returns what List tells of boxes.
+// listOf returns what List tells of boxes. The processors share the work.
 func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
-	return list.Map(boxes, func(b *box.Box) Status {
+	return list.MapShared(boxes, func(b *box.Box) Status {
 		s := l.statusOf(b)
 		if p, err := b.Profile.Ref().Read(); err == nil && s.PID != 0 {
 			s.Changed = changes(ctx, l.Store, b, &p)

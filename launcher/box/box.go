@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -202,23 +203,28 @@ func (s *Store) Save(b *Box) (err error) {
 // error holds an ErrUnreadable; the other boxes are returned all the same.
 func (s *Store) All() ([]*Box, error) { return s.each(s.Load) }
 
-// each is All with records from load.
+// each is All with records from load, which several goroutines call at once.
 func (s *Store) each(load func(name string) (*Box, error)) ([]*Box, error) {
 	entries, err := os.ReadDir(s.Path("boxes"))
 	if err := files.IgnoreNotExist(err); err != nil {
 		return nil, fmt.Errorf("listing boxes: %w", err)
 	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".json" })
+	type record struct {
+		box *Box
+		err error
+	}
 	var boxes []*Box
 	var errs []error
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".json" {
-			continue
-		}
-		switch b, err := load(NameOf(e.Name())); {
-		case err == nil:
-			boxes = append(boxes, b)
-		case !errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, err)
+	for _, r := range list.MapShared(entries, func(e os.DirEntry) record {
+		b, err := load(NameOf(e.Name()))
+		return record{b, err}
+	}) {
+		switch {
+		case r.err == nil:
+			boxes = append(boxes, r.box)
+		case !errors.Is(r.err, fs.ErrNotExist):
+			errs = append(errs, r.err)
 		}
 	}
 	return boxes, errors.Join(errs...)

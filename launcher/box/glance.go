@@ -37,19 +37,25 @@ func (s *Store) glance(name string) (*Box, error) {
 	}
 	file := version{uint64(stat.Dev), stat.Ino, stat.Ctim}
 	s.glances.mu.Lock()
-	defer s.glances.mu.Unlock()
 	g, known := s.glances.last[path]
+	s.glances.mu.Unlock()
 	if !known || g.file != file {
 		b, err := s.Load(name)
 		if err != nil {
 			return nil, err
 		}
-		if s.glances.last == nil {
-			s.glances.last = map[string]glance{}
-		}
 		g = glance{b, file}
-		s.glances.last[path] = g
+		s.glances.keep(path, g)
 	}
 	b := *g.box
 	return &b, nil
+}
+
+func (l *glances) keep(path string, g glance) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil {
+		l.last = map[string]glance{}
+	}
+	l.last[path] = g
 }

@@ -13,6 +13,19 @@ func TestMap(t *testing.T) {
 	}
 }
 
+func TestMapShared(t *testing.T) {
+	from := make([]int, 1000)
+	for i := range from {
+		from[i] = i
+	}
+	if got, want := MapShared(from, strconv.Itoa), Map(from, strconv.Itoa); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := MapShared(nil, strconv.Itoa); len(got) > 0 {
+		t.Errorf("of nothing got %q", got)
+	}
+}
+
 func TestConcatStopsAtTheFirstError(t *testing.T) {
 	var seen []int
 	broken := errors.New("broken")
