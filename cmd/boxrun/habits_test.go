@@ -39,6 +39,7 @@ func TestHabits(t *testing.T) {
 			"up --memory 2G web": "memory = ", "up --network host web": "mode below [network]", "ps --filter name=web": "--json", "ps --no-trunc": "boxrun ps | cat",
 			"logs --timestamps web": "short-iso", "logs -t web": "short-iso", "inspect -f {{.State}} web": "--json",
 			"exec -d web -- id": "systemd-run", "stop -s KILL web": "boxrun down --timeout 0", "build -t web .": "[build]", "build --no-cache web": "boxrun build --force",
+			"ps -l": "boxrun status", "build -f web.def web": "[build]", "up -y web": "nobody is asked", "kept prune": "boxrun kept list",
 			"-H ssh://there ps": "ssh HOST boxrun ps", "update --restart always web": "boxrun enable", "wait web": "returns when a box is ready",
 		},
 		"docker compose": {
@@ -51,14 +52,14 @@ func TestHabits(t *testing.T) {
 			"login web": "boxrun shell", "poweroff web": "boxrun down", "reboot web": "boxrun restart", "terminate web": "boxrun down --timeout 0",
 			"show web": "boxrun status", "copy-to web /a /b": "boxrun cp", "bind web /srv": "binds = ", "list-images": "boxrun profile list",
 			"image-status web": "boxrun profile list", "clone web www": "yours to copy or remove", "set-limit web 2G": "boxrun profile list", "clean": "boxrun kept list",
-			"pull-tar http://x": "boxrun build", "export-tar web": "boxrun kept export", "edit web": "boxrun profile list", "cat web": "boxrun profile show",
+			"pull-tar http://x": "boxrun build", "export-tar web": "boxrun kept export", "edit web": "boxrun profile list", "profile edit web": "a profile is a file to edit", "profile create web": "boxrun profile init", "host info": "boxrun host show", "cat web": "boxrun profile show",
 			"-M web status": "boxrun logs PROFILE", "up -D /srv/web": "image = ", "shell --uid=bob web": "boxrun shell -u USER", "up --bind=/srv web": "binds = ",
 		},
 		"systemctl, journalctl, Quadlet": {
 			"is-active web": "boxrun status --check", "is-enabled web": "boxrun enable", "daemon-reload": "boxrun up --replace", "reload web": "boxrun up --replace",
 			"list-units": "boxrun ps", "reset-failed web": "boxrun enable", "try-restart web": "boxrun restart", "journalctl -u web": "boxrun logs",
 			"logs -xe web": "boxrun logs -n 50", "logs -b web": "journalctl -b", "logs -k web": "journalctl -k", "logs -r web": "journalctl -r",
-			"status -n 5 web": "boxrun logs -n 50", "--user status web": "sudo boxrun up", "halt web": "boxrun down", "auto-update": "boxrun enable",
+			"status -n 5 web": "boxrun logs -n 50", "--user status web": "sudo boxrun up", "halt web": "boxrun down", "auto-update": "boxrun enable", "enable --user web": "need root", "doctor -a": "boxrun doctor -v",
 		},
 		"lxc, incus": {
 			"launch debian web": "boxrun profile init", "info web": "boxrun host show", "console web": "boxrun shell", "file push a web/b": "boxrun cp",
@@ -68,13 +69,13 @@ func TestHabits(t *testing.T) {
 		"limactl, vagrant, multipass": {
 			"halt": "boxrun down", "ssh web": "boxrun shell", "destroy web": "boxrun kept rm", "provision web": "post_up", "suspend web": "boxrun down", "resume web": "boxrun up",
 			"global-status": "boxrun ps -a", "validate": "boxrun profile check", "factory-reset web": "boxrun restart", "transfer a web:b": "boxrun cp", "disk list": "boxrun kept list",
-			"copy a web:b": "boxrun cp", "up --provision web": "boxrun build --force", "purge": "boxrun kept list", "set web": "boxrun profile list", "networks": "boxrun host show",
+			"copy a web:b": "boxrun cp", "up --provision web": "boxrun build --force", "shell --shell zsh web": "boxrun exec", "purge": "boxrun kept list", "set web": "boxrun profile list", "networks": "boxrun host show",
 			"shell --workdir /tmp web": "boxrun exec -w DIR",
 		},
 		"kubectl": {
 			"get pods": "boxrun ps", "describe pod web": "boxrun status", "apply -f web.yaml": "boxrun up", "port-forward web 8080:80": "ports = ", "expose web": "ports = ",
 			"rollout restart web": "boxrun restart", "explain web": "boxrun profile show", "debug web": "boxrun exec", "-n shop ps": "boxrun logs PROFILE",
-			"ps -A": "boxrun ps -a", "ps -o wide": "--json", "ps -w": "watch boxrun ps", "logs --previous web": "the journal that it left",
+			"ps -A": "boxrun ps -a", "ps -o wide": "--json", "ps -w": "watch boxrun ps", "logs -c nginx web": "boxrun logs -u UNIT", "logs -l app=web": "takes the names of boxes", "logs --previous web": "the journal that it left",
 			"exec -c nginx web -- id": "a box is one container", "--context there ps": "ssh HOST boxrun ps",
 		},
 	} {

@@ -2,13 +2,15 @@ package habits
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"boxrun/profiles"
 )
 
-// MeantVerb guesses the verb of cmd meant by word, as text to append to an error; "" where no verb is near.
+// MeantVerb guesses the verb of cmd meant by word, as text to append to an error; "" where no verb is near, and no other tool
+// has such a verb for what the verbs of cmd do.
 func MeantVerb(cmd *cobra.Command, word string) string {
 	var verbs []string
 	for _, verb := range cmd.Commands() {
@@ -18,6 +20,9 @@ func MeantVerb(cmd *cobra.Command, word string) string {
 	}
 	if near := near(word, verbs); near != "" {
 		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	if instead := foreignVerbs()[word]; strings.Contains(instead, `"`+cmd.CommandPath()+" ") {
+		return ": " + instead // as of "edit" behind a verb with verbs of its own
 	}
 	return ""
 }
