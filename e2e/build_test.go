@@ -149,7 +149,7 @@ func (b builder) isForced() {
 	}
 	b.tells([]string{"replaced since the start"}, "boxrun", "status", "site")
 	b.tells([]string{"image:   replaced since the start"}, "boxrun", "diff", "site")
-	b.tells([]string{"nothing to mend\n", "its image was replaced", "--replace"}, "boxrun", "up", "site")
+	b.tells([]string{", and stays as it is\n", "its image was replaced", "--replace"}, "boxrun", "up", "site")
 	b.runs("two")
 	b.tells([]string{"site: starts anew: its image changed since the start\n", "started"}, "boxrun", "up", "--replace", "site")
 	b.runs("three")

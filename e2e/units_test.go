@@ -390,7 +390,7 @@ func TestOnlyProfilesOfTheHostAreEnabled(t *testing.T) {
 	before := h.dump()
 	h.sh("mkdir -p /srv/mine; printf 'image = \"/srv/web\"\\n' | tee /srv/mine/own.toml > /srv/mine/web.toml; echo 'image = \"beside\"' > /srv/mine/two.toml")
 	h.fails(2, []string{"/srv/mine/own.toml is not for the whole host",
-		"hint: install -D -m 644 /srv/mine/own.toml /etc/boxrun/profiles/own.toml\n"}, "boxrun", "enable", "/srv/mine/own.toml")
+		"hint: install -D -m 644 /srv/mine/own.toml /etc/boxrun/profiles/own.toml && boxrun enable /etc/boxrun/profiles/own.toml\n"}, "boxrun", "enable", "/srv/mine/own.toml")
 	h.fails(2, []string{"hint: install -D -m 644 /srv/mine/two.toml /etc/boxrun/profiles/two.toml, and beside it what it names by relative paths: beside\n"},
 		"boxrun", "enable", "/srv/mine/two.toml")
 	const ofHost = `the host has /etc/boxrun/profiles/web.toml: "boxrun enable /etc/boxrun/profiles/web.toml"`

@@ -101,7 +101,7 @@ func TestReplaceTakesUpAChangedProfile(t *testing.T) {
 	}
 	h.sh(`sed -i 's/"80"/"81:80"/' /etc/boxrun/profiles/web.toml`)
 	r := h.run("boxrun", "up", "web")
-	if r.Code != 0 || !containsAll(r.Stderr, []string{"nothing to mend\n", "--replace"}) || boxes(h)[0].PID != pid {
+	if r.Code != 0 || !containsAll(r.Stderr, []string{", and stays as it is\n", "--replace"}) || boxes(h)[0].PID != pid {
 		t.Errorf("up alone: %v, want the box left alone and a word about --replace", r)
 	}
 	h.tellsOfAChangedPort()

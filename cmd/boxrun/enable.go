@@ -114,9 +114,12 @@ func wayToBoot(p profiles.Profile) string {
 	if ref, err := profiles.OfHost().Find(p.Word()); err == nil && filepath.IsAbs(ref.File) {
 		return fmt.Sprintf("the host has %s: \"boxrun enable %s\"", ref.File, ref)
 	}
-	way := "install -D -m 644 " + p.File + " /etc/boxrun/profiles/" + filepath.Base(p.File)
+	there := "/etc/boxrun/profiles/" + filepath.Base(p.File)
+	way := "install -D -m 644 " + p.File + " " + there
 	beside := slices.DeleteFunc([]string{p.Image, p.Build.Definition}, func(file string) bool { return filepath.Dir(file) != filepath.Dir(p.File) })
-	if len(beside) > 0 {
+	if len(beside) == 0 {
+		way += " && boxrun enable " + there
+	} else {
 		way += ", and beside it what it names by relative paths: " + strings.Join(list.Map(beside, filepath.Base), ", ")
 	}
 	return way

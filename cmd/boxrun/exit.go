@@ -147,7 +147,7 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.Is(err, context.Canceled):
 		return interruptHint(cmd)
 	case errors.Is(err, profiles.ErrNotFound):
-		return "\"boxrun profile list\" lists the profiles"
+		return "\"boxrun profile list\" lists the profiles, and \"boxrun profile init NAME\" writes one"
 	}
 	return fault.HintOf(err)
 }

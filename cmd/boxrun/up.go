@@ -126,14 +126,15 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	case len(up.Repaired) == 0:
 		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
+	anew := fmt.Sprintf("\"boxrun up --replace %s\" starts it anew%s", name, up.Box.Loses())
 	if up.Changed {
-		t.notef("%s: runs with an older version of its profile: \"boxrun up --replace %s\" starts it anew", name, name)
+		t.notef("%s: runs with an older version of its profile: %s", name, anew)
 	}
 	if up.Image != "" {
-		t.notef("%s: its image was %s since the start: \"boxrun up --replace %s\" starts it anew", name, up.Image, name)
+		t.notef("%s: its image was %s since the start: %s", name, up.Image, anew)
 	}
 	for _, secret := range up.Secrets {
-		t.notef("%s: secrets.%s has changed since the start: \"boxrun up --replace %s\" starts it anew", name, secret, name)
+		t.notef("%s: secrets.%s has changed since the start: %s", name, secret, anew)
 	}
 	for _, failed := range up.Failed {
 		t.notef("%s: warning: %s failed", name, failed.Unit)
@@ -143,11 +144,11 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	}
 }
 
-// nothingTo returns what to say of an up that did nothing: "nothing to mend" where something changed since the start
-// (noteUp prints the changes afterwards), else "nothing to change".
+// nothingTo returns what to say of an up that did nothing: that the box stays as it is where something changed since the
+// start (noteUp prints the changes afterwards), else "nothing to change".
 func nothingTo(up launcher.Up) string {
 	if up.Changed || up.Image != "" || len(up.Secrets) > 0 {
-		return "nothing to mend"
+		return "and stays as it is"
 	}
 	return "nothing to change"
 }

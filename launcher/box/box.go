@@ -39,6 +39,15 @@ func (b *Box) Overlay() string {
 	return b.Profile.Storage.Overlay
 }
 
+// Loses says behind "starts anew" what goes with the box's memory: what the box wrote to a root of tmpfs. Loses is "" where
+// nothing goes.
+func (b *Box) Loses() string {
+	if b.Profile.Storage.Root != "tmpfs" {
+		return ""
+	}
+	return " without what it wrote to its root, a tmpfs"
+}
+
 // SameBoot reports whether the box was started in this boot of the host.
 func (b *Box) SameBoot() bool {
 	id, err := process.BootID()
