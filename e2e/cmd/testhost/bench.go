@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -58,7 +59,7 @@ func bench(ctx context.Context, h *testhost.Host, bin string, rounds int, page s
 			return err
 		}
 	}
-	return flow(ctx, h, bin, rounds, page)
+	return errors.Join(flow(ctx, h, bin, rounds, page), crowd(ctx, h, bin, rounds, page))
 }
 
 // writeBenchProfiles writes profiles of boxes similar to those of others. The boxes have a bridge of their own, as

@@ -3,8 +3,9 @@
 //
 //	testhost demo     shows boxrun at work, each step as a person would type it, and exits 1 at the first failure
 //	testhost shell    opens a shell on the host; the host is removed when the shell ends
-//	testhost bench    measures boxrun beside Apptainer alone, Podman and systemd-nspawn, and prints a table
+//	testhost bench    measures boxrun beside Apptainer alone, Podman and systemd-nspawn, and all below, and prints tables
 //	testhost flow     measures throughput into boxes and out of them alone, and prints a table
+//	testhost crowd    measures fifty boxes at once beside Podman, and connections beside them, and prints a table
 //
 // The command needs root, and bin/boxrun and bin/probe as "make build" leaves them.
 package main
@@ -48,10 +49,13 @@ func run(args []string) error {
 	case "bench":
 		verb = func(ctx context.Context, h *testhost.Host) error { return bench(ctx, h, *bin, *rounds, *page) }
 		*kind = "rivals"
+	case "crowd":
+		verb = func(ctx context.Context, h *testhost.Host) error { return crowd(ctx, h, *bin, *rounds, *page) }
+		*kind = "rivals"
 	case "flow":
 		verb = func(ctx context.Context, h *testhost.Host) error { return flow(ctx, h, *bin, *rounds, *page) }
 	default:
-		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench | flow")
+		return errors.New("usage: testhost [-bin DIR] [-host KIND] [-rounds N] demo | shell | bench | flow | crowd")
 	}
 	return withHost(ctx, *kind, *bin, verb)
 }

@@ -122,11 +122,9 @@ func (c client) close() {
 	_ = c.cmd.Wait()
 }
 
-// firstAnswer asks again and again, and returns when the first HTTP 200 came.
-func (c client) firstAnswer(ctx context.Context) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	asking := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{
+// asking returns what asks for pages from the client's network.
+func (c client) asking() *http.Client {
+	return &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
@@ -134,15 +132,16 @@ func (c client) firstAnswer(ctx context.Context) (time.Time, error) {
 			return netsetup.DialFrom(ctx, c.cmd.Process.Pid, network, address)
 		},
 	}}
-	for ctx.Err() == nil {
-		answer, err := asking.Get("http://" + testhost.HostAddr + ":8080/")
-		if err == nil {
-			_ = answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
-				return time.Now(), nil
-			}
+}
+
+// firstAnswer asks again and again, and returns when the first HTTP 200 came.
+func (c client) firstAnswer(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for asking := c.asking(); ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+		if answers(asking, 8080) {
+			return time.Now(), nil
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 	return time.Time{}, fmt.Errorf("no answer at port 8080: %w", ctx.Err())
 }
