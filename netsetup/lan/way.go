@@ -172,7 +172,7 @@ func (w Way) make(h *netlink.Handle) (netlink.Link, error) {
 		return nil, fmt.Errorf("reading %s: %w", w.Parent, err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex = w.Device(), parent.Attrs().Index
+	attrs.Name, attrs.Alias, attrs.ParentIndex = w.Device(), alias, parent.Attrs().Index
 	attrs.HardwareAddr, _ = net.ParseMAC(w.MAC) // of "" none
 	err = h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
