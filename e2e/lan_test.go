@@ -17,7 +17,11 @@ func TestABoxOnTheLAN(t *testing.T) {
 	h.profile("taken", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\naddress = \"192.0.2.50/24\"\n")
 	h.profile("hosts", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\naddress = \"192.0.2.1/24\"\n")
 	h.profile("nodevice", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\nparent = \"eth7\"\n")
+	h.profile("inuse", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\naddress = \""+testhost.ClientAddr+"/24\"\n")
 	before := h.dump()
+	neighbour := strings.TrimSpace(h.client("cat", "/sys/class/net/eth0/address"))
+	h.refuses(1, []string{"network.address", testhost.ClientAddr + " is in use on the LAN of eth0, by " + neighbour}, "boxrun", "up", "inuse")
+	h.same(before, stays()...)
 	r := h.run("boxrun", "up", "lanweb")
 	if r.Code != 0 || !containsAll(r.Stderr, []string{"started at 192.0.2.50 on the LAN of eth0", page[:len(page)-1]}) {
 		t.Fatalf("up: %v", r)

@@ -64,10 +64,11 @@ func (l *Launcher) examine(ctx context.Context, k *netsetup.Kernel, p profiles.P
 
 // examineBuilt is examine for a profile whose image is built before the start.
 func (l *Launcher) examineBuilt(ctx context.Context, k *netsetup.Kernel, p profiles.Profile, force bool) (facts, error) {
-	f, err := l.look(ctx, p)
-	f.force = force
 	others, loadErr := l.Others(p.Name)
 	own, ownErr := l.Load(p.Name)
+	inUse := lan.InUse(p, own, others)
+	f, err := l.look(ctx, p)
+	f.force = force
 	var secretErr error
 	f.secrets, secretErr = conf.ReadSecrets(l.Store, p)
 	return f, errors.Join(err, loadErr, files.IgnoreNotExist(ownErr),
@@ -84,6 +85,7 @@ func (l *Launcher) examineBuilt(ctx context.Context, k *netsetup.Kernel, p profi
 		network.RefuseNetwork(p, others),
 		lan.RefuseTaken(p, others),
 		network.RefusePorts(k, p, f.external, own, others),
+		inUse(),
 	)
 }
 

@@ -99,8 +99,11 @@ func moved(b *box.Box, now netip.Addr) string {
 	return fmt.Sprintf("the box is at %s, the host leads to %s", now, b.Addr)
 }
 
-// Repair repairs the host's way to a box, and returns a line for each fault.
+// Repair repairs the host's way to a box, and returns a line for each fault; none for a box elsewhere.
 func Repair(s *box.Store, b *box.Box) ([]string, error) {
+	if !b.OnLAN() {
+		return nil, nil
+	}
 	drift, err := Drift(b)
 	if err != nil || len(drift) == 0 {
 		return nil, err

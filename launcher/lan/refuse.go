@@ -2,9 +2,11 @@ package lan
 
 import (
 	"fmt"
+	"net/netip"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/netsetup"
 	"boxrun/netsetup/lan"
 	"boxrun/profiles"
@@ -33,12 +35,18 @@ func look(p profiles.Profile) (lan.Parent, error) {
 	case parent.Loops:
 		return parent, fault.Refused("name a device that \"ip link\" shows, such as that of \"ip route show default\"",
 			"%s: network.parent: %s has no LAN: it is the loopback device", p.File, name)
+	case !parent.Ethernet:
+		return parent, fault.Refused("name an Ethernet device that \"ip link\" shows", "%s: network.parent: %s is no Ethernet, which devices of "+
+			"boxes need", p.File, name)
 	case parent.Port:
 		return parent, fault.Refused("name the bridge or the bond itself", "%s: network.parent: %s is a port of a bridge or a bond, and "+
 			"takes no device of a box", p.File, name)
 	case parent.Has(p.Network.Address.Addr()):
 		return parent, fault.Refused("choose an address that nobody has", "%s: network.address: %s is the host's own", p.File,
 			p.Network.Address.Addr())
+	case !parent.Up:
+		return parent, fault.Refused(fmt.Sprintf("\"ip link set %s up\", and see that it is up after a boot", name),
+			"%s: network.parent: %s is down", p.File, name)
 	}
 	return parent, nil
 }
@@ -72,4 +80,34 @@ func RefuseTaken(p profiles.Profile, others []*box.Box) error {
 		}
 	}
 	return nil
+}
+
+// InUse starts to ask the LAN who has the address of a profile, and returns the wait for an answer: the error is an
+// ErrRefused that names the MAC of a stranger. Nobody is asked for the address that own, the box of the profile, has, nor for
+// one that the host knows to be taken.
+func InUse(p profiles.Profile, own *box.Box, others []*box.Box) (wait func() error) {
+	parent, err := Parent(p)
+	addr := p.Network.Address.Addr()
+	kept := own != nil && own.OnLAN() && own.Addr == addr && own.Alive()
+	if err != nil || parent == "" || !addr.IsValid() || kept || RefuseTaken(p, others) != nil {
+		return func() error { return nil }
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- refuseInUse(p, parent, addr) }()
+	return func() error { return <-answer }
+}
+
+// refuseInUse asks the LAN of a device by the device, and by the host's way to boxes there: to the boxes of other programs
+// on this host, the kernel passes nothing from the device itself.
+func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
+	devices := []string{parent}
+	if way := (lan.Way{Parent: parent}).Device(); files.Exists("/sys/class/net/" + way) {
+		devices = append(devices, way)
+	}
+	mac, err := lan.Asked(addr, devices...)
+	if err != nil || mac == nil {
+		return err
+	}
+	return fault.Refused("choose an address that nobody has, or find out by its MAC who has this one",
+		"%s: network.address: %s is in use on the LAN of %s, by %s", p.File, addr, parent, mac)
 }

@@ -18,7 +18,7 @@ import (
 // the rules, the names boxes know of each other, and the name servers. Repair returns a line for each fault.
 func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
-		lines, err := RepairLAN(s, b)
+		lines, err := lan.Repair(s, b)
 		servers, serversErr := conf.TellServers(ctx, s, b)
 		return append(lines, servers...), cmp.Or(err, serversErr)
 	}
@@ -36,14 +36,6 @@ func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) (
 	}
 	servers, err := conf.TellServers(ctx, s, b)
 	return slices.Concat(shared, rules, names, servers), err
-}
-
-// RepairLAN repairs the host's way to a box on the LAN, and returns a line for each fault; none for a box elsewhere.
-func RepairLAN(s *box.Store, b *box.Box) ([]string, error) {
-	if !b.OnLAN() {
-		return nil, nil
-	}
-	return lan.Repair(s, b)
 }
 
 // RepairShared repairs the network a box shares with other boxes.

@@ -258,7 +258,8 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, 
 		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
 		return cmp.Or(undoEach(k, own), errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name))))
 	}
-	if err := errors.Join(lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
+	_, wayErr := lan.Sweep(others)
+	if err := errors.Join(wayErr, lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
 		return err
 	}
 	if err := fault.Each(StateOf(s, name, len(others) == 0), files.Removal.Do); err != nil || len(others) == 0 {
@@ -389,8 +390,7 @@ func Unneeded(s *box.Store, boxes []*box.Box) []string {
 
 // lower undoes the plan of a box, and the shared network that none of boxes needs.
 func lower(s *box.Store, k *netsetup.Kernel, boxes []*box.Box, own ...netsetup.Plan) error {
-	_, err := lan.Sweep(boxes)
-	return errors.Join(err, undo(s, k, own, Unneeded(s, boxes)))
+	return undo(s, k, own, Unneeded(s, boxes))
 }
 
 // undo undoes plans of boxes, and after them the plans with the undo logs files, notes what stays, and removes the logs.
