@@ -88,6 +88,10 @@ func testDualStack(t *testing.T, l *lab) {
 	if got := l.driftOfAll(); got != "" {
 		t.Errorf("drift:\n%s", got)
 	}
+	nstest.Shell(t, "ip -6 addr flush dev sbr0 scope link")
+	if got, want := l.driftOfAll(), "sbr0 lacks the address fe80::858:aff:fe16:1/64"; got != want {
+		t.Errorf("without its link-local address alone: got\n%s\nwant\n%s", got, want)
+	}
 }
 
 var dualSubnet = mustPrefix("fd42::/64")

@@ -7,6 +7,7 @@ import (
 
 	"boxrun/netsetup/six"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -169,28 +170,42 @@ func (a *Address) check(k *Kernel) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	on := false
-	if link != nil {
-		on, err = six.OnLink(k.link, link, a.Prefix)
+	var drift []string
+	for _, p := range a.wanted(link) {
+		on := false
+		if link != nil {
+			on, err = six.OnLink(k.link, link, p)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !on {
+			drift = append(drift, fmt.Sprintf("%s lacks the address %s", a.Device, p))
+		}
 	}
-	if on || err != nil {
-		return nil, err
-	}
-	return []string{fmt.Sprintf("%s lacks the address %s", a.Device, a.Prefix)}, nil
+	return drift, nil
 }
 
-// ensure puts the link-local address of a bridge of boxrun's back as well: whoever flushed the one address has flushed both,
-// and the host asks for the MACs of boxes from there.
+// wanted returns the address, and of a bridge of boxrun's the link-local address as well, which the kernel makes with the
+// bridge: the host asks for the MACs of boxes from there. link is nil for a device that is not there.
+func (a *Address) wanted(link netlink.Link) []netip.Prefix {
+	if link == nil || link.Attrs().Alias != bridgeAlias(a.Device) {
+		return []netip.Prefix{a.Prefix}
+	}
+	return []netip.Prefix{a.Prefix, six.LinkLocal(link.Attrs().HardwareAddr)}
+}
+
 func (a *Address) ensure(k *Kernel) error {
 	link, err := k.link.LinkByName(a.Device)
 	if err != nil {
 		return err
 	}
-	err = six.AddTo(k.link, link, a.Prefix)
-	if err == nil && link.Attrs().Alias == bridgeAlias(a.Device) {
-		err = six.AddTo(k.link, link, six.LinkLocal(link.Attrs().HardwareAddr))
+	for _, p := range a.wanted(link) {
+		if err := six.AddTo(k.link, link, p); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 func (a *Address) undo(k *Kernel) error {
