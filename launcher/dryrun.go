@@ -219,12 +219,18 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 	return slices.Concat(lines, limits.TypedAtStart(w.box), rules), err
 }
 
-// typedRules returns the commands for the box's own rules on the host; nil for a box without a bridge. The first
-// reads the PID of the box's init from Apptainer's record of the box, the second finds the host's end of the box's veth
-// pair, and the third lets users of the box ping.
+// typedRules returns the commands for the box's own rules on the host, or for the host's way to a box on the LAN; nil for
+// other boxes. The first reads the PID of the box's init from Apptainer's record of the box, and the next lets users of the
+// box ping. On a bridge, one between the two finds the host's end of the box's veth pair.
 func typedRules(b *box.Box) ([]string, error) {
+	pid := fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record))
+	ping := fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups)
+	if b.OnLAN() {
+		way, err := lan.Typed(b)
+		return append([]string{pid, ping}, way...), err
+	}
 	if !b.Bridged() {
-		return lan.Typed(b)
+		return nil, nil
 	}
 	rules, err := network.BoxRules(b)
 	if err == nil {
@@ -239,10 +245,10 @@ func typedRules(b *box.Box) ([]string, error) {
 		inside = six.Commands()
 	}
 	return slices.Concat([]string{
-		fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record)),
+		pid,
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
 			`/iflink)" /sys/class/net/*/ifindex)))`,
-		fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups),
+		ping,
 	}, inside, netsetup.Ports(rules).Commands()), nil
 }
 
@@ -307,7 +313,7 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	way, err := lan.TypedRepair(b)
+	way, err := lan.TypedRepair(k, b)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	entry, entryErr := mendEntry(ctx, r.l.Store, b)
 	servers, serversErr = append(servers, entry...), errors.Join(serversErr, entryErr)
 	if !b.Bridged() {
-		way, err := lan.Repair(r.l.Store, b)
+		way, err := lan.Repair(r.l.Store, r.k, b)
 		return append(servers, way...), errors.Join(serversErr, err)
 	}
 	if bridge := b.Profile.Network.Bridge; !slices.Contains(r.bridges, bridge) {

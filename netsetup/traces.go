@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/lan"
 	"boxrun/netsetup/leases"
 	"boxrun/netsetup/routing"
 	"boxrun/netsetup/rules"
@@ -66,7 +67,7 @@ func FindTraces(k *Kernel) (Traces, error) {
 		lookups, routes := facts.Owned()
 		found.Lookups, found.Routes = append(found.Lookups, lookups...), append(found.Routes, routes...)
 	}
-	found.Unmanaged = tracedManagers()
+	found.Unmanaged = slices.DeleteFunc(tracedManagers(), func(u Unmanaged) bool { return u.Way }) // those go with their ways
 	var bridgesErr, leasesErr error
 	found.Leases, leasesErr = reservationsBelow(leases.CNI)
 	found.Bridges, found.Guarded, bridgesErr = k.tracedBridges(found.Rules)
@@ -135,6 +136,7 @@ func (k *Kernel) tracedBridges(traces []Trace) (made, guarded []string, err erro
 	for _, l := range links {
 		name := l.Attrs().Name
 		switch {
+		case lan.IsWay(l): // goes with the boxes on its LAN
 		case strings.HasPrefix(l.Attrs().Alias, rules.MarkPrefix):
 			made = append(made, name)
 		case slices.ContainsFunc(traces, func(t Trace) bool { return t.guards() && t.Owner == name }):

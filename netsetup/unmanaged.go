@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/rules"
+
 	"github.com/godbus/dbus/v5"
 )
 
@@ -18,7 +20,8 @@ import (
 // bridge. The manager knows a veth by its name, as the CNI plugin makes names: veth and eight hexadecimal digits.
 type Unmanaged struct {
 	Manager string   `json:"manager"`           // the name of its unit
-	Bridge  string   `json:"bridge"`            // the step is a part of the plan of this bridge
+	Bridge  string   `json:"bridge"`            // the step is a part of the plan of this bridge, or of this Way
+	Way     bool     `json:"way,omitempty"`     // a macvlan device, by which the host reaches boxes on a LAN
 	Found   bool     `json:"found,omitempty"`   // somebody else's bridge: only the veths are boxrun's
 	Missing []string `json:"missing,omitempty"` // directories that did not exist before, the deepest first
 }
@@ -32,6 +35,33 @@ const (
 // UnmanagedPrefix begins the names of the files, so that the files sort before the files of most sites. The bridge's name
 // follows.
 const UnmanagedPrefix = "00-boxrun-"
+
+// wayPrefix begins what follows UnmanagedPrefix for a way: a bridge with the name of a way has another file.
+const wayPrefix = "+"
+
+// UnmanagedWay returns the plan that has the installed managers leave alone the device by which the host reaches boxes on a
+// LAN. The plan can be undone without a log.
+func UnmanagedWay(device string) Plan {
+	steps := unmanaged(Network{Bridge: device}.LookManagers())
+	for i := range steps {
+		u := &steps[i]
+		u.Way = true
+		u.Missing = []string{filepath.Dir(u.String())} // an empty directory is nobody's
+	}
+	return Plan{Owner: rules.MarkPrefix + device, Managers: steps}
+}
+
+// UnmanagedWays returns the devices that managers have been told of by UnmanagedWay.
+func UnmanagedWays() []string {
+	var devices []string
+	for _, u := range tracedManagers() {
+		if u.Way {
+			devices = append(devices, u.Bridge)
+		}
+	}
+	slices.Sort(devices)
+	return slices.Compact(devices)
+}
 
 // LookManagers notes in n which managers are installed.
 func (n Network) LookManagers() Network {
@@ -57,25 +87,31 @@ func unmanaged(n Network) []Unmanaged {
 
 // String returns the path of the file.
 func (u *Unmanaged) String() string {
-	if u.Manager == networkManager {
-		return "/run/NetworkManager/conf.d/" + UnmanagedPrefix + u.Bridge + ".conf"
+	name := UnmanagedPrefix + u.Bridge
+	if u.Way {
+		name = UnmanagedPrefix + wayPrefix + u.Bridge
 	}
-	return "/run/systemd/network/" + UnmanagedPrefix + u.Bridge + ".network"
+	if u.Manager == networkManager {
+		return "/run/NetworkManager/conf.d/" + name + ".conf"
+	}
+	return "/run/systemd/network/" + name + ".network"
 }
 
 // text is "" where there is nothing to tell the manager: of veths NetworkManager's own rules know.
 func (u *Unmanaged) text() string {
 	remark := "# Written by boxrun, which removes it with the last box on " + u.Bridge + ".\n"
-	names := "veth" + strings.Repeat("[0-9a-f]", 8)
+	kinds, names := "bridge veth", "veth"+strings.Repeat("[0-9a-f]", 8)
 	switch {
 	case u.Manager == networkManager && u.Found:
 		return ""
 	case u.Manager == networkManager:
 		return remark + fmt.Sprintf("[device-boxrun-%s]\nmatch-device=interface-name:=%[1]s\nmanaged=0\n", u.Bridge)
+	case u.Way:
+		kinds, names = "macvlan", u.Bridge
 	case !u.Found:
 		names = u.Bridge + " " + names
 	}
-	return remark + "[Match]\nKind=bridge veth\nName=" + names + "\n\n[Link]\nUnmanaged=yes\n"
+	return remark + "[Match]\nKind=" + kinds + "\nName=" + names + "\n\n[Link]\nUnmanaged=yes\n"
 }
 
 // commands reload a manager that runs.
@@ -98,7 +134,7 @@ func (u *Unmanaged) commands() (up, down []string) {
 
 func (u *Unmanaged) record(k *Kernel) error {
 	link, err := k.linkByName(u.Bridge)
-	u.Found = link != nil && link.Attrs().Alias != bridgeAlias(u.Bridge)
+	u.Found = !u.Way && link != nil && link.Attrs().Alias != bridgeAlias(u.Bridge)
 	u.Missing = nil
 	for path := u.String(); absent(filepath.Dir(path), filepath.Base(path)); path = filepath.Dir(path) {
 		u.Missing = append(u.Missing, filepath.Dir(path))
@@ -173,7 +209,9 @@ func tracedManagers() []Unmanaged {
 		before, after, _ := strings.Cut(u.String(), "*")
 		files, _ := filepath.Glob(u.String()) // a fixed pattern is never malformed
 		for _, file := range files {
-			u.Bridge, u.Missing = strings.TrimSuffix(strings.TrimPrefix(file, before), after), []string{filepath.Dir(file)}
+			name := strings.TrimSuffix(strings.TrimPrefix(file, before), after)
+			u.Bridge, u.Way = strings.CutPrefix(name, wayPrefix)
+			u.Missing = []string{filepath.Dir(file)}
 			found = append(found, u)
 		}
 	}

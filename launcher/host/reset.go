@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
@@ -35,6 +36,7 @@ type reset struct {
 	strays  []*box.Box         // running instances of boxrun's, with a record or without
 	others  []string           // devices of others on bridges made by boxrun
 	traces  netsetup.Traces    // of boxrun's name in the host's network
+	ways    []string           // devices by which the host reaches boxes on a LAN
 	setup   []string           // files of a host setup
 	units   []string           // files of units, in an order fit for removal
 }
@@ -50,6 +52,7 @@ func lookReset(l *launcher.Launcher, k *netsetup.Kernel, unread []string) (reset
 	var strayErr, traceErr, setupErr, unitErr error
 	r.strays, r.others, strayErr = l.Strays(k, unread)
 	r.traces, traceErr = netsetup.FindTraces(k)
+	r.ways = lan.Traces()
 	r.setup, setupErr = netsetup.SetupFiles(etc)
 	r.units, unitErr = units.Files()
 	return r, errors.Join(strayErr, traceErr, setupErr, unitErr)
@@ -182,7 +185,8 @@ func (r reset) removeTraces() error {
 		return err
 	}
 	bridges := append(traces.Names(), profiles.Default().Network.Bridge)
-	err = errors.Join(traces.Remove(r.k), fault.Each(bridges, func(bridge string) error {
+	_, wayErr := lan.Sweep(r.k, nil)
+	err = errors.Join(wayErr, traces.Remove(r.k), fault.Each(bridges, func(bridge string) error {
 		zone := netsetup.Plan{Zone: &netsetup.Zone{Device: bridge}}
 		return zone.Undo(r.k)
 	}))
@@ -273,7 +277,7 @@ func (r reset) stopCommands() []string {
 	if len(lines) > 0 {
 		anyway = " || true"
 	}
-	for _, line := range r.traces.Commands() {
+	for _, line := range append(r.traces.Commands(), lan.TypedTraces(r.ways)...) {
 		lines = append(lines, line+anyway)
 	}
 	return lines

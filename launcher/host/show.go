@@ -10,6 +10,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/network"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
@@ -37,7 +38,16 @@ func Show(l *launcher.Launcher, ps []profiles.Profile) ([]netsetup.Holding, erro
 		}
 		held = append(held, more...)
 	}
+	boxes, _ := l.All() // of unreadable records unread tells
+	ways, abandonedWays, err := lan.Held(k, boxes)
+	if err != nil {
+		return held, err
+	}
+	held = append(held, ways...)
 	left, err := leftBehind(k, plans)
+	for _, device := range abandonedWays {
+		left = append(left, abandoned(device, "macvlan device "+device))
+	}
 	units, unitErr := units.Files()
 	if err := cmp.Or(err, unitErr); err != nil {
 		return held, err

@@ -1,6 +1,8 @@
 package lan
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,16 +16,20 @@ import (
 // Device is the name of the device inside a box, as Apptainer names the first.
 const Device = "eth0"
 
-// WayTo returns the host's way to a box, to the address on record.
+// WayTo returns the host's way to a box, to the address on record. A host without an address on the LAN does not know which
+// addresses the LAN lends: no way leads to one that a box has given itself.
 func WayTo(b *box.Box) (lan.Way, error) {
 	parent, err := lan.LookParent(b.Parent)
-	return lan.Way{Parent: b.Parent, MAC: stableMAC("mac of the way to boxes on " + b.Parent), Box: b.Addr,
-		Host: parent.Host(b.Addr)}, err
+	way := lan.Way{Parent: b.Parent, MAC: stableMAC("mac of the way to boxes on " + b.Parent), Box: b.Addr, Host: parent.Host(b.Addr)}
+	if len(parent.Addrs) == 0 && !b.Profile.Network.Address.IsValid() {
+		way.Box = netip.Addr{}
+	}
+	return way, err
 }
 
 // Follow looks up what address the box has, and leads the host there. The error is ErrNoAddress where the address of the
 // profile is not there: the box has taken it away.
-func Follow(s *box.Store, b *box.Box) error {
+func Follow(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	addr, err := present(b)
 	if err != nil {
 		return err
@@ -35,6 +41,9 @@ func Follow(s *box.Store, b *box.Box) error {
 		}
 	}
 	way, err := WayTo(b)
+	if err == nil {
+		err = netsetup.UnmanagedWay(way.Device()).Apply(k) // before the device that managers would take
+	}
 	if err != nil {
 		return err
 	}
@@ -61,10 +70,10 @@ func present(b *box.Box) (netip.Addr, error) {
 }
 
 // lent returns the address that a box has given itself. An address that the LAN does not lend is an ErrNoAddress: the host
-// would send the box what is meant for others.
+// would send the box what is meant for others. A host without an address on the LAN sends nothing there.
 func lent(b *box.Box, addr netip.Addr) (netip.Addr, error) {
 	parent, err := lan.LookParent(b.Parent)
-	if err == nil && !parent.Lends(addr) {
+	if err == nil && len(parent.Addrs) > 0 && !parent.Lends(addr) {
 		err = &fault.Problem{Kind: netsetup.ErrNoAddress,
 			Text: fmt.Sprintf("%s has given itself the address %s, which the LAN of %s does not lend", b.Name, addr, b.Parent),
 			Hint: "name the address of the box as network.address, or see what its DHCP client was given"}
@@ -73,7 +82,7 @@ func lent(b *box.Box, addr netip.Addr) (netip.Addr, error) {
 }
 
 // Drift returns a line for each thing out of place of a box on the LAN.
-func Drift(b *box.Box) ([]string, error) {
+func Drift(k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	now, err := present(b)
 	if err != nil {
 		return nil, err
@@ -82,10 +91,12 @@ func Drift(b *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if now == b.Addr {
-		return way.Drift()
+	if now != b.Addr {
+		return []string{moved(b, now)}, nil
 	}
-	return []string{moved(b, now)}, nil
+	managed, managedErr := netsetup.UnmanagedWay(way.Device()).Drift(k)
+	drift, err := way.Drift()
+	return append(managed, drift...), cmp.Or(managedErr, err)
 }
 
 // moved is the line for a box at another address than the way leads to.
@@ -100,19 +111,29 @@ func moved(b *box.Box, now netip.Addr) string {
 }
 
 // Repair repairs the host's way to a box, and returns a line for each fault; none for a box elsewhere.
-func Repair(s *box.Store, b *box.Box) ([]string, error) {
+func Repair(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.OnLAN() {
 		return nil, nil
 	}
-	drift, err := Drift(b)
+	drift, err := Drift(k, b)
 	if err != nil || len(drift) == 0 {
 		return nil, err
 	}
-	return drift, Follow(s, b)
+	return drift, Follow(s, k, b)
 }
 
 // Sweep takes away the ways on the host that none of boxes needs, and returns a line for each.
-func Sweep(boxes []*box.Box) ([]string, error) { return lan.Sweep(ways(boxes)) }
+func Sweep(k *netsetup.Kernel, boxes []*box.Box) ([]string, error) {
+	needed := ways(boxes)
+	swept, err := lan.Sweep(needed)
+	errs := []error{err}
+	for _, device := range netsetup.UnmanagedWays() {
+		if !slices.ContainsFunc(needed, func(w lan.Way) bool { return w.Device() == device }) {
+			errs = append(errs, netsetup.UnmanagedWay(device).Undo(k))
+		}
+	}
+	return swept, errors.Join(errs...)
+}
 
 // ways returns the ways to boxes, for their devices and addresses.
 func ways(boxes []*box.Box) []lan.Way {
@@ -131,15 +152,15 @@ func Typed(b *box.Box) ([]string, error) {
 		return nil, nil
 	}
 	way, err := WayTo(b)
-	return way.Commands(), err
+	return append(netsetup.UnmanagedWay(way.Device()).Commands(), way.Commands()...), err
 }
 
 // TypedRepair returns what a person would type for the repair of a running box.
-func TypedRepair(b *box.Box) ([]string, error) {
+func TypedRepair(k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.OnLAN() {
 		return nil, nil
 	}
-	drift, err := Drift(b)
+	drift, err := Drift(k, b)
 	if err != nil || len(drift) == 0 {
 		return nil, err
 	}
@@ -151,6 +172,9 @@ func TypedUndo(b *box.Box, others []*box.Box) []string {
 	if !b.OnLAN() {
 		return nil
 	}
-	same := func(w lan.Way) bool { return w.Parent == b.Parent }
-	return lan.Way{Parent: b.Parent, Box: b.Addr}.UndoCommands(!slices.ContainsFunc(ways(others), same))
+	way := lan.Way{Parent: b.Parent, Box: b.Addr}
+	if slices.ContainsFunc(ways(others), func(w lan.Way) bool { return w.Parent == b.Parent }) {
+		return way.UndoCommands(false)
+	}
+	return append(way.UndoCommands(true), netsetup.UnmanagedWay(way.Device()).UndoCommands()...)
 }

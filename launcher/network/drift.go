@@ -71,7 +71,7 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 	}
 	if b.OnLAN() {
 		var err error
-		if all, err = lan.Drift(b); err != nil {
+		if all, err = lan.Drift(v.kernel, b); err != nil {
 			return all, err
 		}
 	}

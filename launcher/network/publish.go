@@ -128,7 +128,7 @@ func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err 
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if b.OnLAN() {
 		letPing(s, b)
-		return lan.Follow(s, b)
+		return lan.Follow(s, k, b)
 	}
 	if !b.Bridged() {
 		return nil

@@ -18,7 +18,7 @@ import (
 // the rules, the names boxes know of each other, and the name servers. Repair returns a line for each fault.
 func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
 	if !b.Bridged() {
-		lines, err := lan.Repair(s, b)
+		lines, err := lan.Repair(s, k, b)
 		servers, serversErr := conf.TellServers(ctx, s, b)
 		return append(lines, servers...), cmp.Or(err, serversErr)
 	}

@@ -258,7 +258,7 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, 
 		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
 		return cmp.Or(undoEach(k, own), errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name))))
 	}
-	_, wayErr := lan.Sweep(others)
+	_, wayErr := lan.Sweep(k, others)
 	if err := errors.Join(wayErr, lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
 		return err
 	}
@@ -344,7 +344,7 @@ func Clean(ctx context.Context, s *box.Store, k *netsetup.Kernel) ([]string, err
 	for _, name := range devices {
 		lines = append(lines, "removed what a killed doctor left: "+name)
 	}
-	ways, wayErr := lan.Sweep(boxes)
+	ways, wayErr := lan.Sweep(k, boxes)
 	lowerErr := lower(s, k, boxes)
 	names, nameErr := conf.TellNames(s)
 	return slices.Concat(lines, ways, names), errors.Join(sweepErr, deviceErr, wayErr, lowerErr, nameErr)

@@ -181,16 +181,26 @@ func (w Way) make(h *netlink.Handle) (netlink.Link, error) {
 	return w.link(h)
 }
 
+// IsWay reports whether a link is the device of a way.
+func IsWay(link netlink.Link) bool { return link.Type() == "macvlan" && link.Attrs().Alias == alias }
+
+// Devices returns the names of the devices of ways on the host.
+func Devices() []string {
+	paths, _ := filepath.Glob("/sys/class/net/" + prefix + "*") // a fixed pattern is never malformed
+	var devices []string
+	for _, path := range paths {
+		if have, err := os.ReadFile(path + "/ifalias"); err == nil && strings.TrimSpace(string(have)) == alias {
+			devices = append(devices, filepath.Base(path))
+		}
+	}
+	return devices
+}
+
 // Sweep takes away the devices of ways, and their routes, that no way among needed has, and returns a line for each.
 func Sweep(needed []Way) ([]string, error) {
-	paths, _ := filepath.Glob("/sys/class/net/" + prefix + "*") // a fixed pattern is never malformed
 	var swept []string
 	var errs []error
-	for _, path := range paths {
-		name := filepath.Base(path)
-		if have, err := os.ReadFile(path + "/ifalias"); err != nil || strings.TrimSpace(string(have)) != alias {
-			continue
-		}
+	for _, name := range Devices() {
 		here := slices.DeleteFunc(slices.Clone(needed), func(w Way) bool { return w.Device() != name })
 		lines, err := sweep(name, here)
 		swept, errs = append(swept, lines...), append(errs, err)
