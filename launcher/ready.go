@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,16 +16,16 @@ import (
 	"boxrun/launcher/say"
 )
 
-// await waits until the box is ready, and stores in up.Failed which units failed at boot. o.Timeout, where set,
-// replaces the timeout of the profile. A box that is not ready in time stays up; the error is then ErrNotReady.
-func (l *Launcher) await(ctx context.Context, b *box.Box, o UpOptions, up *Up) error {
+// await waits until the box is ready, and stores in up.Failed which units failed at boot. A box that is not ready in time
+// stays up; the error is then ErrNotReady.
+func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration, up *Up) error {
 	want := b.Profile.Ready
 	addr, err := b.ReadyAddr()
 	if err != nil {
 		return err
 	}
 	r := guest.Readiness{
-		Init: b.Init, Addr: addr, Timeout: *cmp.Or(o.Timeout, &want.Timeout),
+		Init: b.Init, Addr: addr, Timeout: timeout,
 		Units: want.Units, TCP: want.TCP, HTTP: want.HTTP, Live: l.Live, Tail: l.tailOf(b),
 	}
 	up.Failed, err = r.Wait(ctx)

@@ -217,7 +217,11 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 	}
 	var err error
 	if !u.o.NoWait {
-		err = u.await(ctx, b, u.o, up)
+		began, timeout := time.Now(), *cmp.Or(u.o.Timeout, &b.Profile.Ready.Timeout)
+		err = lan.AwaitLease(ctx, u.Store, u.k, b, timeout, u.Live)
+		if err == nil {
+			err = u.await(ctx, b, timeout-time.Since(began), up)
+		}
 		u.times.Done("waited until the box was ready")
 		if err == nil {
 			err = u.runHooks(ctx, b, u.p)

@@ -63,6 +63,11 @@ func NewWithNeighbours(ctx context.Context, progress func(string)) (*Host, error
 	return newHost(ctx, neighboursRecipe(), progress)
 }
 
+// NewLending is New for a host with dnsmasq, which lends addresses.
+func NewLending(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, lendingRecipe(), progress)
+}
+
 // NewEquipped is New for a host with systemd-machined, which D-Bus starts when asked, and with shells that complete.
 func NewEquipped(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, equippedRecipe(), progress)

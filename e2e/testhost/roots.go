@@ -79,6 +79,11 @@ func equippedRecipe() recipe {
 	return besideHost("equipped", "systemd-container,bash-completion,zsh,fish", "")
 }
 
+// lendingRecipe makes the host with a DHCP server.
+func lendingRecipe() recipe {
+	return besideHost("lending", "dnsmasq-base", "")
+}
+
 // rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
 func rivalsRecipe() recipe {
 	return besideHost("rivals", "podman,crun,netavark,systemd-container", rivalsFinish)

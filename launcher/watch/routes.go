@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"boxrun/launcher/box"
+	"boxrun/netsetup/lan"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -52,7 +53,7 @@ func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len <= 1 // VPN clients route halves of the world
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		link, err := netlink.LinkDeserialize(nil, m.Data)
-		return err == nil && (w.isBridge(link.Attrs().Name) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)
+		return err == nil && (w.isBridge(link.Attrs().Name) || lan.IsWay(link) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)
 	}
 	return false
 }

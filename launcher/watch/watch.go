@@ -28,6 +28,7 @@ type watcher struct {
 	log     io.Writer     // of the repairs
 	changed chan struct{} // buffered: changes while nobody listens count once
 	failed  chan error    // the error of a failed source
+	lans    lans
 }
 
 // A source starts to tell the watcher of changes of one kind, and goes on until ctx ends. Its error is of the start; a
@@ -39,7 +40,7 @@ type source func(ctx context.Context, w *watcher) error
 func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1), lans: lans{}}
 	for _, open := range []source{watchRoutes, watchRules, watchResolvers, watchFirewalld} {
 		if err := open(ctx, w); err != nil {
 			return err
@@ -88,6 +89,9 @@ func (w *watcher) loop(ctx context.Context) error {
 		}
 		w.drain()
 		w.repair(ctx)
+		if err := w.lans.follow(ctx, w); err != nil {
+			return err
+		}
 	}
 }
 
