@@ -51,7 +51,9 @@ func (l *Launcher) look(ctx context.Context, p profiles.Profile) (facts, error) 
 	path, err := apptainer.Look()
 	if err == nil {
 		f.apptainer = path
-		siteErr = f.lookSite(ctx, p.Network.Bridge)
+		if siteErr = f.lookSite(ctx, p.Network.Bridge); siteErr == nil {
+			siteErr = lan.RefusePlugins(ctx, p, path, f.siteText)
+		}
 	}
 	if f.external, externalErr = network.ExternalAtStart(p.Network); externalErr == nil {
 		f.mtu, mtuErr = network.BridgeMTU(p.Network, f.external)

@@ -2,12 +2,16 @@ package apptainer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Conflist holds the keys that boxrun reads of the configuration of a CNI network.
@@ -61,12 +65,47 @@ func LeaseDirs(site, conf, bridge string) []string {
 
 // conflists returns the site's own conflists.
 func conflists(site, conf string) []string {
-	dir := filepath.Join(filepath.Dir(site), "network")
-	for line := range strings.Lines(conf) {
-		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "cni configuration path" {
-			dir = cmp.Or(strings.TrimSpace(value), dir)
-		}
-	}
+	dir := cmp.Or(Directive(conf, "cni configuration path"), filepath.Join(filepath.Dir(site), "network"))
 	files, _ := filepath.Glob(filepath.Join(dir, "*.conflist")) // the pattern is well-formed but for a strange directory
 	return files
+}
+
+// Directive returns the value of a directive in conf, the text of an apptainer.conf; "" for none.
+func Directive(conf, name string) (found string) {
+	for line := range strings.Lines(conf) {
+		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == name {
+			found = cmp.Or(strings.TrimSpace(value), found)
+		}
+	}
+	return found
+}
+
+// Missing returns the CNI plugins among wanted that Apptainer will not find, and the directory that lacks the fewest of them.
+// libexec is LIBEXECDIR of the build, set the "cni plugin path" of the site's apptainer.conf, "" for none; all is looked at below
+// root.
+func Missing(root, libexec, set string, wanted ...string) (missing []string, where string) {
+	// The default directories of Apptainer, Debian and Fedora.
+	dirs := []string{filepath.Join(libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"}
+	if set != "" {
+		dirs = []string{set}
+	}
+	missing, where = wanted, strings.Join(dirs, ", ")
+	for _, dir := range dirs {
+		absent := slices.DeleteFunc(slices.Clone(wanted), func(plugin string) bool {
+			return unix.Access(filepath.Join(root, dir, plugin), unix.X_OK) == nil
+		})
+		if len(absent) < len(missing) {
+			missing, where = absent, dir
+		}
+	}
+	return missing, where
+}
+
+// Libexec returns LIBEXECDIR of the build of the apptainer at path.
+func Libexec(ctx context.Context, path string) (string, error) {
+	out, err := exec.CommandContext(ctx, path, "buildcfg", "LIBEXECDIR").Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the CNI plugins: running %s buildcfg LIBEXECDIR: %w", path, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,21 +195,7 @@ func (h hostLooks) plugins(context.Context) Check {
 	if err != nil {
 		return skip("apptainer cannot be asked")
 	}
-	// The default directories of Apptainer, Debian and Fedora.
-	dirs := []string{filepath.Join(a.Libexec, "apptainer/cni"), "/usr/lib/cni", "/usr/libexec/cni"}
-	if dir := a.conf("cni plugin path"); dir != "" {
-		dirs = []string{dir}
-	}
-	wanted := []string{"bridge", "host-local"}
-	missing, where := wanted, strings.Join(dirs, ", ")
-	for _, dir := range dirs {
-		absent := slices.DeleteFunc(slices.Clone(wanted), func(plugin string) bool {
-			return unix.Access(filepath.Join(h.root, dir, plugin), unix.X_OK) == nil
-		})
-		if len(absent) < len(missing) {
-			missing, where = absent, dir
-		}
-	}
+	missing, where := apptainer.Missing(h.root, a.Libexec, a.conf("cni plugin path"), "bridge", "host-local")
 	if len(missing) == 0 {
 		return pass("bridge and host-local in %s", where)
 	}

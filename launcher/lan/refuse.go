@@ -1,9 +1,12 @@
 package lan
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
+	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
@@ -110,4 +113,39 @@ func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
 	}
 	return fault.Refused("choose an address that nobody has, or find out by its MAC who has this one",
 		"%s: network.address: %s is in use on the LAN of %s, by %s", p.File, addr, parent, mac)
+}
+
+// RefusePlugins refuses a box on the LAN where Apptainer lacks a CNI plugin of its conflist. path is that of the command,
+// conf the text of the site's apptainer.conf.
+func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) error {
+	if p.Network.Mode != profiles.LANMode {
+		return nil
+	}
+	libexec, err := apptainer.Libexec(ctx, path)
+	if err != nil {
+		return err
+	}
+	wanted := []string{"macvlan"}
+	if p.Network.Address.IsValid() {
+		wanted = append(wanted, "static")
+	}
+	missing, where := apptainer.Missing("/", libexec, apptainer.Directive(conf, "cni plugin path"), wanted...)
+	if len(missing) == 0 {
+		return nil
+	}
+	return fault.Refused("install the package containernetworking-plugins, or set \"cni plugin path\" in apptainer.conf",
+		"%s: network.mode: \"lan\" needs what Apptainer lacks: no %s in %s", p.File, strings.Join(missing, " and "), where)
+}
+
+// Cautions returns a caution for a box on a LAN that is known to drop its packets.
+func Cautions(b *box.Box) ([]fault.Caution, error) {
+	if !b.OnLAN() {
+		return nil, nil
+	}
+	why := lan.Drops("/", b.Parent)
+	if why == "" {
+		return nil, nil
+	}
+	return []fault.Caution{{Text: "nobody but this host may reach the box: " + why,
+		Hint: "use network.mode = \"bridge\" and publish ports, or name another card as network.parent"}}, nil
 }
