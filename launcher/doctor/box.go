@@ -12,7 +12,9 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/lan"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
 	"boxrun/launcher/storage"
@@ -39,6 +41,9 @@ func (b boxLooks) list() []look {
 	}
 	if machine.Wanted(b.Box) {
 		looks = append(looks, one(b.Name, "machine", b.machine))
+	}
+	if b.OnLAN() {
+		looks = append(looks, look{b.Name, "LAN", withKernel(b.store, b.lan)})
 	}
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.PortsFor(b.Addr) {
@@ -136,6 +141,26 @@ func (b boxLooks) address(context.Context) Check {
 		return fail("the box has no IPv6, or not alone from boxrun", network.RepairCommand, "in the box %s", strings.Join(inside, "; "))
 	}
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
+}
+
+// lan says whether the host leads to the box at its address, and whether the LAN is known to drop packets of the box.
+func (b boxLooks) lan(k *netsetup.Kernel) []Check {
+	drift, err := lan.Drift(k, b.Box)
+	if errors.Is(err, netsetup.ErrNoAddress) {
+		return []Check{fail("nobody reaches it", fault.HintOf(err), "%v", err)}
+	}
+	said, cautionErr := lan.Cautions(b.Box)
+	switch err := cmp.Or(err, cautionErr); {
+	case err != nil:
+		return []Check{broken(err)}
+	case len(drift) > 0:
+		return []Check{fail("the host does not reach it", network.RepairCommand, "%s", strings.Join(drift, "; "))}
+	case !b.Addr.IsValid():
+		return []Check{warn("nobody reaches it", "boxrun logs "+b.Name, "no DHCP client in the box has got an address of the LAN of %s", b.Parent)}
+	case len(said) > 0:
+		return []Check{warn("the box has a MAC of its own", said[0].Hint, "%s", said[0].Text)}
+	}
+	return []Check{pass("%s on the LAN of %s, and the host leads there", b.Addr, b.Parent)}
 }
 
 // rules compares the rules and devices made for the box with its plan.

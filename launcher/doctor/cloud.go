@@ -6,12 +6,13 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
+	"boxrun/netsetup/site"
 )
 
 // hintCloud adds a check for each box with ports and without failures, if the host is a machine in a cloud. A cloud
 // filters packets before they reach the machine, and no look from inside the machine can see this.
 func (f *facts) hintCloud(checks []Check, boxes []*box.Box) []Check {
-	cloud := f.cloud()
+	cloud := site.Cloud(f.root)
 	if cloud == "" {
 		return checks
 	}
@@ -22,22 +23,6 @@ func (f *facts) hintCloud(checks []Check, boxes []*box.Box) []Check {
 		}
 	}
 	return checks
-}
-
-// cloud returns the name of the cloud the host is in, or "".
-func (f *facts) cloud() string {
-	for _, file := range []string{"sys_vendor", "product_version", "product_name", "bios_vendor", "chassis_asset_tag"} {
-		text, _ := f.line("sys/class/dmi/id/" + file) // missing on many machines
-		for _, c := range []struct{ mark, name string }{
-			{"amazon", "Amazon EC2"}, {"google", "Google Cloud"}, {"openstack", "OpenStack"},
-			{"7783-7084-3265-9085-8269-3286-77", "Microsoft Azure"},
-		} {
-			if strings.Contains(strings.ToLower(text), c.mark) {
-				return c.name
-			}
-		}
-	}
-	return ""
 }
 
 // securityGroup warns of ports without any connection so far. The box has passed all checks on this host.
