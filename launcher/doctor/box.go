@@ -149,8 +149,8 @@ func (b boxLooks) lan(k *netsetup.Kernel) []Check {
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		return []Check{fail("nobody reaches it", fault.HintOf(err), "%v", err)}
 	}
-	said, cautionErr := lan.Cautions(b.Box)
-	switch err := cmp.Or(err, cautionErr); {
+	said := lan.Cautions(b.Parent)
+	switch {
 	case err != nil:
 		return []Check{broken(err)}
 	case len(drift) > 0:

@@ -6,6 +6,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
+	"boxrun/launcher/lan"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -55,7 +56,12 @@ func profileLook(l *launcher.Launcher, p profiles.Profile) look {
 			if err := l.Refuse(ctx, k, p); err != nil {
 				return failures(err, "boxrun up refuses it")
 			}
-			return []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
+			checks := []Check{warn("nothing keeps it from coming up", "boxrun up "+p.Name, "the box is not up")}
+			parent, _ := lan.Parent(p) // as Refuse has looked
+			for _, c := range lan.Cautions(parent) {
+				checks = append(checks, warn("the box will have a MAC of its own", c.Hint, "%s", c.Text).named("LAN"))
+			}
+			return checks
 		})(ctx)
 	}}
 }

@@ -17,7 +17,7 @@ import (
 const Device = "eth0"
 
 // WayTo returns the host's way to a box, to the address on record. A host without an address on the LAN does not know which
-// addresses the LAN lends: no way leads to one that a box has given itself.
+// addresses the LAN lends: no way leads to an address given by the box to itself.
 func WayTo(b *box.Box) (lan.Way, error) {
 	parent, err := lan.LookParent(b.Parent)
 	way := lan.Way{Parent: b.Parent, MAC: stableMAC("mac of the way to boxes on " + b.Parent), Box: b.Addr, Host: parent.Host(b.Addr)}
@@ -42,7 +42,7 @@ func Follow(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	}
 	way, err := WayTo(b)
 	if err == nil {
-		err = netsetup.UnmanagedWay(way.Device()).Apply(k) // before the device that managers would take
+		err = netsetup.UnmanagedWay(way.Device()).Apply(k) // before managers can take the device
 	}
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 )
 
 // Held returns what the ways to boxes hold on the host, a device once for all boxes on its LAN; and abandoned, the devices
-// of ways that lead to none of boxes.
+// of ways to none of boxes.
 func Held(k *netsetup.Kernel, boxes []*box.Box) (held []netsetup.Holding, abandoned []string, err error) {
 	var known []string
 	for _, way := range ways(boxes) {
@@ -32,14 +32,14 @@ func Held(k *netsetup.Kernel, boxes []*box.Box) (held []netsetup.Holding, abando
 	return held, slices.DeleteFunc(Traces(), isKnown), nil
 }
 
-// Traces returns the devices of ways on the host, found without records, and those that only a file is left of.
+// Traces returns the devices of ways on the host, found without records, and devices of which only a file is left.
 func Traces() []string {
 	devices := append(lan.Devices(), netsetup.UnmanagedWays()...)
 	slices.Sort(devices)
 	return slices.Compact(devices)
 }
 
-// TypedTraces returns what a person would type to take the ways away that Traces returned.
+// TypedTraces returns what a person would type to take away the ways returned by Traces.
 func TypedTraces(devices []string) []string {
 	var lines []string
 	for _, device := range devices {

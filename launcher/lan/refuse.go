@@ -86,8 +86,8 @@ func RefuseTaken(p profiles.Profile, others []*box.Box) error {
 }
 
 // InUse starts to ask the LAN who has the address of a profile, and returns the wait for an answer: the error is an
-// ErrRefused that names the MAC of a stranger. Nobody is asked for the address that own, the box of the profile, has, nor for
-// one that the host knows to be taken.
+// ErrRefused with the MAC of a stranger. Nobody is asked for the present address of own, the box of the profile, nor for an
+// address known to be taken.
 func InUse(p profiles.Profile, own *box.Box, others []*box.Box) (wait func() error) {
 	parent, err := Parent(p)
 	addr := p.Network.Address.Addr()
@@ -115,7 +115,7 @@ func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
 		"%s: network.address: %s is in use on the LAN of %s, by %s", p.File, addr, parent, mac)
 }
 
-// RefusePlugins refuses a box on the LAN where Apptainer lacks a CNI plugin of its conflist. path is that of the command,
+// RefusePlugins refuses a box on the LAN where Apptainer lacks a CNI plugin of its conflist. path is of the command,
 // conf the text of the site's apptainer.conf.
 func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) error {
 	if p.Network.Mode != profiles.LANMode {
@@ -137,15 +137,15 @@ func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) e
 		"%s: network.mode: \"lan\" needs what Apptainer lacks: no %s in %s", p.File, strings.Join(missing, " and "), where)
 }
 
-// Cautions returns a caution for a box on a LAN that is known to drop its packets.
-func Cautions(b *box.Box) ([]fault.Caution, error) {
-	if !b.OnLAN() {
-		return nil, nil
+// Cautions returns a caution for a device known to drop packets of boxes on its LAN; none for "", a box elsewhere.
+func Cautions(parent string) []fault.Caution {
+	if parent == "" {
+		return nil
 	}
-	why := lan.Drops("/", b.Parent)
+	why := lan.Drops("/", parent)
 	if why == "" {
-		return nil, nil
+		return nil
 	}
 	return []fault.Caution{{Text: "nobody but this host may reach the box: " + why,
-		Hint: "use network.mode = \"bridge\" and publish ports, or name another card as network.parent"}}, nil
+		Hint: "use network.mode = \"bridge\" and publish ports, or name another card as network.parent"}}
 }

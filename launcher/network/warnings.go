@@ -55,7 +55,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
 		{cautionsOfListeners, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
-		{lan.Cautions, "the LAN may drop packets of the box"},
+		{func(b *box.Box) ([]fault.Caution, error) { return lan.Cautions(b.Parent), nil }, ""},
 		{Obstacles, "the host's own settings may be in the way"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfFirewalls(k, b) }, "other firewalls of this host may be in the way"},
 	} {
