@@ -27,13 +27,14 @@ func WayTo(b *box.Box) (lan.Way, error) {
 	return way, err
 }
 
-// Follow looks up what address the box has, and leads the host there. The error is ErrNoAddress where the address of the
+// Follow looks up what address the box has, and leads the host there, and no longer to where the box was. The error is ErrNoAddress where the address of the
 // profile is not there: the box has taken it away.
 func Follow(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	addr, err := present(b)
 	if err != nil {
 		return err
 	}
+	left := lan.Way{Parent: b.Parent, Box: b.Addr}
 	if addr != b.Addr {
 		b.Addr = addr
 		if err := s.Save(b); err != nil {
@@ -47,7 +48,10 @@ func Follow(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	if err != nil {
 		return err
 	}
-	return way.Ensure()
+	if left.Box == way.Box {
+		left.Box = netip.Addr{}
+	}
+	return cmp.Or(way.Ensure(), left.Leave())
 }
 
 // present returns the address that the box has now; zero while a DHCP client in the box has none yet.

@@ -218,6 +218,12 @@ func TestFollow(t *testing.T) {
 	drifts("")
 	takes("192.0.2.61")
 	drifts("the box is at 192.0.2.61, the host leads to 192.0.2.60")
+	if err := Follow(s, k, b); err != nil {
+		t.Error(err)
+	}
+	if got := nstest.Run(t, "ip", "route", "show", "dev", "lan-eth0"); !strings.HasPrefix(got, "192.0.2.61 ") || strings.Contains(got, "192.0.2.60") {
+		t.Errorf("the host leads by %s", got)
+	}
 	for _, addr := range []string{"198.51.100.7", "192.0.2.1"} {
 		takes(addr)
 		if err := Follow(s, k, b); !errors.Is(err, netsetup.ErrNoAddress) || !strings.Contains(err.Error(), addr) {
@@ -225,7 +231,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	nstest.Shell(t, "ip -n leased addr flush dev eth0")
-	drifts("the box had the address 192.0.2.60, and has none now")
+	drifts("the box had the address 192.0.2.61, and has none now")
 	if got := Traces(); fmt.Sprint(got) != "[lan-eth0]" {
 		t.Errorf("Traces: %v", got)
 	}

@@ -184,6 +184,21 @@ func (w Way) make(h *netlink.Handle) (netlink.Link, error) {
 // IsWay reports whether a link is the device of a way.
 func IsWay(link netlink.Link) bool { return link.Type() == "macvlan" && link.Attrs().Alias == alias }
 
+// Leave takes away the route to the box, which has another address now. A way without a box has none.
+func (w Way) Leave() error {
+	h := dump.OfHost()
+	link, err := w.link(h)
+	if err != nil || link == nil || !w.Box.IsValid() {
+		return err
+	}
+	to := net.IPNet{IP: w.Box.AsSlice(), Mask: net.CIDRMask(32, 32)}
+	err = h.RouteDel(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &to, Scope: netlink.SCOPE_LINK})
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("deleting the route to %s: %w", w.Box, err)
+	}
+	return nil
+}
+
 // Devices returns the names of the devices of ways on the host.
 func Devices() []string {
 	paths, _ := filepath.Glob("/sys/class/net/" + prefix + "*") // a fixed pattern is never malformed
