@@ -21,7 +21,7 @@ func networkd(match string) string {
 func (h host) managed(want string) {
 	h.t.Helper()
 	got := eventually(3*time.Second, func() string {
-		got := h.sh("networkctl --no-legend | grep -E 'sbr0|veth' || true")
+		got := h.sh("networkctl --no-legend | grep -E 'sbr0|veth|lan-' || true")
 		if strings.Count(got, want) == strings.Count(got, "\n") && got != "" {
 			return ""
 		}
@@ -52,19 +52,20 @@ func TestNetworkdLeavesBoxesAlone(t *testing.T) {
 			h := bootHost(t, c.boot)
 			h.serve(h.probe, "serve", "client", "tcp/:6001")
 			h.sh(networkd(c.match))
+			h.profile("lanweb", "image = \"builtin:hello\"\n[network]\nmode = \"lan\"\naddress = \"192.0.2.50/24\"\n")
 			before := h.dump()
-			h.must("boxrun", "up", "web")
+			h.must("boxrun", "up", "web", "lanweb")
 			h.managed("unmanaged")
 			h.reaches()
 			for _, act := range []string{"networkctl reload", "systemctl restart systemd-networkd", "systemctl stop systemd-networkd; systemctl start systemd-networkd"} {
 				h.sh(act)
 				h.managed("unmanaged")
 				h.reaches()
-				if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {
+				if got := h.must("boxrun", "status", "web") + h.must("boxrun", "status", "lanweb"); strings.Contains(got, "drifted") {
 					t.Errorf("after %s, status says\n%s", act, got)
 				}
 			}
-			h.must("boxrun", "down", "web")
+			h.must("boxrun", "down", "web", "lanweb")
 			h.same(before, stays()...)
 			h.sh("ip link add veth0123abcd type veth peer name other0; ip link set veth0123abcd up")
 			h.sh("for i in $(seq 60); do networkctl --no-legend | grep 'veth0123abcd.*config' && exit 0; sleep 0.05; done; networkctl; exit 1")
