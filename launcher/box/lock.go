@@ -71,10 +71,11 @@ func inPlace(f *os.File) bool {
 	return os.SameFile(mine, there)
 }
 
-// waitLock tries to lock f until ctx ends, every 20 ms at the most: a blocking flock could not be cancelled.
+// waitLock tries to lock f every 5 ms until ctx ends: a blocking flock could not be cancelled. Who has waited for long looks
+// as often as who has just come, and so gets the lock as likely.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	told := ""
-	for began := time.Now(); ; {
+	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
@@ -83,7 +84,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 			onWait(who)
 			told = who
 		}
-		if err := process.Sleep(ctx, process.Pause(began, time.Millisecond, 20*time.Millisecond)); err != nil {
+		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}
