@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,20 +20,24 @@ import (
 )
 
 // bootID is what BootID has read.
-var bootID atomic.Pointer[string] //nolint:gochecknoglobals // the same for all of a process
+var bootID struct { //nolint:gochecknoglobals // the same for all of a process
+	sync.Mutex
+	id string
+}
 
 // BootID returns the host's boot ID, different for each boot. The kernel is asked once.
 func BootID() (string, error) {
-	if id := bootID.Load(); id != nil {
-		return *id, nil
+	bootID.Lock()
+	defer bootID.Unlock()
+	if bootID.id != "" {
+		return bootID.id, nil
 	}
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("reading the boot id: %w", err)
 	}
-	id := strings.TrimSpace(string(text))
-	bootID.Store(&id)
-	return id, nil
+	bootID.id = strings.TrimSpace(string(text))
+	return bootID.id, nil
 }
 
 // Process is a process of this boot. The start time tells a process from a later process with the same number.
