@@ -180,11 +180,7 @@ func (l *Launcher) stop(ctx context.Context, k *netsetup.Kernel, b *box.Box, tim
 	}
 	stopping, end := context.WithCancel(ctx)
 	var ahead sync.WaitGroup
-	ahead.Go(func() {
-		if network.LowerAhead(stopping, l.Store, k, b) {
-			b.Ports = b.Ports.WithoutFlows()
-		}
-	})
+	ahead.Go(func() { network.LowerAhead(stopping, l.Store, k, b) })
 	killed, err = guest.Stop(ctx, b.Init, b.Master, b.Cgroup, timeout, l.Live)
 	if err != nil {
 		end() // the box may run on, and with it the wait for its end

@@ -496,6 +496,30 @@ func TestUndoByTheKernel(t *testing.T) {
 	})
 }
 
+// TestBridgeGoesAhead takes a bridge away with the veth of the last box still on it, and leaves one with another port.
+func TestBridgeGoesAhead(t *testing.T) {
+	onBackend(t, "nft", func(t *testing.T, h *testHost) {
+		h.up()
+		nstest.Shell(t, "ip link add other0 type veth peer name other1")
+		there := func() bool {
+			link, err := h.k.linkByName("sbr0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return link != nil
+		}
+		for _, c := range []struct {
+			ports string
+			want  bool
+		}{{"ip link set other0 master sbr0", true}, {"ip link set other0 nomaster", false}} {
+			nstest.Shell(t, c.ports)
+			if err := errors.Join(UndoAll(h.k, h.plans[1].Ahead("veth8"))...); err != nil || there() != c.want {
+				t.Errorf("%s: %v; bridge there: %v, want %v", c.ports, err, there(), c.want)
+			}
+		}
+	})
+}
+
 // TestWithdrawOfOtherRules removes nothing by rules that are not the kernel's any more.
 func TestWithdrawOfOtherRules(t *testing.T) {
 	onBackend(t, "nft", func(t *testing.T, h *testHost) {

@@ -60,7 +60,7 @@ func (p Plan) OnlyRules() Plan {
 // Ahead returns what can be undone while Apptainer still takes the network of the last box down: the rules, with the
 // setting that they guard, and a bridge of boxrun's, on which the box's veth may still be.
 func (p Plan) Ahead(veth string) Plan {
-	ahead := p.OnlyRules()
+	ahead := p.OnlyRules().WithoutFlows()
 	ahead.Localnet = p.Localnet
 	if p.Device != nil && p.Device.Found == nil {
 		device := *p.Device

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
@@ -80,14 +81,20 @@ func DecodeState(text []byte, v any) error {
 }
 
 // decodeAtOnce is DecodeState where there is nothing to complain of, in half the time: it reads the envelope and the state
-// in it by the same pass. A text in which the word "state" is missing would leave v as it is.
+// in it by the same pass. A text in which the word "state" is missing would leave v as it is, and so does every other
+// text that is not whole.
 func decodeAtOnce(text []byte, v any) bool {
+	read := reflect.New(reflect.TypeOf(v).Elem())
 	e := struct {
 		Version int `json:"version"`
 		State   any `json:"state"`
-	}{State: v}
+	}{State: read.Interface()}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	return bytes.Contains(text, []byte(`"state"`)) && d.Decode(&e) == nil && e.Version == stateVersion && e.State != nil &&
+	whole := bytes.Contains(text, []byte(`"state"`)) && d.Decode(&e) == nil && e.Version == stateVersion && e.State != nil &&
 		len(bytes.TrimSpace(text[d.InputOffset():])) == 0
+	if whole {
+		reflect.ValueOf(v).Elem().Set(read.Elem())
+	}
+	return whole
 }

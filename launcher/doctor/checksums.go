@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -32,7 +34,7 @@ func (b boxLooks) unsummed(r transfer.Result, off directions) (Check, bool) {
 		return fail(why, b.summed(directions{true, off.out}), "%d of %d packets into the box arrive with a wrong checksum", r.In.Wrong, r.In.Packets()), true
 	case r.Noted:
 		return fail(why, b.summed(directions{off.in, true}), "packets out of the box do not arrive, but for those that need no checksum"), true
-	case r.Err != nil && r.In.Unfinished > 0:
+	case hung(r.Err) && r.In.Unfinished > 0:
 		return fail(why, b.summed(directions{true, off.out}), "a connection opened and then hung: %d of %d packets into the box have no checksum yet, and are not taken",
 			r.In.Unfinished, r.In.Packets()), true
 	case off.out && r.Out.Unfinished > 0, off.in && r.In.Unfinished > 0:
@@ -40,6 +42,12 @@ func (b boxLooks) unsummed(r transfer.Result, off directions) (Check, bool) {
 			r.Out.Unfinished, r.In.Unfinished), true
 	}
 	return Check{}, false
+}
+
+// hung reports whether a transfer ended because nothing came any more.
+func hung(err error) bool {
+	var timed net.Error
+	return errors.As(err, &timed) && timed.Timeout()
 }
 
 // setOffload begins the fix by summed.

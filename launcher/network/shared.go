@@ -1,7 +1,6 @@
 package network
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -204,32 +203,37 @@ func settle(file string) error {
 }
 
 // LowerAhead undoes what no box but b needs as soon as the init of b has ended, as far as that can go while Apptainer takes
-// down the network of b itself. The rules are read while b stops. LowerAhead reports whether nothing of the rules of b, and
-// no connection of b, is left; what fails here is done by Forget, and told.
-func LowerAhead(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) bool {
+// down the network of b itself. The rules are read while b stops. Connections are left to Forget: until the network of b is
+// gone, packets of b make new ones. Forget undoes all of it again, and tells what fails.
+func LowerAhead(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) {
 	if !b.Bridged() {
-		return false
+		return
 	}
 	netsetup.ReadAhead(k, b.Ports)
 	if b.Init.Wait(ctx) != nil {
-		return false
+		return
 	}
 	unlock, err := s.LockNetwork(ctx)
 	if err != nil {
-		return false
+		return
 	}
 	defer unlock()
-	return netsetup.UndoAll(k, append([]netsetup.Plan{b.Ports.OnlyRules()}, sharedAhead(s, b)...)...)[0] == nil
+	netsetup.UndoAll(k, append([]netsetup.Plan{b.Ports.OnlyRules().WithoutFlows()}, sharedAhead(s, b)...)...)
 }
 
-// sharedAhead returns what of the shared network can be undone ahead, if no box but b needs it.
+// sharedAhead returns what of the shared network can be undone ahead, if no box but b needs it. In its log it is pending from
+// then on: an up that comes before Forget puts it in place, and mends nothing.
 func sharedAhead(s *box.Store, b *box.Box) (plans []netsetup.Plan) {
 	others, err := s.Others(b.Name)
 	if err != nil || len(s.Lost()) > 0 {
 		return nil
 	}
 	for _, file := range Unneeded(s, others) {
-		if plan, err := ReadPlan(file); err == nil {
+		plan, err := ReadPlan(file)
+		if err != nil {
+			continue
+		}
+		if plan.Pending = true; box.WriteJSON(file, plan) == nil {
 			plans = append(plans, plan.Ahead(b.Veth))
 		}
 	}
@@ -247,19 +251,27 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, 
 	}
 	defer unlock()
 	others, err := s.Others(name)
-	if errors.Is(err, box.ErrUnreadable) {
+	lost := s.Lost()
+	switch {
+	case errors.Is(err, box.ErrUnreadable):
 		s.Notef("stays: the network that boxes share: %v", err)
-		return cmp.Or(undoEach(k, own), files.RemoveIfThere(s.BoxFile(name)))
-	}
-	if err != nil {
+		return inTurn(
+			func() error { return undoEach(k, own) },
+			func() error { return files.RemoveIfThere(s.BoxFile(name)) })
+	case err != nil:
 		return err
-	}
-	if lost := s.Lost(); len(lost) > 0 {
+	case len(lost) > 0:
 		s.Notef("stays: the network that boxes share: %v", box.LostProblem(lost[0]))
-		return cmp.Or(undoEach(k, own), errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name))))
+		return inTurn(
+			func() error { return undoEach(k, own) },
+			func() error { return errors.Join(Sweep(s, k, others), files.RemoveIfThere(s.BoxFile(name))) })
+	}
+	known := others
+	if len(own) > 0 {
+		known = append(slices.Clone(others), &box.Box{Name: name}) // lower undoes the rules of the box
 	}
 	_, wayErr := lan.Sweep(k, others)
-	if err := errors.Join(wayErr, lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
+	if err := errors.Join(wayErr, Sweep(s, k, known), lower(s, k, others, own...)); err != nil {
 		return err
 	}
 	if err := fault.Each(StateOf(s, name, len(others) == 0), files.Removal.Do); err != nil || len(others) == 0 {
@@ -267,6 +279,16 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, 
 	}
 	_, err = conf.TellNames(s)
 	return err
+}
+
+// inTurn does one thing after the other, until one fails.
+func inTurn(acts ...func() error) error {
+	for _, do := range acts {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func undoEach(k *netsetup.Kernel, plans []netsetup.Plan) error {

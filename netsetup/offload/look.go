@@ -64,11 +64,12 @@ func OfHost() (Need, error) {
 }
 
 // LookBy returns what the devices need at the end of routes of either family, but for boxrun's own bridges. A device with an
-// address has a route to the network of the address. Every device has one to its neighbours, which is no uplink's.
+// address has a route to the network of the address. Every device has one to its neighbours, and in older kernels one for
+// multicast, which are no uplink's.
 func LookBy(eth *ethtool.Ethtool, h *netlink.Handle, routes []netlink.Route) (Need, error) {
 	routes = slices.DeleteFunc(slices.Clone(routes), func(r netlink.Route) bool {
 		dst := dump.PrefixOf(r.Dst).Addr()
-		return dst.Is6() && dst.IsLinkLocalUnicast()
+		return dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsMulticast())
 	})
 	var devices []Uplink
 	for _, index := range routing.DefaultLinks(routes, 128) {

@@ -36,7 +36,7 @@ func (m Memory) NFT() (string, error) {
 		}
 	}
 	said, err := Run("", "nft", "-j", "list", "ruleset")
-	passing := slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`}, func(word string) bool { return strings.Contains(said, word) })
+	passing := slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`, `"iif"`, `"oif"`}, func(word string) bool { return strings.Contains(said, word) })
 	if now, late := generation(); numbered && err == nil && late == nil && now == before && !passing {
 		m.keep("nft", now, said)
 	}

@@ -57,6 +57,7 @@ type batch struct {
 	generation uint32
 	family     byte // of the next message
 	messages   []byte
+	last       int // where the last message begins
 	count      uint32
 }
 
@@ -128,19 +129,18 @@ func attribute(kind int, name string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.
 
 // add adds a message of nftables.
 func (b *batch) add(message int, of ...*nl.RtAttr) {
-	b.append(unix.NFNL_SUBSYS_NFTABLES<<8|message, unix.NLM_F_ACK, b.family, 0, of...)
+	b.append(unix.NFNL_SUBSYS_NFTABLES<<8|message, b.family, 0, of...)
 }
 
 // append adds a message of nfnetlink, with the message's number in the batch as its sequence number.
-func (b *batch) append(kind, flags int, family byte, resource uint16, of ...*nl.RtAttr) {
+func (b *batch) append(kind int, family byte, resource uint16, of ...*nl.RtAttr) {
 	body := binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
 	for _, a := range of {
 		body = append(body, a.Serialize()...)
 	}
 	b.count++
-	header := unix.NlMsghdr{
-		Len: uint32(unix.SizeofNlMsghdr + len(body)), Type: uint16(kind), Flags: uint16(unix.NLM_F_REQUEST | flags), Seq: b.count,
-	}
+	b.last = len(b.messages)
+	header := unix.NlMsghdr{Len: uint32(unix.SizeofNlMsghdr + len(body)), Type: uint16(kind), Flags: unix.NLM_F_REQUEST, Seq: b.count}
 	b.messages, _ = binary.Append(b.messages, binary.NativeEndian, header) // a fixed size is never an error
 	b.messages = append(b.messages, body...)
 }
@@ -150,11 +150,12 @@ func (b *batch) send() error {
 	if b.count == 0 {
 		return errOtherwise
 	}
+	binary.NativeEndian.PutUint16(b.messages[b.last+flagsAt:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	whole := batch{}
-	whole.append(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES,
+	whole.append(unix.NFNL_MSG_BATCH_BEGIN, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES,
 		nl.NewRtAttr(unix.NFNL_BATCH_GENID, binary.BigEndian.AppendUint32(nil, b.generation)))
 	whole.messages = append(whole.messages, b.messages...)
-	whole.append(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	whole.append(unix.NFNL_MSG_BATCH_END, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
@@ -166,13 +167,17 @@ func (b *batch) send() error {
 	if err := unix.Sendto(socket.GetFd(), whole.messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("sending a removal to nftables: %w", err)
 	}
-	return acknowledged(socket, b.count)
+	return acknowledged(socket)
 }
 
-// acknowledged waits for the answers to so many messages. The kernel answers after the transaction; after an error the
+// flagsAt is where a header of netlink has the flags.
+const flagsAt = 6
+
+// acknowledged waits for the answer to the last message of a transaction, or for the first error: of others the kernel tells
+// unasked, and a socket has room for some 250 answers. The kernel answers after the transaction; after an error the
 // transaction has not been.
-func acknowledged(socket *nl.NetlinkSocket, count uint32) error {
-	for count > 0 {
+func acknowledged(socket *nl.NetlinkSocket) error {
+	for {
 		answers, _, err := socket.Receive()
 		if err != nil {
 			return fmt.Errorf("waiting for nftables: %w", err)
@@ -184,8 +189,7 @@ func acknowledged(socket *nl.NetlinkSocket, count uint32) error {
 			if code := int32(binary.NativeEndian.Uint32(a.Data)); code != 0 {
 				return fmt.Errorf("nftables refuses message %d of a removal: %w", a.Header.Seq, syscall.Errno(-code))
 			}
-			count--
+			return nil
 		}
 	}
-	return nil
 }
