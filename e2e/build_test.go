@@ -128,7 +128,7 @@ func (b builder) lives() {
 	b.version("two")
 	b.tells([]string{"the definition has changed", "up --build"}, "boxrun", "status", "site")
 	b.tells([]string{"build:   the definition has changed"}, "boxrun", "diff", "site")
-	b.tells([]string{"building " + b.image + ": the definition has changed", "site: starts anew: its image changed since the start\n", "started"},
+	b.tells([]string{"building " + b.image + ": the definition has changed", "site: starts anew: its image changed since the start; what it wrote to its root, a tmpfs, goes\n", "started"},
 		"boxrun", "up", "--build", "site")
 	b.runs("two")
 	b.alone()
@@ -151,7 +151,7 @@ func (b builder) isForced() {
 	b.tells([]string{"image:   replaced since the start"}, "boxrun", "diff", "site")
 	b.tells([]string{", and stays as it is\n", "its image was replaced", "--replace"}, "boxrun", "up", "site")
 	b.runs("two")
-	b.tells([]string{"site: starts anew: its image changed since the start\n", "started"}, "boxrun", "up", "--replace", "site")
+	b.tells([]string{"site: starts anew: its image changed since the start; what it wrote to its root, a tmpfs, goes\n", "started"}, "boxrun", "up", "--replace", "site")
 	b.runs("three")
 }
 

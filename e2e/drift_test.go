@@ -161,10 +161,13 @@ func TestPoweroffInside(t *testing.T) {
 	h.same(before, stays()...)
 }
 
-// flushAtStart makes every start of a box flush all rules of the host.
+// flushAtStart makes every start of a box flush all rules of the host, once the first rules of the box are there.
 const flushAtStart = `cat > /usr/local/bin/apptainer << 'END'
 #!/bin/bash
-case "$*" in *"instance start"*) nft flush ruleset ;; esac
+case "$*" in *"instance start"*)
+	for i in {1..500}; do iptables-save -t nat | grep -q BOXRUN-DN- && break; sleep 0.01; done
+	nft flush ruleset ;;
+esac
 exec -a apptainer /usr/bin/apptainer "$@"
 END
 chmod 755 /usr/local/bin/apptainer`

@@ -228,7 +228,7 @@ boxrun logs tmpfs; journalctl -q; grep -r '' /root/.apptainer; find /run/boxrun 
 	h.sh(`boxrun status --json tmpfs | jq -e '.changed == ["secrets"]'; boxrun status --json kept | jq -e '.changed == ["secrets"]'; boxrun status --json other | jq -e '.changed == []'`)
 	h.gives("profile:   secrets.password: the file has changed\n", "boxrun", "diff", "tmpfs")
 	h.gives(`{"name":"tmpfs","profile":[],"secrets":["password"],"image":"","definition":"","drift":[]}`+"\n", "sh", "-c", "boxrun diff --json tmpfs | jq -c")
-	h.tells([]string{"tmpfs: starts anew: its secrets changed since the start\n"}, "boxrun", "up", "--replace", "tmpfs")
+	h.tells([]string{"tmpfs: starts anew: its secrets changed since the start; what it wrote to its root, a tmpfs, goes\n"}, "boxrun", "up", "--replace", "tmpfs")
 	h.gives("hunter-three\n", "boxrun", "exec", "tmpfs", "--", "cat", "/etc/secrets/password")
 
 	h.sh("pid=$(jq .state.init.pid /run/boxrun/boxes/kept.json); kill -9 $pid; while kill -0 $pid 2> /dev/null; do sleep 0.01; done")

@@ -105,7 +105,7 @@ func TestReplaceTakesUpAChangedProfile(t *testing.T) {
 		t.Errorf("up alone: %v, want the box left alone and a word about --replace", r)
 	}
 	h.tellsOfAChangedPort()
-	h.tells([]string{"boxrun: web: starts anew: its profile changed since the start\n", "web: started "}, "boxrun", "up", "--replace", "web")
+	h.tells([]string{"boxrun: web: starts anew: its profile changed since the start; what it wrote to its root, a tmpfs, goes\n", "web: started "}, "boxrun", "up", "--replace", "web")
 	h.client("curl", "-sS", "-m", "5", "http://192.0.2.1:81/")
 	if now := boxes(h)[0].PID; now == pid {
 		t.Errorf("a changed box was not replaced: pid %d", pid)

@@ -282,7 +282,7 @@ func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
 		return Up{}, context.Cause(ctx)
 	}
 	if len(words) > 0 {
-		u.Notef("%s: starts anew%s: its %s changed since the start", b.Name, b.Loses(), strings.Join(words, " and its "))
+		u.Notef("%s: starts anew: its %s changed since the start%s", b.Name, strings.Join(words, " and its "), b.Loses())
 	}
 	b.Anew = true
 	_, killed := u.clear(ctx, u.k, b, *cmp.Or(u.o.StopTimeout, &b.Profile.Systemd.StopTimeout))

@@ -39,13 +39,13 @@ func (b *Box) Overlay() string {
 	return b.Profile.Storage.Overlay
 }
 
-// Loses says behind "starts anew" what goes with the box's memory: what the box wrote to a root of tmpfs. Loses is "" where
-// nothing goes.
+// Loses says behind a word of a start anew what goes with the box's memory: what the box wrote to a root of tmpfs. Loses is ""
+// where nothing goes.
 func (b *Box) Loses() string {
 	if b.Profile.Storage.Root != "tmpfs" {
 		return ""
 	}
-	return " without what it wrote to its root, a tmpfs"
+	return "; what it wrote to its root, a tmpfs, goes"
 }
 
 // SameBoot reports whether the box was started in this boot of the host.
