@@ -37,4 +37,4 @@ section mounts
 cut -d ' ' -f 4- /proc/1/mountinfo | sort
 section processes
 processes=$(ps -e --no-headers -o ppid:1,args) # in a pipe it could see what is about to become sort, as [sh]
-printf '%s\n' "$processes" | sort
+printf '%s\n' "$processes" | grep -v '^1 \[(sd-close)\]' | sort # systemd closes sockets by processes of its own

@@ -361,7 +361,7 @@ func TestTriedTellsOfTimeouts(t *testing.T) {
 
 // What a transfer tells of checksums, and what is to be set for it beside what is set.
 func TestUnsummed(t *testing.T) {
-	hung := errors.New("i/o timeout")
+	hung := fmt.Errorf("reading: %w", os.ErrDeadlineExceeded)
 	for _, c := range []struct {
 		result transfer.Result
 		off    directions
