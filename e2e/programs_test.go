@@ -20,10 +20,10 @@ func TestProgramsStarted(t *testing.T) {
 		{"first up", []string{"boxrun", "up", "counted"}, 4, 51, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 23, 2},
 		{"once more", []string{"boxrun", "up", "counted"}, 0, 23, 2},
-		{"ps", []string{"boxrun", "ps"}, 0, 13, 1},
-		{"status", []string{"boxrun", "status", "counted"}, 0, 17, 2},
-		{"repair", []string{"boxrun", "repair"}, 0, 11, 1},
-		{"down", []string{"boxrun", "down", "counted"}, 2, 7, 3},
+		{"ps", []string{"boxrun", "ps"}, 0, 14, 1},
+		{"status", []string{"boxrun", "status", "counted"}, 0, 18, 2},
+		{"repair", []string{"boxrun", "repair"}, 0, 12, 1},
+		{"down", []string{"boxrun", "down", "counted"}, 2, 5, 3},
 	} {
 		got := h.counted(c.argv...)
 		if got.start != (c.name == "first up") || len(got.before) > 0 {
