@@ -271,7 +271,8 @@ func Forget(ctx context.Context, s *box.Store, k *netsetup.Kernel, name string, 
 		known = append(slices.Clone(others), &box.Box{Name: name}) // lower undoes the rules of the box
 	}
 	_, wayErr := lan.Sweep(k, others)
-	if err := errors.Join(wayErr, Sweep(s, k, known), lower(s, k, others, own...)); err != nil {
+	// What others left goes before the chains that they share; what is left of the box, as after a power cut, goes last.
+	if err := errors.Join(wayErr, Sweep(s, k, known), lower(s, k, others, own...), Sweep(s, k, others)); err != nil {
 		return err
 	}
 	if err := fault.Each(StateOf(s, name, len(others) == 0), files.Removal.Do); err != nil || len(others) == 0 {
