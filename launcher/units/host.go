@@ -146,22 +146,29 @@ func (h *Host) unitProperty(ctx context.Context, unit, name string) (value any, 
 	return value, err
 }
 
-// StartedAt returns when systemd started the process of a service, as of CLOCK_MONOTONIC; 0 where systemd does not say.
+// StartedAt returns when systemd started the process of a service, as of CLOCK_MONOTONIC; 0 where systemd does not say within
+// a second. systemd says so when the command of the start has ended, which an up need not wait for.
 func StartedAt(ctx context.Context, service string) time.Duration {
 	h, err := Dial(ctx)
 	if err != nil {
 		return 0
 	}
 	defer h.Close()
-	var microseconds uint64
-	_ = h.Ask(ctx, func(ctx context.Context) error {
-		p, err := h.GetUnitTypePropertyContext(ctx, service, "Service", "ExecMainStartTimestampMonotonic")
-		if err == nil {
-			microseconds, _ = p.Value.Value().(uint64)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for {
+		var microseconds uint64
+		err := h.Ask(ctx, func(ctx context.Context) error {
+			p, err := h.GetUnitTypePropertyContext(ctx, service, "Service", "ExecMainStartTimestampMonotonic")
+			if err == nil {
+				microseconds, _ = p.Value.Value().(uint64)
+			}
+			return err
+		})
+		if err != nil || microseconds > 0 || process.Sleep(ctx, 10*time.Millisecond) != nil {
+			return time.Duration(microseconds) * time.Microsecond
 		}
-		return err
-	})
-	return time.Duration(microseconds) * time.Microsecond
+	}
 }
 
 // unitTimeout is how long systemd may take to end a service without processes.
