@@ -51,12 +51,12 @@ func TestHabits(t *testing.T) {
 		"machinectl, systemd-nspawn": {
 			"login web": "boxrun shell", "poweroff web": "boxrun down", "reboot web": "boxrun restart", "terminate web": "boxrun down --timeout 0",
 			"show web": "boxrun status", "copy-to web /a /b": "boxrun cp", "bind web /srv": "binds = ", "list-images": "boxrun profile list",
-			"image-status web": "boxrun profile list", "clone web www": "yours to copy or remove", "set-limit web 2G": "boxrun profile list", "clean": "boxrun kept list",
+			"image-status web": "boxrun profile list", "clone web www": "yours to copy or remove", "set-limit web 2G": "boxrun up PROFILE", "clean": "boxrun kept list",
 			"pull-tar http://x": "boxrun build", "export-tar web": "boxrun kept export", "edit web": "boxrun profile list", "profile edit web": "a profile is a file to edit", "profile create web": "boxrun profile init", "host info": "boxrun host show", "cat web": "boxrun profile show",
 			"-M web status": "boxrun logs PROFILE", "up -D /srv/web": "image = ", "shell --uid=bob web": "boxrun shell -u USER", "up --bind=/srv web": "binds = ",
 		},
 		"systemctl, journalctl, Quadlet": {
-			"is-active web": "boxrun status --check", "is-enabled web": "boxrun enable", "daemon-reload": "boxrun up --replace", "reload web": "boxrun up --replace",
+			"is-active web": "boxrun status --check", "is-enabled web": "boxrun ps -a", "daemon-reload": "boxrun up --replace", "reload web": "boxrun up --replace",
 			"list-units": "boxrun ps", "reset-failed web": "boxrun enable", "try-restart web": "boxrun restart", "journalctl -u web": "boxrun logs",
 			"logs -xe web": "boxrun logs -n 50", "logs -b web": "journalctl -b", "logs -k web": "journalctl -k", "logs -r web": "journalctl -r",
 			"status -n 5 web": "boxrun logs -n 50", "--user status web": "sudo boxrun up", "halt web": "boxrun down", "auto-update": "boxrun enable", "enable --user web": "need root", "doctor -a": "boxrun doctor -v",
