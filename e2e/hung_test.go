@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // silent mounts a file system in which every look at a file waits for an answer that never comes.
@@ -21,6 +23,7 @@ func TestHungFileSystem(t *testing.T) {
 	h.sh(strings.ReplaceAll(silent, "/srv/silent", "/srv/late"))
 	h.sh(silent)
 	var all sync.WaitGroup
+	var interrupted []string
 	for _, c := range []struct{ name, word, text string }{
 		{"image", "image: ", "image = \"/srv/silent/x.sif\"\n"},
 		{"overlay", "storage.overlay: ", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\noverlay = \"/srv/silent/o\"\n"},
@@ -32,16 +35,20 @@ func TestHungFileSystem(t *testing.T) {
 			all.Go(func() { h.endsWith(c.word, 9, strings.Fields("boxrun "+verb+" "+c.name)...) })
 		}
 		for _, verb := range []string{"up", "up --dry-run", "up --build", "profile check"} {
-			all.Go(func() { h.isInterrupted(verb + " " + c.name) })
+			interrupted = append(interrupted, verb+" "+c.name)
 		}
 	}
-	for _, verb := range []string{"ps", "status late", "diff late", "up late", "up --replace --dry-run late", "enable secret"} {
-		all.Go(func() { h.isInterrupted(verb) })
-	}
+	interrupted = append(interrupted, "ps", "status late", "diff late", "up late", "up --replace --dry-run late", "enable secret")
 	for _, verb := range []string{"ps", "status late", "exec late -- hostname", "logs -n 1 late"} {
 		all.Go(func() { h.endsWith("late", 9, strings.Fields("boxrun "+verb)...) })
 	}
 	all.Wait()
+	for few := range slices.Chunk(interrupted, 6) { // a busy machine would be too late for the interrupt
+		for _, verb := range few {
+			all.Go(func() { h.isInterrupted(verb) })
+		}
+		all.Wait()
+	}
 	h.must("timeout", "-s", "KILL", "12", "boxrun", "down", "late")
 	h.sh("umount -l /srv/silent /srv/late; kill $(pgrep -x hostile); umount /srv/late/web")
 	if left := h.must("boxrun", "host", "show"); left != "" {
@@ -50,11 +57,20 @@ func TestHungFileSystem(t *testing.T) {
 }
 
 // isInterrupted wants a verb, interrupted while it looks at a file system that does not answer, to end for that: a look ends
-// by itself after three seconds, with another exit code.
+// by itself after three seconds, with another exit code. On a busy machine the interrupt may come after that: then once more.
 func (h host) isInterrupted(verb string) {
 	argv := append(strings.Fields("timeout --preserve-status --foreground -k 9 -s INT 1 boxrun"), strings.Fields(verb)...)
-	if r := h.run(argv...); r.Code != 130 {
-		h.t.Errorf("an interrupted %s: %v", verb, r)
+	for try := 1; ; try++ {
+		began := time.Now()
+		r := h.run(argv...)
+		late := time.Since(began) > 3*time.Second
+		if r.Code == 130 {
+			return
+		}
+		if !late || try == 3 {
+			h.t.Errorf("an interrupted %s: %v", verb, r)
+			return
+		}
 	}
 }
 
