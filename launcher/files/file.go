@@ -315,24 +315,3 @@ func Existing(path string) string {
 	}
 	return path
 }
-
-// ReplaceFile makes content the file path, by way of a second file and rename. The second file always has the same
-// name: a killed boxrun leaves at most a single file, and the next write takes the file over. Two processes must not
-// write path at once.
-func ReplaceFile(path string, content []byte, mode os.FileMode) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	err := os.WriteFile(tmp, content, mode)
-	if err == nil {
-		err = os.Chmod(tmp, mode) // whatever the umask, or the mode of a file left behind
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err == nil {
-		return nil
-	}
-	if undo := os.Remove(tmp); !errors.Is(undo, fs.ErrNotExist) {
-		err = errors.Join(err, undo)
-	}
-	return err
-}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"boxrun/launcher/testkit"
 )
 
@@ -35,6 +37,28 @@ func TestAWholeFileIsReplacedIfChanged(t *testing.T) {
 	}
 	if os.SameFile(first, other) {
 		t.Error("a file was written over in place, where its readers see half of it")
+	}
+}
+
+// Boxes that start at once write the same files: apptainer.conf, the template of the units.
+func TestAFileReplacedByManyAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "apptainer.conf")
+	long := strings.Repeat("long\n", 1000)
+	var writers errgroup.Group
+	for i := range 200 {
+		writers.Go(func() error {
+			return ReplaceFile(path, []byte([]string{long, "short\n"}[i%2]), 0o644)
+		})
+	}
+	if err := writers.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != long && string(got) != "short\n" {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("got %v, %v, want the file alone", left, err)
 	}
 }
 

@@ -1,0 +1,77 @@
+package files
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReplaceFile makes content the file path, by way of a second file and rename. The second file always has the same
+// name: a killed boxrun leaves at most a single file, and the next write takes the file over. Of several writers of path
+// at once, in this process or another, each waits for the one before, and the last has the last word.
+func ReplaceFile(path string, content []byte, mode os.FileMode) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	file, err := openAlone(tmp)
+	if err != nil {
+		return err
+	}
+	defer file.Close() // which lets the next writer go on
+	err = fill(file, content, mode)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return errors.Join(err, RemoveIfThere(tmp))
+	}
+	return nil
+}
+
+// openAlone opens the file path for writing, and waits until nobody else has it open by openAlone. A missing file is made.
+func openAlone(path string) (*os.File, error) {
+	for {
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(file)
+		if err == nil && isAt(file, path) {
+			return file, nil
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lock waits for the lock of a file.
+func lock(file *os.File) error {
+	for {
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("flock", err)
+		}
+	}
+}
+
+// isAt reports whether path still is the name of an open file. The writer that had the lock before has renamed the file.
+func isAt(file *os.File, path string) bool {
+	ours, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(path)
+	return err == nil && os.SameFile(ours, now)
+}
+
+// fill makes content the whole content of a file, and gives the file its mode, whatever the umask, or the mode of a file
+// left behind.
+func fill(file *os.File, content []byte, mode os.FileMode) error {
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := file.Write(content); err != nil {
+		return err
+	}
+	return file.Chmod(mode)
+}
