@@ -94,13 +94,19 @@ func (r *Reservation) ensure(k *Kernel) error {
 }
 
 // undo removes the lease, and the directories of the network and of all networks if they are empty: like enough boxrun
-// made them.
+// made them. A boxrun that was killed while it reserved leaves the directories alone, or an empty lease. With the lock
+// held nobody else is about to write such a lease.
 func (r *Reservation) undo(*Kernel) error {
-	owner, err := leases.Lease{Path: r.Path}.Owner()
-	if err != nil || owner != r.Owner {
+	dir := filepath.Dir(r.Path)
+	unlock, err := leases.Lock(dir, time.Second)
+	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(r.Path)
+	defer unlock()
+	owner, err := leases.Lease{Path: r.Path}.Owner()
+	if err != nil || owner != "" && owner != r.Owner {
+		return err
+	}
 	return errors.Join(ignoreAbsent(os.Remove(r.Path)), removeEmpty(dir, filepath.Dir(dir)))
 }
 
