@@ -154,7 +154,7 @@ func TestChecksums(t *testing.T) {
 func (h host) sinks() {
 	h.t.Helper()
 	h.must("boxrun", "exec", "web", "--", "systemd-run", "-qu", "sink", "probe", "sink", ":5001")
-	if got := eventually(5*time.Second, func() string {
+	if got := eventually(20*time.Second, func() string {
 		if h.must("boxrun", "exec", "web", "--", "ss", "-Htln", "sport = :5001") != "" {
 			return ""
 		}

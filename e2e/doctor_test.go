@@ -372,7 +372,7 @@ func (h host) suffers(s symptom) {
 		h.sh(s.undo)
 	}
 	// A service that was started anew takes a moment.
-	if got := eventually(5*time.Second, func() string { return trouble(h.checks("web")) }); got != "" {
+	if got := eventually(20*time.Second, func() string { return trouble(h.checks("web")) }); got != "" {
 		h.t.Errorf("after it was mended, doctor found\n%s\nwant nothing", got)
 	}
 	if got := h.works(s); got != "" {

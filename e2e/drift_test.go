@@ -132,7 +132,7 @@ func TestACrashedBox(t *testing.T) {
 				}
 				return ""
 			}
-			if got := eventually(5*time.Second, crashed); got != "" {
+			if got := eventually(20*time.Second, crashed); got != "" {
 				t.Errorf("ps --json says %s, want a crashed box", got)
 			}
 			h.must("boxrun", verb, "web")

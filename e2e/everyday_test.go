@@ -556,7 +556,7 @@ func (h host) removesWhatIsKept() {
 func (h host) awaits(text string) {
 	h.t.Helper()
 	const path = "/tmp/followed"
-	if missing := eventually(10*time.Second, func() string {
+	if missing := eventually(20*time.Second, func() string {
 		if got := h.run("cat", path).Stdout; !strings.Contains(got, text) {
 			return "so far: " + got
 		}

@@ -56,7 +56,7 @@ func (h host) shows(within time.Duration, word string) {
 // mailed wants the unit of on_failure to have been started so often by now.
 func (h host) mailed(times int) {
 	h.t.Helper()
-	if said := eventually(3*time.Second, func() string {
+	if said := eventually(20*time.Second, func() string {
 		if got := h.sh("cat /srv/told 2> /dev/null || true"); got != strings.Repeat("web\n", times) {
 			return got
 		}
@@ -70,7 +70,7 @@ func (h host) mailed(times int) {
 // may find what systemd tells of as well.
 func (h host) mailedAnew() {
 	h.t.Helper()
-	if said := eventually(3*time.Second, func() string { return h.sh("grep -qx web /srv/told || echo nothing") }); said != "" {
+	if said := eventually(20*time.Second, func() string { return h.sh("grep -qx web /srv/told || echo nothing") }); said != "" {
 		h.t.Errorf("on_failure was told %s", said)
 	}
 	h.sh("rm -f /srv/told")
@@ -93,10 +93,10 @@ func TestABoxIsLookedAt(t *testing.T) {
 	h.isWell(0, 0, "web: healthy\n")
 	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
 	h.isWell(0, 10, "web: unhealthy: unit nginx.service is inactive (dead)\n")
-	h.shows(2500*time.Millisecond, "unhealthy")
+	h.shows(promised(2500*time.Millisecond), "unhealthy")
 	h.mailed(1)
 	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "nginx")
-	h.shows(2500*time.Millisecond, "healthy")
+	h.shows(promised(2500*time.Millisecond), "healthy")
 	time.Sleep(2 * time.Second)
 	h.mailed(1)
 	got := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun-health@web.service")
@@ -142,11 +142,11 @@ systemctl daemon-reload`)
 func (h host) looksThatHang() {
 	h.t.Helper()
 	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
-	h.shows(6*time.Second, "unhealthy")
+	h.shows(promised(6*time.Second), "unhealthy")
 	h.sh("timeout 20 sh -c 'until pkill -9 -f \"^[^ ]*boxrun health web\"; do sleep 0.1; done'")
 	h.isWell(0, 10, "web: unhealthy: systemd does not answer\n")
 	h.must("kill", "-CONT", fmt.Sprint(boxes(h)[0].PID))
-	h.shows(6*time.Second, "healthy")
+	h.shows(promised(6*time.Second), "healthy")
 	h.mailed(2)
 	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
 	h.sh("timeout 20 sh -c 'until pgrep -f \"^[^ ]*boxrun health web\"; do sleep 0.05; done'")
@@ -162,7 +162,7 @@ func (h host) looksThatHang() {
 func (h host) crashesOnce() {
 	h.t.Helper()
 	h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID))
-	h.isWell(2*time.Second, 11, "web: crashed\n")
+	h.isWell(20*time.Second, 11, "web: crashed\n")
 	h.mailed(3)
 }
 
@@ -214,7 +214,7 @@ func (h host) givesUp() {
 		h.t.Errorf("the journal has\n%s\nwant that it gave up, once", got)
 	}
 	h.sh("touch /srv/www/flag")
-	h.shows(2500*time.Millisecond, "healthy")
+	h.shows(promised(2500*time.Millisecond), "healthy")
 }
 
 // restarted wants the box to have been started anew so often, or more often on a slow machine while it is well, and to be in
@@ -295,7 +295,7 @@ func (h host) mails() {
 // received wants so many mails to have come within some seconds, and gives the last.
 func (h host) received(times int) string {
 	h.t.Helper()
-	if said := eventually(10*time.Second, func() string {
+	if said := eventually(20*time.Second, func() string {
 		if got := h.sh("ls /srv/mails 2> /dev/null | grep -vc new || true"); got != fmt.Sprintln(times) {
 			return got
 		}

@@ -107,7 +107,7 @@ func (h host) offloadOf(bridge, want string) {
 	h.t.Helper()
 	h.must("ip", "link", "add", bridge, "type", "bridge")
 	h.must("udevadm", "settle")
-	if got := eventually(5*time.Second, func() string {
+	if got := eventually(20*time.Second, func() string {
 		features := h.sh("ethtool -k " + bridge + " | grep -x -e 'generic-segmentation-offload:.*' -e 'tx-checksumming:.*'")
 		if strings.Count(features, ": "+want) == 2 {
 			return ""

@@ -212,6 +212,15 @@ func stays() []string {
 	}
 }
 
+// promised is how long a change may take that users are promised within a time: on a machine that many tests share, three
+// times as long.
+func promised(within time.Duration) time.Duration {
+	if soak() {
+		return within
+	}
+	return 3 * within
+}
+
 // eventually tries until try says "", and gives what it said last after the time is over.
 func eventually(within time.Duration, try func() string) string {
 	for deadline := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {

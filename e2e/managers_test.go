@@ -20,7 +20,7 @@ func networkd(match string) string {
 // managed has systemd-networkd take what it can: it configures a device shortly after it hears of it.
 func (h host) managed(want string) {
 	h.t.Helper()
-	got := eventually(3*time.Second, func() string {
+	got := eventually(20*time.Second, func() string {
 		got := h.sh("networkctl --no-legend | grep -E 'sbr0|veth|lan-' || true")
 		if strings.Count(got, want) == strings.Count(got, "\n") && got != "" {
 			return ""

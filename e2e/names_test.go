@@ -110,12 +110,12 @@ func TestNamesInAnImageWithResolved(t *testing.T) {
 	}
 	h.asks("db")
 	h.must("boxrun", "down", "web")
-	if said := eventually(10*time.Second, func() string { return find("web") }); said != "" { // it looks every two seconds
+	if said := eventually(20*time.Second, func() string { return find("web") }); said != "" { // it looks every two seconds
 		t.Errorf("after down of web db finds it at %s, want it unknown", said)
 	}
 	h.must("boxrun", "up", "web")
 	at = h.addresses()
-	if said := eventually(10*time.Second, func() string { return strings.TrimPrefix(find("web"), at["web"]) }); said != "" || find("web") == "" {
+	if said := eventually(20*time.Second, func() string { return strings.TrimPrefix(find("web"), at["web"]) }); said != "" || find("web") == "" {
 		t.Errorf("after up of web db finds it at %q, want %s", said, at["web"])
 	}
 }
@@ -145,7 +145,7 @@ func TestNamesAreMended(t *testing.T) {
 			h.sh(fmt.Sprintf("kill -9 %d", b.PID))
 		}
 	}
-	if said := eventually(10*time.Second, func() string {
+	if said := eventually(20*time.Second, func() string {
 		if got := h.must("boxrun", "ps"); !strings.Contains(got, "crashed") {
 			return got
 		}
@@ -269,7 +269,7 @@ func TestNameServersThatChange(t *testing.T) {
 		t.Errorf("repair: %v", r)
 	}
 	drifted(false)
-	if said := eventually(10*time.Second, func() string {
+	if said := eventually(20*time.Second, func() string {
 		got := h.must("boxrun", "exec", "db", "--", "resolvectl", "dns")
 		if strings.Contains(got, "Global: 192.0.2.2") {
 			return ""

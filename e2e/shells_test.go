@@ -79,7 +79,7 @@ func (h host) presses(shell, typed, line string, offered, others []string) {
 	h.t.Helper()
 	h.sh(fmt.Sprintf("tmux -L tab send-keys -t %s C-u C-l; sleep 0.1; tmux -L tab send-keys -t %[1]s -l '%s'; tmux -L tab send-keys -t %[1]s Tab", shell, typed))
 	var screen string
-	wrong := eventually(10*time.Second, func() string {
+	wrong := eventually(20*time.Second, func() string {
 		screen = h.must("tmux", "-L", "tab", "capture-pane", "-p", "-t", shell)
 		switch {
 		case line != "" && !regexp.MustCompile(`(?m)^(>|root.*#) `+regexp.QuoteMeta(line)+` ?$`).MatchString(screen):

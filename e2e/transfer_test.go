@@ -157,7 +157,7 @@ func TestDoctorKilledInATransfer(t *testing.T) {
 	h.carelessAt(boxes(h)[0].PID, "eth0")
 	h.sh("boxrun doctor web > /dev/null 2>&1 & until nsenter -t " + strconv.Itoa(boxes(h)[0].PID) + " -n ss -Htn state established dst 198.18.0.0/15 | grep -q .; do :; done; " +
 		"kill -9 $!; wait $! || true")
-	if got := eventually(5*time.Second, func() string { return h.sh("ip -br link | grep boxrun-d || true; ss -0 -H") }); got != "" {
+	if got := eventually(20*time.Second, func() string { return h.sh("ip -br link | grep boxrun-d || true; ss -0 -H") }); got != "" {
 		t.Errorf("a killed doctor left\n%s", got)
 	}
 	h.sh("nsenter -t " + strconv.Itoa(boxes(h)[0].PID) + " -n tc qdisc del dev eth0 clsact; boxrun doctor --fix > /dev/null")
