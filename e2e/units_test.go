@@ -455,6 +455,30 @@ func TestAServiceStoppedWhileItStarts(t *testing.T) {
 	h.stopsWhileStarting("systemctl start --no-block boxrun@web; sleep 0.5")
 }
 
+// A stop of the service holds where systemd has the start of the service in its queue, and has not begun: restart and enable
+// return when a stop will take the box down, and a box whose service is stopped before goes down again.
+func TestAServiceStoppedBeforeItStarts(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "enable", "web")
+	h.sh(`printf '[Service]\nType=oneshot\nExecStart=/bin/sh -c "until test -e /run/passed; do sleep 0.05; done"\n' > /etc/systemd/system/first.service
+printf '[Unit]\nAfter=first.service\n' > /etc/systemd/system/boxrun@web.service.d/second.conf
+systemctl daemon-reload; boxrun up web`)
+	const queue = `rm -f /run/passed; systemctl start --no-block first.service
+boxrun restart web & up=$!
+timeout 60 sh -c 'until systemctl list-jobs --no-legend --plain | grep -q "boxrun@web.service *start *waiting"; do sleep 0.05; done'
+kill -0 $up; `
+	nothing := func(when string) {
+		h.t.Helper()
+		if left := h.sh("boxrun ps -q; systemctl list-jobs --no-legend --plain 'boxrun*'; systemctl is-active boxrun@web boxrun-web || true"); left != "inactive\ninactive\n" {
+			t.Errorf("%s there is\n%s", when, left)
+		}
+	}
+	h.sh(queue + "systemctl stop boxrun@web; code=0; wait $up || code=$?; touch /run/passed; test $code = 4")
+	nothing("after a stop of what waited for its start")
+	h.sh("boxrun up web; " + queue + "touch /run/passed; wait $up; systemctl stop boxrun@web")
+	nothing("after a restart and a stop")
+}
+
 // stopsWhileStarting wants nothing of the box left after start and a stop of its service.
 func (h host) stopsWhileStarting(start string) {
 	h.t.Helper()

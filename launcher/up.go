@@ -61,8 +61,8 @@ type Up struct {
 
 // Up brings a box up, or checks and mends a running box. A failed start leaves nothing behind. A box not ready in time
 // stays (ErrNotReady), and so does a box with a failed command in post_up (ErrHook). Remains of a killed boxrun are
-// cleared first. From then on systemd watches an enabled box. One that is powered off from inside before it is ready stays
-// down: systemd is told that nothing has failed.
+// cleared first. From then on systemd watches an enabled box, which goes down again where its service is stopped at that
+// moment. One that is powered off from inside before it is ready stays down: systemd is told that nothing has failed.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	up, err := l.upLocked(ctx, p, o)
 	if errors.Is(err, guest.ErrPoweredOff) && l.Caller.Unit == units.Instance(p) {
@@ -71,7 +71,12 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 	if up.Box == nil || err != nil && !Stays(err) {
 		return up, err
 	}
-	return up, errors.Join(err, units.Supervise(ctx, l.Store, up.Box, p))
+	watchErr := units.Supervise(ctx, l.Store, up.Box, p)
+	if errors.Is(watchErr, units.ErrStopped) {
+		_, downErr := l.Down(ctx, p.Name, o.StopTimeout)
+		return up, errors.Join(watchErr, downErr)
+	}
+	return up, errors.Join(err, watchErr)
 }
 
 // Stays reports whether a box is up in spite of the error of an up.

@@ -148,8 +148,9 @@ func Supervises(ctx context.Context, b *box.Box) bool {
 	return err == nil && state != "inactive" && state != "failed"
 }
 
-// Supervise makes systemd supervise a running box if its profile is enabled. If systemd ran this boxrun, Supervise
-// tells systemd that the box is up.
+// Supervise makes systemd supervise a running box if its profile is enabled, and returns when a stop of its service would
+// stop the box. The error is ErrStopped where somebody has stopped the service before: the box is to go down. If systemd ran
+// this boxrun, Supervise tells systemd that the box is up.
 func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
 	unit := Instance(p)
 	if s.Caller.Unit == unit {
@@ -179,7 +180,17 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 	// A stop of the service that an earlier box was in goes on for a moment. systemd would merge the next stop into that
 	// one, and drop the start between.
 	host.awaitPast(ctx, unit, "deactivating")
-	return fault.Wrap("having systemd watch "+b.Name, host.start(ctx, unit))
+	err = host.begin(ctx, unit)
+	switch {
+	case errors.Is(err, ErrStopped):
+		return &fault.Problem{Kind: err, Text: fmt.Sprintf("%s: %s was stopped before systemd had begun to watch the box", b.Name, unit),
+			Hint: fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name)}
+	case errors.Is(err, errQueued):
+		s.Notef("%s: warning: systemd does not watch it yet: %v; until then \"boxrun down %s\" takes it down, \"systemctl stop\" does not",
+			b.Name, err, b.Name)
+		return nil
+	}
+	return fault.Wrap("having systemd watch "+b.Name, err)
 }
 
 // refuseStopping ends this boxrun as systemd's signal does, if systemd has begun to stop the service of this boxrun. A

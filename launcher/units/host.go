@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"syscall"
 	"time"
 
@@ -107,6 +108,55 @@ func (h *Host) job(ctx context.Context, to toJob, unit, mode string, done chan<-
 // start asks systemd to start a service, and does not wait for the start.
 func (h *Host) start(ctx context.Context, unit string) error {
 	return h.job(ctx, (*systemdbus.Conn).StartUnitContext, unit, "replace", nil)
+}
+
+// ErrStopped says that a stop has taken back the start of a service.
+var ErrStopped = fmt.Errorf("its service was stopped: %w", fault.ErrNotStarted)
+
+// errQueued says that other jobs have gone before a start for longer than hostTimeout.
+var errQueued = fmt.Errorf("its start has waited for other units for %v", hostTimeout)
+
+// begin asks systemd to start a service, and returns when the start has begun, or had nothing to do. Before, a stop of the
+// service would take back the job, and run nothing (ErrStopped). A systemd that has executed itself anew tells nobody of a job that has
+// gone: begin takes the start for begun.
+func (h *Host) begin(ctx context.Context, unit string) error {
+	done := make(chan string, 1)
+	if err := h.job(ctx, (*systemdbus.Conn).StartUnitContext, unit, "replace", done); err != nil {
+		return err
+	}
+	asked := h.Conn.Conn
+	ctx, cancel := context.WithTimeoutCause(ctx, hostTimeout, errQueued)
+	defer cancel()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case result := <-done:
+			if result == "canceled" {
+				return ErrStopped
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-look.C:
+			state, err := h.jobState(ctx, unit)
+			if err == nil && (state == "running" || state == "" && h.Conn.Conn != asked) {
+				return nil
+			}
+		}
+	}
+}
+
+// jobState returns the state of the job of a unit: waiting for its turn, or running; "" for no job.
+func (h *Host) jobState(ctx context.Context, unit string) (state string, err error) {
+	err = h.Ask(ctx, func(ctx context.Context) error {
+		jobs, err := h.ListJobsContext(ctx)
+		if i := slices.IndexFunc(jobs, func(j systemdbus.JobStatus) bool { return j.Unit == unit }); i >= 0 {
+			state = jobs[i].Status
+		}
+		return err
+	})
+	return state, err
 }
 
 // disable makes systemd remove the links that start the units.
