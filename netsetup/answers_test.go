@@ -108,6 +108,9 @@ func testAnswers(t *testing.T, l *lab) {
 	nstest.Shell(t, uplinksScript)
 	l.expect(firstUplink, "203.0.113.2 to port 80", "with a single default route")
 	plain := l.routing()
+	l.needsNothing("ip rule add l3mdev pref 1000", "ip rule del pref 1000") // as of a kernel with a VRF
+	l.needsNothing("ip rule add nop pref 1001", "ip rule del pref 1001")
+	l.needsNothing("ip rule add prohibit iif ext1 to 198.18.0.0/15 pref 1002", "ip rule del pref 1002")
 	for _, c := range routingCases {
 		nstest.Shell(t, c.set)
 		for _, p := range c.hung {
@@ -135,6 +138,20 @@ func testAnswers(t *testing.T, l *lab) {
 		l.apply()
 		sameHost(t, c.name+", gone and repaired:", l.routing(), plain)
 	}
+}
+
+// needsNothing has somebody add a rule that leads no packet of a box astray: boxrun adds nothing for such a rule.
+func (l *lab) needsNothing(set, unset string) {
+	l.t.Helper()
+	nstest.Shell(l.t, set)
+	theirs := l.routing()
+	if drift := l.drift(); drift != "" {
+		l.t.Errorf("after %s drift tells\n%s\nwant nothing", set, drift)
+	}
+	l.apply()
+	sameHost(l.t, set+", and repaired:", l.routing(), theirs)
+	nstest.Shell(l.t, unset)
+	l.apply()
 }
 
 // expectAnswers asks from beyond the routers and from beside the host, where the host has a way back.

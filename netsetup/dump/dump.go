@@ -37,15 +37,6 @@ func Routes(h *netlink.Handle, family int, filter *netlink.Route, mask uint64) (
 	return Retry(func() ([]netlink.Route, error) { return h.RouteListFiltered(family, filter, mask) })
 }
 
-// Rules returns the routing rules. A kernel without the family, or without such rules, has none.
-func Rules(h *netlink.Handle, family int) ([]netlink.Rule, error) {
-	list, err := Retry(func() ([]netlink.Rule, error) { return h.RuleList(family) })
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
-	}
-	return list, err
-}
-
 // DefaultRoutes returns the default routes of the main table in a family.
 func DefaultRoutes(h *netlink.Handle, family int) ([]netlink.Route, error) {
 	routes, err := Routes(h, family, &netlink.Route{}, 0)

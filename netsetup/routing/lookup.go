@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"boxrun/netsetup/dump"
 )
 
 // flow is a packet that needs a route.
@@ -68,9 +70,13 @@ func matches(r netlink.Rule, p flow) bool {
 	return all != r.Invert
 }
 
+// idle reports whether a rule leads no packet of a box anywhere: a rule that does nothing, or a rule for the devices of VRFs,
+// which each kernel with a VRF has.
+func idle(r netlink.Rule) bool { return r.Type == dump.Nop || r.Type == dump.VRF }
+
 // unjudged reports whether a rule asks for ports, users, tunnels or the like.
 func unjudged(r netlink.Rule) bool {
-	return r.Tos != 0 || r.TunID != 0 || r.OifName != "" || r.IPProto != 0 || r.Sport != nil || r.Dport != nil || r.UIDRange != nil
+	return r.Type == dump.Beyond || r.Tos != 0 || r.TunID != 0 || r.OifName != "" || r.IPProto != 0 || r.Sport != nil || r.Dport != nil || r.UIDRange != nil
 }
 
 // Unjudged returns a line for each rule that asks for ports, users, tunnels or the like: the packets of a box have other
@@ -94,6 +100,7 @@ func asks(r netlink.Rule) string {
 	}{
 		{r.UIDRange != nil, "uidrange"}, {r.IPProto != 0, "ipproto"}, {r.Sport != nil, "sport"}, {r.Dport != nil, "dport"},
 		{r.Tos != 0, "dsfield"}, {r.TunID != 0, "tun_id"}, {r.OifName != "", "oif"},
+		{r.Type == dump.Beyond, "more than boxrun knows"},
 	} {
 		if w.asked {
 			words = append(words, w.word)
