@@ -258,8 +258,41 @@ func ruleFact(r netlink.Rule, family int) fact {
 			words += fmt.Sprintf("/%#x", *r.Mask)
 		}
 	}
+	words += portWords(r) + rules.WordsIf(r.Tos != 0, " dsfield %#x", r.Tos) + rules.WordsIf(r.TunID != 0, " tun_id %d", r.TunID)
 	words += rules.WordsIf(r.SuppressPrefixlen >= 0, " suppress_prefixlength %d", r.SuppressPrefixlen)
-	return ipFact(family, "rule", "routing rule", words+fmt.Sprintf(" lookup %d", r.Table))
+	words += rules.WordsIf(r.SuppressIfgroup >= 0, " suppress_ifgroup %d", r.SuppressIfgroup)
+	words += rules.WordsIf(r.Flow > 0, " realms %d/%d", r.Flow>>16, r.Flow&0xffff)
+	return ipFact(family, "rule", "routing rule", words+" "+actionWords(r))
+}
+
+// portWords returns what a rule asks of users and ports.
+func portWords(r netlink.Rule) (words string) {
+	words = rules.WordsIf(r.IPProto != 0, " ipproto %d", r.IPProto)
+	if r.UIDRange != nil {
+		words += fmt.Sprintf(" uidrange %d-%d", r.UIDRange.Start, r.UIDRange.End)
+	}
+	if r.Sport != nil {
+		words += fmt.Sprintf(" sport %d-%d", r.Sport.Start, r.Sport.End)
+	}
+	if r.Dport != nil {
+		words += fmt.Sprintf(" dport %d-%d", r.Dport.Start, r.Dport.End)
+	}
+	return words
+}
+
+// actionWords returns what happens to the packets of a rule.
+func actionWords(r netlink.Rule) string {
+	word := map[uint8]string{
+		unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
+		dump.Nop: "nop", dump.VRF: "l3mdev",
+	}[r.Type]
+	switch {
+	case r.Goto >= 0:
+		return fmt.Sprintf("goto %d", r.Goto)
+	case word != "":
+		return word
+	}
+	return fmt.Sprintf("lookup %d", r.Table)
 }
 
 func orAll(n *net.IPNet) string {

@@ -39,6 +39,10 @@ ip route add 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7
 ip route add blackhole 203.0.113.0/24
 ip -6 route add default via 2001:db8::2
 ip rule add pref 1000 from 192.0.2.0/24 fwmark 0x1/0xff lookup 7
+ip rule add pref 1001 from 192.0.2.0/25 dsfield 0x10 prohibit
+ip rule add pref 1002 ipproto tcp dport 80-90 sport 1024-65534 uidrange 0-0 realms 5/6 goto 32766
+ip rule add pref 1003 l3mdev
+ip rule add pref 1004 nop
 iptables -A INPUT -p tcp --dport 22 -j ACCEPT
 iptables -A INPUT -m comment --comment "two words" -j ACCEPT
 iptables -t nat -N MINE
@@ -85,6 +89,13 @@ func TestChangesAreToldAndTakenBack(t *testing.T) {
 				"    ip -6 rule del pref 5 from all to 2001:db8:1::/48 lookup 9\n" +
 				"routing rule pref 1000 from 192.0.2.0/24 to all fwmark 0x1/0xff lookup 7 is gone\n" +
 				"    ip rule add pref 1000 from 192.0.2.0/24 to all fwmark 0x1/0xff lookup 7\n"},
+		{"routing rules that look up no table", "for p in 1001 1002 1003 1004; do ip rule del pref $p; done",
+			"routing rule pref 1001 from 192.0.2.0/25 to all dsfield 0x10 prohibit is gone\n" +
+				"    ip rule add pref 1001 from 192.0.2.0/25 to all dsfield 0x10 prohibit\n" +
+				"routing rule pref 1002 from all to all ipproto 6 uidrange 0-0 sport 1024-65534 dport 80-90 realms 5/6 goto 32766 is gone\n" +
+				"    ip rule add pref 1002 from all to all ipproto 6 uidrange 0-0 sport 1024-65534 dport 80-90 realms 5/6 goto 32766\n" +
+				"routing rule pref 1003 from all to all l3mdev is gone\n    ip rule add pref 1003 from all to all l3mdev\n" +
+				"routing rule pref 1004 from all to all nop is gone\n    ip rule add pref 1004 from all to all nop\n"},
 		{"iptables", "iptables -F INPUT; iptables -P FORWARD DROP; iptables -t nat -X MINE; iptables -N NEW; iptables -A FORWARD -j NEW",
 			"rule iptables -t filter -A FORWARD -j NEW is new\n    iptables -t filter -D FORWARD -j NEW\n" +
 				"chain iptables -t filter NEW is new\n    iptables -t filter -X NEW\n" +
