@@ -14,6 +14,7 @@ import (
 
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/leases"
+	"boxrun/netsetup/routing"
 	"boxrun/netsetup/six"
 
 	"github.com/safchain/ethtool"
@@ -67,7 +68,7 @@ func (o *Outsider) open() error {
 	}
 	o.NS = ns
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU, Alias: "boxrun:doctor"},
+		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU, Alias: routing.OfDoctor},
 		PeerName:      ClientDevice,
 		PeerNamespace: netlink.NsFd(int(o.NS)),
 	}
@@ -270,7 +271,7 @@ func Sweep() ([]string, error) {
 	for _, l := range links {
 		owner, ours := strings.CutPrefix(l.Attrs().Name, prefix)
 		pid := leases.PID(owner)
-		if !ours || pid == 0 || l.Type() != "veth" || l.Attrs().Alias != "boxrun:doctor" || leases.Alive(pid) {
+		if !ours || pid == 0 || l.Type() != "veth" || l.Attrs().Alias != routing.OfDoctor || leases.Alive(pid) {
 			continue
 		}
 		swept = append(swept, l.Attrs().Name)

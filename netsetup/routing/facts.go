@@ -51,7 +51,7 @@ type Lists struct {
 // packets to others leave by the same way. A table of boxrun's is not plain: the table may have to go.
 func (l Lists) Plain() bool {
 	return len(DefaultLinks(l.Routes, splitBits(l.Family == netlink.FAMILY_V6))) <= 1 &&
-		!slices.ContainsFunc(l.Rules, func(r netlink.Rule) bool { return !kernels(r) }) &&
+		!slices.ContainsFunc(l.Rules, func(r netlink.Rule) bool { return !kernels(r) && !idle(r) }) &&
 		!slices.ContainsFunc(l.Routes, func(r netlink.Route) bool { return ownTable(r.Table) })
 }
 
@@ -96,19 +96,23 @@ func hops(r netlink.Route) []*netlink.NexthopInfo {
 	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
 }
 
+// OfDoctor is the alias of the link to a client that doctor makes for a moment: nothing is set up for the link's addresses.
+const OfDoctor = "boxrun:doctor"
+
 // Read makes Facts of the kernel's lists.
 func Read(l Lists) Facts {
 	f := Facts{all: everywhere(l.Family), inner: map[string]bool{}, index: map[string]int{}}
-	names := map[int]string{}
+	names, passing := map[int]string{}, map[int]bool{}
 	for _, link := range l.Links {
 		a := link.Attrs()
+		passing[a.Index] = a.Alias == OfDoctor
 		names[a.Index], f.index[a.Name] = a.Name, a.Index
 		f.inner[a.Name] = a.Name == "lo" || link.Type() == "dummy"
 	}
 	for _, r := range l.Rules {
 		if rule, ours := ownRule(r); ours {
 			f.ownRules = append(f.ownRules, rule)
-		} else {
+		} else if !idle(r) {
 			f.rules = append(f.rules, r)
 		}
 	}
@@ -122,7 +126,7 @@ func Read(l Lists) Facts {
 		if own.next == own.addr {
 			own.next = own.next.Next()
 		}
-		if own.addr.IsGlobalUnicast() && (own.addr.Is4() || a.Flags&unix.IFA_F_TEMPORARY == 0) {
+		if !passing[a.LinkIndex] && own.addr.IsGlobalUnicast() && (own.addr.Is4() || a.Flags&unix.IFA_F_TEMPORARY == 0) {
 			f.addrs = append(f.addrs, own)
 		}
 	}
