@@ -74,6 +74,13 @@ var routingCases = []routingCase{
 		"the route is missing: default via 198.51.100.254 dev ext1 table 10220",
 	},
 	{
+		"two default routes, one by a router of IPv6, as where networks have no addresses of IPv4 to give away",
+		"ip link set ext1 addrgenmode none; sysctl -qw net.ipv6.conf.ext1.disable_ipv6=0; nsenter --net=/run/netns/isp1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; ip -n isp1 addr add fe80::254/64 dev eth0 nodad; ip addr add fe80::1/64 dev ext1 nodad; " +
+			"ip -4 route add default via inet6 fe80::254 dev ext1 metric 200",
+		"ip -4 route del default via inet6 fe80::254 dev ext1 metric 200; ip -n isp1 addr del fe80::254/64 dev eth0; sysctl -qw net.ipv6.conf.ext1.disable_ipv6=1",
+		[]labProbe{secondUplink}, "the route is missing: 0.0.0.0/0 via inet6 fe80::254 dev ext1 table 10220",
+	},
+	{
 		"a default route of two parts",
 		"ip route replace default nexthop via 192.0.2.2 dev ext0 nexthop via 198.51.100.254 dev ext1",
 		"ip route replace default via 192.0.2.2", nil, "fwmark 0x2000000/0x7f000000",

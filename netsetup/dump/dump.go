@@ -43,6 +43,15 @@ func DefaultRoutes(h *netlink.Handle, family int) ([]netlink.Route, error) {
 	return slices.DeleteFunc(routes, func(r netlink.Route) bool { return PrefixOf(r.Dst).Bits() > 0 }), err
 }
 
+// Gateway returns the router of a route or of a part of one, of either family: IPv4 may go by a router of IPv6 (RFC 5549).
+// The result for a route without a router is the zero Addr.
+func Gateway(gw net.IP, via netlink.Destination) netip.Addr {
+	if v, ok := via.(*netlink.Via); ok && v != nil {
+		gw = v.Addr
+	}
+	return AddrOf(gw)
+}
+
 // Neighs returns the neighbours on a link; linkIndex 0 stands for all links. With family AF_BRIDGE Neighs returns what
 // bridges have learnt of their ports.
 func Neighs(h *netlink.Handle, linkIndex, family int) ([]netlink.Neigh, error) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"boxrun/netsetup/dump"
 )
 
 // Facts is how the host chooses routes for IPv4, or for IPv6.
@@ -93,7 +95,7 @@ func hops(r netlink.Route) []*netlink.NexthopInfo {
 	if len(r.MultiPath) > 0 {
 		return r.MultiPath
 	}
-	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
+	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via}}
 }
 
 // OfDoctor is the alias of the link to a client that doctor makes for a moment: nothing is set up for the link's addresses.
@@ -145,7 +147,7 @@ func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 		e.Table = unix.RT_TABLE_MAIN
 	}
 	for _, hop := range hops(r) {
-		e.Gateway, e.Device = addrOf(hop.Gw), names[hop.LinkIndex]
+		e.Gateway, e.Device = dump.Gateway(hop.Gw, hop.Via), names[hop.LinkIndex]
 		if ownTable(e.Table) {
 			f.ownRoutes = append(f.ownRoutes, e.Route)
 		} else {

@@ -58,10 +58,13 @@ func (r Rule) String() string {
 // String returns the route in the words of ip-route(8).
 func (r Route) String() string {
 	words := "default"
-	if r.Dst.Bits() > 0 {
+	if r.Dst.Bits() > 0 || r.foreign() { // ip-route(8) takes the family of the word default from the router
 		words = r.Dst.String()
 	}
-	if r.Gateway.IsValid() {
+	switch {
+	case r.foreign():
+		words += " via inet6 " + r.Gateway.String()
+	case r.Gateway.IsValid():
 		words += " via " + r.Gateway.String()
 	}
 	words += " dev " + r.Device
@@ -73,6 +76,9 @@ func (r Route) String() string {
 	}
 	return fmt.Sprintf("%s table %d protocol kernel", words, r.Table)
 }
+
+// foreign reports whether the router of a route of IPv4 has an address of IPv6.
+func (r Route) foreign() bool { return r.Gateway.Is6() && r.Dst.Addr().Is4() }
 
 // command returns the program for rules or routes of a family: "ip -6 rule".
 func command(six bool, of string) string {
@@ -127,9 +133,14 @@ func (r Route) netlink(index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index, Table: r.Table, Protocol: unix.RTPROT_KERNEL,
 		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), r.Dst.Addr().BitLen())},
-		Gw:  r.Gateway.AsSlice(), Src: r.Src.AsSlice(),
+		Src: r.Src.AsSlice(),
 	}
-	if !r.Gateway.IsValid() {
+	switch {
+	case r.foreign():
+		route.Via = &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: r.Gateway.AsSlice()}
+	case r.Gateway.IsValid():
+		route.Gw = r.Gateway.AsSlice()
+	default:
 		route.Scope = unix.RT_SCOPE_LINK
 	}
 	if r.OnLink {

@@ -226,10 +226,10 @@ func routeFact(r netlink.Route, family int, names map[int]string) fact {
 // routeWords returns a route in the words of ip-route(8).
 func routeWords(r netlink.Route, names map[int]string) string {
 	words := "default"
-	if dst := dump.PrefixOf(r.Dst); dst.IsValid() && dst.Bits() > 0 {
+	if dst := dump.PrefixOf(r.Dst); dst.IsValid() && (dst.Bits() > 0 || r.Via != nil) { // "default" is of the router's family
 		words = dst.String()
 	}
-	words += hopWords(r.Gw, names[r.LinkIndex])
+	words += hopWords(r.Gw, r.Via, names[r.LinkIndex])
 	words += rules.WordsIf(r.Table != unix.RT_TABLE_MAIN && r.Table != 0, " table %d", r.Table)
 	words += rules.WordsIf(r.Src != nil, " src %s", r.Src)
 	words += rules.WordsIf(r.Priority != 0, " metric %d", r.Priority)
@@ -238,13 +238,16 @@ func routeWords(r netlink.Route, names map[int]string) string {
 	words += rules.WordsIf(r.Scope == unix.RT_SCOPE_LINK && r.Gw != nil, " scope link")
 	words += rules.WordsIf(r.Flags&unix.RTNH_F_ONLINK != 0, " onlink")
 	for _, hop := range r.MultiPath {
-		words += " nexthop" + hopWords(hop.Gw, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
+		words += " nexthop" + hopWords(hop.Gw, hop.Via, names[hop.LinkIndex]) + fmt.Sprintf(" weight %d", hop.Hops+1)
 	}
 	return words
 }
 
-func hopWords(gateway net.IP, link string) string {
-	return rules.WordsIf(gateway != nil, " via %s", gateway) + rules.WordsIf(link != "", " dev %s", link)
+// hopWords returns the router, which may be of the other family, and the device.
+func hopWords(gateway net.IP, via netlink.Destination, link string) string {
+	family := rules.WordsIf(via != nil, " inet6")
+	router := dump.Gateway(gateway, via)
+	return rules.WordsIf(router.IsValid(), " via%s %s", family, router) + rules.WordsIf(link != "", " dev %s", link)
 }
 
 // ruleFact returns a rule in the words of ip-rule(8).

@@ -37,6 +37,7 @@ ip addr add 2001:db8::1/64 dev eth0 nodad
 ip route add default via 192.0.2.2 metric 100
 ip route add 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7
 ip route add blackhole 203.0.113.0/24
+ip route add 203.0.113.0/25 via inet6 fe80::2 dev eth0
 ip -6 route add default via 2001:db8::2
 ip rule add pref 1000 from 192.0.2.0/24 fwmark 0x1/0xff lookup 7
 ip rule add pref 1001 from 192.0.2.0/25 dsfield 0x10 prohibit
@@ -64,7 +65,8 @@ func TestChangesAreToldAndTakenBack(t *testing.T) {
 		{"an address", "ip addr del 192.0.2.1/24 dev eth0; ip addr add 192.0.2.1/24 brd + dev eth0; ip addr add 192.0.2.77/24 dev eth0",
 			"address 192.0.2.77/24 on eth0 is new\n    ip addr del 192.0.2.77/24 dev eth0\n" +
 				"route 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7 is gone\n    ip route add 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7\n" +
-				"route default via 192.0.2.2 dev eth0 metric 100 is gone\n    ip route add default via 192.0.2.2 dev eth0 metric 100\n"},
+				"route default via 192.0.2.2 dev eth0 metric 100 is gone\n    ip route add default via 192.0.2.2 dev eth0 metric 100\n" +
+				"route 203.0.113.0/25 via inet6 fe80::2 dev eth0 is gone\n    ip route add 203.0.113.0/25 via inet6 fe80::2 dev eth0\n"},
 		{"an address of IPv6", "ip addr del 2001:db8::1/64 dev eth0",
 			"address 2001:db8::1/64 on eth0 is gone\n    ip addr add 2001:db8::1/64 dev eth0\n"},
 		{"a link taken down", "ip link set eth0 down",
@@ -72,6 +74,7 @@ func TestChangesAreToldAndTakenBack(t *testing.T) {
 				"address 2001:db8::1/64 on eth0 is gone\n    ip addr add 2001:db8::1/64 dev eth0\n" +
 				"route 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7 is gone\n    ip route add 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7\n" +
 				"route default via 192.0.2.2 dev eth0 metric 100 is gone\n    ip route add default via 192.0.2.2 dev eth0 metric 100\n" +
+				"route 203.0.113.0/25 via inet6 fe80::2 dev eth0 is gone\n    ip route add 203.0.113.0/25 via inet6 fe80::2 dev eth0\n" +
 				"IPv6 route default via 2001:db8::2 dev eth0 metric 1024 is gone\n" +
 				"    ip -6 route add default via 2001:db8::2 dev eth0 metric 1024\n"},
 		{"a link", "ip link set eth0 mtu 1400; ip link set br0 up; ip link set far master br0; ip link add new0 type bridge; ip addr add 10.0.0.1/8 dev new0",
@@ -79,10 +82,11 @@ func TestChangesAreToldAndTakenBack(t *testing.T) {
 				"master of far is br0, was none\n    ip link set far nomaster\n" +
 				"mtu of eth0 is 1400, was 1500\n    ip link set eth0 mtu 1500\n" +
 				"state of br0 is up, was down\n    ip link set br0 down\n"},
-		{"routes", "ip route replace default via 192.0.2.9 metric 100; ip route del 203.0.113.0/24; ip route del 198.51.100.0/24 table 7",
+		{"routes", "ip route replace default via 192.0.2.9 metric 100; ip route del 203.0.113.0/24; ip route del 198.51.100.0/24 table 7; ip route del 203.0.113.0/25",
 			"route default via 192.0.2.9 dev eth0 metric 100 is new\n    ip route del default via 192.0.2.9 dev eth0 metric 100\n" +
 				"route 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7 is gone\n    ip route add 198.51.100.0/24 via 192.0.2.3 dev eth0 table 7\n" +
 				"route default via 192.0.2.2 dev eth0 metric 100 is gone\n    ip route add default via 192.0.2.2 dev eth0 metric 100\n" +
+				"route 203.0.113.0/25 via inet6 fe80::2 dev eth0 is gone\n    ip route add 203.0.113.0/25 via inet6 fe80::2 dev eth0\n" +
 				"route blackhole 203.0.113.0/24 is gone\n    ip route add blackhole 203.0.113.0/24\n"},
 		{"routing rules", "ip rule del pref 1000; ip -6 rule add pref 5 from all to 2001:db8:1::/48 lookup 9",
 			"IPv6 routing rule pref 5 from all to 2001:db8:1::/48 lookup 9 is new\n" +
