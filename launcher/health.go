@@ -44,6 +44,7 @@ func (u *upRun) noteHealth(b *box.Box, up *Up, ready bool) error {
 	if ready {
 		failed := list.Map(up.Failed, func(f guest.FailedUnit) string { return f.Unit })
 		r, _ = r.After(health.Look{At: time.Now(), Failed: failed}, b)
+		r.Services = health.Services(b, up.wanted, r.Services)
 	}
 	return errors.Join(err, health.Save(u.Store, b.Name, r))
 }
@@ -134,7 +135,7 @@ func (l *Launcher) Check(ctx context.Context, name string, watch time.Duration) 
 		return f, nil
 	}
 	f, err := l.lookNow(ctx, b)
-	f.Ready = r.State != health.Unready
+	f.Ready, f.Ended = r.State != health.Unready, health.Ended(b, r.Services)
 	if (err != nil || len(f.Unmet) > 0) && b.Ends(ctx) { // a killed init answers no more, and is there for a while
 		err = nil
 	}

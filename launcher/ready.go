@@ -16,7 +16,7 @@ import (
 	"boxrun/launcher/say"
 )
 
-// await waits until the box is ready, and stores in up.Failed which units failed at boot. A box that is not ready in time
+// await waits until the box is ready, and stores in up which units failed at boot, and which are enabled. A box that is not ready in time
 // stays up; the error is then ErrNotReady.
 func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration, up *Up) error {
 	want := b.Profile.Ready
@@ -28,7 +28,8 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration,
 		Init: b.Init, Addr: addr, Timeout: timeout,
 		Units: want.Units, TCP: want.TCP, HTTP: want.HTTP, Live: l.Live, Tail: l.tailOf(b),
 	}
-	up.Failed, err = r.Wait(ctx)
+	booted, err := r.Wait(ctx)
+	up.Failed, up.wanted = booted.Failed, booted.Wanted
 	if other := guest.OtherInit(b.Init); other != "" && !box.IsHello(b.Profile.Image) {
 		l.Notef("%s: %s", b.Name, other)
 	}

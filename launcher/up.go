@@ -54,6 +54,7 @@ type Up struct {
 	Image    string             // of a box up before: fate of its image, "" for none: see ImageNow
 	Secrets  []string           // of a box up before: names of secrets with changed files
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
+	wanted   []string           // units enabled in the box, of a box that is ready
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
 	Times    *timing.Times      // where the time went; nil unless asked for
 	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network

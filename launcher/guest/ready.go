@@ -58,15 +58,20 @@ func after(d time.Duration) string {
 
 func (n *NotReady) Unwrap() error { return fault.ErrNotReady }
 
-// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. It
-// returns the units that failed at boot, which are no error unless Units names them. A box with another init only has
-// to pass the other checks.
+// Booted is what a box that is ready has to say of its units.
+type Booted struct {
+	Failed []FailedUnit // no error unless Units names them
+	Wanted []string     // units that multi-user.target wants, by name; none without an answer
+}
+
+// Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. A box
+// with another init only has to pass the other checks.
 //
 // Errors: a *NotReady (ErrNotReady) after Timeout, or at once when the box can no longer become ready; ErrNotStarted
 // when the box's init ends; the cause when ctx ends.
-func (r Readiness) Wait(ctx context.Context) ([]FailedUnit, error) {
+func (r Readiness) Wait(ctx context.Context) (Booted, error) {
 	if !r.Addr.IsValid() && len(r.TCP)+len(r.HTTP) > 0 {
-		return nil, errors.New("the box has no address at which the host could look for its ports")
+		return Booted{}, errors.New("the box has no address at which the host could look for its ports")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -152,23 +157,23 @@ func (v *view) lacks(unmet, waiting string) {
 
 // run looks at the box until it is ready, Timeout is over, or waiting is hopeless. The last look comes after Timeout
 // and covers every check, so the error is complete.
-func (w *wait) run(ctx context.Context) ([]FailedUnit, error) {
+func (w *wait) run(ctx context.Context) (Booted, error) {
 	defer w.close()
 	for {
 		v := view{last: time.Since(w.began) >= w.Timeout}
 		w.look(ctx, &v)
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return Booted{}, context.Cause(ctx)
 		}
 		if !w.Init.Alive() { // the view of a dead box says nothing
-			return nil, initEnded()
+			return Booted{}, initEnded()
 		}
 		if len(v.unmet) == 0 {
 			failed, _ := w.failed(ctx, v.state) // ready, even if the failed units cannot be listed
-			return failed, nil
+			return Booted{Failed: failed, Wanted: w.wanted(ctx)}, nil
 		}
 		if v.last || v.hopeless {
-			return nil, w.notReady(ctx, v)
+			return Booted{}, w.notReady(ctx, v)
 		}
 		if v.waiting != "" {
 			w.live.Say(v.waiting)
@@ -331,6 +336,15 @@ func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	}
 	units, err := w.systemd.failed(ctx)
 	return list.Map(units, func(unit string) FailedUnit { return FailedUnit{unit, w.Tail(ctx, unit, tailLines)} }), err
+}
+
+// wanted returns the units enabled in the box: those wanted by multi-user.target.
+func (w *wait) wanted(ctx context.Context) []string {
+	if w.systemd == nil {
+		return nil
+	}
+	units := property[[]string](ctx, w.systemd.conn.GetUnitPropertyContext, "multi-user.target", "Wants")
+	return list.Map(units, say.Printable)
 }
 
 // notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed

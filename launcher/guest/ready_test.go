@@ -71,9 +71,9 @@ func port(t *testing.T, addr string) uint16 {
 func TestReadyWithoutSystemd(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
-	failed, err := box(t).Wait(t.Context())
-	if err != nil || failed != nil || time.Since(began) > 4*time.Second {
-		t.Errorf("got %v, %v after %v, want ready at once", failed, err, time.Since(began))
+	booted, err := box(t).Wait(t.Context())
+	if err != nil || booted.Failed != nil || time.Since(began) > 4*time.Second {
+		t.Errorf("got %v, %v after %v, want ready at once", booted, err, time.Since(began))
 	}
 }
 

@@ -168,7 +168,7 @@ func (w *wire) one(signature string) int {
 		}
 	case 'v':
 		inner := w.signature()
-		if len(inner) != 1 || sizeOf(inner[0]) == 0 && inner != "s" && inner != "o" {
+		if inner != "as" && (len(inner) != 1 || sizeOf(inner[0]) == 0 && inner != "s" && inner != "o") {
 			w.fail("a value of type %q", inner)
 			break
 		}

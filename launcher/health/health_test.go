@@ -2,6 +2,8 @@ package health
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -143,4 +145,38 @@ func TestRecordsGrowOld(t *testing.T) {
 	}
 	b.Profile.Health.Interval = 0
 	testkit.WantText(t, fmt.Sprint(FactsOf(b, b.State(), r, now).Known), "false")
+}
+
+// An enabled service that ran when the box was ready, and has no cgroup now, is named; a unit of [ready] makes it unmet.
+func TestServicesThatEnd(t *testing.T) {
+	b := boxOf(time.Now(), 1, "none")
+	b.Cgroup, b.Profile.Health.Interval = t.TempDir(), 0
+	runs := func(cgroup string) {
+		if err := os.MkdirAll(filepath.Join(b.Cgroup, cgroup), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs("system.slice/nginx.service")
+	runs(`system.slice/system-my\x2dapp.slice/my-app@1.service`)
+	runs("system.slice/by-hand.service")
+	wanted := []string{"nginx.service", "my-app@1.service", "done.service", "remote-fs.target", "../../x.service"}
+	r := Record{State: Healthy, Failed: []string{"bad.service"}, Services: Services(b, wanted, nil)}
+	tell := func(want string) {
+		t.Helper()
+		f := FactsOf(b, string(box.Running), r, time.Now())
+		testkit.WantText(t, f.Word()+": "+f.Why(), want)
+	}
+	tell("degraded: failed at the start: bad.service")
+	runs("system.slice/bad.service")
+	tell("running: ")
+	for _, gone := range r.Services {
+		if err := os.Remove(filepath.Join(b.Cgroup, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell("degraded: ended: nginx.service, my-app@1.service")
+	b.Profile.Ready.Units = []string{"nginx.service"}
+	tell("unhealthy: unit nginx.service has ended")
+	r.Services = Services(b, []string{"my-app@1.service"}, r.Services) // nginx was disabled
+	tell("degraded: ended: my-app@1.service")
 }

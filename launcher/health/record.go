@@ -32,6 +32,8 @@ type Record struct {
 	Failed []string  `json:"failed"`          // of the last look
 	Misses int       `json:"misses"`          // looks in a row with unmet checks
 
+	Services []string `json:"services,omitempty"` // enabled services that ran when the box was ready, as of Services
+
 	Restarts []time.Time `json:"restarts,omitempty"` // of the box, by health.action, the latest ones
 	GaveUp   bool        `json:"gave_up,omitempty"`  // the box was restarted too often, and is restarted no more
 }

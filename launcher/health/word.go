@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,14 +15,15 @@ type Facts struct {
 	Known   bool     // a look at the running box was made lately
 	Ready   bool     // the box was ready once since its start
 	Unmet   []string // checks of [ready] unmet now
-	Failed  []string // failed units in the box
+	Failed  []string // failed units in the box; of a box not Known, when the box was ready
+	Ended   []string // enabled services that ran when the box was ready, and have no process now
 	Drifted []string // what is out of place on the host
 }
 
 // Words for a box. A box without a word of its own has the word of its State.
 const (
 	NotReady = "not ready"
-	Degraded = "degraded" // a unit failed, and [ready] does not name the unit
+	Degraded = "degraded" // a unit failed or ended, and [ready] does not name the unit
 	Drifted  = "drifted"
 	Busy     = "busy" // another boxrun works on the box
 	Down     = "down"
@@ -42,7 +44,7 @@ func (f Facts) Word() string {
 		return string(Unhealthy)
 	case len(f.Drifted) > 0:
 		return Drifted
-	case len(f.Failed) > 0:
+	case len(f.Failed)+len(f.Ended) > 0:
 		return Degraded
 	case f.Known:
 		return string(Healthy)
@@ -58,17 +60,52 @@ func (f Facts) Why() string {
 	case Drifted:
 		return strings.Join(f.Drifted, "; ")
 	case Degraded:
-		return "failed: " + strings.Join(f.Failed, ", ")
+		return f.fallen()
 	}
 	return ""
 }
 
-// FactsOf returns what the record of looks tells of a box in a state. Without health.interval there is nothing to tell but
-// the state. A record of long ago tells of looks that have ended.
+// fallen names the units that failed, and the services that ended otherwise.
+func (f Facts) fallen() string {
+	failed := "failed: "
+	if !f.Known {
+		failed = "failed at the start: "
+	}
+	var parts []string
+	if len(f.Failed) > 0 {
+		parts = append(parts, failed+strings.Join(f.Failed, ", "))
+	}
+	ended := slices.DeleteFunc(slices.Clone(f.Ended), func(unit string) bool { return slices.Contains(f.Failed, unit) })
+	if len(ended) > 0 {
+		parts = append(parts, "ended: "+strings.Join(ended, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// endedOf returns an unmet check for each unit of [ready] that ended.
+func endedOf(ready, ended []string) []string {
+	var unmet []string
+	for _, unit := range ready {
+		if slices.Contains(ended, unit) {
+			unmet = append(unmet, "unit "+unit+" has ended")
+		}
+	}
+	return unmet
+}
+
+// FactsOf returns what the record of looks tells of a box in a state, and the cgroup of a running box. Without
+// health.interval that is which units failed at the start, and which services ended since. A record of long ago tells of
+// looks that have ended.
 func FactsOf(b *box.Box, state string, r Record, now time.Time) Facts {
 	f := Facts{State: state, Ready: r.State != Unready}
 	h := b.Profile.Health
-	if h.Interval == 0 || r.State == Unready {
+	if r.State == Unready {
+		return f
+	}
+	f.Ended = Ended(b, r.Services)
+	if h.Interval == 0 {
+		f.Unmet = endedOf(b.Profile.Ready.Units, f.Ended)
+		f.Failed = slices.DeleteFunc(slices.Clone(r.Failed), func(unit string) bool { return cgroupOf(b, unit) != "" })
 		return f
 	}
 	f.Known, f.Failed = true, r.Failed
