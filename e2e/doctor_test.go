@@ -202,7 +202,7 @@ func (h host) showsProblems() {
 func (h host) fitsTables() {
 	h.sh("mkdir -p /var/lib/boxrun/" + strings.Repeat("long", 15) + "/own")
 	for verb, shown := range map[string][2]string{ // what begins a line on 80 columns, and on 40
-		"ps":                {"NAME  STATE    BOOT  ADDRESS    PORTS ", "NAME  STATE    BOOT  ADDRESS\r"},
+		"ps":                {"NAME  STATE    ENABLED  ADDRESS    PORTS ", "NAME  STATE    ENABLED  ADDRESS\r"},
 		"stats --no-stream": {"NAME  CPU%  MEM", "NAME  CPU%  MEM"},
 		"profile list":      {"NAME        FILE                            DESCRIPTION\r", "NAME        FILE"},
 		"kept list":         {strings.Repeat("long", 15) + "/own ", strings.Repeat("long", 7) + "lon...  0B\r"},

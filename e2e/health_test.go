@@ -347,3 +347,48 @@ func TestACrashLoopIsMailed(t *testing.T) {
 	h.must("boxrun", "down", "web")
 	h.received(starts + 1)
 }
+
+// Nobody looks at a box without [health], and ps sees all the same, as anybody, which service has ended; not those that are
+// not enabled in the box. What failed at the start it tells as well.
+func TestServicesThatEndAreSeen(t *testing.T) {
+	h := newHost(t)
+	h.sh("cp -a /srv/web /srv/frail; printf '[Service]\nType=oneshot\nExecStart=/bin/false\n' > /srv/frail/etc/systemd/system/frail.service;" +
+		" ln -s ../frail.service /srv/frail/etc/systemd/system/multi-user.target.wants/")
+	h.profile("plain", "image = \"/srv/web\"\n")
+	h.profile("web", "image = \"/srv/web\"\n[ready]\nunits = [\"nginx.service\"]\n")
+	h.profile("frail", "image = \"/srv/frail\"\n[health]\ninterval = \"0s\"\n")
+	h.must("boxrun", "up", "plain", "web", "frail")
+	h.is("plain", "running", "")
+	h.is("web", "running", "")
+	h.is("frail", "degraded", "failed at the start: frail.service")
+	h.sh("boxrun exec plain -- systemctl stop nginx; boxrun exec web -- systemctl stop nginx")
+	h.is("plain", "degraded", "ended: nginx.service")
+	h.is("web", "unhealthy", "unit nginx.service has ended")
+	if got := h.sh("runuser -u nobody -- boxrun ps plain"); !containsAll(got, []string{"plain  degraded", "(ended: nginx.service)"}) {
+		t.Errorf("to nobody ps says\n%s", got)
+	}
+	if got := h.must("boxrun", "status", "plain"); !strings.Contains(got, "health:      degraded: ended: nginx.service\n") {
+		t.Errorf("status says\n%s", got)
+	}
+	h.tells([]string{"plain: degraded: ended: nginx.service\n"}, "boxrun", "status", "--check", "plain")
+	h.must("boxrun", "up", "plain") // which has nothing to mend, and accepts nothing
+	h.is("plain", "degraded", "ended: nginx.service")
+	h.sh("boxrun exec web -- systemctl start nginx; boxrun exec plain -- systemctl disable nginx; boxrun up plain")
+	h.is("web", "running", "")
+	h.is("plain", "running", "")
+	h.must("boxrun", "down", "--all")
+}
+
+// is wants ps to have a word for a box, and why.
+func (h host) is(box, word, why string) {
+	h.t.Helper()
+	want := fmt.Sprintf("%s: %s\n", word, why)
+	if said := eventually(20*time.Second, func() string {
+		if got := h.sh("boxrun ps --json " + box + ` | jq -r '.[0].health | .word + ": " + .why'`); got != want {
+			return got
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("ps says of %s\n%swant\n%s", box, said, want)
+	}
+}

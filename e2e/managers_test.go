@@ -125,9 +125,7 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 					t.Errorf("%s: %v\nwant %q", tell, got, c.word)
 				}
 			}
-			if got := h.must("boxrun", "ps"); !strings.Contains(got, "(drifted)") {
-				t.Errorf("ps says\n%swant that the box has drifted", got)
-			}
+			h.shows(10*time.Second, "drifted")
 			h.sh(verbs[i%len(verbs)])
 			if got := h.must("boxrun", "ps", "--json"); !strings.Contains(got, `"drift": []`) {
 				t.Errorf("after %s, ps says\n%s", verbs[i%len(verbs)], got)

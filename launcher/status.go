@@ -131,6 +131,9 @@ func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 		if found[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
 			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
 		}
+		if len(found[i].Drift) > 0 {
+			found[i].Health = healthOf(l.Store, b, found[i].State, found[i].Drift)
+		}
 	}
 	return found, unread
 }
@@ -143,16 +146,23 @@ func (l *Launcher) statusOf(b *box.Box) Status {
 		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
-	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
-	f := health.FactsOf(b, state, r, time.Now())
-	s.Health = Health{Word: f.Word(), Why: f.Why()}
-	if f.Known {
-		s.Health.Since = r.Since
-	}
+	s.Health = healthOf(l.Store, b, state, nil)
 	if state == string(box.Running) || b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
 	}
 	return s
+}
+
+// healthOf returns how a box in a state is, as far as the record of looks, the cgroup of the box, and what drifted tell.
+func healthOf(s *box.Store, b *box.Box, state string, drifted []string) Health {
+	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
+	f := health.FactsOf(b, state, r, time.Now())
+	f.Drifted = drifted
+	h := Health{Word: f.Word(), Why: f.Why()}
+	if f.Known {
+		h.Since = r.Since
+	}
+	return h
 }
 
 // Status returns the full status of a box. now is the present profile, nil if unreadable. The error is ErrNotFound for
@@ -194,7 +204,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	d.Systemd, d.Failed = look.State, look.Failed
 	r, err := health.Load(l.Store, b.Name)
 	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: look.Unmet,
-		Failed: d.Failed, Drifted: d.Drift}
+		Failed: d.Failed, Ended: health.Ended(b, r.Services), Drifted: d.Drift}
 	d.Health.Word, d.Health.Why = f.Word(), f.Why()
 	return d, err
 }

@@ -25,17 +25,19 @@ func psCommand(a *app) *cobra.Command {
 that have crashed, of which "boxrun up" or "boxrun down" clears away what is
 left. With names it lists those alone.
 
-BOOT is whether a box is started at boot, MEM what the whole box uses. Ports are
-tcp, and open on all addresses, where they do not say otherwise. Behind the
+ENABLED is whether a box is started at boot, MEM what the whole box uses. Ports
+are tcp, and open on all addresses, where they do not say otherwise. Behind the
 image stands what ails the box, what has changed since the start, and how often
-systemd has started the box anew. Root also reads "drifted" there where rules,
-links or limits of a box are out of place; --drift asks for root.
+systemd has started the box anew.
 On a terminal that is too narrow for a table long cells end in "...", and then
 columns are left out, the last one first.
 
 Of a box with health.interval in its profile STATE is what the last look found:
-healthy, unhealthy, or degraded where a unit failed that [ready] does not name.
-Nobody looks at others, and they are running.
+healthy or unhealthy. Nobody looks at others: they are running, or unhealthy
+where a unit that [ready] names has ended. Any box is degraded where another
+service that its systemd starts at boot has ended, or a unit failed; of a box
+that nobody looks at, at its start. Root also reads "drifted" there where rules,
+links or limits of a box are out of place; --drift asks for root.
 
 "boxrun status" and --json tell more.`,
 		Example: `  boxrun ps

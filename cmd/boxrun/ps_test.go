@@ -41,13 +41,13 @@ func TestPsRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `NAME       STATE    BOOT  ADDRESS    PORTS            UP    MEM   IMAGE
-coldfront  running  yes   10.22.0.5  80->80 443->443  47h   312M  coldfront.sif
-db         running  no    10.22.0.6  53->53/udp       119m  10G   db (profile, image changed; restarted 2x)
-hello      running  no    -          -                119s  2.5M  builtin:hello
-mail       crashed  no    -          -                -     -     mail.sif (restarted 5x)
-old        running  no    -          -                364d  -     old.sif
-web        down     no    -          -                -     -     -
+	const want = `NAME       STATE    ENABLED  ADDRESS    PORTS            UP    MEM   IMAGE
+coldfront  running  yes      10.22.0.5  80->80 443->443  47h   312M  coldfront.sif
+db         running  no       10.22.0.6  53->53/udp       119m  10G   db (profile, image changed; restarted 2x)
+hello      running  no       -          -                119s  2.5M  builtin:hello
+mail       crashed  no       -          -                -     -     mail.sif (restarted 5x)
+old        running  no       -          -                364d  -     old.sif
+web        down     no       -          -                -     -     -
 `
 	if string(got) != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -70,7 +70,7 @@ func (b boxLooks) state(ctx context.Context) Check {
 		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, box.Crashed)
 	}
 	if !b.Alive() {
-		return warn("another boxrun works on it", "boxrun status "+b.Name, "%s", b.State())
+		return warn("another boxrun works on it", "boxrun up "+b.Name, "%s", b.State())
 	}
 	state, failed, err := guest.Inside(ctx, b.Init.PID)
 	switch {
@@ -81,7 +81,7 @@ func (b boxLooks) state(ctx context.Context) Check {
 	case state == "none":
 		return pass("running, without a systemd")
 	case state != "running":
-		return warn("services may not have started yet", "boxrun status "+b.Name, "its systemd is %s", state)
+		return warn("services may not have started yet", "boxrun up "+b.Name, "its systemd is %s", state)
 	}
 	return pass("running")
 }

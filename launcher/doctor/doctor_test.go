@@ -112,7 +112,7 @@ func TestListening(t *testing.T) {
 		servers []netsetup.Server
 		want    string
 	}{
-		{"nobody", web, nil, "FAIL nothing listens on 80/tcp in the box; fix: boxrun status web"},
+		{"nobody", web, nil, "FAIL nothing listens on 80/tcp in the box; fix: boxrun logs web"},
 		{"on all addresses", web, []netsetup.Server{server("0.0.0.0", 80, "nginx (pid 7)")}, "PASS nginx (pid 7) on 80/tcp"},
 		{"on the box's own", web, []netsetup.Server{server("10.22.0.2", 80, "nginx (pid 7)")}, "PASS nginx (pid 7) on 80/tcp"},
 		{"on 127.0.0.1", web, []netsetup.Server{server("127.0.0.1", 80, "node (pid 9)")},
@@ -120,7 +120,7 @@ func TestListening(t *testing.T) {
 		{"on both", web, []netsetup.Server{server("127.0.0.1", 80, "node (pid 9)"), server("10.22.0.2", 80, "nginx (pid 7)")}, "PASS nginx (pid 7) on 80/tcp"},
 		{"some of a range", ftp, []netsetup.Server{server("0.0.0.0", 9000, "ftpd (pid 3)"), server("0.0.0.0", 9004, "ftpd (pid 3)")},
 			"PASS 2 of 11 ports answered by ftpd (pid 3)"},
-		{"none of a range", ftp, nil, "WARN nothing listens on any of 9000-9010/tcp in the box; fix: boxrun status web"},
+		{"none of a range", ftp, nil, "WARN nothing listens on any of 9000-9010/tcp in the box; fix: boxrun logs web"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			testkit.WantText(t, listening("web", test.port, box, test.servers).text(), test.want)

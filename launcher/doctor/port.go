@@ -92,9 +92,9 @@ func listening(box string, p port.Port, addr netip.Addr, servers []netsetup.Serv
 		return fail(why, fmt.Sprintf("make it listen on %s: \"boxrun shell %s\", and its configuration", routing.Anyone(addr), box),
 			"%s listens on %s alone, not on the box's address", elsewhere.By, elsewhere.Addr)
 	case p.Count > 1:
-		return warn(why, "boxrun status "+box, "nothing listens on any of %d-%d/%s in the box", p.Container, p.Container+p.Count-1, p.Proto)
+		return warn(why, "boxrun logs "+box, "nothing listens on any of %d-%d/%s in the box", p.Container, p.Container+p.Count-1, p.Proto)
 	}
-	return fail(why, "boxrun status "+box, "nothing listens on %d/%s in the box", p.Container, p.Proto)
+	return fail(why, "boxrun logs "+box, "nothing listens on %d/%s in the box", p.Container, p.Proto)
 }
 
 // dnat says which rule sends packets for the port, and to which address.

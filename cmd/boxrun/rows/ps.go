@@ -9,13 +9,14 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
+	"boxrun/launcher/health"
 	"boxrun/launcher/list"
 )
 
 // Ps returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. What a narrow
 // terminal can do without stands at the end.
 func Ps(boxes []launcher.Status, now time.Time) [][]string {
-	rows := [][]string{{"NAME", "STATE", "BOOT", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
+	rows := [][]string{{"NAME", "STATE", "ENABLED", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
 		rows = append(rows, []string{b.Name, shownState(b), yesNo(b.Enabled), cmp.Or(b.Address, "-"),
 			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b, now)})
@@ -51,12 +52,12 @@ func shownImage(b launcher.Status) string {
 func remarks(b launcher.Status, now time.Time) string {
 	var words []string
 	if b.Health.Why != "" {
-		words = append(words, healthText(b, now))
+		words = append(words, ailment(b, now))
 	}
 	if len(b.Changed) > 0 {
 		words = append(words, strings.Join(b.Changed, ", ")+" changed")
 	}
-	if len(b.Drift) > 0 {
+	if len(b.Drift) > 0 && b.Health.Word != health.Drifted {
 		words = append(words, "drifted")
 	}
 	if b.Restarts > 0 {
@@ -66,6 +67,26 @@ func remarks(b launcher.Status, now time.Time) string {
 		return ""
 	}
 	return " (" + strings.Join(words, "; ") + ")"
+}
+
+// ailment says why the box is not well, and since when. Of what drifted ailment says the first: the rest may be long.
+func ailment(b launcher.Status, now time.Time) string {
+	text := b.Health.Why
+	if n := len(b.Drift); b.Health.Word == health.Drifted && n > 1 {
+		text = fmt.Sprintf("%s; and %d more", b.Drift[0], n-1)
+	}
+	if since := lasts(b.Health, now); since != "" {
+		return since + ": " + text
+	}
+	return text
+}
+
+// lasts says how long a box has been healthy or unhealthy; "" where nobody looks, and for other words.
+func lasts(h launcher.Health, now time.Time) string {
+	if h.Since.IsZero() || h.Word != string(health.Healthy) && h.Word != string(health.Unhealthy) {
+		return ""
+	}
+	return "for " + span(now.Sub(h.Since))
 }
 
 func yesNo(b bool) string {

@@ -9,6 +9,8 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/box"
+	"boxrun/launcher/health"
+	"boxrun/launcher/list"
 )
 
 // Status returns a label and a value for each line of status.
@@ -23,14 +25,16 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows := [][]string{
 		{"name:", d.Name},
 		{"state:", state},
-		{"health:", healthText(d.Status, now)},
+	}
+	rows = append(rows, labelled("health:", healthLines(d.Status, now))...)
+	rows = append(rows, [][]string{
 		{"systemd:", cmp.Or(d.Systemd, "-")},
 		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
 		{"address:", cmp.Or(strings.TrimSuffix(d.Address+", "+d.Address6, ", "), "-")},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 		{"enabled:", yesNo(d.Enabled) + atBoot(d)},
-	}
+	}...)
 	if d.HooksDue && d.PID != 0 {
 		rows = append(rows, []string{"post_up:", "has not run to its end: \"boxrun up\" runs it"})
 	}
@@ -45,19 +49,23 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	return append(rows, labelled("drifted:", d.Drift)...)
 }
 
-// healthText says how a box is, why, and since when.
-func healthText(s launcher.Status, now time.Time) string {
+// healthLines says how a box is, since when, and why: of several reasons each has a line. What drifted has lines of its own
+// below.
+func healthLines(s launcher.Status, now time.Time) []string {
 	if s.PID == 0 {
-		return "-"
+		return []string{"-"}
 	}
-	text := s.Health.Word
-	if !s.Health.Since.IsZero() {
-		text += " for " + span(now.Sub(s.Health.Since))
+	text := strings.TrimSpace(s.Health.Word + " " + lasts(s.Health, now))
+	why := strings.Split(s.Health.Why, "; ")
+	switch {
+	case s.Health.Word == health.Drifted:
+		return []string{text + ", as below"}
+	case s.Health.Why == "":
+		return []string{text}
+	case len(why) == 1:
+		return []string{text + ": " + why[0]}
 	}
-	if s.Health.Why != "" {
-		text += ": " + s.Health.Why
-	}
-	return text
+	return append([]string{text + ":"}, list.Map(why, func(reason string) string { return "  " + reason })...)
 }
 
 // changed says that the profile or a secret's file changed since the start; "" where neither did.
