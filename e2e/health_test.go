@@ -144,7 +144,7 @@ func (h host) looksThatHang() {
 	h.must("kill", "-STOP", fmt.Sprint(boxes(h)[0].PID))
 	h.shows(promised(6*time.Second), "unhealthy")
 	h.sh("timeout 20 sh -c 'until pkill -9 -f \"^[^ ]*boxrun health web\"; do sleep 0.1; done'")
-	h.isWell(0, 10, "web: unhealthy: systemd does not answer\n")
+	h.isWell(0, 10, "web: unhealthy: ") // systemd does not answer, or on a loaded machine the look hung
 	h.must("kill", "-CONT", fmt.Sprint(boxes(h)[0].PID))
 	h.shows(promised(6*time.Second), "healthy")
 	h.mailed(2)
