@@ -214,6 +214,15 @@ func TestABoxOnTheLANAsksForItsAddress(t *testing.T) {
 	if got := h.must("ip", "route", "show", "dev", "lan-lan0"); strings.Contains(got, kept) {
 		t.Errorf("the host still leads to the old address: %s", got)
 	}
+	h.must("ip", "route", "del", "198.51.100.100", "dev", "lan-lan0")
+	if why := eventually(patience, func() string {
+		if got := h.must("ip", "route", "get", "198.51.100.100"); !strings.Contains(got, "dev lan-lan0 ") {
+			return got
+		}
+		return ""
+	}); why != "" {
+		t.Errorf("the watch has not put the deleted route back: %s", why)
+	}
 	h.must("boxrun", "disable", "leased")
 	h.must("boxrun", "down", "leased")
 	h.must("systemctl", "stop", "lender")

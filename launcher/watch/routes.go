@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchRoutes tells of changes to links, addresses, default routes, routing rules and forwarding (rtnetlink(7)).
+// watchRoutes tells of changes to links, addresses, default routes, routes of ways to boxes on a LAN, routing rules and
+// forwarding (rtnetlink(7)).
 func watchRoutes(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.matters,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF)
@@ -50,12 +51,30 @@ func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
 		return true
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len <= 1 // VPN clients route halves of the world
+		return routeMatters(m.Data)
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		link, err := netlink.LinkDeserialize(nil, m.Data)
 		return err == nil && (w.isBridge(link.Attrs().Name) || lan.IsWay(link) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)
 	}
 	return false
+}
+
+// routeMatters says whether the route of a message is a default route, be it of half the world as those of VPN clients, or
+// of a way to a box on a LAN.
+func routeMatters(message []byte) bool {
+	if len(message) < unix.SizeofRtMsg {
+		return false
+	}
+	route := nl.DeserializeRtMsg(message)
+	if route.Dst_len <= 1 {
+		return true
+	}
+	if route.Dst_len != 32 || route.Table != unix.RT_TABLE_MAIN {
+		return false
+	}
+	attrs, err := nl.ParseRouteAttrAsMap(message[unix.SizeofRtMsg:])
+	out := attrs[unix.RTA_OIF].Value
+	return err == nil && len(out) == 4 && lan.ByWay(int(nl.NativeEndian().Uint32(out)))
 }
 
 // isBridge says whether a link has the name of a bridge with boxes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"boxrun/netsetup/dump"
@@ -197,6 +198,14 @@ func (w Way) Leave() error {
 		return fmt.Errorf("deleting the route to %s: %w", w.Box, err)
 	}
 	return nil
+}
+
+// ByWay reports whether the index is that of a way's device.
+func ByWay(index int) bool {
+	return slices.ContainsFunc(Devices(), func(name string) bool {
+		have, err := os.ReadFile("/sys/class/net/" + name + "/ifindex")
+		return err == nil && strings.TrimSpace(string(have)) == strconv.Itoa(index)
+	})
 }
 
 // Devices returns the names of the devices of ways on the host.
