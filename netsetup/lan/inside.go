@@ -9,7 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // Inside returns the IPv4 addresses of a device in the network of a process, the first one first; none for a device
@@ -23,13 +22,6 @@ func Inside(pid int, device string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading %q in the network of process %d: %w", device, pid, err)
 		}
-		list, err := dump.Addrs(inside, link, netlink.FAMILY_V4)
-		var found []netip.Prefix
-		for _, a := range list {
-			if a.Scope == unix.RT_SCOPE_UNIVERSE {
-				found = append(found, dump.PrefixOf(a.IPNet))
-			}
-		}
-		return found, err
+		return global(inside, link, netlink.FAMILY_V4)
 	})
 }
