@@ -60,7 +60,7 @@ type Network struct {
 	Metadata   string   `json:"metadata" toml:"metadata"`       // deny | allow
 	Marks      Marks    `json:"marks" toml:"marks"`
 
-	Parent  string       `json:"parent,omitempty" toml:"parent"`  // device of the host on the LAN; "": of the default route
+	Parent  string       `json:"parent,omitempty" toml:"parent"`  // device of the host on the LAN; "": of the default route, or no LAN beside the bridge
 	Address netip.Prefix `json:"address,omitzero" toml:"address"` // on the LAN; zero: from a DHCP client in the box
 	Gateway netip.Addr   `json:"gateway,omitzero" toml:"gateway"` // of Address; zero: none
 }

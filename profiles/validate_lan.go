@@ -23,16 +23,22 @@ func addressOnLAN(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// checkLAN refuses keys about the LAN in other modes, and a gateway that the box cannot reach.
+// OnLAN reports whether the box has an address on a LAN of the host, as its only network or beside a bridge.
+func (n *Network) OnLAN() bool { return n.Mode == LANMode || n.Mode == BridgeMode && n.Parent != "" }
+
+// checkLAN refuses keys about the LAN for a box elsewhere, a gateway that the box cannot reach, and a LAN that is the bridge.
 func (n *Network) checkLAN(s *section) {
-	if !s.valid("mode", "address", "gateway") {
+	if !s.valid("mode", "parent", "address", "gateway") {
 		return
 	}
-	if n.Mode != LANMode {
+	if !n.OnLAN() {
 		n.senseless(s, "parent", n.Parent != "", "it names the device of the LAN")
-		n.senseless(s, "address", n.Address.IsValid(), "it is that on the LAN")
-		n.senseless(s, "gateway", n.Gateway.IsValid(), "it is that of the LAN")
+		n.nowhere(s, "address", n.Address.IsValid())
+		n.nowhere(s, "gateway", n.Gateway.IsValid())
 		return
+	}
+	if n.Mode == BridgeMode {
+		n.checkBeside(s)
 	}
 	switch {
 	case !n.Gateway.IsValid():
@@ -42,6 +48,27 @@ func (n *Network) checkLAN(s *section) {
 		s.refuse("gateway", "must be another address than that of the box, got %q", n.Gateway)
 	case !n.Address.Contains(n.Gateway):
 		s.refuse("gateway", "must be in the network of the address %s, got %q", n.Address, n.Gateway)
+	}
+}
+
+// nowhere refuses a key about an address on the LAN for a box that is on none.
+func (n *Network) nowhere(s *section, key string, set bool) {
+	switch {
+	case !set:
+	case n.Mode == BridgeMode:
+		s.refuse(key, "is that on a LAN beside the bridge, and needs network.parent, the host's device there")
+	default:
+		n.senseless(s, key, set, "it is that on the LAN")
+	}
+}
+
+// checkBeside refuses a LAN that is the box's bridge, and an address on the LAN that the box would look for on the bridge.
+func (n *Network) checkBeside(s *section) {
+	if n.Parent == n.Bridge {
+		s.refuse("parent", "must be another device than the bridge of the box, got %q", n.Parent)
+	}
+	if n.Address.IsValid() && n.Address.Overlaps(n.Subnet) && s.valid("subnet") {
+		s.refuse("address", "must be of another network than the subnet %s of the bridge, got %q", n.Subnet, n.Address)
 	}
 }
 
