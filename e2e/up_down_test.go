@@ -130,6 +130,7 @@ type status struct {
 	Name    string   `json:"name"`
 	State   string   `json:"state"`
 	Address string   `json:"address"`
+	Second  string   `json:"lan_address"`
 	Ports   []string `json:"ports"`
 	PID     int      `json:"pid"`
 	Image   string   `json:"image"`

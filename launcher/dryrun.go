@@ -128,7 +128,7 @@ func (d *DryRun) fresh(ctx context.Context, p profiles.Profile, old *box.Box, fo
 	if err != nil {
 		return nil, err
 	}
-	b.OtherLeases, b.Parent, b.Addr = f.leases, f.parent, p.Network.Address.Addr()
+	b.OtherLeases, b.Parent, *b.LANAddr() = f.leases, f.parent, p.Network.Address.Addr()
 	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err
@@ -225,12 +225,15 @@ func (l *Launcher) startCommands(w wanted) ([]string, error) {
 func typedRules(b *box.Box) ([]string, error) {
 	pid := fmt.Sprintf("PID=$(jq .pid %s)", files.Quote(b.Record))
 	ping := fmt.Sprintf("nsenter -t $PID -n sysctl -qw net.ipv4.ping_group_range='%s'", network.PingGroups)
-	if b.OnLAN() {
-		way, err := lan.Typed(b)
-		return append([]string{pid, ping}, way...), err
+	way, err := lan.Typed(b)
+	if err != nil {
+		return nil, err
 	}
 	if !b.Bridged() {
-		return nil, nil
+		if b.OnLAN() {
+			way = append([]string{pid, ping}, way...)
+		}
+		return way, nil
 	}
 	rules, err := network.BoxRules(b)
 	if err == nil {
@@ -249,7 +252,7 @@ func typedRules(b *box.Box) ([]string, error) {
 		`VETH=$(basename $(dirname $(grep -lx "$(cat /proc/$PID/root/sys/class/net/` + network.BoxDevice +
 			`/iflink)" /sys/class/net/*/ifindex)))`,
 		ping,
-	}, inside, netsetup.Ports(rules).Commands()), nil
+	}, inside, netsetup.Ports(rules).Commands(), way), nil
 }
 
 // cleanAddr returns the address of a box on a clean host. want wins if valid; otherwise the box gets the first address

@@ -103,7 +103,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	memory := storage.JournalMemory(s, p)
 	start := apptainer.Start{
-		Conf: s.Conf(), Profile: p, Image: p.Image, Network: networkName(s, b), Addr: b.Addr, DNS: f.resolvers.Servers,
+		Conf: s.Conf(), Profile: p, Image: p.Image, Network: networkName(s, b), LAN: lan.NameBeside(b), Addr: b.Addr, DNS: f.resolvers.Servers,
 		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p), memory.Binds())...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}
@@ -124,12 +124,12 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	}
 }
 
-// networkName returns the name of the CNI network of a box.
+// networkName returns the name of the first CNI network of a box.
 func networkName(s *box.Store, b *box.Box) string {
-	if b.OnLAN() {
-		return lan.Name(b.Name)
+	if b.Bridged() {
+		return network.Of(s, b).Name()
 	}
-	return network.Of(s, b).Name()
+	return lan.Name(b.Name)
 }
 
 // apptainerConf returns boxrun's apptainer.conf: the site's own, changed so that Apptainer finds boxrun's conflists.

@@ -160,7 +160,8 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 		r.bridges = append(r.bridges, bridge)
 	}
 	rules, err := network.RepairRules(r.l.Store, r.k, b)
-	return append(servers, rules...), errors.Join(serversErr, err)
+	way, wayErr := lan.Repair(r.l.Store, r.k, b)
+	return slices.Concat(servers, rules, way), errors.Join(serversErr, err, wayErr)
 }
 
 // whole repairs a running box as up does. A dead box is cleared away, unless systemd is about to start the box anew.

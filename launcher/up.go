@@ -327,7 +327,7 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 		return nil, err
 	}
 	b.Restarts, b.OtherLeases = u.restarts, f.leases
-	b.Parent, b.Addr = f.parent, u.p.Network.Address.Addr() // of a box elsewhere: none, and as reserve finds
+	b.Parent, *b.LANAddr() = f.parent, u.p.Network.Address.Addr() // of a box elsewhere: none, and as reserve finds
 	u.o.Turn.Await(ctx)
 	err = u.reserve(ctx, b)
 	u.o.Turn.End()

@@ -18,6 +18,7 @@ type Start struct {
 	Profile profiles.Profile
 	Image   string // as given to Apptainer: for a builtin image its sandbox
 	Network string // name of the CNI network
+	LAN     string // name of a second CNI network, of a LAN beside the bridge; "" for none
 	Addr    netip.Addr
 	DNS     []netip.Addr // name servers
 	Binds   []string     // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
@@ -143,7 +144,9 @@ func (s Start) networkFlags() []string {
 		return []string{"--net", "--network", "none"}
 	case profiles.LANMode:
 		return []string{"--net", "--network", s.Network}
-	default:
-		return []string{"--net", "--network", s.Network, "--network-args", "IP=" + s.Addr.String()}
 	}
+	if s.LAN != "" { // as eth1: Apptainer numbers the devices in the order of the networks
+		return []string{"--net", "--network", s.Network + "," + s.LAN, "--network-args", s.Network + ":IP=" + s.Addr.String()}
+	}
+	return []string{"--net", "--network", s.Network, "--network-args", "IP=" + s.Addr.String()}
 }

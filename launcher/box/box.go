@@ -122,7 +122,8 @@ type Box struct {
 	Veth  string        `json:"veth"`
 	Ports netsetup.Plan `json:"ports"` // undo log of the box's rules
 
-	Parent string `json:"parent,omitempty"` // device of the host below a box on the LAN
+	Parent string     `json:"parent,omitempty"`  // device of the host below a box on the LAN
+	Second netip.Addr `json:"lan_addr,omitzero"` // on the LAN beside the bridge; zero while a DHCP client in the box has none
 
 	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
 	Foreseen bool `json:"-"` // the box runs, as an earlier look found, or would run by now in a DryRun

@@ -21,8 +21,19 @@ import (
 // Bridged reports whether the box is on a bridge. Only a box on a bridge has rules, and needs the host's network set up.
 func (b *Box) Bridged() bool { return b.Profile.Network.Mode == profiles.BridgeMode }
 
-// OnLAN reports whether the box is on a LAN of the host, with an address there and no rules.
-func (b *Box) OnLAN() bool { return b.Profile.Network.Mode == profiles.LANMode }
+// OnLAN reports whether the box is on a LAN of the host, as its only network or beside a bridge.
+func (b *Box) OnLAN() bool { return b.Profile.Network.OnLAN() }
+
+// OnBoth reports whether the box is on a bridge and on a LAN at once.
+func (b *Box) OnBoth() bool { return b.Bridged() && b.OnLAN() }
+
+// LANAddr is where the box has the address on the LAN: zero while there is none.
+func (b *Box) LANAddr() *netip.Addr {
+	if b.Bridged() {
+		return &b.Second
+	}
+	return &b.Addr
+}
 
 // Where describes how the box is connected, for text after "started".
 func (b *Box) Where() string {
@@ -32,12 +43,19 @@ func (b *Box) Where() string {
 	case profiles.NoneMode:
 		return "without a network"
 	case profiles.LANMode:
-		if b.Addr.IsValid() {
-			return "at " + b.Addr.String() + " on the LAN of " + b.Parent
-		}
-		return "on the LAN of " + b.Parent + ", without an address yet"
+		return b.whereOnLAN()
+	}
+	if b.OnLAN() {
+		return "at " + b.Addr.String() + " and " + b.whereOnLAN()
 	}
 	return "at " + b.Addr.String()
+}
+
+func (b *Box) whereOnLAN() string {
+	if a := *b.LANAddr(); a.IsValid() {
+		return "at " + a.String() + " on the LAN of " + b.Parent
+	}
+	return "on the LAN of " + b.Parent + ", without an address yet"
 }
 
 // ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
@@ -47,6 +65,14 @@ func (b *Box) ShownAddress() string {
 		return b.Addr.String()
 	case !b.Bridged():
 		return b.Profile.Network.Mode
+	}
+	return ""
+}
+
+// ShownSecond returns the text for the box's address on a LAN beside its bridge, "" for none.
+func (b *Box) ShownSecond() string {
+	if b.Second.IsValid() {
+		return b.Second.String()
 	}
 	return ""
 }

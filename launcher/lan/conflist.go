@@ -13,6 +13,14 @@ import (
 // Name returns the name of the CNI network of a box. The names of bridges' networks begin otherwise.
 func Name(box string) string { return "lan-" + box }
 
+// NameBeside is Name for a box that is on a bridge as well, "" for any other box.
+func NameBeside(b *box.Box) string {
+	if !b.OnBoth() {
+		return ""
+	}
+	return Name(b.Name)
+}
+
 // Path returns the path of the conflist of a box.
 func Path(s *box.Store, name string) string { return s.Path("cni", Name(name)+".conflist") }
 
@@ -67,13 +75,14 @@ type (
 	}
 )
 
-// text returns the content of the conflist. Of the plugins' modes, "bridge" lets boxes on a LAN reach each other.
+// text returns the content of the conflist. Of the plugins' modes, "bridge" lets boxes on a LAN reach each other. Beside a
+// bridge the plugin adds no route: to the LAN's gateway leads a table of answers alone.
 func text(name, parent, mac string, n profiles.Network) string {
 	p := plugin{Type: "macvlan", Master: parent, Mode: "bridge", MAC: mac}
 	if n.Address.IsValid() {
 		p.IPAM = ipam{Type: "static", Addresses: []address{{n.Address, n.Gateway}}}
 	}
-	if n.Gateway.IsValid() {
+	if n.Gateway.IsValid() && n.Mode == profiles.LANMode {
 		p.IPAM.Routes = []route{{"0.0.0.0/0"}}
 	}
 	out, _ := json.MarshalIndent(list{"0.4.0", Name(name), []plugin{p}}, "", "  ") // of texts alone

@@ -36,8 +36,9 @@ func onLAN(name, address string) *box.Box {
 
 // The files are what the plugins' documentation asks for.
 func TestConflist(t *testing.T) {
-	fixed := profiles.Network{Address: netip.MustParsePrefix("192.0.2.50/24"), Gateway: netip.MustParseAddr("192.0.2.1")}
-	alone := profiles.Network{Address: fixed.Address}
+	fixed := profiles.Network{Mode: profiles.LANMode, Address: netip.MustParsePrefix("192.0.2.50/24"), Gateway: netip.MustParseAddr("192.0.2.1")}
+	alone, beside := profiles.Network{Address: fixed.Address}, fixed
+	beside.Mode = profiles.BridgeMode
 	for _, test := range []struct {
 		name string
 		n    profiles.Network
@@ -51,6 +52,12 @@ func TestConflist(t *testing.T) {
         "routes": [
           {
             "dst": "0.0.0.0/0"
+          }
+        ]
+      }`},
+		{"beside a bridge", beside, `{
+            "address": "192.0.2.50/24",
+            "gateway": "192.0.2.1"
           }
         ]
       }`},
@@ -281,5 +288,48 @@ func TestTypedUndo(t *testing.T) {
 	}
 	if got := TypedUndo(&box.Box{Profile: profiles.Default()}, nil); got != nil {
 		t.Error(got)
+	}
+}
+
+// A box on a bridge and on a LAN answers where it was asked, forwards nothing when it starts, and does not follow its DHCP
+// client to an address of the bridge.
+func TestFollowOnBoth(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	nstest.Shell(t, host)
+	s, k := opened(t)
+	b := onLAN("both", "")
+	b.Profile.Network.Mode, b.Addr = profiles.BridgeMode, netip.MustParseAddr("10.22.0.2")
+	runs(t, b)
+	b.Phase = box.Starting
+	nstest.Shell(t, `ip netns add bridge; ip -n both link set eth0 name eth1; ip -n both link set eth1 up
+ip -n both link add eth0 type veth peer name eth0 netns bridge; ip -n bridge link set eth0 up
+ip -n both addr add 10.22.0.2/16 dev eth0; ip -n both link set eth0 up; ip -n both route add default via 10.22.0.1
+ip netns exec both sysctl -qw net.ipv4.ip_forward=1`)
+	takes := func(addr string) {
+		nstest.Shell(t, "ip -n both addr flush dev eth1; ip -n both addr add "+addr+" dev eth1")
+	}
+	forwards := func() string {
+		return strings.TrimSpace(nstest.Run(t, "ip", "netns", "exec", "both", "cat", "/proc/sys/net/ipv4/ip_forward"))
+	}
+	takes("192.0.2.60/24")
+	if err := Follow(s, k, b); err != nil || b.Second.String() != "192.0.2.60" || b.Addr.String() != "10.22.0.2" {
+		t.Fatalf("the box is at %v and %v, %v", b.Addr, b.Second, err)
+	}
+	testkit.WantText(t, forwards(), "0")
+	if got := nstest.Run(t, "ip", "-n", "both", "route", "get", "192.0.2.2", "from", "10.22.0.2"); !strings.Contains(got, "dev eth0") {
+		t.Errorf("an answer from the bridge leaves by %s", got)
+	}
+	b.Phase = box.Running
+	nstest.Shell(t, "ip netns exec both sysctl -qw net.ipv4.ip_forward=1; ip -n both rule del pref 22001")
+	if lines, err := Repair(s, k, b); err != nil || len(lines) != 1 || !strings.Contains(lines[0], "lacks a routing rule") {
+		t.Errorf("Repair: %q, %v", lines, err)
+	}
+	testkit.WantText(t, forwards(), "1") // what a box that runs has turned on stays
+	nstest.Shell(t, "ip addr flush dev eth0")
+	takes("10.22.0.9/24")
+	if err := Follow(s, k, b); !errors.Is(err, netsetup.ErrNoAddress) || !strings.Contains(err.Error(), "10.22.0.9") {
+		t.Errorf("at an address of the bridge: %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // wait. The error is ErrNotReady where the DHCP client of the box has none in time, ErrNotStarted where the box's init ends,
 // and the cause when ctx ends.
 func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, timeout time.Duration, live func(string)) error {
-	if !b.OnLAN() || b.Addr.IsValid() {
+	if !b.OnLAN() || b.LANAddr().IsValid() {
 		return nil
 	}
 	told := say.NewLive(live)
@@ -44,7 +44,7 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 	}
 	for {
 		err := Follow(s, k, b)
-		if b.Addr.IsValid() || err != nil && !errors.Is(err, netsetup.ErrNoAddress) {
+		if b.LANAddr().IsValid() || err != nil && !errors.Is(err, netsetup.ErrNoAddress) {
 			return err
 		}
 		select {
@@ -59,5 +59,5 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 func noLease(b *box.Box, timeout time.Duration) error {
 	return &fault.Problem{Kind: fault.ErrNotReady,
 		Text: fmt.Sprintf("%s: not ready after %v: no DHCP client in the box has got an address of the LAN of %s", b.Name, timeout, b.Parent),
-		Hint: fmt.Sprintf("\"boxrun exec %s -- ip addr show %s\" and \"boxrun logs %[1]s\" tell how far it is; or set network.address", b.Name, Device)}
+		Hint: fmt.Sprintf("\"boxrun exec %s -- ip addr show %s\" and \"boxrun logs %[1]s\" tell how far it is; or set network.address", b.Name, Device(b))}
 }

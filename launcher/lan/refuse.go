@@ -18,7 +18,7 @@ import (
 // Parent returns the name of the host's device on the LAN that the profile asks for; "" for a box elsewhere. A device
 // that does not do is an ErrRefused.
 func Parent(p profiles.Profile) (string, error) {
-	if p.Network.Mode != profiles.LANMode {
+	if !p.Network.OnLAN() {
 		return "", nil
 	}
 	parent, err := look(p)
@@ -73,13 +73,13 @@ func deviceOf(p profiles.Profile) (string, error) {
 
 // RefuseTaken refuses an address of the LAN that another box has.
 func RefuseTaken(p profiles.Profile, others []*box.Box) error {
-	if p.Network.Mode != profiles.LANMode || !p.Network.Address.IsValid() {
+	if !p.Network.OnLAN() || !p.Network.Address.IsValid() {
 		return nil
 	}
 	for _, b := range others {
-		if b.OnLAN() && b.Addr == p.Network.Address.Addr() {
+		if b.OnLAN() && *b.LANAddr() == p.Network.Address.Addr() {
 			return fault.Refused(fmt.Sprintf("choose another address, or run \"boxrun down %s\" first", b.Name),
-				"%s: network.address: %s is taken by box %q", p.File, b.Addr, b.Name)
+				"%s: network.address: %s is taken by box %q", p.File, p.Network.Address.Addr(), b.Name)
 		}
 	}
 	return nil
@@ -91,7 +91,7 @@ func RefuseTaken(p profiles.Profile, others []*box.Box) error {
 func InUse(p profiles.Profile, own *box.Box, others []*box.Box) (wait func() error) {
 	parent, err := Parent(p)
 	addr := p.Network.Address.Addr()
-	kept := own != nil && own.OnLAN() && own.Addr == addr && own.Alive()
+	kept := own != nil && own.OnLAN() && *own.LANAddr() == addr && own.Alive()
 	if err != nil || parent == "" || !addr.IsValid() || kept || RefuseTaken(p, others) != nil {
 		return func() error { return nil }
 	}
@@ -118,7 +118,7 @@ func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
 // RefusePlugins refuses a box on the LAN where Apptainer lacks a CNI plugin of its conflist. path is of the command,
 // conf the text of the site's apptainer.conf.
 func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) error {
-	if p.Network.Mode != profiles.LANMode {
+	if !p.Network.OnLAN() {
 		return nil
 	}
 	libexec, err := apptainer.Libexec(ctx, path)
@@ -134,7 +134,15 @@ func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) e
 		return nil
 	}
 	return fault.Refused("install the package containernetworking-plugins, or set \"cni plugin path\" in apptainer.conf",
-		"%s: network.mode: \"lan\" needs what Apptainer lacks: no %s in %s", p.File, strings.Join(missing, " and "), where)
+		"%s: network.%s: a LAN needs what Apptainer lacks: no %s in %s", p.File, keyOf(p.Network), strings.Join(missing, " and "), where)
+}
+
+// keyOf returns the key by which a profile asks for a LAN.
+func keyOf(n profiles.Network) string {
+	if n.Mode == profiles.LANMode {
+		return "mode"
+	}
+	return "parent"
 }
 
 // Cautions returns a caution for a device known to drop packets of boxes on its LAN; none for "", a box elsewhere.
@@ -147,5 +155,5 @@ func Cautions(parent string) []fault.Caution {
 		return nil
 	}
 	return []fault.Caution{{Text: "nobody but this host may reach the box: " + why,
-		Hint: "use network.mode = \"bridge\" and publish ports, or name another card as network.parent"}}
+		Hint: "publish ports with network.mode = \"bridge\", or name another card as network.parent"}}
 }

@@ -3,6 +3,7 @@ package network
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -70,8 +71,11 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 		}
 	}
 	if b.OnLAN() {
-		var err error
-		if all, err = lan.Drift(v.kernel, b); err != nil {
+		lines, err := lan.Drift(v.kernel, b)
+		if b.Bridged() && errors.Is(err, netsetup.ErrNoAddress) { // the bridge still leads to the box
+			lines, err = []string{fmt.Sprintf("%v: %s", err, fault.HintOf(err))}, nil
+		}
+		if all = append(all, lines...); err != nil {
 			return all, err
 		}
 	}

@@ -126,13 +126,20 @@ func Lead(s *box.Store, k *netsetup.Kernel, b *box.Box) (repaired []string, err 
 // The error is ErrNoAddress if the box has given itself an address that is not the box's to take: rules would lead
 // strangers to where the address belongs.
 func Publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
-	if b.OnLAN() {
-		letPing(s, b)
-		return lan.Follow(s, k, b)
+	if b.Bridged() {
+		if err := publish(s, k, b); err != nil {
+			return err
+		}
 	}
-	if !b.Bridged() {
+	if !b.OnLAN() {
 		return nil
 	}
+	letPing(s, b)
+	return lan.Follow(s, k, b)
+}
+
+// publish is Publish for a box on a bridge.
+func publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 	k.Reread() // the box took its time to boot
 	link, err := netsetup.BoxLink(b.Init.PID, BoxDevice)
 	if err != nil {

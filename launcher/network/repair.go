@@ -30,6 +30,11 @@ func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) (
 	if err != nil {
 		return append(shared, rules...), err
 	}
+	way, err := lan.Repair(s, k, b)
+	rules = append(rules, way...)
+	if err != nil {
+		return append(shared, rules...), err
+	}
 	names, err := RepairNames(ctx, s)
 	if err != nil {
 		return slices.Concat(shared, rules, names), err

@@ -19,7 +19,7 @@ import (
 // judge puts into words what happened to packets of a box.
 type judge struct {
 	*box.Box
-	box     []netip.Addr // the addresses of the box
+	box     []netip.Addr // the addresses of the box on the bridge
 	host    []netip.Addr // the host's own addresses
 	symbols symbols
 }

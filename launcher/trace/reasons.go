@@ -100,7 +100,7 @@ func (j judge) typed(d drop, format string, args ...any) string {
 // noSocket tells of a packet to a port without a listener.
 func (j judge) noSocket(d drop) (text, fix string) {
 	port := fmt.Sprintf("%d/%s", d.dst.Port(), d.proto)
-	if !j.isBox(d.dst) {
+	if !d.inBox && !j.isBox(d.dst) {
 		return fmt.Sprintf("nothing listens on %s at %s, and no rule sends it to the box", port, d.dst.Addr()),
 			network.RepairCommand
 	}

@@ -118,7 +118,7 @@ type tracer struct {
 
 func newTracer(s scope, b *box.Box, show func(Event) error) *tracer {
 	return &tracer{
-		scope: s, judge: judge{b, s.box, s.host, symbols{}}, names: names{}, show: show,
+		scope: s, judge: judge{b, b.Addrs(), s.host, symbols{}}, names: names{}, show: show,
 		seen: map[string]int{}, explained: map[string]time.Time{},
 	}
 }

@@ -149,8 +149,8 @@ func (w *wanted) answerFrom(addr netip.Prefix, device string) {
 	}
 }
 
-// Change returns what to do in the network of a box, of which h is a handle, for the rules and routes that are wanted there
-// by now.
+// Change returns what to do in the network of a box for the rules and routes that are wanted there by now. The caller is in
+// that network, of which h is a handle.
 func (b Both) Change(h *netlink.Handle) (Change, error) {
 	var all Change
 	for _, leg := range b.Bridge {

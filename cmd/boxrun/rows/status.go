@@ -30,7 +30,7 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, [][]string{
 		{"systemd:", cmp.Or(d.Systemd, "-")},
 		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
-		{"address:", cmp.Or(strings.TrimSuffix(d.Address+", "+d.Address6, ", "), "-")},
+		{"address:", addresses(d.Address, d.Address6, d.Second)},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 		{"enabled:", yesNo(d.Enabled) + atBoot(d)},
@@ -47,6 +47,11 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 		return append(rows, []string{"network:", "in place"})
 	}
 	return append(rows, labelled("drifted:", d.Drift)...)
+}
+
+// addresses joins the addresses that there are.
+func addresses(all ...string) string {
+	return cmp.Or(strings.Join(slices.DeleteFunc(all, func(a string) bool { return a == "" }), ", "), "-")
 }
 
 // healthLines says how a box is, since when, and why: of several reasons each has a line. What drifted has lines of its own
