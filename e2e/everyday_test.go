@@ -598,3 +598,30 @@ chmod +x /usr/local/bin/journalctl`)
 		h.t.Errorf("got %q, %v, want no colours where NO_COLOR is set", r.Stdout, err)
 	}
 }
+
+// firstSteps finds the commands in a hint.
+var firstSteps = regexp.MustCompile(`"(boxrun [^"]+)"`)
+
+// A person who has an image and no profile comes to a box that is well by the commands of a single hint, whatever tool the
+// fingers know.
+func TestFirstBox(t *testing.T) {
+	h := newHost(t)
+	for _, typed := range []string{
+		"boxrun up /srv/web", "boxrun run -d --name first -p 8088:80 /srv/web", "boxrun create first /srv/web", "boxrun import-fs /srv/web first",
+	} {
+		r := h.run(strings.Fields(typed)...)
+		commands := firstSteps.FindAllStringSubmatch(r.Stderr[strings.Index(r.Stderr, "hint: ")+1:], -1)
+		if r.Code == 0 || len(commands) != 2 {
+			t.Errorf("%s: %v, want two commands in its hint", typed, r)
+			continue
+		}
+		h.sh("mkdir -p /root/mine; cd /root/mine; " + commands[0][1] + "; " + commands[1][1])
+		h.sh("boxrun ps | grep -E '^(web|first) +healthy '")
+		if strings.Contains(typed, "8088") {
+			h.sh("curl -fsS http://127.0.0.1:8088/ > /dev/null")
+			h.sh("boxrun exec first -- systemctl stop nginx")
+			h.sh("boxrun ps | grep -E '^first +(degraded|unhealthy) '") // the latter after a look
+		}
+		h.sh("boxrun down --all; rm -r /root/mine")
+	}
+}

@@ -117,6 +117,9 @@ func (p Profile) Word() string { return p.Ref().word() }
 func (s Search) Find(arg string) (Ref, error) {
 	ref, err := parseRef(arg)
 	name := ref.File
+	if err == nil && IsImage(name) && (strings.Contains(name, "://") || !strings.Contains(name, "/")) {
+		return Ref{}, &ImageError{arg}
+	}
 	if err != nil || strings.HasPrefix(name, builtinPrefix) || strings.Contains(name, "/") ||
 		strings.HasSuffix(name, ".toml") {
 		return ref, err
@@ -278,6 +281,9 @@ func (s Search) Load(arg string) (Profile, error) {
 func (r Ref) Read() (Profile, error) {
 	text, err := readText(r.File)
 	if errors.Is(err, fs.ErrNotExist) {
+		if IsImage(r.File) {
+			return Profile{}, &ImageError{r.File}
+		}
 		return Profile{}, fmt.Errorf("%w: %q", ErrNotFound, r.File)
 	}
 	if err != nil {
@@ -312,8 +318,14 @@ func readText(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	info, err := f.Stat() // of the open file, as another may take its place meanwhile
-	if err == nil {
-		err = plain(info)
+	if err == nil && (info.IsDir() || info.Mode().IsRegular() && info.Size() > mostText && !strings.HasSuffix(file, ".toml")) {
+		return nil, &ImageError{file}
+	}
+	if err == nil && info.Mode().IsRegular() && info.Size() > mostText {
+		err = fmt.Errorf("has more than %d bytes, and is no profile", mostText)
+	}
+	if err == nil && !info.Mode().IsRegular() { // a pipe or a device might keep a reader waiting
+		err = errors.New("is not a file, and so no profile: a profile names an image, as image = \"...\"")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading profile %s: %w", file, err)
@@ -325,17 +337,8 @@ func readText(file string) ([]byte, error) {
 	return text, nil
 }
 
-// plain refuses files that cannot be profiles and might keep a reader waiting: pipes, devices, huge files.
-func plain(info fs.FileInfo) error {
-	const most = 1 << 20 // bytes
-	if !info.Mode().IsRegular() {
-		return errors.New("is not a file, and so no profile: a profile names an image, as image = \"...\"")
-	}
-	if info.Size() > most {
-		return fmt.Errorf("has more than %d bytes, and is no profile: a profile names an image, as image = \"...\"", most)
-	}
-	return nil
-}
+// mostText is the size of the largest profile, in bytes. A larger file is an image.
+const mostText = 1 << 20
 
 // Found is a profile on the search path.
 type Found struct {

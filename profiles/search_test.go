@@ -178,8 +178,8 @@ func TestLoadOdd(t *testing.T) {
 	}
 	for _, test := range []struct{ file, want string }{
 		{pipe, "reading profile " + pipe + ": is not a file, and so no profile: a profile names an image, as image = \"...\""},
-		{folder, "reading profile " + folder + ": is not a file, and so no profile: a profile names an image, as image = \"...\""},
-		{huge, "reading profile " + huge + ": has more than 1048576 bytes, and is no profile: a profile names an image, as image = \"...\""},
+		{folder, fmt.Sprintf("%q is an image, and no profile", folder)},
+		{huge, "reading profile " + huge + ": has more than 1048576 bytes, and is no profile"},
 	} {
 		if _, err := (Search{}).Load(test.file); err == nil || err.Error() != test.want {
 			t.Errorf("got %v, want %s", err, test.want)

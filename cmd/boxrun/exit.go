@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/first"
 	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
@@ -137,7 +138,10 @@ func hint(cmd *cobra.Command, err error) string {
 	var usage usageError
 	var invalid profiles.Errors
 	var untrusted *profiles.TrustError
+	var image *profiles.ImageError
 	switch {
+	case errors.As(err, &image):
+		return first.WithImage(image.Image)
 	case errors.As(err, &untrusted):
 		return untrusted.Hint
 	case errors.As(err, &usage):
@@ -147,7 +151,7 @@ func hint(cmd *cobra.Command, err error) string {
 	case errors.Is(err, context.Canceled):
 		return interruptHint(cmd)
 	case errors.Is(err, profiles.ErrNotFound):
-		return "\"boxrun profile list\" lists the profiles, and \"boxrun profile init NAME\" writes one"
+		return "\"boxrun profile list\" lists the profiles, and \"boxrun profile init NAME IMAGE\" writes one"
 	}
 	return fault.HintOf(err)
 }

@@ -2,12 +2,11 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/first"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -117,37 +116,34 @@ is for "boxrun up", which refuses before it changes anything.`,
 }
 
 func profileInitCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "init NAME",
+	var f profiles.First
+	cmd := &cobra.Command{
+		Use:   "init NAME [IMAGE]",
 		Short: "Write NAME.toml, a new profile with every key explained",
 		Long: `init writes NAME.toml into the current directory: a profile with every key
-explained and its default as a comment. Only image has to be set.`,
-		Example: `  boxrun profile init wiki`,
-		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, names []string) error {
-			name := names[0]
-			if err := profiles.CheckName(name); err != nil {
-				return usageError{fmt.Errorf("the name %q %w", name, err)}
+explained and its default as a comment. IMAGE is a SIF file, or a directory with
+a root file system, that has a systemd. --publish has the box reached, and its
+ports looked at: whether they accept connections, at the start and every 30 s.`,
+		Example: `  boxrun profile init wiki
+  boxrun profile init -p 8088:80 shop /srv/shop`,
+		Args: args(cobra.RangeArgs(1, 2)),
+		RunE: func(_ *cobra.Command, words []string) error {
+			name := words[0]
+			if len(words) == 1 && (profiles.IsImage(name) || strings.Contains(name, "/")) {
+				return &profiles.ImageError{Image: name}
 			}
-			file := name + ".toml"
-			if err := writeNew(file, profiles.Template(name)); err != nil {
-				return err
+			f.Image = strings.Join(words[1:], "")
+			text, err := profiles.New(name, f)
+			if err != nil {
+				return usageError{err}
 			}
-			a.notef("wrote %s: set its image, then \"boxrun profile check %s\"", file, name)
-			return nil
+			note, err := first.Write(name, f.Image, text)
+			if err == nil {
+				a.note(note)
+			}
+			return err
 		},
 	}
-}
-
-// writeNew writes a new file. An existing file is an ErrRefused and stays as it is.
-func writeNew(file, text string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return fault.Refused("take another name, or move it away", "%s is there already", file)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	cmd.Flags().StringArrayVarP(&f.Ports, "publish", "p", nil, "publish a `PORT` of the box, such as 8080:80; may be given again")
+	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"boxrun/cmd/boxrun/first"
 	"boxrun/launcher/fault"
 )
 
@@ -51,8 +52,8 @@ func Commands() []*cobra.Command {
 	for verb, instead := range foreignVerbs() {
 		cmds = append(cmds, &cobra.Command{
 			Use: verb, Short: instead, Hidden: true, DisableFlagParsing: true,
-			RunE: func(*cobra.Command, []string) error {
-				return fault.Invalid("", "there is no verb %q: %s", verb, instead)
+			RunE: func(_ *cobra.Command, words []string) error {
+				return fault.Invalid(first.Behind(verb, words), "there is no verb %q: %s", verb, instead)
 			},
 		})
 	}
