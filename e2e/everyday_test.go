@@ -625,3 +625,42 @@ func TestFirstBox(t *testing.T) {
 		h.sh("boxrun down --all; rm -r /root/mine")
 	}
 }
+
+// Verbs that stop a box say before what goes with it, and afterwards that the next boot starts it again; not where nothing
+// goes, nor to the journal at a stop by systemd.
+func TestStopsSayWhatGoes(t *testing.T) {
+	h := newHost(t)
+	h.profile("memory", "image = \"/srv/web\"\n")
+	h.profile("disk", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\n")
+	h.must("boxrun", "up", "memory", "disk", "hello")
+	const goes, again = "what it wrote to its root goes: storage.root is \"tmpfs\"\n", "the next boot starts it again: \"boxrun disable disk\" ends that\n"
+	said := h.run("boxrun", "restart", "memory").Stderr
+	if at := strings.Index(said, "boxrun: memory: "+goes); at < 0 || at > strings.Index(said, "memory: started") {
+		t.Errorf("restart says\n%s\nwant before the start that %q", said, goes)
+	}
+	h.must("boxrun", "enable", "disk", "memory")
+	for _, stop := range []struct {
+		verb string
+		want []string
+	}{
+		{"down disk hello", []string{again}},
+		{"kept rm -y disk/overlay", []string{"disk/overlay: the next boot starts disk without it: \"boxrun disable disk\" ends that\n"}},
+		{"disable disk", nil},
+		{"up disk", nil},
+		{"down disk", nil},
+		{"disable --now memory", []string{goes}},
+	} {
+		r := h.run(strings.Fields("boxrun " + stop.verb)...)
+		told := strings.Contains(r.Stderr, "goes: ") || strings.Contains(r.Stderr, "next boot")
+		if r.Code != 0 || told != (stop.want != nil) || !containsAll(r.Stderr, stop.want) {
+			t.Errorf("%s: %v, want %q of what goes and what comes again", stop.verb, r, stop.want)
+		}
+	}
+	h.must("boxrun", "enable", "--now", "memory")
+	h.must("systemctl", "stop", "boxrun@memory.service")
+	if got := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun@memory.service"); !strings.Contains(got, "memory: is down") ||
+		strings.Contains(got, "goes: ") || strings.Contains(got, "next boot") {
+		t.Errorf("the journal of a stop by systemd has\n%s", got)
+	}
+	h.must("boxrun", "disable", "memory")
+}

@@ -25,6 +25,7 @@ again if it dies, until it goes down. With the last enabled box the units in
 			if err := a.disable(ctx, name); err != nil || !now {
 				return err
 			}
+			a.noteLosses([]string{name})
 			return a.down(ctx, name, nil)
 		}),
 	}

@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
 	"boxrun/launcher/say"
+	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
 
@@ -32,7 +33,8 @@ it keeps is printed. A box that is not up is nothing to do. Of two downs at once
 the shorter --timeout counts.
 
 Several boxes go side by side, each after those that depend on it. Boxes that
-depend on one that goes, and stay, are named.`,
+depend on one that goes, and stay, are named. So are those that lose what they
+wrote, as their root is a tmpfs, and those that the next boot starts again.`,
 		Example: `  boxrun down web
   boxrun down --timeout 10m web
   boxrun down --all`,
@@ -53,6 +55,7 @@ depend on one that goes, and stay, are named.`,
 			if dryRun {
 				err = a.each(a.printDowns())(cmd, names)
 			} else {
+				a.noteLosses(names)
 				err = a.sideBySide(cmd, names, l.Dependents(names), func(ctx context.Context, a *app, name string) error {
 					return a.down(ctx, name, timeout.given)
 				})
@@ -106,12 +109,22 @@ func (a *app) down(ctx context.Context, arg string, timeout *time.Duration) erro
 	} else {
 		a.notef("%s: is down", name)
 	}
+	if units.EnabledAs(name) != "" && a.caller.Unit == "" {
+		a.notef("%s: the next boot starts it again: \"boxrun disable %[1]s\" ends that", name)
+	}
 	if down.Overlay != "" {
 		if err := a.screen.Result(say.Plain(down.Overlay)+"\n", noteOf(name+": kept its data:")); err != nil {
 			return err
 		}
 	}
 	return err
+}
+
+// noteLosses says what goes with boxes that a person stops.
+func (a *app) noteLosses(args []string) {
+	if line := a.launcher().Losing(list.Map(args, profiles.BoxName)); line != "" && a.caller.Unit == "" {
+		a.note(line)
+	}
 }
 
 // notUp reports a box down already, as absent does.

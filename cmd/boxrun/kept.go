@@ -13,6 +13,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/kept"
 	"boxrun/launcher/list"
+	"boxrun/launcher/units"
 )
 
 func keptCommand(a *app) *cobra.Command {
@@ -85,6 +86,11 @@ crashed and was not taken down, is removed.`,
 			items, err := kept.Of(a.launcher().Store).Find(names)
 			if err != nil {
 				return err
+			}
+			for _, item := range items {
+				if word := units.EnabledAs(item.Box); word != "" && item.UsedBy == "" {
+					a.notef("%s: the next boot starts %s without it: \"boxrun disable %s\" ends that", item.Name, item.Box, word)
+				}
 			}
 			if agreed, err := a.agrees(yes, "remove "+keptNames(items)); !agreed {
 				return err

@@ -28,6 +28,7 @@ after those that it depends on.`,
 			if all {
 				names, unread = a.boxNames()
 			}
+			a.noteLosses(names)
 			// A box that had to be killed comes up all the same, and the exit code tells of the kill.
 			err := a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error {
 				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.given})

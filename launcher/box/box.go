@@ -18,6 +18,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/launcher/list"
 	"boxrun/launcher/process"
+	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/profiles"
 )
@@ -46,6 +47,23 @@ func (b *Box) Loses() string {
 		return ""
 	}
 	return "; what it wrote to its root, a tmpfs, goes"
+}
+
+// Losing says, before boxes of these names stop, what goes with them: what they wrote to a root of tmpfs. Losing is "" where
+// nothing goes. Boxes that do not run have lost all of that, and builtin:hello writes nothing.
+func (s *Store) Losing(names []string) string {
+	boxes, _ := s.Glance() // boxes that could be read are returned beside an error
+	boxes = slices.DeleteFunc(boxes, func(b *Box) bool {
+		return !slices.Contains(names, b.Name) || b.Loses() == "" || IsHello(b.Profile.Image) || !b.Alive()
+	})
+	going := say.Listed(list.Map(boxes, func(b *Box) string { return b.Name }), 3)
+	switch len(boxes) {
+	case 0:
+		return ""
+	case 1:
+		return going + ": what it wrote to its root goes: storage.root is \"tmpfs\""
+	}
+	return going + ": what they wrote to their roots goes: storage.root is \"tmpfs\""
 }
 
 // SameBoot reports whether the box was started in this boot of the host.
