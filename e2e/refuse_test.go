@@ -66,6 +66,21 @@ func TestWhatIsRefusedLeavesTheHostAlone(t *testing.T) {
 			h.same(before, `^/run/boxrun/locks/`)
 		})
 	}
+	t.Run("a module kept away", func(t *testing.T) { h.in(t).keepsSCTPAway() })
+}
+
+// keepsSCTPAway has a kernel whose module of SCTP modprobe does not load, as hardening guides have it.
+func (h host) keepsSCTPAway() {
+	if strings.Contains(h.must("cat", "/proc/net/protocols"), "SCTP") {
+		h.t.Skip("this kernel has SCTP without a module")
+	}
+	h.profile("bad", "image = \"/srv/web\"\n[network]\nports = [\"3868:3868/sctp\"]\n")
+	h.sh(`dir=/lib/modules/$(uname -r); mkdir -p $dir; echo 'kernel/net/sctp/sctp.ko.xz: kernel/lib/libcrc32c.ko.xz' > $dir/modules.dep
+		printf '# unused\ninstall sctp /bin/true\n' > /etc/modprobe.d/hardened.conf`)
+	before := h.dump()
+	h.refuses(1, []string{"bad.toml: network.ports[0]: 0.0.0.0:3868->3868/sctp: this host does not load the kernel's module sctp, by /etc/modprobe.d/hardened.conf:2: install sctp /bin/true"},
+		"boxrun", "up", "bad")
+	h.same(before, `^/run/boxrun/locks/`)
 }
 
 // refuses wants a command to end with code, saying why on one line with all of words, and then what to do about it.

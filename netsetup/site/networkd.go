@@ -53,7 +53,7 @@ func StopsForwarding(root, device string) (string, error) {
 	if byNetworkd != "" || err != nil {
 		return byNetworkd, err
 	}
-	files, err := sysctlFiles(root)
+	files, err := filesOf(root, "sysctl.d")
 	if err != nil {
 		return "", err
 	}

@@ -28,7 +28,7 @@ func Overruled(root, own string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := sysctlFiles(root)
+	files, err := filesOf(root, "sysctl.d")
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func lastSettings(files []string) (map[string]setting, error) {
 	last := map[string]setting{}
 	for _, file := range files {
 		settings, err := readSettings(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EISDIR) {
+		if err != nil && !unread(err) {
 			return nil, err
 		}
 		for _, s := range settings {
@@ -70,11 +70,14 @@ func lastSettings(files []string) (map[string]setting, error) {
 	return last, nil
 }
 
-// sysctlFiles returns the files systemd-sysctl reads, in its order.
-func sysctlFiles(root string) ([]string, error) {
+// unread reports whether an error is of a file that cannot be read at boot either.
+func unread(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) }
+
+// filesOf returns the files of directories of a name, in the order in which systemd-sysctl and modprobe read them.
+func filesOf(root, name string) ([]string, error) {
 	byName := map[string]string{}
-	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib"} {
-		found, err := filepath.Glob(filepath.Join(root, dir, "sysctl.d/*.conf"))
+	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib", "lib"} {
+		found, err := filepath.Glob(filepath.Join(root, dir, name, "*.conf"))
 		if err != nil {
 			return nil, err
 		}

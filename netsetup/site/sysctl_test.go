@@ -30,13 +30,7 @@ func TestOverruled(t *testing.T) {
 			"etc/sysctl.d/99-a.conf": "net.ipv4.conf.eth0.rp_filter = 0\nnet.ipv4.conf.*.rp_filter = 1\n#net.ipv4.ip_forward=0\nkernel.panic = 1\n"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			for file, text := range test.files {
-				path := filepath.Join(root, file)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-					t.Fatal(err)
-				}
-			}
+			root := rootWith(t, test.files)
 			if err := os.Symlink("/nowhere", filepath.Join(root, "etc/sysctl.d/98-link.conf")); err != nil {
 				t.Fatal(err)
 			}
@@ -50,4 +44,17 @@ func TestOverruled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rootWith returns a root with files, by their paths below.
+func rootWith(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for file, text := range files {
+		path := filepath.Join(root, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
