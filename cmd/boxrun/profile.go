@@ -106,8 +106,10 @@ is for "boxrun up", which refuses before it changes anything.`,
 			return fault.Each(names, func(name string) error {
 				p, err := a.search.Load(name)
 				if err == nil {
-					a.notef("%s: is valid", p.File)
 					err = errors.Join(a.wouldTrust(cmd.Context(), p), a.launcher().RefuseHere(cmd.Context(), p))
+				}
+				if err == nil {
+					a.notef("%s: is valid", p.File)
 				}
 				return err
 			})
