@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
@@ -52,7 +53,7 @@ func TestExamine(t *testing.T) {
 	met := make(chan struct{})
 	got := run(ctx, []look{
 		one("host", "first", func(context.Context) Check { <-met; return pass("fine") }),
-		{"host", "second", func(context.Context) []Check {
+		{area: "host", name: "second", run: func(context.Context) []Check {
 			close(met)
 			return []Check{pass("a").named("one"), warn("", "do", "b").named("two")}
 		}},
@@ -91,12 +92,6 @@ func TestWithheld(t *testing.T) {
 	if _, err := withheld("Name:\tx\n", "40"); err == nil {
 		t.Error("withheld of no set: got no error")
 	}
-}
-
-func TestAssignments(t *testing.T) {
-	a := apptainerFacts{site: assignments("# allow setuid = no\nallow setuid = yes\nmax = 1\nmax = 2\n  spaced name =  a = b\n")}
-	testkit.WantText(t, fmt.Sprintf("%q %q %q %q", a.conf("allow setuid"), a.conf("max"), a.conf("spaced name"), a.conf("root default capabilities")),
-		`"yes" "2" "a = b" "full"`)
 }
 
 func TestListening(t *testing.T) {
@@ -195,8 +190,8 @@ func seeded(t *testing.T, files map[string]string) *facts {
 	}
 	return &facts{
 		store: &box.Store{Dir: filepath.Join(root, "run"), Home: root}, root: root,
-		apptainer: func() (apptainerFacts, error) {
-			return apptainerFacts{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
+		apptainer: func() (apptainer.Installation, error) {
+			return apptainer.Installation{ConfFile: "/opt/etc/apptainer/apptainer.conf"}, nil
 		},
 		firewall: func() (firewall.State, error) { return firewall.State{}, nil },
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"boxrun/launcher"
+	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/netsetup"
@@ -27,7 +28,7 @@ type facts struct {
 
 	// read at the first use
 	firewall  func() (firewall.State, error)
-	apptainer func() (apptainerFacts, error)
+	apptainer func() (apptainer.Installation, error)
 	external  func() (netsetup.External, error)
 
 	outsider  *outsider.Outsider // the network of test clients; nil where the network could not be made
@@ -43,7 +44,7 @@ func newFacts(l *launcher.Launcher) (*facts, error) {
 	return &facts{
 		store: l.Store, root: "/", boxes: boxes, unread: l.Unread(),
 		firewall:  sync.OnceValues(firewall.Read),
-		apptainer: sync.OnceValues(readApptainer),
+		apptainer: sync.OnceValues(apptainer.ReadInstallation),
 		external:  sync.OnceValues(netsetup.DefaultExternal),
 		noOutside: "no box is to be reached",
 	}, nil

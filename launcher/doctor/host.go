@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,7 +134,7 @@ func (h hostLooks) privileges(context.Context) Check {
 	switch {
 	case missing == 0:
 		return pass("root, with all capabilities")
-	case err != nil || a.conf("root default capabilities") != "full":
+	case err != nil || a.Setting("root default capabilities") != "full":
 		return pass("root, without %d capabilities, which Apptainer does not ask for", missing)
 	}
 	return fail("Apptainer gives boxes all capabilities, and fails where one is missing",
@@ -195,7 +194,7 @@ func (h hostLooks) plugins(context.Context) Check {
 	if err != nil {
 		return skip("apptainer cannot be asked")
 	}
-	missing, where := apptainer.Missing(h.root, a.Libexec, a.conf("cni plugin path"), "bridge", "host-local")
+	missing, where := apptainer.Missing(h.root, a.Libexec, a.Setting("cni plugin path"), "bridge", "host-local")
 	if len(missing) == 0 {
 		return pass("bridge and host-local in %s", where)
 	}
@@ -385,55 +384,4 @@ func (h hostLooks) inotify(context.Context) Check {
 		return warn("without them units of another box fail", "boxrun host setup", "%d of root's %d instances are taken", room.Taken, room.Limit)
 	}
 	return pass("%d of root's %d instances are taken", room.Taken, room.Limit)
-}
-
-// apptainerFacts is what apptainer reports about its build, and the site's configuration of Apptainer.
-type apptainerFacts struct {
-	Path     string
-	Version  string
-	ConfFile string
-	Libexec  string
-	SUID     bool
-	site     map[string]string // directives of its configuration file
-}
-
-// readApptainer runs "apptainer buildcfg" and reads the configuration file named there. A missing configuration file
-// is no error.
-func readApptainer() (apptainerFacts, error) {
-	path, err := apptainer.Look()
-	if err != nil {
-		return apptainerFacts{}, err
-	}
-	out, err := exec.Command(path, "buildcfg").Output()
-	if err != nil {
-		return apptainerFacts{Path: path}, fmt.Errorf("running %s buildcfg: %w", path, err)
-	}
-	values := assignments(string(out))
-	a := apptainerFacts{
-		Path: path, Version: values["PACKAGE_VERSION"], ConfFile: values["APPTAINER_CONF_FILE"],
-		Libexec: values["LIBEXECDIR"], SUID: values["APPTAINER_SUID_INSTALL"] == "1",
-	}
-	site, err := files.ReadIfThere(a.ConfFile)
-	a.site = assignments(site)
-	return a, err
-}
-
-// assignments reads lines of the form NAME = VALUE. If a name occurs several times, the last value counts. Comments
-// are skipped.
-func assignments(text string) map[string]string {
-	values := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
-			values[strings.TrimSpace(name)] = strings.TrimSpace(value)
-		}
-	}
-	return values
-}
-
-// conf returns the value of a directive in the site's apptainer.conf, or the default known to boxrun, else "".
-func (a apptainerFacts) conf(name string) string {
-	if value, ok := a.site[name]; ok {
-		return value
-	}
-	return map[string]string{"root default capabilities": "full"}[name]
 }

@@ -29,7 +29,7 @@ func (l leftoverLooks) list() []look {
 		one(area, "boxes", l.deadBoxes),
 		one(area, "apptainer's instances", l.instances),
 		one(area, "leases", l.leases),
-		{area, "rules", withKernel(l.store, l.rulesOfNobody)},
+		{area: area, name: "rules", run: withKernel(l.store, l.rulesOfNobody)},
 		one(area, "old sysctl file", l.seedFile("/etc/sysctl.d/99-apptainer-universal.conf",
 			"it sets at every boot what boxrun sets where and while a box needs it")),
 		one(area, "old udev rule", l.seedFile("/etc/udev/rules.d/99-veth-offload.rules",
@@ -152,7 +152,7 @@ func (l leftoverLooks) seedConflist(context.Context) Check {
 	dirs := []string{"/etc/apptainer/network", "/usr/local/etc/apptainer/network", "/etc/singularity/network", "/etc/cni/net.d"}
 	if a, err := l.apptainer(); err == nil {
 		dirs = append(dirs, filepath.Join(filepath.Dir(a.ConfFile), "network"))
-		if dir := a.conf("cni configuration path"); dir != "" {
+		if dir := a.Setting("cni configuration path"); dir != "" {
 			dirs = append(dirs, dir)
 		}
 	}
