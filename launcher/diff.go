@@ -55,16 +55,16 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, unread := l.All()
-	return l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b, nil)
+	return l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b)
 }
 
-// driftIn is driftOf in a survey of all boxes, with the limits by the profile as it is now; nil: by that of the start.
-func (l *Launcher) driftIn(v *network.Survey, b *box.Box, now *profiles.Profile) ([]string, error) {
+// driftIn is driftOf in a survey of all boxes.
+func (l *Launcher) driftIn(v *network.Survey, b *box.Box) ([]string, error) {
 	lines, err := v.Drift(b)
 	if err != nil {
 		return nil, err
 	}
-	limits, err := limits.Ahead(l.Store, b, now)
+	limits, err := limits.Drift(b)
 	return NonNil(slices.Concat(lines, l.EntryDrift(b), machine.Drift(b), limits)), err
 }
 

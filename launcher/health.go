@@ -164,7 +164,8 @@ func (l *Launcher) lookNow(ctx context.Context, b *box.Box) (health.Facts, error
 	}()
 	look := health.LookAt(ctx, b)
 	d := <-drifted
-	return health.Facts{State: string(box.Running), Known: true, Unmet: look.Unmet, Failed: look.Failed, Drifted: d.lines}, d.err
+	return health.Facts{State: string(box.Running), Known: true, Unmet: look.Unmet, Failed: look.Failed, Drifted: d.lines,
+		Systemd: look.State}, d.err
 }
 
 // absent returns the facts of a box without a record: it is down, or another boxrun is between the end of the old box and
@@ -182,6 +183,6 @@ func (l *Launcher) Reread(name string) (profiles.Profile, error) {
 	if err != nil {
 		return profiles.Profile{}, err
 	}
-	p, err := b.Profile.Ref().Read()
-	return p, fault.Wrap(fmt.Sprintf("restarting %s", name), err)
+	now := NowOf(l.Store, b)
+	return now.Profile, fault.Wrap(fmt.Sprintf("restarting %s", name), now.Unread)
 }

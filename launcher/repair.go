@@ -12,6 +12,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/lan"
+	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
@@ -25,7 +26,7 @@ type Repaired struct {
 	Lines []string // a line for each repaired fault
 }
 
-// Repair puts back what others took away from running boxes: rules, links, name servers. No process of a box is touched,
+// Repair puts back what others took away from running boxes: rules, links, name servers, limits. No process of a box is touched,
 // but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
 // but the other boxes are repaired.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
@@ -148,8 +149,8 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	r.done.Boxes++
 	servers, serversErr := conf.TellServers(ctx, r.l.Store, b)
-	entry, entryErr := mendEntry(ctx, r.l.Store, b)
-	servers, serversErr = append(servers, entry...), errors.Join(serversErr, entryErr)
+	held, heldErr := mendHeld(ctx, r.l.Store, b)
+	servers, serversErr = append(servers, held...), errors.Join(serversErr, heldErr)
 	if !b.Bridged() {
 		way, err := lan.Repair(r.l.Store, r.k, b)
 		return append(servers, way...), errors.Join(serversErr, err)
@@ -175,9 +176,9 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 		return []string{line}, err
 	}
 	r.done.Boxes++
-	entry, entryErr := mendEntry(ctx, r.l.Store, b)
+	held, heldErr := mendHeld(ctx, r.l.Store, b)
 	lines, err := network.Repair(ctx, r.l.Store, r.k, b)
-	lines, err = append(lines, entry...), errors.Join(err, entryErr)
+	lines, err = append(lines, held...), errors.Join(err, heldErr)
 	if errors.Is(err, netsetup.ErrNoAddress) {
 		return lines, nil // a check of the doctor's names the box: only a restart repairs that
 	}
@@ -186,6 +187,13 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	ping, err := network.RepairPing(b)
 	return append(lines, ping...), err
+}
+
+// mendHeld is mendEntry, and puts back the limits that the box was started with.
+func mendHeld(ctx context.Context, s *box.Store, b *box.Box) ([]string, error) {
+	held, heldErr := limits.Repair(ctx, b)
+	entry, entryErr := mendEntry(ctx, s, b)
+	return append(held, entry...), errors.Join(heldErr, entryErr)
 }
 
 // mendEntry repairs what commands enter a running box by: files of boxrun's, and what machined knows.

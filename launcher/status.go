@@ -9,7 +9,6 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
-	"boxrun/launcher/conf"
 	"boxrun/launcher/health"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -63,6 +62,8 @@ type Detail struct {
 
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
+	ProfileNow string `json:"profile_now"` // of a running box, since the start: changed, limits, removed, invalid; "" for unchanged
+
 	ImageNow   string `json:"image_now"`  // fate of the image since the start: replaced, removed; "" for none
 	Definition string `json:"definition"` // why to build the image anew; "" for no reason or no [build]
 
@@ -77,7 +78,6 @@ type Detail struct {
 
 // List returns the status of every box with a state file, by name. It starts no process and reads no kernel tables.
 // Unreadable state is an error, beside the status of the other boxes; when ctx ends, the error is its cause, beside nothing.
-// An unreadable profile counts as unchanged.
 func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	boxes, unread := l.All()
 	found := listOf(ctx, l, boxes)
@@ -91,8 +91,8 @@ func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
 	return list.MapShared(boxes, func(b *box.Box) Status {
 		s := l.statusOf(b)
-		if p, err := b.Profile.Ref().Read(); err == nil && s.PID != 0 {
-			s.Changed = changes(ctx, l.Store, b, &p)
+		if s.PID != 0 {
+			s.Changed = ChangesOf(ctx, l.Store, b, NowOf(l.Store, b)).Words()
 		}
 		return s
 	})
@@ -129,7 +129,7 @@ func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 		if !slices.Contains(running, b) {
 			continue
 		}
-		if found[i].Drift, err = l.driftIn(survey, b, nil); err != nil && b.Alive() {
+		if found[i].Drift, err = l.driftIn(survey, b); err != nil && b.Alive() {
 			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
 		}
 		if len(found[i].Drift) > 0 {
@@ -166,9 +166,8 @@ func healthOf(s *box.Store, b *box.Box, state string, drifted []string) Health {
 	return h
 }
 
-// Status returns the full status of a box. now is the present profile, nil if unreadable. The error is ErrNotFound for
-// an unknown box.
-func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profile) (Detail, error) {
+// Status returns the full status of a box. The error is ErrNotFound for an unknown box.
+func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, error) {
 	b, err := l.Find(name)
 	if err != nil {
 		return Detail{}, err
@@ -179,8 +178,14 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
-	d.Changed, d.Drift = l.changed(ctx, b, now), []string{}
-	d.Definition, err = build.Outdated(ctx, now)
+	d.Drift = []string{}
+	if b.Alive() {
+		c := ChangesOf(ctx, l.Store, b, now)
+		d.Changed, d.ProfileNow = c.Words(), c.Profile
+	}
+	if now.Unread == nil {
+		d.Definition, err = build.Outdated(ctx, &now.Profile)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return d, cmp.Or(err, context.Cause(ctx))
@@ -195,7 +200,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 	defer cancel()
 	looks := make(chan health.Look, 1)
 	go func() { looks <- health.LookAt(ctx, b) }() // meanwhile the host's network is looked at
-	if err := lookAround(l, b, now, &d); err != nil {
+	if err := lookAround(l, b, &d); err != nil {
 		return d, err
 	}
 	look := <-looks
@@ -211,14 +216,14 @@ func (l *Launcher) Status(ctx context.Context, name string, now *profiles.Profil
 }
 
 // lookAround completes the status of a running box with what the host's network shows.
-func lookAround(l *Launcher, b *box.Box, now *profiles.Profile, d *Detail) error {
+func lookAround(l *Launcher, b *box.Box, d *Detail) error {
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
 	boxes, unread := l.All()
-	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b, now); err != nil {
+	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b); err != nil {
 		return err
 	}
 	contested, err := network.Contested(b)
@@ -247,28 +252,4 @@ func givenUp(ctx context.Context, s Status) (bool, error) {
 		return false, nil
 	}
 	return units.GivenUp(ctx, s.Name)
-}
-
-// changed names the changes of a running box since its start: profile, image, secrets. now is the present profile, nil
-// if unknown. For a stopped box the list is empty.
-func (l *Launcher) changed(ctx context.Context, b *box.Box, now *profiles.Profile) []string {
-	if !b.Alive() {
-		return []string{}
-	}
-	return changes(ctx, l.Store, b, now)
-}
-
-// changes is changed for a box that is known to run.
-func changes(ctx context.Context, s *box.Store, b *box.Box, now *profiles.Profile) []string {
-	words := []string{}
-	if now != nil && !limits.MadeOf(s, b, *now) {
-		words = append(words, "profile")
-	}
-	if b.ImageNow(ctx) != "" {
-		words = append(words, "image")
-	}
-	if now != nil && len(conf.ChangedSecrets(ctx, s, *now)) > 0 {
-		words = append(words, "secrets")
-	}
-	return words
 }

@@ -62,7 +62,7 @@ func TestStatusWithoutTheDefinition(t *testing.T) {
 	if err := l.Save(&box.Box{Name: "web", Phase: box.Starting, Profile: p}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := (&Launcher{Store: l}).Status(t.Context(), "web", &p)
+	d, err := (&Launcher{Store: l}).Status(t.Context(), "web", Now{Profile: p})
 	testkit.WantText(t, fmt.Sprint(d.Name, " ", d.Definition, d.DefinitionUnread, err), fmt.Sprintf("web reading the definition: not a file: %q<nil>", p.Build.Definition))
 	testkit.WantText(t, fmt.Sprint(d.AllowFrom), "[192.0.2.0/24]")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -70,6 +70,6 @@ func TestStatusWithoutTheDefinition(t *testing.T) {
 	if err := errors.Join(os.Remove(p.Build.Definition), os.WriteFile(p.Build.Definition, []byte("%files\n  web /\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = (&Launcher{Store: l}).Status(ctx, "web", &p)
+	_, err = (&Launcher{Store: l}).Status(ctx, "web", Now{Profile: p})
 	testkit.WantText(t, fmt.Sprint(err), "reading the definition: context canceled")
 }

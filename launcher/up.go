@@ -11,7 +11,6 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
-	"boxrun/launcher/conf"
 	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
@@ -50,9 +49,7 @@ type Up struct {
 	Box      *box.Box
 	Started  bool               // false: the box was up before
 	Repaired []string           // of a box up before: a line for each fault
-	Changed  bool               // the profile differs from the profile of the start
-	Image    string             // of a box up before: fate of its image, "" for none: see ImageNow
-	Secrets  []string           // of a box up before: names of secrets with changed files
+	Since    Changes            // of a box up before: what changed since its start
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	wanted   []string           // units enabled in the box, of a box that is ready
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
@@ -147,7 +144,7 @@ func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
 func (l *Launcher) staysUp(ctx context.Context, b *box.Box, p profiles.Profile, o UpOptions) bool {
-	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || len(l.changed(ctx, b, &p)) == 0)
+	return b.Phase == box.Running && b.Alive() && !o.Anew && (!o.Replace || !ChangesOf(ctx, l.Store, b, Now{Profile: p}).anew())
 }
 
 // fresh starts a box of which nothing exists yet.
@@ -254,10 +251,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
 	u.times.Done("looked for what drifted, and mended it")
-	up := Up{
-		Box: b, Repaired: repaired,
-		Changed: !limits.MadeOf(u.Store, b, u.p), Image: b.ImageNow(ctx), Secrets: conf.ChangedSecrets(ctx, u.Store, u.p),
-	}
+	up := Up{Box: b, Repaired: repaired, Since: ChangesOf(ctx, u.Store, b, Now{Profile: u.p})}
 	if err != nil {
 		return up, err
 	}
@@ -283,7 +277,10 @@ func (u *upRun) instead(ctx context.Context, b *box.Box) (Up, error) {
 	if b.Phase == box.Running && u.Caller.Unit == units.Instance(u.p) {
 		u.restarts = b.Restarts + 1
 	}
-	words := u.changed(ctx, b, &u.p)
+	var words []string
+	if b.Alive() {
+		words = ChangesOf(ctx, u.Store, b, Now{Profile: u.p}).Words()
+	}
 	if ctx.Err() != nil {
 		return Up{}, context.Cause(ctx)
 	}

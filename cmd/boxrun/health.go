@@ -88,9 +88,5 @@ func (a *app) check(cmd *cobra.Command, arg string, watch time.Duration) error {
 	if err != nil {
 		return err
 	}
-	line := name + ": " + f.Word()
-	if why := f.Why(); why != "" {
-		line += ": " + why
-	}
-	return errors.Join(a.lines([]string{line}), ended(checkCode(f.Word())))
+	return errors.Join(a.lines([]string{name + ": " + f.String()}), ended(checkCode(f.Word())))
 }

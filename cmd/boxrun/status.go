@@ -8,6 +8,7 @@ import (
 	"boxrun/cmd/boxrun/habits"
 	"boxrun/cmd/boxrun/rows"
 	"boxrun/cmd/boxrun/tab"
+	"boxrun/launcher"
 	"boxrun/profiles"
 )
 
@@ -19,8 +20,8 @@ func statusCommand(a *app) *cobra.Command {
 		Aliases: []string{"inspect"},
 		Short:   "Tell all about one box: its systemd, its rules, who can reach it",
 		Long: `status tells all about one box: the state of its systemd and units that failed,
-what it uses and is held to, who can reach which port, whether its rules and its
-bridge are as boxrun made them, and whether its profile has changed since.
+what it uses and is held to, who can reach which port, whether its rules, bridge
+and limits are as boxrun made them, and whether its profile has changed since.
 
 With --check it prints one line, for monitors and cluster managers, and never
 starts anything. The exit code says how the box is:
@@ -50,11 +51,8 @@ has it look when the first process of the box ends, or when the time is over.`,
 				return a.check(cmd, names[0], watch)
 			}
 			a.noteOthers(names)
-			var now *profiles.Profile // nil where it is missing or invalid: status still describes the box
-			if p, err := a.search.Load(names[0]); err == nil {
-				now = &p
-			}
-			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), now)
+			p, unread := a.search.Load(names[0])
+			d, err := a.launcher().Status(cmd.Context(), profiles.BoxName(names[0]), launcher.Now{Profile: p, Unread: unread})
 			if err != nil {
 				return err
 			}

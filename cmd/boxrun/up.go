@@ -127,13 +127,13 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	anew := fmt.Sprintf("\"boxrun up --replace %s\" starts it anew%s", name, up.Box.Loses())
-	if up.Changed {
+	if up.Since.Profile != "" {
 		t.notef("%s: runs with an older version of its profile: %s", name, anew)
 	}
-	if up.Image != "" {
-		t.notef("%s: its image was %s since the start: %s", name, up.Image, anew)
+	if up.Since.Image != "" {
+		t.notef("%s: its image was %s since the start: %s", name, up.Since.Image, anew)
 	}
-	for _, secret := range up.Secrets {
+	for _, secret := range up.Since.Secrets {
 		t.notef("%s: secrets.%s has changed since the start: %s", name, secret, anew)
 	}
 	for _, failed := range up.Failed {
@@ -147,7 +147,7 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 // nothingTo returns what to say of an up that did nothing: that the box stays as it is where something changed since the
 // start (noteUp prints the changes afterwards), else "nothing to change".
 func nothingTo(up launcher.Up) string {
-	if up.Changed || up.Image != "" || len(up.Secrets) > 0 {
+	if len(up.Since.Words()) > 0 {
 		return "and stays as it is"
 	}
 	return "nothing to change"

@@ -120,11 +120,7 @@ func TestWord(t *testing.T) {
 		{running(Facts{Known: true, Ready: true, Failed: []string{"f"}, Drifted: []string{"d"}}), "drifted: d"},
 		{running(Facts{Known: true, Ready: true, Failed: []string{"f", "g"}}), "degraded: failed: f, g"},
 	} {
-		got := test.f.Word()
-		if why := test.f.Why(); why != "" {
-			got += ": " + why
-		}
-		if got != test.want {
+		if got := test.f.String(); got != test.want {
 			t.Errorf("%+v: got %q, want %q", test.f, got, test.want)
 		}
 	}

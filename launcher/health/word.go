@@ -18,6 +18,7 @@ type Facts struct {
 	Failed  []string // failed units in the box; of a box not Known, when the box was ready
 	Ended   []string // enabled services that ran when the box was ready, and have no process now
 	Drifted []string // what is out of place on the host
+	Systemd string   // state of the systemd in the box, of a look made now: as of guest.Seen
 }
 
 // Words for a box. A box without a word of its own has the word of its State.
@@ -91,6 +92,14 @@ func endedOf(ready, ended []string) []string {
 		}
 	}
 	return unmet
+}
+
+// String returns the word, and the reason where there is one.
+func (f Facts) String() string {
+	if why := f.Why(); why != "" {
+		return f.Word() + ": " + why
+	}
+	return f.Word()
 }
 
 // FactsOf returns what the record of looks tells of a box in a state, and the cgroup of a running box. Without

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -123,12 +124,11 @@ type pending struct {
 	lines  []string // what is to be done, for a person
 }
 
-// pendingOf returns what there is to do for the profile as it is now; nil: the profile cannot be read. If the profile
-// differs from the profile of the start in nothing but limits, the box gets the new limits. Otherwise the box keeps its
-// own.
-func pendingOf(s *box.Store, b *box.Box, now *profiles.Profile) (pending, error) {
+// pendingOf returns what there is to do for the profile as it is now. If the profile differs from the profile of the start
+// in nothing but limits, the box gets the new limits. Otherwise the box keeps its own.
+func pendingOf(s *box.Store, b *box.Box, now profiles.Profile) (pending, error) {
 	w := pending{want: b.Profile.Resources}
-	if now != nil && MadeOf(s, b, *now) {
+	if MadeOf(s, b, now) {
 		w.want = now.Resources
 		w.limits, w.lines = lifted(b.Profile.Resources, w.want)
 	}
@@ -155,7 +155,7 @@ func (w pending) apply(ctx context.Context, s *box.Store, b *box.Box, hash strin
 // HoldAnew puts the limits in place that a running box should have by the profile p: see pendingOf. HoldAnew returns a
 // line for each limit found out of place or lifted.
 func HoldAnew(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
-	w, err := pendingOf(s, b, &p)
+	w, err := pendingOf(s, b, p)
 	if err != nil {
 		return nil, err
 	}
@@ -167,10 +167,14 @@ func HoldAnew(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile)
 	return w.lines, w.apply(ctx, s, b, p.Hash())
 }
 
-// Ahead returns a line for each limit the next up would put in place on the box, as HoldAnew does.
-func Ahead(s *box.Store, b *box.Box, now *profiles.Profile) ([]string, error) {
-	w, err := pendingOf(s, b, now)
-	return w.lines, err
+// Repair puts back the limits that a running box has by the profile of its start, and returns the lines of Drift. The error
+// is ErrRefused if a limit is not in place afterwards.
+func Repair(ctx context.Context, b *box.Box) ([]string, error) {
+	gone, lines, err := drifted(b.Cgroup, b.Profile.Resources)
+	if err != nil || len(lines) == 0 {
+		return nil, err
+	}
+	return lines, cmp.Or(setLimits(ctx, b, gone), refuseDrift(b))
 }
 
 // lifted returns the limits set by old but not by next, with the value "no limit", and a line for each key.
@@ -202,7 +206,7 @@ func TypedAtStart(b *box.Box) []string {
 // Typed returns what a person types in place of HoldAnew, for a running box: systemctl for a scope, otherwise
 // writes to the cgroup's files.
 func Typed(s *box.Store, b *box.Box, p profiles.Profile) ([]string, error) {
-	w, err := pendingOf(s, b, &p)
+	w, err := pendingOf(s, b, p)
 	if err != nil || b.Cgroup == "" { // without a cgroup there is nothing to set
 		return nil, err
 	}

@@ -73,8 +73,16 @@ func healthLines(s launcher.Status, now time.Time) []string {
 	return append([]string{text + ":"}, list.Map(why, func(reason string) string { return "  " + reason })...)
 }
 
-// changed says that the profile or a secret's file changed since the start; "" where neither did.
+// changed says what became of the profile, and that a secret's file changed, since the start; "" where nothing did.
 func changed(d launcher.Detail) string {
+	switch {
+	case d.ProfileNow == launcher.ProfileRemoved:
+		return " (removed since the start)"
+	case d.ProfileNow == launcher.ProfileInvalid:
+		return " (invalid by now: \"boxrun profile check " + d.Name + "\" says why)"
+	case d.ProfileNow == launcher.LimitsChanged && !slices.Contains(d.Changed, "secrets"):
+		return " (limits changed since the start: \"boxrun up\" sets them)"
+	}
 	said := slices.DeleteFunc(slices.Clone(d.Changed), func(what string) bool { return what != "profile" && what != "secrets" })
 	if len(said) == 0 {
 		return ""

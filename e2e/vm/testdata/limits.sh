@@ -68,8 +68,13 @@ SH
 limited /srv/web 384M 1 0
 check 'edited limits change while the box runs' <<'SH'
 init=$(pid)
-says 'resources.memory: memory.max is "268435456", not "402653184"' boxrun status limited
-not grep 'changed since' /run/said
+says 'limits changed since the start: "boxrun up" sets them' boxrun status limited
+not grep 'drifted' /run/said
+boxrun status --check limited
+says 'profile changed' boxrun ps
+says 'limits changed since the start' boxrun doctor -v limited
+boxrun repair
+held 268435456 '50000 100000' 64
 boxrun up --dry-run limited
 says 'mended: resources.memory' boxrun up limited
 test "$(pid)" = "$init"
@@ -86,6 +91,11 @@ check 'limits changed by hand are found and put back' <<'SH'
 systemctl set-property --runtime "$(basename "$(cgroup)")" MemoryMax=infinity
 is memory.max max
 says 'drifted: *resources.memory' boxrun status limited
+says 'drifted' boxrun ps
+says 'drifted: resources.memory' boxrun doctor -v limited
+says 'resources.memory: memory.max is' boxrun repair
+is memory.max 402653184
+systemctl set-property --runtime "$(basename "$(cgroup)")" MemoryMax=infinity
 boxrun up --dry-run limited > /run/commands
 cat /run/commands
 says 'mended: resources.memory' boxrun up limited
