@@ -9,6 +9,7 @@ import (
 	"boxrun/cmd/boxrun/rows"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher"
+	"boxrun/launcher/box"
 	"boxrun/launcher/doctor"
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -85,18 +86,27 @@ func (a *app) examine(ctx context.Context, l *launcher.Launcher, names []string,
 		}
 		return doctor.SelfTest(ctx, l, hello)
 	case len(names) == 0:
-		return doctor.Examine(ctx, l, doctor.Subject{})
+		return doctor.Examine(ctx, l, doctor.Subject{Now: a.now})
 	}
 	name := profiles.BoxName(names[0])
 	p, unread := a.profile(ctx, names[0])
 	if unread == nil {
-		return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p})
+		return doctor.Examine(ctx, l, doctor.Subject{Name: name, Profile: &p, Now: a.now})
 	}
-	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name})
+	checks, err := doctor.Examine(ctx, l, doctor.Subject{Name: name, Now: a.now})
 	if errors.Is(err, fault.ErrNotFound) && !errors.Is(unread, profiles.ErrNotFound) {
 		return nil, unread
 	}
 	return checks, err
+}
+
+// now returns the profile of a box as up would take it now.
+func (a *app) now(ctx context.Context, b *box.Box) launcher.Now {
+	now := launcher.NowOf(a.launcher().Store, b)
+	if now.Unread == nil {
+		now.Unread = a.trust(ctx, now.Profile)
+	}
+	return now
 }
 
 // printChecks prints the checks: on a terminal the problems first and the rest counted, elsewhere, and with all, a line

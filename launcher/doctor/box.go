@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
-	"boxrun/launcher/guest"
 	"boxrun/launcher/lan"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
@@ -28,14 +26,13 @@ type boxLooks struct {
 }
 
 // list returns the looks at the box. The looks follow a packet into the box, port by port and in the order of the
-// packet's way, and then a packet out of the box. A box that does not run has only the look at its state. A box
+// packet's way, and then a packet out of the box. A box that does not run has none. A box
 // without a bridge has no rules, so only its listening ports are looked at.
 func (b boxLooks) list() []look {
-	looks := []look{one(b.Name, "state", b.state)}
 	if !b.Alive() {
-		return looks
+		return nil
 	}
-	looks = append(looks, one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers))
+	looks := []look{one(b.Name, "confinement", b.confinement), one(b.Name, "name servers", b.servers)}
 	if b.Overlay() != "" {
 		looks = append(looks, one(b.Name, "overlay", b.overlay))
 	}
@@ -43,7 +40,7 @@ func (b boxLooks) list() []look {
 		looks = append(looks, one(b.Name, "machine", b.machine))
 	}
 	if b.OnLAN() {
-		looks = append(looks, look{b.Name, "LAN", withKernel(b.store, b.lan)})
+		looks = append(looks, look{area: b.Name, name: "LAN", run: withKernel(b.store, b.lan)})
 	}
 	if !b.Bridged() {
 		for _, p := range b.Profile.Network.PortsFor(b.Addr) {
@@ -53,8 +50,8 @@ func (b boxLooks) list() []look {
 	}
 	looks = append(looks,
 		one(b.Name, "address", b.address),
-		look{b.Name, "rules", withKernel(b.store, b.rules)},
-		look{b.Name, "way of answers", withKernel(b.store, b.answers)},
+		look{area: b.Name, name: "rules", run: withKernel(b.store, b.rules)},
+		look{area: b.Name, name: "way of answers", run: withKernel(b.store, b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, addr := range b.Addrs() {
 		for _, p := range network.Admitted(b.Box, addr) {
@@ -62,28 +59,6 @@ func (b boxLooks) list() []look {
 		}
 	}
 	return append(looks, b.outward()...)
-}
-
-// state says whether the box runs, and reports the state of the systemd in the box.
-func (b boxLooks) state(ctx context.Context) Check {
-	if b.State() == box.Crashed {
-		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, box.Crashed)
-	}
-	if !b.Alive() {
-		return warn("another boxrun works on it", "boxrun up "+b.Name, "%s", b.State())
-	}
-	state, failed, err := guest.Inside(ctx, b.Init.PID)
-	switch {
-	case err != nil:
-		return warn("it cannot say how it is", "boxrun restart "+b.Name, "running, but %v", err)
-	case len(failed) > 0:
-		return warn("a service that failed answers nobody", fmt.Sprintf("boxrun logs %s -u %s", b.Name, failed[0]), "%s, failed: %s", state, strings.Join(failed, ", "))
-	case state == "none":
-		return pass("running, without a systemd")
-	case state != "running":
-		return warn("services may not have started yet", "boxrun up "+b.Name, "its systemd is %s", state)
-	}
-	return pass("running")
 }
 
 // confinement says whether the box is held apart from the host as its profile says. The check tries ways to the host
@@ -107,7 +82,7 @@ func (b boxLooks) confinement(ctx context.Context) Check {
 // machine says whether machined knows the box.
 func (b boxLooks) machine(context.Context) Check {
 	if lines := machine.Drift(b.Box); len(lines) > 0 {
-		return warn("machinectl, systemctl -M and journalctl -M do not find the box", "boxrun repair", "%s", lines[0])
+		return fail("machinectl, systemctl -M and journalctl -M do not find the box", network.RepairCommand, "%s", lines[0])
 	}
 	return pass("machinectl knows the box")
 }

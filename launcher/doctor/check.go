@@ -95,11 +95,12 @@ func (c Check) in(area, name string) Check {
 type look struct {
 	area, name string
 	run        func(context.Context) []Check
+	patience   time.Duration // in place of a shorter lookTimeout
 }
 
 // one returns a look for a function with a single check.
 func one(area, name string, run func(context.Context) Check) look {
-	return look{area, name, func(ctx context.Context) []Check { return []Check{run(ctx)} }}
+	return look{area: area, name: name, run: func(ctx context.Context) []Check { return []Check{run(ctx)} }}
 }
 
 // withKernel returns the function of a look that needs the kernel's view of the network.
@@ -136,10 +137,11 @@ func run(ctx context.Context, looks []look) []Check {
 	return slices.Concat(results...)
 }
 
-// limited runs the look for at most lookTimeout. A look that hangs in a system call is not waited for, and becomes a
+// limited runs the look for its time. A look that hangs in a system call is not waited for, and becomes a
 // failed check.
 func (l look) limited(ctx context.Context) []Check {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	patience := max(l.patience, lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	done := make(chan []Check, 1)
 	go func() { done <- l.run(ctx) }()
@@ -147,7 +149,7 @@ func (l look) limited(ctx context.Context) []Check {
 	select {
 	case checks = <-done:
 	case <-ctx.Done():
-		checks = []Check{fail("the host is overloaded, or the kernel holds somebody up", "", "took longer than %s", lookTimeout)}
+		checks = []Check{fail("the host is overloaded, or the kernel holds somebody up", "", "took longer than %s", patience)}
 	}
 	for i := range checks {
 		checks[i].Area = l.area

@@ -15,6 +15,8 @@ import (
 type Subject struct {
 	Name    string            // of the box
 	Profile *profiles.Profile // of that name; nil where no profile is at hand
+
+	Now func(context.Context, *box.Box) launcher.Now // of a box, as up would take or refuse the profile; nil: nobody compares
 }
 
 // Examine examines the host, and the path of packets into and out of the subject, port by port. For a profile without
@@ -39,6 +41,7 @@ func Examine(ctx context.Context, l *launcher.Launcher, s Subject) ([]Check, err
 	}
 	defer f.openOutside(boxes)()
 	for _, b := range boxes {
+		looks = append(looks, boxState{l, b, s.Now}.list()...)
 		looks = append(looks, boxLooks{f, b}.list()...)
 	}
 	return f.hintCloud(pointed(run(ctx, looks)), boxes), nil
@@ -51,7 +54,7 @@ func sharedLooks(f *facts) []look {
 
 // profileLook reports what up would refuse for a profile without a box.
 func profileLook(l *launcher.Launcher, p profiles.Profile) look {
-	return look{p.Name, "profile", func(ctx context.Context) []Check {
+	return look{area: p.Name, name: "profile", run: func(ctx context.Context) []Check {
 		return withKernel(l.Store, func(k *netsetup.Kernel) []Check {
 			if err := l.Refuse(ctx, k, p); err != nil {
 				return failures(err, "boxrun up refuses it")

@@ -27,12 +27,12 @@ type networkLooks struct{ *facts }
 func (l networkLooks) list() []look {
 	const area = "network"
 	return []look{
-		{area, "in place", withKernel(l.store, l.shared)},
+		{area: area, name: "in place", run: withKernel(l.store, l.shared)},
 		one(area, "network files", l.conflists),
 		one(area, "subnet", l.overlaps),
 		one(area, "host's own settings", l.obstacles),
-		{area, "iptables", l.rulesOfOthers},
-		{area, "firewalld", l.firewalld},
+		{area: area, name: "iptables", run: l.rulesOfOthers},
+		{area: area, name: "firewalld", run: l.firewalld},
 		one(area, "br_netfilter", l.bridgeNetfilter),
 		one(area, "settings at boot", l.setup),
 	}

@@ -1,0 +1,78 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"boxrun/launcher"
+	"boxrun/launcher/box"
+	"boxrun/launcher/health"
+)
+
+// boxState looks at a box as a whole, by what ps, status, diff and up go by.
+type boxState struct {
+	l *launcher.Launcher
+	*box.Box
+	now func(context.Context, *box.Box) launcher.Now // of Subject
+}
+
+// list returns the looks at a box as a whole: how it is, which takes as long as status may, and whether it is as its profile
+// says by now.
+func (b boxState) list() []look {
+	looks := []look{one(b.Name, "state", b.state)}
+	looks[0].patience = b.Profile.Health.Timeout + 2*time.Second
+	if b.now != nil && b.Alive() {
+		looks = append(looks, look{area: b.Name, name: "profile", run: b.profile})
+	}
+	return looks
+}
+
+// state says how the box is, in the word of status --check, and in what state the systemd in the box is.
+func (b boxState) state(ctx context.Context) Check {
+	f, err := b.l.Check(ctx, b.Name, 0)
+	if err != nil {
+		return broken(err)
+	}
+	switch f.Word() {
+	case box.Crashed:
+		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, "%s", f.String())
+	case health.Busy, health.Down, health.NotReady:
+		return warn("it may be starting, or another boxrun works on it", "boxrun up "+b.Name, "%s", f.String())
+	case string(health.Unhealthy):
+		return fail("what [ready] of its profile asks for was there, and is not", "boxrun logs "+b.Name, "%s", f.String())
+	case health.Drifted:
+		return fail("what is out of place on the host may cut it off", "boxrun up "+b.Name, "%s", f.String())
+	case health.Degraded:
+		return warn("a service that failed answers nobody", fmt.Sprintf("boxrun logs %s -u %s", b.Name, append(f.Failed, f.Ended...)[0]), "%s, %s", f.Systemd, f.Why())
+	}
+	switch f.Systemd {
+	case "none":
+		return pass("running, without a systemd")
+	case "running":
+		return pass("running")
+	}
+	return warn("services may not have started yet", "boxrun up "+b.Name, "its systemd is %s", f.Systemd)
+}
+
+// profile says whether the box is as its profile says by now, and whether up would take the profile.
+func (b boxState) profile(ctx context.Context) []Check {
+	const why = "the next start of the box, as after a reboot, is refused"
+	now := b.now(ctx, b.Box)
+	if now.Unread != nil {
+		return failures(now.Unread, why)
+	}
+	if err := b.l.RefuseHere(ctx, now.Profile); err != nil {
+		return failures(err, why)
+	}
+	c := launcher.ChangesOf(ctx, b.l.Store, b.Box, now)
+	switch words := strings.Join(c.Words(), ", "); {
+	case words == "":
+		return []Check{pass("as at the start of the box")}
+	case words == "profile" && c.Profile == launcher.LimitsChanged:
+		return []Check{warn("the box is held to the limits of its start", "boxrun up "+b.Name, "limits changed since the start")}
+	default:
+		return []Check{warn("the box runs as it was started", "boxrun up --replace "+b.Name, "%s changed since the start", words)}
+	}
+}
