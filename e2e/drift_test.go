@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/e2e/testhost"
 )
 
 // A drift is a change of the host that cuts boxes off.
@@ -34,13 +36,34 @@ func drifts() []drift {
 	}
 }
 
+// heldDrifts are the ways a box loses what else the host holds for it: its limits, where the host has the controller, and its
+// place among the machines of machined, where the host has machined. Each comes twice, for either way to mend it.
+func (h host) heldDrifts() []drift {
+	var all []drift
+	if h.run("grep", "-qw", "pids", "/sys/fs/cgroup/cgroup.controllers").Code == 0 {
+		h.sh("printf '[resources]\npids = 400\n' >> /etc/boxrun/profiles/web.toml")
+		lifted := "systemctl set-property --runtime $(basename $(jq -r .state.cgroup /run/boxrun/boxes/web.json)) TasksMax=infinity"
+		all = append(all, drift{"a limit lifted", lifted, "resources.pids"}, drift{"a limit lifted again", lifted, "resources.pids"})
+	}
+	if h.run("test", "-e", "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service").Code == 0 {
+		forgotten := "busctl call org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager UnregisterMachine s web"
+		all = append(all, drift{"a machine forgotten", forgotten, "machinectl"}, drift{"a machine forgotten again", forgotten, "machinectl"})
+	}
+	return all
+}
+
 func TestDriftIsNamedAndMended(t *testing.T) {
-	h := newHost(t)
+	boot := testhost.New
+	if soak() {
+		boot = testhost.NewEquipped // with machined
+	}
+	h := bootHost(t, boot)
 	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml")
+	held := h.heldDrifts()
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
 	mend := [][]string{{"boxrun", "up", "web"}, {"boxrun", "repair"}}
-	for i, drift := range drifts() {
+	for i, drift := range append(held, drifts()...) {
 		t.Run(drift.name, func(t *testing.T) {
 			h := h.in(t)
 			if got := h.must("boxrun", "status", "web"); strings.Contains(got, "drifted") {

@@ -42,6 +42,9 @@ func TestMachined(t *testing.T) {
 			t.Errorf("of a box that machined knows status and diff say\n%s", got)
 		}
 		h.sh("busctl call org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager UnregisterMachine s web")
+		if said := h.views("web").contradictions(); len(said) > 0 {
+			t.Errorf("of a box that machined forgot the verbs say %q", said)
+		}
 		for _, verb := range []string{"status", "diff", "doctor"} {
 			if got := h.run("boxrun", verb, "web").Stdout; !strings.Contains(got, "machinectl does not know the box") {
 				t.Errorf("of a box that machined forgot %s says\n%s", verb, got)
