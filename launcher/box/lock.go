@@ -26,7 +26,12 @@ import (
 // another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
 // as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
 // Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
+//
+// Who waits is served in the order of coming. A file that is gone stays locked until the new one has been tried, or those
+// behind would be as early.
 func takeLock(ctx context.Context, dir, name string, onWait func(holder string)) (unlock func(), err error) {
+	var gone *os.File
+	defer func() { gone.Close() }()
 	for {
 		if ctx.Err() != nil { // checked before making a file: only a holder removes the file
 			return nil, fmt.Errorf("locking %s: %w", name, context.Cause(ctx))
@@ -35,9 +40,13 @@ func takeLock(ctx context.Context, dir, name string, onWait func(holder string))
 		if err != nil {
 			return nil, fmt.Errorf("locking %s: %w", name, err)
 		}
-		err = waitLock(ctx, f, onWait)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		gone.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = waitLock(ctx, f, onWait)
+		}
 		if err == nil && !inPlace(f) {
-			f.Close()
+			gone = f
 			continue
 		}
 		if err == nil {
@@ -71,23 +80,41 @@ func inPlace(f *os.File) bool {
 	return os.SameFile(mine, there)
 }
 
-// waitLock tries to lock f every 5 ms until ctx ends: a blocking flock could not be cancelled. Who has waited for long looks
-// as often as who has just come, and so gets the lock as likely.
+// waitLock waits in the kernel's queue for the lock of f, which another process holds, until ctx ends. By looks now and then
+// waiters would draw lots, and one of many would lose for minutes. Whoever has no time to wait does not queue.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
-	told := ""
+	if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
+		return err
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	same, turn, told := os.NewFile(uintptr(fd), f.Name()), make(chan error, 1), ""
+	go func() { turn <- files.Lock(same) }()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
-		}
 		if who := readHolder(f); who != "" && who != told && !strings.HasSuffix(who, ownEnd()) {
 			onWait(who)
 			told = who
 		}
-		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
-			return err
+		select {
+		case err := <-turn:
+			return errors.Join(err, same.Close())
+		case <-ctx.Done():
+			go passOn(same, turn)
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond): // the holder may be another
 		}
 	}
+}
+
+// passOn gives back the lock of f, which nobody wants any more, when its turn has come: an flock that waits cannot be
+// cancelled, other than by the end of the process.
+func passOn(f *os.File, turn <-chan error) {
+	if err := <-turn; err == nil && inPlace(f) {
+		_ = os.Remove(f.Name())
+	}
+	f.Close()
 }
 
 // writeHolder writes a description of this process into the file: "boxrun up web (pid 123)".

@@ -7,9 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/files"
 	"boxrun/launcher/testkit"
@@ -63,6 +67,58 @@ func TestLockGivenUpLeavesNothing(t *testing.T) {
 	if files.Exists(dir) {
 		t.Errorf("there is %s", dir)
 	}
+}
+
+// Who has waited longest is the next, however many come later, and though someone in between has given up.
+func TestLockIsForTheFirstWhoWaits(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		unlock, err := takeLock(t.Context(), dir, "box-web", noWait(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tired, giveUp := context.WithCancel(t.Context())
+		served := make(chan string, 8)
+		var all sync.WaitGroup
+		wait := func(ctx context.Context, who string, queued int) {
+			all.Go(func() {
+				unlock, err := takeLock(ctx, dir, "box-web", noWait(t))
+				served <- who
+				if err == nil {
+					unlock()
+				}
+			})
+			testkit.Eventually(t, who+" waits", func() bool { return waiters(t, dir) == queued })
+		}
+		wait(tired, "tired", 1)
+		wait(t.Context(), "first", 2)
+		for i := range 6 {
+			wait(t.Context(), "later", 3+i)
+		}
+		giveUp()
+		testkit.WantText(t, <-served, "tired")
+		unlock()
+		testkit.WantText(t, <-served, "first")
+		all.Wait()
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("a lock is left: %v", left)
+		}
+	}
+}
+
+// waiters counts those whom the kernel has in the queue for the lock box-web.
+func waiters(t *testing.T, dir string) int {
+	t.Helper()
+	var info unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, "box-web.lock"), &info); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := regexp.MustCompile(fmt.Sprintf(`-> FLOCK .*:%d `, info.Ino))
+	return len(file.FindAll(text, -1))
 }
 
 func TestLockIsForRoot(t *testing.T) {

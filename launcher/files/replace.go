@@ -35,7 +35,7 @@ func openAlone(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = lock(file)
+		err = Lock(file)
 		if err == nil && isAt(file, path) {
 			return file, nil
 		}
@@ -45,8 +45,8 @@ func openAlone(path string) (*os.File, error) {
 	}
 }
 
-// lock waits for the lock of a file.
-func lock(file *os.File) error {
+// Lock waits for the lock of an open file.
+func Lock(file *os.File) error {
 	for {
 		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("flock", err)
