@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,9 +12,12 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/list"
 	"boxrun/launcher/say"
+	"boxrun/netsetup"
+	"boxrun/netsetup/sockets"
 )
 
 // await waits until the box is ready, and stores in up which units failed at boot, and which are enabled. A box that is not ready in time
@@ -34,12 +38,44 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration,
 		l.Notef("%s: %s", b.Name, other)
 	}
 	var late *guest.NotReady
+	if err == nil {
+		return awaitHello(ctx, b)
+	}
 	if !errors.As(err, &late) {
 		return err
 	}
 	up.Failed = late.Failed
 	return &fault.Problem{Kind: fault.ErrNotReady, Text: b.Name + ": " + late.Error(),
 		Hint: fmt.Sprintf("the box stays up, to be looked at: \"boxrun shell %s\", \"boxrun logs %s\"", b.Name, b.Name)}
+}
+
+// helloPatience is how long a hello box may take until somebody listens on its port 80. The box's init does so at once.
+const helloPatience = 2 * time.Second
+
+// awaitHello waits until a hello box serves its page, which people ask for as soon as up returns. In the host's network
+// another program may have the port, and a box may have no room for a page: up ends all the same, and the box's log tells.
+func awaitHello(ctx context.Context, b *box.Box) error {
+	if !box.IsHello(b.Profile.Image) {
+		return nil
+	}
+	late := time.After(helloPatience)
+	for {
+		var waiting []sockets.Socket
+		err := netsetup.InNetworkOf(b.Init.PID, func() (err error) {
+			waiting, err = sockets.Waiting("tcp")
+			return err
+		})
+		if err != nil || slices.ContainsFunc(waiting, func(s sockets.Socket) bool { return s.Port == 80 }) {
+			return files.IgnoreNotExist(err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late:
+			return nil
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
 }
 
 // tailTimeout limits how long reading the journal of a single unit may take.
