@@ -277,7 +277,7 @@ func (h host) followExamples() {
 	h.t.Helper()
 	h.profile("web", "image = \"web\"\n[build]\ndefinition = \"web.def\"\n[network]\nports = [\"80\"]\n[storage]\nroot = \"overlay\"\n")
 	h.profile("db", "image = \"/srv/web\"\n")
-	h.sh("printf 'Bootstrap: localimage\nFrom: /srv/web\n' > /etc/boxrun/profiles/web.def; boxrun up db")
+	h.sh("printf 'Bootstrap: localimage\nFrom: /srv/web\n' > /etc/boxrun/profiles/web.def; ln -s web /srv/shop; boxrun up db")
 	for _, verb := range exampleOrder {
 		help := h.must(append(append([]string{"boxrun"}, strings.Fields(verb)...), "--help")...)
 		_, examples, found := strings.Cut(help, "Examples:\n")
