@@ -371,7 +371,7 @@ func TestServicesThatEndAreSeen(t *testing.T) {
 		t.Errorf("status says\n%s", got)
 	}
 	h.tells([]string{"plain: degraded: ended: nginx.service\n"}, "boxrun", "status", "--check", "plain")
-	h.must("boxrun", "up", "plain") // which has nothing to mend, and accepts nothing
+	h.tells([]string{`plain: warning: nginx.service has ended: "boxrun exec plain -- systemctl start nginx.service" starts it`}, "boxrun", "up", "plain")
 	h.is("plain", "degraded", "ended: nginx.service")
 	h.sh("boxrun exec web -- systemctl start nginx; boxrun exec plain -- systemctl disable nginx; boxrun up plain")
 	h.is("web", "running", "")

@@ -45,6 +45,7 @@ func (u *upRun) noteHealth(b *box.Box, up *Up, ready bool) error {
 		failed := list.Map(up.Failed, func(f guest.FailedUnit) string { return f.Unit })
 		r, _ = r.After(health.Look{At: time.Now(), Failed: failed}, b)
 		r.Services = health.Services(b, up.wanted, r.Services)
+		up.Ended = health.Ended(b, r.Services)
 	}
 	return errors.Join(err, health.Save(u.Store, b.Name, r))
 }

@@ -136,6 +136,9 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	for _, secret := range up.Since.Secrets {
 		t.notef("%s: secrets.%s has changed since the start: %s", name, secret, anew)
 	}
+	for _, unit := range up.Ended {
+		t.notef("%s: warning: %s has ended: \"boxrun exec %[1]s -- systemctl start %[2]s\" starts it", name, unit)
+	}
 	for _, failed := range up.Failed {
 		t.notef("%s: warning: %s failed", name, failed.Unit)
 		for _, line := range failed.Log {

@@ -64,7 +64,7 @@ func healthLines(s launcher.Status, now time.Time) []string {
 	why := strings.Split(s.Health.Why, "; ")
 	switch {
 	case s.Health.Word == health.Drifted:
-		return []string{text + ", as below"}
+		return []string{text + ", as below: \"boxrun repair\" mends what it can"}
 	case s.Health.Why == "":
 		return []string{text}
 	case len(why) == 1:
