@@ -1,6 +1,7 @@
 package lan
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -149,4 +150,31 @@ func TestBothDrifts(t *testing.T) {
 	}
 	nstest.Shell(t, strings.ReplaceAll(strings.Join(change.Commands("7"), "\n"), "nsenter -t 7 -n ", ""))
 	want(t, "after the commands to take away", shown(t), before)
+}
+
+// Changes tells of an address and of a default route in another network, and of no other route.
+func TestChanges(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	aLAN(t)
+	pid, _ := nstest.Sleeper(t, "ip", "netns", "exec", "neighbour", "sleep", "60")
+	nstest.WaitFor(t, func() bool {
+		got, err := Inside(pid, "eth0")
+		return err == nil && fmt.Sprint(got) == "[192.0.2.2/24]"
+	})
+	told := make(chan struct{}, 100)
+	err := Changes(t.Context(), pid, func() { told <- struct{}{} }, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	nstest.Shell(t, "ip -n neighbour route add 198.51.100.0/24 via 192.0.2.1")
+	for _, change := range []string{"ip -n neighbour route add default via 192.0.2.1", "ip -n neighbour addr add 192.0.2.3/24 dev eth0"} {
+		nstest.Shell(t, change)
+		nstest.WaitFor(t, func() bool { return len(told) > 0 })
+		<-told
+		if len(told) > 0 {
+			t.Errorf("%s was told %d times more", change, len(told))
+		}
+	}
 }
