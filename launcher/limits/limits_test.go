@@ -187,6 +187,35 @@ pids.max max`)
 	}
 }
 
+// Repair puts back the limits of the start, whatever the profile says by now, and nothing else.
+func TestRepair(t *testing.T) {
+	b := limited(t, profiles.Resources{PIDs: 50, CPUs: 2}, map[string]string{
+		"pids.max": "max", "cpu.max": "200000 100000", "memory.max": "1048576",
+	})
+	for _, want := range []string{`resources.pids: pids.max is "max", not "50"`, ""} {
+		got, err := Repair(t.Context(), b)
+		testkit.WantText(t, strings.Join(got, "\n"), want)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for file, want := range map[string]string{"pids.max": "50", "cpu.max": "200000 100000\n", "memory.max": "1048576\n"} {
+		text, err := os.ReadFile(filepath.Join(b.Cgroup, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.WantText(t, string(text), want)
+	}
+	if err := os.Remove(filepath.Join(b.Cgroup, "pids.max")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Repair(t.Context(), b)
+	testkit.WantText(t, strings.Join(got, "\n"), "resources.pids: the box's cgroup has no pids.max")
+	if !errors.Is(err, fault.ErrRefused) {
+		t.Errorf("without the controller: got %v, want a refusal", err)
+	}
+}
+
 // A box without a cgroup of its own takes new limits with its next start only: until then the profile has changed.
 func TestNewLimitsWithoutACgroup(t *testing.T) {
 	b := limited(t, profiles.Resources{}, nil)

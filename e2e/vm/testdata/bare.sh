@@ -5,7 +5,7 @@ check 'a box starts with its limits in its own cgroup' <<'SH'
 test "$(cat /proc/1/comm)" = init
 boxrun up limited
 held 67108864 '50000 100000' 40
-boxrun ps --json | jq -e '.[0].usage | .memory > 100000 and .cpu > 10000 and .tasks > 2'
+boxrun ps --json | jq -e '.[0].usage | .memory_bytes > 100000 and .cpu_seconds > 0.01 and .tasks > 2'
 boxrun status limited
 SH
 

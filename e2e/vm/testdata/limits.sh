@@ -9,7 +9,7 @@ SH
 
 check 'ps and status show what the whole box uses' <<'SH'
 boxrun ps
-boxrun ps --json | jq -e '.[0].usage | .memory > 1000000 and .cpu > 1000000 and .tasks > 3'
+boxrun ps --json | jq -e '.[0].usage | .memory_bytes > 1000000 and .cpu_seconds > 1 and .tasks > 3'
 says 'memory .* of 256M' boxrun status limited
 grep -E 'at most 0.5 CPUs' /run/said
 grep -E 'tasks .* of 64' /run/said
