@@ -187,7 +187,8 @@ func TestForwardingOfInterfaces(t *testing.T) {
 		"by sysctl.d": {"rm -f /etc/systemd/network/eth0.network; echo net.ipv4.conf.eth0.forwarding=0 > /etc/sysctl.d/60-site.conf; sysctl -qp /etc/sysctl.d/60-site.conf", "/etc/sysctl.d/60-site.conf:1"},
 		"by networkd": {"rm -f /etc/sysctl.d/60-site.conf; mkdir -p /etc/systemd/network; printf '[Match]\\nName=eth0\\n[Network]\\nAddress=192.0.2.1/24\\nGateway=192.0.2.2\\nIPv4Forwarding=no\\n' " +
 			"> /etc/systemd/network/eth0.network; systemctl start systemd-networkd; udevadm trigger -w -c add /sys/class/net/eth0; " +
-			"for i in $(seq 60); do grep -q 0 /proc/sys/net/ipv4/conf/eth0/forwarding && exit 0; sleep 0.05; done; networkctl; exit 1",
+			"for i in $(seq 400); do grep -q 0 /proc/sys/net/ipv4/conf/eth0/forwarding && " +
+			"grep -q NETWORK_FILE=/etc/systemd/network/eth0.network /run/systemd/netif/links/$(cat /sys/class/net/eth0/ifindex) && exit 0; sleep 0.05; done; networkctl; exit 1",
 			"/etc/systemd/network/eth0.network:6"},
 	} {
 		t.Run(name, func(t *testing.T) {

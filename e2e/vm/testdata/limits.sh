@@ -72,7 +72,8 @@ says 'limits changed since the start: "boxrun up" sets them' boxrun status limit
 not grep 'drifted' /run/said
 boxrun status --check limited
 says 'profile changed' boxrun ps
-says 'limits changed since the start' boxrun doctor -v limited
+boxrun doctor -v limited > /run/doctor || true # without a client, doctor finds other things
+grep 'limits changed since the start' /run/doctor
 boxrun repair
 held 268435456 '50000 100000' 64
 boxrun up --dry-run limited
@@ -92,7 +93,8 @@ systemctl set-property --runtime "$(basename "$(cgroup)")" MemoryMax=infinity
 is memory.max max
 says 'drifted: *resources.memory' boxrun status limited
 says 'drifted' boxrun ps
-says 'drifted: resources.memory' boxrun doctor -v limited
+boxrun doctor -v limited > /run/doctor || true
+grep 'drifted: resources.memory' /run/doctor
 says 'resources.memory: memory.max is' boxrun repair
 is memory.max 402653184
 systemctl set-property --runtime "$(basename "$(cgroup)")" MemoryMax=infinity
