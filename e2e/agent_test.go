@@ -102,6 +102,7 @@ func (h host) agentTellsRefusalsApart() {
 		h.agent(ocfConfigured, `the parameter "profile" is not set`, action, "profile=")
 		h.agent(ocfConfigured, `the parameter "repair" is neither yes nor no: perhaps`, action, "repair=perhaps")
 		h.agent(ocfConfigured, `the parameter "watch" is no number of seconds: 3s`, action, "watch=3s")
+		h.agent(ocfConfigured, `the parameter "watch" is no number of seconds: 100000`, action, "watch=100000")
 		h.agent(ocfArgs, "/etc/boxrun/profiles/broken.toml:1: image: ", action, "profile=broken")
 		h.agent(ocfInstalled, "this host has no profile nosuch", action, "profile=nosuch")
 		h.agent(ocfInstalled, `/etc/boxrun/profiles/lacking.toml: image: no such file or directory: "/srv/none.sif"`, action, "profile=lacking")
@@ -193,6 +194,17 @@ func (h host) agentWaits() {
 	}
 	h.agent(ocfSuccess, "", "stop")
 	h.must("boxrun", "disable", "web")
+	h.agentWaitsInVain()
+}
+
+// agentWaitsInVain has a box that does not become ready: a monitor says why before its time is over. Its parameter begins with
+// a 0, which a shell would take for octal.
+func (h host) agentWaitsInVain() {
+	h.profile("never", "image = \"/srv/web\"\n[ready]\nunits = [\"nosuch.service\"]\n")
+	h.sh("systemd-run -q --unit=up-never boxrun up never; until boxrun status --check never | grep -q 'not ready: unit nosuch'; do sleep 0.1; done")
+	h.agent(ocfGeneric, "never: not ready: unit nosuch.service", "monitor", monitored("profile=never", "watch=08", "CRM_meta_timeout=14000")...)
+	h.must("systemctl", "stop", "up-never")
+	h.must("boxrun", "down", "never")
 }
 
 // agentStopsInTime has a box that does not stop, and an operation with less time than the profile gives: the box is
@@ -226,10 +238,14 @@ func (h host) agentTakesOver() {
 		h.t.Errorf("start without fencing: %v", r)
 	}
 	h.agent(ocfConfigured, `the parameter "takeover" is neither yes nor no: perhaps`, "start", "profile=kept", "takeover=perhaps")
-	h.sh(offline + " crm_attribute -q -n stonith-enabled -D")
-	for _, action := range []string{"validate-all", "start"} {
-		h.must("env", offline, "OCF_RESKEY_profile=kept", "OCF_RESKEY_takeover=yes", agentFile, action)
+	for fences, takeover := range map[string]string{"-v TRUE": "TRUE", "-v y": "Y", "-v On": "oN", "-v 1": "1", "-D": "yes"} {
+		h.sh(offline + " crm_attribute -q -n stonith-enabled " + fences)
+		h.must("env", offline, "OCF_RESKEY_profile=kept", "OCF_RESKEY_takeover="+takeover, agentFile, "validate-all")
 	}
+	for _, takeover := range []string{"n", "FALSE", "oFF", "0"} {
+		h.agent(ocfInstalled, refused, "start", "profile=kept", "takeover="+takeover)
+	}
+	h.must("env", offline, "OCF_RESKEY_profile=kept", "OCF_RESKEY_takeover=yes", agentFile, "start")
 	h.sh("grep -v node9 /var/kept/boxrun-owner.json")
 	h.agent(ocfSuccess, "", "stop", settings...)
 	h.sh("test ! -e /var/kept/boxrun-owner.json; rm -r /var/lib/pacemaker/cib/*")
