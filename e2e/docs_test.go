@@ -121,7 +121,7 @@ func TestPagesAreWellFormed(t *testing.T) {
 					t.Errorf("%s: %q is a command", b.At(), b.Lines[i])
 				}
 			case b.Kind == "sh" && b.Page == "networking.md":
-			case b.Kind == "yaml" && b.Page == "cluster.md", b.Kind == "text keepalived.conf": // taken by e2e/cluster
+			case b.Kind == "yaml" && b.Page == "cluster.md", b.Kind == "text keepalived.conf", b.Kind == "text haproxy.cfg": // taken by e2e/cluster
 			default:
 				t.Errorf("%s: a block of kind %q", b.At(), b.Kind)
 			}

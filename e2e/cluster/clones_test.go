@@ -22,6 +22,7 @@ func (s site) clones(t *testing.T, page guide, rounds int) {
 		s.box = "page-address"
 		s.suffers(event{"address moved", time.Second, most, site.move, site.stay}, c, rounds)
 	})
+	s.shop(t, page, rounds)
 	t.Run("keepalived", func(t *testing.T) {
 		s := s.in(t)
 		s.everywhere(func(n int) { s.must(n, "systemctl stop pacemaker corosync; boxrun enable --now page") })

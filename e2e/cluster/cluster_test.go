@@ -42,7 +42,7 @@ func TestCluster(t *testing.T) {
 		s.in(t).newDatabase(page.files["A database"], page.typed("A database")).survives(t, rounds)
 	})
 	s.clones(t, page, rounds)
-	s.must(1, "pcs() { command pcs -f /root/offline.xml \"$@\"; }\n"+page.typed("With pcs"))
+	s.must(1, "pcs() { command pcs -f /root/offline.xml \"$@\"; }\n"+page.typed("With pcs")+page.typed("HAProxy with pcs"))
 }
 
 // An event is something that happens to a cluster.

@@ -23,7 +23,7 @@ func readPage(t *testing.T) guide {
 	g := guide{t, map[string]string{}, map[string]string{}}
 	for _, b := range blocks {
 		switch b.Kind {
-		case "toml", "text keepalived.conf":
+		case "toml", "text keepalived.conf", "text haproxy.cfg":
 			g.files[b.Section] = strings.Join(b.Lines, "\n") + "\n"
 			continue
 		case "yaml", "text": // for Ansible
@@ -59,6 +59,10 @@ func TestPageIsTyped(t *testing.T) {
 	g.typed("A database")
 	g.typed("Boxes without data")
 	g.typed("With keepalived")
+	g.typed("HAProxy in front")
+	g.typed("HAProxy with crm")
+	g.typed("HAProxy with pcs")
+	g.typed("Draining")
 	g.typed("The same on all hosts")
 	for section := range g.commands {
 		t.Errorf("nobody types the commands of section %q", section)
