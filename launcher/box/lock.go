@@ -22,7 +22,7 @@ import (
 // process ends. While somebody else holds the lock, takeLock waits until ctx ends, and calls onWait once for each other
 // process that holds the lock, with a description of the process. A missing directory is made.
 //
-// The lock is a flock on the file NAME.lock. unlock removes the file. A waiter whose file was removed meanwhile finds
+// The lock is a flock on the file NAME.lock. unlock removes the file where nobody waits. A waiter whose file was removed meanwhile finds
 // another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
 // as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
 // Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
@@ -55,8 +55,37 @@ func takeLock(ctx context.Context, dir, name string, onWait func(holder string))
 		if err != nil {
 			return nil, fmt.Errorf("locking %s: %w", name, errors.Join(err, f.Close()))
 		}
-		return func() { _ = os.Remove(f.Name()); f.Close() }, nil
+		return func() { giveBack(f) }, nil
 	}
+}
+
+// giveBack gives back the lock of f, which is in place. While somebody waits the file stays, for the last to remove: who
+// waited would have to begin anew, behind those who have just come.
+func giveBack(f *os.File) {
+	if !awaited(f) {
+		_ = os.Remove(f.Name())
+	}
+	f.Close()
+}
+
+// awaited reports whether the kernel has somebody in the queue for the lock of f: proc_locks(5) marks those by "->".
+func awaited(f *os.File) bool {
+	var info unix.Stat_t
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstat(int(f.Fd()), &info) != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "-> FLOCK ") && strings.Contains(line, inLocks(info)) {
+			return true
+		}
+	}
+	return false
+}
+
+// inLocks returns what stands for a file in the kernel's list of locks.
+func inLocks(info unix.Stat_t) string {
+	return fmt.Sprintf(" %02x:%02x:%d ", unix.Major(info.Dev), unix.Minor(info.Dev), info.Ino)
 }
 
 // openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
@@ -112,7 +141,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 // cancelled, other than by the end of the process.
 func passOn(f *os.File, turn <-chan error) {
 	if err := <-turn; err == nil && inPlace(f) {
-		_ = os.Remove(f.Name())
+		giveBack(f)
 	}
 	f.Close()
 }

@@ -97,8 +97,15 @@ func TestLockIsForTheFirstWhoWaits(t *testing.T) {
 		}
 		giveUp()
 		testkit.WantText(t, <-served, "tired")
+		held, err := os.Stat(filepath.Join(dir, "box-web.lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		unlock()
 		testkit.WantText(t, <-served, "first")
+		if now, err := os.Stat(filepath.Join(dir, "box-web.lock")); err == nil && !os.SameFile(held, now) {
+			t.Error("the file was removed while others waited, who came anew")
+		}
 		all.Wait()
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("a lock is left: %v", left)

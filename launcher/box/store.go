@@ -76,8 +76,7 @@ func (s *Store) Locked(name string) bool {
 		return false
 	}
 	text, _ := os.ReadFile("/proc/locks") // without a list nobody is known to hold the lock
-	id := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(info.Dev), unix.Minor(info.Dev), info.Ino)
-	return bytes.Contains(text, []byte(id))
+	return bytes.Contains(text, []byte(inLocks(info)))
 }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
