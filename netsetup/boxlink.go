@@ -74,22 +74,34 @@ func BoxLink(pid int, ifname string) (Link, error) {
 
 // within looks at the network that the thread is in.
 func (l Look) within(ns netns.NsHandle, inside, host *netlink.Handle) (s Seen) {
-	s.Link, s.LinkErr = l.link(ns, inside, host)
+	eth, err := l.device(inside)
+	switch {
+	case err != nil && l.Six != nil:
+		return Seen{LinkErr: err, DriftErr: err}
+	case err != nil:
+		return Seen{LinkErr: err}
+	}
+	s.Link, s.LinkErr = l.link(ns, inside, host, eth)
 	if l.Six != nil {
-		s.Drift, s.DriftErr = l.Six.Drift(inside)
+		s.Drift, s.DriftErr = l.Six.Drift(inside, eth)
 	}
 	return s
 }
 
-// link looks at the interface.
-func (l Look) link(ns netns.NsHandle, inside, host *netlink.Handle) (Link, error) {
+// device returns the interface. The error wraps ErrNoAddress where there is none of the name.
+func (l Look) device(inside *netlink.Handle) (netlink.Link, error) {
 	eth, err := inside.LinkByName(l.Device)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return Link{}, fmt.Errorf("no interface %q in the network of process %d: %w", l.Device, l.PID, ErrNoAddress)
+		return nil, fmt.Errorf("no interface %q in the network of process %d: %w", l.Device, l.PID, ErrNoAddress)
 	}
 	if err != nil {
-		return Link{}, fmt.Errorf("reading %q in the network of process %d: %w", l.Device, l.PID, err)
+		return nil, fmt.Errorf("reading %q in the network of process %d: %w", l.Device, l.PID, err)
 	}
+	return eth, nil
+}
+
+// link looks at eth, the interface, and at its other end.
+func (l Look) link(ns netns.NsHandle, inside, host *netlink.Handle, eth netlink.Link) (Link, error) {
 	addrs, err := globalAddrs(inside, eth, netlink.FAMILY_V4)
 	if err == nil && len(addrs) == 0 {
 		err = ErrNoAddress

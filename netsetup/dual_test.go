@@ -253,7 +253,11 @@ func (l *lab) rogue(t *testing.T) {
 	inside := insideOf(web)
 	drifted := func() (text string) {
 		l.within("web", func() error {
-			drift, err := inside.Drift(dump.OfHost())
+			eth, err := dump.OfHost().LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			drift, err := inside.Drift(dump.OfHost(), eth)
 			text = strings.Join(drift, "\n")
 			return err
 		})

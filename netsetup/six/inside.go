@@ -40,8 +40,9 @@ func (i *Inside) Commands() []string {
 	return lines
 }
 
-// Drift returns a line for each thing out of place, by a handle of the network. It never writes.
-func (i *Inside) Drift(h *netlink.Handle) ([]string, error) {
+// Drift returns a line for each thing of the device, which is link, out of place, by a handle of the network. Drift never
+// writes.
+func (i *Inside) Drift(h *netlink.Handle, link netlink.Link) ([]string, error) {
 	var drift []string
 	believes, err := os.ReadFile(setting(i.Device, "accept_ra"))
 	if err != nil {
@@ -49,10 +50,6 @@ func (i *Inside) Drift(h *netlink.Handle) ([]string, error) {
 	}
 	if strings.TrimSpace(string(believes)) != "0" {
 		drift = append(drift, i.Device+" believes advertisements of neighbours, by accept_ra")
-	}
-	link, err := h.LinkByName(i.Device)
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", i.Device, err)
 	}
 	if on, err := OnLink(h, link, i.Prefix); err != nil {
 		return nil, err
