@@ -235,3 +235,13 @@ func (d *damaged) cut(verb string, part float64, cure string) {
 	}
 	d.works()
 }
+
+// A profile that a full disk cuts short is in nobody's way.
+func TestProfileInitOnAFullDisk(t *testing.T) {
+	h := newHost(t)
+	h.sh(`mount -t tmpfs -o size=4k tmpfs /mnt; head -c 4096 /dev/zero > /mnt/filler`)
+	const line = "cd /mnt && boxrun profile init new builtin:hello"
+	h.fails(1, []string{"boxrun: error: ", "new.toml: no space left on device"}, "bash", "-c", line)
+	h.gives("filler\n", "ls", "-A", "/mnt")
+	h.sh("mount -o remount,size=1M /mnt; " + line)
+}

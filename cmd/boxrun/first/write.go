@@ -30,7 +30,8 @@ func Write(name, image, text string) (note string, err error) {
 	return fmt.Sprintf("wrote %s.toml: %s", name, next), writeNew(name+".toml", text)
 }
 
-// writeNew writes a new file. An existing file is an ErrRefused and stays as it is.
+// writeNew writes a new file. An existing file is an ErrRefused and stays as it is. Where the disk is full nothing stays:
+// half a profile would be in the way of the next try.
 func writeNew(file, text string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
@@ -40,5 +41,8 @@ func writeNew(file, text string) error {
 		return err
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(file))
+	}
+	return nil
 }
