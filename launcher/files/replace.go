@@ -12,7 +12,7 @@ import (
 // name: a killed boxrun leaves at most a single file, and the next write takes the file over. Of several writers of path
 // at once, in this process or another, each waits for the one before, and the last has the last word.
 func ReplaceFile(path string, content []byte, mode os.FileMode) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	tmp := Unfinished(path)
 	file, err := openAlone(tmp)
 	if err != nil {
 		return err
@@ -26,6 +26,11 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 		return errors.Join(err, RemoveIfThere(tmp))
 	}
 	return nil
+}
+
+// Unfinished is the name of the second file by which ReplaceFile writes path.
+func Unfinished(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 }
 
 // openAlone opens the file path for writing, and waits until nobody else has it open by openAlone. A missing file is made.

@@ -262,7 +262,7 @@ func Disable(ctx context.Context, s *box.Store, arg string) (was bool, err error
 	defer unlock()
 	unit := instanceOf(profiles.Word(arg))
 	if !startedAtBoot(unit) {
-		return false, sweepUnits(ctx)
+		return false, errors.Join(removeAll(remains(unit)), sweepUnits(ctx))
 	}
 	host, err := hostForUnits(ctx)
 	if err != nil {
@@ -378,9 +378,18 @@ func (h *Host) supervised(ctx context.Context) (active []systemdbus.UnitStatus, 
 // removeUnits removes the files of a disabled box. After the last box, removeUnits removes the common files too.
 func removeUnits(unit string, last bool) error {
 	conf := dropInPath(Dir, unit)
-	gone := []string{conf, filepath.Dir(conf)}
+	gone := append([]string{conf}, remains(unit)...)
 	if last {
-		gone = append(gone, filepath.Join(Dir, templateUnit), filepath.Join(Dir, repairTemplate), filepath.Join(Dir, watchTemplate))
+		for _, template := range []string{templateUnit, repairTemplate, watchTemplate} {
+			file := filepath.Join(Dir, template)
+			gone = append(gone, file, files.Unfinished(file))
+		}
 	}
 	return removeAll(gone)
+}
+
+// remains are what an enable cut short may leave of a unit's settings: the file that was being written, and the directory.
+func remains(unit string) []string {
+	conf := dropInPath(Dir, unit)
+	return []string{files.Unfinished(conf), filepath.Dir(conf)}
 }

@@ -291,7 +291,7 @@ func enabledUnits() ([]string, error) {
 }
 
 // Files returns every existing file and directory enable may have made: units, settings for profiles, and the links
-// to start units. Remains of a typed down cut short are included. The list is in an order fit for removal.
+// to start units. Remains of a typed down or an enable cut short are included. The list is in an order fit for removal.
 func Files() ([]string, error) {
 	all := noStopFiles()
 	for _, file := range slices.Clone(all) {
@@ -301,12 +301,13 @@ func Files() ([]string, error) {
 	}
 	for _, dir := range []string{Dir, unitRunDir} {
 		for _, pattern := range []string{"*.wants/boxrun@*.service", "*.wants/boxrun-repair@*.service", "*.wants/boxrun-watch@*.service",
-			"boxrun@*.service.d/profile.conf", "boxrun@*.service.d", templateUnit, repairTemplate, watchTemplate} {
-			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			"boxrun@*.service.d/profile.conf", files.Unfinished("boxrun@*.service.d/profile.conf"), "boxrun@*.service.d", templateUnit,
+			repairTemplate, watchTemplate, files.Unfinished(templateUnit), files.Unfinished(repairTemplate), files.Unfinished(watchTemplate)} {
+			found, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {
 				return nil, fmt.Errorf("listing units: %w", err)
 			}
-			all = append(all, files...)
+			all = append(all, found...)
 		}
 	}
 	return slices.Compact(all), nil
