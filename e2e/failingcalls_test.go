@@ -143,9 +143,18 @@ func TestEnableCutShort(t *testing.T) {
 	h.profile("one", "image = \"builtin:hello\"\n")
 	h.sh("boxrun enable one; boxrun disable one")
 	clean := h.dump()
+	h.underStrace("-e trace=openat", "enable one")
+	written := strings.Fields(h.sh(`sed -n 's/.*"\(\/etc\/systemd\/system\/[^"]*\.new\)", O_WRONLY.*/\1/p' /root/calls | sort -u`))
+	h.must("boxrun", "disable", "one")
+	if len(written) < 3 {
+		t.Fatalf("enable writes %v, want units and the settings of one", written)
+	}
 	for _, inject := range []string{"signal=KILL", "error=ENOSPC"} {
-		for file := range 4 {
-			h.underStrace(fmt.Sprintf("-e trace=fchmod -e inject=fchmod:%s:when=%d", inject, file+1), "enable one")
+		for _, file := range written {
+			r := h.underStrace(fmt.Sprintf("-P %s -e trace=fchmod -e inject=fchmod:%s:when=1", file, inject), "enable one")
+			if r.Code == 0 {
+				t.Errorf("enable with %s at %s: %v\nwant it cut short", inject, file, r)
+			}
 			h.must("boxrun", "disable", "one")
 			h.same(clean, left()...)
 		}

@@ -250,7 +250,7 @@ func TestProfileCheckSaysWhatUpSays(t *testing.T) {
 	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\nsecrets = { a = \"/etc/hosts\" }\n")
 	h.fails(2, []string{`hint: start an instance, as in "boxrun up NAME@1"`}, "boxrun", "up", "many")
 	h.fails(1, []string{"hint: name a copy for root alone: install -m 600 /etc/hosts /root/\n"}, "boxrun", "up", "many@1")
-	h.fails(1, []string{"a profile names an image"}, "boxrun", "up", "/srv/web")
+	h.fails(3, []string{`"/srv/web" is an image, and no profile`, `hint: "boxrun profile init web /srv/web" writes a profile`}, "boxrun", "up", "/srv/web")
 	h.profile("many", "image = \"builtin:hello\"\nhostname = \"m%i\"\n")
 	h.must("boxrun", "up", "many@1")
 	if r := h.run("boxrun", "down", "many"); r.Code != 0 || r.Stderr != "boxrun: many: is not up; there are many-1\n" {

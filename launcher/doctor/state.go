@@ -35,6 +35,9 @@ func (b boxState) state(ctx context.Context) Check {
 	if err != nil {
 		return broken(err)
 	}
+	if unread := b.l.Unread(); f.Word() == health.Drifted && len(unread) > 0 { // what others need counts, and is not known
+		return skip("there is a box that cannot be read: %s", unread[0])
+	}
 	switch f.Word() {
 	case box.Crashed:
 		return fail("it does not run, or was left half started or half stopped", "boxrun up "+b.Name, "%s", f.String())

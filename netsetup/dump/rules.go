@@ -61,12 +61,13 @@ func fillTypes(list []netlink.Rule, family int) error {
 
 // ruleType reads a message: struct fib_rule_hdr, whose action stands where struct rtmsg has the type, and attributes.
 func ruleType(m []byte) uint8 {
-	const action = 7
+	// FRA_SPORT_MASK and FRA_DPORT_MASK of linux/fib_rules.h: since Linux 6.15 each rule for ports has them.
+	const action, sportMask, dportMask = 7, 28, 29
 	for kind, value := range attributes(m[unix.SizeofRtMsg:]) {
 		switch {
 		case kind == nl.FRA_L3MDEV && len(value) == 1 && value[0] != 0:
 			return VRF
-		case kind > nl.FRA_DPORT_RANGE:
+		case kind > nl.FRA_DPORT_RANGE && kind != sportMask && kind != dportMask:
 			return Beyond
 		}
 	}

@@ -20,7 +20,8 @@ func TestTypesOfRules(t *testing.T) {
 		return
 	}
 	nstest.Shell(t, `ip rule add lookup 100 pref 100; ip rule add prohibit pref 101; ip rule add unreachable pref 102
-		ip rule add blackhole pref 103; ip rule add nop pref 104; ip rule add l3mdev pref 105; ip rule add goto 32766 pref 106`)
+		ip rule add blackhole pref 103; ip rule add nop pref 104; ip rule add l3mdev pref 105; ip rule add goto 32766 pref 106
+		ip rule add ipproto tcp sport 80 dport 1000-2000 lookup 100 pref 108`)
 	addDSCP(t, 107)
 	rules, err := Rules(OfHost(), netlink.FAMILY_V4)
 	if err != nil {
@@ -31,7 +32,7 @@ func TestTypesOfRules(t *testing.T) {
 		got = append(got, fmt.Sprint(r.Priority, " ", r.Type))
 	}
 	const goesTo = 2 // FR_ACT_GOTO of linux/fib_rules.h
-	want := fmt.Sprintf("0 1, 100 1, 101 %d, 102 %d, 103 %d, 104 %d, 105 %d, 106 %d, 107 %d, 32766 1, 32767 1",
+	want := fmt.Sprintf("0 1, 100 1, 101 %d, 102 %d, 103 %d, 104 %d, 105 %d, 106 %d, 107 %d, 108 1, 32766 1, 32767 1",
 		unix.RTN_PROHIBIT, unix.RTN_UNREACHABLE, unix.RTN_BLACKHOLE, Nop, VRF, goesTo, Beyond)
 	if got := strings.Join(got, ", "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
