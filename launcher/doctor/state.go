@@ -50,11 +50,8 @@ func (b boxState) state(ctx context.Context) Check {
 	case health.Degraded:
 		return warn("a service that failed answers nobody", fmt.Sprintf("boxrun logs %s -u %s", b.Name, append(f.Failed, f.Ended...)[0]), "%s, %s", f.Systemd, f.Why())
 	}
-	switch f.Systemd {
-	case "none":
-		return pass("running, without a systemd")
-	case "running":
-		return pass("running")
+	if found, well := map[string]string{"none": "running, without a systemd", "running": "running"}[f.Systemd]; well {
+		return pass("%s", found)
 	}
 	return warn("services may not have started yet", "boxrun up "+b.Name, "its systemd is %s", f.Systemd)
 }
