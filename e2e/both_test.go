@@ -204,7 +204,6 @@ func TestDryRunOfABoxOnTheBridgeAndTheLAN(t *testing.T) {
 	h.profile("both", both)
 	h.must("boxrun", "up", "both")
 	h.must("boxrun", "down", "both")
-	before := h.dump()
 	inside := "nsenter -n -t $(jq .pid /root/.apptainer/instances/app/*/root/both/both.json) "
 	shown := func() string {
 		t.Helper()
@@ -214,21 +213,7 @@ func TestDryRunOfABoxOnTheBridgeAndTheLAN(t *testing.T) {
 			inside + "ip rule; " + inside + "ip -6 rule; " + inside + "ip route show table 22001; " + inside + "ip route show table 22002; " +
 			inside + "sysctl net.ipv4.ip_forward net.ipv4.ping_group_range")
 	}
-	h.must("boxrun", "up", "both")
-	byBoxrun := shown()
-	typed := func(args ...string) {
-		t.Helper()
-		script := h.must(append([]string{"boxrun"}, args...)...)
-		if r := h.run("bash", "-ec", script); r.Code != 0 {
-			t.Fatalf("typing\n%s: %v", script, r)
-		}
-	}
-	typed("down", "--dry-run", "both")
-	h.same(before, stays()...)
-	typed("up", "--dry-run", "both")
-	if byHand := shown(); byHand != byBoxrun {
-		t.Errorf("got\n%s\nwant\n%s", byHand, byBoxrun)
-	}
+	h.typedAsBoxrun("both", shown)
 }
 
 // A power cut and a reset, with the records of boxes and without, leave nothing of such a box.

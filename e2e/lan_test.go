@@ -89,27 +89,34 @@ func TestDryRunOfABoxOnTheLAN(t *testing.T) {
 	h.profile("lanweb", "image = \"/srv/web\"\n[network]\nmode = \"lan\"\naddress = \"192.0.2.50/24\"\n")
 	h.must("boxrun", "up", "lanweb")
 	h.must("boxrun", "down", "lanweb")
-	before := h.dump()
 	shown := func() string {
 		t.Helper()
 		h.must("curl", "-sS", "-m", "5", "--retry", "10", "--retry-delay", "1", "--retry-all-errors", "http://192.0.2.50/")
 		return h.sh("ip -d -o link show lan-eth0 | sed 's/^[0-9]*: //'; ip route; head /run/systemd/network/*boxrun*; " +
 			"nsenter -t $(jq .pid /root/.apptainer/instances/app/*/root/lanweb/lanweb.json) -n sysctl net.ipv4.ping_group_range")
 	}
-	h.must("boxrun", "up", "lanweb")
+	h.typedAsBoxrun("lanweb", shown)
+}
+
+// typedAsBoxrun wants the commands of the dry runs of down and up, typed, to make the same as boxrun does of a box, in the
+// words of shown.
+func (h host) typedAsBoxrun(name string, shown func() string) {
+	h.t.Helper()
+	before := h.dump()
+	h.must("boxrun", "up", name)
 	byBoxrun := shown()
-	typed := func(args ...string) {
-		t.Helper()
-		script := h.must(append([]string{"boxrun"}, args...)...)
+	typed := func(verb string) {
+		h.t.Helper()
+		script := h.must("boxrun", verb, "--dry-run", name)
 		if r := h.run("bash", "-ec", script); r.Code != 0 {
-			t.Fatalf("typing\n%s: %v", script, r)
+			h.t.Fatalf("typing\n%s: %v", script, r)
 		}
 	}
-	typed("down", "--dry-run", "lanweb")
+	typed("down")
 	h.same(before, stays()...)
-	typed("up", "--dry-run", "lanweb")
+	typed("up")
 	if byHand := shown(); byHand != byBoxrun {
-		t.Errorf("got\n%s\nwant\n%s", byHand, byBoxrun)
+		h.t.Errorf("got\n%s\nwant\n%s", byHand, byBoxrun)
 	}
 }
 
