@@ -146,10 +146,11 @@ func (d *damaged) take(b blow) {
 	if b.verb != "up" {
 		d.must("boxrun", "up", "web")
 	}
-	d.checkVerb(b, d.strike(b))
+	r := d.strike(b)
 	if b.name == "system bus stopped" {
 		d.sh("systemctl start dbus.socket dbus.service") // the service as well: nobody may have asked for anything since
 	}
+	d.checkVerb(b, r)
 	if b.cure == "up" {
 		d.recover(b)
 	}

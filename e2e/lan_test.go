@@ -70,7 +70,7 @@ func (h host) leadsToWhatTheLANLends() {
 	}
 	takes("192.0.2.60")
 	h.must("boxrun", "repair")
-	h.must("curl", "-sS", "-m", "5", "--retry", "10", "--retry-connrefused", "http://192.0.2.60/")
+	h.must("curl", "-sS", "-m", "5", "--retry", "10", "--retry-all-errors", "http://192.0.2.60/")
 	for _, addr := range []string{"198.51.100.7", testhost.ClientAddr} {
 		takes(addr)
 		if r := h.run("boxrun", "repair"); r.Code == 0 || !strings.Contains(r.Stderr, addr+", which the LAN of eth0 does not lend") {
