@@ -1,7 +1,6 @@
 package lan
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -158,11 +157,7 @@ func TestChanges(t *testing.T) {
 		return
 	}
 	aLAN(t)
-	pid, _ := nstest.Sleeper(t, "ip", "netns", "exec", "neighbour", "sleep", "60")
-	nstest.WaitFor(t, func() bool {
-		got, err := Inside(pid, "eth0")
-		return err == nil && fmt.Sprint(got) == "[192.0.2.2/24]"
-	})
+	pid := neighbour(t)
 	told := make(chan struct{}, 100)
 	err := Changes(t.Context(), pid, func() { told <- struct{}{} }, func(err error) { t.Error(err) })
 	if err != nil {

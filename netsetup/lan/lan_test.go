@@ -218,17 +218,24 @@ func words(p Parent) string {
 	return strings.Join(said, " ")
 }
 
+// neighbour starts a process in the network of the neighbour, and waits for the address there.
+func neighbour(t *testing.T) (pid int) {
+	t.Helper()
+	pid, _ = nstest.Sleeper(t, "ip", "netns", "exec", "neighbour", "sleep", "60")
+	nstest.WaitFor(t, func() bool {
+		got, err := Inside(pid, "eth0")
+		return err == nil && fmt.Sprint(got) == "[192.0.2.2/24]"
+	})
+	return pid
+}
+
 // Inside finds the addresses of a device in another network, and none of a device that is not there.
 func TestInside(t *testing.T) {
 	if !nstest.InNamespace(t) {
 		return
 	}
 	aLAN(t)
-	pid, _ := nstest.Sleeper(t, "ip", "netns", "exec", "neighbour", "sleep", "60")
-	nstest.WaitFor(t, func() bool {
-		got, err := Inside(pid, "eth0")
-		return err == nil && fmt.Sprint(got) == "[192.0.2.2/24]"
-	})
+	pid := neighbour(t)
 	if got, err := Inside(pid, "eth7"); err != nil || got != nil {
 		t.Errorf("eth7: %v, %v", got, err)
 	}

@@ -139,7 +139,7 @@ func Read(l Lists) Facts {
 // addRoute adds a route, as an entry for each device the route leads to.
 func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 	e := entry{kind: r.Type, metric: r.Priority, split: len(r.MultiPath) > 0}
-	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: addrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
+	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: dump.AddrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
 	if !e.Dst.IsValid() {
 		e.Dst = f.all
 	}

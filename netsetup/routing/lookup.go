@@ -115,10 +115,5 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 		return netip.Prefix{}
 	}
 	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addrOf(n.IP), bits)
-}
-
-func addrOf(ip net.IP) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
+	return netip.PrefixFrom(dump.AddrOf(n.IP), bits)
 }
