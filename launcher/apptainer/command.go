@@ -177,7 +177,7 @@ func Hint(cause, image string) string {
 		{"no /sbin/init", "the image must bring an init: install systemd-sysv in it, or try the profile hello"},
 		{"the rules of the box's cgroup", "take [resources] out, and set security.level = \"host\": this host may not hold boxes off devices"},
 		{"is taken by another box", "another start takes the next free address, unless network.ip names this one; \"boxrun doctor\" tells who has it"},
-		{"hairpin mode", "another program took the box's link off the bridge: systemd-networkd does by a file that matches every device; add \"Name=!veth*\" to its [Match]"},
+		{"hairpin mode", "another program took the box's link off the bridge: \"boxrun doctor\" looks for who manages it; systemd-networkd does by a file that matches every device; add \"Name=!veth*\" to its [Match]"},
 		{"plugin", "\"boxrun doctor\" looks for the plugins that connect boxes, of the package containernetworking-plugins"},
 	} {
 		if strings.Contains(cause, known.words) {

@@ -121,7 +121,10 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 // obstacles is Obstacles, with what boxes have in common looked up once.
 func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
 	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
-	veth, err := managedDevice("/", b.Veth, bridge)
+	veth, err := v.once("veths "+bridge, func() ([]fault.Caution, error) { return takenVeths("/", bridge) })
+	if len(veth) == 0 && err == nil {
+		veth, err = managedDevice("/", b.Veth, bridge)
+	}
 	ofBridge, bridgeErr := v.once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
 	closed, closedErr := v.once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
 	return slices.Concat(veth, ofBridge, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, closedErr)

@@ -55,12 +55,26 @@ func narrowed(b *box.Box, external netsetup.External) []fault.Caution {
 // managedDevices returns a caution for each device of the box that systemd-networkd manages.
 func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
 	bridge := b.Profile.Network.Bridge
-	ofBridge, err := managedBridge(root, bridge)
+	veths, err := takenVeths(root, bridge)
+	if len(veths) == 0 && err == nil {
+		veths, err = managedDevice(root, b.Veth, bridge)
+	}
 	if err != nil {
 		return nil, err
 	}
-	ofVeth, err := managedDevice(root, b.Veth, bridge)
-	return append(ofVeth, ofBridge...), err
+	ofBridge, err := managedBridge(root, bridge)
+	return append(veths, ofBridge...), err
+}
+
+// takenVeths returns the caution for a file of systemd-networkd's by which networkd takes each veth of the bridge as soon as
+// the veth comes, whether networkd has done so yet or not.
+func takenVeths(root, bridge string) ([]fault.Caution, error) {
+	veth := site.Device{Name: "veth00000000", Type: "ether", Kind: "veth"} // as the CNI plugin makes names
+	file, err := site.Takes(root, veth, netsetup.UnmanagedPrefix+bridge+".network")
+	if file == "" || err != nil {
+		return nil, err
+	}
+	return managedBy("veths", file, true, bridge), nil
 }
 
 // managedBridge returns the caution for a bridge of boxrun's own: a bridge that boxrun did not make may be networkd's.
@@ -78,13 +92,34 @@ func managedDevice(root, device, bridge string) ([]fault.Caution, error) {
 	if file == "" || err != nil {
 		return nil, err
 	}
-	hint := "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"
-	if filepath.Base(file) < netsetup.UnmanagedPrefix+bridge {
-		hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
+	return managedBy(device, file, filepath.Base(file) < netsetup.UnmanagedPrefix+bridge, bridge), nil
+}
+
+// managedBy returns the caution for devices that systemd-networkd has by a file. A file read after boxrun's has them only
+// until networkd reads its files again.
+func managedBy(devices, file string, before bool, bridge string) []fault.Caution {
+	c := fault.Caution{Text: fmt.Sprintf("systemd-networkd manages %s, and may take them off their network, by %s", devices, file),
+		Hint: "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"}
+	if before {
+		c.Hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
 			bridge, netsetup.UnmanagedPrefix)
 	}
-	return []fault.Caution{{Hint: hint,
-		Text: fmt.Sprintf("systemd-networkd manages %s, and may take it off its network, by %s", device, file)}}, nil
+	return []fault.Caution{c}
+}
+
+// Explain returns the error of a box's start, with the caution for systemd-networkd where a plugin found the box's veth off
+// the bridge again, as networkd's file for all devices comes before boxrun's. Other errors come back as they are.
+func Explain(b *box.Box, err error) error { return explain("/", b, err) }
+
+func explain(root string, b *box.Box, err error) error {
+	if b == nil || !b.Bridged() || !errors.Is(err, fault.ErrNotStarted) || !strings.Contains(err.Error(), "hairpin mode") {
+		return err
+	}
+	by, looked := takenVeths(root, b.Profile.Network.Bridge)
+	if len(by) == 0 {
+		return errors.Join(err, looked)
+	}
+	return &fault.Problem{Kind: fault.ErrNotStarted, Text: err.Error() + ": " + by[0].Text, Hint: by[0].Hint}
 }
 
 // uplinks returns the names of the interfaces, each once.

@@ -12,7 +12,7 @@ import (
 // "/etc/modprobe.d/cis.conf:7: install sctp /bin/true"; "" for none. Root is "/". A module on a blacklist is loaded all the
 // same by its name.
 func Withheld(root, module string) (string, error) {
-	files, err := filesOf(root, "modprobe.d")
+	files, err := filesOf(root, "modprobe.d", ".conf")
 	if err != nil {
 		return "", err
 	}

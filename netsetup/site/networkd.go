@@ -53,7 +53,7 @@ func StopsForwarding(root, device string) (string, error) {
 	if byNetworkd != "" || err != nil {
 		return byNetworkd, err
 	}
-	files, err := filesOf(root, "sysctl.d")
+	files, err := filesOf(root, "sysctl.d", ".conf")
 	if err != nil {
 		return "", err
 	}
@@ -76,15 +76,11 @@ func networkdStops(root, file string) (string, error) {
 	if file == "" {
 		return "", nil
 	}
-	files := []string{filepath.Join(root, "etc/systemd/networkd.conf"), filepath.Join(root, file)}
-	for _, dir := range []string{"usr/lib", "run", "etc"} {
-		found, err := filepath.Glob(filepath.Join(root, dir, "systemd/network", filepath.Base(file)+".d/*.conf"))
-		if err != nil {
-			return "", err
-		}
-		files = append(files, found...)
+	drops, err := dropIns(root, filepath.Base(file))
+	if err != nil {
+		return "", err
 	}
-	slices.SortStableFunc(files[2:], func(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) })
+	files := append([]string{filepath.Join(root, "etc/systemd/networkd.conf"), filepath.Join(root, file)}, drops...)
 	stops := ""
 	for _, file := range files {
 		where, value, err := forwardingLine(file)
@@ -98,6 +94,20 @@ func networkdStops(root, file string) (string, error) {
 		}
 	}
 	return stops, nil
+}
+
+// dropIns returns the drop-ins of a network file, by the file's name, in the order of their own names.
+func dropIns(root, name string) ([]string, error) {
+	var files []string
+	for _, dir := range []string{"usr/lib", "run", "etc"} {
+		found, err := filepath.Glob(filepath.Join(root, dir, "systemd/network", name+".d/*.conf"))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	slices.SortStableFunc(files, func(a, b string) int { return cmp.Compare(filepath.Base(a), filepath.Base(b)) })
+	return files, nil
 }
 
 // forwardingLine returns where a file of networkd's says whether to forward IPv4, by the key's present or its older

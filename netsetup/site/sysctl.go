@@ -28,7 +28,7 @@ func Overruled(root, own string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := filesOf(root, "sysctl.d")
+	files, err := filesOf(root, "sysctl.d", ".conf")
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +73,11 @@ func lastSettings(files []string) (map[string]setting, error) {
 // unread reports whether an error is of a file that cannot be read at boot either.
 func unread(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) }
 
-// filesOf returns the files of directories of a name, in the order in which systemd-sysctl and modprobe read them.
-func filesOf(root, name string) ([]string, error) {
+// filesOf returns the files with an end in directories of a name, in the order in which systemd and modprobe read them.
+func filesOf(root, name, end string) ([]string, error) {
 	byName := map[string]string{}
 	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib", "lib"} {
-		found, err := filepath.Glob(filepath.Join(root, dir, name, "*.conf"))
+		found, err := filepath.Glob(filepath.Join(root, dir, name, "*"+end))
 		if err != nil {
 			return nil, err
 		}

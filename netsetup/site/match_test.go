@@ -1,0 +1,59 @@
+package site
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestTakes has hosts with files of networkd's, and asks who gets the veth of a box.
+func TestTakes(t *testing.T) {
+	const first, last = "etc/systemd/network/00-all.network", "etc/systemd/network/50-all.network"
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"none":               {nil, ""},
+		"all":                {map[string]string{first: "[Match]\nName=*\n"}, "/" + first},
+		"after boxrun's":     {map[string]string{last: "[Match]\nName=*\n"}, ""},
+		"all but one":        {map[string]string{first: "[Match]\nType=ether\nName=!eth0\n"}, "/" + first},
+		"all but veths":      {map[string]string{first: "[Match]\nType=ether\nName=!eth0 veth*\n"}, ""},
+		"in two lines":       {map[string]string{first: "[Match]\nName=!eth0\nName=veth*\n"}, ""},
+		"begun anew":         {map[string]string{first: "[Match]\nName=!veth*\nName=\nName=v*\n"}, "/" + first},
+		"a bridge":           {map[string]string{first: "[Match]\nKind=bridge\n"}, ""},
+		"a veth":             {map[string]string{first: "[Match]\nKind=veth vlan\n"}, "/" + first},
+		"a driver":           {map[string]string{first: "[Match]\nDriver=ve*\n"}, "/" + first},
+		"a set":              {map[string]string{first: "[Match]\nName=[!e]*\n"}, "/" + first},
+		"no match":           {map[string]string{first: "[Network]\nDHCP=yes\n"}, ""},
+		"an empty match":     {map[string]string{first: "[Match]\n[Network]\nDHCP=yes\n"}, ""},
+		"an address":         {map[string]string{first: "[Match]\nName=*\nMACAddress=02:00:00:00:00:01\n"}, ""},
+		"left alone":         {map[string]string{first: "[Match]\nName=*\n[Link]\nUnmanaged=yes\n"}, ""},
+		"left alone before":  {map[string]string{"run/systemd/network/00-a.network": "[Match]\nName=veth*\n[Link]\nUnmanaged=on\n", first: "[Match]\nName=*\n"}, ""},
+		"hidden by another":  {map[string]string{first: "", "usr/lib/systemd/network/00-all.network": "[Match]\nName=*\n"}, ""},
+		"hides another":      {map[string]string{first: "[Match]\nName=*\n", "usr/lib/systemd/network/00-all.network": ""}, "/" + first},
+		"of the vendor":      {map[string]string{"usr/lib/systemd/network/00-a.network": "# all\n[Match]\nName = veth*\n"}, "/usr/lib/systemd/network/00-a.network"},
+		"less by a drop-in":  {map[string]string{first: "[Match]\nType=ether\n", first + ".d/x.conf": "[Match]\nName=!veth*\n"}, ""},
+		"no file of systemd": {map[string]string{first: "Name=*\n"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := hostOf(t, test.files)
+			veth := Device{Name: "veth0123abcd", Type: "ether", Kind: "veth"}
+			ask := func() string {
+				got, err := Takes(root, veth, "00-boxrun-sbr0.network")
+				if err != nil {
+					t.Error(err)
+				}
+				return got
+			}
+			if got := ask(); got != "" {
+				t.Errorf("without networkd: %q", got)
+			}
+			if err := os.MkdirAll(filepath.Join(root, "run/systemd/netif"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if got := ask(); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
