@@ -235,8 +235,7 @@ func (d *Device) restore(k *Kernel, link netlink.Link) error {
 
 // addrOn returns an address with its network as the library takes addresses.
 func addrOn(p netip.Prefix) *netlink.Addr {
-	a := p.Addr()
-	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(p.Bits(), a.BitLen())}}
+	return &netlink.Addr{IPNet: dump.IPNet(p)}
 }
 
 // ports returns the devices that are ports of a bridge.

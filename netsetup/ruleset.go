@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/rules"
 )
 
@@ -252,7 +253,7 @@ func (c Chain) compare(k *Kernel, f family, list []rules.Rule, e *edits) (bool, 
 	if slices.Equal(have, want) {
 		return true, nil
 	}
-	lacking, foreign := without(want, have), without(have, want)
+	lacking, foreign := dump.Without(want, have), dump.Without(have, want)
 	if len(lacking) > 0 && len(lacking) == len(foreign) {
 		printed, err := k.allExist(f, c.Table, c.Name, lacking)
 		if printed || err != nil {
@@ -269,11 +270,6 @@ func (c Chain) compare(k *Kernel, f family, list []rules.Rule, e *edits) (bool, 
 		e.note("chain %s/%s has its rules in another order, or twice", c.Table, c.Name)
 	}
 	return false, nil
-}
-
-// without returns the texts of list that other lacks.
-func without(list, other []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
 
 // allExist asks iptables for each rule until a rule is missing.

@@ -86,6 +86,19 @@ func PrefixOf(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(addr, ones-bits+addr.BitLen())
 }
 
+// IPNet converts a prefix as PrefixOf does the other way; nil for the zero Prefix.
+func IPNet(p netip.Prefix) *net.IPNet {
+	if !p.IsValid() {
+		return nil
+	}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Without returns the elements of list that other lacks, in their order.
+func Without[T comparable](list, other []T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return slices.Contains(other, v) })
+}
+
 // OfHost returns a handle for links, addresses, routes, neighbours and tracked connections of the caller's network
 // namespace. The handle opens a socket for each request, so there is nothing to close.
 func OfHost() *netlink.Handle { return &netlink.Handle{} }

@@ -3,9 +3,7 @@ package lan
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 
 	"boxrun/netsetup/dump"
@@ -70,7 +68,7 @@ func (t turn) addr() netip.Addr {
 func (t turn) netlink() *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Priority, r.Table, r.Protocol = familyOf(t.addr()), t.priority, t.table, unix.RTPROT_KERNEL
-	r.Src, r.Dst = ipNet(t.from), ipNet(t.to)
+	r.Src, r.Dst = dump.IPNet(t.from), dump.IPNet(t.to)
 	if t.table == unix.RT_TABLE_MAIN {
 		r.SuppressPrefixlen = 0
 	}
@@ -78,21 +76,13 @@ func (t turn) netlink() *netlink.Rule {
 }
 
 func (l lead) netlink(index int) *netlink.Route {
-	r := &netlink.Route{LinkIndex: index, Table: l.table, Dst: ipNet(l.to), Gw: l.gateway.AsSlice(), Protocol: unix.RTPROT_KERNEL}
+	r := &netlink.Route{LinkIndex: index, Table: l.table, Dst: dump.IPNet(l.to), Gw: l.gateway.AsSlice(), Protocol: unix.RTPROT_KERNEL}
 	if l.gateway.IsValid() {
 		r.Flags = unix.RTNH_F_ONLINK
 	} else {
 		r.Scope = unix.RT_SCOPE_LINK
 	}
 	return r
-}
-
-// ipNet converts a prefix; nil for zero.
-func ipNet(p netip.Prefix) *net.IPNet {
-	if !p.IsValid() {
-		return nil
-	}
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // present returns boxrun's rules and routes of a family in a box.
@@ -136,14 +126,10 @@ type Change struct {
 
 // add adds the difference between what is wanted and what is there, of a family.
 func (c *Change) add(want, have wanted) {
-	c.missing.rules = append(c.missing.rules, without(want.rules, have.rules)...)
-	c.missing.routes = append(c.missing.routes, without(want.routes, have.routes)...)
-	c.surplus.rules = append(c.surplus.rules, without(have.rules, want.rules)...)
-	c.surplus.routes = append(c.surplus.routes, without(have.routes, want.routes)...)
-}
-
-func without[T comparable](all, others []T) []T {
-	return slices.DeleteFunc(slices.Clone(all), func(v T) bool { return slices.Contains(others, v) })
+	c.missing.rules = append(c.missing.rules, dump.Without(want.rules, have.rules)...)
+	c.missing.routes = append(c.missing.routes, dump.Without(want.routes, have.routes)...)
+	c.surplus.rules = append(c.surplus.rules, dump.Without(have.rules, want.rules)...)
+	c.surplus.routes = append(c.surplus.routes, dump.Without(have.routes, want.routes)...)
 }
 
 // Lines returns a line for each thing out of place; none where nothing is to do.

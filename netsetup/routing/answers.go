@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"boxrun/netsetup/dump"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -194,7 +196,7 @@ func (f Facts) places() (first, second int) {
 // table with another route there.
 func (f Facts) diverted(bridge string, subnet netip.Prefix) bool {
 	for _, r := range f.rules {
-		dst := prefixOf(r.Dst)
+		dst := dump.PrefixOf(r.Dst)
 		switch {
 		case r.Table == unix.RT_TABLE_LOCAL || r.Dst != nil && !r.Invert && !dst.Overlaps(subnet):
 			continue

@@ -78,7 +78,7 @@ func kernels(r netlink.Rule) bool {
 func DefaultLinks(routes []netlink.Route, bits int) []int {
 	var links []int
 	for _, r := range routes {
-		if r.Type != unix.RTN_UNICAST || max(0, prefixOf(r.Dst).Bits()) > bits {
+		if r.Type != unix.RTN_UNICAST || max(0, dump.PrefixOf(r.Dst).Bits()) > bits {
 			continue
 		}
 		for _, hop := range hops(r) {
@@ -123,7 +123,7 @@ func Read(l Lists) Facts {
 		f.addRoute(r, names)
 	}
 	for _, a := range l.Addrs {
-		network := prefixOf(a.IPNet)
+		network := dump.PrefixOf(a.IPNet)
 		own := address{network.Addr(), network.Masked().Addr().Next(), names[a.LinkIndex]}
 		if own.next == own.addr {
 			own.next = own.next.Next()
@@ -139,7 +139,7 @@ func Read(l Lists) Facts {
 // addRoute adds a route, as an entry for each device the route leads to.
 func (f *Facts) addRoute(r netlink.Route, names map[int]string) {
 	e := entry{kind: r.Type, metric: r.Priority, split: len(r.MultiPath) > 0}
-	e.Route = Route{Table: r.Table, Dst: prefixOf(r.Dst), Src: dump.AddrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
+	e.Route = Route{Table: r.Table, Dst: dump.PrefixOf(r.Dst), Src: dump.AddrOf(r.Src), OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
 	if !e.Dst.IsValid() {
 		e.Dst = f.all
 	}

@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -64,7 +63,7 @@ func matches(r netlink.Rule, p flow) bool {
 	if unjudged(r) {
 		return false
 	}
-	src, dst := prefixOf(r.Src), prefixOf(r.Dst)
+	src, dst := dump.PrefixOf(r.Src), dump.PrefixOf(r.Dst)
 	all := (r.Src == nil || src.Contains(p.src)) && (r.Dst == nil || dst.Contains(p.dst)) &&
 		(r.IifName == "" || r.IifName == p.from) && r.Mark == 0
 	return all != r.Invert
@@ -107,13 +106,4 @@ func asks(r netlink.Rule) string {
 		}
 	}
 	return strings.Join(words, ", ")
-}
-
-// prefixOf returns the zero Prefix for nil.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
-	}
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(dump.AddrOf(n.IP), bits)
 }

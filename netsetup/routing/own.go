@@ -3,9 +3,10 @@ package routing
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
+
+	"boxrun/netsetup/dump"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -98,7 +99,7 @@ func (r Route) compare(o Route) int {
 // ownRule reads a rule of the kernel's list, and reports whether the rule is boxrun's. A kernel before 4.17 tells of
 // no protocol: there boxrun does not know its rules again.
 func ownRule(r netlink.Rule) (Rule, bool) {
-	own := Rule{Six: r.Family == netlink.FAMILY_V6, Priority: r.Priority, To: prefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
+	own := Rule{Six: r.Family == netlink.FAMILY_V6, Priority: r.Priority, To: dump.PrefixOf(r.Dst), From: r.IifName, Mark: r.Mark, Table: r.Table}
 	if r.Mask != nil {
 		own.Mask = *r.Mask
 	}
@@ -119,9 +120,7 @@ func (r Rule) netlink() *netlink.Rule {
 		rule.Family = netlink.FAMILY_V6
 	}
 	rule.IifName, rule.Protocol = r.From, unix.RTPROT_KERNEL
-	if r.To.IsValid() {
-		rule.Dst = &net.IPNet{IP: r.To.Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), r.To.Addr().BitLen())}
-	}
+	rule.Dst = dump.IPNet(r.To)
 	if r.From != "" {
 		rule.Mark, rule.Mask = r.Mark, &r.Mask
 	}
@@ -132,8 +131,7 @@ func (r Rule) netlink() *netlink.Rule {
 func (r Route) netlink(index int) *netlink.Route {
 	route := &netlink.Route{
 		LinkIndex: index, Table: r.Table, Protocol: unix.RTPROT_KERNEL,
-		Dst: &net.IPNet{IP: r.Dst.Addr().AsSlice(), Mask: net.CIDRMask(r.Dst.Bits(), r.Dst.Addr().BitLen())},
-		Src: r.Src.AsSlice(),
+		Dst: dump.IPNet(r.Dst), Src: r.Src.AsSlice(),
 	}
 	switch {
 	case r.foreign():
@@ -172,8 +170,8 @@ func (f Facts) Change(bridge string, subnet netip.Prefix, want Answers) Change {
 	}
 	mine := slices.DeleteFunc(slices.Clone(f.ownRoutes), func(r Route) bool { return shared[r.Table] })
 	return Change{
-		Add: without(want.Rules, have), Delete: without(have, want.Rules),
-		AddRoutes: without(want.Routes, f.ownRoutes), DeleteRoutes: without(mine, want.Routes),
+		Add: dump.Without(want.Rules, have), Delete: dump.Without(have, want.Rules),
+		AddRoutes: dump.Without(want.Routes, f.ownRoutes), DeleteRoutes: dump.Without(mine, want.Routes),
 	}
 }
 
@@ -235,9 +233,4 @@ func (f Facts) Owned() ([]Owned, []Route) {
 		owned = append(owned, Owned{owner, r})
 	}
 	return owned, f.ownRoutes
-}
-
-// without returns the elements of list that other lacks.
-func without[T comparable](list, other []T) []T {
-	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return slices.Contains(other, v) })
 }

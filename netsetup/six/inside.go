@@ -179,8 +179,7 @@ func OnLink(h *netlink.Handle, link netlink.Link, p netip.Prefix) (bool, error) 
 // AddTo gives a link an address for use at once, without detection of duplicates (nodad). The link may have the address
 // already.
 func AddTo(h *netlink.Handle, link netlink.Link, p netip.Prefix) error {
-	ip := net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-	err := h.AddrAdd(link, &netlink.Addr{IPNet: &ip, Flags: unix.IFA_F_NODAD})
+	err := h.AddrAdd(link, &netlink.Addr{IPNet: dump.IPNet(p), Flags: unix.IFA_F_NODAD})
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
