@@ -18,8 +18,8 @@ func TestProgramsStarted(t *testing.T) {
 		programs, dumps, dials int
 	}{
 		{"first up", []string{"boxrun", "up", "counted"}, 4, 52, 4},
-		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 24, 2},
-		{"once more", []string{"boxrun", "up", "counted"}, 0, 24, 2},
+		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 22, 2},
+		{"once more", []string{"boxrun", "up", "counted"}, 0, 22, 2},
 		{"ps", []string{"boxrun", "ps"}, 0, 14, 1},
 		{"status", []string{"boxrun", "status", "counted"}, 0, 18, 2},
 		{"repair", []string{"boxrun", "repair"}, 0, 12, 1},

@@ -38,10 +38,10 @@ func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration,
 		l.Notef("%s: %s", b.Name, other)
 	}
 	var late *guest.NotReady
-	if err == nil {
+	switch {
+	case err == nil && up.Started:
 		return awaitHello(ctx, b)
-	}
-	if !errors.As(err, &late) {
+	case !errors.As(err, &late):
 		return err
 	}
 	up.Failed = late.Failed

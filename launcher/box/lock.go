@@ -45,7 +45,7 @@ func takeLock(ctx context.Context, dir, name string, onWait func(holder string))
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = waitLock(ctx, f, onWait)
 		}
-		if err == nil && !inPlace(f) {
+		if err == nil && !files.InPlace(f) {
 			gone = f
 			continue
 		}
@@ -69,23 +69,23 @@ func giveBack(f *os.File) {
 }
 
 // awaited reports whether the kernel has somebody in the queue for the lock of f: proc_locks(5) marks those by "->".
-func awaited(f *os.File) bool {
+func awaited(f *os.File) bool { return listed(f.Name(), "-> FLOCK ") }
+
+// listed reports whether the kernel's list of locks (proc_locks(5)) has a line with mark for the file at path. Without a
+// list nobody is known to hold a lock.
+func listed(path, mark string) bool {
 	var info unix.Stat_t
-	text, err := os.ReadFile("/proc/locks")
-	if err != nil || unix.Fstat(int(f.Fd()), &info) != nil {
+	if unix.Stat(path, &info) != nil {
 		return false
 	}
+	file := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(info.Dev), unix.Minor(info.Dev), info.Ino)
+	text, _ := os.ReadFile("/proc/locks")
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "-> FLOCK ") && strings.Contains(line, inLocks(info)) {
+		if strings.Contains(line, mark) && strings.Contains(line, file) {
 			return true
 		}
 	}
 	return false
-}
-
-// inLocks returns what stands for a file in the kernel's list of locks.
-func inLocks(info unix.Stat_t) string {
-	return fmt.Sprintf(" %02x:%02x:%d ", unix.Major(info.Dev), unix.Minor(info.Dev), info.Ino)
 }
 
 // openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
@@ -100,13 +100,6 @@ func openLock(dir, name string) (*os.File, error) {
 			return f, err
 		}
 	}
-}
-
-// inPlace reports whether the path of f still leads to the same file.
-func inPlace(f *os.File) bool {
-	mine, _ := f.Stat() // a file that is gone is the same as no other
-	there, _ := os.Stat(f.Name())
-	return os.SameFile(mine, there)
 }
 
 // waitLock waits in the kernel's queue for the lock of f, which another process holds, until ctx ends. By looks now and then
@@ -140,7 +133,7 @@ func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 // passOn gives back the lock of f, which nobody wants any more, when its turn has come: an flock that waits cannot be
 // cancelled, other than by the end of the process.
 func passOn(f *os.File, turn <-chan error) {
-	if err := <-turn; err == nil && inPlace(f) {
+	if err := <-turn; err == nil && files.InPlace(f) {
 		giveBack(f)
 	}
 	f.Close()

@@ -1,7 +1,6 @@
 package box
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/fault"
 	"boxrun/profiles"
@@ -68,16 +65,8 @@ func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
 	return s.lock(now, "box-"+name, func(string) {})
 }
 
-// Locked reports whether a boxrun holds the lock of a box, as everybody may ask. The lock is not touched: the kernel lists
-// the locks (proc_locks(5)), by the numbers of device and file.
-func (s *Store) Locked(name string) bool {
-	var info unix.Stat_t
-	if unix.Stat(s.Path("locks", "box-"+name+".lock"), &info) != nil {
-		return false
-	}
-	text, _ := os.ReadFile("/proc/locks") // without a list nobody is known to hold the lock
-	return bytes.Contains(text, []byte(inLocks(info)))
-}
+// Locked reports whether a boxrun holds the lock of a box, as everybody may ask. The lock is not touched.
+func (s *Store) Locked(name string) bool { return listed(s.Path("locks", "box-"+name+".lock"), "") }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
 // gives the lock back and removes the directory of locks if empty.

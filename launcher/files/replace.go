@@ -41,7 +41,7 @@ func openAlone(path string) (*os.File, error) {
 			return nil, err
 		}
 		err = Lock(file)
-		if err == nil && isAt(file, path) {
+		if err == nil && InPlace(file) {
 			return file, nil
 		}
 		if err = errors.Join(err, file.Close()); err != nil {
@@ -59,13 +59,14 @@ func Lock(file *os.File) error {
 	}
 }
 
-// isAt reports whether path still is the name of an open file. The writer that had the lock before has renamed the file.
-func isAt(file *os.File, path string) bool {
+// InPlace reports whether the path by which a file was opened still leads to that file. Who had the lock before may have
+// renamed or removed the file.
+func InPlace(file *os.File) bool {
 	ours, err := file.Stat()
 	if err != nil {
 		return false
 	}
-	now, err := os.Lstat(path)
+	now, err := os.Lstat(file.Name())
 	return err == nil && os.SameFile(ours, now)
 }
 
