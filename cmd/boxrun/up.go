@@ -128,7 +128,7 @@ func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	}
 	anew := fmt.Sprintf("\"boxrun up --replace %s\" starts it anew%s", name, up.Box.Loses())
 	if up.Since.Profile != "" {
-		t.notef("%s: runs with an older version of its profile: %s", name, anew)
+		t.notef("%s: runs with an older version of its profile, \"boxrun diff %s\" shows what differs: %s", name, name, anew)
 	}
 	if up.Since.Image != "" {
 		t.notef("%s: its image was %s since the start: %s", name, up.Since.Image, anew)

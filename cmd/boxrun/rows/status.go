@@ -87,7 +87,15 @@ func changed(d launcher.Detail) string {
 	if len(said) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(said, " and ") + " changed since the start: \"boxrun up --replace\" starts the box anew)"
+	return " (" + strings.Join(said, " and ") + " changed since the start" + shown(d, said) + ": \"boxrun up --replace\" starts the box anew)"
+}
+
+// shown says what shows a change of the profile.
+func shown(d launcher.Detail, changed []string) string {
+	if !slices.Contains(changed, "profile") {
+		return ""
+	}
+	return ", as \"boxrun diff " + d.Name + "\" shows"
 }
 
 // atBoot says that the next boot starts another profile than the box was started from; "" otherwise.
