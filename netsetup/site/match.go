@@ -1,7 +1,6 @@
 package site
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/coreos/go-systemd/v22/unit"
 )
 
 // Device is what a [Match] of systemd.network(5) asks about. The device need not exist yet.
@@ -60,12 +57,12 @@ func ignoreAbsent(err error) error {
 }
 
 // networkFile returns the options of a file and of the file's drop-ins.
-func networkFile(root, file string) ([]*unit.UnitOption, error) {
+func networkFile(root, file string) ([]option, error) {
 	drops, err := dropIns(root, filepath.Base(file))
 	if err != nil {
 		return nil, err
 	}
-	var all []*unit.UnitOption
+	var all []option
 	for _, file := range append([]string{file}, drops...) {
 		options, err := optionsOf(file)
 		if err != nil {
@@ -76,34 +73,56 @@ func networkFile(root, file string) ([]*unit.UnitOption, error) {
 	return all, nil
 }
 
-// optionsOf returns the options of one file. A link to nowhere has none, nor has a file that networkd cannot read either.
-func optionsOf(file string) ([]*unit.UnitOption, error) {
+// optionsOf returns the options of one file; none of a link to nowhere.
+func optionsOf(file string) ([]option, error) {
 	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, ignoreAbsent(err)
-	}
-	options, err := unit.DeserializeOptions(bytes.NewReader(text))
-	if err != nil {
-		return nil, nil //nolint:nilerr // networkd passes over the file, too
-	}
-	return options, nil
+	return readOptions(string(text)), ignoreAbsent(err)
 }
 
-func unmanaged(o *unit.UnitOption) bool {
+// option is a line KEY=VALUE of a file of systemd's.
+type option struct{ section, key, value string }
+
+// readOptions reads a text by systemd.syntax(7): what is no option and no section is passed over, a comment also inside a
+// line that goes on after a backslash. Package unit of go-systemd refuses the whole text for such a line.
+func readOptions(text string) []option {
+	var options []option
+	section, begun := "", ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" && begun == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
+		}
+		if before, more := strings.CutSuffix(line, `\`); more {
+			begun += before + " "
+			continue
+		}
+		line, begun = begun+line, ""
+		name, isSection := strings.CutPrefix(line, "[")
+		switch key, value, ok := strings.Cut(line, "="); {
+		case isSection:
+			section = strings.TrimSuffix(name, "]")
+		case ok:
+			options = append(options, option{section, strings.TrimSpace(key), strings.TrimSpace(value)})
+		}
+	}
+	return options
+}
+
+func unmanaged(o option) bool {
 	yes := []string{"1", "yes", "y", "true", "t", "on"} // as systemd reads a boolean
-	return o.Section == "Link" && o.Name == "Unmanaged" && slices.Contains(yes, strings.ToLower(o.Value))
+	return o.section == "Link" && o.key == "Unmanaged" && slices.Contains(yes, strings.ToLower(o.value))
 }
 
 // fits reports whether the [Match] of a file fits a device: each key has to. A [Match] without keys fits nothing.
-func (d Device) fits(options []*unit.UnitOption) bool {
+func (d Device) fits(options []option) bool {
 	asked := map[string]string{} // a key's lines count as one list; an empty line begins the list anew
 	for _, o := range options {
 		switch {
-		case o.Section != "Match":
-		case o.Value == "":
-			delete(asked, o.Name)
+		case o.section != "Match":
+		case o.value == "":
+			delete(asked, o.key)
 		default:
-			asked[o.Name] += " " + o.Value
+			asked[o.key] += " " + o.value
 		}
 	}
 	known := map[string]string{"Name": d.Name, "Type": d.Type, "Kind": d.Kind, "Driver": d.Kind}

@@ -3,6 +3,7 @@ package site
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +33,9 @@ func TestTakes(t *testing.T) {
 		"hidden by another":  {map[string]string{first: "", "usr/lib/systemd/network/00-all.network": "[Match]\nName=*\n"}, ""},
 		"hides another":      {map[string]string{first: "[Match]\nName=*\n", "usr/lib/systemd/network/00-all.network": ""}, "/" + first},
 		"of the vendor":      {map[string]string{"usr/lib/systemd/network/00-a.network": "# all\n[Match]\nName = veth*\n"}, "/usr/lib/systemd/network/00-a.network"},
+		"a stray line":       {map[string]string{first: "[Match]\nthis is no option\nName=*\n"}, "/" + first},
+		"a long line":        {map[string]string{first: "[Match]\nName=!" + strings.Repeat("eth0 ", 1000) + "\n"}, "/" + first},
+		"a continued line":   {map[string]string{first: "[Match]\nName=!eth0 \\\n# not for boxes\n  veth*\n"}, ""},
 		"less by a drop-in":  {map[string]string{first: "[Match]\nType=ether\n", first + ".d/x.conf": "[Match]\nName=!veth*\n"}, ""},
 		"no file of systemd": {map[string]string{first: "Name=*\n"}, ""},
 	} {
