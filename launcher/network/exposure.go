@@ -44,20 +44,20 @@ func onlyLoopback(n profiles.Network) bool {
 
 // exposed says who can reach a port of a box on a bridge. alone: the host has no address for others.
 func exposed(n profiles.Network, p port.Port, alone bool) string {
-	where := "on ALL addresses of the host"
+	where, only4 := "on ALL addresses of the host", p.Only4 && n.Subnet6 != ""
 	switch {
 	case p.HostIP.IsLoopback():
 		return "from this host only"
 	case !p.HostIP.IsValid() && n.External == "" && alone:
 		return "from this host only: it has no other " + rules.WordsIf(!box.HasIPv6(n), "IPv4 ") + "address"
-	case p.Only4 && n.Subnet6 != "", !p.HostIP.IsValid() && n.External == "" && !box.HasIPv6(n) && six.Possible():
-		where = "on ALL IPv4 addresses of the host"
 	case p.Is6() && p.HostIP.IsUnspecified():
 		where = "on ALL IPv6 addresses of the host"
 	case p.HostIP.IsValid():
 		where = "on that address"
 	case n.External != "":
-		where = "on the addresses of " + n.External
+		where = "on the " + rules.WordsIf(only4, "IPv4 ") + "addresses of " + n.External
+	case only4, !box.HasIPv6(n) && six.Possible():
+		where = "on ALL IPv4 addresses of the host"
 	}
 	if len(n.AllowFrom) > 0 {
 		return where + ", for " + strings.Join(list.Map(n.AllowFrom, netip.Prefix.String), ", ") + " only"
