@@ -102,14 +102,17 @@ func (t *tracer) prepareProbe(s *box.Store, q Query) (*probe, error) {
 	return openProbe(s, t.Box, ports)
 }
 
-// sight makes each connection, waits until what the kernel tells has come, and tells what became of the connection.
+// sight makes each connection, waits until what the kernel tells has come, and tells what became of the connection. The
+// connection ends behind the wait: a FIN right behind the ACK is at times handled by another processor at once, where
+// Linux before 6.19 may find neither the request nor the connection (inet_ehash_insert), and drops one of the two packets.
 func (p *probe) sight(ctx context.Context, seen chan<- sighting) {
 	for _, a := range p.attempts {
-		e := a.run(ctx)
+		e, end := a.run(ctx)
 		select {
 		case <-time.After(settleTime):
 		case <-ctx.Done():
 		}
+		end()
 		select {
 		case seen <- sighting{event: &e}:
 		case <-ctx.Done():
@@ -117,28 +120,41 @@ func (p *probe) sight(ctx context.Context, seen chan<- sighting) {
 	}
 }
 
-// run makes the connection, and returns what became of it.
-func (a attempt) run(ctx context.Context) Event {
+// run makes the connection, and returns what became of it, and what ends it.
+func (a attempt) run(ctx context.Context) (e Event, end func()) {
 	began := time.Now()
-	text := outcome(a.proto, a.try(ctx)) + a.note
-	return Event{Time: began, Kind: Probed, Packet: fmt.Sprintf("%s > %s %s", a.from, a.to, a.proto), Text: text, Times: 1}
+	conn, err := a.try(ctx)
+	text := outcome(a.proto, err) + a.note
+	e = Event{Time: began, Kind: Probed, Packet: fmt.Sprintf("%s > %s %s", a.from, a.to, a.proto), Text: text, Times: 1}
+	return e, func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}
 }
 
-// try opens and closes the connection. For udp try sends an empty packet and waits a little for a refusal.
-func (a attempt) try(ctx context.Context) error {
+// try opens the connection, nil with an error. For udp try sends an empty packet and waits a little for a refusal.
+func (a attempt) try(ctx context.Context) (net.Conn, error) {
 	if a.proto == "sctp" {
-		return errors.New("boxrun makes no associations of SCTP: have a client of yours connect meanwhile")
+		return nil, errors.New("boxrun makes no associations of SCTP: have a client of yours connect meanwhile")
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := a.dial(ctx, a.proto, a.to.String())
-	if err != nil || a.proto == "tcp" {
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
+	if err != nil {
+		return nil, err
 	}
-	defer conn.Close()
+	if a.proto == "tcp" {
+		return conn, nil
+	}
+	if err := refused(conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// refused sends an empty packet, and returns the refusal of the packet, nil for none in settleTime.
+func refused(conn net.Conn) error {
 	if _, err := conn.Write(nil); err != nil {
 		return err
 	}
