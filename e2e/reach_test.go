@@ -31,7 +31,7 @@ tcp = [7000]
 image = "/srv/web"
 [network]
 ports = ["27000:7000", "25300:5300/udp"]
-allow_from = ["192.0.2.3/32"]
+allow_from = ["192.0.2.3/32", "2001:db8:7::3/128"]
 [storage]
 binds = ["/usr/local/bin/probe:/usr/local/bin/probe:ro"]
 [ready]
@@ -39,12 +39,12 @@ tcp = [7000]
 `
 )
 
-// reachHost boots a host with both boxes up and two addresses on the host.
+// reachHost boots a host with both boxes up, published in both families, and two addresses of each family on the host.
 func reachHost(t *testing.T) (h host, all, few string) {
 	h = newHost(t)
 	h.profile("all", allProfile)
 	h.profile("few", fewProfile)
-	h.sh("ip addr add 192.0.2.10/24 dev eth0")
+	h.twice()
 	h.must("boxrun", "up", "all", "few")
 	list := boxes(h)
 	return h, list[0].Address, list[1].Address
@@ -101,14 +101,16 @@ type question struct {
 	from, network, address, answer string
 }
 
-// ask puts all questions, at once as those without an answer take their time, and wants their answers.
+// ask puts all questions, many at once as those without an answer take their time, and wants their answers.
 func (h host) ask(questions []question) {
 	h.t.Helper()
 	askers := h.askers()
 	results := make([]testhost.Result, len(questions))
 	var asked sync.WaitGroup
+	atOnce := make(chan struct{}, 16)
 	for i, q := range questions {
-		asked.Go(func() { results[i] = askers[q.from](q.network, q.address) })
+		atOnce <- struct{}{}
+		asked.Go(func() { results[i] = askers[q.from](q.network, q.address); <-atOnce })
 	}
 	asked.Wait()
 	for i, q := range questions {
@@ -126,92 +128,42 @@ func wanted(answer string) string {
 	return fmt.Sprintf("%q", answer)
 }
 
-func TestWhatIsPublishedIsReachedAndNothingElse(t *testing.T) {
-	h, all, few := reachHost(t)
-	h.client("ip", "route", "add", "10.22.0.0/16", "via", testhost.HostAddr)
-	h.serve(h.probe, "serve", "client", "tcp/:6001", "udp/:6001")
-	h.serve("probe", "serve", "host", "tcp/127.0.0.1:6000")
-	toClient := func(box string) string { return "on " + box + ":%d to " + testhost.ClientAddr + ":" }
-	questions := []question{
-		// The box sees who asks.
-		{"client", "tcp", "192.0.2.1:7000", fmt.Sprintf(toClient(all), 7000)},
-		{"client", "tcp", "192.0.2.1:17000", fmt.Sprintf(toClient(all), 7000)},
-		{"client", "tcp", "192.0.2.1:9000", fmt.Sprintf(toClient(all), 9000)},
-		{"client", "tcp", "192.0.2.1:9010", fmt.Sprintf(toClient(all), 9010)},
-		{"client", "tcp", "192.0.2.1:19003", fmt.Sprintf(toClient(all), 9003)},
-		{"client", "udp", "192.0.2.1:5300", "box on"},
-		{"client", "udp", "192.0.2.1:15300", "to 192.0.2.2:"},
-		// Published on all addresses of the host, or on one.
-		{"client", "tcp", "192.0.2.10:7000", fmt.Sprintf(toClient(all), 7000)},
-		{"client", "tcp", "192.0.2.10:7010", fmt.Sprintf(toClient(all), 7000)},
-		{"client", "tcp", "192.0.2.1:7010", ""},
-		{"client", "tcp", "192.0.2.1:7020", ""},
-		// Not published: a port beside the range, a box's port under the other protocol, the box itself.
-		{"client", "tcp", "192.0.2.1:9011", ""},
-		{"client", "tcp", "192.0.2.1:5300", ""},
-		{"client", "tcp", all + ":7000", ""},
-		{"client", "udp", all + ":5300", ""},
-		{"client", "tcp", few + ":7000", ""},
-		// allow_from is 192.0.2.3.
-		{"client", "tcp", "192.0.2.1:27000", ""},
-		{"client", "udp", "192.0.2.1:25300", ""},
-		// The host reaches what is published on any address of its own, allow_from or not.
-		{"host", "tcp", "127.0.0.1:7000", "box on " + all + ":7000"},
-		{"host", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
-		{"host", "tcp", "127.0.0.1:7020", "box on " + all + ":7000"},
-		{"host", "tcp", "192.0.2.1:7020", ""},
-		{"host", "tcp", "192.0.2.10:7010", "box on " + all + ":7000"},
-		{"host", "udp", "127.0.0.1:5300", "box on"},
-		{"host", "tcp", "127.0.0.1:27000", "box on " + few + ":7000"},
-		// A box reaches the world, its own published ports and the other's, and the other box itself.
-		{"box all", "tcp", "192.0.2.2:6001", "client on 192.0.2.2:6001 to 192.0.2.1:"},
-		{"box all", "udp", "192.0.2.2:6001", "client on"},
-		{"box all", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
-		{"box all", "udp", "192.0.2.1:5300", "box on"},
-		{"box few", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
-		{"box few", "tcp", all + ":7000", "box on " + all + ":7000"},
-		{"box few", "tcp", "192.0.2.1:27000", "box on " + few + ":7000"},
-	}
-	for _, policy := range []string{"ACCEPT", "DROP"} {
-		t.Run("FORWARD policy "+policy, func(t *testing.T) {
-			h.must("iptables", "-P", "FORWARD", policy)
-			h.in(t).ask(questions)
-		})
-	}
-	t.Run("allow_from", func(t *testing.T) {
-		h := h.in(t)
-		h.client("sh", "-c", "ip addr del 192.0.2.2/24 dev eth0; ip addr add 192.0.2.3/24 dev eth0")
-		h.ask([]question{
-			{"client", "tcp", "192.0.2.1:27000", "box on " + few + ":7000 to 192.0.2.3:"},
-			{"client", "udp", "192.0.2.1:25300", "to 192.0.2.3:"},
-		})
-	})
+// otherLink gives the host an interface with an address of each family, to which the client goes by the host.
+func (h host) otherLink() {
+	h.t.Helper()
+	h.sh("ip link add other0 type bridge; ip addr add 203.0.113.1/24 dev other0; ip addr add 2001:db8:9::1/64 dev other0 nodad; ip link set other0 up")
+	h.client("sh", "-c", "ip route add 203.0.113.0/24 via 192.0.2.1; ip route add 2001:db8:9::/64 via 2001:db8:7::1")
 }
 
 // With external a box is published on the addresses of that interface, whose mtu it has, and on no other: neither on
 // 127.0.0.1 nor on those of another interface.
 func TestExternalNamesTheInterface(t *testing.T) {
 	h := newHost(t)
-	h.sh("ip addr add 192.0.2.10/24 dev eth0; ip link set eth0 mtu 1400; ip link add other0 type bridge; ip addr add 203.0.113.1/24 dev other0; ip link set other0 up")
-	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
+	h.twice()
+	h.sh("ip link set eth0 mtu 1400")
+	h.otherLink()
 	h.profile("all", strings.Replace(allProfile, "[network]", "[network]\nexternal = \"eth0\"", 1))
 	h.profile("few", strings.Replace(strings.Replace(fewProfile, "[network]", "[network]\nexternal = \"other0\"", 1), "allow_from", "# ", 1))
 	// What listens on other addresses is in nobody's way.
-	h.serve("probe", "serve", "host", "tcp/127.0.0.1:7000", "tcp/203.0.113.1:7000", "udp/127.0.0.1:5300", "tcp/192.0.2.1:27000")
+	h.serve("probe", "serve", "host", "tcp/127.0.0.1:7000", "tcp/203.0.113.1:7000", "udp/127.0.0.1:5300", "tcp/192.0.2.1:27000",
+		"tcp/[::1]:7000", "tcp/[2001:db8:9::1]:7000", "tcp/[2001:db8:7::1]:27000")
 	h.must("boxrun", "up", "all") // the first on the bridge, which has the MTU of its interface
 	h.must("boxrun", "up", "few")
 	h.profile("local", "image = \"/srv/web\"\n[network]\nports = [\"127.0.0.1:17000:80\"]\n")
 	h.must("boxrun", "up", "local")
 	h.profile("both", "image = \"/srv/web\"\n[network]\nports = [\"27000:80\"]\n")
 	h.refuses(1, []string{"27000/tcp", `box "few"`}, "boxrun", "up", "both")
-	h.ask([]question{
+	h.inEach([]question{
 		{"client", "tcp", "192.0.2.1:7000", "box on"},
 		{"client", "tcp", "192.0.2.10:7000", "box on"},
 		{"client", "tcp", "203.0.113.1:7000", "host on"},
 		{"client", "tcp", "203.0.113.1:27000", "box on"}, // by way of another interface: the address counts
 		{"client", "tcp", "192.0.2.1:27000", "host on"},
 		{"host", "tcp", "192.0.2.1:7000", "box on"},
+	})
+	h.ask([]question{
 		{"host", "tcp", "127.0.0.1:7000", "host on"},
+		{"host", "tcp", "[::1]:7000", "host on"},
 		{"host", "tcp", "127.0.0.1:7020", "box on"}, // a port with an address of its own keeps that
 	})
 	if got := h.must("boxrun", "exec", "all", "--", "cat", "/sys/class/net/eth0/mtu"); got != "1400\n" {
@@ -225,11 +177,12 @@ func TestHairpinWithBridgeNetfilter(t *testing.T) {
 	if h.run("test", "-e", "/proc/sys/net/bridge/bridge-nf-call-iptables").Code != 0 {
 		cannot(t, "this kernel has no br_netfilter")
 	}
-	h.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+	h.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
+	h.twice()
 	h.profile("all", allProfile)
 	h.profile("few", fewProfile)
 	h.must("boxrun", "up", "all", "few")
-	h.ask([]question{
+	h.inEach([]question{
 		{"box all", "tcp", "192.0.2.1:7000", "box on"},
 		{"box few", "tcp", "192.0.2.1:7000", "box on"},
 		{"box few", "tcp", "192.0.2.1:27000", "box on"},
@@ -261,19 +214,35 @@ func TestLoopbackIsNobodyElses(t *testing.T) {
 	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", "host on 127.0.0.1:6000"}})
 	h.must("boxrun", "up", "few")
 	h.ask([]question{{"box few", "tcp", "127.0.0.1:6000", ""}})
+
+	// The kernel itself takes no packet for ::1 from outside, and nothing is published there.
+	h.serve("probe", "serve", "host", "tcp/[::1]:6000")
+	const routes6 = "ip -6 addr del ::1/128 dev lo; ip -6 route add ::1/128 via "
+	h.client("sh", "-c", routes6+"2001:db8:7::1")
+	h.must("boxrun", "exec", "few", "--", "sh", "-c", routes6+"$(ip -6 route show default | cut -d ' ' -f 3)")
+	h.ask([]question{
+		{"host", "tcp", "[::1]:6000", "host on [::1]:6000"},
+		{"client", "tcp", "[::1]:6000", ""},
+		{"client", "tcp", "[::1]:7000", ""},
+		{"box few", "tcp", "[::1]:6000", ""},
+		{"box few", "tcp", "[::1]:7000", ""},
+	})
 }
 
 // A flow that was let in does not outlive the box it went to.
 func TestEstablishedFlowsEndWithTheBox(t *testing.T) {
 	h, _, _ := reachHost(t)
+	flow := []question{{"client", "udp", "192.0.2.1:15300", "box on"}}
 	for range 2 { // the second round finds no entries of the first
-		h.ask([]question{{"client", "udp", "192.0.2.1:15300", "box on"}})
+		h.inEach(flow)
 		h.must("boxrun", "restart", "all")
-		if got := h.must("sh", "-c", "conntrack -L -p udp 2> /dev/null | grep -c dport=15300 || true"); got != "0\n" {
-			t.Errorf("%s flows to the old box are tracked still", strings.TrimSpace(got))
+		for _, f := range []string{"ipv4", "ipv6"} {
+			if got := h.must("sh", "-c", "conntrack -L -f "+f+" -p udp 2> /dev/null | grep -c dport=15300 || true"); got != "0\n" {
+				t.Errorf("%s: %s flows to the old box are tracked still", f, strings.TrimSpace(got))
+			}
 		}
 	}
-	h.ask([]question{{"client", "udp", "192.0.2.1:15300", "box on"}})
+	h.inEach(flow)
 }
 
 func TestTwoBoxesAtOnce(t *testing.T) {
@@ -282,9 +251,9 @@ func TestTwoBoxesAtOnce(t *testing.T) {
 		t.Errorf("both boxes have %s", all)
 	}
 	h.must("boxrun", "down", "all")
-	h.ask([]question{{"host", "tcp", "127.0.0.1:27000", "box on " + few}, {"client", "tcp", "192.0.2.1:7000", ""}})
+	h.inEach([]question{{"host", "tcp", "127.0.0.1:27000", "box on " + few}, {"host", "tcp", "192.0.2.1:27000", "box on"}, {"client", "tcp", "192.0.2.1:7000", ""}})
 	h.must("boxrun", "up", "all")
-	h.ask([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}, {"box all", "tcp", few + ":7000", "box on " + few}})
+	h.inEach([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}, {"box all", "tcp", few + ":7000", "box on " + few + ":"}})
 }
 
 // A box that comes back has another device behind the same address, on a bridge that another box has kept up: what the
@@ -292,7 +261,7 @@ func TestTwoBoxesAtOnce(t *testing.T) {
 func TestRestartBesideAnotherBoxIsQuick(t *testing.T) {
 	h, _, _ := reachHost(t)
 	for range 2 {
-		h.ask([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}})
+		h.inEach([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}})
 		start := time.Now()
 		h.must("boxrun", "restart", "all")
 		if took := time.Since(start); took > promised(5*time.Second) {
@@ -331,18 +300,22 @@ func TestRawInstancesShareTheBridge(t *testing.T) {
 // What is published on an address that the host has not is said so, by up and by doctor, and works once it has it.
 func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
 	h := newHost(t)
-	h.sh("ip link add other0 type bridge; ip link set other0 up")
-	h.client("ip", "route", "add", "203.0.113.0/24", "via", testhost.HostAddr)
-	h.profile("away", "image = \"builtin:hello\"\n[network]\nports = [\"192.0.2.99:8088:80\", \"192.0.2.99:8089:80\", \"127.0.0.2:8090:80\"]\n")
+	h.six()
+	h.otherLink()
+	h.sh("ip addr flush dev other0")
+	h.profile("away", "image = \"builtin:hello\"\n[network]\nports = [\"192.0.2.99:8088:80\", \"192.0.2.99:8089:80\", \"127.0.0.2:8090:80\",\n"+
+		"\"[2001:db8:7::99]:8092:80\"]\n")
 	h.profile("bare", "image = \"builtin:hello\"\n[network]\nexternal = \"other0\"\nports = [\"8091:80\"]\n")
 	h.profile("shared", hostProfile("builtin:hello", `ports = ["192.0.2.98:80:80"]`))
 	const missing, bare, shared = "no interface of this host has 192.0.2.99 now", "other0 has no address now", "no interface of this host has 192.0.2.98 now"
 	r := h.run("boxrun", "up", "away", "bare", "shared")
-	if r.Code != 0 || !containsAll(r.Stderr, []string{missing, bare, shared}) || strings.Contains(r.Stderr, "127.0.0.2 now") {
+	const missing6 = "no interface of this host has 2001:db8:7::99 now"
+	if r.Code != 0 || !containsAll(r.Stderr, []string{missing, missing6, bare, shared}) || strings.Contains(r.Stderr, "127.0.0.2 now") {
 		t.Errorf("up: %v\nwant a warning of each missing address", r)
 	}
 	checks := h.checks()
 	h.finds(checks, doctor.Fail, "8088/tcp dnat", missing)
+	h.finds(checks, doctor.Fail, "8092/tcp IPv6 dnat", missing6)
 	h.finds(checks, doctor.Fail, "8091/tcp dnat", bare)
 	h.finds(checks, doctor.Fail, "192.0.2.98:80/tcp listens", shared)
 	h.finds(checks, doctor.Skip, "8088/tcp connection", "no address")
@@ -350,12 +323,13 @@ func TestPortsOnAddressesTheHostHasNot(t *testing.T) {
 		t.Errorf("what external publishes on no address answers on another: %v", r)
 	}
 	h.must("curl", "-sS", "-m", "5", "http://127.0.0.2:8090/")
-	h.sh("ip addr add 192.0.2.98/24 dev eth0; ip addr add 192.0.2.99/24 dev eth0; ip addr add 203.0.113.1/24 dev other0")
+	h.sh("ip addr add 192.0.2.98/24 dev eth0; ip addr add 192.0.2.99/24 dev eth0; ip addr add 203.0.113.1/24 dev other0; " +
+		"ip addr add 2001:db8:7::99/64 dev eth0 nodad; ip addr add 2001:db8:9::1/64 dev other0 nodad")
 	if r := h.run("boxrun", "up", "away", "bare", "shared"); r.Code != 0 || strings.Contains(r.Stderr, " now") && !strings.Contains(r.Stderr, "other0 has now") {
 		t.Errorf("up when the host has them: %v\nwant no warning", r)
 	}
-	for _, url := range []string{"http://192.0.2.99:8088/", "http://203.0.113.1:8091/"} {
-		h.client("curl", "-sS", "-m", "5", url)
+	for _, url := range []string{"http://192.0.2.99:8088/", "http://203.0.113.1:8091/", "http://[2001:db8:7::99]:8092/", "http://[2001:db8:9::1]:8091/"} {
+		h.client("curl", "-gsS", "-m", "5", url)
 	}
 }
 

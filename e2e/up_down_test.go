@@ -127,13 +127,14 @@ func (h host) tellsOfAChangedPort() {
 
 // status is a row of "boxrun ps --json".
 type status struct {
-	Name    string   `json:"name"`
-	State   string   `json:"state"`
-	Address string   `json:"address"`
-	Second  string   `json:"lan_address"`
-	Ports   []string `json:"ports"`
-	PID     int      `json:"pid"`
-	Image   string   `json:"image"`
+	Name     string   `json:"name"`
+	State    string   `json:"state"`
+	Address  string   `json:"address"`
+	Address6 string   `json:"address6"`
+	Second   string   `json:"lan_address"`
+	Ports    []string `json:"ports"`
+	PID      int      `json:"pid"`
+	Image    string   `json:"image"`
 
 	Restarts int `json:"restarts"`
 
