@@ -58,11 +58,11 @@ func (h host) mailed(times int) {
 	h.t.Helper()
 	if said := eventually(20*time.Second, func() string {
 		if got := h.sh("cat /srv/told 2> /dev/null || true"); got != strings.Repeat("web\n", times) {
-			return got
+			return fmt.Sprintf("%q", got)
 		}
 		return ""
 	}); said != "" {
-		h.t.Errorf("on_failure noted %q, want the box %d times", said, times)
+		h.t.Errorf("on_failure noted %s, want the box %d times", said, times)
 	}
 }
 
