@@ -158,6 +158,48 @@ func (h host) looksThatHang() {
 	h.must("boxrun", "up", "web")
 }
 
+// Where somebody has stopped the looks at a box, all verbs say so, and what brings the looks back; those that look at the box
+// themselves say how the box is.
+func TestLooksThatStop(t *testing.T) {
+	h := newHost(t)
+	h.profile("web", strings.Replace(looked, "on_failure = \"tell@.service\"\n", "", 1))
+	h.must("boxrun", "up", "web")
+	const timer, stop = "boxrun-health@web.timer", "systemctl stop boxrun-health@web.timer; "
+	h.tells([]string{"mended: web: " + timer + " was not active"}, "bash", "-c", stop+"boxrun repair 2>&1")
+	h.awaitUnit(timer, "active")
+	h.tells([]string{"web: mended: " + timer + " was not active"}, "bash", "-c", stop+"boxrun up web 2>&1")
+	h.awaitUnit(timer, "active")
+	h.sh(stop)
+	h.shows(time.Minute, "drifted")
+	v := h.views("web")
+	for _, line := range v.contradictions() {
+		t.Error(line)
+	}
+	const since, remedy = "nobody has looked at it since ", `: "boxrun repair" has it looked at again`
+	if len(v.Status.Drift) != 1 || !containsAll(v.Status.Drift[0], []string{since, remedy}) || !strings.Contains(v.PsText, remedy) || v.Status.Health.Word != "drifted" {
+		t.Errorf("ps says\n%s\nstatus says\n%s", v.PsText, v.StatusText)
+	}
+	r := h.run("runuser", "-u", "nobody", "--", "boxrun", "status", "--check", "web")
+	if r.Code != 10 || !containsAll(r.Stdout, []string{"web: unhealthy: " + since, remedy}) {
+		t.Errorf("status --check by nobody: %v", r)
+	}
+	h.must("boxrun", "exec", "web", "--", "systemctl", "stop", "nginx")
+	if v = h.views("web"); v.Status.Health.Word != "unhealthy" || len(v.contradictions()) > 0 {
+		t.Errorf("of an unhealthy box at which nobody looks: %q\n%s%s", v.contradictions(), v.PsText, v.StatusText)
+	}
+	h.must("boxrun", "exec", "web", "--", "systemctl", "start", "nginx")
+
+	h.must("systemctl", "mask", "--runtime", timer)
+	if r := h.run("boxrun", "repair"); r.Code != 1 || !strings.Contains(r.Stderr, "web: "+timer+` is masked: "systemctl unmask --runtime `+timer+`" takes that back`) {
+		t.Errorf("repair: %v", r)
+	}
+	h.must("systemctl", "unmask", "--runtime", timer)
+	h.tells([]string{"mended: web: " + since}, "bash", "-c", "boxrun repair 2>&1")
+	h.awaitUnit(timer, "active")
+	h.shows(0, "healthy")
+	h.isWell(0, 0, "web: healthy\n")
+}
+
 // crashesOnce kills the init of the box: the unit of the host is started, though the box is not enabled.
 func (h host) crashesOnce() {
 	h.t.Helper()

@@ -65,7 +65,7 @@ func (l *Launcher) driftIn(v *network.Survey, b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	limits, err := limits.Drift(b)
-	return NonNil(slices.Concat(lines, l.EntryDrift(b), machine.Drift(b), limits)), err
+	return NonNil(slices.Concat(lines, l.EntryDrift(b), machine.Drift(b), looksDrift(l.Store, b), limits)), err
 }
 
 // profileChanges returns the keys with changed values since the start. For environment variables the change says only

@@ -321,5 +321,12 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	registration, err := machine.Typed(b)
-	return slices.Concat(rules, way, told, limits, l.TypedEntry(b), registration, l.typedHooks(b, dueHooks(b, p))), err
+	if err != nil {
+		return nil, err
+	}
+	var looks []string
+	if len(looksDrift(l.Store, b)) > 0 {
+		looks, err = units.LookCommand(l.Store, b)
+	}
+	return slices.Concat(rules, way, told, limits, l.TypedEntry(b), registration, looks, l.typedHooks(b, dueHooks(b, p))), err
 }

@@ -23,16 +23,54 @@ func (u *upRun) keepLooking(ctx context.Context, b *box.Box, up *Up, ready bool)
 	if err := u.noteHealth(b, up, ready); files.IgnoreFull(err) != nil {
 		u.Notef("%s: warning: its health is judged by the next look: %v", b.Name, err)
 	}
-	if b.Profile.Health.Interval == 0 {
-		return
-	}
-	err := errors.New("this host is not run by systemd")
-	if units.Booted() {
-		err = units.StartLooks(ctx, u.Store, b)
+	lines, err := resumeLooks(ctx, u.Launcher, b)
+	if !up.Started {
+		up.Repaired = append(up.Repaired, lines...)
 	}
 	if err != nil && ctx.Err() == nil {
 		u.Notef("%s: warning: nobody looks at it every %v: %v", b.Name, b.Profile.Health.Interval, err)
 	}
+}
+
+// resumeLooks has the host's systemd look at a running box from now on, where the profile wants looks. Where looks had stopped
+// resumeLooks looks once, and returns a line. The caller holds the lock of the box.
+func resumeLooks(ctx context.Context, l *Launcher, b *box.Box) ([]string, error) {
+	if b.Profile.Health.Interval == 0 {
+		return nil, nil
+	}
+	if !units.Booted() {
+		return nil, errors.New("this host is not run by systemd")
+	}
+	started, err := units.StartLooks(ctx, l.Store, b)
+	if err != nil {
+		return nil, err
+	}
+	r, err := health.Load(l.Store, b.Name)
+	if err != nil {
+		return nil, err
+	}
+	if stopped := r.Stopped(b, time.Now()); stopped != "" {
+		line, err := l.keep(ctx, b, health.LookAt(ctx, b))
+		if line != "" {
+			l.Note(line)
+		}
+		return []string{stopped}, err
+	}
+	if started {
+		return []string{units.StoppedLooks(b.Name)}, nil
+	}
+	return nil, nil
+}
+
+// looksDrift returns a line where nobody has looked at a running box for long; none while another boxrun works on the box, when
+// looks say nothing.
+func looksDrift(s *box.Store, b *box.Box) []string {
+	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
+	stopped := r.Stopped(b, time.Now())
+	if stopped == "" || s.Locked(b.Name) {
+		return nil
+	}
+	return []string{stopped}
 }
 
 // noteHealth notes in the record of looks that the box is ready, and how often it was restarted as unhealthy.
@@ -135,8 +173,7 @@ func (l *Launcher) Check(ctx context.Context, name string, watch time.Duration) 
 		}
 		return f, nil
 	}
-	f, err := l.lookNow(ctx, b)
-	f.Ready, f.Ended = r.State != health.Unready, health.Ended(b, r.Services)
+	f, err := l.lookNow(ctx, b, r)
 	if (err != nil || len(f.Unmet) > 0) && b.Ends(ctx) { // a killed init answers no more, and is there for a while
 		err = nil
 	}
@@ -153,7 +190,7 @@ func (l *Launcher) Check(ctx context.Context, name string, watch time.Duration) 
 }
 
 // lookNow looks at a running box, and at the host around it.
-func (l *Launcher) lookNow(ctx context.Context, b *box.Box) (health.Facts, error) {
+func (l *Launcher) lookNow(ctx context.Context, b *box.Box, r health.Record) (health.Facts, error) {
 	type drift struct {
 		lines []string
 		err   error
@@ -165,8 +202,7 @@ func (l *Launcher) lookNow(ctx context.Context, b *box.Box) (health.Facts, error
 	}()
 	look := health.LookAt(ctx, b)
 	d := <-drifted
-	return health.Facts{State: string(box.Running), Known: true, Unmet: look.Unmet, Failed: look.Failed, Drifted: d.lines,
-		Systemd: look.State}, d.err
+	return health.FactsSeen(b, look, r, d.lines), d.err
 }
 
 // absent returns the facts of a box without a record: it is down, or another boxrun is between the end of the old box and

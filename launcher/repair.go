@@ -26,7 +26,7 @@ type Repaired struct {
 	Lines []string // a line for each repaired fault
 }
 
-// Repair puts back what others took away from running boxes: rules, links, name servers, limits. No process of a box is touched,
+// Repair puts back what others took away from running boxes: rules, links, name servers, limits, looks. No process of a box is touched,
 // but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
 // but the other boxes are repaired.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
@@ -37,7 +37,7 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	defer k.Close()
 	boxes, unread := l.All()
 	r := &repairs{l: l, k: k, verb: "repairing", errs: append(list.Map(l.Lost(), box.LostProblem), unread)}
-	r.each(ctx, boxes, r.rules)
+	r.each(ctx, boxes, r.andLooks(r.rules))
 	if len(r.bridges) > 0 {
 		names, err := network.RepairNames(ctx, l.Store)
 		r.note("", names, err)
@@ -59,7 +59,7 @@ func (l *Launcher) RepairAll(ctx context.Context) (Repaired, error) {
 		return Repaired{}, err
 	}
 	r := &repairs{l: l, k: k, verb: "mending", patience: 3 * time.Second}
-	r.each(ctx, boxes, r.whole)
+	r.each(ctx, boxes, r.andLooks(r.whole))
 	lines, err := network.Clean(ctx, l.Store, k)
 	r.done.Lines = append(r.done.Lines, lines...)
 	return r.done, errors.Join(append(r.errs, err)...)
@@ -187,6 +187,18 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 	}
 	ping, err := network.RepairPing(b)
 	return append(lines, ping...), err
+}
+
+// andLooks returns a repair that also has a running box looked at again. The looks come last, as a look may take long.
+func (r *repairs) andLooks(repair repairBox) repairBox {
+	return func(ctx context.Context, b *box.Box) ([]string, error) {
+		lines, err := repair(ctx, b)
+		if b.Phase != box.Running || !b.Alive() || !units.Booted() {
+			return lines, err
+		}
+		looks, looksErr := resumeLooks(ctx, r.l, b)
+		return append(lines, looks...), errors.Join(err, looksErr)
+	}
 }
 
 // mendHeld is mendEntry, and puts back the limits that the box was started with.

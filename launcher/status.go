@@ -132,11 +132,23 @@ func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 		if found[i].Drift, err = l.driftIn(survey, b); err != nil && b.Alive() {
 			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
 		}
-		if len(found[i].Drift) > 0 {
-			found[i].Health = healthOf(l.Store, b, found[i].State, found[i].Drift)
-		}
+	}
+	healths := list.MapShared(running, func(b *box.Box) Health {
+		return healthNow(ctx, l.Store, b, found[slices.Index(boxes, b)].Drift)
+	})
+	for i, b := range running {
+		found[slices.Index(boxes, b)].Health = healths[i]
 	}
 	return found, unread
+}
+
+// healthNow returns how a running box is, as healthOf does. A box that is looked at no more healthNow looks at, as status does.
+func healthNow(ctx context.Context, s *box.Store, b *box.Box, drifted []string) Health {
+	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
+	if r.Stopped(b, time.Now()) == "" {
+		return healthOf(s, b, string(box.Running), drifted)
+	}
+	return healthBy(health.FactsSeen(b, health.LookAt(ctx, b), r, drifted), r)
 }
 
 // statusOf returns the part of a box's status known without a look at the profile.
@@ -159,8 +171,13 @@ func healthOf(s *box.Store, b *box.Box, state string, drifted []string) Health {
 	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
 	f := health.FactsOf(b, state, r, time.Now())
 	f.Drifted = drifted
+	return healthBy(f, r)
+}
+
+// healthBy returns how a box is by the facts, and since when where the looks on record have found the same.
+func healthBy(f health.Facts, r health.Record) Health {
 	h := Health{Word: f.Word(), Why: f.Why()}
-	if f.Known {
+	if f.Known && h.Word == string(r.State) {
 		h.Since = r.Since
 	}
 	return h
@@ -209,9 +226,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 	}
 	d.Systemd, d.Failed = look.State, look.Failed
 	r, err := health.Load(l.Store, b.Name)
-	f := health.Facts{State: d.State, Known: true, Ready: r.State != health.Unready, Unmet: look.Unmet,
-		Failed: d.Failed, Ended: health.Ended(b, r.Services), Drifted: d.Drift}
-	d.Health.Word, d.Health.Why = f.Word(), f.Why()
+	d.Health = healthBy(health.FactsSeen(b, look, r, d.Drift), r)
 	return d, err
 }
 

@@ -9,7 +9,8 @@ func repairCommand(a *app) *cobra.Command {
 		Short: "Put back what somebody took away from boxes",
 		Long: `repair looks after all boxes that are up, and touches none of them: rules
 that a firewall flushed, links and name servers that others changed are put
-back. Where a box is enabled, repair runs by itself after such a change.`,
+back, and looks that somebody stopped go on. Where a box is enabled, repair runs
+by itself after such a change, but for looks.`,
 		Example: `  boxrun repair`,
 		Args:    args(cobra.NoArgs),
 		PreRunE: a.asRoot,

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +17,7 @@ func boxOf(start time.Time, retries int, action string) *box.Box {
 	p := profiles.Default()
 	p.Ready.Timeout = 90 * time.Second
 	p.Health = profiles.Health{Interval: 10 * time.Second, Timeout: 5 * time.Second, Retries: retries, Action: action}
-	return &box.Box{Name: "web", Phase: box.Running, Profile: p, Started: start}
+	return &box.Box{Name: "web", Phase: box.Running, Profile: p, Started: start, Unit: "boxrun-web.service"}
 }
 
 // A box changes its state after the looks that retries asks for, and each change has one line.
@@ -126,21 +125,26 @@ func TestWord(t *testing.T) {
 	}
 }
 
-// A record tells of now as long as looks go on.
-func TestRecordsGrowOld(t *testing.T) {
-	now := time.Now()
-	b := boxOf(now, 1, "none")
-	r := Record{State: Healthy, Looked: now}
-	for _, test := range []struct {
-		later time.Duration
-		fresh bool
-	}{{0, true}, {20 * time.Second, true}, {5 * time.Minute, false}} {
-		if got := r.Fresh(b.Profile.Health, now.Add(test.later)); got != test.fresh {
-			t.Errorf("after %v: got %v, want %v", test.later, got, test.fresh)
-		}
+// A record tells of now as long as looks go on. Where they have stopped nobody says that the box is well, but whoever looks.
+func TestLooksThatStop(t *testing.T) {
+	looked := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	b := boxOf(looked, 1, "none")
+	const since = `nobody has looked at it since 2026-03-01 12:00:00: "boxrun repair" has it looked at again`
+	tell := func(later time.Duration, want, wantStopped string) {
+		t.Helper()
+		r := Record{State: Healthy, Looked: looked}
+		f := FactsOf(b, string(box.Running), r, looked.Add(later))
+		testkit.WantText(t, f.String()+"|"+r.Stopped(b, looked.Add(later)), want+"|"+wantStopped)
 	}
-	b.Profile.Health.Interval = 0
-	testkit.WantText(t, fmt.Sprint(FactsOf(b, b.State(), r, now).Known), "false")
+	tell(0, "healthy", "")
+	tell(20*time.Second, "healthy", "")
+	tell(5*time.Minute, "unhealthy: "+since, since)
+	testkit.WantText(t, FactsSeen(b, Look{}, Record{State: Healthy}, []string{since}).String(), "drifted: "+since)
+	testkit.WantText(t, Record{}.Stopped(b, looked), "") // never looked at: the box is starting
+	b.Unit = ""                                          // on a host without systemd nobody ever looks
+	tell(5*time.Minute, "running", "")
+	b.Unit, b.Profile.Health.Interval = "boxrun-web.service", 0
+	tell(5*time.Minute, "running", "")
 }
 
 // An enabled service that ran when the box was ready, and has no cgroup now, is named; a unit of [ready] makes it unmet.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"boxrun/launcher/box"
-	"boxrun/profiles"
 )
 
 // State is the judgement over a box after its last look.
@@ -121,10 +120,18 @@ func (r *Record) mayRestart(now time.Time) bool {
 	return true
 }
 
-// Fresh reports whether the record tells of now: looks go on, and the last look is not long ago.
-func (r Record) Fresh(h profiles.Health, now time.Time) bool {
-	return h.Interval > 0 && now.Sub(r.Looked) < 2*h.Interval+h.Timeout+hangGrace+staleGrace
+// Stopped says that nobody has looked at a running box for long, and what brings the looks back; "" where looks go on. A host
+// without systemd never looks.
+func (r Record) Stopped(b *box.Box, now time.Time) string {
+	h := b.Profile.Health
+	if !wanted(b) || r.Looked.IsZero() || now.Sub(r.Looked) < 2*h.Interval+h.Timeout+hangGrace+staleGrace {
+		return ""
+	}
+	return fmt.Sprintf("nobody has looked at it since %s: \"boxrun repair\" has it looked at again", r.Looked.Local().Format(time.DateTime))
 }
 
+// wanted reports whether the host's systemd is to look at a box.
+func wanted(b *box.Box) bool { return b.Profile.Health.Interval > 0 && b.Unit != "" }
+
 // staleGrace is how late a look may come on a busy host.
-const staleGrace = 5 * time.Second
+const staleGrace = 15 * time.Second

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -107,22 +106,29 @@ func (f Facts) String() string {
 // looks that have ended.
 func FactsOf(b *box.Box, state string, r Record, now time.Time) Facts {
 	f := Facts{State: state, Ready: r.State != Unready}
-	h := b.Profile.Health
 	if r.State == Unready {
 		return f
 	}
 	f.Ended = Ended(b, r.Services)
-	if h.Interval == 0 {
+	if !wanted(b) {
 		f.Unmet = endedOf(b.Profile.Ready.Units, f.Ended)
 		f.Failed = slices.DeleteFunc(slices.Clone(r.Failed), func(unit string) bool { return cgroupOf(b, unit) != "" })
 		return f
 	}
 	f.Known, f.Failed = true, r.Failed
-	switch {
-	case !r.Fresh(h, now):
-		f.Unmet = []string{fmt.Sprintf("nobody has looked at the box for %v", now.Sub(r.Looked).Round(time.Second))}
+	switch stopped := r.Stopped(b, now); {
+	case stopped != "":
+		f.Unmet = []string{stopped}
 	case r.State == Unhealthy:
 		f.Unmet = r.Unmet
+	default: // the next look will say so
+		f.Unmet = endedOf(b.Profile.Ready.Units, f.Ended)
 	}
 	return f
+}
+
+// FactsSeen returns what a look at a running box of now tells, beside the record of earlier looks and what drifted.
+func FactsSeen(b *box.Box, l Look, r Record, drifted []string) Facts {
+	return Facts{State: string(box.Running), Known: true, Ready: r.State != Unready, Unmet: l.Unmet, Failed: l.Failed,
+		Ended: Ended(b, r.Services), Drifted: drifted, Systemd: l.State}
 }

@@ -81,23 +81,46 @@ func quietService(description string, argv []string, timeout time.Duration) []sy
 	}
 }
 
-// StartLooks has systemd look at a box from now on. Looks that go on already go on.
-func StartLooks(ctx context.Context, s *box.Store, b *box.Box) error {
+// StartLooks has systemd look at a box from now on, and reports whether systemd did not. Looks that go on already go on.
+func StartLooks(ctx context.Context, s *box.Store, b *box.Box) (started bool, err error) {
 	service, err := lookService(s, b)
 	if err != nil {
-		return err
+		return false, err
 	}
 	host, err := Dial(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer host.Close()
 	timer := lookUnit(b.Name) + ".timer"
 	if state, err := host.activeState(ctx, timer); err != nil || state == "active" {
-		return err
+		return false, err
 	}
-	return host.startTimer(ctx, timer, lookTimer(b), systemdbus.PropertyCollection{Name: lookUnit(b.Name) + ".service", Properties: service})
+	if err := host.refuseMasked(ctx, lookUnits(b.Name)); err != nil {
+		return false, err
+	}
+	err = host.startTimer(ctx, timer, lookTimer(b), systemdbus.PropertyCollection{Name: lookUnit(b.Name) + ".service", Properties: service})
+	return err == nil, err
 }
+
+// refuseMasked returns an error for each unit that somebody has masked. systemd starts no other unit of the name, and only
+// says that there is one.
+func (h *Host) refuseMasked(ctx context.Context, units []string) error {
+	return fault.Each(units, func(unit string) error {
+		state, err := h.unitProperty(ctx, unit, "UnitFileState")
+		if err != nil {
+			return fault.Wrap("asking systemd for "+unit, err)
+		}
+		unmask := map[any]string{"masked": "systemctl unmask ", "masked-runtime": "systemctl unmask --runtime "}[state]
+		if unmask == "" {
+			return nil
+		}
+		return fmt.Errorf("%s is masked: %q takes that back", unit, unmask+unit)
+	})
+}
+
+// StoppedLooks says that systemd did not look at a box.
+func StoppedLooks(name string) string { return lookUnit(name) + ".timer was not active" }
 
 // startTimer starts a transient timer with its service. The remains of an earlier timer are stopped first.
 func (h *Host) startTimer(
