@@ -146,8 +146,7 @@ func edits(controllers string) []change {
 	for _, lines := range []string{
 		"description = 'other'", "image = '/srv/web'", "hostname = 'other'", "depends_on = ['hello']",
 		"network.mode = 'none'\nnetwork.ports = []\nready.http = []", "network.bridge = 'sbr1'", "network.subnet = '10.24.0.0/16'", "network.subnet6 = ''",
-		"network.mtu = 1400", "network.ip = '10.22.0.9'", "network.external = 'eth0'", "network.ports = ['80', '81:80']",
-		"network.allow_from = ['192.0.2.0/24']", "network.dns = ['192.0.2.2']", "network.search = ['x.test']", "network.dns_options = ['ndots:2']",
+		"network.mtu = 1400", "network.ip = '10.22.0.9'", "network.external = 'eth0'", "network.dns = ['192.0.2.2']", "network.search = ['x.test']", "network.dns_options = ['ndots:2']",
 		"network.offload = 'keep'", "network.metadata = 'allow'", "network.marks = '0x70000000'",
 		"network.mode = 'lan'\nnetwork.ports = []\nnetwork.parent = 'eth0'\nnetwork.address = '192.0.2.50/24'\nnetwork.gateway = '192.0.2.2'",
 		"storage.root = 'overlay'", "storage.root = 'overlay'\nstorage.overlay = '/var/lib/other'", "storage.root = 'overlay'\nstorage.overlay_size = '64M'",
@@ -159,6 +158,10 @@ func edits(controllers string) []change {
 		"apptainer.args = ['--no-umask']", "hooks.post_up = [['true']]",
 	} {
 		all = append(all, change{name: lines, profile: lines, changed: "profile", now: "changed", says: "older version of its profile"})
+	}
+	for _, line := range []string{"network.ports = ['80', '81:80']", "network.allow_from = ['192.0.2.0/24']"} {
+		key, _, _ := strings.Cut(line, " = ")
+		all = append(all, change{name: line, profile: line, changed: "profile", now: "ports", says: "follows its profile: " + key})
 	}
 	for key, limit := range map[string]string{"memory": "'512M'", "cpus": "0.5", "pids": "100"} {
 		line := "resources." + key + " = " + limit
@@ -248,6 +251,9 @@ func (h host) agreeOn(c change) {
 	}
 	h.profile("web", agreed)
 	h.sh(c.undo + "\ntrue")
+	if c.now == "ports" {
+		h.must("boxrun", "up", "web")
+	}
 	if now := h.sh("boxrun status --json web | jq -c '[.changed, .drift, .pid]'"); now != fmt.Sprintf("[[],[],%d]\n", pid) {
 		h.t.Errorf("taken back: changed, drift and pid are %s, want nothing and %d", now, pid)
 	}

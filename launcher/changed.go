@@ -8,6 +8,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/network"
 	"boxrun/profiles"
 )
 
@@ -31,6 +32,7 @@ func NowOf(s *box.Store, b *box.Box) Now {
 // What became of a profile since the start of its box.
 const (
 	ProfileChanged = "changed" // only a new start gives the box what the profile says
+	PortsChanged   = "ports"   // nothing but published ports, who may reach them, or limits: an up follows while the box runs
 	LimitsChanged  = "limits"  // nothing but the limits changed: an up sets them while the box runs
 	ProfileRemoved = "removed"
 	ProfileInvalid = "invalid"
@@ -49,6 +51,8 @@ func (n Now) change(s *box.Store, b *box.Box) string {
 		return ""
 	case !limits.MadeOf(s, b, n.Profile):
 		return ProfileChanged
+	case network.Republishes(b, n.Profile):
+		return PortsChanged
 	case n.Resources != b.Profile.Resources:
 		return LimitsChanged
 	}
@@ -86,7 +90,10 @@ func (c Changes) Words() []string {
 	return words
 }
 
+// Live reports whether an up brings the change of the profile to the running box.
+func (c Changes) Live() bool { return c.Profile == LimitsChanged || c.Profile == PortsChanged }
+
 // anew reports whether only a new start brings the changes to the box.
 func (c Changes) anew() bool {
-	return c.Profile != "" && c.Profile != LimitsChanged || c.Image != "" || len(c.Secrets) > 0
+	return c.Profile != "" && !c.Live() || c.Image != "" || len(c.Secrets) > 0
 }

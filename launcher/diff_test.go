@@ -41,7 +41,7 @@ func TestProfileChangesOfABox(t *testing.T) {
 		"nothing":                   {at("TOKEN = 'secret', TZ = 'UTC'", "'80'"), ""},
 		"a value":                   {at("TOKEN = 'other', TZ = 'UTC'", "'80'"), "systemd.environment: changed"},
 		"a value and a key":         {at("TOKEN = 'other', TZ = 'UTC'", "'81'"), "network.ports: [\"80:80/tcp\"] -> [\"81:81/tcp\"]\nsystemd.environment: changed"},
-		"a key":                     {at("TOKEN = 'secret', TZ = 'UTC'", ""), "network.ports: [\"80:80/tcp\"] -> []"},
+		"a key":                     {at("TOKEN = 'secret', TZ = 'UTC', OTHER = '1'", "'80'"), "systemd.environment.OTHER: added"},
 		"a name, and maybe a value": {at("TOKEN = 'other'", "'80'"), "systemd.environment.TZ: removed"},
 	} {
 		t.Run(what, func(t *testing.T) {

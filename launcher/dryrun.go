@@ -288,7 +288,8 @@ func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
 	return s.Plan.RepairCommands(k)
 }
 
-// repairCommands returns the commands to repair a running box: its rules, its name servers and hosts file, its limits,
+// repairCommands returns the commands to repair a running box: its rules, for the ports that p publishes where nothing else but
+// limits differs, its name servers and hosts file, its limits,
 // and post_up if due. A box found at another address than its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel(l.Store)
@@ -296,6 +297,11 @@ func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, err
 		return nil, err
 	}
 	defer k.Close()
+	if limits.MadeOf(l.Store, b, p) {
+		if b, err = network.Republished(l.Store, k, b, p); err != nil {
+			return nil, err
+		}
+	}
 	plans, err := network.PlansOf(l.Store, k, b)
 	if err != nil {
 		return nil, err

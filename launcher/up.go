@@ -49,6 +49,7 @@ type Up struct {
 	Box      *box.Box
 	Started  bool               // false: the box was up before
 	Repaired []string           // of a box up before: a line for each fault
+	Followed []string           // of a box up before: a line for each change of published ports and who may reach them
 	Since    Changes            // of a box up before: what changed since its start
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Ended    []string           // of a box that is ready: services that ran before, and have no process now
@@ -240,6 +241,10 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 
 // again repairs a running box, and waits until the box is ready.
 func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
+	followed, err := u.follow(ctx, b)
+	if err != nil {
+		return Up{Box: b}, err
+	}
 	repaired, err := network.Repair(ctx, u.Store, u.k, b)
 	if err == nil {
 		err = network.SettleAgain(ctx, u.Store, b)
@@ -252,11 +257,19 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 	}
 	u.times.Done("looked for what drifted, and mended it")
-	up := Up{Box: b, Repaired: repaired, Since: ChangesOf(ctx, u.Store, b, Now{Profile: u.p})}
+	up := Up{Box: b, Repaired: repaired, Followed: followed, Since: ChangesOf(ctx, u.Store, b, Now{Profile: u.p})}
 	if err != nil {
 		return up, err
 	}
 	return up, u.finish(ctx, b, &up)
+}
+
+// follow brings published ports to a running box whose profile differs from that of its start in nothing else but limits.
+func (u *upRun) follow(ctx context.Context, b *box.Box) ([]string, error) {
+	if !limits.MadeOf(u.Store, b, u.p) {
+		return nil, nil
+	}
+	return network.Republish(ctx, u.Store, u.k, b, u.p)
 }
 
 // heal starts an unhealthy box anew. The start counts as one of systemd's.

@@ -28,7 +28,9 @@ func upCommand(a *app) *cobra.Command {
 ports, and waits until the systemd in the box has booted and what [ready] of
 the profile asks for answers. What depends_on names is brought up first.
 
-On a box that is up it checks all of that and mends what drifted. A box that is
+On a box that is up it checks all of that and mends what drifted; published
+ports, allow_from and limits follow an edited profile while the box runs, all
+else with --replace, which starts it anew. A box that is
 not ready in time stays up, to be looked at (exit code 5); of one that did not
 start nothing is left (4). Several profiles come up side by side, each after
 those that it depends on; all are tried, and the exit code is that of the first
@@ -114,17 +116,22 @@ func (a *app) upBuilt(ctx context.Context, name string, o launcher.UpOptions) er
 // noteUp prints on stderr what up did. Nothing goes to stdout, as the result of up is the box and not a text.
 func (t *terminal) noteUp(up launcher.Up, took time.Duration) {
 	name := up.Box.Name
+	for _, line := range up.Followed {
+		t.notef("%s: follows its profile: %s", name, line)
+	}
 	for _, line := range up.Repaired {
 		t.notef("%s: mended: %s", name, line)
 	}
 	switch {
 	case up.Started:
 		t.notef("%s: started %s in %.1fs", name, up.Box.Where(), took.Seconds())
+	case len(up.Repaired)+len(up.Followed) == 0:
+		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
+	}
+	if up.Started || len(up.Followed) > 0 {
 		for _, line := range network.Exposure(up.Box) {
 			t.notef("%s: %s", name, line)
 		}
-	case len(up.Repaired) == 0:
-		t.notef("%s: is up %s, %s", name, up.Box.Where(), nothingTo(up))
 	}
 	anew := fmt.Sprintf("\"boxrun up --replace %s\" starts it anew%s", name, up.Box.Loses())
 	if up.Since.Profile != "" {

@@ -70,8 +70,8 @@ func (b boxState) profile(ctx context.Context) []Check {
 	switch words := strings.Join(c.Words(), ", "); {
 	case words == "":
 		return []Check{pass("as at the start of the box")}
-	case words == "profile" && c.Profile == launcher.LimitsChanged:
-		return []Check{warn("the box is held to the limits of its start", "boxrun up "+b.Name, "limits changed since the start")}
+	case words == "profile" && c.Live():
+		return []Check{warn("an up brings that to the box while it runs", "boxrun up "+b.Name, "%s changed since the start", c.Profile)}
 	default:
 		return []Check{warn("the box runs as it was started", "boxrun up --replace "+b.Name, "%s changed since the start", words)}
 	}

@@ -108,12 +108,13 @@ func writeLimits(cgroup string, limits []limit) error {
 	return nil
 }
 
-// MadeOf reports whether starting the box from p would give the same box, apart from its limits: limits can change
-// while the box runs, unless the box has no cgroup of its own.
+// MadeOf reports whether starting the box from p would give the same box, apart from what an up changes while the box runs:
+// the limits of a box with a cgroup of its own, the published ports, and who may reach them.
 func MadeOf(s *box.Store, b *box.Box, p profiles.Profile) bool {
 	if b.Cgroup != "" {
 		p.Resources = b.Profile.Resources
 	}
+	p.Network.Ports, p.Network.AllowFrom = b.Profile.Network.Ports, b.Profile.Network.AllowFrom
 	return b.Hash == p.Hash() && !conf.ChangedEnvironment(s, p)
 }
 
@@ -125,7 +126,7 @@ type pending struct {
 }
 
 // pendingOf returns what there is to do for the profile as it is now. If the profile differs from the profile of the start
-// in nothing but limits, the box gets the new limits. Otherwise the box keeps its own.
+// in nothing but what an up changes, the box gets the new limits. Otherwise the box keeps its own.
 func pendingOf(s *box.Store, b *box.Box, now profiles.Profile) (pending, error) {
 	w := pending{want: b.Profile.Resources}
 	if MadeOf(s, b, now) {
