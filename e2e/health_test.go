@@ -390,6 +390,45 @@ func TestACrashLoopIsMailed(t *testing.T) {
 	h.received(starts + 1)
 }
 
+// A job of a timer that fails, once the box is told to, and a service that is not enabled: another, which is, wants that.
+const jobAndChild = `cp -a /srv/web /srv/jobs; cd /srv/jobs/etc/systemd/system
+printf '[Service]\nType=oneshot\nExecCondition=/usr/bin/test -e /run/fail\nExecStart=/bin/false\n' > job.service
+printf '[Timer]\nOnActiveSec=0\nOnUnitInactiveSec=1\nAccuracySec=1ms\n' > job.timer
+printf '[Unit]\nWants=child@1.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n' > parent.service
+printf '[Service]\nExecStart=/bin/sleep infinity\n' > child@.service
+ln -s ../job.timer ../parent.service multi-user.target.wants/`
+
+// What fails after the start, and is started anew by nobody, is seen in a box at which nobody looks, where a process has ended:
+// by ps. A job that fails leaves no process to miss: status tells of that, and ps where there are looks.
+func TestServicesThatFailLaterAreSeen(t *testing.T) {
+	h := newHost(t)
+	h.sh(jobAndChild)
+	h.profile("plain", "image = \"/srv/jobs\"\n")
+	h.profile("ready", "image = \"/srv/jobs\"\nready.units = [\"child@1.service\"]\n")
+	h.profile("watched", "image = \"/srv/jobs\"\nhealth.interval = \"1s\"\n")
+	h.must("boxrun", "up", "plain", "ready", "watched")
+	h.is("plain", "running", "")
+	h.is("watched", "healthy", "")
+	h.sh("for box in plain ready watched; do boxrun exec $box -- touch /run/fail; done")
+	h.is("watched", "degraded", "failed: job.service")
+	if said := eventually(20*time.Second, func() string {
+		return strings.TrimPrefix(h.must("boxrun", "status", "--check", "plain"), "plain: degraded: failed: job.service\n")
+	}); said != "" {
+		t.Errorf("status --check says %s", said)
+	}
+	h.is("plain", "running", "")
+	h.sh("for box in plain ready; do boxrun exec $box -- systemctl kill -s KILL nginx child@1; done")
+	h.is("plain", "degraded", "ended: child@1.service, nginx.service")
+	h.is("ready", "unhealthy", "unit child@1.service has ended")
+	if said := eventually(20*time.Second, func() string { // a job that runs just now has not failed
+		return strings.TrimPrefix(h.sh("boxrun status --json plain | jq -c '.health.word, (.failed | sort)'"),
+			"\"degraded\"\n[\"child@1.service\",\"job.service\",\"nginx.service\"]\n")
+	}); said != "" {
+		t.Errorf("status says\n%s", said)
+	}
+	h.must("boxrun", "down", "--all")
+}
+
 // Nobody looks at a box without [health], and ps sees all the same, as anybody, which service has ended; not those that are
 // not enabled in the box. What failed at the start it tells as well.
 func TestServicesThatEndAreSeen(t *testing.T) {

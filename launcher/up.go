@@ -53,7 +53,7 @@ type Up struct {
 	Since    Changes            // of a box up before: what changed since its start
 	Failed   []guest.FailedUnit // units that failed at boot, with their last log lines
 	Ended    []string           // of a box that is ready: services that ran before, and have no process now
-	wanted   []string           // units enabled in the box, of a box that is ready
+	wanted   []string           // units to be there in the box, of a box that is ready
 	Killed   error              // ErrKilled: a box to start anew did not stop by itself
 	Times    *timing.Times      // where the time went; nil unless asked for
 	Host     []snapshot.Change  // changes of the host's network during the boot of a box sharing the network

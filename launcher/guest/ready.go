@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (n *NotReady) Unwrap() error { return fault.ErrNotReady }
 // Booted is what a box that is ready has to say of its units.
 type Booted struct {
 	Failed []FailedUnit // no error unless Units names them
-	Wanted []string     // units that multi-user.target wants, by name; none without an answer
+	Wanted []string     // units to be there, by name; none without an answer
 }
 
 // Wait returns when the box's systemd has finished booting, the units are active, and the ports and URLs answer. A box
@@ -338,13 +339,22 @@ func (w *wait) failed(ctx context.Context, state string) ([]FailedUnit, error) {
 	return list.Map(units, func(unit string) FailedUnit { return FailedUnit{unit, w.Tail(ctx, unit, tailLines)} }), err
 }
 
-// wanted returns the units enabled in the box: those wanted by multi-user.target.
+// wanted returns the units that the box is to have: those of [ready], those wanted by multi-user.target, and what the services
+// among them want, as postgresql.service wants postgresql@15-main.service.
 func (w *wait) wanted(ctx context.Context) []string {
 	if w.systemd == nil {
 		return nil
 	}
-	units := property[[]string](ctx, w.systemd.conn.GetUnitPropertyContext, "multi-user.target", "Wants")
-	return list.Map(units, say.Printable)
+	wants := func(unit string) []string {
+		return property[[]string](ctx, w.systemd.conn.GetUnitPropertyContext, unit, "Wants")
+	}
+	units := slices.Concat(w.Units, wants("multi-user.target"))
+	for _, unit := range slices.Clone(units) {
+		if strings.HasSuffix(unit, ".service") {
+			units = append(units, wants(unit)...)
+		}
+	}
+	return list.Map(slices.Compact(slices.Sorted(slices.Values(units))), say.Printable)
 }
 
 // notReady makes the error. The error lists failed units in every state of the boot. If systemd cannot list failed
