@@ -82,7 +82,7 @@ func TestTheContainerInterface(t *testing.T) {
 		printf '#!/bin/sh\n' > rc.local; chmod +x rc.local
 		mkdir systemd/system-generators; printf '#!/bin/sh\ntouch "$1/own"\n' > systemd/system-generators/systemd-run-generator; chmod +x systemd/system-generators/*`)
 	for _, level := range []string{"default", "strict"} {
-		h.profile("web", "image = \"/srv/set\"\nhostname = \"own.example.org\"\n[security]\nlevel = \""+level+"\"\n")
+		h.profile("web", "image = \"/srv/set\"\nhostname = \"own.example.org\"\n[storage]\nbinds = [\"/srv:/srv/data\"]\n[security]\nlevel = \""+level+"\"\n")
 		h.must("boxrun", "up", "web")
 		for what, script := range map[string]string{
 			"the hostname":             "test $(hostname) = own.example.org",
@@ -98,6 +98,9 @@ func TestTheContainerInterface(t *testing.T) {
 			"generators at work":       "systemctl cat mnt.mount; systemctl is-active rc-local; test -e /run/systemd/generator/own",
 			"a generator of use later": "printf '#!/bin/sh\\n' > /etc/init.d/late; chmod +x /etc/init.d/late; systemctl daemon-reload; systemctl start late",
 			"mounts without programs":  "for d in /dev/mqueue /dev/hugepages; do findmnt $d || test " + level + " = strict -a $d = /dev/hugepages; done; u=\"systemctl show dev-mqueue.mount -P\"; test $($u InactiveExitTimestampMonotonic) = $($u ActiveEnterTimestampMonotonic); test ! -e /sys/fs/fuse/connections/*",
+			"no program to unmount":    "for u in etc-hosts etc-boxrun-masks srv-data; do test -z \"$(systemctl show -P Conflicts $u.mount)\"; done; systemctl show -P Conflicts mnt.mount | grep -x umount.target",
+			"nobody asked at the end":  "test \"$(systemctl show -P LoadState systemd-ask-password-{console,wall}.path | sort -u | xargs)\" = masked",
+			"no program to halt":       "test \"$(systemctl show -P SuccessAction -P ExecStart systemd-halt)\" = poweroff-force",
 			"properties that are set":  "systemctl set-property nginx TasksMax=55; systemctl daemon-reload; test $(systemctl show -P TasksMax nginx) = 55",
 			"properties of the image":  "test $(systemctl show -P TasksMax dbus.service) = 77",
 			"LoadCredential from init": "systemd-run --wait --pipe -q -p SetCredential=a:b sh -c 'grep -x b $CREDENTIALS_DIRECTORY/a'",

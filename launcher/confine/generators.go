@@ -79,7 +79,7 @@ func isIdle(root, generator string) bool {
 		return !needsScripts(root)
 	}
 	if read, known := readers()[generator]; known {
-		return !slices.ContainsFunc(read, func(path string) bool { return isThere(filepath.Join(root, path)) })
+		return !isAnyThere(root, read)
 	}
 	return slices.Contains(useless(), generator)
 }
@@ -123,6 +123,11 @@ func namesIn(root string, dirs ...string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// isAnyThere reports whether one of paths below root is in its directory.
+func isAnyThere(root string, paths []string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { return isThere(filepath.Join(root, path)) })
 }
 
 // isThere reports whether a path is in its directory, wherever it leads.

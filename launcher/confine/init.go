@@ -142,6 +142,9 @@ func (o order) steps() []step {
 	if !o.Bare {
 		list = append(list, step{"uncovering " + initPath, uncoverInit})
 	}
+	if !o.Bare {
+		list = append(list, step{"shortening the end", shortenEnd})
+	}
 	return append(list,
 		step{"sharing mounts", shareMounts},
 		step{"dropping capabilities", func() error { return keepOnly(maskOf(capabilities(o.Security, o.HostNetwork))) }})
