@@ -208,6 +208,44 @@ func (h host) crashesOnce() {
 	h.mailed(3)
 }
 
+// The unit of on_failure may take its time, and may bring the box up itself: nothing of the dead box is in the way of a start.
+func TestAFailureUnitStandsInNobodysWay(t *testing.T) {
+	h := newHost(t)
+	unit := func(does string) {
+		h.sh("printf '[Service]\\nType=oneshot\\nExecStart=" + does + "\\n' > /etc/systemd/system/act@.service; systemctl daemon-reload")
+	}
+	crash := func() { h.must("kill", "-9", fmt.Sprint(boxes(h)[0].PID)) }
+	unit("/bin/sleep infinity")
+	h.profile("web", "image = \"/srv/web\"\nhealth.on_failure = \"act@.service\"\n")
+	h.must("boxrun", "up", "web")
+	crash()
+	h.awaitUnit("act@web.service", "activating")
+	h.awaitUnit("boxrun-web.service", "inactive")
+	if r := h.run("boxrun", "up", "web"); r.Code != 0 || strings.Contains(r.Stderr, "warning") {
+		t.Errorf("up while the unit of on_failure runs: %v", r)
+	}
+	h.must("systemctl", "is-active", "boxrun-web.service")
+	h.sh("boxrun down web; systemctl stop act@web; systemctl reset-failed")
+	if got := h.must("systemctl", "list-units", "--all", "--no-legend", "boxrun*"); got != "" {
+		t.Errorf("down left units: %s", got)
+	}
+
+	unit("/usr/local/bin/boxrun up %%i")
+	h.must("boxrun", "up", "web")
+	was := boxes(h)[0].PID
+	crash()
+	if said := eventually(time.Minute, func() string {
+		if list := boxes(h); len(list) == 1 && list[0].State == "running" && list[0].PID != was {
+			return ""
+		}
+		return h.must("boxrun", "ps") + "."
+	}); said != "" {
+		t.Errorf("ps says\n%s\nwant the box brought up by the unit of on_failure", said)
+	}
+	h.awaitUnit("boxrun-web.service", "active")
+	h.must("boxrun", "down", "web")
+}
+
 // flagged is a box that answers well while there is a file of the host.
 const flagged = `image = "/srv/web"
 [storage]

@@ -92,13 +92,17 @@ func transientProperties(b *box.Box, start, stop, env []string) []systemdbus.Pro
 		property("CollectMode", "inactive-or-failed"),
 	}
 	if unit := failureUnit(p); unit != "" {
-		properties = append(properties, property("OnFailure", []string{unit}))
+		properties = append(properties, execProperty("ExecStopPost", []string{"/bin/sh", "-c", onFailure, unit}))
 	}
 	if paths := mountedPaths(p); len(paths) > 0 {
 		properties = append(properties, systemdbus.PropRequiresMountsFor(paths...))
 	}
 	return properties
 }
+
+// onFailure starts a unit after a bad end of the service. OnFailure= would do the same, but systemd then keeps the failed service
+// until the unit has ended, and an up meanwhile, be it by the unit, would find the name taken.
+const onFailure = `case $SERVICE_RESULT in success) ;; *) exec systemctl start --no-block "$0" ;; esac`
 
 // ofTheService returns the variables systemd sets to tell a service about itself (systemd.exec(5)). The systemd of the
 // box would take the variables for its own, but the host's cgroup to watch for memory pressure does not exist there.

@@ -222,7 +222,7 @@ KillSignal 37
 TimeoutStartUSec @t 150000000
 TimeoutStopUSec @t 31500000
 CollectMode "inactive-or-failed"
-OnFailure ["mail@web-1.service"]
+ExecStopPost [("/bin/sh", ["/bin/sh", "-c", "case $$SERVICE_RESULT in success) ;; *) exec systemctl start --no-block \"$$0\" ;; esac", "mail@web-1.service"], false,)]
 RequiresMountsFor ["/srv/web.sif", "/var/lib/boxrun/web-1/overlay", "/srv/50% \"x\" \\n"]
 `
 	if got.String() != want {
@@ -246,7 +246,7 @@ func TestTransientServiceAsCommand(t *testing.T) {
 		`-p 'ExecStop=/usr/local/bin/boxrun down web-1' -E A=b -E 'C=d e' `+
 		`-p 'UnsetEnvironment=INVOCATION_ID JOURNAL_STREAM MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE SYSTEMD_EXEC_PID' -p StandardOutput=null -p KillMode=mixed -p KillSignal=37 `+
 		`-p TimeoutStartSec=150 -p TimeoutStopSec=32 -p CollectMode=inactive-or-failed `+
-		`-p OnFailure=mail@web-1.service -p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
+		`-p 'ExecStopPost=/bin/sh -c "case $$SERVICE_RESULT in success) ;; *) exec systemctl start --no-block \"$$0\" ;; esac" mail@web-1.service' -p 'RequiresMountsFor=/srv/web.sif /var/lib/boxrun/web-1/overlay "/srv/50% \"x\" \\n"' \
   /usr/bin/apptainer '$$HOME'`)
 }
 
