@@ -82,6 +82,7 @@ func (l *Launcher) examineBuilt(ctx context.Context, k *netsetup.Kernel, p profi
 		box.RefuseHostMode(ctx, p),
 		units.RefuseFailureUnit(ctx, p),
 		network.RefuseSCTP(p),
+		network.RefuseTaken(p),
 		network.RefuseNetwork(p, others),
 		lan.RefuseTaken(p, others),
 		network.RefusePorts(k, p, f.external, own, others),

@@ -187,7 +187,7 @@ const maxTries = 5
 func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 	b, err := u.start(ctx, f)
 	if err != nil {
-		return Up{}, u.rollback(ctx, b, network.Explain(b, err))
+		return Up{}, u.rollback(ctx, b, err)
 	}
 	up := Up{Box: b, Started: true}
 	watched, unwatch := context.WithCancel(ctx)

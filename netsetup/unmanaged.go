@@ -32,11 +32,14 @@ const (
 	networkManager = "NetworkManager"
 )
 
-// UnmanagedPrefix begins the names of the files, so that the files sort before the files of most sites. The bridge's name
-// follows.
-const UnmanagedPrefix = "00-boxrun-"
+// The names of the files begin with these, and the bridge's name follows. Of networkd's files the first that matches a device
+// counts alone: "+" sorts before digits and letters, with which the files of sites begin.
+const (
+	NetworkdPrefix = "+boxrun-"
+	managerPrefix  = "00-boxrun-" // of NetworkManager's files, and once of networkd's
+)
 
-// wayPrefix begins what follows UnmanagedPrefix for a way: a bridge with the name of a way has another file.
+// wayPrefix begins what follows a prefix for a way: a bridge with the name of a way has another file.
 const wayPrefix = "+"
 
 // UnmanagedWay returns the plan that has the installed managers leave alone the device by which the host reaches boxes on a
@@ -87,14 +90,19 @@ func unmanaged(n Network) []Unmanaged {
 
 // String returns the path of the file.
 func (u *Unmanaged) String() string {
-	name := UnmanagedPrefix + u.Bridge
+	name := u.Bridge
 	if u.Way {
-		name = UnmanagedPrefix + wayPrefix + u.Bridge
+		name = wayPrefix + name
 	}
 	if u.Manager == networkManager {
-		return "/run/NetworkManager/conf.d/" + name + ".conf"
+		return "/run/NetworkManager/conf.d/" + managerPrefix + name + ".conf"
 	}
-	return "/run/systemd/network/" + name + ".network"
+	return "/run/systemd/network/" + NetworkdPrefix + name + ".network"
+}
+
+// older is the path that older boxruns gave the file of networkd's.
+func (u *Unmanaged) older() string {
+	return strings.Replace(u.String(), NetworkdPrefix, managerPrefix, 1)
 }
 
 // text is "" where there is nothing to tell the manager: of veths NetworkManager's own rules know.
@@ -147,7 +155,7 @@ func (u *Unmanaged) record(k *Kernel) error {
 func absent(dir, name string) bool {
 	entries, err := os.ReadDir(dir)
 	others := slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return e.Name() != name && !strings.HasPrefix(e.Name(), UnmanagedPrefix)
+		return e.Name() != name && !strings.HasPrefix(e.Name(), NetworkdPrefix) && !strings.HasPrefix(e.Name(), managerPrefix)
 	})
 	return errors.Is(err, fs.ErrNotExist) || len(entries) > 0 && !others
 }
@@ -176,6 +184,9 @@ func (u *Unmanaged) temp() string { return u.String() + ".new" }
 func (u *Unmanaged) undo(k *Kernel) error {
 	err := ignoreAbsent(os.Remove(u.temp()))
 	removed := os.Remove(u.String())
+	if u.older() != u.String() {
+		err = errors.Join(err, ignoreAbsent(os.Remove(u.older())))
+	}
 	err = errors.Join(err, removeEmpty(u.Missing...))
 	if removed == nil {
 		removed = u.reload(k)

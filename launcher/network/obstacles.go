@@ -15,6 +15,7 @@ import (
 	"boxrun/netsetup"
 	"boxrun/netsetup/rules"
 	"boxrun/netsetup/site"
+	"boxrun/profiles"
 )
 
 // Obstacles returns a caution for each setting of the host's own that keeps packets from a running box, and that boxrun
@@ -70,7 +71,7 @@ func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
 // the veth comes, whether networkd has done so yet or not.
 func takenVeths(root, bridge string) ([]fault.Caution, error) {
 	veth := site.Device{Name: "veth00000000", Type: "ether", Kind: "veth"} // as the CNI plugin makes names
-	file, err := site.Takes(root, veth, netsetup.UnmanagedPrefix+bridge+".network")
+	file, err := site.Takes(root, veth, netsetup.NetworkdPrefix+bridge+".network")
 	if file == "" || err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func managedDevice(root, device, bridge string) ([]fault.Caution, error) {
 	if file == "" || err != nil {
 		return nil, err
 	}
-	return managedBy(device, file, filepath.Base(file) < netsetup.UnmanagedPrefix+bridge, bridge), nil
+	return managedBy(device, file, filepath.Base(file) < netsetup.NetworkdPrefix+bridge, bridge), nil
 }
 
 // managedBy returns the caution for devices that systemd-networkd has by a file. A file read after boxrun's has them only
@@ -102,24 +103,23 @@ func managedBy(devices, file string, before bool, bridge string) []fault.Caution
 		Hint: "networkctl reload, or systemctl restart systemd-networkd where it knows no reload"}
 	if before {
 		c.Hint = fmt.Sprintf("add \"Name=!%s veth*\" to [Match] there, or let that file's name sort after %s%[1]s.network; then networkctl reload",
-			bridge, netsetup.UnmanagedPrefix)
+			bridge, netsetup.NetworkdPrefix)
 	}
 	return []fault.Caution{c}
 }
 
-// Explain returns the error of a box's start, with the caution for systemd-networkd where a plugin found the box's veth off
-// the bridge again, as networkd's file for all devices comes before boxrun's. Other errors come back as they are.
-func Explain(b *box.Box, err error) error { return explain("/", b, err) }
+// RefuseTaken refuses a box whose veth systemd-networkd would take off the bridge.
+func RefuseTaken(p profiles.Profile) error { return refuseTaken("/", p) }
 
-func explain(root string, b *box.Box, err error) error {
-	if b == nil || !b.Bridged() || !errors.Is(err, fault.ErrNotStarted) || !strings.Contains(err.Error(), "hairpin mode") {
+func refuseTaken(root string, p profiles.Profile) error {
+	if p.Network.Mode != profiles.BridgeMode {
+		return nil
+	}
+	by, err := takenVeths(root, p.Network.Bridge)
+	if len(by) == 0 {
 		return err
 	}
-	by, looked := takenVeths(root, b.Profile.Network.Bridge)
-	if len(by) == 0 {
-		return errors.Join(err, looked)
-	}
-	return &fault.Problem{Kind: fault.ErrNotStarted, Text: err.Error() + ": " + by[0].Text, Hint: by[0].Hint}
+	return fault.Refused(by[0].Hint, "%s", by[0].Text)
 }
 
 // uplinks returns the names of the interfaces, each once.

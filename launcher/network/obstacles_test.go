@@ -2,36 +2,33 @@ package network
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/profiles"
 )
 
-// The CNI plugin fails on a veth that networkd took off the bridge before; networkd's file is to be named with the failure.
-func TestExplain(t *testing.T) {
-	root := t.TempDir()
-	file := filepath.Join(root, "etc/systemd/network/00-all.network")
-	err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.MkdirAll(filepath.Join(root, "run/systemd/netif"), 0o755),
-		os.WriteFile(file, []byte("[Match]\nName=*\n"), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &box.Box{Name: "web"}
-	b.Profile.Network.Mode, b.Profile.Network.Bridge = "bridge", "sbr0"
-	failed := fmt.Errorf("%w: failed to setup hairpin mode for veth044c1577: operation not supported", fault.ErrNotStarted)
-	got := explain(root, b, failed)
-	if !errors.Is(got, fault.ErrNotStarted) || !strings.Contains(got.Error(), "/etc/systemd/network/00-all.network") ||
-		!strings.Contains(fault.HintOf(got), `add "Name=!sbr0 veth*"`) {
-		t.Errorf("got %v, hint %q", got, fault.HintOf(got))
-	}
-	for _, other := range []error{nil, errors.New("hairpin mode"), fmt.Errorf("%w: no /sbin/init", fault.ErrNotStarted)} {
-		if got := explain(root, b, other); !errors.Is(got, other) || fault.HintOf(got) != "" {
-			t.Errorf("of %v: got %v", other, got)
+// A box on a bridge is refused where networkd has a file for its veth before boxrun's, and nowhere else.
+func TestRefuseTaken(t *testing.T) {
+	for file, want := range map[string]string{"!all.network": `add "Name=!sbr0 veth*"`, "00-all.network": ""} {
+		root := t.TempDir()
+		path := filepath.Join(root, "etc/systemd/network", file)
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.MkdirAll(filepath.Join(root, "run/systemd/netif"), 0o755),
+			os.WriteFile(path, []byte("[Match]\nName=*\n"), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := profiles.Default()
+		p.Network.Mode, p.Network.Bridge = profiles.BridgeMode, "sbr0"
+		err = refuseTaken(root, p)
+		if errors.Is(err, fault.ErrRefused) != (want != "") || !strings.Contains(fault.HintOf(err), want) || err != nil && !strings.Contains(err.Error(), "/etc/systemd/network/"+file) {
+			t.Errorf("%s: %v, hint %q, want %q", file, err, fault.HintOf(err), want)
+		}
+		if p.Network.Mode = "host"; refuseTaken(root, p) != nil {
+			t.Errorf("%s: refused in the host's network, too", file)
 		}
 	}
 }

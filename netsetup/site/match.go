@@ -17,9 +17,9 @@ type Device struct {
 	Kind string // "veth", "bridge": the kind of the link, and the name of its driver
 }
 
-// Takes returns the file by which systemd-networkd takes a device as soon as the device comes: the first file whose
-// [Match] fits, if the file's name sorts before own. The result is "" where that file leaves the device alone
-// (Unmanaged=yes), where no file fits, and on a host without networkd since boot. Root is "/".
+// Takes returns the file by which systemd-networkd takes a device off its bridge as soon as the device comes: the first
+// file whose [Match] fits, if the file's name sorts before own. The result is "" where that file leaves the device alone
+// (Unmanaged=yes, KeepMaster=yes), where no file fits, and on a host without networkd since boot. Root is "/".
 //
 // By systemd.network(5) files are read in the order of their names, and the first match counts alone. A [Match] with a
 // key beside Name, Type, Kind and Driver, such as an address or a path, counts as no match.
@@ -110,7 +110,8 @@ func readOptions(text string) []option {
 
 func unmanaged(o option) bool {
 	yes := []string{"1", "yes", "y", "true", "t", "on"} // as systemd reads a boolean
-	return o.section == "Link" && o.key == "Unmanaged" && slices.Contains(yes, strings.ToLower(o.value))
+	leaves := o.section == "Link" && o.key == "Unmanaged" || o.section == "Network" && o.key == "KeepMaster"
+	return leaves && slices.Contains(yes, strings.ToLower(o.value))
 }
 
 // fits reports whether the [Match] of a file fits a device: each key has to. A [Match] without keys fits nothing.

@@ -10,6 +10,7 @@ import (
 // TestTakes has hosts with files of networkd's, and asks who gets the veth of a box.
 func TestTakes(t *testing.T) {
 	const first, last = "etc/systemd/network/00-all.network", "etc/systemd/network/50-all.network"
+	const own = "00-own.network"
 	for name, test := range map[string]struct {
 		files map[string]string
 		want  string
@@ -29,6 +30,7 @@ func TestTakes(t *testing.T) {
 		"an empty match":     {map[string]string{first: "[Match]\n[Network]\nDHCP=yes\n"}, ""},
 		"an address":         {map[string]string{first: "[Match]\nName=*\nMACAddress=02:00:00:00:00:01\n"}, ""},
 		"left alone":         {map[string]string{first: "[Match]\nName=*\n[Link]\nUnmanaged=yes\n"}, ""},
+		"left on its bridge": {map[string]string{first: "[Match]\nName=*\n[Network]\nKeepMaster=yes\n"}, ""},
 		"left alone before":  {map[string]string{"run/systemd/network/00-a.network": "[Match]\nName=veth*\n[Link]\nUnmanaged=on\n", first: "[Match]\nName=*\n"}, ""},
 		"hidden by another":  {map[string]string{first: "", "usr/lib/systemd/network/00-all.network": "[Match]\nName=*\n"}, ""},
 		"hides another":      {map[string]string{first: "[Match]\nName=*\n", "usr/lib/systemd/network/00-all.network": ""}, "/" + first},
@@ -43,7 +45,7 @@ func TestTakes(t *testing.T) {
 			root := hostOf(t, test.files)
 			veth := Device{Name: "veth0123abcd", Type: "ether", Kind: "veth"}
 			ask := func() string {
-				got, err := Takes(root, veth, "00-boxrun-sbr0.network")
+				got, err := Takes(root, veth, own)
 				if err != nil {
 					t.Error(err)
 				}
