@@ -33,7 +33,7 @@ interval = "1h"
 `
 
 // sampled are behaviours of which a change is likely to break something; a soak plays all of them.
-var sampled = []string{"passwd=fifo", "systemd=endless", "tree-swapped"}
+var sampled = []string{"passwd=fifo", "systemd=endless", "tree-swapped", "link-gone", "system-aborts"}
 
 // ownEnd are verbs whose end is the end of a command in the box, which may take for ever once the command has begun: an
 // interruption ends the verb.

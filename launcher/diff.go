@@ -58,10 +58,13 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	return l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b)
 }
 
-// driftIn is driftOf in a survey of all boxes.
+// driftIn is driftOf in a survey of all boxes. Of a box that ends meanwhile there is nothing to tell.
 func (l *Launcher) driftIn(v *network.Survey, b *box.Box) ([]string, error) {
 	lines, err := v.Drift(b)
-	if err != nil {
+	switch {
+	case err != nil && !b.Alive():
+		return []string{}, nil
+	case err != nil:
 		return nil, err
 	}
 	limits, err := limits.Drift(b)

@@ -129,7 +129,7 @@ func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 		if !slices.Contains(running, b) {
 			continue
 		}
-		if found[i].Drift, err = l.driftIn(survey, b); err != nil && b.Alive() {
+		if found[i].Drift, err = l.driftIn(survey, b); err != nil {
 			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
 		}
 	}
@@ -217,7 +217,11 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 	defer cancel()
 	looks := make(chan health.Look, 1)
 	go func() { looks <- health.LookAt(ctx, b) }() // meanwhile the host's network is looked at
-	if err := lookAround(l, b, &d); err != nil {
+	err = lookAround(l, b, &d)
+	if !b.Alive() { // the box has ended meanwhile
+		return l.Status(ctx, name, now)
+	}
+	if err != nil {
 		return d, err
 	}
 	look := <-looks

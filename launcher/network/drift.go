@@ -102,7 +102,11 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 		return nil, err
 	}
 	own, err := b.Ports.Drift(v.kernel)
-	if err := cmp.Or(err, seen.DriftErr); err != nil {
+	inside := seen.DriftErr
+	if errors.Is(inside, netsetup.ErrNoAddress) { // as moved says
+		inside = nil
+	}
+	if err := cmp.Or(err, inside); err != nil {
 		return nil, err
 	}
 	external, err := v.external(b.Profile.Network)
