@@ -63,11 +63,17 @@ func (a *app) isBox(arg string) bool {
 	return !errors.Is(err, fs.ErrNotExist) || a.search.Knows(name)
 }
 
+// profileOf is habits.Known.
+func (a *app) profileOf(name string) (file string, known bool) {
+	ref, _ := a.search.Find(name) // the box may have lost its profile
+	return ref.File, a.isBox(name)
+}
+
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says
 // why the command did not run.
 func (a *app) exec(cmd *cobra.Command, arg string, e enter.Command) error {
 	if user, box, at := strings.Cut(arg, "@"); at && !a.isBox(arg) && a.isBox(box) {
-		return usageError{errors.New(habits.UserOfName(user, box))}
+		return usageError{errors.New(habits.UserOfName(cmd.CommandPath(), user, box, e.Argv))}
 	}
 	name, store := profiles.BoxName(arg), a.launcher().Store
 	e.Stdin, e.Stdout, e.Stderr, e.OfBox = a.in, a.out, a.err, conf.Environment(store, name)

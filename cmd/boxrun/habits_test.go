@@ -29,11 +29,11 @@ func TestHabits(t *testing.T) {
 	for tool, lines := range map[string]map[string]string{
 		"docker, podman": {
 			"run -it --rm -p 8080:80 debian": "boxrun exec PROFILE", "create web": "boxrun profile init", "attach web": "boxrun shell",
-			"rm -f web": "boxrun kept rm", "kill -s 9 web": "boxrun down --timeout 0", "events": "boxrun logs", "port web": "boxrun status",
+			"rm -f web": "boxrun kept rm", "kill -s 9 web": "boxrun down --timeout 0", "events": "journalctl -f -u 'boxrun*'", "port web": "boxrun status",
 			"pull debian": "boxrun build", "images": "boxrun profile list", "image ls": "boxrun profile list", "rmi web": "yours to copy or remove",
 			"container ls": "boxrun ps", "network ls": "boxrun host show", "volume ls": "boxrun kept list", "system df": "boxrun kept list",
 			"pause web": "boxrun down", "export web": "boxrun kept export", "rename web www": "boxrun profile list", "commit web": "boxrun build",
-			"top web": "boxrun exec PROFILE -- top", "checkpoint web": "boxrun kept export", "generate systemd web": "boxrun up", "secret ls": "[secrets]",
+			"top web": "boxrun exec web -- top", "checkpoint web": "boxrun kept export", "generate systemd web": "boxrun up", "secret ls": "[secrets]",
 			"up -p 8080:80 web": "ports = ", "up -v /srv:/srv web": "binds = ", "up -e A=b web": "environment = ", "up --name web x": "name of its profile",
 			"up --rm web": "root = ", "up -it web": "boxrun shell", "up --privileged web": "level below [security]", "up --restart always web": "boxrun enable",
 			"up --memory 2G web": "memory = ", "up --network host web": "mode below [network]", "ps --filter name=web": "--json", "ps --no-trunc": "boxrun ps | cat",
@@ -51,12 +51,12 @@ func TestHabits(t *testing.T) {
 		"machinectl, systemd-nspawn": {
 			"login web": "boxrun shell", "poweroff web": "boxrun down", "reboot web": "boxrun restart", "terminate web": "boxrun down --timeout 0",
 			"show web": "boxrun status", "copy-to web /a /b": "boxrun cp", "bind web /srv": "binds = ", "list-images": "boxrun profile list",
-			"image-status web": "boxrun profile list", "clone web www": "yours to copy or remove", "set-limit web 2G": "boxrun up PROFILE", "clean": "boxrun kept list",
+			"image-status web": "boxrun profile list", "clone web www": "yours to copy or remove", "set-limit web 2G": "overlay_size = ", "clean": "boxrun kept list",
 			"pull-tar http://x": "boxrun build", "export-tar web": "boxrun kept export", "edit web": "boxrun profile list", "profile edit web": "a profile is a file to edit", "profile create web": "boxrun profile init", "host info": "boxrun host show", "cat web": "boxrun profile show",
 			"-M web status": "boxrun logs PROFILE", "up -D /srv/web": "image = ", "shell --uid=bob web": "boxrun shell -u USER", "up --bind=/srv web": "binds = ",
 		},
 		"systemctl, journalctl, Quadlet": {
-			"is-active web": "boxrun status --check", "is-enabled web": "boxrun ps -a", "daemon-reload": "boxrun up --replace", "reload web": "boxrun up --replace",
+			"is-active web": "boxrun status --check", "is-enabled web": "boxrun status web", "daemon-reload": "boxrun up --replace", "reload web": "boxrun up --replace",
 			"list-units": "boxrun ps", "reset-failed web": "boxrun enable", "try-restart web": "boxrun restart", "journalctl -u web": "boxrun logs",
 			"logs -xe web": "boxrun logs -n 50", "logs -b web": "journalctl -b", "logs -k web": "journalctl -k", "logs -r web": "journalctl -r",
 			"status -n 5 web": "boxrun logs -n 50", "--user status web": "sudo boxrun up", "halt web": "boxrun down", "auto-update": "boxrun enable", "enable --user web": "need root", "doctor -a": "boxrun doctor -v",
@@ -104,7 +104,7 @@ func TestHabitsNameVerbsAndFlags(t *testing.T) {
 			}
 		}
 	}
-	for _, foreign := range habits.Commands() {
+	for _, foreign := range habits.Commands(nil) {
 		for _, verb := range root.Commands() {
 			if verb.Short != foreign.Short && (verb.Name() == foreign.Name() || verb.HasAlias(foreign.Name())) {
 				t.Errorf("%s is a verb, and a habit", foreign.Name())

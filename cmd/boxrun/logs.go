@@ -40,7 +40,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) == 2 && a.isBox(names[0]) && !a.isBox(names[1]) {
-				return habits.UnitAsBox(names[1], names[0])
+				return habits.UnitAsBox(cmd, names[1], names[0])
 			}
 			o.Lines, o.Since, o.Until = lines.given, habits.Ago(o.Since), habits.Ago(o.Until)
 			return a.logs(cmd.Context(), names, o, noPrefix)

@@ -73,7 +73,7 @@ away without a trace.`,
 		buildCommand(a), diffCommand(a), psCommand(a), statusCommand(a), statsCommand(a), logsCommand(a), profileCommand(a), hostCommand(a),
 		keptCommand(a), doctorCommand(a), traceCommand(a), versionCommand(a),
 		enableCommand(a), disableCommand(a), repairCommand(a), watchCommand(a), healthCommand(a))
-	root.AddCommand(append(habits.Commands(), manCommands()...)...)
+	root.AddCommand(append(habits.Commands(a.profileOf), manCommands()...)...)
 	strictCompletion(root)
 	tab.Finish(root, len(os.Args) > 1 && strings.HasPrefix(os.Args[1], cobra.ShellCompRequestCmd))
 	return root

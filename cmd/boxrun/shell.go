@@ -19,7 +19,12 @@ func shellCommand(a *app) *cobra.Command {
 so that tmux, su and sudo work as they do after a login.`,
 		Example: `  boxrun shell web
   boxrun shell -u bob web`,
-		Args:              shellArgs,
+		Args: func(cmd *cobra.Command, words []string) error {
+			if len(words) > 1 {
+				return usageError{errors.New(habits.CommandOfShell(words, user, a.profileOf))}
+			}
+			return args(cobra.ExactArgs(1))(cmd, words)
+		},
 		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -31,12 +36,4 @@ so that tmux, su and sudo work as they do after a login.`,
 	habits.DoneAnyway(cmd, "tty", "t")
 	tab.Flags(cmd, a.tab().Users, "user")
 	return cmd
-}
-
-// shellArgs takes a name alone.
-func shellArgs(cmd *cobra.Command, words []string) error {
-	if len(words) > 1 {
-		return usageError{errors.New(habits.CommandOfShell)}
-	}
-	return args(cobra.ExactArgs(1))(cmd, words)
 }

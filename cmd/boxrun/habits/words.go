@@ -14,6 +14,7 @@ import (
 
 	"boxrun/cmd/boxrun/first"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 )
 
 //go:embed verbs.txt
@@ -47,17 +48,28 @@ func entries(text string) iter.Seq[string] {
 
 // Commands returns a hidden command for each foreign verb. The command takes any flags, and refuses with what to
 // type.
-func Commands() []*cobra.Command {
+func Commands(known Known) []*cobra.Command {
 	var cmds []*cobra.Command
 	for verb, instead := range foreignVerbs() {
 		cmds = append(cmds, &cobra.Command{
 			Use: verb, Short: instead, Hidden: true, DisableFlagParsing: true,
-			RunE: func(_ *cobra.Command, words []string) error {
-				return fault.Invalid(first.Behind(verb, words), "there is no verb %q: %s", verb, instead)
-			},
+			RunE: func(_ *cobra.Command, words []string) error { return refusal(verb, words, known) },
 		})
 	}
 	return cmds
+}
+
+// refusal says what to type in place of a foreign verb and the words behind the verb: with those words where boxrun knows what
+// they mean.
+func refusal(verb string, words []string, known Known) error {
+	verbs := foreignVerbs()
+	if verb == "compose" && len(words) > 0 && verbs[words[0]] != "" {
+		verb, words = words[0], words[1:]
+	}
+	if instead := Instead(verb, words, known); instead != "" {
+		return fault.Invalid("", "there is no verb %q: %s", verb, instead)
+	}
+	return fault.Invalid(first.Behind(verb, words), "there is no verb %q: %s", verb, verbs[verb])
 }
 
 // DoneAnyway gives cmd a hidden flag that asks for what cmd does anyway. A flag without a short form has the short form "".
@@ -87,18 +99,37 @@ func foreignFlag(verb, flag string) string {
 
 // Hints returns what is said of foreign verbs and flags, with the words before.
 func Hints() []string {
-	return slices.Concat(slices.Collect(entries(verbsText)), slices.Collect(entries(flagsText)))
+	return slices.Concat(slices.Collect(entries(verbsText)), slices.Collect(entries(formsText)), slices.Collect(entries(flagsText)))
 }
 
-// UserOfName says what to type for the user of a name such as "bob@web".
-func UserOfName(user, box string) string {
-	return fmt.Sprintf("there is neither a box nor a profile named \"%s@%s\": \"-u %[1]s %[2]s\" enters %[2]s as a user", user, box)
+// UserOfName says what to type for the user of a name such as "bob@web" behind a verb with a command; no command for shell.
+func UserOfName(verb, user, box string, command []string) string {
+	line := strings.Join(append([]string{verb, "-u", files.Quote(user), box}, behind(command)...), " ")
+	return fmt.Sprintf("there is neither a box nor a profile named \"%s@%s\": \"%s\" enters %s as a user", user, box, line, box)
 }
 
-// UnitAsBox returns the error with what to type when the name of a unit stands where the name of a box does.
-func UnitAsBox(unit, box string) error {
+// behind returns the words of a command as they stand behind the name of a box.
+func behind(command []string) []string {
+	if len(command) == 0 {
+		return nil
+	}
+	return []string{"--", files.QuoteAll(command)}
+}
+
+// UnitAsBox returns the error with what to type when the name of a unit stands where the name of a box does. The flags of logs
+// stay as they were typed.
+func UnitAsBox(logs *cobra.Command, unit, box string) error {
+	line := logs.CommandPath()
+	logs.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		switch {
+		case f.Changed && f.Value.Type() == "bool":
+			line += " --" + f.Name
+		case f.Changed:
+			line += " --" + f.Name + "=" + files.Quote(f.Value.String())
+		}
+	})
 	return &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("there is neither a box nor a profile named %q", unit),
-		Hint: fmt.Sprintf("\"boxrun logs -u %s %s\" prints the lines of a unit", unit, box)}
+		Hint: fmt.Sprintf("\"%s -u %s %s\" prints the lines of a unit", line, files.Quote(unit), box)}
 }
 
 // Ago returns a time as journalctl takes it: of "5m", as Compose has five minutes ago, "-5m".
@@ -109,8 +140,21 @@ func Ago(at string) string {
 	return at
 }
 
-// CommandOfShell says what to type when a command stands behind the name of the box.
-const CommandOfShell = "shell takes no command: \"boxrun exec PROFILE -- COMMAND...\" runs one"
+// CommandOfShell says what to type when a command stands behind the name of the box, as in "shell bob@web id".
+func CommandOfShell(words []string, user string, known Known) string {
+	name := words[0]
+	if of, box, at := strings.Cut(name, "@"); at && known != nil {
+		_, isName := known(name)
+		if _, isBox := known(box); isBox && !isName {
+			user, name = of, box
+		}
+	}
+	line := []string{"boxrun exec"}
+	if user != "" {
+		line = append(line, "-u", files.Quote(user))
+	}
+	return fmt.Sprintf("shell takes no command: \"%s\" runs one", strings.Join(append(append(line, name), behind(words[1:])...), " "))
+}
 
 // MeantFlag guesses the flag of cmd meant by the user, as text to append to the error; "" where no flag is near.
 func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
@@ -122,7 +166,7 @@ func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 		return fmt.Sprintf(": there is no verb %q%s", verb, MeantVerb(cmd, verb))
 	}
 	if cmd.Name() == "shell" && cmd.Flags().NArg() > 1 {
-		return ": " + CommandOfShell
+		return ": " + CommandOfShell([]string{cmd.Flags().Arg(0), "COMMAND..."}, "", nil) // words behind the flag are not known
 	}
 	if instead := cmp.Or(foreignFlag(cmd.Name(), word), foreignFlag(cmd.Name(), unknown.GetSpecifiedName())); instead != "" {
 		return ": " + instead
