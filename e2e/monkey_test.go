@@ -114,6 +114,10 @@ func TestMonkey(t *testing.T) {
 	h.must("boxrun", "down", "web")
 }
 
+// monkeyPatience is how long an act may take: it waits for those who came before for the same box, and an up as long as its
+// [ready] has, where another monkey takes the way to the page.
+const monkeyPatience = 6 * time.Minute
+
 // monkey runs a random act. boxrun may fail with the codes of its page alone, and never panics.
 func (h host) monkey(box string) {
 	total := 0
@@ -121,7 +125,7 @@ func (h host) monkey(box string) {
 		total += act.weight
 	}
 	script := monkeyActOf(rand.IntN(total))
-	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(h.t.Context(), monkeyPatience)
 	defer cancel()
 	began := time.Now()
 	r, err := h.Exec(ctx, "bash", "-c", monkeyTools+script, "monkey", box, fmt.Sprint(10+rand.IntN(90)))
