@@ -239,6 +239,28 @@ func TestResetOfABoxOnTheBridgeAndTheLAN(t *testing.T) {
 	}
 }
 
+// followsTheRouter has the DHCP client of an enabled box lose its router and get it back, by a lease each. The watch hears of
+// both: answers beyond the router end and begin again, and status knows no drift.
+func (h host) followsTheRouter(far func(string) string) {
+	h.t.Helper()
+	for _, c := range []struct{ option, code, route string }{
+		{"--dhcp-option=3", "000", ""}, {"", "200", "default via 198.51.100.2 dev eth1"},
+	} {
+		h.lends("198.51.100.60", "198.51.100.60", c.option)
+		h.must("boxrun", "exec", "both", "--", "networkctl", "renew", "eth1")
+		if why := eventually(patience, func() string {
+			table := h.must("boxrun", "exec", "both", "--", "ip", "route", "show", "default", "table", "22002")
+			if got := far("http://198.51.100.60/"); got != c.code || strings.Contains(table, "default") != (c.route != "") || !strings.Contains(table, c.route) {
+				return "beyond the router got " + got + ", by " + table
+			}
+			return ""
+		}); why != "" {
+			h.t.Errorf("with a lease by %q: %s", c.option, why)
+		}
+		h.tells([]string{"in place"}, "boxrun", "status", "both")
+	}
+}
+
 // A DHCP client in the box asks on eth1: up waits for the lease, the router that the lease names leads answers beyond the LAN,
 // the bridge stays the way out, and an enabled box is followed to another address.
 func TestABoxOnTheBridgeAsksTheLANForItsAddress(t *testing.T) {
@@ -263,7 +285,7 @@ func TestABoxOnTheBridgeAsksTheLANForItsAddress(t *testing.T) {
 	if r.Code != 0 || !strings.Contains(r.Stderr, " and at 198.51.100.60 on the LAN of lan0") {
 		t.Fatalf("up: %v", r)
 	}
-	routed := func() { // the DHCP client names the router behind the address, and nobody watches a box that is not enabled
+	routed := func() { // up waits a second for the route by the router; of what is later than that, a repair hears
 		t.Helper()
 		if why := eventually(patience, func() string {
 			if h.must("boxrun", "exec", "both", "--", "ip", "route", "show", "default", "dev", "eth1") == "" {
@@ -281,8 +303,10 @@ func TestABoxOnTheBridgeAsksTheLANForItsAddress(t *testing.T) {
 	h.must("boxrun", "restart", "both")
 	routed()
 	h.reached("after a restart", at("http://198.51.100.60/"))
+	h.tells([]string{"in place"}, "boxrun", "status", "both")
 
 	h.must("boxrun", "enable", "both")
+	h.followsTheRouter(in("far"))
 	h.lends("198.51.100.100", "198.51.100.100")
 	h.must("boxrun", "exec", "both", "--", "networkctl", "reconfigure", "eth1")
 	if why := eventually(patience, func() string {

@@ -152,15 +152,15 @@ tcp = [80]
 `
 
 // lends makes a LAN on lan0, beside the LAN of eth0, with a DHCP server that lends the addresses from first to last and knows
-// of no lease.
-func (h host) lends(first, last string) {
+// of no lease. The server names itself as the router, unless options say otherwise.
+func (h host) lends(first, last string, options ...string) {
 	h.t.Helper()
 	h.sh("[ -e /sys/class/net/lan0 ] || { ip netns add lender; ip link add lan0 type veth peer name eth0 netns lender; " +
 		"sysctl -qw net.ipv6.conf.lan0.accept_dad=0; ip addr add 198.51.100.1/24 dev lan0; ip link set lan0 up; " +
 		"ip -n lender addr add 198.51.100.2/24 dev eth0; ip -n lender link set eth0 up; }")
 	h.sh("systemctl stop lender 2> /dev/null || true; rm -f /run/lender.leases; systemd-run -q --unit=lender -p Type=forking ip netns exec lender dnsmasq --port=0 " +
 		"--conf-file=/dev/null --interface=eth0 --bind-interfaces --no-ping --dhcp-authoritative --dhcp-leasefile=/run/lender.leases --pid-file=/run/lender.pid " +
-		"--user=root --dhcp-range=" + first + "," + last + ",1h")
+		"--user=root --dhcp-range=" + first + "," + last + ",1h " + strings.Join(options, " "))
 }
 
 // A DHCP client in the box asks for the address: up waits for it, the host leads there, a restart keeps it, the host follows

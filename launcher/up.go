@@ -227,6 +227,9 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 		if err == nil {
 			err = u.await(ctx, b, timeout-time.Since(began), up)
 		}
+		if lateErr := lan.FollowLate(ctx, u.Store, u.k, b, lan.RouterPatience); lateErr != nil { // status says the same
+			u.Notef("%s: %v", b.Name, lateErr)
+		}
 		u.times.Done("waited until the box was ready")
 		if err == nil {
 			err = u.runHooks(ctx, b, u.p)

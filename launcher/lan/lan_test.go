@@ -279,6 +279,33 @@ func TestAwaitLease(t *testing.T) {
 	}
 }
 
+// The router of a lease is led to though it comes behind the address; on a LAN without a router the wait ends.
+func TestFollowLate(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	nstest.Shell(t, host)
+	s, k := opened(t)
+	b := runsOnBoth(t)
+	late := func(patience time.Duration) error { return FollowLate(t.Context(), s, k, b, patience) }
+	router := func() string {
+		return strings.TrimSpace(nstest.Run(t, "ip", "-n", "both", "route", "show", "default", "table", "22002"))
+	}
+	nstest.Shell(t, "ip -n both addr add 192.0.2.60/24 dev eth1")
+	if err := Follow(s, k, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := late(100 * time.Millisecond); err != nil || router() != "" {
+		t.Errorf("without a router: %v, %q", err, router())
+	}
+	done := make(chan error, 1)
+	go func() { done <- late(20 * time.Second) }()
+	nstest.Shell(t, "sleep 0.1; ip -n both route add default via 192.0.2.2 dev eth1 metric 1024")
+	if err := <-done; err != nil || !strings.HasPrefix(router(), "default via 192.0.2.2 dev eth1") {
+		t.Errorf("with a router: %v, %q", err, router())
+	}
+}
+
 // Of two boxes on a LAN the first to go takes its route, the last the device and what managers were told.
 func TestTypedUndo(t *testing.T) {
 	web, db := onLAN("web", "192.0.2.50/24"), onLAN("db", "192.0.2.51/24")
@@ -291,6 +318,19 @@ func TestTypedUndo(t *testing.T) {
 	}
 }
 
+// runsOnBoth returns a box that starts on a bridge and on a LAN, without an address on the LAN.
+func runsOnBoth(t *testing.T) *box.Box {
+	t.Helper()
+	b := onLAN("both", "")
+	b.Profile.Network.Mode, b.Addr = profiles.BridgeMode, netip.MustParseAddr("10.22.0.2")
+	runs(t, b)
+	b.Phase = box.Starting
+	nstest.Shell(t, `ip netns add bridge; ip -n both link set eth0 name eth1; ip -n both link set eth1 up
+ip -n both link add eth0 type veth peer name eth0 netns bridge; ip -n bridge link set eth0 up
+ip -n both addr add 10.22.0.2/16 dev eth0; ip -n both link set eth0 up; ip -n both route add default via 10.22.0.1`)
+	return b
+}
+
 // A box on a bridge and on a LAN answers where it was asked, forwards nothing when it starts, and does not follow its DHCP
 // client to an address of the bridge.
 func TestFollowOnBoth(t *testing.T) {
@@ -299,14 +339,8 @@ func TestFollowOnBoth(t *testing.T) {
 	}
 	nstest.Shell(t, host)
 	s, k := opened(t)
-	b := onLAN("both", "")
-	b.Profile.Network.Mode, b.Addr = profiles.BridgeMode, netip.MustParseAddr("10.22.0.2")
-	runs(t, b)
-	b.Phase = box.Starting
-	nstest.Shell(t, `ip netns add bridge; ip -n both link set eth0 name eth1; ip -n both link set eth1 up
-ip -n both link add eth0 type veth peer name eth0 netns bridge; ip -n bridge link set eth0 up
-ip -n both addr add 10.22.0.2/16 dev eth0; ip -n both link set eth0 up; ip -n both route add default via 10.22.0.1
-ip netns exec both sysctl -qw net.ipv4.ip_forward=1`)
+	b := runsOnBoth(t)
+	nstest.Shell(t, "ip netns exec both sysctl -qw net.ipv4.ip_forward=1")
 	takes := func(addr string) {
 		nstest.Shell(t, "ip -n both addr flush dev eth1; ip -n both addr add "+addr+" dev eth1")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/lan"
@@ -32,6 +33,19 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 			cancel(&fault.Problem{Kind: fault.ErrNotStarted, Text: "the box's init ended while boxrun waited for the address of the box"})
 		}
 	}()
+	return await(ctx, cancel, b, func() (bool, error) {
+		err := Follow(s, k, b)
+		if errors.Is(err, netsetup.ErrNoAddress) && !b.LANAddr().IsValid() {
+			return false, err
+		}
+		return b.LANAddr().IsValid() || err != nil, err
+	})
+}
+
+// await looks at first and after every change of addresses and default routes in a box, until a look is done, and returns the
+// error of that look. When ctx ends, the error is the cause, and that of the last look. Where the kernel tells no more, await
+// ends ctx by cancel.
+func await(ctx context.Context, cancel context.CancelCauseFunc, b *box.Box, look func() (done bool, err error)) error {
 	changed := make(chan struct{}, 1)
 	tell := func() {
 		select {
@@ -39,12 +53,12 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 		default:
 		}
 	}
-	if err := lan.Changes(ctx, b.Init.PID, tell, func(err error) { cancel(err) }); err != nil {
+	if err := lan.Changes(ctx, b.Init.PID, tell, cancel); err != nil {
 		return err
 	}
 	for {
-		err := Follow(s, k, b)
-		if b.LANAddr().IsValid() || err != nil && !errors.Is(err, netsetup.ErrNoAddress) {
+		done, err := look()
+		if done {
 			return err
 		}
 		select {
@@ -54,6 +68,35 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 		}
 	}
 }
+
+// RouterPatience is how long FollowLate waits for a router. The DHCP client has the router's name by then.
+const RouterPatience = time.Second
+
+// FollowLate is Follow for what came behind the address for which AwaitLease has waited. Beside a bridge, where boxrun leads
+// answers to the router of the LAN, a router is waited for, as a DHCP client sets the router when the address is there; a LAN
+// may have none. Nothing is done for a box elsewhere, nor for one that has ended.
+func FollowLate(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, patience time.Duration) error {
+	if !b.OnLAN() || !b.Alive() {
+		return nil
+	}
+	if b.OnBoth() && !b.Profile.Network.Address.IsValid() && b.LANAddr().IsValid() {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		timer := time.AfterFunc(patience, func() { cancel(errNoRouter) })
+		defer timer.Stop()
+		err := await(ctx, cancel, b, func() (bool, error) {
+			has, err := lan.HasRouter(b.Init.PID, Device(b))
+			return has || err != nil, err
+		})
+		if err != nil && !errors.Is(err, errNoRouter) {
+			return files.IgnoreNotExist(err)
+		}
+	}
+	return files.IgnoreNotExist(Follow(s, k, b))
+}
+
+// errNoRouter ends the wait for a router on a LAN without.
+var errNoRouter = errors.New("no router")
 
 // noLease is the error for a box without an address in time.
 func noLease(b *box.Box, timeout time.Duration) error {

@@ -25,3 +25,12 @@ func Inside(pid int, device string) ([]netip.Prefix, error) {
 		return global(inside, link, netlink.FAMILY_V4)
 	})
 }
+
+// HasRouter reports whether the main table in the network of a process has a default route of IPv4 by a device. The error is
+// os.ErrNotExist where there is no such process.
+func HasRouter(pid int, device string) (bool, error) {
+	return dump.LookInto(pid, func(_ netns.NsHandle, inside *netlink.Handle) (bool, error) {
+		s, err := Both{LAN: Leg{Device: device}}.seen(inside, netlink.FAMILY_V4)
+		return s.gateway.IsValid(), err
+	})
+}
