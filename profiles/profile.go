@@ -63,6 +63,9 @@ type Network struct {
 	Parent  string       `json:"parent,omitempty" toml:"parent"`  // device of the host on the LAN; "": of the default route, or no LAN beside the bridge
 	Address netip.Prefix `json:"address,omitzero" toml:"address"` // on the LAN; zero: from a DHCP client in the box
 	Gateway netip.Addr   `json:"gateway,omitzero" toml:"gateway"` // of Address; zero: none
+
+	Address6 netip.Prefix `json:"address6,omitzero" toml:"address6"` // on the LAN; zero: as the box learns from routers or DHCPv6
+	Gateway6 netip.Addr   `json:"gateway6,omitzero" toml:"gateway6"` // of Address6; zero: as the box learns
 }
 
 // Storage says where the writes to the box's root go, and which paths of the host the box sees.

@@ -28,6 +28,8 @@ func (n *Network) decode(s *section) {
 	take(s, "parent", &n.Parent, text(optional(deviceName)))
 	take(s, "address", &n.Address, text(optional(addressOnLAN)))
 	take(s, "gateway", &n.Gateway, text(optional(parseIPv4)))
+	take(s, "address6", &n.Address6, text(optional(addressOnLAN6)))
+	take(s, "gateway6", &n.Gateway6, text(optional(routerOnLAN6)))
 	n.checkIP(s)
 	n.checkPorts(s)
 	n.checkFamilies(s)
