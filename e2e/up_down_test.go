@@ -132,6 +132,7 @@ type status struct {
 	Address  string   `json:"address"`
 	Address6 string   `json:"address6"`
 	Second   string   `json:"lan_address"`
+	LAN6     []string `json:"lan_address6"`
 	Ports    []string `json:"ports"`
 	PID      int      `json:"pid"`
 	Image    string   `json:"image"`

@@ -128,7 +128,8 @@ func (d *DryRun) fresh(ctx context.Context, p profiles.Profile, old *box.Box, fo
 	if err != nil {
 		return nil, err
 	}
-	b.OtherLeases, b.Parent, *b.LANAddr() = f.leases, f.parent, p.Network.Address.Addr()
+	b.OtherLeases = f.leases
+	lan.Foresee(b, f.parent)
 	shared, err := d.reserve(k, b, old, others)
 	if err != nil {
 		return nil, err

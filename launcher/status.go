@@ -23,7 +23,8 @@ type Status struct {
 	State    string       `json:"state"` // running | starting | stopping | crashed | down
 	Address  string       `json:"address"`
 	Address6 string       `json:"address6,omitempty"`
-	Second   string       `json:"lan_address,omitempty"` // on a LAN beside the bridge
+	Second   string       `json:"lan_address,omitempty"`  // on a LAN beside the bridge
+	LAN6     []string     `json:"lan_address6,omitempty"` // of IPv6 on a LAN
 	Ports    []string     `json:"ports"`
 	Started  time.Time    `json:"started,omitzero"`
 	Image    string       `json:"image"`
@@ -156,7 +157,7 @@ func (l *Launcher) statusOf(b *box.Box) Status {
 	state := b.State()
 	s := Status{
 		Name: b.Name, State: state, Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
-		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Second: b.ShownSecond(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
+		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Second: b.ShownSecond(), LAN6: b.ShownLAN6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
 	}
 	s.Health = healthOf(l.Store, b, state, nil)

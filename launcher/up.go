@@ -227,7 +227,7 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 		if err == nil {
 			err = u.await(ctx, b, timeout-time.Since(began), up)
 		}
-		if lateErr := lan.FollowLate(ctx, u.Store, u.k, b, lan.RouterPatience); lateErr != nil { // status says the same
+		if lateErr := lan.FollowLate(ctx, u.Store, u.k, b, lan.Usual()); lateErr != nil && ctx.Err() == nil { // status says the same
 			u.Notef("%s: %v", b.Name, lateErr)
 		}
 		u.times.Done("waited until the box was ready")
@@ -341,7 +341,7 @@ func (u *upRun) start(ctx context.Context, f facts) (*box.Box, error) {
 		return nil, err
 	}
 	b.Restarts, b.OtherLeases = u.restarts, f.leases
-	b.Parent, *b.LANAddr() = f.parent, u.p.Network.Address.Addr() // of a box elsewhere: none, and as reserve finds
+	lan.Foresee(b, f.parent)
 	u.o.Turn.Await(ctx)
 	err = u.reserve(ctx, b)
 	u.o.Turn.End()

@@ -77,7 +77,7 @@ func checkGateway(s *section, key, needs string, gateway netip.Addr, own netip.P
 		s.refuse(key, "needs %s", needs)
 	case gateway == own.Addr():
 		s.refuse(key, "must be another address than that of the box, got %q", gateway)
-	case !own.Contains(gateway) && !(gateway.Is6() && gateway.IsLinkLocalUnicast()):
+	case !own.Contains(gateway) && (gateway.Is4() || !gateway.IsLinkLocalUnicast()):
 		s.refuse(key, "must be in the network of the address %s, got %q", own, gateway)
 	}
 }

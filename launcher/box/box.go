@@ -143,6 +143,8 @@ type Box struct {
 	Parent string     `json:"parent,omitempty"`  // device of the host below a box on the LAN
 	Second netip.Addr `json:"lan_addr,omitzero"` // on the LAN beside the bridge; zero while a DHCP client in the box has none
 
+	LAN6 []netip.Addr `json:"lan_addr6,omitempty"` // of IPv6 on the LAN; those of the profile, or learnt by the box
+
 	Anew     bool `json:"-"` // cleared for a start anew: the journal in memory stays
 	Foreseen bool `json:"-"` // the box runs, as an earlier look found, or would run by now in a DryRun
 	Stranger bool `json:"-"` // the start found an instance of the box's name that the start did not make

@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/netsetup"
 	"boxrun/profiles"
@@ -43,19 +44,28 @@ func (b *Box) Where() string {
 	case profiles.NoneMode:
 		return "without a network"
 	case profiles.LANMode:
-		return b.whereOnLAN()
+		return b.WhereOnLAN()
 	}
 	if b.OnLAN() {
-		return "at " + b.Addr.String() + " and " + b.whereOnLAN()
+		return "at " + b.Addr.String() + " and " + b.WhereOnLAN()
 	}
 	return "at " + b.Addr.String()
 }
 
-func (b *Box) whereOnLAN() string {
-	if a := *b.LANAddr(); a.IsValid() {
-		return "at " + a.String() + " on the LAN of " + b.Parent
+// WhereOnLAN describes how the box is connected to a LAN.
+func (b *Box) WhereOnLAN() string {
+	if all := b.LANAddrs(); len(all) > 0 {
+		return "at " + strings.Join(list.Map(all, netip.Addr.String), " and ") + " on the LAN of " + b.Parent
 	}
 	return "on the LAN of " + b.Parent + ", without an address yet"
+}
+
+// LANAddrs returns the addresses of the box on the LAN, that of IPv4 first.
+func (b *Box) LANAddrs() []netip.Addr {
+	if four := *b.LANAddr(); b.OnLAN() && four.IsValid() {
+		return append([]netip.Addr{four}, b.LAN6...)
+	}
+	return b.LAN6
 }
 
 // ShownAddress returns the text for a column of addresses: the mode's name if the box has no address of its own.
@@ -63,7 +73,7 @@ func (b *Box) ShownAddress() string {
 	switch {
 	case b.Addr.IsValid() && (b.Bridged() || b.OnLAN()):
 		return b.Addr.String()
-	case !b.Bridged():
+	case !b.Bridged() && len(b.LAN6) == 0:
 		return b.Profile.Network.Mode
 	}
 	return ""
@@ -85,6 +95,9 @@ func (b *Box) ShownAddress6() string {
 	return ""
 }
 
+// ShownLAN6 returns the texts for the box's IPv6 addresses on a LAN.
+func (b *Box) ShownLAN6() []string { return list.Map(b.LAN6, netip.Addr.String) }
+
 // ShownPort returns the text for a column of ports. In the host's network nothing is forwarded, so only the box's port
 // is shown.
 func (b *Box) ShownPort(p port.Port) string {
@@ -102,6 +115,9 @@ func (b *Box) ShownPort(p port.Port) string {
 // address of the host other than 127.0.0.1, if there is any: a server listening on 127.0.0.1 alone is out of reach for
 // all others.
 func (b *Box) ReadyAddr() (netip.Addr, error) {
+	if b.Profile.Network.Mode == profiles.LANMode && len(b.LANAddrs()) > 0 {
+		return b.LANAddrs()[0], nil
+	}
 	if b.Profile.Network.Mode != profiles.HostMode {
 		return b.Addr, nil
 	}

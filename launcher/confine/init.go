@@ -35,6 +35,7 @@ const variable = "BOXRUN_CONFINE"
 type order struct {
 	Security    profiles.Security `json:"security"`
 	HostNetwork bool              `json:"host_network"`       // the network is the host's
+	OnLAN       bool              `json:"on_lan,omitempty"`   // the network is a LAN alone, whose routers the box believes as any machine there
 	Volatile    bool              `json:"volatile,omitempty"` // the box keeps /var/log/journal in memory
 	Bare        bool              `json:"bare"`               // boxrun is the image's own init: nothing is to be uncovered
 
@@ -49,8 +50,8 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	if !p.Security.Confined() {
 		return nil
 	}
-	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), Volatile: volatile(p, journals), Bare: bare,
-		Inside6: inside6, Outward: outward})
+	text, err := json.Marshal(order{Security: p.Security, HostNetwork: sharesNetwork(p), OnLAN: p.Network.Mode == profiles.LANMode,
+		Volatile: volatile(p, journals), Bare: bare, Inside6: inside6, Outward: outward})
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
@@ -127,7 +128,7 @@ func (o order) steps() []step {
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},
 	}...)
-	if !o.HostNetwork {
+	if !o.HostNetwork && !o.OnLAN {
 		list = append(list, step{"taking no router's word", six.BelieveNobody})
 	}
 	if !o.Bare {

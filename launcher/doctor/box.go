@@ -130,12 +130,12 @@ func (b boxLooks) lan(k *netsetup.Kernel) []Check {
 		return []Check{broken(err)}
 	case len(drift) > 0:
 		return []Check{fail("the host or others do not reach it", network.RepairCommand, "%s", strings.Join(drift, "; "))}
-	case !b.LANAddr().IsValid():
+	case len(b.LANAddrs()) == 0:
 		return []Check{warn("nobody reaches it", "boxrun logs "+b.Name, "no DHCP client in the box has got an address of the LAN of %s", b.Parent)}
 	case len(said) > 0:
 		return []Check{warn("the box has a MAC of its own", said[0].Hint, "%s", said[0].Text)}
 	}
-	return []Check{pass("%s on the LAN of %s, and the host leads there", b.LANAddr(), b.Parent)}
+	return []Check{pass("%s, and the host leads there", b.WhereOnLAN())}
 }
 
 // rules compares the rules and devices made for the box with its plan.

@@ -18,6 +18,7 @@ func bothOf(b *box.Box) (lan.Both, error) {
 	both := lan.Both{
 		Bridge: []lan.Leg{{Device: "eth0", Addr: netip.PrefixFrom(b.Addr, n.Subnet.Bits()), Gateway: bridge.Gateway()}},
 		LAN:    lan.Leg{Device: Device(b), Addr: n.Address, Gateway: n.Gateway},
+		LAN6:   lan.Leg{Device: Device(b), Addr: n.Address6, Gateway: n.Gateway6},
 	}
 	if a := b.Addr6(); a.IsValid() {
 		both.Bridge = append(both.Bridge, lan.Leg{Device: "eth0", Addr: netip.PrefixFrom(a, subnet6.Bits()), Gateway: bridge.Gateway6()})

@@ -49,7 +49,7 @@ func stableMAC(words string) string {
 
 // The parts of a conflist, in the words of CNI.
 type (
-	list struct {
+	conflist struct {
 		Version string   `json:"cniVersion"`
 		Name    string   `json:"name"`
 		Plugins []plugin `json:"plugins"`
@@ -79,12 +79,21 @@ type (
 // bridge the plugin adds no route: to the LAN's gateway leads a table of answers alone.
 func text(name, parent, mac string, n profiles.Network) string {
 	p := plugin{Type: "macvlan", Master: parent, Mode: "bridge", MAC: mac}
-	if n.Address.IsValid() {
-		p.IPAM = ipam{Type: "static", Addresses: []address{{n.Address, n.Gateway}}}
+	for _, own := range []struct {
+		address
+		everywhere string
+		byBridge   bool // the bridge leads there
+	}{
+		{address{n.Address, n.Gateway}, "0.0.0.0/0", n.Mode != profiles.LANMode},
+		{address{n.Address6, n.Gateway6}, "::/0", n.Mode != profiles.LANMode && n.Subnet6 != ""},
+	} {
+		if own.Address.IsValid() {
+			p.IPAM.Type, p.IPAM.Addresses = "static", append(p.IPAM.Addresses, own.address)
+		}
+		if own.Gateway.IsValid() && !own.byBridge {
+			p.IPAM.Routes = append(p.IPAM.Routes, route{own.everywhere})
+		}
 	}
-	if n.Gateway.IsValid() && n.Mode == profiles.LANMode {
-		p.IPAM.Routes = []route{{"0.0.0.0/0"}}
-	}
-	out, _ := json.MarshalIndent(list{"0.4.0", Name(name), []plugin{p}}, "", "  ") // of texts alone
+	out, _ := json.MarshalIndent(conflist{"0.4.0", Name(name), []plugin{p}}, "", "  ") // of texts alone
 	return string(out) + "\n"
 }

@@ -39,11 +39,40 @@ func TestConflist(t *testing.T) {
 	fixed := profiles.Network{Mode: profiles.LANMode, Address: netip.MustParsePrefix("192.0.2.50/24"), Gateway: netip.MustParseAddr("192.0.2.1")}
 	alone, beside := profiles.Network{Address: fixed.Address}, fixed
 	beside.Mode = profiles.BridgeMode
+	six := profiles.Network{Mode: profiles.LANMode, Address6: netip.MustParsePrefix("2001:db8:7::50/64"), Gateway6: netip.MustParseAddr("fe80::1")}
+	six4 := six // on a bridge of IPv4 alone
+	six4.Mode, six4.Address, six4.Gateway = profiles.BridgeMode, fixed.Address, fixed.Gateway
 	for _, test := range []struct {
 		name string
 		n    profiles.Network
 		want string
 	}{
+		{"IPv6", six, `{
+            "address": "2001:db8:7::50/64",
+            "gateway": "fe80::1"
+          }
+        ],
+        "routes": [
+          {
+            "dst": "::/0"
+          }
+        ]
+      }`},
+		{"beside a bridge without IPv6", six4, `{
+            "address": "192.0.2.50/24",
+            "gateway": "192.0.2.1"
+          },
+          {
+            "address": "2001:db8:7::50/64",
+            "gateway": "fe80::1"
+          }
+        ],
+        "routes": [
+          {
+            "dst": "::/0"
+          }
+        ]
+      }`},
 		{"an address and a gateway", fixed, `{
             "address": "192.0.2.50/24",
             "gateway": "192.0.2.1"
@@ -238,7 +267,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	nstest.Shell(t, "ip -n leased addr flush dev eth0")
-	drifts("the box had the address 192.0.2.61, and has none now")
+	drifts("the box had the address 192.0.2.61, and has it no longer")
 	if got := Traces(); fmt.Sprint(got) != "[lan-eth0]" {
 		t.Errorf("Traces: %v", got)
 	}
@@ -247,6 +276,47 @@ func TestFollow(t *testing.T) {
 	}
 	if left, _ := filepath.Glob("/run/*/network/*boxrun*"); len(left) > 0 {
 		t.Errorf("after Sweep: %v", left)
+	}
+}
+
+// The host follows a box to the addresses of IPv6 that it has learnt, and to none that the LAN does not lend; the box knows
+// the host. A box that names its address has to have it.
+func TestFollowIPv6(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	nstest.Shell(t, host+"ip addr add 2001:db8:7::1/64 dev eth0 nodad")
+	s, k := opened(t)
+	b := runs(t, onLAN("leased", "192.0.2.60/24"))
+	nstest.Shell(t, "ip -n leased addr add 192.0.2.60/24 dev eth0")
+	follows := func(when, takes, drift, routes, knows string) {
+		t.Helper()
+		nstest.Shell(t, "ip -n leased -6 addr flush dev eth0 scope global; for a in "+takes+"; do ip -n leased addr add $a/64 dev eth0 nodad; done")
+		got, err := Drift(k, b)
+		testkit.WantText(t, when+": "+fmt.Sprint(strings.Join(got, "; "), err), when+": "+drift+"<nil>")
+		if err := Follow(s, k, b); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		testkit.WantText(t, strings.TrimSpace(nstest.Shell(t, "ip -6 route show dev lan-eth0 | grep -v ^fe80 | cut -d ' ' -f 1-3")), routes)
+		testkit.WantText(t, strings.TrimSpace(nstest.Shell(t, "ip -n leased -6 neigh show nud permanent | cut -d ' ' -f 1")), knows)
+		if got, err := Drift(k, b); err != nil || len(got) > 0 {
+			t.Errorf("%s: after Follow: %q, %v", when, got, err)
+		}
+	}
+	const got = "the box has got the address %s, to which the host does not lead yet"
+	if err := Follow(s, k, b); err != nil {
+		t.Fatal(err)
+	}
+	follows("an address", "2001:db8:7::60", fmt.Sprintf(got, "2001:db8:7::60"), "2001:db8:7::60 src 2001:db8:7::1", "2001:db8:7::1")
+	follows("another", "2001:db8:7::61", "the box had the address 2001:db8:7::60, and has it no longer; "+fmt.Sprintf(got, "2001:db8:7::61"),
+		"2001:db8:7::61 src 2001:db8:7::1", "2001:db8:7::1")
+	follows("the host's own", "2001:db8:7::1 2001:db8:7::61", fmt.Sprintf(got, "2001:db8:7::1"), "2001:db8:7::61 src 2001:db8:7::1", "2001:db8:7::1")
+	follows("of another network", "2001:db8:9::61", "the box had the address 2001:db8:7::1, and has it no longer; "+
+		"the box had the address 2001:db8:7::61, and has it no longer; "+fmt.Sprintf(got, "2001:db8:9::61"), "", "2001:db8:7::1")
+	follows("none", "", "the box had the address 2001:db8:9::61, and has it no longer", "", "")
+	b.Profile.Network.Address6 = netip.MustParsePrefix("2001:db8:7::60/64")
+	if err := Follow(s, k, b); !errors.Is(err, netsetup.ErrNoAddress) || !strings.Contains(err.Error(), "leased lacks its address 2001:db8:7::60/64 on eth0 inside") {
+		t.Errorf("without its own address: %v", err)
 	}
 }
 
@@ -287,7 +357,9 @@ func TestFollowLate(t *testing.T) {
 	nstest.Shell(t, host)
 	s, k := opened(t)
 	b := runsOnBoth(t)
-	late := func(patience time.Duration) error { return FollowLate(t.Context(), s, k, b, patience) }
+	late := func(router time.Duration) error {
+		return FollowLate(t.Context(), s, k, b, Patience{Router: router, Detection: 20 * time.Second})
+	}
 	router := func() string {
 		return strings.TrimSpace(nstest.Run(t, "ip", "-n", "both", "route", "show", "default", "table", "22002"))
 	}
@@ -303,6 +375,10 @@ func TestFollowLate(t *testing.T) {
 	nstest.Shell(t, "sleep 0.1; ip -n both route add default via 192.0.2.2 dev eth1 metric 1024")
 	if err := <-done; err != nil || !strings.HasPrefix(router(), "default via 192.0.2.2 dev eth1") {
 		t.Errorf("with a router: %v, %q", err, router())
+	}
+	nstest.Shell(t, "ip -n both addr add 2001:db8:7::60/64 dev eth1") // of which the kernel looks for a duplicate
+	if err := late(0); err != nil || fmt.Sprint(b.LAN6) != "[2001:db8:7::60]" {
+		t.Errorf("with an address of IPv6: %v, %v", b.LAN6, err)
 	}
 }
 

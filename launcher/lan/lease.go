@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"boxrun/launcher/box"
@@ -14,13 +15,18 @@ import (
 	"boxrun/netsetup/lan"
 )
 
-// AwaitLease waits until a box without an address of its own has got one, and leads the host there; live is told of the
+// AwaitLease waits until a box without an address of its own has got one of IPv4, or of IPv6 on a LAN where the host has none of IPv4, and leads the host there; live is told of the
 // wait. The error is ErrNotReady where the DHCP client of the box has none in time, ErrNotStarted where the box's init ends,
 // and the cause when ctx ends.
 func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, timeout time.Duration, live func(string)) error {
 	if !b.OnLAN() || b.LANAddr().IsValid() {
 		return nil
 	}
+	parent, err := lan.LookParent(b.Parent)
+	if err != nil {
+		return err
+	}
+	onSix := len(parent.Of(netip.IPv4Unspecified())) == 0
 	told := say.NewLive(live)
 	defer told.End()
 	told.Say("waiting for an address of the LAN of " + b.Parent)
@@ -35,10 +41,8 @@ func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Bo
 	}()
 	return await(ctx, cancel, b, func() (bool, error) {
 		err := Follow(s, k, b)
-		if errors.Is(err, netsetup.ErrNoAddress) && !b.LANAddr().IsValid() {
-			return false, err
-		}
-		return b.LANAddr().IsValid() || err != nil, err
+		has := b.LANAddr().IsValid() || onSix && len(b.LAN6) > 0
+		return has || err != nil && !errors.Is(err, netsetup.ErrNoAddress), err
 	})
 }
 
@@ -69,34 +73,56 @@ func await(ctx context.Context, cancel context.CancelCauseFunc, b *box.Box, look
 	}
 }
 
-// RouterPatience is how long FollowLate waits for a router. The DHCP client has the router's name by then.
-const RouterPatience = time.Second
+// Patience is how long FollowLate waits.
+type Patience struct {
+	Router    time.Duration // for a router: a DHCP client sets the router when the address is there, and a LAN may have none
+	Detection time.Duration // for the kernel's detection of duplicates, which takes two seconds at most
+}
+
+// Usual is the patience of an up.
+func Usual() Patience { return Patience{Router: time.Second, Detection: 3 * time.Second} }
 
 // FollowLate is Follow for what came behind the address for which AwaitLease has waited. Beside a bridge, where boxrun leads
-// answers to the router of the LAN, a router is waited for, as a DHCP client sets the router when the address is there; a LAN
-// may have none. Nothing is done for a box elsewhere, nor for one that has ended.
-func FollowLate(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, patience time.Duration) error {
+// answers to the router of the LAN, a router is waited for. Everywhere the detection of duplicates of an IPv6 address that the
+// box has just learnt is waited for. Nothing is done for a box elsewhere, nor for one that has ended.
+func FollowLate(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, p Patience) error {
 	if !b.OnLAN() || !b.Alive() {
 		return nil
 	}
+	var err error
 	if b.OnBoth() && !b.Profile.Network.Address.IsValid() && b.LANAddr().IsValid() {
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		timer := time.AfterFunc(patience, func() { cancel(errNoRouter) })
-		defer timer.Stop()
-		err := await(ctx, cancel, b, func() (bool, error) {
-			has, err := lan.HasRouter(b.Init.PID, Device(b))
-			return has || err != nil, err
-		})
-		if err != nil && !errors.Is(err, errNoRouter) {
-			return files.IgnoreNotExist(err)
-		}
+		err = awaitFor(ctx, b, p.Router, func() (bool, error) { return lan.HasRouter(b.Init.PID, Device(b)) })
 	}
-	return files.IgnoreNotExist(Follow(s, k, b))
+	if err == nil {
+		err = awaitFor(ctx, b, p.Detection, func() (bool, error) {
+			detects, err := lan.Detects(b.Init.PID, Device(b))
+			return !detects, err
+		})
+	}
+	if err == nil {
+		err = Follow(s, k, b)
+	}
+	return files.IgnoreNotExist(err)
 }
 
-// errNoRouter ends the wait for a router on a LAN without.
-var errNoRouter = errors.New("no router")
+// errLate ends a wait in vain.
+var errLate = errors.New("not in time")
+
+// awaitFor is await with a patience. A wait in vain is no error.
+func awaitFor(ctx context.Context, b *box.Box, patience time.Duration, look func() (bool, error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience, func() { cancel(errLate) })
+	defer timer.Stop()
+	err := await(ctx, cancel, b, func() (bool, error) {
+		done, err := look()
+		return done || err != nil, err
+	})
+	if errors.Is(err, errLate) {
+		return nil
+	}
+	return err
+}
 
 // noLease is the error for a box without an address in time.
 func noLease(b *box.Box, timeout time.Duration) error {

@@ -2,8 +2,10 @@ package lan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"boxrun/launcher/apptainer"
@@ -12,6 +14,7 @@ import (
 	"boxrun/launcher/files"
 	"boxrun/netsetup"
 	"boxrun/netsetup/lan"
+	"boxrun/netsetup/six"
 	"boxrun/profiles"
 )
 
@@ -45,13 +48,21 @@ func look(p profiles.Profile) (lan.Parent, error) {
 		return parent, fault.Refused("name the bridge or the bond itself", "%s: network.parent: %s is a port of a bridge or a bond, and "+
 			"takes no device of a box", p.File, name)
 	case parent.Has(p.Network.Address.Addr()):
-		return parent, fault.Refused("choose an address that nobody has", "%s: network.address: %s is the host's own", p.File,
-			p.Network.Address.Addr())
+		return parent, hostsOwn(p, "address", p.Network.Address.Addr())
+	case parent.Has(p.Network.Address6.Addr()):
+		return parent, hostsOwn(p, "address6", p.Network.Address6.Addr())
+	case p.Network.Address6.IsValid() && !six.Possible():
+		return parent, fault.Refused("turn IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6), or name no address of IPv6",
+			"%s: network.address6: the host has no IPv6", p.File)
 	case !parent.Up:
 		return parent, fault.Refused(fmt.Sprintf("\"ip link set %s up\", and see that it is up after a boot", name),
 			"%s: network.parent: %s is down", p.File, name)
 	}
 	return parent, nil
+}
+
+func hostsOwn(p profiles.Profile, key string, addr netip.Addr) error {
+	return fault.Refused("choose an address that nobody has", "%s: network.%s: %s is the host's own", p.File, key, addr)
 }
 
 // deviceOf returns the name of the device by which the kernel knows network.parent, or of the default route.
@@ -73,36 +84,50 @@ func deviceOf(p profiles.Profile) (string, error) {
 
 // RefuseTaken refuses an address of the LAN that another box has.
 func RefuseTaken(p profiles.Profile, others []*box.Box) error {
-	if !p.Network.OnLAN() || !p.Network.Address.IsValid() {
+	if !p.Network.OnLAN() {
 		return nil
 	}
 	for _, b := range others {
-		if b.OnLAN() && *b.LANAddr() == p.Network.Address.Addr() {
-			return fault.Refused(fmt.Sprintf("choose another address, or run \"boxrun down %s\" first", b.Name),
-				"%s: network.address: %s is taken by box %q", p.File, p.Network.Address.Addr(), b.Name)
+		key, addr := "address", p.Network.Address.Addr()
+		if taken := b.LANAddrs(); !slices.Contains(taken, addr) {
+			if key, addr = "address6", p.Network.Address6.Addr(); !slices.Contains(taken, addr) {
+				continue
+			}
 		}
+		return fault.Refused(fmt.Sprintf("choose another address, or run \"boxrun down %s\" first", b.Name),
+			"%s: network.%s: %s is taken by box %q", p.File, key, addr, b.Name)
 	}
 	return nil
 }
 
-// InUse starts to ask the LAN who has the address of a profile, and returns the wait for an answer: the error is an
-// ErrRefused with the MAC of a stranger. Nobody is asked for the present address of own, the box of the profile, nor for an
+// InUse starts to ask the LAN who has the addresses of a profile, and returns the wait for the answers: the error is an
+// ErrRefused with the MAC of a stranger. Nobody is asked for the present addresses of own, the box of the profile, nor for an
 // address known to be taken.
 func InUse(p profiles.Profile, own *box.Box, others []*box.Box) (wait func() error) {
 	parent, err := Parent(p)
-	addr := p.Network.Address.Addr()
-	kept := own != nil && own.OnLAN() && *own.LANAddr() == addr && own.Alive()
-	if err != nil || parent == "" || !addr.IsValid() || kept || RefuseTaken(p, others) != nil {
+	if err != nil || parent == "" || RefuseTaken(p, others) != nil {
 		return func() error { return nil }
 	}
+	n := p.Network
+	four, six := inUse(p, parent, "address", n.Address.Addr(), own), inUse(p, parent, "address6", n.Address6.Addr(), own)
+	return func() error { return errors.Join(<-four, <-six) }
+}
+
+// inUse starts to ask for the address of a key, and returns where the answer comes: one, nil for no address.
+func inUse(p profiles.Profile, parent, key string, addr netip.Addr, own *box.Box) <-chan error {
 	answer := make(chan error, 1)
-	go func() { answer <- refuseInUse(p, parent, addr) }()
-	return func() error { return <-answer }
+	kept := own != nil && slices.Contains(own.LANAddrs(), addr) && own.Alive()
+	if !addr.IsValid() || kept {
+		answer <- nil
+		return answer
+	}
+	go func() { answer <- refuseInUse(p, parent, key, addr) }()
+	return answer
 }
 
 // refuseInUse asks the LAN of a device by the device, and by the host's way to boxes there: to the boxes of other programs
 // on this host, the kernel passes nothing from the device itself.
-func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
+func refuseInUse(p profiles.Profile, parent, key string, addr netip.Addr) error {
 	devices := []string{parent}
 	if way := (lan.Way{Parent: parent}).Device(); files.Exists("/sys/class/net/" + way) {
 		devices = append(devices, way)
@@ -112,7 +137,7 @@ func refuseInUse(p profiles.Profile, parent string, addr netip.Addr) error {
 		return err
 	}
 	return fault.Refused("choose an address that nobody has, or find out by its MAC who has this one",
-		"%s: network.address: %s is in use on the LAN of %s, by %s", p.File, addr, parent, mac)
+		"%s: network.%s: %s is in use on the LAN of %s, by %s", p.File, key, addr, parent, mac)
 }
 
 // RefusePlugins refuses a box on the LAN where Apptainer lacks a CNI plugin of its conflist. path is of the command,
@@ -126,7 +151,7 @@ func RefusePlugins(ctx context.Context, p profiles.Profile, path, conf string) e
 		return err
 	}
 	wanted := []string{"macvlan"}
-	if p.Network.Address.IsValid() {
+	if p.Network.Address.IsValid() || p.Network.Address6.IsValid() {
 		wanted = append(wanted, "static")
 	}
 	missing, where := apptainer.Missing("/", libexec, apptainer.Directive(conf, "cni plugin path"), wanted...)

@@ -16,7 +16,7 @@ import (
 
 // scope tells the packets of a trace from all others.
 type scope struct {
-	box        []netip.Addr // of IPv4, of IPv6 if the box has IPv6, and on a LAN beside the bridge
+	box        []netip.Addr // of IPv4, of IPv6 if the box has IPv6, and those on a LAN beside the bridge
 	host       []netip.Addr // the host's own addresses
 	ports      []port.Port
 	port       uint16 // in the box; 0: all
@@ -27,8 +27,11 @@ type scope struct {
 // else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
 	s := scope{box: b.Addrs(), ports: b.Profile.Network.Ports, port: port}
-	if b.Second.IsValid() { // no rule of boxrun's is about packets there
-		s.box = append(s.box, b.Second)
+	switch { // no rule of boxrun's is about packets on a LAN
+	case b.OnBoth():
+		s.box = append(s.box, b.LANAddrs()...)
+	case b.OnLAN():
+		s.box = b.LANAddrs()
 	}
 	if port != 0 {
 		s.ports = nil

@@ -11,7 +11,7 @@ import (
 )
 
 // lans are the boxes on a LAN whose addresses the watch hears of, by their init. A DHCP client in a box may
-// get another address at any time, to which the host then has to lead.
+// get another address at any time, and a box may learn one of IPv6, to which the host then has to lead.
 type lans map[process.Process]bool
 
 // follow begins to listen in boxes that came up since the last call, and tells of a change for each: their addresses may
@@ -22,7 +22,7 @@ func (l lans) follow(ctx context.Context, w *watcher) error {
 		return err
 	}
 	for _, b := range boxes {
-		if !b.OnLAN() || b.Profile.Network.Address.IsValid() || l[b.Init] || b.Phase != box.Running || !b.Alive() {
+		if !b.OnLAN() || l[b.Init] || b.Phase != box.Running || !b.Alive() {
 			continue
 		}
 		inside, cancel := context.WithCancel(ctx)

@@ -19,7 +19,8 @@ import (
 // forwarding (rtnetlink(7)).
 func watchRoutes(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.matters,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF)
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF,
+		unix.RTNLGRP_IPV6_ROUTE)
 }
 
 // subscribe tells of netlink messages, if matters says so of a message. The kernel drops messages for a slow reader, with
@@ -69,7 +70,8 @@ func routeMatters(message []byte) bool {
 	if route.Dst_len <= 1 {
 		return true
 	}
-	if route.Dst_len != 32 || route.Table != unix.RT_TABLE_MAIN {
+	whole := map[uint8]uint8{unix.AF_INET: 32, unix.AF_INET6: 128}[route.Family]
+	if route.Dst_len != whole || route.Table != unix.RT_TABLE_MAIN {
 		return false
 	}
 	attrs, err := nl.ParseRouteAttrAsMap(message[unix.SizeofRtMsg:])

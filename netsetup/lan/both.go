@@ -28,6 +28,7 @@ import (
 type Both struct {
 	Bridge []Leg        // one for a family
 	LAN    Leg          // of IPv4; Addr and Gateway are zero where a DHCP client in the box knows them
+	LAN6   Leg          // of IPv6, on the same device; zero where routers on the LAN are asked, if at all
 	Hosts  []netip.Addr // of the host on the LAN
 }
 
@@ -60,12 +61,21 @@ type standing struct {
 	gateway  netip.Addr     // of the main table's default route by the LAN; zero for none
 }
 
+// onLAN returns what the profile says of the LAN in a family.
+func (b Both) onLAN(family int) Leg {
+	if family == netlink.FAMILY_V6 {
+		return b.LAN6
+	}
+	return b.LAN
+}
+
 // foreseen returns what a box has on the LAN by the profile alone.
 func (b Both) foreseen(family int) standing {
-	if !b.LAN.Addr.IsValid() || family != b.LAN.family() {
+	own := b.onLAN(family).Addr
+	if !own.IsValid() {
 		return standing{}
 	}
-	return standing{[]netip.Prefix{b.LAN.Addr}, []netip.Prefix{b.LAN.Addr.Masked()}, netip.Addr{}}
+	return standing{[]netip.Prefix{own}, []netip.Prefix{own.Masked()}, netip.Addr{}}
 }
 
 // seen returns what a box has on the LAN, read in the network of the box.
@@ -94,16 +104,21 @@ func (b Both) seen(h *netlink.Handle, family int) (s standing, err error) {
 	return s, err
 }
 
-// global returns the addresses of a device that others reach.
+// global returns the addresses of a device that others reach; of IPv6 none of which a duplicate is looked for, or was found,
+// and last those that the device does not speak from.
 func global(h *netlink.Handle, link netlink.Link, family int) ([]netip.Prefix, error) {
 	list, err := dump.Addrs(h, link, family)
-	var found []netip.Prefix
+	var found, seldom []netip.Prefix
 	for _, a := range list {
-		if a.Scope == unix.RT_SCOPE_UNIVERSE {
-			found = append(found, dump.PrefixOf(a.IPNet))
+		switch p := dump.PrefixOf(a.IPNet); {
+		case a.Scope != unix.RT_SCOPE_UNIVERSE || family == netlink.FAMILY_V6 && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0:
+		case family == netlink.FAMILY_V6 && a.Flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_DEPRECATED) != 0:
+			seldom = append(seldom, p)
+		default:
+			found = append(found, p)
 		}
 	}
-	return found, err
+	return append(found, seldom...), err
 }
 
 // want returns the rules and routes in the family of a leg, for what the box has on the LAN; nothing for a box without an
@@ -116,9 +131,9 @@ func (b Both) want(leg Leg, s standing) (w wanted) {
 	for _, to := range s.networks {
 		w.rules = append(w.rules, turn{toNetwork, own, to, byBridge})
 	}
-	if leg.Addr.Addr().Is4() {
-		for _, host := range b.Hosts {
-			w.rules = append(w.rules, turn{toHost, netip.Prefix{}, netip.PrefixFrom(host, 32), byBridge})
+	for _, host := range b.Hosts {
+		if familyOf(host) == leg.family() {
+			w.rules = append(w.rules, turn{toHost, netip.Prefix{}, netip.PrefixFrom(host, host.BitLen()), byBridge})
 		}
 	}
 	w.rules = append(w.rules, turn{toKnown, own, netip.Prefix{}, unix.RT_TABLE_MAIN}, turn{toElse, own, netip.Prefix{}, byBridge})
@@ -127,8 +142,8 @@ func (b Both) want(leg Leg, s standing) (w wanted) {
 		w.answerFrom(addr, b.LAN.Device)
 	}
 	gateway := s.gateway
-	if b.LAN.Gateway.IsValid() && leg.family() == netlink.FAMILY_V4 {
-		gateway = b.LAN.Gateway
+	if named := b.onLAN(leg.family()).Gateway; named.IsValid() {
+		gateway = named
 	}
 	if gateway.IsValid() {
 		w.routes = append(w.routes, lead{byLAN, everywhere(own), gateway, b.LAN.Device})

@@ -22,7 +22,7 @@ ip addr add fd42::2/64 dev eth0 nodad; ip route add default via fd42::1 metric 1
 			{"eth0", netip.MustParsePrefix("fd42::2/64"), netip.MustParseAddr("fd42::1")},
 		},
 		LAN:   Leg{Device: "eth1"},
-		Hosts: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Hosts: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:7::1")},
 	}
 }
 
@@ -114,7 +114,13 @@ func TestBothOfIPv6(t *testing.T) {
 2001:db8:9::2 from fd42::2 -> dev eth0, via fd42::1
 fd42::3 from fd42::2 -> dev eth0
 2001:db8:7::2 from 2001:db8:7::50 -> dev eth1
+2001:db8:7::1 from 2001:db8:7::50 -> dev eth1
+2001:db8:7::1 from fd42::2 -> dev eth0, via fd42::1
+2001:db8:7::1 -> dev eth0, via fd42::1
 2001:db8:9::2 from 2001:db8:7::50 -> dev eth1, via fe80::9`)
+	b.LAN6.Gateway = netip.MustParseAddr("2001:db8:7::8")
+	apply(t, b)
+	ways(t, "a gateway of the profile", "2001:db8:9::2 from 2001:db8:7::50 -> dev eth1, via 2001:db8:7::8")
 }
 
 // What Apply does is what the commands do, and each thing that somebody took away is named and put back.

@@ -10,6 +10,28 @@ import (
 	"github.com/vishvananda/netns"
 )
 
+// news are the addresses that the kernel has told of, with their flags. Of an address that a router advertises the kernel
+// tells again with every advertisement.
+type news map[string]int
+
+// manyNews is more than the addresses of a box. Beyond, all are forgotten: each is told of once more.
+const manyNews = 1000
+
+// is reports whether an update tells of a change.
+func (n news) is(a netlink.AddrUpdate) bool {
+	key := fmt.Sprint(a.LinkIndex, " ", a.LinkAddress.String())
+	before, known := n[key]
+	if !a.NewAddr {
+		delete(n, key)
+		return true
+	}
+	if len(n) > manyNews {
+		clear(n)
+	}
+	n[key] = a.Flags
+	return !known || before != a.Flags
+}
+
 // Changes calls changed after every change of addresses and of default routes in the network of a process, until ctx ends,
 // and failed where the kernel tells no more. When Changes returns, no later change is missed. The kernel keeps the network of
 // an ended process until ctx ends. The error is os.ErrNotExist where there is no such process.
@@ -29,8 +51,11 @@ func Changes(ctx context.Context, pid int, changed func(), failed func(error)) e
 			return struct{}{}, waiting(err)
 		}
 		go func() {
-			for range addrs {
-				changed()
+			seen := news{}
+			for a := range addrs {
+				if seen.is(a) {
+					changed()
+				}
 			}
 		}()
 		err = netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{Namespace: &ns, ErrorCallback: fails})

@@ -8,18 +8,26 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/nstest"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 )
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
-var box = netip.MustParseAddr("192.0.2.50")
+var (
+	box   = netip.MustParseAddr("192.0.2.50")
+	ends6 = []End{{netip.MustParseAddr("2001:db8:7::50"), netip.MustParseAddr("2001:db8:7::1")}}
+)
 
 // aLAN makes a host with eth0 on a LAN, whose neighbour has 192.0.2.2 on a device with the MAC 02:00:00:00:00:02.
 func aLAN(t *testing.T) {
 	nstest.Shell(t, `mount -t sysfs sysfs /sys # of this network
 ip netns add neighbour
 ip link add eth0 address 02:00:00:00:00:01 type veth peer name eth0 address 02:00:00:00:00:02 netns neighbour
+sysctl -qw net.ipv6.conf.eth0.accept_dad=0; ip addr add 2001:db8:7::1/64 dev eth0
 ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up
 ip -n neighbour addr add 192.0.2.2/24 dev eth0; ip -n neighbour link set eth0 up`)
 }
@@ -33,7 +41,14 @@ func TestAsked(t *testing.T) {
 	if mac, err := Asked(netip.MustParseAddr("192.0.2.2"), "eth0"); err != nil || mac.String() != "02:00:00:00:00:02" {
 		t.Errorf("for the neighbour's address: %v, %v", mac, err)
 	}
-	if got := nstest.Run(t, "ip", "-n", "neighbour", "neigh", "show", "192.0.2.1"); got != "" {
+	nstest.Shell(t, "ip -n neighbour addr add 2001:db8:7::2/64 dev eth0 nodad")
+	if mac, err := Asked(netip.MustParseAddr("2001:db8:7::2"), "eth0"); err != nil || mac.String() != "02:00:00:00:00:02" {
+		t.Errorf("for the neighbour's address of IPv6: %v, %v", mac, err)
+	}
+	if mac, err := Asked(ends6[0].Box, "eth0"); err != nil || mac != nil {
+		t.Errorf("for a free address of IPv6: %v, %v", mac, err)
+	}
+	if got := nstest.Run(t, "ip", "-n", "neighbour", "neigh", "show"); got != "" {
 		t.Errorf("the neighbour has learnt the asker's address: %s", got)
 	}
 	began := time.Now()
@@ -74,7 +89,7 @@ func ensure(t *testing.T, w Way) {
 func links(t *testing.T) string {
 	t.Helper()
 	return nstest.Shell(t, `ip -o link show type macvlan | sed 's/^[0-9]*: //; s/<.*state/state/; s/ mode.*link.ether/ mac/; s/ brd.*alias/ alias/'
-ip route show | grep lan- || true`)
+(ip route show; ip -6 route show) | grep lan- | grep -v ^fe80 || true`)
 }
 
 // What Ensure does is what the commands do, both are without drift, and Sweep takes it all back.
@@ -84,7 +99,7 @@ func TestWay(t *testing.T) {
 	}
 	aLAN(t)
 	before := links(t)
-	way := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Box: box, Host: netip.MustParseAddr("192.0.2.1")}
+	way := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Ends: append([]End{{box, netip.MustParseAddr("192.0.2.1")}}, ends6...)}
 	for what, do := range map[string]func(){
 		"Ensure":       func() { ensure(t, way) },
 		"Ensure twice": func() { ensure(t, way); ensure(t, way) },
@@ -92,7 +107,8 @@ func TestWay(t *testing.T) {
 	} {
 		do()
 		want(t, what, links(t), `lan-eth0@eth0: state UP mac 02:00:00:00:00:03 alias boxrun:lan
-192.0.2.50 dev lan-eth0 scope link src 192.0.2.1 `)
+192.0.2.50 dev lan-eth0 scope link src 192.0.2.1 
+2001:db8:7::50 dev lan-eth0 src 2001:db8:7::1 metric 1024 pref medium`)
 		if drift, err := way.Drift(); err != nil || len(drift) > 0 {
 			t.Errorf("%s: %q, %v", what, drift, err)
 		}
@@ -122,12 +138,14 @@ func TestWayDrifts(t *testing.T) {
 		return
 	}
 	aLAN(t)
-	way := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Box: box, Host: netip.MustParseAddr("192.0.2.1")}
+	way := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Ends: append([]End{{box, netip.MustParseAddr("192.0.2.1")}}, ends6...)}
 	ensure(t, way)
 	for _, test := range []struct{ by, want string }{
 		{"ip link del lan-eth0", "the host's way to boxes on the LAN of eth0, lan-eth0, is missing"},
-		{"ip link set lan-eth0 down", "lan-eth0 is down; the host's route to 192.0.2.50 by lan-eth0 is missing"},
+		{"ip link set lan-eth0 down", "lan-eth0 is down; the host's route to 192.0.2.50 by lan-eth0 is missing; the host's route to 2001:db8:7::50 by lan-eth0 is missing"},
 		{"ip route del 192.0.2.50", "the host's route to 192.0.2.50 by lan-eth0 is missing"},
+		{"ip -6 route del 2001:db8:7::50", "the host's route to 2001:db8:7::50 by lan-eth0 is missing"},
+		{"sysctl -qw net.ipv6.conf.lan-eth0.accept_ra=1", "/proc/sys/net/ipv6/conf/lan-eth0/accept_ra is not 0"},
 		{"sysctl -qw net.ipv4.conf.lan-eth0.arp_filter=0", "/proc/sys/net/ipv4/conf/lan-eth0/arp_filter is not 1"},
 	} {
 		nstest.Shell(t, test.by)
@@ -147,7 +165,7 @@ func TestWayOfSomebodyElse(t *testing.T) {
 	aLAN(t)
 	nstest.Shell(t, "ip link add link eth0 name lan-eth0 type macvlan mode bridge; ip link set lan-eth0 alias mine")
 	before := links(t)
-	err := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Box: box}.Ensure()
+	err := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Ends: []End{{Box: box}}}.Ensure()
 	if err == nil || !strings.Contains(err.Error(), "somebody else's") {
 		t.Error(err)
 	}
@@ -163,13 +181,14 @@ func TestSweepOfOneBox(t *testing.T) {
 		return
 	}
 	aLAN(t)
-	stays := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Box: box, Host: netip.MustParseAddr("192.0.2.1")}
+	stays := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Ends: []End{{box, netip.MustParseAddr("192.0.2.1")}}}
 	goes := stays
-	goes.Box = netip.MustParseAddr("192.0.2.51")
+	goes.Ends = []End{{netip.MustParseAddr("192.0.2.51"), netip.MustParseAddr("192.0.2.1")}, ends6[0]}
 	ensure(t, stays)
 	ensure(t, goes)
 	swept, err := Sweep([]Way{stays})
-	want(t, "Sweep", fmt.Sprint(swept, err), "[removed the route to 192.0.2.51 by lan-eth0, where no box is] <nil>")
+	want(t, "Sweep", fmt.Sprint(swept, err), "[removed the route to 192.0.2.51 by lan-eth0, where no box is "+
+		"removed the route to 2001:db8:7::50 by lan-eth0, where no box is] <nil>")
 	if drift, err := stays.Drift(); err != nil || len(drift) > 0 {
 		t.Errorf("the box that stays: %q, %v", drift, err)
 	}
@@ -180,17 +199,20 @@ func TestParent(t *testing.T) {
 		return
 	}
 	aLAN(t)
-	nstest.Shell(t, "ip addr add 198.51.100.1/24 dev eth0; ip route add default via 192.0.2.254; ip link add br0 type bridge; ip link add p0 type veth; ip link set p0 master br0")
+	nstest.Shell(t, "ip addr add 198.51.100.1/24 dev eth0; ip route add default via 192.0.2.254; "+
+		"ip route add default via 2001:db8:7::fe; ip route add 2001:db8:8::/64 dev eth0; ip link add br0 type bridge; ip link add p0 type veth; ip link set p0 master br0")
 	p, err := LookParent("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for addr, lends := range map[string]bool{"192.0.2.50": true, "198.51.100.7": true, "203.0.113.1": false, "192.0.2.1": false, "192.0.2.254": false} {
+	for addr, lends := range map[string]bool{"192.0.2.50": true, "198.51.100.7": true, "203.0.113.1": false, "192.0.2.1": false, "192.0.2.254": false,
+		"2001:db8:7::50": true, "2001:db8:7::1": false, "2001:db8:7::fe": false, "2001:db8:8::50": true, "2001:db8:9::50": false, "fe80::50": false} {
 		if got := p.Lends(netip.MustParseAddr(addr)); got != lends {
 			t.Errorf("Lends(%s) = %v", addr, got)
 		}
 	}
-	for addr, host := range map[string]string{"192.0.2.50": "192.0.2.1", "198.51.100.7": "198.51.100.1", "203.0.113.1": "192.0.2.1"} {
+	for addr, host := range map[string]string{"192.0.2.50": "192.0.2.1", "198.51.100.7": "198.51.100.1", "203.0.113.1": "192.0.2.1",
+		"2001:db8:7::50": "2001:db8:7::1", "2001:db8:9::50": "2001:db8:7::1"} {
 		if got := p.Host(netip.MustParseAddr(addr)); got.String() != host {
 			t.Errorf("Host(%s) = %v", addr, got)
 		}
@@ -227,6 +249,54 @@ func neighbour(t *testing.T) (pid int) {
 		return err == nil && fmt.Sprint(got) == "[192.0.2.2/24]"
 	})
 	return pid
+}
+
+// A box on the LAN and the host reach each other by IPv6, from each address of the host, where the box knows the host: without,
+// nobody answers the box. What the box knows is right again when the host has other addresses.
+func TestKnown(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	aLAN(t)
+	way := Way{Parent: "eth0", MAC: "02:00:00:00:00:03", Ends: ends6}
+	ensure(t, way)
+	nstest.Shell(t, `ip netns add box; ip addr add 2001:db8:7::2/64 dev eth0 nodad
+ip link add link eth0 name lan0 address 02:00:00:00:00:04 netns box type macvlan mode bridge
+ip netns exec box sysctl -qw net.ipv6.conf.lan0.accept_dad=0
+ip -n box addr add 2001:db8:7::50/64 dev lan0; ip -n box link set lan0 up`)
+	pid, _ := nstest.Sleeper(t, "ip", "netns", "exec", "box", "sleep", "60")
+	nstest.WaitFor(t, func() bool {
+		got, err := Inside(pid, "lan0")
+		return err == nil && fmt.Sprint(got) == "[2001:db8:7::50/64]"
+	})
+	asks := func(from, to string, seconds int) string { // where nobody listens, a refusal comes from there
+		return nstest.Shell(t, fmt.Sprintf("%s timeout %d bash -c 'echo > /dev/tcp/%s/9' 2>&1 | grep -o refused | sort -u", from, seconds, to))
+	}
+	want(t, "the host to a box that does not know", asks("", "2001:db8:7::50", 1), "")
+	known := Known{Device: "lan0", MAC: way.MAC, Hosts: []netip.Addr{ends6[0].Host, netip.MustParseAddr("2001:db8:7::2")}}
+	inBox := func(do func(h *netlink.Handle) ([]string, error)) string {
+		lines, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]string, error) { return do(h) })
+		return fmt.Sprint(strings.Join(lines, "; "), err)
+	}
+	ensured := func(h *netlink.Handle) ([]string, error) { return nil, known.Ensure(h) }
+	reached := func(when string) {
+		t.Helper()
+		want(t, when, inBox(known.Drift), "<nil>")
+		for _, host := range known.Hosts {
+			want(t, when+", the box to "+host.String(), asks("ip netns exec box", host.String(), 10), "refused")
+		}
+		want(t, when+", the host to the box", asks("", "2001:db8:7::50", 10), "refused")
+	}
+	want(t, "before", inBox(known.Drift), "the box does not know the MAC 02:00:00:00:00:03 of the host's 2001:db8:7::1; "+
+		"the box does not know the MAC 02:00:00:00:00:03 of the host's 2001:db8:7::2<nil>")
+	want(t, "Ensure", inBox(ensured), "<nil>")
+	reached("after Ensure")
+	nstest.Shell(t, "ip -n box neigh flush dev lan0 nud permanent; "+strings.Join(known.Commands(fmt.Sprint(pid)), "; "))
+	reached("after the commands")
+	known.Hosts = known.Hosts[:1]
+	want(t, "of an address less", inBox(known.Drift), "the box takes 2001:db8:7::2 for the host's<nil>")
+	want(t, "Ensure again", inBox(ensured), "<nil>")
+	reached("of an address less")
 }
 
 // Inside finds the addresses of a device in another network, and none of a device that is not there.

@@ -20,13 +20,18 @@ import (
 )
 
 // Way leads packets of the host to a box on the LAN of a device: a macvlan device of the host, which all boxes on the LAN
-// share, and a route to the box alone.
+// share, and a route to each address of the box alone.
 type Way struct {
-	Parent string     // device of the host on the LAN
-	MAC    string     // of the macvlan device, always the same: boxes remember the MAC; "": any
-	Box    netip.Addr // address of the box
-	Host   netip.Addr // address of the host on the LAN, from which the host speaks to the box; zero: any
+	Parent string // device of the host on the LAN
+	MAC    string // of the macvlan device, always the same: boxes remember the MAC; "": any
+	Ends   []End
 }
+
+// End is an address of the box, and that of the host on the LAN from which the host speaks to the box; zero: any.
+type End struct{ Box, Host netip.Addr }
+
+// to is the destination of the route.
+func (e End) to() netip.Prefix { return netip.PrefixFrom(e.Box, e.Box.BitLen()) }
 
 // prefix begins the names of the macvlan devices of the host.
 const prefix = "lan-"
@@ -41,12 +46,18 @@ func (w Way) Device() string {
 }
 
 // settings are those of the macvlan device. With arp_filter, the device answers for the host's addresses to boxes alone:
-// the LAN has its answers from the parent. Without IPv6 the host believes no router by way of the device.
+// the LAN has its answers from the parent. The host believes no router by way of the device, which has IPv6 where the parent
+// has, and at once: its link-local address follows from a MAC that nobody else has.
 func (w Way) settings() [][2]string {
-	return [][2]string{
-		{"/proc/sys/net/ipv4/conf/" + w.Device() + "/arp_filter", "1"},
-		{"/proc/sys/net/ipv6/conf/" + w.Device() + "/disable_ipv6", "1"},
+	six := "/proc/sys/net/ipv6/conf/"
+	list := [][2]string{{"/proc/sys/net/ipv4/conf/" + w.Device() + "/arp_filter", "1"}}
+	if off, err := os.ReadFile(six + w.Parent + "/disable_ipv6"); err != nil || strings.TrimSpace(string(off)) != "0" {
+		return append(list, [2]string{six + w.Device() + "/disable_ipv6", "1"})
 	}
+	for _, s := range [][2]string{{"accept_ra", "0"}, {"accept_dad", "0"}, {"disable_ipv6", "0"}} {
+		list = append(list, [2]string{six + w.Device() + "/" + s[0], s[1]})
+	}
+	return list
 }
 
 // Commands returns what a person would type on a clean host. The first line does nothing where another box has the
@@ -60,10 +71,10 @@ func (w Way) Commands() []string {
 		lines = append(lines, fmt.Sprintf("[ ! -e %s ] || echo %s > %[1]s", s[0], s[1]))
 	}
 	lines = append(lines, fmt.Sprintf("ip link set %s up", dev))
-	if !w.Box.IsValid() {
-		return lines
+	for _, e := range w.Ends {
+		lines = append(lines, fmt.Sprintf("ip route replace %s dev %s%s", e.to(), dev, rules.WordsIf(e.Host.IsValid(), " src %s", e.Host)))
 	}
-	return append(lines, fmt.Sprintf("ip route replace %s/32 dev %s%s", w.Box, dev, rules.WordsIf(w.Host.IsValid(), " src %s", w.Host)))
+	return lines
 }
 
 // UndoCommands returns what a person would type to take the way back; with the last box on the LAN, the device too.
@@ -71,10 +82,11 @@ func (w Way) UndoCommands(last bool) []string {
 	if last {
 		return []string{"ip link del " + w.Device()}
 	}
-	if !w.Box.IsValid() {
-		return nil
+	var lines []string
+	for _, e := range w.Ends {
+		lines = append(lines, fmt.Sprintf("ip route del %s dev %s", e.to(), w.Device()))
 	}
-	return []string{fmt.Sprintf("ip route del %s/32 dev %s", w.Box, w.Device())}
+	return lines
 }
 
 // Drift returns a line for each thing out of place. It never writes.
@@ -96,9 +108,11 @@ func (w Way) Drift() ([]string, error) {
 			drift = append(drift, fmt.Sprintf("%s is not %s", s[0], s[1]))
 		}
 	}
-	routed, err := w.routed(h, link)
-	if err == nil && !routed {
-		drift = append(drift, fmt.Sprintf("the host's route to %s by %s is missing", w.Box, w.Device()))
+	routes, err := routesBy(h, link)
+	for _, e := range w.Ends {
+		if err == nil && !slices.ContainsFunc(routes, e.leads) {
+			drift = append(drift, fmt.Sprintf("the host's route to %s by %s is missing", e.Box, w.Device()))
+		}
 	}
 	return drift, err
 }
@@ -121,20 +135,22 @@ func (w Way) link(h *netlink.Handle) (netlink.Link, error) {
 	return link, nil
 }
 
-// routed reports whether the route to the box is there. A way without a box has no route.
-func (w Way) routed(h *netlink.Handle, link netlink.Link) (bool, error) {
-	routes, err := routesBy(h, link)
-	return !w.Box.IsValid() || slices.ContainsFunc(routes, func(r netlink.Route) bool {
-		return dump.PrefixOf(r.Dst) == netip.PrefixFrom(w.Box, 32) && dump.AddrOf(r.Src) == w.Host
-	}), err
+// leads reports whether a route is that to the end.
+func (e End) leads(r netlink.Route) bool {
+	return dump.PrefixOf(r.Dst) == e.to() && dump.AddrOf(r.Src) == e.Host
 }
 
+// routesBy returns the routes to single addresses by a link.
 func routesBy(h *netlink.Handle, link netlink.Link) ([]netlink.Route, error) {
-	routes, err := dump.Routes(h, netlink.FAMILY_V4, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
-	if err != nil {
-		return nil, fmt.Errorf("reading the routes by %s: %w", link.Attrs().Name, err)
+	var found []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dump.Routes(h, family, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+		if err != nil {
+			return nil, fmt.Errorf("reading the routes by %s: %w", link.Attrs().Name, err)
+		}
+		found = append(found, slices.DeleteFunc(routes, func(r netlink.Route) bool { return !dump.PrefixOf(r.Dst).IsSingleIP() })...)
 	}
-	return routes, nil
+	return found, nil
 }
 
 // Ensure puts the way in place, whatever part of the way is there.
@@ -155,13 +171,11 @@ func (w Way) Ensure() error {
 	if err := errors.Join(h.LinkSetAlias(link, alias), h.LinkSetUp(link)); err != nil {
 		return fmt.Errorf("setting %s up: %w", w.Device(), err)
 	}
-	if !w.Box.IsValid() {
-		return nil
-	}
-	to := net.IPNet{IP: w.Box.AsSlice(), Mask: net.CIDRMask(32, 32)}
-	err = h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &to, Src: w.Host.AsSlice(), Scope: netlink.SCOPE_LINK})
-	if err != nil {
-		return fmt.Errorf("leading the host to %s by %s: %w", w.Box, w.Device(), err)
+	for _, e := range w.Ends {
+		err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dump.IPNet(e.to()), Src: e.Host.AsSlice(), Scope: netlink.SCOPE_LINK})
+		if err != nil {
+			return fmt.Errorf("leading the host to %s by %s: %w", e.Box, w.Device(), err)
+		}
 	}
 	return nil
 }
@@ -185,17 +199,18 @@ func (w Way) make(h *netlink.Handle) (netlink.Link, error) {
 // IsWay reports whether a link is the device of a way.
 func IsWay(link netlink.Link) bool { return link.Type() == "macvlan" && link.Attrs().Alias == alias }
 
-// Leave takes away the route to the box, which has another address now. A way without a box has none.
+// Leave takes away the routes to addresses that the box has no longer.
 func (w Way) Leave() error {
 	h := dump.OfHost()
 	link, err := w.link(h)
-	if err != nil || link == nil || !w.Box.IsValid() {
+	if err != nil || link == nil {
 		return err
 	}
-	to := net.IPNet{IP: w.Box.AsSlice(), Mask: net.CIDRMask(32, 32)}
-	err = h.RouteDel(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &to, Scope: netlink.SCOPE_LINK})
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("deleting the route to %s: %w", w.Box, err)
+	for _, e := range w.Ends {
+		err := h.RouteDel(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dump.IPNet(e.to()), Scope: netlink.SCOPE_LINK})
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("deleting the route to %s: %w", e.Box, err)
+		}
 	}
 	return nil
 }
@@ -218,6 +233,11 @@ func Devices() []string {
 		}
 	}
 	return devices
+}
+
+// Has reports whether the way leads to an address.
+func (w Way) Has(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.Ends, func(e End) bool { return e.Box == addr })
 }
 
 // Sweep takes away the devices of ways, and their routes, that no way among needed has, and returns a line for each.
@@ -249,7 +269,7 @@ func sweep(name string, needed []Way) ([]string, error) {
 	var swept []string
 	for _, r := range routes {
 		to := dump.PrefixOf(r.Dst)
-		if slices.ContainsFunc(needed, func(w Way) bool { return w.Box == to.Addr() }) {
+		if slices.ContainsFunc(needed, func(w Way) bool { return w.Has(to.Addr()) }) {
 			continue
 		}
 		if err := h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {

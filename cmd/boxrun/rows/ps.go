@@ -18,7 +18,7 @@ import (
 func Ps(boxes []launcher.Status, now time.Time) [][]string {
 	rows := [][]string{{"NAME", "STATE", "ENABLED", "ADDRESS", "PORTS", "UP", "MEM", "IMAGE"}}
 	for _, b := range boxes {
-		rows = append(rows, []string{b.Name, shownState(b), yesNo(b.Enabled), addresses(b.Address, b.Second),
+		rows = append(rows, []string{b.Name, shownState(b), yesNo(b.Enabled), addresses(append([]string{b.Address, b.Second}, b.LAN6[:min(len(b.LAN6), 1)]...)...),
 			cmp.Or(shownPorts(b.Ports), "-"), uptime(b, now), shownMemory(b.Usage), shownImage(b) + remarks(b, now)})
 	}
 	return rows

@@ -30,7 +30,7 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, [][]string{
 		{"systemd:", cmp.Or(d.Systemd, "-")},
 		{"failed:", cmp.Or(strings.Join(d.Failed, ", "), "-")},
-		{"address:", addresses(d.Address, d.Address6, d.Second)},
+		{"address:", addresses(append([]string{d.Address, d.Address6, d.Second}, d.LAN6...)...)},
 		{"image:", d.Image + imageNow(d)},
 		{"profile:", d.Profile + changed(d)},
 		{"enabled:", yesNo(d.Enabled) + atBoot(d)},
