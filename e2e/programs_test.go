@@ -17,7 +17,7 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 4, 52, 4},
+		{"first up", []string{"boxrun", "up", "counted"}, 2, 52, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 2, 22, 2},
 		{"once more", []string{"boxrun", "up", "counted"}, 0, 22, 2},
 		{"ps", []string{"boxrun", "ps"}, 0, 14, 1},

@@ -2,6 +2,9 @@ package netsetup
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +55,64 @@ func testKeptRules(t *testing.T, h *testHost) {
 	if !rules.Translating("iptables") {
 		t.Error("a rule of others in table nat is not seen")
 	}
+}
+
+func TestRulesOfNobody(t *testing.T) { onBackend(t, "nft", testRulesOfNobody) }
+
+// Where nobody has a rule, the rules are read without a program, policies too; with the first chain or rule of somebody's the
+// save of iptables is asked. What comes of it is what the save prints.
+func testRulesOfNobody(t *testing.T, _ *testHost) {
+	saves, err := exec.LookPath("ip6tables-save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counting := t.TempDir() // the save leaves a mark there
+	script := "#!/bin/sh\ntouch " + counting + "/asked\nexec " + saves + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(counting, "ip6tables-save"), []byte(script), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", counting+":"+os.Getenv("PATH"))
+	for _, c := range []struct {
+		by    string
+		asked bool
+	}{
+		{"true", false},
+		{"ip6tables -w -A FORWARD -j DROP; ip6tables -w -t nat -A PREROUTING -j RETURN", true},
+		{"ip6tables -w -D FORWARD 1; ip6tables -w -t nat -F", false},
+		{"ip6tables -w -P FORWARD DROP", false},
+		{"ip6tables -w -N STRANGER", true},
+		{"ip6tables -w -X STRANGER; nft add table ip6 site; nft 'add chain ip6 site c { type filter hook input priority 0; }; add rule ip6 site c drop'", false},
+		{"iptables -w -A FORWARD -j DROP", false},
+	} {
+		nstest.Shell(t, c.by)
+		kept := rules.Kept{}
+		if err := kept.Read("ip6tables"); err != nil {
+			t.Errorf("%s: %v", c.by, err)
+		}
+		if _, err := os.Stat(filepath.Join(counting, "asked")); (err == nil) != c.asked {
+			t.Errorf("%s: the save was asked: %v, want %v", c.by, err == nil, c.asked)
+		}
+		read, err := rules.Save("ip6tables")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := asText(kept.Tables())+policies(kept.Tables()), asText(read)+policies(read); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.by, got, want)
+		}
+		nstest.Run(t, "rm", "-f", filepath.Join(counting, "asked"))
+	}
+}
+
+// policies lists the chains with their policies.
+func policies(tables rules.Tables) string {
+	var lines []string
+	for _, t := range tables {
+		for _, c := range t.Chains {
+			lines = append(lines, "\n"+t.Name+" "+c.Name+" "+c.Policy)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
 
 // asText lists tables by name, without the built-in chains that hold nothing: a kept table may lack those.

@@ -40,7 +40,7 @@ func (k *Kept) Hold() bool {
 }
 
 // Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". No program is started where the Memory has
-// the rules. Of two changes at once the number before the reading is the safe one, and a text goes to the Memory only
+// the rules, nor where the kernel has none. Of two changes at once the number before the reading is the safe one, and a text goes to the Memory only
 // with the same number before and after.
 func (k *Kept) Read(program string) (err error) {
 	*k = Kept{Memory: k.Memory, tool: program}
@@ -48,6 +48,10 @@ func (k *Kept) Read(program string) (err error) {
 	k.numbered = err == nil
 	if k.numbered {
 		if said := k.Memory.recall(program, k.generation); said != "" {
+			k.tables, err = Parse(program, said)
+			return err
+		}
+		if said, bare := unruled(program); bare {
 			k.tables, err = Parse(program, said)
 			return err
 		}
