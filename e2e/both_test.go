@@ -45,7 +45,7 @@ func (h host) beyond() (far func(url string) string) {
 
 // asks is the command that prints the code of HTTP, "000" for no answer.
 func asks(url string) []string {
-	return []string{"curl", "-gs", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", url}
+	return []string{"curl", "-gsS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", url}
 }
 
 func code(cmd *exec.Cmd) string {
