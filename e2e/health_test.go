@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,7 @@ func TestABoxIsLookedAt(t *testing.T) {
 	if want := "boxrun: web: is unhealthy: unit nginx.service is inactive (dead)\nboxrun: web: is healthy\n"; got != want {
 		t.Errorf("the journal has\n%s\nwant\n%s", got, want)
 	}
+	h.nothingRuns()
 	h.looksFromOutside()
 	h.looksAtOnce()
 	h.looksThatHang()
@@ -113,6 +115,25 @@ func TestABoxIsLookedAt(t *testing.T) {
 		t.Errorf("down left units: %s", got)
 	}
 	h.same(before, stays()...)
+}
+
+// nothingRuns wants no process of boxrun between two looks. With BOXRUN_SOAK=1 it wants looks by hand to take the promised time.
+func (h host) nothingRuns() {
+	h.t.Helper()
+	if said := eventually(20*time.Second, func() string { return h.run("pgrep", "-a", "-x", "boxrun").Stdout }); said != "" {
+		h.t.Errorf("of boxrun there runs\n%s", said)
+	}
+	if !soak() {
+		return
+	}
+	for line, most := range map[string]float64{"boxrun status --check web": 0.03, "boxrun doctor": 0.6} {
+		quickest := h.sh("TIMEFORMAT=%R; for i in $(seq 20); do { time " + line + " > /dev/null 2>&1; } 2>&1; done | sort -n | head -n 1 | tr -d '\n'")
+		took, err := strconv.ParseFloat(quickest, 64)
+		h.t.Logf("%s took %v s", line, took)
+		if err != nil || took > most {
+			h.t.Errorf("%s took %q s at best, want at most %v: %v", line, quickest, most, err)
+		}
+	}
 }
 
 // looksFromOutside asks as nobody, who may not enter the box, and while others work on the box.

@@ -99,7 +99,7 @@ func TestManyBoxesSideBySide(t *testing.T) {
 	h.must("boxrun", "down", "--all")
 	h.same(before, stays()...)
 	t.Logf("%d boxes in a row %v, side by side %v", n, inARow, atOnce)
-	if atOnce > inARow {
+	if atOnce > inARow || soak() && atOnce > inARow*6/10 {
 		t.Errorf("side by side %d boxes take %v, in a row %v", n, atOnce, inARow)
 	}
 }
