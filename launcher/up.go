@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/journal"
 	"boxrun/launcher/lan"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/machine"
@@ -198,9 +199,24 @@ func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {
 		err = &fault.Problem{Kind: guest.ErrPoweredOff, Text: b.Name + ": the box was powered off from inside before it was ready"}
 	}
 	if err != nil && !Stays(err) { // the box died, or a person gave up
+		if errors.Is(err, fault.ErrNotStarted) {
+			u.tellLastWords(ctx, b)
+		}
 		return up, u.rollback(ctx, b, err)
 	}
 	return up, err
+}
+
+// tellLastWords notes what a box said before it died in its start: its journal may go with it.
+func (u *upRun) tellLastWords(ctx context.Context, b *box.Box) {
+	const lines = 10
+	words := journal.LastWords(ctx, u.Store, b, lines)
+	if len(words) > 0 {
+		u.Notef("%s: died with these words in its journal:", b.Name)
+	}
+	for _, line := range words {
+		u.Notef("    %s", line)
+	}
 }
 
 // awaitInit waits until the box's first process, boxrun itself, has confined the box and is the image's init. An init that

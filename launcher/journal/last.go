@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,8 @@ import (
 	"boxrun/launcher/enter"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 	"boxrun/profiles"
 )
 
@@ -150,6 +153,30 @@ func showLast(ctx context.Context, dir *os.File, o Query, out, errOut io.Writer)
 	}
 	return 0, nil
 }
+
+// LastWords returns the last lines of the journal that a dead box left, fit to print; none without such a journal. Where the
+// journal cannot be read, LastWords returns the reason as the only line.
+func LastWords(ctx context.Context, s *box.Store, b *box.Box, lines int) []string {
+	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
+	defer cancel()
+	dir, err := lastJournal(s, b.Profile)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	if dir == nil {
+		return nil
+	}
+	defer dir.Close()
+	var out say.Head
+	if _, err := showLast(ctx, dir, Query{Lines: &lines, Output: "cat"}, &out, &out); err != nil {
+		return []string{err.Error()}
+	}
+	said := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	return list.Map(said[max(0, len(said)-lines):], say.Plain)
+}
+
+// lastTimeout limits the reading of last words: a failed start is told without them, too.
+const lastTimeout = 5 * time.Second
 
 // existing returns the number of existing lines to show: nil for all.
 func (o Query) existing() *int {
