@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,10 +64,10 @@ func (a *app) isBox(arg string) bool {
 	return !errors.Is(err, fs.ErrNotExist) || a.search.Knows(name)
 }
 
-// profileOf is habits.Known.
+// profileOf is habits.Known. Another path than that of a profile is of an image.
 func (a *app) profileOf(name string) (file string, known bool) {
 	ref, _ := a.search.Find(name) // the box may have lost its profile
-	return ref.File, a.isBox(name)
+	return ref.File, (filepath.Base(name) == name || filepath.Ext(name) == ".toml") && a.isBox(name)
 }
 
 // exec runs e in the box of arg. The exit code of the command becomes that of boxrun, as a codeError. An execError says

@@ -94,6 +94,7 @@ func TestForms(t *testing.T) {
 		"validate shop":                            `"boxrun profile check shop" says what is wrong in a profile`,
 		"is-active shop":                           `"boxrun status --check shop" tells by its exit code whether a box is well`,
 		"is-enabled shop":                          `"boxrun status shop" tells behind "enabled:"`,
+		"network reload shop":                      `"boxrun repair" puts back what boxes lost of their networks, and "boxrun status shop" says what is out of place`,
 		"events":                                   "",
 		"run -u":                                   "",
 		"journalctl -M":                            "",

@@ -24,6 +24,9 @@ func MeantVerb(cmd *cobra.Command, word string) string {
 	if instead := foreignVerbs()[word]; strings.Contains(instead, `"`+cmd.CommandPath()+" ") {
 		return ": " + instead // as of "edit" behind a verb with verbs of its own
 	}
+	if instead := foreignVerbs()[cmd.Name()+"-"+word]; instead != "" {
+		return ": " + instead
+	}
 	return ""
 }
 
