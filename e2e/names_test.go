@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"boxrun/e2e/testhost"
 )
 
 // sees gives the IPv4 address by which a box knows a name, "" where it knows none: as its programs do, by the C library, but
@@ -346,4 +348,36 @@ echo spoilt > /run/systemd/resolve/stub-resolv.conf; true`
 			}
 		})
 	}
+}
+
+// A box with IPv4 alone on a host whose name servers are of IPv6 asks none of them; up, status and doctor say which servers
+// the host has and what to do. A box with IPv6 beside that one asks the servers, as do boxes that the host has not yet; and a
+// host without IPv6 says the same of servers that the profile names.
+func TestNameServersOfAnotherFamily(t *testing.T) {
+	h := newHost(t)
+	h.sh("printf 'nameserver 2001:db8::53\nnameserver fe80::1%%eth0\n' > /etc/resolv.conf")
+	h.profile("four", "image = \"/srv/web\"\n[network]\nbridge = \"four0\"\nsubnet = \"10.44.0.0/24\"\nsubnet6 = \"\"\n")
+	said := func(when string, r testhost.Result, want bool, words ...string) {
+		t.Helper()
+		if containsAll(r.Stdout+r.Stderr, words) != want {
+			t.Errorf("%s: %v\nwant %q said: %v", when, r, words, want)
+		}
+	}
+	lack := []string{"the host's name servers are of IPv6, 2001:db8::53, and the box has IPv4 alone"}
+	said("doctor without boxes", h.run("boxrun", "doctor", "-v"), true, "2001:db8::53 from /etc/resolv.conf")
+	said("up four", h.run("boxrun", "up", "four"), true, append(lack, "network.dns")...)
+	said("status four", h.run("boxrun", "status", "four"), true, lack...)
+	said("doctor four", h.run("boxrun", "doctor", "four"), true, append(lack, "boxes with IPv4 alone")...)
+	said("up web", h.run("boxrun", "up", "web"), false, "name servers")
+	said("status web", h.run("boxrun", "status", "web"), false, "name servers")
+	if got := h.must("boxrun", "exec", "web", "--", "cat", "/etc/resolv.conf"); got != "# Written by boxrun.\nnameserver 2001:db8::53\n" {
+		t.Errorf("web has\n%s\nwant the host's server", got)
+	}
+	h.must("boxrun", "down", "--all")
+
+	h.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1; echo nameserver 192.0.2.2 > /etc/resolv.conf")
+	h.profile("named", "image = \"/srv/web\"\nnetwork.dns = [\"2001:db8::53\"]\n")
+	lack = []string{"the servers of network.dns are of IPv6, and the box has IPv4 alone on this host"}
+	said("up named", h.run("boxrun", "up", "named"), true, lack...)
+	said("status named", h.run("boxrun", "status", "named"), true, lack...)
 }

@@ -95,9 +95,8 @@ func (l *Launcher) warnOfProfile(b *box.Box, f facts) {
 	if larger := storage.KeptLarger(b.Profile); larger != "" {
 		l.Notef("%s: warning: %s", b.Name, larger)
 	}
-	if f.resolvers.Unknown {
-		l.Notef("%s: warning: the host's name servers are unknown, names will not resolve in the box; "+
-			"hint: set network.dns", b.Name)
+	if lack := f.resolvers.Lack; lack != "" {
+		l.Notef("%s: warning: %s, names will not resolve in the box; hint: %s", b.Name, lack, conf.LackHint)
 	}
 }
 

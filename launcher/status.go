@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/build"
+	"boxrun/launcher/conf"
 	"boxrun/launcher/health"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -60,6 +61,8 @@ type Detail struct {
 	Offload []string `json:"offload"` // why checksums of a running box's packets are not left to devices; none where they are
 
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
+
+	Nameless string `json:"nameless"` // why names of others do not resolve in a running box; "" where the box has a name server
 
 	AllowFrom []string `json:"allow_from"` // networks that may reach the ports; empty: anyone who can route to them
 
@@ -251,8 +254,9 @@ func lookAround(l *Launcher, b *box.Box, d *Detail) error {
 		return err
 	}
 	off, err := network.Offload(k, b)
-	d.Contested, d.Offload = NonNil(contested), NonNil(off)
-	return err
+	servers, serversErr := conf.LookResolvers(b.Profile)
+	d.Contested, d.Offload, d.Nameless = NonNil(contested), NonNil(off), servers.Lack
+	return cmp.Or(err, serversErr)
 }
 
 // fileAtBoot returns the file of the profile started at boot as the named box; "" if there is none, or the file is

@@ -146,7 +146,7 @@ func TestResolvers(t *testing.T) {
 	}
 	testkit.WantText(t, r.resolvConf(), "# Written by boxrun.\n# No name server is known.\n")
 	testkit.WantText(t, r.resolvedConf(), "# Written by boxrun.\n[Resolve]\nDNS=\nFallbackDNS=\n")
-	if r.Unknown {
+	if r.Lack != "" {
 		t.Error("a box without a network is warned of")
 	}
 }

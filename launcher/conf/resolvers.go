@@ -5,10 +5,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
+	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 	"boxrun/netsetup/resolvers"
 	"boxrun/profiles"
 )
@@ -19,8 +22,11 @@ type Resolvers struct {
 	Search  []string
 	Options []string
 	File    string // a complete resolv.conf with more settings; "": Servers and Search are all
-	Unknown bool   // the host has no server for the box: a reason to warn, as the box may not need names
+	Lack    string // why the box has no server that it can ask; "" for none. It is no error, as the box may not need names
 }
+
+// LackHint says what to do about a Lack.
+const LackHint = "set network.dns to servers that the box can reach"
 
 // LookResolvers chooses name servers: the profile's; in host mode the servers of the host's resolv.conf, even
 // 127.0.0.53; on a bridge the host's upstream servers.
@@ -28,7 +34,7 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	n := p.Network
 	switch {
 	case len(n.DNS) > 0:
-		return Resolvers{Servers: n.DNS, Search: n.Search, Options: n.DNSOptions}, nil
+		return Resolvers{Servers: n.DNS, Search: n.Search, Options: n.DNSOptions, Lack: lackOf(n)}, nil
 	case n.Mode == profiles.NoneMode:
 		return Resolvers{}, nil
 	case n.Mode == profiles.HostMode:
@@ -42,7 +48,23 @@ func LookResolvers(p profiles.Profile) (Resolvers, error) {
 	if len(n.DNSOptions) > 0 {
 		host.Options = n.DNSOptions
 	}
-	return Resolvers{Servers: host.Servers, Search: host.Search, Options: host.Options, Unknown: err == nil && len(host.Servers) == 0}, err
+	r := Resolvers{Servers: host.Servers, Search: host.Search, Options: host.Options}
+	switch {
+	case err != nil || len(host.Servers) > 0:
+	case len(host.Others) > 0:
+		r.Lack = fmt.Sprintf("the host's name servers are of IPv6, %s, and the box has IPv4 alone", say.Listed(list.Map(host.Others, netip.Addr.String), 3))
+	default:
+		r.Lack = "the host's name servers are unknown"
+	}
+	return r, err
+}
+
+// lackOf returns the Lack where network.dns names servers of IPv6 alone, and the box has no IPv6 on this host.
+func lackOf(n profiles.Network) string {
+	if n.Mode != profiles.BridgeMode || slices.ContainsFunc(n.DNS, netip.Addr.Is4) || box.HasIPv6(n) {
+		return ""
+	}
+	return "the servers of network.dns are of IPv6, and the box has IPv4 alone on this host"
 }
 
 // ofHostMode returns the configuration of a box in the host's network: that of the host's resolv.conf, in which the

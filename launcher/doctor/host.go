@@ -302,7 +302,7 @@ func size(n uint64) string {
 // resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers
 // behind the stub must be known.
 func (h hostLooks) resolver(context.Context) Check {
-	r, err := resolvers.OfHost(slices.ContainsFunc(h.boxes, func(b *box.Box) bool { return b.Addr6().IsValid() }))
+	r, err := resolvers.OfHost(h.six())
 	if err != nil {
 		return broken(err)
 	}
@@ -312,12 +312,22 @@ func (h hostLooks) resolver(context.Context) Check {
 	switch {
 	case len(r.Servers) == 0 && stub:
 		return warn(why, "set network.dns in the profiles, e.g. dns = [\"192.0.2.53\"]", "/etc/resolv.conf names a stub, and the servers behind it are unknown")
+	case len(r.Others) > 0:
+		return warn("names do not resolve in boxes with IPv4 alone", "set network.dns in the profiles", "the host's name servers are of IPv6: %s", addrsText(r.Others))
 	case len(r.Servers) == 0:
 		return warn("names do not resolve in boxes", "set network.dns in the profiles", "the host has no name servers that a box can reach")
 	case stub:
 		return pass("/etc/resolv.conf names a stub; boxes get the servers behind it from %s: %s", r.Source, addrsText(r.Servers))
 	}
 	return pass("%s from %s", addrsText(r.Servers), r.Source)
+}
+
+// six reports whether a box has IPv6, or, without boxes, whether a box of no special profile would.
+func (h hostLooks) six() bool {
+	if len(h.boxes) == 0 {
+		return box.HasIPv6(profiles.Default().Network)
+	}
+	return slices.ContainsFunc(h.boxes, func(b *box.Box) bool { return b.Addr6().IsValid() })
 }
 
 // addrsText lists at most four addresses.

@@ -17,6 +17,8 @@ type List struct {
 	Search  []string // domains
 	Options []string // of resolv.conf(5), such as ndots:2
 	Source  string   // the file the servers were found in; empty where there are none
+
+	Others []netip.Addr // without Servers: servers of IPv6 that a box with IPv4 alone cannot ask
 }
 
 // OfHost returns the name servers of the host's own answers. Where nothing is left, Servers is empty and there is no
@@ -43,6 +45,7 @@ func Files() []string {
 // below reads the files below root.
 func below(root string, six bool) (List, error) {
 	var search, options []string
+	var others []netip.Addr
 	for i, file := range Files() {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -58,6 +61,9 @@ func below(root string, six bool) (List, error) {
 		if i == 0 { // the options of the host's own answers
 			options = r.Options
 		}
+		for _, a := range slices.DeleteFunc(slices.Clone(r.Servers), unreachable(true)) {
+			others = appendServer(others, []string{a.String()})
+		}
 		if r.Servers = slices.DeleteFunc(r.Servers, unreachable(six)); len(r.Servers) > 0 {
 			if i > 0 {
 				options = untrusted(options)
@@ -65,7 +71,7 @@ func below(root string, six bool) (List, error) {
 			return List{Servers: r.Servers, Search: search, Options: options, Source: file}, nil
 		}
 	}
-	return List{Search: search, Options: untrusted(options)}, nil
+	return List{Search: search, Options: untrusted(options), Others: others}, nil
 }
 
 // untrusted drops the option that trusts a local stub to have checked signatures: the servers behind the stub may not

@@ -50,6 +50,8 @@ func TestOfHost(t *testing.T) {
 			"[169.254.169.254] [google.internal] /etc/resolv.conf"},
 		{"IPv6 cannot be reached by an IPv4 box", map[string]string{"etc/resolv.conf": "nameserver fe80::1%eth0\nnameserver 2001:db8::53\nnameserver 192.0.2.53\n"},
 			"[192.0.2.53] [] /etc/resolv.conf"},
+		{"servers of IPv6 alone", map[string]string{"etc/resolv.conf": "nameserver fe80::1%eth0\nnameserver 2001:db8::53\n", "run/systemd/resolve/resolv.conf": "nameserver 2001:db8::54\nnameserver 2001:db8::53\n"},
+			"[] [] others [2001:db8::53 2001:db8::54]"},
 		{"loopback in IPv6 clothes", map[string]string{"etc/resolv.conf": "nameserver ::ffff:127.0.0.53\nnameserver 0.0.0.0\n"}, "[] [] "},
 		{"local servers only", map[string]string{"etc/resolv.conf": unbound + "search lab.example\n"}, "[] [lab.example] "},
 		{"no nameserver line means this machine", map[string]string{"etc/resolv.conf": "search lab.example\n", "run/systemd/resolve/resolv.conf": resolved},
@@ -63,6 +65,9 @@ func TestOfHost(t *testing.T) {
 			}
 			if len(r.Options) > 0 {
 				r.Source += fmt.Sprint(" ", r.Options)
+			}
+			if len(r.Others) > 0 {
+				r.Source += fmt.Sprint("others ", r.Others)
 			}
 			if got := fmt.Sprint(r.Servers, r.Search, " ", r.Source); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)

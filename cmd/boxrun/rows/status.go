@@ -43,6 +43,9 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	rows = append(rows, labelled("contested:", d.Contested)...)
 	rows = append(rows, labelled("offload:", d.Offload)...)
+	if d.Nameless != "" {
+		rows = append(rows, []string{"names:", d.Nameless})
+	}
 	if len(d.Drift) == 0 && d.State == string(box.Running) {
 		return append(rows, []string{"network:", "in place"})
 	}
