@@ -93,19 +93,35 @@ func TestNetworkManagerLeavesTheBridgeAlone(t *testing.T) {
 	h.sh("ip link add sbr0 up type bridge; ip addr add 10.22.0.1/16 dev sbr0; for i in $(seq 60); do nmcli device | grep 'sbr0.*externally' && exit 0; sleep 0.05; done; nmcli device; exit 1")
 }
 
-// takenApart are the ways other programs take a box off its network. status has to name each with word.
-func takenApart() []struct{ name, script, word string } {
+// takenOff is a way in which another program takes a box off its network. status has to name it with word.
+type takenOff struct{ name, script, word string }
+
+// takenApart are the ways that the watch hears of.
+func takenApart() []takenOff {
 	const veth = "$(ip -br link show master sbr0 | cut -d @ -f 1)"
-	return []struct{ name, script, word string }{
+	return []takenOff{
 		{"the veth taken off the bridge", "ip link set " + veth + " nomaster", "not on bridge sbr0"},
 		{"the veth put on another bridge", "ip link add br9 up type bridge; ip link set " + veth + " master br9", "not on bridge sbr0"},
 		{"the veth down", "ip link del br9; ip link set " + veth + " down", "is down"},
 		{"the bridge down", "ip link set sbr0 down", "sbr0 is down"},
 		{"the bridge without its address", "ip addr flush dev sbr0", "lacks the address 10.22.0.1/16"},
 		{"the bridge with another address", "ip addr flush dev sbr0; ip addr add 198.51.100.7/24 dev sbr0", "lacks the address 10.22.0.1/16"},
+		{"the route to the boxes deleted", "ip route del 10.22.0.0/16 dev sbr0", "lacks the route to 10.22.0.0/16"},
+		{"the route of IPv6 deleted", "ip -6 route del $(ip -6 route show dev sbr0 proto kernel | grep -o '^fd[^ ]*') dev sbr0", "lacks the route to fd"},
+		{"the bridge without ARP", "ip link set sbr0 arp off; ip neigh flush dev sbr0", "arp off"},
+		{"the bridge without IPv6", "sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", "sbr0.disable_ipv6 is 1"},
+		{"the port of the veth disabled", "bridge link set dev " + veth + " state 0", "the state disabled"},
+		{"the port of the veth without floods", "bridge link set dev " + veth + " flood off bcast_flood off", "flood off"},
+		{"the port of the veth locked", "bridge link set dev " + veth + " locked on", "locked on"},
 		{"the bridge deleted", "ip link del sbr0", "bridge sbr0 is missing"},
 		{"the bridge deleted and made by somebody", "ip link del sbr0; ip link add sbr0 up type bridge", "not on bridge sbr0"},
 	}
+}
+
+// neighbour is what somebody writes of the box. The watch hears nothing of neighbours, which change all the time.
+func neighbour() takenOff {
+	return takenOff{"a neighbour written by hand", "ip neigh replace 10.22.0.2 lladdr 02:00:00:00:00:99 dev sbr0 nud permanent",
+		"permanent neighbour 10.22.0.2 at 02:00:00:00:00:99"}
 }
 
 // A box that others took off its network stays up; each verb that mends puts it back.
@@ -116,7 +132,7 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
 	verbs := []string{"boxrun repair", "boxrun up web", "boxrun doctor --fix"}
-	for i, c := range takenApart() {
+	for i, c := range append(takenApart(), neighbour()) {
 		t.Run(c.name, func(t *testing.T) {
 			h := h.in(t)
 			h.sh(c.script)
@@ -139,6 +155,10 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 	if now := boxes(h)[0].PID; now != pid {
 		t.Errorf("the box was started anew: pid %d, then %d", pid, now)
 	}
+	h.sh("ip rule flush")
+	h.told("the host's packets for 10.22.0.2 leave by no device, not by sbr0")
+	h.sh("ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default")
+	h.reaches()
 	h.must("boxrun", "down", "web")
 	h.same(before, stays()...)
 }

@@ -18,6 +18,7 @@ import (
 type Link struct {
 	Addr      netip.Prefix // the global IPv4 address of the interface inside
 	Name      string       // the interface inside
+	MAC       string       // of the interface inside
 	Veth      string       // its other end, on the host: on the bridge, unless somebody took the veth off
 	VethIndex int
 }
@@ -113,7 +114,7 @@ func (l Look) link(ns netns.NsHandle, inside, host *netlink.Handle, eth netlink.
 	if err != nil {
 		return Link{}, fmt.Errorf("finding the other end of %q of process %d: %w", l.Device, l.PID, err)
 	}
-	return Link{Addr: addrs[0], Name: l.Device, Veth: veth.Name, VethIndex: veth.Index}, nil
+	return Link{Addr: addrs[0], Name: l.Device, MAC: eth.Attrs().HardwareAddr.String(), Veth: veth.Name, VethIndex: veth.Index}, nil
 }
 
 // globalAddrs returns the global addresses of a link, IPv4 before IPv6, primary before secondary as the kernel lists

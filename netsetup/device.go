@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/led"
 	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
@@ -123,6 +124,13 @@ func (d *Device) check(k *Kernel) ([]string, error) {
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		drift = append(drift, fmt.Sprintf("bridge %s is down", d.Name))
 	}
+	if len(drift) == 0 {
+		lists, err := k.readLists(v4)
+		if err != nil {
+			return nil, err
+		}
+		drift = led.Faults(link.Attrs(), lists.Routes, d.Address)
+	}
 	if d.Found != nil {
 		return drift, nil
 	}
@@ -162,7 +170,13 @@ func (d *Device) ensure(k *Kernel) error {
 	if err != nil {
 		return fmt.Errorf("adding %s: %w", d.Address, err)
 	}
-	return k.link.LinkSetUp(link)
+	return errors.Join(k.link.LinkSetUp(link), k.lead(link, d.Address))
+}
+
+// lead has the host's packets for the network of an address of a bridge go to the bridge.
+func (k *Kernel) lead(bridge netlink.Link, own netip.Prefix) error {
+	clear(k.lists)
+	return led.Route(k.link, bridge, own)
 }
 
 // make makes the bridge and its alias at once, so the bridge is never nobody's.
@@ -190,6 +204,7 @@ func (d *Device) repairAttrs(k *Kernel, link netlink.Link) error {
 	if a.Alias != d.Alias {
 		errs = append(errs, k.link.LinkSetAlias(link, d.Alias))
 	}
+	errs = append(errs, led.Ask(k.link, link))
 	return errors.Join(errs...)
 }
 

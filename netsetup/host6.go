@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"boxrun/netsetup/led"
 	"boxrun/netsetup/six"
 
 	"github.com/vishvananda/netlink"
@@ -59,7 +60,7 @@ func bridgeSettings6(bridge string) []Sysctl {
 	if forceForwarding() != nil {
 		forward.Key = deviceKey6(bridge, "force_forwarding")
 	}
-	return []Sysctl{{Key: deviceKey6(bridge, "accept_ra"), Value: "0"}, {Key: deviceKey6(bridge, "accept_dad"), Value: "0"}, forward}
+	return []Sysctl{{Key: deviceKey6(bridge, "disable_ipv6"), Value: "0"}, {Key: deviceKey6(bridge, "accept_ra"), Value: "0"}, {Key: deviceKey6(bridge, "accept_dad"), Value: "0"}, forward}
 }
 
 // deviceKey6 returns the key of an IPv6 setting of a device. "all" and "default" are devices here.
@@ -183,7 +184,14 @@ func (a *Address) check(k *Kernel) ([]string, error) {
 			drift = append(drift, fmt.Sprintf("%s lacks the address %s", a.Device, p))
 		}
 	}
-	return drift, nil
+	if len(drift) > 0 {
+		return drift, nil
+	}
+	lists, err := k.readLists(v6)
+	if err != nil {
+		return nil, err
+	}
+	return led.Faults(link.Attrs(), lists.Routes, a.Prefix), nil
 }
 
 // wanted returns the address, and of a bridge of boxrun's the link-local address as well, which the kernel makes with the
@@ -205,7 +213,7 @@ func (a *Address) ensure(k *Kernel) error {
 			return err
 		}
 	}
-	return nil
+	return k.lead(link, a.Prefix)
 }
 
 func (a *Address) undo(k *Kernel) error {

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -54,6 +55,9 @@ func (p *Plug) check(k *Kernel) ([]string, error) {
 	if !veth.Up {
 		drift = append(drift, p.Veth+" is down")
 	}
+	if veth.Odd != "" && p.Bridge != "" {
+		drift = append(drift, fmt.Sprintf("as a port of %s, %s has %s", p.Bridge, p.Veth, veth.Odd))
+	}
 	if !veth.Hairpin {
 		drift = append(drift, fmt.Sprintf("hairpin of %s is off", p.Veth))
 	}
@@ -75,7 +79,8 @@ func (p *Plug) ensure(k *Kernel) error {
 		return err
 	}
 	plugged, err := p.plugged(k, link.Attrs().MasterIndex)
-	if err == nil && !plugged {
+	veth, vethErr := k.device(p.Veth)
+	if err = cmp.Or(err, vethErr); err == nil && (!plugged || veth != nil && veth.Odd != "" && p.Bridge != "") {
 		err = p.plugIn(k, link)
 	}
 	if err != nil {
@@ -86,6 +91,9 @@ func (p *Plug) ensure(k *Kernel) error {
 
 func (p *Plug) plugIn(k *Kernel, link netlink.Link) error {
 	bridge, err := k.link.LinkByName(p.Bridge)
+	if err == nil && link.Attrs().MasterIndex == bridge.Attrs().Index {
+		err = k.link.LinkSetNoMaster(link) // a new port has nothing odd
+	}
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"boxrun/netsetup/led"
 	"boxrun/netsetup/rules"
 )
 
@@ -23,8 +24,8 @@ func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	return lines, err
 }
 
-// repairer is a step whose commands cannot be typed twice: a [rulesets], a [Device] or [Answers], or do not suffice, as of
-// a [Plug].
+// repairer is a step whose commands cannot be typed twice: a [rulesets], a [Device], an [Address] or [Answers], or do not
+// suffice, as of a [Plug].
 type repairer interface {
 	// repairCommands returns what a person would type to put in place what is missing of the step.
 	repairCommands(k *Kernel) ([]string, error)
@@ -64,9 +65,15 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	}
 	mtu := rules.WordsIf(d.MTU > 0, " mtu %d", d.MTU)
 	return []string{
-		fmt.Sprintf("ip link set %s address %s%s alias %s up", d.Name, d.MAC, mtu, d.Alias),
+		fmt.Sprintf("ip link set %s address %s%s alias %s arp on up", d.Name, d.MAC, mtu, d.Alias),
 		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),
+		led.Typed(d.Name, d.Address),
 	}, nil
+}
+
+// repairCommands put the address on a device that may have the address.
+func (a *Address) repairCommands(*Kernel) ([]string, error) {
+	return []string{fmt.Sprintf("ip addr replace %s dev %s nodad", a.Prefix, a.Device), led.Typed(a.Device, a.Prefix)}, nil
 }
 
 // repairCommands put the veth on the bridge, too.
@@ -76,5 +83,5 @@ func (p *Plug) repairCommands(k *Kernel) ([]string, error) {
 	if err != nil || link == nil || p.Bridge == "" {
 		return up, err
 	}
-	return append([]string{fmt.Sprintf("ip link set %s master %s up", p.Veth, p.Bridge)}, up...), nil
+	return append([]string{fmt.Sprintf("ip link set %s nomaster", p.Veth), fmt.Sprintf("ip link set %s master %s up", p.Veth, p.Bridge)}, up...), nil
 }

@@ -12,6 +12,8 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/lan"
 	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
+	"boxrun/netsetup/led"
 	"boxrun/profiles"
 )
 
@@ -114,12 +116,52 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err := cmp.Or(err, outErr); err != nil {
 		return nil, err
 	}
-	lines := slices.Concat([]string{moved}, shared, own, seen.Drift)
+	held, err := mistaken(b, seen)
+	if err != nil {
+		return nil, err
+	}
+	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
+	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
+		if lines, err = astray(b); err != nil {
+			return nil, err
+		}
+	}
 	said, err := v.obstacles(b, external, out)
 	for _, c := range said {
 		lines = append(lines, c.Text+": "+c.Hint)
 	}
 	return lines, err
+}
+
+// mistaken returns a line for each address of a box that somebody has told the host another MAC for.
+func mistaken(b *box.Box, seen netsetup.Seen) ([]string, error) {
+	if seen.LinkErr != nil {
+		return nil, nil // moved tells of that
+	}
+	return led.Mistaken(dump.OfHost(), b.Profile.Network.Bridge, seen.Link.MAC, b.Addrs()...)
+}
+
+// Misled returns a line for each thing that keeps the host's own packets from a box where the bridge is in place: a
+// neighbour, a routing rule, a route.
+func Misled(b *box.Box) ([]string, error) {
+	held, err := mistaken(b, look(b)[0])
+	lost, lostErr := astray(b)
+	return append(held, lost...), cmp.Or(err, lostErr)
+}
+
+// astray returns a line for each address of a box for which the host's own packets do not leave by the bridge. Of a rule or
+// a route of others nothing can be mended.
+func astray(b *box.Box) (lines []string, err error) {
+	for _, addr := range b.Addrs() {
+		device, err := led.To(dump.OfHost(), addr)
+		if err != nil {
+			return lines, err
+		}
+		if bridge := b.Profile.Network.Bridge; device != bridge {
+			lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
+		}
+	}
+	return lines, nil
 }
 
 // obstacles is Obstacles, with what boxes have in common looked up once.

@@ -149,10 +149,8 @@ func publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 		return err
 	}
 	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
-	for _, addr := range b.Addrs() {
-		if err := k.ForgetNeighbour(b.Profile.Network.Bridge, addr); err != nil {
-			return err
-		}
+	if err := forget(k, b); err != nil {
+		return err
 	}
 	rules, err := BoxRules(b)
 	if err != nil {

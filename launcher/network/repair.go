@@ -70,12 +70,25 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		if err = seen.DriftErr; err == nil && len(seen.Drift) > 0 {
 			err = ensureInside6(b)
 		}
-		return append(lines, seen.Drift...), err
+		held, heldErr := mistaken(b, seen)
+		if len(held) > 0 {
+			heldErr = forget(k, b)
+		}
+		return slices.Concat(lines, seen.Drift, held), cmp.Or(err, heldErr)
 	}
 	if err := Publish(s, k, b); err != nil {
 		return nil, err
 	}
 	return []string{moved}, nil
+}
+
+// forget has the host ask anew for the MAC of the box.
+func forget(k *netsetup.Kernel, b *box.Box) error {
+	var errs []error
+	for _, addr := range b.Addrs() {
+		errs = append(errs, k.ForgetNeighbour(b.Profile.Network.Bridge, addr))
+	}
+	return errors.Join(errs...)
 }
 
 // repairPorts repairs the box's own rules and devices.

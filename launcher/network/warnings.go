@@ -10,6 +10,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/lan"
+	"boxrun/launcher/list"
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
@@ -51,7 +52,7 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 		find  func(*box.Box) ([]fault.Caution, error)
 		blind string // what may be wrong if find fails
 	}{
-		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b), nil }, ""},
+		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b) }, "packets for the box may go elsewhere"},
 		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
 		{cautionsOfListeners, "published ports may be in use on the host"},
 		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
@@ -73,16 +74,18 @@ func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
 	}
 }
 
-// cautionsOfOverlap returns a caution for a route or an address that came after the box, in the box's subnet.
-func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) []fault.Caution {
+// cautionsOfOverlap returns a caution for what leads packets for the box elsewhere: a route or an address that came after
+// the box, in the box's subnet, or a rule.
+func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]fault.Caution, error) {
 	if !b.Bridged() {
-		return nil
+		return nil, nil
 	}
 	if err := k.Overlap(Of(s, b)); err != nil {
 		return []fault.Caution{{Text: err.Error() + ": packets for one of the two go to the other",
-			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}
+			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}, nil
 	}
-	return nil
+	lines, err := astray(b)
+	return list.Map(lines, func(line string) fault.Caution { return fault.Caution{Text: line} }), err
 }
 
 // cautionsOfTrees returns a caution for each directory the box shares with another box.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"syscall"
 
 	"boxrun/launcher/box"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/lan"
 
 	"github.com/vishvananda/netlink"
@@ -15,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchRoutes tells of changes to links, addresses, default routes, routes of ways to boxes on a LAN, routing rules and
-// forwarding (rtnetlink(7)).
+// watchRoutes tells of changes to links, ports of bridges, addresses, default routes, routes of bridges and of ways to boxes
+// on a LAN, routing rules and forwarding (rtnetlink(7)).
 func watchRoutes(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.matters,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF,
-		unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_NETCONF)
 }
 
 // subscribe tells of netlink messages, if matters says so of a message. The kernel drops messages for a slow reader, with
@@ -49,11 +51,16 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 // matters says whether a message of rtnetlink can be about boxes. Routes of routing daemons and links of others are not.
 func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 	switch m.Header.Type {
-	case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
+	case unix.RTM_NEWADDR: // of IPv6 each advertisement of a router tells of the same addresses
+		return len(m.Data) > 0 && m.Data[0] == unix.AF_INET
+	case unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
 		return true
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return routeMatters(m.Data)
+		return routeMatters(m.Data) || m.Header.Type == unix.RTM_DELROUTE && w.ofBridge(m.Data)
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if dump.OddPort(m.Data) {
+			return true
+		}
 		link, err := netlink.LinkDeserialize(nil, m.Data)
 		return err == nil && (w.isBridge(link.Attrs().Name) || lan.IsWay(link) || link.Type() == "veth" && link.Attrs().MasterIndex == 0)
 	}
@@ -74,9 +81,25 @@ func routeMatters(message []byte) bool {
 	if route.Dst_len != whole || route.Table != unix.RT_TABLE_MAIN {
 		return false
 	}
+	return lan.ByWay(outOf(message))
+}
+
+// outOf returns the index of the device that the route of a message leads to; 0 for none.
+func outOf(message []byte) int {
 	attrs, err := nl.ParseRouteAttrAsMap(message[unix.SizeofRtMsg:])
-	out := attrs[unix.RTA_OIF].Value
-	return err == nil && len(out) == 4 && lan.ByWay(int(nl.NativeEndian().Uint32(out)))
+	if out := attrs[unix.RTA_OIF].Value; err == nil && len(out) == 4 {
+		return int(nl.NativeEndian().Uint32(out))
+	}
+	return 0
+}
+
+// ofBridge says whether the route of a message leads to a bridge with boxes.
+func (w *watcher) ofBridge(message []byte) bool {
+	if len(message) < unix.SizeofRtMsg || nl.DeserializeRtMsg(message).Table == unix.RT_TABLE_LOCAL {
+		return false
+	}
+	device, err := net.InterfaceByIndex(outOf(message))
+	return err == nil && w.isBridge(device.Name)
 }
 
 // isBridge says whether a link has the name of a bridge with boxes.

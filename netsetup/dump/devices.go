@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -16,6 +17,8 @@ type Device struct {
 	Master  int // index of the bridge, or of another link that has taken this one; 0 for none
 	Up      bool
 	Hairpin bool // of a port of a bridge
+
+	Odd string // of a port with a carrier: a setting by which frames are lost, and which no new port has; "" for none
 }
 
 // Devices returns the links of the caller's network by their names. The list takes a tenth of the time of that of
@@ -54,28 +57,69 @@ func deviceOf(m []byte) Device {
 		case kind == unix.IFLA_MASTER && len(value) == 4:
 			d.Master = int(order.Uint32(value))
 		case kind == unix.IFLA_LINKINFO:
-			d.Hairpin = hairpin(value)
+			d.Hairpin, d.Odd = port(value)
 		}
+	}
+	if order.Uint32(m[8:])&unix.IFF_RUNNING == 0 {
+		d.Odd = "" // a bridge disables a port whose other end is down
 	}
 	return d
 }
 
-// hairpin reads what a bridge tells of a port, among what is told of the kind of a link.
-func hairpin(info []byte) bool {
+// OddPort reports whether a message on a link is of a bridge that tells of a port with something odd: see Device.
+func OddPort(m []byte) bool {
+	if len(m) < unix.SizeofIfInfomsg || m[0] != unix.AF_BRIDGE || binary.NativeEndian.Uint32(m[8:])&unix.IFF_RUNNING == 0 {
+		return false
+	}
+	for kind, value := range attributes(m[unix.SizeofIfInfomsg:]) {
+		if kind == unix.IFLA_PROTINFO {
+			_, odd := settings(value)
+			return odd != ""
+		}
+	}
+	return false
+}
+
+// port reads what a bridge tells of a port, among what is told of the kind of a link: hairpin, and what is odd.
+func port(info []byte) (hairpin bool, odd string) {
 	bridged := false
 	for kind, value := range attributes(info) {
 		switch kind {
 		case nl.IFLA_INFO_SLAVE_KIND:
 			bridged = unix.ByteSliceToString(value) == "bridge"
 		case nl.IFLA_INFO_SLAVE_DATA:
-			for kind, value := range attributes(value) {
-				if kind == nl.IFLA_BRPORT_MODE && len(value) == 1 {
-					return bridged && value[0] != 0
-				}
+			if bridged {
+				return settings(value)
 			}
 		}
 	}
-	return false
+	return false, ""
+}
+
+// settings reads the settings of a port.
+func settings(of []byte) (hairpin bool, odd string) {
+	for kind, value := range attributes(of) {
+		if len(value) == 1 {
+			hairpin = hairpin || kind == nl.IFLA_BRPORT_MODE && value[0] != 0
+			odd = cmp.Or(odd, oddity(kind, value[0]))
+		}
+	}
+	return hairpin, odd
+}
+
+// oddity names a setting of a port where its value loses frames; "" for any other.
+func oddity(kind uint16, value byte) string {
+	switch {
+	case kind == nl.IFLA_BRPORT_STATE && value == 0:
+		return "the state disabled"
+	case kind == nl.IFLA_BRPORT_UNICAST_FLOOD && value == 0:
+		return "flood off"
+	case kind == nl.IFLA_BRPORT_BCAST_FLOOD && value == 0:
+		return "bcast_flood off"
+	case kind == nl.IFLA_BRPORT_LOCKED && value == 1:
+		return "locked on"
+	}
+	return ""
 }
 
 // attributes yields the attributes of a message of netlink, without the flags of their types. A broken end is passed over.

@@ -1,0 +1,104 @@
+package led
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"boxrun/netsetup/dump"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Faults returns a line for each thing between the host's packets for the network of an address and the bridge with the
+// address, as a bridge and all routes of the family tell. A bridge gets the route from the kernel as it goes up.
+func Faults(bridge *netlink.LinkAttrs, routes []netlink.Route, own netip.Prefix) []string {
+	var lines []string
+	if quiet(bridge) && own.Addr().Is4() {
+		lines = append(lines, fmt.Sprintf("bridge %s asks nobody for a MAC (arp off)", bridge.Name))
+	}
+	if !slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		return r.LinkIndex == bridge.Index && r.Table != unix.RT_TABLE_LOCAL && dump.PrefixOf(r.Dst) == own.Masked()
+	}) {
+		lines = append(lines, fmt.Sprintf("bridge %s lacks the route to %s", bridge.Name, own.Masked()))
+	}
+	return lines
+}
+
+func quiet(bridge *netlink.LinkAttrs) bool { return bridge.RawFlags&unix.IFF_NOARP != 0 }
+
+// Ask has the bridge ask for MACs.
+func Ask(h *netlink.Handle, bridge netlink.Link) error {
+	if !quiet(bridge.Attrs()) {
+		return nil
+	}
+	return h.LinkSetARPOn(bridge)
+}
+
+// Route makes the route to the network of an address of the bridge as the kernel does, and leaves an older route alone.
+func Route(h *netlink.Handle, bridge netlink.Link, own netip.Prefix) error {
+	r := netlink.Route{LinkIndex: bridge.Attrs().Index, Dst: dump.IPNet(own.Masked()), Protocol: unix.RTPROT_KERNEL}
+	if own.Addr().Is4() {
+		r.Scope, r.Src = netlink.SCOPE_LINK, own.Addr().AsSlice()
+	} else {
+		r.Priority = metric6
+	}
+	if err := h.RouteAdd(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("adding the route to %s by %s: %w", own.Masked(), bridge.Attrs().Name, err)
+	}
+	return nil
+}
+
+// metric6 is the metric of the kernel's own routes of IPv6 (IP6_RT_PRIO_ADDRCONF).
+const metric6 = 256
+
+// Typed returns the command to type in place of Route.
+func Typed(bridge string, own netip.Prefix) string {
+	if own.Addr().Is6() {
+		return fmt.Sprintf("ip -6 route replace %s dev %s proto kernel metric %d", own.Masked(), bridge, metric6)
+	}
+	return fmt.Sprintf("ip route replace %s dev %s proto kernel scope link src %s", own.Masked(), bridge, own.Addr())
+}
+
+// Mistaken returns a line for each address of a box for which the host holds another MAC than the box's, for good: somebody
+// wrote the entry. The kernel's own entries are asked for again. A bridge that is missing has none.
+func Mistaken(h *netlink.Handle, bridge, mac string, box ...netip.Addr) (lines []string, err error) {
+	link, err := h.LinkByName(bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", bridge, err)
+	}
+	entries, err := dump.Neighs(h, link.Attrs().Index, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("reading the neighbours on %s: %w", bridge, err)
+	}
+	for _, e := range entries {
+		addr := dump.AddrOf(e.IP)
+		if e.State&netlink.NUD_PERMANENT != 0 && slices.Contains(box, addr) && e.HardwareAddr.String() != mac {
+			lines = append(lines, fmt.Sprintf("the host has a permanent neighbour %s at %s, and the box is at %s", addr, e.HardwareAddr, mac))
+		}
+	}
+	return lines, nil
+}
+
+// To asks the kernel by which device the host's own packets for an address leave, as "ip route get" does. Without a way To
+// returns "no device".
+func To(h *netlink.Handle, addr netip.Addr) (string, error) {
+	routes, err := h.RouteGet(addr.AsSlice())
+	var none unix.Errno // there is no way there, or the way is closed
+	if errors.As(err, &none) || err == nil && len(routes) == 0 {
+		return "no device", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking up the route to %s: %w", addr, err)
+	}
+	link, err := h.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
+	}
+	return link.Attrs().Name, nil
+}
