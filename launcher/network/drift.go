@@ -122,7 +122,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	}
 	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
 	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
-		if lines, err = astray(b); err != nil {
+		if lines, err = led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...); err != nil {
 			return nil, err
 		}
 	}
@@ -145,23 +145,8 @@ func mistaken(b *box.Box, seen netsetup.Seen) ([]string, error) {
 // neighbour, a routing rule, a route.
 func Misled(b *box.Box) ([]string, error) {
 	held, err := mistaken(b, look(b)[0])
-	lost, lostErr := astray(b)
+	lost, lostErr := led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...)
 	return append(held, lost...), cmp.Or(err, lostErr)
-}
-
-// astray returns a line for each address of a box for which the host's own packets do not leave by the bridge. Of a rule or
-// a route of others nothing can be mended.
-func astray(b *box.Box) (lines []string, err error) {
-	for _, addr := range b.Addrs() {
-		device, err := led.To(dump.OfHost(), addr)
-		if err != nil {
-			return lines, err
-		}
-		if bridge := b.Profile.Network.Bridge; device != bridge {
-			lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
-		}
-	}
-	return lines, nil
 }
 
 // obstacles is Obstacles, with what boxes have in common looked up once.

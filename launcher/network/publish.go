@@ -149,7 +149,7 @@ func publish(s *box.Store, k *netsetup.Kernel, b *box.Box) error {
 		return err
 	}
 	b.Addr, b.Veth = link.Addr.Addr(), link.Veth
-	if err := forget(k, b); err != nil {
+	if err := forget(b); err != nil {
 		return err
 	}
 	rules, err := BoxRules(b)

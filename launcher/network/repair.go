@@ -12,6 +12,8 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/lan"
 	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
+	"boxrun/netsetup/led"
 )
 
 // Repair repairs the network of a running box: the network shared with other boxes, the box's own rules, the address in
@@ -72,7 +74,7 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		}
 		held, heldErr := mistaken(b, seen)
 		if len(held) > 0 {
-			heldErr = forget(k, b)
+			heldErr = forget(b)
 		}
 		return slices.Concat(lines, seen.Drift, held), cmp.Or(err, heldErr)
 	}
@@ -83,10 +85,10 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 }
 
 // forget has the host ask anew for the MAC of the box.
-func forget(k *netsetup.Kernel, b *box.Box) error {
+func forget(b *box.Box) error {
 	var errs []error
 	for _, addr := range b.Addrs() {
-		errs = append(errs, k.ForgetNeighbour(b.Profile.Network.Bridge, addr))
+		errs = append(errs, led.Forget(dump.OfHost(), b.Profile.Network.Bridge, addr))
 	}
 	return errors.Join(errs...)
 }

@@ -85,9 +85,41 @@ func Mistaken(h *netlink.Handle, bridge, mac string, box ...netip.Addr) (lines [
 	return lines, nil
 }
 
-// To asks the kernel by which device the host's own packets for an address leave, as "ip route get" does. Without a way To
+// Forget makes the host ask anew who has an address on a bridge. A box started again gets its address back, but not its
+// MAC. While the host has other traffic on the bridge, the host would send to the old MAC for as long as the entry counts
+// as reachable. Without such an entry, or without the bridge, Forget returns nil.
+func Forget(h *netlink.Handle, bridge string, addr netip.Addr) error {
+	link, err := h.LinkByName(bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err == nil {
+		err = h.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: addr.AsSlice()})
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("forgetting neighbour %s on %s: %w", addr, bridge, err)
+	}
+	return nil
+}
+
+// Astray returns a line for each address of a box for which the host's own packets do not leave by the bridge. Of a rule or
+// a route of others nothing can be mended.
+func Astray(h *netlink.Handle, bridge string, box ...netip.Addr) (lines []string, err error) {
+	for _, addr := range box {
+		device, err := to(h, addr)
+		if err != nil {
+			return lines, err
+		}
+		if device != bridge {
+			lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
+		}
+	}
+	return lines, nil
+}
+
+// to asks the kernel by which device the host's own packets for an address leave, as "ip route get" does. Without a way to
 // returns "no device".
-func To(h *netlink.Handle, addr netip.Addr) (string, error) {
+func to(h *netlink.Handle, addr netip.Addr) (string, error) {
 	routes, err := h.RouteGet(addr.AsSlice())
 	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) || err == nil && len(routes) == 0 {
