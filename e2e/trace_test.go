@@ -501,6 +501,20 @@ func TestTraceProbe(t *testing.T) {
 	h.same(before)
 }
 
+// A host port that leads to another port in the box on each address of the host is told of as asked: on each address.
+func TestTraceOfAPortOnTwoAddresses(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip addr add 192.0.2.77/24 dev eth0")
+	h.profile("web", strings.Replace(traceProfile, `ports = ["8080:80", "8081:81"]`, `ports = ["192.0.2.77:8080:81", "192.0.2.1:8080:80"]`, 1))
+	h.must("boxrun", "up", "web")
+	r := h.run("boxrun", "trace", "--probe", "web", "8080")
+	probes := []string{" > 192.0.2.77:8080 tcp\n      probe: the connection was refused", " > 192.0.2.1:8080 tcp\n      probe: the connection opened"}
+	seen := []string{" > 10.22.0.2:80 tcp SYN\n", "died: nothing listens on 81/tcp in the box"}
+	if r.Code != 0 || !inOrder(r.Stdout, probes) || !containsAll(r.Stdout, seen) {
+		t.Errorf("got %v\nwant both addresses, with what is behind each", r)
+	}
+}
+
 // inOrder reports whether words are in text, one after the other.
 func inOrder(text string, words []string) bool {
 	for _, word := range words {

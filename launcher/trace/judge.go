@@ -154,7 +154,7 @@ func (j judge) publishes(in netip.AddrPort, proto string) bool {
 func (j judge) behind(on netip.AddrPort, proto string) netip.AddrPort {
 	for _, box := range j.box {
 		for _, p := range j.Profile.Network.PortsFor(box) {
-			if box.Is6() == on.Addr().Is6() && p.Proto == proto && publishes(p, on.Port()) {
+			if box.Is6() == on.Addr().Is6() && publishesOn(p, on, proto) {
 				return netip.AddrPortFrom(box, p.Container+(on.Port()-p.Host))
 			}
 		}

@@ -19,7 +19,7 @@ import (
 	"boxrun/profiles/port"
 )
 
-// probe is the connections made by the trace to a published port, one in each family.
+// probe is the connections made by the trace to a published port, one in each family for each address that is published.
 type probe struct {
 	attempts []attempt
 	close    func() error
@@ -50,8 +50,8 @@ func openProbe(s *box.Store, b *box.Box, ports []port.Port) (*probe, error) {
 	made := &probe{close: o.Close}
 	n := profiles.Network{Ports: ports}
 	for _, inside := range b.Addrs() {
-		if mine := n.PortsFor(inside); len(mine) > 0 {
-			a, err := newAttempt(s, b, inside, mine[0], o)
+		for _, p := range n.PortsFor(inside) {
+			a, err := newAttempt(s, b, inside, p, o)
 			if err != nil {
 				return nil, errors.Join(err, o.Close())
 			}

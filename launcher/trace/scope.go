@@ -19,14 +19,14 @@ type scope struct {
 	box        []netip.Addr // of IPv4, of IPv6 if the box has IPv6, and those on a LAN beside the bridge
 	host       []netip.Addr // the host's own addresses
 	ports      []port.Port
-	port       uint16 // in the box; 0: all
-	atHost, in uint32 // numbers of the network namespaces of the host and of the box
+	inner      []uint16 // ports in the box; none: all
+	atHost, in uint32   // numbers of the network namespaces of the host and of the box
 }
 
-// newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, and
-// else is a port in the box.
+// newScope returns the scope of a box, or of a port of the box. The port is looked for among the published ports, which may
+// lead to several ports in the box, by address, and else is a port in the box.
 func newScope(b *box.Box, port uint16) (scope, error) {
-	s := scope{box: b.Addrs(), ports: b.Profile.Network.Ports, port: port}
+	s := scope{box: b.Addrs(), ports: b.Profile.Network.Ports}
 	switch { // no rule of boxrun's is about packets on a LAN
 	case b.OnBoth():
 		s.box = append(s.box, b.LANAddrs()...)
@@ -38,10 +38,12 @@ func newScope(b *box.Box, port uint16) (scope, error) {
 	}
 	for _, p := range b.Profile.Network.Ports {
 		if port != 0 && publishes(p, port) {
-			s.port = p.Container + (port - p.Host)
-			p.Host, p.Container, p.Count = port, s.port, 1
-			s.ports = append(s.ports, p)
+			p.Host, p.Container, p.Count = port, p.Container+(port-p.Host), 1
+			s.ports, s.inner = append(s.ports, p), append(s.inner, p.Container)
 		}
+	}
+	if port != 0 && len(s.inner) == 0 {
+		s.inner = []uint16{port}
 	}
 	var err error
 	if s.host, err = netsetup.AllLocalAddrs(); err != nil {
@@ -67,7 +69,10 @@ func namespaceOf(pid int) (uint32, error) {
 }
 
 // filter returns the filter for the kernel. The filter lets more packets through than covers does.
-func (s scope) filter() filter { return filter{s.box, s.ports, s.port == 0} }
+func (s scope) filter() filter { return filter{s.box, s.ports, len(s.inner) == 0} }
+
+// asked reports whether a port in the box is of the trace.
+func (s scope) asked(port uint16) bool { return len(s.inner) == 0 || slices.Contains(s.inner, port) }
 
 // inside reports whether a network namespace is the host's or the box's. Packets of other namespaces may look the same.
 // The namespace of a packet without a device is unknown: 0.
@@ -80,11 +85,11 @@ func (s scope) inside(namespace uint32) bool {
 func (s scope) covers(p packet) bool {
 	switch {
 	case p.tracked:
-		return s.port == 0
+		return len(s.inner) == 0
 	case slices.Contains(s.box, p.dst.Addr()):
-		return s.port == 0 || p.dst.Port() == s.port
+		return s.asked(p.dst.Port())
 	case slices.Contains(s.box, p.src.Addr()):
-		return s.port == 0 || p.src.Port() == s.port
+		return s.asked(p.src.Port())
 	}
 	return s.published(p.dst, p.proto) || s.published(p.src, p.proto)
 }
@@ -97,7 +102,12 @@ func (s scope) published(a netip.AddrPort, proto string) bool {
 	}
 	n := profiles.Network{Ports: s.ports}
 	return slices.ContainsFunc(n.PortsFor(a.Addr()), func(p port.Port) bool {
-		everywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
-		return p.Proto == proto && publishes(p, a.Port()) && (everywhere || p.HostIP == a.Addr())
+		return publishesOn(p, a, proto)
 	})
+}
+
+// publishesOn reports whether a port is published at an address and port of the host.
+func publishesOn(p port.Port, a netip.AddrPort, proto string) bool {
+	everywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
+	return p.Proto == proto && publishes(p, a.Port()) && (everywhere || p.HostIP == a.Addr())
 }

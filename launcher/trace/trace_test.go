@@ -109,6 +109,32 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// A host port leads to another port in the box at each address: a packet is of both, and what is behind depends on the
+// address.
+func TestScopeOfAPortOnTwoAddresses(t *testing.T) {
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	b := webBox()
+	b.Profile.Network.Ports = []port.Port{
+		{Host: 8080, Container: 80, Count: 1, Proto: "tcp", HostIP: one}, {Host: 8079, Container: 90, Count: 2, Proto: "tcp", HostIP: two},
+	}
+	s, err := newScope(b, 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.host = []netip.Addr{one, two}
+	for to, want := range map[string]bool{
+		"10.22.0.2:80": true, "10.22.0.2:91": true, "10.22.0.2:90": false, "192.0.2.1:8080": true, "198.51.100.1:8080": true, "198.51.100.1:8079": false,
+	} {
+		if got := s.covers(traced("192.0.2.2:40000", to, "tcp")); got != want {
+			t.Errorf("a packet to %s: covered is %v, want %v", to, got, want)
+		}
+	}
+	j := judge{Box: b, box: b.Addrs()}
+	for on, want := range map[string]string{"192.0.2.1:8080": "10.22.0.2:80", "198.51.100.1:8080": "10.22.0.2:91", "198.51.100.1:8079": "10.22.0.2:90"} {
+		testkit.WantText(t, j.behind(netip.MustParseAddrPort(on), "tcp").String(), want)
+	}
+}
+
 func TestSymbolAt(t *testing.T) {
 	const text = "ffffffff81000000 T _text\nffffffff81000100 t one\nffffffff81000180 d data\nffffffff81000200 T two\n"
 	for address, want := range map[uint64]string{0xffffffff81000100: "one", 0xffffffff810001ff: "one", 0xffffffff81000200: "two", 1: ""} {
