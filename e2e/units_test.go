@@ -592,7 +592,7 @@ func TestEnabledBoxesHeal(t *testing.T) {
 		drift{"name servers by rename", "echo nameserver 192.0.2.78 > /etc/new; mv /etc/new /etc/resolv.conf", "name servers"},
 		drift{"nftables flushed", "nft flush ruleset", "BOXRUN-DNAT"})
 	for _, c := range takenApart() {
-		drifts = append(drifts, drift{c.name, c.script, c.word})
+		drifts = append(drifts, drift(c))
 	}
 	for _, drift := range drifts {
 		if drift.name == "another address inside" {

@@ -72,7 +72,12 @@ func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 }
 
 // repairCommands put the address on a device that may have the address.
-func (a *Address) repairCommands(*Kernel) ([]string, error) {
+func (a *Address) repairCommands(k *Kernel) ([]string, error) {
+	up, _ := a.commands()
+	link, err := k.linkByName(a.Device)
+	if err != nil || link == nil {
+		return up, err
+	}
 	return []string{fmt.Sprintf("ip addr replace %s dev %s nodad", a.Prefix, a.Device), led.Typed(a.Device, a.Prefix)}, nil
 }
 
