@@ -70,6 +70,8 @@ func (h host) askers() map[string]asker {
 		"host":    somewhere(h.Exec, "probe"),
 		"box all": somewhere(h.Exec, "boxrun", "exec", "all", "--", "probe"),
 		"box few": somewhere(h.Exec, "boxrun", "exec", "few", "--", "probe"),
+
+		"box apart": somewhere(h.Exec, "boxrun", "exec", "apart", "--", "probe"),
 	}
 }
 
@@ -254,6 +256,28 @@ func TestTwoBoxesAtOnce(t *testing.T) {
 	h.inEach([]question{{"host", "tcp", "127.0.0.1:27000", "box on " + few}, {"host", "tcp", "192.0.2.1:27000", "box on"}, {"client", "tcp", "192.0.2.1:7000", ""}})
 	h.must("boxrun", "up", "all")
 	h.inEach([]question{{"client", "tcp", "192.0.2.1:7000", "box on"}, {"box all", "tcp", few + ":7000", "box on " + few + ":"}})
+}
+
+// Boxes on different bridges reach what the others publish, and nothing else of each other.
+func TestBridgesAreApart(t *testing.T) {
+	h, all, few := reachHost(t)
+	h.profile("apart", strings.NewReplacer("[network]", "[network]\nbridge = \"sbr1\"\nsubnet = \"10.23.0.0/16\"", "27000", "37000", "25300", "35300",
+		"allow_from", "# ").Replace(fewProfile))
+	h.must("boxrun", "up", "apart")
+	apart := boxes(h)[1].Address
+	for _, policy := range []string{"ACCEPT", "DROP"} {
+		h.sh("iptables -P FORWARD " + policy + "; ip6tables -P FORWARD " + policy)
+		h.inEach([]question{
+			{"box apart", "tcp", all + ":7000", ""},
+			{"box apart", "udp", all + ":5300", ""},
+			{"box few", "tcp", apart + ":7000", ""},
+			{"box few", "tcp", all + ":7000", "box on " + all + ":7000"},
+			{"box apart", "tcp", "192.0.2.1:7000", "box on " + all + ":7000"},
+			{"box apart", "tcp", "192.0.2.1:27000", ""}, // allow_from is another
+			{"box few", "tcp", "192.0.2.1:37000", "box on " + apart + ":7000"},
+			{"host", "tcp", few + ":7000", "box on " + few + ":7000"},
+		})
+	}
 }
 
 // A box that comes back has another device behind the same address, on a bridge that another box has kept up: what the
