@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
@@ -316,6 +317,25 @@ func TestDevice(t *testing.T) {
 	for parent, device := range map[string]string{"eth0": "lan-eth0", "enp129s0f1np1": "lan-p129s0f1np1", "bond0.4094": "lan-bond0.4094"} {
 		if got := (Way{Parent: parent}).Device(); got != device || len(got) > 15 {
 			t.Errorf("%s: %s", parent, got)
+		}
+	}
+}
+
+// An address is news when it comes, when its flags change and when it goes; told again with an advertisement, it is not.
+func TestNews(t *testing.T) {
+	at := func(index, flags int, comes bool) netlink.AddrUpdate {
+		return netlink.AddrUpdate{LinkAddress: *dump.IPNet(netip.MustParsePrefix("2001:db8:7::50/64")), LinkIndex: index, Flags: flags, NewAddr: comes}
+	}
+	seen := news{}
+	for i, c := range []struct {
+		update netlink.AddrUpdate
+		is     bool
+	}{
+		{at(2, unix.IFA_F_TENTATIVE, true), true}, {at(2, 0, true), true}, {at(2, 0, true), false}, {at(3, 0, true), true},
+		{at(2, 0, false), true}, {at(2, 0, true), true}, {at(2, 0, true), false},
+	} {
+		if got := seen.is(c.update); got != c.is {
+			t.Errorf("update %d: news: %v", i, got)
 		}
 	}
 }
