@@ -87,8 +87,11 @@ boxrun status --json told | jq -e '.changed == ["profile"]'; boxrun diff told | 
 setpriv --reuid=65534 --regid=65534 --clear-groups boxrun ps --json | jq -e '.[0].changed == []'`)
 }
 
-// quotedCommand finds a command that a message says to type.
-var quotedCommand = regexp.MustCompile(`"(boxrun [^"]*)"`)
+// quotedCommand and quotedUp find a command, and an up, that a message says to type.
+var (
+	quotedCommand = regexp.MustCompile(`"(boxrun [^"]*)"`)
+	quotedUp      = regexp.MustCompile(`"(boxrun up [^"]*)"`)
+)
 
 // What a hint says to type works, of an instance and of a profile that nobody but its path finds too; so do other verbs
 // with the name that ps shows.
@@ -103,7 +106,7 @@ func (h host) typesHints() {
 		h.must("boxrun", "up", c.arg)
 		h.sh("sed -i '1ahostname = \"renewed\"' " + c.file)
 		r := h.run("boxrun", "up", c.arg)
-		found := quotedCommand.FindStringSubmatch(r.Stderr)
+		found := quotedUp.FindStringSubmatch(r.Stderr)
 		if r.Code != 0 || found == nil {
 			h.t.Fatalf("up of the edited %s: %v\nwant a word about --replace", c.arg, r)
 		}
@@ -136,9 +139,9 @@ boxrun logs -o json -p err -g loud slow | jq -e '.MESSAGE == "loud word"'
 test -z "$(boxrun logs -g loud --until -1h -o cat slow)"
 boxrun inspect --format json slow | jq -e '.name == "slow"'
 mkdir /tmp/copied; boxrun cp -a slow:/etc/hostname /tmp/copied/; test -s /tmp/copied/hostname`)
-	h.fails(3, []string{`"boxrun logs -u nginx slow"`}, "boxrun", "logs", "--tail", "5", "slow", "nginx")
+	h.fails(3, []string{`"boxrun logs --tail=5 -u nginx slow"`}, "boxrun", "logs", "--tail", "5", "slow", "nginx")
 	h.sh("boxrun logs --since 5m slow | grep -q 'loud word'; test -z \"$(boxrun logs --until 5m -g loud -o cat slow)\"")
-	h.fails(2, []string{`"-u bob slow" enters slow as a user`}, "boxrun", "shell", "bob@slow")
+	h.fails(2, []string{`"boxrun shell -u bob slow" enters slow as a user`}, "boxrun", "shell", "bob@slow")
 	began := time.Now()
 	h.fails(6, []string{"did not stop within 2s"}, "boxrun", "restart", "--all", "--timeout", "2")
 	if took := time.Since(began); took > 40*time.Second {
