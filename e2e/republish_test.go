@@ -54,6 +54,11 @@ func TestAnUpFollowsChangedPorts(t *testing.T) {
 	if now := h.sh("boxrun ps --json | jq -c '.[] | select(.name == \"web\") | [.pid, .drift, .changed]'"); now != fmt.Sprintf("[%d,[],[\"profile\"]]\n", pid) {
 		t.Errorf("web has pid, drift and changes %s, want %d, none, and the profile", now, pid)
 	}
+	if !strings.Contains(h.must("cat", "/sys/fs/cgroup/cgroup.controllers"), "memory") {
+		h.profile("web", published(`"8085:80"`, "[resources]\nmemory = \"512M\"\n"))
+		h.fails(1, []string{"resources.memory: there is no memory controller here"}, "boxrun", "up", "web")
+		h.answersAt(map[string]bool{"192.0.2.1:8080": true, "192.0.2.1:8085": false})
+	}
 	h.must("boxrun", "down", "--all")
 }
 

@@ -146,7 +146,10 @@ func (h host) isEnabledFromElsewhere() {
 	if got := h.sh("cd /srv/mine; boxrun ps -a --json | jq -r '.[] | select(.name == \"web\") | .file, .enabled'"); got != "web.toml\ntrue\n" {
 		h.t.Errorf("ps -a says\n%s", got)
 	}
-	h.must("boxrun", "up", "/srv/mine/web.toml")
+	const warning = "its profile is /srv/mine/web.toml, and the next boot starts /etc/boxrun/profiles/web.toml"
+	if r := h.run("boxrun", "up", "/srv/mine/web.toml"); r.Code != 0 || !strings.Contains(r.Stderr, warning) {
+		h.t.Errorf("up: %v\nwant %q", r, warning)
+	}
 	if got := h.must("boxrun", "ps"); !strings.Contains(got, "web   running  yes ") {
 		h.t.Errorf("ps says\n%s", got)
 	}

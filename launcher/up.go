@@ -233,6 +233,9 @@ func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
 // finish waits until the box is ready, and runs post_up if due. From then on the box is looked at. Where nobody wants to
 // wait, looks begin at once.
 func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
+	if at := fileAtBoot(b.Name); at != "" && at != u.p.File {
+		u.Notef("%s: warning: its profile is %s, and the next boot starts %s", b.Name, u.p.File, at)
+	}
 	if err := machine.Register(ctx, b); err != nil { // nothing of the box depends on it
 		u.Notef("%s: machinectl does not know the box: %v", b.Name, err)
 	}
@@ -283,10 +286,16 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	return up, u.finish(ctx, b, &up)
 }
 
-// follow brings published ports to a running box whose profile differs from that of its start in nothing else but limits.
+// follow brings published ports to a running box whose profile differs from that of its start in nothing else but limits. Where
+// the limits are refused the ports stay, too.
 func (u *upRun) follow(ctx context.Context, b *box.Box) ([]string, error) {
 	if !limits.MadeOf(u.Store, b, u.p) {
 		return nil, nil
+	}
+	if u.p.Resources != b.Profile.Resources {
+		if err := limits.Refuse(u.p); err != nil {
+			return nil, err
+		}
 	}
 	return network.Republish(ctx, u.Store, u.k, b, u.p)
 }

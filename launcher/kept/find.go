@@ -63,7 +63,7 @@ func (p Places) Find(names []string) ([]Item, error) {
 	for _, name := range names {
 		if !slices.ContainsFunc(items, func(i Item) bool { return i.called(name) }) {
 			return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: "nothing of " + name + " is kept",
-				Hint: "\"boxrun kept list\" lists what is kept; a profile is a file of yours, and \"boxrun profile list\" has its path"}
+				Hint: "\"boxrun kept list\" lists what is kept; \"boxrun disable " + name + "\" ends its starts at boot; a profile is a file of yours, and \"boxrun profile list\" has its path"}
 		}
 	}
 	return slices.DeleteFunc(items, func(i Item) bool {

@@ -84,9 +84,9 @@ func changed(d launcher.Detail) string {
 	case d.ProfileNow == launcher.ProfileInvalid:
 		return " (invalid by now: \"boxrun profile check " + d.Name + "\" says why)"
 	case d.ProfileNow == launcher.LimitsChanged && !slices.Contains(d.Changed, "secrets"):
-		return " (limits changed since the start: \"boxrun up\" sets them)"
+		return " (limits changed since the start: \"boxrun up\" sets them, where the host can)"
 	case d.ProfileNow == launcher.PortsChanged && !slices.Contains(d.Changed, "secrets"):
-		return " (published ports changed since the start: \"boxrun up\" publishes them)"
+		return " (published ports changed since the start, as \"boxrun diff " + d.Name + "\" shows: \"boxrun up\" publishes them)"
 	}
 	said := slices.DeleteFunc(slices.Clone(d.Changed), func(what string) bool { return what != "profile" && what != "secrets" })
 	if len(said) == 0 {
