@@ -148,7 +148,8 @@ func edits(controllers string) []change {
 		"network.mode = 'none'\nnetwork.ports = []\nready.http = []", "network.bridge = 'sbr1'", "network.subnet = '10.24.0.0/16'", "network.subnet6 = ''",
 		"network.mtu = 1400", "network.ip = '10.22.0.9'", "network.external = 'eth0'", "network.dns = ['192.0.2.2']", "network.search = ['x.test']", "network.dns_options = ['ndots:2']",
 		"network.offload = 'keep'", "network.metadata = 'allow'", "network.marks = '0x70000000'",
-		"network.mode = 'lan'\nnetwork.ports = []\nnetwork.parent = 'eth0'\nnetwork.address = '192.0.2.50/24'\nnetwork.gateway = '192.0.2.2'",
+		"network.mode = 'lan'\nnetwork.ports = []\nnetwork.parent = 'eth0'\nnetwork.address = '192.0.2.50/24'\nnetwork.gateway = '192.0.2.2'\n" +
+			"network.address6 = '2001:db8:7::50/64'\nnetwork.gateway6 = 'fe80::1'",
 		"storage.root = 'overlay'", "storage.root = 'overlay'\nstorage.overlay = '/var/lib/other'", "storage.root = 'overlay'\nstorage.overlay_size = '64M'",
 		"storage.binds = ['/srv/copy:/data']", "systemd.environment.TZ = 'CET'", "systemd.environment.OTHER = '1'", "systemd.mask = ['x.service']",
 		"systemd.stop_timeout = '60s'", "systemd.restart = 'no'", "systemd.journal = 'host'", "security.level = 'strict'",
