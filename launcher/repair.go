@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
+	"boxrun/launcher/process"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
 )
@@ -30,6 +31,7 @@ type Repaired struct {
 // but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
 // but the other boxes are repaired.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
+	process.CollectLate()
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return Repaired{}, err
@@ -49,6 +51,7 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 // and then the leases, rules and networks that no box needs. RepairAll goes on past errors, and leaves a box alone
 // that another boxrun works on for longer: the other boxrun repairs the box as well.
 func (l *Launcher) RepairAll(ctx context.Context) (Repaired, error) {
+	process.CollectLate()
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		return Repaired{}, err

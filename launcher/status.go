@@ -14,6 +14,7 @@ import (
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
+	"boxrun/launcher/process"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -106,6 +107,7 @@ func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
 // rules of the host are read once for all boxes, by a process for each family where rules changed since the last look of any
 // boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
 func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
+	process.CollectLate()
 	boxes, unread := l.All()
 	found := listOf(ctx, l, boxes)
 	if ctx.Err() != nil {

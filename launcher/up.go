@@ -20,6 +20,7 @@ import (
 	"boxrun/launcher/limits"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
+	"boxrun/launcher/process"
 	"boxrun/launcher/storage"
 	"boxrun/launcher/tasks"
 	"boxrun/launcher/timing"
@@ -65,6 +66,7 @@ type Up struct {
 // cleared first. From then on systemd watches an enabled box, which goes down again where its service is stopped at that
 // moment. One that is powered off from inside before it is ready stays down: systemd is told that nothing has failed.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
+	process.CollectLate()
 	up, err := l.upLocked(ctx, p, o)
 	if errors.Is(err, guest.ErrPoweredOff) && l.Caller.Unit == units.Instance(p) {
 		return up, units.StopOwn(ctx, l.Store, err)
