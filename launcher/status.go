@@ -131,21 +131,29 @@ func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
 	defer k.Close()
 	survey := network.NewSurvey(l.Store, k, boxes, unread)
 	survey.Look(running)
-	for i, b := range boxes {
-		if !slices.Contains(running, b) {
-			continue
-		}
-		if found[i].Drift, err = l.driftIn(survey, b); err != nil {
-			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, err)
-		}
-	}
-	healths := list.MapShared(running, func(b *box.Box) Health {
-		return healthNow(ctx, l.Store, b, found[slices.Index(boxes, b)].Drift)
-	})
+	looks := list.MapShared(running, func(b *box.Box) driftSeen { return l.seeDrift(ctx, survey, b) })
 	for i, b := range running {
-		found[slices.Index(boxes, b)].Health = healths[i]
+		seen := looks[i]
+		if seen.err != nil {
+			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, seen.err)
+		}
+		s := &found[slices.Index(boxes, b)]
+		s.Drift, s.Health = seen.lines, seen.health
 	}
 	return found, unread
+}
+
+// driftSeen is the drift of a running box, and how the box is in view of that.
+type driftSeen struct {
+	lines  []string
+	err    error
+	health Health
+}
+
+// seeDrift looks at the drift of a running box. Several goroutines may look at once.
+func (l *Launcher) seeDrift(ctx context.Context, v *network.Survey, b *box.Box) driftSeen {
+	lines, err := l.driftIn(v, b)
+	return driftSeen{lines, err, healthNow(ctx, l.Store, b, lines)}
 }
 
 // healthNow returns how a running box is, as healthOf does. A box that is looked at no more healthNow looks at, as status does.

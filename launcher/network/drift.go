@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
@@ -17,19 +18,20 @@ import (
 	"boxrun/profiles"
 )
 
-// A Survey asks of one box after another whether everything that it needs of the host is in place: its network, the names
-// it knows of others, its name servers. What boxes share is looked at once. A Survey changes nothing, and lasts as long as
-// its Kernel does without a Reread.
+// A Survey asks of boxes whether everything that each needs of the host is in place: its network, the names it knows of
+// others, its name servers. What boxes share is looked at once. Several goroutines may ask at once. A Survey changes
+// nothing, and lasts as long as its Kernel does without a Reread.
 type Survey struct {
 	store  *box.Store
-	kernel *netsetup.Kernel
 	boxes  []*box.Box
-	unread error               // of the records of boxes
-	shared map[string][]string // by bridge: the faults in what its boxes share
+	unread error                    // of the records of boxes
+	seen   map[string]netsetup.Seen // by name of a box
 
+	mu        sync.Mutex // holds all below
+	kernel    *netsetup.Kernel
+	shared    map[string][]string          // by bridge: the faults in what its boxes share
 	externals map[string]netsetup.External // by network.external
 	said      map[string][]fault.Caution   // by what was looked at, see once
-	seen      map[string]netsetup.Seen     // by name of a box
 }
 
 // NewSurvey begins a survey. Boxes and unread are all records of the store, as [box.Store.All] returns them.
@@ -73,7 +75,7 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 		}
 	}
 	if b.OnLAN() {
-		lines, err := lan.Drift(v.kernel, b)
+		lines, err := v.onLAN(b)
 		if b.Bridged() && errors.Is(err, netsetup.ErrNoAddress) { // the bridge still leads to the box
 			lines, err = []string{fmt.Sprintf("%v: %s", err, fault.HintOf(err))}, nil
 		}
@@ -83,6 +85,13 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 	}
 	servers, err := conf.ServersDrift(v.store, b)
 	return nonEmpty(append(all, servers)), err
+}
+
+// onLAN returns the faults in what a box on a LAN needs of the host.
+func (v *Survey) onLAN(b *box.Box) ([]string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return lan.Drift(v.kernel, b)
 }
 
 func nonEmpty(lines []string) []string {
@@ -99,11 +108,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := v.ofBridge(b)
-	if err != nil {
-		return nil, err
-	}
-	own, err := b.Ports.Drift(v.kernel)
+	planned, external, out, err := v.planned(b)
 	inside := seen.DriftErr
 	if errors.Is(inside, netsetup.ErrNoAddress) { // as moved says
 		inside = nil
@@ -111,16 +116,11 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err := cmp.Or(err, inside); err != nil {
 		return nil, err
 	}
-	external, err := v.external(b.Profile.Network)
-	out, outErr := v.external(profiles.Network{})
-	if err := cmp.Or(err, outErr); err != nil {
-		return nil, err
-	}
 	held, err := mistaken(b, seen)
 	if err != nil {
 		return nil, err
 	}
-	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
+	lines := slices.Concat([]string{moved}, planned, seen.Drift, held)
 	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
 		if lines, err = led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...); err != nil {
 			return nil, err
@@ -149,6 +149,23 @@ func Misled(b *box.Box) ([]string, error) {
 	return append(held, lost...), cmp.Or(err, lostErr)
 }
 
+// planned returns the faults in the plans behind a box on a bridge, and the interfaces by which packets reach and leave the box.
+func (v *Survey) planned(b *box.Box) (lines []string, external, out netsetup.External, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	shared, err := v.ofBridge(b)
+	if err != nil {
+		return nil, external, out, err
+	}
+	own, err := b.Ports.Drift(v.kernel)
+	if err != nil {
+		return nil, external, out, err
+	}
+	external, err = v.external(b.Profile.Network)
+	out, outErr := v.external(profiles.Network{})
+	return slices.Concat(shared, own), external, out, cmp.Or(err, outErr)
+}
+
 // obstacles is Obstacles, with what boxes have in common looked up once.
 func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
 	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
@@ -163,6 +180,8 @@ func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault
 
 // once returns what look finds, looked up once for each name.
 func (v *Survey) once(name string, look func() ([]fault.Caution, error)) ([]fault.Caution, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if said, known := v.said[name]; known {
 		return said, nil
 	}
