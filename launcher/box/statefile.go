@@ -44,7 +44,7 @@ func WriteJSON(path string, v any) error {
 // file, and ErrUnreadable for a file without a state. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
 // would drop the key in the next save.
 func ReadJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path)
 	if err != nil {
 		return fmt.Errorf("reading state: %w", err)
 	}

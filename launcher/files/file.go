@@ -97,7 +97,7 @@ func (f File) IsWritten() (bool, error) {
 // there reports whether the host has a file with this content, and whether the mode is as wanted. Without a wanted mode
 // any will do.
 func (f File) there() (content, mode bool, err error) {
-	have, err := os.ReadFile(f.Path)
+	have, err := Read(f.Path)
 	if err != nil {
 		return false, false, IgnoreNotExist(err)
 	}
@@ -206,7 +206,7 @@ func WriteExisting(path, content string) error {
 
 // ReadIfThere returns the content of a file; "" if there is no file.
 func ReadIfThere(path string) (string, error) {
-	content, err := os.ReadFile(path)
+	content, err := Read(path)
 	return string(content), IgnoreNotExist(err)
 }
 

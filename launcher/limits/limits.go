@@ -15,6 +15,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
@@ -101,7 +102,7 @@ func (m limit) drift(cgroup string) (string, error) {
 	if !m.set() {
 		return "", nil
 	}
-	text, err := os.ReadFile(filepath.Join(cgroup, m.File))
+	text, err := files.Read(filepath.Join(cgroup, m.File))
 	switch got := strings.TrimSpace(string(text)); {
 	case errors.Is(err, fs.ErrNotExist) && m.Optional:
 		return "", nil

@@ -89,7 +89,7 @@ func Repair(ctx context.Context, b *box.Box) []string {
 
 // isKnown reports whether machined knows this start of a box.
 func isKnown(b *box.Box) (bool, error) {
-	text, err := os.ReadFile(filepath.Join(known, b.Name))
+	text, err := files.Read(filepath.Join(known, b.Name))
 	return strings.Contains(string(text), fmt.Sprintf("\nLEADER=%d\n", b.Init.PID)), files.IgnoreNotExist(err)
 }
 
