@@ -81,21 +81,19 @@ type Detail struct {
 	HooksDue bool `json:"hooks_due"` // hooks.post_up has not run to its end since the start
 }
 
-// List returns the status of every box with a state file, by name. It starts no process and reads no kernel tables.
-// Unreadable state is an error, beside the status of the other boxes; when ctx ends, the error is its cause, beside nothing.
-func (l *Launcher) List(ctx context.Context) ([]Status, error) {
+// ListNames returns every box with a state file, by name. Of the status only the name is there. Unreadable state is an error,
+// beside the other boxes.
+func (l *Launcher) ListNames(context.Context) ([]Status, error) {
 	boxes, unread := l.All()
-	found := listOf(ctx, l, boxes)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return found, unread
+	return list.Map(boxes, func(b *box.Box) Status { return Status{Name: b.Name} }), unread
 }
 
-// listOf returns what List tells of boxes. The processors share the work.
+// listOf returns the status of boxes. The processors share the work.
 func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
+	enabled := list.Map(units.EnabledNames(), profiles.BoxName)
 	return list.MapShared(boxes, func(b *box.Box) Status {
 		s := l.statusOf(b)
+		s.Enabled = slices.Contains(enabled, b.Name)
 		if s.PID != 0 {
 			s.Changed = ChangesOf(ctx, l.Store, b, NowOf(l.Store, b)).Words()
 		}
@@ -103,10 +101,11 @@ func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
 	})
 }
 
-// ListWithDrift is List with the drift of the running boxes, at which only root can look: for others the drift stays nil. The
-// rules of the host are read once for all boxes, by a process for each family where rules changed since the last look of any
-// boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
-func (l *Launcher) ListWithDrift(ctx context.Context) ([]Status, error) {
+// List returns the status of every box with a state file, by name, with the drift of the running boxes, at which only root
+// can look: for others the drift stays nil. The rules of the host are read once for all boxes, by a process for each family
+// where rules changed since the last look of any boxrun. Of a box that cannot be looked at the drift stays nil, with a note.
+// Unreadable state is an error, beside the status of the other boxes; when ctx ends, the error is its cause, beside nothing.
+func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	process.CollectLate()
 	boxes, unread := l.All()
 	found := listOf(ctx, l, boxes)
@@ -165,13 +164,13 @@ func healthNow(ctx context.Context, s *box.Store, b *box.Box, drifted []string) 
 	return healthBy(health.FactsSeen(b, health.LookAt(ctx, b), r, drifted), r)
 }
 
-// statusOf returns the part of a box's status known without a look at the profile.
+// statusOf returns the part of a box's status known without a look at the profile, but for Enabled.
 func (l *Launcher) statusOf(b *box.Box) Status {
 	state := b.State()
 	s := Status{
 		Name: b.Name, State: state, Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Second: b.ShownSecond(), LAN6: b.ShownLAN6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
-		Enabled: units.EnabledAs(b.Name) != "", Restarts: b.Restarts, Changed: []string{},
+		Restarts: b.Restarts, Changed: []string{},
 	}
 	s.Health = healthOf(l.Store, b, state, nil)
 	if state == string(box.Running) || b.Alive() {
@@ -209,7 +208,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
 	}
-	d.Drift = []string{}
+	d.Drift, d.Enabled = []string{}, units.EnabledAs(b.Name) != ""
 	if b.Alive() {
 		c := ChangesOf(ctx, l.Store, b, now)
 		d.Changed, d.ProfileNow = c.Words(), c.Profile

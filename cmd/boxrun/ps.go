@@ -51,9 +51,9 @@ links or limits of a box are out of place; --drift asks for root.
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, names []string) error {
-			look := a.launcher().ListWithDrift
-			if a.quiet {
-				look = a.launcher().List
+			look := a.launcher().List
+			if a.quiet && !a.asJSON {
+				look = a.launcher().ListNames
 			}
 			boxes, err := a.listed(cmd.Context(), look, all || len(names) > 0)
 			if len(names) > 0 && err == nil {
