@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -68,24 +69,37 @@ func giveBack(f *os.File) {
 	f.Close()
 }
 
-// awaited reports whether the kernel has somebody in the queue for the lock of f: proc_locks(5) marks those by "->".
-func awaited(f *os.File) bool { return listed(f.Name(), "-> FLOCK ") }
+// awaited reports whether somebody other than the holder of f waits for the lock of f.
+func awaited(f *os.File) bool {
+	found := place(unix.F_WRLCK)
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &found)
+	return err == nil && found.Type != unix.F_UNLCK
+}
 
-// listed reports whether the kernel's list of locks (proc_locks(5)) has a line with mark for the file at path. Without a
-// list nobody is known to hold a lock.
-func listed(path, mark string) bool {
+// announce tells that this process waits for the lock of f, until all copies of f are closed. The kernel's own list of those
+// who wait (proc_locks(5)) would do without, but has all processors take note for each who reads the list: that takes ten
+// milliseconds.
+func announce(f *os.File) error {
+	mine := place(unix.F_RDLCK)
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &mine)
+}
+
+// place is where all who wait have a shared lock: at a byte that nobody reads or writes. Such locks and that of flock(2) know
+// nothing of each other.
+func place(kind int16) unix.Flock_t {
+	return unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: 1 << 30, Len: 1}
+}
+
+// held reports whether somebody holds the lock of the file at path, by the kernel's list of locks (proc_locks(5)), which
+// everybody may read. Without a list nobody is known to hold a lock.
+func held(path string) bool {
 	var info unix.Stat_t
 	if unix.Stat(path, &info) != nil {
 		return false
 	}
 	file := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(info.Dev), unix.Minor(info.Dev), info.Ino)
 	text, _ := os.ReadFile("/proc/locks")
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, mark) && strings.Contains(line, file) {
-			return true
-		}
-	}
-	return false
+	return strings.Contains(string(text), file)
 }
 
 // openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
@@ -106,6 +120,9 @@ func openLock(dir, name string) (*os.File, error) {
 // waiters would draw lots, and one of many would lose for minutes. Whoever has no time to wait does not queue.
 func waitLock(ctx context.Context, f *os.File, onWait func(string)) error {
 	if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
+		return err
+	}
+	if err := announce(f); err != nil {
 		return err
 	}
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)

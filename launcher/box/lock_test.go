@@ -78,12 +78,13 @@ func TestLockIsForTheFirstWhoWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		tired, giveUp := context.WithCancel(t.Context())
-		served := make(chan string, 8)
+		served, looked := make(chan string, 8), make(chan struct{})
 		var all sync.WaitGroup
 		wait := func(ctx context.Context, who string, queued int) {
 			all.Go(func() {
 				unlock, err := takeLock(ctx, dir, "box-web", noWait(t))
 				served <- who
+				<-looked
 				if err == nil {
 					unlock()
 				}
@@ -103,9 +104,10 @@ func TestLockIsForTheFirstWhoWaits(t *testing.T) {
 		}
 		unlock()
 		testkit.WantText(t, <-served, "first")
-		if now, err := os.Stat(filepath.Join(dir, "box-web.lock")); err == nil && !os.SameFile(held, now) {
-			t.Error("the file was removed while others waited, who came anew")
+		if now, err := os.Stat(filepath.Join(dir, "box-web.lock")); err != nil || !os.SameFile(held, now) {
+			t.Errorf("the file was removed while others waited, who came anew: %v", err)
 		}
+		close(looked)
 		all.Wait()
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("a lock is left: %v", left)

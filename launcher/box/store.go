@@ -66,7 +66,7 @@ func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
 }
 
 // Locked reports whether a boxrun holds the lock of a box, as everybody may ask. The lock is not touched.
-func (s *Store) Locked(name string) bool { return listed(s.Path("locks", "box-"+name+".lock"), "") }
+func (s *Store) Locked(name string) bool { return held(s.Path("locks", "box-"+name+".lock")) }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
 // gives the lock back and removes the directory of locks if empty.
