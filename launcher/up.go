@@ -274,7 +274,7 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 		err = network.SettleAgain(ctx, u.Store, b)
 	}
 	if err == nil {
-		network.Warn(u.Store, u.k, b)
+		network.LookAhead(u.Store, u.k, b)()
 		var held []string
 		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
 		entry, entryErr := mendEntry(ctx, u.Store, b)
@@ -458,7 +458,10 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	b.Unit = unit
 	booted := u.lead(ctx, b)
 	u.times.Done("put the rules in place")
+	var warn func()
 	if booted == nil {
+		warn = network.LookAhead(u.Store, u.k, b)
+		u.times.Done("looked for what is in the way of the box")
 		booted = u.connect(ctx, b, cli)
 	}
 	if booted == nil {
@@ -466,8 +469,8 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 		u.times.Done("waited for the box's init")
 	}
 	if booted == nil && b.Alive() {
-		network.Warn(u.Store, u.k, b)
-		u.times.Done("looked for what is in the way of the box")
+		warn()
+		u.times.Done("looked once more, with the box's veth")
 	}
 	if booted == nil && b.Alive() && cli.Left() {
 		return nil

@@ -42,38 +42,43 @@ func DeleteCommand(rule string) string {
 	return strings.Replace(rule, " -A ", " -D ", 1)
 }
 
-// Warn notes everything on the host at odds with the box's profile that did not keep the box from starting: overlapping
-// networks, ports
-// published on addresses the host lacks, published ports used by clients on the host, files written by two boxes, and
-// other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of another table is
-// final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and no more.
-func Warn(s *box.Store, k *netsetup.Kernel, b *box.Box) {
+// LookAhead looks for everything on the host at odds with the box's profile that does not keep the box from starting:
+// overlapping networks, ports published on addresses the host lacks, published ports used by clients on the host, files
+// written by two boxes, and other firewalls. Such a firewall may decide after boxrun's rules: a drop in an nftables chain of
+// another table is final, and only the administrator can let the packet pass. Failing to find out is worth a warning line, and
+// no more. The rules are in place for the address reserved. What is returned notes all, once the box has its veth.
+func LookAhead(s *box.Store, k *netsetup.Kernel, b *box.Box) (warn func()) {
 	k.Reread()
-	var cautions []fault.Caution
-	for _, look := range []struct {
-		find  func(*box.Box) ([]fault.Caution, error)
-		blind string // what may be wrong if find fails
-	}{
-		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b) }, "packets for the box may go elsewhere"},
-		{cautionsOfNowhere, "ports may be published on addresses that this host has not"},
-		{cautionsOfListeners, "published ports may be in use on the host"},
-		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }, "other boxes may have this one's files"},
-		{func(b *box.Box) ([]fault.Caution, error) { return lan.Cautions(b.Parent), nil }, ""},
-		{Obstacles, "the host's own settings may be in the way"},
-		{func(b *box.Box) ([]fault.Caution, error) { return cautionsOfFirewalls(k, b) }, "other firewalls of this host may be in the way"},
-	} {
-		found, err := look.find(b)
-		cautions = append(cautions, found...)
-		if err != nil {
-			cautions = append(cautions, fault.Caution{Text: fmt.Sprintf("%s: %v", look.blind, err)})
+	reserved, found := b.Addr, slices.Concat(
+		heed(b, "packets for the box may go elsewhere", func(b *box.Box) ([]fault.Caution, error) { return cautionsOfOverlap(s, k, b) }),
+		heed(b, "ports may be published on addresses that this host has not", cautionsOfNowhere),
+		heed(b, "published ports may be in use on the host", cautionsOfListeners),
+		heed(b, "other boxes may have this one's files", func(b *box.Box) ([]fault.Caution, error) { return cautionsOfTrees(s, b) }),
+		lan.Cautions(b.Parent),
+		heed(b, "other firewalls of this host may be in the way", func(b *box.Box) ([]fault.Caution, error) { return cautionsOfFirewalls(k, b) }),
+	)
+	return func() {
+		if b.Addr != reserved {
+			LookAhead(s, k, b)()
+			return
+		}
+		all := slices.Concat(found, heed(b, "the host's own settings may be in the way", Obstacles))
+		for i, c := range all { // consecutive cautions with the same hint share a line for the hint
+			s.Notef("%s: warning: %s", b.Name, c.Text)
+			if last := i+1 == len(all); c.Hint != "" && (last || all[i+1].Hint != c.Hint) {
+				s.Notef("hint: %s", c.Hint)
+			}
 		}
 	}
-	for i, c := range cautions { // consecutive cautions with the same hint share a line for the hint
-		s.Notef("%s: warning: %s", b.Name, c.Text)
-		if last := i+1 == len(cautions); c.Hint != "" && (last || cautions[i+1].Hint != c.Hint) {
-			s.Notef("hint: %s", c.Hint)
-		}
+}
+
+// heed returns what find finds. blind is what may be wrong where that fails.
+func heed(b *box.Box, blind string, find func(*box.Box) ([]fault.Caution, error)) []fault.Caution {
+	found, err := find(b)
+	if err != nil {
+		found = append(found, fault.Caution{Text: fmt.Sprintf("%s: %v", blind, err)})
 	}
+	return found
 }
 
 // cautionsOfOverlap returns a caution for what leads packets for the box elsewhere: a route or an address that came after
