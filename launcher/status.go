@@ -159,7 +159,7 @@ func (l *Launcher) seeDrift(ctx context.Context, v *network.Survey, b *box.Box) 
 func healthNow(ctx context.Context, s *box.Store, b *box.Box, drifted []string) Health {
 	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
 	if r.Stopped(b, time.Now()) == "" {
-		return healthOf(s, b, string(box.Running), drifted)
+		return healthOf(b, string(box.Running), r, drifted)
 	}
 	return healthBy(health.FactsSeen(b, health.LookAt(ctx, b), r, drifted), r)
 }
@@ -172,7 +172,8 @@ func (l *Launcher) statusOf(b *box.Box) Status {
 		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Second: b.ShownSecond(), LAN6: b.ShownLAN6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Restarts: b.Restarts, Changed: []string{},
 	}
-	s.Health = healthOf(l.Store, b, state, nil)
+	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
+	s.Health = healthOf(b, state, r, nil)
 	if state == string(box.Running) || b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
 	}
@@ -180,8 +181,7 @@ func (l *Launcher) statusOf(b *box.Box) Status {
 }
 
 // healthOf returns how a box in a state is, as far as the record of looks, the cgroup of the box, and what drifted tell.
-func healthOf(s *box.Store, b *box.Box, state string, drifted []string) Health {
-	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
+func healthOf(b *box.Box, state string, r health.Record, drifted []string) Health {
 	f := health.FactsOf(b, state, r, time.Now())
 	f.Drifted = drifted
 	return healthBy(f, r)

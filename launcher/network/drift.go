@@ -75,7 +75,9 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 		}
 	}
 	if b.OnLAN() {
-		lines, err := v.onLAN(b)
+		v.mu.Lock()
+		lines, err := lan.Drift(v.kernel, b)
+		v.mu.Unlock()
 		if b.Bridged() && errors.Is(err, netsetup.ErrNoAddress) { // the bridge still leads to the box
 			lines, err = []string{fmt.Sprintf("%v: %s", err, fault.HintOf(err))}, nil
 		}
@@ -85,13 +87,6 @@ func (v *Survey) Drift(b *box.Box) ([]string, error) {
 	}
 	servers, err := conf.ServersDrift(v.store, b)
 	return nonEmpty(append(all, servers)), err
-}
-
-// onLAN returns the faults in what a box on a LAN needs of the host.
-func (v *Survey) onLAN(b *box.Box) ([]string, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return lan.Drift(v.kernel, b)
 }
 
 func nonEmpty(lines []string) []string {
@@ -108,19 +103,24 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	planned, external, out, err := v.planned(b)
+	v.mu.Lock()
+	shared, err := v.ofBridge(b)
+	own, ownErr := b.Ports.Drift(v.kernel)
+	external, externalErr := v.external(b.Profile.Network)
+	out, outErr := v.external(profiles.Network{})
+	v.mu.Unlock()
 	inside := seen.DriftErr
 	if errors.Is(inside, netsetup.ErrNoAddress) { // as moved says
 		inside = nil
 	}
-	if err := cmp.Or(err, inside); err != nil {
+	if err := cmp.Or(err, ownErr, inside, externalErr, outErr); err != nil {
 		return nil, err
 	}
 	held, err := mistaken(b, seen)
 	if err != nil {
 		return nil, err
 	}
-	lines := slices.Concat([]string{moved}, planned, seen.Drift, held)
+	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
 	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
 		if lines, err = led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...); err != nil {
 			return nil, err
@@ -147,23 +147,6 @@ func Misled(b *box.Box) ([]string, error) {
 	held, err := mistaken(b, look(b)[0])
 	lost, lostErr := led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...)
 	return append(held, lost...), cmp.Or(err, lostErr)
-}
-
-// planned returns the faults in the plans behind a box on a bridge, and the interfaces by which packets reach and leave the box.
-func (v *Survey) planned(b *box.Box) (lines []string, external, out netsetup.External, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	shared, err := v.ofBridge(b)
-	if err != nil {
-		return nil, external, out, err
-	}
-	own, err := b.Ports.Drift(v.kernel)
-	if err != nil {
-		return nil, external, out, err
-	}
-	external, err = v.external(b.Profile.Network)
-	out, outErr := v.external(profiles.Network{})
-	return slices.Concat(shared, own), external, out, cmp.Or(err, outErr)
 }
 
 // obstacles is Obstacles, with what boxes have in common looked up once.

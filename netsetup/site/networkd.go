@@ -16,14 +16,10 @@ import (
 // Manages returns the file by which systemd-networkd manages a device. The result is "" for an absent device, for a
 // device left alone by networkd, and on a host without networkd. Root is "/".
 func Manages(root, device string) (string, error) {
-	links := filepath.Join(root, "run/systemd/netif/links")
-	_, err := os.Stat(links) // absent without networkd
-	var index, state []byte
+	index, err := os.ReadFile(filepath.Join(root, "sys/class/net", device, "ifindex"))
+	var state []byte
 	if err == nil {
-		index, err = os.ReadFile(filepath.Join(root, "sys/class/net", device, "ifindex"))
-	}
-	if err == nil {
-		state, err = os.ReadFile(filepath.Join(links, strings.TrimSpace(string(index))))
+		state, err = os.ReadFile(filepath.Join(root, "run/systemd/netif/links", strings.TrimSpace(string(index))))
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) { // sysfs: the device went while it was read
 		return "", nil
