@@ -141,7 +141,7 @@ func testBridge(t *testing.T, n Network) {
 // testBox makes what stands for a box: a process in a network of its own, with eth0 on the bridge by way of veth.
 func testBox(t *testing.T, n Network, veth, addr string) (pid int, stop func()) {
 	t.Helper()
-	pid, stop = nstest.Sleeper(t, "unshare", "-n", "sleep", "60")
+	pid, stop = nstest.Sleeper(t, "unshare", "-n", "sleep", "600")
 	own := nstest.Run(t, "readlink", "/proc/self/ns/net")
 	nstest.WaitFor(t, func() bool { return nstest.Run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", pid)) != own })
 	in := func(argv ...string) {

@@ -70,7 +70,7 @@ func TestBoxLinkOfAnotherNamespace(t *testing.T) {
 	other, _ := testBox(t, n, "vethb", "10.22.0.3/16")
 	// The other's peer moves to a third namespace, where it keeps its index; a veth of ours then takes that index.
 	index := strings.SplitN(nstest.Run(t, "ip", "-o", "link", "show", "vethb"), ":", 2)[0]
-	third, _ := nstest.Sleeper(t, "unshare", "-n", "sleep", "60")
+	third, _ := nstest.Sleeper(t, "unshare", "-n", "sleep", "600")
 	own := nstest.Run(t, "readlink", "/proc/self/ns/net")
 	nstest.WaitFor(t, func() bool { return nstest.Run(t, "readlink", fmt.Sprintf("/proc/%d/ns/net", third)) != own })
 	nstest.Run(t, "ip", "link", "set", "vethb", "netns", fmt.Sprint(third))

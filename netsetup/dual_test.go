@@ -143,7 +143,11 @@ func (l *lab) movedFlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.plans[last] = &p
-		if got := flow.ask(t); !slices.Contains(c.want, got) {
+		limit := answerTime
+		if c.want[0] == noAnswer {
+			limit = silence
+		}
+		if got := flow.askWithin(t, limit); !slices.Contains(c.want, got) {
 			t.Errorf("a flow to a port %s: got %q, want %q", c.when, got, c.want)
 		}
 	}
@@ -191,8 +195,8 @@ func testDualUpAndDown(t *testing.T, h *testHost) {
 		sysctl -qw net.ipv6.conf.ext0.accept_ra=1
 		ip -6 addr add 2001:db8:7::1/64 dev ext0 nodad
 		ip -6 route add default via 2001:db8:7::2 dev ext0 proto ra
-		timeout 20 sh -c "until ip -6 addr show dev ext0 scope link -tentative | grep -q inet6; do sleep 0.01; done"
-		timeout 20 sh -c "until ip -6 route show table local | grep -q fe80.*ext0; do sleep 0.01; done"`)
+		timeout 60 sh -c "until ip -6 addr show dev ext0 scope link -tentative | grep -q inet6; do sleep 0.01; done"
+		timeout 60 sh -c "until ip -6 route show table local | grep -q fe80.*ext0; do sleep 0.01; done"`)
 	n, b := sbr0(), coldfront()
 	n.Subnet6, b.Subnet6 = dualSubnet, dualSubnet
 	host, host6, bridge, box := Host(), Host6(), Bridge(n), Ports(b)
@@ -291,7 +295,7 @@ func testHostsRouter(t *testing.T, l *lab) {
 	nstest.Shell(t, `
 		sysctl -qw net.ipv6.conf.ext0.disable_ipv6=0 net.ipv6.conf.ext0.accept_dad=0 net.ipv6.conf.ext0.accept_ra=1 `+
 		`net.ipv6.conf.sbr0.disable_ipv6=0
-		timeout 10 sh -c "until ip -n client -6 addr show dev eth0 scope link -tentative | grep -q inet6; do sleep 0.1; done"`)
+		timeout 60 sh -c "until ip -n client -6 addr show dev eth0 scope link -tentative | grep -q inet6; do sleep 0.1; done"`)
 	route := func() string { return nstest.Shell(t, "ip -6 route show default dev ext0") }
 	advertised := func() bool {
 		nstest.Run(t, "nsenter", "--net=/run/netns/client", "env", programVariable+"=advertise", os.Args[0], "eth0")

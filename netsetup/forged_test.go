@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"boxrun/netsetup/nstest"
 )
@@ -77,10 +76,8 @@ func testForgedSources(t *testing.T, l *lab) {
 		}
 		nstest.Shell(t, fmt.Sprintf(`eval iptables -t %[1]s $(iptables -t %[1]s -S %[2]s | grep -e '%[3]s' | sed 's/^-A/-D/')`, f.table, f.chain, f.rule))
 		l.expect(p, noAnswer, f.name)
-		time.Sleep(20 * time.Millisecond)
-		if heard := ears[f.to].ask(t); heard == before {
-			t.Errorf("%s: without the rule %q nothing arrived either", f.name, strings.TrimSpace(f.rule))
-		}
+		t.Logf("%s: without the rule %q", f.name, strings.TrimSpace(f.rule))
+		nstest.WaitFor(t, func() bool { return ears[f.to].ask(t) != before }) // else no rule is needed
 		l.apply()
 	}
 }

@@ -50,7 +50,7 @@ func newTestHost(t *testing.T) *testHost {
 		ip link add veth8 type veth peer name eth8
 		ip link set veth8 up; ip link set veth8 down # its queue is made at the first up
 		# The kernel tells of a carrier by and by, on a busy machine after the first look at the host.
-		timeout 20 sh -c 'until [ "$(ip -br link show up | grep -c "^ext.* UP ")" = 2 ]; do sleep 0.01; done'
+		timeout 60 sh -c 'until [ "$(ip -br link show up | grep -c "^ext.* UP ")" = 2 ]; do sleep 0.01; done'
 		sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.ext0.rp_filter=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 		sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.ext1.forwarding=1 # the kernel changes both with ip_forward
 		mkdir /run/boxrun`)

@@ -98,7 +98,14 @@ func describe(from, to net.Addr, mss int) string {
 	return fmt.Sprintf("%v to port %d, mss %d", f.Addr().Unmap(), t.Port(), mss/100*100)
 }
 
-// probe asks a server and prints its answer, or "no answer", again for each line of standard input.
+// answerTime is for what has to answer, however busy the machine is, and silence for what has not.
+const (
+	answerTime = time.Minute
+	silence    = 200 * time.Millisecond
+)
+
+// probe asks a server and prints its answer, or "no answer", again for each line of standard input, which says how long to
+// wait.
 func probe(proto, from, to, timeout string) {
 	limit, err := time.ParseDuration(timeout)
 	exitOn(err)
@@ -119,6 +126,8 @@ func probe(proto, from, to, timeout string) {
 			fmt.Println("no answer")
 			continue
 		}
+		limit, err := time.ParseDuration(lines.Text())
+		exitOn(err)
 		_ = conn.SetDeadline(time.Now().Add(limit))
 		_, _ = fmt.Fprintln(conn, "hello")
 		buf := make([]byte, 100)
@@ -306,10 +315,16 @@ func (c *conversation) read(t *testing.T) string {
 	return strings.TrimSpace(line)
 }
 
-// ask asks once more over the same connection.
+// ask asks once more over the same connection, where an answer has to come.
 func (c *conversation) ask(t *testing.T) string {
 	t.Helper()
-	if _, err := io.WriteString(c.in, "again\n"); err != nil {
+	return c.askWithin(t, answerTime)
+}
+
+// askWithin is ask, with the time to wait.
+func (c *conversation) askWithin(t *testing.T, limit time.Duration) string {
+	t.Helper()
+	if _, err := fmt.Fprintln(c.in, limit); err != nil {
 		t.Fatal(err)
 	}
 	return c.read(t)
@@ -337,12 +352,12 @@ const (
 // expect probes. What should answer is given time; what should not is not waited for long.
 func (l *lab) expect(p labProbe, want, when string) {
 	l.t.Helper()
-	timeout := 3 * time.Second
+	timeout := answerTime
 	if want == noAnswer {
-		timeout = 200 * time.Millisecond
+		timeout = silence
 	}
 	cmd := l.program("probe", p.namespace, p.proto, p.from, p.to, timeout.String())
-	cmd.Stdin = strings.NewReader("once\n")
+	cmd.Stdin = strings.NewReader(timeout.String() + "\n")
 	out, err := cmd.Output()
 	got := strings.TrimSpace(string(out))
 	if p.proto == "tcp" && !strings.Contains(want, ", mss") {

@@ -33,9 +33,9 @@ func testOutsider(t *testing.T, l *lab) {
 		to, want string
 		limit    time.Duration
 	}{
-		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr), 3 * time.Second},
-		{"192.0.2.1:8081", "no answer", 200 * time.Millisecond}, // allow_from does not name it
-		{"10.22.0.8:80", "no answer", 200 * time.Millisecond},
+		{"192.0.2.1:8080", fmt.Sprintf("%v to port 80, mss 1100", o.Addr), answerTime},
+		{"192.0.2.1:8081", "no answer", silence}, // allow_from does not name it
+		{"10.22.0.8:80", "no answer", silence},
 	} {
 		if got := askFrom(t, o, test.to, test.limit); got != test.want {
 			t.Errorf("from outside to %s: got %q, want %q", test.to, got, test.want)
@@ -66,7 +66,7 @@ func askFrom(t *testing.T, o *outsider.Outsider, to string, limit time.Duration)
 		return "no answer"
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(answerTime))
 	_, _ = fmt.Fprintln(conn, "hello")
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
@@ -127,7 +127,7 @@ func TestWayOut(t *testing.T) {
 		addr  string
 		want  bool
 		limit time.Duration
-	}{{"10.22.0.1", true, 3 * time.Second}, {"10.22.0.77", false, 200 * time.Millisecond}} {
+	}{{"10.22.0.1", true, answerTime}, {"10.22.0.77", false, silence}} {
 		got, err := Neighbour(timeout(t, test.limit), pid, netip.MustParseAddr(test.addr))
 		if got != test.want || err != nil {
 			t.Errorf("%s answers: got %v, %v, want %v", test.addr, got, err, test.want)

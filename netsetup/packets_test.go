@@ -293,7 +293,7 @@ func testConntrack(t *testing.T, l *lab) {
 	box := webBox()
 	box.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/32")}
 	l.swap(box)
-	if got := tcp.ask(t); got != noAnswer {
+	if got := tcp.askWithin(t, silence); got != noAnswer {
 		t.Errorf("an established connection, after allow_from was narrowed: got %q, want %q", got, noAnswer)
 	}
 
@@ -304,7 +304,7 @@ func testConntrack(t *testing.T, l *lab) {
 	}
 	box.Ports = nil
 	l.swap(box)
-	if got := flow.ask(t); got != noAnswer && got != portClosed {
+	if got := flow.askWithin(t, silence); got != noAnswer && got != portClosed {
 		t.Errorf("a flow to a port that is no longer published: got %q, want %q", got, noAnswer)
 	}
 	l.swap(webBox())
@@ -330,7 +330,7 @@ func testConntrack(t *testing.T, l *lab) {
 // converse begins a connection that must be answered.
 func (l *lab) converse(p labProbe) *conversation {
 	l.t.Helper()
-	c := converseWith(l.t, l.program("probe", p.namespace, p.proto, p.from, p.to, "500ms"))
+	c := converseWith(l.t, l.program("probe", p.namespace, p.proto, p.from, p.to, answerTime.String()))
 	if got := c.ask(l.t); got == noAnswer {
 		l.t.Fatalf("%v: %s", p, got)
 	}

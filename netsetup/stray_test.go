@@ -12,19 +12,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"boxrun/netsetup/nstest"
 )
 
 // stray opens a connection. For each line of standard input it sends a segment 20 MB outside the window of the
 // connection, and then asks over the connection as probe does.
 func stray(to string) {
-	dialer := net.Dialer{Timeout: 3 * time.Second}
+	dialer := net.Dialer{Timeout: answerTime}
 	conn, err := dialer.Dial("tcp4", to)
 	exitOn(err)
 	answers := bufio.NewReader(conn)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		exitOn(sendStray(conn.(*net.TCPConn)))
 		time.Sleep(50 * time.Millisecond) // the time of an RST
-		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		_ = conn.SetDeadline(time.Now().Add(answerTime))
 		_, _ = fmt.Fprintln(conn, "hello")
 		answer, err := answers.ReadString('\n')
 		if err != nil {
@@ -149,6 +151,9 @@ func testStraysOut(t *testing.T, l *lab) {
 		t.Helper()
 		sniffer.ask(t)
 		box.ask(t)
+		if want[0] != '0' {
+			nstest.WaitFor(t, func() bool { return sniffer.ask(t) == want })
+		}
 		if got := sniffer.ask(t); got != want {
 			t.Errorf("%s, what the client saw of a stray segment of a box: got %q, want %q", when, got, want)
 		}

@@ -23,7 +23,7 @@ func TestHangingBus(t *testing.T) {
 			if got, want := fmt.Sprint(f, err), "<nil> asking for org.fedoraproject.FirewallD1: D-Bus does not answer"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
-			if took := time.Since(began); took > 3*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 		})

@@ -71,7 +71,7 @@ func inNamespace(t *testing.T, company Company) bool {
 		CannotRun(t, "no namespaces here: unshare -rnm: %v: %s", err, bytes.TrimSpace(out))
 	}
 	this := "-test.run=^" + regexp.QuoteMeta(t.Name()) + "$"
-	again := exec.Command("unshare", "-rnm", os.Args[0], this, "-test.v", "-test.timeout=180s")
+	again := exec.Command("unshare", "-rnm", os.Args[0], this, "-test.v", "-test.timeout=600s")
 	again.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
 	out, err := again.CombinedOutput()
 	t.Logf("in a namespace:\n%s", out)
@@ -170,12 +170,12 @@ func toolsOf(t *testing.T, multi string) string {
 	return dir
 }
 
-// WaitFor waits until ok returns true, for ten seconds at most.
+// WaitFor waits until ok returns true, for a minute at most.
 func WaitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("waited for 10 s in vain")
+			t.Fatal("waited for a minute in vain")
 		}
 	}
 }
@@ -183,7 +183,7 @@ func WaitFor(t *testing.T, ok func() bool) {
 // Sleeper starts a process that lives until the test ends or stop is called.
 func Sleeper(t *testing.T, argv ...string) (pid int, stop func()) {
 	t.Helper()
-	cmd := exec.Command("sleep", "60")
+	cmd := exec.Command("sleep", "600")
 	if len(argv) > 0 {
 		cmd = exec.Command(argv[0], argv[1:]...)
 	}

@@ -52,7 +52,11 @@ func TestTry(t *testing.T) {
 			out: kinds{unfinished: true}, in: kinds{unfinished: true}, err: "not those that were sent"},
 	} {
 		nstest.Shell(t, c.script)
-		r := tried(t)
+		limit := time.Minute
+		if c.err == "timeout" {
+			limit = 3 * time.Second
+		}
+		r := tried(t, limit)
 		nstest.Shell(t, c.undo)
 		if got := kindsOf(r.Out); got != c.out {
 			t.Errorf("%s: out: %+v, want %+v", c.name, r.Out, c.out)
@@ -78,8 +82,8 @@ type kinds struct{ unfinished, wrong bool }
 
 func kindsOf(t Tally) kinds { return kinds{t.Unfinished > 0, t.Wrong > 0} }
 
-// tried makes a transfer between the namespaces near and far.
-func tried(t *testing.T) Result {
+// tried makes a transfer between the namespaces near and far, within a time.
+func tried(t *testing.T, limit time.Duration) Result {
 	t.Helper()
 	near, nearErr := netns.GetFromName("near")
 	far, farErr := netns.GetFromName("far")
@@ -87,7 +91,7 @@ func tried(t *testing.T) Result {
 		t.Fatal(nearErr, farErr)
 	}
 	defer func() { _, _ = near.Close(), far.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	r, err := Try(ctx, Network{near, "eth0"}, Network{far, "eth0"}, netip.MustParseAddr("198.51.100.2"), 256<<10)
 	if err != nil {
