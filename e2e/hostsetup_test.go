@@ -86,7 +86,7 @@ func (h host) fewInstances() {
 	}
 	h.must("boxrun", "down", "web")
 	h.sh("echo 12 > /proc/sys/fs/inotify/max_user_instances")
-	h.finds(h.checks(), doctor.Warn, "inotify", "of root's 12 instances are taken")
+	h.finds(h.checks(), doctor.Warn, "inotify", "of root's 12 inotify instances are taken")
 	if r := h.run("boxrun", "up", "web"); r.Code != 0 || !containsAll(r.Stderr, []string{"of root's 12 inotify instances are taken", "hint: \"boxrun host setup\""}) {
 		h.t.Errorf("up without instances to spare: %v", r)
 	}

@@ -100,11 +100,10 @@ func (l *Launcher) warnOfProfile(b *box.Box, f facts) {
 	}
 }
 
-// warnOfInotify warns where root's inotify instances may not suffice for another box beside so many.
-func warnOfInotify(s *box.Store, b *box.Box, boxes int) {
-	if room, err := inotify.LookFor(boxes); err == nil && room.Tight() { // a kernel without inotify has no limit
-		s.Notef("%s: warning: %d of root's %d inotify instances are taken, units of the box may fail; hint: %s",
-			b.Name, room.Taken, room.Limit, inotify.Hint)
+// warnOfInotify warns where root's inotify instances may not suffice for another box.
+func warnOfInotify(s *box.Store, b *box.Box) {
+	if room, err := inotify.LookFor(); err == nil && room.Tight() { // a kernel without inotify has no limit
+		s.Notef("%s: warning: %v, units of the box may fail; hint: %s", b.Name, room, room.Hint())
 	}
 }
 

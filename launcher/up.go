@@ -443,7 +443,7 @@ func (u *upRun) boot(ctx context.Context, b *box.Box, f facts) error {
 	}
 	w := plan(u.Store, u.p, b, boxes, f)
 	u.warnOfProfile(b, f)
-	warnOfInotify(u.Store, b, len(boxes))
+	warnOfInotify(u.Store, b)
 	if err := w.prepare(ctx, u.Store); err != nil {
 		return err
 	}

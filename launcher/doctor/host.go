@@ -391,7 +391,7 @@ func (h hostLooks) inotify(context.Context) Check {
 	case err != nil:
 		return unreadable(err, "the kernel has no inotify")
 	case room.Tight():
-		return warn("without them units of another box fail", "boxrun host setup", "%d of root's %d instances are taken", room.Taken, room.Limit)
+		return warn("without them units of another box fail: "+room.Hint(), room.Fix(), "%v", room)
 	}
-	return pass("%d of root's %d instances are taken", room.Taken, room.Limit)
+	return pass("%v", room)
 }
