@@ -13,7 +13,6 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/lan"
 	"boxrun/netsetup"
-	"boxrun/netsetup/dump"
 	"boxrun/netsetup/led"
 	"boxrun/profiles"
 )
@@ -26,6 +25,7 @@ type Survey struct {
 	boxes  []*box.Box
 	unread error                    // of the records of boxes
 	seen   map[string]netsetup.Seen // by name of a box
+	led    led.Host
 
 	mu        sync.Mutex // holds all below
 	kernel    *netsetup.Kernel
@@ -116,13 +116,13 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	if err := cmp.Or(err, ownErr, inside, externalErr, outErr); err != nil {
 		return nil, err
 	}
-	held, err := mistaken(b, seen)
+	held, err := mistaken(&v.led, b, seen)
 	if err != nil {
 		return nil, err
 	}
 	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
 	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
-		if lines, err = led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...); err != nil {
+		if lines, err = v.led.Astray(b.Profile.Network.Bridge, b.Addrs()...); err != nil {
 			return nil, err
 		}
 	}
@@ -134,18 +134,19 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 }
 
 // mistaken returns a line for each address of a box that somebody has told the host another MAC for.
-func mistaken(b *box.Box, seen netsetup.Seen) ([]string, error) {
+func mistaken(h *led.Host, b *box.Box, seen netsetup.Seen) ([]string, error) {
 	if seen.LinkErr != nil {
 		return nil, nil // moved tells of that
 	}
-	return led.Mistaken(dump.OfHost(), b.Profile.Network.Bridge, seen.Link.MAC, b.Addrs()...)
+	return h.Mistaken(b.Profile.Network.Bridge, seen.Link.MAC, b.Addrs()...)
 }
 
 // Misled returns a line for each thing that keeps the host's own packets from a box where the bridge is in place: a
 // neighbour, a routing rule, a route.
 func Misled(b *box.Box) ([]string, error) {
-	held, err := mistaken(b, look(b)[0])
-	lost, lostErr := led.Astray(dump.OfHost(), b.Profile.Network.Bridge, b.Addrs()...)
+	h := new(led.Host)
+	held, err := mistaken(h, b, look(b)[0])
+	lost, lostErr := h.Astray(b.Profile.Network.Bridge, b.Addrs()...)
 	return append(held, lost...), cmp.Or(err, lostErr)
 }
 

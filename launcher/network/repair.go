@@ -72,7 +72,7 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		if err = seen.DriftErr; err == nil && len(seen.Drift) > 0 {
 			err = ensureInside6(b)
 		}
-		held, heldErr := mistaken(b, seen)
+		held, heldErr := mistaken(new(led.Host), b, seen)
 		if len(held) > 0 {
 			heldErr = forget(b)
 		}

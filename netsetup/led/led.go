@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"boxrun/netsetup/dump"
 
@@ -62,17 +63,60 @@ func Typed(bridge string, own netip.Prefix) string {
 	return fmt.Sprintf("ip route replace %s dev %s proto kernel scope link src %s", own.Masked(), bridge, own.Addr())
 }
 
+// Host is the host as far as its own packets to boxes go. Each bridge is looked at once. Several goroutines may ask at once.
+type Host struct {
+	mu      sync.Mutex
+	indexes map[string]int          // of bridges; 0 for one that is missing
+	entries map[int][]netlink.Neigh // neighbours, by the index of a bridge
+}
+
+// index returns the index of a bridge, and 0 for a bridge that is missing.
+func (h *Host) index(bridge string) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if index, known := h.indexes[bridge]; known {
+		return index, nil
+	}
+	index := 0
+	link, err := dump.OfHost().LinkByName(bridge)
+	if err == nil {
+		index = link.Attrs().Index
+	} else if !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return 0, fmt.Errorf("reading %s: %w", bridge, err)
+	}
+	if h.indexes == nil {
+		h.indexes = map[string]int{}
+	}
+	h.indexes[bridge] = index
+	return index, nil
+}
+
+// neighbours returns the neighbours on a bridge.
+func (h *Host) neighbours(index int) ([]netlink.Neigh, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if entries, known := h.entries[index]; known {
+		return entries, nil
+	}
+	entries, err := dump.Neighs(dump.OfHost(), index, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	if h.entries == nil {
+		h.entries = map[int][]netlink.Neigh{}
+	}
+	h.entries[index] = entries
+	return entries, nil
+}
+
 // Mistaken returns a line for each address of a box for which the host holds another MAC than the box's, for good: somebody
 // wrote the entry. The kernel's own entries are asked for again. A bridge that is missing has none.
-func Mistaken(h *netlink.Handle, bridge, mac string, box ...netip.Addr) (lines []string, err error) {
-	link, err := h.LinkByName(bridge)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil, nil
+func (h *Host) Mistaken(bridge, mac string, box ...netip.Addr) (lines []string, err error) {
+	index, err := h.index(bridge)
+	if index == 0 || err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", bridge, err)
-	}
-	entries, err := dump.Neighs(h, link.Attrs().Index, netlink.FAMILY_ALL)
+	entries, err := h.neighbours(index)
 	if err != nil {
 		return nil, fmt.Errorf("reading the neighbours on %s: %w", bridge, err)
 	}
@@ -104,33 +148,50 @@ func Forget(h *netlink.Handle, bridge string, addr netip.Addr) error {
 
 // Astray returns a line for each address of a box for which the host's own packets do not leave by the bridge. Of a rule or
 // a route of others nothing can be mended.
-func Astray(h *netlink.Handle, bridge string, box ...netip.Addr) (lines []string, err error) {
+func (h *Host) Astray(bridge string, box ...netip.Addr) (lines []string, err error) {
+	index, err := h.index(bridge)
+	if err != nil {
+		return nil, err
+	}
 	for _, addr := range box {
-		device, err := to(h, addr)
+		way, err := to(dump.OfHost(), addr)
 		if err != nil {
 			return lines, err
 		}
-		if device != bridge {
-			lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
+		if way != 0 && way == index {
+			continue
 		}
+		device, err := nameOf(dump.OfHost(), way)
+		if err != nil {
+			return lines, fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
+		}
+		lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
 	}
 	return lines, nil
 }
 
-// to asks the kernel by which device the host's own packets for an address leave, as "ip route get" does. Without a way to
-// returns "no device".
-func to(h *netlink.Handle, addr netip.Addr) (string, error) {
+// to asks the kernel for the index of the device by which the host's own packets for an address leave, as "ip route get" does.
+// Without a way to returns 0.
+func to(h *netlink.Handle, addr netip.Addr) (int, error) {
 	routes, err := h.RouteGet(addr.AsSlice())
 	var none unix.Errno // there is no way there, or the way is closed
 	if errors.As(err, &none) || err == nil && len(routes) == 0 {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking up the route to %s: %w", addr, err)
+	}
+	return routes[0].LinkIndex, nil
+}
+
+// nameOf returns the name of a device, and "no device" for the index 0.
+func nameOf(h *netlink.Handle, index int) (string, error) {
+	if index == 0 {
 		return "no device", nil
 	}
+	link, err := h.LinkByIndex(index)
 	if err != nil {
-		return "", fmt.Errorf("looking up the route to %s: %w", addr, err)
-	}
-	link, err := h.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return "", fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
+		return "", err
 	}
 	return link.Attrs().Name, nil
 }
