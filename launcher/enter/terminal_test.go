@@ -177,6 +177,9 @@ func TestResizeReachesTheCommand(t *testing.T) {
 	testkit.WantText(t, testkit.Wait(t, cmd), "exit status 0")
 }
 
+// hungUp ends by the loss of its terminal alone: its reads may fail before the kernel sends SIGHUP.
+const hungUp = `echo ready; until read x; do :; done`
+
 func TestModesAreRestored(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
@@ -186,10 +189,10 @@ func TestModesAreRestored(t *testing.T) {
 		"after the command's end":      {script: `echo ready; read x`, end: typeReturn, want: "exit status 0"},
 		"after a failure":              {script: `echo ready; read x; exit 9`, end: typeReturn, want: "exit status 9"},
 		"after the command was killed": {script: `echo ready; read x; kill -9 $$`, end: typeReturn, want: "exit status 137"},
-		"at SIGTERM":                   {script: `echo ready; read x`, end: sends(unix.SIGTERM), want: "exit status 129"},
-		"at SIGHUP":                    {script: `echo ready; read x`, end: sends(unix.SIGHUP), want: "exit status 129"},
-		"at SIGINT":                    {script: `echo ready; read x`, end: sends(unix.SIGINT), want: "exit status 129"},
-		"at SIGQUIT":                   {script: `echo ready; read x`, end: sends(unix.SIGQUIT), want: "exit status 129"},
+		"at SIGTERM":                   {script: hungUp, end: sends(unix.SIGTERM), want: "exit status 129"},
+		"at SIGHUP":                    {script: hungUp, end: sends(unix.SIGHUP), want: "exit status 129"},
+		"at SIGINT":                    {script: hungUp, end: sends(unix.SIGINT), want: "exit status 129"},
+		"at SIGQUIT":                   {script: hungUp, end: sends(unix.SIGQUIT), want: "exit status 129"},
 		"where the command minds no signal": {script: `trap '' HUP TERM; echo ready; exec sleep 100`,
 			end: sends(unix.SIGTERM), want: "exit status 137"},
 	} {
