@@ -372,25 +372,27 @@ func TestLooksComeWithTheBox(t *testing.T) {
 // mails writes the unit of docs/health.md to the host. What it mails is in /srv/mails, a file each.
 func (h host) mails() {
 	h.t.Helper()
-	blocks, err := page.Blocks("../docs/health.md")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	i := slices.IndexFunc(blocks, func(b page.Block) bool {
-		return strings.HasPrefix(b.Lines[0], "# /etc/systemd/system/mail-root@.service")
-	})
-	if i < 0 {
-		h.t.Fatal("docs/health.md has no mail-root@.service")
-	}
+	unit := h.blockOf("health.md", "# /etc/systemd/system/mail-root@.service")
 	const mail = "#!/bin/sh\nmkdir -p /srv/mails\nfile=/srv/mails/$(date +%s%N)\n{ echo \"To $3: $2\"; cat; } > $file.new\nmv $file.new $file\n"
 	for path, text := range map[string]string{
-		"/etc/systemd/system/mail-root@.service": strings.Join(blocks[i].Lines, "\n") + "\n", "/usr/local/bin/mail": mail,
+		"/etc/systemd/system/mail-root@.service": unit, "/usr/local/bin/mail": mail,
 	} {
 		if err := h.Write(h.t.Context(), path, 0o755, strings.NewReader(text)); err != nil {
 			h.t.Fatal(err)
 		}
 	}
 	h.must("systemctl", "daemon-reload")
+}
+
+// blockOf returns the block of a page that begins with a line.
+func (h host) blockOf(name, first string) string {
+	h.t.Helper()
+	blocks, err := page.Blocks("../docs/" + name)
+	i := slices.IndexFunc(blocks, func(b page.Block) bool { return strings.HasPrefix(b.Lines[0], first) })
+	if err != nil || i < 0 {
+		h.t.Fatalf("%s has no block that begins with %q: %v", name, first, err)
+	}
+	return strings.Join(blocks[i].Lines, "\n") + "\n"
 }
 
 // received wants so many mails to have come within some seconds, and gives the last.

@@ -51,6 +51,30 @@ func TestUsageOfTheWholeBox(t *testing.T) {
 		t.Errorf("got:\n%s\nwant the resources in it", got)
 	}
 	h.showsStats()
+	h.collectsStats()
+}
+
+// collectsStats has the units of docs/logs.md write what boxes use for node_exporter.
+func (h host) collectsStats() {
+	h.t.Helper()
+	text := h.blockOf("logs.md", "# /etc/systemd/system/boxrun-stats.service")
+	for _, unit := range strings.Split(text, "# /etc/systemd/system/")[1:] {
+		name, settings, _ := strings.Cut(unit, "\n")
+		if err := h.Write(h.t.Context(), "/etc/systemd/system/"+name, 0o644, strings.NewReader(settings)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.sh("mkdir -p /var/lib/prometheus/node-exporter; systemctl daemon-reload; systemctl enable --now boxrun-stats.timer")
+	if said := eventually(time.Minute, func() string {
+		if r := h.run("grep", "-qx", `boxrun_box_up{box="web"} 1`, "/var/lib/prometheus/node-exporter/boxrun.prom"); r.Code != 0 {
+			return r.String()
+		}
+		return ""
+	}); said != "" {
+		h.t.Errorf("the timer of the page writes no file: %s\n%s", said, h.sh("systemctl status 'boxrun-stats.*' || true"))
+	}
+	h.sh("systemctl disable --now boxrun-stats.timer; systemctl start boxrun-stats.service")
+	h.gives("boxrun.prom\n", "ls", "-A", "/var/lib/prometheus/node-exporter")
 }
 
 // showsStats reads what a box uses in every form.
