@@ -8,28 +8,38 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
-// news are the addresses that the kernel has told of, with their flags. Of an address that a router advertises the kernel
-// tells again with every advertisement.
+// news are the addresses and routes that the kernel has told of, and the flags of the addresses. Of what a router advertises
+// the kernel tells again with every advertisement.
 type news map[string]int
 
 // manyNews is more than the addresses of a box. Beyond, all are forgotten: each is told of once more.
 const manyNews = 1000
 
-// is reports whether an update tells of a change.
-func (n news) is(a netlink.AddrUpdate) bool {
-	key := fmt.Sprint(a.LinkIndex, " ", a.LinkAddress.String())
-	before, known := n[key]
-	if !a.NewAddr {
-		delete(n, key)
+// is reports whether what the kernel tells of a thing, which comes or stays, or goes, is a change.
+func (n news) is(thing string, flags int, goes bool) bool {
+	before, known := n[thing]
+	if goes {
+		delete(n, thing)
 		return true
 	}
 	if len(n) > manyNews {
 		clear(n)
 	}
-	n[key] = a.Flags
-	return !known || before != a.Flags
+	n[thing] = flags
+	return !known || before != flags
+}
+
+// addr reports whether an update of an address tells of a change.
+func (n news) addr(a netlink.AddrUpdate) bool {
+	return n.is(fmt.Sprint(a.LinkIndex, " ", a.LinkAddress.String()), a.Flags, !a.NewAddr)
+}
+
+// route reports whether an update of a default route tells of a change.
+func (n news) route(r netlink.RouteUpdate) bool {
+	return n.is(fmt.Sprint(r.Family, r.Table, r.LinkIndex, r.Priority, r.Gw), 0, r.Type == unix.RTM_DELROUTE)
 }
 
 // Changes calls changed after every change of addresses and of default routes in the network of a process, until ctx ends,
@@ -53,7 +63,7 @@ func Changes(ctx context.Context, pid int, changed func(), failed func(error)) e
 		go func() {
 			seen := news{}
 			for a := range addrs {
-				if seen.is(a) {
+				if seen.addr(a) {
 					changed()
 				}
 			}
@@ -63,8 +73,9 @@ func Changes(ctx context.Context, pid int, changed func(), failed func(error)) e
 			return struct{}{}, waiting(err)
 		}
 		go func() {
+			seen := news{}
 			for r := range routes {
-				if dump.PrefixOf(r.Dst).Bits() <= 0 {
+				if dump.PrefixOf(r.Dst).Bits() <= 0 && seen.route(r) {
 					changed()
 				}
 			}

@@ -2,6 +2,7 @@ package lan
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -334,8 +335,22 @@ func TestNews(t *testing.T) {
 		{at(2, unix.IFA_F_TENTATIVE, true), true}, {at(2, 0, true), true}, {at(2, 0, true), false}, {at(3, 0, true), true},
 		{at(2, 0, false), true}, {at(2, 0, true), true}, {at(2, 0, true), false},
 	} {
-		if got := seen.is(c.update); got != c.is {
+		if got := seen.addr(c.update); got != c.is {
 			t.Errorf("update %d: news: %v", i, got)
+		}
+	}
+	router := func(gateway string, kind uint16) netlink.RouteUpdate {
+		return netlink.RouteUpdate{Type: kind, Route: netlink.Route{LinkIndex: 2, Gw: net.ParseIP(gateway)}}
+	}
+	for i, c := range []struct {
+		update netlink.RouteUpdate
+		is     bool
+	}{
+		{router("fe80::1", unix.RTM_NEWROUTE), true}, {router("fe80::1", unix.RTM_NEWROUTE), false}, {router("fe80::2", unix.RTM_NEWROUTE), true},
+		{router("fe80::1", unix.RTM_DELROUTE), true}, {router("fe80::1", unix.RTM_NEWROUTE), true},
+	} {
+		if got := seen.route(c.update); got != c.is {
+			t.Errorf("update %d of a default route: news: %v", i, got)
 		}
 	}
 }
