@@ -142,12 +142,32 @@ func TestChecksums(t *testing.T) {
 			h.must("boxrun", "down", "web")
 		})
 	}
+	h.bridgeStaysFinished()
 	up(h, "auto")
 	h.finished("by default", nil)
 	if got := h.must("ethtool", "-k", "sbr0"); !strings.Contains(got, "tx-checksumming: on") {
 		t.Errorf("by default offload is off on the bridge:\n%s", got)
 	}
 	h.followsUplinks()
+}
+
+// bridgeStaysFinished has a box with offload off go before another on its bridge: the bridge stays as it was for that box until
+// the last box goes, and nobody is said to have drifted.
+func (h host) bridgeStaysFinished() {
+	h.t.Helper()
+	h.profile("web", fmt.Sprintf(checksumsProfile, "off"))
+	h.must("boxrun", "up", "web", "hello")
+	h.must("boxrun", "down", "web")
+	if got := h.must("ethtool", "-k", "sbr0"); !strings.Contains(got, "tx-checksumming: off") {
+		h.t.Errorf("after the box with offload off the bridge has\n%s", got)
+	}
+	if got := h.must("boxrun", "status", "hello"); !strings.Contains(got, "in place") || strings.Contains(got, "offload:") {
+		h.t.Errorf("the other box has status\n%s", got)
+	}
+	h.must("boxrun", "down", "hello")
+	if r := h.run("ip", "link", "show", "sbr0"); r.Code == 0 {
+		h.t.Errorf("after the last box there is %s", r.Stdout)
+	}
 }
 
 // sinks has the box take what comes.
