@@ -183,6 +183,34 @@ func TestNftablesThatDrop(t *testing.T) {
 	}
 }
 
+// Chains of nftables on a device, which packets meet before all of IP's, and on a bridge, behind all, are named as well.
+func TestNftablesOnDevicesThatDrop(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	for _, c := range []struct{ name, script, blamed string }{
+		{"on a device", "nft 'add table netdev site; add chain netdev site in { type filter hook ingress device eth0 priority 0; }; add rule netdev site in tcp dport 80 counter drop'",
+			"nft rule netdev site in tcp dport 80 counter packets"},
+		{"on a bridge", "nft 'add table bridge site; add chain bridge site out { type filter hook output priority 0; policy drop; }; add rule bridge site out ether type arp accept'",
+			"nft chain bridge site out { policy drop; }"},
+		{"of ports of a bridge", "nft 'add table bridge site; add chain bridge site in { type filter hook prerouting priority 0; }; add rule bridge site in ip saddr 10.22.0.2 drop'",
+			"nft rule bridge site in ip saddr 10.22.0.2 drop"},
+	} {
+		h.sh(c.script)
+		r := h.run("boxrun", "up", "--wait-timeout", "1s", "web")
+		if !containsAll(r.Stderr, []string{"dropped by " + c.blamed, "hint: let what comes from boxes and goes to them pass"}) {
+			t.Errorf("%s: up: %v\nwant that %s is blamed", c.name, r, c.blamed)
+		}
+		if r := h.run("boxrun", "doctor", "web"); !strings.Contains(r.Stdout, c.blamed) {
+			t.Errorf("%s: doctor: %v\nwant that %s is blamed", c.name, r, c.blamed)
+		}
+		h.sh("nft delete table netdev site 2> /dev/null || nft delete table bridge site")
+	}
+	h.sh("nft 'add table netdev site; add chain netdev site in { type filter hook ingress device eth0 priority 0; }; add rule netdev site in tcp dport 81 drop'")
+	if r := h.run("boxrun", "up", "web"); r.Code != 0 || strings.Contains(r.Stderr, "dropped by") {
+		t.Errorf("beside a rule for another port: %v", r)
+	}
+}
+
 // hinted gives the command in a hint: from where it begins to the end of the line.
 func hinted(stderr, begin string) string {
 	i := strings.LastIndex(stderr, begin)

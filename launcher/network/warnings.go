@@ -309,6 +309,8 @@ func PassHint(rule, bridge string) string {
 	case ofFirewalld(rule):
 		return fmt.Sprintf("put %s into a zone that forwards: \"boxrun host setup\", then \"firewall-cmd --permanent --zone=boxrun "+
 			"--change-interface=%[1]s\" and \"firewall-cmd --reload\"", bridge)
+	case strings.HasPrefix(rule, "nft ") && len(words) > 4 && (words[2] == "bridge" || words[2] == "netdev"):
+		return "let what comes from boxes and goes to them pass, there and in the file it comes from: nft -a list chain " + strings.Join(words[2:5], " ")
 	case words[0] == "nft" && len(words) > 4:
 		chain := strings.Join(words[2:5], " ")
 		return fmt.Sprintf("add to that chain, now and in the file it comes from: nft 'insert rule %s iifname %q accept; "+

@@ -141,7 +141,7 @@ func (w *walk) rule(chain string, r rules.Rule, depth int) end {
 
 // Forwarded walks a packet through the host: in by p.In, translated to the given address and port (the zero AddrPort
 // for no translation), out by p.Out. The outcome names the first rule to drop the packet, of either backend of
-// iptables or of native nftables.
+// iptables or of native nftables, on bridges and devices as well.
 func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 	before, after := p, p
 	before.Out = ""
@@ -149,9 +149,13 @@ func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 		after.Dst, after.DPort, after.Translated, after.ToHost = to.Addr(), to.Port(), true, false
 	}
 	return inTurn(
+		s.at("ingress", before),
+		s.nft.onBridge(p.In, before, "prerouting", "input"),
 		s.at("prerouting", before, "raw", "mangle"),
 		s.at("forward", after, "mangle", "filter", "security"),
-		s.at("postrouting", after, "mangle"))
+		s.at("postrouting", after, "mangle"),
+		s.nft.onBridge(p.Out, after, "output", "postrouting"),
+		s.at("egress", after))
 }
 
 // inTurn returns the first outcome in which a rule decides, unsure of the rules of earlier outcomes, too.

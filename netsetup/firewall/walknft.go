@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +27,7 @@ type nftChain struct {
 	Family, Table, Name string
 	Type, Hook, Policy  string
 	Prio                int
+	Dev                 node // of a chain of devices: a name, or several
 }
 
 // nftRule is a rule with its expressions. Where nft has no JSON for an expression, such as a jump to a chain without a
@@ -101,8 +104,22 @@ func (n *nftRules) add(o nftObject) {
 
 func nftKey(family, table, name string) string { return family + " " + table + " " + name }
 
-// meets reports whether packets like p come to the chain.
-func (c nftChain) meets(p Packet) bool { return c.Family == "inet" || c.Family == p.family() }
+// meets reports whether packets like p come to the chain. Those on bridges are asked by onBridge alone.
+func (c nftChain) meets(p Packet) bool {
+	switch c.Hook {
+	case "ingress":
+		return c.of(p.In)
+	case "egress":
+		return c.of(p.Out)
+	}
+	return c.Family == "inet" || c.Family == p.family()
+}
+
+// of reports whether a device is among the chain's.
+func (c nftChain) of(device string) bool {
+	named := func(n node) bool { return sameWord(device, n.word) }
+	return device != "" && (c.Dev.word != "" && named(c.Dev) || slices.ContainsFunc(c.Dev.list, named))
+}
 
 // family returns nft's word for the family of the packet.
 func (p Packet) family() string {
@@ -139,6 +156,21 @@ func (n nftRules) through(hook, kind string, p Packet) Outcome {
 	var outcomes []Outcome
 	for _, c := range n.base {
 		if c.Hook == hook && c.Type == kind && c.meets(p) {
+			outcomes = append(outcomes, n.throughChain(c, p))
+		}
+	}
+	return inTurn(outcomes...)
+}
+
+// onBridge walks the chains of bridges at the hooks, where the device is a bridge. There a packet has the names of ports.
+func (n nftRules) onBridge(device string, p Packet, hooks ...string) Outcome {
+	if _, err := os.Stat(filepath.Join("/sys/class/net", device, "bridge")); device == "" || err != nil {
+		return Outcome{}
+	}
+	p.In, p.Out = "", ""
+	var outcomes []Outcome
+	for _, c := range n.base {
+		if c.Family == "bridge" && c.Type == "filter" && slices.Contains(hooks, c.Hook) {
 			outcomes = append(outcomes, n.throughChain(c, p))
 		}
 	}
@@ -278,7 +310,7 @@ func (w *nftWalk) value(left node) (values []string, known bool) {
 		key = "meta " + left.at("meta", "key").word
 	case left.has("payload"):
 		protocol := left.at("payload", "protocol").word
-		if !slices.Contains([]string{w.p.family(), "th", w.p.Proto}, protocol) {
+		if !slices.Contains([]string{w.p.family(), "th", "ether", w.p.Proto}, protocol) {
 			return []string{""}, true // the packet has no such header
 		}
 		key = protocol + " " + left.at("payload", "field").word
@@ -296,7 +328,7 @@ func wordsOf(p Packet) map[string][]string {
 	port, ip := []string{strconv.Itoa(int(p.DPort))}, p.family()
 	words := map[string][]string{
 		"th dport": port, p.Proto + " dport": port,
-		"meta l4proto": {p.Proto}, "meta protocol": {ip}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
+		"meta l4proto": {p.Proto}, "meta protocol": {ip}, "ether type": {ip}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
 		"ip protocol": {p.Proto}, "ip6 nexthdr": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
 	}
 	add := func(known bool, word string, keys ...string) {

@@ -68,10 +68,12 @@ func Translating(tool string) bool {
 // BaseChain is a chain that the kernel's nftables calls by itself.
 type BaseChain struct{ Family, Table, Name string }
 
-// BaseChains returns the base chains that packets of IPv4 and IPv6 meet, those of iptables among them. No program is
-// started.
+// BaseChains returns the base chains that packets of IPv4 and IPv6 meet, those of iptables, bridges and devices among them.
+// No program is started.
 func BaseChains() (all []BaseChain, err error) {
-	for family, number := range map[string]byte{"inet": unix.NFPROTO_INET, "ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6} {
+	for family, number := range map[string]byte{
+		"inet": unix.NFPROTO_INET, "ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "bridge": unix.NFPROTO_BRIDGE, "netdev": unix.NFPROTO_NETDEV,
+	} {
 		answers, err := askNFT(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, number)
 		if err != nil {
 			return nil, fmt.Errorf("reading the chains of nftables: %w", err)
