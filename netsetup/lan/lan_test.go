@@ -29,7 +29,7 @@ func aLAN(t *testing.T) {
 	nstest.Shell(t, `mount -t sysfs sysfs /sys # of this network
 ip netns add neighbour
 ip link add eth0 address 02:00:00:00:00:01 type veth peer name eth0 address 02:00:00:00:00:02 netns neighbour
-sysctl -qw net.ipv6.conf.eth0.accept_dad=0; ip addr add 2001:db8:7::1/64 dev eth0
+ip addr add 2001:db8:7::1/64 dev eth0 nodad
 ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up
 ip -n neighbour addr add 192.0.2.2/24 dev eth0; ip -n neighbour link set eth0 up`)
 }
