@@ -55,7 +55,7 @@ func TestDeathInAStartLeavesWords(t *testing.T) {
 	h := newHost(t)
 	h.profile("late", "image = \"/srv/web\"\n[ready]\ntcp = [7999]\ntimeout = \"1h\"\n")
 	r := h.run("bash", "-c", `boxrun up late & up=$!
-until boxrun exec late -- sh -c "echo my last words | systemd-cat; journalctl --sync"; do sleep 0.05; done > /dev/null 2>&1
+until boxrun exec late -- sh -c "systemctl is-system-running --wait; echo my last words | systemd-cat; journalctl --sync"; do sleep 0.05; done > /dev/null 2>&1
 kill -9 $(boxrun ps --json | jq '.[0].pid'); wait $up`)
 	if r.Code != 4 || !containsAll(r.Stderr, []string{"late: died with these words in its journal:\n", "\nboxrun:     my last words\n", "the box's init ended while"}) {
 		t.Errorf("up: %v", r)

@@ -99,12 +99,12 @@ func TestReplaceTakesUpAChangedProfile(t *testing.T) {
 	if now := boxes(h)[0].PID; now != pid {
 		t.Errorf("an unchanged box was replaced: pid %d, then %d", pid, now)
 	}
-	h.sh(`sed -i 's/"80"/"81:80"/' /etc/boxrun/profiles/web.toml`)
+	h.sh(`sed -i 's/"80"/"81:80"/; 1i hostname = "other"' /etc/boxrun/profiles/web.toml`)
 	r := h.run("boxrun", "up", "web")
 	if r.Code != 0 || !containsAll(r.Stderr, []string{", and stays as it is\n", "--replace"}) || boxes(h)[0].PID != pid {
 		t.Errorf("up alone: %v, want the box left alone and a word about --replace", r)
 	}
-	h.tellsOfAChangedPort()
+	h.tellsOfAChange()
 	h.tells([]string{"boxrun: web: starts anew: its profile changed since the start; what it wrote to its root, a tmpfs, goes\n", "web: started "}, "boxrun", "up", "--replace", "web")
 	h.client("curl", "-sS", "-m", "5", "http://192.0.2.1:81/")
 	if now := boxes(h)[0].PID; now == pid {
@@ -112,13 +112,13 @@ func TestReplaceTakesUpAChangedProfile(t *testing.T) {
 	}
 }
 
-// tellsOfAChangedPort looks at all that tells of a box whose profile is another by now, and of rules that are gone.
-func (h host) tellsOfAChangedPort() {
+// tellsOfAChange looks at all that tells of a box whose profile is another by now, and of rules that are gone.
+func (h host) tellsOfAChange() {
 	h.t.Helper()
 	const ports = `network.ports: ["80:80/tcp"] -> ["81:80/tcp"]`
-	h.gives("profile:   "+ports+"\n", "boxrun", "diff", "web")
-	h.gives("network.ports\n[\"80:80/tcp\"]\n[\"81:80/tcp\"]\nchanged\n", "bash", "-c", "boxrun diff --json web | jq -r '.profile[] | .key, .old, .new, .how'")
-	h.tells([]string{"web.toml (profile changed since the start: "}, "boxrun", "status", "web")
+	h.tells([]string{"hostname: ", ports}, "boxrun", "diff", "web")
+	h.gives("hostname\n\"web\"\n\"other\"\nchanged\nnetwork.ports\n[\"80:80/tcp\"]\n[\"81:80/tcp\"]\nchanged\n", "bash", "-c", "boxrun diff --json web | jq -r '.profile[] | .key, .old, .new, .how'")
+	h.tells([]string{"web.toml (profile changed since the start, as \"boxrun diff web\" shows: "}, "boxrun", "status", "web")
 	h.tells([]string{" web (profile changed)\n"}, "boxrun", "ps")
 	h.sh("iptables -t nat -F BOXRUN-DN-web")
 	h.tells([]string{ports, "\ndrifted:   ", "BOXRUN-DN-web"}, "boxrun", "diff", "web")

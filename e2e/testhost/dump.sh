@@ -28,7 +28,8 @@ done
 section sysctl
 sysctl -a 2> /dev/null
 section leases and results
-find /var/lib/cni /run/boxrun /run/cni -printf '%p %y %l\n' 2> /dev/null | sort
+# Without what a look at rules keeps for the next look: that goes with its directory.
+find /var/lib/cni /run/boxrun /run/cni -not -name '*.kept-rules' -printf '%p %y %l\n' 2> /dev/null | sort
 section files
 find /etc /usr/local /var/lib/boxrun /root/.apptainer /run/systemd/network /run/NetworkManager/conf.d -not -path '*/instances/logs*' -printf '%p %y %m %s %l\n' 2> /dev/null | sort
 section cgroups
