@@ -102,7 +102,7 @@ func haltAtOnce() error {
 	halt, err := files.ReadSmall("/lib/systemd/system/systemd-halt.service", most)
 	off, offErr := files.ReadSmall("/lib/systemd/system/systemd-poweroff.service", most)
 	if err := errors.Join(err, offErr); err != nil {
-		return err
+		return nil //nolint:nilerr // an image with something else in their place, such as a mask, ends in its own way
 	}
 	if !strings.Contains(halt, "\nExecStart=systemctl --force halt\n") || !strings.Contains(off, action) {
 		return nil
