@@ -32,10 +32,33 @@ func testKeptRules(t *testing.T, h *testHost) {
 			t.Errorf("%s: kept:\n%s\nread:\n%s", when, got, want)
 		}
 	}
+	// next has a next process take the rules over from this one, and no save asked.
+	asked := countSaves(t, "iptables")
+	memory := rules.Memory{Dir: t.TempDir(), While: "/"}
+	next := func(when string) {
+		t.Helper()
+		read, err := rules.Save("iptables")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked()
+		over := rules.Kept{Memory: memory}
+		if err := over.Read("iptables"); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := asked(), strings.HasSuffix(t.Name(), "Legacy"); got != want {
+			t.Errorf("%s: the save was asked: %v, want %v", when, got, want)
+		}
+		if got, want := asText(over.Tables()), asText(read); got != want {
+			t.Errorf("%s: taken over:\n%s\nread:\n%s", when, got, want)
+		}
+	}
+	h.k.Remember(memory)
 	nstest.Run(t, "iptables", "-w", "-N", "STRANGER")
 	same("at first")
 	h.up()
 	same("after up")
+	next("after up")
 	h.k.Reread()
 	same("after up, read again")
 	nstest.Run(t, "iptables", "-w", "-I", "FORWARD", "-j", "STRANGER")
@@ -45,11 +68,13 @@ func testKeptRules(t *testing.T, h *testHost) {
 	h.k.Reread()
 	h.apply()
 	same("after a repair")
+	next("after a repair")
 	if numbered := strings.HasSuffix(t.Name(), "NFT"); numbered && rules.Translating("iptables") { // of legacy's tables only the names are cheap
 		t.Error("boxrun's own rules in table nat are taken for those of others")
 	}
 	h.down()
 	same("after down")
+	next("after down")
 	nstest.Run(t, "iptables", "-w", "-t", "nat", "-N", "DOCKER")
 	nstest.Run(t, "iptables", "-w", "-t", "nat", "-A", "DOCKER", "-p", "tcp", "--dport", "8888", "-j", "DNAT", "--to-destination", "192.0.2.9:80")
 	if !rules.Translating("iptables") {
@@ -62,16 +87,7 @@ func TestRulesOfNobody(t *testing.T) { onBackend(t, "nft", testRulesOfNobody) }
 // Where nobody has a rule, the rules are read without a program, policies too; with the first chain or rule of somebody's the
 // save of iptables is asked. What comes of it is what the save prints.
 func testRulesOfNobody(t *testing.T, _ *testHost) {
-	saves, err := exec.LookPath("ip6tables-save")
-	if err != nil {
-		t.Fatal(err)
-	}
-	counting := t.TempDir() // the save leaves a mark there
-	script := "#!/bin/sh\ntouch " + counting + "/asked\nexec " + saves + " \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(counting, "ip6tables-save"), []byte(script), 0o755); err != nil { //nolint:gosec // a program
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", counting+":"+os.Getenv("PATH"))
+	asked := countSaves(t, "ip6tables")
 	for _, c := range []struct {
 		by    string
 		asked bool
@@ -86,11 +102,12 @@ func testRulesOfNobody(t *testing.T, _ *testHost) {
 	} {
 		nstest.Shell(t, c.by)
 		kept := rules.Kept{}
+		asked()
 		if err := kept.Read("ip6tables"); err != nil {
 			t.Errorf("%s: %v", c.by, err)
 		}
-		if _, err := os.Stat(filepath.Join(counting, "asked")); (err == nil) != c.asked {
-			t.Errorf("%s: the save was asked: %v, want %v", c.by, err == nil, c.asked)
+		if got := asked(); got != c.asked {
+			t.Errorf("%s: the save was asked: %v, want %v", c.by, got, c.asked)
 		}
 		read, err := rules.Save("ip6tables")
 		if err != nil {
@@ -99,8 +116,25 @@ func testRulesOfNobody(t *testing.T, _ *testHost) {
 		if got, want := asText(kept.Tables())+policies(kept.Tables()), asText(read)+policies(read); got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", c.by, got, want)
 		}
-		nstest.Run(t, "rm", "-f", filepath.Join(counting, "asked"))
 	}
+}
+
+// countSaves has a tool's save leave a mark, and returns a function that takes the mark away, and reports whether it was there.
+func countSaves(t *testing.T, tool string) (asked func() bool) {
+	t.Helper()
+	program := tool + "-save"
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counting := t.TempDir()
+	mark := filepath.Join(counting, "asked")
+	script := "#!/bin/sh\ntouch " + mark + "\nexec " + path + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(counting, program), []byte(script), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", counting+":"+os.Getenv("PATH"))
+	return func() bool { return os.Remove(mark) == nil }
 }
 
 // policies lists the chains with their policies.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,7 @@ func (t *Table) edit(line string) {
 	verb, rest, _ := strings.Cut(line, " ")
 	name, spec, _ := strings.Cut(rest, " ")
 	c := t.chain(name)
+	c.Policy = cmp.Or(c.Policy, "ACCEPT") // of a built-in chain that iptables makes with the chain's first rule
 	switch verb {
 	case "-N":
 		c.Policy = "-"

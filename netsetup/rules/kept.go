@@ -81,7 +81,8 @@ func (k *Kept) save(program string) (said string, err error) {
 }
 
 // Follow follows what own lines made of the family's rules, where so many transactions have changed rules of any family:
-// the rules are kept if these transactions alone have made the number what it is.
+// the rules are kept if these transactions alone have made the number what it is. Then they go to the Memory as well, and the
+// next process starts no program to know what this process wrote.
 func (k *Kept) Follow(own []string, transactions int) {
 	if k.tables == nil || !k.numbered {
 		k.tables = nil
@@ -95,6 +96,7 @@ func (k *Kept) Follow(own []string, transactions int) {
 	for _, t := range tablesOf(own) {
 		k.tables.Edit(k.tool, t[0], t[1:])
 	}
+	k.Memory.keep(k.tool, now, k.tables.String())
 }
 
 // Transactions returns how many transactions the restore of a program makes of lines: one of each table.

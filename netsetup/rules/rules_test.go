@@ -93,6 +93,10 @@ filter FORWARD DROP drops true`
 	if tables.Has("nat", "NONE") || tables.Has("raw", "PREROUTING") || !tables.Has("nat", "DOCKER") || tables.Rules("raw", "X") != nil {
 		t.Error("chains that are not there are said to be there, or the reverse")
 	}
+	again, err := Parse("iptables", tables.String())
+	if err != nil || again.String() != tables.String() || strings.Count(tables.String(), "\n") != 9 {
+		t.Errorf("%v: written as\n%sand read again as\n%s", err, tables, again)
+	}
 }
 
 // A table that iptables cannot show is an error; the others are read all the same.

@@ -50,6 +50,24 @@ func Parse(program, text string) (Tables, error) {
 	return tables, err
 }
 
+// String is the inverse of Parse, without counters.
+func (t Tables) String() string {
+	var text strings.Builder
+	for _, table := range t {
+		fmt.Fprintf(&text, "*%s\n", table.Name)
+		for _, c := range table.Chains {
+			fmt.Fprintf(&text, ":%s %s [0:0]\n", c.Name, c.Policy)
+		}
+		for _, c := range table.Chains {
+			for _, r := range c.Rules {
+				fmt.Fprintf(&text, "-A %s %s\n", c.Name, r.Printed)
+			}
+		}
+		text.WriteString("COMMIT\n")
+	}
+	return text.String()
+}
+
 // read takes in a line of a table: ":CHAIN POLICY [..]", "-A CHAIN RULE" or "[PACKETS:BYTES] -A CHAIN RULE".
 func (t *Table) read(line string) {
 	if chain, ok := strings.CutPrefix(line, ":"); ok {
