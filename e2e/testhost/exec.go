@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"boxrun/launcher/process"
 )
 
 // Result is how a command ended.
@@ -90,7 +92,7 @@ func outcome(ctx context.Context, cmd *exec.Cmd) (Result, error) {
 	err := cmd.Run()
 	r := Result{Stdout: stdout.String(), Stderr: stderr.String()}
 	if cmd.ProcessState != nil {
-		r.Code = exitCode(cmd.ProcessState)
+		r.Code = process.ExitCode(cmd.ProcessState)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
@@ -100,13 +102,6 @@ func outcome(ctx context.Context, cmd *exec.Cmd) (Result, error) {
 		return r, fmt.Errorf("running %s: %w\n%v", strings.Join(cmd.Args, " "), err, r)
 	}
 	return r, nil
-}
-
-func exitCode(state *os.ProcessState) int {
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return state.ExitCode()
 }
 
 // Borrow returns a command that runs on the client, with a program of the host's disk. The host may be off.

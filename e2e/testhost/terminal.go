@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"boxrun/launcher/process"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -124,5 +126,5 @@ func (t *Terminal) Wait(within time.Duration) (Result, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Result{Stdout: t.text.String(), Code: exitCode(t.cmd.ProcessState)}, err
+	return Result{Stdout: t.text.String(), Code: process.ExitCode(t.cmd.ProcessState)}, err
 }

@@ -474,13 +474,5 @@ func (j *job) result(box string) (int, error) {
 	if j.line.pid() == 0 && !j.hung {
 		return CodeBoxrun, fmt.Errorf("entering box %q: apptainer ended with %v before the command ran", box, ended)
 	}
-	return exitCode(ended), nil
-}
-
-// exitCode returns the exit code of an ended process; 128+N if signal N ended the process.
-func exitCode(p *os.ProcessState) int {
-	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return p.ExitCode()
+	return process.ExitCode(ended), nil
 }

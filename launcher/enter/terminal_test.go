@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/process"
 	"boxrun/launcher/testkit"
 )
 
@@ -46,7 +47,7 @@ func relayTo(signals <-chan os.Signal, c Command) (int, error) {
 	if err := j.runOnPty(context.Background(), c, func() (*os.File, *os.File, error) { return openPty(hostPtys()) }); err != nil {
 		return CodeBoxrun, err
 	}
-	return exitCode(cmd.ProcessState), nil
+	return process.ExitCode(cmd.ProcessState), nil
 }
 
 // hostPtys returns the directory with this machine's ptmx. /dev/pts/ptmx is for root only on many machines.

@@ -258,6 +258,14 @@ func Pause(began time.Time, least, most time.Duration) time.Duration {
 	return min(max(time.Since(began)/50, least), most)
 }
 
+// ExitCode returns the exit code of an ended process; 128+N if signal N ended the process.
+func ExitCode(p *os.ProcessState) int {
+	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return p.ExitCode()
+}
+
 // KillTimeout is how long a killed process may take to be gone.
 const KillTimeout = 10 * time.Second
 
