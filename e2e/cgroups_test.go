@@ -58,3 +58,40 @@ func TestCgroupsOfTheFirstVersion(t *testing.T) {
 		t.Errorf("up old: %v\nwant it up, and doctor to know", r)
 	}
 }
+
+// heldApptainer is an apptainer for $PATH that waits, before a command enters a box, until a test has had its way.
+const heldApptainer = `mkdir -p /srv/held; cat > /srv/held/apptainer <<'END'
+#!/bin/sh
+case " $* " in *" exec "*) touch /srv/held/at; until [ -e /srv/held/go ]; do sleep 0.05; done ;; esac
+exec /usr/bin/apptainer "$@"
+END
+chmod 755 /srv/held/apptainer`
+
+// endHeld enters the box $1, has its init killed before Apptainer looks, and prints the code of exec. Apptainer's master is
+// stopped, so that nobody reaps the init.
+const endHeld = `state=/run/boxrun/boxes/$1.json; scope=$(jq -r .state.cgroup $state)
+rm -f /srv/held/at /srv/held/go; PATH=/srv/held:$PATH boxrun exec $1 -- true 2> /srv/held/said & exec=$!
+until [ -e /srv/held/at ]; do kill -0 $exec || exit; sleep 0.05; done
+kill -STOP $(jq .state.master.pid $state); kill -KILL $(jq .state.init.pid $state)
+while [ -d $scope ]; do sleep 0.05; done
+touch /srv/held/go; wait $exec; echo $?`
+
+// Of an init that has ended and is not reaped the kernel says "apptainer-PID.scope (deleted)", and Apptainer makes a cgroup of
+// that name. boxrun leaves none: neither exec, nor a down after somebody else has entered the box.
+func TestEnteredAsItEnds(t *testing.T) {
+	h := newHost(t)
+	h.sh(heldApptainer)
+	const cgroups = `find /sys/fs/cgroup -depth -name 'apptainer-*'`
+	for _, box := range []string{"hello", "web"} { // init in the scope itself, and in an init.scope below
+		h.must("boxrun", "up", box)
+		h.gives("125\n", "bash", "-c", endHeld, "held", box)
+		h.gives("", "sh", "-c", cgroups)
+		h.sh("! apptainer -s exec instance://" + box + " true")
+		if made := h.sh(cgroups); made == "" {
+			t.Error("Apptainer has made no cgroup anew")
+		}
+		h.sh("kill -CONT $(jq .state.master.pid /run/boxrun/boxes/" + box + ".json)")
+		h.must("boxrun", "down", box)
+		h.gives("", "sh", "-c", cgroups)
+	}
+}

@@ -101,6 +101,7 @@ type Ref struct {
 	Conf string // apptainer.conf; "": the site's own
 	Home string // HOME for Apptainer: pins where Apptainer keeps its record of the box
 
+	Cgroup string // of the box; "": none
 	Drop   string // capabilities for Apptainer to drop, with commas between
 	Record string // Apptainer's record of the box
 	Dir    string // boxrun's files for the box
@@ -110,7 +111,7 @@ type Ref struct {
 func RefOf(s *box.Store, b *box.Box) Ref {
 	return Ref{
 		Name: b.Name, PID: b.Init.PID, Conf: s.Conf(), Home: s.Home, Record: b.Record, Dir: s.BoxDir(b.Name),
-		Drop: confine.Dropped(b.Profile),
+		Cgroup: b.Cgroup, Drop: confine.Dropped(b.Profile),
 	}
 }
 
@@ -172,6 +173,9 @@ func (b Ref) run(ctx context.Context, e entry) (code int, err error) {
 		err = j.runOnPty(ctx, e.Command, func() (master, slave *os.File, err error) { return ptyOf(ctx, b.PID) })
 	} else {
 		err = j.runPlain(ctx, e.Command)
+	}
+	if !j.line.hasBegun() { // perhaps the box has ended, and Apptainer has made its cgroup anew
+		err = cmp.Or(err, process.SweepCgroup(b.Cgroup))
 	}
 	if err != nil {
 		return CodeBoxrun, err

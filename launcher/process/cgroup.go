@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,7 +73,11 @@ func OwnCgroup(path string, others []string) (own string, ok bool) {
 	return own, true
 }
 
-// CgroupPath returns a process's cgroup of version 2, as in /proc/PID/cgroup; "/" for none.
+// removed is what the kernel appends, in /proc/PID/cgroup, to the path of a cgroup that is gone.
+const removed = " (deleted)"
+
+// CgroupPath returns a process's cgroup of version 2, as in /proc/PID/cgroup; "/" for none. A process that waits to be
+// reaped may have a cgroup that is gone.
 func CgroupPath(pid int) (string, error) {
 	text, err := read(pid, "cgroup")
 	if err != nil {
@@ -82,7 +85,7 @@ func CgroupPath(pid int) (string, error) {
 	}
 	for line := range strings.Lines(text) {
 		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return path, nil
+			return strings.TrimSuffix(path, removed), nil
 		}
 	}
 	return "/", nil
@@ -119,21 +122,28 @@ func UnifiedCgroups() bool { return CgroupMount() == "/sys/fs/cgroup" }
 // RemoveCgroup removes the cgroup of a stopped box, and systemd's remains below. On a host run by systemd the cgroup is
 // a scope, and systemd removes scopes itself; RemoveCgroup gives systemd scopeTimeout to do so.
 func RemoveCgroup(ctx context.Context, cgroup string) error {
-	if cgroup == "" {
-		return nil
-	}
-	for began := time.Now(); time.Since(began) < scopeTimeout; {
-		if _, err := os.Lstat(cgroup); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	for began := time.Now(); files.Exists(cgroup) && time.Since(began) < scopeTimeout; {
 		if err := Sleep(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	if populated(cgroup) { // now another box's cgroup, or in use by somebody's command
-		return nil
+	return SweepCgroup(cgroup)
+}
+
+// SweepCgroup removes the cgroup of a box that has ended, and what Apptainer makes in the cgroup's place: a command that
+// enters a box takes the path from /proc/PID/cgroup of the box's init, and makes what is missing of the path, also when
+// the kernel has put removed behind the path of an init that is dead. A cgroup that holds a process stays: the box
+// runs, the cgroup is another box's by now, or a command is about to end, whose boxrun sweeps in turn.
+func SweepCgroup(cgroup string) error {
+	for _, dir := range []string{cgroup, cgroup + removed} {
+		if cgroup == "" || populated(dir) {
+			return nil
+		}
+		if err := RemoveTree(dir); err != nil && !errors.Is(err, unix.EBUSY) { // busy: with a process since
+			return err
+		}
 	}
-	return RemoveTree(cgroup)
+	return nil
 }
 
 // populated reports whether a process is in the cgroup or below.
