@@ -89,7 +89,7 @@ func askNobody() error {
 		"systemd-ask-password-wall.path":    readers()["systemd-ssh-generator"],
 	} {
 		if !isAnyThere("/", append(terminals, filepath.Join("/etc/systemd/system", unit), filepath.Join(unitMasks, unit))) {
-			err = errors.Join(err, os.Symlink("/dev/null", filepath.Join(unitMasks, unit)))
+			err = errors.Join(err, maskUnit(unit))
 		}
 	}
 	return err
