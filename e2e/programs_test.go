@@ -39,7 +39,33 @@ func TestProgramsStarted(t *testing.T) {
 			}
 		}
 	}
+	h.keepsMovesQuick()
 	h.readsOthersOnce()
+}
+
+// Where a box starts or stops, boxrun keeps the kernel quick at moving processes between cgroups, and stays in its own.
+func (h host) keepsMovesQuick() {
+	h.t.Helper()
+	for _, c := range []struct {
+		verb  string
+		moves bool
+	}{{"up", true}, {"up", false}, {"down", true}} {
+		h.must("strace", "-f", "-qq", "-y", "-e", "trace=write", "-e", "signal=none", "-o", "/root/strace", "boxrun", c.verb, "counted")
+		var own, others int
+		for line := range strings.Lines(h.must("cat", "/root/strace")) {
+			switch {
+			case !strings.Contains(line, "cgroup.procs>"):
+			case strings.Contains(line, `/session/cgroup.procs>, "0", 1`):
+				own++
+			default:
+				others++
+			}
+		}
+		if own > 5 != c.moves || others > 0 {
+			h.t.Errorf("%s moves itself %d times into its own cgroup, and into others %d times", c.verb, own, others)
+		}
+		h.t.Logf("%s: %d moves", c.verb, own)
+	}
 }
 
 // An up reads the record of each other box once, as long as no other boxrun writes the record.

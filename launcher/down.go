@@ -69,6 +69,7 @@ func (l *Launcher) downLocked(
 		return Down{}, err
 	}
 	defer unlock()
+	defer l.moves.Keep(manyMoves)()
 	_ = hurried() // from now on no other boxrun stops the box; Down asks for the result
 	if err := units.Rearm(ctx, name); err != nil {
 		return Down{}, err

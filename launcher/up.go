@@ -165,6 +165,7 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		return Up{}, err
 	}
 	u.times.Done("examined the host and the profile")
+	defer u.moves.Keep(manyMoves)()
 	changes, err := network.LookAtHost(u.p)
 	if err != nil {
 		return Up{}, err
