@@ -160,7 +160,7 @@ func (k *Kernel) restore(tool string, lines []string) error {
 // go to the programs, at the same time: each table among the lines is a transaction. The legacy backend has one lock for
 // all tools, for which some releases look once a second only: there the tools come one after another.
 func (k *Kernel) restoreAll(inputs map[string][]string) map[string]error {
-	if k.withdraw(inputs) {
+	if len(inputs) == 0 || k.withdraw(inputs) {
 		return nil
 	}
 	var all sync.WaitGroup
