@@ -2,9 +2,11 @@ package netsetup
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -161,10 +163,7 @@ func (p *Plan) RecordLost(k *Kernel) error {
 // whether the stored plan had others: another boxrun made the plan, the host's routing has changed, or a box asks for more.
 // What was recorded stays.
 func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
-	stored, err := json.Marshal(p)
-	if err != nil {
-		return p, false, err
-	}
+	stored := p
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
 	p.Chains6, p.Rules6, p.Answers6 = fresh.Chains6, fresh.Rules6, fresh.Answers6
 	if f := fresh.Features; p.Features == nil && f != nil { // for the first box on the bridge with network.offload off
@@ -178,8 +177,18 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 			return p, false, fmt.Errorf("recording %v: %w", s, err)
 		}
 	}
-	renewed, err := json.Marshal(p)
-	return p, !bytes.Equal(stored, renewed), err
+	same, err := p.storedAs(stored)
+	return p, !same, err
+}
+
+// storedAs reports whether two plans are the same when stored, where an empty list is none.
+func (p Plan) storedAs(other Plan) (bool, error) {
+	if reflect.DeepEqual(p, other) { // as nearly always, and sooner known
+		return true, nil
+	}
+	text, err := json.Marshal(p)
+	otherText, otherErr := json.Marshal(other)
+	return bytes.Equal(text, otherText), cmp.Or(err, otherErr)
 }
 
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
