@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"boxrun/netsetup/routing"
+	"boxrun/netsetup/small"
 )
 
 // Setting is a sysctl and its value at some time.
@@ -211,7 +212,7 @@ func restoreSettings(before []Setting) error {
 }
 
 func readSysctl(key string) (string, error) {
-	b, err := os.ReadFile(procSys(key))
+	b, err := small.Read(procSys(key))
 	return strings.TrimSpace(string(b)), err
 }
 

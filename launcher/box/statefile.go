@@ -12,6 +12,7 @@ import (
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/netsetup/small"
 )
 
 // stateVersion is the version of the state files. The version rises when an older boxrun would misread a new file.
@@ -44,7 +45,7 @@ func WriteJSON(path string, v any) error {
 // file, and ErrUnreadable for a file without a state. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
 // would drop the key in the next save.
 func ReadJSON(path string, v any) error {
-	text, err := files.Read(path)
+	text, err := small.Read(path)
 	if err != nil {
 		return fmt.Errorf("reading state: %w", err)
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/small"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -97,7 +99,7 @@ func (f File) IsWritten() (bool, error) {
 // there reports whether the host has a file with this content, and whether the mode is as wanted. Without a wanted mode
 // any will do.
 func (f File) there() (content, mode bool, err error) {
-	have, err := Read(f.Path)
+	have, err := small.Read(f.Path)
 	if err != nil {
 		return false, false, IgnoreNotExist(err)
 	}
@@ -206,7 +208,7 @@ func WriteExisting(path, content string) error {
 
 // ReadIfThere returns the content of a file; "" if there is no file.
 func ReadIfThere(path string) (string, error) {
-	content, err := Read(path)
+	content, err := small.Read(path)
 	return string(content), IgnoreNotExist(err)
 }
 

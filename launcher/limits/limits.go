@@ -15,8 +15,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"boxrun/launcher/fault"
-	"boxrun/launcher/files"
 	"boxrun/launcher/process"
+	"boxrun/netsetup/small"
 	"boxrun/profiles"
 )
 
@@ -102,7 +102,7 @@ func (m limit) drift(cgroup string) (string, error) {
 	if !m.set() {
 		return "", nil
 	}
-	text, err := files.Read(filepath.Join(cgroup, m.File))
+	text, err := small.Read(filepath.Join(cgroup, m.File))
 	switch got := strings.TrimSpace(string(text)); {
 	case errors.Is(err, fs.ErrNotExist) && m.Optional:
 		return "", nil

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
-	"boxrun/launcher/files"
+	"boxrun/netsetup/small"
 )
 
 // Usage is the host's resources used by a whole box: its services, its init, and commands run in the box from outside.
@@ -34,7 +34,7 @@ func UsageOf(b *box.Box) Usage {
 // count returns the number in a file of a cgroup: the first, or with a word the number after the word. count returns 0
 // for a missing file or number.
 func count(cgroup, file, word string) uint64 {
-	text, _ := files.Read(filepath.Join(cgroup, file))
+	text, _ := small.Read(filepath.Join(cgroup, file))
 	words := strings.Fields(string(text))
 	at := slices.Index(words, word) + 1 // 0: the word is not there, or none is asked for
 	if at >= len(words) {

@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/launcher/process"
 	"boxrun/netsetup/bus"
+	"boxrun/netsetup/small"
 )
 
 // Where D-Bus looks for a machined to start, and where machined keeps what machined knows of a machine.
@@ -89,7 +90,7 @@ func Repair(ctx context.Context, b *box.Box) []string {
 
 // isKnown reports whether machined knows this start of a box.
 func isKnown(b *box.Box) (bool, error) {
-	text, err := files.Read(filepath.Join(known, b.Name))
+	text, err := small.Read(filepath.Join(known, b.Name))
 	return strings.Contains(string(text), fmt.Sprintf("\nLEADER=%d\n", b.Init.PID)), files.IgnoreNotExist(err)
 }
 

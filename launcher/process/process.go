@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/fault"
-	"boxrun/launcher/files"
+	"boxrun/netsetup/small"
 )
 
 // bootID is what BootID has read.
@@ -33,7 +33,7 @@ func BootID() (string, error) {
 	if bootID.id != "" {
 		return bootID.id, nil
 	}
-	text, err := files.Read("/proc/sys/kernel/random/boot_id")
+	text, err := small.Read("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("reading the boot id: %w", err)
 	}
@@ -202,7 +202,7 @@ func statOf(pid int) (stat, error) {
 
 // read returns the text of a file of a process in /proc. The error is os.ErrProcessDone if no process has the number.
 func read(pid int, name string) (string, error) {
-	text, err := files.Read(ProcFile(pid, name))
+	text, err := small.Read(ProcFile(pid, name))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		err = os.ErrProcessDone
 	}

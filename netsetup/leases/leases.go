@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/small"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -115,7 +116,7 @@ func collectResults(dir string) ([]string, error) {
 // resultOwner returns the pid a cached result belongs to, or 0 where the owner is no pid or the file is not whole. The
 // file's name does not tell: another runtime's name for a container may look like a part of the name.
 func resultOwner(path string) (int, error) {
-	text, err := os.ReadFile(path)
+	text, err := small.Read(path)
 	if err != nil {
 		return 0, err
 	}
@@ -243,7 +244,7 @@ func sinceBoot() (time.Duration, error) {
 // Owner returns the first line of the lease: a pid for Apptainer's, a container's id for others, "" for a lease half
 // written or gone.
 func (l Lease) Owner() (string, error) {
-	text, err := os.ReadFile(l.Path)
+	text, err := small.Read(l.Path)
 	if err != nil {
 		return "", ignoreGone(err)
 	}
@@ -309,7 +310,7 @@ func Alive(pid int) bool {
 // processStart returns the start time of a process, by the clock as set now. The error for a process that does not
 // exist wraps fs.ErrNotExist.
 func processStart(pid int) (time.Time, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	stat, err := small.Read(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, unix.ESRCH) {
 		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/small"
 )
 
 // List is the name servers a box can ask.
@@ -47,7 +48,7 @@ func below(root string, six bool) (List, error) {
 	var search, options []string
 	var others []netip.Addr
 	for i, file := range Files() {
-		text, err := os.ReadFile(filepath.Join(root, file))
+		text, err := small.Read(filepath.Join(root, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/netsetup/small"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -106,7 +108,7 @@ func aboutRules(program string, generation uint32, length int) string {
 		return ""
 	}
 	var save, network unix.Stat_t
-	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, bootErr := small.Read("/proc/sys/kernel/random/boot_id")
 	if bootErr != nil || unix.Stat(path, &save) != nil || unix.Stat("/proc/thread-self/ns/net", &network) != nil {
 		return ""
 	}

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"boxrun/netsetup/small"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,10 +17,14 @@ import (
 // Manages returns the file by which systemd-networkd manages a device. The result is "" for an absent device, for a
 // device left alone by networkd, and on a host without networkd. Root is "/".
 func Manages(root, device string) (string, error) {
-	index, err := os.ReadFile(filepath.Join(root, "sys/class/net", device, "ifindex"))
-	var state []byte
+	var index, state []byte
+	links := filepath.Join(root, "run/systemd/netif/links")
+	err := unix.Access(links, unix.F_OK) // without networkd this is all there is to ask, of each of many boxes
 	if err == nil {
-		state, err = os.ReadFile(filepath.Join(root, "run/systemd/netif/links", strings.TrimSpace(string(index))))
+		index, err = small.Read(filepath.Join(root, "sys/class/net", device, "ifindex"))
+	}
+	if err == nil {
+		state, err = small.Read(filepath.Join(links, strings.TrimSpace(string(index))))
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) { // sysfs: the device went while it was read
 		return "", nil
@@ -113,7 +118,7 @@ func dropIns(root, name string) ([]string, error) {
 // forwardingLine returns where a file of networkd's says whether to forward IPv4, by the key's present or its older
 // name, and what the file says. A file that does not exist says nothing.
 func forwardingLine(file string) (where, value string, err error) {
-	text, err := os.ReadFile(file)
+	text, err := small.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", "", nil
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
 	"boxrun/netsetup/dump"
+	"boxrun/netsetup/small"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -44,7 +44,7 @@ func (i *Inside) Commands() []string {
 // writes.
 func (i *Inside) Drift(h *netlink.Handle, link netlink.Link) ([]string, error) {
 	var drift []string
-	believes, err := os.ReadFile(setting(i.Device, "accept_ra"))
+	believes, err := small.Read(setting(i.Device, "accept_ra"))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"boxrun/netsetup/small"
 )
 
 // setting is the file of a setting of a device, in the caller's network namespace. "all" and "default" are devices here.
@@ -56,14 +58,14 @@ func TypedBelieveNobody(pid string) string {
 
 // is reports whether a setting has a value. A device that is gone has none.
 func is(device, name, value string) bool {
-	have, err := os.ReadFile(setting(device, name))
+	have, err := small.Read(setting(device, name))
 	return err == nil && strings.TrimSpace(string(have)) == value
 }
 
 // UniqueLocal returns the network of unique local addresses (RFC 4193) of a bridge: the same on every day, and another on
 // each machine. etc has machine-id, which the network does not disclose.
 func UniqueLocal(etc, bridge string) (netip.Prefix, error) {
-	id, err := os.ReadFile(filepath.Join(etc, "machine-id"))
+	id, err := small.Read(filepath.Join(etc, "machine-id"))
 	if err != nil {
 		return netip.Prefix{}, err
 	}

@@ -1,4 +1,4 @@
-package files
+package small
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 )
 
 // Read returns the content of a regular file, such as a record, or a file of /proc or of a cgroup. Read asks the kernel a
-// third of what os.ReadFile asks, which first tries whether the file is one to wait for. Whoever looks at fifty boxes reads
-// six hundred files. Errors are those of os.ReadFile, which reads large files.
+// third of what os.ReadFile asks: os.ReadFile first tries whether there is something to wait for. Whoever looks at fifty
+// boxes reads six hundred files. Errors are as of os.ReadFile, and large files are read by os.ReadFile.
 func Read(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EINTR) {
