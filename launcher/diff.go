@@ -55,7 +55,9 @@ func (l *Launcher) driftOf(b *box.Box) ([]string, error) {
 	}
 	defer k.Close()
 	boxes, unread := l.All()
-	return l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b)
+	survey := network.NewSurvey(l.Store, k, boxes, unread)
+	defer survey.Close()
+	return l.driftIn(survey, b)
 }
 
 // driftIn is driftOf in a survey of all boxes. Of a box that ends meanwhile there is nothing to tell.

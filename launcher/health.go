@@ -65,6 +65,9 @@ func resumeLooks(ctx context.Context, l *Launcher, b *box.Box) ([]string, error)
 // looksDrift returns a line where nobody has looked at a running box for long; none while another boxrun works on the box, when
 // looks say nothing.
 func looksDrift(s *box.Store, b *box.Box) []string {
+	if b.Profile.Health.Interval == 0 {
+		return nil
+	}
 	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
 	stopped := r.Stopped(b, time.Now())
 	if stopped == "" || s.Locked(b.Name) {

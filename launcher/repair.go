@@ -19,6 +19,7 @@ import (
 	"boxrun/launcher/process"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/led"
 )
 
 // Repaired is the outcome of a repair.
@@ -37,9 +38,9 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 		return Repaired{}, err
 	}
 	defer k.Close()
-	boxes, unread := l.All()
-	r := &repairs{l: l, k: k, verb: "repairing", errs: append(list.Map(l.Lost(), box.LostProblem), unread)}
-	r.each(ctx, boxes, r.andLooks(r.rules))
+	names, listErr := l.Recorded()
+	r := &repairs{l: l, k: k, led: new(led.Host), verb: "repairing", errs: append(list.Map(l.Lost(), box.LostProblem), listErr)}
+	r.each(ctx, names, r.andLooks(r.rules))
 	if len(r.bridges) > 0 {
 		names, err := network.RepairNames(ctx, l.Store)
 		r.note("", names, err)
@@ -61,8 +62,8 @@ func (l *Launcher) RepairAll(ctx context.Context) (Repaired, error) {
 	if err != nil && !errors.Is(err, box.ErrUnreadable) { // network.Clean returns unreadable records
 		return Repaired{}, err
 	}
-	r := &repairs{l: l, k: k, verb: "mending", patience: 3 * time.Second}
-	r.each(ctx, boxes, r.andLooks(r.whole))
+	r := &repairs{l: l, k: k, led: new(led.Host), verb: "mending", patience: 3 * time.Second}
+	r.each(ctx, box.Names(boxes), r.andLooks(r.whole))
 	lines, err := network.Clean(ctx, l.Store, k)
 	r.done.Lines = append(r.done.Lines, lines...)
 	return r.done, errors.Join(append(r.errs, err)...)
@@ -76,6 +77,7 @@ type repairs struct {
 	verb     string        // of errors
 	patience time.Duration // for a box in the hands of another boxrun; 0: as long as the other boxrun takes
 	bridges  []string      // of the boxes so far: what boxes share is repaired once for each bridge
+	led      *led.Host     // after that repair
 	done     Repaired
 	errs     []error
 }
@@ -97,25 +99,31 @@ func (r *repairs) note(name string, lines []string, err error) {
 // repairBox repairs a box, and returns a line for each fault. The caller holds the lock of the box.
 type repairBox func(context.Context, *box.Box) ([]string, error)
 
-// each repairs the boxes. A box in the hands of another boxrun comes last, because the other boxrun may be waiting for
-// the box to be ready.
-func (r *repairs) each(ctx context.Context, boxes []*box.Box, repair repairBox) {
+// each repairs the boxes with the names. A box in the hands of another boxrun comes last, because the other boxrun may be
+// waiting for the box to be ready.
+func (r *repairs) each(ctx context.Context, names []string, repair repairBox) {
 	var busy []string
-	for _, b := range boxes {
-		unlock, err := r.l.TryLockBox(ctx, b.Name)
+	for _, name := range names {
+		unlock, err := r.l.TryLockBox(ctx, name)
 		if errors.Is(err, box.ErrBusy) {
-			busy = append(busy, b.Name)
+			busy = append(busy, name)
 			continue
 		}
-		r.locked(ctx, b.Name, unlock, err, repair)
+		r.locked(ctx, name, unlock, err, repair)
 	}
 	for _, name := range busy {
 		unlock, err := r.wait(ctx, name)
-		r.k.Reread()
+		r.lookAnew()
 		if !errors.Is(err, box.ErrBusy) {
 			r.locked(ctx, name, unlock, err, repair)
 		}
 	}
+}
+
+// lookAnew makes the next look at the host a fresh look.
+func (r *repairs) lookAnew() {
+	r.k.Reread()
+	r.led = new(led.Host)
 }
 
 // wait takes the lock of a busy box. The error is ErrBusy when the patience is over.
@@ -136,6 +144,10 @@ func (r *repairs) locked(ctx context.Context, name string, unlock func(), err er
 	}
 	defer unlock()
 	b, err := r.l.Load(name)
+	if errors.Is(err, box.ErrUnreadable) {
+		r.errs = append(r.errs, err)
+		return
+	}
 	if err != nil {
 		r.note(name, nil, files.IgnoreNotExist(err)) // the box may have gone meanwhile
 		return
@@ -163,7 +175,7 @@ func (r *repairs) rules(ctx context.Context, b *box.Box) ([]string, error) {
 		r.note("", lines, err)
 		r.bridges = append(r.bridges, bridge)
 	}
-	rules, err := network.RepairRules(r.l.Store, r.k, b)
+	rules, err := network.RepairRules(r.l.Store, r.k, r.led, b)
 	way, wayErr := lan.Repair(r.l.Store, r.k, b)
 	return slices.Concat(servers, rules, way), errors.Join(serversErr, err, wayErr)
 }

@@ -88,11 +88,18 @@ func (l *Launcher) ListNames(context.Context) ([]Status, error) {
 	return list.Map(boxes, func(b *box.Box) Status { return Status{Name: b.Name} }), unread
 }
 
+// listed is a box in a list, with what the looks at it found so far.
+type listed struct {
+	Status
+	looks health.Record
+}
+
 // listOf returns the status of boxes. The processors share the work.
-func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []Status {
+func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []listed {
 	enabled := list.Map(units.EnabledNames(), profiles.BoxName)
-	return list.MapShared(boxes, func(b *box.Box) Status {
-		s := l.statusOf(b)
+	return list.MapShared(boxes, func(b *box.Box) listed {
+		r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
+		s := listed{statusOf(b, r), r}
 		s.Enabled = slices.Contains(enabled, b.Name)
 		if s.PID != 0 {
 			s.Changed = ChangesOf(ctx, l.Store, b, NowOf(l.Store, b)).Words()
@@ -112,52 +119,49 @@ func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	var running []*box.Box
+	if l.Caller.Root {
+		addDrift(ctx, l, boxes, unread, found)
+	}
+	return list.Map(found, func(s listed) Status { return s.Status }), unread
+}
+
+// addDrift adds the drift of running boxes to what is found of all boxes.
+func addDrift(ctx context.Context, l *Launcher, boxes []*box.Box, unread error, found []listed) {
+	var running []int
 	for i, b := range boxes {
 		if found[i].State == string(box.Running) {
-			running = append(running, b)
+			running = append(running, i)
 			b.Foreseen = b.Bridged() // a look at its process is enough for all hosts files
 		}
 	}
-	if !l.Caller.Root || len(running) == 0 {
-		return found, unread
+	if len(running) == 0 {
+		return
 	}
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
 		l.Notef("warning: whether boxes have drifted is unknown: %v", err)
-		return found, unread
+		return
 	}
 	defer k.Close()
 	survey := network.NewSurvey(l.Store, k, boxes, unread)
-	survey.Look(running)
-	looks := list.MapShared(running, func(b *box.Box) driftSeen { return l.seeDrift(ctx, survey, b) })
-	for i, b := range running {
-		seen := looks[i]
-		if seen.err != nil {
-			l.Notef("warning: whether %s has drifted is unknown: %v", b.Name, seen.err)
+	defer survey.Close()
+	survey.Look(list.Map(running, func(i int) *box.Box { return boxes[i] }))
+	unknown := list.MapShared(running, func(i int) error {
+		s := &found[i]
+		var err error
+		s.Drift, err = l.driftIn(survey, boxes[i])
+		s.Health = healthNow(ctx, boxes[i], s.looks, s.Drift)
+		return err
+	})
+	for at, i := range running {
+		if unknown[at] != nil {
+			l.Notef("warning: whether %s has drifted is unknown: %v", boxes[i].Name, unknown[at])
 		}
-		s := &found[slices.Index(boxes, b)]
-		s.Drift, s.Health = seen.lines, seen.health
 	}
-	return found, unread
-}
-
-// driftSeen is the drift of a running box, and how the box is in view of that.
-type driftSeen struct {
-	lines  []string
-	err    error
-	health Health
-}
-
-// seeDrift looks at the drift of a running box. Several goroutines may look at once.
-func (l *Launcher) seeDrift(ctx context.Context, v *network.Survey, b *box.Box) driftSeen {
-	lines, err := l.driftIn(v, b)
-	return driftSeen{lines, err, healthNow(ctx, l.Store, b, lines)}
 }
 
 // healthNow returns how a running box is, as healthOf does. A box that is looked at no more healthNow looks at, as status does.
-func healthNow(ctx context.Context, s *box.Store, b *box.Box, drifted []string) Health {
-	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
+func healthNow(ctx context.Context, b *box.Box, r health.Record, drifted []string) Health {
 	if r.Stopped(b, time.Now()) == "" {
 		return healthOf(b, string(box.Running), r, drifted)
 	}
@@ -165,14 +169,13 @@ func healthNow(ctx context.Context, s *box.Store, b *box.Box, drifted []string) 
 }
 
 // statusOf returns the part of a box's status known without a look at the profile, but for Enabled.
-func (l *Launcher) statusOf(b *box.Box) Status {
+func statusOf(b *box.Box, r health.Record) Status {
 	state := b.State()
 	s := Status{
 		Name: b.Name, State: state, Started: b.Started, Image: b.Profile.Image, Profile: b.Profile.File,
 		Address: b.ShownAddress(), Address6: b.ShownAddress6(), Second: b.ShownSecond(), LAN6: b.ShownLAN6(), Ports: list.Map(b.Profile.Network.Ports, b.ShownPort),
 		Restarts: b.Restarts, Changed: []string{},
 	}
-	r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
 	s.Health = healthOf(b, state, r, nil)
 	if state == string(box.Running) || b.Alive() {
 		s.PID, s.Usage = b.Init.PID, limits.UsageOf(b)
@@ -202,8 +205,9 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 	if err != nil {
 		return Detail{}, err
 	}
+	seen, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
 	d := Detail{
-		Status: l.statusOf(b), Failed: []string{}, Contested: []string{}, Offload: []string{},
+		Status: statusOf(b, seen), Failed: []string{}, Contested: []string{}, Offload: []string{},
 		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -255,7 +259,9 @@ func lookAround(l *Launcher, b *box.Box, d *Detail) error {
 	}
 	defer k.Close()
 	boxes, unread := l.All()
-	if d.Drift, err = l.driftIn(network.NewSurvey(l.Store, k, boxes, unread), b); err != nil {
+	survey := network.NewSurvey(l.Store, k, boxes, unread)
+	defer survey.Close()
+	if d.Drift, err = l.driftIn(survey, b); err != nil {
 		return err
 	}
 	contested, err := network.Contested(b)

@@ -12,13 +12,14 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/boxtest"
+	"boxrun/launcher/health"
 	"boxrun/launcher/network"
 	"boxrun/launcher/testkit"
 	"boxrun/profiles"
 )
 
 func TestStatusOfEachMode(t *testing.T) {
-	statusOf := (&Launcher{Store: &box.Store{Dir: t.TempDir()}}).statusOf
+	statusOf := func(b *box.Box) Status { return statusOf(b, health.Record{}) }
 	b := boxtest.In(t, profiles.HostMode, "80", "127.0.0.1:81:81", "9000-9001/udp")
 	s := statusOf(b)
 	testkit.WantText(t, s.Address+" "+strings.Join(s.Ports, " "), "host 80/tcp 127.0.0.1:81/tcp 9000-9001/udp")

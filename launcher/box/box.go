@@ -235,19 +235,18 @@ func (s *Store) All() ([]*Box, error) { return s.each(s.Load) }
 
 // each is All with records from load, which several goroutines call at once.
 func (s *Store) each(load func(name string) (*Box, error)) ([]*Box, error) {
-	entries, err := os.ReadDir(s.Path("boxes"))
-	if err := files.IgnoreNotExist(err); err != nil {
-		return nil, fmt.Errorf("listing boxes: %w", err)
+	names, err := s.Recorded()
+	if err != nil {
+		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".json" })
 	type record struct {
 		box *Box
 		err error
 	}
 	var boxes []*Box
 	var errs []error
-	for _, r := range list.MapShared(entries, func(e os.DirEntry) record {
-		b, err := load(NameOf(e.Name()))
+	for _, r := range list.MapShared(names, func(name string) record {
+		b, err := load(name)
 		return record{b, err}
 	}) {
 		switch {
@@ -258,6 +257,16 @@ func (s *Store) each(load func(name string) (*Box, error)) ([]*Box, error) {
 		}
 	}
 	return boxes, errors.Join(errs...)
+}
+
+// Recorded returns the names of the boxes with a record, readable or not, in order.
+func (s *Store) Recorded() ([]string, error) {
+	entries, err := os.ReadDir(s.Path("boxes"))
+	if err := files.IgnoreNotExist(err); err != nil {
+		return nil, fmt.Errorf("listing boxes: %w", err)
+	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".json" })
+	return list.Map(entries, func(e os.DirEntry) string { return NameOf(e.Name()) }), nil
 }
 
 // Unread returns the names of the boxes with unreadable records.

@@ -19,7 +19,7 @@ import (
 
 // A Survey asks of boxes whether everything that each needs of the host is in place: its network, the names it knows of
 // others, its name servers. What boxes share is looked at once. Several goroutines may ask at once. A Survey changes
-// nothing, and lasts as long as its Kernel does without a Reread.
+// nothing, and lasts as long as its Kernel does without a Reread. Close a Survey after use.
 type Survey struct {
 	store  *box.Store
 	boxes  []*box.Box
@@ -45,10 +45,13 @@ func NewSurvey(s *box.Store, k *netsetup.Kernel, boxes []*box.Box, unread error)
 	return v
 }
 
+// Close closes what the survey has opened.
+func (v *Survey) Close() { v.led.Close() }
+
 // Look looks into the networks of boxes side by side, for Drift of each of them.
 func (v *Survey) Look(boxes []*box.Box) {
 	bridged := slices.DeleteFunc(slices.Clone(boxes), func(b *box.Box) bool { return !b.Bridged() })
-	for i, seen := range look(bridged...) {
+	for i, seen := range look(&v.led, bridged...) {
 		v.seen[bridged[i].Name] = seen
 	}
 }
@@ -58,7 +61,7 @@ func (v *Survey) seenIn(b *box.Box) netsetup.Seen {
 	if seen, known := v.seen[b.Name]; known {
 		return seen
 	}
-	return look(b)[0]
+	return look(&v.led, b)[0]
 }
 
 // Drift returns every fault in what the box needs of the host.
@@ -145,8 +148,8 @@ func mistaken(h *led.Host, b *box.Box, seen netsetup.Seen) ([]string, error) {
 // neighbour, a routing rule, a route.
 func Misled(b *box.Box) ([]string, error) {
 	h := new(led.Host)
-	held, err := mistaken(h, b, look(b)[0])
-	lost, lostErr := h.Astray(b.Profile.Network.Bridge, b.Addrs()...)
+	held, err := mistaken(h, b, look(h, b)[0])
+	lost, lostErr := led.Astray(b.Profile.Network.Bridge, b.Addrs()...)
 	return append(held, lost...), cmp.Or(err, lostErr)
 }
 

@@ -7,6 +7,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/netsetup/led"
 	"boxrun/netsetup/six"
 )
 
@@ -25,15 +26,9 @@ func inside6(b *box.Box, mac func(netsetup.Network) string) *six.Inside {
 	}
 }
 
-// look looks into the network of each box, side by side. Of each bridge the host is asked once.
-func look(boxes ...*box.Box) []netsetup.Seen {
-	macs := map[string]string{}
-	mac := func(n netsetup.Network) string {
-		if _, known := macs[n.Bridge]; !known {
-			macs[n.Bridge] = n.MACOfOwn()
-		}
-		return macs[n.Bridge]
-	}
+// look looks into the network of each box, side by side.
+func look(host *led.Host, boxes ...*box.Box) []netsetup.Seen {
+	mac := func(n netsetup.Network) string { return host.MAC(n.Bridge, n.MACOfOwn) }
 	return netsetup.LookInto(list.Map(boxes, func(b *box.Box) netsetup.Look {
 		return netsetup.Look{PID: b.Init.PID, Device: BoxDevice, Six: inside6(b, mac)}
 	})...)
@@ -41,7 +36,7 @@ func look(boxes ...*box.Box) []netsetup.Seen {
 
 // InsideDrift returns a line for each thing of IPv6 inside the box that is out of place.
 func InsideDrift(b *box.Box) ([]string, error) {
-	seen := look(b)[0]
+	seen := look(new(led.Host), b)[0]
 	return seen.Drift, seen.DriftErr
 }
 

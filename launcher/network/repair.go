@@ -28,7 +28,7 @@ func Repair(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box) (
 	if err != nil {
 		return shared, err
 	}
-	rules, err := RepairRules(s, k, b)
+	rules, err := RepairRules(s, k, new(led.Host), b)
 	if err != nil {
 		return append(shared, rules...), err
 	}
@@ -55,11 +55,12 @@ func RepairShared(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.
 	return Raise(s, k, Of(s, b))
 }
 
-// RepairRules repairs the box's own rules and leads them to the box's present address, and repairs IPv6 inside the box. New rules replace the old rules in
-// a single transaction: a box is never without the rule to drop unpublished traffic. The error is ErrNoAddress for a
-// box without an address to publish at: only a restart gives the box a new address.
-func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error) {
-	seen := look(b)[0]
+// RepairRules repairs the box's own rules and leads them to the box's present address, and repairs IPv6 inside the box. New
+// rules replace the old rules in a single transaction: a box is never without the rule to drop unpublished traffic. The
+// error is ErrNoAddress for a box without an address to publish at: only a restart gives the box a new address. What several
+// boxes have in common is looked up once for each Host.
+func RepairRules(s *box.Store, k *netsetup.Kernel, h *led.Host, b *box.Box) ([]string, error) {
+	seen := look(h, b)[0]
 	moved, err := moved(s, b, seen)
 	switch {
 	case err != nil:
@@ -72,7 +73,7 @@ func RepairRules(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]string, error)
 		if err = seen.DriftErr; err == nil && len(seen.Drift) > 0 {
 			err = ensureInside6(b)
 		}
-		held, heldErr := mistaken(new(led.Host), b, seen)
+		held, heldErr := mistaken(h, b, seen)
 		if len(held) > 0 {
 			heldErr = forget(b)
 		}
@@ -118,7 +119,7 @@ func RepairNames(ctx context.Context, s *box.Store) ([]string, error) {
 // Moved describes why the box's rules are wrong: the box is at another address or veth, or the host's addresses have
 // changed. The result is "" for right rules. Rules for a missing external interface count as right, because nothing
 // better can be made. The error is ErrNoAddress for a box without an address, or with an address that Publish refuses.
-func Moved(s *box.Store, b *box.Box) (string, error) { return moved(s, b, look(b)[0]) }
+func Moved(s *box.Store, b *box.Box) (string, error) { return moved(s, b, look(new(led.Host), b)[0]) }
 
 // moved is Moved for what a look into the network of the box has seen.
 func moved(s *box.Store, b *box.Box, seen netsetup.Seen) (string, error) {

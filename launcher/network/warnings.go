@@ -90,7 +90,7 @@ func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]fault.Ca
 		return []fault.Caution{{Text: err.Error() + ": packets for one of the two go to the other",
 			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}, nil
 	}
-	lines, err := new(led.Host).Astray(b.Profile.Network.Bridge, b.Addrs()...)
+	lines, err := led.Astray(b.Profile.Network.Bridge, b.Addrs()...)
 	return list.Map(lines, func(line string) fault.Caution { return fault.Caution{Text: line} }), err
 }
 

@@ -64,10 +64,47 @@ func Typed(bridge string, own netip.Prefix) string {
 }
 
 // Host is the host as far as its own packets to boxes go. Each bridge is looked at once. Several goroutines may ask at once.
+// Close a Host that was asked for Astray.
 type Host struct {
 	mu      sync.Mutex
+	kept    *netlink.Handle         // one socket for all questions of Astray; nil: not opened yet
 	indexes map[string]int          // of bridges; 0 for one that is missing
 	entries map[int][]netlink.Neigh // neighbours, by the index of a bridge
+	macs    map[string]string       // of bridges
+}
+
+// MAC returns the MAC of a bridge, as of tells once.
+func (h *Host) MAC(bridge string, of func() string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.macs == nil {
+		h.macs = map[string]string{}
+	}
+	if _, known := h.macs[bridge]; !known {
+		h.macs[bridge] = of()
+	}
+	return h.macs[bridge]
+}
+
+// handle returns a handle of the host, the same for all questions.
+func (h *Host) handle() (*netlink.Handle, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.kept == nil {
+		var err error
+		if h.kept, err = dump.Kept(); err != nil {
+			h.kept = nil
+			return nil, err
+		}
+	}
+	return h.kept, nil
+}
+
+// Close closes what questions have opened.
+func (h *Host) Close() {
+	if h.kept != nil {
+		h.kept.Close()
+	}
 }
 
 // index returns the index of a bridge, and 0 for a bridge that is missing.
@@ -153,21 +190,32 @@ func (h *Host) Astray(bridge string, box ...netip.Addr) (lines []string, err err
 	if err != nil {
 		return nil, err
 	}
+	host, err := h.handle()
+	if err != nil {
+		return nil, err
+	}
 	for _, addr := range box {
-		way, err := to(dump.OfHost(), addr)
+		way, err := to(host, addr)
 		if err != nil {
 			return lines, err
 		}
 		if way != 0 && way == index {
 			continue
 		}
-		device, err := nameOf(dump.OfHost(), way)
+		device, err := nameOf(host, way)
 		if err != nil {
 			return lines, fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
 		}
 		lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
 	}
 	return lines, nil
+}
+
+// Astray is Host.Astray for a single box.
+func Astray(bridge string, box ...netip.Addr) ([]string, error) {
+	h := new(Host)
+	defer h.Close()
+	return h.Astray(bridge, box...)
 }
 
 // to asks the kernel for the index of the device by which the host's own packets for an address leave, as "ip route get" does.
