@@ -1,10 +1,10 @@
 set -e
-# The service of each box: it says that it serves, answers on port 7000, and notes an orderly end in /mark.
+# The service of each box: it says that it serves, answers on port 7000, and notes an orderly end in /mark, after $1 seconds.
 cat > "$1/usr/local/bin/serve" <<'END'
 #!/bin/sh
 echo "serve: begins" > /dev/console
 /usr/local/bin/probe serve box tcp/:7000 &
-trap 'kill $!; echo stopped > /mark/stopped; exit 0' TERM
+trap 'kill $!; sleep ${1:-0}; echo stopped > /mark/stopped; exit 0' TERM
 while :; do wait; done
 END
 chmod 755 "$1/usr/local/bin/serve"
@@ -28,7 +28,7 @@ END
 	chmod 755 "$1/etc/init.d/serve"
 	chroot "$1" update-rc.d serve defaults
 	;;
-openrc-init)
+openrc-init|init-openrc)
 	cat > "$1/etc/init.d/serve" <<'END'
 #!/sbin/openrc-run
 command=/usr/local/bin/serve
@@ -40,12 +40,12 @@ END
 	;;
 runit)
 	mkdir -p "$1/etc/sv/serve"
-	printf '#!/bin/sh\nexec /usr/local/bin/serve\n' > "$1/etc/sv/serve/run"
+	printf '#!/bin/sh\nexec /usr/local/bin/serve 2\n' > "$1/etc/sv/serve/run"
 	chmod 755 "$1/etc/sv/serve/run"
 	chroot "$1" ln -s /etc/sv/serve /etc/service/
 	;;
 finit)
-	echo 'service [2345] name:serve /usr/local/bin/serve -- answers on port 7000' > "$1/etc/finit.d/serve.conf"
+	echo 'service [2345] kill:60 name:serve /usr/local/bin/serve 2 -- answers on port 7000' > "$1/etc/finit.d/serve.conf"
 	;;
 busybox)
 	ln -s ../bin/busybox "$1/sbin/init"

@@ -11,14 +11,15 @@ import (
 //go:embed inits.finish.sh
 var initsFinish string
 
-// An otherInit is an init that Debian has beside systemd, with the packages that make it the init of a root. packages is
-// "" for what the base has.
+// An otherInit is an init that Debian has beside systemd, with the packages that make it the init of a root.
 type otherInit struct{ name, packages string }
 
-// otherInits returns the inits of Debian's unstable suite, which alone has openrc-init, by their executables.
+// otherInits returns the inits of Debian's unstable suite, which alone has openrc-init, by their executables. sysvinit is
+// there with the scripts of Debian, and with OpenRC for them.
 func otherInits() []otherInit {
 	return []otherInit{
 		{"init", "sysvinit-core,sysv-rc"},
+		{"init-openrc", "sysvinit-core,openrc"},
 		{"openrc-init", "openrc-init"},
 		{"runit", "runit-init"},
 		{"finit", "finit-sysv"},

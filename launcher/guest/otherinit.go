@@ -20,7 +20,7 @@ type halting struct {
 	name    string                                    // of the signal
 	known   bool                                      // the init is known, and stops on the signal
 	prepare func(ctx context.Context, init int) error // before each signal; nil: nothing is to be done
-	deafens bool                                      // the init forgets a signal that comes before the end of the boot
+	hears   func(ctx context.Context, init int) bool  // the boot is over, before which the init forgets a signal; nil: at all times
 }
 
 // haltingOf returns how the init is told to stop. An unknown init gets systemd's signal, and so does a program named init
@@ -33,9 +33,9 @@ func haltingOf(init process.Process) halting {
 	case "openrc-init", "dinit", "s6-svscan":
 		return halting{signal: syscall.SIGTERM, name: "SIGTERM", known: true}
 	case "finit":
-		return halting{signal: syscall.SIGTERM, name: "SIGTERM", known: true, deafens: true}
+		return halting{signal: syscall.SIGTERM, name: "SIGTERM", known: true, hears: finitHears}
 	case "runit":
-		return halting{signal: syscall.SIGCONT, name: "SIGCONT", known: true, deafens: true, prepare: markStopit}
+		return halting{signal: syscall.SIGCONT, name: "SIGCONT", known: true, hears: runitHears, prepare: markStopit}
 	case "init":
 		if takes, _ := init.Handles(systemd.signal); !takes { // as Ctrl-Alt-Del: a reboot, which runs all scripts that stop services
 			return halting{signal: syscall.SIGINT, name: "SIGINT", known: true}
@@ -60,10 +60,13 @@ func (s stopping) tell(ctx context.Context, h halting) error {
 	return nil
 }
 
-// tellAgain tells init again and again until ctx ends, as an init that boots may have missed the first time.
+// tellAgain tells an init that forgets signals until the init certainly hears, or until ctx ends and the box is killed. An
+// init that has heard would note in the box's log each time that it takes no notice.
 func (s stopping) tellAgain(ctx context.Context, h halting) {
 	for process.Sleep(ctx, s.again) == nil {
-		_ = s.tell(ctx, h) // the next time comes, or the end of ctx, which has the box killed
+		if heard := h.hears(ctx, s.init.PID); s.tell(ctx, h) == nil && heard {
+			return
+		}
 	}
 }
 
@@ -103,15 +106,21 @@ func (s stopping) endEmpty(ctx context.Context) {
 // hasChildren reports whether a process has a child that still runs. All processes of a box without a living parent are
 // children of its init. Where the kernel does not tell, there is a child.
 func hasChildren(pid int) bool {
-	text, err := os.ReadFile(process.ProcFile(pid, "task/"+strconv.Itoa(pid)+"/children"))
+	children, err := childrenOf(pid)
 	if err != nil {
 		return true
 	}
-	for _, child := range strings.Fields(string(text)) {
+	for _, child := range children {
 		state, err := os.ReadFile("/proc/" + child + "/status")
 		if err == nil && !strings.Contains(string(state), "\nState:\tZ") {
 			return true
 		}
 	}
 	return false
+}
+
+// childrenOf returns the numbers of the children of a process.
+func childrenOf(pid int) ([]string, error) {
+	text, err := os.ReadFile(process.ProcFile(pid, "task/"+strconv.Itoa(pid)+"/children"))
+	return strings.Fields(string(text)), err
 }

@@ -53,6 +53,14 @@ func TestStopSendsTheInitsOwnSignal(t *testing.T) {
 	}
 }
 
+// An init that boots, and forgets what it is told, is told again.
+func TestStopTellsAnInitThatForgetsAgain(t *testing.T) {
+	init := initNamed(t, "finit", "trap '((++told == 3)) && exit 0' TERM")
+	if lines, took, killed := stop(t, init, masterOf(t, init), time.Minute); killed != nil {
+		t.Errorf("killed, as %v, after %v and %q", killed, took, lines)
+	}
+}
+
 // An init that cannot end itself is ended when nothing else runs, before the timeout, after which it would count as killed.
 func TestStopEndsAnInitThatHasStoppedAllElse(t *testing.T) {
 	init := initNamed(t, "busybox", "trap 'sleep 60 & kill $!' USR2")

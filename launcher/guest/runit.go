@@ -2,7 +2,9 @@ package guest
 
 import (
 	"context"
+	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +48,32 @@ func openStopit(ctx context.Context, pid int) (int, error) {
 		to = path.Join(path.Dir(stopit), to)
 	}
 	return process.OpenInside(ctx, pid, elements(to)...)
+}
+
+// runitHears reports whether runit is certainly in stage 2, whose program is /etc/runit/2, and runsvdir from then on. In
+// stage 1 runit forgets a signal, and the end of that stage takes the mode from stopit. init is runit.
+func runitHears(ctx context.Context, init int) bool {
+	hears, _ := files.Within(ctx, func() (bool, error) { // what cannot be read tells nothing
+		children, err := childrenOf(init)
+		return slices.ContainsFunc(children, func(child string) bool {
+			line, _ := os.ReadFile("/proc/" + child + "/cmdline") // a child may be gone by now
+			argv := strings.Split(string(line), "\x00")
+			return path.Base(argv[0]) == "runsvdir" || slices.Contains(argv, "/etc/runit/2")
+		}), err
+	})
+	return hears
+}
+
+// finitUp is what finit makes when all of the boot is done.
+const finitUp = "/run/finit/cond/hook/sys/up"
+
+// finitHears reports whether finit has certainly left runlevel S, in which finit forgets a signal. init is finit.
+func finitHears(ctx context.Context, init int) bool {
+	up, err := process.OpenInside(ctx, init, elements(finitUp)...)
+	if err == nil {
+		unix.Close(up)
+	}
+	return err == nil
 }
 
 // elements returns the elements of an absolute path.

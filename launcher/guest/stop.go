@@ -115,10 +115,10 @@ func (s stopping) halt(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := s.tell(ctx, h); err != nil && !h.deafens {
+	heard := h.hears == nil || h.hears(ctx, s.init.PID)
+	if err := s.tell(ctx, h); err != nil && h.hears == nil {
 		return err
-	}
-	if h.deafens {
+	} else if err != nil || !heard {
 		go s.tellAgain(ctx, h)
 	}
 	if h.signal != process.HaltSignal {
