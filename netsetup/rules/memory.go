@@ -84,7 +84,10 @@ func (m Memory) keep(program string, generation uint32, said string) {
 		return
 	}
 	defer f.Close()
-	_, err = f.WriteString(about + "\n" + said)
+	_, err = f.WriteString(about + "\n")
+	if err == nil {
+		_, err = f.WriteString(said)
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), m.file(program))
 	}

@@ -53,17 +53,23 @@ func Parse(program, text string) (Tables, error) {
 // String is the inverse of Parse, without counters.
 func (t Tables) String() string {
 	var text strings.Builder
+	line := func(words ...string) {
+		for _, w := range words {
+			text.WriteString(w)
+		}
+		text.WriteByte('\n')
+	}
 	for _, table := range t {
-		fmt.Fprintf(&text, "*%s\n", table.Name)
+		line("*", table.Name)
 		for _, c := range table.Chains {
-			fmt.Fprintf(&text, ":%s %s [0:0]\n", c.Name, c.Policy)
+			line(":", c.Name, " ", c.Policy, " [0:0]")
 		}
 		for _, c := range table.Chains {
 			for _, r := range c.Rules {
-				fmt.Fprintf(&text, "-A %s %s\n", c.Name, r.Printed)
+				line("-A ", c.Name, " ", r.Printed)
 			}
 		}
-		text.WriteString("COMMIT\n")
+		line("COMMIT")
 	}
 	return text.String()
 }
