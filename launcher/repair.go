@@ -208,7 +208,7 @@ func (r *repairs) whole(ctx context.Context, b *box.Box) ([]string, error) {
 func (r *repairs) andLooks(repair repairBox) repairBox {
 	return func(ctx context.Context, b *box.Box) ([]string, error) {
 		lines, err := repair(ctx, b)
-		if b.Phase != box.Running || !b.Alive() || !units.Booted() {
+		if b.Profile.Health.Interval == 0 || b.Phase != box.Running || !b.Alive() || !units.Booted() {
 			return lines, err
 		}
 		looks, looksErr := resumeLooks(ctx, r.l, b)
