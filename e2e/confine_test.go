@@ -76,6 +76,65 @@ func TestWaysFromABoxToTheHost(t *testing.T) {
 	}
 }
 
+// held are a process's capabilities and filters of system calls. Neither level needs no_new_privs, which would break su.
+const held = "'^(Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp:)'"
+
+// Whoever enters a box has what the box's init has, no more and no less, whichever verb it is, in the box's own namespaces.
+func TestEnteredAtTheLevelOfTheBox(t *testing.T) {
+	h := newHost(t)
+	for level, filters := range map[string]int{"default": 2, "strict": 2, "host": 0} {
+		h.profile("level", secured(level, "[hooks]", `post_up = [["sh", "-c", "cat /proc/self/status > /var/hook"]]`))
+		h.must("boxrun", "up", "level")
+		init := h.must("boxrun", "exec", "level", "--", "grep", "-E", strings.Trim(held, "'"), "/proc/1/status")
+		if want := fmt.Sprintf("NoNewPrivs:\t0\nSeccomp:\t%d\n", filters); !strings.HasSuffix(init, want) {
+			t.Errorf("%s: the init has\n%swant at its end\n%s", level, init, want)
+		}
+		for way, script := range map[string]string{
+			"exec":   "boxrun exec level -- cat /proc/self/status",
+			"shell":  "echo 'cat /proc/self/status' | boxrun shell level",
+			"cp":     "boxrun cp level:/proc/thread-self/status /root/entered; cat /root/entered",
+			"a hook": "boxrun exec level -- cat /var/hook",
+		} {
+			if got := h.sh("(" + script + ") | grep -E " + held); got != init {
+				t.Errorf("%s: %s has\n%swant what init has:\n%s", level, way, got, init)
+			}
+		}
+		h.entersNamespaces("level", level != "host")
+		h.must("boxrun", "down", "level")
+	}
+}
+
+// entersNamespaces wants a command to be in all namespaces of the box's init, of which most are not the host's. Those of
+// IPC and cgroups are the box's own where the box is confined.
+func (h host) entersNamespaces(box string, confined bool) {
+	h.t.Helper()
+	const list = "cd /proc/%s/ns && for n in cgroup ipc mnt net pid uts; do readlink $n; done"
+	of := func(pid string) []string {
+		return strings.Fields(h.must("boxrun", "exec", box, "--", "sh", "-c", fmt.Sprintf(list, pid)))
+	}
+	inside, init, own := of("self"), of("1"), strings.Fields(h.sh(fmt.Sprintf(list, "self")))
+	if !slices.Equal(inside, init) {
+		h.t.Errorf("%s: a command is in %q, the init in %q", box, inside, init)
+	}
+	for _, namespace := range own {
+		shared := !confined && (strings.HasPrefix(namespace, "cgroup:") || strings.HasPrefix(namespace, "ipc:"))
+		if slices.Contains(init, namespace) != shared {
+			h.t.Errorf("%s: the box shares the host's %s: %v, want %v", box, namespace, !shared, shared)
+		}
+	}
+}
+
+// What is mounted in a box later is seen by a service that runs in a sandbox, as on a machine: mounts go down to the
+// namespaces of services.
+func TestLaterMountsReachSandboxes(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "up", "web")
+	h.must("boxrun", "exec", "web", "--", "systemd-run", "-q", "--unit=sandbox", "-p", "PrivateTmp=yes", "sleep", "infinity")
+	h.must("boxrun", "exec", "web", "--", "sh", "-c", "mount -t tmpfs tmpfs /mnt; echo later > /mnt/file")
+	const seen = `pid=$(systemctl show -P MainPID sandbox); [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/1/ns/mnt)" ]; cat /proc/$pid/root/mnt/file`
+	h.gives("later\n", "boxrun", "exec", "web", "--", "sh", "-ec", seen)
+}
+
 // sandboxed are options of units, a command for a unit with the options, and what the command has to print. All of them
 // are in force at the level default; at the level strict systemd passes over some, and those say so here.
 var sandboxed = []struct{ options, command, want, strict string }{

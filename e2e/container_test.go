@@ -97,6 +97,7 @@ func TestTheContainerInterface(t *testing.T) {
 			"no idle generators":       "cd /run/systemd/generator; test ! -e getty.target.wants/console-getty.service; test -L ../system-generators/systemd-gpt-auto-generator",
 			"generators at work":       "systemctl cat mnt.mount; systemctl is-active rc-local; test -e /run/systemd/generator/own",
 			"a generator of use later": "printf '#!/bin/sh\\n' > /etc/init.d/late; chmod +x /etc/init.d/late; systemctl daemon-reload; systemctl start late",
+			"no modules are loaded":    "for u in modprobe@{configfs,dm_mod,drm,efi_pstore,fuse,loop}.service sys-fs-fuse-connections.mount; do test $(systemctl show -P InactiveExitTimestampMonotonic $u) = 0; done; ! systemctl start modprobe@loop 2> /dev/null",
 			"mounts without programs":  "for d in /dev/mqueue /dev/hugepages; do findmnt $d || test " + level + " = strict -a $d = /dev/hugepages; done; u=\"systemctl show dev-mqueue.mount -P\"; test $($u InactiveExitTimestampMonotonic) = $($u ActiveEnterTimestampMonotonic); test ! -e /sys/fs/fuse/connections/*",
 			"no program to unmount":    "for u in etc-hosts etc-boxrun-masks srv-data; do test -z \"$(systemctl show -P Conflicts $u.mount)\"; done; systemctl show -P Conflicts mnt.mount | grep -x umount.target",
 			"nobody asked at the end":  "test \"$(systemctl show -P LoadState systemd-ask-password-{console,wall}.path | sort -u | xargs)\" = masked",

@@ -39,16 +39,6 @@ func TestExecIsTransparent(t *testing.T) {
 	h.fails(125, []string{"boxrun: ", "nobox"}, "boxrun", "exec", "nobox", "--", "true")
 }
 
-// What the box's boot has dropped, a command in it does not get back.
-func TestExecHasNotMoreRightsThanTheBox(t *testing.T) {
-	h := newHost(t)
-	h.must("boxrun", "up", "web")
-	init := h.must("boxrun", "exec", "web", "--", "grep", "CapBnd", "/proc/1/status")
-	if got := h.must("boxrun", "exec", "web", "--", "grep", "CapBnd", "/proc/self/status"); got != init {
-		t.Errorf("a command has %s, want what init has: %s", got, init)
-	}
-}
-
 // shell starts a command on a terminal of the host.
 func (h host) terminal(argv ...string) *testhost.Terminal {
 	h.t.Helper()
