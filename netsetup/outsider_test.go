@@ -14,6 +14,7 @@ import (
 	"boxrun/netsetup/nstest"
 	"boxrun/netsetup/outsider"
 	"boxrun/netsetup/sockets"
+	"boxrun/netsetup/wayout"
 )
 
 func TestOutsiderNFT(t *testing.T)    { onPackets(t, "nft", testOutsider) }
@@ -119,7 +120,7 @@ func TestWayOut(t *testing.T) {
 	if _, err := fmt.Sscan(nstest.Shell(t, "ip netns pids box | head -n 1"), &pid); err != nil {
 		t.Fatal(err)
 	}
-	gateway, err := DefaultGateway(pid)
+	gateway, err := wayout.Gateway(pid)
 	if gateway.String() != "10.22.0.1" || err != nil {
 		t.Errorf("gateway: got %v, %v, want 10.22.0.1", gateway, err)
 	}
@@ -128,13 +129,13 @@ func TestWayOut(t *testing.T) {
 		want  bool
 		limit time.Duration
 	}{{"10.22.0.1", true, answerTime}, {"10.22.0.77", false, silence}} {
-		got, err := Neighbour(timeout(t, test.limit), pid, netip.MustParseAddr(test.addr))
+		got, err := wayout.Neighbour(timeout(t, test.limit), pid, netip.MustParseAddr(test.addr))
 		if got != test.want || err != nil {
 			t.Errorf("%s answers: got %v, %v, want %v", test.addr, got, err, test.want)
 		}
 	}
 	nstest.Shell(t, "ip -n box route del default")
-	if gateway, err := DefaultGateway(pid); gateway.IsValid() || err != nil {
+	if gateway, err := wayout.Gateway(pid); gateway.IsValid() || err != nil {
 		t.Errorf("without one: got %v, %v, want none", gateway, err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"boxrun/netsetup/outsider"
 	"boxrun/netsetup/resolvers"
 	"boxrun/netsetup/transfer"
+	"boxrun/netsetup/wayout"
 )
 
 // outward returns the looks at packets from the box: to the gateway, out of the host in bulk, to name servers, and
@@ -37,7 +38,7 @@ func (b boxLooks) outward() []look {
 // gateway checks that the default route of the box is its bridge, and that the bridge answers the box.
 func (b boxLooks) gateway(ctx context.Context) Check {
 	want := network.Of(b.store, b.Box).Gateway()
-	have, err := netsetup.DefaultGateway(b.Init.PID)
+	have, err := wayout.Gateway(b.Init.PID)
 	const why = "nothing leaves the box without a way out"
 	switch {
 	case err != nil:
@@ -50,7 +51,7 @@ func (b boxLooks) gateway(ctx context.Context) Check {
 		return fail(why, fmt.Sprintf("boxrun exec %s -- ip route replace default via %s", b.Name, want),
 			"the box's default route is %s, and its bridge is %s", shown, want)
 	}
-	answers, err := netsetup.Neighbour(ctx, b.Init.PID, want)
+	answers, err := wayout.Neighbour(ctx, b.Init.PID, want)
 	switch {
 	case err != nil:
 		return broken(err)

@@ -9,7 +9,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/process"
-	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 )
 
 // Stats is what a whole box uses: its services, its init, and commands run in the box from outside. A nil number is not
@@ -42,7 +42,7 @@ func Read(b *box.Box) Stats {
 	}
 	s.readCgroup(cgroupsOf(b))
 	if b.Veth != "" {
-		if sent, received, err := netsetup.Traffic(b.Veth); err == nil {
+		if sent, received, err := dump.Traffic(b.Veth); err == nil {
 			s.NetworkReceivedBytes, s.NetworkSentBytes = &received, &sent
 		}
 	}

@@ -1,4 +1,4 @@
-package netsetup
+package wayout
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultGateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
-func DefaultGateway(pid int) (netip.Addr, error) {
+// Gateway returns where the IPv4 default route of a process's network leads, the zero Addr where there is none.
+func Gateway(pid int) (netip.Addr, error) {
 	routes, err := dump.LookInto(pid, func(_ netns.NsHandle, h *netlink.Handle) ([]netlink.Route, error) {
 		return dump.DefaultRoutes(h, netlink.FAMILY_V4)
 	})
@@ -35,7 +35,12 @@ const discard = 9
 // Neighbour reports whether an address on the wire of a process's network answers the kernel's question who has the
 // address, within a second or until ctx ends. No firewall keeps a neighbour from answering.
 func Neighbour(ctx context.Context, pid int, addr netip.Addr) (bool, error) {
-	conn, err := DialFrom(ctx, pid, "udp4", netip.AddrPortFrom(addr, discard).String())
+	ns, err := dump.Namespace(pid)
+	if err != nil {
+		return false, err
+	}
+	defer ns.Close()
+	conn, err := dump.DialIn(ctx, ns, "udp4", netip.AddrPortFrom(addr, discard).String())
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
 		return false, nil
 	}
