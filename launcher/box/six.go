@@ -3,6 +3,7 @@ package box
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"boxrun/profiles"
 )
 
-// Subnet6 returns the IPv6 network of a bridge: network.subnet6, or a network made from the host's machine-id. The result
-// is zero without IPv6, in the profile or on the host. Of the host it is a look of the last second: whoever looks at fifty
+// Subnet6 returns the IPv6 network of a bridge: network.subnet6, or a network made from the host's machine-id as the id was
+// when the first box came to the bridge. The result is zero without IPv6, in the profile or on the host. Of the host it is a look of the last second: whoever looks at fifty
 // boxes asks a thousand times.
 func Subnet6(n profiles.Network) netip.Prefix {
 	if n.Mode != profiles.BridgeMode || n.Subnet6 == "" {
@@ -65,7 +66,21 @@ func autoSubnet6(bridge string) (netip.Prefix, error) {
 	if err := netsetup.LacksIP6tables(); err != nil {
 		return netip.Prefix{}, err
 	}
+	if kept := keptSubnet6(StateDir, bridge); kept.IsValid() {
+		return kept, nil
+	}
 	return six.UniqueLocal("/etc", bridge)
+}
+
+// keptSubnet6 returns the IPv6 network that a bridge has for the boxes there, as its log in the directory of the state has
+// the network; zero without such a log. The machine-id may be another by now, and boxes keep their addresses.
+func keptSubnet6(dir, bridge string) netip.Prefix {
+	var log netsetup.Plan
+	err := ReadJSON(filepath.Join(dir, "bridges", bridge+".json"), &log)
+	if err != nil || log.Address6 == nil { // of a broken log repair tells
+		return netip.Prefix{}
+	}
+	return log.Address6.Prefix.Masked()
 }
 
 // Lacks6 returns what a host that has IPv6 itself lacks for IPv6 of the network's boxes; nil for nothing, or where the
