@@ -203,6 +203,8 @@ func happenings() []change {
 			drift: "the name servers of box web are not those", says: "mended: "},
 		{name: "a route over the subnet", script: "ip route add 10.22.128.0/17 via 192.0.2.2", undo: "ip route del 10.22.128.0/17 via 192.0.2.2",
 			drift: "overlaps the route", says: "overlaps the route", stays: true},
+		{name: "another machine-id and name", script: "cp /etc/machine-id /root; echo 0123456789abcdef0123456789abcdef > /etc/machine-id; hostname other",
+			undo: "cat /root/machine-id > /etc/machine-id; hostname host", says: "nothing to change"},
 		{name: "drift and a changed profile", script: "iptables -t nat -F BOXRUN-DN-web", profile: "description = 'other'", changed: "profile", now: "changed", drift: "BOXRUN-DN-web", says: "older version"},
 	}
 }

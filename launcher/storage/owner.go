@@ -25,6 +25,7 @@ import (
 // overlay. A mark of another machine stops a start, until a person who knows the machine to be off says --force.
 type Owner struct {
 	Machine string    `json:"machine"` // from the machine's id and name: see thisMachine
+	Boot    string    `json:"boot"`    // of the machine: see thisBoot; "": unknown
 	Host    string    `json:"host"`    // the machine's name, for a person
 	Box     string    `json:"box"`
 	Since   time.Time `json:"since"`
@@ -57,10 +58,27 @@ func thisMachine() (id, host string, err error) {
 	return hex.EncodeToString(sum[:16]), host, files.IgnoreNotExist(err)
 }
 
+// thisBoot returns an id of the time since the machine has booted, in which the machine may get another id or name. Containers
+// of one kernel, as machines, differ in their first processes. "": unknown, as for all users but root.
+func thisBoot() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	first, firstErr := os.Readlink("/proc/1/ns/pid")
+	if err != nil || firstErr != nil {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "boxrun owner %s %s", boot, first))
+	return hex.EncodeToString(sum[:16])
+}
+
+// isOf reports whether a mark is of the machine that made the mark mine just now, whatever the machine was called before.
+func (o Owner) isOf(mine Owner) bool {
+	return o.Machine == mine.Machine || o.Boot != "" && o.Boot == mine.Boot
+}
+
 // ownerOf returns the mark made by a start of the box.
 func ownerOf(b *box.Box) (Owner, error) {
 	id, host, err := thisMachine()
-	return Owner{Machine: id, Host: host, Box: b.Name, Since: b.Started.UTC().Truncate(time.Second)}, err
+	return Owner{Machine: id, Boot: thisBoot(), Host: host, Box: b.Name, Since: b.Started.UTC().Truncate(time.Second)}, err
 }
 
 // readOwner reads a mark. Error: fs.ErrNotExist without a mark.
@@ -97,7 +115,7 @@ func RefuseOwned(p profiles.Profile, force bool) error {
 	case err != nil:
 		return fmt.Errorf("%s: storage.overlay: %w", p.File, err)
 	}
-	if id, _, err := thisMachine(); err != nil || o.Machine == id {
+	if id, _, err := thisMachine(); err != nil || o.isOf(Owner{Machine: id, Boot: thisBoot()}) {
 		return err
 	}
 	return fault.Refused(fmt.Sprintf("run \"boxrun down %s\" on %s; %s", o.Box, o.Host, forceHint(p, "if that machine is off for good")),
@@ -215,7 +233,7 @@ func Marks(b *box.Box) ([]files.Removal, error) {
 	if files.Exists(unpublished(mark, mine)) {
 		left = append(left, unpublished(mark, mine))
 	}
-	if o, err := readOwner(mark); err == nil && o.Machine == mine.Machine && o.Box == b.Name {
+	if o, err := readOwner(mark); err == nil && o.isOf(mine) && o.Box == b.Name {
 		left = append(left, mark)
 	}
 	if len(left) == 0 {
@@ -232,5 +250,5 @@ func TakenOver(b *box.Box) (o Owner, ok bool) {
 		return o, false
 	}
 	o, err = readOwner(ownerFile(b.Profile))
-	return o, err == nil && (o.Machine != mine.Machine || o.Box != b.Name)
+	return o, err == nil && (!o.isOf(mine) || o.Box != b.Name)
 }
