@@ -159,9 +159,9 @@ func (p *Plan) RecordLost(k *Kernel) error {
 	return err
 }
 
-// Renewed returns the plan, as stored, with the chains, rules and ways of answers that fresh asks for, and reports
-// whether the stored plan had others: another boxrun made the plan, the host's routing has changed, or a box asks for more.
-// What was recorded stays.
+// Renewed returns the plan, as stored, with the chains, rules and ways of answers that fresh asks for, and with what of
+// IPv6 the plan lacks. Renewed reports whether the stored plan had others: another boxrun made the plan, the host's routing
+// has changed, the host had no IPv6, or a box asks for more. What was recorded stays.
 func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 	stored := p
 	p.Chains, p.Rules, p.Answers = fresh.Chains, fresh.Rules, fresh.Answers
@@ -172,7 +172,7 @@ func (p Plan) Renewed(k *Kernel, fresh Plan) (Plan, bool, error) {
 		}
 		p.Features = f
 	}
-	for _, s := range p.answers() {
+	for _, s := range append(p.take6(fresh), p.answers()...) {
 		if err := s.record(k); err != nil {
 			return p, false, fmt.Errorf("recording %v: %w", s, err)
 		}
@@ -189,6 +189,29 @@ func (p Plan) storedAs(other Plan) (bool, error) {
 	text, err := json.Marshal(p)
 	otherText, otherErr := json.Marshal(other)
 	return bytes.Equal(text, otherText), cmp.Or(err, otherErr)
+}
+
+// take6 takes from fresh what p lacks of IPv6 on the device, in the order of fresh, and returns the steps taken.
+func (p *Plan) take6(fresh Plan) []step {
+	var taken []step
+	stored := p.Settings6
+	p.Settings6 = slices.Clone(fresh.Settings6)
+	for i := range p.Settings6 {
+		s := &p.Settings6[i]
+		if at := slices.IndexFunc(stored, func(had Sysctl) bool { return had.Key == s.Key }); at >= 0 {
+			*s = stored[at]
+		} else {
+			taken = append(taken, s)
+		}
+	}
+	if len(taken) == 0 {
+		p.Settings6 = stored
+	}
+	if p.Address6 == nil && fresh.Address6 != nil {
+		p.Address6 = fresh.Address6
+		taken = append(taken, p.Address6)
+	}
+	return taken
 }
 
 // Drift returns a line for each thing out of place, none where all is in place. It never writes.
