@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -111,7 +112,7 @@ func (d *Device) check(k *Kernel) ([]string, error) {
 		return nil, err
 	}
 	if link == nil {
-		return []string{fmt.Sprintf("bridge %s is missing", d.Name)}, nil
+		return d.absence(k)
 	}
 	addressed, _, err := d.addressed(k, link)
 	if err != nil {
@@ -137,6 +138,47 @@ func (d *Device) check(k *Kernel) ([]string, error) {
 	return append(drift, d.differences(link.Attrs())...), nil
 }
 
+// absence returns the line for a bridge of whose name there is no device.
+func (d *Device) absence(k *Kernel) ([]string, error) {
+	renamed, err := d.renamed(k)
+	if err != nil || renamed == nil {
+		return []string{fmt.Sprintf("bridge %s is missing", d.Name)}, err
+	}
+	return []string{fmt.Sprintf("bridge %s is missing: it was renamed to %s", d.Name, renamed.Attrs().Name)}, nil
+}
+
+// renamed returns the bridge made by boxrun that has another name by now; nil where there is none.
+func (d *Device) renamed(k *Kernel) (netlink.Link, error) {
+	links, err := dump.Links(k.link)
+	if err != nil {
+		return nil, fmt.Errorf("reading the links: %w", err)
+	}
+	i := slices.IndexFunc(links, func(l netlink.Link) bool {
+		a := l.Attrs()
+		return a.Alias == d.Alias && a.Name != d.Name && l.Type() == "bridge"
+	})
+	if i < 0 || d.Found != nil {
+		return nil, nil
+	}
+	return links[i], nil
+}
+
+// regain gives a bridge that was renamed its name back, with the ports that are on the bridge; or makes the bridge. Older
+// kernels rename no device that is up.
+func (d *Device) regain(k *Kernel) (netlink.Link, error) {
+	link, err := d.renamed(k)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return d.make(k)
+	}
+	if err := cmp.Or(k.link.LinkSetDown(link), k.link.LinkSetName(link, d.Name)); err != nil {
+		return nil, fmt.Errorf("giving %s its name back: %w", link.Attrs().Name, err)
+	}
+	return k.link.LinkByName(d.Name)
+}
+
 // differences returns a line for each way in which a bridge of boxrun's own differs from how boxrun made the bridge.
 func (d *Device) differences(a *netlink.LinkAttrs) []string {
 	var drift []string
@@ -155,7 +197,7 @@ func (d *Device) differences(a *netlink.LinkAttrs) []string {
 func (d *Device) ensure(k *Kernel) error {
 	link, err := k.linkByName(d.Name)
 	if err == nil && link == nil {
-		link, err = d.make(k)
+		link, err = d.regain(k)
 	}
 	if err == nil && d.Found == nil {
 		err = d.repairAttrs(k, link)
@@ -208,17 +250,17 @@ func (d *Device) repairAttrs(k *Kernel, link netlink.Link) error {
 	return errors.Join(errs...)
 }
 
-// undo deletes a bridge made by boxrun, unless the bridge still has a port: boxes may have been started there by hand.
+// undo deletes a bridge made by boxrun, be it renamed, unless the bridge still has a port: boxes may have been started there by hand.
 func (d *Device) undo(k *Kernel) error {
 	link, err := k.linkByName(d.Name)
-	if link == nil || err != nil {
-		return err
-	}
-	if d.Found != nil {
+	if link != nil && d.Found != nil {
 		return d.restore(k, link)
 	}
-	if link.Attrs().Alias != d.Alias {
-		return nil // made by somebody else after boxrun's had gone
+	if err == nil && (link == nil || link.Attrs().Alias != d.Alias) { // somebody else has the name after boxrun
+		link, err = d.renamed(k)
+	}
+	if link == nil || err != nil {
+		return err
 	}
 	ports, err := k.ports(link)
 	ports = slices.DeleteFunc(ports, func(port string) bool { return port == d.leaving })

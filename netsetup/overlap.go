@@ -43,8 +43,22 @@ func Overlap(n Network) error {
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
-	names := dump.Names(links)
+	names := namesFor(n.Bridge, links)
 	return cmp.Or(noBridge(n.Bridge, links), overlappingAddr(n, addrs, names), overlappingRoute(n, routes, names))
+}
+
+// namesFor returns the names of links, in which a bridge of boxrun's that was renamed has its own name, if no other link has that.
+func namesFor(bridge string, links []netlink.Link) map[int]string {
+	names := dump.Names(links)
+	if slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == bridge }) {
+		return names
+	}
+	for _, l := range links {
+		if l.Type() == "bridge" && l.Attrs().Alias == bridgeAlias(bridge) {
+			names[l.Attrs().Index] = bridge
+		}
+	}
+	return names
 }
 
 // NamesBridge returns an ErrNoBridge where another device has the name, be it as an alternative name.

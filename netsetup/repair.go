@@ -56,19 +56,26 @@ func (e *edits) commands(r *ruleset) []string {
 	return append([]string{string(r.family) + "-restore --noflush -w <<'EOF'\n" + input + "\nEOF"}, flows...)
 }
 
-// repairCommands repairs a bridge that is there, and makes a bridge that is not.
+// repairCommands repairs a bridge that is there, be it by another name, and makes a bridge that is not.
 func (d *Device) repairCommands(k *Kernel) ([]string, error) {
 	up, _ := d.commands()
 	link, err := k.linkByName(d.Name)
-	if err != nil || link == nil || d.Found != nil {
+	if err != nil || d.Found != nil {
 		return up, err
 	}
+	var named []string
+	if link == nil {
+		if link, err = d.renamed(k); err != nil || link == nil {
+			return up, err
+		}
+		name := link.Attrs().Name
+		named = []string{fmt.Sprintf("ip link set %s down", name), fmt.Sprintf("ip link set %s name %s", name, d.Name)}
+	}
 	mtu := rules.WordsIf(d.MTU > 0, " mtu %d", d.MTU)
-	return []string{
+	return append(named,
 		fmt.Sprintf("ip link set %s address %s%s alias %s arp on up", d.Name, d.MAC, mtu, d.Alias),
 		fmt.Sprintf("ip addr replace %s brd + dev %s", d.Address, d.Name),
-		led.Typed(d.Name, d.Address),
-	}, nil
+		led.Typed(d.Name, d.Address)), nil
 }
 
 // repairCommands put the address on a device that may have the address.
