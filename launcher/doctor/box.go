@@ -115,12 +115,15 @@ func (b boxLooks) address(context.Context) Check {
 	case len(inside) > 0:
 		return fail("the box has no IPv6, or not alone from boxrun", network.RepairCommand, "in the box %s", strings.Join(inside, "; "))
 	}
-	misled, err := network.Misled(b.Box)
+	const unreached = "neither the host nor its clients reach the box"
+	held, lost, err := network.Misled(b.Box)
 	switch {
 	case err != nil:
 		return broken(err)
-	case len(misled) > 0:
-		return fail("neither the host nor its clients reach the box", network.RepairCommand, "%s", strings.Join(misled, "; "))
+	case len(held) > 0:
+		return fail(unreached, network.RepairCommand, "%s", strings.Join(held, "; "))
+	case len(lost) > 0:
+		return fail(unreached, lost[0].Hint, "%s", lost[0].Text)
 	}
 	return pass("%s on %s, as its rules have it", b.Addr, b.Profile.Network.Bridge)
 }

@@ -125,7 +125,7 @@ func (v *Survey) rules(b *box.Box) ([]string, error) {
 	}
 	lines := slices.Concat([]string{moved}, shared, own, seen.Drift, held)
 	if len(nonEmpty(slices.Clone(lines))) == 0 { // else the cause is named
-		if lines, err = v.led.Astray(b.Profile.Network.Bridge, b.Addrs()...); err != nil {
+		if lines, err = v.led.Lost(b.Profile.Network.Bridge, b.Addrs()...); err != nil {
 			return nil, err
 		}
 	}
@@ -144,13 +144,12 @@ func mistaken(h *led.Host, b *box.Box, seen netsetup.Seen) ([]string, error) {
 	return h.Mistaken(b.Profile.Network.Bridge, seen.Link.MAC, b.Addrs()...)
 }
 
-// Misled returns a line for each thing that keeps the host's own packets from a box where the bridge is in place: a
-// neighbour, a routing rule, a route.
-func Misled(b *box.Box) ([]string, error) {
+// Misled returns a line for each neighbour that keeps the host's own packets from a box, and what only a person mends.
+func Misled(b *box.Box) (held []string, lost []led.Detour, err error) {
 	h := new(led.Host)
-	held, err := mistaken(h, b, look(h, b)[0])
+	held, err = mistaken(h, b, look(h, b)[0])
 	lost, lostErr := led.Astray(b.Profile.Network.Bridge, b.Addrs()...)
-	return append(held, lost...), cmp.Or(err, lostErr)
+	return held, lost, cmp.Or(err, lostErr)
 }
 
 // obstacles is Obstacles, with what boxes have in common looked up once.

@@ -90,8 +90,8 @@ func cautionsOfOverlap(s *box.Store, k *netsetup.Kernel, b *box.Box) ([]fault.Ca
 		return []fault.Caution{{Text: err.Error() + ": packets for one of the two go to the other",
 			Hint: "take that away, or choose another network.subnet, and with it another network.bridge"}}, nil
 	}
-	lines, err := led.Astray(b.Profile.Network.Bridge, b.Addrs()...)
-	return list.Map(lines, func(line string) fault.Caution { return fault.Caution{Text: line} }), err
+	lost, err := led.Astray(b.Profile.Network.Bridge, b.Addrs()...)
+	return list.Map(lost, func(d led.Detour) fault.Caution { return fault.Caution(d) }), err
 }
 
 // cautionsOfTrees returns a caution for each directory the box shares with another box.

@@ -67,10 +67,11 @@ func Typed(bridge string, own netip.Prefix) string {
 // Close a Host that was asked for Astray.
 type Host struct {
 	mu      sync.Mutex
-	kept    *netlink.Handle         // one socket for all questions of Astray; nil: not opened yet
-	indexes map[string]int          // of bridges; 0 for one that is missing
-	entries map[int][]netlink.Neigh // neighbours, by the index of a bridge
-	macs    map[string]string       // of bridges
+	kept    *netlink.Handle              // one socket for all questions of Astray; nil: not opened yet
+	indexes map[string]int               // of bridges; 0 for one that is missing
+	entries map[int][]netlink.Neigh      // neighbours, by the index of a bridge
+	macs    map[string]string            // of bridges
+	ipsec   map[int][]netlink.XfrmPolicy // by family
 }
 
 // MAC returns the MAC of a bridge, as of tells once.
@@ -183,9 +184,14 @@ func Forget(h *netlink.Handle, bridge string, addr netip.Addr) error {
 	return nil
 }
 
-// Astray returns a line for each address of a box for which the host's own packets do not leave by the bridge. Of a rule or
-// a route of others nothing can be mended.
-func (h *Host) Astray(bridge string, box ...netip.Addr) (lines []string, err error) {
+// A Detour is what keeps the host's own packets for a box from the bridge, and what a person does about that: none of it is
+// boxrun's to mend.
+type Detour struct{ Text, Hint string }
+
+func (d Detour) String() string { return d.Text + ": " + d.Hint }
+
+// Astray returns the detours of the host's own packets for each address of a box.
+func (h *Host) Astray(bridge string, box ...netip.Addr) (found []Detour, err error) {
 	index, err := h.index(bridge)
 	if err != nil {
 		return nil, err
@@ -195,24 +201,66 @@ func (h *Host) Astray(bridge string, box ...netip.Addr) (lines []string, err err
 		return nil, err
 	}
 	for _, addr := range box {
-		way, err := to(host, addr)
+		family := netlink.FAMILY_V4
+		if addr.Is6() {
+			family = netlink.FAMILY_V6
+		}
+		policies, err := h.policies(family)
 		if err != nil {
-			return lines, err
+			return found, err
 		}
-		if way != 0 && way == index {
-			continue
-		}
-		device, err := nameOf(host, way)
+		found = append(found, secured(policies, addr)...)
+		lost, err := misrouted(host, bridge, index, addr)
 		if err != nil {
-			return lines, fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
+			return found, err
 		}
-		lines = append(lines, fmt.Sprintf("the host's packets for %s leave by %s, not by %s: \"ip route get %[1]s\" and \"ip rule\" tell why", addr, device, bridge))
+		found = append(found, lost...)
 	}
-	return lines, nil
+	return found, nil
+}
+
+// Lost is Astray as lines.
+func (h *Host) Lost(bridge string, box ...netip.Addr) (lines []string, err error) {
+	found, err := h.Astray(bridge, box...)
+	for _, d := range found {
+		lines = append(lines, d.String())
+	}
+	return lines, err
+}
+
+// misrouted returns the detour of packets for an address that do not leave by the bridge with an index.
+func misrouted(h *netlink.Handle, bridge string, index int, addr netip.Addr) ([]Detour, error) {
+	way, err := to(h, addr)
+	if err != nil || way != 0 && way == index {
+		return nil, err
+	}
+	device, err := nameOf(h, way)
+	if err != nil {
+		return nil, fmt.Errorf("looking up the device of the route to %s: %w", addr, err)
+	}
+	hint, err := whyNot(h, addr)
+	return []Detour{{fmt.Sprintf("the host's packets for %s leave by %s, not by %s", addr, device, bridge), hint}}, err
+}
+
+// whyNot returns what to do about packets for an address that go elsewhere: where nobody asks the table with the host's own
+// routes, the command that has the kernel do so again.
+func whyNot(h *netlink.Handle, addr netip.Addr) (string, error) {
+	family, six := netlink.FAMILY_V4, ""
+	if addr.Is6() {
+		family, six = netlink.FAMILY_V6, "-6 "
+	}
+	rules, err := dump.Retry(func() ([]netlink.Rule, error) { return h.RuleList(family) })
+	if err != nil {
+		return "", fmt.Errorf("listing the routing rules: %w", err)
+	}
+	if !slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == unix.RT_TABLE_MAIN }) {
+		return fmt.Sprintf("no rule asks the table main: \"ip %srule add pref 32766 lookup main\" mends that", six), nil
+	}
+	return fmt.Sprintf("\"ip route get %s\" and \"ip %srule\" tell why", addr, six), nil
 }
 
 // Astray is Host.Astray for a single box.
-func Astray(bridge string, box ...netip.Addr) ([]string, error) {
+func Astray(bridge string, box ...netip.Addr) ([]Detour, error) {
 	h := new(Host)
 	defer h.Close()
 	return h.Astray(bridge, box...)
