@@ -127,7 +127,7 @@ func TestAnOverlapThatComesLater(t *testing.T) {
 func (h host) overlaps(route, want string) {
 	h.t.Helper()
 	h.sh(fmt.Sprintf(route, "add"))
-	for _, argv := range [][]string{{"up", "web"}, {"status", "web"}, {"doctor", "web"}} {
+	for _, argv := range [][]string{{"up", "web"}, {"status", "web"}, {"doctor", "web"}, {"repair"}} {
 		r := h.run(append([]string{"boxrun"}, argv...)...)
 		if !strings.Contains(r.Stdout+r.Stderr, want) {
 			h.t.Errorf("boxrun %s does not say %q: %v", strings.Join(argv, " "), want, r)

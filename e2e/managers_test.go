@@ -93,6 +93,9 @@ func TestNetworkManagerLeavesTheBridgeAlone(t *testing.T) {
 	h.sh("ip link add sbr0 up type bridge; ip addr add 10.22.0.1/16 dev sbr0; for i in $(seq 60); do nmcli device | grep 'sbr0.*externally' && exit 0; sleep 0.05; done; nmcli device; exit 1")
 }
 
+// quickLooks has a look at the box web that is cut off end after two seconds: each verb that says how the box is looks so long.
+const quickLooks = "printf '[health]\ntimeout = \"2s\"\n' >> /etc/boxrun/profiles/web.toml"
+
 // takenOff is a way in which another program takes a box off its network. status has to name it with word.
 type takenOff struct{ name, script, word string }
 
@@ -113,6 +116,9 @@ func takenApart() []takenOff {
 		{"the port of the veth disabled", "bridge link set dev " + veth + " state 0", "the state disabled"},
 		{"the port of the veth without floods", "bridge link set dev " + veth + " flood off bcast_flood off", "flood off"},
 		{"the port of the veth locked", "bridge link set dev " + veth + " locked on", "locked on"},
+		{"the bridge with the log of a boxrun without IPv6", "jq -c 'del(.state.settings6, .state.address6)' /run/boxrun/bridges/sbr0.json > /run/older; " +
+			"mv /run/older /run/boxrun/bridges/sbr0.json; sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", "sbr0.disable_ipv6 is 1"},
+		{"the bridge renamed", "ip link set sbr0 down; ip link set sbr0 name x0", "it was renamed to x0"},
 		{"the bridge deleted", "ip link del sbr0", "bridge sbr0 is missing"},
 		{"the bridge deleted and made by somebody", "ip link del sbr0; ip link add sbr0 up type bridge", "not on bridge sbr0"},
 	}
@@ -128,6 +134,7 @@ func neighbour() takenOff {
 func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 	h := newHost(t)
 	h.serve(h.probe, "serve", "client", "tcp/:6001")
+	h.sh(quickLooks)
 	before := h.dump()
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
@@ -156,8 +163,13 @@ func TestABoxIsPutBackOnItsNetwork(t *testing.T) {
 		t.Errorf("the box was started anew: pid %d, then %d", pid, now)
 	}
 	h.sh("ip rule flush")
-	h.told("the host's packets for 10.22.0.2 leave by no device, not by sbr0")
+	h.toldByAll("the host's packets for 10.22.0.2 leave by no device, not by sbr0", "no rule asks the table main: \"ip rule add pref 32766 lookup main\" mends that")
 	h.sh("ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default")
+	h.reaches()
+	h.sh("ip xfrm policy add src 0.0.0.0/0 dst 10.22.0.0/24 dir fwd tmpl src 192.0.2.1 dst 192.0.2.9 proto esp mode tunnel")
+	const tunnel = "dir fwd src 0.0.0.0/0 dst 10.22.0.0/24"
+	h.toldByAll("a policy of IPsec encrypts packets of 10.22.0.2, and of others: "+tunnel, "\"ip xfrm policy delete "+tunnel+"\"")
+	h.sh("ip xfrm policy delete " + tunnel)
 	h.reaches()
 	h.must("boxrun", "down", "web")
 	h.same(before, stays()...)
@@ -168,6 +180,17 @@ func (h host) told(words ...string) {
 	h.t.Helper()
 	for _, argv := range [][]string{{"boxrun", "status", "web"}, {"boxrun", "diff", "web"}, {"boxrun", "doctor", "web"}} {
 		if r := h.run(argv...); !containsAll(r.Stdout, words) {
+			h.t.Errorf("%s: %v\nwant %q", argv, r, words)
+		}
+	}
+}
+
+// toldByAll is told for what boxrun cannot mend: up and repair say the words too, and that nothing is left to do for them.
+func (h host) toldByAll(words ...string) {
+	h.t.Helper()
+	h.told(words...)
+	for _, argv := range [][]string{{"boxrun", "up", "--wait-timeout", "1s", "web"}, {"boxrun", "repair"}} {
+		if r := h.run(argv...); !containsAll(r.Stderr, words) || strings.Contains(r.Stderr, "all rules are in place") {
 			h.t.Errorf("%s: %v\nwant %q", argv, r, words)
 		}
 	}
@@ -187,7 +210,7 @@ func TestAFileOfNetworkdsBeforeBoxruns(t *testing.T) {
 
 	h.sh("mv /etc/systemd/network/00-all.network '/etc/systemd/network/!all.network'; networkctl reload")
 	named := []string{"systemd-networkd manages veth", "/etc/systemd/network/!all.network", "Name=!sbr0 veth*"}
-	h.told(named...)
+	h.toldByAll(named...)
 	h.sh("cp /run/systemd/network/+boxrun-sbr0.network /run/systemd/network/00-boxrun-sbr0.network") // of an older boxrun
 	h.must("boxrun", "down", "web")
 	h.sh("! ls /run/systemd/network/*boxrun*")
@@ -222,7 +245,7 @@ func TestForwardingOfInterfaces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := h.in(t)
 			h.sh(turn.off)
-			h.told("net.ipv4.conf.eth0.forwarding is 0", turn.by)
+			h.toldByAll("net.ipv4.conf.eth0.forwarding is 0", turn.by)
 			r := h.run("boxrun", "up", "web")
 			if r.Code != 0 || !containsAll(r.Stderr, []string{"warning: net.ipv4.conf.eth0.forwarding is 0", turn.by, "hint: sysctl -w"}) {
 				t.Errorf("up: %v\nwant a warning and a hint", r)

@@ -587,7 +587,7 @@ const watchPID = "$(systemctl show -P MainPID boxrun-watch@host)"
 // has looked, status names the fault: the watch sleeps meanwhile.
 func TestEnabledBoxesHeal(t *testing.T) {
 	h := newHost(t)
-	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml")
+	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml; " + quickLooks)
 	h.must("boxrun", "enable", "web")
 	h.must("boxrun", "up", "web")
 	h.awaitUnit("boxrun-watch@host.service", "active")

@@ -26,12 +26,18 @@ import (
 type Repaired struct {
 	Boxes int      // how many running boxes were looked at
 	Lines []string // a line for each repaired fault
+	Left  []string // a line for each fault that is still there
+}
+
+// Told returns what there is to tell a person.
+func (r Repaired) Told() []string {
+	return append(list.Map(r.Lines, func(line string) string { return "mended: " + line }), r.Left...)
 }
 
 // Repair puts back what others took away from running boxes: rules, links, name servers, limits, looks. No process of a box is touched,
 // but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
-// but the other boxes are repaired.
-func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
+// but the other boxes are repaired. With look, Repair looks afterwards what only a person can mend.
+func (l *Launcher) Repair(ctx context.Context, look bool) (Repaired, error) {
 	process.CollectLate()
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
@@ -45,7 +51,22 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 		names, err := network.RepairNames(ctx, l.Store)
 		r.note("", names, err)
 	}
-	return r.done, errors.Join(r.errs...)
+	err = errors.Join(r.errs...)
+	if look && err == nil && r.done.Boxes > 0 {
+		r.done.Left, err = stillDrifted(ctx, l)
+	}
+	return r.done, err
+}
+
+// stillDrifted returns a line for each thing out of place of a running box.
+func stillDrifted(ctx context.Context, l *Launcher) (lines []string, err error) {
+	boxes, err := l.List(ctx)
+	for _, b := range boxes {
+		for _, line := range b.Drift {
+			lines = append(lines, fmt.Sprintf("%s: still drifted: %s", b.Name, line))
+		}
+	}
+	return lines, err
 }
 
 // RepairAll repairs everything of boxrun's: what up repairs of a running box, and what down takes away of a dead box,

@@ -9,22 +9,22 @@ func repairCommand(a *app) *cobra.Command {
 		Short: "Put back what somebody took away from boxes",
 		Long: `repair looks after all boxes that are up, and touches none of them: rules
 that a firewall flushed, links and name servers that others changed are put
-back, and looks that somebody stopped go on. Where a box is enabled, repair runs
-by itself after such a change, but for looks.`,
+back, looks that somebody stopped go on, and what a person has to mend is named.
+For enabled boxes repair runs by itself after such a change, but for looks.`,
 		Example: `  boxrun repair`,
 		Args:    args(cobra.NoArgs),
 		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			done, err := a.launcher().Repair(cmd.Context())
-			for _, line := range done.Lines {
-				a.notef("mended: %s", line)
+			done, err := a.launcher().Repair(cmd.Context(), !quiet)
+			for _, line := range done.Told() {
+				a.note(line)
 			}
 			switch {
 			case err != nil || quiet:
 				return err
 			case done.Boxes == 0:
 				a.note("no box is up")
-			case len(done.Lines) == 0:
+			case len(done.Told()) == 0:
 				a.note("all rules are in place")
 			}
 			return nil
