@@ -294,6 +294,14 @@ func TestDisabledAtOnce(t *testing.T) {
 	h.gives("enabled\n", "systemctl", "is-enabled", "boxrun@web.service")
 	h.sh("boxrun disable web & boxrun disable hello; wait $!")
 	none("disable of both")
+
+	// As of "systemctl edit boxrun@web".
+	h.sh("boxrun enable web; printf '[Service]\nNice=3\n' > /etc/systemd/system/boxrun@web.service.d/override.conf; boxrun disable web")
+	h.gives("override.conf\n", "ls", "/etc/systemd/system/boxrun@web.service.d")
+	if r := h.run("boxrun", "host", "show"); r.Code != 0 || strings.Contains(r.Stdout, "boxrun@web.service.d") {
+		t.Errorf("host show: %v, want nothing of a directory with settings of others", r)
+	}
+	h.sh("rm -r /etc/systemd/system/boxrun@web.service.d")
 	h.must("boxrun", "enable", "web")
 	h.must("systemctl", "disable", "boxrun@web.service")
 	h.must("boxrun", "disable", "hello")

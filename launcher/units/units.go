@@ -291,7 +291,8 @@ func enabledUnits() ([]string, error) {
 }
 
 // Files returns every existing file and directory enable may have made: units, settings for profiles, and the links
-// to start units. Remains of a typed down or an enable cut short are included. The list is in an order fit for removal.
+// to start units. Remains of a typed down or an enable cut short are included, and no directory with settings of an
+// administrator's. The list is in an order fit for removal.
 func Files() ([]string, error) {
 	all := noStopFiles()
 	for _, file := range slices.Clone(all) {
@@ -310,5 +311,15 @@ func Files() ([]string, error) {
 			all = append(all, found...)
 		}
 	}
+	known := slices.Clone(all)
+	all = slices.DeleteFunc(all, func(path string) bool {
+		return strings.HasSuffix(path, ".service.d") && holdsOthers(path, known)
+	})
 	return slices.Compact(all), nil
+}
+
+// holdsOthers reports whether a directory has a file that is not among known: an administrator's own settings for a box.
+func holdsOthers(dir string, known []string) bool {
+	entries, _ := os.ReadDir(dir) // what cannot be read is not removed either
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !slices.Contains(known, filepath.Join(dir, e.Name())) })
 }
