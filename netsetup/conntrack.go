@@ -1,7 +1,6 @@
 package netsetup
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -73,8 +72,8 @@ const (
 )
 
 // forget deletes the tracked connections (tcp, udp and sctp) that rulesets decided on, in a direction. A kernel without a
-// list of connections tracks none. The list of all families is read once, and once more for a family with something to
-// delete: the kernel takes its time to find the connections of one network among those of all, however few there are.
+// list of connections tracks none. The list of all families is read once: the kernel takes its time to find the connections
+// of one network among the places for those of all, however few there are.
 func (k *Kernel) forget(of rulesets, d direction) error {
 	of = slices.DeleteFunc(slices.Clone(of), func(r *ruleset) bool { return r.flows == nil })
 	if len(of) == 0 {
@@ -88,15 +87,9 @@ func (k *Kernel) forget(of rulesets, d direction) error {
 	if err != nil {
 		return err
 	}
-	for _, family := range []family{v4, v6} {
-		match := func(flow *netlink.ConntrackFlow) bool {
-			return slices.ContainsFunc(of, func(r *ruleset) bool { return r.family == family && r.flows.match(flow, local, d) })
-		}
-		if slices.ContainsFunc(tracked, match) {
-			err = errors.Join(err, dump.ForgetFlows(k.link, family.inet(), match))
-		}
-	}
-	return err
+	return dump.ForgetFlows(slices.DeleteFunc(tracked, func(flow *netlink.ConntrackFlow) bool {
+		return !slices.ContainsFunc(of, func(r *ruleset) bool { return r.flows.match(flow, local, d) })
+	}))
 }
 
 func (f *Flows) match(flow *netlink.ConntrackFlow, local []netip.Addr, d direction) bool {

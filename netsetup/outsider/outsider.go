@@ -251,9 +251,9 @@ func (o *Outsider) Close() error {
 		from, to := dump.AddrOf(f.Forward.SrcIP), dump.AddrOf(f.Forward.DstIP)
 		return from == o.Source(from) || to == o.Source(to)
 	}
-	err = errors.Join(err, dump.ForgetFlows(o.host, netlink.FAMILY_V4, ours))
+	err = errors.Join(err, dump.ForgetMatching(o.host, netlink.FAMILY_V4, ours))
 	if o.Addr6.IsValid() {
-		err = errors.Join(err, dump.ForgetFlows(o.host, netlink.FAMILY_V6, ours))
+		err = errors.Join(err, dump.ForgetMatching(o.host, netlink.FAMILY_V6, ours))
 	}
 	return err
 }
