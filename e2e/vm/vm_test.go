@@ -19,7 +19,7 @@ var scripts embed.FS
 const patience = 25 * time.Minute
 
 // TestMachine goes through the life of one host: as it was installed, with boxes that have limits, started without
-// systemd, and after a reboot with all that "boxrun host setup" made last, but without the memory controller.
+// systemd, without IPv6, and after a reboot with all that "boxrun host setup" made last, but without the memory controller.
 func TestMachine(t *testing.T) {
 	if os.Getenv("BOXRUN_VM") == "" {
 		t.Skip("boots a virtual machine, for minutes: run \"make test-vm\"")
@@ -31,6 +31,7 @@ func TestMachine(t *testing.T) {
 	t.Run("never set up", func(t *testing.T) { stageOf(t, m, "fresh") })
 	t.Run("limits", func(t *testing.T) { stageOf(t, m, "limits") })
 	t.Run("without systemd", func(t *testing.T) { stageOf(t, m, "bare", bareInit) })
+	t.Run("a kernel without IPv6", func(t *testing.T) { stageOf(t, m, "four", "ipv6.disable=1") })
 	t.Run("set up, after a reboot", func(t *testing.T) { stageOf(t, m, "setup", "cgroup_disable=memory") })
 }
 
