@@ -520,10 +520,11 @@ func (h host) heals(command string) {
 		}
 		return ""
 	})
-	if said != "" {
-		h.t.Errorf("long after %q: %s", command, said)
+	took := time.Since(done).Round(time.Millisecond)
+	if said != "" || took > 3*promised(2*time.Second) { // one try may hang, and then succeed
+		h.t.Errorf("%v after %q: %s", took, command, said)
 	}
-	h.t.Logf("%s: all was well %v after it", command, time.Since(done).Round(time.Millisecond))
+	h.t.Logf("%s: all was well %v after it", command, took)
 }
 
 func TestPortsHealWhenNftablesFlushes(t *testing.T) {
