@@ -17,12 +17,12 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 2, 52, 4},
+		{"first up", []string{"boxrun", "up", "counted"}, 2, 54, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 0, 23, 2},
 		{"ps", []string{"boxrun", "ps"}, 0, 15, 1},
 		{"status", []string{"boxrun", "status", "counted"}, 0, 19, 2},
-		{"repair", []string{"boxrun", "repair"}, 0, 13, 1},
-		{"down", []string{"boxrun", "down", "counted"}, 0, 5, 3},
+		{"repair", []string{"boxrun", "repair"}, 0, 28, 2},
+		{"down", []string{"boxrun", "down", "counted"}, 0, 6, 3},
 	} {
 		got := h.counted(c.argv...)
 		if got.start != (c.name == "first up") || len(got.before) > 0 {
