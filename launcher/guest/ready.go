@@ -180,7 +180,7 @@ func (w *wait) run(ctx context.Context) (Booted, error) {
 			w.live.Say(v.waiting)
 		}
 		rest := w.Timeout - time.Since(w.began)
-		pause := process.Pause(w.began, 10*time.Millisecond, 250*time.Millisecond)
+		pause := process.Pause(w.began, 30*time.Millisecond, 250*time.Millisecond)
 		_ = process.Sleep(ctx, min(rest, pause)) // look sees ctx end
 	}
 }
