@@ -17,7 +17,7 @@ func TestProgramsStarted(t *testing.T) {
 		argv                   []string
 		programs, dumps, dials int
 	}{
-		{"first up", []string{"boxrun", "up", "counted"}, 2, 54, 4},
+		{"first up", []string{"boxrun", "up", "counted"}, 2, 52, 4},
 		{"up of a box that is up", []string{"boxrun", "up", "counted"}, 0, 23, 2},
 		{"ps", []string{"boxrun", "ps"}, 0, 15, 1},
 		{"status", []string{"boxrun", "status", "counted"}, 0, 19, 2},
@@ -103,6 +103,10 @@ var (
 	dialled  = regexp.MustCompile(`connect\(\d+, \{sa_family=AF_(?:UNIX|INET6?), (.*?)\}, \d+\)`)
 )
 
+// pageLook is SOCK_DIAG_BY_FAMILY on such a socket: an up looks again and again whether the page of a hello box is served, as
+// often as the machine has it.
+const pageLook = "0x14"
+
 // counted runs boxrun on the host, which has to succeed.
 func (h host) counted(argv ...string) (got asked) {
 	h.t.Helper()
@@ -112,7 +116,7 @@ func (h host) counted(argv ...string) (got asked) {
 	for line := range strings.Lines(h.must("cat", file)) {
 		if m := executed.FindStringSubmatch(line); m != nil {
 			got.programs = append(got.programs, m[1])
-		} else if m := dumped.FindStringSubmatch(line); m != nil {
+		} else if m := dumped.FindStringSubmatch(line); m != nil && m[1] != pageLook {
 			got.dumps = append(got.dumps, m[1])
 		} else if m := dialled.FindStringSubmatch(line); m != nil {
 			got.dials = append(got.dials, m[1])
