@@ -252,6 +252,9 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 		if lateErr := lan.FollowLate(ctx, u.Store, u.k, b, lan.Usual()); lateErr != nil && ctx.Err() == nil { // status says the same
 			u.Notef("%s: %v", b.Name, lateErr)
 		}
+		if up.Started {
+			units.AwaitStarted(ctx, b)
+		}
 		u.times.Done("waited until the box was ready")
 		if err == nil {
 			err = u.runHooks(ctx, b, u.p)

@@ -113,6 +113,20 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 	return host.stop(ctx, slices.DeleteFunc(units, func(unit string) bool { return unit == own })...)
 }
 
+// AwaitStarted waits until the service that systemd runs around Apptainer for a box counts as started. A box with quick
+// services is ready before that. A box without such a service, and a systemd that does not answer, are not waited for.
+func AwaitStarted(ctx context.Context, b *box.Box) {
+	if b.Unit != Transient(b.Name) {
+		return
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		return // the box is up all the same
+	}
+	defer host.Close()
+	host.awaitPast(ctx, b.Unit, "activating")
+}
+
 // awaitPast waits until a service has left a state. Until a service of a box has started, the command line is in its last
 // sleep: if told to stop earlier, systemd would not know Apptainer's master yet, and would kill it.
 func (h *Host) awaitPast(ctx context.Context, unit, passing string) {
