@@ -153,14 +153,23 @@ func (d *Device) renamed(k *Kernel) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the links: %w", err)
 	}
-	i := slices.IndexFunc(links, func(l netlink.Link) bool {
-		a := l.Attrs()
-		return a.Alias == d.Alias && a.Name != d.Name && l.Type() == "bridge"
-	})
-	if i < 0 || d.Found != nil {
+	if d.Found != nil {
 		return nil, nil
 	}
-	return links[i], nil
+	return renamedBridge(links, d.Name), nil
+}
+
+// renamedBridge returns the link that boxrun made as the bridge of that name, and that has another name by now; nil where
+// there is none.
+func renamedBridge(links []netlink.Link, name string) netlink.Link {
+	i := slices.IndexFunc(links, func(l netlink.Link) bool {
+		a := l.Attrs()
+		return a.Alias == bridgeAlias(name) && a.Name != name && l.Type() == "bridge"
+	})
+	if i < 0 {
+		return nil
+	}
+	return links[i]
 }
 
 // regain gives a bridge that was renamed its name back, with the ports that are on the bridge; or makes the bridge. Older

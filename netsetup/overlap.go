@@ -50,13 +50,9 @@ func Overlap(n Network) error {
 // namesFor returns the names of links, in which a bridge of boxrun's that was renamed has its own name, if no other link has that.
 func namesFor(bridge string, links []netlink.Link) map[int]string {
 	names := dump.Names(links)
-	if slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == bridge }) {
-		return names
-	}
-	for _, l := range links {
-		if l.Type() == "bridge" && l.Attrs().Alias == bridgeAlias(bridge) {
-			names[l.Attrs().Index] = bridge
-		}
+	taken := slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == bridge })
+	if link := renamedBridge(links, bridge); link != nil && !taken {
+		names[link.Attrs().Index] = bridge
 	}
 	return names
 }

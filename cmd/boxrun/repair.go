@@ -16,7 +16,8 @@ For enabled boxes repair runs by itself after such a change, but for looks.`,
 		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			done, err := a.launcher().Repair(cmd.Context(), !quiet)
-			for _, line := range done.Told() {
+			told := done.Told()
+			for _, line := range told {
 				a.note(line)
 			}
 			switch {
@@ -24,7 +25,7 @@ For enabled boxes repair runs by itself after such a change, but for looks.`,
 				return err
 			case done.Boxes == 0:
 				a.note("no box is up")
-			case len(done.Told()) == 0:
+			case len(told) == 0:
 				a.note("all rules are in place")
 			}
 			return nil

@@ -26,7 +26,7 @@ type QuickMoves struct {
 
 // Keep has the kernel move processes between cgroups without a wait, until end is called or most has passed. Meanwhile a
 // goroutine moves this process again and again into the cgroup that the process is in, which changes nothing. Where that
-// is impossible, moves take as long as ever.
+// is impossible, moves take as long as ever. While an earlier Keep lasts, another does nothing.
 func (q *QuickMoves) Keep(most time.Duration) (end func()) {
 	if !q.kept.CompareAndSwap(false, true) {
 		return func() {}

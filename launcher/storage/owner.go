@@ -16,6 +16,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/process"
 	"boxrun/profiles"
 )
 
@@ -61,7 +62,7 @@ func thisMachine() (id, host string, err error) {
 // thisBoot returns an id of the time since the machine has booted, in which the machine may get another id or name. Containers
 // of one kernel, as machines, differ in their first processes. "": unknown, as for all users but root.
 func thisBoot() string {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := process.BootID()
 	first, firstErr := os.Readlink("/proc/1/ns/pid")
 	if err != nil || firstErr != nil {
 		return ""

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForgetMatching deletes the tracked connections of a family for which match says yes. A kernel without a list of
-// connections tracks none.
+// ForgetMatching deletes the tracked connections of a family, of any protocol, for which match says yes. A kernel without
+// a list of connections tracks none.
 func ForgetMatching(h *netlink.Handle, family int, match func(*netlink.ConntrackFlow) bool) error {
 	_, err := Retry(func() (uint, error) {
 		return h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(family), flowMatch(match))
