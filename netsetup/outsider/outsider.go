@@ -68,14 +68,20 @@ func (o *Outsider) open() error {
 	}
 	o.NS = ns
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU, Alias: routing.OfDoctor},
+		LinkAttrs:     netlink.LinkAttrs{Name: o.Device, MTU: o.MTU},
 		PeerName:      ClientDevice,
 		PeerNamespace: netlink.NsFd(int(o.NS)),
 	}
 	if err := o.host.LinkAdd(veth); err != nil {
 		return fmt.Errorf("adding %s: %w", o.Device, err)
 	}
+	if err := o.mark(); err != nil {
+		return err
+	}
 	if err := raiseLink(o.host, o.Device, o.MTU, o.Gateway); err != nil {
+		return err
+	}
+	if err := o.lead(netip.PrefixFrom(o.Gateway, 30).Masked()); err != nil {
 		return err
 	}
 	if err := o.merge(); err != nil {
@@ -86,6 +92,45 @@ func (o *Outsider) open() error {
 		return err
 	}
 	return o.openSix()
+}
+
+// mark gives the host's end the alias by which others pass over its addresses. The kernel takes no alias of a new link, and
+// says nothing.
+func (o *Outsider) mark() error {
+	link, err := o.host.LinkByName(o.Device)
+	if err == nil {
+		err = o.host.LinkSetAlias(link, routing.OfDoctor)
+	}
+	if err != nil {
+		return fmt.Errorf("giving %s an alias: %w", o.Device, err)
+	}
+	return nil
+}
+
+// lead leads packets to the client, whatever the host's rules say of packets to strangers: each table that is asked before the
+// main table, as a VPN's is that takes everything, gets a route to the client. The routes go with the device.
+func (o *Outsider) lead(client netip.Prefix) error {
+	lists := routing.Lists{Family: netlink.FAMILY_V4}
+	if client.Addr().Is6() {
+		lists.Family = netlink.FAMILY_V6
+	}
+	link, err := o.host.LinkByName(o.Device)
+	if err != nil {
+		return fmt.Errorf("looking up %s: %w", o.Device, err)
+	}
+	if lists.Rules, err = dump.Rules(o.host, lists.Family); err != nil {
+		return fmt.Errorf("reading the routing rules: %w", err)
+	}
+	if lists.Routes, err = dump.Routes(o.host, lists.Family, &netlink.Route{}, netlink.RT_FILTER_TABLE); err != nil {
+		return fmt.Errorf("reading the routes: %w", err)
+	}
+	for _, table := range routing.Read(lists).Ahead(o.Device, client) {
+		err := o.host.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dump.IPNet(client), Table: table, Scope: netlink.SCOPE_LINK})
+		if err != nil {
+			return fmt.Errorf("leading packets to %v in table %d: %w", client, table, err)
+		}
+	}
+	return nil
 }
 
 // merge has the host's end make one packet of many segments, as network cards do. The kernel leaves the checksum of such a
@@ -148,6 +193,9 @@ func (o *Outsider) openSix() error {
 		}
 	}
 	o.Addr6 = gateway.Next()
+	if err := o.lead(netip.PrefixFrom(gateway, 126).Masked()); err != nil {
+		return err
+	}
 	return inside.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()})
 }
 

@@ -35,6 +35,40 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// The host's own packets, and those of a box, reach the client past rules that lead all else into a VPN, and others know the
+// host's end again. Nothing of that is left.
+func TestOpenBesideAVPN(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	nstest.Shell(t, `
+		ip link add vpn0 type veth peer name vpn1; ip link set vpn0 up; ip link set lo up
+		ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main; ip rule add pref 5270 lookup 52; ip route add default dev vpn0 table 52
+		ip -6 rule add pref 5270 lookup 52; ip -6 route add default dev vpn0 table 52`)
+	routes := func() string {
+		return nstest.Shell(t, "ip route show table all; ip -6 route show table all; ip rule; ip -6 rule")
+	}
+	before := routes()
+	o, err := Open(1400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{o.Addr.String(), o.Addr6.String()} {
+		if got := nstest.Shell(t, "ip route get "+to); !strings.Contains(got, "dev "+o.Device) {
+			t.Errorf("packets for the client go another way: %s", got)
+		}
+	}
+	if got := nstest.Shell(t, "ip -d link show "+o.Device); !strings.Contains(got, "alias boxrun:doctor") {
+		t.Errorf("nobody knows the link of a doctor by its alias: %s", got)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := routes(); after != before {
+		t.Errorf("left: %s\nbefore: %s", after, before)
+	}
+}
+
 func TestPickAddrs(t *testing.T) {
 	if !nstest.InNamespace(t) {
 		return

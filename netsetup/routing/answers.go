@@ -195,27 +195,43 @@ func (f Facts) places() (first, second int) {
 // diverted reports whether some packet to the subnet may be led elsewhere, as a rule before the main table's has a
 // table with another route there.
 func (f Facts) diverted(bridge string, subnet netip.Prefix) bool {
+	tables, all := f.ahead(bridge, subnet)
+	return len(tables) > 0 || !all
+}
+
+// ahead returns the tables that lead some packet to a network elsewhere than to a device, and are asked before the main table.
+// All is false where a rule may pass over the main table.
+func (f Facts) ahead(device string, to netip.Prefix) (tables []int, all bool) {
+	all = true
 	for _, r := range f.rules {
 		dst := dump.PrefixOf(r.Dst)
 		switch {
-		case r.Table == unix.RT_TABLE_LOCAL || r.Dst != nil && !r.Invert && !dst.Overlaps(subnet):
+		case r.Table == unix.RT_TABLE_LOCAL || r.Dst != nil && !r.Invert && !dst.Overlaps(to):
 			continue
 		case r.Table == unix.RT_TABLE_MAIN:
-			if r.SuppressPrefixlen < subnet.Bits() && everyPacket(r) {
-				return false
+			if r.SuppressPrefixlen < to.Bits() && everyPacket(r) {
+				return tables, all
 			}
 			continue
 		case r.Goto >= 0 || r.Table == 0:
-			return true // the rest of the rules may be passed over
+			all = false
+			continue
 		}
-		if slices.ContainsFunc(f.routes, func(e entry) bool {
-			return e.Table == r.Table && e.Dst.Overlaps(subnet) && e.Dst.Bits() > r.SuppressPrefixlen &&
-				e.Device != bridge && e.kind != unix.RTN_THROW
+		if !slices.Contains(tables, r.Table) && slices.ContainsFunc(f.routes, func(e entry) bool {
+			return e.Table == r.Table && e.Dst.Overlaps(to) && e.Dst.Bits() > r.SuppressPrefixlen &&
+				e.Device != device && e.kind != unix.RTN_THROW
 		}) {
-			return true
+			tables = append(tables, r.Table)
 		}
 	}
-	return false
+	return tables, all
+}
+
+// Ahead returns the tables of others that are asked before the main table, and lead packets to a network elsewhere than to a
+// device.
+func (f Facts) Ahead(device string, to netip.Prefix) []int {
+	tables, _ := f.ahead(device, to)
+	return tables
 }
 
 // everyPacket reports whether a rule asks for nothing.
