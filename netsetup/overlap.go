@@ -120,12 +120,15 @@ func overlappingAddr(n Network, addrs []netlink.Addr, names map[int]string) erro
 	return nil
 }
 
-// overlappingRoute looks at every table: a VPN's own table is asked before the main table.
+// overlappingRoute looks at every table: a VPN's own table is asked before the main table. A route of such a table that leads to
+// where all else of the table goes is for no network beyond: Tailscale has one for each network of the host, the boxes' too, while
+// an exit node is used. The rule for the subnet comes before such tables. Nor is a network beyond where a table passes on.
 func overlappingRoute(n Network, routes []netlink.Route, names map[int]string) error {
 	for _, r := range routes {
 		dst := dump.PrefixOf(r.Dst)
 		subnet := n.subnet(familyOf(dst.Addr()))
-		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || !dst.Overlaps(subnet) {
+		if isDefault(dst) || r.Table == unix.RT_TABLE_LOCAL || r.Type == unix.RTN_THROW || !dst.Overlaps(subnet) ||
+			asAllElse(r, routes) {
 			continue
 		}
 		if via := routeTarget(r, names); via != "" && via != n.Bridge {
@@ -133,6 +136,16 @@ func overlappingRoute(n Network, routes []netlink.Route, names map[int]string) e
 		}
 	}
 	return nil
+}
+
+// asAllElse reports whether a route of a table beside the main table leads to where the table's default route does.
+func asAllElse(r netlink.Route, routes []netlink.Route) bool {
+	to, at := dump.PrefixOf(r.Dst), routeLink(r)
+	return r.Table != unix.RT_TABLE_MAIN && at != 0 && slices.ContainsFunc(routes, func(d netlink.Route) bool {
+		dst := dump.PrefixOf(d.Dst)
+		return d.Table == r.Table && isDefault(dst) && routeLink(d) == at && d.Family == r.Family &&
+			dump.Gateway(d.Gw, d.Via) == dump.Gateway(r.Gw, r.Via) && (!dst.IsValid() || dst.Overlaps(to))
+	})
 }
 
 // isDefault holds for halves of the world too: VPN clients put 0.0.0.0/1 and 128.0.0.0/1 before the default route.

@@ -38,6 +38,12 @@ func TestOverlap(t *testing.T) {
 			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.0.0.0/8 by eth0"},
 		{"a route of a VPN's own table", "ip route add 10.22.9.0/24 dev peer table 52", "ip route del 10.22.9.0/24 table 52",
 			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by peer"},
+		{"a VPN's own table that takes everything, and all networks of the host by name", // as of Tailscale's exit nodes
+			"ip route add default dev peer table 52; ip route add 10.22.0.0/16 dev peer table 52", "ip route flush table 52", "<nil>"},
+		{"a VPN's own table that leaves the host's networks to others", "ip route add default dev peer table 52; ip route add throw 10.22.0.0/16 table 52",
+			"ip route flush table 52", "<nil>"},
+		{"a table that takes everything, and has a network elsewhere", "ip route add default dev peer table 52; ip route add 10.22.9.0/24 dev eth0 table 52",
+			"ip route flush table 52", "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by eth0"},
 		{"a route over two ways", "ip route add 10.22.9.0/24 nexthop via 192.0.2.2 nexthop dev peer", "ip route del 10.22.9.0/24",
 			"subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.22.9.0/24 by eth0"},
 		{"a route to nowhere", "ip route add unreachable 10.0.0.0/8", "ip route del 10.0.0.0/8",
