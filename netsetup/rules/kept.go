@@ -72,6 +72,7 @@ func (k *Kept) save(program string) (said string, err error) {
 		if said, err = Run("", program+"-save"); err == nil {
 			k.tables, err = Parse(program, said)
 		}
+		err = unread(err)
 		if !errors.Is(err, ErrIncompatible) {
 			return said, err
 		}

@@ -70,7 +70,7 @@ func Version(tool string) (string, error) {
 func Save(program string, options ...string) (Tables, error) {
 	out, err := Run("", program+"-save", options...)
 	if err != nil {
-		return nil, err
+		return nil, unread(err)
 	}
 	return Parse(program, out)
 }

@@ -26,8 +26,19 @@ type Chain struct {
 	Rules  []Rule
 }
 
-// ErrIncompatible is in the chain of Parse's error where iptables could not show a table.
-var ErrIncompatible = errors.New("iptables cannot read it")
+// ErrIncompatible is in the chain of the error where iptables could not show a table, as the table has rules that iptables would
+// not write.
+var ErrIncompatible = errors.New("iptables cannot read what another program wrote to its tables by nftables; " +
+	"\"nft list ruleset\" shows that (of Tailscale it is TS_DEBUG_FIREWALL_MODE=nftables, where iptables would do)")
+
+// unread adds ErrIncompatible to the error of an iptables-save that stops at a rule. Iptables 1.8.9 and newer do so at some of the
+// rules that iptables would not write, and call the table incompatible at others.
+func unread(err error) error {
+	if err != nil && strings.Contains(err.Error(), "Parsing nftables rule failed") {
+		return fmt.Errorf("%w: %w", ErrIncompatible, err)
+	}
+	return err
+}
 
 // Parse reads the output of iptables-save, with or without counters. Program is the iptables of the same backend. The
 // tables are never nil; a table never used is absent. Where iptables could not show a table, Parse returns the other
