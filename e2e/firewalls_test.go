@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -183,34 +185,6 @@ func TestNftablesThatDrop(t *testing.T) {
 	}
 }
 
-// Chains of nftables on a device, which packets meet before all of IP's, and on a bridge, behind all, are named as well.
-func TestNftablesOnDevicesThatDrop(t *testing.T) {
-	h := newHost(t)
-	h.must("boxrun", "up", "web")
-	for _, c := range []struct{ name, script, blamed string }{
-		{"on a device", "nft 'add table netdev site; add chain netdev site in { type filter hook ingress device eth0 priority 0; }; add rule netdev site in tcp dport 80 counter drop'",
-			"nft rule netdev site in tcp dport 80 counter packets"},
-		{"on a bridge", "nft 'add table bridge site; add chain bridge site out { type filter hook output priority 0; policy drop; }; add rule bridge site out ether type arp accept'",
-			"nft chain bridge site out { policy drop; }"},
-		{"of ports of a bridge", "nft 'add table bridge site; add chain bridge site in { type filter hook prerouting priority 0; }; add rule bridge site in ip saddr 10.22.0.2 drop'",
-			"nft rule bridge site in ip saddr 10.22.0.2 drop"},
-	} {
-		h.sh(c.script)
-		r := h.run("boxrun", "up", "--wait-timeout", "1s", "web")
-		if !containsAll(r.Stderr, []string{"dropped by " + c.blamed, "hint: let what comes from boxes and goes to them pass"}) {
-			t.Errorf("%s: up: %v\nwant that %s is blamed", c.name, r, c.blamed)
-		}
-		if r := h.run("boxrun", "doctor", "web"); !strings.Contains(r.Stdout, c.blamed) {
-			t.Errorf("%s: doctor: %v\nwant that %s is blamed", c.name, r, c.blamed)
-		}
-		h.sh("nft delete table netdev site 2> /dev/null || nft delete table bridge site")
-	}
-	h.sh("nft 'add table netdev site; add chain netdev site in { type filter hook ingress device eth0 priority 0; }; add rule netdev site in tcp dport 81 drop'")
-	if r := h.run("boxrun", "up", "web"); r.Code != 0 || strings.Contains(r.Stderr, "dropped by") {
-		t.Errorf("beside a rule for another port: %v", r)
-	}
-}
-
 // hinted gives the command in a hint: from where it begins to the end of the line.
 func hinted(stderr, begin string) string {
 	i := strings.LastIndex(stderr, begin)
@@ -263,33 +237,131 @@ func TestHostSetupSparesWhatFirewalldHasAtRunTime(t *testing.T) {
 	}
 }
 
-// A rule that keeps connection tracking from a published port is named by up and by doctor, with what takes it away.
-func TestUntrackedPorts(t *testing.T) {
+// A rival is a rule of others that cuts off the box web. All verbs that look at the box have to name the rule with words, and
+// say what takes it away.
+type rival struct {
+	name, script, undo string
+	words              []string
+	six                bool // the rule is for IPv6 alone
+	sample             bool // tried on each change of boxrun
+}
+
+// ofIptables returns a rival made of a rule in a table and chain of a tool of iptables.
+func ofIptables(name, tool, table, rule string, words ...string) rival {
+	r := rival{name: name, script: tool + " -t " + table + " -A " + rule, undo: tool + " -t " + table + " -D " + rule}
+	r.words = slices.Concat(words, []string{"by " + tool + " -t " + table + " -A ", "remove that rule: " + tool + " -t " + table + " -D "})
+	return r
+}
+
+// ofNFT returns a rival made of a chain of nftables with a rule, or of its policy. In place of VETH stands the box's veth.
+func ofNFT(name, family, chain, rule, words string) rival {
+	table := family + " site"
+	r := rival{name: name, undo: "nft delete table " + table, words: []string{words}}
+	r.script = fmt.Sprintf("veth=$(ip -br link show master sbr0 | cut -d @ -f 1); nft \"add table %[1]s; add chain %[1]s c { type %[2]s; }; add rule %[1]s c %[3]s\"",
+		table, strings.ReplaceAll(chain, "VETH", "$veth"), rule)
+	return r
+}
+
+// rivals are rules of each kind that keep packets from a box, at each place before and beside boxrun's.
+func rivals() []rival {
+	const untracked, clients, answers = "connections to port 80/tcp are not translated, by ", "what clients send to port 80/tcp is dropped by ", "what the box answers from port 80/tcp is dropped by "
+	six := ofIptables("IPv6", "ip6tables", "raw", "PREROUTING -i sbr0 -j DROP", answers)
+	six.six = true
+	all := []rival{
+		ofIptables("notrack of a port", "iptables", "raw", "PREROUTING -p tcp -m tcp --dport 80 -j CT --notrack", untracked),
+		ofIptables("a zone", "iptables", "raw", "PREROUTING -i eth0 -j CT --zone 7", untracked),
+		ofIptables("notrack of answers", "iptables", "raw", "PREROUTING -i sbr0 -p tcp -m tcp --sport 80 -j CT --notrack", untracked),
+		ofIptables("raw", "iptables", "raw", "PREROUTING -p tcp -m tcp --dport 80 -j DROP", clients),
+		ofIptables("mangle, in", "iptables", "mangle", "PREROUTING -i eth0 -j DROP", clients),
+		ofIptables("mangle, forward", "iptables", "mangle", "FORWARD -o sbr0 -j DROP", clients),
+		ofIptables("mangle, out", "iptables", "mangle", "POSTROUTING -o sbr0 -j DROP", clients),
+		ofIptables("security", "iptables", "security", "FORWARD -i sbr0 -j DROP", answers),
+		{name: "a policy", script: "iptables -t mangle -P FORWARD DROP", undo: "iptables -t mangle -P FORWARD ACCEPT",
+			words: []string{clients + "iptables -t mangle -P FORWARD DROP", "remove that rule: iptables -t mangle -P FORWARD ACCEPT"}},
+		{name: "the other backend", script: "iptables-legacy -P FORWARD DROP", undo: "iptables-legacy -P FORWARD ACCEPT",
+			words: []string{clients + "iptables-legacy -t filter -P FORWARD DROP", "remove that rule: iptables-legacy -t filter -P FORWARD ACCEPT"}},
+		ofIptables("notrack in the other backend", "iptables-legacy", "raw", "PREROUTING -i eth0 -j NOTRACK", untracked),
+		six,
+		ofNFT("nft, first of all", "inet", "filter hook prerouting priority -310", "tcp dport 80 drop", clients+"nft rule inet site c tcp dport 80 drop"),
+		ofNFT("nft, notrack", "inet", "filter hook prerouting priority raw", "tcp dport 80 notrack", untracked+"nft rule inet site c tcp dport 80 notrack"),
+		ofNFT("nft, before", "ip", "filter hook forward priority -10", "ct status dnat drop", clients+"nft rule ip site c ct status dnat drop"),
+		ofNFT("nft, beside", "inet", "filter hook forward priority 300; policy drop", "oifname eth0 accept", clients+"nft chain inet site c { policy drop; }"),
+		ofNFT("nft, after", "ip", "filter hook postrouting priority 0", "oifname sbr0 drop", clients+`nft rule ip site c oifname "sbr0" drop`),
+		ofNFT("nft, elsewhere", "ip", "nat hook prerouting priority -110", "tcp dport 80 redirect to :81", "what clients send to port 80/tcp goes elsewhere, by nft rule ip site c tcp dport 80 redirect to :81"),
+		ofNFT("a device", "netdev", "filter hook ingress device eth0 priority 0", "tcp dport 80 counter drop", clients+"nft rule netdev site c tcp dport 80 counter packets"),
+		ofNFT("the veth", "netdev", "filter hook ingress device VETH priority 0", "ip saddr 10.22.0.2 drop", answers+"nft rule netdev site c ip saddr 10.22.0.2 drop"),
+		ofNFT("a bridge", "bridge", "filter hook output priority 0; policy drop", "ether type arp accept", clients+"nft chain bridge site c { policy drop; }"),
+		ofNFT("a port of a bridge", "bridge", "filter hook prerouting priority 0", "ip saddr 10.22.0.2 drop", answers+"nft rule bridge site c ip saddr 10.22.0.2 drop"),
+		ofNFT("ARP", "arp", "filter hook input priority 0; policy drop", "iifname eth9 accept", clients+"nft chain arp site c { policy drop; }"),
+	}
+	for _, i := range []int{0, 11, 13, 17, 18} {
+		all[i].sample = true
+	}
+	return all
+}
+
+// What cuts a box off by a rule of others is named by all verbs that look at the box, with the same words, and is not boxrun's
+// to mend.
+func TestRulesOfOthersInTheWay(t *testing.T) {
 	h := newHost(t)
+	h.six()
+	h.sh(`sed -i 's/^\[network\]/&\nsubnet6 = "auto"/' /etc/boxrun/profiles/web.toml; ` + quickLooks)
 	h.must("boxrun", "up", "web")
-	for _, rule := range []string{
-		"PREROUTING -p tcp -m tcp --dport 80 -j CT --notrack",
-		"PREROUTING -i eth0 -j CT --zone 7",
-		"PREROUTING -i sbr0 -p tcp -m tcp --sport 80 -j CT --notrack",
+	h.page()
+	for _, r := range rivals() {
+		t.Run(r.name, func(t *testing.T) {
+			if !r.sample && !soak() {
+				t.Skip("at full length only: make soak")
+			}
+			h := h.in(t)
+			h.sh(r.script)
+			h.sh("ip neigh flush dev sbr0; boxrun exec web -- ip neigh flush dev eth0")
+			if got := h.clientCode(r.six); got != "000" {
+				t.Errorf("the client got %s", got)
+			}
+			h.agree("web")
+			h.toldByAll(r.words...)
+			for _, argv := range [][]string{{"boxrun", "ps"}, {"boxrun", "trace", "--probe", "web", "80"}} {
+				if got := h.run(argv...); !containsAll(got.Stdout+got.Stderr, r.words) {
+					t.Errorf("%s: %v\nwant %q", argv, got, r.words)
+				}
+			}
+			h.sh(r.undo)
+			if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+				t.Errorf("without the rule, status says\n%s", got)
+			}
+			h.page()
+		})
+	}
+	h.harmless()
+}
+
+// harmless wants nothing said of rules of others beside which the box is served.
+func (h host) harmless() {
+	h.t.Helper()
+	for _, r := range []rival{
+		ofNFT("another port", "netdev", "filter hook ingress device eth0 priority 0", "tcp dport 81 drop", ""),
+		ofNFT("the port in the box, before its translation", "inet", "filter hook prerouting priority 0", "ip daddr 192.0.2.1 tcp dport 80 drop", ""),
+		ofNFT("the host alone", "inet", "filter hook input priority 0; policy drop", "ct state established,related accept", ""),
+		ofIptables("one direction of a zone", "iptables", "raw", "PREROUTING -i eth0 -j CT --zone-orig 7"),
+		ofIptables("a mark", "iptables", "mangle", "FORWARD -j MARK --set-xmark 0x1/0x1"),
 	} {
-		h.sh("iptables -t raw -A " + rule)
-		if got := h.clientCode(); got != "000" {
-			t.Errorf("with %s the client got %s", rule, got)
-		}
-		words := []string{"connections to port 80/tcp are not translated, by iptables -t raw -A PREROUTING", "iptables -t raw -D PREROUTING"}
-		if got := h.run("boxrun", "up", "web").Stderr; !containsAll(got, words) {
-			t.Errorf("with %s up says\n%s\nwant %q", rule, got, words)
-		}
-		if got := h.run("boxrun", "doctor", "web"); got.Code == 0 || !containsAll(got.Stdout, []string{"80/tcp dnat", "not translated, as connection tracking is told otherwise"}) {
-			t.Errorf("with %s doctor says %v", rule, got)
-		}
-		h.sh("iptables -t raw -D " + rule)
+		h.sh(r.script)
 		h.page()
+		h.says(nil)
+		if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+			h.t.Errorf("beside %s, status says\n%s", r.name, got)
+		}
+		h.sh(r.undo)
 	}
 }
 
-// clientCode returns what the client gets of the box: an HTTP code, "000" for no answer.
-func (h host) clientCode() string {
+// clientCode returns what the client gets of the box, by IPv6 if asked for: an HTTP code, "000" for no answer.
+func (h host) clientCode(six bool) string {
 	h.t.Helper()
-	return strings.TrimSpace(h.client("bash", "-c", "curl -s -m 2 -o /dev/null -w '%{http_code}' "+webURL+" || true"))
+	url := webURL
+	if six {
+		url = "http://[2001:db8:7::1]/"
+	}
+	return strings.TrimSpace(h.client("bash", "-c", "curl -gs -m 2 -o /dev/null -w '%{http_code}' "+url+" || true"))
 }

@@ -53,9 +53,9 @@ func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) 
 	return holders, nil
 }
 
-// Firewall returns the rules of the whole host: those of boxrun's iptables as k knows them, and all others. Rules for IPv6
-// are among them if asked for.
-func (k *Kernel) Firewall(six bool) (firewall.State, error) {
+// Rivals returns the rules of others that decide beside boxrun's: those of boxrun's iptables as k knows them, and all others.
+// Rules for IPv6 are among them if asked for.
+func (k *Kernel) Rivals(six bool) (firewall.State, error) {
 	var used []rules.Tables
 	for _, f := range families() {
 		tables, err := k.rules(f)
@@ -66,5 +66,6 @@ func (k *Kernel) Firewall(six bool) (firewall.State, error) {
 			break
 		}
 	}
-	return firewall.Beside(k.kept[v4].Memory, used...)
+	all, err := firewall.Beside(k.kept[v4].Memory, used...)
+	return all.Rivals(), err
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"boxrun/launcher/passage"
+
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
@@ -54,7 +56,7 @@ func (b boxLooks) list() []look {
 		look{area: b.Name, name: "way of answers", run: withKernel(b.store, b.answers)},
 		one(b.Name, "names of others", b.hosts))
 	for _, addr := range b.Addrs() {
-		for _, p := range network.Admitted(b.Box, addr) {
+		for _, p := range passage.Admitted(b.Box, addr) {
 			looks = append(looks, portLooks{b, p, addr}.list()...)
 		}
 	}

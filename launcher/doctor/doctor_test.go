@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"boxrun/launcher/passage"
+
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
@@ -313,7 +315,7 @@ func TestRemovalOfRules(t *testing.T) {
 		"iptables-legacy -t nat -A PREROUTING -j REDIRECT": "publish another host port, or remove that rule: iptables-legacy -t nat -D PREROUTING -j REDIRECT",
 		"iptables -t nat -A PREROUTING -j REDIRECT":        network.RepairCommand,
 	} {
-		if got := network.RemovalHint(rule); got != want {
+		if got := passage.RemovalHint(rule); got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", rule, got, want)
 		}
 	}

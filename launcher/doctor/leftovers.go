@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"boxrun/launcher/passage"
+
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
@@ -182,7 +184,7 @@ func (l leftoverLooks) deadDNAT(context.Context) Check {
 	}
 	return l.noRules(sends, func(rules []string) Check {
 		return warn("they take packets for ports that nobody answers; a box that gets the address is published by accident",
-			network.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
+			passage.DeleteCommand(rules[0]), "rules to addresses that no box has: %s", say.Listed(rules, 3))
 	})
 }
 
@@ -204,7 +206,7 @@ func (l leftoverLooks) wideForward(context.Context) Check {
 	wide := func(rule string) bool { return strings.HasSuffix(rule, " -t filter -A FORWARD -j ACCEPT") }
 	return l.noRules(wide, func(rules []string) Check {
 		return warn("the host forwards for everybody, and no rule after it is asked; boxes do not need it",
-			network.DeleteCommand(rules[0]), "%s", rules[0])
+			passage.DeleteCommand(rules[0]), "%s", rules[0])
 	})
 }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"boxrun/launcher/fault"
+
+	"boxrun/launcher/passage"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
@@ -120,7 +125,7 @@ func (l networkLooks) overlaps(context.Context) Check {
 	return pass("%s overlaps nothing", strings.Join(texts, ", "))
 }
 
-// obstacles looks for settings of the host's own that keep packets from running boxes.
+// obstacles looks for settings and rules of the host's own that keep packets from running boxes.
 func (l networkLooks) obstacles(context.Context) Check {
 	var texts, hints []string
 	for _, b := range l.boxes {
@@ -128,10 +133,11 @@ func (l networkLooks) obstacles(context.Context) Check {
 			continue
 		}
 		said, err := network.Obstacles(b)
-		if err != nil {
+		rivals, rivalsErr := l.rivals(b)
+		if err := cmp.Or(err, rivalsErr); err != nil {
 			return broken(err)
 		}
-		for _, c := range said {
+		for _, c := range append(said, rivals...) {
 			if !slices.Contains(texts, c.Text) {
 				texts, hints = append(texts, c.Text), append(hints, c.Hint)
 			}
@@ -141,6 +147,19 @@ func (l networkLooks) obstacles(context.Context) Check {
 		return fail("boxrun leaves these to whoever made them", strings.Join(hints, "; "), "%s", strings.Join(texts, "; "))
 	}
 	return pass("none in the way of boxes")
+}
+
+// rivals looks for rules of others in the way of a box.
+func (l networkLooks) rivals(b *box.Box) ([]fault.Caution, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	f, err := l.firewall()
+	external, externalErr := network.External(b.Profile.Network)
+	if err := cmp.Or(err, externalErr); err != nil {
+		return nil, err
+	}
+	return passage.Cautions(f.Rivals(), b, external, netsetup.LookFirewalld)
 }
 
 // rulesOfOthers reports other programs that write firewall rules. The checks of each box say whether such rules are
@@ -273,5 +292,5 @@ func (l networkLooks) bridgeNetfilter(context.Context) Check {
 
 // dropped returns the failed check for a packet from or to bridge that the rule o.Rule drops.
 func dropped(o firewall.Outcome, bridge string) Check {
-	return fail("packets of boxes do not get past it", network.LetPass(o.Rule, bridge), "dropped by: %s", firewall.RuleText(o.Rule))
+	return fail("packets of boxes do not get past it", passage.LetPass(o.Rule, bridge), "dropped by: %s", firewall.RuleText(o.Rule))
 }

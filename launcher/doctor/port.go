@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"boxrun/launcher/passage"
+
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/network"
@@ -112,19 +114,19 @@ func (p portLooks) dnat(context.Context) Check {
 	if c, is := p.unreachable(); is {
 		return c
 	}
-	if rule := network.Untracked(f, p.Box, p.inside, p.Port, way.Device, way.To.Addr()); rule != "" {
-		return fail(why, network.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
+	if rule := passage.Untracked(f, p.Box, p.inside, p.Port, way.Device, way.To.Addr()); rule != "" {
+		return fail(why, passage.UntrackedHint(rule), "not translated, as connection tracking is told otherwise: %s", firewall.RuleText(rule))
 	}
 	o := f.Translation(hook, p.first(way))
 	switch {
 	case o.Rule == "":
 		return fail(why, network.RepairCommand, "no rule sends the port to the box")
 	case !rules.Ours(o.Rule):
-		return fail(why, network.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
+		return fail(why, passage.RemovalHint(o.Rule), "shadowed by a rule that comes before boxrun's: %s", firewall.RuleText(o.Rule))
 	case !leadsTo(o.To, p.inside):
 		return fail(why, network.RepairCommand, "sent to %s, and the box is at %s", o.To, p.inside)
 	case len(o.Rivals) > 0:
-		return warn("of two rules at one place in the kernel the one that was made last decides", network.RemovalHint(o.Rivals[0]),
+		return warn("of two rules at one place in the kernel the one that was made last decides", passage.RemovalHint(o.Rivals[0]),
 			"to %s, unless this rule of others is asked first: %s", o.To, firewall.RuleText(o.Rivals[0]))
 	}
 	return p.contested(o)

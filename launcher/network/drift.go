@@ -12,7 +12,9 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/lan"
+	"boxrun/launcher/passage"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/led"
 	"boxrun/profiles"
 )
@@ -32,13 +34,14 @@ type Survey struct {
 	shared    map[string][]string          // by bridge: the faults in what its boxes share
 	externals map[string]netsetup.External // by network.external
 	said      map[string][]fault.Caution   // by what was looked at, see once
+	rivals    map[bool]firewall.State      // by whether of IPv6 as well
 }
 
 // NewSurvey begins a survey. Boxes and unread are all records of the store, as [box.Store.All] returns them.
 func NewSurvey(s *box.Store, k *netsetup.Kernel, boxes []*box.Box, unread error) *Survey {
 	v := &Survey{store: s, kernel: k, boxes: boxes, unread: unread,
 		shared: map[string][]string{}, externals: map[string]netsetup.External{},
-		said: map[string][]fault.Caution{}, seen: map[string]netsetup.Seen{}}
+		said: map[string][]fault.Caution{}, seen: map[string]netsetup.Seen{}, rivals: map[bool]firewall.State{}}
 	for _, b := range v.boxes {
 		b.Foreseen = conf.Named(b) // the look at each process is for all hosts files
 	}
@@ -152,7 +155,7 @@ func Misled(b *box.Box) (held []string, lost []led.Detour, err error) {
 	return held, lost, cmp.Or(err, lostErr)
 }
 
-// obstacles is Obstacles, with what boxes have in common looked up once.
+// obstacles is Obstacles, with what boxes have in common looked up once, and what of rules of others is in the way of the box.
 func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
 	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
 	veth, err := v.once("veths "+bridge, func() ([]fault.Caution, error) { return takenVeths("/", bridge) })
@@ -161,7 +164,26 @@ func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault
 	}
 	ofBridge, bridgeErr := v.once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
 	closed, closedErr := v.once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
-	return slices.Concat(veth, ofBridge, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, closedErr)
+	cut, cutErr := v.cut(b, external)
+	return slices.Concat(veth, ofBridge, closed, narrowed(b, external), cut), cmp.Or(err, bridgeErr, closedErr, cutErr)
+}
+
+// cut returns the cautions about rules of others that keep packets from a box.
+func (v *Survey) cut(b *box.Box, external netsetup.External) ([]fault.Caution, error) {
+	v.mu.Lock()
+	six := b.Addr6().IsValid()
+	rivals, known := v.rivals[six]
+	var err error
+	if !known {
+		if rivals, err = v.kernel.Rivals(six); err == nil {
+			v.rivals[six] = rivals
+		}
+	}
+	v.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return passage.Cautions(rivals, b, external, netsetup.LookFirewalld)
 }
 
 // once returns what look finds, looked up once for each name.

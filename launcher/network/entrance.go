@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/passage"
 	"boxrun/netsetup/routing"
 	"boxrun/profiles/port"
 )
@@ -27,7 +28,7 @@ func EntranceOf(s *box.Store, b *box.Box, inside netip.Addr, p port.Port) (Entra
 		return Entrance{}, err
 	}
 	way := Entrance{Device: e.Name, From: routing.Somewhere(inside)}
-	addr := on(p, inside, e)
+	addr := passage.On(p, inside, e)
 	if !addr.IsValid() { // the host has no network
 		addr = Of(s, b).Gateway()
 		if inside.Is6() {

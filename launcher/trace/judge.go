@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"boxrun/launcher/passage"
+
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
@@ -96,7 +98,7 @@ func (j judge) byRule(p packet, rule string) (text, fix string) {
 	if strings.HasPrefix(rule, rules.Tool(p.src.Addr())+" -t filter ") && j.ownCommand(p) != "" {
 		return "dropped by: " + rule, j.ownCommand(p)
 	}
-	return "dropped by: " + firewall.RuleText(rule), network.LetPass(rule, n.Bridge)
+	return "dropped by: " + firewall.RuleText(rule), passage.LetPass(rule, n.Bridge)
 }
 
 // isBox reports whether an address is the box's.

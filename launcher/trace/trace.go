@@ -11,7 +11,11 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
+	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
+	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 )
 
 // Query says which packets to trace, and for how long.
@@ -74,6 +78,9 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 	if w.steps != nil {
 		t.readFor(b.Addrs()) // rules may be gone by the time they are told of
 	}
+	if err := noteRivals(s, b); err != nil {
+		return nil, err
+	}
 	s.Notef("%s: tracing packets of %s", b.Name, say.Listed(list.Map(b.Addrs(), netip.Addr.String), 2))
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -89,6 +96,25 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 		s.Notef("%s: the box has ended", b.Name)
 	}
 	return t.events, err
+}
+
+// noteRivals notes which rules of others keep packets from the box by what they say, as up and status do: such a rule may be for
+// an interface by which no probe comes, or have connection tracking miss a packet that nobody drops.
+func noteRivals(s *box.Store, b *box.Box) error {
+	f, err := firewall.Read()
+	if err != nil {
+		return err
+	}
+	external, err := network.External(b.Profile.Network)
+	if err != nil {
+		return err
+	}
+	cautions, err := passage.Cautions(f.Rivals(), b, external, netsetup.LookFirewalld)
+	for _, c := range cautions {
+		s.Notef("%s: warning: %s", b.Name, c.Text)
+		s.Notef("hint: %s", c.Hint)
+	}
+	return err
 }
 
 // refuse returns why the packets of a box cannot be told from the packets of others; nil where they can.

@@ -7,6 +7,15 @@ import (
 	"boxrun/netsetup/rules"
 )
 
+// Text is RuleText, which looks a rule up once for all States made of this one.
+func (s State) Text(rule string) string {
+	text, known := s.texts.Load(rule)
+	if !known {
+		text, _ = s.texts.LoadOrStore(rule, RuleText(rule))
+	}
+	return text.(string)
+}
+
 // RuleText returns the words of a native rule named by its handle ("nft rule inet site forward handle 5"). Any other
 // rule, and a rule that is gone, comes back as given.
 func RuleText(rule string) string {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 
 	"boxrun/netsetup/rules"
 )
@@ -18,32 +19,41 @@ type State struct {
 	Native  bool         // native nftables could be looked at: nft is installed, or there are none
 	tables  rules.Tables // of both families
 	nft     nftRules
+	texts   *sync.Map // what Text has looked up
 }
 
 // Read reads the rules and changes nothing. The error wraps rules.ErrNoIptables where iptables is not installed. Where
 // ip6tables, nft, or the iptables of the other backend, is not installed, its rules are left out.
 func Read() (State, error) {
-	if _, err := rules.Backend("iptables"); err != nil {
+	used, err := readUsed()
+	if err != nil {
 		return State{}, err
 	}
-	var all []rules.Tables
+	return Beside(rules.Memory{}, used...)
+}
+
+// readUsed reads the rules of the backend in use: of iptables, and of ip6tables where installed.
+func readUsed() (all []rules.Tables, err error) {
+	if _, err := rules.Backend("iptables"); err != nil {
+		return nil, err
+	}
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		used, err := rules.Save(tool, "-c")
 		if errors.Is(err, exec.ErrNotFound) && tool != "iptables" {
 			continue
 		}
 		if err := ignoreIncompatible(err); err != nil {
-			return State{}, err
+			return nil, err
 		}
 		all = append(all, used)
 	}
-	return Beside(rules.Memory{}, all...)
+	return all, nil
 }
 
 // Beside is Read where the rules of the backend in use were read before: the tables of iptables, and of ip6tables or not. What nft
 // says is taken from a Memory, or kept there.
 func Beside(kept rules.Memory, used ...rules.Tables) (State, error) {
-	var s State
+	s := State{texts: new(sync.Map)}
 	for i, used := range used {
 		tool := []string{"iptables", "ip6tables"}[i]
 		backend, err := rules.Backend(tool)
@@ -65,6 +75,28 @@ func Beside(kept rules.Memory, used ...rules.Tables) (State, error) {
 	return s, err
 }
 
+// Rivals returns the rules without what decides nothing while boxrun's rules are in place: rules of boxrun, and rules of others
+// in the tables of iptables where boxrun's come first. Of nat such rules are left where other tables translate as well.
+func (s State) Rivals() State {
+	translates := slices.ContainsFunc(s.nft.base, func(c nftChain) bool { return c.Type == "nat" }) ||
+		slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "nat" && t.Other() && t.OfOthers() != nil })
+	var left rules.Tables
+	for _, t := range s.tables {
+		switch others := t.OfOthers(); {
+		case t.Name == "nat" && translates:
+			left = append(left, t)
+		case others == nil, !t.Other() && (t.Name == "nat" || t.Name == "filter"):
+		default:
+			left = append(left, others)
+		}
+	}
+	s.tables = left
+	return s
+}
+
+// None reports whether there are no rules at all.
+func (s State) None() bool { return len(s.tables) == 0 && len(s.nft.base) == 0 }
+
 // of returns the tables that a packet meets.
 func (s State) of(p Packet) rules.Tables {
 	return slices.DeleteFunc(slices.Clone(s.tables), func(t *rules.Table) bool {
@@ -85,10 +117,10 @@ func ignoreIncompatible(err error) error {
 func (s State) Mixed() string {
 	ours, others, other := 0, 0, ""
 	for _, t := range s.tables {
-		_, backend, isOther := strings.Cut(t.Program, "-") // the backend in use has no suffix
-		if !isOther {
+		if !t.Other() {
 			continue
 		}
+		_, backend, _ := strings.Cut(t.Program, "-")
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
 				if other = backend; rules.Ours(t.Command(c.Name, r)) {

@@ -12,6 +12,7 @@ import (
 // Packet is the packet as rules see the packet.
 type Packet struct {
 	In, Out      string // devices; Out is "" before routing
+	From, Into   string // ports of a bridge In and of a bridge Out; "" for unknown
 	Src, Dst     netip.Addr
 	Proto        string // tcp | udp
 	SPort, DPort uint16
@@ -151,7 +152,8 @@ func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 	return inTurn(
 		s.at("ingress", before),
 		s.nft.onBridge(p.In, before, "prerouting", "input"),
-		s.at("prerouting", before, "raw", "mangle"),
+		s.only(func(c nftChain) bool { return c.Prio <= dstnat }).at("prerouting", before, "raw", "mangle"),
+		s.only(func(c nftChain) bool { return c.Prio > dstnat }).at("prerouting", after),
 		s.at("forward", after, "mangle", "filter", "security"),
 		s.at("postrouting", after, "mangle"),
 		s.nft.onBridge(p.Out, after, "output", "postrouting"),
@@ -167,6 +169,12 @@ func inTurn(outcomes ...Outcome) (all Outcome) {
 		}
 	}
 	return all
+}
+
+// only returns the rules with those chains of nftables for which keep returns true.
+func (s State) only(keep func(nftChain) bool) State {
+	s.nft = s.nft.only(keep)
+	return s
 }
 
 // at walks a packet through all rules of a hook.

@@ -279,3 +279,36 @@ func TestUntracked(t *testing.T) {
 		})
 	}
 }
+
+// What decides nothing while boxrun's rules are in place is no rival: boxrun's own rules, and what comes after them.
+func TestRivals(t *testing.T) {
+	const own = "*filter\n:FORWARD DROP [0:0]\n:BOXRUN-FWD - [0:0]\n-A FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD\n-A FORWARD -j DROP\n" +
+		"-A BOXRUN-FWD -j ACCEPT\nCOMMIT\n*mangle\n:FORWARD ACCEPT [0:0]\n:BOXRUN-MSS - [0:0]\n-A FORWARD -j BOXRUN-MSS\nCOMMIT\n"
+	const late = "table inet site { chain c { type filter hook prerouting priority 0; ip daddr %s tcp dport %d drop; }; }"
+	for _, test := range []struct{ name, save, native, want string }{
+		{"boxrun alone, with others after", own, "", "none: passes"},
+		{"another's rule where boxrun has none first", own + "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i eth0 -j DROP\nCOMMIT\n", "",
+			"some: dropped by iptables -t raw -A PREROUTING -i eth0 -j DROP"},
+		{"a policy", "*security\n:FORWARD DROP [0:0]\nCOMMIT\n", "", "some: dropped by iptables -t security -P FORWARD DROP"},
+		{"after the translation, of the port in the box", own, fmt.Sprintf(late, "10.22.0.2", 80), "some: dropped by nft rule inet site c handle N"},
+		{"after the translation, of the host's port", own, fmt.Sprintf(late, "192.0.2.1", 8080), "some: passes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
+				if test.native != "" {
+					nstest.Run(t, "nft", test.native)
+				}
+				f, err := Beside(rules.Memory{}, parsed(t, test.save))
+				if err != nil {
+					t.Fatal(err)
+				}
+				f = f.Rivals()
+				got := map[bool]string{true: "none: ", false: "some: "}[f.None()] +
+					withoutHandle(outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80"))))
+				if got != test.want {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}

@@ -54,19 +54,14 @@ type nftSet struct {
 
 // readNFT reads the native rules, and returns false where nft is not installed. Where packets meet none, nft is not started.
 func readNFT(kept rules.Memory) (native nftRules, installed bool, err error) {
-	chains, err := rules.BaseChains()
-	others := func(c rules.BaseChain) bool {
-		return !nftChain{Family: c.Family, Table: c.Table, Name: c.Name}.ofIptables()
-	}
-	if err == nil && !slices.ContainsFunc(chains, others) {
-		return nftRules{}, true, nil
-	}
-	if _, err := exec.LookPath("nft"); errors.Is(err, exec.ErrNotFound) {
+	out, err := kept.NFT(func(chains []rules.BaseChain) bool {
+		return slices.ContainsFunc(chains, func(c rules.BaseChain) bool {
+			return !nftChain{Family: c.Family, Table: c.Table, Name: c.Name}.ofIptables()
+		})
+	})
+	if errors.Is(err, exec.ErrNotFound) {
 		return nftRules{}, false, nil
-	} else if err != nil {
-		return nftRules{}, false, err
 	}
-	out, err := kept.NFT()
 	if err == nil {
 		native, err = parseNFT([]byte(out))
 	}
@@ -108,9 +103,9 @@ func nftKey(family, table, name string) string { return family + " " + table + "
 func (c nftChain) meets(p Packet) bool {
 	switch c.Hook {
 	case "ingress":
-		return c.of(p.In)
+		return c.of(p.From) || c.of(p.In)
 	case "egress":
-		return c.of(p.Out)
+		return c.of(p.Out) || c.of(p.Into)
 	}
 	return c.Family == "inet" || c.Family == p.family()
 }
@@ -162,20 +157,32 @@ func (n nftRules) through(hook, kind string, p Packet) Outcome {
 	return inTurn(outcomes...)
 }
 
-// onBridge walks the chains of bridges at the hooks, where the device is a bridge. There a packet has the names of ports.
+// onBridge walks the chains of bridges at the hooks, where the device is a bridge, and the chains that the host's ARP on the
+// bridge meets. In chains of bridges a packet has the names of ports.
 func (n nftRules) onBridge(device string, p Packet, hooks ...string) Outcome {
+	if !slices.ContainsFunc(n.base, nftChain.ofFrames) {
+		return Outcome{}
+	}
 	if _, err := os.Stat(filepath.Join("/sys/class/net", device, "bridge")); device == "" || err != nil {
 		return Outcome{}
 	}
-	p.In, p.Out = "", ""
+	p.In, p.Out = p.From, p.Into
 	var outcomes []Outcome
 	for _, c := range n.base {
-		if c.Family == "bridge" && c.Type == "filter" && slices.Contains(hooks, c.Hook) {
+		switch {
+		case c.Family == "bridge" && c.Type == "filter" && slices.Contains(hooks, c.Hook):
 			outcomes = append(outcomes, n.throughChain(c, p))
+		case c.Family == "arp" && !p.six() && c.Hook == "input":
+			outcomes = append(outcomes, n.throughChain(c, Packet{In: device, Proto: "arp"}))
+		case c.Family == "arp" && !p.six() && c.Hook == "output":
+			outcomes = append(outcomes, n.throughChain(c, Packet{Out: device, Proto: "arp"}))
 		}
 	}
 	return inTurn(outcomes...)
 }
+
+// ofFrames reports whether what meets the chain is no packet of IP: a frame on a bridge, or one of ARP.
+func (c nftChain) ofFrames() bool { return c.Family == "bridge" || c.Family == "arp" }
 
 func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
 	w := nftWalk{course{p: p}, n, c, wordsOf(p)}

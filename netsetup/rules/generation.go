@@ -68,25 +68,26 @@ func Translating(tool string) bool {
 // BaseChain is a chain that the kernel's nftables calls by itself.
 type BaseChain struct{ Family, Table, Name string }
 
-// BaseChains returns the base chains that packets of IPv4 and IPv6 meet, those of iptables, bridges and devices among them.
-// No program is started.
+// BaseChains returns the base chains that packets of IPv4 and IPv6 meet, those of iptables, bridges, devices and ARP among
+// them. No program is started.
 func BaseChains() (all []BaseChain, err error) {
-	for family, number := range map[string]byte{
-		"inet": unix.NFPROTO_INET, "ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "bridge": unix.NFPROTO_BRIDGE, "netdev": unix.NFPROTO_NETDEV,
-	} {
-		answers, err := askNFT(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, number)
-		if err != nil {
-			return nil, fmt.Errorf("reading the chains of nftables: %w", err)
-		}
-		for _, chain := range answers {
-			if _, based := chain[unix.NFTA_CHAIN_HOOK]; based {
-				table, name := chain[unix.NFTA_CHAIN_TABLE].Value, chain[unix.NFTA_CHAIN_NAME].Value
-				all = append(all, BaseChain{family, unix.ByteSliceToString(table), unix.ByteSliceToString(name)})
-			}
+	families := map[byte]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
+		unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev"}
+	answers, err := askNFT(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, unix.NFPROTO_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("reading the chains of nftables: %w", err)
+	}
+	for _, chain := range answers {
+		if _, based := chain[unix.NFTA_CHAIN_HOOK]; based {
+			table, name := chain[unix.NFTA_CHAIN_TABLE].Value, chain[unix.NFTA_CHAIN_NAME].Value
+			all = append(all, BaseChain{families[chain[familyOf].Value[0]], unix.ByteSliceToString(table), unix.ByteSliceToString(name)})
 		}
 	}
 	return all, nil
 }
+
+// familyOf is the attribute of an answer of askNFT with the family. The kernel has no attribute of this number.
+const familyOf = 0
 
 // askNFT asks the kernel's nftables, and returns the attributes of each answer.
 func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[uint16]syscall.NetlinkRouteAttr, err error) {
@@ -105,6 +106,7 @@ func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[ui
 		if err != nil {
 			return nil, err
 		}
+		attributes[familyOf] = syscall.NetlinkRouteAttr{Value: m[:1]}
 		answers = append(answers, attributes)
 	}
 	return answers, err

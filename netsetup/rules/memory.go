@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,9 +29,10 @@ func (m Memory) Files() []string {
 
 func (m Memory) file(program string) string { return filepath.Join(m.Dir, program+".kept-rules") }
 
-// NFT returns what "nft -j list ruleset" prints, kept or anew. Elements of sets that come with packets or go with time do
-// not change the number of the rules: a text with such sets is not kept.
-func (m Memory) NFT() (string, error) {
+// NFT returns what "nft -j list ruleset" prints, but for boxrun's own chains, kept or anew. Elements of sets that come with
+// packets or go with time do not change the number of the rules: a text with such sets is not kept. Where the base chains are not
+// wanted, nft is not started, and the text is an empty object.
+func (m Memory) NFT(wanted func([]BaseChain) bool) (said string, err error) {
 	before, err := generation()
 	numbered := err == nil
 	if numbered {
@@ -37,12 +40,31 @@ func (m Memory) NFT() (string, error) {
 			return said, nil
 		}
 	}
-	said, err := Run("", "nft", "-j", "list", "ruleset")
+	if chains, unknown := BaseChains(); unknown == nil && !wanted(chains) {
+		said, err = "{}", nil
+	} else if said, err = Run("", "nft", "-j", "list", "ruleset"); err == nil {
+		said, err = withoutOwn(said)
+	}
 	passing := slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`, `"iif"`, `"oif"`}, func(word string) bool { return strings.Contains(said, word) })
 	if now, late := generation(); numbered && err == nil && late == nil && now == before && !passing {
 		m.keep("nft", now, said)
 	}
 	return said, err
+}
+
+// withoutOwn returns a listing of nft in JSON without boxrun's own chains and their rules, of which each box has many.
+func withoutOwn(listing string) (string, error) {
+	var all struct {
+		Nftables []json.RawMessage `json:"nftables"`
+	}
+	if err := json.Unmarshal([]byte(listing), &all); err != nil {
+		return "", fmt.Errorf("reading what nft -j list ruleset printed: %w", err)
+	}
+	all.Nftables = slices.DeleteFunc(all.Nftables, func(object json.RawMessage) bool {
+		return bytes.Contains(object, []byte(`"chain": "`+ChainPrefix)) || bytes.Contains(object, []byte(`"name": "`+ChainPrefix))
+	})
+	kept, err := json.Marshal(all)
+	return string(kept), err
 }
 
 // recall returns what the save of a program said of the rules with a number, "" for nothing kept. A file that somebody else

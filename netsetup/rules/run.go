@@ -99,7 +99,8 @@ func Tool(addr netip.Addr) string {
 }
 
 // SaveOther reads the tables of a tool, iptables or ip6tables, in the other backend than the backend in use. There are none
-// where the other backend, or the tool, is not installed, or the other backend was never used.
+// where the other backend, or the tool, is not installed, or the other backend was never used. No program is started where the
+// kernel tells that there are no rules.
 func SaveOther(tool string, options ...string) (Tables, error) {
 	used, err := Backend(tool)
 	if errors.Is(err, ErrNoIptables) {
@@ -111,6 +112,9 @@ func SaveOther(tool string, options ...string) (Tables, error) {
 	program := tool + "-" + NFT
 	if used == NFT {
 		program = tool + "-" + Legacy
+	}
+	if said, bare := unruled(tool); bare && used == Legacy {
+		return Parse(program, said)
 	}
 	if _, err := exec.LookPath(program + "-save"); err != nil || used == NFT && !LegacyUsed(tool) {
 		return nil, nil //nolint:nilerr // not installed

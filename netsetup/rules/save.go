@@ -133,6 +133,26 @@ func (t *Table) Drops(chain string) bool {
 	return t.byName[chain] != nil && t.byName[chain].Policy == "DROP"
 }
 
+// Other reports whether the table is of the backend that is not in use.
+func (t *Table) Other() bool { return strings.Contains(t.Program, "-") }
+
+// OfOthers returns the table without the rules and chains of boxrun; nil where others have neither a rule nor a policy DROP.
+func (t *Table) OfOthers() *Table {
+	some, others := false, &Table{Program: t.Program, Name: t.Name, byName: map[string]*Chain{}}
+	for _, c := range t.Chains {
+		if strings.HasPrefix(c.Name, ChainPrefix) {
+			continue
+		}
+		left := others.chain(c.Name)
+		left.Policy, left.Rules = c.Policy, slices.DeleteFunc(slices.Clone(c.Rules), Rule.Ours)
+		some = some || len(left.Rules) > 0 || t.Drops(c.Name)
+	}
+	if !some {
+		return nil
+	}
+	return others
+}
+
 // Sorted returns the chains by name.
 func (t *Table) Sorted() []*Chain {
 	return slices.SortedFunc(slices.Values(t.Chains), func(a, b *Chain) int { return strings.Compare(a.Name, b.Name) })

@@ -1,4 +1,4 @@
-package network
+package passage
 
 import (
 	"fmt"
@@ -55,7 +55,7 @@ func TestFirewalldSays(t *testing.T) {
 		{"strict, without ports", "", &netsetup.FirewalldView{Zone: "boxrun", StrictPorts: true}, ""},
 	} {
 		var got strings.Builder
-		for _, said := range firewalldSays(portBox(t, c.network), c.view) {
+		for _, said := range Firewalld(portBox(t, c.network), c.view) {
 			got.WriteString(said.Text + "\n")
 			if said.Hint == "" {
 				t.Errorf("%s: %q has no hint", c.name, said.Text)
@@ -72,7 +72,9 @@ func TestRemedies(t *testing.T) {
 		{"nft chain inet site forward { policy drop; }", `insert rule inet site forward iifname "sbr0" accept;`},
 		{"nft rule ip admin fwd handle 7", `insert rule ip admin fwd oifname "sbr0" ct status dnat accept`},
 		{"nft rule inet firewalld filter_FORWARD handle 9", `firewall-cmd --permanent --zone=boxrun --change-interface=sbr0`},
-		{"iptables -t mangle -A FORWARD -j DROP", "before that rule"},
+		{"iptables -t mangle -A FORWARD -j DROP", "pass before that rule, or remove that rule: iptables -t mangle -D FORWARD -j DROP"},
+		{"iptables-legacy -t filter -P FORWARD DROP", "iptables-legacy -t filter -P FORWARD ACCEPT"},
+		{"nft chain arp site in { policy drop; }", "nft -a list chain arp site in"},
 	} {
 		if got := PassHint(c.rule, "sbr0"); !strings.Contains(got, c.want) {
 			t.Errorf("%s:\ngot  %s\nwant %q in it", c.rule, got, c.want)
