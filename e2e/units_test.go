@@ -636,6 +636,41 @@ func TestEnabledBoxesHeal(t *testing.T) {
 	h.watchIsSmall()
 }
 
+// What nobody mends wakes the watch as well, which logs that once.
+func TestTheWatchTellsOfWhatItCannotMend(t *testing.T) {
+	h := newHost(t)
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun-watch@host.service", "active")
+	const log = "journalctl -q -o cat -u boxrun-watch@host | grep -F "
+	for _, c := range []struct{ name, script, undo, log string }{
+		{"a policy of IPsec", "ip xfrm policy add src 0.0.0.0/0 dst 10.22.0.0/24 dir fwd action block", "ip xfrm policy flush",
+			"web: still drifted: a policy of IPsec blocks packets of 10.22.0.2"},
+		{"a rule of iptables", "iptables -t raw -A PREROUTING -i eth0 -j CT --notrack", "iptables -t raw -D PREROUTING -i eth0 -j CT --notrack",
+			"web: still drifted: connections to port 80/tcp are not translated"},
+		{"a chain of nftables", "nft 'add table ip site; add chain ip site c { type filter hook forward priority 9; policy drop; }'", "nft delete table ip site",
+			"web: still drifted: what clients send to port 80/tcp is dropped by nft chain ip site c"},
+		{"a rule of nftables", "nft 'add table inet site; add chain inet site c { type filter hook forward priority 9; }'; boxrun repair; nft add rule inet site c drop", "nft delete table inet site",
+			"web: still drifted: what clients send to port 80/tcp is dropped by nft rule inet site c drop"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			h.isIdle()
+			h.sh(c.script)
+			if said := eventually(20*time.Second, func() string { return h.sh(log + "'" + c.log + "' > /dev/null || echo nothing") }); said != "" {
+				t.Errorf("the journal of the watch has nothing of %q:\n%s", c.log, h.sh("journalctl -q -o cat -u boxrun-watch@host"))
+			}
+			h.isIdle()
+			h.sh("iptables -t nat -F BOXRUN-DN-web") // what the watch mends beside that
+			h.isIdle()
+			if got := h.sh(log + "-c '" + c.log + "'"); got != "1\n" {
+				t.Errorf("the watch told %s times", got)
+			}
+			h.sh(c.undo)
+		})
+	}
+}
+
 // isIdle waits until the watch sleeps, and wants it to sleep on while nothing changes.
 func (h host) isIdle() {
 	h.t.Helper()

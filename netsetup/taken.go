@@ -41,8 +41,7 @@ func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) 
 	}
 	asked := make([]firewall.Ports, len(ports))
 	for i, p := range ports {
-		asked[i] = p.onHost()
-		if p.HostIP.IsUnspecified() {
+		if asked[i] = p.onHost(); p.HostIP.IsUnspecified() {
 			asked[i].IP = netip.Addr{}
 		}
 	}
@@ -53,18 +52,15 @@ func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) 
 	return holders, nil
 }
 
-// Rivals returns the rules of others that decide beside boxrun's: those of boxrun's iptables as k knows them, and all others.
-// Rules for IPv6 are among them if asked for.
+// Rivals returns the rules of others that decide beside boxrun's, of IPv6 as well if asked for.
 func (k *Kernel) Rivals(six bool) (firewall.State, error) {
 	var used []rules.Tables
-	for _, f := range families() {
+	for _, f := range families()[:map[bool]int{false: 1, true: 2}[six]] {
 		tables, err := k.rules(f)
 		if err != nil && !errors.Is(err, rules.ErrIncompatible) {
 			return firewall.State{}, err
 		}
-		if used = append(used, tables); !six {
-			break
-		}
+		used = append(used, tables)
 	}
 	all, err := firewall.Beside(k.kept[v4].Memory, used...)
 	return all.Rivals(), err

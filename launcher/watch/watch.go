@@ -1,9 +1,12 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os/exec"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -26,6 +29,7 @@ const alone = time.Second
 type watcher struct {
 	store   *box.Store
 	log     io.Writer     // of the repairs
+	left    []string      // what the last repair has left, as that repair told
 	changed chan struct{} // buffered: changes while nobody listens count once
 	failed  chan error    // the error of a failed source
 	lans    lans
@@ -41,7 +45,7 @@ func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1), lans: lans{}}
-	for _, open := range []source{watchRoutes, watchRules, watchResolvers, watchFirewalld} {
+	for _, open := range []source{watchRoutes, watchRules, watchIPsec, watchResolvers, watchFirewalld} {
 		if err := open(ctx, w); err != nil {
 			return err
 		}
@@ -103,20 +107,22 @@ func (w *watcher) drain() {
 	}
 }
 
-// repair runs "boxrun repair". A further change while the repair waits ends
+// repair runs "boxrun repair", and logs what that tells of. A further change while the repair waits ends
 // the repair, and is left for the next.
 func (w *watcher) repair(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, w.store.Exe, "repair", "--quiet")
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, w.store.Exe, "repair")
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
-	cmd.Stdout, cmd.Stderr = w.log, w.log
+	cmd.Stdout, cmd.Stderr = &said, &said
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := cmd.Run(); err != nil && ctx.Err() == nil {
 			w.store.Notef("boxrun repair: %v", err)
 		}
+		w.note(said.String())
 	}()
 	select {
 	case <-done:
@@ -129,4 +135,20 @@ func (w *watcher) repair(ctx context.Context) {
 		<-done
 		w.tell()
 	}
+}
+
+// note logs what a repair said. What nobody mends is logged once, until a repair finds nothing of that: the next repair may come
+// at any moment. That nothing is to do is not logged.
+func (w *watcher) note(said string) {
+	var left []string
+	for line := range strings.Lines(said) {
+		idle := strings.HasSuffix(line, "all rules are in place\n") || strings.HasSuffix(line, "no box is up\n")
+		if strings.Contains(line, ": still drifted: ") {
+			left = append(left, line)
+		}
+		if !idle && !slices.Contains(w.left, line) {
+			_, _ = io.WriteString(w.log, line) // nobody is left to tell of an error
+		}
+	}
+	w.left = left
 }

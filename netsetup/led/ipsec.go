@@ -36,7 +36,7 @@ func (h *Host) policies(family int) ([]netlink.XfrmPolicy, error) {
 }
 
 func listPolicies(family int) ([]netlink.XfrmPolicy, error) {
-	if there, err := answersXfrm("/proc/net/netlink"); !there || err != nil {
+	if there, err := AnswersIPsec(); !there || err != nil {
 		return nil, err
 	}
 	list, err := dump.Retry(func() ([]netlink.XfrmPolicy, error) { return dump.OfHost().XfrmPolicyList(family) })
@@ -47,8 +47,10 @@ func listPolicies(family int) ([]netlink.XfrmPolicy, error) {
 	return list, err
 }
 
-// answersXfrm reports whether the kernel's list of its netlink sockets has that for IPsec. To open a socket to the kernel would
-// load the module.
+// AnswersIPsec reports whether the kernel answers questions for IPsec. To open a socket to the kernel would load the module.
+func AnswersIPsec() (bool, error) { return answersXfrm("/proc/net/netlink") }
+
+// answersXfrm reports whether the kernel's list of its netlink sockets has that for IPsec.
 func answersXfrm(file string) (bool, error) {
 	text, err := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
