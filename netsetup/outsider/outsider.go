@@ -81,7 +81,7 @@ func (o *Outsider) open() error {
 	if err := raiseLink(o.host, o.Device, o.MTU, o.Gateway); err != nil {
 		return err
 	}
-	if err := o.lead(netip.PrefixFrom(o.Gateway, 30).Masked()); err != nil {
+	if err := o.lead(netip.PrefixFrom(o.Addr, 32)); err != nil {
 		return err
 	}
 	if err := o.merge(); err != nil {
@@ -108,7 +108,8 @@ func (o *Outsider) mark() error {
 }
 
 // lead leads packets to the client, whatever the host's rules say of packets to strangers: each table that is asked before the
-// main table, as a VPN's is that takes everything, gets a route to the client. The routes go with the device.
+// main table, as a VPN's is that takes everything, gets a route to the client. The routes go with the device. Tailscale may add a
+// route for the network of the device a second later, hence the client has a longer prefix.
 func (o *Outsider) lead(client netip.Prefix) error {
 	lists := routing.Lists{Family: netlink.FAMILY_V4}
 	if client.Addr().Is6() {
@@ -193,7 +194,7 @@ func (o *Outsider) openSix() error {
 		}
 	}
 	o.Addr6 = gateway.Next()
-	if err := o.lead(netip.PrefixFrom(gateway, 126).Masked()); err != nil {
+	if err := o.lead(netip.PrefixFrom(o.Addr6, 128)); err != nil {
 		return err
 	}
 	return inside.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()})

@@ -2,6 +2,7 @@ package outsider
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ func TestOpenBesideAVPN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nstest.Shell(t, "ip route replace "+netip.PrefixFrom(o.Addr, 30).Masked().String()+" dev vpn0 table 52") // as Tailscale does
 	for _, to := range []string{o.Addr.String(), o.Addr6.String()} {
 		if got := nstest.Shell(t, "ip route get "+to); !strings.Contains(got, "dev "+o.Device) {
 			t.Errorf("packets for the client go another way: %s", got)
@@ -64,6 +66,7 @@ func TestOpenBesideAVPN(t *testing.T) {
 	if err := o.Close(); err != nil {
 		t.Error(err)
 	}
+	nstest.Shell(t, "ip route del "+netip.PrefixFrom(o.Addr, 30).Masked().String()+" dev vpn0 table 52")
 	if after := routes(); after != before {
 		t.Errorf("left: %s\nbefore: %s", after, before)
 	}
