@@ -148,9 +148,10 @@ func asAllElse(r netlink.Route, routes []netlink.Route) bool {
 	})
 }
 
-// isDefault holds for halves of the world too: VPN clients put 0.0.0.0/1 and 128.0.0.0/1 before the default route.
+// isDefault holds for parts of the world too, which VPN clients put before the default route: 0.0.0.0/1 and 128.0.0.0/1, and of
+// OpenVPN ::/3, 2000::/4, 3000::/4 and fc00::/7.
 func isDefault(dst netip.Prefix) bool {
-	return !dst.IsValid() || dst.Bits() <= 1
+	return !dst.IsValid() || dst.Bits() <= 1 || dst.Addr().Is6() && dst.Bits() <= 7
 }
 
 // routeLink returns the index of the interface a route leads to, the first of several, or 0.

@@ -93,6 +93,25 @@ func TestOverlapWithALinkThatHasGone(t *testing.T) {
 	}
 }
 
+// What OpenVPN's "redirect-gateway def1 ipv6" routes is no network that a box could be in the way of.
+func TestOverlapWithAllTheWorld(t *testing.T) {
+	n := Network{Bridge: "sbr0", Subnet: mustPrefix("10.22.0.0/16"), Subnet6: mustPrefix("fd00:22::/64")}
+	for dst, want := range map[string]string{
+		"0.0.0.0/1": "<nil>", "128.0.0.0/1": "<nil>", "::/3": "<nil>", "2000::/4": "<nil>", "3000::/4": "<nil>", "fc00::/7": "<nil>",
+		"fd00::/8":   "subnet fd00:22::/64 of sbr0 overlaps the route to fd00::/8 by tun0",
+		"10.0.0.0/8": "subnet 10.22.0.0/16 of sbr0 overlaps the route to 10.0.0.0/8 by tun0",
+	} {
+		_, network, err := net.ParseCIDR(dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes := []netlink.Route{{Dst: network, LinkIndex: 7}}
+		if got := fmt.Sprint(overlappingRoute(n, routes, map[int]string{7: "tun0"})); got != want {
+			t.Errorf("%s: got %s, want %s", dst, got, want)
+		}
+	}
+}
+
 // A bridge that is up sees what comes later, by the routes alone.
 func TestOverlapLater(t *testing.T) { onBackend(t, "nft", testOverlapLater) }
 
