@@ -38,6 +38,53 @@ func TestPoweredOffWhileItStarts(t *testing.T) {
 	h.refusesPoweredOff()
 }
 
+// startBy has a shell script start an enabled box, in place of the service's own command.
+func (h host) startBy(name, script string) {
+	h.t.Helper()
+	h.sh("mkdir -p /etc/systemd/system/boxrun@" + name + ".service.d; cat > /etc/systemd/system/boxrun@" + name + ".service.d/zz.conf <<'X'\n" +
+		"[Service]\nExecStart=\nExecStart=/bin/bash -c '" + script + "'\nX\nsystemctl daemon-reload")
+}
+
+// A service that systemd stopped before its boxrun listened goes at once: the signal is lost, and comes once.
+func TestStoppedBeforeItListens(t *testing.T) {
+	h := newHost(t)
+	h.profile("late", "image = \"/srv/web\"\n[ready]\ntcp = [7999]\ntimeout = \"1h\"\n")
+	h.must("boxrun", "enable", "late")
+	h.startBy("late", `trap "touch /run/lost" RTMIN+3; touch /run/waits; until [ -e /run/lost ]; do sleep 0.05; done; exec boxrun up late`)
+	h.sh("systemctl start --no-block boxrun@late; until [ -e /run/waits ]; do sleep 0.05; done; timeout 60 systemctl stop boxrun@late")
+	h.gives("success\n", "systemctl", "show", "-P", "Result", "boxrun@late")
+	h.gives("", "boxrun", "ps", "-q")
+}
+
+// relay is a program between a service and systemd's notification socket, which has the service stopped before systemd hears
+// that it is ready.
+const relay = `#!/usr/bin/perl
+use IO::Socket::UNIX; use Socket;
+my $in = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "/run/relay") or die;
+while (defined $in->recv(my $word, 4096)) {
+  if ($word =~ /^READY=1/m) {
+    system("systemctl", "stop", "--no-block", $ARGV[0]);
+    select(undef, undef, undef, 0.02) until ` + "`systemctl is-active $ARGV[0]`" + ` =~ /deactivating/;
+  }
+  IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{REAL})->send($word);
+}
+`
+
+// A service that is stopped in the moment when its box is ready takes the box down: systemd waits for nobody who was not told.
+func TestStoppedAsItBecomesReady(t *testing.T) {
+	h := newHost(t)
+	h.profile("ready", "image = \"builtin:hello\"\n")
+	h.must("boxrun", "enable", "ready")
+	if err := h.Write(t.Context(), "/root/relay", 0o755, strings.NewReader(relay)); err != nil {
+		t.Fatal(err)
+	}
+	h.startBy("ready", `export REAL=$NOTIFY_SOCKET; perl /root/relay boxrun@ready & until [ -S /run/relay ]; do sleep 0.05; done; `+
+		`NOTIFY_SOCKET=/run/relay exec boxrun up ready`)
+	h.sh("systemctl start boxrun@ready || true; timeout 60 systemctl stop boxrun@ready")
+	h.gives("success\n", "systemctl", "show", "-P", "Result", "boxrun@ready")
+	h.gives("", "boxrun", "ps", "-q")
+}
+
 // refusesPoweredOff wants an up by hand to say that its box was powered off meanwhile.
 func (h host) refusesPoweredOff() {
 	h.t.Helper()

@@ -67,6 +67,11 @@ type Up struct {
 // moment. One that is powered off from inside before it is ready stays down: systemd is told that nothing has failed.
 func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	process.CollectLate()
+	if l.Caller.Unit == units.Instance(p) {
+		if err := units.RefuseStopped(ctx, l.Caller.Unit); err != nil {
+			return Up{}, err
+		}
+	}
 	up, err := l.upLocked(ctx, p, o)
 	if errors.Is(err, guest.ErrPoweredOff) && l.Caller.Unit == units.Instance(p) {
 		return up, units.StopOwn(ctx, l.Store, err)

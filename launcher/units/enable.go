@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	systemdbus "github.com/coreos/go-systemd/v22/dbus"
@@ -154,14 +155,7 @@ func Supervises(ctx context.Context, b *box.Box) bool {
 func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile) error {
 	unit := Instance(p)
 	if s.Caller.Unit == unit {
-		if err := refuseStopping(ctx, unit); err != nil {
-			return err
-		}
-		if !b.Master.Alive() { // systemd would take the end of a process that it never saw for a success
-			return &fault.Problem{Kind: fault.ErrNotStarted, Text: b.Name + ": the box ended as it became ready"}
-		}
-		_, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
-		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
+		return handOver(ctx, b, unit)
 	}
 	if !Booted() || !Enabled(p) {
 		return nil
@@ -193,18 +187,69 @@ func Supervise(ctx context.Context, s *box.Store, b *box.Box, p profiles.Profile
 	return fault.Wrap("having systemd watch "+b.Name, err)
 }
 
-// refuseStopping ends this boxrun as systemd's signal does, if systemd has begun to stop the service of this boxrun. A
-// signal that comes before main listens is lost: the runtime of Go takes it in and drops it.
-func refuseStopping(ctx context.Context, unit string) error {
+// handOver tells systemd that a box is up, whose master is from then on what the service of this boxrun is about. Where
+// the service was told to stop just before, systemd would wait for a master whom nobody tells: this boxrun becomes again
+// what the service is about, and ends as systemd's signal has it.
+func handOver(ctx context.Context, b *box.Box, unit string) error {
+	if !b.Master.Alive() { // systemd would take the end of a process that it never saw for a success
+		return &fault.Problem{Kind: fault.ErrNotStarted, Text: b.Name + ": the box ended as it became ready"}
+	}
 	host, err := Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	state, err := host.activeState(ctx, unit)
-	if err != nil || state != "deactivating" {
-		return fault.Wrap("asking systemd for "+unit, err)
+	_, err = daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=%s", b.Master.PID, b.Where()))
+	if err != nil {
+		return fault.Wrap("telling systemd that "+b.Name+" is up", err)
 	}
+	asked := context.WithoutCancel(ctx) // the signal may have come by now
+	host.awaitPast(asked, unit, "activating")
+	stops, err := host.stops(asked, unit)
+	if err != nil || !stops {
+		return err
+	}
+	if _, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d", os.Getpid())); err != nil {
+		return fault.Wrap("telling systemd that "+b.Name+" is to stop", err)
+	}
+	host.awaitMain(asked, unit, os.Getpid())
+	return halted(ctx)
+}
+
+// RefuseStopped ends this boxrun as systemd's signal does, if systemd has begun to stop the service of this boxrun before
+// this boxrun listened: the runtime of Go takes such a signal in and drops it, and nobody says it again.
+func RefuseStopped(ctx context.Context, unit string) error {
+	host, err := Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	if stops, err := host.stops(ctx, unit); err != nil || !stops {
+		return err
+	}
+	return halted(ctx)
+}
+
+// awaitMain waits until systemd has heard that the process is what a service is about.
+func (h *Host) awaitMain(ctx context.Context, unit string, pid int) {
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	for process.Sleep(ctx, 5*time.Millisecond) == nil {
+		p, err := h.GetUnitTypePropertyContext(ctx, unit, "Service", "MainPID")
+		if err != nil || p.Value.Value() == uint32(pid) {
+			return
+		}
+	}
+}
+
+// stops reports whether systemd is stopping a service.
+func (h *Host) stops(ctx context.Context, unit string) (bool, error) {
+	state, err := h.activeState(ctx, unit)
+	return state == "deactivating", fault.Wrap("asking systemd for "+unit, err)
+}
+
+// halted gives this boxrun the signal with which systemd stops a service, and returns the cause of the end of ctx.
+func halted(ctx context.Context) error {
 	if err := syscall.Kill(os.Getpid(), process.HaltSignal); err != nil {
 		return err
 	}

@@ -35,6 +35,8 @@ StartLimitBurst=5
 
 [Service]
 Type=notify
+# A start that is told to stop as its box becomes ready takes back its word of what the main process is.
+NotifyAccess=all
 ExecStart=/usr/local/bin/boxrun up %i
 ExecStop=/usr/local/bin/boxrun down %i
 # A start that is told to stop ends with the signal or with 128 and its number, and there is no ExecStop for it.
