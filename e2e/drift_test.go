@@ -14,25 +14,32 @@ import (
 type drift struct {
 	name, script string
 	word         string // status says it
+	needs        string // what a host must have for the change; "" for nothing
 }
+
+// What a host must have for some drifts.
+const (
+	someFirewalld = "firewalld"
+	someUplinks   = "several uplinks"
+)
 
 // drifts are the ways a box's network falls apart on a host that others administer too. status has to name each with one
 // of words, and up has to mend it.
 func drifts() []drift {
 	return []drift{
-		{"a rule deleted", "iptables -t nat -F BOXRUN-DN-web", "BOXRUN-DN-web"},
-		{"a forward rule deleted", "iptables -D BOXRUN-FWD 1", "BOXRUN-FWD"},
-		{"a jump deleted", "iptables -D FORWARD -j $(iptables -S FORWARD | grep -o BOXRUN-FWD) -m comment --comment boxrun:host 2> /dev/null || " +
-			"iptables -D FORWARD 1", "FORWARD"},
-		{"everything flushed", "iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X", "BOXRUN-DNAT"},
-		{"a jump pushed down", "iptables -I FORWARD -j DROP", "FORWARD"},
-		{"offload on again", "ethtool -K sbr0 tx on sg on gso on; ethtool -K $(ip -br link show master sbr0 | cut -d @ -f 1 | head -n 1) tx on sg on gso on", "offload"},
-		{"forwarding off", "sysctl -qw net.ipv4.ip_forward=0", "ip_forward"},
-		{"the guard gone", "iptables -t raw -F BOXRUN-GUARD", "BOXRUN-GUARD"},
-		{"the clamp gone", "iptables -t mangle -F BOXRUN-MSS", "BOXRUN-MSS"},
-		{"another address inside", "boxrun exec web -- sh -c 'ip addr add 10.22.7.7/16 dev eth0 && ip addr del $(ip -br -4 addr show eth0 | " +
+		{name: "a rule deleted", script: "iptables -t nat -F BOXRUN-DN-web", word: "BOXRUN-DN-web"},
+		{name: "a forward rule deleted", script: "iptables -D BOXRUN-FWD 1", word: "BOXRUN-FWD"},
+		{name: "a jump deleted", script: "iptables -D FORWARD -j $(iptables -S FORWARD | grep -o BOXRUN-FWD) -m comment --comment boxrun:host 2> /dev/null || " +
+			"iptables -D FORWARD 1", word: "FORWARD"},
+		{name: "everything flushed", script: "iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X", word: "BOXRUN-DNAT"},
+		{name: "a jump pushed down", script: "iptables -I FORWARD -j DROP", word: "FORWARD"},
+		{name: "offload on again", script: "ethtool -K sbr0 tx on sg on gso on; ethtool -K $(ip -br link show master sbr0 | cut -d @ -f 1 | head -n 1) tx on sg on gso on", word: "offload"},
+		{name: "forwarding off", script: "sysctl -qw net.ipv4.ip_forward=0", word: "ip_forward"},
+		{name: "the guard gone", script: "iptables -t raw -F BOXRUN-GUARD", word: "BOXRUN-GUARD"},
+		{name: "the clamp gone", script: "iptables -t mangle -F BOXRUN-MSS", word: "BOXRUN-MSS"},
+		{name: "another address inside", script: "boxrun exec web -- sh -c 'ip addr add 10.22.7.7/16 dev eth0 && ip addr del $(ip -br -4 addr show eth0 | " +
 			"tr \" \" \"\\n\" | grep -v 10.22.7.7 | grep /16) dev eth0; ip addr show eth0 | grep -q 10.22.7.7 || ip addr add 10.22.7.7/16 dev eth0; " +
-			"ip route replace default via 10.22.0.1'", "10.22.7.7"},
+			"ip route replace default via 10.22.0.1'", word: "10.22.7.7"},
 	}
 }
 
@@ -43,11 +50,11 @@ func (h host) heldDrifts() []drift {
 	if h.run("grep", "-qw", "pids", "/sys/fs/cgroup/cgroup.controllers").Code == 0 {
 		h.sh("printf '[resources]\npids = 400\n' >> /etc/boxrun/profiles/web.toml")
 		lifted := "systemctl set-property --runtime $(basename $(jq -r .state.cgroup /run/boxrun/boxes/web.json)) TasksMax=infinity"
-		all = append(all, drift{"a limit lifted", lifted, "resources.pids"}, drift{"a limit lifted again", lifted, "resources.pids"})
+		all = append(all, drift{name: "a limit lifted", script: lifted, word: "resources.pids"}, drift{name: "a limit lifted again", script: lifted, word: "resources.pids"})
 	}
 	if h.run("test", "-e", "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service").Code == 0 {
 		forgotten := "busctl call org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager UnregisterMachine s web"
-		all = append(all, drift{"a machine forgotten", forgotten, "machinectl"}, drift{"a machine forgotten again", forgotten, "machinectl"})
+		all = append(all, drift{name: "a machine forgotten", script: forgotten, word: "machinectl"}, drift{name: "a machine forgotten again", script: forgotten, word: "machinectl"})
 	}
 	return all
 }

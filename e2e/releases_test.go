@@ -30,6 +30,7 @@ func releases() []release {
 type manager struct {
 	name  string
 	setup func(h host) // of the host, before the first box; nil for a plain host
+	has   string       // what drifts may need
 }
 
 func managersOfHosts() []manager {
@@ -39,11 +40,11 @@ func managersOfHosts() []manager {
 	const keyfile = "printf '[main]\\ndns=none\\n[keyfile]\\nunmanaged-devices=interface-name:eth0\\n' > /etc/NetworkManager/conf.d/site.conf; " +
 		"systemctl mask -q NetworkManager-dispatcher NetworkManager-wait-online; systemctl enable -q --now NetworkManager; sleep 1"
 	return []manager{
-		{"plain", nil},
-		{"networkd has all links", func(h host) { h.sh(static) }},
-		{"NetworkManager", func(h host) { h.sh(keyfile) }},
-		{"iptables-legacy", func(h host) { h.sh("update-alternatives --set iptables /usr/sbin/iptables-legacy > /dev/null") }},
-		{"two uplinks", func(h host) { h.addUplink(); h.sh(sourceRouting) }},
+		{name: "plain"},
+		{name: "networkd has all links", setup: func(h host) { h.sh(static) }},
+		{name: "NetworkManager", setup: func(h host) { h.sh(keyfile) }},
+		{name: "iptables-legacy", setup: func(h host) { h.sh("update-alternatives --set iptables /usr/sbin/iptables-legacy > /dev/null") }},
+		{name: "two uplinks", setup: func(h host) { h.addUplink(); h.sh(sourceRouting) }, has: someUplinks},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // watchRules tells of changes to rules. The kernel tells of the rules of nft, and of iptables-nft. The kernel is silent
-// about iptables-legacy: there the services boxrun-repair@FIREWALL tell.
+// about iptables-legacy: there the lock of that tells (written.go), and the services boxrun-repair@FIREWALL.
 func watchRules(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_NETFILTER, concernsBoxes, unix.NFNLGRP_NFTABLES)
 }

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"os/exec"
@@ -33,6 +34,7 @@ type watcher struct {
 	changed chan struct{} // buffered: changes while nobody listens count once
 	failed  chan error    // the error of a failed source
 	lans    lans
+	written written
 }
 
 // A source starts to tell the watcher of changes of one kind, and goes on until ctx ends. Its error is of the start; a
@@ -93,7 +95,7 @@ func (w *watcher) loop(ctx context.Context) error {
 		}
 		w.drain()
 		w.repair(ctx)
-		if err := w.lans.follow(ctx, w); err != nil {
+		if err := cmp.Or(w.lans.follow(ctx, w), w.written.follow(ctx, w)); err != nil {
 			return err
 		}
 	}
