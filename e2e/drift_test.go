@@ -21,6 +21,7 @@ type drift struct {
 const (
 	someFirewalld = "firewalld"
 	someUplinks   = "several uplinks"
+	portFlags     = "flags of ports of a bridge that iproute2 5.10 does not know"
 )
 
 // drifts are the ways a box's network falls apart on a host that others administer too. status has to name each with one

@@ -96,38 +96,34 @@ func TestNetworkManagerLeavesTheBridgeAlone(t *testing.T) {
 // quickLooks has a look at the box web that is cut off end after two seconds: each verb that says how the box is looks so long.
 const quickLooks = "printf '[health]\ntimeout = \"2s\"\n' >> /etc/boxrun/profiles/web.toml"
 
-// takenOff is a way in which another program takes a box off its network. status has to name it with word.
-type takenOff struct{ name, script, word string }
-
-// takenApart are the ways that the watch hears of.
-func takenApart() []takenOff {
+// takenApart are the ways in which another program takes a box off its network, as far as the watch hears of them.
+func takenApart() []drift {
 	const veth = "$(ip -br link show master sbr0 | cut -d @ -f 1)"
-	return []takenOff{
-		{"the veth taken off the bridge", "ip link set " + veth + " nomaster", "not on bridge sbr0"},
-		{"the veth put on another bridge", "ip link add br9 up type bridge; ip link set " + veth + " master br9", "not on bridge sbr0"},
-		{"the veth down", "ip link del br9; ip link set " + veth + " down", "is down"},
-		{"the bridge down", "ip link set sbr0 down", "sbr0 is down"},
-		{"the bridge without its address", "ip addr flush dev sbr0", "lacks the address 10.22.0.1/16"},
-		{"the bridge with another address", "ip addr flush dev sbr0; ip addr add 198.51.100.7/24 dev sbr0", "lacks the address 10.22.0.1/16"},
-		{"the route to the boxes deleted", "ip route del 10.22.0.0/16 dev sbr0", "lacks the route to 10.22.0.0/16"},
-		{"the route of IPv6 deleted", "ip -6 route del $(ip -6 route show dev sbr0 proto kernel | grep -o '^fd[^ ]*') dev sbr0", "lacks the route to fd"},
-		{"the bridge without ARP", "ip link set sbr0 arp off; ip neigh flush dev sbr0", "arp off"},
-		{"the bridge without IPv6", "sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", "sbr0.disable_ipv6 is 1"},
-		{"the port of the veth disabled", "bridge link set dev " + veth + " state 0", "the state disabled"},
-		{"the port of the veth without floods", "bridge link set dev " + veth + " flood off bcast_flood off", "flood off"},
-		{"the port of the veth locked", "bridge link set dev " + veth + " locked on", "locked on"},
-		{"the bridge with the log of a boxrun without IPv6", "jq -c 'del(.state.settings6, .state.address6)' /run/boxrun/bridges/sbr0.json > /run/older; " +
-			"mv /run/older /run/boxrun/bridges/sbr0.json; sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", "sbr0.disable_ipv6 is 1"},
-		{"the bridge renamed", "ip link set sbr0 down; ip link set sbr0 name x0", "it was renamed to x0"},
-		{"the bridge deleted", "ip link del sbr0", "bridge sbr0 is missing"},
-		{"the bridge deleted and made by somebody", "ip link del sbr0; ip link add sbr0 up type bridge", "not on bridge sbr0"},
+	return []drift{
+		{name: "the veth taken off the bridge", script: "ip link set " + veth + " nomaster", word: "not on bridge sbr0"},
+		{name: "the veth put on another bridge", script: "ip link add br9 up type bridge; ip link set " + veth + " master br9", word: "not on bridge sbr0"},
+		{name: "the veth down", script: "ip link del br9; ip link set " + veth + " down", word: "is down"},
+		{name: "the bridge down", script: "ip link set sbr0 down", word: "sbr0 is down"},
+		{name: "the bridge without its address", script: "ip addr flush dev sbr0", word: "lacks the address 10.22.0.1/16"},
+		{name: "the bridge with another address", script: "ip addr flush dev sbr0; ip addr add 198.51.100.7/24 dev sbr0", word: "lacks the address 10.22.0.1/16"},
+		{name: "the route to the boxes deleted", script: "ip route del 10.22.0.0/16 dev sbr0", word: "lacks the route to 10.22.0.0/16"},
+		{name: "the route of IPv6 deleted", script: "ip -6 route del $(ip -6 route show dev sbr0 proto kernel | grep -o '^fd[^ ]*') dev sbr0", word: "lacks the route to fd"},
+		{name: "the bridge without ARP", script: "ip link set sbr0 arp off; ip neigh flush dev sbr0", word: "arp off"},
+		{name: "the bridge without IPv6", script: "sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", word: "sbr0.disable_ipv6 is 1"},
+		{name: "the port of the veth disabled", script: "bridge link set dev " + veth + " state 0", word: "the state disabled"},
+		{name: "the port of the veth without floods", script: "bridge link set dev " + veth + " flood off bcast_flood off", word: "flood off", needs: portFlags},
+		{name: "the port of the veth locked", script: "bridge link set dev " + veth + " locked on", word: "locked on", needs: portFlags},
+		{name: "the bridge with the log of a boxrun without IPv6", script: "jq -c 'del(.state.settings6, .state.address6)' /run/boxrun/bridges/sbr0.json > /run/older; " +
+			"mv /run/older /run/boxrun/bridges/sbr0.json; sysctl -qw net.ipv6.conf.sbr0.disable_ipv6=1", word: "sbr0.disable_ipv6 is 1"},
+		{name: "the bridge renamed", script: "ip link set sbr0 down; ip link set sbr0 name x0", word: "it was renamed to x0"},
+		{name: "the bridge deleted", script: "ip link del sbr0", word: "bridge sbr0 is missing"},
+		{name: "the bridge deleted and made by somebody", script: "ip link del sbr0; ip link add sbr0 up type bridge", word: "not on bridge sbr0"},
 	}
 }
 
 // neighbour is what somebody writes of the box. The watch hears nothing of neighbours, which change all the time.
-func neighbour() takenOff {
-	return takenOff{"a neighbour written by hand", "ip neigh replace 10.22.0.2 lladdr 02:00:00:00:00:99 dev sbr0 nud permanent",
-		"permanent neighbour 10.22.0.2 at 02:00:00:00:00:99"}
+func neighbour() drift {
+	return drift{name: "a neighbour written by hand", script: "ip neigh replace 10.22.0.2 lladdr 02:00:00:00:00:99 dev sbr0 nud permanent", word: "permanent neighbour 10.22.0.2 at 02:00:00:00:00:99"}
 }
 
 // A box that others took off its network stays up; each verb that mends puts it back.

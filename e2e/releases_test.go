@@ -14,15 +14,17 @@ import (
 type release struct {
 	name   string
 	boot   func(context.Context, func(string)) (*testhost.Host, error)
-	listed bool // docs/versions.md has its versions
+	listed bool     // docs/versions.md has its versions
+	has    []string // what drifts may need
 }
 
 func releases() []release {
+	all := []string{someFirewalld, portFlags}
 	return []release{
-		{"Debian 12", testhost.NewDebian12, true}, // systemd, iptables and firewalld near those of Enterprise Linux 9 and Amazon Linux
-		{"Debian 13", testhost.NewWithNeighbours, true},
-		{"Debian sid", testhost.NewSid, false},
-		{"Debian 11", testhost.NewDebian11, true}, // supported no longer, and near Enterprise Linux 8
+		{"Debian 12", testhost.NewDebian12, true, all}, // systemd, iptables and firewalld near those of Enterprise Linux 9 and Amazon Linux
+		{"Debian 13", testhost.NewWithNeighbours, true, all},
+		{"Debian sid", testhost.NewSid, false, all},
+		{"Debian 11", testhost.NewDebian11, true, []string{someFirewalld}}, // supported no longer, and near Enterprise Linux 8
 	}
 }
 

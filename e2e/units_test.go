@@ -597,7 +597,7 @@ const watchPID = "$(systemctl show -P MainPID boxrun-watch@host)"
 // has looked, status names the fault: the watch sleeps meanwhile. A change of boxrun is tried on the host of most tests.
 func TestEnabledBoxesHeal(t *testing.T) {
 	if !soak() {
-		newHost(t).healsFromDrifts("")
+		newHost(t).healsFromDrifts(portFlags)
 		return
 	}
 	for _, r := range releases() {
@@ -608,7 +608,7 @@ func TestEnabledBoxesHeal(t *testing.T) {
 				if m.setup != nil {
 					m.setup(h)
 				}
-				h.healsFromDrifts(m.has, someFirewalld)
+				h.healsFromDrifts(append(slices.Clone(r.has), m.has)...)
 			})
 		}
 	}
@@ -625,10 +625,7 @@ func awaitedDrifts(has ...string) []drift {
 		{name: "router advertisements taken", script: "sysctl -qw net.ipv6.conf.sbr0.accept_ra=1", word: "accept_ra"},
 		{name: "IPv6 does not forward", script: "sysctl -qw net.ipv6.conf.all.forwarding=0", word: "net.ipv6.conf"},
 	})
-	for _, c := range takenApart() {
-		all = append(all, drift{name: c.name, script: c.script, word: c.word})
-	}
-	all = append(all,
+	all = append(slices.Concat(all, takenApart()),
 		drift{name: "the rule of answers deleted", script: "ip rule del pref 32764", word: "ip rule", needs: someUplinks},
 		drift{name: "firewalld reloaded", script: "systemctl start firewalld; firewall-cmd -q --state; boxrun repair; firewall-cmd -q --reload", needs: someFirewalld})
 	return slices.DeleteFunc(all, func(d drift) bool {
@@ -655,6 +652,7 @@ func (h host) healsFrom(d drift) {
 	h.t.Helper()
 	h.isIdle()
 	h.sh("kill -STOP " + watchPID)
+	h.t.Cleanup(func() { h.run("sh", "-c", "kill -CONT "+watchPID) }) // a script that fails ends the test
 	h.sh(d.script)
 	said := h.must("boxrun", "status", "web")
 	h.sh("kill -CONT " + watchPID)
@@ -724,6 +722,46 @@ func (h host) isIdle() {
 	}); said != "" {
 		h.t.Errorf("the watch wakes up all the time:\n%s", said)
 	}
+}
+
+// While nothing happens the watch sleeps: over a whole minute none of its threads is switched to, but the one that Go's runtime
+// wakes once a minute (sysmon in package runtime), and the minute takes no time of a processor. What a start has left to the host
+// to do may take a minute before.
+func TestTheWatchIsIdleForAMinute(t *testing.T) {
+	if !soak() {
+		t.Skip("a minute of waiting, in a soak")
+	}
+	h := newHost(t)
+	h.must("boxrun", "enable", "web")
+	h.must("boxrun", "up", "web")
+	h.awaitUnit("boxrun-watch@host.service", "active")
+	h.page()
+	h.isIdle()
+	if said := eventually(150*time.Second, h.wakesInAMinute); said != "" {
+		t.Error(said)
+	}
+	h.page()
+}
+
+// wakesInAMinute returns what the watch did in a minute, beside what Go's runtime does; "" for nothing.
+func (h host) wakesInAMinute() string {
+	h.t.Helper()
+	const count = `for t in /proc/` + watchPID + `/task/*; do echo $(basename $t) $(awk '/ctxt_switches/ { sum += $2 } END { print sum }' $t/status); done`
+	const used = "cut -d ' ' -f 14,15 /proc/" + watchPID + "/stat"
+	before, ticks := h.sh(count), h.sh(used)
+	h.sh("sleep 60")
+	after, woken := h.sh(count), 0
+	for line := range strings.Lines(after) {
+		if !strings.Contains(before, line) {
+			woken++
+		}
+	}
+	if now := h.sh(used); woken > 1 || now != ticks {
+		return fmt.Sprintf("threads of the watch and their switches:\n%sa minute later\n%swant those of one thread to differ at most; ticks of a processor: %sthen %s",
+			before, after, ticks, now)
+	}
+	h.t.Logf("in a minute %d thread was woken:\n%sthen\n%s", woken, before, after)
+	return ""
 }
 
 // watchIsSmall wants what is resident of boxrun's to take less than 15 MB.

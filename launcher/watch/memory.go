@@ -3,6 +3,8 @@ package watch
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,4 +36,15 @@ func leaveStart() error {
 		}
 	}
 	return nil
+}
+
+// rest gives back what a repair has used, and keeps Go's collector from waking up every two minutes while nothing happens
+// (forcegcperiod in package runtime). The collector works again when changes that matter to nobody have used a little memory.
+func rest() {
+	const little = 1 << 20
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	debug.SetMemoryLimit(int64(m.Sys-m.HeapReleased) + little)
+	debug.SetGCPercent(-1)
 }

@@ -83,6 +83,7 @@ func (w *watcher) fail(err error) {
 func (w *watcher) loop(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Every(time.Second), 30)
 	for {
+		rest()
 		select {
 		case <-ctx.Done():
 			return nil
