@@ -626,7 +626,7 @@ func awaitedDrifts(has ...string) []drift {
 		{name: "IPv6 does not forward", script: "sysctl -qw net.ipv6.conf.all.forwarding=0", word: "net.ipv6.conf"},
 	})
 	all = append(slices.Concat(all, takenApart()),
-		drift{name: "the rule of answers deleted", script: "ip rule del pref 32764", word: "ip rule", needs: someUplinks},
+		drift{name: "the rule of answers deleted", script: "ip rule del pref 32764", word: "the routing rule is missing", needs: someUplinks},
 		drift{name: "firewalld reloaded", script: "systemctl start firewalld; firewall-cmd -q --state; boxrun repair; firewall-cmd -q --reload", needs: someFirewalld})
 	return slices.DeleteFunc(all, func(d drift) bool {
 		return d.needs != "" && !slices.Contains(has, d.needs) ||
@@ -652,7 +652,7 @@ func (h host) healsFrom(d drift) {
 	h.t.Helper()
 	h.isIdle()
 	h.sh("kill -STOP " + watchPID)
-	h.t.Cleanup(func() { h.run("sh", "-c", "kill -CONT "+watchPID) }) // a script that fails ends the test
+	defer h.run("sh", "-c", "kill -CONT "+watchPID) // a script that fails ends the test
 	h.sh(d.script)
 	said := h.must("boxrun", "status", "web")
 	h.sh("kill -CONT " + watchPID)
