@@ -79,7 +79,7 @@ func (k *Kernel) forget(of rulesets, d direction) error {
 	if len(of) == 0 {
 		return nil
 	}
-	tracked, err := dump.Flows(k.link)
+	tracked, err := dump.Flows()
 	if err != nil || len(tracked) == 0 {
 		return err
 	}

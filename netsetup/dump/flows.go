@@ -60,11 +60,13 @@ func deletion(flow *netlink.ConntrackFlow) *nl.NetlinkRequest {
 	return req
 }
 
-// Flows returns the tracked connections of all families. A kernel without a list of connections tracks none.
-func Flows(h *netlink.Handle) ([]*netlink.ConntrackFlow, error) {
-	flows, err := Retry(func() ([]*netlink.ConntrackFlow, error) {
-		return h.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
-	})
+// Flows returns the tracked connections of all families in the network of this thread: their addresses, ports and zone. A
+// kernel without a list of connections tracks none.
+func Flows() ([]*netlink.ConntrackFlow, error) {
+	if flows, few := fewFlows(); few {
+		return flows, nil
+	}
+	flows, err := Retry(listedFlows)
 	if err = tracking(err); err != nil {
 		return nil, fmt.Errorf("listing tracked connections: %w", err)
 	}
