@@ -31,6 +31,10 @@ const initPath = "/sbin/init"
 // variable is the environment variable for Init, about the box. The image's init does not get the variable.
 const variable = "BOXRUN_CONFINE"
 
+// lateCollection has the Go programs of Apptainer leave their garbage alone as boxrun does (process.CollectLate): a start
+// makes too little of it to be worth the time. The image's init does not get the variable.
+const lateCollection = "GOGC=400"
+
 // order is what Init is told about the box.
 type order struct {
 	Security    profiles.Security `json:"security"`
@@ -43,7 +47,8 @@ type order struct {
 	Outward string      `json:"outward,omitempty"` // a device that leaves no checksums to others
 }
 
-// Environment returns the variable for the first process of a confined box; nil at the level host. bare: boxrun is
+// Environment returns the variables for the start of a confined box, the one for its first process among them; nil at the
+// level host. bare: boxrun is
 // the init of the image as well. inside6 is IPv6 in the box, nil for none. outward is the device that is to send packets
 // with their checksums, "" for none.
 func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward string) []string {
@@ -55,7 +60,7 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
-	return []string{variable + "=" + string(text)}
+	return []string{variable + "=" + string(text), lateCollection}
 }
 
 // isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
@@ -153,7 +158,7 @@ func (o order) steps() []step {
 
 // becomeInit executes the image's init. The texts of errors are those of an Apptainer that executes the init itself.
 func becomeInit() error {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, variable+"=") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return v == lateCollection || strings.HasPrefix(v, variable+"=") })
 	err := syscall.Exec(initPath, os.Args, env)
 	if errors.Is(err, os.ErrNotExist) {
 		return errNoInit

@@ -219,9 +219,14 @@ func maskUnits() error {
 }
 
 // maskUnit masks a unit by an empty file (systemd.unit(5)). A link to /dev/null would mask the unit as well, but systemd
-// takes ten system calls to follow each such link, before its first unit starts.
+// takes ten system calls to follow each such link, before its first unit starts. To make an empty file takes one system
+// call by mknod(2), and eight by os.WriteFile.
 func maskUnit(unit string) error {
-	return os.WriteFile(filepath.Join(unitMasks, unit), nil, 0o644)
+	path := filepath.Join(unitMasks, unit)
+	if err := unix.Mknod(path, unix.S_IFREG|0o644, 0); err != nil {
+		return &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	return nil
 }
 
 // JournalDir is where a box finds memory of the host for its journal, until the journal's place is mounted.
