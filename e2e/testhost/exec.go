@@ -106,8 +106,11 @@ func outcome(ctx context.Context, cmd *exec.Cmd) (Result, error) {
 
 // Borrow returns a command that runs on the client, with a program of the host's disk. The host may be off.
 func (h *Host) Borrow(ctx context.Context, argv ...string) *exec.Cmd {
-	return h.ClientCommand(ctx, append([]string{"chroot", h.path("disk/root")}, argv...)...)
+	return h.ClientCommand(ctx, append([]string{"chroot", h.Root()}, argv...)...)
 }
+
+// Root returns the path of the host's root file system on the machine, which others may enter for its programs.
+func (h *Host) Root() string { return h.path("disk/root") }
 
 // Write makes a file of the host, and the directories above.
 func (h *Host) Write(ctx context.Context, path string, mode os.FileMode, content io.Reader) error {

@@ -68,6 +68,11 @@ func NewLending(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, lendingRecipe(), progress)
 }
 
+// NewTunnelled is New for a host with strongSwan, OpenVPN and WireGuard, none of which runs.
+func NewTunnelled(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, tunnelledRecipe(), progress)
+}
+
 // NewEquipped is New for a host with systemd-machined, which D-Bus starts when asked, and with shells that complete.
 func NewEquipped(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, equippedRecipe(), progress)

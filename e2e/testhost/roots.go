@@ -84,6 +84,12 @@ func lendingRecipe() recipe {
 	return besideHost("lending", "dnsmasq-base", "")
 }
 
+// tunnelledRecipe makes the host with programs for VPNs. None of them runs until a test starts them.
+func tunnelledRecipe() recipe {
+	return besideHost("tunnelled", "strongswan-swanctl,charon-systemd,libcharon-extra-plugins,openvpn,wireguard-tools,wireguard-go",
+		"chroot \"$1\" systemctl disable -q strongswan.service openvpn.service\n")
+}
+
 // rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.
 func rivalsRecipe() recipe {
 	return besideHost("rivals", "podman,crun,netavark,systemd-container", rivalsFinish)

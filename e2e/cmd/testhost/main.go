@@ -34,7 +34,7 @@ func run(args []string) error {
 	defer stop()
 	flags := flag.NewFlagSet("testhost", flag.ContinueOnError)
 	bin := flags.String("bin", "bin", "`directory` of the binaries to install on the host")
-	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, rivals, cluster, debian12, debian11, sid")
+	kind := flags.String("host", "debian13", "`kind` of the host: debian13, neighbours, tunnelled, rivals, cluster, debian12, debian11, sid")
 	rounds := flags.Int("rounds", 15, "rounds to measure in bench")
 	page := flags.String("page", "", "`file` in whose places for figures bench and flow write, and a chart beside it")
 	if err := flags.Parse(args); err != nil {
@@ -63,7 +63,7 @@ func run(args []string) error {
 // kinds returns what boots each kind of host.
 func kinds() map[string]func(context.Context, func(string)) (*testhost.Host, error) {
 	return map[string]func(context.Context, func(string)) (*testhost.Host, error){
-		"debian13": testhost.New, "neighbours": testhost.NewWithNeighbours,
+		"debian13": testhost.New, "neighbours": testhost.NewWithNeighbours, "tunnelled": testhost.NewTunnelled,
 		"rivals":   testhost.NewWithRivals,
 		"cluster":  testhost.NewForCluster,
 		"debian12": testhost.NewDebian12, "debian11": testhost.NewDebian11, "sid": testhost.NewSid,
