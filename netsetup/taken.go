@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
@@ -32,11 +33,8 @@ func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) 
 		return nil, nil
 	}
 	tables, err := k.rules(f)
-	if err != nil {
-		return nil, err
-	}
-	local, err := localAddrs(f.inet())
-	if err != nil {
+	local, localErr := localAddrs(f.inet())
+	if err := cmp.Or(err, localErr); err != nil {
 		return nil, err
 	}
 	asked := make([]firewall.Ports, len(ports))

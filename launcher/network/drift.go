@@ -163,9 +163,10 @@ func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault
 		veth, err = managedDevice("/", b.Veth, bridge)
 	}
 	ofBridge, bridgeErr := v.once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
+	links, renameErr := v.once("names "+bridge, func() ([]fault.Caution, error) { return renamed("/", bridge) })
 	closed, closedErr := v.once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
 	cut, cutErr := v.cut(b, external)
-	return slices.Concat(veth, ofBridge, closed, narrowed(b, external), cut), cmp.Or(err, bridgeErr, closedErr, cutErr)
+	return slices.Concat(veth, ofBridge, links, closed, narrowed(b, external), cut), cmp.Or(err, bridgeErr, renameErr, closedErr, cutErr)
 }
 
 // cut returns the cautions about rules of others that keep packets from a box.

@@ -64,14 +64,44 @@ func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
 		return nil, err
 	}
 	ofBridge, err := managedBridge(root, bridge)
-	return append(veths, ofBridge...), err
+	names, renameErr := renamed(root, bridge)
+	return slices.Concat(veths, ofBridge, names), cmp.Or(err, renameErr)
 }
+
+// renamed returns a caution for each file by which udev gives another name to each veth of the bridge, or to a bridge that is
+// boxrun's own to make, as soon as the device comes. The plugin that makes a veth then finds the veth no more.
+func renamed(root, bridge string) ([]fault.Caution, error) {
+	of, err := site.Renames(root, vethToCome())
+	if of != "" || err != nil {
+		return keptName("veths", "veth????????", of), err
+	}
+	alias, err := os.ReadFile(filepath.Join(root, "sys/class/net", bridge, "ifalias"))
+	if err == nil && strings.TrimSpace(string(alias)) != rules.MarkPrefix+bridge {
+		return nil, nil // somebody else's
+	}
+	of, err = site.Renames(root, site.Device{Name: bridge, Type: "bridge", Kind: "bridge"})
+	if of == "" || err != nil {
+		return nil, err
+	}
+	return keptName(bridge, bridge, of), nil
+}
+
+// keptName returns the caution for devices of a pattern that udev renames by a file; none for no file.
+func keptName(devices, pattern, file string) []fault.Caution {
+	if file == "" {
+		return nil
+	}
+	return []fault.Caution{{Text: fmt.Sprintf("udev gives %s another name, by %s", devices, file),
+		Hint: fmt.Sprintf("have udev leave that name: printf '[Match]\\nOriginalName=%s\\n[Link]\\nNamePolicy=keep\\n' > /etc/systemd/network/00-boxrun.link; udevadm control --reload", pattern)}}
+}
+
+// vethToCome is a veth that the CNI plugin may make, by the form of its name.
+func vethToCome() site.Device { return site.Device{Name: "veth00000000", Type: "ether", Kind: "veth"} }
 
 // takenVeths returns the caution for a file of systemd-networkd's by which networkd takes each veth of the bridge as soon as
 // the veth comes, whether networkd has done so yet or not.
 func takenVeths(root, bridge string) ([]fault.Caution, error) {
-	veth := site.Device{Name: "veth00000000", Type: "ether", Kind: "veth"} // as the CNI plugin makes names
-	file, err := site.Takes(root, veth, netsetup.NetworkdPrefix+bridge+".network")
+	file, err := site.Takes(root, vethToCome(), netsetup.NetworkdPrefix+bridge+".network")
 	if file == "" || err != nil {
 		return nil, err
 	}
@@ -108,7 +138,7 @@ func managedBy(devices, file string, before bool, bridge string) []fault.Caution
 	return []fault.Caution{c}
 }
 
-// RefuseTaken refuses a box whose veth systemd-networkd would take off the bridge.
+// RefuseTaken refuses a box whose veth systemd-networkd would take off the bridge, or whose devices udev would rename.
 func RefuseTaken(p profiles.Profile) error { return refuseTaken("/", p) }
 
 func refuseTaken(root string, p profiles.Profile) error {
@@ -116,8 +146,9 @@ func refuseTaken(root string, p profiles.Profile) error {
 		return nil
 	}
 	by, err := takenVeths(root, p.Network.Bridge)
-	if len(by) == 0 {
-		return err
+	names, renameErr := renamed(root, p.Network.Bridge)
+	if by = append(by, names...); len(by) == 0 {
+		return cmp.Or(err, renameErr)
 	}
 	return fault.Refused(by[0].Hint, "%s", by[0].Text)
 }

@@ -114,6 +114,44 @@ func unmanaged(o option) bool {
 	return leaves && slices.Contains(yes, strings.ToLower(o.value))
 }
 
+// Renames returns the file by which udev gives a device another name as soon as the device comes: the first file of
+// systemd.link(5) whose [Match] fits. The result is "" where that file leaves the name alone, where no file fits, and on a host
+// without udev. Root is "/".
+func Renames(root string, d Device) (string, error) {
+	if _, err := os.Stat(filepath.Join(root, "run/udev/control")); err != nil {
+		return "", ignoreAbsent(err)
+	}
+	files, err := filesOf(root, "systemd/network", ".link")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		options, err := networkFile(root, file)
+		if err != nil {
+			return "", err
+		}
+		if !d.fits(options) {
+			continue
+		}
+		name, policies := lastOf(options, "Link", "Name"), strings.Fields(lastOf(options, "Link", "NamePolicy"))
+		if name == "" || name == d.Name || slices.Contains(policies, "keep") { // devices of programs have names to be kept
+			return "", nil
+		}
+		return "/" + strings.TrimLeft(strings.TrimPrefix(file, root), "/"), nil
+	}
+	return "", nil
+}
+
+// lastOf returns the last value of a key in a section; "" for none.
+func lastOf(options []option, section, key string) (value string) {
+	for _, o := range options {
+		if o.section == section && o.key == key {
+			value = o.value
+		}
+	}
+	return value
+}
+
 // fits reports whether the [Match] of a file fits a device: each key has to. A [Match] without keys fits nothing.
 func (d Device) fits(options []option) bool {
 	asked := map[string]string{} // a key's lines count as one list; an empty line begins the list anew
@@ -126,7 +164,7 @@ func (d Device) fits(options []option) bool {
 			asked[o.key] += " " + o.value
 		}
 	}
-	known := map[string]string{"Name": d.Name, "Type": d.Type, "Kind": d.Kind, "Driver": d.Kind}
+	known := map[string]string{"Name": d.Name, "OriginalName": d.Name, "Type": d.Type, "Kind": d.Kind, "Driver": d.Kind}
 	for key, patterns := range asked {
 		if word, ok := known[key]; !ok || !fitsAny(strings.Fields(patterns), word) {
 			return false

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,36 @@ func TestTakes(t *testing.T) {
 			}
 			if got := ask(); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// The first file of udev's that fits a device counts, as systemd.link(5) says.
+func TestRenames(t *testing.T) {
+	const site = "etc/systemd/network/10-site.link"
+	const veths = "[Match]\nOriginalName=veth*\n[Link]\nName=site0\n"
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"none", nil, ""},
+		{"by the name", map[string]string{site: veths}, "/" + site},
+		{"by the driver", map[string]string{site: "[Match]\nDriver=veth\n[Link]\nMACAddressPolicy=none\nName=site0\n"}, "/" + site},
+		{"of other devices", map[string]string{site: "[Match]\nOriginalName=eth*\n[Link]\nName=site0\n"}, ""},
+		{"by an address", map[string]string{site: "[Match]\nMACAddress=02:00:00:00:00:01\n[Link]\nName=site0\n"}, ""},
+		{"after a file that leaves the name", map[string]string{site: veths, "etc/systemd/network/00-boxrun.link": "[Match]\nOriginalName=veth????????\n[Link]\nNamePolicy=keep\n"}, ""},
+		{"in a drop-in", map[string]string{"usr/lib/systemd/network/99-default.link": "[Match]\nOriginalName=*\n[Link]\nNamePolicy=keep path\n",
+			"etc/systemd/network/99-default.link.d/site.conf": "[Link]\nName=site0\nNamePolicy=path\n"}, "/usr/lib/systemd/network/99-default.link"},
+		{"with a policy that keeps names", map[string]string{site: veths + "NamePolicy=keep\n"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := map[string]string{"run/udev/control": ""}
+			maps.Copy(files, c.files)
+			root := hostOf(t, files)
+			if got, err := Renames(root, Device{Name: "veth00000000", Type: "ether", Kind: "veth"}); got != c.want || err != nil {
+				t.Errorf("got %q %v, want %q", got, err, c.want)
 			}
 		})
 	}
