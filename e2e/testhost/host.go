@@ -78,6 +78,11 @@ func NewEquipped(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, equippedRecipe(), progress)
 }
 
+// NewWithManagers is New for a host with a DHCP client and server, cloud-init, netfilter-persistent, systemd-resolved and Podman.
+func NewWithManagers(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, managersRecipe(), progress)
+}
+
 // NewWithRivals is New for a host with Podman and systemd-nspawn installed.
 func NewWithRivals(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, rivalsRecipe(), progress)

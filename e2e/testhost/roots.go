@@ -40,6 +40,9 @@ var hostFinish string
 //go:embed neighbours.finish.sh
 var neighboursFinish string
 
+//go:embed managers.finish.sh
+var managersFinish string
+
 //go:embed rivals.finish.sh
 var rivalsFinish string
 
@@ -88,6 +91,11 @@ func lendingRecipe() recipe {
 func tunnelledRecipe() recipe {
 	return besideHost("tunnelled", "strongswan-swanctl,charon-systemd,libcharon-extra-plugins,openvpn,wireguard-tools,wireguard-go",
 		"chroot \"$1\" systemctl disable -q strongswan.service openvpn.service\n")
+}
+
+// managersRecipe makes the host with what gives hosts addresses, name servers and rules, none of which runs until a test starts it.
+func managersRecipe() recipe {
+	return besideHost("managers", "isc-dhcp-client,dnsmasq-base,cloud-init,iptables-persistent,systemd-resolved,podman,crun,netavark", managersFinish)
 }
 
 // rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.

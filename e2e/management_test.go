@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"boxrun/e2e/testhost"
+)
+
+// A management is a program that manages devices, addresses, name servers or rules of a host, and what that program does now
+// and then. After each of these a client of an enabled box is served within the time promised, and status finds all in place.
+type management struct {
+	name   string
+	boot   func(context.Context, func(string)) (*testhost.Host, error)
+	setup  string // before the first box
+	client string // a command on the host that asks for the page; "" for the client outside
+	acts   []string
+	sample bool // tried on each change of boxrun
+}
+
+const (
+	// seenByUdev has managers of devices take the uplink, which came with the host's network and not to udev.
+	seenByUdev = "udevadm trigger -w -c add /sys/class/net/eth0\n"
+
+	// nmUplink has NetworkManager manage the uplink.
+	nmUplink = seenByUdev + `printf '[main]\ndns=none\n' > /etc/NetworkManager/conf.d/site.conf
+printf '[connection]\nid=uplink\ntype=ethernet\ninterface-name=eth0\n[ipv4]\nmethod=manual\naddress1=192.0.2.1/24,192.0.2.2\n[ipv6]\nmethod=disabled\n' > /etc/NetworkManager/system-connections/uplink.nmconnection
+chmod 600 /etc/NetworkManager/system-connections/uplink.nmconnection
+systemctl mask -q NetworkManager-dispatcher; systemctl start NetworkManager; nmcli -w 20 connection up uplink`
+
+	// networkdUplink has systemd-networkd manage the uplink.
+	networkdUplink = seenByUdev + `mkdir -p /etc/systemd/network; printf '[Match]\nName=eth0\n[Network]\nAddress=192.0.2.1/24\nGateway=192.0.2.2\n' > /etc/systemd/network/10-eth0.network
+systemctl start systemd-networkd; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20`
+
+	// leasedUplink is a second uplink with an address from a DHCP server, which lends for two minutes, the least.
+	leasedUplink = `ip netns add lender; ip link add lan0 type veth peer name eth0 netns lender; ip link set lan0 up
+ip -n lender addr add 198.51.100.2/24 dev eth0; ip -n lender link set eth0 up; ip -n lender link set lo up; mkdir -p /var/lib/dhcp
+` + lend + "; " + dhclient
+	lend = `systemd-run -q --unit=lender -p Type=forking ip netns exec lender dnsmasq --port=0 --conf-file=/dev/null --interface=eth0 --bind-interfaces ` +
+		`--no-ping --user=root --dhcp-authoritative --dhcp-leasefile=/run/lender.leases --pid-file=/run/lender.pid --dhcp-range=198.51.100.50,198.51.100.50,2m --dhcp-option=3`
+	dhclient = "dhclient -1 -q -pf /run/dhclient.pid lan0"
+
+	// cloudInit has cloud-init write the files of systemd-networkd, from a seed on the disk.
+	cloudInit = seenByUdev + `mkdir -p /var/lib/cloud/seed/nocloud /etc/cloud/cloud.cfg.d; cd /var/lib/cloud/seed/nocloud; echo 'instance-id: one' > meta-data; echo '#cloud-config' > user-data
+printf 'version: 2\nethernets:\n  eth0:\n    addresses: [192.0.2.1/24]\n    gateway4: 192.0.2.2\n' > network-config
+printf 'datasource_list: [ NoCloud ]\nsystem_info:\n  network:\n    renderers: [networkd]\n    activators: [networkd]\n' > /etc/cloud/cloud.cfg.d/90-site.cfg
+systemctl start systemd-networkd; cloud-init init --local > /dev/null; ls /etc/systemd/network/10-cloud-init-eth0.network; networkctl reload`
+
+	// renames is a site's file by which udev gives devices names, and trigger what has udev look at all devices anew.
+	renames = `mkdir -p /etc/systemd/network; printf '[Match]\nOriginalName=%s\n[Link]\nName=%s\n' > /etc/systemd/network/10-site.link; udevadm control --reload; `
+	trigger = "udevadm trigger --settle --subsystem-match=net --action="
+	unnamed = "; rm -f /etc/systemd/network/10-site.link; udevadm control --reload"
+)
+
+func managements() []management {
+	return []management{
+		{name: "ufw", boot: testhost.NewWithNeighbours, sample: true,
+			acts: []string{"ufw --force enable", "ufw reload", "ufw default deny routed", "systemctl restart ufw", "ufw --force disable"}},
+		{name: "udev", boot: testhost.New, sample: true,
+			acts: []string{trigger + "add", trigger + "change", trigger + "move", fmt.Sprintf(renames, "veth*", "site0") + trigger + "add" + unnamed,
+				fmt.Sprintf(renames, "sbr0", "br-site") + trigger + "add" + unnamed, "systemctl restart systemd-udevd"}},
+		{name: "nftables", boot: testhost.New, setup: nftConf("policy accept"),
+			acts: []string{"systemctl restart nftables", "systemctl reload nftables", "systemctl stop nftables", "systemctl start nftables"}},
+		{name: "Docker", boot: testhost.NewWithNeighbours,
+			acts: []string{"systemctl start docker", "systemctl reset-failed docker; systemctl restart docker", "systemctl stop docker docker.socket"}},
+		{name: "NetworkManager", boot: testhost.NewWithNeighbours, setup: nmUplink,
+			acts: []string{"nmcli general reload", "nmcli connection reload", "nmcli device reapply eth0", "nmcli -w 20 connection down uplink; nmcli -w 20 connection up uplink",
+				"systemctl restart NetworkManager; nmcli -w 20 connection up uplink", "nmcli networking off; nmcli networking on; nmcli -w 20 connection up uplink", "systemctl stop NetworkManager"}},
+		{name: "networkd", boot: testhost.New, setup: networkdUplink,
+			acts: []string{"networkctl reload", "networkctl reconfigure eth0; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20",
+				"networkctl down eth0; networkctl up eth0; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20", "systemctl restart systemd-networkd", "systemctl stop systemd-networkd"}},
+		{name: "dhclient", boot: testhost.NewWithManagers, setup: leasedUplink, client: "ip netns exec lender curl -sSf -m 0.3 http://198.51.100.50/",
+			acts: []string{dhclient, strings.Replace(dhclient, "-1", "-r", 1) + "; " + dhclient,
+				"systemctl stop lender; for i in $(seq 260); do ip -4 addr show dev lan0 | grep -q inet || break; sleep 1; done; if ip -4 addr show dev lan0 | grep inet; then exit 1; fi; " + lend + "; " + dhclient}},
+		{name: "cloud-init", boot: testhost.NewWithManagers, setup: cloudInit,
+			acts: []string{"cloud-init clean; cloud-init init --local > /dev/null; networkctl reload",
+				"sed -i 's,192.0.2.1/24,192.0.2.1/24\\, 192.0.2.77/24,' /var/lib/cloud/seed/nocloud/network-config; cloud-init clean; cloud-init init --local > /dev/null; " +
+					"networkctl reload; networkctl reconfigure eth0; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20; ip addr show eth0 | grep 192.0.2.77"}},
+		{name: "netfilter-persistent", boot: testhost.NewWithManagers,
+			acts: []string{"systemctl start netfilter-persistent", "netfilter-persistent flush", "netfilter-persistent save; systemctl restart netfilter-persistent", "netfilter-persistent reload",
+				"printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' > /etc/iptables/rules.v4; netfilter-persistent reload", "systemctl stop netfilter-persistent"}},
+		{name: "systemd-resolved", boot: testhost.NewWithManagers, setup: "mkdir -p /etc/systemd/resolved.conf.d; printf '[Resolve]\\nDNS=192.0.2.2\\n' > /etc/systemd/resolved.conf.d/site.conf; " +
+			"systemctl start systemd-resolved; ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+			acts: []string{"systemctl restart systemd-resolved", "resolvectl dns eth0 192.0.2.78", "systemctl reload-or-restart systemd-resolved", "systemctl stop systemd-resolved", "systemctl start systemd-resolved"}},
+		{name: "Podman", boot: testhost.NewWithManagers,
+			acts: []string{"podman network create site", "podman network reload --all", "podman network rm site"}},
+	}
+}
+
+// Whatever the programs do that manage a host, at start, stop, restart, reload and reconnect: an enabled box is served.
+func TestBesideManagement(t *testing.T) {
+	for _, m := range managements() {
+		t.Run(m.name, func(t *testing.T) {
+			if !m.sample && !soak() {
+				t.Skip("at full length only: make soak")
+			}
+			t.Parallel()
+			h := bootHost(t, m.boot)
+			h.sh(m.setup)
+			h.must("boxrun", "enable", "web")
+			h.must("boxrun", "up", "web")
+			h.awaitUnit("boxrun-watch@host.service", "active")
+			for _, act := range m.acts {
+				h.isManaged(act, m.client)
+			}
+			h.must("boxrun", "restart", "web") // as the program has it by now
+			h.page()
+		})
+	}
+}
+
+// isManaged does what a program does to a host, and wants clients to be served soon after, and status to find all in place.
+func (h host) isManaged(act, client string) {
+	h.t.Helper()
+	ask := func() testhost.Result {
+		if client != "" {
+			return h.run("sh", "-c", client)
+		}
+		r, err := h.Client(h.t.Context(), "curl", "-sSf", "-o", "/dev/null", "-m", "0.3", webURL)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return r
+	}
+	served := func() string {
+		if r := ask(); r.Code != 0 {
+			return r.String()
+		}
+		if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+			return got
+		}
+		return ""
+	}
+	h.sh(act)
+	done := time.Now()
+	word := h.sh("boxrun status --json web | jq -r '[.health.word] + .drift | join(\"; \")'")
+	said := eventually(promised(2*time.Second), served)
+	took := time.Since(done).Round(time.Millisecond)
+	if said != "" {
+		h.t.Errorf("%v after %q: %s", took, act, said)
+	}
+	h.t.Logf("%s: status said %q, and all was well %v later", act, strings.TrimSpace(word), took)
+}
+
+// A site's file of udev's that renames veths, or the bridge, is named with what to do: a start is refused, as it would fail.
+func TestAFileOfUdevsThatRenames(t *testing.T) {
+	h := newHost(t)
+	h.sh(quickLooks)
+	h.must("boxrun", "up", "web")
+	for _, c := range []struct{ pattern, devices string }{{"veth*", "veths"}, {"sbr0", "sbr0"}} {
+		h.sh(fmt.Sprintf(renames, c.pattern, "site0"))
+		named := []string{"udev gives " + c.devices + " another name, by /etc/systemd/network/10-site.link", "[Link]\\nNamePolicy=keep\\n' > /etc/systemd/network/00-boxrun.link"}
+		h.toldByAll(named...)
+		h.must("boxrun", "down", "web")
+		r := h.run("boxrun", "up", "web")
+		if r.Code != 1 || !containsAll(r.Stderr, named) {
+			t.Errorf("up: %v\nwant a refusal that says %q", r, named)
+		}
+		h.sh(hinted(r.Stderr, "printf '"))
+		h.must("boxrun", "up", "web")
+		h.sh(trigger + "add")
+		h.page()
+		if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+			t.Errorf("with the file of the hint, status says\n%s", got)
+		}
+		h.sh("rm /etc/systemd/network/00-boxrun.link" + unnamed)
+	}
+}
