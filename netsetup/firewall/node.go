@@ -1,9 +1,11 @@
 package firewall
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // node is a piece of what nft prints as JSON: a word or a number, a list, or an object. All are empty for null.
@@ -13,19 +15,39 @@ type node struct {
 	fields map[string]node
 }
 
+// UnmarshalJSON reads the text once, and not again for each level.
 func (n *node) UnmarshalJSON(text []byte) error {
-	switch text[0] {
-	case '{':
-		return json.Unmarshal(text, &n.fields)
-	case '[':
-		return json.Unmarshal(text, &n.list)
-	case '"':
-		return json.Unmarshal(text, &n.word)
-	case 'n': // null
-		return nil
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var value any
+	err := decoder.Decode(&value)
+	*n = nodeOf(value)
+	return err
+}
+
+// nodeOf returns the node of a value of package json.
+func nodeOf(value any) node {
+	switch value := value.(type) {
+	case string:
+		return node{word: value}
+	case json.Number:
+		return node{word: value.String()}
+	case bool:
+		return node{word: strconv.FormatBool(value)}
+	case []any:
+		list := make([]node, len(value))
+		for i, v := range value {
+			list[i] = nodeOf(v)
+		}
+		return node{list: list}
+	case map[string]any:
+		fields := make(map[string]node, len(value))
+		for name, v := range value {
+			fields[name] = nodeOf(v)
+		}
+		return node{fields: fields}
 	}
-	n.word = string(text) // a number, true or false
-	return nil
+	return node{} // null
 }
 
 // at returns the field found by following names; the empty node where there is none.

@@ -140,9 +140,8 @@ func (n nftRules) only(keep func(nftChain) bool) nftRules {
 // nftWalk is a packet on its way through a base chain.
 type nftWalk struct {
 	course
-	n     nftRules
-	base  nftChain
-	words map[string][]string // of the packet: see wordsOf
+	n    nftRules
+	base nftChain
 }
 
 // through walks the base chains of a hook. The kind is filter or nat. After a chain that accepts, the next chain is
@@ -185,7 +184,7 @@ func (n nftRules) onBridge(device string, p Packet, hooks ...string) Outcome {
 func (c nftChain) ofFrames() bool { return c.Family == "bridge" || c.Family == "arp" }
 
 func (n nftRules) throughChain(c nftChain, p Packet) Outcome {
-	w := nftWalk{course{p: p}, n, c, wordsOf(p)}
+	w := nftWalk{course{p: p}, n, c}
 	e := w.chain(c.Name, 0)
 	policy := ""
 	if c.Policy == "drop" {
@@ -326,40 +325,56 @@ func (w *nftWalk) value(left node) (values []string, known bool) {
 	case left.has("fib"):
 		key = "fib " + left.at("fib", "result").word
 	}
-	values, known = w.words[key]
-	return values, known
+	return wordsOf(w.p, key)
 }
 
 // wordsOf returns what is known of a packet, by the words of nft's questions: "ip saddr", "ct state".
-func wordsOf(p Packet) map[string][]string {
-	port, ip := []string{strconv.Itoa(int(p.DPort))}, p.family()
-	words := map[string][]string{
-		"th dport": port, p.Proto + " dport": port,
-		"meta l4proto": {p.Proto}, "meta protocol": {ip}, "ether type": {ip}, "meta nfproto": {"ipv4"}, "meta mark": {"0"},
-		"ip protocol": {p.Proto}, "ip6 nexthdr": {p.Proto}, "ct state": {"new"}, "ct status": {"none"}, "ct mark": {"0"}, "fib type": {"unicast"},
+func wordsOf(p Packet, key string) (words []string, known bool) {
+	ip := p.family()
+	only := func(known bool, word string) ([]string, bool) { return []string{word}, known }
+	switch key {
+	case "th dport", p.Proto + " dport":
+		return only(true, strconv.Itoa(int(p.DPort)))
+	case "th sport", p.Proto + " sport":
+		return only(p.SPort != 0, strconv.Itoa(int(p.SPort)))
+	case "meta l4proto", "ip protocol", "ip6 nexthdr":
+		return only(true, p.Proto)
+	case "meta protocol", "ether type":
+		return only(true, ip)
+	case "meta nfproto":
+		return only(true, map[string]string{"ip": "ipv4", "ip6": "ipv6"}[ip])
+	case "meta mark", "ct mark":
+		return only(true, "0")
+	case "meta iif", "meta iifname":
+		return only(p.In != "", p.In)
+	case "meta oif", "meta oifname":
+		return only(p.Out != "", p.Out)
+	case ip + " saddr":
+		return only(p.Src.IsValid(), p.Src.String())
+	case ip + " daddr":
+		return only(p.Dst.IsValid(), p.Dst.String())
 	}
-	add := func(known bool, word string, keys ...string) {
-		for _, key := range keys {
-			if known {
-				words[key] = []string{word}
-			}
+	return ofConnection(p, key)
+}
+
+// ofConnection is wordsOf for questions about the connection, and about who has the destination.
+func ofConnection(p Packet, key string) (words []string, known bool) {
+	switch key {
+	case "fib type":
+		return []string{map[bool]string{true: "local", false: "unicast"}[p.ToHost]}, true
+	case "ct state":
+		return []string{map[bool]string{true: "established", false: "new"}[p.Reply]}, true
+	case "ct status":
+		words = []string{"none"}
+		if p.Translated {
+			words = append(words, "dnat")
 		}
+		if p.Reply {
+			words = append(words, "seen-reply", "assured", "confirmed")
+		}
+		return words, true
 	}
-	add(p.six(), "ipv6", "meta nfproto")
-	add(p.In != "", p.In, "meta iif", "meta iifname")
-	add(p.Out != "", p.Out, "meta oif", "meta oifname")
-	add(p.Src.IsValid(), p.Src.String(), ip+" saddr")
-	add(p.Dst.IsValid(), p.Dst.String(), ip+" daddr")
-	add(p.SPort != 0, strconv.Itoa(int(p.SPort)), "th sport", p.Proto+" sport")
-	add(p.ToHost, "local", "fib type")
-	add(p.Reply, "established", "ct state")
-	if p.Translated {
-		words["ct status"] = append(words["ct status"], "dnat")
-	}
-	if p.Reply {
-		words["ct status"] = append(words["ct status"], "seen-reply", "assured", "confirmed")
-	}
-	return words
+	return nil, false
 }
 
 // equal reports whether any of the values is the right side of a condition: a word, a number, a prefix, a range, a set

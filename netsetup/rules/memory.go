@@ -45,11 +45,19 @@ func (m Memory) NFT(wanted func([]BaseChain) bool) (said string, err error) {
 	} else if said, err = Run("", "nft", "-j", "list", "ruleset"); err == nil {
 		said, err = withoutOwn(said)
 	}
-	passing := slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`, `"iif"`, `"oif"`}, func(word string) bool { return strings.Contains(said, word) })
-	if now, late := generation(); numbered && err == nil && late == nil && now == before && !passing {
+	if now, late := generation(); numbered && err == nil && late == nil && now == before && !passing(said) {
 		m.keep("nft", now, said)
 	}
 	return said, err
+}
+
+// passing reports whether a listing of nft in JSON may change while the number of the rules stays: elements of sets come and go,
+// and a device that the kernel knows by its number may get another name. lo keeps its name.
+func passing(listing string) bool {
+	listing = strings.ReplaceAll(listing, `"key":"iif"}},"right":"lo"`, "")
+	listing = strings.ReplaceAll(listing, `"key":"oif"}},"right":"lo"`, "")
+	return slices.ContainsFunc([]string{`"timeout"`, `"dynamic"`, `"meter"`, `"iface_index"`, `"key":"iif"`, `"key":"oif"`},
+		func(word string) bool { return strings.Contains(listing, word) })
 }
 
 // withoutOwn returns a listing of nft in JSON without boxrun's own chains and their rules, of which each box has many.

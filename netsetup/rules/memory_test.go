@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -55,5 +56,23 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A listing is kept only where the number of the rules tells of each change.
+func TestPassing(t *testing.T) {
+	const iif = `{"match":{"op":"==","left":{"meta":{"key":"iif"}},"right":"%"}}`
+	for listing, want := range map[string]bool{
+		`{"rule":{"expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"eth0"}}]}}`: false,
+		strings.ReplaceAll(iif, "%", "lo"):                                                            false,
+		strings.ReplaceAll(iif, "%", "eth0"):                                                          true,
+		strings.ReplaceAll(iif, "%", "lo") + strings.ReplaceAll(iif, "%", "lo1"):                      true,
+		`{"match":{"op":"==","left":{"fib":{"result":"oif","flags":["saddr","iif"]}},"right":false}}`: false,
+		`{"set":{"name":"seen","type":"ipv4_addr","flags":["dynamic"]}}`:                              true,
+		`{"set":{"name":"ifs","type":"iface_index"}}`:                                                 true,
+	} {
+		if got := passing(listing); got != want {
+			t.Errorf("%s: got %v, want %v", listing, got, want)
+		}
 	}
 }
