@@ -1,5 +1,5 @@
 // Program control is the control server of a tailnet for tests: Tailscale's own test server, with a DERP server beside it. All
-// nodes may join. A request for /approve approves the routes that nodes advertise by then.
+// nodes may join. A request for /approve approves the routes of all nodes so far.
 package main
 
 import (
@@ -42,7 +42,7 @@ func main() {
 	log.Fatal(http.ListenAndServe(net.JoinHostPort(address, "9911"), mux))
 }
 
-// serveDERP starts a DERP server, and returns the map with nothing else in it.
+// serveDERP starts a DERP server, and returns the map of the server alone.
 func serveDERP(address string) (*tailcfg.DERPMap, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
@@ -51,7 +51,7 @@ func serveDERP(address string) (*tailcfg.DERPMap, error) {
 	s := httptest.NewUnstartedServer(derpserver.Handler(derpserver.New(key.NewNode(), logger.Discard)))
 	s.Listener.Close()
 	s.Listener = l
-	s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // no HTTP/2, of which DERP knows nothing
+	s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // no HTTP/2
 	s.StartTLS()
 	node := &tailcfg.DERPNode{
 		Name: "1", RegionID: 1, HostName: address, IPv4: address, IPv6: "none", DERPPort: l.Addr().(*net.TCPAddr).Port,
