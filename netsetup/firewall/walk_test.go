@@ -174,6 +174,11 @@ func TestWalkOfNative(t *testing.T) {
 		{"a named set", "drop", `ip saddr @office accept`, "set office { type ipv4_addr; elements = { 203.0.113.1 } }", "passes"},
 		{"established alone", "drop", `ct state established,related accept`, "", "dropped by nft chain inet site forward { policy drop; }"},
 		{"a map of verdicts", "drop", `ct state vmap { established : accept, new : jump other }`, "chain other { oifname \"sbr*\" accept; }", "passes"},
+		{"a map of verdicts by several keys", "accept", `ip daddr . meta l4proto . th dport vmap @ports`, // as kube-proxy's
+			"chain other { numgen random mod 1 vmap { 0 : goto last }; }; chain last { drop; }\n" +
+				"map ports { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.22.0.2 . tcp . 80 : goto other }; }",
+			"dropped by nft rule inet site last handle N"},
+		{"a map with other keys", "accept", `meta l4proto . th dport vmap { tcp . 81 : drop, udp . 80 : drop }`, "", "passes"},
 		{"a chain", "accept", `jump other`, "chain other { meta l4proto udp return; reject; }", "dropped by nft rule inet site other handle N"},
 		{"what is not known", "accept", `meta skuid 5 drop`, "", "passes\nperhaps nft rule inet site forward handle N"},
 		{"IPv6", "accept", `ip6 daddr ::/0 drop`, "", "passes"},

@@ -261,15 +261,11 @@ func (w *nftWalk) statement(r nftRule, kind string, of node, depth int) (e end, 
 
 // vmap looks the packet up among verdicts. An unknown key may lead to any of them.
 func (w *nftWalk) vmap(r nftRule, m node, depth int) (end, bool) {
-	values, known := w.value(m.at("key"))
 	for _, pair := range w.elements(m.at("data")) {
 		if len(pair.list) != 2 {
 			continue
 		}
-		hit := perhaps
-		if known {
-			hit = w.equal(values, pair.list[0])
-		}
+		hit := w.keyed(m.at("key"), pair.list[0])
 		if hit == no {
 			continue
 		}
@@ -278,6 +274,27 @@ func (w *nftWalk) vmap(r nftRule, m node, depth int) (end, bool) {
 		}
 	}
 	return goesOn, false
+}
+
+// keyed reports whether the packet has the key of an element of a map: each part of a key of several parts. Of turns that
+// packets take the first stands for all.
+func (w *nftWalk) keyed(key, element node) truth {
+	parts, words := key.at("concat").list, element.at("concat").list
+	if len(parts) > 0 && len(parts) == len(words) {
+		result := yes
+		for i, part := range parts {
+			result = min(result, w.keyed(part, words[i]))
+		}
+		return result
+	}
+	if key.has("numgen") {
+		return w.equal([]string{key.at("numgen", "offset").word}, element)
+	}
+	values, known := w.value(key)
+	if !known {
+		return perhaps
+	}
+	return w.equal(values, element)
 }
 
 // verdict does what an element of a map says.
