@@ -86,11 +86,11 @@ func TestTheContainerInterface(t *testing.T) {
 		h.must("boxrun", "up", "web")
 		for what, script := range map[string]string{
 			"the hostname":             "test $(hostname) = own.example.org",
-			"/sys is read-only":        "! touch /sys/kernel/x 2>&1 | grep -v Read-only; findmnt -no OPTIONS /sys | grep -w ro",
+			"/sys is read-only":        "! touch /sys/kernel/x 2>&1 | grep -v Read-only || exit 1; findmnt -no OPTIONS /sys | grep -w ro",
 			"/proc/sys is read-only":   "findmnt -no OPTIONS /proc/sys | grep -w ro; ! echo 1 > /proc/sys/vm/swappiness",
 			"/proc/sys/net is not":     "cat /proc/sys/net/ipv4/ip_default_ttl > /tmp/ttl; cat /tmp/ttl > /proc/sys/net/ipv4/ip_default_ttl",
 			"devices":                  "for d in null zero full random urandom tty ptmx; do test -c /dev/$d; done; ! echo x 2> /dev/null > /dev/full",
-			"no udev":                  "! systemctl start systemd-udevd 2> /dev/null; test $(systemctl show -P LoadState systemd-udevd) = masked",
+			"no udev":                  "! systemctl start systemd-udevd 2> /dev/null || exit 1; test $(systemctl show -P LoadState systemd-udevd) = masked",
 			"cgroups of its own":       "grep -x 0::/init.scope /proc/1/cgroup; mkdir /sys/fs/cgroup/probe; rmdir /sys/fs/cgroup/probe",
 			"container":                "systemd-detect-virt -c | grep -v none; tr '\\0' '\\n' < /proc/1/environ | grep -x container=apptainer",
 			"container_uuid":           "tr '\\0' '\\n' < /proc/1/environ | grep -E '^container_uuid=[0-9a-f]{32}$'",

@@ -179,7 +179,7 @@ func (h host) looksPastARecord() {
 		h.t.Errorf("host setup --dry-run: %v, want the files, and a warning", r)
 	}
 	h.must("boxrun", "down", "other")
-	h.sh("! pgrep -f '^[A]pptainer instance.*other'; iptables-save | grep -c BOXRUN-DN-web; ! iptables-save | grep BOXRUN-DN-other")
+	h.sh("! pgrep -f '^[A]pptainer instance.*other' || exit 1; iptables-save | grep -c BOXRUN-DN-web; ! iptables-save | grep BOXRUN-DN-other")
 	h.must("boxrun", "repair")
 	h.must("boxrun", "down", "web")
 }
