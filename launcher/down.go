@@ -41,13 +41,17 @@ type Down struct {
 //
 // timeout limits how long the box may take to stop. nil means the profile's stop_timeout as of the start; 0 kills the
 // box at once. A box killed after its time has run out is down, and the error is ErrKilled. The shorter timeout counts
-// where another boxrun is stopping the box already.
+// where another boxrun is stopping the box already. An up at work on the box, or waiting until the box is ready, gives way.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
+	before, _ := l.Load(name) // what cannot be read counts when the lock is held
 	hurried := func() error { return nil }
 	if timeout != nil {
 		hurried = l.hurry(ctx, name, *timeout)
 	}
 	down, err := l.downLocked(ctx, name, timeout, hurried)
+	if before != nil && before.Phase != box.Stopping && err == nil && !down.Found && !down.Left { // an up gave way, and took it down
+		down.Found, down.Overlay = true, before.KeptOverlay()
+	}
 	if killed := hurried(); killed != nil && err == nil {
 		down.Found, down.Killed = true, *timeout == 0
 		if !down.Killed {
@@ -105,22 +109,21 @@ func stopTimeout(b *box.Box) time.Duration { return b.Profile.Systemd.StopTimeou
 // clear stops the box if it lives, and removes everything boxrun has set up for the box, however far its start or an
 // earlier clear came. The state is removed last: until then the next command finds what is left.
 func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, timeout time.Duration) (Down, error) {
-	down := Down{Name: b.Name, Found: true, Overlay: b.Overlay()}
-	if b.MadeOverlay {
-		down.Overlay = ""
-	}
+	down := Down{Name: b.Name, Found: true, Overlay: b.KeptOverlay()}
+	sweep := func(context.Context) error { return nil }
 	if b.Phase == box.Starting {
 		if err := l.orphan(ctx, b); err != nil {
 			return down, err
 		}
+		sweep = units.SweepScopes
 	}
-	killed, units, err := l.stopWithUnits(ctx, k, b, timeout)
-	defer units.Close()
+	killed, services, err := l.stopWithUnits(ctx, k, b, timeout)
+	defer services.Close()
 	if err != nil {
 		return down, err
 	}
 	byAnother := files.Exists(l.hurryMark(b.Name))
-	if err := errors.Join(l.remove(ctx, b), units.Wait(ctx)); err != nil {
+	if err := errors.Join(l.remove(ctx, b), services.Wait(ctx), sweep(ctx)); err != nil {
 		return down, errors.Join(err, b.Ports.Undo(k))
 	}
 	if err := network.Forget(ctx, l.Store, k, b.Name, b.Ports); err != nil {

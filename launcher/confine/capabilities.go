@@ -80,7 +80,7 @@ func isConfined(pid int, allowed uint64) (bool, error) {
 	if err != nil || mask&^allowed != 0 {
 		return false, err
 	}
-	told, err := isTold(pid)
+	told, err := IsTold(pid)
 	return !told, err
 }
 

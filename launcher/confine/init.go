@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/process"
 	"boxrun/netsetup/offload"
@@ -63,8 +66,8 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	return []string{variable + "=" + string(text), lateCollection}
 }
 
-// isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
-func isTold(pid int) (bool, error) {
+// IsTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
+func IsTold(pid int) (bool, error) {
 	file, err := os.Open(process.ProcFile(pid, "environ"))
 	if err != nil {
 		return false, err
@@ -148,12 +151,23 @@ func (o order) steps() []step {
 	if !o.Bare {
 		list = append(list, step{"uncovering " + initPath, uncoverInit})
 	}
-	if !o.Bare {
+	if o.Bare {
+		list = append(list, step{"having the halt signal wait", holdHalt})
+	} else {
 		list = append(list, step{"shortening the end", shortenEnd})
 	}
 	return append(list,
 		step{"sharing mounts", shareMounts},
 		step{"dropping capabilities", func() error { return keepOnly(maskOf(capabilities(o.Security, o.HostNetwork))) }})
+}
+
+// holdHalt blocks the halt signal, for the programs that this thread executes: the runtime of Go in builtin:hello would drop
+// a signal that comes before the init listens. To listen ends the block.
+func holdHalt() error {
+	var set unix.Sigset_t
+	const bits, number = 8 * unsafe.Sizeof(set.Val[0]), uintptr(process.HaltSignal - 1)
+	set.Val[number/bits] = 1 << (number % bits)
+	return os.NewSyscallError("sigprocmask", unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil))
 }
 
 // becomeInit executes the image's init. The texts of errors are those of an Apptainer that executes the init itself.

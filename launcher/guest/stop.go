@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"boxrun/launcher/confine"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/process"
 	"boxrun/launcher/say"
@@ -108,6 +109,9 @@ func (d deaf) Error() string {
 // shell script, never will: halt returns deaf, because there is nothing to wait for. When ctx ends, halt returns the
 // cause.
 func (s stopping) halt(ctx context.Context) error {
+	if err := s.awaitImage(ctx); err != nil {
+		return err
+	}
 	h := haltingOf(s.init)
 	if err := s.awaitHandler(ctx, h); err != nil {
 		return err
@@ -125,6 +129,22 @@ func (s stopping) halt(ctx context.Context) error {
 		go s.endEmpty(ctx)
 	}
 	return s.init.Wait(ctx)
+}
+
+// awaitImage waits until init is the image's own, or gone. boxrun as the box's first process has a handler for each signal, by
+// the runtime of Go, and drops the signal. The error is deaf after the time for a handler.
+func (s stopping) awaitImage(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, deaf{"SIGRTMIN+3"})
+	defer cancel()
+	for s.init.Alive() {
+		if told, err := confine.IsTold(s.init.PID); err != nil || !told { // an error is an init that is gone
+			return nil
+		}
+		if err := process.Sleep(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error

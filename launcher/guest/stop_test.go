@@ -90,6 +90,15 @@ func TestStopWaitsForTheHandler(t *testing.T) {
 	}
 }
 
+// A first process that is boxrun's own takes in the signal and drops it: the image's init is waited for.
+func TestStopWaitsForTheImage(t *testing.T) {
+	t.Parallel()
+	init := processtest.Shell(t, `BOXRUN_CONFINE={} exec sh -c "trap : 37; READY; sleep 0.1; exec env -u BOXRUN_CONFINE sh -c 'trap \"exit 0\" 37; while :; do sleep 0.05; done'"`)
+	if _, _, killed := stop(t, init, masterOf(t, init), 10*time.Second); killed != nil {
+		t.Errorf("killed, as %v, want no kill", killed)
+	}
+}
+
 // An init that never has a handler is killed long before the stop timeout, and the error says why.
 func TestStopOfADeafInit(t *testing.T) {
 	t.Parallel()

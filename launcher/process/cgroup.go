@@ -136,7 +136,7 @@ func RemoveCgroup(ctx context.Context, cgroup string) error {
 // runs, the cgroup is another box's by now, or a command is about to end, whose boxrun sweeps in turn.
 func SweepCgroup(cgroup string) error {
 	for _, dir := range []string{cgroup, cgroup + removed} {
-		if cgroup == "" || populated(dir) {
+		if cgroup == "" || Populated(dir) {
 			return nil
 		}
 		if err := RemoveTree(dir); err != nil && !errors.Is(err, unix.EBUSY) { // busy: with a process since
@@ -146,8 +146,8 @@ func SweepCgroup(cgroup string) error {
 	return nil
 }
 
-// populated reports whether a process is in the cgroup or below.
-func populated(cgroup string) bool {
+// Populated reports whether a process is in the cgroup or below.
+func Populated(cgroup string) bool {
 	events, err := os.ReadFile(filepath.Join(cgroup, "cgroup.events"))
 	return err == nil && strings.Contains(string(events), "populated 1")
 }
