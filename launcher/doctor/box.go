@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"boxrun/launcher/passage"
-
 	"boxrun/launcher/box"
 	"boxrun/launcher/conf"
 	"boxrun/launcher/enter"
@@ -17,6 +15,7 @@ import (
 	"boxrun/launcher/lan"
 	"boxrun/launcher/machine"
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/storage"
 	"boxrun/netsetup"
 )

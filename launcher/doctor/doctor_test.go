@@ -13,14 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"boxrun/launcher/passage"
-
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/testkit"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"

@@ -12,11 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"boxrun/launcher/passage"
-
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/leases"

@@ -11,13 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"boxrun/launcher/fault"
-
-	"boxrun/launcher/passage"
-
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
+	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"

@@ -11,11 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"boxrun/launcher/passage"
-
 	"golang.org/x/sys/unix"
 
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"

@@ -8,10 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"boxrun/launcher/passage"
-
 	"boxrun/launcher/box"
 	"boxrun/launcher/network"
+	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
