@@ -60,7 +60,7 @@ func (h *Host) await(ctx context.Context, job stopJob) error {
 	if job.err != nil {
 		return fault.Wrap("stopping "+job.unit, job.err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, hostTimeout) // where fifty boxes stop at once, systemd has much to do
 	defer cancel()
 	again := time.NewTicker(200 * time.Millisecond)
 	defer again.Stop()
