@@ -41,17 +41,13 @@ type Down struct {
 //
 // timeout limits how long the box may take to stop. nil means the profile's stop_timeout as of the start; 0 kills the
 // box at once. A box killed after its time has run out is down, and the error is ErrKilled. The shorter timeout counts
-// where another boxrun is stopping the box already. An up at work on the box, or waiting until the box is ready, gives way.
+// where another boxrun is stopping the box already.
 func (l *Launcher) Down(ctx context.Context, name string, timeout *time.Duration) (Down, error) {
-	before, _ := l.Load(name) // what cannot be read counts when the lock is held
 	hurried := func() error { return nil }
 	if timeout != nil {
 		hurried = l.hurry(ctx, name, *timeout)
 	}
 	down, err := l.downLocked(ctx, name, timeout, hurried)
-	if before != nil && before.Phase != box.Stopping && err == nil && !down.Found && !down.Left { // an up gave way, and took it down
-		down.Found, down.Overlay = true, before.KeptOverlay()
-	}
 	if killed := hurried(); killed != nil && err == nil {
 		down.Found, down.Killed = true, *timeout == 0
 		if !down.Killed {
@@ -109,7 +105,10 @@ func stopTimeout(b *box.Box) time.Duration { return b.Profile.Systemd.StopTimeou
 // clear stops the box if it lives, and removes everything boxrun has set up for the box, however far its start or an
 // earlier clear came. The state is removed last: until then the next command finds what is left.
 func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, timeout time.Duration) (Down, error) {
-	down := Down{Name: b.Name, Found: true, Overlay: b.KeptOverlay()}
+	down := Down{Name: b.Name, Found: true, Overlay: b.Overlay()}
+	if b.MadeOverlay {
+		down.Overlay = ""
+	}
 	sweep := func(context.Context) error { return nil }
 	if b.Phase == box.Starting {
 		if err := l.orphan(ctx, b); err != nil {

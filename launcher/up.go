@@ -73,7 +73,7 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 		}
 	}
 	up, err := l.upLocked(ctx, p, o)
-	if (errors.Is(err, guest.ErrPoweredOff) || errors.Is(err, errTakenDown)) && l.Caller.Unit == units.Instance(p) {
+	if errors.Is(err, guest.ErrPoweredOff) && l.Caller.Unit == units.Instance(p) {
 		return up, units.StopOwn(ctx, l.Store, err)
 	}
 	if up.Box == nil || err != nil && !Stays(err) {
@@ -90,25 +90,13 @@ func (l *Launcher) Up(ctx context.Context, p profiles.Profile, o UpOptions) (Up,
 // Stays reports whether a box is up in spite of the error of an up.
 func Stays(err error) bool { return errors.Is(err, fault.ErrNotReady) || errors.Is(err, fault.ErrHook) }
 
-// upLocked is the part of an up done under the box's lock. A boxrun that takes the box down has the up give way
-// (errTakenDown), and removes what is left by then.
+// upLocked is the part of an up done under the box's lock.
 func (l *Launcher) upLocked(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	unlock, err := l.LockBox(ctx, p.Name)
 	if err != nil {
 		return Up{}, err
 	}
 	defer unlock()
-	ctx, end := untilStopped(ctx, l.Store, p.Name)
-	defer end()
-	up, err := l.upHeld(ctx, p, o)
-	if err != nil && !Stays(err) && errors.Is(context.Cause(ctx), units.ErrTakenDown) {
-		return Up{}, &fault.Problem{Kind: errTakenDown, Text: p.Name + ": another boxrun took the box down before it was ready"}
-	}
-	return up, err
-}
-
-// upHeld brings the box up, or checks and mends it, for a caller that holds the box's lock.
-func (l *Launcher) upHeld(ctx context.Context, p profiles.Profile, o UpOptions) (Up, error) {
 	if err := cmp.Or(units.Rearm(ctx, p.Name), storage.RefuseSilent(ctx, p)); err != nil {
 		return Up{}, err
 	}

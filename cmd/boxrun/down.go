@@ -30,7 +30,7 @@ func downCommand(a *app) *cobra.Command {
 stop_timeout of the profile (exit code 6). Then rules, addresses and records of
 the box go, and with the last box of a bridge the bridge. The path of an overlay
 it keeps is printed. A box that is not up is nothing to do. Of two downs at once
-the shorter --timeout counts. An up that waits until the box is ready gives way.
+the shorter --timeout counts.
 
 Several boxes go side by side, each after those that depend on it. Boxes that
 depend on one that goes, and stay, are named. So are those that lose what they

@@ -40,14 +40,6 @@ func (b *Box) Overlay() string {
 	return b.Profile.Storage.Overlay
 }
 
-// KeptOverlay returns the directory of the overlay that a down keeps; "" where the box has none, or never wrote it.
-func (b *Box) KeptOverlay() string {
-	if b.MadeOverlay {
-		return ""
-	}
-	return b.Overlay()
-}
-
 // Loses says behind a word of a start anew what goes with the box's memory: what the box wrote to a root of tmpfs. Loses is ""
 // where nothing goes.
 func (b *Box) Loses() string {

@@ -102,17 +102,6 @@ func held(path string) bool {
 	return strings.Contains(string(text), file)
 }
 
-// wanted reports whether somebody holds the lock of the file at path. Unlike held it needs to open the file, and takes the
-// lock for a moment where nobody holds it.
-func wanted(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
 // openLock opens the lock's file, and makes the file and its directory if missing. The directory may vanish in between,
 // since the last holder removes it; openLock then tries again.
 func openLock(dir, name string) (*os.File, error) {

@@ -55,21 +55,6 @@ func (s *Store) LockBox(ctx context.Context, name string) (func(), error) {
 	return s.Lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
 }
 
-// LockToStop is LockBox for whoever takes the box down. An up that has the lock, or waits before in the queue, is told by
-// StopWanted, and gives way.
-func (s *Store) LockToStop(ctx context.Context, name string) (func(), error) {
-	stop := "stop-" + name
-	heard, err := s.lock(ctx, stop, func(string) {})
-	if err != nil {
-		return nil, err
-	}
-	defer heard()
-	return s.LockBox(ctx, name)
-}
-
-// StopWanted reports whether somebody waits in LockToStop for the lock of a box.
-func (s *Store) StopWanted(name string) bool { return wanted(s.Path("locks", "stop-"+name+".lock")) }
-
 // ErrBusy is the error for a box another boxrun works on.
 var ErrBusy = errors.New("another boxrun works on it")
 

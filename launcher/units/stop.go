@@ -163,8 +163,8 @@ func (h *Host) wakeBus(ctx context.Context) {
 	}
 }
 
-// ErrTakenDown says that another boxrun takes the box down: of a box to be stopped that it does the rest, and of a box that
-// starts that the start is over.
+// ErrTakenDown says that the box to be stopped has ended while another boxrun works on it. The other boxrun does the
+// rest.
 var ErrTakenDown = errors.New("another boxrun takes the box down")
 
 // LockToStop takes the lock of a box to take the box down. systemd runs boxrun to stop a service, also after the
@@ -172,7 +172,7 @@ var ErrTakenDown = errors.New("another boxrun takes the box down")
 // boxrun may be waiting for this service. The error is ErrTakenDown in this case.
 func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
 	if !IsOf(s.Caller.Unit, name) {
-		return s.LockToStop(ctx, name)
+		return s.LockBox(ctx, name)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -184,7 +184,7 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 		}
 		cancel(ErrTakenDown)
 	}()
-	return s.LockToStop(ctx, name)
+	return s.LockBox(ctx, name)
 }
 
 func masterAlive(s *box.Store, name string) bool {
