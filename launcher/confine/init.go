@@ -51,9 +51,8 @@ type order struct {
 }
 
 // Environment returns the variables for the start of a confined box, the one for its first process among them; nil at the
-// level host. bare: boxrun is
-// the init of the image as well. inside6 is IPv6 in the box, nil for none. outward is the device that is to send packets
-// with their checksums, "" for none.
+// level host. bare: boxrun is the init of the image as well. inside6 is IPv6 in the box, nil for none. outward is the device
+// that is to send packets with their checksums, "" for none.
 func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward string) []string {
 	if !p.Security.Confined() {
 		return nil
