@@ -100,6 +100,8 @@ func TestTheContainerInterface(t *testing.T) {
 			"no modules are loaded":    "for u in modprobe@{configfs,dm_mod,drm,efi_pstore,fuse,loop}.service sys-fs-fuse-connections.mount; do test $(systemctl show -P InactiveExitTimestampMonotonic $u) = 0; done; ! systemctl start modprobe@loop 2> /dev/null",
 			"mounts without programs":  "for d in /dev/mqueue /dev/hugepages; do findmnt $d || test " + level + " = strict -a $d = /dev/hugepages; done; u=\"systemctl show dev-mqueue.mount -P\"; test $($u InactiveExitTimestampMonotonic) = $($u ActiveEnterTimestampMonotonic); test ! -e /sys/fs/fuse/connections/*",
 			"no program to unmount":    "for u in etc-hosts etc-boxrun-masks srv-data; do test -z \"$(systemctl show -P Conflicts $u.mount)\"; done; systemctl show -P Conflicts mnt.mount | grep -x umount.target",
+			"the journal at once":      "test ! -e /run/log/journal; test $(systemctl show -P ConditionResult systemd-journal-flush) = no; journalctl -b -n all -o cat -t systemd-journald | grep 'System Journal'",
+			"no credentials of nobody": "test -z \"$(ls /run/credentials)\"; systemctl is-active systemd-tmpfiles-setup systemd-tmpfiles-setup-dev systemd-sysusers",
 			"nobody asked at the end":  "test \"$(systemctl show -P LoadState systemd-ask-password-{console,wall}.path | sort -u | xargs)\" = masked",
 			"no program to halt":       "test \"$(systemctl show -P SuccessAction -P ExecStart systemd-halt)\" = poweroff-force",
 			"properties that are set":  "systemctl set-property nginx TasksMax=55; systemctl daemon-reload; test $(systemctl show -P TasksMax nginx) = 55",
@@ -114,6 +116,22 @@ func TestTheContainerInterface(t *testing.T) {
 			t.Errorf("level %s: Delegate=%s", level, delegated)
 		}
 		h.must("boxrun", "down", "web")
+	}
+}
+
+// An image that mounts the journal's place itself has its journal there from the first line, and credentials that an image
+// keeps for systemd's own services reach them.
+func TestAnImageWithMountsAndCredentials(t *testing.T) {
+	h := newHost(t)
+	h.sh(`cp -a /srv/web /srv/own; cd /srv/own/etc; echo 'tmpfs /var/log/journal tmpfs size=20m 0 0' > fstab
+		mkdir credstore; echo 'hello from the image' > credstore/login.motd`)
+	for _, level := range []string{"default", "host"} {
+		h.profile("own", "image = \"/srv/own\"\n[storage]\nroot = \"overlay\"\n[security]\nlevel = \""+level+"\"\n")
+		h.must("boxrun", "up", "own")
+		h.must("boxrun", "exec", "own", "--", "bash", "-ec", `grep 'hello from the image' /etc/motd.d/*
+			findmnt -no SIZE /var/log/journal | grep -w 20M; systemctl is-active systemd-journal-flush
+			journalctl -b -o cat -D /var/log/journal -t systemd-journald | grep '^Journal started$'`)
+		h.must("boxrun", "down", "own")
 	}
 }
 

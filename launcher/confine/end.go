@@ -37,13 +37,13 @@ func leaveMounted() error {
 	return err
 }
 
-// dropIn writes a file with more settings for a unit.
+// dropIn writes a file with more settings for a unit. Those of an administrator's drop-ins come after them.
 func dropIn(unit, text string) error {
 	dir := filepath.Join(runtimeUnits, unit+".d")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "boxrun.conf"), []byte("# Written by boxrun: the rest ends with the box.\n"+text), 0o644)
+	return os.WriteFile(filepath.Join(dir, "00-boxrun.conf"), []byte("# Written by boxrun, for this boot.\n"+text), 0o644)
 }
 
 // mountUnits returns the names of the units that systemd makes of the lines of a mountinfo, and unmounts at its end. Mounts

@@ -98,7 +98,7 @@ func mountsMore(fstab string) bool {
 
 // needsScripts reports whether the image at root has a script of SysV init without a unit of the same name.
 func needsScripts(root string) bool {
-	units := namesIn(root, "/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+	units := namesIn(root, unitDirs()...)
 	for _, dir := range []string{"/etc/init.d", "/etc/rc.d/init.d"} {
 		for _, name := range namesIn(root, dir) {
 			var file unix.Stat_t

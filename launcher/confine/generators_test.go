@@ -41,21 +41,27 @@ func TestIdleGenerators(t *testing.T) {
 		"a console":   {packaged + "systemd-getty-generator dev/console", ""},
 		"a mapper":    {packaged + "systemd-cryptsetup-generator dev/mapper/control", ""},
 	} {
-		root := t.TempDir()
-		for file := range strings.SplitSeq(test.files, " ") {
-			path, content, plain := strings.Cut(file, "=")
-			mode := os.FileMode(0o755)
-			if plain {
-				mode = 0o644
-			}
-			path = filepath.Join(root, path)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(content), mode); err != nil {
-				t.Fatal(err)
-			}
-		}
-		testkit.WantText(t, name+": "+fmt.Sprint(idleGenerators(root)), name+": ["+test.idle+"]")
+		testkit.WantText(t, name+": "+fmt.Sprint(idleGenerators(imageWith(t, test.files))), name+": ["+test.idle+"]")
 	}
+}
+
+// imageWith returns the root of an image with files, FILE for a program or FILE=CONTENT, and a space between them.
+func imageWith(t *testing.T, files string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	for file := range strings.SplitSeq(files, " ") {
+		path, content, plain := strings.Cut(file, "=")
+		mode := os.FileMode(0o755)
+		if plain {
+			mode = 0o644
+		}
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }

@@ -222,7 +222,11 @@ func maskUnits() error {
 // takes ten system calls to follow each such link, before its first unit starts. To make an empty file takes one system
 // call by mknod(2), and eight by os.WriteFile.
 func maskUnit(unit string) error {
-	path := filepath.Join(unitMasks, unit)
+	return emptyFile(filepath.Join(unitMasks, unit))
+}
+
+// emptyFile makes an empty file. The error wraps fs.ErrExist where there is a file.
+func emptyFile(path string) error {
 	if err := unix.Mknod(path, unix.S_IFREG|0o644, 0); err != nil {
 		return &os.PathError{Op: "mknod", Path: path, Err: err}
 	}
