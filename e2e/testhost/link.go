@@ -157,13 +157,8 @@ func (h *Host) leaveLink() error {
 func (h *Host) port() string { return "port" + strconv.Itoa(h.cluster.number) }
 
 // PullCable takes the cable to the link out of a host of a cluster: the host's eth1 has no carrier.
-func (h *Host) PullCable() error { return h.setPort("down") }
-
-// PlugCable puts back what PullCable took.
-func (h *Host) PlugCable() error { return h.setPort("up") }
-
-func (h *Host) setPort(state string) error {
-	return run("ip", "-n", clientName(h.cluster.first.name), "link", "set", h.port(), state)
+func (h *Host) PullCable() error {
+	return run("ip", "-n", clientName(h.cluster.first.name), "link", "set", h.port(), "down")
 }
 
 // Kill cuts the power: all processes of the host end at once. It may be called while commands run on the host, from any

@@ -317,20 +317,3 @@ func (s *Systemd) Units(ctx context.Context) ([]Unit, error) {
 
 // noSystemd is the state of a box without a systemd.
 const noSystemd = "none"
-
-// Inside asks the box's systemd for its state and failed units. Without a systemd the state is "none".
-func Inside(ctx context.Context, pid int) (state string, failed []string, err error) {
-	s, err := Dial(ctx, pid)
-	if errors.Is(err, errNoSystemd) {
-		return noSystemd, []string{}, nil
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	defer s.Close()
-	if state, err = s.state(ctx); err != nil {
-		return "", nil, err
-	}
-	failed, err = s.failed(ctx)
-	return state, failed, err
-}
