@@ -157,16 +157,9 @@ func Misled(b *box.Box) (held []string, lost []led.Detour, err error) {
 
 // obstacles is Obstacles, with what boxes have in common looked up once, and what of rules of others is in the way of the box.
 func (v *Survey) obstacles(b *box.Box, external, out netsetup.External) ([]fault.Caution, error) {
-	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
-	veth, err := v.once("veths "+bridge, func() ([]fault.Caution, error) { return takenVeths("/", bridge) })
-	if len(veth) == 0 && err == nil {
-		veth, err = managedDevice("/", b.Veth, bridge)
-	}
-	ofBridge, bridgeErr := v.once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
-	links, renameErr := v.once("names "+bridge, func() ([]fault.Caution, error) { return renamed("/", bridge) })
-	closed, closedErr := v.once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
+	said, err := obstacles(b, external, out, v.once)
 	cut, cutErr := v.cut(b, external)
-	return slices.Concat(veth, ofBridge, links, closed, narrowed(b, external), cut), cmp.Or(err, bridgeErr, renameErr, closedErr, cutErr)
+	return append(said, cut...), cmp.Or(err, cutErr)
 }
 
 // cut returns the cautions about rules of others that keep packets from a box.

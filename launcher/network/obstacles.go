@@ -33,12 +33,23 @@ func Obstacles(b *box.Box) ([]fault.Caution, error) {
 	if err := cmp.Or(err, outErr); err != nil {
 		return nil, err
 	}
-	managed, err := managedDevices("/", b)
-	if err != nil {
-		return nil, err
+	return obstacles(b, external, out, func(_ string, look func() ([]fault.Caution, error)) ([]fault.Caution, error) { return look() })
+}
+
+// obstacles is Obstacles, for the interface of the profile and that of the default route. once returns what a look finds, or what
+// an earlier look of the same name found for another box.
+func obstacles(
+	b *box.Box, external, out netsetup.External, once func(name string, look func() ([]fault.Caution, error)) ([]fault.Caution, error),
+) ([]fault.Caution, error) {
+	bridge, names := b.Profile.Network.Bridge, uplinks(external, out)
+	veth, err := once("veths "+bridge, func() ([]fault.Caution, error) { return takenVeths("/", bridge) })
+	if len(veth) == 0 && err == nil {
+		veth, err = managedDevice("/", b.Veth, bridge)
 	}
-	closed, err := closedUplinks("/", uplinks(external, out))
-	return slices.Concat(managed, closed, narrowed(b, external)), err
+	ofBridge, bridgeErr := once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
+	links, renameErr := once("names "+bridge, func() ([]fault.Caution, error) { return renamed("/", bridge) })
+	closed, closedErr := once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
+	return slices.Concat(veth, ofBridge, links, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, renameErr, closedErr)
 }
 
 // narrowed returns a caution where the interface that gave the box its MTU has a smaller MTU by now. A VPN that has come up
@@ -51,21 +62,6 @@ func narrowed(b *box.Box, external netsetup.External) []fault.Caution {
 		Text: fmt.Sprintf("%s has an MTU of %d by now, and the box one of %d: larger packets of the box are cut or sent back", external.Name, external.MTU, b.MTU),
 		Hint: fmt.Sprintf("\"boxrun restart %s\" gives the box the smaller one", b.Name),
 	}}
-}
-
-// managedDevices returns a caution for each device of the box that systemd-networkd manages.
-func managedDevices(root string, b *box.Box) ([]fault.Caution, error) {
-	bridge := b.Profile.Network.Bridge
-	veths, err := takenVeths(root, bridge)
-	if len(veths) == 0 && err == nil {
-		veths, err = managedDevice(root, b.Veth, bridge)
-	}
-	if err != nil {
-		return nil, err
-	}
-	ofBridge, err := managedBridge(root, bridge)
-	names, renameErr := renamed(root, bridge)
-	return slices.Concat(veths, ofBridge, names), cmp.Or(err, renameErr)
 }
 
 // renamed returns a caution for each file by which udev gives another name to each veth of the bridge, or to a bridge that is
