@@ -13,7 +13,6 @@ import (
 
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
-	"boxrun/launcher/fault"
 	"boxrun/launcher/network"
 	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
@@ -131,7 +130,7 @@ func (l networkLooks) obstacles(context.Context) Check {
 			continue
 		}
 		said, err := network.Obstacles(b)
-		rivals, rivalsErr := l.rivals(b)
+		rivals, rivalsErr := network.Rivals(l.firewall, b)
 		if err := cmp.Or(err, rivalsErr); err != nil {
 			return broken(err)
 		}
@@ -145,19 +144,6 @@ func (l networkLooks) obstacles(context.Context) Check {
 		return fail("boxrun leaves these to whoever made them", strings.Join(hints, "; "), "%s", strings.Join(texts, "; "))
 	}
 	return pass("none in the way of boxes")
-}
-
-// rivals looks for rules of others in the way of a box.
-func (l networkLooks) rivals(b *box.Box) ([]fault.Caution, error) {
-	if !b.Bridged() {
-		return nil, nil
-	}
-	f, err := l.firewall()
-	external, externalErr := network.External(b.Profile.Network)
-	if err := cmp.Or(err, externalErr); err != nil {
-		return nil, err
-	}
-	return passage.Cautions(f.Rivals(), b, external, netsetup.LookFirewalld)
 }
 
 // rulesOfOthers reports other programs that write firewall rules. The checks of each box say whether such rules are

@@ -12,7 +12,9 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/passage"
 	"boxrun/netsetup"
+	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
 	"boxrun/netsetup/site"
 	"boxrun/profiles"
@@ -50,6 +52,19 @@ func obstacles(
 	links, renameErr := once("names "+bridge, func() ([]fault.Caution, error) { return renamed("/", bridge) })
 	closed, closedErr := once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
 	return slices.Concat(veth, ofBridge, links, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, renameErr, closedErr)
+}
+
+// Rivals returns a caution for each rule of others that keeps packets from a box; read reads the rules of the host.
+func Rivals(read func() (firewall.State, error), b *box.Box) ([]fault.Caution, error) {
+	if !b.Bridged() {
+		return nil, nil
+	}
+	all, err := read()
+	external, externalErr := External(b.Profile.Network)
+	if err := cmp.Or(err, externalErr); err != nil {
+		return nil, err
+	}
+	return passage.Cautions(all.Rivals(), b, external, netsetup.LookFirewalld)
 }
 
 // narrowed returns a caution where the interface that gave the box its MTU has a smaller MTU by now. A VPN that has come up

@@ -12,9 +12,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
-	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
-	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
 )
 
@@ -101,15 +99,7 @@ func Run(ctx context.Context, s *box.Store, b *box.Box, q Query, show func(Event
 // noteRivals notes which rules of others keep packets from the box by what they say, as up and status do: such a rule may be for
 // an interface by which no probe comes, or have connection tracking miss a packet that nobody drops.
 func noteRivals(s *box.Store, b *box.Box) error {
-	f, err := firewall.Read()
-	if err != nil {
-		return err
-	}
-	external, err := network.External(b.Profile.Network)
-	if err != nil {
-		return err
-	}
-	cautions, err := passage.Cautions(f.Rivals(), b, external, netsetup.LookFirewalld)
+	cautions, err := network.Rivals(firewall.Read, b)
 	for _, c := range cautions {
 		s.Notef("%s: warning: %s", b.Name, c.Text)
 		s.Notef("hint: %s", c.Hint)
