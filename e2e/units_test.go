@@ -540,6 +540,9 @@ func TestPortsHealWhenNftablesFlushes(t *testing.T) {
 	if r := h.run("boxrun", "repair"); r.Code != 0 || !strings.Contains(r.Stderr, "all rules are in place") {
 		t.Errorf("repair of what is in place: %v", r)
 	}
+	if r := h.run("boxrun", "repair", "--quiet"); r.Code != 0 || r.Stderr != "" {
+		t.Errorf("quiet repair of what is in place: %v", r)
+	}
 	h.must("boxrun", "enable", "web")
 	for range 7 { // more often than systemd lets a service start by default
 		h.heals("systemctl reset-failed nftables; systemctl restart nftables")
@@ -702,8 +705,14 @@ func TestTheWatchTellsOfWhatItCannotMend(t *testing.T) {
 			if got := h.sh(log + "-c '" + c.log + "'"); got != "1\n" {
 				t.Errorf("the watch told %s times", got)
 			}
+			if said := h.run("boxrun", "repair", "--quiet").Stderr; !strings.Contains(said, c.log) {
+				t.Errorf("quiet repair says %q, want %q", said, c.log)
+			}
 			h.sh(c.undo)
 		})
+	}
+	if got := h.sh("journalctl -q -o cat -u boxrun-watch@host"); strings.Contains(got, "all rules are in place") {
+		t.Errorf("the watch logs that nothing is to do:\n%s", got)
 	}
 }
 

@@ -36,8 +36,8 @@ func (r Repaired) Told() []string {
 
 // Repair puts back what others took away from running boxes: rules, links, name servers, limits, looks. No process of a box is touched,
 // but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
-// but the other boxes are repaired. With look, Repair looks afterwards what only a person can mend.
-func (l *Launcher) Repair(ctx context.Context, look bool) (Repaired, error) {
+// but the other boxes are repaired. Repair looks afterwards what only a person can mend.
+func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	process.CollectLate()
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {
@@ -52,18 +52,21 @@ func (l *Launcher) Repair(ctx context.Context, look bool) (Repaired, error) {
 		r.note("", names, err)
 	}
 	err = errors.Join(r.errs...)
-	if look && err == nil && r.done.Boxes > 0 {
+	if err == nil && r.done.Boxes > 0 {
 		r.done.Left, err = stillDrifted(ctx, l)
 	}
 	return r.done, err
 }
+
+// StillDrifted is what a line of Left has between the name of the box and the fault.
+const StillDrifted = ": still drifted: "
 
 // stillDrifted returns a line for each thing out of place of a running box.
 func stillDrifted(ctx context.Context, l *Launcher) (lines []string, err error) {
 	boxes, err := l.List(ctx)
 	for _, b := range boxes {
 		for _, line := range b.Drift {
-			lines = append(lines, fmt.Sprintf("%s: still drifted: %s", b.Name, line))
+			lines = append(lines, b.Name+StillDrifted+line)
 		}
 	}
 	return lines, err

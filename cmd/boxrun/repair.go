@@ -15,22 +15,21 @@ For enabled boxes repair runs by itself after such a change, but for looks.`,
 		Args:    args(cobra.NoArgs),
 		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			done, err := a.launcher().Repair(cmd.Context(), !quiet)
+			done, err := a.launcher().Repair(cmd.Context())
 			told := done.Told()
 			for _, line := range told {
 				a.note(line)
 			}
 			switch {
-			case err != nil || quiet:
-				return err
+			case err != nil || quiet || len(told) > 0:
 			case done.Boxes == 0:
 				a.note("no box is up")
-			case len(told) == 0:
+			default:
 				a.note("all rules are in place")
 			}
-			return nil
+			return err
 		},
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say only what was mended")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing where nothing is to do")
 	return cmd
 }

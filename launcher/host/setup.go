@@ -43,7 +43,7 @@ func Setup(ctx context.Context, l *launcher.Launcher, ps []profiles.Profile) (Se
 		return done, err
 	}
 	if len(done.Changed) > 0 {
-		_, err = l.Repair(ctx, false) // restores rules of running boxes lost in a reload of firewalld
+		_, err = l.Repair(ctx) // restores rules of running boxes lost in a reload of firewalld
 	}
 	overruled, lookErr := site.Overruled("/", filepath.Join("etc", netsetup.SysctlFile))
 	done.Missing = append(done.Missing, overruled...)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
+	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/process"
@@ -41,8 +42,8 @@ type watcher struct {
 // later error goes to the watcher's channel failed.
 type source func(ctx context.Context, w *watcher) error
 
-// Run runs "boxrun repair" after every change of the host, until ctx ends. The messages of the repairs go to log. Run tells systemd when all sources are open. Run returns an error when a source fails: systemd starts
-// the watch anew.
+// Run runs "boxrun repair" after every change of the host, until ctx ends. The messages of the repairs go to log. Run tells
+// systemd when all sources are open. Run returns an error when a source fails: systemd starts the watch anew.
 func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -110,13 +111,13 @@ func (w *watcher) drain() {
 	}
 }
 
-// repair runs "boxrun repair", and logs what that tells of. A further change while the repair waits ends
-// the repair, and is left for the next.
+// repair runs "boxrun repair", and logs what that tells of. A further change while the repair waits ends the repair, and is
+// left for the next.
 func (w *watcher) repair(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, w.store.Exe, "repair")
+	cmd := exec.CommandContext(ctx, w.store.Exe, "repair", "--quiet")
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.Stdout, cmd.Stderr = &said, &said
 	done := make(chan struct{})
@@ -141,15 +142,14 @@ func (w *watcher) repair(ctx context.Context) {
 }
 
 // note logs what a repair said. What nobody mends is logged once, until a repair finds nothing of that: the next repair may come
-// at any moment. That nothing is to do is not logged.
+// at any moment.
 func (w *watcher) note(said string) {
 	var left []string
 	for line := range strings.Lines(said) {
-		idle := strings.HasSuffix(line, "all rules are in place\n") || strings.HasSuffix(line, "no box is up\n")
-		if strings.Contains(line, ": still drifted: ") {
+		if strings.Contains(line, launcher.StillDrifted) {
 			left = append(left, line)
 		}
-		if !idle && !slices.Contains(w.left, line) {
+		if !slices.Contains(w.left, line) {
 			_, _ = io.WriteString(w.log, line) // nobody is left to tell of an error
 		}
 	}
