@@ -68,8 +68,7 @@ func looksDrift(s *box.Store, b *box.Box) []string {
 	if b.Profile.Health.Interval == 0 {
 		return nil
 	}
-	r, _ := health.Load(s, b.Name) // an unreadable record is none, until the next look
-	stopped := r.Stopped(b, time.Now())
+	stopped := health.Known(s, b.Name).Stopped(b, time.Now())
 	if stopped == "" || s.Locked(b.Name) {
 		return nil
 	}

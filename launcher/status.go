@@ -98,7 +98,7 @@ type listed struct {
 func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []listed {
 	enabled := list.Map(units.EnabledNames(), profiles.BoxName)
 	return list.MapShared(boxes, func(b *box.Box) listed {
-		r, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
+		r := health.Known(l.Store, b.Name)
 		s := listed{statusOf(b, r), r}
 		s.Enabled = slices.Contains(enabled, b.Name)
 		if s.PID != 0 {
@@ -205,9 +205,8 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 	if err != nil {
 		return Detail{}, err
 	}
-	seen, _ := health.Load(l.Store, b.Name) // an unreadable record is none, until the next look
 	d := Detail{
-		Status: statusOf(b, seen), Failed: []string{}, Contested: []string{}, Offload: []string{},
+		Status: statusOf(b, health.Known(l.Store, b.Name)), Failed: []string{}, Contested: []string{}, Offload: []string{},
 		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),

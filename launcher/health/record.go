@@ -1,15 +1,14 @@
 package health
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/files"
 )
 
 // State is the judgement over a box after its last look.
@@ -40,13 +39,20 @@ type Record struct {
 // file returns the path of the record of a box.
 func file(s *box.Store, name string) string { return filepath.Join(s.BoxDir(name), "health.json") }
 
-// Load returns the record of a box. The record of a box never ready so far is zero.
-func Load(s *box.Store, name string) (r Record, err error) {
-	err = box.ReadJSON(file(s, name), &r)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, nil
+// Load returns the record of a box. The record of a box never ready so far is zero, and so is an unreadable record, beside
+// the error.
+func Load(s *box.Store, name string) (Record, error) {
+	var r Record
+	if err := box.ReadJSON(file(s, name), &r); err != nil {
+		return Record{}, files.IgnoreNotExist(err)
 	}
-	return r, err
+	return r, nil
+}
+
+// Known is Load for those who show what is known: an unreadable record is none, until the next look replaces it.
+func Known(s *box.Store, name string) Record {
+	r, _ := Load(s, name)
+	return r
 }
 
 // Save keeps the record. The caller holds the lock of the box, and has found the box on record.
