@@ -230,7 +230,7 @@ func (u *upRun) tellLastWords(ctx context.Context, b *box.Box) {
 // awaitInit waits until the box's first process, boxrun itself, has confined the box and is the image's init. An init that
 // has ended is no error here.
 func (u *upRun) awaitInit(ctx context.Context, b *box.Box) error {
-	err := confine.Await(ctx, b.Init.PID, u.p)
+	err := confine.Await(ctx, b.Init, u.p)
 	if !errors.Is(err, confine.ErrLoose) {
 		return files.IgnoreNotExist(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -50,38 +51,44 @@ func boundsOf(pid int) (mask uint64, err error) {
 // ErrLoose is the error for a box whose init has more capabilities than the box's profile says.
 var ErrLoose = errors.New("its init has more capabilities than [security] says")
 
-// Await returns when the init of a box, by its PID on the host, has dropped what the profile does not give the init, and
-// is the image's own. boxrun is the first process of the box and does so at once, unless a bind of the profile hides
-// boxrun: then the error is ErrLoose, after ten seconds. The error is os.ErrNotExist for an init that has ended.
-func Await(ctx context.Context, pid int, p profiles.Profile) error {
+// Await returns when the init of a box has dropped what the profile does not give the init, and is the image's own. boxrun
+// is the first process of the box and does so at once, unless a bind of the profile hides boxrun: then the error is ErrLoose,
+// after ten seconds at most. The error is os.ErrNotExist for an init that has ended.
+func Await(ctx context.Context, init process.Process, p profiles.Profile) error {
 	if !p.Security.Confined() {
 		return nil
 	}
-	allowed := maskOf(capabilities(p.Security, sharesNetwork(p)))
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, ErrLoose)
 	defer cancel()
-	for {
-		confined, err := isConfined(pid, allowed)
-		if errors.Is(err, unix.ESRCH) { // the init ended between the opening of a file and the reading
-			err = os.ErrNotExist
-		}
-		if err != nil || confined {
-			return err
-		}
-		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
-			return context.Cause(ctx)
-		}
+	if err := AwaitImage(ctx, init); err != nil {
+		return err
 	}
+	mask, err := boundsOf(init.PID)
+	switch {
+	case !init.Alive():
+		return os.ErrNotExist
+	case err == nil && mask&^maskOf(capabilities(p.Security, sharesNetwork(p))) != 0:
+		return ErrLoose
+	}
+	return err
 }
 
-// isConfined reports whether a process has no capabilities but the allowed, and is the image's init.
-func isConfined(pid int, allowed uint64) (bool, error) {
-	mask, err := boundsOf(pid)
-	if err != nil || mask&^allowed != 0 {
-		return false, err
+// AwaitImage waits until the init of a box is the image's own, and no longer boxrun as the first process of the box, or has
+// ended. The error is the cause when ctx ends.
+func AwaitImage(ctx context.Context, init process.Process) error {
+	for init.Alive() {
+		told, err := isTold(init.PID)
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) { // the init has ended meanwhile
+			return nil
+		}
+		if err != nil || !told {
+			return err
+		}
+		if err := process.Sleep(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	told, err := IsTold(pid)
-	return !told, err
+	return nil
 }
 
 // keepOnly drops all capabilities but those of mask from the calling thread and the programs of the thread. What a

@@ -65,8 +65,8 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	return []string{variable + "=" + string(text), lateCollection}
 }
 
-// IsTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
-func IsTold(pid int) (bool, error) {
+// isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
+func isTold(pid int) (bool, error) {
 	file, err := os.Open(process.ProcFile(pid, "environ"))
 	if err != nil {
 		return false, err
@@ -147,13 +147,10 @@ func (o order) steps() []step {
 	} else if !o.Bare {
 		list = append(list, step{"mounting what systemd would", mountAtOnce})
 	}
-	if !o.Bare {
-		list = append(list, step{"uncovering " + initPath, uncoverInit})
-	}
 	if o.Bare {
 		list = append(list, step{"having the halt signal wait", holdHalt})
 	} else {
-		list = append(list, step{"shortening the boot", shortenBoot}, step{"shortening the end", shortenEnd})
+		list = append(list, step{"uncovering " + initPath, uncoverInit}, step{"shortening the boot", shortenBoot}, step{"shortening the end", shortenEnd})
 	}
 	return append(list,
 		step{"sharing mounts", shareMounts},

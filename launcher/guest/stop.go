@@ -136,15 +136,7 @@ func (s stopping) halt(ctx context.Context) error {
 func (s stopping) awaitImage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.handler, deaf{"SIGRTMIN+3"})
 	defer cancel()
-	for s.init.Alive() {
-		if told, err := confine.IsTold(s.init.PID); err != nil || !told { // an error is an init that is gone
-			return nil
-		}
-		if err := process.Sleep(ctx, 2*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
+	return confine.AwaitImage(ctx, s.init)
 }
 
 // awaitHandler waits until init has a handler for the halt signal, or reads the signal otherwise, or is gone. The error
