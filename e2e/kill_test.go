@@ -46,7 +46,8 @@ func usedHost(t *testing.T) (h host, up, down time.Duration, clean testhost.Dump
 	return h, up, down, h.dump()
 }
 
-// settled are what an orphan of a killed boxrun may still do: finish its start. down has to see to it, so this waits, and looks after.
+// settled are what an orphan of a killed boxrun may still do: finish its start. down has to see to it, so this waits, and
+// looks after.
 const settled = time.Second
 
 func TestKilledUp(t *testing.T) {

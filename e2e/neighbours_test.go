@@ -70,7 +70,8 @@ func TestRulesOfOthersStayByteForByte(t *testing.T) {
 	}
 }
 
-// withoutEmptyTables drops tables of nothing but policies ACCEPT: boxrun makes tables that were not there, others' rules are not in them.
+// withoutEmptyTables drops tables of nothing but policies ACCEPT: boxrun makes tables that were not there, others' rules are
+// not in them.
 func withoutEmptyTables(save string) string {
 	var kept strings.Builder
 	for _, table := range strings.SplitAfter(save, "COMMIT\n") {

@@ -289,9 +289,9 @@ func (d *DryRun) raise(k *netsetup.Kernel, s network.Shared) ([]string, error) {
 	return s.Plan.RepairCommands(k)
 }
 
-// repairCommands returns the commands to repair a running box: its rules, for the ports that p publishes where nothing else but
-// limits differs, its name servers and hosts file, its limits,
-// and post_up if due. A box found at another address than its rules is not covered: only a real up learns the address.
+// repairCommands returns the commands to repair a running box: its rules, for the ports that p publishes where nothing else
+// but limits differs, its name servers and hosts file, its limits, and post_up if due. A box found at another address than
+// its rules is not covered: only a real up learns the address.
 func (l *Launcher) repairCommands(b *box.Box, p profiles.Profile) ([]string, error) {
 	k, err := network.OpenKernel(l.Store)
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"boxrun/netsetup/sockets"
 )
 
-// await waits until the box is ready, and stores in up which units failed at boot, and which are enabled. A box that is not ready in time
-// stays up; the error is then ErrNotReady.
+// await waits until the box is ready, and stores in up which units failed at boot, and which are enabled. A box that is not
+// ready in time stays up; the error is then ErrNotReady.
 func (l *Launcher) await(ctx context.Context, b *box.Box, timeout time.Duration, up *Up) error {
 	want := b.Profile.Ready
 	addr, err := b.ReadyAddr()

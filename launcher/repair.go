@@ -34,9 +34,9 @@ func (r Repaired) Told() []string {
 	return append(list.Map(r.Lines, func(line string) string { return "mended: " + line }), r.Left...)
 }
 
-// Repair puts back what others took away from running boxes: rules, links, name servers, limits, looks. No process of a box is touched,
-// but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an error,
-// but the other boxes are repaired. Repair looks afterwards what only a person can mend.
+// Repair puts back what others took away from running boxes: rules, links, name servers, limits, looks. No process of a box
+// is touched, but systemd-resolved, after a change of name servers. Repair goes on past errors. An unreadable record is an
+// error, but the other boxes are repaired. Repair looks afterwards what only a person can mend.
 func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	process.CollectLate()
 	k, err := network.OpenKernel(l.Store)

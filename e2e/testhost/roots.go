@@ -71,8 +71,8 @@ func besideHost(name, packages, finish string) recipe {
 	return recipe{name: name, suite: r.suite, extra: r.extra, base: &r, packages: packages, finish: finish}
 }
 
-// neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a test starts
-// them.
+// neighboursRecipe makes the host with other programs that manage a firewall or network devices. None of them runs until a
+// test starts them.
 func neighboursRecipe() recipe {
 	return besideHost("neighbours", "firewalld,docker.io,ufw,network-manager", neighboursFinish)
 }

@@ -81,8 +81,9 @@ func (i ImageID) Known() bool { return i != ImageID{} }
 // Is reports whether both identities are of the same build. A SIF keeps its identity when copied or signed.
 func (i ImageID) Is(other ImageID) bool { return i.String() == other.String() }
 
-// ImageNow returns what happened to the image since the box was started: "removed", "replaced", or "" for nothing or
-// unknown, as of an image on a file system that does not answer, or when ctx ends. A sandbox changed inside, but not in its top directory, counts as unchanged.
+// ImageNow returns what happened to the image since the box was started: "removed", "replaced", or "" for nothing or unknown,
+// as of an image on a file system that does not answer, or when ctx ends. A sandbox changed inside, but not in its top
+// directory, counts as unchanged.
 func (b *Box) ImageNow(ctx context.Context) string {
 	if !b.Image.Known() {
 		return ""

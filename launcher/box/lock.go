@@ -23,9 +23,9 @@ import (
 // process ends. While somebody else holds the lock, takeLock waits until ctx ends, and calls onWait once for each other
 // process that holds the lock, with a description of the process. A missing directory is made.
 //
-// The lock is a flock on the file NAME.lock. unlock removes the file where nobody waits. A waiter whose file was removed meanwhile finds
-// another file, or none, under the name and begins anew: so there are never two holders. Only root may read the file,
-// as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
+// The lock is a flock on the file NAME.lock. unlock removes the file where nobody waits. A waiter whose file was removed
+// meanwhile finds another file, or none, under the name and begins anew: so there are never two holders. Only root may read
+// the file, as whoever can open the file can lock it. The descriptor is closed on exec: otherwise the lock would live on in
 // Apptainer, which passes inherited descriptors on (cleanup_fd in cmd/starter/c/starter.c).
 //
 // Who waits is served in the order of coming. A file that is gone stays locked until the new one has been tried, or those

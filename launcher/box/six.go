@@ -13,8 +13,8 @@ import (
 )
 
 // Subnet6 returns the IPv6 network of a bridge: network.subnet6, or a network made from the host's machine-id as the id was
-// when the first box came to the bridge. The result is zero without IPv6, in the profile or on the host. Of the host it is a look of the last second: whoever looks at fifty
-// boxes asks a thousand times.
+// when the first box came to the bridge. The result is zero without IPv6, in the profile or on the host. Of the host it is a
+// look of the last second: whoever looks at fifty boxes asks a thousand times.
 func Subnet6(n profiles.Network) netip.Prefix {
 	if n.Mode != profiles.BridgeMode || n.Subnet6 == "" {
 		return netip.Prefix{}

@@ -41,9 +41,9 @@ func WriteJSON(path string, v any) error {
 	return fault.Wrap("writing state file "+path, err)
 }
 
-// ReadJSON reads the state file path into v. Every error names the file. The error is os.ErrNotExist for a missing
-// file, and ErrUnreadable for a file without a state. ReadJSON refuses a file cut short or of another version. A key unknown to v is refused too, because this boxrun
-// would drop the key in the next save.
+// ReadJSON reads the state file path into v. Every error names the file. The error is os.ErrNotExist for a missing file, and
+// ErrUnreadable for a file without a state. ReadJSON refuses a file cut short or of another version. A key unknown to v is
+// refused too, because this boxrun would drop the key in the next save.
 func ReadJSON(path string, v any) error {
 	text, err := small.Read(path)
 	if err != nil {

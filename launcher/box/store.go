@@ -139,9 +139,8 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 	return b.Profile.Ref(), true
 }
 
-// Find returns the state of a box. The error for a running box without a record is LostProblem. Without such a box the
-// error is ErrNotFound with a hint: the box of a profile is not
-// up, and for any other name there is a guess at the intended name.
+// Find returns the state of a box. The error for a running box without a record is LostProblem. Without such a box the error
+// is ErrNotFound with a hint: the box of a profile is not up, and for any other name there is a guess at the intended name.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -28,9 +28,10 @@ type Line struct {
 	at time.Time
 }
 
-// Show shows the logs of boxes, named as profiles are: the journal of each that runs, the journal that a dead box left,
-// or Apptainer's files for a box without a journal. Lines of several boxes are merged in order of time. Lines of Apptainer's files have no time and count as of the box's
-// start. With Follow, Show goes on until ctx ends or the last of the boxes ends, and notes the end of each box.
+// Show shows the logs of boxes, named as profiles are: the journal of each that runs, the journal that a dead box left, or
+// Apptainer's files for a box without a journal. Lines of several boxes are merged in order of time. Lines of Apptainer's
+// files have no time and count as of the box's start. With Follow, Show goes on until ctx ends or the last of the boxes ends,
+// and notes the end of each box.
 //
 // The code is journalctl's. With an error the code is 125. The errors are ErrNotFound, before anything is shown, if a
 // box is missing, and the error of show.

@@ -15,9 +15,9 @@ import (
 	"boxrun/netsetup/lan"
 )
 
-// AwaitLease waits until a box without an address of its own has got one of IPv4, or of IPv6 on a LAN where the host has none of IPv4, and leads the host there; live is told of the
-// wait. The error is ErrNotReady where the DHCP client of the box has none in time, ErrNotStarted where the box's init ends,
-// and the cause when ctx ends.
+// AwaitLease waits until a box without an address of its own has got one of IPv4, or of IPv6 on a LAN where the host has none
+// of IPv4, and leads the host there; live is told of the wait. The error is ErrNotReady where the DHCP client of the box has
+// none in time, ErrNotStarted where the box's init ends, and the cause when ctx ends.
 func AwaitLease(ctx context.Context, s *box.Store, k *netsetup.Kernel, b *box.Box, timeout time.Duration, live func(string)) error {
 	if !b.OnLAN() || b.LANAddr().IsValid() {
 		return nil

@@ -14,8 +14,8 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseImage requires a file in a format of Apptainer's, or a directory with an init inside. search is where a person finds profiles; the hint
-// names the profile accordingly.
+// RefuseImage requires a file in a format of Apptainer's, or a directory with an init inside. search is where a person finds
+// profiles; the hint names the profile accordingly.
 func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	if box.IsHello(p.Image) {
 		return nil

@@ -104,9 +104,9 @@ func (d Dirs) shut() error {
 	return fault.Wrap(d.Key, err)
 }
 
-// Make makes the missing directories, with the directories above, and closes Shut. Before making directories, Make saves their list, and
-// whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and remove a
-// shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrRefused if a
+// Make makes the missing directories, with the directories above, and closes Shut. Before making directories, Make saves
+// their list, and whether the overlay is one of them, so a failed start leaves none behind. Another start may be failing and
+// remove a shared directory while it is still empty: Make then makes and lists the directory again. Error: ErrRefused if a
 // directory can never be made.
 func (d Dirs) Make(s *box.Store, b *box.Box) error {
 	const tries = 20 // one for each start that may fail meanwhile; below a link that leads nowhere all of them are in vain

@@ -117,8 +117,8 @@ var ErrStopped = fmt.Errorf("its service was stopped: %w", fault.ErrNotStarted)
 var errQueued = fmt.Errorf("its start has waited for other units for %v", hostTimeout)
 
 // begin asks systemd to start a service, and returns when the start has begun, or had nothing to do. Before, a stop of the
-// service would take back the job, and run nothing (ErrStopped). A systemd that has executed itself anew tells nobody of a job that has
-// gone: begin takes the start for begun.
+// service would take back the job, and run nothing (ErrStopped). A systemd that has executed itself anew tells nobody of a
+// job that has gone: begin takes the start for begun.
 func (h *Host) begin(ctx context.Context, unit string) error {
 	done := make(chan string, 1)
 	if err := h.job(ctx, (*systemdbus.Conn).StartUnitContext, unit, "replace", done); err != nil {

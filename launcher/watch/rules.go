@@ -16,8 +16,9 @@ func watchRules(ctx context.Context, w *watcher) error {
 	return w.subscribe(ctx, unix.NETLINK_NETFILTER, concernsBoxes, unix.NFNLGRP_NFTABLES)
 }
 
-// concernsBoxes says whether a message of nfnetlink is of a removed table, of a chain that the kernel calls by itself, of boxrun's
-// chains, of a built-in chain of iptables, or of a rule in another family than those of iptables. Attributes are NUL-terminated names.
+// concernsBoxes says whether a message of nfnetlink is of a removed table, of a chain that the kernel calls by itself, of
+// boxrun's chains, of a built-in chain of iptables, or of a rule in another family than those of iptables. Attributes are
+// NUL-terminated names.
 func concernsBoxes(m syscall.NetlinkMessage) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < nfHeader {
 		return false

@@ -10,8 +10,8 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// DialIn connects from the network ns, by a socket opened on a thread there. The address is IP:PORT. For an address in numbers the library asks nobody and starts no
-// goroutine.
+// DialIn connects from the network ns, by a socket opened on a thread there. The address is IP:PORT. For an address in
+// numbers the library asks nobody and starts no goroutine.
 func DialIn(ctx context.Context, ns netns.NsHandle, network, address string) (net.Conn, error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
 		return nil, err

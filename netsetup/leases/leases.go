@@ -42,9 +42,9 @@ const clockMargin = 2 * time.Second
 // start with the same pid.
 //
 // A lease is a file of the host-local plugin, named after an address, in a directory of dirs or in a directory below.
-// Apptainer's owners are pids (the box's init), and boxrun's own owners begin with boxrun: (see Reservation). An owner of
-// any other form is another runtime's: such leases and results stay. A directory that does not exist counts as empty. Collect goes on past errors and returns them
-// joined.
+// Apptainer's owners are pids (the box's init), and boxrun's own owners begin with boxrun: (see Reservation). An owner of any
+// other form is another runtime's: such leases and results stay. A directory that does not exist counts as empty. Collect
+// goes on past errors and returns them joined.
 func Collect(dirs ...string) ([]string, error) {
 	return collector{results: cniResults, lockWait: time.Second}.collect(dirs)
 }

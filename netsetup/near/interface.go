@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// NoInterface returns the error for a missing interface, with the names there are, the likeliest first. Boxes' own ends come and go; nobody means them.
+// NoInterface returns the error for a missing interface, with the names there are, the likeliest first. Boxes' own ends come
+// and go; nobody means them.
 func NoInterface(name string, names []string) error {
 	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" || strings.HasPrefix(n, "veth") })
 	if len(names) == 0 {

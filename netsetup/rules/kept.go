@@ -39,9 +39,9 @@ func (k *Kept) Hold() bool {
 	return !k.doubted
 }
 
-// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". No program is started where the Memory has
-// the rules, nor where the kernel has none. Of two changes at once the number before the reading is the safe one, and a text goes to the Memory only
-// with the same number before and after.
+// Read reads the rules anew, with the save of a program: "iptables" or "ip6tables". No program is started where the Memory
+// has the rules, nor where the kernel has none. Of two changes at once the number before the reading is the safe one, and a
+// text goes to the Memory only with the same number before and after.
 func (k *Kept) Read(program string) (err error) {
 	*k = Kept{Memory: k.Memory, tool: program}
 	k.generation, err = Generation(program)

@@ -27,8 +27,8 @@ type Port struct {
 //	[2001:db8::1]:8080:80            an IPv6 address of the host, [::] for all of them
 //	127.0.0.1:8080->80/tcp           as printed by Port.String, docker ps and podman ps
 //
-// The protocol is tcp by default. Without an address it is every address of the host, with 0.0.0.0 every IPv4 address; localhost means 127.0.0.1.
-// The error states the broken rule, without s.
+// The protocol is tcp by default. Without an address it is every address of the host, with 0.0.0.0 every IPv4 address;
+// localhost means 127.0.0.1. The error states the broken rule, without s.
 func Parse(s string) (Port, error) {
 	rest, proto, err := cutProto(strings.Replace(s, "->", ":", 1))
 	if err != nil {
