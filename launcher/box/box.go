@@ -56,7 +56,7 @@ func (s *Store) Losing(names []string) string {
 	boxes = slices.DeleteFunc(boxes, func(b *Box) bool {
 		return !slices.Contains(names, b.Name) || b.Loses() == "" || IsHello(b.Profile.Image) || !b.Alive()
 	})
-	going := say.Listed(list.Map(boxes, func(b *Box) string { return b.Name }), 3)
+	going := say.Listed(Names(boxes), 3)
 	switch len(boxes) {
 	case 0:
 		return ""

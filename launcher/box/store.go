@@ -10,17 +10,12 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
 // Names returns the names of the boxes, in order.
-func Names(boxes []*Box) []string {
-	list := make([]string, len(boxes))
-	for i, b := range boxes {
-		list[i] = b.Name
-	}
-	return list
-}
+func Names(boxes []*Box) []string { return list.Map(boxes, func(b *Box) string { return b.Name }) }
 
 // Store is where the records of boxes are kept, and what all work on boxes has in common. The records are below Dir.
 // Several processes may use one Dir at once: each takes the lock of the box it works on.
