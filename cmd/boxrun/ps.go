@@ -28,9 +28,8 @@ left. With names it lists those alone.
 ENABLED is whether a box is started at boot, MEM what the whole box uses. Ports
 are tcp, and open on all addresses, where they do not say otherwise. Behind the
 image stands what ails the box, what has changed since the start, and how often
-systemd has started the box anew.
-On a terminal that is too narrow for a table long cells end in "...", and then
-columns are left out, the last one first.
+systemd has started the box anew. On a terminal that is too narrow for the table
+long cells end in "...", and then columns are left out, the last one first.
 
 Of a box with health.interval in its profile STATE is what the last look found:
 healthy or unhealthy. Nobody looks at others: they are running, or unhealthy
