@@ -41,31 +41,20 @@ wrote, as their root is a tmpfs, and those that the next boot starts again.`,
 		Args:              args(namesOrAll(&all)),
 		ValidArgsFunction: a.tab().Boxes,
 		PreRunE:           unless(&dryRun, a.asRoot),
-		RunE: func(cmd *cobra.Command, names []string) error {
-			var unread error
-			if all {
-				names, unread = a.boxNames()
-			}
+		RunE: a.orAll(&all, func(cmd *cobra.Command, names []string) error {
 			l := a.launcher()
 			names = l.StopOrder(names)
 			for _, line := range l.Bereft(names) {
 				a.note("warning: " + line)
 			}
-			var err error
 			if dryRun {
-				err = a.each(a.printDowns())(cmd, names)
-			} else {
-				a.noteLosses(names)
-				err = a.sideBySide(cmd, names, l.Dependents(names), func(ctx context.Context, a *app, name string) error {
-					return a.down(ctx, name, timeout.given)
-				})
+				return a.each(a.printDowns())(cmd, names)
 			}
-			if err != nil {
-				a.report(cmd, unread)
-				return err
-			}
-			return unread
-		},
+			a.noteLosses(names)
+			return a.sideBySide(cmd, names, l.Dependents(names), func(ctx context.Context, a *app, name string) error {
+				return a.down(ctx, name, timeout.given)
+			})
+		}),
 	}
 	stopTimeout(cmd, timeout)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")
@@ -81,6 +70,22 @@ func namesOrAll(all *bool) cobra.PositionalArgs {
 			return cobra.NoArgs(cmd, names)
 		}
 		return cobra.MinimumNArgs(1)(cmd, names)
+	}
+}
+
+// orAll returns a verb that does something to the named boxes, or with all to every box. Boxes that could not be read are an
+// error, once the others are done.
+func (a *app) orAll(all *bool, do verb) verb {
+	return func(cmd *cobra.Command, names []string) error {
+		if !*all {
+			return do(cmd, names)
+		}
+		names, unread := a.boxNames()
+		if err := do(cmd, names); err != nil {
+			a.report(cmd, unread)
+			return err
+		}
+		return unread
 	}
 }
 
@@ -169,5 +174,5 @@ func (a *app) printDowns() func(context.Context, string) error {
 func (a *app) boxNames() ([]string, error) {
 	l := a.launcher()
 	boxes, err := l.All()
-	return append(list.Map(boxes, func(b *box.Box) string { return b.Name }), l.Lost()...), err
+	return append(box.Names(boxes), l.Lost()...), err
 }

@@ -23,22 +23,13 @@ after those that it depends on.`,
 		Args:              args(namesOrAll(&all)),
 		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           a.asRootFor,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			var unread error
-			if all {
-				names, unread = a.boxNames()
-			}
+		RunE: a.orAll(&all, func(cmd *cobra.Command, names []string) error {
 			a.noteLosses(names)
 			// A box that had to be killed comes up all the same, and the exit code tells of the kill.
-			err := a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error {
+			return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error {
 				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.given})
 			})
-			if err != nil {
-				a.report(cmd, unread)
-				return err
-			}
-			return unread
-		},
+		}),
 	}
 	stopTimeout(cmd, timeout)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "every box")

@@ -30,11 +30,10 @@ the profile asks for answers. What depends_on names is brought up first.
 
 On a box that is up it checks all of that and mends what drifted; published
 ports, allow_from and limits follow an edited profile while the box runs, all
-else with --replace, which starts it anew. A box that is
-not ready in time stays up, to be looked at (exit code 5); of one that did not
-start nothing is left (4). Several profiles come up side by side, each after
-those that it depends on; all are tried, and the exit code is that of the first
-that failed.`,
+else with --replace, which starts it anew. A box that is not ready in time stays
+up, to be looked at (exit code 5); of one that did not start nothing is left
+(4). Several profiles come up side by side, each after those that it depends on;
+all are tried, and the exit code is that of the first that failed.`,
 		Example: `  boxrun up web
   boxrun up --dry-run web
   boxrun up --timing web
@@ -46,13 +45,14 @@ that failed.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Timeout = timeout.given
 			run := a.launcher().DryRun()
-			switch {
-			case dryRun:
+			if dryRun {
 				return a.each(func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })(cmd, names)
-			case build:
-				return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error { return a.upBuilt(ctx, name, o) })
 			}
-			return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error { return a.up(ctx, name, o) })
+			up := (*app).up
+			if build {
+				up = (*app).upBuilt
+			}
+			return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error { return up(a, ctx, name, o) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.NoWait, "no-wait", false, "return when the ports are published, without waiting until the box is ready")
