@@ -180,16 +180,16 @@ func (h *Host) forgetFailures(ctx context.Context, patterns ...string) error {
 }
 
 // activeState returns the state of a unit, such as "active"; "inactive" for a missing unit.
-func (h *Host) activeState(ctx context.Context, unit string) (any, error) {
+func (h *Host) activeState(ctx context.Context, unit string) (string, error) {
 	return h.unitProperty(ctx, unit, "ActiveState")
 }
 
-// unitProperty returns a property that units of every type have.
-func (h *Host) unitProperty(ctx context.Context, unit, name string) (value any, err error) {
+// unitProperty returns a property that units of every type have, of the type string.
+func (h *Host) unitProperty(ctx context.Context, unit, name string) (value string, err error) {
 	err = h.Ask(ctx, func(ctx context.Context) error {
 		p, err := h.GetUnitPropertyContext(ctx, unit, name)
 		if err == nil {
-			value = p.Value.Value()
+			value, _ = p.Value.Value().(string)
 		}
 		return err
 	})

@@ -111,7 +111,7 @@ func (h *Host) refuseMasked(ctx context.Context, units []string) error {
 		if err != nil {
 			return fault.Wrap("asking systemd for "+unit, err)
 		}
-		unmask := map[any]string{"masked": "systemctl unmask ", "masked-runtime": "systemctl unmask --runtime "}[state]
+		unmask := map[string]string{"masked": "systemctl unmask ", "masked-runtime": "systemctl unmask --runtime "}[state]
 		if unmask == "" {
 			return nil
 		}
@@ -230,7 +230,7 @@ func RefuseFailureUnit(ctx context.Context, p profiles.Profile) error {
 		return fault.Wrap("asking systemd for "+unit, err)
 	}
 	return fault.Refused(fmt.Sprintf("write the unit, then \"systemctl daemon-reload\"; or take health.on_failure out of %s", p.File),
-		"%s: health.on_failure: systemd says of %s: %v", p.File, unit, load)
+		"%s: health.on_failure: systemd says of %s: %s", p.File, unit, load)
 }
 
 // LookCommand returns the command that has systemd look at a box, as StartLooks does; none if nobody is to look.

@@ -80,7 +80,7 @@ func (h *Host) await(ctx context.Context, job stopJob) error {
 }
 
 // ended reports whether a unit with this state runs nothing.
-func ended(state any) bool { return state == "inactive" || state == "failed" }
+func ended(state string) bool { return state == "inactive" || state == "failed" }
 
 // Close ends the connection to systemd.
 func (s Stopping) Close() {

@@ -81,6 +81,9 @@ func Instance(p profiles.Profile) string { return instanceOf(p.Word()) }
 // profile itself may be gone.
 func instanceOf(word string) string { return "boxrun@" + word + ".service" }
 
+// wordOf returns the word that instanceOf was given for a service of an enabled box.
+func wordOf(unit string) string { return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service") }
+
 // unitsOf returns the services that may hold or supervise the box.
 func unitsOf(b *box.Box) []string { return []string{Transient(b.Name), Instance(b.Profile)} }
 
@@ -242,7 +245,7 @@ func EnabledAs(box string) string {
 	enabled, _ := enabledUnits() // the pattern is well-formed
 	for _, unit := range enabled {
 		if IsOf(unit, box) {
-			return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
+			return wordOf(unit)
 		}
 	}
 	return ""
@@ -263,9 +266,7 @@ func GivenUp(ctx context.Context, box string) (bool, error) {
 // EnabledNames returns the profiles started at boot, as NAME or NAME@INSTANCE.
 func EnabledNames() []string {
 	enabled, _ := enabledUnits() // the pattern is well-formed
-	return list.Map(enabled, func(unit string) string {
-		return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
-	})
+	return list.Map(enabled, wordOf)
 }
 
 // Enabled reports whether the profile is started at boot. A profile kept elsewhere by a person is not, even if a
