@@ -51,27 +51,27 @@ type side struct {
 }
 
 // run sends to out, or receives from in. Files that cannot be copied, such as sockets, get a line on notes.
-func (d side) run(in io.Reader, out, notes io.Writer) error {
-	if d.Unpack {
-		return unpack(in, d)
+func (s side) run(in io.Reader, out, notes io.Writer) error {
+	if s.Unpack {
+		return unpack(in, s)
 	}
-	if d.Follow && !contents(d.Source) {
-		led, err := filepath.EvalSymlinks(d.Source)
+	if s.Follow && !contents(s.Source) {
+		led, err := filepath.EvalSymlinks(s.Source)
 		if err != nil {
-			return packer{root: d.Source}.failed(".", err)
+			return packer{root: s.Source}.failed(".", err)
 		}
-		d.Source = led
+		s.Source = led
 	}
-	return pack(out, notes, d.Source)
+	return pack(out, notes, s.Source)
 }
 
 // inside does the part of the box, in a process whose root is the box's root.
-func (d side) inside() error {
+func (s side) inside() error {
 	unix.Umask(0)
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if err := d.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
+	if err := s.run(os.Stdin, os.Stdout, os.Stderr); err != nil { //nolint:forbidigo // they lead to boxrun outside
 		return &failure{Code: 1, Text: "in the box: " + err.Error()}
 	}
 	return nil
