@@ -11,10 +11,12 @@ import (
 var (
 	roomRow   = regexp.MustCompile("(?m)^\\| (`.*`) \\| .* \\| (.*) \\|$")
 	roomName  = regexp.MustCompile("`([a-z/]+)`")
+	partNamed = regexp.MustCompile("`(?:[A-Z]\\w+\\.)?(\\w+)` in ((?:cmd|launcher|netsetup|profiles)/[a-z0-9_/]+\\.go)")
 	pathNamed = regexp.MustCompile(`\b(?:cmd|launcher|netsetup|profiles|e2e|docs)/[a-z0-9_@./-]*[a-z0-9]\b`)
 )
 
-// Every package has its row in the map of docs/development.md, and every file the page names is there.
+// Every package has its row in the map of docs/development.md, and every file the page names is there, with the functions and
+// types that are said to be in it.
 func TestDevelopmentPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/development.md")
 	if err != nil {
@@ -44,6 +46,12 @@ func TestDevelopmentPage(t *testing.T) {
 	for _, path := range pathNamed.FindAllString(string(page), -1) {
 		if !there(path) {
 			t.Errorf("the page names %s, which is not there", path)
+		}
+	}
+	for _, part := range partNamed.FindAllStringSubmatch(string(page), -1) {
+		text, err := os.ReadFile(filepath.Join("../..", part[2]))
+		if err != nil || !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )` + part[1] + `\b`).Match(text) {
+			t.Errorf("the page says that %s is in %s: %v", part[1], part[2], err)
 		}
 	}
 }
