@@ -50,7 +50,7 @@ func TestDevelopmentPage(t *testing.T) {
 	}
 	for _, part := range partNamed.FindAllStringSubmatch(string(page), -1) {
 		text, err := os.ReadFile(filepath.Join("../..", part[2]))
-		if err != nil || !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )` + part[1] + `\b`).Match(text) {
+		if err != nil || !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )`+part[1]+`\b`).Match(text) {
 			t.Errorf("the page says that %s is in %s: %v", part[1], part[2], err)
 		}
 	}

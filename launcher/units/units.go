@@ -82,7 +82,9 @@ func Instance(p profiles.Profile) string { return instanceOf(p.Word()) }
 func instanceOf(word string) string { return "boxrun@" + word + ".service" }
 
 // wordOf returns the word that instanceOf was given for a service of an enabled box.
-func wordOf(unit string) string { return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service") }
+func wordOf(unit string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(unit, "boxrun@"), ".service")
+}
 
 // unitsOf returns the services that may hold or supervise the box.
 func unitsOf(b *box.Box) []string { return []string{Transient(b.Name), Instance(b.Profile)} }
