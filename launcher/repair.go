@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/conf"
 	"boxrun/launcher/fault"
 	"boxrun/launcher/files"
+	"boxrun/launcher/health"
 	"boxrun/launcher/lan"
 	"boxrun/launcher/limits"
 	"boxrun/launcher/list"
@@ -58,15 +59,12 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 	return r.done, err
 }
 
-// StillDrifted is what a line of Left has between the name of the box and the fault.
-const StillDrifted = ": still drifted: "
-
 // stillDrifted returns a line for each thing out of place of a running box.
 func stillDrifted(ctx context.Context, l *Launcher) (lines []string, err error) {
 	boxes, err := l.List(ctx)
 	for _, b := range boxes {
 		for _, line := range b.Drift {
-			lines = append(lines, b.Name+StillDrifted+line)
+			lines = append(lines, b.Name+health.StillDrifted+line)
 		}
 	}
 	return lines, err

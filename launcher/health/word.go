@@ -29,6 +29,9 @@ const (
 	Down     = "down"
 )
 
+// StillDrifted is what "boxrun repair" says between the name of a box and what is out of place there after the repair.
+const StillDrifted = ": still drifted: "
+
 // Word turns facts into a word. Of several words the worst counts.
 func (f Facts) Word() string {
 	switch {

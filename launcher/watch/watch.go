@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
-	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/health"
 	"boxrun/launcher/process"
 )
 
@@ -146,7 +146,7 @@ func (w *watcher) repair(ctx context.Context) {
 func (w *watcher) note(said string) {
 	var left []string
 	for line := range strings.Lines(said) {
-		if strings.Contains(line, launcher.StillDrifted) {
+		if strings.Contains(line, health.StillDrifted) {
 			left = append(left, line)
 		}
 		if !slices.Contains(w.left, line) {
