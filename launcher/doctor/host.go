@@ -270,13 +270,13 @@ func judgeSpace(dir string, free uint64, full, small bool) Check {
 	const why = "boxes keep there what they write: overlays, state, logs"
 	switch {
 	case full:
-		return fail(why, "df -i "+dir, "no inodes left below %s, as too many files are there: %s free", dir, size(free))
+		return fail(why, "df -i "+dir, "no inodes left below %s, as too many files are there: %s free", dir, say.Bytes(free))
 	case free < noSpace:
-		return fail(why, "df -h "+dir, "%s free below %s", size(free), dir)
+		return fail(why, "df -h "+dir, "%s free below %s", say.Bytes(free), dir)
 	case free < tightSpace && !small:
-		return warn(why, "df -h "+dir, "%s free below %s", size(free), dir)
+		return warn(why, "df -h "+dir, "%s free below %s", say.Bytes(free), dir)
 	}
-	return pass("%s free below %s", size(free), dir)
+	return pass("%s free below %s", say.Bytes(free), dir)
 }
 
 // freeSpace returns the free bytes of dir's file system. full says whether the file system has no inodes left.
@@ -286,17 +286,6 @@ func freeSpace(dir string) (free uint64, full bool, err error) {
 		return 0, false, fmt.Errorf("looking at %s: %w", dir, err)
 	}
 	return s.Bavail * uint64(s.Bsize), s.Files > 0 && s.Ffree == 0, nil
-}
-
-// size returns n bytes as text, in the largest unit with a number of at least 10.
-func size(n uint64) string {
-	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%d GiB", n>>30)
-	case n >= 10<<20:
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d KiB", n>>10)
 }
 
 // resolver looks for name servers that boxes can ask. A stub on 127.0.0.1 is out of reach for boxes; then the servers

@@ -74,7 +74,7 @@ func (p Places) Find(names []string) ([]Item, error) {
 // called reports whether a person means the item by name: the name of the item or of its box.
 func (i Item) called(name string) bool { return i.Name == name || i.Box == name }
 
-// item returns the item at a path; ok is false where there is nothing.
+// itemAt returns the item at a path; ok is false where there is nothing.
 func itemAt(boxName, part, path string) (Item, bool) {
 	_, err := os.Lstat(path)
 	return Item{Name: boxName + "/" + part, Box: boxName, Path: path}, err == nil

@@ -37,10 +37,10 @@ func Table(before, now Sample) [][]string {
 
 // share returns the processor time a box used since the sample, "-" where the host counts none or the box is another by
 // now.
-func (before Sample) share(s Stats, at time.Time) string {
-	for _, b := range before.Boxes {
-		if b.Name == s.Name && b.Started.Equal(s.Started) && b.CPUSeconds != nil && s.CPUSeconds != nil && at.After(before.At) {
-			return fmt.Sprintf("%.1f%%", 100*max(0, *s.CPUSeconds-*b.CPUSeconds)/at.Sub(before.At).Seconds())
+func (s Sample) share(now Stats, at time.Time) string {
+	for _, b := range s.Boxes {
+		if b.Name == now.Name && b.Started.Equal(now.Started) && b.CPUSeconds != nil && now.CPUSeconds != nil && at.After(s.At) {
+			return fmt.Sprintf("%.1f%%", 100*max(0, *now.CPUSeconds-*b.CPUSeconds)/at.Sub(s.At).Seconds())
 		}
 	}
 	return "-"
@@ -53,19 +53,11 @@ func count(n *uint64) string {
 	return fmt.Sprint(*n)
 }
 
-// size returns bytes with a unit of 1024.
 func size(n *uint64) string {
 	if n == nil {
 		return "-"
 	}
-	value, units := float64(*n), "BKMGTPE"
-	for value >= 1024 && len(units) > 1 {
-		value, units = value/1024, units[1:]
-	}
-	if value >= 10 || units[0] == 'B' {
-		return fmt.Sprintf("%.0f%c", value, units[0])
-	}
-	return fmt.Sprintf("%.1f%c", value, units[0])
+	return say.Bytes(*n)
 }
 
 // Screen returns rows as lines that fit a terminal, each ending with a clear to the end of the line. Rows that do not

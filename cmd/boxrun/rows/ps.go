@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/health"
 	"boxrun/launcher/list"
+	"boxrun/launcher/say"
 )
 
 // Ps returns a header and a row for each box. With short names the rows fit a terminal of 80 columns. What a narrow
@@ -86,7 +87,7 @@ func lasts(h launcher.Health, now time.Time) string {
 	if h.Since.IsZero() || h.Word != string(health.Healthy) && h.Word != string(health.Unhealthy) {
 		return ""
 	}
-	return "for " + span(now.Sub(h.Since))
+	return "for " + say.Span(now.Sub(h.Since))
 }
 
 func yesNo(b bool) string {
@@ -101,19 +102,5 @@ func uptime(b launcher.Status, now time.Time) string {
 	if b.PID == 0 {
 		return "-"
 	}
-	return span(now.Sub(b.Started))
-}
-
-// span returns a time in the largest unit with a count of two or more.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/day)
+	return say.Span(now.Sub(b.Started))
 }

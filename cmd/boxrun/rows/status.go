@@ -111,7 +111,7 @@ func atBoot(d launcher.Detail) string {
 	return " (the next boot starts " + d.AtBoot + ")"
 }
 
-// ImageNow says how the image or its definition changed since the start; "" for no change.
+// imageNow says how the image or its definition changed since the start; "" for no change.
 func imageNow(d launcher.Detail) string {
 	switch {
 	case d.ImageNow != "":

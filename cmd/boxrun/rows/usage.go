@@ -7,6 +7,7 @@ import (
 
 	"boxrun/launcher"
 	"boxrun/launcher/limits"
+	"boxrun/launcher/say"
 )
 
 // usageLines returns a line for memory, CPU and tasks of a running box: the use of the whole box, and its limit. A box
@@ -28,21 +29,12 @@ func usageLines(d launcher.Detail) []string {
 	return lines
 }
 
-// shownMemory returns an amount of memory with at least two digits and fewer than four, in the largest unit; "-" where
-// the host does not count memory.
+// shownMemory returns an amount of memory; "-" where the host does not count memory.
 func shownMemory(u limits.Usage) string {
 	if u.Memory == 0 {
 		return "-"
 	}
-	const units = "KMGT"
-	amount, unit := float64(u.Memory)/1024, 0
-	for amount >= 1023.5 && unit < len(units)-1 {
-		amount, unit = amount/1024, unit+1
-	}
-	if amount < 10 {
-		return fmt.Sprintf("%.1f%c", amount, units[unit])
-	}
-	return fmt.Sprintf("%.0f%c", amount, units[unit])
+	return say.Bytes(u.Memory)
 }
 
 // shownCPU returns the CPU time used by a box, as in "1m2.3s"; "-" for none.
