@@ -403,7 +403,7 @@ func TestTraceEndsWithTheBox(t *testing.T) {
 	if err := r.Wait(); err != nil || !strings.Contains(string(said), "boxrun: web: the box has ended\n") {
 		t.Errorf("got %v and %s", err, said)
 	}
-	h.fails(3, []string{`box "web" is not up`}, "boxrun", "trace", "web")
+	h.fails(3, []string{`box "web" is not up`, `hint: "boxrun up web" brings it up`}, "boxrun", "trace", "web")
 	h.profile("web", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
 	h.must("boxrun", "up", "web")
 	h.fails(1, []string{"web: has no address of its own", "hint: trace is for boxes on a bridge"}, "boxrun", "trace", "web")

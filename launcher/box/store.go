@@ -135,7 +135,8 @@ func (s *Store) StartedFrom(name string) (profiles.Ref, bool) {
 }
 
 // Find returns the state of a box. The error for a running box without a record is LostProblem. Without such a box the error
-// is ErrNotFound with a hint: the box of a profile is not up, and for any other name there is a guess at the intended name.
+// is ErrNotFound with a hint: the box of a profile is not up, and how to bring it up; for any other name there is a guess at
+// the intended name.
 func (s *Store) Find(name string) (*Box, error) {
 	b, err := s.Load(name)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -144,11 +145,13 @@ func (s *Store) Find(name string) (*Box, error) {
 	if s.IsLost(name) {
 		return nil, LostProblem(name)
 	}
-	text := fmt.Sprintf("box %q is not up", name)
+	p := &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps -a\" lists boxes and profiles"}
 	if !s.Search.Knows(name) {
-		text = s.Neither(name)
+		p.Text = s.Neither(name)
+	} else if _, err := s.Search.Find(name); err == nil { // the profile of an instance has another name
+		p.Hint = fmt.Sprintf("\"boxrun up %s\" brings it up", name)
 	}
-	return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+	return nil, p
 }
 
 // Neither says that neither a box nor a profile has the name, and guesses at the intended name.
