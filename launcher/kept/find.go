@@ -3,6 +3,7 @@ package kept
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -62,13 +63,21 @@ func (p Places) Find(names []string) ([]Item, error) {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(items, func(i Item) bool { return i.called(name) }) {
-			return nil, &fault.Problem{Kind: fault.ErrNotFound, Text: "nothing of " + name + " is kept",
-				Hint: "\"boxrun kept list\" lists what is kept; \"boxrun disable " + name + "\" ends its starts at boot; a profile is a file of yours, and \"boxrun profile list\" has its path"}
+			return nil, nothingOf(name)
 		}
 	}
 	return slices.DeleteFunc(items, func(i Item) bool {
 		return !slices.ContainsFunc(names, i.called)
 	}), nil
+}
+
+// nothingOf is the error for a name of nothing. A name without a part may be of a box that somebody means to be rid of.
+func nothingOf(name string) error {
+	hint := "\"boxrun kept list\" lists what is kept"
+	if !strings.Contains(name, "/") {
+		hint += fmt.Sprintf("; \"boxrun disable %s\" ends its starts at boot; a profile is a file of yours, and \"boxrun profile list\" has its path", name)
+	}
+	return &fault.Problem{Kind: fault.ErrNotFound, Text: "nothing of " + name + " is kept", Hint: hint}
 }
 
 // called reports whether a person means the item by name: the name of the item or of its box.
