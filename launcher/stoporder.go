@@ -14,14 +14,14 @@ import (
 // directly or indirectly. Otherwise the order stays. The profiles at the start of the boxes decide. A box without a
 // readable record depends on nothing.
 func (l *Launcher) StopOrder(args []string) []string {
-	boxes, _ := l.All() // boxes returns the readable boxes beside an error
+	boxes, _ := l.All() // All returns the readable boxes beside an error
 	return stopOrder(boxes, args)
 }
 
 // Dependents returns a function for the boxes to stop before a named box: those before it in order, as StopOrder returns
 // it, that depend on the box directly or indirectly.
 func (l *Launcher) Dependents(order []string) func(name string) []string {
-	boxes, _ := l.All() // boxes returns the readable boxes beside an error
+	boxes, _ := l.All() // All returns the readable boxes beside an error
 	return func(name string) []string {
 		name = profiles.BoxName(name)
 		var before []string
@@ -38,7 +38,7 @@ func (l *Launcher) Dependents(order []string) func(name string) []string {
 
 // Bereft returns a line for each box of args that boxes which are up, and not among args, depend on.
 func (l *Launcher) Bereft(args []string) []string {
-	boxes, _ := l.All() // boxes returns the readable boxes beside an error
+	boxes, _ := l.All() // All returns the readable boxes beside an error
 	going := list.Map(args, profiles.BoxName)
 	var lines []string
 	for _, name := range going {

@@ -140,16 +140,14 @@ func (u *upRun) bring(ctx context.Context, b *box.Box) (Up, error) {
 		return u.fresh(ctx)
 	}
 	u.o.Turn.End() // the box has an address
-	switch {
-	case u.staysUp(ctx, b, u.p, u.o):
+	if u.staysUp(ctx, b, u.p, u.o) {
 		up, err := u.again(ctx, b)
 		if err == nil || ctx.Err() != nil || Stays(err) || !b.Ends(ctx) {
 			return up, err
 		}
-		return u.instead(ctx, b) // the box was dying as we came
-	default:
-		return u.instead(ctx, b)
+		// the box was dying as we came
 	}
+	return u.instead(ctx, b)
 }
 
 // staysUp reports whether an up leaves the running box in place, and mends the box.
@@ -278,23 +276,27 @@ func (u *upRun) again(ctx context.Context, b *box.Box) (Up, error) {
 	if err != nil {
 		return Up{Box: b}, err
 	}
-	repaired, err := network.Repair(ctx, u.Store, u.k, b)
-	if err == nil {
-		err = network.SettleAgain(ctx, u.Store, b)
-	}
-	if err == nil {
-		network.LookAhead(u.Store, u.k, b)()
-		var held []string
-		held, err = limits.HoldAnew(ctx, u.Store, b, u.p)
-		entry, entryErr := mendEntry(ctx, u.Store, b)
-		repaired, err = slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
-	}
+	repaired, err := u.mend(ctx, b)
 	u.times.Done("looked for what drifted, and mended it")
 	up := Up{Box: b, Repaired: repaired, Followed: followed, Since: ChangesOf(ctx, u.Store, b, Now{Profile: u.p})}
 	if err != nil {
 		return up, err
 	}
 	return up, u.finish(ctx, b, &up)
+}
+
+// mend mends what has drifted of a running box, and returns a line for each thing, beside an error too.
+func (u *upRun) mend(ctx context.Context, b *box.Box) (repaired []string, err error) {
+	if repaired, err = network.Repair(ctx, u.Store, u.k, b); err != nil {
+		return repaired, err
+	}
+	if err := network.SettleAgain(ctx, u.Store, b); err != nil {
+		return repaired, err
+	}
+	network.LookAhead(u.Store, u.k, b)()
+	held, err := limits.HoldAnew(ctx, u.Store, b, u.p)
+	entry, entryErr := mendEntry(ctx, u.Store, b)
+	return slices.Concat(repaired, held, entry), cmp.Or(err, entryErr)
 }
 
 // follow brings published ports to a running box whose profile differs from that of its start in nothing else but limits. Where
