@@ -155,24 +155,20 @@ func repair(k *netsetup.Kernel, p netsetup.Plan) ([]string, error) {
 // Settle makes permanent what stays on the host after a success: down then leaves these changes and says so. Settle
 // also adds the new box's name to the hosts files on its bridge.
 func Settle(ctx context.Context, s *box.Store, b *box.Box) error {
-	if !b.Bridged() {
-		return nil
-	}
-	unlock, err := s.LockNetwork(ctx)
-	if err != nil {
+	return settleHost(ctx, s, b, func() error {
+		_, err := conf.TellNames(s)
 		return err
-	}
-	defer unlock()
-	if err := settleHost(s); err != nil {
-		return err
-	}
-	_, err = conf.TellNames(s)
-	return err
+	})
 }
 
 // SettleAgain is Settle for a box that was up before, whose name Repair has added: the boxrun of the start may not have
 // come to it.
 func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
+	return settleHost(ctx, s, b)
+}
+
+// settleHost makes permanent what stays of the host's plans, under the network's lock, and then does the rest.
+func settleHost(ctx context.Context, s *box.Store, b *box.Box, rest ...func() error) error {
 	if !b.Bridged() {
 		return nil
 	}
@@ -181,12 +177,10 @@ func SettleAgain(ctx context.Context, s *box.Store, b *box.Box) error {
 		return err
 	}
 	defer unlock()
-	return settleHost(s)
-}
-
-// settleHost makes permanent what stays of the host's plans. The caller holds the network's lock.
-func settleHost(s *box.Store) error {
-	return errors.Join(settle(HostFile(s)), files.IgnoreNotExist(settle(Host6File(s))))
+	if err := errors.Join(settle(HostFile(s)), files.IgnoreNotExist(settle(Host6File(s)))); err != nil {
+		return err
+	}
+	return inTurn(rest...)
 }
 
 // settle settles the plan with the undo log file.
