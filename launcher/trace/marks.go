@@ -156,9 +156,6 @@ func nest(kind int, children ...*nl.RtAttr) *nl.RtAttr {
 	return a
 }
 
-// nfHeader is the length of the header of netfilter's messages, behind the header of netlink.
-const nfHeader = 4
-
 func text(kind int, value string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(value)) }
 func be32(kind int, value uint32) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint32Attr(value)) }
 func be64(kind int, value uint64) *nl.RtAttr { return nl.NewRtAttr(kind, nl.BEUint64Attr(value)) }

@@ -94,10 +94,10 @@ func handles(family byte) (map[chainID][]uint64, error) {
 	}
 	found := map[chainID][]uint64{}
 	for _, a := range answers {
-		if len(a) < nfHeader {
+		if len(a) < nl.SizeofNfgenmsg {
 			continue
 		}
-		attributes, err := nl.ParseRouteAttrAsMap(a[nfHeader:])
+		attributes, err := nl.ParseRouteAttrAsMap(a[nl.SizeofNfgenmsg:])
 		if err != nil {
 			return nil, err
 		}

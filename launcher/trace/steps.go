@@ -76,10 +76,10 @@ func (w *stepWatch) next() ([]step, error) {
 		}
 		var found []step
 		for _, m := range messages {
-			if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE || len(m.Data) < nfHeader {
+			if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE || len(m.Data) < nl.SizeofNfgenmsg {
 				continue
 			}
-			if s, ok := w.decode(m.Data[0], m.Data[nfHeader:]); ok {
+			if s, ok := w.decode(m.Data[0], m.Data[nl.SizeofNfgenmsg:]); ok {
 				found = append(found, s)
 			}
 		}

@@ -20,14 +20,14 @@ func watchRules(ctx context.Context, w *watcher) error {
 // boxrun's chains, of a built-in chain of iptables, or of a rule in another family than those of iptables. Attributes are
 // NUL-terminated names.
 func concernsBoxes(m syscall.NetlinkMessage) bool {
-	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < nfHeader {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < nl.SizeofNfgenmsg {
 		return false
 	}
 	switch m.Header.Type & 0xff {
 	case unix.NFT_MSG_DELTABLE:
 		return true
 	case unix.NFT_MSG_NEWCHAIN:
-		attributes, err := nl.ParseRouteAttrAsMap(m.Data[nfHeader:])
+		attributes, err := nl.ParseRouteAttrAsMap(m.Data[nl.SizeofNfgenmsg:])
 		_, based := attributes[unix.NFTA_CHAIN_HOOK]
 		return err != nil || based
 	case unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE:
@@ -39,6 +39,3 @@ func concernsBoxes(m syscall.NetlinkMessage) bool {
 	}
 	return false
 }
-
-// nfHeader is the length of the header of a message of nfnetlink (struct nfgenmsg), which begins with the family.
-const nfHeader = 4
