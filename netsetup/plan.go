@@ -13,7 +13,7 @@ import (
 // Plan is what boxrun does to the host's network, as data: printed (Commands), stored (its JSON is the undo log),
 // applied, checked and undone from the same value. The order of the fields is the order of work; undo runs backwards.
 //
-// There are three lifetimes and so three plans: [Host] serves all bridges, [Bridge] all boxes of a bridge, [Ports] a
+// Each lifetime has a plan: [Host] serves all bridges, [Host6] those with IPv6, [Bridge] all boxes of a bridge, [Ports] a
 // single box.
 type Plan struct {
 	Owner   string    `json:"owner"` // marks the plan's rules: boxrun:host, boxrun:BRIDGE or boxrun:NAME

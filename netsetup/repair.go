@@ -24,8 +24,8 @@ func (p Plan) RepairCommands(k *Kernel) ([]string, error) {
 	return lines, err
 }
 
-// repairer is a step whose commands cannot be typed twice: a [rulesets], a [Device], an [Address] or [Answers], or do not
-// suffice, as of a [Plug].
+// repairer is a step whose commands cannot be typed twice, as of a [rulesets], a [Device], an [Address] or [Answers], or do
+// not suffice, as of a [Plug] or [Features].
 type repairer interface {
 	// repairCommands returns what a person would type to put in place what is missing of the step.
 	repairCommands(k *Kernel) ([]string, error)

@@ -11,7 +11,7 @@ import (
 
 // Ports is a range of host ports, to be published or published.
 type Ports struct {
-	Proto string     `json:"proto"` // tcp | udp
+	Proto string     `json:"proto"` // tcp | udp | sctp
 	IP    netip.Addr `json:"ip"`    // zero: every address of the host
 	First uint16     `json:"first"`
 	Last  uint16     `json:"last"`

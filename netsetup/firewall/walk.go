@@ -9,12 +9,12 @@ import (
 	"boxrun/netsetup/rules"
 )
 
-// Packet is the packet as rules see the packet.
+// Packet is a packet as rules see it.
 type Packet struct {
 	In, Out      string // devices; Out is "" before routing
 	From, Into   string // ports of a bridge In and of a bridge Out; "" for unknown
 	Src, Dst     netip.Addr
-	Proto        string // tcp | udp
+	Proto        string // tcp | udp | sctp
 	SPort, DPort uint16
 	Reply        bool // of an accepted connection, state ESTABLISHED; else the first packet of a connection, NEW
 	Translated   bool // the destination of its connection was translated: state DNAT
