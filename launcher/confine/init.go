@@ -150,7 +150,8 @@ func (o order) steps() []step {
 	if o.Bare {
 		list = append(list, step{"having the halt signal wait", holdHalt})
 	} else {
-		list = append(list, step{"uncovering " + initPath, uncoverInit}, step{"shortening the boot", shortenBoot}, step{"shortening the end", shortenEnd})
+		list = append(list, step{"uncovering " + initPath, uncoverInit},
+			step{"shortening the boot", shortenBoot}, step{"shortening the end", shortenEnd})
 	}
 	return append(list,
 		step{"sharing mounts", shareMounts},
