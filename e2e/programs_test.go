@@ -41,6 +41,36 @@ func TestProgramsStarted(t *testing.T) {
 	}
 	h.keepsMovesQuick()
 	h.readsOthersOnce()
+	h.asksNFTOnce()
+}
+
+// Where others have native rules of nftables, the first up asks nft for them, and no verb asks again until others change them.
+func (h host) asksNFTOnce() {
+	h.t.Helper()
+	h.profile("other", "image = \"builtin:hello\"\n[network]\nports = [\"8081:80\"]\n")
+	h.must("nft", "add table inet site; add chain inet site c { type filter hook input priority 5; }")
+	for _, c := range []struct {
+		line  string
+		asked int
+	}{
+		{"up counted", 1}, {"up other", 0}, {"up counted", 0}, {"status other", 0}, {"down other", 0}, {"repair", 0}, {"ps", 0},
+		{"after nft add rule inet site c tcp dport 7 drop", 1}, {"status counted", 0}, {"down counted", 0},
+	} {
+		if script, others := strings.CutPrefix(c.line, "after "); others {
+			h.sh(script)
+			c.line = "ps"
+		}
+		asked := 0
+		for _, program := range h.counted(append([]string{"boxrun"}, strings.Fields(c.line)...)...).programs {
+			if strings.Contains(program, `"nft"`) {
+				asked++
+			}
+		}
+		if asked != c.asked {
+			h.t.Errorf("%s: nft was asked %d times, want %d", c.line, asked, c.asked)
+		}
+	}
+	h.must("nft", "delete", "table", "inet", "site")
 }
 
 // Where a box starts or stops, boxrun keeps the kernel quick at moving processes between cgroups, and stays in its own.

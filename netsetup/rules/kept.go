@@ -82,18 +82,20 @@ func (k *Kept) save(program string) (said string, err error) {
 }
 
 // Follow follows what own lines made of the family's rules, where so many transactions have changed rules of any family:
-// the rules are kept if these transactions alone have made the number what it is. Then they go to the Memory as well, and the
-// next process starts no program to know what this process wrote.
+// the rules are kept if these transactions alone have made the number what it is. Then they go to the Memory as well, with
+// what nft said, and the next process starts no program to know what this process wrote.
 func (k *Kept) Follow(own []string, transactions int) {
 	if k.tables == nil || !k.numbered {
 		k.tables = nil
 		return
 	}
+	before := k.generation
 	now, err := Generation(k.tool)
 	if k.generation += uint32(transactions); err != nil || now != k.generation {
 		k.tables = nil
 		return
 	}
+	k.Memory.follow(before, now)
 	for _, t := range tablesOf(own) {
 		k.tables.Edit(k.tool, t[0], t[1:])
 	}

@@ -75,6 +75,14 @@ func withoutOwn(listing string) (string, error) {
 	return string(kept), err
 }
 
+// follow keeps what nft said of the rules with the number before for those with the number now, where changes of boxrun's
+// alone came between: the listing has none of boxrun's chains, and of the tables of iptables nobody reads in it.
+func (m Memory) follow(before, now uint32) {
+	if said := m.recall("nft", before); said != "" {
+		m.keep("nft", now, said)
+	}
+}
+
 // recall returns what the save of a program said of the rules with a number, "" for nothing kept. A file that somebody else
 // could have written, or that is about other rules, counts as none.
 func (m Memory) recall(program string, generation uint32) string {
