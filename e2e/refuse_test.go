@@ -256,6 +256,13 @@ func TestProfileCheckSaysWhatUpSays(t *testing.T) {
 	if r := h.run("boxrun", "down", "many"); r.Code != 0 || r.Stderr != "boxrun: many: is not up; there are many-1\n" {
 		t.Errorf("down of a profile with instances: %v", r)
 	}
+	h.must("boxrun", "down", "many-1")
+	for _, name := range []string{"many-1", "many@1"} {
+		if r := h.run("boxrun", "down", name); r.Code != 0 || r.Stderr != "boxrun: many-1: is not up\n" {
+			t.Errorf("down of an instance that is down, as %s: %v", name, r)
+		}
+		h.fails(3, []string{`box "many-1" is not up`, `hint: "boxrun up many@1" brings it up`}, "boxrun", "trace", name)
+	}
 
 	// A group of one's own is oneself, and no longer when somebody else is in it.
 	h.must("runuser", "-u", "alice", "--", "bash", "-ec", "umask 0002; mkdir ~/q; cd ~/q; echo 'image = \"builtin:hello\"' > mine.toml; boxrun profile check mine; sudo boxrun up mine; sudo boxrun down mine")

@@ -158,11 +158,11 @@ func (s Search) Hidden(file string) string {
 		path, err := absolute(filepath.Join(dir, filepath.Base(file)))
 		return err == nil && path == file
 	})
-	s.Box, s.Dirs = nil, s.Dirs[at+1:]
-	ref, err := s.Find(nameOf(file))
-	if at < 0 || err != nil {
+	if at < 0 {
 		return ""
 	}
+	s.Box, s.Dirs = nil, s.Dirs[at+1:]
+	ref, _ := s.Find(nameOf(file)) // nothing is found where there is an error
 	return ref.File
 }
 
@@ -253,7 +253,30 @@ func (s Search) DidYouMean(name string, names ...string) string {
 // Knows reports whether a profile on the search path has a box of this name, be it as an instance.
 func (s Search) Knows(box string) bool {
 	found, _ := s.List() // profiles that cannot be listed are not known
-	return slices.ContainsFunc(found, func(f Found) bool { return f.Name == box || strings.HasPrefix(box, f.Name+"-") })
+	return slices.ContainsFunc(found, func(f Found) bool {
+		return f.Name == box || strings.HasPrefix(box, f.Name+"-") || f.instance(box) != ""
+	})
+}
+
+// Instance returns the word, NAME@INSTANCE, for the box of a template on the search path; "" for another box.
+func (s Search) Instance(box string) string {
+	found, _ := s.List() // profiles that cannot be listed are not known
+	for _, f := range found {
+		if word := f.instance(box); word != "" {
+			return word
+		}
+	}
+	return ""
+}
+
+// instance returns the word for a box of the template, as a person names it; "" for other boxes and other profiles.
+func (f Found) instance(box string) string {
+	name, template := strings.CutSuffix(f.Name, "@")
+	instance, of := strings.CutPrefix(box, name+"-")
+	if !template || !of || CheckName(instance) != nil {
+		return ""
+	}
+	return f.Name + instance
 }
 
 // Called returns how a person is to name a profile that was read: the word of the profile if Find finds the same file

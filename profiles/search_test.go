@@ -299,6 +299,25 @@ func TestList(t *testing.T) {
 	}
 }
 
+// A name of a box that is not up is that of a profile, of an instance of one, or of nothing.
+func TestBoxesThatProfilesHave(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir := shelf(t, map[string]string{"web.toml": "image = '/x'", "job.toml": "image = '/x'\ndescription = 'job %i'"})
+	s := Search{Dirs: []string{dir}}
+	for _, c := range []struct {
+		box      string
+		known    bool
+		instance string
+	}{
+		{"web", true, ""}, {"web-1", true, ""}, {"job-1", true, "job@1"}, {"job-a-b", true, "job@a-b"}, {"job", false, ""},
+		{"job-", false, ""}, {"jobs-1", false, ""}, {"nosuch", false, ""},
+	} {
+		if known, instance := s.Knows(c.box), s.Instance(c.box); known != c.known || instance != c.instance {
+			t.Errorf("%s: got %v and %q, want %v and %q", c.box, known, instance, c.known, c.instance)
+		}
+	}
+}
+
 // Every built-in profile is valid and can be shown.
 func TestBuiltin(t *testing.T) {
 	files := builtinFiles()

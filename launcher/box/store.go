@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,10 +147,11 @@ func (s *Store) Find(name string) (*Box, error) {
 		return nil, LostProblem(name)
 	}
 	p := &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps -a\" lists boxes and profiles"}
+	word := cmp.Or(s.Search.Instance(name), name)
 	if !s.Search.Knows(name) {
 		p.Text = s.Neither(name)
-	} else if _, err := s.Search.Find(name); err == nil { // the profile of an instance has another name
-		p.Hint = fmt.Sprintf("\"boxrun up %s\" brings it up", name)
+	} else if _, err := s.Search.Find(word); err == nil { // for an instance of another profile there is no word
+		p.Hint = fmt.Sprintf("\"boxrun up %s\" brings it up", word)
 	}
 	return nil, p
 }
