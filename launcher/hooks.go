@@ -48,12 +48,7 @@ func dueHooks(b *box.Box, p profiles.Profile) [][]string {
 // hookStep returns a command of post_up for messages: its index in the profile, and the command on a single line, cut
 // after 60 characters.
 func hookStep(i int, argv []string) string {
-	const most = 60 // characters
-	words := strings.Join(argv, " ")
-	if r := []rune(words); len(r) > most {
-		words = string(r[:most]) + "..."
-	}
-	return fmt.Sprintf("post_up[%d] %q", i, words)
+	return fmt.Sprintf("post_up[%d] %q", i, say.Cut(strings.Join(argv, " "), 60))
 }
 
 // runHook runs a single command as exec does, with empty standard input, and shows the output line by line.
