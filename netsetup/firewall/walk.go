@@ -14,7 +14,7 @@ type Packet struct {
 	In, Out      string // devices; Out is "" before routing
 	From, Into   string // ports of a bridge In and of a bridge Out; "" for unknown
 	Src, Dst     netip.Addr
-	Proto        string // tcp | udp | sctp
+	Proto        string // tcp | udp | sctp, or arp for the host's own frames
 	SPort, DPort uint16
 	Reply        bool // of an accepted connection, state ESTABLISHED; else the first packet of a connection, NEW
 	Translated   bool // the destination of its connection was translated: state DNAT
