@@ -111,7 +111,7 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 	}
 	sweep := func(context.Context) error { return nil }
 	if b.Phase == box.Starting {
-		if err := l.orphan(ctx, b); err != nil {
+		if err := cmp.Or(l.orphan(ctx, b), apptainer.EndPlugins(ctx)); err != nil {
 			return down, err
 		}
 		sweep = units.SweepScopes

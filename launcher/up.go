@@ -174,7 +174,7 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 		return Up{}, err
 	}
 	up, err := u.bringUp(ctx, f)
-	for tries := 1; errors.Is(err, apptainer.ErrHostAway) && tries < maxTries && ctx.Err() == nil; tries++ {
+	for tries := 1; u.mayTryAgain(ctx, err, tries); tries++ {
 		u.Notef("%v; trying again", err)
 		up, err = u.bringUp(ctx, f)
 	}
@@ -189,6 +189,18 @@ func (u *upRun) fresh(ctx context.Context) (Up, error) {
 
 // maxTries limits how often one up starts a box while the host's systemd executes itself anew again and again.
 const maxTries = 5
+
+// mayTryAgain reports whether a start that has failed so often, last with err, may go well when tried again. A host that was too
+// slow gets one more try, and none where somebody waits to take the box down. Of the failed start nothing may be left.
+func (u *upRun) mayTryAgain(ctx context.Context, err error, tries int) bool {
+	away := errors.Is(err, apptainer.ErrHostAway) && tries < maxTries
+	busy := errors.Is(err, apptainer.ErrHostBusy) && tries == 1 && !u.StopWanted(u.p.Name)
+	if ctx.Err() != nil || !away && !busy {
+		return false
+	}
+	_, err = u.Load(u.p.Name)
+	return errors.Is(err, fs.ErrNotExist)
+}
 
 // bringUp starts a box and waits for the box to be ready.
 func (u *upRun) bringUp(ctx context.Context, f facts) (Up, error) {

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"boxrun/launcher/confine"
 	"boxrun/launcher/say"
@@ -78,6 +79,14 @@ func plainCause(message string) string {
 // hostAway is the cause of a start during which Apptainer found no systemd to make the cgroup of the box.
 const hostAway = "the host's systemd executed itself anew meanwhile"
 
+// Causes of a start that took too long for Apptainer. The time of the plugins begins when Apptainer connects the box, and a
+// plugin may be killed for another reason before.
+const (
+	pluginKilled = "a plugin that connects boxes was killed; Apptainer gives them 5 s together"
+	scopeLate    = "the host's systemd did not make the box's scope within the 30 s that Apptainer waits"
+	pluginTime   = 5 * time.Second
+)
+
 // causes maps messages of Apptainer 1.3 to 1.5 and its CNI plugins to boxrun's words: a regular expression, then the
 // text for it.
 func causes() [][2]string {
@@ -91,6 +100,8 @@ func causes() [][2]string {
 		{`no IP addresses available in`, `no address is left in the bridge's subnet`},
 		{`mount source (\S+) doesn't exist`, `the bind's source $1 does not exist`},
 		{`Requesting capability set`, `the kernel lacks a capability that Apptainer asks for (see "root default capabilities" in apptainer.conf)`},
+		{`plugin type="\S+" failed \(add\): .*(?:signal: killed|context deadline exceeded)`, pluginKilled},
+		{`while applying cgroups config: .*Timeout waiting for systemd to create`, scopeLate},
 		{`while applying cgroups config: .*unable to start unit.*(?:[Dd]isconnected|[Aa]ctivate|exited with status|refused|reset by peer|closed)`, hostAway},
 		{`while applying cgroups config: (.*)`, `the rules of the box's cgroup cannot be set: $1`},
 	}

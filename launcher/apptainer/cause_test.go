@@ -44,6 +44,10 @@ func TestStartCause(t *testing.T) {
 		"a host's systemd that executes itself anew": {noise + `FATAL:   container creation failed: while applying cgroups config: ` +
 			`unable to start unit "apptainer-359.scope" (properties [{Name:Slice Value:"system.slice"}]): ` +
 			"Message recipient disconnected from message bus without replying\n", hostAway},
+		"a plugin that was killed": {noise + `FATAL:   container creation failed: plugin type="bridge" failed (add): ` +
+			"netplugin failed with no error message: signal: killed\n", pluginKilled},
+		"a scope that waits": {noise + `FATAL:   container creation failed: while applying cgroups config: unable to start unit "apptainer-525.scope" ` +
+			`(properties [{Name:Slice Value:"system.slice"}]): Timeout waiting for systemd to create apptainer-525.scope` + "\n", scopeLate},
 		"a capability missing": {"\x1b[91mERROR  : Requesting capability set 0x000001ffffbdffff while permitted capability " +
 			"set is 0x000001fffeffffff\n\x1b[0m", "the kernel lacks a capability that Apptainer asks for " +
 			`(see "root default capabilities" in apptainer.conf)`},
@@ -58,6 +62,37 @@ func TestStartCause(t *testing.T) {
 		"success":                                       {"INFO:    instance started successfully\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) { testkit.WantText(t, Cause(c.log), c.want) })
+	}
+}
+
+// A start that took too long for Apptainer may be tried again, and no other: not a plugin that was killed early, nor what
+// somebody stopped.
+func TestLateStarts(t *testing.T) {
+	dir := t.TempDir()
+	plugin := `FATAL:   container creation failed: plugin type="bridge" failed (add): netplugin failed with no error message: signal: killed`
+	scope := `FATAL:   container creation failed: while applying cgroups config: unable to start unit "a": Timeout waiting for systemd to create a`
+	for name, c := range map[string]struct {
+		log    string
+		age    time.Duration
+		taken  bool
+		isBusy bool
+	}{
+		"a plugin in time":     {plugin, time.Second, false, false},
+		"a plugin":             {plugin, 6 * time.Second, false, true},
+		"a scope":              {scope, 31 * time.Second, false, true},
+		"a scope, and stopped": {scope, 31 * time.Second, true, false},
+		"another cause":        {"FATAL:   exec /sbin/init failed: permission denied", time.Minute, false, false},
+	} {
+		log := filepath.Join(dir, name)
+		if err := os.WriteFile(log, []byte(c.log+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cli := NewCommand("web", "/srv/web", log, 0, time.Minute)
+		cli.began, cli.Taken = time.Now().Add(-c.age), c.taken
+		close(cli.Done)
+		if got := errors.Is(cli.Failed(errors.New("exit status 255")), ErrHostBusy); got != c.isBusy {
+			t.Errorf("%s: ErrHostBusy is %v, want %v", name, got, c.isBusy)
+		}
 	}
 }
 

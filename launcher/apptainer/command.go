@@ -24,11 +24,13 @@ type Command struct {
 	limit   time.Duration // how long the start may take
 	log     string        // path of Apptainer's .err log
 	logFrom int64         // where this start's lines begin in the log, in bytes
+	began   time.Time
 
 	Stderr *bytes.Buffer
 	Done   chan struct{} // closed when the command has ended
 	Err    error         // valid once Done is closed
 	Away   bool          // the host's systemd executed itself anew during the run; valid once Done is closed
+	Taken  bool          // somebody had systemd stop the command; valid once Done is closed
 	Leave  func()        // ends the wait for the command; nil for a child of boxrun
 }
 
@@ -36,7 +38,7 @@ type Command struct {
 // at the byte logFrom of the .err log; limit is how long the start may take.
 func NewCommand(name, image, log string, logFrom int64, limit time.Duration) *Command {
 	return &Command{
-		Name: name, image: image, log: log, logFrom: logFrom, limit: limit,
+		Name: name, image: image, log: log, logFrom: logFrom, limit: limit, began: time.Now(),
 		Stderr: new(bytes.Buffer), Done: make(chan struct{}),
 	}
 }
@@ -132,6 +134,8 @@ func (c *Command) Failed(err error) error {
 	kind := fault.ErrNotStarted
 	if cause == hostAway || c.wasAway() {
 		kind, hint = ErrHostAway, fmt.Sprintf("again \"boxrun up %s\"", c.Name)
+	} else if c.wasLate(cause) {
+		kind, hint = ErrHostBusy, fmt.Sprintf("the host may be busy: \"uptime\" tells; then again \"boxrun up %s\"", c.Name)
 	}
 	return &fault.Problem{Kind: kind, Text: c.Name + ": the box did not start: " + cause, Hint: hint}
 }
@@ -146,8 +150,21 @@ func (c *Command) wasAway() bool {
 	}
 }
 
-// ErrHostAway is the ErrNotStarted of a start that may go well when tried again.
-var ErrHostAway = fmt.Errorf("%w: the host's systemd was away", fault.ErrNotStarted)
+// wasLate reports whether the command has failed for a cause that a busy host alone explains, and nobody stopped the command.
+func (c *Command) wasLate(cause string) bool {
+	select {
+	case <-c.Done:
+		return !c.Taken && (cause == scopeLate || cause == pluginKilled && time.Since(c.began) >= pluginTime)
+	default:
+		return false
+	}
+}
+
+// Kinds of ErrNotStarted for a start that may go well when tried again.
+var (
+	ErrHostAway = fmt.Errorf("%w: the host's systemd was away", fault.ErrNotStarted)
+	ErrHostBusy = fmt.Errorf("%w: the host was too slow", fault.ErrNotStarted)
+)
 
 // unexplained returns cause and hint of a failed start that err alone tells of. A systemd that does not take the host's
 // cgroups ends without a word.

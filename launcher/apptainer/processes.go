@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"boxrun/launcher/process"
+	"boxrun/netsetup/leases"
 )
 
 // OrphanTimeout limits the time for the rest of a start without a boxrun. CNI gives up after 5 s.
@@ -119,6 +120,42 @@ func (i Processes) end(ctx context.Context) error {
 		errs = append(errs, p.Wait(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// EndPlugins kills the CNI plugins that run for an instance that is gone, in the cgroup of this boxrun, and waits for their end.
+// Apptainer kills a plugin that takes too long, and leaves the plugin's helper: one that waits for the lock of the leases would
+// then take a lease for the dead. Where Apptainer has a service of its own, systemd ends them with the service.
+func EndPlugins(ctx context.Context) error {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return fmt.Errorf("looking for plugins that a failed start left: %w", err)
+	}
+	var plugins Processes
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is well-formed
+	for _, environ := range environs {
+		dir := filepath.Dir(environ)
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		p, err := process.Open(pid)
+		if err != nil || !deserted(environ) {
+			continue
+		}
+		if cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil && bytes.Equal(cgroup, own) {
+			plugins.Masters = append(plugins.Masters, p)
+		}
+	}
+	return plugins.end(ctx)
+}
+
+// deserted reports whether an environment is that of a CNI plugin whose container, which Apptainer names by its pid, is gone.
+func deserted(environ string) bool {
+	text, _ := os.ReadFile(environ) // of a process that is gone there is none
+	for _, variable := range strings.Split(string(text), "\x00") {
+		if pid, ok := strings.CutPrefix(variable, "CNI_CONTAINERID="); ok {
+			number, err := strconv.Atoi(pid)
+			return err == nil && !leases.Alive(number)
+		}
+	}
+	return false
 }
 
 // AwaitOrEnd waits until no start of the instance by boxrun (with -c conf) is under way. A start is over when the

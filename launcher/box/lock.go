@@ -71,7 +71,12 @@ func giveBack(f *os.File) {
 
 // awaited reports whether somebody other than the holder of f waits for the lock of f.
 func awaited(f *os.File) bool {
-	found := place(unix.F_WRLCK)
+	return told(f, waits)
+}
+
+// told reports whether another open file than f has the lock of a place.
+func told(f *os.File, at int64) bool {
+	found := place(unix.F_WRLCK, at)
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &found)
 	return err == nil && found.Type != unix.F_UNLCK
 }
@@ -80,14 +85,42 @@ func awaited(f *os.File) bool {
 // who wait (proc_locks(5)) would do without, but has all processors take note for each who reads the list: that takes ten
 // milliseconds.
 func announce(f *os.File) error {
-	mine := place(unix.F_RDLCK)
+	mine := place(unix.F_RDLCK, waits)
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &mine)
 }
 
-// place is where all who wait have a shared lock: at a byte that nobody reads or writes. Such locks and that of flock(2) know
-// nothing of each other.
-func place(kind int16) unix.Flock_t {
-	return unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: 1 << 30, Len: 1}
+// Places where all who wait have a shared lock, and those who wait to take the box down: bytes that nobody reads or writes.
+// Such locks and that of flock(2) know nothing of each other.
+const (
+	waits int64 = 1<<30 + iota
+	waitsToStop
+)
+
+// place is the lock of a place.
+func place(kind int16, at int64) unix.Flock_t {
+	return unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: 1}
+}
+
+// wantStop tells the holder of the lock at path that somebody waits to take the box down, until end is called. Without a file
+// nobody holds the lock.
+func wantStop(path string) (end func()) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return func() {}
+	}
+	mine := place(unix.F_RDLCK, waitsToStop)
+	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &mine) // a holder that is not told only works longer
+	return func() { f.Close() }
+}
+
+// stopWanted reports whether somebody waits to take the box down whose lock is at path.
+func stopWanted(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return told(f, waitsToStop)
 }
 
 // held reports whether somebody holds the lock of the file at path, by the kernel's list of locks (proc_locks(5)), which

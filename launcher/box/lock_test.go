@@ -69,6 +69,53 @@ func TestLockGivenUpLeavesNothing(t *testing.T) {
 	}
 }
 
+// The holder of a box's lock sees who waits to take the box down, and nobody else who waits or has waited.
+func TestAStopIsWanted(t *testing.T) {
+	for _, next := range []struct {
+		lock   func(*Store, context.Context, string) (func(), error)
+		wanted bool
+	}{{(*Store).LockBox, false}, {(*Store).LockToStop, true}} {
+		s := &Store{Dir: t.TempDir(), Note: func(string) {}}
+		unlock, err := s.LockBox(t.Context(), "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn := make(chan func())
+		go func() {
+			unlock, err := next.lock(s, t.Context(), "web")
+			if err != nil {
+				t.Error(err)
+			}
+			turn <- unlock
+		}()
+		for began := time.Now(); !isAwaited(t, s); time.Sleep(time.Millisecond) {
+			if time.Since(began) > 5*time.Second {
+				t.Fatal("nobody waits for the lock")
+			}
+		}
+		if got := s.StopWanted("web"); got != next.wanted {
+			t.Errorf("a stop is wanted: %v, want %v", got, next.wanted)
+		}
+		unlock()
+		unlock = <-turn
+		if s.StopWanted("web") {
+			t.Error("a stop is wanted after the wait")
+		}
+		unlock()
+	}
+}
+
+// isAwaited reports whether somebody waits for the lock of the box web.
+func isAwaited(t *testing.T, s *Store) bool {
+	t.Helper()
+	f, err := os.Open(s.lockPath("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return awaited(f)
+}
+
 // Who has waited longest is the next, however many come later, and though someone in between has given up.
 func TestLockIsForTheFirstWhoWaits(t *testing.T) {
 	for range 5 {

@@ -51,6 +51,18 @@ func (s *Store) LockBox(ctx context.Context, name string) (func(), error) {
 	return s.Lock(ctx, "box-"+name, fmt.Sprintf("box %q", name))
 }
 
+// LockToStop is LockBox for whoever takes the box down. Meanwhile StopWanted tells so.
+func (s *Store) LockToStop(ctx context.Context, name string) (func(), error) {
+	defer wantStop(s.lockPath(name))()
+	return s.LockBox(ctx, name)
+}
+
+// StopWanted reports whether somebody waits in LockToStop for the lock of a box.
+func (s *Store) StopWanted(name string) bool { return stopWanted(s.lockPath(name)) }
+
+// lockPath is the path of the lock of a box.
+func (s *Store) lockPath(name string) string { return s.Path("locks", "box-"+name+".lock") }
+
 // ErrBusy is the error for a box another boxrun works on.
 var ErrBusy = errors.New("another boxrun works on it")
 
@@ -62,7 +74,7 @@ func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
 }
 
 // Locked reports whether a boxrun holds the lock of a box, as everybody may ask. The lock is not touched.
-func (s *Store) Locked(name string) bool { return held(s.Path("locks", "box-"+name+".lock")) }
+func (s *Store) Locked(name string) bool { return held(s.lockPath(name)) }
 
 // Lock takes the lock named file. what describes the locked thing in the note about waiting. The returned function
 // gives the lock back and removes the directory of locks if empty.

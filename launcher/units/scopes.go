@@ -13,8 +13,9 @@ import (
 	"boxrun/launcher/process"
 )
 
-// SweepScopes stops the scopes of Apptainer without a process. A start that is killed may have asked systemd for the scope of
-// its box just before: systemd then makes a scope for a process that is dead, and no end of a process ends the scope.
+// SweepScopes stops the scopes of Apptainer without a process, and has systemd forget those that failed. A start that is killed
+// may have asked systemd for the scope of its box just before: systemd then makes a scope for a process that is dead, and no
+// end of a process ends the scope. The job for the scope may also wait still, and would fail when its turn comes.
 func SweepScopes(ctx context.Context) error {
 	if !Booted() {
 		return nil
@@ -25,12 +26,12 @@ func SweepScopes(ctx context.Context) error {
 	}
 	defer host.Close()
 	return host.Ask(ctx, func(ctx context.Context) error {
-		scopes, err := host.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{"apptainer-*.scope"})
+		scopes, err := host.ListUnitsByPatternsContext(ctx, nil, []string{"apptainer-*.scope"})
 		errs := []error{err}
 		for _, scope := range scopes {
 			if host.isDeserted(ctx, scope) {
 				_, err := host.StopUnitContext(ctx, scope.Name, "replace", nil)
-				errs = append(errs, ignoreNoUnit(err))
+				errs = append(errs, ignoreNoUnit(err), ignoreNoUnit(host.ResetFailedUnitContext(ctx, scope.Name)))
 			}
 		}
 		return fault.Wrap("stopping scopes that a killed start left", errors.Join(errs...))
@@ -53,5 +54,5 @@ func (h *Host) isDeserted(ctx context.Context, scope systemdbus.UnitStatus) bool
 		return false
 	}
 	cgroup, _ := p.Value.Value().(string)
-	return cgroup != "" && !process.Populated(filepath.Join(process.CgroupMount(), cgroup))
+	return cgroup == "" || !process.Populated(filepath.Join(process.CgroupMount(), cgroup))
 }

@@ -240,7 +240,7 @@ func (h *Host) follow(ctx, left context.Context, c *apptainer.Command, stderr *o
 	if err == nil && result != "done" {
 		err = fmt.Errorf("%s: %s", Transient(c.Name), result)
 	}
-	c.Err, c.Away = err, h.Conn.Conn != asked || !h.Connected()
+	c.Err, c.Away, c.Taken = err, h.Conn.Conn != asked || !h.Connected(), result == "canceled"
 	_, _ = io.Copy(c.Stderr, io.NewSectionReader(stderr, 0, 1<<20)) // a part is better than nothing
 }
 

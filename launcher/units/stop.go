@@ -172,7 +172,7 @@ var ErrTakenDown = errors.New("another boxrun takes the box down")
 // boxrun may be waiting for this service. The error is ErrTakenDown in this case.
 func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
 	if !IsOf(s.Caller.Unit, name) {
-		return s.LockBox(ctx, name)
+		return s.LockToStop(ctx, name)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -184,7 +184,7 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 		}
 		cancel(ErrTakenDown)
 	}()
-	return s.LockBox(ctx, name)
+	return s.LockToStop(ctx, name)
 }
 
 func masterAlive(s *box.Store, name string) bool {
