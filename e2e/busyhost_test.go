@@ -79,3 +79,12 @@ func TestAHostThatStaysSlow(t *testing.T) {
 		})
 	}
 }
+
+// A watch that is stopped while the bus keeps it waiting has not failed: its unit is gone with the last box that was enabled.
+func TestAWatchIsStoppedAsItStarts(t *testing.T) {
+	h := newHost(t)
+	h.sh(`kill -STOP $(pidof dbus-daemon); boxrun enable web
+until [ "$(systemctl is-active boxrun-watch@host)" = activating ] && ls -l /proc/$(systemctl show -P MainPID boxrun-watch@host)/fd | grep -q socket: ; do sleep 0.02; done
+boxrun disable web; kill -CONT $(pidof dbus-daemon)`)
+	h.gives("", "systemctl", "--failed", "--no-legend", "--plain")
+}

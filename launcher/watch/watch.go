@@ -49,7 +49,9 @@ func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	defer cancel()
 	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1), lans: lans{}}
 	for _, open := range []source{watchRoutes, watchRules, watchIPsec, watchResolvers, watchFirewalld} {
-		if err := open(ctx, w); err != nil {
+		if err := open(ctx, w); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
