@@ -137,14 +137,18 @@ func TestHostSetupRefusals(t *testing.T) {
 	h.same(before, stays()...)
 }
 
+// lose takes a directory of boxrun's away at once. The watch of an enabled box has just started, and runs "boxrun repair", which
+// locks and writes below: that would keep rm -r from removing the directory.
+func lose(dir string) string { return "mv " + dir + " /run/lost; rm -r /run/lost" }
+
 // losses are what may have happened to boxrun's records when a host is reset.
 func losses() []struct{ name, script string } {
 	return []struct{ name, script string }{
 		{"nothing lost", "true"},
-		{"all records lost", "rm -r /run/boxrun"},
+		{"all records lost", lose("/run/boxrun")},
 		{"the host's lost", "rm /run/boxrun/host.json"},
 		{"the bridge's lost", "rm /run/boxrun/bridges/sbr0.json"},
-		{"the boxes' lost", "rm -r /run/boxrun/boxes"},
+		{"the boxes' lost", lose("/run/boxrun/boxes")},
 		{"a box's cut short", "truncate -s 40 /run/boxrun/boxes/web.json"},
 		{"the host's cut short", "truncate -s 40 /run/boxrun/host.json"},
 		{"the backend of iptables switched", "update-alternatives --set iptables /usr/sbin/iptables-legacy"},
@@ -190,7 +194,7 @@ func TestHostResetAsTyped(t *testing.T) {
 	before := h.dump()
 	for name, loss := range map[string]string{
 		"records there": "iptables -t nat -N BOXRUN-DN-gone; ip link add gone type bridge; ip link set gone alias boxrun:gone",
-		"records lost":  "rm -r /run/boxrun",
+		"records lost":  lose("/run/boxrun"),
 	} {
 		h.must("boxrun", "host", "setup")
 		h.must("boxrun", "up", "web")
