@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -27,12 +28,9 @@ func (c Change) String() string {
 func Changes(old, now Profile) ([]Change, error) {
 	changes := named("systemd.environment", old.Systemd.Environment, now.Systemd.Environment, false)
 	changes = append(changes, named("secrets", old.Secrets, now.Secrets, true)...)
-	had, err := old.values()
-	if err != nil {
-		return nil, err
-	}
-	has, err := now.values()
-	if err != nil {
+	had, oldErr := old.values()
+	has, nowErr := now.values()
+	if err := cmp.Or(oldErr, nowErr); err != nil {
 		return nil, err
 	}
 	for key, value := range has {

@@ -253,20 +253,18 @@ func (s Search) DidYouMean(name string, names ...string) string {
 // Knows reports whether a profile on the search path has a box of this name, be it as an instance.
 func (s Search) Knows(box string) bool {
 	found, _ := s.List() // profiles that cannot be listed are not known
-	return slices.ContainsFunc(found, func(f Found) bool {
-		return f.Name == box || strings.HasPrefix(box, f.Name+"-") || f.instance(box) != ""
-	})
+	of := func(f Found) bool { return f.Name == box || strings.HasPrefix(box, f.Name+"-") }
+	return slices.ContainsFunc(found, of) || s.Instance(box) != ""
 }
 
 // Instance returns the word, NAME@INSTANCE, for the box of a template on the search path; "" for another box.
 func (s Search) Instance(box string) string {
 	found, _ := s.List() // profiles that cannot be listed are not known
-	for _, f := range found {
-		if word := f.instance(box); word != "" {
-			return word
-		}
+	at := slices.IndexFunc(found, func(f Found) bool { return f.instance(box) != "" })
+	if at < 0 {
+		return ""
 	}
-	return ""
+	return found[at].instance(box)
 }
 
 // instance returns the word for a box of the template, as a person names it; "" for other boxes and other profiles.
@@ -321,13 +319,12 @@ func (r Ref) Read() (Profile, error) {
 func Hidden(file string) string {
 	name := builtinPrefix + nameOf(file)
 	info, err := os.Stat(file)
-	if err != nil || info.Size() > 0 {
-		return ""
+	if err == nil && info.Size() == 0 {
+		if _, err = builtinText(name); err == nil {
+			return name
+		}
 	}
-	if _, err := builtinText(name); err != nil {
-		return ""
-	}
-	return name
+	return ""
 }
 
 // readText returns the text of a file or built-in profile.
