@@ -46,8 +46,8 @@ func (a *Answers) ruleset(ways []routing.Way) *ruleset {
 	}
 	restore := fmt.Sprintf("CONNMARK --restore-mark --nfmask %#x --ctmask %#[1]x", a.Mask)
 	return &ruleset{family: a.family(), owner: owner, chains: []Chain{chain}, rules: []Rule{
-		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "-o "+a.Bridge, chain.Name)},
-		{Table: "mangle", Chain: "PREROUTING", Spec: marked(owner,
+		{Table: "mangle", Chain: "FORWARD", First: true, Spec: marked(owner, "-o "+a.Bridge, chain.Name)},
+		{Table: "mangle", Chain: "PREROUTING", First: true, Spec: marked(owner,
 			fmt.Sprintf("-i %s -m connmark ! --mark 0x0/%#x", a.Bridge, a.Mask), restore)},
 	}}
 }

@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -145,6 +146,44 @@ func testAnswers(t *testing.T, l *lab) {
 		l.apply()
 		sameHost(t, c.name+", gone and repaired:", l.routing(), plain)
 	}
+}
+
+// acceptedBefore are rules of others that accept packets before boxrun's rules are asked, with the answer of a probe then.
+var acceptedBefore = []struct {
+	rule  string
+	probe labProbe
+	want  string
+}{
+	{"-t mangle -%s PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", secondUplink, noAnswer}, // as Calico's
+	{"-t mangle -%s FORWARD -i ext1 -j ACCEPT", secondUplink, noAnswer},
+	{"-t mangle -%s FORWARD -i ext0 -j ACCEPT", published, "192.0.2.2 to port 80, mss 1400"},
+	{"-t raw -%s PREROUTING -i sbr0 -j ACCEPT", guarded, "10.22.0.8 to port 9999"},
+}
+
+func TestAcceptedBeforeNFT(t *testing.T)    { onPackets(t, "nft", testAcceptedBefore) }
+func TestAcceptedBeforeLegacy(t *testing.T) { onPackets(t, "legacy", testAcceptedBefore) }
+
+// testAcceptedBefore has others accept packets before boxrun's rules are asked, and wants that told and mended. Rules of boxrun
+// among themselves are in no order.
+func testAcceptedBefore(t *testing.T, l *lab) {
+	nstest.Shell(t, uplinksScript+"; "+routingCases[0].set)
+	l.apply()
+	for _, c := range acceptedBefore {
+		nstest.Shell(t, "iptables "+fmt.Sprintf(c.rule, "I"))
+		l.expect(c.probe, c.want, "with "+c.rule)
+		if drift := l.drift(); !strings.Contains(drift, " has other rules before: ") {
+			t.Errorf("with %s drift tells %q", c.rule, drift)
+		}
+		l.apply()
+		if drift := l.drift(); drift != "" {
+			t.Errorf("with %s, after the repair: %s", c.rule, drift)
+		}
+		l.expect(secondUplink, "203.0.113.2 to port 80", "after the repair")
+		l.expect(published, "192.0.2.2 to port 80", "after the repair")
+		l.expect(guarded, noAnswer, "after the repair")
+		nstest.Shell(t, "iptables "+fmt.Sprintf(c.rule, "D"))
+	}
+	nstest.Shell(t, routingCases[0].unset)
 }
 
 // needsNothing has somebody add a rule that leads no packet of a box astray: boxrun adds nothing for such a rule.

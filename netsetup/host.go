@@ -24,6 +24,7 @@ import (
 //	mangle  FORWARD, PREROUTING                                         marks: see [Answers]
 //	mangle  INPUT       INVALID -> BOXRUN-STRAY -> BOXRUN-IN-box        DROP what is for a published port
 //
+// All jumps but the jump of POSTROUTING come before the rules of others, some of which accept packets: Calico's all of connections.
 // The chains under BOXRUN-FWD keep the three kinds of rules in order, whichever bridge or box came, or was repaired,
 // last.
 const (
@@ -92,11 +93,10 @@ const invalid = "-m conntrack --ctstate INVALID"
 
 // hostRules are the jumps from the built-in chains.
 func hostRules(f family) []Rule {
-	const owner = hostOwner
-	const local = "-m addrtype --dst-type LOCAL"
+	const owner, local = hostOwner, "-m addrtype --dst-type LOCAL"
 	list := []Rule{
-		{Table: "mangle", Chain: "FORWARD", Spec: marked(owner, "", chainMSS)},
-		{Table: "mangle", Chain: "INPUT", Spec: marked(owner, invalid, chainStray)},
+		{Table: "mangle", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainMSS)},
+		{Table: "mangle", Chain: "INPUT", First: true, Spec: marked(owner, invalid, chainStray)},
 		{Table: "filter", Chain: "FORWARD", First: true, Spec: marked(owner, "", chainFwd)},
 		{Table: "nat", Chain: "POSTROUTING", Spec: marked(owner, "", chainSNAT)},
 		{Table: "nat", Chain: "OUTPUT", First: true, Spec: marked(owner, f.leaving()+local, chainDNAT)},
@@ -105,7 +105,7 @@ func hostRules(f family) []Rule {
 	if f == v6 {
 		return list
 	}
-	return append([]Rule{{Table: "raw", Chain: "PREROUTING", Spec: marked(owner, "", chainGuard)}}, list...)
+	return append([]Rule{{Table: "raw", Chain: "PREROUTING", First: true, Spec: marked(owner, "", chainGuard)}}, list...)
 }
 
 // hostModules are modules that the kernel loads late or, in a container, not at all. br_netfilter is left out: nothing

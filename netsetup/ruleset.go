@@ -312,8 +312,8 @@ func (r Rule) repair(list []rules.Rule, text string, e *edits) {
 		e.note("chain %s/%s lacks the rule: %s", r.Table, r.Chain, r.Spec)
 	case copies > 1:
 		e.note("chain %s/%s has %d times the rule: %s", r.Table, r.Chain, copies, r.Spec)
-	case r.First && list[0].Text != text:
-		e.note("chain %s/%s"+overtaken+"%s", r.Table, r.Chain, r.Spec)
+	case r.First && rules.Behind(list, text):
+		e.note("chain %s/%s"+behind+"%s", r.Table, r.Chain, r.Spec)
 	default:
 		return
 	}
@@ -323,10 +323,10 @@ func (r Rule) repair(list []rules.Rule, text string, e *edits) {
 	e.add(r.Table, "%s %s %s", r.verb(), r.Chain, r.Spec)
 }
 
-const overtaken = " has other rules before: "
+const behind = " has other rules before: "
 
 // Overtaken reports of a line of [Plan.Drift] whether the rule is in place, but behind rules of others.
-func Overtaken(drift string) bool { return strings.Contains(drift, overtaken) }
+func Overtaken(drift string) bool { return strings.Contains(drift, behind) }
 
 // place is a chain with rules of a plan.
 type place struct{ table, chain string }

@@ -197,3 +197,10 @@ func quote(word string) string {
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
+
+// Behind reports whether a rule of others comes before boxrun's rule with the text in a list. Rules of boxrun are in any order.
+func Behind(list []Rule, text string) bool {
+	other := slices.IndexFunc(list, func(r Rule) bool { return !r.Ours() })
+	own := slices.IndexFunc(list, func(r Rule) bool { return r.Text == text })
+	return other >= 0 && other < own
+}
