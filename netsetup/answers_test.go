@@ -46,6 +46,7 @@ var (
 	secondUplink = labProbe{"far", "tcp", "203.0.113.2", "198.51.100.1:8080"}
 	besideFirst  = labProbe{"client", "tcp", "192.0.2.2", "192.0.2.1:8080"}
 	besideSecond = labProbe{"isp1", "tcp", "", "198.51.100.1:8080"}
+	hostDirect   = labProbe{"", "tcp", "", "10.22.0.8:80"}
 )
 
 // routingCases are each set up, asked, repaired, asked again, and taken away.
@@ -55,6 +56,13 @@ var routingCases = []routingCase{
 		"ip route add default via 198.51.100.254 dev ext1 table 100; ip rule add from 198.51.100.1 lookup 100",
 		"ip rule del from 198.51.100.1 lookup 100; ip route flush table 100", []labProbe{secondUplink},
 		"the routing rule is missing: pref 32764 iif sbr0 fwmark 0x1000000/0x7f000000 lookup 100 protocol kernel",
+	},
+	{
+		"the same where the rule for the host's own addresses comes later, as Cilium has it",
+		"ip route add default via 198.51.100.254 dev ext1 table 100; ip rule add from 198.51.100.1 lookup 100; ip route add local default dev lo table 2004; " +
+			"ip rule add pref 9 fwmark 0x200/0xf00 lookup 2004; ip rule add pref 100 lookup local; ip rule del pref 0",
+		"ip rule add pref 0 lookup local; ip rule del pref 100; ip rule del pref 9; ip route flush table 2004; ip rule del from 198.51.100.1 lookup 100; ip route flush table 100",
+		[]labProbe{secondUplink}, "the routing rule is missing: pref 6 to 10.22.0.0/16 lookup local protocol kernel",
 	},
 	{
 		"a rule for packets that come in there, whose table lacks the bridge",
@@ -208,6 +216,7 @@ func (l *lab) expectAnswers(c routingCase) {
 	l.expect(besideSecond, "198.51.100.254 to port 80", c.name)
 	l.expect(hostOwn, "192.0.2.1 to port 80", c.name)
 	l.expect(hostAll, "10.22.0.1 to port 80", c.name)
+	l.expect(hostDirect, "10.22.0.1 to port 80", c.name)
 	l.expect(otherBox, "10.22.0.1 to port 80", c.name)
 	if strings.Contains(c.set, "ext1") {
 		l.expect(secondUplink, "203.0.113.2 to port 80", c.name)

@@ -152,11 +152,15 @@ func (f Facts) copied(w Way, hop entry) []Route {
 }
 
 // wanted returns the rules for a bridge: the rule that leads packets to the boxes, where other rules would lead such
-// packets astray, and a rule for each mark.
+// packets astray, and a rule for each mark. Where the rule for the host's own addresses comes after those, as on hosts with
+// Cilium or a VRF, the bridge's own address needs a rule before them.
 func (f Facts) wanted(ways []Way, bridge string, subnet netip.Prefix, mask uint32) []Rule {
 	var wanted []Rule
 	first, second := f.places()
 	if f.diverted(bridge, subnet) {
+		if !f.ownFirst(first) {
+			wanted = append(wanted, Rule{Six: subnet.Addr().Is6(), Priority: max(first-1, 0), To: subnet, Table: unix.RT_TABLE_LOCAL})
+		}
 		wanted = append(wanted, Rule{Six: subnet.Addr().Is6(), Priority: first, To: subnet, Table: unix.RT_TABLE_MAIN})
 	}
 	for _, w := range ways {
@@ -166,6 +170,13 @@ func (f Facts) wanted(ways []Way, bridge string, subnet netip.Prefix, mask uint3
 		}
 	}
 	return wanted
+}
+
+// ownFirst reports whether the rule for the host's own addresses comes before a priority.
+func (f Facts) ownFirst(priority int) bool {
+	return slices.ContainsFunc(f.rules, func(r netlink.Rule) bool {
+		return r.Table == unix.RT_TABLE_LOCAL && kernels(r) && r.Priority < priority
+	})
 }
 
 // places returns the priorities of boxrun's two kinds of rules, which come right before the first rule of others but
@@ -181,8 +192,11 @@ func (f Facts) places() (first, second int) {
 	}
 	first = lowest
 	for _, r := range f.ownRules {
-		if r.From != "" {
+		switch {
+		case r.From != "":
 			r.Priority--
+		case r.Table == unix.RT_TABLE_LOCAL:
+			r.Priority++
 		}
 		first = min(first, r.Priority)
 	}

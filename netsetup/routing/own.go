@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rule is a routing rule of boxrun's: to a subnet by the main table, or from a bridge by a mark. Boxrun's rules have
+// Rule is a routing rule of boxrun's: to a subnet by the main or the local table, or from a bridge by a mark. Boxrun's rules have
 // the protocol of the kernel's own rules, as systemd-networkd removes all others that are not in its files.
 type Rule struct {
 	Six      bool         `json:"six,omitempty"` // a rule of IPv6
@@ -50,8 +50,11 @@ func (r Rule) String() string {
 		words += fmt.Sprintf(" iif %s fwmark %#x/%#x", r.From, r.Mark, r.Mask)
 	}
 	table := fmt.Sprint(r.Table)
-	if r.Table == unix.RT_TABLE_MAIN {
+	switch r.Table {
+	case unix.RT_TABLE_MAIN:
 		table = "main"
+	case unix.RT_TABLE_LOCAL:
+		table = "local"
 	}
 	return words + " lookup " + table + " protocol kernel"
 }
@@ -107,7 +110,7 @@ func ownRule(r netlink.Rule) (Rule, bool) {
 		return own, false
 	}
 	if own.From == "" {
-		return own, r.Dst != nil && r.Mark == 0 && r.Table == unix.RT_TABLE_MAIN
+		return own, r.Dst != nil && r.Mark == 0 && (r.Table == unix.RT_TABLE_MAIN || r.Table == unix.RT_TABLE_LOCAL)
 	}
 	return own, r.Dst == nil && r.Mark != 0
 }
