@@ -319,7 +319,7 @@ func symptoms() []symptom {
 		{name: "inbound timing out: a rule to a dead address", script: "iptables -t nat -I PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000",
 			asks: "192.0.2.1:7000", status: doctor.Fail, check: "7000/tcp dnat", words: []string{"10.22.0.99"},
 			// Ours stands first again, and the other one stays and is named.
-			undo: "boxrun doctor web --fix > /dev/null; iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000"},
+			undo: "boxrun doctor web --fix > /dev/null || true; iptables -t nat -D PREROUTING -p tcp --dport 7000 -j DNAT --to-destination 10.22.0.99:7000"},
 		{name: "inbound going elsewhere: a native rule of others", script: "nft 'add table inet site; add chain inet site pre " +
 			"{ type nat hook prerouting priority -110; }; add rule inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81'", asks: "192.0.2.1:7000",
 			status: doctor.Fail, check: "7000/tcp dnat", words: []string{"shadowed", "inet site pre tcp dport 7000 dnat ip to 192.0.2.2:81"},

@@ -25,25 +25,36 @@ func Cautions(f firewall.State, b *box.Box, external netsetup.External, firewall
 	return slices.Compact(slices.Concat(untracked(f, b, external), shadowed(f, b, external), dropped)), err
 }
 
-// shadowed returns cautions for published ports redirected, or perhaps redirected, by rules of others ahead of
-// boxrun's. Such rules come from native nftables or iptables' other backend, or are newer than the box: older rules in
-// iptables would have kept the box from starting.
+// shadowed returns cautions for published ports with rules of others for the same port. Such rules come from native nftables or
+// iptables' other backend, or are newer than the box: older rules in iptables would have kept the box from starting.
 func shadowed(f firewall.State, b *box.Box, external netsetup.External) []fault.Caution {
 	var said []fault.Caution
+	others := f.Others()
 	for _, t := range trips(b, external) {
 		if !t.packet.ToHost {
 			continue
 		}
-		o := f.Translation("prerouting", t.packet)
-		if o.Rule != "" && !rules.Ours(o.Rule) {
-			said = append(said, fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, f.Text(o.Rule)), Hint: RemovalHint(o.Rule)})
-		} else if len(o.Rivals) > 0 {
-			said = append(said, fault.Caution{
-				Text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, f.Text(o.Rivals[0])),
-				Hint: RemovalHint(o.Rivals[0])})
+		if wanted := others.Translation("prerouting", t.packet).Rule; wanted != "" {
+			said = append(said, contested(f, t, wanted))
 		}
 	}
 	return said
+}
+
+// contested returns the caution for a published port with a rule of others for the same port.
+func contested(f firewall.State, t trip, wanted string) fault.Caution {
+	o := f.Translation("prerouting", t.packet)
+	switch {
+	case o.Rule != "" && !rules.Ours(o.Rule):
+		return fault.Caution{Text: fmt.Sprintf("%s goes elsewhere, by %s", t.what, f.Text(o.Rule)), Hint: RemovalHint(o.Rule)}
+	case len(o.Rivals) > 0:
+		return fault.Caution{
+			Text: fmt.Sprintf("%s goes elsewhere if it is asked first, by %s", t.what, f.Text(o.Rivals[0])),
+			Hint: RemovalHint(o.Rivals[0])}
+	}
+	return fault.Caution{
+		Text: fmt.Sprintf("%s goes to the box, and others want it too, by %s", t.what, f.Text(wanted)),
+		Hint: ShareHint(wanted)}
 }
 
 // untracked returns a caution for each rule by which connection tracking misses a published port, or the answers.

@@ -15,12 +15,28 @@ const RepairCommand = "boxrun doctor --fix"
 func RemovalHint(rule string) string {
 	words := strings.Fields(rule)
 	switch {
+	case strings.HasPrefix(rule, "nft ") && ofKubernetes(rule):
+		return ShareHint(rule)
 	case words[0] == "nft" && len(words) == 7:
 		return fmt.Sprintf("publish another host port, or remove that rule: nft delete %s", strings.Join(words[1:], " "))
 	case words[0] != "iptables" && words[0] != "ip6tables":
 		return "publish another host port, or remove that rule: " + DeleteCommand(rule)
 	}
 	return RepairCommand
+}
+
+// ShareHint returns advice for the administrator on a rule for a published port, where boxrun's rule is asked first, or where the
+// maker of the rule would make the rule again.
+func ShareHint(rule string) string {
+	if ofKubernetes(rule) {
+		return "publish another host port, or give the Service another nodePort"
+	}
+	return "publish another host port, or have whoever made that rule take another one"
+}
+
+// ofKubernetes reports whether a rule is of kube-proxy. Kube-proxy makes deleted rules again.
+func ofKubernetes(rule string) bool {
+	return strings.Contains(rule, " -A KUBE-") || strings.Contains(rule, " kube-proxy ")
 }
 
 // DeleteCommand returns the command that deletes a rule; rule is the command that adds the rule. For a policy that is the command

@@ -67,6 +67,26 @@ func TestFirewalldSays(t *testing.T) {
 	}
 }
 
+func TestWhoeverWantsAPort(t *testing.T) {
+	const share = "publish another host port, or "
+	for rule, want := range map[string]string{
+		"iptables -t nat -A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.244.0.5:80":                share + "give the Service another nodePort",
+		"iptables -t nat -A DOCKER -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80":       share + "have whoever made that rule take another one",
+		"nft rule ip kube-proxy service-X-default/any/tcp/ meta l4proto tcp dnat to 10.244.0.5:8080": share + "give the Service another nodePort",
+	} {
+		if got := ShareHint(rule); got != want {
+			t.Errorf("%s: got %s, want %s", rule, got, want)
+		}
+	}
+	const kube, site = "nft rule ip kube-proxy service-X handle 65", "nft rule ip site pre handle 7"
+	if got, want := RemovalHint(kube), share+"give the Service another nodePort"; got != want {
+		t.Errorf("%s: got %s, want %s", kube, got, want)
+	}
+	if got, want := RemovalHint(site), share+"remove that rule: nft delete rule ip site pre handle 7"; got != want {
+		t.Errorf("%s: got %s, want %s", site, got, want)
+	}
+}
+
 func TestRemedies(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
 		{"nft chain inet site forward { policy drop; }", `insert rule inet site forward iifname "sbr0" accept;`},

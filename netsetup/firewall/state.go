@@ -76,10 +76,9 @@ func Beside(kept rules.Memory, used ...rules.Tables) (State, error) {
 }
 
 // Rivals returns the rules without what decides nothing while boxrun's rules are in place: rules of boxrun, and rules of others
-// in the tables of iptables where boxrun's come first. Of nat such rules are left where other tables translate as well.
+// in the tables of iptables where boxrun's come first. Of nat all rules are left where others translate as well.
 func (s State) Rivals() State {
-	translates := slices.ContainsFunc(s.nft.base, func(c nftChain) bool { return c.Type == "nat" }) ||
-		slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "nat" && t.Other() && t.OfOthers() != nil })
+	translates := s.Others().translates()
 	var left rules.Tables
 	for _, t := range s.tables {
 		switch others := t.OfOthers(); {
@@ -92,6 +91,24 @@ func (s State) Rivals() State {
 	}
 	s.tables = left
 	return s
+}
+
+// Others returns the rules without those of boxrun.
+func (s State) Others() State {
+	var left rules.Tables
+	for _, t := range s.tables {
+		if others := t.OfOthers(); others != nil {
+			left = append(left, others)
+		}
+	}
+	s.tables = left
+	return s
+}
+
+// translates reports whether any rule may translate the destination of a packet.
+func (s State) translates() bool {
+	return slices.ContainsFunc(s.nft.base, func(c nftChain) bool { return c.Type == "nat" }) ||
+		slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "nat" && t.Translates() })
 }
 
 // None reports whether there are no rules at all.

@@ -153,6 +153,13 @@ func TestTranslation(t *testing.T) {
 			if got, want := rules.Ours(o.Rule), strings.Contains(test.want, "boxrun:web"); got != want {
 				t.Errorf("boxrun's own: got %v, want %v", got, want)
 			}
+			wanted := "passes"
+			if strings.Contains(test.rules, foreign) {
+				wanted = "to 10.22.0.99:80 by iptables -t nat " + strings.TrimSpace(strings.Replace(foreign, "-m tcp ", "", 1))
+			}
+			if got := outcome(f.Rivals().Others().Translation("prerouting", client())); got != wanted {
+				t.Errorf("by others alone:\ngot  %s\nwant %s", got, wanted)
+			}
 		})
 	}
 }

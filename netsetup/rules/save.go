@@ -153,6 +153,13 @@ func (t *Table) OfOthers() *Table {
 	return others
 }
 
+// Translates reports whether a rule of the table may translate the destination of a packet.
+func (t *Table) Translates() bool {
+	return slices.ContainsFunc(t.Chains, func(c *Chain) bool {
+		return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Target == "DNAT" || r.Target == "REDIRECT" })
+	})
+}
+
 // Sorted returns the chains by name.
 func (t *Table) Sorted() []*Chain {
 	return slices.SortedFunc(slices.Values(t.Chains), func(a, b *Chain) int { return strings.Compare(a.Name, b.Name) })
