@@ -45,7 +45,7 @@ COMMIT
 func strangers(h host) string {
 	h.t.Helper()
 	return withoutEmptyTables(h.sh(`for save in iptables-nft-save iptables-legacy-save ip6tables-nft-save; do
-		$save | grep -v -e BOXRUN -e '^#' | sed 's/\[[0-9]*:[0-9]*\]//'
+		$save | grep -v -e BOXRUN -e boxrun: -e '^#' | sed 's/\[[0-9]*:[0-9]*\]//'
 	done`))
 }
 
