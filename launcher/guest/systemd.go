@@ -186,8 +186,8 @@ func (s *Systemd) BootTimes(ctx context.Context) (t BootTimes, err error) {
 	return t, nil
 }
 
-// managerTime returns a property with a moment. The question has no context of its own: Close ends it, and ask does not
-// wait for it.
+// managerTime returns a property with a moment; 0 for a moment that systemd does not tell. The question has no context of
+// its own: Close ends it, and ask does not wait for it.
 func (s *Systemd) managerTime(ctx context.Context, name string) (time.Duration, error) {
 	return ask(ctx, name, func(ctx context.Context) (time.Duration, error) {
 		answered := make(chan string, 1)
