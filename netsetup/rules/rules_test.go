@@ -3,8 +3,14 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"boxrun/netsetup/nstest"
 )
@@ -134,4 +140,44 @@ func TestParseOfAnIncompatibleTable(t *testing.T) {
 	if !tables.Has("nat", "OUTPUT") {
 		t.Error("the table nat was not read")
 	}
+}
+
+// The tables of the legacy backend are those of the network of the thread that asks, whatever network other threads are in.
+func TestLegacyTablesAreOfTheThread(t *testing.T) {
+	if !nstest.InNamespace(t) {
+		return
+	}
+	if _, err := exec.LookPath("iptables-legacy"); err != nil {
+		nstest.CannotRun(t, "no iptables-legacy here: %v", err)
+	}
+	nstest.Run(t, "iptables-legacy", "-A", "INPUT", "-j", "ACCEPT")
+	if _, err := os.ReadFile(tableNames("iptables")); errors.Is(err, fs.ErrPermission) {
+		nstest.CannotRun(t, "this kernel names the tables to real root alone: %v", err)
+	}
+	if !LegacyUsed("iptables") {
+		t.Error("there are no tables where there is a rule")
+	}
+	besideMain(func() {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		} else if LegacyUsed("iptables") {
+			t.Error("in a new network there are tables, as in that of the first thread")
+		}
+	})
+}
+
+// besideMain calls do on a thread other than the first of the process. The thread ends with the call.
+func besideMain(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			do()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		besideMain(do) // meanwhile the first thread is this goroutine's
+	}()
+	<-done
 }

@@ -129,9 +129,10 @@ func LegacyUsed(tool string) bool {
 	return err == nil && len(names) > 0
 }
 
-// tableNames returns the file in which the kernel names the tables of the legacy backend of a tool.
+// tableNames returns the file in which the kernel names the tables of the legacy backend of a tool, in the network of this
+// thread. /proc/net is that of the first thread, which may be in the network of a box just then.
 func tableNames(tool string) string {
-	return "/proc/net/" + strings.Replace(tool, "tables", "_tables_names", 1)
+	return "/proc/thread-self/net/" + strings.Replace(tool, "tables", "_tables_names", 1)
 }
 
 // Run runs a program, feeds stdin to the program and returns its output. If the program fails, the error has the
