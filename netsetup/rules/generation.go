@@ -99,10 +99,10 @@ func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[ui
 	request.AddRawData(body) // not AddData: the library would put attributes before the header
 	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	for _, m := range messages {
-		if len(m) < nfHeader {
+		if len(m) < nl.SizeofNfgenmsg {
 			continue
 		}
-		attributes, err := nl.ParseRouteAttrAsMap(m[nfHeader:])
+		attributes, err := nl.ParseRouteAttrAsMap(m[nl.SizeofNfgenmsg:])
 		if err != nil {
 			return nil, err
 		}
@@ -111,6 +111,3 @@ func askNFT(message, flags int, family byte, of ...*nl.RtAttr) (answers []map[ui
 	}
 	return answers, err
 }
-
-// nfHeader is the length of the header of a message of nfnetlink.
-const nfHeader = 4
