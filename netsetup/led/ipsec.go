@@ -48,7 +48,7 @@ func listPolicies(family int) ([]netlink.XfrmPolicy, error) {
 }
 
 // AnswersIPsec reports whether the kernel answers questions for IPsec. To open a socket to the kernel would load the module.
-func AnswersIPsec() (bool, error) { return answersXfrm("/proc/net/netlink") }
+func AnswersIPsec() (bool, error) { return answersXfrm("/proc/thread-self/net/netlink") }
 
 // answersXfrm reports whether the kernel's list of its netlink sockets has that for IPsec.
 func answersXfrm(file string) (bool, error) {
