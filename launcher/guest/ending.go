@@ -20,9 +20,11 @@ type Ending struct{ orderly atomic.Bool }
 func WatchEnding(ctx context.Context, init process.Process) *Ending {
 	e := &Ending{}
 	go func() {
-		for init.Alive() && !e.orderly.Load() && process.Sleep(ctx, 5*time.Millisecond) == nil {
-			e.orderly.Store(exeName(init.PID) == shutdownExe)
+		exe := exeName(init.PID)
+		for exe != "" && exe != shutdownExe && process.Sleep(ctx, 5*time.Millisecond) == nil {
+			exe = exeName(init.PID)
 		}
+		e.orderly.Store(exe == shutdownExe && init.Alive()) // another process may have the PID of an init that has ended
 	}()
 	return e
 }

@@ -72,7 +72,10 @@ func (s stopping) tellAgain(ctx context.Context, h halting) {
 
 // exeName returns the name of the executable of a process; "" for a process that is gone.
 func exeName(pid int) string {
-	exe, _ := os.Readlink(process.ProcFile(pid, "exe"))
+	exe, err := os.Readlink(process.ProcFile(pid, "exe"))
+	if err != nil {
+		return ""
+	}
 	return strings.TrimSuffix(filepath.Base(exe), " (deleted)")
 }
 
@@ -80,7 +83,7 @@ func exeName(pid int) string {
 // that is gone.
 func OtherInit(init process.Process) string {
 	name := exeName(init.PID)
-	if name == "" || name == "." || strings.HasPrefix(name, "systemd") {
+	if name == "" || strings.HasPrefix(name, "systemd") {
 		return ""
 	}
 	h, text := haltingOf(init), "its init is "+say.Printable(say.Cut(name, 40))+", not systemd: a stop sends "
