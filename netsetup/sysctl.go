@@ -49,7 +49,7 @@ func (s *Sysctl) record(*Kernel) error {
 	}
 	s.Before = []Setting{{s.Key, old}}
 	for _, pattern := range s.Drags {
-		paths, err := filepath.Glob(pattern)
+		paths, err := small.Find(pattern)
 		if err != nil {
 			return err
 		}

@@ -98,13 +98,12 @@ func mountsMore(fstab string) bool {
 
 // needsScripts reports whether the image at root has a script of SysV init without a unit of the same name.
 func needsScripts(root string) bool {
-	units := namesIn(root, unitDirs()...)
 	for _, dir := range []string{"/etc/init.d", "/etc/rc.d/init.d"} {
 		for _, name := range namesIn(root, dir) {
 			var file unix.Stat_t
 			path := filepath.Join(root, dir, name)
 			script := unix.Stat(path, &file) == nil && file.Mode&unix.S_IFMT == unix.S_IFREG && file.Mode&0o100 != 0
-			if script && !slices.Contains(units, strings.TrimSuffix(name, ".sh")+".service") {
+			if script && !hasUnit(root, strings.TrimSuffix(name, ".sh")+".service") {
 				return true
 			}
 		}

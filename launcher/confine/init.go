@@ -135,7 +135,7 @@ func (o order) steps() []step {
 		{"making a boot of its own", ownBoot},
 		{"making /dev/full", addFull},
 	}...)
-	if !o.HostNetwork && !o.OnLAN {
+	if !o.HostNetwork && !o.OnLAN && o.Inside6 == nil { // with an IPv6 address that was the first to do
 		list = append(list, step{"taking no router's word", six.BelieveNobody})
 	}
 	if !o.Bare {

@@ -29,7 +29,7 @@ func Possible() bool {
 // Believing returns the devices that believe advertisements of routers, "default" among them. A device that forwards is
 // left out: it believes nobody by accept_ra 1.
 func Believing() (devices []string, err error) {
-	paths, err := filepath.Glob(setting("*", "accept_ra"))
+	paths, err := small.Find(setting("*", "accept_ra"))
 	for _, path := range paths {
 		device := filepath.Base(filepath.Dir(path))
 		if is(device, "accept_ra", "1") && is(device, "forwarding", "0") {
@@ -42,7 +42,7 @@ func Believing() (devices []string, err error) {
 // BelieveNobody has no device in the caller's network take what a router says, now or later: on a bridge any neighbour of
 // a box may play the router. A kernel without IPv6 has nothing to set.
 func BelieveNobody() error {
-	paths, err := filepath.Glob(setting("*", "accept_ra"))
+	paths, err := small.Find(setting("*", "accept_ra"))
 	for _, path := range paths {
 		if err := os.WriteFile(path, []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,29 @@ func TestRead(t *testing.T) {
 		want, wantErr := os.ReadFile(path)
 		if string(got) != string(want) || cause(err) != cause(wantErr) {
 			t.Errorf("%s: got %d bytes and %v, want %d bytes and %v", path, len(got), err, len(want), wantErr)
+		}
+	}
+}
+
+// Find finds what filepath.Glob does.
+func TestFind(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"all", "eth0.5", "lo", "bare"} {
+		if err := os.MkdirAll(filepath.Join(root, dir, "deep"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if dir == "bare" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(root, dir, "value"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pattern := range []string{root + "/*/value", root + "/*/deep/none", root + "/lo/value", root + "/lo/none", root + "/none/*/value", "/proc/sys/net/ipv4/conf/*/forwarding"} {
+		got, err := Find(pattern)
+		want, globErr := filepath.Glob(pattern)
+		if !slices.Equal(got, want) || err != nil || globErr != nil {
+			t.Errorf("%s: got %v, %v, want %v, %v", pattern, got, err, want, globErr)
 		}
 	}
 }
