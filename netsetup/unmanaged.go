@@ -105,28 +105,28 @@ func (u *Unmanaged) older() string {
 	return strings.Replace(u.String(), NetworkdPrefix, managerPrefix, 1)
 }
 
-// text is "" where there is nothing to tell the manager: of veths NetworkManager's own rules know.
+// text is of the devices by their names: of networkd's files the kind of a device counts besides.
 func (u *Unmanaged) text() string {
-	remark := "# Written by boxrun, which removes it with the last box on " + u.Bridge + ".\n"
-	kinds, names := "bridge veth", "veth"+strings.Repeat("[0-9a-f]", 8)
-	switch {
-	case u.Manager == networkManager && u.Found:
-		return ""
-	case u.Manager == networkManager:
-		return remark + fmt.Sprintf("[device-boxrun-%s]\nmatch-device=interface-name:=%[1]s\nmanaged=0\n", u.Bridge)
-	case u.Way:
-		kinds, names = "macvlan", u.Bridge
-	case !u.Found:
-		names = u.Bridge + " " + names
+	kinds, exactly, digit := "bridge veth", "", "[0-9a-f]"
+	if u.Manager == networkManager {
+		exactly, digit = "=", "?" // NetworkManager knows no ranges
 	}
-	return remark + "[Match]\nKind=" + kinds + "\nName=" + names + "\n\n[Link]\nUnmanaged=yes\n"
+	names := []string{"veth" + strings.Repeat(digit, 8)}
+	switch {
+	case u.Way:
+		kinds, names = "macvlan", []string{exactly + u.Bridge}
+	case !u.Found:
+		names = append([]string{exactly + u.Bridge}, names...)
+	}
+	remark := "# Written by boxrun, which removes it with the last box on " + u.Bridge + ".\n"
+	if u.Manager == networkManager {
+		return remark + fmt.Sprintf("[device-boxrun-%s]\nmatch-device=interface-name:%s\nmanaged=0\n", u.Bridge, strings.Join(names, ",interface-name:"))
+	}
+	return remark + "[Match]\nKind=" + kinds + "\nName=" + strings.Join(names, " ") + "\n\n[Link]\nUnmanaged=yes\n"
 }
 
 // commands reload a manager that runs.
 func (u *Unmanaged) commands() (up, down []string) {
-	if u.text() == "" {
-		return nil, nil
-	}
 	command := "networkctl reload"
 	if u.Manager == networkManager {
 		command = "nmcli general reload conf"
@@ -161,9 +161,6 @@ func absent(dir, name string) bool {
 }
 
 func (u *Unmanaged) check(*Kernel) ([]string, error) {
-	if u.text() == "" {
-		return nil, nil
-	}
 	return checkText(u.String(), u.text())
 }
 

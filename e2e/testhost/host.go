@@ -83,6 +83,11 @@ func NewWithManagers(ctx context.Context, progress func(string)) (*Host, error) 
 	return newHost(ctx, managersRecipe(), progress)
 }
 
+// NewWithFurther is New for a host with dhcpcd, ifupdown2, ConnMan, keepalived, libvirt and others, none of which runs.
+func NewWithFurther(ctx context.Context, progress func(string)) (*Host, error) {
+	return newHost(ctx, furtherRecipe(), progress)
+}
+
 // NewWithRivals is New for a host with Podman and systemd-nspawn installed.
 func NewWithRivals(ctx context.Context, progress func(string)) (*Host, error) {
 	return newHost(ctx, rivalsRecipe(), progress)

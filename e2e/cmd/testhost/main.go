@@ -64,7 +64,7 @@ func run(args []string) error {
 func kinds() map[string]func(context.Context, func(string)) (*testhost.Host, error) {
 	return map[string]func(context.Context, func(string)) (*testhost.Host, error){
 		"debian13": testhost.New, "neighbours": testhost.NewWithNeighbours, "tunnelled": testhost.NewTunnelled,
-		"rivals": testhost.NewWithRivals, "managers": testhost.NewWithManagers,
+		"rivals": testhost.NewWithRivals, "managers": testhost.NewWithManagers, "further": testhost.NewWithFurther,
 		"cluster":  testhost.NewForCluster,
 		"debian12": testhost.NewDebian12, "debian11": testhost.NewDebian11, "sid": testhost.NewSid,
 	}
