@@ -195,6 +195,24 @@ func hinted(stderr, begin string) string {
 	return line
 }
 
+// A firewall whose INPUT passes what belongs to connections by the uplink alone drops what a box answers to the host itself:
+// clients outside are served, and nobody on the host. All who look name the rule, and what is hinted at helps.
+func TestAFirewallThatDropsWhatABoxAnswersToTheHost(t *testing.T) {
+	h := newHost(t)
+	h.sh(quickLooks)
+	h.must("boxrun", "up", "web")
+	h.sh("iptables -A INPUT -i lo -j ACCEPT; iptables -A INPUT -i eth0 -j ACCEPT; iptables -P INPUT DROP")
+	h.page()
+	named := "what the box answers to the host itself is dropped by iptables -t filter -P INPUT DROP"
+	h.toldByAll(named)
+	h.sh(hinted(h.run("boxrun", "up", "--wait-timeout", "1s", "web").Stderr, "iptables -I INPUT"))
+	h.must("curl", "-sSf", "-m", "5", "-o", "/dev/null", "http://127.0.0.1/")
+	if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+		t.Errorf("with the rules of the hint, status says\n%s", got)
+	}
+	h.page()
+}
+
 // firewalld's own setting rejects what others publish; up names it, and what is hinted at helps.
 func TestFirewalldWithStrictForwardPorts(t *testing.T) {
 	h := bootHost(t, testhost.NewWithNeighbours)

@@ -35,13 +35,52 @@ systemctl mask -q NetworkManager-dispatcher; systemctl start NetworkManager; nmc
 	networkdUplink = seenByUdev + `mkdir -p /etc/systemd/network; printf '[Match]\nName=eth0\n[Network]\nAddress=192.0.2.1/24\nGateway=192.0.2.2\n' > /etc/systemd/network/10-eth0.network
 systemctl start systemd-networkd; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20`
 
-	// leasedUplink is a second uplink with an address from a DHCP server, which lends for two minutes, the least.
-	leasedUplink = `ip netns add lender; ip link add lan0 type veth peer name eth0 netns lender; ip link set lan0 up
+	// lender is beyond a second uplink, and lends an address there for two minutes, the least.
+	lender = `ip netns add lender; ip link add lan0 type veth peer name eth0 netns lender; ip link set lan0 up
 ip -n lender addr add 198.51.100.2/24 dev eth0; ip -n lender link set eth0 up; ip -n lender link set lo up; mkdir -p /var/lib/dhcp
-` + lend + "; " + dhclient
+` + lend + "; "
 	lend = `systemd-run -q --unit=lender -p Type=forking ip netns exec lender dnsmasq --port=0 --conf-file=/dev/null --interface=eth0 --bind-interfaces ` +
 		`--no-ping --user=root --dhcp-authoritative --dhcp-leasefile=/run/lender.leases --pid-file=/run/lender.pid --dhcp-range=198.51.100.50,198.51.100.50,2m --dhcp-option=3`
+	asksLent = "ip netns exec lender curl -sSf -m 0.3 http://198.51.100.50/"
 	dhclient = "dhclient -1 -q -pf /run/dhclient.pid lan0"
+	lentAway = "systemctl stop lender; for i in $(seq 260); do ip -4 addr show dev lan0 | grep -qF 198.51.100.50 || break; sleep 1; done; if ip -4 addr show dev lan0 | grep -F 198.51.100.50; then exit 1; fi; " + lend + "; "
+
+	// dhcpcdUplinks has dhcpcd manage both uplinks. It leaves no box alone of itself.
+	dhcpcdUplinks = lender + seenByUdev + "sed -i '1i denyinterfaces veth* lan-*' /etc/dhcpcd.conf; printf 'interface eth0\nstatic ip_address=192.0.2.1/24\nstatic routers=192.0.2.2\n' >> /etc/dhcpcd.conf; " +
+		leases + "systemctl start dhcpcd; " + leasedAnew
+	// leasedAnew waits for one more lease of dhcpcd's than before, and for its addresses.
+	leasedAnew = "for i in $(seq 400); do [ $(leases) -gt $before ] && ip addr show dev lan0 | grep -qF 198.51.100.50 && ip addr show dev eth0 | grep -qF 192.0.2.1/ && break; sleep 0.1; done; [ $(leases) -gt $before ]; "
+	leases     = "leases() { journalctl -u dhcpcd -o cat | grep -c 'lan0: leased' || true; }; before=$(leases); "
+
+	// interfaces has ifupdown, or ifupdown2, manage the uplink.
+	interfaces = "printf 'auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet static\n address 192.0.2.1/24\n gateway 192.0.2.2\n' > /etc/network/interfaces; "
+
+	// netplan has a renderer manage the uplink, and all devices with the names that veths have.
+	netplan = seenByUdev + `printf '[main]\ndns=none\n' > /etc/NetworkManager/conf.d/site.conf; systemctl mask -q NetworkManager-dispatcher
+printf 'network:\n  version: 2\n  renderer: %s\n  ethernets:\n    zall: {match: {name: "v*"}, dhcp4: true, optional: true}\n    eth0: {addresses: [192.0.2.1/24], routes: [{to: default, via: 192.0.2.2}]}\n' > /etc/netplan/site.yaml
+chmod 600 /etc/netplan/site.yaml; ` + netplanApply
+	netplanApply = "netplan apply; " + uplinkBack
+	uplinkBack   = "for i in $(seq 200); do ip route show default | grep -q eth0 && break; sleep 0.1; done; ip route show default | grep eth0"
+
+	// connManUplink has ConnMan manage the uplink.
+	connManUplink = seenByUdev + `mkdir -p /var/lib/connman; printf '[service_uplink]\nType=ethernet\nMAC=%s\nIPv4=192.0.2.1/24/192.0.2.2\nIPv6=off\n' "$(cat /sys/class/net/eth0/address)" > /var/lib/connman/site.config
+printf '[General]\nNetworkInterfaceBlacklist=veth,sbr0\n' > /etc/connman/main.conf; systemctl start connman; ` + uplinkBack
+
+	// shorewall lets the host be asked for pages, and lets boxes answer what the host asks.
+	shorewall = `cd /etc/shorewall; printf 'fw firewall\nnet ipv4\n' > zones; printf '?FORMAT 2\nnet eth0 -\n' > interfaces; printf 'fw all ACCEPT\nnet all DROP\nall all REJECT\n' > policy
+printf '?SECTION NEW\nACCEPT net fw tcp 80\n' > rules; printf 'run_iptables -I INPUT -i sbr0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n' > started`
+
+	keepalived = `printf 'vrrp_instance V1 {\n state MASTER\n interface eth0\n virtual_router_id 51\n advert_int 1\n use_vmac\n vmac_xmit_base\n virtual_ipaddress {\n 192.0.2.100/24\n }\n virtual_routes {\n 198.18.0.0/15 via 192.0.2.2 dev eth0\n }\n}\n' > /etc/keepalived/keepalived.conf`
+	isMaster   = "; for i in $(seq 100); do ip addr | grep -qF 192.0.2.100/ && break; sleep 0.1; done; ip addr | grep -F 192.0.2.100/"
+
+	bird = `printf 'router id 192.0.2.1;\nprotocol device { }\nprotocol direct { ipv4; ipv6; }\nprotocol kernel { ipv4 { import all; export all; }; learn; }\nprotocol kernel { ipv6 { export all; }; }\nprotocol static { ipv4; route 0.0.0.0/0 via 192.0.2.2; }\n' > /etc/bird/bird.conf`
+
+	// tuned has no setting but of the network: all others would be the machine's.
+	tuned = `mkdir -p /etc/tuned/profiles/site; printf '[main]\nsummary=site\n[sysctl]\nnet.ipv4.ip_forward=0\nnet.ipv4.conf.all.rp_filter=1\nnet.ipv4.conf.default.rp_filter=1\n' > /etc/tuned/profiles/site/tuned.conf`
+
+	sysctls = `printf 'net.ipv4.ip_forward=0\nnet.ipv4.conf.all.rp_filter=1\nnet.ipv4.conf.*.rp_filter=1\nnet.ipv4.conf.all.forwarding=0\nnet.ipv6.conf.all.forwarding=0\nnet.ipv4.conf.sbr0.route_localnet=0\n' > /etc/sysctl.d/90-site.conf`
+
+	libvirt = "systemctl start virtlogd libvirtd"
 
 	// cloudInit has cloud-init write the files of systemd-networkd, from a seed on the disk.
 	cloudInit = seenByUdev + `mkdir -p /var/lib/cloud/seed/nocloud /etc/cloud/cloud.cfg.d; cd /var/lib/cloud/seed/nocloud; echo 'instance-id: one' > meta-data; echo '#cloud-config' > user-data
@@ -72,9 +111,34 @@ func managements() []management {
 		{name: "networkd", boot: testhost.New, setup: networkdUplink,
 			acts: []string{"networkctl reload", "networkctl reconfigure eth0; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20",
 				"networkctl down eth0; networkctl up eth0; /lib/systemd/systemd-networkd-wait-online -i eth0 --timeout 20", "systemctl restart systemd-networkd", "systemctl stop systemd-networkd"}},
-		{name: "dhclient", boot: testhost.NewWithManagers, setup: leasedUplink, client: "ip netns exec lender curl -sSf -m 0.3 http://198.51.100.50/",
+		{name: "dhclient", boot: testhost.NewWithManagers, setup: lender + dhclient, client: asksLent,
 			acts: []string{dhclient, strings.Replace(dhclient, "-1", "-r", 1) + "; " + dhclient,
-				"systemctl stop lender; for i in $(seq 260); do ip -4 addr show dev lan0 | grep -q inet || break; sleep 1; done; if ip -4 addr show dev lan0 | grep inet; then exit 1; fi; " + lend + "; " + dhclient}},
+				lentAway + dhclient}},
+		{name: "dhcpcd", boot: testhost.NewWithFurther, setup: dhcpcdUplinks, client: asksLent,
+			acts: []string{leases + "dhcpcd -n; " + leasedAnew, leases + "dhcpcd -k lan0; dhcpcd lan0; " + leasedAnew, leases + "systemctl restart dhcpcd; " + leasedAnew, leases + lentAway + leasedAnew, "systemctl stop dhcpcd"}},
+		{name: "ifupdown", boot: testhost.NewWithManagers, setup: interfaces + "ifdown --force eth0; ifup eth0",
+			acts: []string{"ifdown eth0; ifup eth0", "ifdown -a; ifup -a", "systemctl restart networking", "systemctl stop networking; systemctl start networking"}},
+		{name: "ifupdown2", boot: testhost.NewWithFurther, setup: interfaces + "systemctl start networking",
+			acts: []string{"ifreload -a", "ifreload -a -f", "ifdown eth0; ifup eth0", "ifdown -a; ifup -a", "systemctl reload networking", "systemctl restart networking"}},
+		{name: "netplan, by networkd", boot: testhost.NewWithFurther, setup: "systemctl start systemd-networkd; " + fmt.Sprintf(netplan, "networkd"),
+			acts: []string{netplanApply, "sed -i 's,192.0.2.1/24,&\\, 192.0.2.77/24,' /etc/netplan/site.yaml; " + netplanApply}},
+		{name: "netplan, by NetworkManager", boot: testhost.NewWithFurther, setup: fmt.Sprintf(netplan, "NetworkManager"),
+			acts: []string{netplanApply, "systemctl restart NetworkManager; " + uplinkBack, "nmcli networking off; nmcli networking on; " + uplinkBack}},
+		{name: "ConnMan", boot: testhost.NewWithFurther, setup: connManUplink,
+			acts: []string{"systemctl restart connman; " + uplinkBack, "connmanctl disable ethernet; connmanctl enable ethernet; " + uplinkBack}},
+		{name: "Shorewall", boot: testhost.NewWithFurther, setup: shorewall,
+			acts: []string{"shorewall start", "shorewall restart", "shorewall reload", "shorewall stop", "shorewall start; shorewall clear"}},
+		{name: "keepalived", boot: testhost.NewWithFurther, setup: keepalived,
+			acts: []string{"systemctl start keepalived" + isMaster, "systemctl reload keepalived" + isMaster, "systemctl restart keepalived" + isMaster, "systemctl stop keepalived"}},
+		{name: "BIRD", boot: testhost.NewWithFurther, setup: bird,
+			acts: []string{"systemctl start bird", "birdc configure; birdc restart all", "systemctl restart bird", "systemctl stop bird"}},
+		{name: "TuneD", boot: testhost.NewWithFurther, setup: tuned,
+			acts: []string{"systemctl start tuned; tuned-adm profile site", "systemctl restart tuned", "tuned-adm off; systemctl stop tuned"}},
+		{name: "libvirt", boot: testhost.NewWithFurther, setup: libvirt,
+			acts: []string{"virsh net-start default", "virsh net-destroy default; virsh net-start default",
+				"virsh net-destroy default; echo 'firewall_backend = \"iptables\"' > /etc/libvirt/network.conf; systemctl restart libvirtd; virsh net-start default", "systemctl restart libvirtd", "virsh net-destroy default"}},
+		{name: "sysctl", boot: testhost.New, setup: sysctls, sample: true,
+			acts: []string{"sysctl -q --system", "systemctl restart systemd-sysctl", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "sysctl -qw net.ipv6.conf.all.disable_ipv6=0"}},
 		{name: "cloud-init", boot: testhost.NewWithManagers, setup: cloudInit,
 			acts: []string{"cloud-init clean; cloud-init init --local > /dev/null; networkctl reload",
 				"sed -i 's,192.0.2.1/24,192.0.2.1/24\\, 192.0.2.77/24,' /var/lib/cloud/seed/nocloud/network-config; cloud-init clean; cloud-init init --local > /dev/null; " +
@@ -167,5 +231,36 @@ func TestAFileOfUdevsThatRenames(t *testing.T) {
 			t.Errorf("with the file of the hint, status says\n%s", got)
 		}
 		h.sh("rm /etc/systemd/network/00-boxrun.link" + unnamed)
+	}
+}
+
+// A program that asks for addresses of the host on the device of a box, where root in the box may answer, is named with its file
+// and what to do: after that it leaves boxes alone.
+func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
+	if !soak() {
+		t.Skip("at full length only: make soak")
+	}
+	for _, c := range []struct{ program, start, file, fix string }{
+		{"dhcpcd", "systemctl start dhcpcd", "/etc/dhcpcd.conf", "sed -i '1i denyinterfaces"},
+		{"ConnMan", strings.Replace(connManUplink, "veth,sbr0", "ve-", 1), "/etc/connman/main.conf", ""},
+	} {
+		t.Run(c.program, func(t *testing.T) {
+			h := bootHost(t, testhost.NewWithFurther)
+			h.sh(c.start)
+			h.must("boxrun", "up", "web")
+			named := []string{c.program + " asks for addresses of this host on veth", c.file + " does not leave it out"}
+			h.toldByAll(named...)
+			if c.fix != "" {
+				h.sh(hinted(h.run("boxrun", "up", "web").Stderr, c.fix))
+			} else {
+				h.sh("printf '[General]\nNetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,veth,sbr0\n' > /etc/connman/main.conf; systemctl restart connman; " + uplinkBack)
+			}
+			h.must("boxrun", "restart", "web")
+			h.page()
+			if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
+				t.Errorf("with what the hint says, status says\n%s", got)
+			}
+			h.sh("sleep 12; if ip -4 addr show type veth | grep -A3 master | grep inet; then exit 1; fi") // dhcpcd gives up asking after ten seconds
+		})
 	}
 }

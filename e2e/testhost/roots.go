@@ -98,13 +98,13 @@ func tunnelledRecipe() recipe {
 
 // managersRecipe makes the host with what gives hosts addresses, name servers and rules, none of which runs until a test starts it.
 func managersRecipe() recipe {
-	return besideHost("managers", "isc-dhcp-client,dnsmasq-base,cloud-init,iptables-persistent,systemd-resolved,podman,crun,netavark", managersFinish)
+	return besideHost("managers", "isc-dhcp-client,ifupdown,dnsmasq-base,cloud-init,iptables-persistent,systemd-resolved,podman,crun,netavark", managersFinish)
 }
 
 // furtherRecipe makes the host with further programs that manage devices, routes and rules, none of which runs until a test starts it.
 func furtherRecipe() recipe {
-	return besideHost("further", "dhcpcd,ifupdown2,connman,netplan.io,shorewall,ferm,fail2ban,python3-systemd,keepalived,lldpd,avahi-autoipd,bird2,tuned,"+
-		"libvirt-daemon-driver-network,libvirt-daemon-system,libvirt-clients,dnsmasq-base,lxc,incus-base,network-manager", furtherFinish)
+	return besideHost("further", "dhcpcd,ifupdown2,connman,netplan.io,network-manager,shorewall,keepalived,bird2,tuned,"+
+		"libvirt-daemon-driver-network,libvirt-daemon-system,libvirt-clients,dnsmasq-base", furtherFinish)
 }
 
 // rivalsRecipe makes the host with Podman and systemd-nspawn, which run boxes with systemd as well.

@@ -12,6 +12,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/list"
 	"boxrun/launcher/passage"
 	"boxrun/netsetup"
 	"boxrun/netsetup/firewall"
@@ -50,8 +51,9 @@ func obstacles(
 	}
 	ofBridge, bridgeErr := once("bridge "+bridge, func() ([]fault.Caution, error) { return managedBridge("/", bridge) })
 	links, renameErr := once("names "+bridge, func() ([]fault.Caution, error) { return renamed("/", bridge) })
+	asked, askedErr := askedOn("/", b)
 	closed, closedErr := once("uplinks "+strings.Join(names, " "), func() ([]fault.Caution, error) { return closedUplinks("/", names) })
-	return slices.Concat(veth, ofBridge, links, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, renameErr, closedErr)
+	return slices.Concat(veth, ofBridge, links, asked, closed, narrowed(b, external)), cmp.Or(err, bridgeErr, renameErr, askedErr, closedErr)
 }
 
 // Rivals returns a caution for each rule of others that keeps packets from a box; read reads the rules of the host.
@@ -77,6 +79,15 @@ func narrowed(b *box.Box, external netsetup.External) []fault.Caution {
 		Text: fmt.Sprintf("%s has an MTU of %d by now, and the box one of %d: larger packets of the box are cut or sent back", external.Name, external.MTU, b.MTU),
 		Hint: fmt.Sprintf("\"boxrun restart %s\" gives the box the smaller one", b.Name),
 	}}
+}
+
+// askedOn returns a caution for each program that asks for addresses of the host on the device of the box. Root in the box may
+// answer, and so choose the host's addresses, default route and name servers.
+func askedOn(root string, b *box.Box) ([]fault.Caution, error) {
+	askers, err := site.Askers(root, b.Veth, b.Profile.Network.Bridge)
+	return list.Map(askers, func(a site.Asker) fault.Caution {
+		return fault.Caution{Text: fmt.Sprintf("%s asks for addresses of this host on %s, where root in the box may answer: %s does not leave it out", a.Program, b.Veth, a.File), Hint: a.Fix}
+	}), err
 }
 
 // renamed returns a caution for each file by which udev gives another name to each veth of the bridge, or to a bridge that is

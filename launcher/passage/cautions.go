@@ -100,7 +100,7 @@ func Untracked(f firewall.State, b *box.Box, addr netip.Addr, p port.Port, devic
 func blocked(f firewall.State, b *box.Box, external netsetup.External, firewalld func(bridge string) (*netsetup.FirewalldView, error)) (said []fault.Caution, err error) {
 	var rules []string
 	for _, t := range trips(b, external) {
-		rule := f.Forwarded(t.packet, t.to).Rule
+		rule := t.dropped(f)
 		if rule == "" || slices.Contains(rules, rule) {
 			continue
 		}
@@ -117,7 +117,23 @@ func blocked(f firewall.State, b *box.Box, external netsetup.External, firewalld
 		}
 		said = append(said, fault.Caution{
 			Text: fmt.Sprintf("%s is dropped by %s", t.what, f.Text(rule)),
-			Hint: PassHint(rule, b.Profile.Network.Bridge)})
+			Hint: t.hint(rule, b.Profile.Network.Bridge)})
 	}
 	return said, nil
+}
+
+// dropped returns the rule that drops the packet; "" for none.
+func (t trip) dropped(f firewall.State) string {
+	if t.own {
+		return f.Own(t.packet).Rule
+	}
+	return f.Forwarded(t.packet, t.to).Rule
+}
+
+// hint returns advice for the administrator on a rule that drops the packet.
+func (t trip) hint(rule, bridge string) string {
+	if t.own {
+		return OwnHint(rule, bridge)
+	}
+	return PassHint(rule, bridge)
 }

@@ -2,6 +2,7 @@ package passage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"boxrun/netsetup/rules"
@@ -67,6 +68,21 @@ func PassHint(rule, bridge string) string {
 			chain, bridge)
 	}
 	return "let packets of boxes pass before that rule, or remove that rule: " + DeleteCommand(rule)
+}
+
+// OwnHint is PassHint for a rule that drops packets between the host itself and a box.
+func OwnHint(rule, bridge string) string {
+	words := strings.Fields(rule)
+	const let = "let what the host and its boxes send each other pass, now and "
+	switch {
+	case strings.Contains(rule, " -t filter "):
+		return fmt.Sprintf(let+"where that rule comes from: %s -I INPUT -i %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; %[1]s -I OUTPUT -o %[2]s -j ACCEPT",
+			words[0], bridge)
+	case words[0] == "nft" && len(words) > 4 && slices.Contains([]string{"ip", "ip6", "inet"}, words[2]):
+		return fmt.Sprintf(let+"in the file it comes from: nft 'insert rule %s iifname %q ct state established,related accept; insert rule %[1]s oifname %[2]q accept'",
+			strings.Join(words[2:5], " "), bridge)
+	}
+	return PassHint(rule, bridge)
 }
 
 // LetPass returns the command with which packets of boxes on a bridge get past a rule that drops them. For rules of

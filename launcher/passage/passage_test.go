@@ -34,7 +34,9 @@ what the box answers from port 8080/tcp: sbr0>eth0 tcp 10.22.0.2:80>198.51.100.0
 what clients send to port 53/udp: eth0>sbr0 udp 198.51.100.0:40000>192.0.2.9:53 reply=false
 what the box answers from port 53/udp: sbr0>eth0 udp 10.22.0.2:53>198.51.100.0:40000 reply=true
 what the box sends out: sbr0>eth0 tcp 10.22.0.2:40000>203.0.113.1:443 reply=false
-what others answer to the box: eth0>sbr0 tcp 203.0.113.1:443>10.22.0.2:40000 reply=true`
+what others answer to the box: eth0>sbr0 tcp 203.0.113.1:443>10.22.0.2:40000 reply=true
+what the host itself sends to the box: >sbr0 tcp 10.22.0.1:40000>10.22.0.2:80 reply=false
+what the box answers to the host itself: sbr0> tcp 10.22.0.2:80>10.22.0.1:40000 reply=true`
 	if strings.Join(got, "\n") != want {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), want)
 	}
@@ -97,6 +99,20 @@ func TestRemedies(t *testing.T) {
 		{"nft chain arp site in { policy drop; }", "nft -a list chain arp site in"},
 	} {
 		if got := PassHint(c.rule, "sbr0"); !strings.Contains(got, c.want) {
+			t.Errorf("%s:\ngot  %s\nwant %q in it", c.rule, got, c.want)
+		}
+	}
+}
+
+func TestOwnHint(t *testing.T) {
+	for _, c := range []struct{ rule, want string }{
+		{"iptables -t filter -P INPUT DROP", "iptables -I INPUT -i sbr0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -I OUTPUT -o sbr0 -j ACCEPT"},
+		{"ip6tables-legacy -t filter -A reject -j DROP", "ip6tables-legacy -I INPUT -i sbr0 "},
+		{"nft chain inet site in { policy drop; }", `insert rule inet site in iifname "sbr0" ct state established,related accept;`},
+		{"iptables -t raw -A OUTPUT -j DROP", "remove that rule: iptables -t raw -D OUTPUT -j DROP"},
+		{"nft chain bridge site in { policy drop; }", "nft -a list chain bridge site in"},
+	} {
+		if got := OwnHint(c.rule, "sbr0"); !strings.Contains(got, c.want) {
 			t.Errorf("%s:\ngot  %s\nwant %q in it", c.rule, got, c.want)
 		}
 	}

@@ -16,6 +16,7 @@ type trip struct {
 	what   string
 	packet firewall.Packet
 	to     netip.AddrPort // destination of packets to a published port
+	own    bool           // between the host itself and the box
 }
 
 // trips returns the first packet of a connection through each published port, the first packet of a connection made by
@@ -46,19 +47,37 @@ func tripsTo(b *box.Box, addr netip.Addr, external netsetup.External) []trip {
 		all = append(all,
 			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: external.Name, Out: bridge, Into: b.Veth, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true,
-			}, netip.AddrPortFrom(addr, p.Container)},
+			}, netip.AddrPortFrom(addr, p.Container), false},
 			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), firewall.Packet{
 				In: bridge, From: b.Veth, Out: external.Name, Src: addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
 				Reply: true, Translated: true,
-			}, netip.AddrPort{}})
+			}, netip.AddrPort{}, false})
 	}
-	return append(all,
+	all = append(all,
 		trip{"what the box sends out", firewall.Packet{
 			In: bridge, From: b.Veth, Out: external.Name, Src: addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
-		}, netip.AddrPort{}},
+		}, netip.AddrPort{}, false},
 		trip{"what others answer to the box", firewall.Packet{
 			In: external.Name, Out: bridge, Into: b.Veth, Src: someone, Dst: addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
-		}, netip.AddrPort{}})
+		}, netip.AddrPort{}, false})
+	return append(all, ownTrips(b, addr)...)
+}
+
+// ownTrips returns a packet of the host's own to the first published port of the box, and the answer; none for a box of whose
+// ports nobody asks.
+func ownTrips(b *box.Box, addr netip.Addr) []trip {
+	ports, bridge := b.Profile.Network.PortsFor(addr), b.Profile.Network.Bridge
+	if len(ports) == 0 {
+		return nil
+	}
+	bits := map[bool]int{true: 64, false: b.Profile.Network.Subnet.Bits()}[addr.Is6()]
+	here, p := netip.PrefixFrom(addr, bits).Masked().Addr().Next(), ports[0]
+	return []trip{
+		{what: "what the host itself sends to the box", own: true, packet: firewall.Packet{
+			Out: bridge, Into: b.Veth, Src: here, Dst: addr, Proto: p.Proto, SPort: 40000, DPort: p.Container, Translated: true}},
+		{what: "what the box answers to the host itself", own: true, packet: firewall.Packet{
+			In: bridge, From: b.Veth, Src: addr, Dst: here, Proto: p.Proto, SPort: p.Container, DPort: 40000, Reply: true, Translated: true, ToHost: true}},
+	}
 }
 
 // On returns the address of the host at which clients reach a port of a box at an address of either family: the port's own,

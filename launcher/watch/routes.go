@@ -51,8 +51,8 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 // matters says whether a message of rtnetlink can be about boxes. Routes of routing daemons and links of others are not.
 func (w *watcher) matters(m syscall.NetlinkMessage) bool {
 	switch m.Header.Type {
-	case unix.RTM_NEWADDR: // of IPv6 each advertisement of a router tells of the same addresses
-		return len(m.Data) > 0 && m.Data[0] == unix.AF_INET
+	case unix.RTM_NEWADDR: // of IPv6 each advertisement of a router tells of the same addresses, but of ::1 the host's return to IPv6
+		return len(m.Data) >= unix.SizeofIfAddrmsg && (m.Data[0] == unix.AF_INET || m.Data[3] == unix.RT_SCOPE_HOST)
 	case unix.RTM_DELADDR, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNETCONF:
 		return true
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:

@@ -76,15 +76,19 @@ func Beside(kept rules.Memory, used ...rules.Tables) (State, error) {
 }
 
 // Rivals returns the rules without what decides nothing while boxrun's rules are in place: rules of boxrun, and rules of others
-// in the tables of iptables where boxrun's come first. Of nat all rules are left where others translate as well.
+// in the chains of iptables where boxrun's come first. Of nat all rules are left where others translate as well.
 func (s State) Rivals() State {
 	translates := s.Others().translates()
 	var left rules.Tables
 	for _, t := range s.tables {
-		switch others := t.OfOthers(); {
+		first := []string{"FORWARD"} // where boxrun's rules are asked first, and decide
+		if t.Other() || t.Name != "filter" {
+			first = nil
+		}
+		switch others := t.OfOthers(first...); {
 		case t.Name == "nat" && translates:
 			left = append(left, t)
-		case others == nil, !t.Other() && (t.Name == "nat" || t.Name == "filter"):
+		case others == nil, !t.Other() && t.Name == "nat":
 		default:
 			left = append(left, others)
 		}

@@ -160,6 +160,22 @@ func (s State) Forwarded(p Packet, to netip.AddrPort) Outcome {
 		s.at("egress", after))
 }
 
+// Own walks a packet between the host itself and a box: out by p.Out, or, without p.Out, in by p.In.
+func (s State) Own(p Packet) Outcome {
+	if p.Out == "" {
+		return inTurn(
+			s.at("ingress", p),
+			s.nft.onBridge(p.In, p, "prerouting", "input"),
+			s.at("prerouting", p, "raw", "mangle"),
+			s.at("input", p, "mangle", "filter", "security"))
+	}
+	return inTurn(
+		s.at("output", p, "raw", "mangle", "filter", "security"),
+		s.at("postrouting", p, "mangle"),
+		s.nft.onBridge(p.Out, p, "output", "postrouting"),
+		s.at("egress", p))
+}
+
 // inTurn returns the first outcome in which a rule decides, unsure of the rules of earlier outcomes, too.
 func inTurn(outcomes ...Outcome) (all Outcome) {
 	for _, o := range outcomes {

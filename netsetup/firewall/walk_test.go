@@ -292,6 +292,37 @@ func TestUntracked(t *testing.T) {
 	}
 }
 
+// What the host and a box send each other meets other chains than what is forwarded, and boxrun's rules are not there.
+func TestOwn(t *testing.T) {
+	const shut = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -i eth0 -m conntrack --ctstate ESTABLISHED -j ACCEPT\n%sCOMMIT\n"
+	const native = "table inet site { chain c { type filter hook output priority 0; oifname sbr0 ct state new drop; }; }"
+	box, here := netip.MustParseAddr("10.22.0.2"), netip.MustParseAddr("10.22.0.1")
+	asks := Packet{Out: "sbr0", Src: here, Dst: box, Proto: "tcp", SPort: 40000, DPort: 80}
+	answers := Packet{In: "sbr0", Src: box, Dst: here, Proto: "tcp", SPort: 80, DPort: 40000, Reply: true, ToHost: true}
+	for _, test := range []struct{ name, save, native, asks, answers string }{
+		{"a policy", fmt.Sprintf(shut, ""), "", "passes", "dropped by iptables -t filter -P INPUT DROP"},
+		{"let pass", fmt.Sprintf(shut, "-A INPUT -i sbr0 -m conntrack --ctstate ESTABLISHED -j ACCEPT\n"), "", "passes", "passes"},
+		{"native", "", native, "dropped by nft rule inet site c handle N", "passes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
+				if test.native != "" {
+					nstest.Run(t, "nft", test.native)
+				}
+				f, err := Beside(rules.Memory{}, parsed(t, test.save))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for packet, want := range map[Packet]string{asks: test.asks, answers: test.answers} {
+					if got := withoutHandle(outcome(f.Rivals().Own(packet))); got != want {
+						t.Errorf("from %s: got %q, want %q", packet.Src, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 // What decides nothing while boxrun's rules are in place is no rival: boxrun's own rules, and what comes after them.
 func TestRivals(t *testing.T) {
 	const own = "*filter\n:FORWARD DROP [0:0]\n:BOXRUN-FWD - [0:0]\n-A FORWARD -m comment --comment boxrun:host -j BOXRUN-FWD\n-A FORWARD -j DROP\n" +

@@ -136,11 +136,12 @@ func (t *Table) Drops(chain string) bool {
 // Other reports whether the table is of the backend that is not in use.
 func (t *Table) Other() bool { return strings.Contains(t.Program, "-") }
 
-// OfOthers returns the table without the rules and chains of boxrun; nil where others have neither a rule nor a policy DROP.
-func (t *Table) OfOthers() *Table {
+// OfOthers returns the table without the rules and chains of boxrun, and without the named chains; nil where others have neither a
+// rule nor a policy DROP left.
+func (t *Table) OfOthers(without ...string) *Table {
 	some, others := false, &Table{Program: t.Program, Name: t.Name, byName: map[string]*Chain{}}
 	for _, c := range t.Chains {
-		if strings.HasPrefix(c.Name, ChainPrefix) {
+		if strings.HasPrefix(c.Name, ChainPrefix) || slices.Contains(without, c.Name) {
 			continue
 		}
 		left := others.chain(c.Name)
