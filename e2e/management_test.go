@@ -240,9 +240,11 @@ func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
 	if !soak() {
 		t.Skip("at full length only: make soak")
 	}
-	for _, c := range []struct{ program, start, file, fix string }{
-		{"dhcpcd", "systemctl start dhcpcd", "/etc/dhcpcd.conf", "sed -i '1i denyinterfaces"},
-		{"ConnMan", strings.Replace(connManUplink, "veth,sbr0", "ve-", 1), "/etc/connman/main.conf", ""},
+	const other = "; ip link add other0 type veth peer name other1; ip link set other1 up; ip link set other0 up; for i in $(seq 200); do has other0 && break; sleep 0.1; done; " +
+		"has other0; if has $(ip -br link show master sbr0 | cut -d @ -f 1); then exit 1; fi"
+	for _, c := range []struct{ program, start, file, fix, has string }{
+		{"dhcpcd", "systemctl start dhcpcd", "/etc/dhcpcd.conf", "sed -i '1i denyinterfaces", `has() { journalctl -u dhcpcd -o cat | grep "^$1:"; }`},
+		{"ConnMan", strings.Replace(connManUplink, "veth,sbr0", "ve-", 1), "/etc/connman/main.conf", "", `has() { connmanctl services | grep $(tr -d : < /sys/class/net/$1/address); }`},
 	} {
 		t.Run(c.program, func(t *testing.T) {
 			h := bootHost(t, testhost.NewWithFurther)
@@ -260,7 +262,7 @@ func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
 			if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
 				t.Errorf("with what the hint says, status says\n%s", got)
 			}
-			h.sh("sleep 12; if ip -4 addr show type veth | grep -A3 master | grep inet; then exit 1; fi") // dhcpcd gives up asking after ten seconds
+			h.sh(c.has + other) // what comes after the box has been looked at
 		})
 	}
 }

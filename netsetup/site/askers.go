@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Asker is a program that asks for addresses of the host by DHCP, on each device that its file does not leave out.
+// Asker is a program with a DHCP client of the host's on each device, but for the devices that its file leaves out.
 type Asker struct {
 	Program, File string
 	Fix           string // how a person has the program leave out a box's device
@@ -21,7 +21,7 @@ type Asker struct {
 	leaves func(text, device string) bool
 }
 
-// Askers returns the programs that run and ask for addresses on a port of a bridge. Root is "/".
+// Askers returns the running programs with a DHCP client on a port of a bridge. Root is "/".
 func Askers(root, device, bridge string) (askers []Asker, err error) {
 	for _, a := range []Asker{
 		{"dhcpcd", "/etc/dhcpcd.conf", fmt.Sprintf("sed -i '1i denyinterfaces veth* lan-*' /etc/dhcpcd.conf; dhcpcd -k %s; systemctl restart dhcpcd", device),
@@ -44,7 +44,7 @@ func Askers(root, device, bridge string) (askers []Asker, err error) {
 	return askers, nil
 }
 
-// dhcpcdRuns reports whether a dhcpcd for all devices runs. The file of one that was started for a device has another name.
+// dhcpcdRuns reports whether a dhcpcd for all devices runs. A dhcpcd for a single device has a file of another name.
 func dhcpcdRuns(root string) (bool, error) {
 	pid, err := small.Read(filepath.Join(root, "run/dhcpcd/pid"))
 	if err != nil {
@@ -54,15 +54,15 @@ func dhcpcdRuns(root string) (bool, error) {
 	return strings.TrimSpace(string(name)) == "dhcpcd", ignoreAbsent(err)
 }
 
-// connManRuns asks for a link that systemd keeps while the service runs.
+// connManRuns looks for the link of systemd's to a running service.
 func connManRuns(root string) (bool, error) {
 	var stat unix.Stat_t
 	err := unix.Lstat(filepath.Join(root, "run/systemd/units/invocation:connman.service"), &stat)
 	return err == nil, ignoreAbsent(err)
 }
 
-// dhcpcdLeaves reports whether dhcpcd.conf(5) leaves a device out. dhcpcd passes these keys over in a block, which begins with one of
-// three words and does not end.
+// dhcpcdLeaves reports whether dhcpcd.conf(5) leaves a device out. A block begins with any of three words and has no end: dhcpcd
+// passes these keys over there.
 func dhcpcdLeaves(text, device string) bool {
 	listed := map[string][]string{}
 	for line := range strings.Lines(text) {

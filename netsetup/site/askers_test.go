@@ -2,7 +2,7 @@ package site
 
 import "testing"
 
-// A dhcpcd for all devices, or a ConnMan, that runs asks on each device that its file does not leave out.
+// A running dhcpcd for all devices, or ConnMan, asks on each device but those in its file.
 func TestAskers(t *testing.T) {
 	files := func(more ...string) map[string]string {
 		all := map[string]string{}
