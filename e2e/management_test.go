@@ -43,7 +43,9 @@ ip -n lender addr add 198.51.100.2/24 dev eth0; ip -n lender link set eth0 up; i
 		`--no-ping --user=root --dhcp-authoritative --dhcp-leasefile=/run/lender.leases --pid-file=/run/lender.pid --dhcp-range=198.51.100.50,198.51.100.50,2m --dhcp-option=3`
 	asksLent = "ip netns exec lender curl -sSf -m 0.3 http://198.51.100.50/"
 	dhclient = "dhclient -1 -q -pf /run/dhclient.pid lan0"
-	lentAway = "systemctl stop lender; for i in $(seq 260); do ip -4 addr show dev lan0 | grep -qF 198.51.100.50 || break; sleep 1; done; if ip -4 addr show dev lan0 | grep -F 198.51.100.50; then exit 1; fi; " + lend + "; "
+	lost     = "for i in $(seq 70); do ip -4 addr show dev lan0 | grep -qF 198.51.100.50 || break; sleep 1; done; "
+	isLost   = lost + "if ip -4 addr show dev lan0 | grep -F 198.51.100.50; then exit 1; fi; "
+	lentAway = "systemctl stop lender; " + lost + isLost + lend + "; "
 
 	// dhcpcdUplinks has dhcpcd manage both uplinks. It leaves no box alone of itself.
 	dhcpcdUplinks = lender + seenByUdev + "sed -i '1i denyinterfaces veth* lan-*' /etc/dhcpcd.conf; printf 'interface eth0\nstatic ip_address=192.0.2.1/24\nstatic routers=192.0.2.2\n' >> /etc/dhcpcd.conf; " +
@@ -115,7 +117,9 @@ func managements() []management {
 			acts: []string{dhclient, strings.Replace(dhclient, "-1", "-r", 1) + "; " + dhclient,
 				lentAway + dhclient}},
 		{name: "dhcpcd", boot: testhost.NewWithFurther, setup: dhcpcdUplinks, client: asksLent,
-			acts: []string{leases + "dhcpcd -n; " + leasedAnew, leases + "dhcpcd -k lan0; dhcpcd lan0; " + leasedAnew, leases + "systemctl restart dhcpcd; " + leasedAnew, leases + lentAway + leasedAnew, "systemctl stop dhcpcd"}},
+			acts: []string{leases + "dhcpcd -n; " + leasedAnew, leases + "dhcpcd -k lan0; dhcpcd lan0; " + leasedAnew, leases + "systemctl restart dhcpcd; " + leasedAnew, "systemctl stop dhcpcd"}},
+		{name: "dhcpcd without a server", boot: testhost.NewWithFurther, setup: dhcpcdUplinks,
+			acts: []string{"systemctl stop lender; " + lost, isLost, leases + lend + "; dhcpcd -n; " + leasedAnew}},
 		{name: "ifupdown", boot: testhost.NewWithManagers, setup: interfaces + "ifdown --force eth0; ifup eth0",
 			acts: []string{"ifdown eth0; ifup eth0", "ifdown -a; ifup -a", "systemctl restart networking", "systemctl stop networking; systemctl start networking"}},
 		{name: "ifupdown2", boot: testhost.NewWithFurther, setup: interfaces + "systemctl start networking",
@@ -240,11 +244,11 @@ func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
 	if !soak() {
 		t.Skip("at full length only: make soak")
 	}
-	const other = "; ip link add other0 type veth peer name other1; ip link set other1 up; ip link set other0 up; for i in $(seq 200); do has other0 && break; sleep 0.1; done; " +
-		"has other0; if has $(ip -br link show master sbr0 | cut -d @ -f 1); then exit 1; fi"
-	for _, c := range []struct{ program, start, file, fix, has string }{
-		{"dhcpcd", "systemctl start dhcpcd", "/etc/dhcpcd.conf", "sed -i '1i denyinterfaces", `has() { journalctl -u dhcpcd -o cat | grep "^$1:"; }`},
-		{"ConnMan", strings.Replace(connManUplink, "veth,sbr0", "ve-", 1), "/etc/connman/main.conf", "", `has() { connmanctl services | grep $(tr -d : < /sys/class/net/$1/address); }`},
+	const other = "ip link add other0 type veth peer name other1; ip link set other1 up; ip link set other0 up; for i in $(seq 200); do has other0 && break; sleep 0.1; done; has other0; "
+	const noBox = "if has $(ip -br link show master sbr0 | cut -d @ -f 1); then exit 1; fi"
+	for _, c := range []struct{ program, start, file, fix, devices string }{
+		{"dhcpcd", "systemctl start dhcpcd", "/etc/dhcpcd.conf", "sed -i '1i denyinterfaces", `has() { journalctl -u dhcpcd -o cat | grep "^$1:"; }; ` + other},
+		{"ConnMan", strings.Replace(connManUplink, "veth,sbr0", "ve-", 1), "/etc/connman/main.conf", "", `has() { connmanctl services | grep $(tr -d : < /sys/class/net/$1/address); }; has eth0; `},
 	} {
 		t.Run(c.program, func(t *testing.T) {
 			h := bootHost(t, testhost.NewWithFurther)
@@ -262,7 +266,7 @@ func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
 			if got := h.must("boxrun", "status", "web"); !strings.Contains(got, "in place") {
 				t.Errorf("with what the hint says, status says\n%s", got)
 			}
-			h.sh(c.has + other) // what comes after the box has been looked at
+			h.sh(c.devices + noBox) // what the program has looked at since
 		})
 	}
 }
