@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"boxrun/netsetup/rules"
 )
@@ -35,7 +37,32 @@ type nftChain struct {
 type nftRule struct {
 	Family, Table, Chain string
 	Handle               int
-	Expr                 []node
+	Expr                 expressions
+}
+
+// expressions are a list of JSON, read when a packet first meets the rule: a firewall may have hundreds of rules, and a
+// packet meets few.
+type expressions struct{ read func() []node }
+
+// UnmarshalJSON keeps a copy of the text, which package json has found to be valid.
+func (e *expressions) UnmarshalJSON(text []byte) error {
+	text = bytes.Clone(text)
+	if !bytes.HasPrefix(text, []byte("[")) {
+		return fmt.Errorf("expressions of a rule are no list: %s", text)
+	}
+	e.read = sync.OnceValue(func() (nodes []node) {
+		_ = json.Unmarshal(text, &nodes) // a list of anything is a list of nodes
+		return nodes
+	})
+	return nil
+}
+
+// nodes returns none for a rule without expressions.
+func (e expressions) nodes() []node {
+	if e.read == nil {
+		return nil
+	}
+	return e.read()
 }
 
 // nftObject is an element of the output of "nft -j list ruleset".
@@ -210,7 +237,7 @@ func (w *nftWalk) chain(name string, depth int) end {
 func (w *nftWalk) rule(r nftRule, depth int) (e end, left bool) {
 	before := w.doubts
 	defer func() { w.doubts = before }()
-	for _, expr := range r.Expr {
+	for _, expr := range r.Expr.nodes() {
 		for kind, of := range expr.fields {
 			switch kind {
 			case "match":
