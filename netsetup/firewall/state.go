@@ -111,7 +111,7 @@ func (s State) Others() State {
 
 // translates reports whether any rule may translate the destination of a packet.
 func (s State) translates() bool {
-	return slices.ContainsFunc(s.nft.base, func(c nftChain) bool { return c.Type == "nat" }) ||
+	return s.nft.translates ||
 		slices.ContainsFunc(s.tables, func(t *rules.Table) bool { return t.Name == "nat" && t.Translates() })
 }
 

@@ -39,7 +39,10 @@ func (w *nftWalk) untracksNative(r nftRule, kind string, of node) {
 func (s State) tracking(hook string, p Packet) tracking {
 	const conntrack = -200 // NF_IP_PRI_CONNTRACK
 	for _, t := range s.of(p) {
-		if o := through(t, strings.ToUpper(hook), p); t.Name == "raw" && o.track.by != "" {
+		if t.Name != "raw" {
+			continue
+		}
+		if o := through(t, strings.ToUpper(hook), p); o.track.by != "" {
 			return o.track
 		}
 	}

@@ -23,6 +23,8 @@ type nftRules struct {
 	base   []nftChain // of the host's hooks, by priority
 	chains map[string][]nftRule
 	sets   map[string][]node
+
+	translates bool // a rule may give a packet another destination
 }
 
 type nftChain struct {
@@ -101,6 +103,7 @@ func parseNFT(text []byte) (nftRules, error) {
 		return nftRules{}, fmt.Errorf("reading what nft -j list ruleset printed: %w", err)
 	}
 	r := nftRules{chains: map[string][]nftRule{}, sets: map[string][]node{}}
+	r.translates = bytes.Contains(text, []byte(`"dnat":`)) || bytes.Contains(text, []byte(`"redirect":`))
 	for _, o := range listing.Nftables {
 		r.add(o)
 	}
