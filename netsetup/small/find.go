@@ -11,8 +11,8 @@ import (
 )
 
 // Find returns the files that a pattern stands for, sorted: DIR/*/NAME with the * for any directory, or a path alone. A DIR
-// that is missing has none. filepath.Glob lists each directory, and in /proc/sys the kernel makes each name that it
-// lists at that moment: sixty for each network device.
+// that is missing has none. filepath.Glob lists each directory, and in /proc/sys the kernel makes each name for the
+// listing: sixty names for each network device.
 func Find(pattern string) ([]string, error) {
 	dir, name, many := strings.Cut(pattern, "*")
 	names := []string{""}
