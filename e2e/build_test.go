@@ -219,7 +219,7 @@ func (b builder) isKept() {
 	inUse()
 	b.must("boxrun", "down", "site")
 
-	row := regexp.MustCompile(`(?m)^site/image\.old-\d+ +\d+M +\d+[smhd] ago +- +` + path.Dir(b.image) + `/\.site\.old-\d+$`)
+	row := regexp.MustCompile(`(?m)^site/image\.old-\d+ +[\d.]+M +\d+[smhd] ago +- +` + path.Dir(b.image) + `/\.site\.old-\d+$`)
 	if got := b.must("boxrun", "kept", "list"); !row.MatchString(got) {
 		b.t.Errorf("kept list says\n%s\nwant a row as %s", got, row)
 	}

@@ -336,8 +336,14 @@ func (h host) runsHooksAtBoot() {
 	h.must("boxrun", "down", "boot")
 	h.profile("boot", strings.ReplaceAll(hooked(`"false"`), "%i", "them"))
 	h.must("boxrun", "enable", "boot")
-	h.must("systemctl", "start", "boxrun@boot") // as the box is up, to be looked at
-	if said := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun@boot"); !strings.Contains(said, `error: boot: post_up[1] "false" exited with 1`) {
+	h.must("systemctl", "start", "boxrun@boot")           // as the box is up, to be looked at
+	if said := eventually(10*time.Second, func() string { // systemd counts the service as started before boxrun says the rest
+		said := h.must("journalctl", "-q", "-o", "cat", "-u", "boxrun@boot")
+		if strings.Contains(said, `error: boot: post_up[1] "false" exited with 1`) {
+			return ""
+		}
+		return said
+	}); said != "" {
 		h.t.Errorf("the journal has\n%s\nwant why the hooks failed", said)
 	}
 	h.gives("active\n", "systemctl", "is-active", "boxrun@boot")
