@@ -42,11 +42,10 @@ func openJournal() error {
 
 // mountsLate reports whether the image at root mounts something over the place of the journal after systemd has begun.
 func mountsLate(root string) bool {
-	const most = 1 << 20
 	above := map[string]string{"/var": "var", "/var/log": "var-log", journals: "var-log-journal"}
-	fstab, err := files.ReadSmall(filepath.Join(root, "/etc/fstab"), most)
-	for line := range strings.Lines(fstab) {
-		if f := strings.Fields(line); len(f) > 1 && f[0][0] != '#' && above[filepath.Clean(f[1])] != "" {
+	lines, err := mountLines(filepath.Join(root, "/etc/fstab"))
+	for _, words := range lines {
+		if len(words) > 1 && above[filepath.Clean(words[1])] != "" {
 			return true
 		}
 	}

@@ -86,14 +86,20 @@ func isIdle(root, generator string) bool {
 
 // mountsMore reports whether a file in the form of /etc/fstab may have a line beside comments.
 func mountsMore(fstab string) bool {
+	lines, err := mountLines(fstab)
+	return len(lines) > 0 || err != nil
+}
+
+// mountLines returns the words of each line beside comments of a file in the form of /etc/fstab.
+func mountLines(fstab string) (lines [][]string, err error) {
 	const most = 1 << 20
 	text, err := files.ReadSmall(fstab, most)
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			return true
+		if words := strings.Fields(line); len(words) > 0 && words[0][0] != '#' {
+			lines = append(lines, words)
 		}
 	}
-	return err != nil
+	return lines, err
 }
 
 // needsScripts reports whether the image at root has a script of SysV init without a unit of the same name.

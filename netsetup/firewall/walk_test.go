@@ -292,6 +292,19 @@ func TestUntracked(t *testing.T) {
 	}
 }
 
+// rivals returns the rules of others beside a save of iptables, with native rules; "" for none.
+func rivals(t *testing.T, save, native string) State {
+	t.Helper()
+	if native != "" {
+		nstest.Run(t, "nft", native)
+	}
+	f, err := Beside(rules.Memory{}, parsed(t, save))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Rivals()
+}
+
 // What the host and a box send each other meets other chains than what is forwarded, and boxrun's rules are not there.
 func TestOwn(t *testing.T) {
 	const shut = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -i eth0 -m conntrack --ctstate ESTABLISHED -j ACCEPT\n%sCOMMIT\n"
@@ -306,15 +319,9 @@ func TestOwn(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
-				if test.native != "" {
-					nstest.Run(t, "nft", test.native)
-				}
-				f, err := Beside(rules.Memory{}, parsed(t, test.save))
-				if err != nil {
-					t.Fatal(err)
-				}
+				f := rivals(t, test.save, test.native)
 				for packet, want := range map[Packet]string{asks: test.asks, answers: test.answers} {
-					if got := withoutHandle(outcome(f.Rivals().Own(packet))); got != want {
+					if got := withoutHandle(outcome(f.Own(packet))); got != want {
 						t.Errorf("from %s: got %q, want %q", packet.Src, got, want)
 					}
 				}
@@ -338,14 +345,7 @@ func TestRivals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			nstest.WithBackend(t, "nft", nstest.SideBySide, func(t *testing.T) {
-				if test.native != "" {
-					nstest.Run(t, "nft", test.native)
-				}
-				f, err := Beside(rules.Memory{}, parsed(t, test.save))
-				if err != nil {
-					t.Fatal(err)
-				}
-				f = f.Rivals()
+				f := rivals(t, test.save, test.native)
 				got := map[bool]string{true: "none: ", false: "some: "}[f.None()] +
 					withoutHandle(outcome(f.Forwarded(client(), netip.MustParseAddrPort("10.22.0.2:80"))))
 				if got != test.want {
