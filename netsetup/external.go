@@ -6,9 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"boxrun/near"
 	"boxrun/netsetup/dump"
-	"boxrun/netsetup/near"
+	"boxrun/netsetup/rules"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -50,7 +52,7 @@ func DefaultExternal() (External, error) {
 }
 
 // ExternalNamed returns an interface by its name, or by an alternative name. The error for a name that does not exist
-// lists the interfaces of the host.
+// lists the interfaces of the host that a person may have meant, which loopback, boxes' own ends and boxrun's devices are not.
 func ExternalNamed(name string) (External, error) {
 	h := dump.OfHost()
 	links, err := dump.Links(h)
@@ -62,9 +64,23 @@ func ExternalNamed(name string) (External, error) {
 		if l.Attrs().Name == name || slices.Contains(l.Attrs().AltNames, name) {
 			return externalOf(h, l)
 		}
-		names = append(names, l.Attrs().Name)
+		if a := l.Attrs(); a.Name != "lo" && !strings.HasPrefix(a.Name, "veth") && !strings.HasPrefix(a.Alias, rules.MarkPrefix) {
+			names = append(names, a.Name)
+		}
 	}
-	return External{}, near.NoInterface(name, names)
+	return External{}, noInterface(name, names)
+}
+
+// noInterface returns the error for a missing interface, with the names that a person may have meant.
+func noInterface(name string, names []string) error {
+	all := strings.Join(names, ", ")
+	switch meant := near.Word(name, names, 2); {
+	case all == "":
+		return fmt.Errorf("no interface %q: the host has none but lo", name)
+	case meant != "":
+		return fmt.Errorf("no interface %q, did you mean %q? there are %s", name, meant, all)
+	}
+	return fmt.Errorf("no interface %q: there are %s", name, all)
 }
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.

@@ -52,6 +52,8 @@ func TestExternal(t *testing.T) {
 	nstest.Run(t, "ip", "link", "property", "add", "dev", "wlan0", "altname", "wlp2s0")
 	expect("by another name", externalText(ExternalNamed("wlp2s0")), `"wlan0" 1500 [198.51.100.1]`)
 	nstest.Run(t, "ip", "link", "add", "veth0a1b", "type", "veth", "peer", "name", "veth0a1c")
+	nstest.Run(t, "ip", "link", "add", "eth1", "type", "bridge")
+	nstest.Run(t, "ip", "link", "set", "eth1", "alias", "boxrun:eth1")
 	expect("a typing error", externalText(ExternalNamed("eht0")), `no interface "eht0", did you mean "eth0"? there are wlan0, eth0`)
 	expect("none like it", externalText(ExternalNamed("ib0.8001")), `no interface "ib0.8001": there are wlan0, eth0`)
 	nstest.Run(t, "ip", "route", "add", "local", "203.0.113.0/28", "dev", "lo")

@@ -45,16 +45,3 @@ func TestCheckName(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	words := []string{"ports", "mode", "mtu", "ip"}
-	for _, test := range []struct{ word, want string }{
-		{"port", "ports"}, {"Ports", "ports"}, {"poorts", "ports"}, {"prts", "ports"}, {"mtus", "mtu"},
-		{"i", ""}, {"dns", ""}, {"xtu", "mtu"}, {"mxx", ""}, {"", ""}, {"frobnicate", ""},
-		{"mut", "mtu"}, {"umt", ""}, {"tum", ""}, {"oprts", "ports"}, {"opstr", ""},
-	} {
-		if got := nearest(test.word, words); got != test.want {
-			t.Errorf("%q: got %q, want %q", test.word, got, test.want)
-		}
-	}
-}

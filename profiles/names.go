@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"boxrun/near"
 )
 
 // What names are made of.
@@ -125,6 +127,10 @@ func startedUnit(s string) (string, error) {
 	}
 	return unitName(s)
 }
+
+// nearest returns the word of words that was probably meant, or "" where none is close enough. At most two letters may
+// be wrong, and at most half of the letters.
+func nearest(word string, words []string) string { return near.Word(word, words, min(2, len(word)/2)) }
 
 // oneLine refuses text with line breaks.
 func oneLine(s string) (string, error) {

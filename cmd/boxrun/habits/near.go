@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"boxrun/profiles"
+	"boxrun/near"
 )
 
 // MeantVerb guesses the verb of cmd meant by word, as text to append to an error; "" where no verb is near, and no other tool
@@ -18,7 +18,7 @@ func MeantVerb(cmd *cobra.Command, word string) string {
 			verbs = append(verbs, append(verb.Aliases, verb.Name())...)
 		}
 	}
-	if near := near(word, verbs); near != "" {
+	if near := nearest(word, verbs); near != "" {
 		return fmt.Sprintf(", did you mean %q?", near)
 	}
 	if instead := foreignVerbs()[word]; strings.Contains(instead, `"`+cmd.CommandPath()+" ") {
@@ -30,6 +30,6 @@ func MeantVerb(cmd *cobra.Command, word string) string {
 	return ""
 }
 
-// near returns the verb or flag probably meant by word; "" for none. Two wrong letters of four are too many:
+// nearest returns the verb or flag probably meant by word; "" for none. Two wrong letters of four are too many:
 // tcsh would become bash.
-func near(word string, words []string) string { return profiles.Nearest(word, words, 1+len(word)/5) }
+func nearest(word string, words []string) string { return near.Word(word, words, 1+len(word)/5) }

@@ -172,7 +172,7 @@ func MeantFlag(cmd *cobra.Command, unknown *pflag.NotExistError) string {
 		return ": " + instead
 	}
 	flags := shownFlags(cmd)
-	flag := near(word, flags)
+	flag := nearest(word, flags)
 	part := func(f string) bool {
 		return len(word) > 1 && (strings.HasPrefix(f, word) || strings.HasSuffix(f, "-"+word))
 	}

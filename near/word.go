@@ -1,12 +1,8 @@
-package profiles
+package near
 
-// nearest returns the word of words that was probably meant, or "" where none is close enough. At most two letters may
-// be wrong, and at most half of the letters.
-func nearest(word string, words []string) string { return Nearest(word, words, min(2, len(word)/2)) }
-
-// Nearest returns the word of words that differs least from word, or "" where all differ by more than most letters. Two
+// Word returns the word of words that differs least from word, or "" where all differ by more than most letters. Two
 // letters in each other's place count as one. Among equally near words the first wins.
-func Nearest(word string, words []string, most int) string {
+func Word(word string, words []string, most int) string {
 	best, least := "", most+1
 	for _, w := range words {
 		if max(len(w)-len(word), len(word)-len(w)) >= least {
