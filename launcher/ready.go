@@ -16,7 +16,7 @@ import (
 	"boxrun/launcher/guest"
 	"boxrun/launcher/list"
 	"boxrun/launcher/say"
-	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/sockets"
 )
 
@@ -61,7 +61,7 @@ func awaitHello(ctx context.Context, b *box.Box) error {
 	late := time.After(helloPatience)
 	for {
 		var waiting []sockets.Socket
-		err := netsetup.InNetworkOf(b.Init.PID, func() (err error) {
+		err := dump.InNetworkOf(b.Init.PID, func() (err error) {
 			waiting, err = sockets.Waiting("tcp")
 			return err
 		})

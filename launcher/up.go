@@ -26,6 +26,7 @@ import (
 	"boxrun/launcher/timing"
 	"boxrun/launcher/units"
 	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/six"
 	"boxrun/netsetup/snapshot"
 	"boxrun/profiles"
@@ -548,7 +549,7 @@ func (u *upRun) connect(ctx context.Context, b *box.Box, cli *apptainer.Command)
 	if !b.Profile.Security.Confined() { // the first process of a confined box does the same
 		err := guest.MakeRootBindable(b.Init.PID)
 		if err == nil && b.Bridged() {
-			err = netsetup.InNetworkOf(b.Init.PID, six.BelieveNobody)
+			err = dump.InNetworkOf(b.Init.PID, six.BelieveNobody)
 		}
 		if err != nil {
 			return cli.Failed(err)

@@ -3,6 +3,7 @@ package netsetup
 import (
 	"slices"
 
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/offload"
 	"boxrun/netsetup/six"
 )
@@ -69,7 +70,7 @@ func (p *Plan) Inherit(old Plan) {
 
 // view returns the kernel as package offload sees it.
 func (k *Kernel) view() offload.View {
-	return offload.View{Eth: k.eth, Need: k.Uplinks, Enter: InNetworkOf, Veth: func(pid int, device string) (string, error) {
+	return offload.View{Eth: k.eth, Need: k.Uplinks, Enter: dump.InNetworkOf, Veth: func(pid int, device string) (string, error) {
 		link, err := BoxLink(pid, device)
 		return link.Veth, err
 	}}

@@ -1,9 +1,7 @@
 package netsetup
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -29,7 +27,7 @@ func Servers(pid int, ports []Port) ([]Server, error) {
 			continue
 		}
 		var waiting []sockets.Socket
-		err := InNetworkOf(pid, func() (err error) {
+		err := dump.InNetworkOf(pid, func() (err error) {
 			waiting, err = sockets.Waiting(proto)
 			return err
 		})
@@ -73,26 +71,4 @@ func Held(n Network, addr netip.Addr) (bool, error) {
 		}
 	}
 	return false, err
-}
-
-// InNetworkOf runs do in the network of a process: sockets opened by do, and /proc/sys/net as read by do, belong to
-// the network. Other goroutines started by do are not in the network.
-func InNetworkOf(pid int, do func() error) error {
-	ns, err := dump.Namespace(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	_, err = dump.InNetwork(ns, func() (struct{}, error) { return struct{}{}, do() })
-	return err
-}
-
-// DialFrom connects from the network of a process. The address is IP:PORT.
-func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, error) {
-	ns, err := dump.Namespace(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	return dump.DialIn(ctx, ns, network, address)
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -108,23 +107,4 @@ func (r *Reservation) undo(*Kernel) error {
 		return err
 	}
 	return errors.Join(ignoreAbsent(os.Remove(r.Path)), removeEmpty(dir, filepath.Dir(dir)))
-}
-
-// LeasedTo returns the owners of the leases of an address in dirs and in the directories a level below: a pid for a box
-// of Apptainer's, boxrun:NAME for a reservation, a container's id for others.
-func LeasedTo(addr netip.Addr, dirs ...string) ([]string, error) {
-	found, err := leases.Below(dirs...)
-	errs := []error{err}
-	var owners []string
-	for _, l := range found {
-		if l.Addr != addr {
-			continue
-		}
-		owner, err := l.Owner()
-		if owner != "" && !slices.Contains(owners, owner) {
-			owners = append(owners, owner)
-		}
-		errs = append(errs, err)
-	}
-	return owners, errors.Join(errs...)
 }

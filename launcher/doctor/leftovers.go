@@ -105,7 +105,7 @@ func (l leftoverLooks) leases(context.Context) Check {
 		if !b.Bridged() || !b.Alive() {
 			continue
 		}
-		owners, err := netsetup.LeasedTo(b.Addr, append(network.LeaseDirs(l.store), b.OtherLeases...)...)
+		owners, err := leases.OwnersOf(b.Addr, append(network.LeaseDirs(l.store), b.OtherLeases...)...)
 		others := slices.DeleteFunc(owners, func(o string) bool { return o == "boxrun:"+b.Name || o == strconv.Itoa(b.Init.PID) })
 		switch {
 		case err != nil:

@@ -15,7 +15,6 @@ import (
 	"boxrun/launcher/enter"
 	"boxrun/launcher/network"
 	"boxrun/launcher/say"
-	"boxrun/netsetup"
 	"boxrun/netsetup/dns"
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
@@ -146,7 +145,7 @@ func (b boxLooks) names(ctx context.Context) Check {
 		return fail(why, fix, "the box's /etc/resolv.conf names no server: %s", known.Lack)
 	}
 	inBox := func(ctx context.Context, network, address string) (net.Conn, error) {
-		return netsetup.DialFrom(ctx, b.Init.PID, network, address)
+		return dump.DialFrom(ctx, b.Init.PID, network, address)
 	}
 	// The host asks the same servers at the same time. Without an answer to the box, the answer to the host shows
 	// where the fault is.

@@ -41,7 +41,7 @@ func answersOf(b *box.Box) (lan.Change, error) {
 		return lan.Change{}, err
 	}
 	var change lan.Change
-	err = netsetup.InNetworkOf(b.Init.PID, func() (err error) {
+	err = dump.InNetworkOf(b.Init.PID, func() (err error) {
 		change, err = both.Change(dump.OfHost())
 		return err
 	})
@@ -67,7 +67,7 @@ func leadAnswers(b *box.Box) error {
 	if err != nil {
 		return err
 	}
-	err = netsetup.InNetworkOf(b.Init.PID, func() error {
+	err = dump.InNetworkOf(b.Init.PID, func() error {
 		h := dump.OfHost()
 		change, err := both.Change(h)
 		if err == nil {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"boxrun/launcher/box"
-	"boxrun/netsetup"
 	"boxrun/netsetup/dump"
 	"boxrun/netsetup/lan"
 )
@@ -44,7 +43,7 @@ func inside(b *box.Box, do func(lan.Known) error) error {
 	if err != nil {
 		return err
 	}
-	err = netsetup.InNetworkOf(b.Init.PID, func() error { return do(known) })
+	err = dump.InNetworkOf(b.Init.PID, func() error { return do(known) })
 	if err != nil {
 		return fmt.Errorf("telling box %s of the host: %w", b.Name, err)
 	}

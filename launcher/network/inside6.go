@@ -7,6 +7,7 @@ import (
 	"boxrun/launcher/box"
 	"boxrun/launcher/list"
 	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/led"
 	"boxrun/netsetup/six"
 )
@@ -46,7 +47,7 @@ func ensureInside6(b *box.Box) error {
 	if inside == nil {
 		return nil
 	}
-	err := netsetup.InNetworkOf(b.Init.PID, func() error {
+	err := dump.InNetworkOf(b.Init.PID, func() error {
 		if err := inside.Ensure(); err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/files"
-	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 )
 
 // PingGroups is the value of net.ipv4.ping_group_range set by systemd on a machine of its own: all groups. In a box,
@@ -38,7 +38,7 @@ func letPing(s *box.Store, b *box.Box) {
 // the setting from before.
 func allowPing(pid int) (was string, err error) {
 	const file = "/proc/sys/net/ipv4/ping_group_range"
-	err = netsetup.InNetworkOf(pid, func() error {
+	err = dump.InNetworkOf(pid, func() error {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return err

@@ -12,7 +12,7 @@ import (
 	"boxrun/launcher/network"
 	"boxrun/launcher/passage"
 	"boxrun/launcher/say"
-	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 	"boxrun/netsetup/firewall"
 	"boxrun/netsetup/rules"
 )
@@ -168,7 +168,7 @@ func (j judge) deviceOf(d drop) (name string) {
 	if !d.inBox {
 		return deviceName(d.iif)
 	}
-	err := netsetup.InNetworkOf(j.Init.PID, func() error {
+	err := dump.InNetworkOf(j.Init.PID, func() error {
 		name = deviceName(d.iif)
 		return nil
 	})

@@ -29,6 +29,28 @@ func InNetwork[T any](ns netns.NsHandle, do func() (T, error)) (T, error) {
 	})
 }
 
+// InNetworkOf runs do in the network of a process: sockets opened by do, and /proc/sys/net as read by do, belong to
+// the network. Other goroutines started by do are not in the network.
+func InNetworkOf(pid int, do func() error) error {
+	ns, err := Namespace(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	_, err = InNetwork(ns, func() (struct{}, error) { return struct{}{}, do() })
+	return err
+}
+
+// DialFrom connects from the network of a process. The address is IP:PORT.
+func DialFrom(ctx context.Context, pid int, network, address string) (net.Conn, error) {
+	ns, err := Namespace(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	return DialIn(ctx, ns, network, address)
+}
+
 func entering(err error) error { return fmt.Errorf("entering a network namespace: %w", err) }
 
 // InThread runs do on a thread of its own and puts the thread back into the caller's network. Where putting back

@@ -336,3 +336,22 @@ func startTicks(stat string) (int64, error) {
 	}
 	return strconv.ParseInt(fields[19], 10, 64)
 }
+
+// OwnersOf returns the owners of the leases of an address in dirs and in the directories a level below: a pid for a box
+// of Apptainer's, boxrun:NAME for a reservation, a container's id for others.
+func OwnersOf(addr netip.Addr, dirs ...string) ([]string, error) {
+	found, err := Below(dirs...)
+	errs := []error{err}
+	var owners []string
+	for _, l := range found {
+		if l.Addr != addr {
+			continue
+		}
+		owner, err := l.Owner()
+		if owner != "" && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+		errs = append(errs, err)
+	}
+	return owners, errors.Join(errs...)
+}

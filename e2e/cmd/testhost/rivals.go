@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"boxrun/e2e/testhost"
-	"boxrun/netsetup"
+	"boxrun/netsetup/dump"
 )
 
 // contender starts and stops a box with the systemd and nginx of WebImage, reached at port 8080 of the host.
@@ -129,7 +129,7 @@ func (c client) asking() *http.Client {
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 			defer cancel()
-			return netsetup.DialFrom(ctx, c.cmd.Process.Pid, network, address)
+			return dump.DialFrom(ctx, c.cmd.Process.Pid, network, address)
 		},
 	}}
 }
