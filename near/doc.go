@@ -1,3 +1,3 @@
-// Package near guesses which word of several a person meant by a word that is none of them. The package knows nothing of
-// boxrun, and imports no other room. Begin reading at Word in word.go.
+// Package near guesses what a person meant by a mistyped word. The package knows nothing of boxrun, and imports no other
+// room. Begin reading at Word in word.go.
 package near
