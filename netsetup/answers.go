@@ -32,13 +32,10 @@ func (a *Answers) String() string { return "ways of answers from " + a.Bridge }
 // family returns the family of the answers.
 func (a *Answers) family() family { return familyOf(a.Subnet.Addr()) }
 
-// wayChain returns the name of a bridge's chain of marks.
-func wayChain(bridge string) string { return prefixWay + bridge }
-
 // ruleset returns the rules that mark connections, and nothing but the names for no ways.
 func (a *Answers) ruleset(ways []routing.Way) *ruleset {
 	owner := rules.MarkPrefix + a.Bridge
-	chain := Chain{Table: "mangle", Name: wayChain(a.Bridge)}
+	chain := Chain{Table: "mangle", Name: prefixWay + a.Bridge}
 	for _, w := range ways {
 		matches := fmt.Sprintf("-i %s -m conntrack --ctorigdst %s --ctdir ORIGINAL", w.Device, w.Addr)
 		target := fmt.Sprintf("CONNMARK --set-xmark %#x/%#x", w.Mark, a.Mask)
@@ -86,7 +83,7 @@ func (a *Answers) marks(k *Kernel, ways []routing.Way) (edits, error) {
 	e := a.ruleset(nil).removal(have)
 	if len(e.lines) > 0 {
 		e.found = true
-		e.note("chain mangle/%s is for ways that this host no longer has", wayChain(a.Bridge))
+		e.note("chain mangle/%s is for ways that this host no longer has", prefixWay+a.Bridge)
 	}
 	return e, err
 }
@@ -213,7 +210,7 @@ func (k *Kernel) Unjudged(box netip.Addr) ([]string, error) {
 // mark returns the mark that the kernel's rules set for questions for an address.
 func (k *Kernel) mark(bridge string, addr netip.Addr) (mark uint32, err error) {
 	have, err := k.rules(familyOf(addr))
-	for _, r := range have.Rules("mangle", wayChain(bridge)) {
+	for _, r := range have.Rules("mangle", prefixWay+bridge) {
 		if _, after, ok := strings.Cut(r.Text, "--set-xmark "); ok && strings.Contains(r.Text, " "+addr.String()+" ") {
 			_, err = fmt.Sscanf(after, "0x%x", &mark)
 		}

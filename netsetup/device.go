@@ -64,10 +64,7 @@ func (d *Device) foundCommands(address, raise string) (up, down []string) {
 		up = append(up, raise)
 		down = append(down, fmt.Sprintf("ip link set %s down", d.Name))
 	}
-	for _, b := range d.Found.Before {
-		down = append(down, b.typed())
-	}
-	return up, down
+	return up, append(down, typed(d.Found.Before)...)
 }
 
 // record refuses a device of the same name that is no bridge, or has other addresses.

@@ -79,11 +79,7 @@ type Advertisements struct {
 func (a *Advertisements) String() string { return "sysctl accept_ra" }
 
 func (a *Advertisements) commands() (up, down []string) {
-	up = []string{"for i in $(grep -lx 1 /proc/sys/net/ipv6/conf/*/accept_ra); do echo 2 > $i; done"}
-	for _, b := range a.Before {
-		down = append(down, b.typed())
-	}
-	return up, down
+	return []string{"for i in $(grep -lx 1 /proc/sys/net/ipv6/conf/*/accept_ra); do echo 2 > $i; done"}, typed(a.Before)
 }
 
 func (a *Advertisements) record(*Kernel) error {
@@ -131,12 +127,9 @@ func (a *Advertisements) ensure(*Kernel) error {
 func (a *Advertisements) undo(*Kernel) error { return restoreSettings(a.Before) }
 
 func (a *Advertisements) settle() []string {
-	var stays []string
-	for _, b := range a.Before {
-		stays = append(stays, fmt.Sprintf("sysctl %s stays 2 (it was %s)", b.Key, b.Value))
-	}
+	lines := stays(a.Before, "2")
 	a.Before = nil
-	return stays
+	return lines
 }
 
 // Address is an IPv6 address of a device. The address is used at once, without detection of duplicates (nodad): a bridge

@@ -97,7 +97,6 @@ func (m *Modules) ensure(*Kernel) error {
 
 func (m *Modules) undo(*Kernel) error { return nil }
 
-// settle returns a line for the modules that stay, and forgets them.
 func (m *Modules) settle() []string {
 	if len(m.Absent) == 0 {
 		return nil

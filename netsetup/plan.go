@@ -243,7 +243,17 @@ func eachDrifted(k *Kernel, doing string, steps []step, do func(s step, drift []
 // Apply puts in place what is out of place, and so repairs drift too. Where nothing has drifted, Apply writes nothing
 // and starts only processes that read. Apply stops at the first error; Undo then takes back what was done.
 func (p Plan) Apply(k *Kernel) error {
-	return eachDrifted(k, "setting up", p.steps(), func(s step, _ []string) error { return s.ensure(k) })
+	_, err := put(k, p.steps())
+	return err
+}
+
+// put puts in place what of steps is out of place, and returns what was. put stops at the first error.
+func put(k *Kernel, steps []step) (drift []string, err error) {
+	err = eachDrifted(k, "setting up", steps, func(s step, lines []string) error {
+		drift = append(drift, lines...)
+		return s.ensure(k)
+	})
+	return drift, err
 }
 
 // Undo takes the plan back, last step first, past errors, and returns the errors joined. What is not there is no
@@ -277,17 +287,25 @@ var ErrInUse = errors.New("others have rules in the plan's chains")
 // on others may rely on what the host forwards, so the settings are no longer restored. Settle keeps the lines in
 // p.Stays for the day of the Undo.
 func (p *Plan) Settle() []string {
-	for i := range p.Modules {
-		p.Stays = append(p.Stays, p.Modules[i].settle()...)
-	}
-	for i := range p.Sysctls {
-		p.Stays = append(p.Stays, p.Sysctls[i].settle()...)
-	}
-	if p.Advertisements != nil {
-		p.Stays = append(p.Stays, p.Advertisements.settle()...)
-	}
-	if p.ReversePath != nil {
-		p.Stays = append(p.Stays, p.ReversePath.settle()...)
+	for _, s := range p.ground() {
+		if s, ok := s.(settler); ok {
+			p.Stays = append(p.Stays, s.settle()...)
+		}
 	}
 	return p.Stays
+}
+
+// settler is a step with settings of the host that others may rely on.
+type settler interface {
+	// settle returns a line for each setting that differs from before, and forgets how the settings were.
+	settle() []string
+}
+
+// stays returns a line for each setting that stays at a value.
+func stays(before []Setting, value string) []string {
+	var lines []string
+	for _, b := range before {
+		lines = append(lines, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, value, b.Value))
+	}
+	return lines
 }

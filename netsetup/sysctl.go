@@ -31,13 +31,19 @@ type Sysctl struct {
 func (s *Sysctl) String() string { return "sysctl " + s.Key }
 
 func (s *Sysctl) commands() (up, down []string) {
-	for _, b := range s.Before {
-		down = append(down, b.typed())
-	}
-	return []string{Setting{s.Key, s.Value}.typed()}, down
+	return []string{Setting{s.Key, s.Value}.typed()}, typed(s.Before)
 }
 
 func (s Setting) typed() string { return fmt.Sprintf("sysctl -qw %s=%s", s.Key, s.Value) }
+
+// typed returns the commands for settings.
+func typed(settings []Setting) []string {
+	var lines []string
+	for _, s := range settings {
+		lines = append(lines, s.typed())
+	}
+	return lines
+}
 
 // record notes nothing where the setting has the value already: then undo has nothing to restore. The key itself comes
 // first, as writing the key resets the others.
@@ -80,17 +86,13 @@ func (s *Sysctl) ensure(*Kernel) error { return writeSysctl(s.Key, s.Value) }
 
 func (s *Sysctl) undo(*Kernel) error { return restoreSettings(s.Before) }
 
-// settle returns a line for the setting, and forgets the earlier value.
 func (s *Sysctl) settle() []string {
 	if s.Own {
 		return nil
 	}
-	var stays []string
-	for _, b := range s.Before[:min(1, len(s.Before))] { // the others follow from the first
-		stays = append(stays, fmt.Sprintf("sysctl %s stays %s (it was %s)", b.Key, s.Value, b.Value))
-	}
+	lines := stays(s.Before[:min(1, len(s.Before))], s.Value) // the others follow from the first
 	s.Before = nil
-	return stays
+	return lines
 }
 
 // ReversePath is the step from strict reverse path filtering (1) to loose (2), for the devices with strict filtering
@@ -106,9 +108,8 @@ func (r *ReversePath) commands() (up, down []string) {
 	up = []string{`for i in all default $(ip -4 route show table all default | grep -o 'dev [^ ]*' | cut -d' ' -f2); do
   case $(sort -n /proc/sys/net/ipv4/conf/{all,$i}/rp_filter | tail -n1) in 1) sysctl -qw net/ipv4/conf/$i/rp_filter=2 ;; esac
 done`}
-	for _, b := range slices.Backward(r.Before) {
-		down = append(down, b.typed())
-	}
+	down = typed(r.Before)
+	slices.Reverse(down)
 	return up, down
 }
 
@@ -173,12 +174,9 @@ func (r *ReversePath) undo(*Kernel) error {
 }
 
 func (r *ReversePath) settle() []string {
-	var stays []string
-	for _, b := range r.Before {
-		stays = append(stays, fmt.Sprintf("sysctl %s stays 2 (it was %s)", b.Key, b.Value))
-	}
+	lines := stays(r.Before, "2")
 	r.Before = nil
-	return stays
+	return lines
 }
 
 // defaultDevices returns the devices of the IPv4 default routes of all tables, each once.

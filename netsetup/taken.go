@@ -53,7 +53,11 @@ func (k *Kernel) diverted(f family, ports []Port) (holders []Holder, err error) 
 // Rivals returns the rules of others that decide beside boxrun's, of IPv6 as well if asked for.
 func (k *Kernel) Rivals(six bool) (firewall.State, error) {
 	var used []rules.Tables
-	for _, f := range families()[:map[bool]int{false: 1, true: 2}[six]] {
+	of := []family{v4}
+	if six {
+		of = families() // ip6tables may have gone since the box was started
+	}
+	for _, f := range of {
 		tables, err := k.rules(f)
 		if err != nil && !errors.Is(err, rules.ErrIncompatible) {
 			return firewall.State{}, err

@@ -15,38 +15,30 @@ import (
 // first error ApplyAll stops.
 func ApplyAll(k *Kernel, plans ...Plan) (drift [][]string, err error) {
 	drift = make([][]string, len(plans))
-	put := func(i int, steps []step) error {
-		return eachDrifted(k, "setting up", steps, func(s step, lines []string) error {
-			drift[i] = append(drift[i], lines...)
-			return s.ensure(k)
-		})
+	put := func(steps func(*Plan) []step) error {
+		for i := range plans {
+			lines, err := put(k, steps(&plans[i]))
+			if drift[i] = append(drift[i], lines...); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for _, steps := range []func(*Plan) []step{(*Plan).ground, (*Plan).answers} {
-		for i := range plans {
-			if err := put(i, steps(&plans[i])); err != nil {
-				return drift, err
-			}
+		if err := put(steps); err != nil {
+			return drift, err
 		}
 	}
 	if err := ensureRules(k, plans, drift); err != nil {
 		return drift, err
 	}
-	for i := range plans {
-		if err := put(i, plans[i].above()); err != nil {
-			return drift, err
-		}
-	}
-	return drift, nil
+	return drift, put((*Plan).above)
 }
 
 // Lay puts in place what needs no rules of iptables, and repairs drift too. Lay returns what was out of place.
 func Lay(k *Kernel, p Plan) (drift []string, err error) {
 	k.awaitFirewalld()
-	err = eachDrifted(k, "setting up", p.ground(), func(s step, lines []string) error {
-		drift = append(drift, lines...)
-		return s.ensure(k)
-	})
-	return drift, err
+	return put(k, p.ground())
 }
 
 // OnlyRules returns the plan without all that is no rule: for a box whose veth is yet to come.

@@ -196,10 +196,7 @@ func PortsOn(k *Kernel, bridge string) ([]string, error) {
 
 // Commands returns what a person would type to remove the traces.
 func (t Traces) Commands() []string {
-	var lines []string
-	for _, s := range t.forced() {
-		lines = append(lines, s.typed())
-	}
+	lines := typed(t.forced())
 	for _, b := range t.Guarded {
 		lines = append(lines, Setting{deviceKey(b, "route_localnet"), "0"}.typed())
 	}
