@@ -6,21 +6,20 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"strings"
 )
 
-var errIPv6 = errors.New("IPv6 is not supported yet")
-
-// parseIPv4 reads an IPv4 address.
-func parseIPv4(s string) (netip.Addr, error) {
-	ip, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Addr{}, errors.New("must be an IPv4 address")
+// parseIPv4 reads an IPv4 address. The error for an IPv6 address names the key that takes one.
+func parseIPv4(instead string) func(string) (netip.Addr, error) {
+	return func(s string) (netip.Addr, error) {
+		ip, err := netip.ParseAddr(s)
+		switch {
+		case err != nil:
+			return netip.Addr{}, errors.New("must be an IPv4 address")
+		case !ip.Is4():
+			return netip.Addr{}, errors.New("must be an IPv4 address: " + instead)
+		}
+		return ip, nil
 	}
-	if !ip.Is4() {
-		return netip.Addr{}, errIPv6
-	}
-	return ip, nil
 }
 
 // nameServer reads the address of a DNS server that a box can reach.
@@ -37,18 +36,6 @@ func nameServer(s string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// parsePrefix reads an IPv4 network.
-func parsePrefix(s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, errors.New("must be an IPv4 network, such as \"10.22.0.0/16\"")
-	}
-	if !p.Addr().Is4() {
-		return netip.Prefix{}, errIPv6
-	}
-	return p, wholeNetwork(p)
-}
-
 // wholeNetwork refuses an address with bits set behind the prefix length: either half could be the mistake.
 func wholeNetwork(p netip.Prefix) error {
 	if p != p.Masked() {
@@ -59,15 +46,12 @@ func wholeNetwork(p netip.Prefix) error {
 
 // clients reads who may reach the ports: a network, or a single address, of either family.
 func clients(s string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is6() {
+	if p, err := netip.ParsePrefix(s); err == nil {
 		return p, wholeNetwork(p)
-	}
-	if strings.Contains(s, "/") {
-		return parsePrefix(s)
 	}
 	ip, err := netip.ParseAddr(s)
 	if err != nil || ip.Zone() != "" {
-		return netip.Prefix{}, errors.New("must be an IPv4 or IPv6 address")
+		return netip.Prefix{}, errors.New("must be an address, or a network such as \"192.0.2.0/24\"")
 	}
 	return netip.PrefixFrom(ip, ip.BitLen()), nil
 }
@@ -75,14 +59,15 @@ func clients(s string) (netip.Prefix, error) {
 // boxSubnet reads a network for boxes. The network must have room for a bridge and a few boxes, and must not overlap a
 // special range of RFC 6890.
 func boxSubnet(s string) (netip.Prefix, error) {
-	p, err := parsePrefix(s)
-	if errors.Is(err, errIPv6) {
-		err = errors.New("must be an IPv4 network: subnet6 has the network of IPv6 beside it")
-	}
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	if p.Bits() < 8 || p.Bits() > 29 {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, errors.New("must be an IPv4 network, such as \"10.22.0.0/16\"")
+	case !p.Addr().Is4():
+		return netip.Prefix{}, errors.New("must be an IPv4 network: subnet6 has the network of IPv6 beside it")
+	case p != p.Masked():
+		return netip.Prefix{}, wholeNetwork(p)
+	case p.Bits() < 8 || p.Bits() > 29:
 		return netip.Prefix{}, errors.New("must have a prefix length from 8 to 29")
 	}
 	for _, special := range []struct{ prefix, what string }{

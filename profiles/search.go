@@ -250,21 +250,17 @@ func (s Search) DidYouMean(name string, names ...string) string {
 	return ""
 }
 
-// Knows reports whether a profile on the search path has a box of this name, be it as an instance.
-func (s Search) Knows(box string) bool {
+// Knows reports whether a profile on the search path has a box of this name, be it as an instance. The word is NAME@INSTANCE
+// for the box of a template, and "" for any other box.
+func (s Search) Knows(box string) (word string, known bool) {
 	found, _ := s.List() // profiles that cannot be listed are not known
-	of := func(f Found) bool { return f.Name == box || strings.HasPrefix(box, f.Name+"-") }
-	return slices.ContainsFunc(found, of) || s.Instance(box) != ""
-}
-
-// Instance returns the word, NAME@INSTANCE, for the box of a template on the search path; "" for another box.
-func (s Search) Instance(box string) string {
-	found, _ := s.List() // profiles that cannot be listed are not known
-	at := slices.IndexFunc(found, func(f Found) bool { return f.instance(box) != "" })
-	if at < 0 {
-		return ""
+	for _, f := range found {
+		known = known || f.Name == box || strings.HasPrefix(box, f.Name+"-")
+		if word = f.instance(box); word != "" {
+			return word, true
+		}
 	}
-	return found[at].instance(box)
+	return "", known
 }
 
 // instance returns the word for a box of the template, as a person names it; "" for other boxes and other profiles.

@@ -312,7 +312,7 @@ func TestBoxesThatProfilesHave(t *testing.T) {
 		{"web", true, ""}, {"web-1", true, ""}, {"job-1", true, "job@1"}, {"job-a-b", true, "job@a-b"}, {"job", false, ""},
 		{"job-", false, ""}, {"jobs-1", false, ""}, {"nosuch", false, ""},
 	} {
-		if known, instance := s.Knows(c.box), s.Instance(c.box); known != c.known || instance != c.instance {
+		if instance, known := s.Knows(c.box); known != c.known || instance != c.instance {
 			t.Errorf("%s: got %v and %q, want %v and %q", c.box, known, instance, c.known, c.instance)
 		}
 	}

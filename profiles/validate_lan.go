@@ -12,7 +12,7 @@ func addressOnLAN(s string) (netip.Prefix, error) {
 	case err != nil:
 		return p, errors.New("must be an address with the length of its network, such as \"192.0.2.50/24\"")
 	case !p.Addr().Is4():
-		return p, errIPv6
+		return p, errors.New("must be an IPv4 address: address6 is that of IPv6")
 	case p.Bits() < 8 || p.Bits() > 30:
 		return p, errors.New("must have a prefix length from 8 to 30")
 	case p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsUnspecified():

@@ -140,9 +140,11 @@ func (a *app) notUp(arg, name string) error {
 // absent reports that a verb has nothing to do for the box of arg. With a profile of the name this is a note,
 // "name: is". Without, this is an ErrNotFound with a hint: missing formats its text, from arg and a guess at the name.
 func (a *app) absent(arg, name, is, missing, hint string) error {
-	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) && a.search.Instance(name) == "" {
-		text := fmt.Sprintf(missing, arg, a.launcher().DidYouMean(name))
-		return &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: hint}
+	if _, err := a.search.Load(arg); errors.Is(err, profiles.ErrNotFound) {
+		if word, _ := a.search.Knows(name); word == "" {
+			text := fmt.Sprintf(missing, arg, a.launcher().DidYouMean(name))
+			return &fault.Problem{Kind: fault.ErrNotFound, Text: text, Hint: hint}
+		}
 	}
 	boxes, _ := a.boxNames() // names that could be read are returned beside an error
 	instances := slices.DeleteFunc(boxes, func(box string) bool { return !strings.HasPrefix(box, name+"-") })

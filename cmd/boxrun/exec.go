@@ -60,8 +60,11 @@ environment. Flags of exec stand before PROFILE.`,
 // isBox reports whether a box, or a profile, has the name of an argument.
 func (a *app) isBox(arg string) bool {
 	name := profiles.BoxName(arg)
-	_, err := a.launcher().Load(name)
-	return !errors.Is(err, fs.ErrNotExist) || a.search.Knows(name)
+	if _, err := a.launcher().Load(name); !errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	_, known := a.search.Knows(name)
+	return known
 }
 
 // profileOf is habits.Known. Another path than that of a profile is of an image.

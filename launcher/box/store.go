@@ -159,8 +159,9 @@ func (s *Store) Find(name string) (*Box, error) {
 		return nil, LostProblem(name)
 	}
 	p := &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is not up", name), Hint: "\"boxrun ps -a\" lists boxes and profiles"}
-	word := cmp.Or(s.Search.Instance(name), name)
-	if !s.Search.Knows(name) {
+	word, known := s.Search.Knows(name)
+	word = cmp.Or(word, name)
+	if !known {
 		p.Text = s.Neither(name)
 	} else if _, err := s.Search.Find(word); err == nil { // for an instance of another profile there is no word
 		p.Hint = fmt.Sprintf("\"boxrun up %s\" brings it up", word)

@@ -45,21 +45,17 @@ func tripsTo(b *box.Box, addr netip.Addr, external netsetup.External) []trip {
 			client = from[0].Addr()
 		}
 		all = append(all,
-			trip{fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), firewall.Packet{
-				In: external.Name, Out: bridge, Into: b.Veth, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true,
-			}, netip.AddrPortFrom(addr, p.Container), false},
-			trip{fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), firewall.Packet{
+			trip{what: fmt.Sprintf("what clients send to port %d/%s", p.Host, p.Proto), to: netip.AddrPortFrom(addr, p.Container), packet: firewall.Packet{
+				In: external.Name, Out: bridge, Into: b.Veth, Src: client, Dst: at, Proto: p.Proto, SPort: 40000, DPort: p.Host, ToHost: true}},
+			trip{what: fmt.Sprintf("what the box answers from port %d/%s", p.Host, p.Proto), packet: firewall.Packet{
 				In: bridge, From: b.Veth, Out: external.Name, Src: addr, Dst: client, Proto: p.Proto, SPort: p.Container, DPort: 40000,
-				Reply: true, Translated: true,
-			}, netip.AddrPort{}, false})
+				Reply: true, Translated: true}})
 	}
 	all = append(all,
-		trip{"what the box sends out", firewall.Packet{
-			In: bridge, From: b.Veth, Out: external.Name, Src: addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443,
-		}, netip.AddrPort{}, false},
-		trip{"what others answer to the box", firewall.Packet{
-			In: external.Name, Out: bridge, Into: b.Veth, Src: someone, Dst: addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true,
-		}, netip.AddrPort{}, false})
+		trip{what: "what the box sends out", packet: firewall.Packet{
+			In: bridge, From: b.Veth, Out: external.Name, Src: addr, Dst: someone, Proto: "tcp", SPort: 40000, DPort: 443}},
+		trip{what: "what others answer to the box", packet: firewall.Packet{
+			In: external.Name, Out: bridge, Into: b.Veth, Src: someone, Dst: addr, Proto: "tcp", SPort: 443, DPort: 40000, Reply: true}})
 	return append(all, ownTrips(b, addr)...)
 }
 
