@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -9,17 +10,22 @@ import (
 	"boxrun/profiles"
 )
 
+// dependencies returns the profiles that p needs, in the order of their starts. As root, a profile that others may have
+// written is refused.
+func (a *app) dependencies(ctx context.Context, p profiles.Profile) ([]profiles.Profile, error) {
+	needed, err := a.search.Dependencies(p)
+	for _, q := range needed {
+		err = cmp.Or(err, a.trust(ctx, q))
+	}
+	return needed, err
+}
+
 // upNeeded brings up the dependencies of p and waits until all are ready: a box that is not ready is of no use to p.
 // Dependencies already up and in order are not mentioned. An error names p and the dependency that failed.
 func (a *app) upNeeded(ctx context.Context, l *launcher.Launcher, p profiles.Profile) error {
-	needed, err := a.search.Dependencies(p)
+	needed, err := a.dependencies(ctx, p)
 	if err != nil {
 		return err
-	}
-	for _, q := range needed {
-		if err := a.trust(ctx, q); err != nil {
-			return err
-		}
 	}
 	for _, q := range needed {
 		began := time.Now()

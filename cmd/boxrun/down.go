@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/given"
 	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
@@ -20,7 +21,7 @@ import (
 )
 
 func downCommand(a *app) *cobra.Command {
-	timeout := timeoutFlag()
+	timeout := given.Timeout()
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:     "down PROFILE... | --all",
@@ -52,7 +53,7 @@ wrote, as their root is a tmpfs, and those that the next boot starts again.`,
 			}
 			a.noteLosses(names)
 			return a.sideBySide(cmd, names, l.Dependents(names), func(ctx context.Context, a *app, name string) error {
-				return a.down(ctx, name, timeout.given)
+				return a.down(ctx, name, timeout.Value)
 			})
 		}),
 	}
@@ -90,7 +91,7 @@ func (a *app) orAll(all *bool, do verb) verb {
 }
 
 // stopTimeout gives cmd the flag --timeout for the stop of a box.
-func stopTimeout(cmd *cobra.Command, timeout *optional[time.Duration]) {
+func stopTimeout(cmd *cobra.Command, timeout *given.Flag[time.Duration]) {
 	cmd.Flags().VarP(timeout, "timeout", "t", "kill the box when it has not stopped after `DURATION`, with 0 at once (default: the profile's stop_timeout)")
 }
 

@@ -103,9 +103,6 @@ func parts(err error) []error {
 
 func exitCode(cmd *cobra.Command, err error) int {
 	var exec execError
-	var usage usageError
-	var invalid profiles.Errors
-	var untrusted *profiles.TrustError
 	switch {
 	case errors.As(err, &exec):
 		return exec.code
@@ -113,7 +110,7 @@ func exitCode(cmd *cobra.Command, err error) int {
 		return enter.CodeBoxrun
 	case wasInterrupted(cmd.Context(), err):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &invalid), errors.As(err, &untrusted), errors.Is(err, fault.ErrInvalid):
+	case isA[usageError](err), isA[profiles.Errors](err), isA[*profiles.TrustError](err), errors.Is(err, fault.ErrInvalid):
 		return exitUsage
 	case errors.Is(err, fault.ErrNotFound), errors.Is(err, profiles.ErrNotFound):
 		return exitNotFound
@@ -127,6 +124,8 @@ func exitCode(cmd *cobra.Command, err error) int {
 	return exitFailed
 }
 
+func isA[T error](err error) bool { _, ok := errors.AsType[T](err); return ok }
+
 // wasInterrupted reports whether a signal ended the verb of ctx, which ended with err. Where a signal ended a program that
 // the verb ran, err does not say so.
 func wasInterrupted(ctx context.Context, err error) bool {
@@ -135,7 +134,6 @@ func wasInterrupted(ctx context.Context, err error) bool {
 
 // hint returns advice on what to do about err, "" for none.
 func hint(cmd *cobra.Command, err error) string {
-	var usage usageError
 	var invalid profiles.Errors
 	var untrusted *profiles.TrustError
 	var image *profiles.ImageError
@@ -144,7 +142,7 @@ func hint(cmd *cobra.Command, err error) string {
 		return first.WithImage(image.Image)
 	case errors.As(err, &untrusted):
 		return untrusted.Hint
-	case errors.As(err, &usage):
+	case isA[usageError](err):
 		return fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")
 	case errors.As(err, &invalid):
 		return invalidHint(invalid[0])

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/given"
 	"boxrun/cmd/boxrun/habits"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/journal"
@@ -20,7 +21,7 @@ import (
 func logsCommand(a *app) *cobra.Command {
 	var o journal.Query
 	var noPrefix bool
-	lines := linesFlag()
+	lines := given.Lines()
 	cmd := &cobra.Command{
 		Use:   "logs PROFILE...",
 		Short: "Print the journals of boxes",
@@ -42,7 +43,7 @@ last of the boxes has ended. Lines are made harmless for the terminal.`,
 			if len(names) == 2 && a.isBox(names[0]) && !a.isBox(names[1]) {
 				return habits.UnitAsBox(cmd, names[1], names[0])
 			}
-			o.Lines, o.Since, o.Until = lines.given, habits.Ago(o.Since), habits.Ago(o.Until)
+			o.Lines, o.Since, o.Until = lines.Value, habits.Ago(o.Since), habits.Ago(o.Until)
 			return a.logs(cmd.Context(), names, o, noPrefix)
 		},
 	}

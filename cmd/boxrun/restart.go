@@ -5,11 +5,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/given"
 	"boxrun/launcher"
 )
 
 func restartCommand(a *app) *cobra.Command {
-	timeout := timeoutFlag()
+	timeout := given.Timeout()
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "restart PROFILE... | --all",
@@ -27,7 +28,7 @@ after those that it depends on.`,
 			a.noteLosses(names)
 			// A box that had to be killed comes up all the same, and the exit code tells of the kill.
 			return a.sideBySide(cmd, names, a.needed, func(ctx context.Context, a *app, name string) error {
-				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.given})
+				return a.up(ctx, name, launcher.UpOptions{Anew: true, StopTimeout: timeout.Value})
 			})
 		}),
 	}

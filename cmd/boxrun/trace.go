@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/given"
 	"boxrun/cmd/boxrun/tab"
 	"boxrun/launcher/trace"
 	"boxrun/profiles"
@@ -14,7 +15,7 @@ import (
 
 func traceCommand(a *app) *cobra.Command {
 	var q trace.Query
-	duration := timeoutFlag()
+	duration := given.Timeout()
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "trace PROFILE [PORT]",
 		Short: "Tell live why packets of a box die, and which rules they meet",
@@ -32,8 +33,8 @@ rules of iptables-nft and nftables since 5.12.`,
 		ValidArgsFunction: tab.First(a.tab().Boxes),
 		PreRunE:           a.asRoot,
 		RunE: func(cmd *cobra.Command, words []string) error {
-			if duration.given != nil {
-				q.For = *duration.given
+			if duration.Value != nil {
+				q.For = *duration.Value
 			}
 			if len(words) > 1 {
 				port, err := strconv.ParseUint(words[1], 10, 16)

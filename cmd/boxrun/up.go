@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"boxrun/cmd/boxrun/given"
 	"boxrun/cmd/boxrun/habits"
 	"boxrun/launcher"
 	"boxrun/launcher/build"
@@ -18,7 +19,7 @@ import (
 
 func upCommand(a *app) *cobra.Command {
 	var o launcher.UpOptions
-	timeout := timeoutFlag()
+	timeout := given.Timeout()
 	var build, dryRun bool
 	cmd := &cobra.Command{
 		Use:     "up PROFILE...",
@@ -43,7 +44,7 @@ all are tried, and the exit code is that of the first that failed.`,
 		ValidArgsFunction: a.tab().Profiles,
 		PreRunE:           unless(&dryRun, a.asRootFor),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			o.Timeout = timeout.given
+			o.Timeout = timeout.Value
 			run := a.launcher().DryRun()
 			if dryRun {
 				return a.each(func(ctx context.Context, name string) error { return a.printUp(ctx, name, run, o, build) })(cmd, names)
@@ -191,15 +192,12 @@ func (a *app) printUp(ctx context.Context, name string, run *launcher.DryRun, o 
 	if err != nil {
 		return err
 	}
-	needed, err := a.search.Dependencies(p)
+	needed, err := a.dependencies(ctx, p)
 	if err != nil {
 		return err
 	}
 	var all []string
 	for _, q := range needed {
-		if err := a.trust(ctx, q); err != nil {
-			return err
-		}
 		commands, err := run.Up(ctx, q, launcher.UpOptions{})
 		if err != nil {
 			return fmt.Errorf("%s, on which %s depends: %w", q.Name, p.Name, err)

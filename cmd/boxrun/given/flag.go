@@ -1,4 +1,4 @@
-package main
+package given
 
 import (
 	"errors"
@@ -8,33 +8,35 @@ import (
 	"time"
 )
 
-// optional is a flag whose absence means something: given is nil then.
-type optional[T any] struct {
-	given *T
+// Flag is a flag whose absence means something: Value is nil then.
+type Flag[T any] struct {
+	Value *T
 	parse func(text string) (T, error)
-	kind  string // name of the value in the help
+	kind  string
 }
 
-// Set parses text. The error is that of parse, and leaves the flag as it was.
-func (f *optional[T]) Set(text string) error {
+// Set parses text. The error is from parse, and leaves the flag as before.
+func (f *Flag[T]) Set(text string) error {
 	v, err := f.parse(text)
 	if err == nil {
-		f.given = &v
+		f.Value = &v
 	}
 	return err
 }
 
-func (f *optional[T]) String() string {
-	if f.given == nil {
+// String returns the value, "" for none.
+func (f *Flag[T]) String() string {
+	if f.Value == nil {
 		return ""
 	}
-	return fmt.Sprint(*f.given)
+	return fmt.Sprint(*f.Value)
 }
 
-func (f *optional[T]) Type() string { return f.kind }
+// Type returns the name of the value in the help.
+func (f *Flag[T]) Type() string { return f.kind }
 
-// linesFlag returns a flag for how many lines to show. Without the flag the number is not limited.
-func linesFlag() *optional[int] { return &optional[int]{parse: parseLines, kind: "number"} }
+// Lines returns a flag for how many lines to show. Without the flag the number is not limited.
+func Lines() *Flag[int] { return &Flag[int]{parse: parseLines, kind: "number"} }
 
 // parseLines refuses text that is no number, negative numbers, and numbers above journalctl's limit.
 func parseLines(text string) (int, error) {
@@ -53,9 +55,9 @@ func parseLines(text string) (int, error) {
 	return int(n), err
 }
 
-// timeoutFlag returns a flag for how long to wait. Without the flag the profile decides.
-func timeoutFlag() *optional[time.Duration] {
-	return &optional[time.Duration]{parse: parseTimeout, kind: "duration"}
+// Timeout returns a flag for how long to wait. Without the flag the profile decides.
+func Timeout() *Flag[time.Duration] {
+	return &Flag[time.Duration]{parse: parseTimeout, kind: "duration"}
 }
 
 // parseTimeout reads a duration, as in 90s or 2m30s. A bare number is seconds, as in other tools. 0 means no waiting.
