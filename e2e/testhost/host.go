@@ -190,13 +190,16 @@ func (h *Host) mountDisk(root string) error {
 func (h *Host) fitToMachine() error {
 	machineID := strings.ReplaceAll(uuid.NewString(), "-", "")
 	files := map[string]string{
-		"etc/hostname":    "host\n",
-		"etc/hosts":       "127.0.0.1 localhost\n" + HostAddr + " host\n" + ClientAddr + " client\n",
-		"etc/resolv.conf": "nameserver " + ClientAddr + "\n",
-		"etc/machine-id":  machineID + "\n", // without a machine id, systemd takes every boot for the first
+		"/etc/hostname":    "host\n",
+		"/etc/hosts":       "127.0.0.1 localhost\n" + HostAddr + " host\n" + ClientAddr + " client\n",
+		"/etc/resolv.conf": "nameserver " + ClientAddr + "\n",
+		"/etc/machine-id":  machineID + "\n", // without a machine id, systemd takes every boot for the first
+		// Without these files, systemd makes anew what the packages have made: the caches of ldconfig and the journal, and users.
+		"/etc/.updated": "",
+		"/var/.updated": "",
 	}
 	for name, text := range files {
-		if err := os.WriteFile(h.path("disk/root", name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(h.file(name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -312,7 +315,7 @@ func (h *Host) findInit(unshare int) error {
 // awaitBooted waits until the host's systemd has nothing left to start. A failed unit is an error.
 func (h *Host) awaitBooted(ctx context.Context) error {
 	for {
-		r, err := h.Exec(ctx, "systemctl", "is-system-running")
+		r, err := h.Exec(ctx, "systemctl", "is-system-running", "--wait") // fails at once until systemd listens
 		state := strings.TrimSpace(r.Stdout)
 		if state == "running" {
 			return nil
