@@ -66,7 +66,7 @@ func TestDriftIsNamedAndMended(t *testing.T) {
 		boot = testhost.NewEquipped // with machined
 	}
 	h := bootHost(t, boot)
-	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml")
+	h.sh("sed -i '/^\\[network\\]/a offload = \"off\"' /etc/boxrun/profiles/web.toml; " + quickLooks)
 	held := h.heldDrifts()
 	h.must("boxrun", "up", "web")
 	pid := boxes(h)[0].PID
