@@ -147,6 +147,7 @@ func (h host) overlaps(route, want string) {
 
 // A box whose processes were killed is started anew by up, and cleared away by down.
 func TestACrashedBox(t *testing.T) {
+	sideBySide(t)
 	for _, verb := range []string{"up", "down"} {
 		t.Run(verb, func(t *testing.T) {
 			h := newHost(t)

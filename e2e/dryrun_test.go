@@ -10,6 +10,7 @@ const site = "image = \"builtin:hello\"\ndepends_on = [\"web\"]\n[network]\nsubn
 
 // What --dry-run prints does on another clean host what up does on the first one.
 func TestDryRunTypedIntoAShellGivesTheSame(t *testing.T) {
+	sideBySide(t)
 	for _, name := range []string{"web", "site"} {
 		t.Run(name, func(t *testing.T) {
 			byBoxrun, byHand := newHost(t), newHost(t)

@@ -117,6 +117,7 @@ func (h host) says(words []string) {
 // With every firewall that people have, a box is reached and reaches out, and doctor says so; the firewall is told to reload
 // and up mends what that took; and after down all rules of others are as before, byte for byte.
 func TestNeighbours(t *testing.T) {
+	sideBySide(t)
 	for _, f := range firewalls() {
 		t.Run(f.name, func(t *testing.T) {
 			h := bootHost(t, testhost.NewWithNeighbours)
@@ -159,6 +160,7 @@ func (h host) settle(f firewall) {
 // What an administrator's own chain drops, boxrun may not let pass: up says which rule it is and what to add, and with that
 // the box is reached.
 func TestNftablesThatDrop(t *testing.T) {
+	sideBySide(t)
 	for name, forward := range map[string]struct{ rules, blames string }{
 		"by policy": {"policy drop;\n\t\tct state established,related accept\n\t\tiifname \"vpn0\" accept", "nft chain inet site forward { policy drop; }"},
 		"by a rule": {"policy accept;\n\t\tct state established,related accept\n\t\tiifname \"eth0\" counter reject\n\t\toifname \"eth0\" drop", "nft rule inet site forward oifname \"eth0\" drop"},

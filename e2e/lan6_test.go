@@ -132,6 +132,7 @@ const networkOfSix = "nsenter -n -t $(jq .pid /root/.apptainer/instances/app/*/r
 // What up --dry-run prints for a box on the LAN by IPv6 does what up does, alone and beside a bridge, where answers leave by the
 // network of the question; what down --dry-run prints takes all of it away.
 func TestDryRunOfABoxOnTheLANByIPv6(t *testing.T) {
+	sideBySide(t)
 	for name, profile := range map[string]string{
 		"lan":  lanSix,
 		"both": strings.Replace(lanSix, `mode = "lan"`, "parent = \"eth0\"\nports = [\"8080:80\"]", 1),

@@ -82,12 +82,18 @@ func bootHost(t *testing.T, boot func(context.Context, func(string)) (*testhost.
 }
 
 // sideBySide lets a test run beside others with hosts of their own, as many as there are processors: hosts share nothing,
-// and most of a test is waiting. Subtests stay in order, as their parents need.
+// and most of a test is waiting. Subtests stay in order, as their parents need. A test calls sideBySide when it boots its first
+// host; where only its subtests boot hosts, before the first of them.
 func sideBySide(t *testing.T) {
-	if _, again := beside.LoadOrStore(t.Name(), true); again || strings.Contains(t.Name(), "/") {
+	t.Helper()
+	test, _, inner := strings.Cut(t.Name(), "/")
+	if _, again := beside.LoadOrStore(test, true); again {
 		return
 	}
-	t.Cleanup(func() { beside.Delete(t.Name()) })
+	t.Cleanup(func() { beside.Delete(test) })
+	if inner {
+		t.Fatalf("%s runs alone: it has to call sideBySide before its subtests boot hosts", test)
+	}
 	t.Parallel()
 }
 

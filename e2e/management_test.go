@@ -160,6 +160,7 @@ func managements() []management {
 
 // Whatever the programs do that manage a host, at start, stop, restart, reload and reconnect: an enabled box is served.
 func TestBesideManagement(t *testing.T) {
+	sideBySide(t)
 	for _, m := range managements() {
 		t.Run(m.name, func(t *testing.T) {
 			if !m.sample && !soak() {
@@ -241,6 +242,7 @@ func TestAFileOfUdevsThatRenames(t *testing.T) {
 // A program that asks for addresses of the host on the device of a box, where root in the box may answer, is named with its file
 // and what to do: after that it leaves boxes alone.
 func TestAProgramThatAsksForAddressesOnBoxes(t *testing.T) {
+	sideBySide(t)
 	if !soak() {
 		t.Skip("at full length only: make soak")
 	}

@@ -34,6 +34,7 @@ func (h host) unmanaged() {
 
 // A host whose systemd-networkd manages all devices that come leaves boxes alone, whenever it reads its files.
 func TestNetworkdLeavesBoxesAlone(t *testing.T) {
+	sideBySide(t)
 	const ofAType = "Type=ether\\nName=!eth0"
 	for _, c := range []struct {
 		name, match string

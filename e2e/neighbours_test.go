@@ -50,6 +50,7 @@ func strangers(h host) string {
 }
 
 func TestRulesOfOthersStayByteForByte(t *testing.T) {
+	sideBySide(t)
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			h := newHost(t)

@@ -53,6 +53,7 @@ func managersOfHosts() []manager {
 // The main job is done on each release with each manager. A change of boxrun is tried on a sample: the release that is
 // nearest to the hosts people have.
 func TestMainJob(t *testing.T) {
+	sideBySide(t)
 	for _, r := range releases() {
 		for _, m := range managersOfHosts() {
 			t.Run(r.name+"/"+m.name, func(t *testing.T) {

@@ -40,6 +40,7 @@ func TestTwoBoxesNeverWriteOneOverlay(t *testing.T) {
 
 // Two that come at the same moment do not miss each other: neither their overlay, which neither has made yet, nor a port.
 func TestTwoAtOnceClaimOneThing(t *testing.T) {
+	sideBySide(t)
 	for what, text := range map[string]string{
 		"overlay": keeping("/var/new/overlay"),
 		"port":    "image = \"builtin:hello\"\n[network]\nports = [\"8080:80\"]\n",

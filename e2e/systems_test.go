@@ -8,6 +8,7 @@ import (
 // A box with each release's systemd, 247 to 262, runs at the level default without a failed unit, and gives a service its
 // credentials. The image is the root of the host itself, so that host and box have the same systemd.
 func TestBoxesOfEachSystemd(t *testing.T) {
+	sideBySide(t)
 	for _, r := range releases() {
 		t.Run(r.name, func(t *testing.T) {
 			if !soak() {

@@ -603,6 +603,7 @@ func TestEnabledBoxesHeal(t *testing.T) {
 		newHost(t).healsFromDrifts(portFlags)
 		return
 	}
+	sideBySide(t)
 	for _, r := range releases() {
 		for _, m := range managersOfHosts() {
 			t.Run(r.name+"/"+m.name, func(t *testing.T) {
