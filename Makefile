@@ -94,13 +94,14 @@ fuzz:
 		done; \
 	done
 
-# More tests at once than there are processors: a test waits for half of its time. A test that fails is run once more, and one
-# that fails twice has failed; what passes then is named at the end, as a defect of the test or a race in boxrun.
+# Twice as many tests at once as there are processors, on the smallest machine: a test waits for more than half of its time. A
+# test that fails is run once more, and one that fails twice has failed; what passes then is named at the end, as a defect of the
+# test or a race in boxrun.
 GOTESTSUM = go run gotest.tools/gotestsum@v1.13.0 --format standard-quiet
 e2e:
 	@mkdir -p bin && rm -f bin/failed-once
 	$(GOTESTSUM) --rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-run-root-test --rerun-fails-report bin/failed-once \
-		--packages ./e2e/... -- -count=1 -timeout 60m -parallel 3
+		--packages ./e2e/... -- -count=1 -timeout 60m -parallel 4
 	@! test -s bin/failed-once || { echo 'failed once, and passed when run again:'; cat bin/failed-once; }
 
 # As recursive calls, so that the PATH above finds what deps has just installed, and one after the other on any number of jobs.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building and testing boxrun needs on a Debian, as root; with the word vm what its virtual machine needs
-# too, with the word arch the emulators of other architectures, with the word coldfront what the test of the portal does. That test itself fetches from Debian's mirrors and PyPI: the
-# image of the portal, and on its host the package debootstrap.
+# too, with the word arch the emulators of other architectures, with the word coldfront what the test of the portal does. That
+# test itself fetches from Debian's mirrors and PyPI: the image of the portal, and on its host the package debootstrap.
 # Quick where all of it is there.
 set -eu
 

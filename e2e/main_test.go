@@ -81,9 +81,9 @@ func bootHost(t *testing.T, boot func(context.Context, func(string)) (*testhost.
 	return host{Host: th, t: t, probe: filepath.Join(bin, "probe")}
 }
 
-// sideBySide lets a test run beside others with hosts of their own, as many as there are processors: hosts share nothing,
-// and most of a test is waiting. Subtests stay in order, as their parents need. A test calls sideBySide when it boots its first
-// host; where only its subtests boot hosts, before the first of them.
+// sideBySide lets a test run beside others with hosts of their own: hosts share nothing, and most of a test is waiting.
+// Subtests stay in order, as their parents need. A test calls sideBySide when it boots its first host; where only its subtests
+// boot hosts, before the first of them.
 func sideBySide(t *testing.T) {
 	t.Helper()
 	test, _, inner := strings.Cut(t.Name(), "/")
