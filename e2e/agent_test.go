@@ -166,8 +166,8 @@ func (h host) agentHearsOfACrash() {
 		h.t.Fatal(err)
 	}
 	began = time.Now()
-	h.agent(ocfGeneric, "web: crashed", "monitor", monitored("watch=6")...)
-	if took := time.Since(began); took > 5*time.Second {
+	h.agent(ocfGeneric, "web: crashed", "monitor", monitored("watch=60", "CRM_meta_timeout=90000")...)
+	if took := time.Since(began); took > time.Minute {
 		h.t.Errorf("a monitor that watches a box that dies took %v", took)
 	}
 	if err := killed.Wait(); err != nil {

@@ -9,9 +9,9 @@ import (
 	"boxrun/e2e/testhost"
 )
 
-// killPoints gives the moments at which boxrun is killed, spread over how long it takes: ten, or a sample of three.
-func killPoints(took time.Duration) []time.Duration {
-	n := 3
+// killPoints gives the moments at which boxrun is killed, spread over how long it takes: ten, or a sample of that size.
+func killPoints(took time.Duration, sample int) []time.Duration {
+	n := sample
 	if soak() {
 		n = 10
 	}
@@ -50,9 +50,10 @@ func usedHost(t *testing.T) (h host, up, down time.Duration, clean testhost.Dump
 // looks after.
 const settled = time.Second
 
+// TestFaults kills boxrun at some moments as well, and TestKilledAtEachCall at calls: a sample of one is left here.
 func TestKilledUp(t *testing.T) {
 	h, up, _, clean := usedHost(t)
-	for _, after := range killPoints(up) {
+	for _, after := range killPoints(up, 1) {
 		t.Run(fmt.Sprintf("then down, %v of %v", after, up), func(t *testing.T) {
 			h := h.in(t)
 			h.killed(after, "up", "web")
@@ -90,7 +91,7 @@ kill -KILL $up; wait $up || true; $ps | jq -e '.[1].state == "crashed"'`)
 
 func TestKilledDown(t *testing.T) {
 	h, _, down, clean := usedHost(t)
-	for _, after := range killPoints(down) {
+	for _, after := range killPoints(down, 1) {
 		t.Run(fmt.Sprintf("then down, %v of %v", after, down), func(t *testing.T) {
 			h := h.in(t)
 			h.must("boxrun", "up", "web")
@@ -113,7 +114,7 @@ func TestKilledDown(t *testing.T) {
 // Ctrl-C at any moment undoes what was begun.
 func TestInterruptedUp(t *testing.T) {
 	h, up, _, clean := usedHost(t)
-	for _, after := range killPoints(up) {
+	for _, after := range killPoints(up, 3) {
 		t.Run(fmt.Sprintf("%v of %v", after, up), func(t *testing.T) {
 			h := h.in(t)
 			r := h.run("timeout", "--foreground", "--preserve-status", "-s", "INT", fmt.Sprintf("%.3f", after.Seconds()), "boxrun", "up", "web")
