@@ -38,7 +38,7 @@ func inPrivateRun(t *testing.T, script string) process.Process {
 		if _, err := os.Stat(mark); err == nil {
 			break
 		}
-		if time.Since(began) > 5*time.Second {
+		if time.Since(began) > time.Minute {
 			testkit.Cannot(t, "no namespaces for a /run of one's own")
 		}
 	}
@@ -204,7 +204,7 @@ func TestFrozenSystemd(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	_, err := Dial(ctx, box.PID)
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 20*time.Second {
 		t.Errorf("got %v after %v, want %v at once", err, time.Since(began), context.DeadlineExceeded)
 	}
 }

@@ -192,8 +192,8 @@ func TestHelloHalts(t *testing.T) {
 				t.Fatal(err)
 			}
 			testkit.WantText(t, testkit.Wait(t, h.cmd), "exit status 0")
-			if took := time.Since(began); took > 100*time.Millisecond {
-				t.Errorf("halting took %v, want at most 100ms", took)
+			if took := time.Since(began); took > 5*time.Second { // of the ten that Apptainer waits, as the machine may be busy
+				t.Errorf("halting took %v, want it at once", took)
 			}
 		})
 	}
