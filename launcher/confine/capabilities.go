@@ -78,7 +78,7 @@ func Await(ctx context.Context, init process.Process, p profiles.Profile) error 
 func AwaitImage(ctx context.Context, init process.Process) error {
 	for init.Alive() {
 		told, err := isTold(init.PID)
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) { // the init has ended meanwhile
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, os.ErrProcessDone) { // meanwhile
 			return nil
 		}
 		if err != nil || !told {

@@ -65,7 +65,8 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	return []string{variable + "=" + string(text), lateCollection}
 }
 
-// isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet.
+// isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet. In the
+// middle of an exec a process has no environment, not even an empty one: that counts as told.
 func isTold(pid int) (bool, error) {
 	file, err := os.Open(process.ProcFile(pid, "environ"))
 	if err != nil {
@@ -74,6 +75,10 @@ func isTold(pid int) (bool, error) {
 	defer file.Close()
 	const most = 1 << 20 // the process may make its environment as large as memory is
 	env, err := io.ReadAll(io.LimitReader(file, most))
+	if len(env) == 0 && err == nil {
+		bare, err := process.HasBareEnvironment(pid)
+		return !bare, err
+	}
 	return slices.ContainsFunc(strings.Split(string(env), "\x00"), func(v string) bool { return strings.HasPrefix(v, variable+"=") }), err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	tail := " 1 173 173 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99855 0 0"
+	tail := " 1 173 173 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99855 0 0" + strings.Repeat(" 0", 23) + " 7 8 9 9 0"
 	for name, text := range map[string]string{
 		"plain":                 "174 (systemd) S" + tail,
 		"a name with spaces":    "174 (a b (c) d) S" + tail,
@@ -25,7 +26,7 @@ func TestParseStat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := parseStat(text)
-			testkit.WantText(t, fmt.Sprintf("%+v %v", s, err), "{state:S parent:1 start:99855} <nil>")
+			testkit.WantText(t, fmt.Sprintf("%+v %v", s, err), "{state:S parent:1 start:99855 env:[9 9]} <nil>")
 		})
 	}
 	for _, text := range []string{"", "174 (systemd) S 1", "174 (x) S a" + tail} {
