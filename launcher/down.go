@@ -87,8 +87,9 @@ func (l *Launcher) downLocked(
 		}
 		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case errors.Is(err, fs.ErrNotExist):
+		next, err := units.StopNext(ctx, l.Store, name)
 		journal := fault.Each(storage.UnmadeMemory(l.Store, &box.Box{Name: name}), files.Removal.Do)
-		return Down{Name: name, Left: units.IsOf(l.Caller.Unit, name)}, errors.Join(journal, network.Forget(ctx, l.Store, k, name))
+		return Down{Name: name, Found: next, Left: units.IsOf(l.Caller.Unit, name)}, errors.Join(err, journal, network.Forget(ctx, l.Store, k, name))
 	case errors.Is(err, box.ErrUnreadable):
 		return Down{Name: name, Found: true}, l.clearUnread(ctx, k, name)
 	case err != nil:

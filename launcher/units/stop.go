@@ -113,6 +113,25 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 	return host.stop(ctx, slices.DeleteFunc(units, func(unit string) bool { return unit == own })...)
 }
 
+// StopNext has systemd take back the start of an enabled box of which nothing is there, as between two tries of a start that
+// fails, and reports whether there was one. A start by another boxrun in the service is ended, and waited for.
+func StopNext(ctx context.Context, s *box.Store, name string) (bool, error) {
+	word := EnabledAs(name)
+	if word == "" || !Booted() || IsOf(s.Caller.Unit, name) {
+		return false, nil
+	}
+	host, err := Dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer host.Close()
+	unit := instanceOf(word)
+	if state, err := host.activeState(ctx, unit); err != nil || state != "activating" {
+		return false, fault.Wrap("asking systemd for "+unit, err)
+	}
+	return true, host.stop(ctx, unit).Wait(ctx)
+}
+
 // AwaitStarted waits until the service that systemd runs around Apptainer for a box counts as started. A box with quick
 // services is ready before that. A box without such a service, and a systemd that does not answer, are not waited for.
 func AwaitStarted(ctx context.Context, b *box.Box) {
