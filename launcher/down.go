@@ -110,12 +110,11 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 	if b.MadeOverlay {
 		down.Overlay = ""
 	}
-	sweep := func(context.Context) error { return nil }
-	if b.Phase == box.Starting {
+	begun := b.Phase == box.Starting
+	if begun {
 		if err := cmp.Or(l.orphan(ctx, b), apptainer.EndPlugins(ctx)); err != nil {
 			return down, err
 		}
-		sweep = units.SweepScopes
 	}
 	killed, services, err := l.stopWithUnits(ctx, k, b, timeout)
 	defer services.Close()
@@ -123,7 +122,12 @@ func (l *Launcher) clear(ctx context.Context, k *netsetup.Kernel, b *box.Box, ti
 		return down, err
 	}
 	byAnother := files.Exists(l.hurryMark(b.Name))
-	if err := errors.Join(l.remove(ctx, b), services.Wait(ctx), sweep(ctx)); err != nil {
+	if begun { // what the service ends may have a lease and a veth, or make them, until then
+		err = errors.Join(services.Wait(ctx), network.AwaitGone(ctx, l.Store, b), l.remove(ctx, b), units.SweepScopes(ctx))
+	} else {
+		err = errors.Join(l.remove(ctx, b), services.Wait(ctx))
+	}
+	if err != nil {
 		return down, errors.Join(err, b.Ports.Undo(k))
 	}
 	if err := network.Forget(ctx, l.Store, k, b.Name, b.Ports); err != nil {

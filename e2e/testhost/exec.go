@@ -112,6 +112,9 @@ func (h *Host) Borrow(ctx context.Context, argv ...string) *exec.Cmd {
 // Root returns the path of the host's root file system on the machine, which others may enter for its programs.
 func (h *Host) Root() string { return h.path("disk/root") }
 
+// Inside returns where on the machine a path of a host that runs is, such as one of its /run or /sys, to be read from there.
+func (h *Host) Inside(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.init, path) }
+
 // Write makes a file of the host, and the directories above.
 func (h *Host) Write(ctx context.Context, path string, mode os.FileMode, content io.Reader) error {
 	cmd := h.Command(ctx, "install", "-D", "-m", fmt.Sprintf("%o", mode), "/dev/stdin", path)

@@ -46,7 +46,7 @@ func (h *Host) Terminal(ctx context.Context, rows, columns uint16, argv ...strin
 
 // openTerminal opens a new terminal of the host's own devpts, so that "tty" finds its name there.
 func (h *Host) openTerminal() (pty, tty *os.File, err error) {
-	pty, err = os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", h.init), os.O_RDWR|unix.O_NOCTTY, 0)
+	pty, err = os.OpenFile(h.Inside("/dev/pts/ptmx"), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err
 	}
