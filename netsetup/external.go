@@ -1,6 +1,7 @@
 package netsetup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -73,14 +74,17 @@ func ExternalNamed(name string) (External, error) {
 
 // noInterface returns the error for a missing interface, with the names that a person may have meant.
 func noInterface(name string, names []string) error {
-	all := strings.Join(names, ", ")
-	switch meant := near.Word(name, names, 2); {
-	case all == "":
+	meant := near.Word(name, names, 2)
+	switch len(names) {
+	case 0:
 		return fmt.Errorf("no interface %q: the host has none but lo", name)
-	case meant != "":
-		return fmt.Errorf("no interface %q, did you mean %q? there are %s", name, meant, all)
+	case 1:
+		return fmt.Errorf("no interface %q: there is %s", name, names[0])
 	}
-	return fmt.Errorf("no interface %q: there are %s", name, all)
+	if meant != "" {
+		meant = fmt.Sprintf(", did you mean %q?", meant)
+	}
+	return fmt.Errorf("no interface %q%s there are %s", name, cmp.Or(meant, ":"), strings.Join(names, ", "))
 }
 
 // LocalAddrs returns all IPv4 addresses of the host, 127.0.0.1 included.

@@ -63,6 +63,12 @@ func syntaxError(file, text string, err error) error {
 	if rest, ok := strings.CutPrefix(message, "Key "); ok {
 		message = "key " + rest
 	}
+	switch { // slips with quotes, of which the library tells no more than the first wrong character
+	case strings.HasPrefix(message, "expected value but found"):
+		message += ": text stands in quotes"
+	case message == "strings cannot contain newlines":
+		message += ": a quote is missing at the end of a text"
+	}
 	line := parse.Position.Line
 	if strings.HasSuffix(message, `'\n' instead`) { // the library has counted the offending newline
 		line = 1 + strings.Count(text[:min(parse.Position.Start, len(text))], "\n")

@@ -61,7 +61,7 @@ func nameOf(file string) string {
 func CheckName(name string) error {
 	const most = 18
 	if !made(name, small, "-") || strings.HasSuffix(name, "-") {
-		return errors.New("must be a-z, 0-9 and - inside")
+		return errors.New("must be a-z and 0-9, with - not at an end")
 	}
 	if len(name) > most {
 		return fmt.Errorf("must be at most %d characters, instance included", most)

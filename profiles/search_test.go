@@ -52,10 +52,10 @@ func TestLoad(t *testing.T) {
 		{"./nothing.toml", "", "", `no such profile: "./nothing.toml"`},
 		{"builtin:nothing", "", "", `no such profile: "builtin:nothing"`},
 		{"builtin:../builtin/hello", "", "", `no such profile: "builtin:../builtin/hello"`},
-		{"web@", "", "", `web@: the instance must be a-z, 0-9 and - inside, got ""`},
-		{"web@A", "", "", `web@A: the instance must be a-z, 0-9 and - inside, got "A"`},
+		{"web@", "", "", `web@: the instance must be a-z and 0-9, with - not at an end, got ""`},
+		{"web@A", "", "", `web@A: the instance must be a-z and 0-9, with - not at an end, got "A"`},
 		{"t@a-quite-long-name", "", "", first + `/t.toml: the box's name, which is the file's, must be at most 18 characters, instance included, got "t-a-quite-long-name"`},
-		{second + "/x@y.toml", "", "", second + `/x@y.toml: the box's name, which is the file's, must be a-z, 0-9 and - inside, got "x@y"`},
+		{second + "/x@y.toml", "", "", second + `/x@y.toml: the box's name, which is the file's, must be a-z and 0-9, with - not at an end, got "x@y"`},
 		{"t", "", "", first + `/t.toml:2: description: has %i, which stands for the instance of a profile started as NAME@INSTANCE, got "is %i"`},
 		{"bad", "", "", `bad.toml:1: image: must be a string in quotes, got 1`},
 	} {

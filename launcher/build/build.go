@@ -174,7 +174,7 @@ func (j building) refuseDefinition() error {
 	_, err := readDefinition(j.recipe.Definition)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fault.Refused("put the definition there, or correct build.definition in "+j.profile.File,
-			"%s: build.definition: no such file or directory: %q", j.profile.File, j.recipe.Definition)
+			"%s: build.definition: %s", j.profile.File, files.NoSuchPath(j.recipe.Definition))
 	}
 	var problem *fault.Problem
 	if errors.As(err, &problem) {

@@ -11,6 +11,7 @@ import (
 	"boxrun/launcher/apptainer"
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/profiles"
 )
 
@@ -26,7 +27,7 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 		if p.Build.Definition != "" {
 			hint = fmt.Sprintf("run \"boxrun build %[1]s\", or \"boxrun up --build %[1]s\"", search.Called(p))
 		}
-		return fault.Refused(hint, "%s: image: no such file or directory: %q", p.File, p.Image)
+		return fault.Refused(hint, "%s: image: %s", p.File, files.NoSuchPath(p.Image))
 	}
 	if err == nil && !info.IsDir() {
 		return refuseFormat(p, info)
@@ -87,7 +88,7 @@ func RefuseBinds(p profiles.Profile) error {
 	for i, b := range p.Storage.Binds {
 		if _, err := os.Stat(b.Source); err != nil && !madeAtStart(p, b.Source) {
 			errs = append(errs, fault.Refused("make it, or take the bind out",
-				"%s: storage.binds[%d]: no such file or directory: %q", p.File, i, b.Source))
+				"%s: storage.binds[%d]: %s", p.File, i, files.NoSuchPath(b.Source)))
 			continue
 		}
 		errs = append(errs, RefuseThrough(p, fmt.Sprintf("storage.binds[%d]", i), b.Source))

@@ -9,6 +9,7 @@ import (
 
 	"boxrun/launcher/box"
 	"boxrun/launcher/fault"
+	"boxrun/launcher/files"
 	"boxrun/profiles"
 )
 
@@ -19,8 +20,10 @@ func Write(name, image, text string) (note string, err error) {
 		return "", &profiles.ImageError{Image: image}
 	}
 	if image != "" && !box.IsHello(image) {
-		if _, err := os.Stat(image); err != nil {
-			return "", fault.Refused("name a SIF file, or a directory with a root file system", "image: %v", err)
+		if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
+			return "", fault.Refused("name a SIF file, or a directory with a root file system", "image: %s", files.NoSuchPath(image))
+		} else if err != nil {
+			return "", fmt.Errorf("image: %w", err)
 		}
 	}
 	next := fmt.Sprintf("\"boxrun up %s\" starts its box", name)
