@@ -153,7 +153,7 @@ func TestRefuseImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tests := map[string]error{"whole": nil, "bare": fault.ErrNotStarted, "none": fault.ErrRefused}
+	tests := map[string]error{"whole": nil, "bare": fault.ErrRefused, "none": fault.ErrRefused}
 	for image, want := range tests {
 		err := storage.RefuseImage(profiles.Profile{Name: "web", File: "web.toml", Image: filepath.Join(dir, image)}, profiles.Search{})
 		if !errors.Is(err, want) || want != nil && fault.HintOf(err) == "" {

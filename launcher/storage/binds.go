@@ -15,8 +15,8 @@ import (
 	"boxrun/profiles"
 )
 
-// RefuseImage requires a file in a format of Apptainer's, or a directory with an init inside. search is where a person finds
-// profiles; the hint names the profile accordingly.
+// RefuseImage requires a file in a format of Apptainer's, or a directory with an init inside: all else is an ErrRefused.
+// search is where a person finds profiles; the hint names the profile accordingly.
 func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	if box.IsHello(p.Image) {
 		return nil
@@ -35,9 +35,7 @@ func RefuseImage(p profiles.Profile, search profiles.Search) error {
 	if err != nil || hasInit(p.Image) {
 		return err
 	}
-	return &fault.Problem{Kind: fault.ErrNotStarted,
-		Text: fmt.Sprintf("%s: image: %q has no /sbin/init", p.File, p.Image),
-		Hint: apptainer.Hint("no /sbin/init", p.Image)}
+	return fault.Refused(apptainer.Hint("no /sbin/init", p.Image), "%s: image: %q has no /sbin/init", p.File, p.Image)
 }
 
 // refuseFormat requires a file in a format of Apptainer's. A file that cannot be read is left to Apptainer.
@@ -58,8 +56,8 @@ func refuseFormat(p profiles.Profile, info fs.FileInfo) error {
 	if is {
 		return nil
 	}
-	return &fault.Problem{Kind: fault.ErrNotStarted, Text: fmt.Sprintf("%s: image: %q is no image", p.File, p.Image),
-		Hint: "image is a SIF, as \"boxrun build\" or \"apptainer build\" makes, or a directory with a root file system"}
+	return fault.Refused("image is a SIF, as \"boxrun build\" or \"apptainer build\" makes, or a directory with a root file system",
+		"%s: image: %q is no image", p.File, p.Image)
 }
 
 // isImage reports whether a file with this beginning may be an image (github.com/apptainer/apptainer, internal/pkg/image):
