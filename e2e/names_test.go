@@ -218,7 +218,7 @@ func TestBoxesAskTheHostsNameServers(t *testing.T) {
 			if got := h.must("boxrun", "exec", "web", "--", "cat", "/etc/resolv.conf"); got != test.want {
 				t.Errorf("the box has\n%s\nwant\n%s", got, test.want)
 			}
-			h.must("boxrun", "exec", "web", "--", "grep", "-q", "^FallbackDNS=$", "/etc/systemd/resolved.conf.d/90-boxrun.conf")
+			h.must("boxrun", "exec", "web", "--", "grep", "-q", "^FallbackDNS=$", "/run/systemd/resolved.conf.d/90-boxrun.conf")
 			if strings.Contains(test.want, "192.0.2.2") {
 				h.asks("web")
 			}
@@ -325,9 +325,10 @@ func TestNoBoxWritesTheHostsResolvConf(t *testing.T) {
 	h.profile("hostweb", hostProfile("/srv/web"))
 	h.profile("lonely", "image = \"/srv/web\"\nnetwork.mode = \"none\"\n")
 	const try = `echo spoilt >> /etc/resolv.conf
-echo spoilt > /etc/boxrun/resolv.conf
+echo spoilt > /run/boxrun-resolv.conf
 while umount /etc/resolv.conf; do echo spoilt >> /etc/resolv.conf; done
-umount /etc/boxrun/resolv.conf && echo spoilt > /etc/boxrun/resolv.conf
+umount /run/boxrun-resolv.conf && echo spoilt > /run/boxrun-resolv.conf
+mount -o remount,rw,bind /etc/boxrun/box; echo spoilt > /etc/boxrun/box/resolv.conf
 echo spoilt > /run/systemd/resolve/stub-resolv.conf; true`
 	for _, test := range resolvConfs() {
 		t.Run(test.name, func(t *testing.T) {

@@ -103,7 +103,7 @@ func plan(s *box.Store, p profiles.Profile, b *box.Box, boxes []*box.Box, f fact
 	told, dir, bare := conf.Told(b, p, f.resolvers, boxes), s.ConfDir(b.Name), box.IsHello(p.Image)
 	memory := storage.JournalMemory(s, p)
 	start := apptainer.Start{
-		Conf: s.Conf(), Profile: p, Image: p.Image, Network: networkName(s, b), LAN: lan.NameBeside(b), Addr: b.Addr, DNS: f.resolvers.Servers,
+		Conf: s.Conf(), Profile: p, Image: p.Image, Network: networkName(s, b), LAN: lan.NameBeside(b), Addr: b.Addr,
 		Binds:   append(told.Binds(dir), slices.Concat(conf.SecretBinds(s, p), storage.JournalBinds(p), memory.Binds())...),
 		Confine: confine.Flags(p, s.BoxDir(b.Name), s.Exe),
 	}

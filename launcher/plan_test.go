@@ -28,7 +28,7 @@ func TestPlanOfABox(t *testing.T) {
 		secrets:   map[string][]byte{"key": []byte("hunter2")},
 		machine:   []string{"container_uuid=859bbd5421d14a9db3ae8548434b58a8"},
 	})
-	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\n")
+	testkit.WantText(t, w.files[0].Files[1].Content, "allow setuid = yes\ncni configuration path = /run/boxrun/cni\nconfig resolv_conf = no\n")
 	testkit.WantText(t, w.files[2].Files[1].Content, "hunter2")
 	lines, err := l.startCommands(w)
 	mark, markErr := w.claim.Commands() // names this machine
@@ -39,8 +39,8 @@ func TestPlanOfABox(t *testing.T) {
 		return strings.HasPrefix(line, "ln -sfn /dev/null ") || strings.HasPrefix(line, "cat ")
 	})
 	testkit.WantText(t, strings.Join(lines, "\n"), `mkdir -p /run/boxrun
-sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path *=/d' /etc/apptainer/apptainer.conf > /run/boxrun/apptainer.conf
-mkdir -p /run/boxrun/boxes/web/conf/masks
+sed -e '$acni configuration path = /run/boxrun/cni' -e '/^cni configuration path *=/d' -e '$aconfig resolv_conf = no' -e '/^config resolv_conf *=/d' /etc/apptainer/apptainer.conf > /run/boxrun/apptainer.conf
+mkdir -p /run/boxrun/boxes/web/conf
 install -d -m 700 /run/boxrun/boxes/web/secrets
 install -m 400 '/root/a key' /run/boxrun/boxes/web/secrets/key
 mkdir -p /srv/changes && chmod go= /srv/changes
@@ -49,11 +49,9 @@ mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=20%,nr_inodes=800k tmpfs /ru
 `+mark[0]+"\nenv -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer "+
 		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
 		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' GOGC=400 `+
-		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 192.0.2.53 --hostname web --no-home `+
-		`--no-mount /etc/localtime --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf/masks:/etc/boxrun/masks:ro `+
-		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro `+
-		`--bind /run/boxrun/boxes/web/conf/resolved.conf:/etc/systemd/resolved.conf.d/90-boxrun.conf:ro `+
-		`--bind /run/boxrun/boxes/web/conf/tmpfiles.conf:/etc/tmpfiles.d/boxrun.conf:ro `+
+		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --hostname web --no-home `+
+		`--no-mount /etc/localtime,/etc/hosts --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf:/etc/boxrun/box:ro `+
+		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro `+
 		`--bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro --bind /run/boxrun/boxes/web/secrets:/etc/secrets:ro --bind /run/boxrun-journals/web:/etc/boxrun/journal `+
 		`--security seccomp:/run/boxrun/boxes/web/seccomp.json --apply-cgroups /run/boxrun/boxes/web/cgroup.toml `+
 		`--bind /usr/bin/boxrun:/sbin/init:ro /srv/web web`)

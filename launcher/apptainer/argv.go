@@ -1,14 +1,12 @@
 package apptainer
 
 import (
-	"cmp"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
-	"boxrun/launcher/list"
 	"boxrun/profiles"
 )
 
@@ -20,19 +18,18 @@ type Start struct {
 	Network string // name of the CNI network
 	LAN     string // name of a second CNI network, of a LAN beside the bridge; "" for none
 	Addr    netip.Addr
-	DNS     []netip.Addr // name servers
-	Binds   []string     // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
-	Confine []string     // flags for a confined box, the limits among them
+	Binds   []string // boxrun's own binds, in Apptainer's SRC:DST[:ro]; the profile's binds come after them
+	Confine []string // flags for a confined box, the limits among them
 }
 
 // Argv returns the command that starts the box. Apptainer would hide the image's own /root; --no-home keeps /root
 // visible. systemd gets the whole cgroup tree, because /proc/self/cgroup is not namespaced.
-// Apptainer would bind the host's time zone over the image's, writable: bind path = /etc/localtime is in the
-// apptainer.conf it comes with. --no-mount leaves that out.
+// Apptainer would bind the host's time zone and hosts file over the image's, writable: both are a "bind path" in the
+// apptainer.conf that Apptainer comes with. --no-mount leaves them out, wherever the site's file has no such line too.
 func (s Start) Argv() []string {
 	p := s.Profile
 	argv := append([]string{"apptainer", "-c", s.Conf, "instance", "start", "--boot"}, s.networkFlags()...)
-	argv = append(argv, "--dns", s.dns(), "--hostname", p.Hostname, "--no-home", "--no-mount", "/etc/localtime")
+	argv = append(argv, "--hostname", p.Hostname, "--no-home", "--no-mount", "/etc/localtime,/etc/hosts")
 	argv = append(argv, rootFlags(p.Storage)...)
 	argv = append(argv, "--bind", "/sys/fs/cgroup")
 	for _, b := range slices.DeleteFunc(slices.Clone(s.Binds), s.replaces) {
@@ -58,14 +55,6 @@ func (s Start) Argv() []string {
 func (s Start) replaces(bind string) bool {
 	target := strings.Split(bind, ":")[1]
 	return slices.ContainsFunc(s.Profile.Storage.Binds, func(b profiles.Bind) bool { return b.Target == target })
-}
-
-// dns returns the value of --dns: the name servers, or 127.0.0.1 where there are none. With the flag Apptainer leaves
-// the host's resolv.conf alone. Without the flag Apptainer 1.5 would bind the host's resolv.conf writable
-// (addResolvConfMount), and would fail where the host has no resolv.conf. In the box the file Apptainer makes from
-// --dns is covered by boxrun's own resolv.conf.
-func (s Start) dns() string {
-	return cmp.Or(strings.Join(list.Map(s.DNS, netip.Addr.String), ","), "127.0.0.1")
 }
 
 // rootFlags returns the flags for the writable layer. No flags mean Apptainer's default, a read-only root.

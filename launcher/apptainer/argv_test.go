@@ -10,7 +10,7 @@ import (
 
 func TestStartArgv(t *testing.T) {
 	const begin = "apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network boxrun-sbr0" +
-		" --network-args IP=10.22.0.2 --dns 192.0.2.1,192.0.2.2 --hostname web.example.org --no-home --no-mount /etc/localtime"
+		" --network-args IP=10.22.0.2 --hostname web.example.org --no-home --no-mount /etc/localtime,/etc/hosts"
 	tests := map[string]struct {
 		change func(*Start)
 		want   string
@@ -38,14 +38,14 @@ func TestStartArgv(t *testing.T) {
 				" --bind /srv/hosts:/etc/hosts:ro /srv/web.sif web",
 		},
 		"the host's network": {
-			func(s *Start) { s.Profile.Network.Mode, s.DNS = profiles.HostMode, nil },
-			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --netns-path /proc/1/ns/net --dns 127.0.0.1" +
-				" --hostname web.example.org --no-home --no-mount /etc/localtime --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+			func(s *Start) { s.Profile.Network.Mode = profiles.HostMode },
+			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --netns-path /proc/1/ns/net" +
+				" --hostname web.example.org --no-home --no-mount /etc/localtime,/etc/hosts --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
 		},
 		"no network": {
-			func(s *Start) { s.Profile.Network.Mode, s.DNS = profiles.NoneMode, nil },
-			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --dns 127.0.0.1" +
-				" --hostname web.example.org --no-home --no-mount /etc/localtime --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
+			func(s *Start) { s.Profile.Network.Mode = profiles.NoneMode },
+			"apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none" +
+				" --hostname web.example.org --no-home --no-mount /etc/localtime,/etc/hosts --writable-tmpfs --bind /sys/fs/cgroup /srv/web.sif web",
 		},
 		"the profile's binds come after boxrun's, and its flags last": {
 			func(s *Start) {
@@ -64,7 +64,6 @@ func TestStartArgv(t *testing.T) {
 			s := Start{
 				Conf: "/run/boxrun/apptainer.conf", Profile: p, Image: "/srv/web.sif", Network: "boxrun-sbr0",
 				Addr: netip.MustParseAddr("10.22.0.2"),
-				DNS:  []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 			}
 			test.change(&s)
 			if got := strings.Join(s.Argv(), " "); got != test.want {

@@ -34,11 +34,12 @@ func EditCommand(site, cniDir string, systemdHost bool) string {
 
 type directive struct{ name, value string }
 
-// directives returns what boxrun sets in an apptainer.conf. Apptainer then looks for CNI networks in cniDir. On a host
+// directives returns what boxrun sets in an apptainer.conf. Apptainer then looks for CNI networks in cniDir, and binds no
+// resolv.conf: boxrun binds one of its own, and Apptainer 1.5 would bind the host's, writable (addResolvConfMount). On a host
 // without systemd Apptainer also makes cgroups without asking systemd: otherwise a box would have no cgroup of its own,
 // and two boxes would share a cgroup (setCgroups in internal/pkg/runtime/launch).
 func directives(cniDir string, systemdHost bool) []directive {
-	set := []directive{{"cni configuration path", cniDir}}
+	set := []directive{{"cni configuration path", cniDir}, {"config resolv_conf", "no"}}
 	if !systemdHost {
 		set = append(set, directive{"systemd cgroups", "no"})
 	}

@@ -16,28 +16,29 @@ bind path = /etc/localtime
 bind path = /etc/hosts
 #cni configuration path =
 `
-	const cni = "cni configuration path = /run/boxrun/cni\n"
+	const cni, names = "cni configuration path = /run/boxrun/cni\n", "config resolv_conf = no\n"
 	for name, test := range map[string]struct {
 		site    string
 		systemd bool
 		want    string
 	}{
-		"as it is shipped": {site, true, site + cni},
+		"as it is shipped":   {site, true, site + cni + names},
+		"with a resolv.conf": {"config resolv_conf = yes\na = b\n", true, names + "a = b\n" + cni},
 		"on a host without systemd": {site, false, `# SYSTEMD CGROUPS: [BOOL]
 systemd cgroups = no
 # cni configuration path = /etc/cni
 bind path = /etc/localtime
 bind path = /etc/hosts
 #cni configuration path =
-` + cni},
+` + cni + names},
 		"with a path of the site's": {"a = b\n  cni configuration path=/etc/site\nbind path = /x\n", true,
-			"a = b\n" + cni + "bind path = /x\n"},
+			"a = b\n" + cni + "bind path = /x\n" + names},
 		"with two, of which Apptainer takes the first": {"cni configuration path = /a\nx = y\ncni configuration path = /b\n", true,
-			cni + "x = y\n"},
-		"with a like name":       {"cni configuration path2 = /a\n", true, "cni configuration path2 = /a\n" + cni},
-		"without a last newline": {"a = b", true, "a = b\n" + cni},
-		"empty":                  {"", false, cni + "systemd cgroups = no\n"},
-		"of another line ending": {"cni configuration path = /a\r\nx = y\r\n", true, cni + "x = y\r\n"},
+			cni + "x = y\n" + names},
+		"with a like name":       {"cni configuration path2 = /a\n", true, "cni configuration path2 = /a\n" + cni + names},
+		"without a last newline": {"a = b", true, "a = b\n" + cni + names},
+		"empty":                  {"", false, cni + names + "systemd cgroups = no\n"},
+		"of another line ending": {"cni configuration path = /a\r\nx = y\r\n", true, cni + "x = y\r\n" + names},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Configuration(test.site, "/run/boxrun/cni", test.systemd)

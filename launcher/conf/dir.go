@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"boxrun/launcher/box"
+	"boxrun/launcher/confine"
 	"boxrun/launcher/files"
 	"boxrun/launcher/guest"
 	"boxrun/launcher/list"
@@ -15,27 +17,28 @@ import (
 )
 
 // Dir describes the configuration files of a box. The files are in the directory DIR on the host, and are bound
-// read-only over the box's own files:
+// read-only into the box, some over the box's own files:
 //
-//	DIR/masks          /etc/boxrun/masks                      UNIT -> /dev/null, for units not to start
-//	DIR/system.conf    /etc/systemd/system.conf.d/90-boxrun.conf    environment of the services
-//	DIR/tasks.conf     /etc/systemd/system.conf.d/91-boxrun.conf    no limit per service, where the box has a limit
-//	DIR/resolv.conf    /etc/resolv.conf, /etc/boxrun/resolv.conf    name servers
-//	DIR/resolved.conf  /etc/systemd/resolved.conf.d/90-boxrun.conf  name servers, where systemd-resolved runs
-//	DIR/tmpfiles.conf  /etc/tmpfiles.d/boxrun.conf            name servers, where systemd-resolved does not run
-//	DIR/hosts          /etc/hosts                             the box's own name, and the boxes on its bridge
-//	DIR/machine-id     /etc/machine-id                        where the host keeps the box's journal under the id
+//	DIR/resolv.conf    /etc/resolv.conf  name servers
+//	DIR/hosts          /etc/hosts        the box's own name, and the boxes on its bridge
+//	DIR/machine-id     /etc/machine-id   where the host keeps the box's journal under the id
+//	DIR/masks                            the units not to start, a line each
+//	DIR/system.conf                      environment of the services
+//	DIR/tasks.conf                       no limit per service, where the box has a limit
+//	DIR/resolved.conf                    name servers, where systemd-resolved runs
+//	DIR/tmpfiles.conf                    name servers, where systemd-resolved does not run
 //
-// From DIR/masks the first process of a confined box makes /run/systemd/system.control. The directory has precedence
-// over /etc/systemd/system, the directory of an administrator's own units. A box at the level host has no such process:
-// there DIR/masks lies on /etc/systemd/system.control, and "systemctl set-property" needs --runtime.
+// A confined box has all of DIR as confine.Dir, until its first process has masked the units, and put the rest where systemd
+// looks below /run (confine.DropIns). A box at the level host has no such process: there the last four are bound below /etc,
+// and DIR/masks is a directory of links to /dev/null, which lies on /etc/systemd/system.control. This directory has precedence
+// over /etc/systemd/system, the directory of an administrator's own units, and "systemctl set-property" needs --runtime.
 //
 // Some images have an /etc/resolv.conf that is a link into /run. A bind on the link lands in /run, and is hidden when
 // systemd mounts its own /run. Then systemd-resolved makes the file from resolved.conf. In a box without
 // systemd-resolved, systemd-tmpfiles makes a link to boxrun's resolv.conf there.
 type Dir struct {
 	Systemd     bool              // the box boots systemd; false leaves out all files for systemd
-	Masks       string            // path in the box of the units to mask
+	Confined    bool              // the box has a first process of boxrun's
 	Hosts       string            // content of the hosts file
 	Names       Resolvers         // name servers and search domains of the box
 	Environment map[string]string // of the services; the decoder has checked names and values
@@ -89,15 +92,19 @@ func (c Dir) bounds() []bound {
 		all = append(all, bound{files.File{Path: path, Content: content, Mode: mode}, targets})
 	}
 	if c.Systemd && len(c.Environment) > 0 { // not for everyone on the host to read
-		add(environmentFile, environmentConf(c.Environment), 0o600, "/etc/systemd/system.conf.d/90-boxrun.conf")
+		add(environmentFile, environmentConf(c.Environment), 0o600, c.dropIn(environmentFile)...)
 	}
 	if c.Systemd && c.TasksHeld {
-		add("tasks.conf", tasksConf, 0o644, "/etc/systemd/system.conf.d/91-boxrun.conf")
+		add("tasks.conf", tasksConf, 0o644, c.dropIn("tasks.conf")...)
 	}
-	add(resolvFile, c.Names.resolvConf(), 0o644, "/etc/resolv.conf", keptResolvConf)
+	names := []string{"/etc/resolv.conf"}
+	if c.Systemd && !c.Confined {
+		names = append(names, keptNames)
+	}
+	add(confine.Names, c.Names.resolvConf(), 0o644, names...)
 	if c.Systemd {
-		add(resolvedFile, c.Names.resolvedConf(), 0o644, "/etc/systemd/resolved.conf.d/90-boxrun.conf")
-		add("tmpfiles.conf", tmpfilesConf(), 0o644, "/etc/tmpfiles.d/boxrun.conf")
+		add(confine.Resolved, c.Names.resolvedConf(), 0o644, c.dropIn(confine.Resolved)...)
+		add("tmpfiles.conf", tmpfilesConf(c.Confined), 0o644, c.dropIn("tmpfiles.conf")...)
 	}
 	add("hosts", c.Hosts, 0o644, "/etc/hosts")
 	if c.Systemd && c.MachineID != "" {
@@ -106,26 +113,36 @@ func (c Dir) bounds() []bound {
 	return all
 }
 
-// The files of a Dir with name servers.
-const (
-	resolvFile   = "resolv.conf"
-	resolvedFile = "resolved.conf"
-)
+// dropIn returns where a file for systemd is bound; nowhere in a confined box, whose first process places the file.
+func (c Dir) dropIn(name string) []string {
+	if c.Confined {
+		return nil
+	}
+	return []string{"/etc" + confine.DropIns()[name]}
+}
 
 // resolverFiles returns the files of c with name servers, in the directory dir.
 func (c Dir) resolverFiles(dir string) files.Set {
-	list := slices.DeleteFunc(c.Files(), func(f files.File) bool { return f.Path != resolvFile && f.Path != resolvedFile })
+	list := slices.DeleteFunc(c.Files(), func(f files.File) bool { return f.Path != confine.Names && f.Path != confine.Resolved })
 	return files.Set{Doing: "writing name servers of the box", Files: files.In(dir, list)}
 }
 
 // Files returns the files of the directory: first the masks, sorted by name.
 func (c Dir) Files() []files.File {
-	var masks []files.File
-	if c.Systemd {
-		mask := func(unit string) files.File { return files.File{Path: "masks/" + unit, Link: "/dev/null"} }
-		masks = list.Map(c.masked(), mask)
+	return append(c.masks(), list.Map(c.bounds(), func(b bound) files.File { return b.file })...)
+}
+
+// masks returns the files that tell which units to mask.
+func (c Dir) masks() []files.File {
+	switch {
+	case !c.Systemd:
+		return nil
+	case c.Confined:
+		return []files.File{{Path: confine.Masks, Content: strings.Join(c.masked(), "\n") + "\n", Mode: 0o644}}
 	}
-	return append(masks, list.Map(c.bounds(), func(b bound) files.File { return b.file })...)
+	return list.Map(c.masked(), func(unit string) files.File {
+		return files.File{Path: filepath.Join(confine.Masks, unit), Link: "/dev/null"}
+	})
 }
 
 // masked returns the units to mask, boxrun's and the profile's, sorted and without duplicates.
@@ -138,13 +155,16 @@ func (c Dir) masked() []string {
 // Binds returns the binds for putting the files of dir into the box, in Apptainer's SRC:DST:ro.
 func (c Dir) Binds(dir string) []string {
 	var binds []string
-	add := func(path, target string) { binds = append(binds, filepath.Join(dir, path)+":"+target+":ro") }
-	if c.Systemd {
-		add("masks", c.Masks)
+	add := func(path, target string) { binds = append(binds, path+":"+target+":ro") }
+	switch {
+	case c.Systemd && c.Confined:
+		add(dir, confine.Dir)
+	case c.Systemd:
+		add(filepath.Join(dir, confine.Masks), "/etc/systemd/system.control")
 	}
 	for _, b := range c.bounds() {
 		for _, target := range b.targets {
-			add(b.file.Path, target)
+			add(filepath.Join(dir, b.file.Path), target)
 		}
 	}
 	return binds
@@ -153,7 +173,11 @@ func (c Dir) Binds(dir string) []string {
 // At returns the files of c as those of the directory dir. They may be bound into the running box, so a file keeps its
 // inode when written anew.
 func (c Dir) At(dir string) files.Set {
-	all := append([]files.File{files.Dir(filepath.Join(dir, "masks"))}, files.In(dir, c.Files())...)
+	top := dir
+	if c.Systemd && !c.Confined {
+		top = filepath.Join(dir, confine.Masks)
+	}
+	all := append([]files.File{files.Dir(top)}, files.In(dir, c.Files())...)
 	return files.Set{Doing: "writing configuration of the box", Files: all, Dir: dir}
 }
 

@@ -12,12 +12,11 @@ import (
 	"boxrun/launcher/testkit"
 )
 
-var update = flag.Bool("update", false, "write testdata/dir.txt anew")
+var update = flag.Bool("update", false, "write testdata anew")
 
 func webConf() Dir {
 	return Dir{
 		Systemd: true,
-		Masks:   "/etc/boxrun/masks",
 		Hosts: hostsText([]string{"web.example.org", "web"}, netip.MustParseAddr("10.22.0.2"),
 			[]neighbour{{netip.MustParseAddr("10.22.0.3"), []string{"db", "db.example.org"}}}),
 		Names: Resolvers{
@@ -52,18 +51,21 @@ func listing(c Dir) string {
 }
 
 func TestConfDirIsAsWritten(t *testing.T) {
-	golden := filepath.Join("testdata", "dir.txt")
-	got := listing(webConf())
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+	for golden, confined := range map[string]bool{"testdata/confined.txt": true, "testdata/host.txt": false} {
+		c := webConf()
+		c.Confined = confined
+		got := listing(c)
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
+		testkit.WantText(t, got, string(want))
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	testkit.WantText(t, got, string(want))
 }
 
 func TestConfDirOfLittle(t *testing.T) {
@@ -81,7 +83,6 @@ nameserver 192.0.2.1
 ::1 localhost ip6-localhost ip6-loopback
 10.22.0.3 hello
 --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro
---bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro
 --bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro
 `)
 	})
@@ -95,7 +96,6 @@ nameserver 192.0.2.1
 ::1 localhost ip6-localhost ip6-loopback
 127.0.1.1 hello
 --bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro
---bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/boxrun/resolv.conf:ro
 --bind /run/boxrun/boxes/web/conf/hosts:/etc/hosts:ro
 `)
 	})

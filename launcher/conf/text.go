@@ -101,20 +101,24 @@ func (r Resolvers) resolvedConf() string {
 	return text
 }
 
-// keptResolvConf is a path in the box that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
-const keptResolvConf = "/etc/boxrun/resolv.conf"
+// keptNames is a path in a box at the level host that always has boxrun's resolv.conf, even if /etc/resolv.conf is a link.
+const keptNames = "/etc/boxrun/resolv.conf"
 
 // tmpfilesConf returns a file of tmpfiles.d. For images with a link at /etc/resolv.conf systemd-tmpfiles makes the usual
 // targets of such links into links to boxrun's resolv.conf, unless the target exists. A program that owns a target
 // replaces the link when the program starts. Besides, systemd-tmpfiles takes masks of generators away.
-func tmpfilesConf() string {
+func tmpfilesConf(confined bool) string {
+	kept := keptNames
+	if confined {
+		kept = confine.KeptNames
+	}
 	text := "# Written by boxrun, for an /etc/resolv.conf that is a link to a file nobody makes.\n"
 	for _, path := range []string{
 		"/run/systemd/resolve/stub-resolv.conf",
 		"/run/systemd/resolve/resolv.conf",
 		"/run/NetworkManager/resolv.conf",
 	} {
-		text += "L " + path + " - - - - " + keptResolvConf + "\n"
+		text += "L " + path + " - - - - " + kept + "\n"
 	}
 	text += "# Of use once somebody changes the box that runs.\n"
 	for _, path := range confine.BootMasks() {

@@ -45,7 +45,7 @@ func networkManagers() []string {
 // Told returns the configuration that the box gets by files. Its hosts file names the neighbours among boxes.
 func Told(b *box.Box, p profiles.Profile, names Resolvers, boxes []*box.Box) Dir {
 	c := Dir{
-		Systemd: !box.IsHello(p.Image), Masks: confine.MaskDir(p.Security), Hosts: HostsOf(b, boxes), Names: names,
+		Systemd: !box.IsHello(p.Image), Confined: p.Security.Confined(), Hosts: HostsOf(b, boxes), Names: names,
 		Environment: p.Systemd.Environment, Mask: p.Systemd.Mask, TasksHeld: p.Resources.PIDs > 0,
 	}
 	if box.KeepsJournal(p) {

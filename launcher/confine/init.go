@@ -144,7 +144,7 @@ func (o order) steps() []step {
 		list = append(list, step{"taking no router's word", six.BelieveNobody})
 	}
 	if !o.Bare {
-		list = append(list, step{"masking units", maskUnits}, step{"masking generators", maskGenerators},
+		list = append(list, step{"masking units", maskUnits}, step{"placing settings", placeSettings}, step{"masking generators", maskGenerators},
 			step{"keeping the journal", func() error { return keepJournal(o.Volatile) }})
 	}
 	if strict {

@@ -49,15 +49,6 @@ func Dropped(p profiles.Profile) string {
 
 func sharesNetwork(p profiles.Profile) bool { return p.Network.Mode == profiles.HostMode }
 
-// MaskDir returns the path in the box for the links that mask units. In a confined box Init copies the links to
-// where systemd looks; at the level host systemd looks at this path itself.
-func MaskDir(s profiles.Security) string {
-	if s.Confined() {
-		return maskDir
-	}
-	return "/etc/systemd/system.control"
-}
-
 // fuseControl mounts the switches by which root cuts file systems of FUSE off, those of the host and of all boxes.
 const fuseControl = "sys-fs-fuse-connections.mount"
 

@@ -84,10 +84,7 @@ func ownBoot() error {
 	}
 	err := os.WriteFile(file, []byte(uuid.NewString()+"\n"), 0o444)
 	if err == nil {
-		err = unix.Mount(file, target, "", unix.MS_BIND, "")
-	}
-	if err == nil {
-		err = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
+		err = bindClosed(file, target)
 	}
 	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
@@ -151,8 +148,11 @@ func addFull() error {
 }
 
 // readOnly makes a path of /proc read-only by a bind on itself.
-func readOnly(path string) error {
-	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+func readOnly(path string) error { return bindClosed(path, path) }
+
+// bindClosed binds a path on another, read-only.
+func bindClosed(from, path string) error {
+	if err := unix.Mount(from, path, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|closed, "")
@@ -191,9 +191,6 @@ func whereItIs(err error) error {
 	return err
 }
 
-// maskDir has the links that mask units, as boxrun wrote them.
-const maskDir = "/etc/boxrun/masks"
-
 // unitMasks is where systemd finds the masks, ahead of an administrator's own units.
 const unitMasks = "/run/systemd/system.control"
 
@@ -205,15 +202,15 @@ func maskUnits() error {
 	if filepath.Base(path) != "systemd" && !files.Exists("/lib/systemd/systemd") {
 		return nil
 	}
-	masks, err := os.ReadDir(maskDir)
+	masks, err := os.ReadFile(filepath.Join(Dir, Masks))
 	if err == nil {
 		err = unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
 	}
 	if err == nil {
 		err = os.MkdirAll(unitMasks, 0o755)
 	}
-	for _, m := range masks {
-		err = errors.Join(err, maskUnit(m.Name()))
+	for _, unit := range strings.Fields(string(masks)) {
+		err = errors.Join(err, maskUnit(unit))
 	}
 	return err
 }
