@@ -180,7 +180,7 @@ func TestNetworkManagersDoNotRunInTheHostsNetwork(t *testing.T) {
 		"[storage]", `binds = ["/srv/marks:/marks"]`))
 	h.sh("mkdir -p /srv/marks; cp -a /srv/web /srv/fakes")
 	h.must("boxrun", "up", "fakes")
-	units := strings.Fields(strings.ReplaceAll(h.must("ls", "/run/boxrun/boxes/fakes/conf/masks"), "@.", "@eth0."))
+	units := strings.Fields(strings.ReplaceAll(h.must("cat", "/run/boxrun/boxes/fakes/conf/masks"), "@.", "@eth0."))
 	h.must("boxrun", "down", "fakes")
 	for _, unit := range strings.Fields(managers) {
 		if !slices.Contains(units, unit) {

@@ -24,14 +24,17 @@ type envelope struct {
 	State   json.RawMessage `json:"state"`
 }
 
+// filled is an envelope with a state that is to be written, or read.
+type filled struct {
+	Version int `json:"version"`
+	State   any `json:"state"`
+}
+
 // WriteJSON saves v as the state file path, readable by everyone. A concurrent reader sees the old or the new state,
 // never a part. If writing fails (a full disk), the old state stays. WriteJSON makes a missing directory. The caller
 // holds the lock of the file's subject. Nothing is synced: /run does not outlive the kernel.
 func WriteJSON(path string, v any) error {
-	state, err := json.Marshal(v)
-	if err == nil {
-		state, err = json.MarshalIndent(envelope{stateVersion, state}, "", "  ")
-	}
+	state, err := json.MarshalIndent(filled{stateVersion, v}, "", "  ")
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}
@@ -86,10 +89,7 @@ func DecodeState(text []byte, v any) error {
 // text that is not whole.
 func decodeAtOnce(text []byte, v any) bool {
 	read := reflect.New(reflect.TypeOf(v).Elem())
-	e := struct {
-		Version int `json:"version"`
-		State   any `json:"state"`
-	}{State: read.Interface()}
+	e := filled{State: read.Interface()}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	whole := bytes.Contains(text, []byte(`"state"`)) && d.Decode(&e) == nil && e.Version == stateVersion && e.State != nil &&

@@ -93,19 +93,15 @@ func askedOn(root string, b *box.Box) ([]fault.Caution, error) {
 // renamed returns a caution for each file by which udev gives another name to each veth of the bridge, or to a bridge that is
 // boxrun's own to make, as soon as the device comes. The plugin that makes a veth then finds the veth no more.
 func renamed(root, bridge string) ([]fault.Caution, error) {
-	of, err := site.Renames(root, vethToCome())
-	if of != "" || err != nil {
+	links, err := site.ReadLinks(root)
+	if of := links.Rename(vethToCome()); of != "" || err != nil {
 		return keptName("veths", "veth????????", of), err
 	}
 	alias, err := os.ReadFile(filepath.Join(root, "sys/class/net", bridge, "ifalias"))
 	if err == nil && strings.TrimSpace(string(alias)) != rules.MarkPrefix+bridge {
 		return nil, nil // somebody else's
 	}
-	of, err = site.Renames(root, site.Device{Name: bridge, Type: "bridge", Kind: "bridge"})
-	if of == "" || err != nil {
-		return nil, err
-	}
-	return keptName(bridge, bridge, of), nil
+	return keptName(bridge, bridge, links.Rename(site.Device{Name: bridge, Type: "bridge", Kind: "bridge"})), nil
 }
 
 // keptName returns the caution for devices of a pattern that udev renames by a file; none for no file.

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -114,32 +115,42 @@ func unmanaged(o option) bool {
 	return leaves && slices.Contains(yes, strings.ToLower(o.value))
 }
 
-// Renames returns the file by which udev gives a device another name as soon as the device comes: the first file of
-// systemd.link(5) whose [Match] fits. The result is "" where that file leaves the name alone, where no file fits, and on a host
-// without udev. Root is "/".
-func Renames(root string, d Device) (string, error) {
+// Links are the files of systemd.link(5) of a host with udev, in the order of their names.
+type Links []link
+
+// link is a file, with its options and those of its drop-ins.
+type link struct {
+	file    string
+	options []option
+}
+
+// ReadLinks reads the files of systemd.link(5); none on a host without udev. Root is "/".
+func ReadLinks(root string) (Links, error) {
 	if _, err := os.Stat(filepath.Join(root, "run/udev/control")); err != nil {
-		return "", ignoreAbsent(err)
+		return nil, ignoreAbsent(err)
 	}
 	files, err := filesOf(root, "systemd/network", ".link")
-	if err != nil {
-		return "", err
-	}
+	var all Links
 	for _, file := range files {
-		options, err := networkFile(root, file)
-		if err != nil {
-			return "", err
-		}
-		if !d.fits(options) {
-			continue
-		}
-		name, policies := lastOf(options, "Link", "Name"), strings.Fields(lastOf(options, "Link", "NamePolicy"))
-		if name == "" || name == d.Name || slices.Contains(policies, "keep") { // devices of programs have names to be kept
-			return "", nil
-		}
-		return "/" + strings.TrimLeft(strings.TrimPrefix(file, root), "/"), nil
+		options, readErr := networkFile(root, file)
+		err = cmp.Or(err, readErr)
+		all = append(all, link{"/" + strings.TrimLeft(strings.TrimPrefix(file, root), "/"), options})
 	}
-	return "", nil
+	return all, err
+}
+
+// Rename returns the file by which udev gives a device another name as soon as the device comes: the first file whose [Match]
+// fits. The result is "" where that file leaves the name alone, and where no file fits.
+func (all Links) Rename(d Device) string {
+	i := slices.IndexFunc(all, func(l link) bool { return d.fits(l.options) })
+	if i < 0 {
+		return ""
+	}
+	name, policies := lastOf(all[i].options, "Link", "Name"), strings.Fields(lastOf(all[i].options, "Link", "NamePolicy"))
+	if name == "" || name == d.Name || slices.Contains(policies, "keep") { // devices of programs have names to be kept
+		return ""
+	}
+	return all[i].file
 }
 
 // lastOf returns the last value of a key in a section; "" for none.

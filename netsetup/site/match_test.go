@@ -88,7 +88,8 @@ func TestRenames(t *testing.T) {
 			files := map[string]string{"run/udev/control": ""}
 			maps.Copy(files, c.files)
 			root := hostOf(t, files)
-			if got, err := Renames(root, Device{Name: "veth00000000", Type: "ether", Kind: "veth"}); got != c.want || err != nil {
+			links, err := ReadLinks(root)
+			if got := links.Rename(Device{Name: "veth00000000", Type: "ether", Kind: "veth"}); got != c.want || err != nil {
 				t.Errorf("got %q %v, want %q", got, err, c.want)
 			}
 		})
