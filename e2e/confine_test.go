@@ -229,7 +229,7 @@ func TestNoBoxRunsHalfConfined(t *testing.T) {
 // The image's init is found below boxrun whatever kind of file the init is, and becomes process 1 with its own name.
 func TestConfinedInits(t *testing.T) {
 	h := newHost(t)
-	const script = "#!/bin/bash\ntrap 'exit 0' 37\necho \"$0 $$ ${BOXRUN_CONFINE:-unset} ${GOGC:-unset}\" > /said\nwhile :; do sleep 1 & wait $!; done\n"
+	const script = "#!/bin/bash\ntrap 'exit 0' 37\necho \"$0 $$ ${BOXRUN_CONFINE:-unset} ${GOGC:-unset} ${GOMAXPROCS:-unset}\" > /said\nwhile :; do sleep 1 & wait $!; done\n"
 	h.sh("cp -a /srv/web /srv/inits; rm /srv/inits/sbin/init")
 	for kind, place := range map[string]string{
 		"plain":    "mv /root/init /srv/inits/sbin/init",
@@ -245,7 +245,7 @@ func TestConfinedInits(t *testing.T) {
 		if r := h.run("boxrun", "up", "--no-wait", "init"); r.Code != 0 {
 			t.Errorf("%s: up: %v", kind, r)
 		}
-		if got, want := h.must("boxrun", "exec", "init", "--", "cat", "/said"), "/sbin/init 1 unset unset\n"; got != want {
+		if got, want := h.must("boxrun", "exec", "init", "--", "cat", "/said"), "/sbin/init 1 unset unset unset\n"; got != want {
 			t.Errorf("%s: the init says %q, want %q", kind, got, want)
 		}
 		h.run("boxrun", "down", "init")

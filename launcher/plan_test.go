@@ -48,7 +48,7 @@ mkdir -p -m 700 /run/boxrun-journals && mkdir -p /run/boxrun-journals/web
 mount -t tmpfs -o nosuid,nodev,noexec,mode=755,size=20%,nr_inodes=800k tmpfs /run/boxrun-journals/web
 `+mark[0]+"\nenv -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LANG=C.UTF-8 container=apptainer "+
 		`container_uuid=859bbd5421d14a9db3ae8548434b58a8 `+
-		`'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' GOGC=400 `+
+		`GOGC=400 GOMAXPROCS=1 'BOXRUN_CONFINE={"security":{"level":"default","capabilities":[],"devices":[]},"host_network":false,"bare":false}' `+
 		`apptainer -c /run/boxrun/apptainer.conf instance start --boot --net --network none --hostname web --no-home `+
 		`--no-mount /etc/localtime,/etc/hosts --overlay /srv/changes --bind /sys/fs/cgroup --bind /run/boxrun/boxes/web/conf:/etc/boxrun/box:ro `+
 		`--bind /run/boxrun/boxes/web/conf/resolv.conf:/etc/resolv.conf:ro `+

@@ -34,9 +34,10 @@ const initPath = "/sbin/init"
 // variable is the environment variable for Init, about the box. The image's init does not get the variable.
 const variable = "BOXRUN_CONFINE"
 
-// lateCollection has the Go programs of Apptainer leave their garbage alone as boxrun does (process.CollectLate): a start
-// makes too little of it to be worth the time. The image's init does not get the variable.
-const lateCollection = "GOGC=400"
+// ofGo has the Go programs of Apptainer, its plugins, and boxrun as the first process do without what a short program pays
+// for and does not need: collections of garbage (process.CollectLate), and threads that look for work on all processors. The
+// image's init does not get these variables.
+func ofGo() []string { return []string{"GOGC=400", "GOMAXPROCS=1"} }
 
 // order is what Init is told about the box.
 type order struct {
@@ -62,7 +63,7 @@ func Environment(p profiles.Profile, bare bool, inside6 *six.Inside, outward str
 	if err != nil {
 		panic(err) // strings and booleans always have a JSON form
 	}
-	return []string{variable + "=" + string(text), lateCollection}
+	return append(ofGo(), variable+"="+string(text))
 }
 
 // isTold reports whether a process has the variable for the first process of a box, and so is not the image's init yet. In the
@@ -174,7 +175,7 @@ func holdHalt() error {
 
 // becomeInit executes the image's init. The texts of errors are those of an Apptainer that executes the init itself.
 func becomeInit() error {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return v == lateCollection || strings.HasPrefix(v, variable+"=") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return slices.Contains(ofGo(), v) || strings.HasPrefix(v, variable+"=") })
 	err := syscall.Exec(initPath, os.Args, env)
 	if errors.Is(err, os.ErrNotExist) {
 		return errNoInit
