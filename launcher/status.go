@@ -115,6 +115,7 @@ func listOf(ctx context.Context, l *Launcher, boxes []*box.Box) []listed {
 func (l *Launcher) List(ctx context.Context) ([]Status, error) {
 	process.CollectLate()
 	boxes, unread := l.All()
+	process.Processors(len(boxes))
 	found := listOf(ctx, l, boxes)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

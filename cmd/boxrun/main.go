@@ -20,6 +20,7 @@ func main() {
 		os.Exit(code)
 	}
 	enter.KeepToSelf()
+	process.OneProcessor()
 	os.Exit(run(os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr)))
 }
 

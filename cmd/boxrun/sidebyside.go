@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"boxrun/launcher/list"
+	"boxrun/launcher/process"
 	"boxrun/launcher/tasks"
 	"boxrun/profiles"
 )
@@ -47,6 +48,7 @@ func (a *app) sideBySide(cmd *cobra.Command, names []string, before func(name st
 	if len(names) == 1 {
 		return do(ctx, a.forTask(names[0]), names[0])
 	}
+	process.Processors(len(names))
 	codes := make([]int, len(names))
 	tasks.Run(len(names), mostTasks, func(i int) []int { return indexes(names, i, before(names[i])) }, func(i int, turn *tasks.Turn) {
 		one := a.forTask(names[i])
