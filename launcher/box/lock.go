@@ -21,7 +21,8 @@ import (
 
 // takeLock takes the lock called name in dir. No other process can hold the same lock until unlock is called or this
 // process ends. While somebody else holds the lock, takeLock waits until ctx ends, and calls onWait once for each other
-// process that holds the lock, with a description of the process. A missing directory is made.
+// process that holds the lock, with a description of the process. Without onWait takeLock does not wait, and the error is
+// ErrBusy. A missing directory is made.
 //
 // The lock is a flock on the file NAME.lock. unlock removes the file where nobody waits. A waiter whose file was removed
 // meanwhile finds another file, or none, under the name and begins anew: so there are never two holders. Only root may read
@@ -43,7 +44,11 @@ func takeLock(ctx context.Context, dir, name string, onWait func(holder string))
 		}
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		gone.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		switch {
+		case !errors.Is(err, unix.EWOULDBLOCK):
+		case onWait == nil:
+			err = ErrBusy
+		default:
 			err = waitLock(ctx, f, onWait)
 		}
 		if err == nil && !files.InPlace(f) {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"boxrun/launcher/fault"
 	"boxrun/launcher/list"
@@ -68,9 +67,7 @@ var ErrBusy = errors.New("another boxrun works on it")
 
 // TryLockBox is LockBox without waiting: the error is ErrBusy while another process holds the lock.
 func (s *Store) TryLockBox(ctx context.Context, name string) (func(), error) {
-	now, cancel := context.WithTimeoutCause(ctx, time.Millisecond, ErrBusy)
-	defer cancel()
-	return s.lock(now, "box-"+name, func(string) {})
+	return s.lock(ctx, "box-"+name, nil)
 }
 
 // Locked reports whether a boxrun holds the lock of a box, as everybody may ask. The lock is not touched.

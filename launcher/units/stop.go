@@ -193,6 +193,9 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	if !IsOf(s.Caller.Unit, name) {
 		return s.LockToStop(ctx, name)
 	}
+	if unlock, err := s.TryLockBox(ctx, name); !errors.Is(err, box.ErrBusy) {
+		return unlock, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {

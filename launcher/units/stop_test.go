@@ -1,6 +1,7 @@
 package units
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -30,5 +31,26 @@ func TestWhoStopsABox(t *testing.T) {
 			got := fmt.Sprintf("others %v, unseen %v", OthersBox(c.caller, b), DiedUnseen(c.caller, b))
 			testkit.WantText(t, got, c.want)
 		})
+	}
+}
+
+// systemd tells boxrun to stop a service whose box has ended: a lock that nobody holds is had, and one that another boxrun
+// holds is not waited for.
+func TestAStopAfterTheEndOfTheBox(t *testing.T) {
+	s := &box.Store{Dir: t.TempDir(), Note: func(string) {}, Caller: box.Caller{Unit: "boxrun@web.service"}}
+	for range 1000 {
+		unlock, err := LockToStop(t.Context(), s, "web")
+		if err != nil {
+			t.Fatalf("with nobody at work on the box: %v", err)
+		}
+		unlock()
+	}
+	unlock, err := s.LockBox(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if _, err := LockToStop(t.Context(), s, "web"); !errors.Is(err, ErrTakenDown) {
+		t.Errorf("with another boxrun at work on the box: %v, want %v", err, ErrTakenDown)
 	}
 }
