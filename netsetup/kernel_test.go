@@ -269,8 +269,12 @@ func errorsOf(errs ...error) error {
 func TestTypedCommandsNFT(t *testing.T)    { onBackend(t, "nft", testTypedCommands) }
 func TestTypedCommandsLegacy(t *testing.T) { onBackend(t, "legacy", testTypedCommands) }
 
-// testTypedCommands pastes the commands into a shell.
+// testTypedCommands pastes the commands into a shell. The range of ports is a short one: conntrack is started for each port
+// and each address of the host.
 func testTypedCommands(t *testing.T, h *testHost) {
+	box := coldfront()
+	box.Ports[4].Count = 3
+	*h.plans[2] = Ports(box)
 	before := dumpHost(t)
 	h.up()
 	up := dumpHost(t)
