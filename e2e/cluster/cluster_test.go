@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"math"
 	"os"
 	"slices"
@@ -55,7 +56,7 @@ type event struct {
 }
 
 // anyNumber of questions may be lost while nobody answers: the time counts.
-const anyNumber = math.MaxInt / 2
+const anyNumber = math.MaxInt / 3
 
 func events() []event {
 	return []event{
@@ -70,27 +71,33 @@ func events() []event {
 }
 
 // suffers has an event happen some times, and wants the median of the time without an answer, and of the questions lost, to
-// be within the event's. Few rounds may all have bad luck with the moment of a monitor, and get twice as much.
+// be within the event's. Few rounds may all have bad luck with the moment of a monitor, and get three times as much. A single one
+// on a machine that has been busy is no measure: where it is not within, two more decide.
 func (s site) suffers(e event, c *client, rounds int) {
 	s.t.Helper()
+	if rounds < 5 {
+		e.within, e.lost = 3*e.within, 3*e.lost
+	}
 	var took []time.Duration
 	var missed []int
-	for range rounds {
+	for len(took) < rounds || rounds == 1 && len(took) < 3 && !e.bears(took, missed) {
 		longest, lost := s.suffer(e, c)
 		s.t.Logf("%v without an answer, %d questions lost", longest, lost)
 		took, missed = append(took, longest), append(missed, lost)
 	}
-	slices.Sort(took)
-	slices.Sort(missed)
-	if rounds < 5 {
-		e.within, e.lost = 2*e.within, 2*e.lost
-	}
-	median, lost := took[rounds/2], missed[rounds/2]
-	s.t.Logf("median %v, from %v to %v; %d questions lost, from %d to %d", median, took[0], took[rounds-1], lost, missed[0], missed[rounds-1])
-	if median > e.within || lost > e.lost {
-		s.t.Errorf("%v without an answer and %d questions lost, want %v and %d at most", median, lost, e.within, e.lost)
+	s.t.Logf("median %v, from %v to %v; %d questions lost, from %d to %d",
+		median(took), slices.Min(took), slices.Max(took), median(missed), slices.Min(missed), slices.Max(missed))
+	if !e.bears(took, missed) {
+		s.t.Errorf("%v without an answer and %d questions lost, want %v and %d at most", median(took), median(missed), e.within, e.lost)
 	}
 }
+
+// bears reports whether times without an answer, and questions lost, are within the event's in the median.
+func (e event) bears(took []time.Duration, missed []int) bool {
+	return median(took) <= e.within && median(missed) <= e.lost
+}
+
+func median[T cmp.Ordered](all []T) T { return slices.Sorted(slices.Values(all))[len(all)/2] }
 
 // settles is when an event has begun to be felt, at the latest, and a question without an answer is given up.
 const settles = 3500 * time.Millisecond
