@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"boxrun/launcher/fault"
+	"boxrun/launcher/inotify"
 	"boxrun/launcher/process"
 )
 
@@ -166,10 +167,15 @@ var (
 	ErrHostBusy = fmt.Errorf("%w: the host was too slow", fault.ErrNotStarted)
 )
 
-// unexplained returns cause and hint of a failed start that err alone tells of. A systemd that does not take the host's
-// cgroups ends without a word.
+// unexplained returns cause and hint of a failed start that err alone tells of. A systemd ends without a word where the kernel
+// has no inotify instance left for it, as a box that came up meanwhile may have brought about, and one that does not take the
+// host's cgroups.
 func unexplained(err error, hint string, unified bool) (string, string) {
-	if unified {
+	room, lookErr := inotify.LookFor()
+	switch {
+	case lookErr == nil && room.Short:
+		return fmt.Sprintf("%v; the kernel has too few inotify instances left for a box (%v)", err, room), room.Hint()
+	case unified:
 		return err.Error(), hint
 	}
 	return err.Error() + "; this host has cgroups of the first version, with which a systemd of 258 or newer in the image ends at once",
