@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,9 +20,6 @@ import (
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
-	if signal.Ignored(os.Interrupt) { // as in the background of a shell: what runs on a host would ignore each Ctrl-C as well
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
-	}
 	code := m.Run()
 	if bin, err := programs(); err == nil && os.Geteuid() == 0 {
 		os.RemoveAll(bin)
