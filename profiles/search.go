@@ -291,7 +291,13 @@ func (s Search) Load(arg string) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
-	return ref.Read()
+	p, err := ref.Read()
+	if word := ref.word(); errors.Is(err, ErrNotFound) && !errors.As(err, new(*ImageError)) && word != arg {
+		if _, otherErr := s.Find(word); otherErr == nil {
+			err = fmt.Errorf("%w, did you mean %q?", err, word) // without the path, or the end, of a file
+		}
+	}
+	return p, err
 }
 
 // Read reads and checks the profile. A missing file is an ErrNotFound; a profile with mistakes is Errors.

@@ -51,7 +51,7 @@ func TestLoad(t *testing.T) {
 		{"nothing@a", "", "", `no such profile: "nothing"`},
 		{"./nothing.toml", "", "", `no such profile: "./nothing.toml"`},
 		{"builtin:nothing", "", "", `no such profile: "builtin:nothing"`},
-		{"builtin:../builtin/hello", "", "", `no such profile: "builtin:../builtin/hello"`},
+		{"builtin:../builtin/hello", "", "", `no such profile: "builtin:../builtin/hello", did you mean "hello"?`},
 		{"web@", "", "", `web@: the instance must be a-z and 0-9, with - not at an end, got ""`},
 		{"web@A", "", "", `web@A: the instance must be a-z and 0-9, with - not at an end, got "A"`},
 		{"t@a-quite-long-name", "", "", first + `/t.toml: the box's name, which is the file's, must be at most 18 characters, instance included, got "t-a-quite-long-name"`},
@@ -183,6 +183,25 @@ func TestLoadOdd(t *testing.T) {
 	} {
 		if _, err := (Search{}).Load(test.file); err == nil || err.Error() != test.want {
 			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
+// A file that is missing comes with the profile that its name is the name of.
+func TestLoadMeant(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/web.toml", []byte("image = \"web.sif\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := Search{Dirs: []string{dir}}
+	for arg, want := range map[string]string{
+		"web.toml":    `no such profile: "web.toml", did you mean "web"?`,
+		"./web":       `no such profile: "./web", did you mean "web"?`,
+		"./shop.toml": `no such profile: "./shop.toml"`,
+		"web.sif":     `"web.sif" is an image, and no profile`,
+	} {
+		if _, err := s.Load(arg); err == nil || err.Error() != want || !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: got %v, want %s", arg, err, want)
 		}
 	}
 }
