@@ -135,7 +135,7 @@ func (h hostLooks) privileges(context.Context) Check {
 	case missing == 0:
 		return pass("root, with all capabilities")
 	case err != nil || a.Setting("root default capabilities") != "full":
-		return pass("root, without %d capabilities, which Apptainer does not ask for", missing)
+		return pass("root, without capabilities that Apptainer does not ask for (%d)", missing)
 	}
 	return fail("Apptainer gives boxes all capabilities, and fails where one is missing",
 		"set \"root default capabilities = file\" in "+a.ConfFile+", and \"apptainer capability add\" the others for root",

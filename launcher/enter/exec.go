@@ -37,7 +37,11 @@ func Run(ctx context.Context, s *box.Store, name string, c Command) (code int, e
 func Find(s *box.Store, name string) (*box.Box, error) {
 	b, err := s.Find(name)
 	if err == nil && !b.Alive() {
-		err = &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q is %s", b.Name, b.State()), Hint: absentHint(b)}
+		is := "is " + b.State()
+		if b.State() == box.Crashed {
+			is = "has crashed"
+		}
+		err = &fault.Problem{Kind: fault.ErrNotFound, Text: fmt.Sprintf("box %q %s", b.Name, is), Hint: absentHint(b)}
 	}
 	return b, err
 }

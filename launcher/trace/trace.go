@@ -111,7 +111,7 @@ func noteRivals(s *box.Store, b *box.Box) error {
 func refuse(b *box.Box) error {
 	switch {
 	case !b.Alive():
-		return fault.Refused("boxrun up "+b.Name, "%s: does not run, so no packets come", b.Name)
+		return fault.Refused(fmt.Sprintf("\"boxrun up %s\" brings it up again", b.Name), "%s: does not run, so no packets come", b.Name)
 	case !b.Bridged():
 		return fault.Refused("trace is for boxes on a bridge", "%s: has no address of its own (network.mode = %q)",
 			b.Name, b.Profile.Network.Mode)
