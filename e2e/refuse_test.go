@@ -24,9 +24,9 @@ type refusal struct {
 func refusals() []refusal {
 	return []refusal{
 		{"missing image", `image = "/srv/missing"`, 1, []string{"/srv/missing"}},
-		{"no init", `image = "/srv/noinit"`, 4, []string{"/srv/noinit", "/sbin/init"}},
+		{"no init", `image = "/srv/noinit"`, 1, []string{"/srv/noinit", "/sbin/init"}},
 		{"init dies", `image = "/srv/dead"`, 4, []string{"did not start"}},
-		{"not a container", `image = "/etc/passwd"`, 4, []string{"/etc/passwd"}},
+		{"not a container", `image = "/etc/passwd"`, 1, []string{"/etc/passwd"}},
 		{"unwritable overlay", "image = \"/srv/web\"\n[storage]\nroot = \"overlay\"\noverlay = \"/var/lib/frozen/bad\"", 1,
 			[]string{"/var/lib/frozen"}},
 		{"missing bind", "image = \"/srv/web\"\n[storage]\nbinds = [\"/srv/nothing:/data\"]", 1, []string{"/srv/nothing"}},
@@ -218,8 +218,8 @@ func TestProfileCheckSaysWhatUpSays(t *testing.T) {
 		text string
 	}{
 		"noimage":   {1, "image = \"/srv/c/nosuch.sif\"\n"},
-		"textimage": {4, "image = \"/srv/c/text.sif\"\n"},
-		"pipeimage": {4, "image = \"/srv/c/pipe.sif\"\n"},
+		"textimage": {1, "image = \"/srv/c/text.sif\"\n"},
+		"pipeimage": {1, "image = \"/srv/c/pipe.sif\"\n"},
 		"nosecret":  {1, "image = \"/srv/web\"\nsecrets = { a = \"/srv/c/nosuch\" }\n"},
 		"open":      {1, "image = \"/srv/web\"\nsecrets = { a = \"/srv/c/open\" }\n"},
 		"nodep":     {2, "image = \"/srv/web\"\ndepends_on = [\"nosuch\"]\n"},
