@@ -28,6 +28,9 @@ type Repaired struct {
 	Boxes int      // how many running boxes were looked at
 	Lines []string // a line for each repaired fault
 	Left  []string // a line for each fault that is still there
+
+	after []Status  // of all boxes, where one was up
+	at    time.Time // of the end of the repair, before that look
 }
 
 // Told returns what there is to tell a person.
@@ -53,21 +56,22 @@ func (l *Launcher) Repair(ctx context.Context) (Repaired, error) {
 		r.note("", names, err)
 	}
 	err = errors.Join(r.errs...)
+	r.done.at = time.Now()
 	if err == nil && r.done.Boxes > 0 {
-		r.done.Left, err = stillDrifted(ctx, l)
+		r.done.after, err = l.List(ctx)
+		r.done.Left = stillDrifted(r.done.after)
 	}
 	return r.done, err
 }
 
 // stillDrifted returns a line for each thing out of place of a running box.
-func stillDrifted(ctx context.Context, l *Launcher) (lines []string, err error) {
-	boxes, err := l.List(ctx)
+func stillDrifted(boxes []Status) (lines []string) {
 	for _, b := range boxes {
 		for _, line := range b.Drift {
 			lines = append(lines, b.Name+health.StillDrifted+line)
 		}
 	}
-	return lines, err
+	return lines
 }
 
 // RepairAll repairs everything of boxrun's: what up repairs of a running box, and what down takes away of a dead box,

@@ -15,6 +15,7 @@ import (
 	"boxrun/launcher/list"
 	"boxrun/launcher/network"
 	"boxrun/launcher/process"
+	"boxrun/launcher/undone"
 	"boxrun/launcher/units"
 	"boxrun/profiles"
 )
@@ -62,6 +63,8 @@ type Detail struct {
 	Offload []string `json:"offload"` // why checksums of a running box's packets are not left to devices; none where they are
 
 	Contested []string `json:"contested"` // servers of the host on published ports, which get nothing
+
+	Undone []string `json:"undone"` // what others undo again and again after the watch has put it back, since when, how often, who
 
 	Nameless string `json:"nameless"` // why names of others do not resolve in a running box; "" where the box has a name server
 
@@ -207,7 +210,7 @@ func (l *Launcher) Status(ctx context.Context, name string, now Now) (Detail, er
 		return Detail{}, err
 	}
 	d := Detail{
-		Status: statusOf(b, health.Known(l.Store, b.Name)), Failed: []string{}, Contested: []string{}, Offload: []string{},
+		Status: statusOf(b, health.Known(l.Store, b.Name)), Failed: []string{}, Contested: []string{}, Offload: []string{}, Undone: []string{},
 		Limits: b.Profile.Resources.Shown(), Security: b.Profile.Security, Exposure: network.Exposure(b),
 		AllowFrom: list.Map(b.Profile.Network.AllowFrom, netip.Prefix.String),
 		ImageNow:  b.ImageNow(ctx), HooksDue: b.HooksDue, AtBoot: fileAtBoot(b.Name),
@@ -270,6 +273,7 @@ func lookAround(l *Launcher, b *box.Box, d *Detail) error {
 	}
 	off, err := network.Offload(k, b)
 	servers, serversErr := conf.LookResolvers(b.Profile)
+	d.Undone = NonNil(undone.Lines(l.Store, b.Name, time.Now()))
 	d.Contested, d.Offload, d.Nameless = NonNil(contested), NonNil(off), servers.Lack
 	return cmp.Or(err, serversErr)
 }

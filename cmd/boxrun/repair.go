@@ -1,9 +1,14 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"boxrun/launcher/undone"
+)
 
 func repairCommand(a *app) *cobra.Command {
 	var quiet bool
+	var change undone.Change
 	cmd := &cobra.Command{
 		Use:   "repair",
 		Short: "Put back what somebody took away from boxes",
@@ -15,7 +20,7 @@ For enabled boxes repair runs by itself after such a change, but for looks.`,
 		Args:    args(cobra.NoArgs),
 		PreRunE: a.asRoot,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			done, err := a.launcher().Repair(cmd.Context())
+			done, err := a.launcher().Heal(cmd.Context(), change)
 			told := done.Told()
 			for _, line := range told {
 				a.note(line)
@@ -31,5 +36,7 @@ For enabled boxes repair runs by itself after such a change, but for looks.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing where nothing is to do")
+	cmd.Flags().Func("after", "the change that the watch has heard of", change.Read)
+	_ = cmd.Flags().MarkHidden("after")
 	return cmd
 }

@@ -9,6 +9,8 @@ import (
 	"boxrun/launcher"
 	"boxrun/launcher/box"
 	"boxrun/launcher/health"
+	"boxrun/launcher/list"
+	"boxrun/launcher/undone"
 )
 
 // boxState looks at a box as a whole, by what ps, status, diff and up go by.
@@ -23,6 +25,9 @@ type boxState struct {
 func (b boxState) list() []look {
 	looks := []look{one(b.Name, "state", b.state)}
 	looks[0].patience = b.Profile.Health.Timeout + 2*time.Second
+	if undone.Any(b.l.Store) && b.Alive() {
+		looks = append(looks, look{area: b.Name, name: "undone", run: b.undone})
+	}
 	if b.now != nil && b.Alive() {
 		looks = append(looks, look{area: b.Name, name: "profile", run: b.profile})
 	}
@@ -54,6 +59,13 @@ func (b boxState) state(ctx context.Context) Check {
 		return pass("%s", found)
 	}
 	return warn("services may not have started yet", "boxrun up "+b.Name, "its systemd is %s", f.Systemd)
+}
+
+// undone says what others undo again and again after the watch has put it back.
+func (b boxState) undone(context.Context) []Check {
+	return list.Map(undone.Lines(b.l.Store, b.Name, time.Now()), func(line string) Check {
+		return warn("boxrun puts it back after pauses of up to a minute: have that program leave it alone", "", "%s", line)
+	})
 }
 
 // profile says whether the box is as its profile says by now, and whether up would take the profile.

@@ -20,7 +20,7 @@ import (
 // watchRoutes tells of changes to links, ports of bridges, addresses, default routes, routes of bridges and of ways to boxes
 // on a LAN, routing rules and forwarding (rtnetlink(7)).
 func watchRoutes(ctx context.Context, w *watcher) error {
-	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.matters,
+	return w.subscribe(ctx, unix.NETLINK_ROUTE, w.routeChanged,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF,
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_NETCONF)
 }
@@ -37,7 +37,7 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 		for ctx.Err() == nil {
 			messages, from, err := socket.Receive()
 			switch {
-			case errors.Is(err, unix.ENOBUFS) || err == nil && from.Pid == 0 && slices.ContainsFunc(messages, matters):
+			case errors.Is(err, unix.ENOBUFS) || err == nil && from.Pid == 0 && anyOf(messages, matters):
 				w.tell()
 			case err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN):
 				w.fail(fmt.Errorf("waiting for changes of the network: %w", err))
@@ -46,6 +46,24 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 		}
 	}()
 	return nil
+}
+
+// anyOf says whether any message matters, and asks of each.
+func anyOf(messages []syscall.NetlinkMessage, matters func(syscall.NetlinkMessage) bool) (any bool) {
+	for _, m := range messages {
+		any = matters(m) || any
+	}
+	return any
+}
+
+// routeChanged is matters, and notes who made the change: sockets of rtnetlink have the number of their process, unless it has
+// several.
+func (w *watcher) routeChanged(m syscall.NetlinkMessage) bool {
+	if !w.matters(m) {
+		return false
+	}
+	w.authors.note(authorOf(int(m.Header.Pid)))
+	return true
 }
 
 // matters says whether a message of rtnetlink can be about boxes. Routes of routing daemons and links of others are not.

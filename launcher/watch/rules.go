@@ -13,7 +13,7 @@ import (
 // watchRules tells of changes to rules. The kernel tells of the rules of nft, and of iptables-nft. The kernel is silent
 // about iptables-legacy: there the lock of that tells (written.go), and the services boxrun-repair@FIREWALL.
 func watchRules(ctx context.Context, w *watcher) error {
-	return w.subscribe(ctx, unix.NETLINK_NETFILTER, concernsBoxes, unix.NFNLGRP_NFTABLES)
+	return w.subscribe(ctx, unix.NETLINK_NETFILTER, w.authors.ofRules(concernsBoxes), unix.NFNLGRP_NFTABLES)
 }
 
 // concernsBoxes says whether a message of nfnetlink is of a removed table, of a chain that the kernel calls by itself, of

@@ -18,6 +18,7 @@ import (
 	"boxrun/launcher/fault"
 	"boxrun/launcher/health"
 	"boxrun/launcher/process"
+	"boxrun/launcher/undone"
 )
 
 // settle is how long a change may go on before its repair: whoever replaces rules, links or addresses does so in steps.
@@ -30,12 +31,14 @@ const alone = time.Second
 // A watcher knows whether anything has changed since its last repair.
 type watcher struct {
 	store   *box.Store
-	log     io.Writer     // of the repairs
-	left    []string      // what the last repair has left, as that repair told
-	changed chan struct{} // buffered: changes while nobody listens count once
-	failed  chan error    // the error of a failed source
+	log     io.Writer      // of the repairs
+	left    []string       // what the last repair has left, as that repair told
+	changed chan time.Time // of changes; buffered: of changes while nobody listens the first counts
+	failed  chan error     // the error of a failed source
 	lans    lans
 	written written
+	authors authors
+	writers writers
 }
 
 // A source starts to tell the watcher of changes of one kind, and goes on until ctx ends. Its error is of the start; a
@@ -47,7 +50,7 @@ type source func(ctx context.Context, w *watcher) error
 func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &watcher{store: s, log: log, changed: make(chan struct{}, 1), failed: make(chan error, 1), lans: lans{}}
+	w := &watcher{store: s, log: log, changed: make(chan time.Time, 1), failed: make(chan error, 1), lans: lans{}}
 	for _, open := range []source{watchRoutes, watchRules, watchIPsec, watchResolvers, watchFirewalld} {
 		if err := open(ctx, w); ctx.Err() != nil {
 			return nil
@@ -68,7 +71,7 @@ func Run(ctx context.Context, s *box.Store, log io.Writer) error {
 // tell notes a change.
 func (w *watcher) tell() {
 	select {
-	case w.changed <- struct{}{}:
+	case w.changed <- time.Now():
 	default:
 	}
 }
@@ -81,28 +84,43 @@ func (w *watcher) fail(err error) {
 	}
 }
 
-// loop repairs after each change. Somebody who undoes every repair at once is not fought at full speed: after thirty
-// repairs in a row repairs are a second apart.
+// loop repairs after each change, and when a repair is due that the last one has left for later, as package undone has it. A
+// program that changes things all the time has the watch look once a second, after thirty changes in a row.
 func (w *watcher) loop(ctx context.Context) error {
 	pace := rate.NewLimiter(rate.Every(time.Second), 30)
 	for {
 		rest()
+		due, stop := later(undone.Next(w.store))
+		var at time.Time // of the change, or of now
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-w.failed:
 			return err
-		case <-w.changed:
+		case at = <-w.changed:
+		case at = <-due:
 		}
+		stop()
 		if pace.Wait(ctx) != nil || process.Sleep(ctx, settle) != nil {
 			return nil
 		}
 		w.drain()
-		w.repair(ctx)
-		if err := cmp.Or(w.lans.follow(ctx, w), w.written.follow(ctx, w)); err != nil {
+		if w.repair(ctx, at); ctx.Err() != nil {
+			return nil
+		}
+		if err := cmp.Or(w.lans.follow(ctx, w), w.written.follow(ctx, w), w.writers.follow(ctx, w)); err != nil {
 			return err
 		}
 	}
+}
+
+// later returns a channel that tells when a time has come, and what ends the wait; none for the zero time: then nothing wakes up.
+func later(at time.Time) (due <-chan time.Time, stop func() bool) {
+	if at.IsZero() {
+		return nil, func() bool { return false }
+	}
+	t := time.NewTimer(min(time.Until(at), time.Minute)) // the clock may have been set back
+	return t.C, t.Stop
 }
 
 // drain forgets a change, because the next repair looks at everything anyway.
@@ -113,18 +131,20 @@ func (w *watcher) drain() {
 	}
 }
 
-// repair runs "boxrun repair", and logs what that tells of. A further change while the repair waits ends the repair, and is
+// repair runs "boxrun repair" after a change at a time, and logs what that tells of. A further change while the repair waits ends the repair, and is
 // left for the next.
-func (w *watcher) repair(ctx context.Context) {
+func (w *watcher) repair(ctx context.Context, at time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, w.store.Exe, "repair", "--quiet")
+	change := undone.Change{At: at, By: w.authors.take()}
+	cmd := exec.CommandContext(ctx, w.store.Exe, "repair", "--quiet", "--after", change.String())
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.Stdout, cmd.Stderr = &said, &said
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer w.authors.repaired()
 		if err := cmd.Run(); err != nil && ctx.Err() == nil {
 			w.store.Notef("boxrun repair: %v", err)
 		}

@@ -43,6 +43,7 @@ func Status(d launcher.Detail, now time.Time) [][]string {
 	rows = append(rows, labelled("ports:", d.Exposure)...)
 	rows = append(rows, labelled("contested:", d.Contested)...)
 	rows = append(rows, labelled("offload:", d.Offload)...)
+	rows = append(rows, labelled("undone:", d.Undone)...)
 	if d.Nameless != "" {
 		rows = append(rows, []string{"names:", d.Nameless})
 	}
