@@ -28,6 +28,9 @@ func (l *Launcher) Heal(ctx context.Context, c undone.Change) (Repaired, error) 
 		return Repaired{Boxes: len(before)}, undone.Keep(ctx, l.Store, records)
 	}
 	done, err := l.Repair(ctx)
+	if ctx.Err() != nil { // the watch begins anew, after a further change
+		return done, err
+	}
 	news := done.count(records, before, c)
 	done.hush(records)
 	for _, text := range slices.Sorted(maps.Keys(news)) {
