@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +45,8 @@ func (f *writers) follow(ctx context.Context, w *watcher) error {
 // mark listens to the directories of settings, and to the lock of iptables.
 func (f *writers) mark() error {
 	dirs, _ := filepath.Glob("/proc/sys/net/ipv[46]/conf/*") // the pattern is well-formed
+	// The kernel keeps in memory what is listened to, and veths come and go.
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return strings.HasPrefix(filepath.Base(dir), "veth") })
 	for _, path := range append(dirs, "/proc/sys/net/ipv4", xtablesLock) {
 		mask := uint64(unix.FAN_CLOSE_WRITE | unix.FAN_EVENT_ON_CHILD)
 		if path == xtablesLock { // opened for reading alone
