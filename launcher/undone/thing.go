@@ -56,9 +56,10 @@ func (t Thing) waits(now time.Time) bool {
 
 // found notes that the thing is out of place, by a change at a time.
 func (t *Thing) found(at time.Time) {
-	t.Undone = at
+	before := t.Pause
+	t.Undone, t.Pause = at, 0
 	if t.Times >= often {
-		t.Pause = pause(t.Pause, at.Sub(t.Mended))
+		t.Pause = pause(before, at.Sub(t.Mended))
 	}
 }
 

@@ -55,7 +55,7 @@ func TestPauses(t *testing.T) {
 func TestWhatWaitsAlone(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	r := Record{Left: []string{"a policy blocks"}, Things: []Thing{
-		{What: "fought", Times: 9, Mended: at, Pause: 8 * time.Second}, {What: "with it", Times: 2, Mended: at}, {What: "before", Times: 9, Mended: at, Undone: at}}}
+		{What: "fought", Times: 9, Mended: at, Pause: 8 * time.Second}, {What: "with it", Times: 2, Mended: at, Pause: longest}, {What: "before", Times: 9, Mended: at, Undone: at}}}
 	r = r.Found([]string{"fought", "with it", "before"}, []string{"iptables=bash of site.service", ""}, at.Add(time.Millisecond))
 	for drift, want := range map[string]string{
 		"fought": "waits", "fought, with it": "waits", "fought, a policy blocks": "waits", "a policy blocks": "",
@@ -66,6 +66,9 @@ func TestWhatWaitsAlone(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", drift, got, want)
 		}
+	}
+	if waits, calls := r.Judge([]string{"fought", "with it"}, at.Add(17*time.Second)); waits || !calls {
+		t.Error("a pause of long ago counts")
 	}
 	if waits, calls := r.Judge([]string{"fought"}, at.Add(-time.Hour)); waits || !calls {
 		t.Error("a clock that was set back makes the pause longer")
