@@ -49,11 +49,11 @@ func (w *watcher) subscribe(ctx context.Context, protocol int, matters func(sysc
 }
 
 // anyOf says whether any message matters, and asks of each.
-func anyOf(messages []syscall.NetlinkMessage, matters func(syscall.NetlinkMessage) bool) (any bool) {
+func anyOf(messages []syscall.NetlinkMessage, matters func(syscall.NetlinkMessage) bool) (found bool) {
 	for _, m := range messages {
-		any = matters(m) || any
+		found = matters(m) || found
 	}
-	return any
+	return found
 }
 
 // routeChanged is matters, and notes who made the change: sockets of rtnetlink have the number of their process, unless it has
