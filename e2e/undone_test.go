@@ -14,7 +14,7 @@ type fighter struct {
 	script string // what the program does all the time
 	once   string // what it does, once
 	what   string // status says it
-	by     string // the program, as status names it
+	by     string // the program, as status names it: without its origin where it may have ended when the watch looks
 	rarely bool   // a repair gains nothing, and is rare soon
 	sample bool   // tried on each change of boxrun
 }
@@ -23,13 +23,13 @@ func fighters() []fighter {
 	const flush = "iptables -t nat -F BOXRUN-DN-web"
 	return []fighter{
 		{name: "an agent that flushes a chain each second", script: "while sleep 1; do " + flush + "; done", once: flush,
-			what: "chain nat/BOXRUN-DN-web lacks the rule", by: "by iptables, run by bash of site-agent.service", sample: true},
+			what: "chain nat/BOXRUN-DN-web lacks the rule", by: "after a change by iptables, run by bash of site-agent.service", sample: true},
 		{name: "an agent that resets forwarding at once", script: "while sleep 0.02; do [ $(cat /proc/sys/net/ipv4/ip_forward) = 0 ] || sysctl -qw net.ipv4.ip_forward=0; done",
-			once: "sysctl -qw net.ipv4.ip_forward=0", what: "net.ipv4.ip_forward is 0", by: "by sysctl, run by bash of site-agent.service", rarely: true, sample: true},
+			once: "sysctl -qw net.ipv4.ip_forward=0", what: "net.ipv4.ip_forward is 0", by: "after a change by sysctl", rarely: true, sample: true},
 		{name: "a manager that wants to be first", script: "while sleep 0.02; do iptables -S FORWARD | grep -m 1 -e -A | grep -q SITE || { iptables -D FORWARD -j SITE; iptables -I FORWARD -j SITE; }; done",
-			once: "iptables -D FORWARD -j SITE || true; iptables -I FORWARD -j SITE", what: "chain filter/FORWARD has other rules before", by: "by iptables, run by bash of site-agent.service", rarely: true},
+			once: "iptables -D FORWARD -j SITE || true; iptables -I FORWARD -j SITE", what: "chain filter/FORWARD has other rules before", by: "after a change by iptables, run by bash of site-agent.service", rarely: true},
 		{name: "a job that takes the bridge's address each second", script: "while sleep 1; do ip addr flush dev sbr0; done", once: "ip addr flush dev sbr0",
-			what: "sbr0 lacks the address 10.22.0.1/16", by: "by ip, run by bash of site-agent.service"},
+			what: "sbr0 lacks the address 10.22.0.1/16", by: "after a change by ip, run by bash of site-agent.service"},
 	}
 }
 

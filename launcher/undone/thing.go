@@ -29,15 +29,8 @@ type Thing struct {
 
 	Pause time.Duration `json:"pause"` // of the next repair after Undone
 
-	By     map[string]Author `json:"by,omitempty"` // by name of a program
-	Blamed bool              `json:"blamed"`       // since Mended: somebody is known to have made changes
-	Blames int               `json:"blames"`       // how often
-}
-
-// Author is a program with changes before a thing was found out of place.
-type Author struct {
-	Times int    `json:"times"`
-	Of    string `json:"of"` // the program behind, and the unit: "bash of site.service"; "" for unknown
+	By     map[string]int `json:"by,omitempty"` // by program with its origin: how often it made a change before
+	Blamed bool           `json:"blamed"`       // since Mended: somebody is known to have made changes
 }
 
 // Due returns when the next repair of a thing is due; zero for a thing in place.
@@ -80,31 +73,27 @@ func (t *Thing) blame(by []string) {
 	if t.Blamed || len(by) == 0 {
 		return
 	}
-	t.Blamed, t.Blames = true, t.Blames+1
-	counted := map[string]Author{}
+	t.Blamed = true
+	counted := map[string]int{}
 	maps.Copy(counted, t.By)
 	for _, text := range by {
 		program, of, _ := strings.Cut(text, "=")
-		counted[program] = Author{Times: counted[program].Times + 1, Of: cmp.Or(of, counted[program].Of)}
+		if of != "" {
+			program += ", run by " + of
+		}
+		counted[program]++
 	}
 	t.By = counted
 }
 
-// Culprits names the programs with changes nearly each time before the thing was found out of place, as far as anything is known of
-// the time; "" for none. Other programs change something now and then.
-func (t Thing) Culprits() string {
-	var names []string
-	for _, program := range slices.Sorted(maps.Keys(t.By)) {
-		a := t.By[program]
-		if 2*a.Times <= t.Blames {
-			continue
-		}
-		if a.Of != "" {
-			program += ", run by " + a.Of
-		}
-		names = append(names, program)
+// Culprit names the program with changes most often before the thing was found out of place, and how often; "" where no program
+// is known. Other programs change something now and then, and of some times nothing is known.
+func (t Thing) Culprit() string {
+	if len(t.By) == 0 {
+		return ""
 	}
-	return strings.Join(names, "; ")
+	most := slices.MaxFunc(slices.Sorted(maps.Keys(t.By)), func(a, b string) int { return cmp.Compare(t.By[a], t.By[b]) })
+	return fmt.Sprintf("%d of them after a change by %s", t.By[most], most)
 }
 
 // News says of things of the same boxes, and of one repair, what the journal tells once.
@@ -117,8 +106,8 @@ func News(known []Thing) string {
 // String says how often a thing is undone, and by whom.
 func (t Thing) String() string {
 	text := fmt.Sprintf("%s: undone %d times since %s", t.What, t.Times, t.Since.Local().Format(time.DateTime))
-	if by := t.Culprits(); by != "" {
-		text += ", by " + by
+	if by := t.Culprit(); by != "" {
+		text += ", " + by
 	}
 	return text
 }
