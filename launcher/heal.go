@@ -13,8 +13,8 @@ import (
 	"boxrun/launcher/undone"
 )
 
-// Heal is Repair after a change; without a change Heal is Repair. Heal looks first. A thing of a box that others undo again and again waits for a repair, unless something else is out of place: a repair
-// puts back all. Heal tells once of such a thing.
+// Heal is Repair after a change; without a change Heal is Repair. Heal looks first. A thing of a box that others undo again and
+// again waits for a later repair, unless something else is out of place: a repair puts back all. Heal tells once of such a thing.
 func (l *Launcher) Heal(ctx context.Context, c undone.Change) (Repaired, error) {
 	if c.At.IsZero() {
 		return l.Repair(ctx)

@@ -78,8 +78,9 @@ func Next(s *box.Store) (next time.Time) {
 	return next
 }
 
-// Found returns the record after a look at what is out of place, and a change at a time by programs: "iptables=bash of site.service",
-// the program and what started it, as far as known. A thing put back by somebody else counts as put back then. What is found out of place together waits together: one act may undo several things.
+// Found returns the record after a look at what is out of place, and a change at a time by programs. by names the programs, each
+// with what started it as far as known: "iptables=bash of site.service". A thing put back by somebody else counts as put back
+// then. What is found out of place together waits together: one act may undo several things.
 func (r Record) Found(drift, by []string, at time.Time) Record {
 	next := Record{Left: r.Left}
 	var pause time.Duration

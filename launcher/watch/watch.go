@@ -131,8 +131,8 @@ func (w *watcher) drain() {
 	}
 }
 
-// repair runs "boxrun repair" after a change at a time, and logs what that tells of. A further change while the repair waits ends the repair, and is
-// left for the next.
+// repair runs "boxrun repair" after a change at a time, and logs what that tells of. A further change while the repair waits
+// ends the repair, and is left for the next.
 func (w *watcher) repair(ctx context.Context, at time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
