@@ -139,7 +139,7 @@ func TestDoctorOnAHealthyHost(t *testing.T) {
 		}
 	}
 	for _, name := range checksOnThePage(t) {
-		if name == "cloud" { // on a machine of a cloud alone
+		if name == "cloud" || name == "undone" { // on a machine of a cloud alone, and where others undo what boxrun puts back
 			continue
 		}
 		if !slices.ContainsFunc(checks, func(c doctor.Check) bool { return c.Name == name }) {

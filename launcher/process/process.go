@@ -185,14 +185,14 @@ type stat struct {
 	state  string
 	parent int
 	start  uint64
-	env    [2]string // where the environment begins and ends; "0" in the middle of an exec, when there is none yet
+	env    [2]string // where the environment begins and ends; "0" in the middle of an exec, when there is none yet; "" for unknown
 }
 
 // HasBareEnvironment reports whether a process has an environment without a variable. In the middle of an exec a process has
 // none. The error is os.ErrProcessDone if no process has the number, or only a zombie.
 func HasBareEnvironment(pid int) (bool, error) {
 	s, err := statOf(pid)
-	return err == nil && s.env[0] == s.env[1] && s.env[0] != "0", err
+	return err == nil && s.env[0] == s.env[1] && s.env[0] != "0" && s.env[0] != "", err
 }
 
 // statOf reads the state of a process. The error is os.ErrProcessDone if no process has the number, or only a zombie.
@@ -220,7 +220,7 @@ func read(pid int, name string) (string, error) {
 // parseStat parses the fields after the last parenthesis: the command name before may hold spaces and parentheses.
 func parseStat(text string) (stat, error) {
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 49 {
+	if len(fields) < 20 {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
 	parent, parentErr := strconv.Atoi(fields[1])
@@ -228,7 +228,11 @@ func parseStat(text string) (stat, error) {
 	if parentErr != nil || startErr != nil {
 		return stat{}, fmt.Errorf("unexpected stat %q", text)
 	}
-	return stat{state: fields[0], parent: parent, start: start, env: [2]string(fields[47:49])}, nil
+	found := stat{state: fields[0], parent: parent, start: start}
+	if len(fields) >= 49 { // an emulator tells less
+		found.env = [2]string(fields[47:49])
+	}
+	return found, nil
 }
 
 // ParentOf returns the PID of a process's parent; 0 if the parent is outside this PID namespace.
