@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -268,8 +269,8 @@ func (u *upRun) finish(ctx context.Context, b *box.Box, up *Up) error {
 		if lateErr := lan.FollowLate(ctx, u.Store, u.k, b, lan.Usual()); lateErr != nil && ctx.Err() == nil { // status says the same
 			u.Notef("%s: %v", b.Name, lateErr)
 		}
-		if up.Started {
-			units.AwaitStarted(ctx, b)
+		if up.Started && !units.AwaitStarted(ctx, b) && err == nil {
+			err = fmt.Errorf("%s: %w", b.Name, units.ErrStopped)
 		}
 		u.times.Done("waited until the box was ready")
 		if err == nil {

@@ -114,7 +114,7 @@ func Stop(ctx context.Context, store *box.Store, b *box.Box) Stopping {
 }
 
 // StopNext has systemd take back the start of an enabled box of which nothing is there, as between two tries of a start that
-// fails, and reports whether there was one. A start by another boxrun in the service is ended, and waited for.
+// fails, or just as one has failed, and reports whether there was one. A start by another boxrun in the service is ended, and waited for.
 func StopNext(ctx context.Context, s *box.Store, name string) (bool, error) {
 	word := EnabledAs(name)
 	if word == "" || !Booted() || IsOf(s.Caller.Unit, name) {
@@ -126,33 +126,39 @@ func StopNext(ctx context.Context, s *box.Store, name string) (bool, error) {
 	}
 	defer host.Close()
 	unit := instanceOf(word)
-	if state, err := host.activeState(ctx, unit); err != nil || state != "activating" {
+	if state, err := host.activeState(ctx, unit); err != nil || state != "activating" && state != "deactivating" {
 		return false, fault.Wrap("asking systemd for "+unit, err)
 	}
 	return true, host.stop(ctx, unit).Wait(ctx)
 }
 
-// AwaitStarted waits until the service that systemd runs around Apptainer for a box counts as started. A box with quick
-// services is ready before that. A box without such a service, and a systemd that does not answer, are not waited for.
-func AwaitStarted(ctx context.Context, b *box.Box) {
+// AwaitStarted waits until the service that systemd runs around Apptainer for a box counts as started, and reports whether the
+// service runs then: somebody may have stopped it meanwhile. A box with quick services is ready before that. A box without such a
+// service, and a systemd that does not answer, are not waited for.
+func AwaitStarted(ctx context.Context, b *box.Box) bool {
 	if b.Unit != Transient(b.Name) {
-		return
+		return true
 	}
 	host, err := Dial(ctx)
 	if err != nil {
-		return // the box is up all the same
+		return true // the box is up all the same
 	}
 	defer host.Close()
-	host.awaitPast(ctx, b.Unit, "activating")
+	state := host.awaitPast(ctx, b.Unit, "activating")
+	return state != "deactivating" && !ended(state)
 }
 
-// awaitPast waits until a service has left a state. Until a service of a box has started, the command line is in its last
-// sleep: if told to stop earlier, systemd would not know Apptainer's master yet, and would kill it.
-func (h *Host) awaitPast(ctx context.Context, unit, passing string) {
-	for began := time.Now(); time.Since(began) < unitTimeout; {
+// awaitPast waits until a service has left a state, and returns the next; "" where systemd does not answer. Until a service of a
+// box has started, the command line is in its last sleep: if told to stop earlier, systemd would not know Apptainer's master yet,
+// and would kill it.
+func (h *Host) awaitPast(ctx context.Context, unit, passing string) string {
+	for began := time.Now(); ; {
 		state, err := h.activeState(ctx, unit)
-		if err != nil || state != passing || process.Sleep(ctx, 5*time.Millisecond) != nil {
-			return
+		if err != nil {
+			return ""
+		}
+		if state != passing || time.Since(began) > unitTimeout || process.Sleep(ctx, 5*time.Millisecond) != nil {
+			return state
 		}
 	}
 }
@@ -188,7 +194,8 @@ var ErrTakenDown = errors.New("another boxrun takes the box down")
 
 // LockToStop takes the lock of a box to take the box down. systemd runs boxrun to stop a service, also after the
 // service's box has ended. Then LockToStop does not wait for another boxrun at work on the remains, because the other
-// boxrun may be waiting for this service. The error is ErrTakenDown in this case.
+// boxrun may be waiting for this service. The error is ErrTakenDown in this case. A boxrun that has just started the box, and
+// has not seen the end, waits for no service, and leaves the remains.
 func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
 	if !IsOf(s.Caller.Unit, name) {
 		return s.LockToStop(ctx, name)
@@ -199,7 +206,7 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		for masterAlive(s, name) {
+		for !isTakenDown(s, name) {
 			if process.Sleep(ctx, 20*time.Millisecond) != nil {
 				return
 			}
@@ -209,9 +216,10 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	return s.LockToStop(ctx, name)
 }
 
-func masterAlive(s *box.Store, name string) bool {
+// isTakenDown reports whether a box has ended, and whoever has its lock knows.
+func isTakenDown(s *box.Store, name string) bool {
 	b, err := s.Load(name)
-	return err == nil && b.Master.PID > 1 && b.Master.Alive()
+	return err != nil || b.Phase != box.Running && (b.Master.PID <= 1 || !b.Master.Alive())
 }
 
 // OthersBox reports whether systemd is stopping a service without b inside: the service was for an earlier box, already
