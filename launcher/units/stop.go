@@ -194,8 +194,7 @@ var ErrTakenDown = errors.New("another boxrun takes the box down")
 
 // LockToStop takes the lock of a box to take the box down. systemd runs boxrun to stop a service, also after the
 // service's box has ended. Then LockToStop does not wait for another boxrun at work on the remains, because the other
-// boxrun may be waiting for this service. The error is ErrTakenDown in this case. A boxrun that has just started the box, and
-// has not seen the end, waits for no service, and leaves the remains.
+// boxrun may be waiting for this service. The error is ErrTakenDown in this case.
 func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), err error) {
 	if !IsOf(s.Caller.Unit, name) {
 		return s.LockToStop(ctx, name)
@@ -206,7 +205,7 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		for !isTakenDown(s, name) {
+		for masterAlive(s, name) {
 			if process.Sleep(ctx, 20*time.Millisecond) != nil {
 				return
 			}
@@ -216,10 +215,9 @@ func LockToStop(ctx context.Context, s *box.Store, name string) (unlock func(), 
 	return s.LockToStop(ctx, name)
 }
 
-// isTakenDown reports whether a box has ended, and whoever has its lock knows.
-func isTakenDown(s *box.Store, name string) bool {
+func masterAlive(s *box.Store, name string) bool {
 	b, err := s.Load(name)
-	return err != nil || b.Phase != box.Running && (b.Master.PID <= 1 || !b.Master.Alive())
+	return err == nil && b.Master.PID > 1 && b.Master.Alive()
 }
 
 // OthersBox reports whether systemd is stopping a service without b inside: the service was for an earlier box, already
